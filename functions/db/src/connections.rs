@@ -1,0 +1,110 @@
+//! Open WebSockets.
+
+use model::UserId;
+use time::OffsetDateTime;
+
+use crate::client::Database;
+use crate::error::Error;
+use crate::query::Query;
+use crate::row::{column, plain};
+
+pub(crate) const QUERIES: &[&Query] = &[&LOCK_TICKETS_USER, &CONNECT, &REMOVE_CONNECTION, &REMOVE_GONE_CONNECTIONS];
+
+/// A connection that presents a ticket.
+#[derive(Debug)]
+pub struct NewConnection<'a> {
+    /// SHA-256 of the ticket.
+    pub ticket_hash: &'a [u8; 32],
+    /// API Gateway's name for the connection.
+    pub connection_id: &'a str,
+    /// Now.
+    pub connected_at: OffsetDateTime,
+    /// When API Gateway will have closed it at the latest.
+    pub expires_at: OffsetDateTime,
+    /// How many open connections a user may have.
+    pub limit: i64,
+}
+
+/// What became of it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Connecting {
+    /// Stored; events of this user's spaces go there from now on.
+    Connected(UserId),
+    /// No such ticket, or it was used, or it has expired.
+    NoTicket,
+    /// The user has as many connections as allowed. The ticket is used up.
+    TooMany(UserId),
+}
+
+/// Two connections of one user wait for each other here, so that together they can't pass the limit.
+const LOCK_TICKETS_USER: Query = Query::new(
+    "-- lock_tickets_user
+SELECT pg_advisory_xact_lock(hashtextextended('connections of ' || user_id, 0))
+FROM tickets
+WHERE hash = $1",
+);
+
+/// $1 ticket's hash, $2 connection id, $3 now, $4 when the connection expires, $5 limit of connections per user.
+const CONNECT: Query = Query::new(
+    "-- connect
+WITH ticket AS (
+    DELETE FROM tickets
+    WHERE hash = $1
+    RETURNING user_id, device_id, expires_at
+), valid AS (
+    SELECT user_id, device_id
+    FROM ticket
+    WHERE expires_at > $3
+), stored AS (
+    INSERT INTO connections (connection_id, user_id, device_id, connected_at, expires_at)
+    SELECT $2, user_id, device_id, $3, $4
+    FROM valid
+    WHERE (SELECT count(*) FROM connections c WHERE c.user_id = valid.user_id AND c.expires_at > $3) < $5
+    RETURNING user_id
+)
+SELECT valid.user_id, EXISTS (SELECT FROM stored) AS stored
+FROM valid",
+);
+
+const REMOVE_CONNECTION: Query = Query::new(
+    "-- remove_connection
+DELETE FROM connections
+WHERE connection_id = $1",
+);
+
+/// Pairs of id and time, so that an id that API Gateway gave to a newer connection is left alone.
+const REMOVE_GONE_CONNECTIONS: Query = Query::new(
+    "-- remove_gone_connections
+DELETE FROM connections
+USING unnest($1::text[], $2::timestamptz[]) AS gone (connection_id, connected_at)
+WHERE connections.connection_id = gone.connection_id AND connections.connected_at = gone.connected_at",
+);
+
+impl Database {
+    /// Uses up the ticket and stores the connection.
+    pub async fn connect(&self, new: NewConnection<'_>) -> Result<Connecting, Error> {
+        let hash = new.ticket_hash.as_slice();
+        let rows = self
+            .rows_locked(
+                (&LOCK_TICKETS_USER, &[&hash]),
+                (&CONNECT, &[&hash, &new.connection_id, &new.connected_at, &new.expires_at, &new.limit]),
+            )
+            .await?;
+        let Some(row) = rows.first() else { return Ok(Connecting::NoTicket) };
+        let user_id = column::<String, UserId>(row, "user_id")?;
+        Ok(if plain(row, "stored")? { Connecting::Connected(user_id) } else { Connecting::TooMany(user_id) })
+    }
+
+    /// Forgets a connection. Forgetting one that is not there is fine.
+    pub async fn remove_connection(&self, connection_id: &str) -> Result<(), Error> {
+        self.rows(&REMOVE_CONNECTION, &[&connection_id]).await?;
+        Ok(())
+    }
+
+    /// Forgets connections that API Gateway says are gone, each named by id and `connected_at`.
+    pub async fn remove_gone_connections(&self, gone: &[(&str, OffsetDateTime)]) -> Result<(), Error> {
+        let (ids, times): (Vec<&str>, Vec<OffsetDateTime>) = gone.iter().copied().unzip();
+        self.rows(&REMOVE_GONE_CONNECTIONS, &[&ids, &times]).await?;
+        Ok(())
+    }
+}

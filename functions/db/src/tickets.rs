@@ -1,0 +1,43 @@
+//! One-time tickets that open a WebSocket.
+
+use model::{DeviceId, UserId};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::client::Database;
+use crate::error::Error;
+use crate::query::Query;
+
+pub(crate) const QUERIES: &[&Query] = &[&ADD_TICKET];
+
+/// A ticket to store: its hash, never itself.
+#[derive(Debug)]
+pub struct NewTicket<'a> {
+    /// SHA-256 of the ticket.
+    pub hash: &'a [u8; 32],
+    /// Whose connection it opens.
+    pub user_id: &'a UserId,
+    /// On which device, if it said so.
+    pub device_id: Option<DeviceId>,
+    /// Until when it can be used.
+    pub expires_at: OffsetDateTime,
+}
+
+const ADD_TICKET: Query = Query::new(
+    "-- add_ticket
+INSERT INTO tickets (hash, user_id, device_id, expires_at)
+VALUES ($1, $2, $3, $4)",
+);
+
+impl Database {
+    /// Stores a ticket.
+    pub async fn add_ticket(&self, ticket: NewTicket<'_>) -> Result<(), Error> {
+        let device_id = ticket.device_id.map(Uuid::from);
+        self.rows(
+            &ADD_TICKET,
+            &[&ticket.hash.as_slice(), &ticket.user_id.as_str(), &device_id, &ticket.expires_at],
+        )
+        .await?;
+        Ok(())
+    }
+}

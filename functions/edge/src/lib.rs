@@ -1,0 +1,19 @@
+//! What stands between AWS and a handler, the same for every function. Knows nothing of uploads, spaces or devices.
+
+pub mod aws;
+pub mod batch;
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod ids;
+pub mod problem;
+pub mod secret;
+
+pub use clock::Clock;
+pub use problem::Problem;
+
+/// Writes logs to standard output, in the format and from the level that Lambda's logging configuration asks for. Call it
+/// first, once.
+pub fn init_logs() {
+    lambda_runtime::tracing::init_default_subscriber();
+}

@@ -1,0 +1,121 @@
+//! Errors as users see them: RFC 9457, `application/problem+json`.
+
+use std::error::Error;
+use std::fmt;
+
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// A refusal or failure. What the user reads and what the operator reads are two fields, and only the first is sent.
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+    extensions: Map<String, Value>,
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Problem {
+    /// A refusal. `code` names it for programs, `title` for people, the same each time; `detail` is about this one.
+    pub fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, title, detail: detail.into(), extensions: Map::new(), cause: None }
+    }
+
+    /// 400: the request is not what the route takes.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-request", "The request is invalid", detail)
+    }
+
+    /// 404: there is nothing, or nothing that the caller may know of.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// 503: something that this depends on failed; trying again may help. The cause goes to the log only.
+    pub fn unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let detail = "The service cannot answer at the moment. Nothing is lost; try again shortly.";
+        let title = "Temporarily unavailable";
+        Self {
+            cause: Some(cause.into()),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", title, detail)
+        }
+    }
+
+    /// 500: a defect. The cause goes to the log only.
+    pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let detail = "The service has a defect here. Its operators can find it by the request id.";
+        Self {
+            cause: Some(cause.into()),
+            ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", "Internal error", detail)
+        }
+    }
+
+    /// Adds a member that programs can act on.
+    #[must_use]
+    pub fn with(mut self, member: &str, value: impl Serialize) -> Self {
+        if let Ok(value) = serde_json::to_value(value) {
+            self.extensions.insert(member.to_owned(), value);
+        }
+        self
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The name for programs.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What operators read, if there is more than what the user reads.
+    pub fn cause(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.cause.as_deref()
+    }
+
+    /// The body that the user reads.
+    pub fn body(&self, request_id: &str) -> String {
+        let mut body = json!({
+            "type": format!("urn:syncsphere:problem:{}", self.code),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+            "requestId": request_id,
+        });
+        if let Value::Object(members) = &mut body {
+            members.extend(self.extensions.clone());
+        }
+        body.to_string()
+    }
+}
+
+impl fmt::Debug for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Problem")
+            .field("status", &self.status)
+            .field("code", &self.code)
+            .field("detail", &self.detail)
+            .field("cause", &self.cause)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_stays_inside() {
+        let problem = Problem::unavailable("password=hunter2").with("retry", 3);
+        let body: Value = serde_json::from_str(&problem.body("r-1")).unwrap();
+        assert_eq!(body["type"], "urn:syncsphere:problem:unavailable");
+        assert_eq!(body["status"], 503);
+        assert_eq!(body["requestId"], "r-1");
+        assert_eq!(body["retry"], 3);
+        assert!(!body.to_string().contains("hunter2"));
+    }
+}

@@ -1,0 +1,40 @@
+//! Secrets that are handed out once and stored only as a hash.
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+use thiserror::Error;
+
+/// The operating system gave no random numbers.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("the operating system gave no random numbers")]
+pub struct NoRandomness;
+
+/// 256 random bits as 43 characters of unpadded base64url.
+pub fn new_secret() -> Result<String, NoRandomness> {
+    let mut bits = [0; 32];
+    SystemRandom::new().fill(&mut bits).map_err(|_| NoRandomness)?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bits))
+}
+
+/// The SHA-256 by which a secret is stored and found. A secret of 256 random bits cannot be guessed, so it needs neither
+/// salt nor a slow hash.
+pub fn secret_hash(secret: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, secret.as_bytes()).as_ref());
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_differ_and_are_url_safe() {
+        let (one, other) = (new_secret().unwrap(), new_secret().unwrap());
+        assert_ne!(one, other);
+        assert_eq!(one.len(), 43);
+        assert!(one.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+        assert_ne!(secret_hash(&one), secret_hash(&other));
+    }
+}

@@ -1,0 +1,90 @@
+//! What travels over a WebSocket.
+
+use serde::Serialize;
+
+use crate::{Event, SpaceId};
+
+/// The largest frame in bytes: what API Gateway bills as one message (Amazon API Gateway pricing, WebSocket APIs), and a
+/// quarter of the 128 KB that it can carry.
+pub const MAX_FRAME_BYTES: usize = 32 * 1024;
+
+/// The answer to `{"action":"ping"}`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "pong")]
+pub struct Pong {}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "changes", rename_all = "camelCase")]
+struct Changes<'a> {
+    space_id: SpaceId,
+    changes: &'a [&'a Event],
+}
+
+/// Puts the changes of one space into as few frames as [`MAX_FRAME_BYTES`] allows, in order of their numbers. A change
+/// that was delivered twice is sent once.
+pub fn frames(space_id: SpaceId, events: &[Event]) -> Result<Vec<String>, serde_json::Error> {
+    let mut ordered: Vec<&Event> = events.iter().collect();
+    ordered.sort_by_key(|event| event.sequence);
+    ordered.dedup_by_key(|event| event.event_id);
+
+    let envelope = serde_json::to_string(&Changes { space_id, changes: &[] })?.len();
+    let mut frames = Vec::new();
+    let mut start = 0;
+    let mut bytes = envelope;
+    for (i, event) in ordered.iter().enumerate() {
+        let added = serde_json::to_string(event)?.len() + 1;
+        if i > start && bytes + added > MAX_FRAME_BYTES {
+            frames.push(serde_json::to_string(&Changes { space_id, changes: &ordered[start..i] })?);
+            start = i;
+            bytes = envelope;
+        }
+        bytes += added;
+    }
+    if start < ordered.len() {
+        frames.push(serde_json::to_string(&Changes { space_id, changes: &ordered[start..] })?);
+    }
+    Ok(frames)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::event::tests::event;
+
+    fn numbered(sequence: i64, path: &str) -> Event {
+        let id = Uuid::from_u128(u128::try_from(sequence).unwrap()).into();
+        Event { event_id: id, ..event(sequence, path) }
+    }
+
+    fn sequences(frame: &str) -> Vec<i64> {
+        let frame: serde_json::Value = serde_json::from_str(frame).unwrap();
+        assert_eq!(frame["type"], "changes");
+        frame["changes"].as_array().unwrap().iter().map(|change| change["sequence"].as_i64().unwrap()).collect()
+    }
+
+    #[test]
+    fn changes_are_ordered_and_duplicates_dropped() {
+        let events = [numbered(3, "/c"), numbered(1, "/a"), numbered(3, "/c"), numbered(2, "/b")];
+        let frames = frames(events[0].space_id, &events).unwrap();
+        assert_eq!(frames.iter().map(|frame| sequences(frame)).collect::<Vec<_>>(), [vec![1, 2, 3]]);
+    }
+
+    #[test]
+    fn no_frame_is_larger_than_the_limit_and_none_is_lost() {
+        // Quotes double in JSON, so these are the largest changes that there can be.
+        let path = format!("/{}", "\"".repeat(1023));
+        let events: Vec<Event> = (1..=100).map(|sequence| numbered(sequence, &path)).collect();
+        let frames = frames(events[0].space_id, &events).unwrap();
+        assert!(frames.iter().all(|frame| frame.len() <= MAX_FRAME_BYTES));
+        assert!(frames.len() < 10, "{} frames", frames.len());
+        let all: Vec<i64> = frames.iter().flat_map(|frame| sequences(frame)).collect();
+        assert_eq!(all, (1..=100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_pong_is_a_pong() {
+        assert_eq!(serde_json::to_string(&Pong {}).unwrap(), r#"{"type":"pong"}"#);
+    }
+}

@@ -1,0 +1,118 @@
+//! Identifiers. All but the user's are UUIDs; those that SyncSphere makes are version 7, so they sort by age.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use uuid::Uuid;
+
+macro_rules! uuid_newtype {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl From<Uuid> for $name {
+            fn from(id: Uuid) -> Self {
+                Self(id)
+            }
+        }
+
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+    };
+}
+
+uuid_newtype! {
+    /// Names a space, personal or shared.
+    SpaceId
+}
+uuid_newtype! {
+    /// Names a file through all its versions and moves.
+    FileId
+}
+uuid_newtype! {
+    /// Names one attempt to add a version.
+    UploadId
+}
+uuid_newtype! {
+    /// Names one change on its way to devices.
+    EventId
+}
+uuid_newtype! {
+    /// Names a device. The device chooses it, so it says who acted but proves nothing.
+    DeviceId
+}
+
+/// The longest user id in bytes: `sub` is at most 255 ASCII characters (OpenID Connect Core 1.0, section 2).
+const MAX_USER_ID_BYTES: usize = 255;
+
+/// A user: the `sub` claim of the token that API Gateway verified.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UserId(String);
+
+/// The text is no user id.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a user id has 1 to {MAX_USER_ID_BYTES} bytes and no control character")]
+pub struct InvalidUserId;
+
+impl UserId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for UserId {
+    type Error = InvalidUserId;
+
+    fn try_from(text: String) -> Result<Self, InvalidUserId> {
+        let valid = (1..=MAX_USER_ID_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
+        if valid { Ok(Self(text)) } else { Err(InvalidUserId) }
+    }
+}
+
+impl From<UserId> for String {
+    fn from(user: UserId) -> Self {
+        user.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_id_is_neither_empty_nor_endless_nor_unprintable() {
+        assert!(UserId::try_from("a".repeat(255)).is_ok());
+        for bad in [String::new(), "a".repeat(256), "a\0b".into()] {
+            assert_eq!(UserId::try_from(bad), Err(InvalidUserId));
+        }
+    }
+}

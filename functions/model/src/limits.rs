@@ -1,0 +1,133 @@
+//! Numbers and short texts that have a range.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The number is outside the range of its type.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("must be a whole number from {least} to {most}")]
+pub struct InvalidNumber {
+    least: i64,
+    most: i64,
+}
+
+macro_rules! number_newtype {
+    ($(#[$doc:meta])* $name:ident, $least:expr, $most:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "i64", into = "i64")]
+        pub struct $name(i64);
+
+        impl $name {
+            /// The number as PostgreSQL stores it (`bigint`).
+            pub const fn get(self) -> i64 {
+                self.0
+            }
+        }
+
+        impl TryFrom<i64> for $name {
+            type Error = InvalidNumber;
+
+            fn try_from(number: i64) -> Result<Self, InvalidNumber> {
+                if ($least..=$most).contains(&number) {
+                    Ok(Self(number))
+                } else {
+                    Err(InvalidNumber { least: $least, most: $most })
+                }
+            }
+        }
+
+        impl From<$name> for i64 {
+            fn from(number: $name) -> Self {
+                number.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number_newtype! {
+    /// A size in bytes, up to S3's largest object: 5 TiB (Amazon S3 User Guide, "Amazon S3 multipart upload limits").
+    ByteCount, 0, 5 * 1024 * 1024 * 1024 * 1024
+}
+number_newtype! {
+    /// A file's version: 1, 2, 3 …; 0 says that the path holds no file.
+    Version, 0, i64::MAX
+}
+number_newtype! {
+    /// A change's number in its space: 1, 2, 3 … without gaps, in commit order.
+    Sequence, 1, i64::MAX
+}
+
+/// The longest content type in bytes.
+const MAX_CONTENT_TYPE_BYTES: usize = 255;
+
+/// A media type such as `text/plain; charset=utf-8`, kept as the uploader sent it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ContentType(String);
+
+/// The text is no media type.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a content type is type/subtype in printable ASCII, at most {MAX_CONTENT_TYPE_BYTES} bytes")]
+pub struct InvalidContentType;
+
+impl ContentType {
+    /// The media type as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ContentType {
+    type Error = InvalidContentType;
+
+    fn try_from(text: String) -> Result<Self, InvalidContentType> {
+        // RFC 9110, section 8.3.1: two tokens with a slash between; parameters may follow.
+        let essence = text.split(';').next().unwrap_or_default().trim_end();
+        let token = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+        };
+        let printable = text.bytes().all(|b| (b' '..=b'~').contains(&b));
+        let valid = text.len() <= MAX_CONTENT_TYPE_BYTES
+            && printable
+            && essence.split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype));
+        if valid { Ok(Self(text)) } else { Err(InvalidContentType) }
+    }
+}
+
+impl From<ContentType> for String {
+    fn from(content_type: ContentType) -> Self {
+        content_type.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_end_at_five_tebibytes() {
+        assert!(ByteCount::try_from(0).is_ok());
+        assert!(ByteCount::try_from(5_497_558_138_880).is_ok());
+        assert!(ByteCount::try_from(5_497_558_138_881).is_err());
+        assert!(ByteCount::try_from(-1).is_err());
+    }
+
+    #[test]
+    fn content_types_are_media_types() {
+        for good in ["text/plain", "text/plain; charset=utf-8", "application/vnd.api+json"] {
+            assert!(ContentType::try_from(good.to_owned()).is_ok(), "{good}");
+        }
+        for bad in ["", "text", "/plain", "text/", "te xt/plain", "text/plain\r\nX-Evil: 1", "text/plän"] {
+            assert_eq!(ContentType::try_from(bad.to_owned()), Err(InvalidContentType), "{bad}");
+        }
+    }
+}

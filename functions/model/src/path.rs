@@ -1,0 +1,121 @@
+//! Paths of files in a space.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use unicode_normalization::is_nfc;
+
+/// The longest path in bytes of UTF-8.
+pub const MAX_PATH_BYTES: usize = 1024;
+
+/// An absolute path such as `/Docs/a.pdf`: `/`-separated, in Unicode normalization form C.
+///
+/// Case matters: `/a` and `/A` are two files. Paths never become S3 keys.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SpacePath(String);
+
+/// Why a text is no path.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum InvalidPath {
+    /// It does not begin with `/`.
+    #[error("a path begins with /")]
+    Relative,
+    /// It is longer than [`MAX_PATH_BYTES`].
+    #[error("a path has at most {MAX_PATH_BYTES} bytes of UTF-8")]
+    TooLong,
+    /// A segment is empty, `.` or `..`; `/` alone and a trailing slash count as an empty segment.
+    #[error("no segment of a path is empty, . or ..")]
+    Segment,
+    /// It holds a control character.
+    #[error("a path holds no control character")]
+    Control,
+    /// It is Unicode, but not in the one form that makes equal names equal bytes.
+    #[error("a path is in Unicode normalization form C (NFC)")]
+    NotNormalized,
+}
+
+impl SpacePath {
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SpacePath {
+    type Error = InvalidPath;
+
+    fn try_from(text: String) -> Result<Self, InvalidPath> {
+        if text.len() > MAX_PATH_BYTES {
+            return Err(InvalidPath::TooLong);
+        }
+        let relative = text.strip_prefix('/').ok_or(InvalidPath::Relative)?;
+        if relative.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+            return Err(InvalidPath::Segment);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(InvalidPath::Control);
+        }
+        if !is_nfc(&text) {
+            return Err(InvalidPath::NotNormalized);
+        }
+        Ok(Self(text))
+    }
+}
+
+impl FromStr for SpacePath {
+    type Err = InvalidPath;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPath> {
+        text.to_owned().try_into()
+    }
+}
+
+impl From<SpacePath> for String {
+    fn from(path: SpacePath) -> Self {
+        path.0
+    }
+}
+
+impl fmt::Display for SpacePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_paths_are_kept_as_they_are() {
+        let longest = format!("/{}", "a".repeat(MAX_PATH_BYTES - 1));
+        for good in ["/a", "/Docs/a.pdf", "/Übung/日本/🦀.txt", "/...", "/.hidden", "/a b", &longest] {
+            assert_eq!(good.parse::<SpacePath>().map(String::from), Ok(good.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_path_says_why() {
+        let too_long = format!("/{}", "ü".repeat(MAX_PATH_BYTES / 2));
+        let cases = [
+            ("", InvalidPath::Relative),
+            ("a", InvalidPath::Relative),
+            ("/", InvalidPath::Segment),
+            ("/a/", InvalidPath::Segment),
+            ("/a//b", InvalidPath::Segment),
+            ("/./a", InvalidPath::Segment),
+            ("/a/..", InvalidPath::Segment),
+            ("/a\nb", InvalidPath::Control),
+            ("/a\0", InvalidPath::Control),
+            ("/a\u{85}", InvalidPath::Control),
+            ("/U\u{308}bung", InvalidPath::NotNormalized),
+            (&too_long, InvalidPath::TooLong),
+        ];
+        for (bad, why) in cases {
+            assert_eq!(bad.parse::<SpacePath>(), Err(why), "{bad:?}");
+        }
+    }
+}
