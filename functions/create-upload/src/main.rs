@@ -1,1 +1,21 @@
-fn main(){}
+//! Runs the function on Lambda.
+
+use create_upload::{App, Config, handle};
+use db::Database;
+use edge::{Clock, aws, config::Vars};
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    edge::init_logs();
+    let config = Config::from_vars(&Vars::from_env())?;
+    let app = App {
+        db: Database::new(config.database_url),
+        s3: aws_sdk_s3::Client::new(&aws::sdk_config().await),
+        bucket: config.bucket,
+        max_upload_bytes: config.max_upload_bytes,
+        clock: Clock::system(),
+    };
+    app.db.warm_up().await;
+    run(service_fn(async |event: LambdaEvent<_>| Ok::<_, Error>(handle(&app, &event.payload).await))).await
+}

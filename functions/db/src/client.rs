@@ -77,7 +77,7 @@ impl DatabaseUrl {
 /// queries it is only worth a warning.
 async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
     if let Err(error) = connection.await {
-        warn!(error = &error as &dyn std::error::Error, "the database connection ended");
+        warn!(?error, "the database connection ended");
     }
 }
 
@@ -119,7 +119,7 @@ impl Database {
     /// request tries again and answers for it.
     pub async fn warm_up(&self) {
         if let Err(error) = self.connected().await {
-            warn!(error = &error as &dyn std::error::Error, "no database connection at start");
+            warn!(?error, "no database connection at start");
         }
     }
 

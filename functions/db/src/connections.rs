@@ -33,7 +33,7 @@ pub enum Connecting {
     /// No such ticket, or it was used, or it has expired.
     NoTicket,
     /// The user has as many connections as allowed. The ticket is used up.
-    TooMany(UserId),
+    TooMany,
 }
 
 /// Two connections of one user wait for each other here, so that together they can't pass the limit.
@@ -91,8 +91,11 @@ impl Database {
             )
             .await?;
         let Some(row) = rows.first() else { return Ok(Connecting::NoTicket) };
-        let user_id = column::<String, UserId>(row, "user_id")?;
-        Ok(if plain(row, "stored")? { Connecting::Connected(user_id) } else { Connecting::TooMany(user_id) })
+        Ok(if plain(row, "stored")? {
+            Connecting::Connected(column::<String, UserId>(row, "user_id")?)
+        } else {
+            Connecting::TooMany
+        })
     }
 
     /// Forgets a connection. Forgetting one that is not there is fine.

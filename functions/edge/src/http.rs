@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
@@ -9,12 +10,12 @@ use aws_lambda_events::encodings::Body;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use futures_util::FutureExt as _;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tracing::{Instrument as _, error, info_span, warn};
+use tracing::{Instrument as _, error, info, info_span};
 
-use crate::Problem;
+use crate::{Problem, chain};
 
 /// The largest body that is read, in bytes. The largest valid one, a page of 100 parts, has about 8 KiB.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -42,13 +43,18 @@ impl<'a> Request<'a> {
         self.0.request_context.request_id.as_deref().unwrap_or_default()
     }
 
-    /// The `sub` claim of the verified token; 401 without one.
-    pub fn subject(self) -> Result<&'a str, Problem> {
+    /// Who calls: the `sub` claim of the verified token; 401 if there is none or it cannot be one.
+    pub fn subject<T>(self) -> Result<T, Problem>
+    where
+        T: TryFrom<String>,
+        T::Error: Display,
+    {
+        let unauthorized = |detail| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail);
         let authorizer = self.0.request_context.authorizer.as_ref();
         let claims = authorizer.and_then(|authorizer| authorizer.jwt.as_ref()).map(|jwt| &jwt.claims);
-        claims.and_then(|claims| claims.get("sub")).map(String::as_str).ok_or_else(|| {
-            Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", "The token names no subject (sub).")
-        })
+        let subject = claims.and_then(|claims| claims.get("sub"));
+        let subject = subject.ok_or_else(|| unauthorized("The token has no claim sub.".to_owned()))?;
+        T::try_from(subject.clone()).map_err(|error| unauthorized(format!("The token's claim sub is invalid: {error}.")))
     }
 
     /// A variable of the path.
@@ -106,7 +112,14 @@ fn too_large() -> Problem {
 /// A response with a JSON body. Answers are about one user at one moment, so nothing may cache them.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
     let body = serde_json::to_string(body).map_err(Problem::internal)?;
-    Ok(response(status, "application/json", body))
+    Ok(with_body(status, "application/json", body))
+}
+
+/// A response without a body.
+pub fn empty(status: StatusCode) -> Response {
+    let mut response = Response::default();
+    response.status_code = i64::from(status.as_u16());
+    response
 }
 
 /// 404 for a route that the function does not have.
@@ -117,12 +130,14 @@ pub fn no_such_route(request: Request<'_>) -> Problem {
 }
 
 /// Runs a handler: a problem becomes its response, and a panic a problem. Failures are logged here, once.
-pub async fn respond<F>(request: Request<'_>, handler: F) -> Response
+pub fn respond<'a, F>(request_id: &'a str, route: &'a str, handler: F) -> impl Future<Output = Response> + use<'a, F>
 where
-    F: Future<Output = Result<Response, Problem>>,
+    F: Future<Output = Result<Response, Problem>> + 'a,
 {
-    let span = info_span!("request", request_id = request.id(), route = request.route());
-    async {
+    // Boxed, or the types of the SDK's futures nest deeper than the compiler follows.
+    let handler = handler.boxed_local();
+    let span = info_span!("request", request_id, route);
+    async move {
         let outcome = AssertUnwindSafe(handler).catch_unwind().await;
         let problem = match outcome {
             Ok(Ok(response)) => return response,
@@ -133,26 +148,21 @@ where
         match problem.cause() {
             Some(cause) => error!(
                 status = status.as_u16(),
-                error = cause as &dyn std::error::Error,
-                "request {} failed: {}",
-                request.id(),
+                error = chain(cause),
+                "request {request_id} failed: {}",
                 problem.code(),
             ),
-            None => warn!(status = status.as_u16(), "request {} refused: {}", request.id(), problem.code()),
+            None => info!(status = status.as_u16(), "request {request_id} refused: {}", problem.code()),
         }
-        response(status, "application/problem+json", problem.body(request.id()))
+        with_body(status, "application/problem+json", problem.body(request_id))
     }
     .instrument(span)
-    .await
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: String) -> Response {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let mut response = Response::default();
-    response.status_code = i64::from(status.as_u16());
-    response.headers = headers;
+fn with_body(status: StatusCode, content_type: &'static str, body: String) -> Response {
+    let mut response = empty(status);
+    response.headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.body = Some(Body::Text(body));
     response
 }
@@ -216,10 +226,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_500_that_says_nothing_of_it() {
-        let event = ApiGatewayV2httpRequest::default();
-        let response = respond(Request::new(&event), async { panic!("secret") }).await;
+        let response = respond("r-1", "GET /", async { panic!("secret") }).await;
         assert_eq!(response.status_code, 500);
         let Some(Body::Text(body)) = response.body else { panic!("no body") };
-        assert!(body.contains("internal-error") && !body.contains("secret"), "{body}");
+        assert!(body.contains("internal-error") && body.contains("r-1") && !body.contains("secret"), "{body}");
     }
 }

@@ -12,6 +12,12 @@ pub mod secret;
 pub use clock::Clock;
 pub use problem::Problem;
 
+/// An error with all its sources, `this: because: because`. JSON logs show an error without them.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |source| source.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+}
+
 /// Writes logs to standard output, in the format and from the level that Lambda's logging configuration asks for. Call it
 /// first, once.
 pub fn init_logs() {

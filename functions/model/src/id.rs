@@ -63,6 +63,13 @@ uuid_newtype! {
     DeviceId
 }
 
+impl UploadId {
+    /// The S3 key of the content: made by the server, for one upload only, and from nothing that a user chose.
+    pub fn object_key(self) -> String {
+        format!("objects/{self}")
+    }
+}
+
 /// The longest user id in bytes: `sub` is at most 255 ASCII characters (OpenID Connect Core 1.0, section 2).
 const MAX_USER_ID_BYTES: usize = 255;
 

@@ -1,1 +1,21 @@
-fn main(){}
+//! Runs the function on Lambda.
+
+use db::Database;
+use edge::{Clock, config::Vars};
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use track_connections::{App, Config, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    edge::init_logs();
+    let config = Config::from_vars(&Vars::from_env())?;
+    let app = App {
+        db: Database::new(config.database_url),
+        websocket_url: config.websocket_url,
+        allowed_origins: config.allowed_origins,
+        max_connections_per_user: config.max_connections_per_user,
+        clock: Clock::system(),
+    };
+    app.db.warm_up().await;
+    run(service_fn(async |event: LambdaEvent<_>| Ok::<_, Error>(handle(&app, &event.payload).await))).await
+}

@@ -1,0 +1,132 @@
+//! The WebSocket API's routes. The status of `$connect` decides whether the handshake succeeds; the body of the answer to a
+//! message goes back through the socket.
+
+use aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequest;
+use db::{Connecting, NewConnection};
+use edge::http::{Response, empty, json, respond};
+use edge::{Problem, secret};
+use http::StatusCode;
+use http::header::ORIGIN;
+use model::Pong;
+use serde::{Deserialize, Serialize};
+use thiserror::Error as ThisError;
+use tracing::info;
+
+use crate::{App, CONNECTION_LIFETIME};
+
+/// What a client may send.
+#[derive(Deserialize)]
+#[serde(tag = "action", rename_all = "camelCase")]
+enum Message {
+    Ping,
+}
+
+/// The answer to anything else.
+const NOT_UNDERSTOOD: NotUnderstood =
+    NotUnderstood { code: "invalid-message", detail: r#"The only message is {"action":"ping"}."# };
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "error")]
+struct NotUnderstood {
+    code: &'static str,
+    detail: &'static str,
+}
+
+#[derive(Debug, ThisError)]
+enum Error {
+    #[error("the origin is not allowed")]
+    Origin,
+    #[error("no valid ticket")]
+    Ticket,
+    #[error("the user has too many connections")]
+    TooMany { limit: i64 },
+    #[error("the event names no connection")]
+    NoConnectionId,
+    #[error("the database did not answer")]
+    Database(#[from] db::Error),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Origin => Problem::new(
+                StatusCode::FORBIDDEN,
+                "origin-not-allowed",
+                "The origin is not allowed",
+                "Pages of this origin may not connect.",
+            ),
+            Error::Ticket => Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "invalid-ticket",
+                "The ticket is not valid",
+                "A ticket works once and for 30 seconds. Get a new one.",
+            ),
+            Error::TooMany { limit } => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-connections",
+                "Too many connections",
+                format!("A user has at most {limit} open connections."),
+            ),
+            Error::NoConnectionId => Problem::internal(error),
+            Error::Database(error) => Problem::unavailable(error),
+        }
+    }
+}
+
+/// Answers one event of the WebSocket API.
+pub(crate) async fn handle(app: &App, event: &ApiGatewayWebsocketProxyRequest) -> Response {
+    let context = &event.request_context;
+    let (request_id, route) = (context.request_id.as_deref(), context.route_key.as_deref());
+    respond(request_id.unwrap_or_default(), route.unwrap_or_default(), async {
+        let connection_id = context.connection_id.as_deref().ok_or(Error::NoConnectionId)?;
+        match route {
+            Some("$connect") => connect(app, event, connection_id).await,
+            Some("$disconnect") => disconnect(app, connection_id).await,
+            _ => answer(event.body.as_deref().unwrap_or_default()),
+        }
+    })
+    .await
+}
+
+async fn connect(
+    app: &App,
+    event: &ApiGatewayWebsocketProxyRequest,
+    connection_id: &str,
+) -> Result<Response, Problem> {
+    let origin = event.headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+    if origin.is_some_and(|origin| !app.allowed_origins.iter().any(|allowed| allowed == origin)) {
+        return Err(Error::Origin.into());
+    }
+    let ticket = event.query_string_parameters.first("ticket").ok_or(Error::Ticket)?;
+
+    let ticket_hash = secret::secret_hash(ticket);
+    let connected_at = app.clock.now();
+    let connecting = app.db.connect(NewConnection {
+        ticket_hash: &ticket_hash,
+        connection_id,
+        connected_at,
+        expires_at: connected_at + CONNECTION_LIFETIME,
+        limit: app.max_connections_per_user,
+    });
+    match connecting.await.map_err(Error::Database)? {
+        Connecting::Connected(user_id) => {
+            info!(connection_id, %user_id, "connected {connection_id} of user {user_id}");
+            Ok(empty(StatusCode::OK))
+        }
+        Connecting::NoTicket => Err(Error::Ticket.into()),
+        Connecting::TooMany => Err(Error::TooMany { limit: app.max_connections_per_user }.into()),
+    }
+}
+
+async fn disconnect(app: &App, connection_id: &str) -> Result<Response, Problem> {
+    app.db.remove_connection(connection_id).await.map_err(Error::Database)?;
+    info!(connection_id, "disconnected {connection_id}");
+    Ok(empty(StatusCode::OK))
+}
+
+fn answer(message: &str) -> Result<Response, Problem> {
+    match serde_json::from_str(message) {
+        Ok(Message::Ping) => json(StatusCode::OK, &Pong {}),
+        Err(_) => json(StatusCode::OK, &NOT_UNDERSTOOD),
+    }
+}

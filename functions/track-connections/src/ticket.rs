@@ -1,0 +1,24 @@
+//! `POST /tickets`.
+
+use db::NewTicket;
+use edge::http::{Request, Response, json};
+use edge::{Problem, secret};
+use http::StatusCode;
+use model::{CreateTicketRequest, CreatedTicket, UserId};
+
+use crate::{App, TICKET_LIFETIME};
+
+/// Issues a ticket for the caller.
+pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let user_id: UserId = request.subject()?;
+    let CreateTicketRequest { device_id } = request.json()?;
+
+    let ticket = secret::new_secret().map_err(Problem::unavailable)?;
+    let expires_at = app.clock.now() + TICKET_LIFETIME;
+    let hash = secret::secret_hash(&ticket);
+    let adding = app.db.add_ticket(NewTicket { hash: &hash, user_id: &user_id, device_id, expires_at });
+    adding.await.map_err(Problem::unavailable)?;
+
+    let url = format!("{}?ticket={ticket}", app.websocket_url);
+    json(StatusCode::CREATED, &CreatedTicket { ticket, url, expires_at })
+}
