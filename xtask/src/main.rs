@@ -1,1 +1,8 @@
-fn main(){}
+//! `cargo xtask`.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    xtask::main().await
+}

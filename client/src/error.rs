@@ -1,0 +1,51 @@
+//! What can go wrong.
+
+use serde::Deserialize;
+use thiserror::Error as ThisError;
+
+/// A refusal or failure that the service explained (RFC 9457).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: u16,
+    /// The name for programs, such as `version-conflict`.
+    pub code: String,
+    /// What people read.
+    pub detail: String,
+    /// The id under which operators find the request.
+    pub request_id: String,
+}
+
+/// A call that did not do what it should.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum Error {
+    /// The service said no and why.
+    #[error("{code} ({status}): {detail} (request {request_id})", code = .0.code, status = .0.status, detail = .0.detail,
+        request_id = .0.request_id)]
+    Refused(Problem),
+    /// Something on the way answered in its own words: a gateway, storage or the identity provider.
+    #[error("HTTP status {status}: {body}")]
+    Unexpected {
+        /// The HTTP status.
+        status: u16,
+        /// The beginning of the body.
+        body: String,
+    },
+    /// No answer, or no complete one.
+    #[error("the service could not be reached")]
+    Http(#[from] reqwest::Error),
+    /// The WebSocket could not be opened, or broke.
+    #[error("the WebSocket failed")]
+    WebSocket(#[source] Box<tokio_tungstenite::tungstenite::Error>),
+    /// A frame or body is not what the protocol says.
+    #[error("the service sent something unknown")]
+    Protocol(#[from] serde_json::Error),
+}
+
+impl From<tokio_tungstenite::tungstenite::Error> for Error {
+    fn from(error: tokio_tungstenite::tungstenite::Error) -> Self {
+        Self::WebSocket(Box::new(error))
+    }
+}

@@ -1,0 +1,109 @@
+//! The developer's commands. Everything they install or start is in the project's own `.local` folder, and nothing of it
+//! reaches AWS: every tool is given the emulator's address and made-up credentials.
+
+mod demo;
+mod environment;
+mod logs;
+mod process;
+mod project;
+mod services;
+mod stack;
+mod test;
+mod tools;
+mod ui;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use project::Project;
+use services::Ports;
+
+pub use stack::{Outputs, Stack};
+pub use up::aws_config;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "SyncSphere on this machine, without Docker and without AWS")]
+struct Cli {
+    /// Port of the AWS emulator; PostgreSQL gets the next one.
+    #[arg(long, global = true, default_value_t = 4566)]
+    port: u16,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Deploy the system to the local stack, upload a file on one device and hear of it on another.
+    Demo {
+        /// The file to upload.
+        #[arg(default_value = "README.md")]
+        file: PathBuf,
+        /// End with one line of JSON on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Deploy the system to the local stack and keep it running until Ctrl-C.
+    Up {
+        /// Only PostgreSQL and the emulator with its queue and bucket, for `cargo lambda watch`.
+        #[arg(long)]
+        services: bool,
+    },
+    /// Build and deploy again to the stack that `cargo xtask up` keeps running.
+    Deploy,
+    /// Run every test, unit to end to end, with the services that they need.
+    Test {
+        /// Arguments for `cargo test`, such as a test's name.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Install the pinned tools, and print where they are.
+    Tools,
+}
+
+/// Runs the command line.
+pub async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    client::use_ring();
+    let project = Project::find();
+    let outcome = tokio::select! {
+        outcome = run(&cli, &project) => outcome,
+        () = interrupted() => Err(anyhow::anyhow!("interrupted")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What each command starts lives in guards that end with its future, also when a signal cuts it short.
+async fn run(cli: &Cli, project: &Project) -> Result<()> {
+    let ports = Ports::from_base(cli.port)?;
+    match &cli.command {
+        Command::Demo { file, json } => demo::run(project, ports, file, *json).await,
+        Command::Up { services: false } => up::stack(project, ports).await,
+        Command::Up { services: true } => up::services(project, ports).await,
+        Command::Deploy => up::deploy(project).await,
+        Command::Test { arguments } => test::run(project, ports, arguments).await,
+        Command::Tools => tools::show(project).await,
+    }
+}
+
+async fn interrupted() {
+    let mut waits = Vec::new();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        if let Ok(mut signal) = signal(kind) {
+            waits.push(Box::pin(async move {
+                signal.recv().await;
+            }));
+        }
+    }
+    futures_util::future::select_all(waits).await;
+}

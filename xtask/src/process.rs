@@ -1,0 +1,150 @@
+//! Child processes that never outlive their use, and whose output is kept.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
+
+use crate::project::Project;
+use crate::ui::Step;
+
+/// How long a service may take to end before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many lines of a failed program's output are shown.
+const SHOWN_LINES: usize = 25;
+
+/// A child and whatever it started, in a process group of their own. Dropping it ends them all.
+pub(crate) struct Group {
+    child: Child,
+    group: Option<Pid>,
+    /// What it wrote.
+    pub(crate) log: PathBuf,
+}
+
+impl Group {
+    /// Starts a service; its output goes to a log in the run folder.
+    pub(crate) fn start(project: &Project, name: &str, mut command: Command) -> Result<Self> {
+        let log = project.run().join(format!("{name}.log"));
+        let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+        let errors = output.try_clone().context("cannot share the log")?;
+        command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { group: group_of(&child), child, log })
+    }
+
+    /// Its exit status, if it has ended.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let Some(group) = self.group else { return };
+        // Both services take an interrupt as a request to stop at once but in order.
+        if killpg(group, Signal::SIGINT).is_ok() {
+            let asked = Instant::now();
+            while asked.elapsed() < STOP_TIMEOUT && matches!(self.child.try_wait(), Ok(None)) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        // Whoever is left of the group.
+        let _ = killpg(group, Signal::SIGKILL);
+        let _ = self.child.try_wait();
+    }
+}
+
+fn group_of(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw)
+}
+
+/// Ends the group of a program that is cut short.
+struct KillOnDrop(Option<Pid>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+/// Runs a program to its end. Its newest line is shown in the step, all of them are kept, and the last ones are told if it
+/// fails. `remedy` says what the developer can do then.
+pub(crate) async fn run(step: &Step, log: &Path, mut command: Command, remedy: &str) -> Result<()> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = command.spawn().with_context(|| format!("cannot run {program}; {remedy}"))?;
+    let mut guard = KillOnDrop(group_of(&child));
+    if let Some(parent) = log.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+    }
+    let file = tokio::fs::File::create(log).await.with_context(|| format!("cannot create {}", log.display()))?;
+    let file = Mutex::new(file);
+    let (output, errors) = (child.stdout.take(), child.stderr.take());
+    let ((), (), status) = tokio::join!(copy(output, step, &file), copy(errors, step, &file), child.wait());
+    guard.0 = None;
+    let status = status.with_context(|| format!("cannot wait for {program}"))?;
+    if !status.success() {
+        bail!("{program} failed ({status}); {remedy}. Its last lines ({}):\n{}", log.display(), last_lines(log));
+    }
+    Ok(())
+}
+
+/// Runs a program that talks to the developer itself.
+pub(crate) async fn attached(mut command: Command) -> Result<ExitStatus> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    let child = command.stdin(Stdio::null()).process_group(0).spawn();
+    let mut child = child.with_context(|| format!("cannot run {program}"))?;
+    let mut guard = KillOnDrop(group_of(&child));
+    let status = child.wait().await.with_context(|| format!("cannot wait for {program}"))?;
+    guard.0 = None;
+    Ok(status)
+}
+
+async fn copy(output: Option<impl AsyncRead + Unpin>, step: &Step, log: &Mutex<tokio::fs::File>) {
+    let Some(output) = output else { return };
+    let mut lines = BufReader::new(output).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let text = String::from_utf8_lossy(&line);
+        if !text.trim().is_empty() {
+            step.note(&text);
+        }
+        let mut log = log.lock().await;
+        let _ = log.write_all(&line).await;
+        let _ = log.write_all(b"\n").await;
+        let _ = log.flush().await;
+    }
+}
+
+/// The end of a log.
+pub(crate) fn last_lines(log: &Path) -> String {
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+}
+
+/// Ends services of this checkout that an earlier command left behind, and functions that outlived their emulator. Only to
+/// be called with the lock, when none of them can be in use.
+pub(crate) fn end_leftovers(project: &Project) {
+    let own = [project.run(), project.tools().join("emulator"), project.tools().join("postgres")];
+    let own = own.map(|path| path.display().to_string());
+    let Ok(mut system) = System::new() else { return };
+    let what = ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always);
+    system.refresh_processes_specifics(ProcessesToUpdate::All, true, what);
+    for process in system.processes().values() {
+        let mut words = process.cmd().iter().map(|word| word.to_string_lossy());
+        if words.any(|word| own.iter().any(|own| word.starts_with(own.as_str()))) {
+            process.kill();
+        }
+    }
+}

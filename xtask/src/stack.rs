@@ -1,0 +1,177 @@
+//! Building and deploying the template, as an engineer would to AWS, and what comes out of it.
+
+use std::env::consts::ARCH;
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+use aws_sdk_cognitoidentityprovider::types::MessageActionType;
+use client::{Client, Token};
+use model::DeviceId;
+use serde::{Deserialize, Serialize};
+
+use crate::environment::{command, emulated};
+use crate::process;
+use crate::project::Project;
+use crate::services::{DATABASE, Ports};
+use crate::ui::Step;
+
+/// The stack's name in the emulator.
+pub(crate) const STACK: &str = "syncsphere-local";
+
+/// The password of local users.
+pub(crate) const PASSWORD: &str = "Correct-Horse-1";
+
+/// A deployed stack: where its parts are. Also what tests read.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stack {
+    /// Where AWS clients find the emulator.
+    pub aws_endpoint: String,
+    /// The stack's database.
+    pub database_url: String,
+    /// The template's outputs.
+    #[serde(flatten)]
+    pub outputs: Outputs,
+    pub(crate) port: u16,
+}
+
+/// The template's outputs, which clients and scripts rely on.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the template describes them")]
+pub struct Outputs {
+    pub http_api_url: String,
+    pub web_socket_url: String,
+    pub user_pool_id: String,
+    pub user_pool_client_id: String,
+    pub bucket_name: String,
+    pub queue_url: String,
+    pub dead_letter_queue_url: String,
+}
+
+impl Stack {
+    /// Builds the functions and deploys the template to the emulator.
+    pub(crate) async fn deploy(project: &Project, ports: Ports) -> Result<Self> {
+        build(project, ports).await?;
+        let step = Step::begin("deploying (sam deploy)");
+        let overrides = [
+            format!("Architecture={}", architecture()?),
+            format!("LocalEndpoint=127.0.0.1:{}", ports.emulator),
+            format!("DatabaseUrl={}", ports.database_url(DATABASE)),
+        ];
+        let mut sam = emulated(command(project, "sam"), ports);
+        sam.args(["deploy", "--config-env", "local", "--parameter-overrides"]).args(overrides);
+        let remedy = "the emulator's log is .local/run/emulator.log";
+        process::run(&step, &project.run().join("deploy.log"), sam, remedy).await?;
+        let stack = Self {
+            aws_endpoint: ports.aws_endpoint(),
+            database_url: ports.database_url(DATABASE),
+            outputs: outputs(project, ports).await?,
+            port: ports.emulator,
+        };
+        let file = project.stack_file();
+        fs::write(&file, serde_json::to_vec_pretty(&stack)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        step.done(&stack.outputs.http_api_url);
+        Ok(stack)
+    }
+
+    /// The stack that another command keeps running.
+    pub(crate) fn running(project: &Project) -> Result<Self> {
+        let text = fs::read(project.stack_file()).context("no stack is running; start one: cargo xtask up")?;
+        serde_json::from_slice(&text).context("the running stack cannot be read; restart it: cargo xtask up")
+    }
+
+    /// Makes a user with the local password, or leaves the one that is there.
+    pub async fn create_user(&self, user: &str) -> Result<()> {
+        let cognito = aws_sdk_cognitoidentityprovider::Client::new(&crate::up::aws_config(&self.aws_endpoint).await);
+        let creating = cognito
+            .admin_create_user()
+            .user_pool_id(&self.outputs.user_pool_id)
+            .username(user)
+            .message_action(MessageActionType::Suppress);
+        match creating.send().await {
+            Ok(_) => {}
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_username_exists_exception()) => {}
+            Err(error) => return Err(error).context("cannot create the user"),
+        }
+        cognito
+            .admin_set_user_password()
+            .user_pool_id(&self.outputs.user_pool_id)
+            .username(user)
+            .password(PASSWORD)
+            .permanent(true)
+            .send()
+            .await
+            .context("cannot set the user's password")?;
+        Ok(())
+    }
+
+    /// Signs a user in.
+    pub async fn sign_in(&self, user: &str) -> Result<Token> {
+        let client_id = &self.outputs.user_pool_client_id;
+        client::sign_in(&self.aws_endpoint, client_id, user, PASSWORD).await.context("cannot sign in")
+    }
+
+    /// A device of a signed-in user.
+    pub fn device(&self, token: Token) -> Result<Client> {
+        let device_id = DeviceId::from(edge::ids::new_id());
+        Client::new(&self.outputs.http_api_url, token, Some(device_id)).context("cannot make a client")
+    }
+}
+
+/// `sam build`: the release binaries, by cargo-lambda.
+///
+/// SAM has it build one function after the other; first building all at once, with the same flags, uses every core.
+async fn build(project: &Project, ports: Ports) -> Result<()> {
+    let step = Step::begin("building (cargo lambda, sam build)");
+    let remedy = "mend the code and run the command again";
+    let mut cargo = command(project, "cargo");
+    cargo.args(["lambda", "build", "--release"]);
+    if architecture()? == "arm64" {
+        cargo.arg("--arm64");
+    }
+    process::run(&step, &project.run().join("cargo-lambda.log"), cargo, remedy).await?;
+    let mut sam = emulated(command(project, "sam"), ports);
+    sam.args(["build", "--config-env", "local", "--parameter-overrides", &format!("Architecture={}", architecture()?)]);
+    process::run(&step, &project.run().join("build.log"), sam, remedy).await?;
+    step.done("");
+    Ok(())
+}
+
+/// What Lambda calls this machine's architecture.
+fn architecture() -> Result<&'static str> {
+    match ARCH {
+        "x86_64" => Ok("x86_64"),
+        "aarch64" => Ok("arm64"),
+        other => bail!("Lambda does not run on {other}, so its functions cannot run on this machine"),
+    }
+}
+
+async fn outputs(project: &Project, ports: Ports) -> Result<Outputs> {
+    #[derive(Deserialize)]
+    struct Output {
+        #[serde(rename = "OutputKey")]
+        key: String,
+        #[serde(rename = "OutputValue")]
+        value: String,
+    }
+    let mut sam = emulated(command(project, "sam"), ports);
+    sam.args(["list", "stack-outputs", "--stack-name", STACK, "--region", crate::environment::REGION, "--output", "json"]);
+    let answer = sam.output().await.context("cannot run sam")?;
+    if !answer.status.success() {
+        bail!("sam list stack-outputs failed: {}", String::from_utf8_lossy(&answer.stderr));
+    }
+    let outputs: Vec<Output> = serde_json::from_slice(&answer.stdout).context("the stack's outputs are not JSON")?;
+    let outputs: serde_json::Map<_, _> = outputs
+        .into_iter()
+        .map(|output| {
+            let mut key = output.key;
+            if let Some(first) = key.get_mut(..1) {
+                first.make_ascii_lowercase();
+            }
+            (key, output.value.into())
+        })
+        .collect();
+    serde_json::from_value(outputs.into()).context("the stack lacks an output")
+}

@@ -1,0 +1,31 @@
+//! `cargo xtask test`: every test, with the services that they need.
+
+use std::env;
+
+use anyhow::{Result, bail};
+
+use crate::environment::command;
+use crate::process;
+use crate::project::Project;
+use crate::services::{Ports, Services};
+use crate::stack::Stack;
+use crate::tools;
+use crate::ui;
+
+/// Deploys the stack and runs `cargo test` against it.
+pub(crate) async fn run(project: &Project, ports: Ports, arguments: &[String]) -> Result<()> {
+    let _lock = project.lock()?;
+    tools::install(project).await?;
+    let services = Services::start(project, ports).await?;
+    Stack::deploy(project, services.ports).await?;
+
+    ui::line("… cargo test");
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut test = command(project, &cargo.to_string_lossy());
+    test.args(["test", "--workspace"]).args(arguments).env("SYNCSPHERE_STACK", project.stack_file());
+    let status = process::attached(test).await?;
+    if !status.success() {
+        bail!("tests failed; logs of the stack are in .local/run");
+    }
+    Ok(())
+}
