@@ -157,6 +157,8 @@ fn start_emulator(project: &Project, ports: Ports) -> Result<Group> {
         .env("SFTP_ENABLED", "0")
         // The functions' code goes here, so that what is left of them can be recognized.
         .env("TMPDIR", project.run().join("tmp"))
+        // Its signing keys: tests make an expired token with them.
+        .env("STATE_DIR", project.run().join("state"))
         // For the functions, which inherit it.
         .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
         .env_remove("RUST_LOG");
