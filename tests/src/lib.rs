@@ -1,0 +1,17 @@
+//! What the integration tests stand on: the local stack that `cargo xtask test` starts, a database for each test, the
+//! functions as Lambda would build them, and stand-ins for what the emulator does not do as AWS does.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's failure is a panic")]
+
+mod apps;
+mod database;
+mod gateway;
+mod queue;
+mod samples;
+mod stack;
+
+pub use apps::{Answer, Apps, START, hung_server};
+pub use database::TestDatabase;
+pub use gateway::Gateway;
+pub use queue::TestQueue;
+pub use samples::{Sample, http_event, project_file, sample, samples};
+pub use stack::{aws, new_user, raw_http, stack};

@@ -24,6 +24,7 @@ use project::Project;
 use services::Ports;
 
 pub use stack::{Outputs, Stack};
+pub use aws_config::SdkConfig;
 pub use up::aws_config;
 
 #[derive(Parser)]

@@ -1,0 +1,86 @@
+//! The schema, and every query against it.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::put;
+use serde_json::Value;
+use std::sync::{Arc, Mutex};
+use tests::{TestDatabase, sample};
+
+type Answers = Arc<Mutex<Vec<Value>>>;
+
+/// A stand-in for the bucket in which CloudFormation waits for answers.
+async fn cloud_formation() -> (String, Answers) {
+    let answers = Answers::default();
+    let take = async |State(answers): State<Answers>, body: String| {
+        answers.lock().unwrap().push(serde_json::from_str(&body).unwrap());
+    };
+    let app = Router::new().route("/answer", put(take)).with_state(Arc::clone(&answers));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/answer?signature=secret", listener.local_addr().unwrap());
+    tokio::spawn(async { axum::serve(listener, app).await });
+    (url, answers)
+}
+
+async fn request(database_url: &str, name: &str) -> Value {
+    client::use_ring();
+    let (url, answers) = cloud_formation().await;
+    let mut event = sample(name);
+    event["ResponseURL"] = url.into();
+    let app = migrate::App { database_url: database_url.parse().unwrap(), http: tests::raw_http() };
+    migrate::handle(&app, serde_json::from_value(event).unwrap()).await.unwrap();
+    let mut answers = answers.lock().unwrap();
+    assert_eq!(answers.len(), 1);
+    answers.remove(0)
+}
+
+#[tokio::test]
+async fn every_query_prepares_against_the_migrated_schema() {
+    let database = TestDatabase::create().await;
+    let mut names = std::collections::BTreeSet::new();
+    for (name, sql) in db::queries() {
+        database.prepare(sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert!(name != "unnamed" && names.insert(name), "{name} needs a name of its own");
+    }
+    // None was left out of the lists.
+    let sources = std::fs::read_dir(tests::project_file("functions/db/src")).unwrap();
+    let declared = sources.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+    let declared: usize = declared.map(|source| source.matches(": Query = Query::new(").count()).sum();
+    assert_eq!(names.len(), declared);
+}
+
+#[tokio::test]
+async fn the_custom_resource_brings_the_schema_up_and_again_changes_nothing() {
+    let database = TestDatabase::create_empty().await;
+    for name in ["migrate.create", "migrate.update"] {
+        let answer = request(&database.url, name).await;
+        assert_eq!(answer["Status"], "SUCCESS", "{answer}");
+        assert_eq!(answer["Data"]["SchemaVersion"], db::schema_version().to_string());
+        assert_eq!(answer["PhysicalResourceId"], "syncsphere-schema");
+        assert_eq!(answer["RequestId"], sample(name)["RequestId"]);
+    }
+    database.execute("SELECT FROM spaces, members, files, versions, uploads, changes, outbox, connections, tickets").await;
+}
+
+#[tokio::test]
+async fn two_deployments_at_once_both_succeed() {
+    let database = TestDatabase::create_empty().await;
+    let url = database.parsed_url();
+    let (one, other) = tokio::join!(db::migrate(&url), db::migrate(&url));
+    assert_eq!(one.unwrap() + other.unwrap(), usize::try_from(db::schema_version()).unwrap());
+}
+
+#[tokio::test]
+async fn deleting_the_resource_leaves_the_data() {
+    let database = TestDatabase::create().await;
+    assert_eq!(request(&database.url, "migrate.delete").await["Status"], "SUCCESS");
+    assert_eq!(database.number("SELECT count(*) FROM spaces").await, 0);
+}
+
+#[tokio::test]
+async fn a_failure_is_answered_with_its_reason_and_without_the_password() {
+    let answer = request("postgresql://u:hunter2@127.0.0.1:9/x?sslmode=disable", "migrate.create").await;
+    assert_eq!(answer["Status"], "FAILED");
+    assert!(answer["Reason"].as_str().unwrap().contains("cannot connect to the database"), "{answer}");
+    assert!(!answer.to_string().contains("hunter2"));
+}

@@ -1,0 +1,53 @@
+//! The sample events in `events/`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
+use serde_json::{Value, json};
+
+/// A file of `events/`.
+pub struct Sample {
+    /// The function that it is for: the file's name up to the first dot.
+    pub function: String,
+    /// The file's name.
+    pub name: String,
+    /// What is in it.
+    pub event: Value,
+}
+
+/// A file of the project.
+pub fn project_file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(path)
+}
+
+/// All samples.
+pub fn samples() -> Vec<Sample> {
+    let entries = fs::read_dir(project_file("events")).unwrap();
+    let files = entries.map(|entry| entry.unwrap().path());
+    files
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let (function, _) = name.split_once('.').unwrap();
+            Sample {
+                function: function.to_owned(),
+                event: serde_json::from_slice(&fs::read(&path).unwrap()).unwrap(),
+                name,
+            }
+        })
+        .collect()
+}
+
+/// One sample, by its name without `.json`.
+pub fn sample(name: &str) -> Value {
+    let path = project_file("events").join(format!("{name}.json"));
+    serde_json::from_slice(&fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
+}
+
+/// A sample HTTP request, made by this user and with this body.
+pub fn http_event(name: &str, user: &str, body: &Value) -> ApiGatewayV2httpRequest {
+    let mut event = sample(name);
+    event["requestContext"]["authorizer"]["jwt"]["claims"]["sub"] = json!(user);
+    event["body"] = json!(body.to_string());
+    serde_json::from_value(event).unwrap()
+}

@@ -1,0 +1,38 @@
+//! The deployed stack.
+
+use std::env;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use client::Token;
+use xtask::Stack;
+
+/// The stack that `cargo xtask test` deployed.
+pub fn stack() -> &'static Stack {
+    static STACK: OnceLock<Stack> = OnceLock::new();
+    STACK.get_or_init(|| {
+        let file = env::var_os("SYNCSPHERE_STACK").map(PathBuf::from);
+        let file = file.expect("these tests need the local stack: run `cargo xtask test`");
+        let text = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        serde_json::from_slice(&text).unwrap()
+    })
+}
+
+/// How clients of the emulator are configured.
+pub async fn aws() -> xtask::SdkConfig {
+    xtask::aws_config(&stack().aws_endpoint).await
+}
+
+/// A user of the stack whom no other test knows, and a token of theirs.
+pub async fn new_user() -> (String, Token) {
+    let user = format!("user-{}", edge::ids::new_id());
+    stack().create_user(&user).await.unwrap();
+    let token = stack().sign_in(&user).await.unwrap();
+    (user, token)
+}
+
+/// An HTTP client with no manners of its own.
+pub fn raw_http() -> reqwest::Client {
+    client::use_ring();
+    reqwest::Client::new()
+}
