@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use model::{
-    ContentType, CreateTicketRequest, CreateUploadRequest, CreatedTicket, CreatedUpload, DeviceId, Empty, FileChanged,
-    PresignedPut, SpacePath, UploadId,
+    ContentType, CreateTicketRequest, CreateUploadRequest, CreatedTicket, CreatedUpload, DeviceId, Empty,
+    FileChanged, PresignedPut, SpacePath, UploadId,
 };
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
@@ -58,8 +58,15 @@ impl Client {
     /// `api_url` is the stack's output `HttpApiUrl`.
     pub fn new(api_url: &str, token: Token, device_id: Option<DeviceId>) -> Result<Self, Error> {
         use_ring();
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).build()?;
-        Ok(Self { http, api_url: api_url.trim_end_matches('/').to_owned(), token, device_id })
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build()?;
+        Ok(Self {
+            http,
+            api_url: api_url.trim_end_matches('/').to_owned(),
+            token,
+            device_id,
+        })
     }
 
     /// Uploads content to a path: opens, puts, completes.
@@ -77,8 +84,13 @@ impl Client {
         content_type: Option<ContentType>,
     ) -> Result<CreatedUpload, Error> {
         // No slice is longer than a ByteCount can be.
-        let size = i64::try_from(content.len()).ok().and_then(|size| size.try_into().ok());
-        let size = size.ok_or_else(|| Error::Unexpected { status: 413, body: "the content is too large".to_owned() })?;
+        let size = i64::try_from(content.len())
+            .ok()
+            .and_then(|size| size.try_into().ok());
+        let size = size.ok_or_else(|| Error::Unexpected {
+            status: 413,
+            body: "the content is too large".to_owned(),
+        })?;
         let body = CreateUploadRequest {
             path,
             size,
@@ -93,7 +105,10 @@ impl Client {
     /// Sends the content to storage.
     pub async fn put(&self, put: &PresignedPut, content: Vec<u8>) -> Result<(), Error> {
         let request = self.http.put(&put.url).body(content);
-        let request = put.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let request = put
+            .headers
+            .iter()
+            .fold(request, |request, (name, value)| request.header(name, value));
         // The URL is a secret.
         let response = request.send().await.map_err(reqwest::Error::without_url)?;
         checked(response).await?;
@@ -102,15 +117,28 @@ impl Client {
 
     /// `POST /uploads/{uploadId}/complete`. Calling it again gives the same answer.
     pub async fn complete_upload(&self, upload_id: UploadId) -> Result<FileChanged, Error> {
-        self.call(Method::POST, &format!("/uploads/{upload_id}/complete"), &Empty {}).await
+        self.call(Method::POST, &format!("/uploads/{upload_id}/complete"), &Empty {})
+            .await
     }
 
     /// `POST /tickets`.
     pub async fn create_ticket(&self) -> Result<CreatedTicket, Error> {
-        self.call(Method::POST, "/tickets", &CreateTicketRequest { device_id: self.device_id }).await
+        self.call(
+            Method::POST,
+            "/tickets",
+            &CreateTicketRequest {
+                device_id: self.device_id,
+            },
+        )
+        .await
     }
 
-    async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: &impl Serialize) -> Result<T, Error> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
         let request = self.request(method, path).json(body);
         let response = checked(request.send().await?).await?;
         Ok(serde_json::from_slice(&response.bytes().await?)?)
@@ -118,7 +146,10 @@ impl Client {
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.api_url);
-        self.http.request(method, url).bearer_auth(&self.token.0).timeout(CALL_TIMEOUT)
+        self.http
+            .request(method, url)
+            .bearer_auth(&self.token.0)
+            .timeout(CALL_TIMEOUT)
     }
 }
 
@@ -131,8 +162,9 @@ pub(crate) async fn checked(response: Response) -> Result<Response, Error> {
     let body = response.text().await.unwrap_or_default();
     Err(match serde_json::from_str(&body) {
         Ok(problem) => Error::Refused(problem),
-        Err(_) => {
-            Error::Unexpected { status: status.as_u16(), body: body.chars().take(SHOWN_CHARACTERS).collect() }
-        }
+        Err(_) => Error::Unexpected {
+            status: status.as_u16(),
+            body: body.chars().take(SHOWN_CHARACTERS).collect(),
+        },
     })
 }

@@ -8,7 +8,8 @@ use time::Duration;
 async fn message(apps: &Apps, body: &str) -> Value {
     let mut event = sample("track-connections.ping");
     event["body"] = json!(body);
-    let answer = track_connections::handle(&apps.track_connections(), &serde_json::from_value(event).unwrap()).await;
+    let answer =
+        track_connections::handle(&apps.track_connections(), &serde_json::from_value(event).unwrap()).await;
     Answer::from(answer).body
 }
 
@@ -16,22 +17,43 @@ async fn message(apps: &Apps, body: &str) -> Value {
 async fn a_ticket_opens_one_connection_of_its_user() {
     let apps = Apps::create().await;
     let created = apps.ticket("alice").await;
-    assert_eq!(created.url, format!("wss://socket.example/live?ticket={}", created.ticket));
+    assert_eq!(
+        created.url,
+        format!("wss://socket.example/live?ticket={}", created.ticket)
+    );
     assert_eq!(created.expires_at, tests::START + Duration::seconds(30));
     assert_eq!(apps.connect(&created.ticket, "one", None).await.status, 200);
-    assert_eq!(apps.connect(&created.ticket, "two", None).await.problem(), (401, "invalid-ticket"));
-    let rows = apps.database.rows("SELECT connection_id, user_id FROM connections").await;
+    assert_eq!(
+        apps.connect(&created.ticket, "two", None).await.problem(),
+        (401, "invalid-ticket")
+    );
+    let rows = apps
+        .database
+        .rows("SELECT connection_id, user_id FROM connections")
+        .await;
     assert_eq!(rows.len(), 1);
-    assert_eq!((rows[0].get::<_, &str>(0), rows[0].get::<_, &str>(1)), ("one", "alice"));
+    assert_eq!(
+        (rows[0].get::<_, &str>(0), rows[0].get::<_, &str>(1)),
+        ("one", "alice")
+    );
 }
 
 #[tokio::test]
 async fn a_ticket_is_stored_only_as_a_hash() {
     let apps = Apps::create().await;
     let ticket = apps.ticket("alice").await.ticket;
-    let found = format!("SELECT count(*) FROM tickets t WHERE t::text LIKE '%{ticket}%' OR hash = sha256('{ticket}')");
+    let found = format!(
+        "SELECT count(*) FROM tickets t WHERE t::text LIKE '%{ticket}%' OR hash = sha256('{ticket}')"
+    );
     assert_eq!(apps.database.number(&found).await, 1);
-    assert_eq!(apps.database.number(&format!("SELECT count(*) FROM tickets t WHERE t::text LIKE '%{ticket}%'")).await, 0);
+    assert_eq!(
+        apps.database
+            .number(&format!(
+                "SELECT count(*) FROM tickets t WHERE t::text LIKE '%{ticket}%'"
+            ))
+            .await,
+        0
+    );
 }
 
 #[tokio::test]
@@ -41,7 +63,9 @@ async fn of_a_hundred_parallel_uses_of_a_ticket_exactly_one_wins() {
     // A hundred environments, as Lambda would start them.
     let environments: Vec<_> = (0..100).map(|_| apps.track_connections()).collect();
     let uses = environments.iter().enumerate().map(async |(i, app)| {
-        apps.connect_in(app, &ticket, &format!("connection-{i}"), None).await.status
+        apps.connect_in(app, &ticket, &format!("connection-{i}"), None)
+            .await
+            .status
     });
     let mut statuses = join_all(uses).await;
     statuses.sort_unstable();
@@ -57,17 +81,27 @@ async fn a_ticket_is_worthless_after_30_seconds() {
     apps.clock.advance(Duration::milliseconds(29_999));
     assert_eq!(apps.connect(&early.ticket, "early", None).await.status, 200);
     apps.clock.advance(Duration::milliseconds(1));
-    assert_eq!(apps.connect(&late.ticket, "late", None).await.problem(), (401, "invalid-ticket"));
+    assert_eq!(
+        apps.connect(&late.ticket, "late", None).await.problem(),
+        (401, "invalid-ticket")
+    );
 }
 
 #[tokio::test]
 async fn no_ticket_or_a_made_up_one_is_401() {
     let apps = Apps::create().await;
-    assert_eq!(apps.connect("made-up", "one", None).await.problem(), (401, "invalid-ticket"));
+    assert_eq!(
+        apps.connect("made-up", "one", None).await.problem(),
+        (401, "invalid-ticket")
+    );
     let mut event = sample("track-connections.connect");
     event.as_object_mut().unwrap().remove("queryStringParameters");
-    event.as_object_mut().unwrap().remove("multiValueQueryStringParameters");
-    let answer = track_connections::handle(&apps.track_connections(), &serde_json::from_value(event).unwrap()).await;
+    event
+        .as_object_mut()
+        .unwrap()
+        .remove("multiValueQueryStringParameters");
+    let answer =
+        track_connections::handle(&apps.track_connections(), &serde_json::from_value(event).unwrap()).await;
     assert_eq!(Answer::from(answer).problem(), (401, "invalid-ticket"));
 }
 
@@ -75,12 +109,23 @@ async fn no_ticket_or_a_made_up_one_is_401() {
 async fn only_pages_of_allowed_origins_may_connect() {
     let apps = Apps::create().await;
     let ticket = apps.ticket("alice").await.ticket;
-    for origin in ["https://evil.example", "https://app.example.evil", "http://app.example", "null", ""] {
+    for origin in [
+        "https://evil.example",
+        "https://app.example.evil",
+        "http://app.example",
+        "null",
+        "",
+    ] {
         let answer = apps.connect(&ticket, "bad", Some(origin)).await;
         assert_eq!(answer.problem(), (403, "origin-not-allowed"), "{origin}");
     }
     // Being refused did not use the ticket up.
-    assert_eq!(apps.connect(&ticket, "good", Some("https://app.example")).await.status, 200);
+    assert_eq!(
+        apps.connect(&ticket, "good", Some("https://app.example"))
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -88,12 +133,21 @@ async fn a_user_has_at_most_the_allowed_connections_even_when_they_come_at_once(
     let apps = Apps::create().await;
     let tickets = join_all((0..12).map(|_| apps.ticket("alice"))).await;
     let environments: Vec<_> = tickets.iter().map(|_| apps.track_connections()).collect();
-    let uses = environments.iter().zip(&tickets).enumerate().map(async |(i, (app, created))| {
-        apps.connect_in(app, &created.ticket, &format!("connection-{i}"), None).await.status
-    });
+    let uses = environments
+        .iter()
+        .zip(&tickets)
+        .enumerate()
+        .map(async |(i, (app, created))| {
+            apps.connect_in(app, &created.ticket, &format!("connection-{i}"), None)
+                .await
+                .status
+        });
     let mut statuses = join_all(uses).await;
     statuses.sort_unstable();
-    assert_eq!(statuses, [200, 200, 200, 429, 429, 429, 429, 429, 429, 429, 429, 429]);
+    assert_eq!(
+        statuses,
+        [200, 200, 200, 429, 429, 429, 429, 429, 429, 429, 429, 429]
+    );
     // Another user is not concerned, and expired connections do not count.
     apps.connected("bob", "bob-1").await;
     apps.clock.advance(track_connections::CONNECTION_LIFETIME);
@@ -119,9 +173,23 @@ async fn disconnect_removes_the_row_and_is_harmless_twice() {
 #[tokio::test]
 async fn a_ping_is_answered_and_anything_else_explained() {
     let apps = Apps::create().await;
-    assert_eq!(message(&apps, r#"{"action":"ping"}"#).await, json!({ "type": "pong" }));
-    for nonsense in ["", "{", "ping", r#"{"action":"shutdown"}"#, r#"{"action":7}"#, "[]"] {
+    assert_eq!(
+        message(&apps, r#"{"action":"ping"}"#).await,
+        json!({ "type": "pong" })
+    );
+    for nonsense in [
+        "",
+        "{",
+        "ping",
+        r#"{"action":"shutdown"}"#,
+        r#"{"action":7}"#,
+        "[]",
+    ] {
         let answer = message(&apps, nonsense).await;
-        assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("invalid-message")), "{nonsense}");
+        assert_eq!(
+            (&answer["type"], &answer["code"]),
+            (&json!("error"), &json!("invalid-message")),
+            "{nonsense}"
+        );
     }
 }

@@ -23,16 +23,24 @@ async fn device() -> Client {
 }
 
 async fn connected(device: &Client) -> Socket {
-    Socket::connect(&device.create_ticket().await.unwrap()).await.unwrap()
+    Socket::connect(&device.create_ticket().await.unwrap())
+        .await
+        .unwrap()
 }
 
 async fn next(socket: &mut Socket) -> Frame {
-    timeout(PROMISED, socket.next()).await.expect("nothing came").unwrap().expect("closed")
+    timeout(PROMISED, socket.next())
+        .await
+        .expect("nothing came")
+        .unwrap()
+        .expect("closed")
 }
 
 /// How many rows a query on the stack's database counts.
 async fn count(sql: &str) -> i64 {
-    let (client, connection) = tokio_postgres::connect(&stack().database_url, NoTls).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(&stack().database_url, NoTls)
+        .await
+        .unwrap();
     tokio::spawn(connection);
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
@@ -40,21 +48,40 @@ async fn count(sql: &str) -> i64 {
 #[tokio::test]
 async fn every_other_device_of_the_user_hears_of_an_upload_and_nobody_else() {
     let (user, token) = new_user().await;
-    let (one, other) = (stack().device(token.clone()).unwrap(), stack().device(token).unwrap());
+    let (one, other) = (
+        stack().device(token.clone()).unwrap(),
+        stack().device(token).unwrap(),
+    );
     let mut socket = connected(&other).await;
     let stranger = device().await;
     let mut strangers_socket = connected(&stranger).await;
 
-    let first = one.upload("/Docs/ä.txt".parse().unwrap(), b"first".to_vec()).await.unwrap();
-    let Frame::Changes { space_id, changes } = next(&mut socket).await else { panic!("no changes") };
+    let first = one
+        .upload("/Docs/ä.txt".parse().unwrap(), b"first".to_vec())
+        .await
+        .unwrap();
+    let Frame::Changes { space_id, changes } = next(&mut socket).await else {
+        panic!("no changes")
+    };
     assert_eq!((space_id, changes.len()), (first.space_id, 1));
-    assert_eq!((changes[0].event_id, changes[0].sequence.get()), (first.event_id, 1));
+    assert_eq!(
+        (changes[0].event_id, changes[0].sequence.get()),
+        (first.event_id, 1)
+    );
     assert_eq!(changes[0].sha256, client::sha256(b"first"));
     assert!(changes[0].device_id.is_some());
 
-    let second = one.upload("/Docs/ä.txt".parse().unwrap(), b"second".to_vec()).await.unwrap();
-    assert_eq!((second.version.get(), second.sequence.get(), second.file_id), (2, 2, first.file_id));
-    let Frame::Changes { changes, .. } = next(&mut socket).await else { panic!("no changes") };
+    let second = one
+        .upload("/Docs/ä.txt".parse().unwrap(), b"second".to_vec())
+        .await
+        .unwrap();
+    assert_eq!(
+        (second.version.get(), second.sequence.get(), second.file_id),
+        (2, 2, first.file_id)
+    );
+    let Frame::Changes { changes, .. } = next(&mut socket).await else {
+        panic!("no changes")
+    };
     assert_eq!(changes[0].event_id, second.event_id);
 
     // The stranger's next frame is the answer to the ping, so nothing came before it.
@@ -65,9 +92,17 @@ async fn every_other_device_of_the_user_hears_of_an_upload_and_nobody_else() {
 #[tokio::test]
 async fn a_refused_call_is_a_problem_that_the_client_understands() {
     let one = device().await;
-    let created = one.create_upload("/a".parse().unwrap(), b"x", None).await.unwrap();
-    let Err(Error::Refused(problem)) = one.complete_upload(created.upload_id).await else { panic!("not refused") };
-    assert_eq!((problem.status, problem.code.as_str()), (409, "upload-incomplete"));
+    let created = one
+        .create_upload("/a".parse().unwrap(), b"x", None)
+        .await
+        .unwrap();
+    let Err(Error::Refused(problem)) = one.complete_upload(created.upload_id).await else {
+        panic!("not refused")
+    };
+    assert_eq!(
+        (problem.status, problem.code.as_str()),
+        (409, "upload-incomplete")
+    );
     assert!(!problem.request_id.is_empty());
     let Err(Error::Refused(problem)) = device().await.complete_upload(created.upload_id).await else {
         panic!("not refused")
@@ -90,10 +125,16 @@ async fn bad_requests_get_problem_responses_of_the_right_status() {
     ];
     for (method, path, body, status) in cases {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        let request = raw_http().request(method, format!("{url}{path}")).bearer_auth(token.as_str());
+        let request = raw_http()
+            .request(method, format!("{url}{path}"))
+            .bearer_auth(token.as_str());
         let response = request.body(body.to_owned()).send().await.unwrap();
         assert_eq!(response.status(), status, "{path}");
-        assert_eq!(response.headers()["content-type"], "application/problem+json", "{path}");
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json",
+            "{path}"
+        );
         let problem: Value = response.json().await.unwrap();
         assert_eq!(problem["status"], status, "{path}");
     }
@@ -103,12 +144,24 @@ async fn bad_requests_get_problem_responses_of_the_right_status() {
 fn signed(claims: &Value, kid: &Value) -> String {
     let pool = &stack().outputs.user_pool_id;
     let key = project_file(&format!(".local/run/state/cognito-pool-keys/{pool}-id.pem"));
-    let PrivateKeyDer::Pkcs8(key) = PrivateKeyDer::from_pem_file(key).unwrap() else { panic!("not PKCS #8") };
+    let PrivateKeyDer::Pkcs8(key) = PrivateKeyDer::from_pem_file(key).unwrap() else {
+        panic!("not PKCS #8")
+    };
     let key = RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).unwrap();
     let encoded = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-    let signed = format!("{}.{}", encoded(&json!({ "alg": "RS256", "kid": kid })), encoded(claims));
+    let signed = format!(
+        "{}.{}",
+        encoded(&json!({ "alg": "RS256", "kid": kid })),
+        encoded(claims)
+    );
     let mut signature = vec![0; key.public().modulus_len()];
-    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature).unwrap();
+    key.sign(
+        &RSA_PKCS1_SHA256,
+        &SystemRandom::new(),
+        signed.as_bytes(),
+        &mut signature,
+    )
+    .unwrap();
     format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
@@ -116,7 +169,9 @@ fn signed(claims: &Value, kid: &Value) -> String {
 async fn without_a_valid_token_every_route_is_401() {
     let (_, token) = new_user().await;
     let parts: Vec<&str> = token.as_str().split('.').collect();
-    let decoded = |part: &str| -> Value { serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap() };
+    let decoded = |part: &str| -> Value {
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    };
     let (header, claims) = (decoded(parts[0]), decoded(parts[1]));
     let with = |field: &str, value: Value| {
         let mut claims = claims.clone();
@@ -133,7 +188,9 @@ async fn without_a_valid_token_every_route_is_401() {
     let forged = format!("{}.{mallory}.{}", parts[0], parts[2]);
 
     let status = async |path: &str, token: Option<&str>| {
-        let request = raw_http().post(format!("{}{path}", stack().outputs.http_api_url)).body("{}");
+        let request = raw_http()
+            .post(format!("{}{path}", stack().outputs.http_api_url))
+            .body("{}");
         let request = match token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -143,7 +200,12 @@ async fn without_a_valid_token_every_route_is_401() {
     // What the test signs is taken, so what is refused below is refused for what it says.
     assert_eq!(status("/tickets", Some(&resigned)).await, 201);
     let upload_id = edge::ids::new_id();
-    for path in ["/tickets", "/uploads", &format!("/uploads/{upload_id}/complete"), "/nowhere"] {
+    for path in [
+        "/tickets",
+        "/uploads",
+        &format!("/uploads/{upload_id}/complete"),
+        "/nowhere",
+    ] {
         assert_eq!(status(path, None).await, 401, "{path} without a token");
         for (kind, token) in [
             ("expired", &expired),
@@ -175,7 +237,11 @@ async fn handshake(url: &str, origin: Option<&str>) -> Result<(), u16> {
 async fn a_handshake_needs_an_unused_ticket_and_an_allowed_origin() {
     let device = device().await;
     let ticket = device.create_ticket().await.unwrap();
-    assert!(handshake(&ticket.url, Some("https://evil.example")).await.is_err());
+    assert!(
+        handshake(&ticket.url, Some("https://evil.example"))
+            .await
+            .is_err()
+    );
     assert!(handshake(&ticket.url, None).await.is_ok());
     assert!(handshake(&ticket.url, None).await.is_err());
     assert!(handshake(&stack().outputs.web_socket_url, None).await.is_err());
@@ -187,7 +253,10 @@ async fn closing_the_socket_removes_the_row() {
     let device = stack().device(token.clone()).unwrap();
     let claims = token.as_str().split('.').nth(1).unwrap();
     let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
-    let own = format!("SELECT count(*) FROM connections WHERE user_id = '{}'", claims["sub"].as_str().unwrap());
+    let own = format!(
+        "SELECT count(*) FROM connections WHERE user_id = '{}'",
+        claims["sub"].as_str().unwrap()
+    );
     let socket = connected(&device).await;
     assert_eq!(count(&own).await, 1, "{user}");
     socket.close().await.unwrap();

@@ -72,7 +72,10 @@ async fn one_poison_record_does_not_fail_its_batch() {
     batch.insert(1, poison.clone());
     assert!(apps.fan(&batch).await.is_empty());
     assert_eq!(apps.gateway.sequences("a1"), [1, 2]);
-    assert_eq!(apps.dead_letters.drain().await, [poison["body"].as_str().unwrap()]);
+    assert_eq!(
+        apps.dead_letters.drain().await,
+        [poison["body"].as_str().unwrap()]
+    );
 }
 
 #[tokio::test]
@@ -87,7 +90,13 @@ async fn poison_that_cannot_be_set_aside_comes_again_alone() {
     app.dead_letter_queue_url = format!("{}-that-is-not-there", apps.dead_letters.url);
     let event = serde_json::from_value(serde_json::json!({ "Records": batch })).unwrap();
     let failures = fan_out::handle(&app, event).await.batch_item_failures;
-    assert_eq!(failures.iter().map(|failure| failure.item_identifier.clone()).collect::<Vec<_>>(), [id(&poison)]);
+    assert_eq!(
+        failures
+            .iter()
+            .map(|failure| failure.item_identifier.clone())
+            .collect::<Vec<_>>(),
+        [id(&poison)]
+    );
     assert_eq!(apps.gateway.sequences("a1"), [1]);
 }
 
@@ -100,7 +109,10 @@ async fn a_gone_connection_older_than_30_s_is_forgotten() {
     let batch = records(&apps, "alice", &["/1"]).await;
     apps.clock.advance(fan_out::SETTLING_TIME);
     assert!(apps.fan(&batch).await.is_empty());
-    assert_eq!((apps.connections("dead").await, apps.connections("alive").await), (0, 1));
+    assert_eq!(
+        (apps.connections("dead").await, apps.connections("alive").await),
+        (0, 1)
+    );
     assert_eq!(apps.gateway.sequences("alive"), [1]);
 }
 
@@ -110,7 +122,8 @@ async fn a_gone_connection_younger_than_30_s_is_kept_and_tried_again() {
     apps.connected("alice", "young").await;
     apps.gateway.answer("young", 410);
     let batch = records(&apps, "alice", &["/1"]).await;
-    apps.clock.advance(fan_out::SETTLING_TIME - Duration::milliseconds(1));
+    apps.clock
+        .advance(fan_out::SETTLING_TIME - Duration::milliseconds(1));
     assert_eq!(apps.fan(&batch).await, [id(&batch[0])]);
     assert_eq!(apps.connections("young").await, 1);
     // `$connect` is through now.
@@ -125,9 +138,15 @@ async fn an_id_that_was_given_to_a_newer_connection_is_not_forgotten() {
     apps.connected("alice", "reused").await;
     let environment = apps.database.environment();
     let old = tests::START - Duration::hours(1);
-    environment.remove_gone_connections(&[("reused", old)]).await.unwrap();
+    environment
+        .remove_gone_connections(&[("reused", old)])
+        .await
+        .unwrap();
     assert_eq!(apps.connections("reused").await, 1);
-    environment.remove_gone_connections(&[("reused", tests::START)]).await.unwrap();
+    environment
+        .remove_gone_connections(&[("reused", tests::START)])
+        .await
+        .unwrap();
     assert_eq!(apps.connections("reused").await, 0);
 }
 
@@ -144,8 +163,15 @@ async fn a_failed_post_brings_back_its_record_within_seconds_and_no_other() {
         assert_eq!(apps.fan(&batch).await, [id(&bobs[0])], "{status}");
         // The queue's own visibility timeout is 30 s.
         let waiting = Instant::now();
-        assert_eq!(apps.queue.wait_for_one().await.as_deref(), bobs[0]["body"].as_str());
-        assert!(waiting.elapsed() < StdDuration::from_secs(15), "{:?}", waiting.elapsed());
+        assert_eq!(
+            apps.queue.wait_for_one().await.as_deref(),
+            bobs[0]["body"].as_str()
+        );
+        assert!(
+            waiting.elapsed() < StdDuration::from_secs(15),
+            "{:?}",
+            waiting.elapsed()
+        );
         assert_eq!(apps.connections("b1").await, 1);
         apps.queue.drain().await;
     }
@@ -181,7 +207,15 @@ async fn a_hundred_changes_fit_into_frames_and_reach_sixty_devices() {
     assert!(apps.fan(&batch).await.is_empty());
     for i in 0..60 {
         let frames = apps.gateway.frames(&format!("c{i}"));
-        assert!(frames.len() > 1 && frames.iter().all(|frame| frame.to_string().len() <= model::MAX_FRAME_BYTES));
-        assert_eq!(apps.gateway.sequences(&format!("c{i}")), (1..=100).collect::<Vec<_>>());
+        assert!(
+            frames.len() > 1
+                && frames
+                    .iter()
+                    .all(|frame| frame.to_string().len() <= model::MAX_FRAME_BYTES)
+        );
+        assert_eq!(
+            apps.gateway.sequences(&format!("c{i}")),
+            (1..=100).collect::<Vec<_>>()
+        );
     }
 }

@@ -1,4 +1,10 @@
 //! All integration tests in one binary: it links once, and they share the stack.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's failure is a panic"
+)]
 
 mod connections;
 mod end_to_end;

@@ -15,9 +15,14 @@ async fn cloud_formation() -> (String, Answers) {
     let take = async |State(answers): State<Answers>, body: String| {
         answers.lock().unwrap().push(serde_json::from_str(&body).unwrap());
     };
-    let app = Router::new().route("/answer", put(take)).with_state(Arc::clone(&answers));
+    let app = Router::new()
+        .route("/answer", put(take))
+        .with_state(Arc::clone(&answers));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/answer?signature=secret", listener.local_addr().unwrap());
+    let url = format!(
+        "http://{}/answer?signature=secret",
+        listener.local_addr().unwrap()
+    );
     tokio::spawn(async { axum::serve(listener, app).await });
     (url, answers)
 }
@@ -27,8 +32,13 @@ async fn request(database_url: &str, name: &str) -> Value {
     let (url, answers) = cloud_formation().await;
     let mut event = sample(name);
     event["ResponseURL"] = url.into();
-    let app = migrate::App { database_url: database_url.parse().unwrap(), http: tests::raw_http() };
-    migrate::handle(&app, serde_json::from_value(event).unwrap()).await.unwrap();
+    let app = migrate::App {
+        database_url: database_url.parse().unwrap(),
+        http: tests::raw_http(),
+    };
+    migrate::handle(&app, serde_json::from_value(event).unwrap())
+        .await
+        .unwrap();
     let mut answers = answers.lock().unwrap();
     assert_eq!(answers.len(), 1);
     answers.remove(0)
@@ -39,13 +49,21 @@ async fn every_query_prepares_against_the_migrated_schema() {
     let database = TestDatabase::create().await;
     let mut names = std::collections::BTreeSet::new();
     for (name, sql) in db::queries() {
-        database.prepare(sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
-        assert!(name != "unnamed" && names.insert(name), "{name} needs a name of its own");
+        database
+            .prepare(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert!(
+            name != "unnamed" && names.insert(name),
+            "{name} needs a name of its own"
+        );
     }
     // None was left out of the lists.
     let sources = std::fs::read_dir(tests::project_file("functions/db/src")).unwrap();
     let declared = sources.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
-    let declared: usize = declared.map(|source| source.matches(": Query = Query::new(").count()).sum();
+    let declared: usize = declared
+        .map(|source| source.matches(": Query = Query::new(").count())
+        .sum();
     assert_eq!(names.len(), declared);
 }
 
@@ -59,7 +77,11 @@ async fn the_custom_resource_brings_the_schema_up_and_again_changes_nothing() {
         assert_eq!(answer["PhysicalResourceId"], "syncsphere-schema");
         assert_eq!(answer["RequestId"], sample(name)["RequestId"]);
     }
-    database.execute("SELECT FROM spaces, members, files, versions, uploads, changes, outbox, connections, tickets").await;
+    database
+        .execute(
+            "SELECT FROM spaces, members, files, versions, uploads, changes, outbox, connections, tickets",
+        )
+        .await;
 }
 
 #[tokio::test]
@@ -67,20 +89,36 @@ async fn two_deployments_at_once_both_succeed() {
     let database = TestDatabase::create_empty().await;
     let url = database.parsed_url();
     let (one, other) = tokio::join!(db::migrate(&url), db::migrate(&url));
-    assert_eq!(one.unwrap() + other.unwrap(), usize::try_from(db::schema_version()).unwrap());
+    assert_eq!(
+        one.unwrap() + other.unwrap(),
+        usize::try_from(db::schema_version()).unwrap()
+    );
 }
 
 #[tokio::test]
 async fn deleting_the_resource_leaves_the_data() {
     let database = TestDatabase::create().await;
-    assert_eq!(request(&database.url, "migrate.delete").await["Status"], "SUCCESS");
+    assert_eq!(
+        request(&database.url, "migrate.delete").await["Status"],
+        "SUCCESS"
+    );
     assert_eq!(database.number("SELECT count(*) FROM spaces").await, 0);
 }
 
 #[tokio::test]
 async fn a_failure_is_answered_with_its_reason_and_without_the_password() {
-    let answer = request("postgresql://u:hunter2@127.0.0.1:9/x?sslmode=disable", "migrate.create").await;
+    let answer = request(
+        "postgresql://u:hunter2@127.0.0.1:9/x?sslmode=disable",
+        "migrate.create",
+    )
+    .await;
     assert_eq!(answer["Status"], "FAILED");
-    assert!(answer["Reason"].as_str().unwrap().contains("cannot connect to the database"), "{answer}");
+    assert!(
+        answer["Reason"]
+            .as_str()
+            .unwrap()
+            .contains("cannot connect to the database"),
+        "{answer}"
+    );
     assert!(!answer.to_string().contains("hunter2"));
 }

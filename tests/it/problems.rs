@@ -17,7 +17,9 @@ fn with(field: &str, value: Value) -> Value {
 async fn raw(apps: &Apps, change: impl FnOnce(&mut ApiGatewayV2httpRequest)) -> Answer {
     let mut event = http_event("create-upload.post", "alice", &valid());
     change(&mut event);
-    create_upload::handle(&apps.create_upload().await, &event).await.into()
+    create_upload::handle(&apps.create_upload().await, &event)
+        .await
+        .into()
 }
 
 #[tokio::test]
@@ -25,14 +27,46 @@ async fn each_invalid_field_is_a_400_that_names_it() {
     let apps = Apps::create().await;
     let cases = [
         ("path", json!("relative"), "path: a path begins with /"),
-        ("path", json!("/a/../b"), "path: no segment of a path is empty, . or .."),
-        ("path", json!(7), "path: invalid type: integer `7`, expected a string"),
-        ("size", json!(-1), "size: must be a whole number from 0 to 5497558138880"),
-        ("size", json!("3"), "size: invalid type: string \"3\", expected i64"),
-        ("size", json!(1.5), "size: invalid type: floating point `1.5`, expected i64"),
-        ("sha256", json!("abc"), "sha256: a sha256 is 32 bytes in base64 (44 characters with padding)"),
-        ("contentType", json!("text"), "contentType: a content type is type/subtype in printable ASCII, at most 255 bytes"),
-        ("baseVersion", json!(-1), "baseVersion: must be a whole number from 0 to 9223372036854775807"),
+        (
+            "path",
+            json!("/a/../b"),
+            "path: no segment of a path is empty, . or ..",
+        ),
+        (
+            "path",
+            json!(7),
+            "path: invalid type: integer `7`, expected a string",
+        ),
+        (
+            "size",
+            json!(-1),
+            "size: must be a whole number from 0 to 5497558138880",
+        ),
+        (
+            "size",
+            json!("3"),
+            "size: invalid type: string \"3\", expected i64",
+        ),
+        (
+            "size",
+            json!(1.5),
+            "size: invalid type: floating point `1.5`, expected i64",
+        ),
+        (
+            "sha256",
+            json!("abc"),
+            "sha256: a sha256 is 32 bytes in base64 (44 characters with padding)",
+        ),
+        (
+            "contentType",
+            json!("text"),
+            "contentType: a content type is type/subtype in printable ASCII, at most 255 bytes",
+        ),
+        (
+            "baseVersion",
+            json!(-1),
+            "baseVersion: must be a whole number from 0 to 9223372036854775807",
+        ),
         ("deviceId", json!("laptop"), "deviceId: UUID parsing failed"),
         ("colour", json!("red"), "colour: unknown field `colour`"),
     ];
@@ -47,7 +81,10 @@ async fn each_invalid_field_is_a_400_that_names_it() {
     for field in ["path", "size", "sha256"] {
         let mut body = valid();
         body.as_object_mut().unwrap().remove(field);
-        assert_eq!(apps.open("alice", &body).await.body["detail"], format!("missing field `{field}`"));
+        assert_eq!(
+            apps.open("alice", &body).await.body["detail"],
+            format!("missing field `{field}`")
+        );
     }
     assert_eq!(apps.database.number("SELECT count(*) FROM uploads").await, 0);
     assert_eq!(apps.database.number("SELECT count(*) FROM spaces").await, 0);
@@ -56,7 +93,15 @@ async fn each_invalid_field_is_a_400_that_names_it() {
 #[tokio::test]
 async fn what_is_no_json_is_400_and_what_is_huge_is_413() {
     let apps = Apps::create().await;
-    for body in ["", "nonsense", "{", "[]", "null", "\u{0}", r#"{"path":"/a"} trailing"#] {
+    for body in [
+        "",
+        "nonsense",
+        "{",
+        "[]",
+        "null",
+        "\u{0}",
+        r#"{"path":"/a"} trailing"#,
+    ] {
         let answer = raw(&apps, |event| event.body = Some(body.to_owned())).await;
         assert_eq!(answer.problem(), (400, "invalid-request"), "{body}");
     }
@@ -65,7 +110,10 @@ async fn what_is_no_json_is_400_and_what_is_huge_is_413() {
     let answer = raw(&apps, |event| event.is_base64_encoded = true).await;
     assert_eq!(answer.problem(), (400, "invalid-request"));
     let huge = format!(r#"{{"path":"{}"}}"#, "x".repeat(100_000));
-    assert_eq!(raw(&apps, |event| event.body = Some(huge)).await.problem(), (413, "body-too-large"));
+    assert_eq!(
+        raw(&apps, |event| event.body = Some(huge)).await.problem(),
+        (413, "body-too-large")
+    );
 }
 
 #[tokio::test]
@@ -82,31 +130,62 @@ async fn a_base64_body_is_read() {
 #[tokio::test]
 async fn a_file_over_the_limit_is_413() {
     let apps = Apps::create().await;
-    assert_eq!(apps.open("alice", &with("size", json!(1024 * 1024))).await.status, 201);
-    assert_eq!(apps.open("alice", &with("size", json!(1024 * 1024 + 1))).await.problem(), (413, "upload-too-large"));
+    assert_eq!(
+        apps.open("alice", &with("size", json!(1024 * 1024))).await.status,
+        201
+    );
+    assert_eq!(
+        apps.open("alice", &with("size", json!(1024 * 1024 + 1)))
+            .await
+            .problem(),
+        (413, "upload-too-large")
+    );
 }
 
 #[tokio::test]
 async fn a_request_without_a_usable_subject_is_401() {
     let apps = Apps::create().await;
     let claims = |event: &mut ApiGatewayV2httpRequest, sub: Option<String>| {
-        let jwt = event.request_context.authorizer.as_mut().unwrap().jwt.as_mut().unwrap();
+        let jwt = event
+            .request_context
+            .authorizer
+            .as_mut()
+            .unwrap()
+            .jwt
+            .as_mut()
+            .unwrap();
         jwt.claims.remove("sub");
         jwt.claims.extend(sub.map(|sub| ("sub".to_owned(), sub)));
     };
-    for sub in [None, Some(String::new()), Some("x".repeat(256)), Some("a\nb".to_owned())] {
-        assert_eq!(raw(&apps, |event| claims(event, sub)).await.problem(), (401, "unauthorized"));
+    for sub in [
+        None,
+        Some(String::new()),
+        Some("x".repeat(256)),
+        Some("a\nb".to_owned()),
+    ] {
+        assert_eq!(
+            raw(&apps, |event| claims(event, sub)).await.problem(),
+            (401, "unauthorized")
+        );
     }
-    assert_eq!(raw(&apps, |event| event.request_context.authorizer = None).await.problem(), (401, "unauthorized"));
+    assert_eq!(
+        raw(&apps, |event| event.request_context.authorizer = None)
+            .await
+            .problem(),
+        (401, "unauthorized")
+    );
 }
 
 #[tokio::test]
 async fn an_unknown_route_is_404_in_every_function() {
     let apps = Apps::create().await;
-    let event: ApiGatewayV2httpRequest = serde_json::from_value(sample("create-upload.unknown-route")).unwrap();
+    let event: ApiGatewayV2httpRequest =
+        serde_json::from_value(sample("create-upload.unknown-route")).unwrap();
     let answers = [
         Answer::from(create_upload::handle(&apps.create_upload().await, &event).await),
-        complete_upload::handle(&apps.complete_upload().await, &event).await.into(),
+        complete_upload::handle(&apps.complete_upload().await, &event)
+            .await
+            .into(),
         track_connections::handle(
             &apps.track_connections(),
             &track_connections::Incoming::Http(Box::new(event)),

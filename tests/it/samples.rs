@@ -41,7 +41,14 @@ fn the_sample_batch_holds_events_and_the_poisoned_one_does_not() {
     for sample in samples().iter().filter(|sample| sample.function == "fan-out") {
         let records = decodes::<SqsEvent>(sample).records;
         let bodies = records.iter().map(|record| record.body.as_deref().unwrap());
-        let unreadable = bodies.filter(|body| model::Event::from_message(body).is_err()).count();
-        assert_eq!(unreadable, usize::from(sample.name.contains("poison")), "{}", sample.name);
+        let unreadable = bodies
+            .filter(|body| model::Event::from_message(body).is_err())
+            .count();
+        assert_eq!(
+            unreadable,
+            usize::from(sample.name.contains("poison")),
+            "{}",
+            sample.name
+        );
     }
 }

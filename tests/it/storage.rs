@@ -8,14 +8,20 @@ const CONTENT: &[u8] = b"hello, world";
 /// Sends a PUT with all signed headers but `without`, and returns its status and S3's error code.
 async fn put(created: &CreatedUpload, content: &'static [u8], without: Option<&str>) -> (u16, String) {
     let request = raw_http().put(&created.put.url).body(content);
-    let headers = created.put.headers.iter().filter(|(name, _)| Some(name.as_str()) != without);
+    let headers = created
+        .put
+        .headers
+        .iter()
+        .filter(|(name, _)| Some(name.as_str()) != without);
     // Its length is what the body has, not what was signed.
     let headers = headers.filter(|(name, _)| name.as_str() != "content-length");
     let request = headers.fold(request, |request, (name, value)| request.header(name, value));
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     let body = response.text().await.unwrap();
-    let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    let code = body
+        .split_once("<Code>")
+        .and_then(|(_, rest)| rest.split_once("</Code>"));
     (status, code.map(|(code, _)| code.to_owned()).unwrap_or_default())
 }
 
@@ -28,25 +34,43 @@ async fn length_checksum_and_no_overwriting_are_signed() {
     let apps = Apps::create().await;
     let created = apps.opened("alice", "/a", CONTENT).await;
     let signed: Vec<&str> = created.put.headers.keys().map(String::as_str).collect();
-    assert_eq!(signed, ["content-length", "if-none-match", "x-amz-checksum-sha256"]);
+    assert_eq!(
+        signed,
+        ["content-length", "if-none-match", "x-amz-checksum-sha256"]
+    );
     let (_, key) = created.put.url.split_once("/objects/").unwrap();
-    assert!(key.starts_with(&created.upload_id.to_string()), "the key comes from the upload's id alone");
+    assert!(
+        key.starts_with(&created.upload_id.to_string()),
+        "the key comes from the upload's id alone"
+    );
 }
 
 #[tokio::test]
 async fn a_body_with_another_checksum_is_refused() {
     let apps = Apps::create().await;
     let created = apps.opened("alice", "/a", CONTENT).await;
-    assert_eq!(put(&created, b"HELLO, WORLD", None).await, refused(400, "BadDigest"));
-    assert_eq!(apps.complete("alice", &created).await.problem(), (409, "upload-incomplete"));
+    assert_eq!(
+        put(&created, b"HELLO, WORLD", None).await,
+        refused(400, "BadDigest")
+    );
+    assert_eq!(
+        apps.complete("alice", &created).await.problem(),
+        (409, "upload-incomplete")
+    );
 }
 
 #[tokio::test]
 async fn a_longer_body_is_refused() {
     let apps = Apps::create().await;
     let created = apps.opened("alice", "/a", CONTENT).await;
-    assert_eq!(put(&created, b"hello, world!", None).await, refused(403, "SignatureDoesNotMatch"));
-    assert_eq!(apps.complete("alice", &created).await.problem(), (409, "upload-incomplete"));
+    assert_eq!(
+        put(&created, b"hello, world!", None).await,
+        refused(403, "SignatureDoesNotMatch")
+    );
+    assert_eq!(
+        apps.complete("alice", &created).await.problem(),
+        (409, "upload-incomplete")
+    );
 }
 
 #[tokio::test]
@@ -54,9 +78,16 @@ async fn a_put_without_a_signed_header_is_refused() {
     let apps = Apps::create().await;
     let created = apps.opened("alice", "/a", CONTENT).await;
     for header in ["if-none-match", "x-amz-checksum-sha256"] {
-        assert_eq!(put(&created, CONTENT, Some(header)).await, refused(403, "SignatureDoesNotMatch"), "{header}");
+        assert_eq!(
+            put(&created, CONTENT, Some(header)).await,
+            refused(403, "SignatureDoesNotMatch"),
+            "{header}"
+        );
     }
-    assert_eq!(apps.complete("alice", &created).await.problem(), (409, "upload-incomplete"));
+    assert_eq!(
+        apps.complete("alice", &created).await.problem(),
+        (409, "upload-incomplete")
+    );
 }
 
 #[tokio::test]
@@ -64,7 +95,10 @@ async fn a_second_put_is_refused() {
     let apps = Apps::create().await;
     let created = apps.opened("alice", "/a", CONTENT).await;
     assert_eq!(put(&created, CONTENT, None).await, (200, String::new()));
-    assert_eq!(put(&created, CONTENT, None).await, refused(412, "PreconditionFailed"));
+    assert_eq!(
+        put(&created, CONTENT, None).await,
+        refused(412, "PreconditionFailed")
+    );
     assert_eq!(apps.complete("alice", &created).await.status, 200);
 }
 
@@ -82,6 +116,9 @@ async fn the_content_type_is_kept_and_signed() {
     });
     let created: CreatedUpload = apps.open("alice", &body).await.parsed();
     assert_eq!(created.put.headers["content-type"], "text/plain; charset=utf-8");
-    assert_eq!(put(&created, CONTENT, Some("content-type")).await, refused(403, "SignatureDoesNotMatch"));
+    assert_eq!(
+        put(&created, CONTENT, Some("content-type")).await,
+        refused(403, "SignatureDoesNotMatch")
+    );
     assert_eq!(put(&created, CONTENT, None).await.0, 200);
 }

@@ -43,7 +43,15 @@ async fn completing_sixteen_times_at_once_makes_one_change() {
 async fn versions_and_sequences_stay_gapless_when_devices_race() {
     let apps = Apps::create().await;
     // Half of them to one path, half to paths of their own.
-    let paths: Vec<String> = (0..16).map(|i| if i % 2 == 0 { "/same".to_owned() } else { format!("/own-{i}") }).collect();
+    let paths: Vec<String> = (0..16)
+        .map(|i| {
+            if i % 2 == 0 {
+                "/same".to_owned()
+            } else {
+                format!("/own-{i}")
+            }
+        })
+        .collect();
     let uploads = join_all(paths.iter().map(|path| apps.put("alice", path, path.as_bytes()))).await;
     let answers = join_all(uploads.iter().map(|created| apps.complete("alice", created))).await;
     let changes: Vec<FileChanged> = answers.iter().map(tests::Answer::parsed).collect();
@@ -56,8 +64,14 @@ async fn versions_and_sequences_stay_gapless_when_devices_race() {
     let files: BTreeSet<String> = same.map(|change| change.file_id.to_string()).collect();
     assert_eq!(files.len(), 1);
     // In commit order: a later number of the path is a later version.
-    let rows = apps.database.rows("SELECT version FROM changes WHERE path = '/same' ORDER BY sequence").await;
-    assert_eq!(rows.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
+    let rows = apps
+        .database
+        .rows("SELECT version FROM changes WHERE path = '/same' ORDER BY sequence")
+        .await;
+    assert_eq!(
+        rows.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>(),
+        (1..=8).collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
@@ -65,7 +79,10 @@ async fn a_users_first_uploads_at_once_share_one_personal_space() {
     let apps = Apps::create().await;
     let paths: Vec<String> = (0..16).map(|i| format!("/{i}")).collect();
     let opened = join_all(paths.iter().map(|path| apps.opened("alice", path, b"x"))).await;
-    let spaces: BTreeSet<String> = opened.iter().map(|created| created.space_id.to_string()).collect();
+    let spaces: BTreeSet<String> = opened
+        .iter()
+        .map(|created| created.space_id.to_string())
+        .collect();
     assert_eq!(spaces.len(), 1);
     assert_eq!(apps.database.number("SELECT count(*) FROM members").await, 1);
 }
@@ -74,14 +91,26 @@ async fn a_users_first_uploads_at_once_share_one_personal_space() {
 async fn someone_elses_upload_is_404() {
     let apps = Apps::create().await;
     let created = apps.put("alice", "/a", b"one").await;
-    assert_eq!(apps.complete("mallory", &created).await.problem(), (404, "not-found"));
+    assert_eq!(
+        apps.complete("mallory", &created).await.problem(),
+        (404, "not-found")
+    );
     // And no less once it is complete.
     assert_eq!(apps.complete("alice", &created).await.status, 200);
-    assert_eq!(apps.complete("mallory", &created).await.problem(), (404, "not-found"));
+    assert_eq!(
+        apps.complete("mallory", &created).await.problem(),
+        (404, "not-found")
+    );
     let unknown = edge::ids::new_id().to_string();
     let app = apps.complete_upload().await;
-    assert_eq!(apps.complete_in(&app, "alice", &unknown).await.problem(), (404, "not-found"));
-    assert_eq!(apps.complete_in(&app, "alice", "no-id").await.problem(), (404, "not-found"));
+    assert_eq!(
+        apps.complete_in(&app, "alice", &unknown).await.problem(),
+        (404, "not-found")
+    );
+    assert_eq!(
+        apps.complete_in(&app, "alice", "no-id").await.problem(),
+        (404, "not-found")
+    );
 }
 
 #[tokio::test]
@@ -89,7 +118,10 @@ async fn a_former_member_cannot_complete() {
     let apps = Apps::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     apps.database.execute("DELETE FROM members").await;
-    assert_eq!(apps.complete("alice", &created).await.problem(), (404, "not-found"));
+    assert_eq!(
+        apps.complete("alice", &created).await.problem(),
+        (404, "not-found")
+    );
     assert_eq!(apps.database.number("SELECT last_sequence FROM spaces").await, 0);
 }
 
@@ -97,7 +129,10 @@ async fn a_former_member_cannot_complete() {
 async fn completing_before_any_put_is_409_and_then_works() {
     let apps = Apps::create().await;
     let created = apps.opened("alice", "/a", b"one").await;
-    assert_eq!(apps.complete("alice", &created).await.problem(), (409, "upload-incomplete"));
+    assert_eq!(
+        apps.complete("alice", &created).await.problem(),
+        (409, "upload-incomplete")
+    );
     let client = client::Client::new("http://unused.example", String::new().into(), None).unwrap();
     client.put(&created.put, b"one".to_vec()).await.unwrap();
     assert_eq!(apps.complete("alice", &created).await.status, 200);
@@ -106,23 +141,40 @@ async fn completing_before_any_put_is_409_and_then_works() {
 #[tokio::test]
 async fn an_upload_expires_but_a_completed_one_stays_completed() {
     let apps = Apps::create().await;
-    let (late, done) = (apps.put("alice", "/late", b"x").await, apps.put("alice", "/done", b"x").await);
+    let (late, done) = (
+        apps.put("alice", "/late", b"x").await,
+        apps.put("alice", "/done", b"x").await,
+    );
     let before = apps.complete("alice", &done).await;
     apps.clock.advance(create_upload::UPLOAD_LIFETIME);
-    assert_eq!(apps.complete("alice", &late).await.problem(), (410, "upload-expired"));
+    assert_eq!(
+        apps.complete("alice", &late).await.problem(),
+        (410, "upload-expired")
+    );
     assert_eq!(apps.complete("alice", &done).await.body, before.body);
 }
 
 #[tokio::test]
 async fn what_storage_has_must_be_what_was_declared() {
     let apps = Apps::create().await;
-    let (short, other) = (apps.put("alice", "/a", b"one").await, apps.put("alice", "/b", b"one").await);
+    let (short, other) = (
+        apps.put("alice", "/a", b"one").await,
+        apps.put("alice", "/b", b"one").await,
+    );
     // As if a defect had let other bytes in.
     let set = |column: &str, id| format!("UPDATE uploads SET {column} WHERE id = '{id}'");
     apps.database.execute(&set("size = 4", short.upload_id)).await;
-    apps.database.execute(&set("sha256 = sha256('two')", other.upload_id)).await;
-    assert_eq!(apps.complete("alice", &short).await.problem(), (422, "size-mismatch"));
-    assert_eq!(apps.complete("alice", &other).await.problem(), (422, "checksum-mismatch"));
+    apps.database
+        .execute(&set("sha256 = sha256('two')", other.upload_id))
+        .await;
+    assert_eq!(
+        apps.complete("alice", &short).await.problem(),
+        (422, "size-mismatch")
+    );
+    assert_eq!(
+        apps.complete("alice", &other).await.problem(),
+        (422, "checksum-mismatch")
+    );
     assert_eq!(apps.database.number("SELECT count(*) FROM changes").await, 0);
 }
 
@@ -150,14 +202,21 @@ async fn of_two_devices_with_the_same_base_exactly_one_wins() {
     assert_eq!(apps.database.number("SELECT last_sequence FROM spaces").await, 2);
     // And an upload that starts from what is old is refused before it begins.
     let late = json!({ "path": "/a", "size": 1, "sha256": client::sha256(b"x"), "baseVersion": 1 });
-    assert_eq!(apps.open("alice", &late).await.problem(), (409, "version-conflict"));
+    assert_eq!(
+        apps.open("alice", &late).await.problem(),
+        (409, "version-conflict")
+    );
 }
 
 #[tokio::test]
 async fn base_version_0_means_that_the_path_must_not_exist() {
     let apps = Apps::create().await;
-    let body = |base: i64| json!({ "path": "/a", "size": 3, "sha256": client::sha256(b"one"), "baseVersion": base });
-    assert_eq!(apps.open("alice", &body(1)).await.body["current"], json!({ "version": 0 }));
+    let body =
+        |base: i64| json!({ "path": "/a", "size": 3, "sha256": client::sha256(b"one"), "baseVersion": base });
+    assert_eq!(
+        apps.open("alice", &body(1)).await.body["current"],
+        json!({ "version": 0 })
+    );
     let client = client::Client::new("http://unused.example", String::new().into(), None).unwrap();
     let mut uploads = Vec::new();
     for _ in 0..2 {
@@ -169,7 +228,10 @@ async fn base_version_0_means_that_the_path_must_not_exist() {
     let mut statuses: Vec<i64> = answers.iter().map(|answer| answer.status).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 409]);
-    assert_eq!(apps.open("alice", &body(0)).await.problem(), (409, "version-conflict"));
+    assert_eq!(
+        apps.open("alice", &body(0)).await.problem(),
+        (409, "version-conflict")
+    );
 }
 
 #[tokio::test]
@@ -180,11 +242,16 @@ async fn a_commit_whose_send_fails_still_answers_200_and_keeps_its_outbox_row() 
     app.queue_url = "http://127.0.0.1:9/000000000000/nobody-listens".to_owned();
     let config = aws_sdk_sqs::config::Builder::from(&tests::aws().await).endpoint_url("http://127.0.0.1:9");
     app.sqs = aws_sdk_sqs::Client::from_conf(config.build());
-    let answer = apps.complete_in(&app, "alice", &created.upload_id.to_string()).await;
+    let answer = apps
+        .complete_in(&app, "alice", &created.upload_id.to_string())
+        .await;
     assert_eq!(answer.status, 200);
 
     let changed: FileChanged = answer.parsed();
-    let waiting = apps.database.rows("SELECT event_id::text, leased_until > created_at FROM outbox").await;
+    let waiting = apps
+        .database
+        .rows("SELECT event_id::text, leased_until > created_at FROM outbox")
+        .await;
     assert_eq!(waiting.len(), 1);
     assert_eq!(waiting[0].get::<_, String>(0), changed.event_id.to_string());
     assert!(waiting[0].get::<_, bool>(1));
@@ -200,9 +267,18 @@ async fn a_hung_queue_costs_one_bounded_wait_and_not_the_upload() {
     let config = aws_sdk_sqs::config::Builder::from(&tests::aws().await).endpoint_url(hung);
     app.sqs = aws_sdk_sqs::Client::from_conf(config.build());
     let started = Instant::now();
-    assert_eq!(apps.complete_in(&app, "alice", &created.upload_id.to_string()).await.status, 200);
+    assert_eq!(
+        apps.complete_in(&app, "alice", &created.upload_id.to_string())
+            .await
+            .status,
+        200
+    );
     // The bound is 2.5 s; the rest is for a machine that is busy with other tests.
-    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        started.elapsed()
+    );
     assert_eq!(apps.database.number("SELECT count(*) FROM outbox").await, 1);
 }
 
@@ -212,11 +288,21 @@ async fn a_hung_or_absent_database_is_503_within_seconds() {
     let created = apps.put("alice", "/a", b"one").await;
     for port in [hung_server().await, 9] {
         let mut app = apps.complete_upload().await;
-        app.db = db::Database::new(format!("postgresql://u@127.0.0.1:{port}/x?sslmode=disable").parse().unwrap());
+        app.db = db::Database::new(
+            format!("postgresql://u@127.0.0.1:{port}/x?sslmode=disable")
+                .parse()
+                .unwrap(),
+        );
         let started = Instant::now();
-        let answer = apps.complete_in(&app, "alice", &created.upload_id.to_string()).await;
+        let answer = apps
+            .complete_in(&app, "alice", &created.upload_id.to_string())
+            .await;
         assert_eq!(answer.problem(), (503, "unavailable"));
-        assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_secs(8),
+            "{:?}",
+            started.elapsed()
+        );
     }
     assert_eq!(apps.complete("alice", &created).await.status, 200);
 }
@@ -224,17 +310,29 @@ async fn a_hung_or_absent_database_is_503_within_seconds() {
 #[tokio::test]
 async fn a_database_connection_that_was_cut_is_replaced() {
     let apps = Apps::create().await;
-    let (one, other) = (apps.put("alice", "/a", b"1").await, apps.put("alice", "/b", b"2").await);
+    let (one, other) = (
+        apps.put("alice", "/a", b"1").await,
+        apps.put("alice", "/b", b"2").await,
+    );
     let app = apps.complete_upload().await;
-    assert_eq!(apps.complete_in(&app, "alice", &one.upload_id.to_string()).await.status, 200);
+    assert_eq!(
+        apps.complete_in(&app, "alice", &one.upload_id.to_string())
+            .await
+            .status,
+        200
+    );
     let cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
         WHERE datname = current_database() AND application_name = 'syncsphere'";
     apps.database.execute(cut).await;
     // The environment's client learns of it while it waits for the next request.
     tokio::task::yield_now().await;
-    let mut answer = apps.complete_in(&app, "alice", &other.upload_id.to_string()).await;
+    let mut answer = apps
+        .complete_in(&app, "alice", &other.upload_id.to_string())
+        .await;
     if answer.status == 503 {
-        answer = apps.complete_in(&app, "alice", &other.upload_id.to_string()).await;
+        answer = apps
+            .complete_in(&app, "alice", &other.upload_id.to_string())
+            .await;
     }
     assert_eq!(answer.status, 200);
 }

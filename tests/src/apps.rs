@@ -43,7 +43,10 @@ impl From<ApiGatewayV2httpResponse> for Answer {
             Some(Body::Text(text)) => serde_json::from_str(&text).unwrap(),
             _ => Value::Null,
         };
-        Self { status: response.status_code, body }
+        Self {
+            status: response.status_code,
+            body,
+        }
     }
 }
 
@@ -126,7 +129,12 @@ impl Apps {
 
     /// `POST /uploads`.
     pub async fn open(&self, user: &str, body: &Value) -> Answer {
-        create_upload::handle(&self.create_upload().await, &http_event("create-upload.post", user, body)).await.into()
+        create_upload::handle(
+            &self.create_upload().await,
+            &http_event("create-upload.post", user, body),
+        )
+        .await
+        .into()
     }
 
     /// Opens an upload of this content to this path.
@@ -146,13 +154,20 @@ impl Apps {
 
     /// `POST /uploads/{uploadId}/complete`, in an environment of its own.
     pub async fn complete(&self, user: &str, created: &CreatedUpload) -> Answer {
-        self.complete_in(&self.complete_upload().await, user, &created.upload_id.to_string()).await
+        self.complete_in(
+            &self.complete_upload().await,
+            user,
+            &created.upload_id.to_string(),
+        )
+        .await
     }
 
     /// `POST /uploads/{uploadId}/complete`.
     pub async fn complete_in(&self, app: &complete_upload::App, user: &str, upload_id: &str) -> Answer {
         let mut event = http_event("complete-upload.post", user, &json!({}));
-        event.path_parameters.insert("uploadId".to_owned(), upload_id.to_owned());
+        event
+            .path_parameters
+            .insert("uploadId".to_owned(), upload_id.to_owned());
         complete_upload::handle(app, &event).await.into()
     }
 
@@ -167,13 +182,15 @@ impl Apps {
     /// `POST /tickets`.
     pub async fn ticket(&self, user: &str) -> CreatedTicket {
         let event = http_event("track-connections.post-tickets", user, &json!({}));
-        let answer = track_connections::handle(&self.track_connections(), &Incoming::Http(Box::new(event))).await;
+        let answer =
+            track_connections::handle(&self.track_connections(), &Incoming::Http(Box::new(event))).await;
         Answer::from(answer).parsed()
     }
 
     /// `$connect` with a ticket, as API Gateway names the connection, from a page of `origin` if any.
     pub async fn connect(&self, ticket: &str, connection_id: &str, origin: Option<&str>) -> Answer {
-        self.connect_in(&self.track_connections(), ticket, connection_id, origin).await
+        self.connect_in(&self.track_connections(), ticket, connection_id, origin)
+            .await
     }
 
     /// The same in a given environment.
@@ -192,7 +209,9 @@ impl Apps {
             event["headers"]["Origin"] = json!(origin);
             event["multiValueHeaders"]["Origin"] = json!([origin]);
         }
-        track_connections::handle(app, &serde_json::from_value(event).unwrap()).await.into()
+        track_connections::handle(app, &serde_json::from_value(event).unwrap())
+            .await
+            .into()
     }
 
     /// A connected device of the user.
@@ -206,7 +225,11 @@ impl Apps {
     pub async fn fan(&self, records: &[Value]) -> Vec<String> {
         let batch = serde_json::from_value(json!({ "Records": records })).unwrap();
         let response: SqsBatchResponse = fan_out::handle(&self.fan_out().await, batch).await;
-        response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
+        response
+            .batch_item_failures
+            .into_iter()
+            .map(|failure| failure.item_identifier)
+            .collect()
     }
 
     /// How many connections are stored under this id.

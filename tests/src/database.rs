@@ -24,10 +24,16 @@ impl TestDatabase {
     pub async fn create_empty() -> Self {
         let name = format!("test_{}", edge::ids::new_id().simple());
         let admin = connect(&stack().database_url).await;
-        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        admin
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .await
+            .unwrap();
         let (server, _) = stack().database_url.rsplit_once('/').unwrap();
         let url = format!("{server}/{name}?sslmode=disable");
-        Self { client: connect(&url).await, url }
+        Self {
+            client: connect(&url).await,
+            url,
+        }
     }
 
     /// The URL as functions take it.

@@ -28,7 +28,9 @@ impl Gateway {
     /// Starts one; every connection exists.
     pub async fn start() -> Self {
         let state = Arc::new(Mutex::new(Inner::default()));
-        let app = Router::new().route("/live/@connections/{id}", post(take)).with_state(Arc::clone(&state));
+        let app = Router::new()
+            .route("/live/@connections/{id}", post(take))
+            .with_state(Arc::clone(&state));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}/live", listener.local_addr().unwrap());
         tokio::spawn(async { axum::serve(listener, app).await });
@@ -37,7 +39,11 @@ impl Gateway {
 
     /// Makes posts to a connection end in this status from now on.
     pub fn answer(&self, connection_id: &str, status: u16) {
-        self.state.lock().unwrap().statuses.insert(connection_id.to_owned(), status);
+        self.state
+            .lock()
+            .unwrap()
+            .statuses
+            .insert(connection_id.to_owned(), status);
     }
 
     /// The frames that a connection got.
@@ -50,8 +56,12 @@ impl Gateway {
     /// The numbers of the changes that a connection got.
     pub fn sequences(&self, connection_id: &str) -> Vec<i64> {
         let frames = self.frames(connection_id);
-        let changes = frames.iter().flat_map(|frame| frame["changes"].as_array().unwrap());
-        changes.map(|change| change["sequence"].as_i64().unwrap()).collect()
+        let changes = frames
+            .iter()
+            .flat_map(|frame| frame["changes"].as_array().unwrap());
+        changes
+            .map(|change| change["sequence"].as_i64().unwrap())
+            .collect()
     }
 }
 

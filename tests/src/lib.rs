@@ -1,6 +1,11 @@
 //! What the integration tests stand on: the local stack that `cargo xtask test` starts, a database for each test, the
 //! functions as Lambda would build them, and stand-ins for what the emulator does not do as AWS does.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's failure is a panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's failure is a panic"
+)]
 
 mod apps;
 mod database;

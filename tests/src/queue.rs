@@ -15,35 +15,73 @@ impl TestQueue {
     /// Makes one.
     pub async fn create() -> Self {
         let sqs = aws_sdk_sqs::Client::new(&aws().await);
-        let created = sqs.create_queue().queue_name(format!("test-{}", edge::ids::new_id())).send().await.unwrap();
-        Self { url: created.queue_url.unwrap(), sqs }
+        let created = sqs
+            .create_queue()
+            .queue_name(format!("test-{}", edge::ids::new_id()))
+            .send()
+            .await
+            .unwrap();
+        Self {
+            url: created.queue_url.unwrap(),
+            sqs,
+        }
     }
 
     /// Takes all bodies out.
     pub async fn drain(&self) -> Vec<String> {
         let mut bodies = Vec::new();
         loop {
-            let batch = self.sqs.receive_message().queue_url(&self.url).max_number_of_messages(10).send().await.unwrap();
+            let batch = self
+                .sqs
+                .receive_message()
+                .queue_url(&self.url)
+                .max_number_of_messages(10)
+                .send()
+                .await
+                .unwrap();
             if batch.messages().is_empty() {
                 return bodies;
             }
             for message in batch.messages() {
                 bodies.push(message.body().unwrap().to_owned());
                 let handle = message.receipt_handle().unwrap();
-                self.sqs.delete_message().queue_url(&self.url).receipt_handle(handle).send().await.unwrap();
+                self.sqs
+                    .delete_message()
+                    .queue_url(&self.url)
+                    .receipt_handle(handle)
+                    .send()
+                    .await
+                    .unwrap();
             }
         }
     }
 
     /// Takes all events out.
     pub async fn events(&self) -> Vec<Event> {
-        self.drain().await.iter().map(|body| Event::from_message(body).unwrap()).collect()
+        self.drain()
+            .await
+            .iter()
+            .map(|body| Event::from_message(body).unwrap())
+            .collect()
     }
 
     /// Sends a body, and receives it as a record that a function can be given.
     pub async fn record(&self, body: &str) -> serde_json::Value {
-        self.sqs.send_message().queue_url(&self.url).message_body(body).send().await.unwrap();
-        let batch = self.sqs.receive_message().queue_url(&self.url).max_number_of_messages(1).send().await.unwrap();
+        self.sqs
+            .send_message()
+            .queue_url(&self.url)
+            .message_body(body)
+            .send()
+            .await
+            .unwrap();
+        let batch = self
+            .sqs
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(1)
+            .send()
+            .await
+            .unwrap();
         let message = &batch.messages()[0];
         serde_json::json!({
             "messageId": message.message_id().unwrap(),
@@ -56,7 +94,11 @@ impl TestQueue {
 
     /// Waits for the next message, up to SQS's 20 s. Tells after how long a hidden one came back.
     pub async fn wait_for_one(&self) -> Option<String> {
-        let waiting = self.sqs.receive_message().queue_url(&self.url).wait_time_seconds(20);
+        let waiting = self
+            .sqs
+            .receive_message()
+            .queue_url(&self.url)
+            .wait_time_seconds(20);
         // The shared configuration gives up sooner than a long poll lasts.
         let patience = aws_sdk_sqs::config::timeout::TimeoutConfig::builder()
             .operation_attempt_timeout(std::time::Duration::from_secs(25))
@@ -64,6 +106,9 @@ impl TestQueue {
             .build();
         let patient = aws_sdk_sqs::config::Builder::default().timeout_config(patience);
         let batch = waiting.customize().config_override(patient).send().await.unwrap();
-        batch.messages().first().and_then(|message| message.body().map(str::to_owned))
+        batch
+            .messages()
+            .first()
+            .and_then(|message| message.body().map(str::to_owned))
     }
 }

@@ -41,7 +41,8 @@ pub fn samples() -> Vec<Sample> {
 /// One sample, by its name without `.json`.
 pub fn sample(name: &str) -> Value {
     let path = project_file("events").join(format!("{name}.json"));
-    serde_json::from_slice(&fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
+    serde_json::from_slice(&fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+        .unwrap()
 }
 
 /// A sample HTTP request, made by this user and with this body.

@@ -25,7 +25,9 @@ pub(crate) async fn run(project: &Project, ports: Ports, file: &Path, json: bool
     let content = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
     let name = name.with_context(|| format!("{} is not a file", file.display()))?;
-    let path: SpacePath = format!("/{name}").parse().context("the file's name cannot be a path")?;
+    let path: SpacePath = format!("/{name}")
+        .parse()
+        .context("the file's name cannot be a path")?;
     let sha256 = client::sha256(&content);
 
     let _lock = project.lock()?;
@@ -49,8 +51,14 @@ pub(crate) async fn run(project: &Project, ports: Ports, file: &Path, json: bool
     let bytes = content.len();
     let upload = Step::begin("device A: uploading");
     let uploading = Instant::now();
-    let created = sender.create_upload(path, &content, None).await.context("cannot open the upload")?;
-    sender.put(&created.put, content.clone()).await.context("cannot put the content")?;
+    let created = sender
+        .create_upload(path, &content, None)
+        .await
+        .context("cannot open the upload")?;
+    sender
+        .put(&created.put, content.clone())
+        .await
+        .context("cannot put the content")?;
     let completing = Instant::now();
     let (completed, heard) = tokio::join!(
         async {
@@ -64,15 +72,28 @@ pub(crate) async fn run(project: &Project, ports: Ports, file: &Path, json: bool
     );
     let (completed, upload_time) = completed;
     let completed = completed.context("cannot complete the upload")?;
-    upload.done(format_args!("{name}, {bytes} bytes, version {}", completed.version));
+    upload.done(format_args!(
+        "{name}, {bytes} bytes, version {}",
+        completed.version
+    ));
 
     let (heard, notify_time) = heard;
-    let Ok(heard) = heard else { bail!("device B heard nothing for {NOTIFY_TIMEOUT:?}") };
+    let Ok(heard) = heard else {
+        bail!("device B heard nothing for {NOTIFY_TIMEOUT:?}")
+    };
     let (event_id, heard_path, heard_sha256) = heard.context("device B lost its connection")?;
-    ensure!(event_id == completed.event_id, "device B heard of another event: {event_id}");
-    ensure!(heard_sha256 == sha256, "device B heard of another content: {heard_sha256}");
+    ensure!(
+        event_id == completed.event_id,
+        "device B heard of another event: {event_id}"
+    );
+    ensure!(
+        heard_sha256 == sha256,
+        "device B heard of another content: {heard_sha256}"
+    );
     let notify_ms = notify_time.as_secs_f64() * 1_000.0;
-    ui::line(format_args!("✓ device B heard of {heard_path}, {notify_ms:.0} ms after complete was called"));
+    ui::line(format_args!(
+        "✓ device B heard of {heard_path}, {notify_ms:.0} ms after complete was called"
+    ));
 
     step("checking the stored object", async {
         let stored = up::stored_object(&stack, &created.upload_id.object_key()).await?;

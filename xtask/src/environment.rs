@@ -15,20 +15,36 @@ pub(crate) const ACCESS_KEY: &str = "test";
 
 /// Prefixes of variables that children do not get: the developer's AWS account, and what `cargo run` says of this package.
 /// ring's build script watches the latter, so passing it on would compile ring and all that uses it again each time.
-const REMOVED: [&str; 6] =
-    ["AWS_", "CARGO_BIN_NAME", "CARGO_CRATE_NAME", "CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_PRIMARY_PACKAGE"];
+const REMOVED: [&str; 6] = [
+    "AWS_",
+    "CARGO_BIN_NAME",
+    "CARGO_CRATE_NAME",
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
+    "CARGO_PRIMARY_PACKAGE",
+];
 
 /// A program with a clean environment and the project's tools first in its search path.
 pub(crate) fn command(project: &Project, program: &str) -> Command {
     let mut command = Command::new(program);
-    #[expect(clippy::disallowed_methods, reason = "child processes inherit the search path")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "child processes inherit the search path"
+    )]
     let path = env::var("PATH").unwrap_or_default();
     let tools = project.tools();
     // cargo-lambda first: its Python brings the Zig that it links with.
-    let own = ["cargo-lambda", "sam"].map(|tool| tools.join(tool).join("bin").display().to_string()).join(":");
-    command.current_dir(&project.root).env("PATH", format!("{own}:{path}"));
+    let own = ["cargo-lambda", "sam"]
+        .map(|tool| tools.join(tool).join("bin").display().to_string())
+        .join(":");
+    command
+        .current_dir(&project.root)
+        .env("PATH", format!("{own}:{path}"));
     for (name, _) in env::vars_os() {
-        if REMOVED.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+        if REMOVED
+            .iter()
+            .any(|prefix| name.to_string_lossy().starts_with(prefix))
+        {
             command.env_remove(name);
         }
     }

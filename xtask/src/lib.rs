@@ -23,12 +23,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use project::Project;
 use services::Ports;
 
-pub use stack::{Outputs, Stack};
 pub use aws_config::SdkConfig;
+pub use stack::{Outputs, Stack};
 pub use up::aws_config;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "SyncSphere on this machine, without Docker and without AWS")]
+#[command(
+    name = "cargo xtask",
+    about = "SyncSphere on this machine, without Docker and without AWS"
+)]
 struct Cli {
     /// Port of the AWS emulator; PostgreSQL gets the next one.
     #[arg(long, global = true, default_value_t = 4566)]
@@ -99,7 +102,11 @@ async fn run(cli: &Cli, project: &Project) -> Result<()> {
 
 async fn interrupted() {
     let mut waits = Vec::new();
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ] {
         if let Ok(mut signal) = signal(kind) {
             waits.push(Box::pin(async move {
                 signal.recv().await;

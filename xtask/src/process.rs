@@ -25,7 +25,7 @@ const SHOWN_LINES: usize = 25;
 /// A child and whatever it started, in a process group of their own. Dropping it ends them all.
 pub(crate) struct Group {
     child: Child,
-    group: Option<Pid>,
+    id: Option<Pid>,
     /// What it wrote.
     pub(crate) log: PathBuf,
 }
@@ -36,9 +36,17 @@ impl Group {
         let log = project.run().join(format!("{name}.log"));
         let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let errors = output.try_clone().context("cannot share the log")?;
-        command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
+        command
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { group: group_of(&child), child, log })
+        Ok(Self {
+            id: group_of(&child),
+            child,
+            log,
+        })
     }
 
     /// Its exit status, if it has ended.
@@ -49,7 +57,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let Some(group) = self.group else { return };
+        let Some(group) = self.id else { return };
         // Both services take an interrupt as a request to stop at once but in order.
         if killpg(group, Signal::SIGINT).is_ok() {
             let asked = Instant::now();
@@ -64,7 +72,10 @@ impl Drop for Group {
 }
 
 fn group_of(child: &Child) -> Option<Pid> {
-    child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw)
+    child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .map(Pid::from_raw)
 }
 
 /// Ends the group of a program that is cut short.
@@ -82,20 +93,32 @@ impl Drop for KillOnDrop {
 /// fails. `remedy` says what the developer can do then.
 pub(crate) async fn run(step: &Step, log: &Path, mut command: Command, remedy: &str) -> Result<()> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut child = command.spawn().with_context(|| format!("cannot run {program}; {remedy}"))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot run {program}; {remedy}"))?;
     let mut guard = KillOnDrop(group_of(&child));
     if let Some(parent) = log.parent() {
         fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     }
-    let file = tokio::fs::File::create(log).await.with_context(|| format!("cannot create {}", log.display()))?;
+    let file = tokio::fs::File::create(log)
+        .await
+        .with_context(|| format!("cannot create {}", log.display()))?;
     let file = Mutex::new(file);
     let (output, errors) = (child.stdout.take(), child.stderr.take());
     let ((), (), status) = tokio::join!(copy(output, step, &file), copy(errors, step, &file), child.wait());
     guard.0 = None;
     let status = status.with_context(|| format!("cannot wait for {program}"))?;
     if !status.success() {
-        bail!("{program} failed ({status}); {remedy}. Its last lines ({}):\n{}", log.display(), last_lines(log));
+        bail!(
+            "{program} failed ({status}); {remedy}. Its last lines ({}):\n{}",
+            log.display(),
+            last_lines(log)
+        );
     }
     Ok(())
 }
@@ -106,7 +129,10 @@ pub(crate) async fn attached(mut command: Command) -> Result<ExitStatus> {
     let child = command.stdin(Stdio::null()).process_group(0).spawn();
     let mut child = child.with_context(|| format!("cannot run {program}"))?;
     let mut guard = KillOnDrop(group_of(&child));
-    let status = child.wait().await.with_context(|| format!("cannot wait for {program}"))?;
+    let status = child
+        .wait()
+        .await
+        .with_context(|| format!("cannot wait for {program}"))?;
     guard.0 = None;
     Ok(status)
 }
@@ -128,7 +154,9 @@ async fn copy(output: Option<impl AsyncRead + Unpin>, step: &Step, log: &Mutex<t
 
 /// The end of a log.
 pub(crate) fn last_lines(log: &Path) -> String {
-    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text = fs::read(log)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default();
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
 }
@@ -136,7 +164,11 @@ pub(crate) fn last_lines(log: &Path) -> String {
 /// Ends services of this checkout that an earlier command left behind, and functions that outlived their emulator. Only to
 /// be called with the lock, when none of them can be in use.
 pub(crate) fn end_leftovers(project: &Project) {
-    let own = [project.run(), project.tools().join("emulator"), project.tools().join("postgres")];
+    let own = [
+        project.run(),
+        project.tools().join("emulator"),
+        project.tools().join("postgres"),
+    ];
     let own = own.map(|path| path.display().to_string());
     let Ok(mut system) = System::new() else { return };
     let what = ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always);

@@ -20,7 +20,9 @@ impl Project {
     /// The checkout that this program was compiled in.
     pub(crate) fn find() -> Self {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-        Self { root: manifest.parent().unwrap_or(manifest).to_owned() }
+        Self {
+            root: manifest.parent().unwrap_or(manifest).to_owned(),
+        }
     }
 
     /// Tools, each in a folder of its own; kept.

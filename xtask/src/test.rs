@@ -22,7 +22,9 @@ pub(crate) async fn run(project: &Project, ports: Ports, arguments: &[String]) -
     ui::line("… cargo test");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut test = command(project, &cargo.to_string_lossy());
-    test.args(["test", "--workspace"]).args(arguments).env("SYNCSPHERE_STACK", project.stack_file());
+    test.args(["test", "--workspace"])
+        .args(arguments)
+        .env("SYNCSPHERE_STACK", project.stack_file());
     let status = process::attached(test).await?;
     if !status.success() {
         bail!("tests failed; logs of the stack are in .local/run");

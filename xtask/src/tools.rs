@@ -19,10 +19,22 @@ struct Tool {
 
 /// The emulator and SAM need different versions of the same packages, so each tool is on its own.
 const TOOLS: [Tool; 4] = [
-    Tool { name: "emulator", requirements: include_str!("../requirements/emulator.txt") },
-    Tool { name: "postgres", requirements: include_str!("../requirements/postgres.txt") },
-    Tool { name: "sam", requirements: include_str!("../requirements/sam.txt") },
-    Tool { name: "cargo-lambda", requirements: include_str!("../requirements/cargo-lambda.txt") },
+    Tool {
+        name: "emulator",
+        requirements: include_str!("../requirements/emulator.txt"),
+    },
+    Tool {
+        name: "postgres",
+        requirements: include_str!("../requirements/postgres.txt"),
+    },
+    Tool {
+        name: "sam",
+        requirements: include_str!("../requirements/sam.txt"),
+    },
+    Tool {
+        name: "cargo-lambda",
+        requirements: include_str!("../requirements/cargo-lambda.txt"),
+    },
 ];
 
 /// The oldest Python that all tools run on.
@@ -36,7 +48,7 @@ pub(crate) async fn install(project: &Project) -> Result<()> {
     }
     let python = python(project).await?;
     for tool in missing {
-        install_one(project, tool, &python).await?;
+        install_one(project, tool, python).await?;
     }
     Ok(())
 }
@@ -67,14 +79,22 @@ fn is_installed(project: &Project, tool: &Tool) -> bool {
 async fn python(project: &Project) -> Result<&'static str> {
     let remedy = "install Python 3.10 or newer: `apt-get install python3 python3-venv` or https://www.python.org/downloads/";
     let asking = command(project, "python3")
-        .args(["-c", "import sys, venv, ensurepip; print(sys.version_info.major, sys.version_info.minor)"])
+        .args([
+            "-c",
+            "import sys, venv, ensurepip; print(sys.version_info.major, sys.version_info.minor)",
+        ])
         .output();
-    let answer = asking.await.with_context(|| format!("python3 is missing; {remedy}"))?;
+    let answer = asking
+        .await
+        .with_context(|| format!("python3 is missing; {remedy}"))?;
     if !answer.status.success() {
         bail!("this python3 cannot make virtual environments; {remedy}");
     }
     let answer = String::from_utf8_lossy(&answer.stdout);
-    let version: Vec<u32> = answer.split_whitespace().filter_map(|part| part.parse().ok()).collect();
+    let version: Vec<u32> = answer
+        .split_whitespace()
+        .filter_map(|part| part.parse().ok())
+        .collect();
     match version[..] {
         [major, minor] if (major, minor) >= OLDEST_PYTHON => Ok("python3"),
         _ => bail!("python3 is version {}; {remedy}", answer.trim()),
@@ -98,7 +118,16 @@ async fn install_one(project: &Project, tool: &Tool, python: &str) -> Result<()>
     fs::write(&requirements, tool.requirements)
         .with_context(|| format!("cannot write {}", requirements.display()))?;
     let mut pip = Command::new(folder.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--no-deps", "--disable-pip-version-check", "--progress-bar", "off", "-r"]);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+        "-r",
+    ]);
     pip.arg(&requirements);
     let remedy = "check the connection to the Python package index (pip's own settings apply) and run the command again";
     process::run(&step, &log, pip, remedy).await?;

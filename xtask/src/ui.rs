@@ -26,7 +26,11 @@ impl Step {
         if bar.is_hidden() {
             line(format_args!("… {name}"));
         }
-        Self { bar, name, started: Instant::now() }
+        Self {
+            bar,
+            name,
+            started: Instant::now(),
+        }
     }
 
     /// Shows what it is doing.
@@ -39,7 +43,11 @@ impl Step {
         self.bar.finish_and_clear();
         let seconds = self.started.elapsed().as_secs_f64();
         let result = result.to_string();
-        let result = if result.is_empty() { result } else { format!("  {result}") };
+        let result = if result.is_empty() {
+            result
+        } else {
+            format!("  {result}")
+        };
         line(format_args!("✓ {:<34} {seconds:>7.2} s{result}", self.name));
     }
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask up`, `up --services` and `deploy`: a stack to work with.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 
@@ -61,12 +62,15 @@ pub(crate) async fn services(project: &Project, ports: Ports) -> Result<()> {
     let services = Services::start(project, ports).await?;
     let ports = services.ports;
     let variables = step("creating bucket, queues and schema", resources(ports)).await?;
-    let file = project.run().join("env");
+    // One for cargo-lambda, one for SAM.
     let mut text = String::new();
     for (name, value) in &variables {
         let _ = writeln!(text, "{name}={value}");
     }
-    fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    fs::write(project.run().join("env"), text).context("cannot write .local/run/env")?;
+    let parameters: BTreeMap<_, _> = variables.into_iter().collect();
+    let text = serde_json::to_vec_pretty(&BTreeMap::from([("Parameters", parameters)]))?;
+    fs::write(project.run().join("env.json"), text).context("cannot write .local/run/env.json")?;
     ui::line(
         "
 Run functions as you edit them, in another terminal:
@@ -92,11 +96,20 @@ async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
     let aws = aws_config(&ports.aws_endpoint()).await;
     let bucket = "syncsphere-services";
     let s3 = aws_sdk_s3::Client::new(&aws);
-    s3.create_bucket().bucket(bucket).send().await.context("cannot create the bucket")?;
+    s3.create_bucket()
+        .bucket(bucket)
+        .send()
+        .await
+        .context("cannot create the bucket")?;
     let sqs = aws_sdk_sqs::Client::new(&aws);
     let mut queues = Vec::new();
     for name in ["syncsphere-events", "syncsphere-dead-letters"] {
-        let created = sqs.create_queue().queue_name(name).send().await.context("cannot create a queue")?;
+        let created = sqs
+            .create_queue()
+            .queue_name(name)
+            .send()
+            .await
+            .context("cannot create a queue")?;
         queues.push(created.queue_url.context("a queue without a URL")?);
     }
     let database_url = ports.database_url(DATABASE);
@@ -136,5 +149,10 @@ pub(crate) async fn stored_object(stack: &Stack, key: &str) -> Result<Vec<u8>> {
     let s3 = aws_sdk_s3::Client::new(&aws_config(&stack.aws_endpoint).await);
     let object = s3.get_object().bucket(&stack.outputs.bucket_name).key(key).send();
     let object = object.await.context("cannot download the object")?;
-    Ok(object.body.collect().await.context("cannot read the object")?.to_vec())
+    Ok(object
+        .body
+        .collect()
+        .await
+        .context("cannot read the object")?
+        .to_vec())
 }

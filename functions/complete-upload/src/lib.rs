@@ -67,7 +67,10 @@ enum Error {
     #[error("the object has another size")]
     SizeMismatch { declared: i64, stored: i64 },
     #[error("the object has another SHA-256")]
-    ChecksumMismatch { declared: Sha256, stored: Option<Sha256> },
+    ChecksumMismatch {
+        declared: Sha256,
+        stored: Option<Sha256>,
+    },
     #[error("the base version is not current")]
     Conflict(CurrentVersion),
     #[error("storage did not answer")]
@@ -134,7 +137,9 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
 
 async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
-    let upload_id = request.path_parameter("uploadId").and_then(|id| id.parse::<UploadId>().ok());
+    let upload_id = request
+        .path_parameter("uploadId")
+        .and_then(|id| id.parse::<UploadId>().ok());
     // What is no id names no upload.
     let upload_id = upload_id.ok_or(Error::NotFound)?;
     let Empty {} = request.json()?;
@@ -178,10 +183,23 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
 
 /// Asks storage for the object's size and SHA-256; nothing if it is not there.
 async fn head(app: &App, key: &str) -> Result<Option<HeadObjectOutput>, Error> {
-    let head = app.s3.head_object().bucket(&app.bucket).key(key).checksum_mode(ChecksumMode::Enabled).send().await;
+    let head = app
+        .s3
+        .head_object()
+        .bucket(&app.bucket)
+        .key(key)
+        .checksum_mode(ChecksumMode::Enabled)
+        .send()
+        .await;
     match head {
         Ok(object) => Ok(Some(object)),
-        Err(error) if error.as_service_error().is_some_and(|error| error.is_not_found()) => Ok(None),
+        Err(error)
+            if error
+                .as_service_error()
+                .is_some_and(aws_sdk_s3::operation::head_object::HeadObjectError::is_not_found) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(Error::Storage(error.into())),
     }
 }
@@ -192,16 +210,26 @@ fn verify(upload: &Upload, object: &HeadObjectOutput) -> Result<(), Error> {
     if stored != declared {
         return Err(Error::SizeMismatch { declared, stored });
     }
-    let stored = object.checksum_sha256().and_then(|checksum| checksum.parse().ok());
+    let stored = object
+        .checksum_sha256()
+        .and_then(|checksum| checksum.parse().ok());
     if stored != Some(upload.sha256) {
-        return Err(Error::ChecksumMismatch { declared: upload.sha256, stored });
+        return Err(Error::ChecksumMismatch {
+            declared: upload.sha256,
+            stored,
+        });
     }
     Ok(())
 }
 
 /// Sends the event to the queue, then takes it out of the outbox. The client bounds both.
 async fn publish(app: &App, event: &Event) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    app.sqs.send_message().queue_url(&app.queue_url).message_body(event.to_message()?).send().await?;
+    app.sqs
+        .send_message()
+        .queue_url(&app.queue_url)
+        .message_body(event.to_message()?)
+        .send()
+        .await?;
     app.db.remove_published(event.event_id).await?;
     Ok(())
 }
@@ -223,12 +251,24 @@ mod tests {
         };
         let object = |size, checksum: Option<Sha256>| {
             let checksum = checksum.map(|checksum| checksum.to_string());
-            HeadObjectOutput::builder().content_length(size).set_checksum_sha256(checksum).build()
+            HeadObjectOutput::builder()
+                .content_length(size)
+                .set_checksum_sha256(checksum)
+                .build()
         };
         assert!(verify(&upload, &object(5, Some(sha256))).is_ok());
-        assert!(matches!(verify(&upload, &object(6, Some(sha256))), Err(Error::SizeMismatch { .. })));
+        assert!(matches!(
+            verify(&upload, &object(6, Some(sha256))),
+            Err(Error::SizeMismatch { .. })
+        ));
         let other = Some(Sha256::from([2; 32]));
-        assert!(matches!(verify(&upload, &object(5, other)), Err(Error::ChecksumMismatch { .. })));
-        assert!(matches!(verify(&upload, &object(5, None)), Err(Error::ChecksumMismatch { stored: None, .. })));
+        assert!(matches!(
+            verify(&upload, &object(5, other)),
+            Err(Error::ChecksumMismatch { .. })
+        ));
+        assert!(matches!(
+            verify(&upload, &object(5, None)),
+            Err(Error::ChecksumMismatch { stored: None, .. })
+        ));
     }
 }

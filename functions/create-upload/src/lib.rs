@@ -102,7 +102,10 @@ async fn create(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let body: CreateUploadRequest = request.json()?;
     if body.size.get() > app.max_upload_bytes {
-        return Err(Error::TooLarge { most: app.max_upload_bytes }.into());
+        return Err(Error::TooLarge {
+            most: app.max_upload_bytes,
+        }
+        .into());
     }
 
     let upload_id = UploadId::from(ids::new_id());
@@ -123,9 +126,16 @@ async fn create(app: &App, request: Request<'_>) -> Result<Response, Problem> {
         expires_at,
     });
     match opening.await.map_err(Error::Database)? {
-        Opened::Opened(space_id) => {
-            json(StatusCode::CREATED, &CreatedUpload { upload_id, space_id, path: body.path, expires_at, put })
-        }
+        Opened::Opened(space_id) => json(
+            StatusCode::CREATED,
+            &CreatedUpload {
+                upload_id,
+                space_id,
+                path: body.path,
+                expires_at,
+                put,
+            },
+        ),
         Opened::Conflict(current) => Err(Error::Conflict(current).into()),
     }
 }
@@ -146,7 +156,12 @@ async fn presign(app: &App, upload_id: UploadId, body: &CreateUploadRequest) -> 
         .presigned(config)
         .await
         .map_err(|error| Error::Presign(error.into()))?;
-    let headers: BTreeMap<String, String> =
-        request.headers().map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-    Ok(PresignedPut { url: request.uri().to_owned(), headers })
+    let headers: BTreeMap<String, String> = request
+        .headers()
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .collect();
+    Ok(PresignedPut {
+        url: request.uri().to_owned(),
+        headers,
+    })
 }

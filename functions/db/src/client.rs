@@ -47,7 +47,9 @@ impl FromStr for DatabaseUrl {
         if config.get_ssl_mode() != SslMode::Disable {
             config.ssl_mode(SslMode::Require);
         }
-        config.connect_timeout(CONNECT_TIMEOUT).application_name("syncsphere");
+        config
+            .connect_timeout(CONNECT_TIMEOUT)
+            .application_name("syncsphere");
         Ok(Self(config))
     }
 }
@@ -69,7 +71,9 @@ impl DatabaseUrl {
                 Ok(client)
             }
         };
-        timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Error::ConnectTimeout(CONNECT_TIMEOUT)))
+        timeout(CONNECT_TIMEOUT, connecting)
+            .await
+            .unwrap_or(Err(Error::ConnectTimeout(CONNECT_TIMEOUT)))
     }
 }
 
@@ -86,7 +90,10 @@ fn verified_tls() -> Result<MakeRustlsConnect, Error> {
     let mut roots = rustls::RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(loaded.certs);
     if added == 0 {
-        let reason = loaded.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
+        let reason = loaded
+            .errors
+            .first()
+            .map_or_else(|| "none found".to_owned(), ToString::to_string);
         return Err(Error::RootCertificates(std::io::Error::other(reason)));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -112,7 +119,10 @@ struct Session {
 impl Database {
     /// Connects nowhere yet.
     pub fn new(url: DatabaseUrl) -> Self {
-        Self { url, session: Mutex::new(None) }
+        Self {
+            url,
+            session: Mutex::new(None),
+        }
     }
 
     /// Connects while the environment starts, so that its first request need not. A failure is not one yet: the first
@@ -127,8 +137,14 @@ impl Database {
         let mut session = self.session.lock().await;
         if session.as_ref().is_none_or(|session| session.client.is_closed()) {
             *session = None;
-            let client = self.url.connect(&format!("-c statement_timeout={STATEMENT_TIMEOUT}")).await?;
-            *session = Some(Session { client, prepared: HashMap::new() });
+            let client = self
+                .url
+                .connect(&format!("-c statement_timeout={STATEMENT_TIMEOUT}"))
+                .await?;
+            *session = Some(Session {
+                client,
+                prepared: HashMap::new(),
+            });
         }
         Ok(session)
     }
@@ -179,7 +195,9 @@ impl Database {
         run: impl AsyncFnOnce(&mut Session) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, Error> {
         let mut guard = self.connected().await?;
-        let Some(session) = guard.as_mut() else { return Err(Error::ConnectTimeout(Duration::ZERO)) };
+        let Some(session) = guard.as_mut() else {
+            return Err(Error::ConnectTimeout(Duration::ZERO));
+        };
         let answer = timeout(QUERY_TIMEOUT, run(session)).await;
         match answer {
             Ok(Ok(value)) => Ok(value),
@@ -187,7 +205,10 @@ impl Database {
             Err(_) => {
                 // Whatever it is still waiting for must not be mistaken for the answer to the next query.
                 *guard = None;
-                Err(Error::QueryTimeout { query, after: QUERY_TIMEOUT })
+                Err(Error::QueryTimeout {
+                    query,
+                    after: QUERY_TIMEOUT,
+                })
             }
         }
     }
@@ -212,14 +233,27 @@ mod tests {
     fn tls_is_required_unless_the_url_disables_it() {
         let mode = |url: &str| url.parse::<DatabaseUrl>().map(|url| url.0.get_ssl_mode()).ok();
         assert_eq!(mode("postgresql://u:p@db.example/x"), Some(SslMode::Require));
-        assert_eq!(mode("postgresql://u:p@db.example/x?sslmode=prefer"), Some(SslMode::Require));
-        assert_eq!(mode("postgresql://u:p@db.example/x?sslmode=disable"), Some(SslMode::Disable));
+        assert_eq!(
+            mode("postgresql://u:p@db.example/x?sslmode=prefer"),
+            Some(SslMode::Require)
+        );
+        assert_eq!(
+            mode("postgresql://u:p@db.example/x?sslmode=disable"),
+            Some(SslMode::Disable)
+        );
     }
 
     #[test]
     fn an_invalid_url_is_not_repeated() {
-        for url in ["", "http://secret@example.org", "postgresql://", "host=secret password"] {
-            let Err(error) = url.parse::<DatabaseUrl>() else { panic!("{url} was taken") };
+        for url in [
+            "",
+            "http://secret@example.org",
+            "postgresql://",
+            "host=secret password",
+        ] {
+            let Err(error) = url.parse::<DatabaseUrl>() else {
+                panic!("{url} was taken")
+            };
             assert!(!error.to_string().contains("secret"));
         }
     }

@@ -8,7 +8,12 @@ use crate::error::Error;
 use crate::query::Query;
 use crate::row::{column, plain};
 
-pub(crate) const QUERIES: &[&Query] = &[&LOCK_TICKETS_USER, &CONNECT, &REMOVE_CONNECTION, &REMOVE_GONE_CONNECTIONS];
+pub(crate) const QUERIES: &[&Query] = &[
+    &LOCK_TICKETS_USER,
+    &CONNECT,
+    &REMOVE_CONNECTION,
+    &REMOVE_GONE_CONNECTIONS,
+];
 
 /// A connection that presents a ticket.
 #[derive(Debug)]
@@ -87,10 +92,21 @@ impl Database {
         let rows = self
             .rows_locked(
                 (&LOCK_TICKETS_USER, &[&hash]),
-                (&CONNECT, &[&hash, &new.connection_id, &new.connected_at, &new.expires_at, &new.limit]),
+                (
+                    &CONNECT,
+                    &[
+                        &hash,
+                        &new.connection_id,
+                        &new.connected_at,
+                        &new.expires_at,
+                        &new.limit,
+                    ],
+                ),
             )
             .await?;
-        let Some(row) = rows.first() else { return Ok(Connecting::NoTicket) };
+        let Some(row) = rows.first() else {
+            return Ok(Connecting::NoTicket);
+        };
         Ok(if plain(row, "stored")? {
             Connecting::Connected(column::<String, UserId>(row, "user_id")?)
         } else {

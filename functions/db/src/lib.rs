@@ -25,8 +25,14 @@ use query::Query;
 
 /// Every query, as `(name, SQL)`, so that a test can prepare each against the migrated schema.
 pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
-    [audience::QUERIES, connections::QUERIES, outbox::QUERIES, tickets::QUERIES, uploads::QUERIES]
-        .into_iter()
-        .flatten()
-        .map(|query: &&Query| (query.name(), query.sql()))
+    [
+        audience::QUERIES,
+        connections::QUERIES,
+        outbox::QUERIES,
+        tickets::QUERIES,
+        uploads::QUERIES,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|query: &&Query| (query.name(), query.sql()))
 }

@@ -13,7 +13,12 @@ const MIGRATION_LOCK: i64 = 0x5379_6e63_5370_6865;
 
 /// The schema version that this code needs: the number of its newest migration.
 pub fn schema_version() -> i32 {
-    migrations::runner().get_migrations().iter().map(|migration| migration.version()).max().unwrap_or(0)
+    migrations::runner()
+        .get_migrations()
+        .iter()
+        .map(refinery::Migration::version)
+        .max()
+        .unwrap_or(0)
 }
 
 /// Applies what the database lacks, and returns how many migrations that were. Doing it again changes nothing.
@@ -23,13 +28,23 @@ pub fn schema_version() -> i32 {
 pub async fn migrate(url: &DatabaseUrl) -> Result<usize, MigrationError> {
     let mut client = url.connect("-c lock_timeout=5s").await?;
     client
-        .query("-- lock_migrations\nSELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK])
+        .query(
+            "-- lock_migrations\nSELECT pg_advisory_lock($1)",
+            &[&MIGRATION_LOCK],
+        )
         .await
-        .map_err(|source| Error::Query { query: "lock_migrations", source })?;
+        .map_err(|source| Error::Query {
+            query: "lock_migrations",
+            source,
+        })?;
     let report = migrations::runner().run_async(&mut client).await?;
     let applied = report.applied_migrations();
     for migration in applied {
-        info!(version = migration.version(), name = migration.name(), "applied migration {migration}");
+        info!(
+            version = migration.version(),
+            name = migration.name(),
+            "applied migration {migration}"
+        );
     }
     Ok(applied.len())
 }

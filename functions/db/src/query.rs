@@ -14,6 +14,11 @@ impl Query {
     }
 
     pub(crate) fn name(&self) -> &'static str {
-        self.0.trim_start().lines().next().and_then(|line| line.strip_prefix("-- ")).unwrap_or("unnamed")
+        self.0
+            .trim_start()
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("-- "))
+            .unwrap_or("unnamed")
     }
 }

@@ -9,7 +9,10 @@ use crate::error::Error;
 
 /// Reads a column as it is.
 pub(crate) fn plain<'a, T: FromSql<'a>>(row: &'a Row, name: &'static str) -> Result<T, Error> {
-    row.try_get(name).map_err(|source| Error::Column { column: name, source: Box::new(source) })
+    row.try_get(name).map_err(|source| Error::Column {
+        column: name,
+        source: Box::new(source),
+    })
 }
 
 /// Reads a column and parses it into the type that the schema promises.
@@ -19,7 +22,12 @@ where
     T: TryFrom<Sql>,
     T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    plain::<Sql>(row, name)?.try_into().map_err(|source: T::Error| Error::Column { column: name, source: source.into() })
+    plain::<Sql>(row, name)?
+        .try_into()
+        .map_err(|source: T::Error| Error::Column {
+            column: name,
+            source: source.into(),
+        })
 }
 
 /// Like [`column`], for one that may be null.
@@ -30,7 +38,12 @@ where
     T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     plain::<Option<Sql>>(row, name)?
-        .map(|stored| stored.try_into().map_err(|source: T::Error| Error::Column { column: name, source: source.into() }))
+        .map(|stored| {
+            stored.try_into().map_err(|source: T::Error| Error::Column {
+                column: name,
+                source: source.into(),
+            })
+        })
         .transpose()
 }
 
@@ -55,6 +68,9 @@ pub(crate) fn event(row: &Row) -> Result<Event, Error> {
 fn event_type(row: &Row) -> Result<EventType, Error> {
     match plain::<&str>(row, "event_type")? {
         "FILE_UPDATED" => Ok(EventType::FileUpdated),
-        other => Err(Error::Column { column: "event_type", source: format!("unknown type {other}").into() }),
+        other => Err(Error::Column {
+            column: "event_type",
+            source: format!("unknown type {other}").into(),
+        }),
     }
 }

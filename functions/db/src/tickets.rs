@@ -35,7 +35,12 @@ impl Database {
         let device_id = ticket.device_id.map(Uuid::from);
         self.rows(
             &ADD_TICKET,
-            &[&ticket.hash.as_slice(), &ticket.user_id.as_str(), &device_id, &ticket.expires_at],
+            &[
+                &ticket.hash.as_slice(),
+                &ticket.user_id.as_str(),
+                &device_id,
+                &ticket.expires_at,
+            ],
         )
         .await?;
         Ok(())

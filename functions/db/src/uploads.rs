@@ -1,8 +1,8 @@
 //! Uploads: opened, loaded, completed.
 
 use model::{
-    ByteCount, ContentType, CurrentVersion, DeviceId, Event, EventId, FileId, Sha256, SpaceId, SpacePath, UploadId, UserId,
-    Version,
+    ByteCount, ContentType, CurrentVersion, DeviceId, Event, EventId, FileId, Sha256, SpaceId, SpacePath,
+    UploadId, UserId, Version,
 };
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -13,7 +13,12 @@ use crate::error::Error;
 use crate::query::Query;
 use crate::row::{column, event, optional, plain};
 
-pub(crate) const QUERIES: &[&Query] = &[&OPEN_UPLOAD, &CREATE_PERSONAL_SPACE, &LOAD_UPLOAD, &COMPLETE_UPLOAD];
+pub(crate) const QUERIES: &[&Query] = &[
+    &OPEN_UPLOAD,
+    &CREATE_PERSONAL_SPACE,
+    &LOAD_UPLOAD,
+    &COMPLETE_UPLOAD,
+];
 
 /// An upload to open in its user's personal space.
 #[derive(Debug)]
@@ -238,7 +243,11 @@ impl Database {
         }
         self.rows(
             &CREATE_PERSONAL_SPACE,
-            &[&Uuid::from(new.new_space_id), &new.user_id.as_str(), &new.created_at],
+            &[
+                &Uuid::from(new.new_space_id),
+                &new.user_id.as_str(),
+                &new.created_at,
+            ],
         )
         .await?;
         self.try_open_upload(&new).await?.ok_or_else(|| Error::Column {
@@ -276,7 +285,9 @@ impl Database {
 
     /// Reads an upload. Nothing if it is not there, not this user's, or in a space that the user may no longer write to.
     pub async fn load_upload(&self, id: UploadId, user_id: &UserId) -> Result<Option<Upload>, Error> {
-        let rows = self.rows(&LOAD_UPLOAD, &[&Uuid::from(id), &user_id.as_str()]).await?;
+        let rows = self
+            .rows(&LOAD_UPLOAD, &[&Uuid::from(id), &user_id.as_str()])
+            .await?;
         rows.first().map(upload).transpose()
     }
 
@@ -302,9 +313,14 @@ impl Database {
         }
         // Nothing was changed. Why not?
         let rows = self
-            .rows(&LOAD_UPLOAD, &[&Uuid::from(completing.upload_id), &completing.user_id.as_str()])
+            .rows(
+                &LOAD_UPLOAD,
+                &[&Uuid::from(completing.upload_id), &completing.user_id.as_str()],
+            )
             .await?;
-        let Some(row) = rows.first() else { return Ok(Completion::NotFound) };
+        let Some(row) = rows.first() else {
+            return Ok(Completion::NotFound);
+        };
         let upload = upload(row)?;
         Ok(match upload.state {
             UploadState::Completed(event) => Completion::Already(event),
@@ -321,7 +337,10 @@ fn upload(row: &Row) -> Result<Upload, Error> {
         "completed" => UploadState::Completed(Box::new(event(row)?)),
         "aborted" => UploadState::Aborted,
         other => {
-            return Err(Error::Column { column: "state", source: format!("unknown state {other}").into() });
+            return Err(Error::Column {
+                column: "state",
+                source: format!("unknown state {other}").into(),
+            });
         }
     };
     Ok(Upload {
@@ -335,9 +354,10 @@ fn upload(row: &Row) -> Result<Upload, Error> {
 fn current_version(row: &Row) -> Result<CurrentVersion, Error> {
     let version = plain::<Option<i64>>(row, "current_version")?.unwrap_or(0);
     Ok(CurrentVersion {
-        version: version
-            .try_into()
-            .map_err(|source| Error::Column { column: "current_version", source: Box::new(source) })?,
+        version: version.try_into().map_err(|source| Error::Column {
+            column: "current_version",
+            source: Box::new(source),
+        })?,
         file_id: optional::<Uuid, FileId>(row, "current_file_id")?,
     })
 }

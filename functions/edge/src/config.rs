@@ -23,13 +23,18 @@ pub enum ConfigError {
     },
 }
 
+type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// Where variables come from: the process, or a test's map.
-pub struct Vars<'a>(Box<dyn Fn(&str) -> Option<String> + 'a>);
+pub struct Vars<'a>(Box<Lookup<'a>>);
 
 impl<'a> Vars<'a> {
     /// The process's environment.
     pub fn from_env() -> Vars<'static> {
-        #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place where the environment is read"
+        )]
         Vars(Box::new(|name| env::var(name).ok()))
     }
 
@@ -44,14 +49,24 @@ impl<'a> Vars<'a> {
         T: FromStr,
         T::Err: Into<Box<dyn Error + Send + Sync>>,
     {
-        let value = (self.0)(variable).filter(|value| !value.is_empty()).ok_or(ConfigError::Missing(variable))?;
-        value.parse().map_err(|source: T::Err| ConfigError::Invalid { variable, source: source.into() })
+        let value = (self.0)(variable)
+            .filter(|value| !value.is_empty())
+            .ok_or(ConfigError::Missing(variable))?;
+        value.parse().map_err(|source: T::Err| ConfigError::Invalid {
+            variable,
+            source: source.into(),
+        })
     }
 
     /// A variable that must be set: items separated by commas, perhaps none.
     pub fn list(&self, variable: &'static str) -> Result<Vec<String>, ConfigError> {
         let value = (self.0)(variable).ok_or(ConfigError::Missing(variable))?;
-        Ok(value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
+        Ok(value
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(str::to_owned)
+            .collect())
     }
 }
 
@@ -67,9 +82,18 @@ mod tests {
             "LIST" => Some("a, b,".to_owned()),
             _ => None,
         });
-        assert_eq!(vars.required::<u32>("ABSENT").unwrap_err().to_string(), "environment variable ABSENT is not set");
-        assert_eq!(vars.required::<u32>("EMPTY").unwrap_err().to_string(), "environment variable EMPTY is not set");
-        assert_eq!(vars.required::<u32>("WORD").unwrap_err().to_string(), "environment variable WORD is invalid");
+        assert_eq!(
+            vars.required::<u32>("ABSENT").unwrap_err().to_string(),
+            "environment variable ABSENT is not set"
+        );
+        assert_eq!(
+            vars.required::<u32>("EMPTY").unwrap_err().to_string(),
+            "environment variable EMPTY is not set"
+        );
+        assert_eq!(
+            vars.required::<u32>("WORD").unwrap_err().to_string(),
+            "environment variable WORD is invalid"
+        );
         assert_eq!(vars.list("LIST").unwrap(), ["a", "b"]);
         assert!(vars.list("EMPTY").unwrap().is_empty());
         assert!(vars.list("ABSENT").is_err());

@@ -49,12 +49,16 @@ impl<'a> Request<'a> {
         T: TryFrom<String>,
         T::Error: Display,
     {
-        let unauthorized = |detail| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail);
+        let unauthorized =
+            |detail| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail);
         let authorizer = self.0.request_context.authorizer.as_ref();
-        let claims = authorizer.and_then(|authorizer| authorizer.jwt.as_ref()).map(|jwt| &jwt.claims);
+        let claims = authorizer
+            .and_then(|authorizer| authorizer.jwt.as_ref())
+            .map(|jwt| &jwt.claims);
         let subject = claims.and_then(|claims| claims.get("sub"));
         let subject = subject.ok_or_else(|| unauthorized("The token has no claim sub.".to_owned()))?;
-        T::try_from(subject.clone()).map_err(|error| unauthorized(format!("The token's claim sub is invalid: {error}.")))
+        T::try_from(subject.clone())
+            .map_err(|error| unauthorized(format!("The token's claim sub is invalid: {error}.")))
     }
 
     /// A variable of the path.
@@ -70,7 +74,9 @@ impl<'a> Request<'a> {
         }
         let bytes: Cow<'_, [u8]> = if self.0.is_base64_encoded {
             let decoded = BASE64_STANDARD.decode(text);
-            decoded.map_err(|_| Problem::invalid("The body is not valid base64."))?.into()
+            decoded
+                .map_err(|_| Problem::invalid("The body is not valid base64."))?
+                .into()
         } else {
             text.as_bytes().into()
         };
@@ -83,13 +89,19 @@ impl<'a> Request<'a> {
             let path = error.path().to_string();
             let reason = error.into_inner();
             if reason.is_data() {
-                let at = if path == "." { String::new() } else { format!("{path}: ") };
+                let at = if path == "." {
+                    String::new()
+                } else {
+                    format!("{path}: ")
+                };
                 Problem::invalid(format!("{at}{}", without_position(&reason)))
             } else {
                 Problem::invalid(format!("The body is not valid JSON: {reason}"))
             }
         })?;
-        deserializer.end().map_err(|reason| Problem::invalid(format!("The body is not valid JSON: {reason}")))?;
+        deserializer
+            .end()
+            .map_err(|reason| Problem::invalid(format!("The body is not valid JSON: {reason}")))?;
         Ok(value)
     }
 }
@@ -97,7 +109,8 @@ impl<'a> Request<'a> {
 /// `serde_json` appends where in the text it stopped; after the name of the field that says nothing more.
 fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.rsplit_once(" at line ").map_or(text.clone(), |(reason, _)| reason.to_owned())
+    text.rsplit_once(" at line ")
+        .map_or(text.clone(), |(reason, _)| reason.to_owned())
 }
 
 fn too_large() -> Problem {
@@ -130,7 +143,11 @@ pub fn no_such_route(request: Request<'_>) -> Problem {
 }
 
 /// Runs a handler: a problem becomes its response, and a panic a problem. Failures are logged here, once.
-pub fn respond<'a, F>(request_id: &'a str, route: &'a str, handler: F) -> impl Future<Output = Response> + use<'a, F>
+pub fn respond<'a, F>(
+    request_id: &'a str,
+    route: &'a str,
+    handler: F,
+) -> impl Future<Output = Response> + use<'a, F>
 where
     F: Future<Output = Result<Response, Problem>> + 'a,
 {
@@ -145,14 +162,19 @@ where
             Err(panic) => Problem::internal(format!("panic: {}", panic_message(panic.as_ref()))),
         };
         let status = problem.status();
-        match problem.cause() {
-            Some(cause) => error!(
+        if let Some(cause) = problem.cause() {
+            error!(
                 status = status.as_u16(),
                 error = chain(cause),
                 "request {request_id} failed: {}",
                 problem.code(),
-            ),
-            None => info!(status = status.as_u16(), "request {request_id} refused: {}", problem.code()),
+            );
+        } else {
+            info!(
+                status = status.as_u16(),
+                "request {request_id} refused: {}",
+                problem.code()
+            );
         }
         with_body(status, "application/problem+json", problem.body(request_id))
     }
@@ -161,8 +183,12 @@ where
 
 fn with_body(status: StatusCode, content_type: &'static str, body: String) -> Response {
     let mut response = empty(status);
-    response.headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.body = Some(Body::Text(body));
     response
 }
@@ -201,18 +227,32 @@ mod tests {
     fn refusal(body: &str) -> (u16, String) {
         let problem = Request::new(&with_body(body)).json::<Outer>().unwrap_err();
         let text: serde_json::Value = serde_json::from_str(&problem.body("")).unwrap();
-        (problem.status().as_u16(), text["detail"].as_str().unwrap().to_owned())
+        (
+            problem.status().as_u16(),
+            text["detail"].as_str().unwrap().to_owned(),
+        )
     }
 
     #[test]
     fn a_body_that_is_not_what_the_route_takes_says_where_and_why() {
         let valid = with_body(r#"{"inner":{"number":7}}"#);
-        assert_eq!(Request::new(&valid).json::<Outer>().unwrap(), Outer { inner: Inner { number: 7 } });
+        assert_eq!(
+            Request::new(&valid).json::<Outer>().unwrap(),
+            Outer {
+                inner: Inner { number: 7 }
+            }
+        );
 
         let detail = |body: &str| refusal(body).1;
-        assert_eq!(detail(r#"{"inner":{"number":700}}"#), "inner.number: invalid value: integer `700`, expected u8");
+        assert_eq!(
+            detail(r#"{"inner":{"number":700}}"#),
+            "inner.number: invalid value: integer `700`, expected u8"
+        );
         assert_eq!(detail(r#"{"inner":{}}"#), "inner: missing field `number`");
-        assert_eq!(detail(r#"{"other":1}"#), "other: unknown field `other`, expected `inner`");
+        assert_eq!(
+            detail(r#"{"other":1}"#),
+            "other: unknown field `other`, expected `inner`"
+        );
         assert_eq!(detail(""), "missing field `inner`");
         assert!(detail("{").starts_with("The body is not valid JSON: EOF"));
         assert!(detail(r#"{"inner":{"number":7}} x"#).starts_with("The body is not valid JSON: trailing"));
@@ -228,7 +268,12 @@ mod tests {
     async fn a_panic_is_a_500_that_says_nothing_of_it() {
         let response = respond("r-1", "GET /", async { panic!("secret") }).await;
         assert_eq!(response.status_code, 500);
-        let Some(Body::Text(body)) = response.body else { panic!("no body") };
-        assert!(body.contains("internal-error") && body.contains("r-1") && !body.contains("secret"), "{body}");
+        let Some(Body::Text(body)) = response.body else {
+            panic!("no body")
+        };
+        assert!(
+            body.contains("internal-error") && body.contains("r-1") && !body.contains("secret"),
+            "{body}"
+        );
     }
 }

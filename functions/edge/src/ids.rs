@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-/// A new UUIDv7 (RFC 9562, section 5.7): unique, and sorting by age.
+/// A new `UUIDv7` (RFC 9562, section 5.7): unique, and sorting by age.
 pub fn new_id() -> Uuid {
     #[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]
     Uuid::now_v7()

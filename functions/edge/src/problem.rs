@@ -19,13 +19,30 @@ pub struct Problem {
 
 impl Problem {
     /// A refusal. `code` names it for programs, `title` for people, the same each time; `detail` is about this one.
-    pub fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, title, detail: detail.into(), extensions: Map::new(), cause: None }
+    pub fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            title,
+            detail: detail.into(),
+            extensions: Map::new(),
+            cause: None,
+        }
     }
 
     /// 400: the request is not what the route takes.
     pub fn invalid(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid-request", "The request is invalid", detail)
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid-request",
+            "The request is invalid",
+            detail,
+        )
     }
 
     /// 404: there is nothing, or nothing that the caller may know of.
@@ -48,7 +65,12 @@ impl Problem {
         let detail = "The service has a defect here. Its operators can find it by the request id.";
         Self {
             cause: Some(cause.into()),
-            ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", "Internal error", detail)
+            ..Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal-error",
+                "Internal error",
+                detail,
+            )
         }
     }
 

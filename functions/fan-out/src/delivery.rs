@@ -31,7 +31,10 @@ pub(crate) type Frames = BTreeMap<SpaceId, Vec<Blob>>;
 /// Encodes the events of each space.
 pub(crate) fn frames(events: &BTreeMap<SpaceId, Vec<Event>>) -> Result<Frames, serde_json::Error> {
     let encode = |(space_id, events): (&SpaceId, &Vec<Event>)| {
-        let frames = model::frames(*space_id, events)?.into_iter().map(Blob::new).collect();
+        let frames = model::frames(*space_id, events)?
+            .into_iter()
+            .map(Blob::new)
+            .collect();
         Ok((*space_id, frames))
     };
     events.iter().map(encode).collect()
@@ -44,23 +47,40 @@ pub(crate) async fn post_all(
     frames: &Frames,
 ) -> Vec<(Recipient, Outcome)> {
     let posts = recipients.into_iter().map(|recipient| async move {
-        let frames = frames.get(&recipient.space_id).map(Vec::as_slice).unwrap_or_default();
+        let frames = frames
+            .get(&recipient.space_id)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let outcome = post(client, &recipient.connection_id, frames).await;
         (recipient, outcome)
     });
-    stream::iter(posts).buffer_unordered(CONCURRENT_POSTS).collect().await
+    stream::iter(posts)
+        .buffer_unordered(CONCURRENT_POSTS)
+        .collect()
+        .await
 }
 
-async fn post(client: &aws_sdk_apigatewaymanagement::Client, connection_id: &str, frames: &[Blob]) -> Outcome {
+async fn post(
+    client: &aws_sdk_apigatewaymanagement::Client,
+    connection_id: &str,
+    frames: &[Blob],
+) -> Outcome {
     for frame in frames {
-        let posting = client.post_to_connection().connection_id(connection_id).data(frame.clone()).send();
+        let posting = client
+            .post_to_connection()
+            .connection_id(connection_id)
+            .data(frame.clone())
+            .send();
         if let Err(failure) = posting.await {
             let outcome = outcome(&failure);
             let error = chain(&failure);
             match &failure {
                 _ if outcome == Outcome::Gone => {}
                 SdkError::ServiceError(refusal) if refusal.err().is_forbidden_exception() => {
-                    error!(connection_id, error, "not allowed to post to {connection_id}: check the function's role");
+                    error!(
+                        connection_id,
+                        error, "not allowed to post to {connection_id}: check the function's role"
+                    );
                 }
                 _ => warn!(connection_id, error, "posting to {connection_id} failed"),
             }
@@ -72,5 +92,9 @@ async fn post(client: &aws_sdk_apigatewaymanagement::Client, connection_id: &str
 
 fn outcome(error: &SdkError<PostToConnectionError>) -> Outcome {
     let status = error.raw_response().map(|response| response.status().as_u16());
-    if status == Some(410) { Outcome::Gone } else { Outcome::Failed }
+    if status == Some(410) {
+        Outcome::Gone
+    } else {
+        Outcome::Failed
+    }
 }

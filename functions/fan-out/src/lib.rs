@@ -79,8 +79,10 @@ pub async fn handle(app: &App, event: SqsEvent) -> SqsBatchResponse {
         return batch::retry(failed);
     }
     let undelivered = deliver(app, &records).await;
-    let retrying: Vec<&Record> =
-        records.iter().filter(|record| undelivered.contains(&record.event.space_id)).collect();
+    let retrying: Vec<&Record> = records
+        .iter()
+        .filter(|record| undelivered.contains(&record.event.space_id))
+        .collect();
     queue::hasten(app, &retrying).await;
     failed.extend(retrying.into_iter().map(|record| record.message_id.clone()));
     batch::retry(failed)
@@ -90,7 +92,10 @@ pub async fn handle(app: &App, event: SqsEvent) -> SqsBatchResponse {
 async fn deliver(app: &App, records: &[Record]) -> BTreeSet<SpaceId> {
     let mut events: BTreeMap<SpaceId, Vec<Event>> = BTreeMap::new();
     for record in records {
-        events.entry(record.event.space_id).or_default().push(record.event.clone());
+        events
+            .entry(record.event.space_id)
+            .or_default()
+            .push(record.event.clone());
     }
     let spaces: Vec<SpaceId> = events.keys().copied().collect();
 
@@ -98,14 +103,21 @@ async fn deliver(app: &App, records: &[Record]) -> BTreeSet<SpaceId> {
         Ok(recipients) => recipients,
         Err(error) => {
             let records = records.len();
-            error!(error = chain(&error), records, "nobody was notified: the audience is unknown");
+            error!(
+                error = chain(&error),
+                records, "nobody was notified: the audience is unknown"
+            );
             return spaces.into_iter().collect();
         }
     };
     let frames = match delivery::frames(&events) {
         Ok(frames) => frames,
         Err(error) => {
-            error!(error = chain(&error), records = records.len(), "nobody was notified: an event cannot be written");
+            error!(
+                error = chain(&error),
+                records = records.len(),
+                "nobody was notified: an event cannot be written"
+            );
             return spaces.into_iter().collect();
         }
     };
@@ -116,7 +128,9 @@ async fn deliver(app: &App, records: &[Record]) -> BTreeSet<SpaceId> {
     for (recipient, outcome) in outcomes {
         match outcome {
             Outcome::Delivered => delivered += 1,
-            Outcome::Gone if app.clock.now() - recipient.connected_at >= SETTLING_TIME => gone.push(recipient),
+            Outcome::Gone if app.clock.now() - recipient.connected_at >= SETTLING_TIME => {
+                gone.push(recipient);
+            }
             Outcome::Gone | Outcome::Failed => {
                 undelivered.insert(recipient.space_id);
             }
@@ -139,8 +153,15 @@ async fn forget(app: &App, gone: &[Recipient]) {
     if gone.is_empty() {
         return;
     }
-    let named: Vec<_> = gone.iter().map(|gone| (gone.connection_id.as_str(), gone.connected_at)).collect();
+    let named: Vec<_> = gone
+        .iter()
+        .map(|gone| (gone.connection_id.as_str(), gone.connected_at))
+        .collect();
     if let Err(error) = app.db.remove_gone_connections(&named).await {
-        warn!(error = chain(&error), connections = named.len(), "gone connections could not be forgotten");
+        warn!(
+            error = chain(&error),
+            connections = named.len(),
+            "gone connections could not be forgotten"
+        );
     }
 }

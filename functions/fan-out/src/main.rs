@@ -11,7 +11,9 @@ async fn main() -> Result<(), Error> {
     edge::init_logs();
     let config = Config::from_vars(&Vars::from_env())?;
     let aws = aws::sdk_config().await;
-    let connections = Builder::from(&aws).endpoint_url(config.connections_endpoint).build();
+    let connections = Builder::from(&aws)
+        .endpoint_url(config.connections_endpoint)
+        .build();
     let app = App {
         db: Database::new(config.database_url),
         connections: aws_sdk_apigatewaymanagement::Client::from_conf(connections),
@@ -21,5 +23,8 @@ async fn main() -> Result<(), Error> {
         clock: Clock::system(),
     };
     app.db.warm_up().await;
-    run(service_fn(async |event: LambdaEvent<_>| Ok::<_, Error>(handle(&app, event.payload).await))).await
+    run(service_fn(async |event: LambdaEvent<_>| {
+        Ok::<_, Error>(handle(&app, event.payload).await)
+    }))
+    .await
 }

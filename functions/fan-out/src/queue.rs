@@ -29,9 +29,17 @@ pub(crate) async fn decode(app: &App, batch: SqsEvent) -> (Vec<Record>, Vec<Stri
                 event,
             }),
             Err(reason) => {
-                error!(message_id, error = chain(&reason), "message {message_id} cannot be read: dead-lettering it");
+                error!(
+                    message_id,
+                    error = chain(&reason),
+                    "message {message_id} cannot be read: dead-lettering it"
+                );
                 if let Err(error) = set_aside(app, &message).await {
-                    warn!(message_id, error = chain(error.as_ref()), "message {message_id} was not dead-lettered");
+                    warn!(
+                        message_id,
+                        error = chain(error.as_ref()),
+                        "message {message_id} was not dead-lettered"
+                    );
                     failed.push(message_id);
                 }
             }
@@ -42,8 +50,17 @@ pub(crate) async fn decode(app: &App, batch: SqsEvent) -> (Vec<Record>, Vec<Stri
 
 async fn set_aside(app: &App, message: &SqsMessage) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // SQS takes no empty body.
-    let body = message.body.as_deref().filter(|body| !body.is_empty()).unwrap_or("(empty)");
-    app.sqs.send_message().queue_url(&app.dead_letter_queue_url).message_body(body).send().await?;
+    let body = message
+        .body
+        .as_deref()
+        .filter(|body| !body.is_empty())
+        .unwrap_or("(empty)");
+    app.sqs
+        .send_message()
+        .queue_url(&app.dead_letter_queue_url)
+        .message_body(body)
+        .send()
+        .await?;
     Ok(())
 }
 
@@ -51,7 +68,10 @@ async fn set_aside(app: &App, message: &SqsMessage) -> Result<(), Box<dyn std::e
 /// only makes them come later.
 pub(crate) async fn hasten(app: &App, records: &[&Record]) {
     for chunk in records.chunks(MAX_BATCH_ENTRIES) {
-        let mut request = app.sqs.change_message_visibility_batch().queue_url(&app.queue_url);
+        let mut request = app
+            .sqs
+            .change_message_visibility_batch()
+            .queue_url(&app.queue_url);
         for (i, record) in chunk.iter().enumerate() {
             let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(i.to_string())
@@ -64,18 +84,30 @@ pub(crate) async fn hasten(app: &App, records: &[&Record]) {
             }
         }
         if let Err(error) = request.send().await {
-            warn!(error = chain(&error), records = chunk.len(), "failed records come again only after the visibility timeout");
+            warn!(
+                error = chain(&error),
+                records = chunk.len(),
+                "failed records come again only after the visibility timeout"
+            );
         }
     }
 }
 
 fn receive_count(message: &SqsMessage) -> u32 {
-    message.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok()).unwrap_or(1)
+    message
+        .attributes
+        .get("ApproximateReceiveCount")
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(1)
 }
 
 /// 1, 2, 4, 8, then 10 s.
 fn backoff_seconds(receive_count: u32) -> i32 {
-    1_i32.checked_shl(receive_count.saturating_sub(1)).filter(|_| receive_count < 5).unwrap_or(i32::MAX).min(MAX_BACKOFF_SECONDS)
+    1_i32
+        .checked_shl(receive_count.saturating_sub(1))
+        .filter(|_| receive_count < 5)
+        .unwrap_or(i32::MAX)
+        .min(MAX_BACKOFF_SECONDS)
 }
 
 #[cfg(test)]
@@ -84,7 +116,10 @@ mod tests {
 
     #[test]
     fn the_back_off_grows_to_ten_seconds() {
-        let waits: Vec<i32> = [0, 1, 2, 3, 4, 5, 10, 1_000].into_iter().map(backoff_seconds).collect();
+        let waits: Vec<i32> = [0, 1, 2, 3, 4, 5, 10, 1_000]
+            .into_iter()
+            .map(backoff_seconds)
+            .collect();
         assert_eq!(waits, [1, 1, 2, 4, 8, 10, 10, 10]);
         // Ten receives, so nine waits, outlast the time in which a connection settles.
         let total: i32 = (1..10).map(backoff_seconds).sum();

@@ -31,7 +31,9 @@ pub struct Config {
 impl Config {
     /// Reads the variables.
     pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
-        Ok(Self { database_url: vars.required("DATABASE_URL")? })
+        Ok(Self {
+            database_url: vars.required("DATABASE_URL")?,
+        })
     }
 }
 
@@ -57,15 +59,33 @@ pub enum Error {
 /// Handles one request and answers it.
 pub async fn handle(app: &App, request: Request) -> Result<(), Error> {
     let (migrates, response_url, mut answer) = match request {
-        Request::Create(request) => {
-            (true, request.response_url, envelope(&request.stack_id, &request.request_id, &request.logical_resource_id))
-        }
-        Request::Update(request) => {
-            (true, request.response_url, envelope(&request.stack_id, &request.request_id, &request.logical_resource_id))
-        }
-        Request::Delete(request) => {
-            (false, request.response_url, envelope(&request.stack_id, &request.request_id, &request.logical_resource_id))
-        }
+        Request::Create(request) => (
+            true,
+            request.response_url,
+            envelope(
+                &request.stack_id,
+                &request.request_id,
+                &request.logical_resource_id,
+            ),
+        ),
+        Request::Update(request) => (
+            true,
+            request.response_url,
+            envelope(
+                &request.stack_id,
+                &request.request_id,
+                &request.logical_resource_id,
+            ),
+        ),
+        Request::Delete(request) => (
+            false,
+            request.response_url,
+            envelope(
+                &request.stack_id,
+                &request.request_id,
+                &request.logical_resource_id,
+            ),
+        ),
         _ => return Err(Error::UnknownRequest),
     };
     // Deleting the stack leaves the data alone.
@@ -73,7 +93,10 @@ pub async fn handle(app: &App, request: Request) -> Result<(), Error> {
         match db::migrate(&app.database_url).await {
             Ok(applied) => {
                 let version = db::schema_version();
-                info!(applied, version, "the schema is at version {version}: {applied} migrations applied");
+                info!(
+                    applied,
+                    version, "the schema is at version {version}: {applied} migrations applied"
+                );
                 answer["Data"] = json!({ "SchemaVersion": version.to_string() });
             }
             Err(error) => {
@@ -84,7 +107,9 @@ pub async fn handle(app: &App, request: Request) -> Result<(), Error> {
             }
         }
     }
-    respond(&app.http, &response_url, &answer).await.map_err(|error| Error::Unanswered(error.without_url()))
+    respond(&app.http, &response_url, &answer)
+        .await
+        .map_err(|error| Error::Unanswered(error.without_url()))
 }
 
 fn envelope(stack_id: &str, request_id: &str, logical_resource_id: &str) -> Value {
@@ -99,7 +124,11 @@ fn envelope(stack_id: &str, request_id: &str, logical_resource_id: &str) -> Valu
 
 /// The URL is signed for a request without a content type.
 async fn respond(http: &reqwest::Client, url: &str, answer: &Value) -> Result<(), reqwest::Error> {
-    let sending = http.put(url).body(answer.to_string()).timeout(ANSWER_TIMEOUT).send();
+    let sending = http
+        .put(url)
+        .body(answer.to_string())
+        .timeout(ANSWER_TIMEOUT)
+        .send();
     sending.await?.error_for_status()?;
     Ok(())
 }

@@ -7,7 +7,8 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 
 use crate::{
-    ByteCount, ContentType, DeviceId, Event, EventId, FileId, Sequence, Sha256, SpaceId, SpacePath, UploadId, Version,
+    ByteCount, ContentType, DeviceId, Event, EventId, FileId, Sequence, Sha256, SpaceId, SpacePath, UploadId,
+    Version,
 };
 
 /// The body of `POST /uploads`.
@@ -144,6 +145,8 @@ pub struct CreatedTicket {
 
 impl std::fmt::Debug for CreatedTicket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CreatedTicket").field("expires_at", &self.expires_at).finish_non_exhaustive()
+        f.debug_struct("CreatedTicket")
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
     }
 }

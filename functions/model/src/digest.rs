@@ -76,7 +76,10 @@ mod tests {
 
     #[test]
     fn base64_goes_in_and_comes_out_the_same() {
-        assert_eq!(EMPTY.parse::<Sha256>().map(|digest| digest.to_string()), Ok(EMPTY.to_owned()));
+        assert_eq!(
+            EMPTY.parse::<Sha256>().map(|digest| digest.to_string()),
+            Ok(EMPTY.to_owned())
+        );
     }
 
     #[test]

@@ -82,7 +82,10 @@ pub enum UndecodableEvent {
 impl Event {
     /// The SQS message body, about 600 bytes and at most 3 KiB, far under SQS's 1 MiB.
     pub fn to_message(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(&Message { schema_version: SCHEMA_VERSION, event: self })
+        serde_json::to_string(&Message {
+            schema_version: SCHEMA_VERSION,
+            event: self,
+        })
     }
 
     /// Reads an SQS message body. Unknown fields are ignored, so that a newer release may add some.
@@ -129,16 +132,31 @@ pub(crate) mod tests {
     #[test]
     fn a_message_says_its_schema_version_and_reads_back() {
         let message = event(7, "/Docs/a.pdf").to_message().unwrap();
-        assert!(message.starts_with(r#"{"schemaVersion":1,"sequence":7,"eventId":"00000000-"#), "{message}");
-        assert!(message.contains(r#""eventType":"FILE_UPDATED""#) && !message.contains("deviceId"), "{message}");
-        assert!(message.ends_with(r#""occurredAt":"2026-01-02T03:04:05.678Z"}"#), "{message}");
+        assert!(
+            message.starts_with(r#"{"schemaVersion":1,"sequence":7,"eventId":"00000000-"#),
+            "{message}"
+        );
+        assert!(
+            message.contains(r#""eventType":"FILE_UPDATED""#) && !message.contains("deviceId"),
+            "{message}"
+        );
+        assert!(
+            message.ends_with(r#""occurredAt":"2026-01-02T03:04:05.678Z"}"#),
+            "{message}"
+        );
         assert_eq!(Event::from_message(&message).unwrap(), event(7, "/Docs/a.pdf"));
     }
 
     #[test]
     fn a_newer_schema_is_named_rather_than_misread() {
         let message = r#"{"schemaVersion":2,"whatever":true}"#;
-        assert!(matches!(Event::from_message(message), Err(UndecodableEvent::UnknownSchemaVersion(2))));
-        assert!(matches!(Event::from_message("nonsense"), Err(UndecodableEvent::Malformed(_))));
+        assert!(matches!(
+            Event::from_message(message),
+            Err(UndecodableEvent::UnknownSchemaVersion(2))
+        ));
+        assert!(matches!(
+            Event::from_message("nonsense"),
+            Err(UndecodableEvent::Malformed(_))
+        ));
     }
 }

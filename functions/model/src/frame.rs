@@ -27,21 +27,31 @@ pub fn frames(space_id: SpaceId, events: &[Event]) -> Result<Vec<String>, serde_
     ordered.sort_by_key(|event| event.sequence);
     ordered.dedup_by_key(|event| event.event_id);
 
-    let envelope = serde_json::to_string(&Changes { space_id, changes: &[] })?.len();
+    let envelope = serde_json::to_string(&Changes {
+        space_id,
+        changes: &[],
+    })?
+    .len();
     let mut frames = Vec::new();
     let mut start = 0;
     let mut bytes = envelope;
     for (i, event) in ordered.iter().enumerate() {
         let added = serde_json::to_string(event)?.len() + 1;
         if i > start && bytes + added > MAX_FRAME_BYTES {
-            frames.push(serde_json::to_string(&Changes { space_id, changes: &ordered[start..i] })?);
+            frames.push(serde_json::to_string(&Changes {
+                space_id,
+                changes: &ordered[start..i],
+            })?);
             start = i;
             bytes = envelope;
         }
         bytes += added;
     }
     if start < ordered.len() {
-        frames.push(serde_json::to_string(&Changes { space_id, changes: &ordered[start..] })?);
+        frames.push(serde_json::to_string(&Changes {
+            space_id,
+            changes: &ordered[start..],
+        })?);
     }
     Ok(frames)
 }
@@ -55,20 +65,36 @@ mod tests {
 
     fn numbered(sequence: i64, path: &str) -> Event {
         let id = Uuid::from_u128(u128::try_from(sequence).unwrap()).into();
-        Event { event_id: id, ..event(sequence, path) }
+        Event {
+            event_id: id,
+            ..event(sequence, path)
+        }
     }
 
     fn sequences(frame: &str) -> Vec<i64> {
         let frame: serde_json::Value = serde_json::from_str(frame).unwrap();
         assert_eq!(frame["type"], "changes");
-        frame["changes"].as_array().unwrap().iter().map(|change| change["sequence"].as_i64().unwrap()).collect()
+        frame["changes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|change| change["sequence"].as_i64().unwrap())
+            .collect()
     }
 
     #[test]
     fn changes_are_ordered_and_duplicates_dropped() {
-        let events = [numbered(3, "/c"), numbered(1, "/a"), numbered(3, "/c"), numbered(2, "/b")];
+        let events = [
+            numbered(3, "/c"),
+            numbered(1, "/a"),
+            numbered(3, "/c"),
+            numbered(2, "/b"),
+        ];
         let frames = frames(events[0].space_id, &events).unwrap();
-        assert_eq!(frames.iter().map(|frame| sequences(frame)).collect::<Vec<_>>(), [vec![1, 2, 3]]);
+        assert_eq!(
+            frames.iter().map(|frame| sequences(frame)).collect::<Vec<_>>(),
+            [vec![1, 2, 3]]
+        );
     }
 
     #[test]

@@ -9,8 +9,8 @@ mod limits;
 mod path;
 
 pub use body::{
-    CreateTicketRequest, CreateUploadRequest, CreatedTicket, CreatedUpload, CurrentVersion, Empty, FileChanged,
-    PresignedPut,
+    CreateTicketRequest, CreateUploadRequest, CreatedTicket, CreatedUpload, CurrentVersion, Empty,
+    FileChanged, PresignedPut,
 };
 pub use digest::{InvalidSha256, Sha256};
 pub use event::{Event, EventType, SCHEMA_VERSION, UndecodableEvent};

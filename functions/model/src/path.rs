@@ -52,7 +52,10 @@ impl TryFrom<String> for SpacePath {
             return Err(InvalidPath::TooLong);
         }
         let relative = text.strip_prefix('/').ok_or(InvalidPath::Relative)?;
-        if relative.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        if relative
+            .split('/')
+            .any(|segment| matches!(segment, "" | "." | ".."))
+        {
             return Err(InvalidPath::Segment);
         }
         if text.chars().any(char::is_control) {
@@ -92,7 +95,15 @@ mod tests {
     #[test]
     fn ordinary_paths_are_kept_as_they_are() {
         let longest = format!("/{}", "a".repeat(MAX_PATH_BYTES - 1));
-        for good in ["/a", "/Docs/a.pdf", "/Übung/日本/🦀.txt", "/...", "/.hidden", "/a b", &longest] {
+        for good in [
+            "/a",
+            "/Docs/a.pdf",
+            "/Übung/日本/🦀.txt",
+            "/...",
+            "/.hidden",
+            "/a b",
+            &longest,
+        ] {
             assert_eq!(good.parse::<SpacePath>().map(String::from), Ok(good.to_owned()));
         }
     }

@@ -17,5 +17,8 @@ async fn main() -> Result<(), Error> {
         clock: Clock::system(),
     };
     app.db.warm_up().await;
-    run(service_fn(async |event: LambdaEvent<_>| Ok::<_, Error>(handle(&app, &event.payload).await))).await
+    run(service_fn(async |event: LambdaEvent<_>| {
+        Ok::<_, Error>(handle(&app, &event.payload).await)
+    }))
+    .await
 }

@@ -22,8 +22,10 @@ enum Message {
 }
 
 /// The answer to anything else.
-const NOT_UNDERSTOOD: NotUnderstood =
-    NotUnderstood { code: "invalid-message", detail: r#"The only message is {"action":"ping"}."# };
+const NOT_UNDERSTOOD: NotUnderstood = NotUnderstood {
+    code: "invalid-message",
+    detail: r#"The only message is {"action":"ping"}."#,
+};
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "error")]
@@ -93,11 +95,17 @@ async fn connect(
     event: &ApiGatewayWebsocketProxyRequest,
     connection_id: &str,
 ) -> Result<Response, Problem> {
-    let origin = event.headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+    let origin = event
+        .headers
+        .get(ORIGIN)
+        .map(|origin| origin.to_str().unwrap_or_default());
     if origin.is_some_and(|origin| !app.allowed_origins.iter().any(|allowed| allowed == origin)) {
         return Err(Error::Origin.into());
     }
-    let ticket = event.query_string_parameters.first("ticket").ok_or(Error::Ticket)?;
+    let ticket = event
+        .query_string_parameters
+        .first("ticket")
+        .ok_or(Error::Ticket)?;
 
     let ticket_hash = secret::secret_hash(ticket);
     let connected_at = app.clock.now();
@@ -114,12 +122,18 @@ async fn connect(
             Ok(empty(StatusCode::OK))
         }
         Connecting::NoTicket => Err(Error::Ticket.into()),
-        Connecting::TooMany => Err(Error::TooMany { limit: app.max_connections_per_user }.into()),
+        Connecting::TooMany => Err(Error::TooMany {
+            limit: app.max_connections_per_user,
+        }
+        .into()),
     }
 }
 
 async fn disconnect(app: &App, connection_id: &str) -> Result<Response, Problem> {
-    app.db.remove_connection(connection_id).await.map_err(Error::Database)?;
+    app.db
+        .remove_connection(connection_id)
+        .await
+        .map_err(Error::Database)?;
     info!(connection_id, "disconnected {connection_id}");
     Ok(empty(StatusCode::OK))
 }

@@ -16,9 +16,21 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
     let ticket = secret::new_secret().map_err(Problem::unavailable)?;
     let expires_at = app.clock.now() + TICKET_LIFETIME;
     let hash = secret::secret_hash(&ticket);
-    let adding = app.db.add_ticket(NewTicket { hash: &hash, user_id: &user_id, device_id, expires_at });
+    let adding = app.db.add_ticket(NewTicket {
+        hash: &hash,
+        user_id: &user_id,
+        device_id,
+        expires_at,
+    });
     adding.await.map_err(Problem::unavailable)?;
 
     let url = format!("{}?ticket={ticket}", app.websocket_url);
-    json(StatusCode::CREATED, &CreatedTicket { ticket, url, expires_at })
+    json(
+        StatusCode::CREATED,
+        &CreatedTicket {
+            ticket,
+            url,
+            expires_at,
+        },
+    )
 }
