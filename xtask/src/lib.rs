@@ -13,6 +13,7 @@ mod tools;
 mod ui;
 mod up;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -56,6 +57,9 @@ enum Command {
         /// Only PostgreSQL and the emulator with its queue and bucket, for `cargo lambda watch`.
         #[arg(long)]
         services: bool,
+        /// With --services, where they listen: Docker's bridge, 172.17.0.1, lets functions in containers reach them.
+        #[arg(long, requires = "services", default_value_t = Ipv4Addr::LOCALHOST)]
+        address: Ipv4Addr,
     },
     /// Build and deploy again to the stack that `cargo xtask up` keeps running.
     Deploy,
@@ -92,8 +96,20 @@ async fn run(cli: &Cli, project: &Project) -> Result<()> {
     let ports = Ports::from_base(cli.port)?;
     match &cli.command {
         Command::Demo { file, json } => demo::run(project, ports, file, *json).await,
-        Command::Up { services: false } => up::stack(project, ports).await,
-        Command::Up { services: true } => up::services(project, ports).await,
+        Command::Up { services: false, .. } => up::stack(project, ports).await,
+        Command::Up {
+            services: true,
+            address,
+        } => {
+            up::services(
+                project,
+                Ports {
+                    address: *address,
+                    ..ports
+                },
+            )
+            .await
+        }
         Command::Deploy => up::deploy(project).await,
         Command::Test { arguments } => test::run(project, ports, arguments).await,
         Command::Tools => tools::show(project).await,

@@ -1,6 +1,7 @@
 //! PostgreSQL and the AWS emulator, as processes of this command.
 
-use std::net::TcpListener;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -21,9 +22,11 @@ const POLL: Duration = Duration::from_millis(50);
 /// Connections that PostgreSQL accepts: functions hold one each, tests one for each of their databases.
 const MAX_CONNECTIONS: u32 = 300;
 
-/// Where the services listen, on 127.0.0.1 only.
+/// Where the services listen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ports {
+    /// 127.0.0.1, unless functions in containers are to reach them.
+    pub(crate) address: Ipv4Addr,
     pub(crate) emulator: u16,
     pub(crate) postgres: u16,
 }
@@ -35,27 +38,33 @@ impl Ports {
             bail!("--port takes a number from 1 to 65534");
         };
         Ok(Self {
+            address: Ipv4Addr::LOCALHOST,
             emulator: port,
             postgres,
         })
     }
 
+    /// The emulator's address and port.
+    pub(crate) fn emulator(self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.address, self.emulator)
+    }
+
     /// Where AWS clients find the emulator. An address rather than a name makes S3 clients put the bucket in the path.
     pub(crate) fn aws_endpoint(self) -> String {
-        format!("http://127.0.0.1:{}", self.emulator)
+        format!("http://{}", self.emulator())
     }
 
     /// A database of the local PostgreSQL.
     pub(crate) fn database_url(self, database: &str) -> String {
         format!(
-            "postgresql://postgres@127.0.0.1:{}/{database}?sslmode=disable",
-            self.postgres
+            "postgresql://postgres@{}:{}/{database}?sslmode=disable",
+            self.address, self.postgres
         )
     }
 
     fn check(self) -> Result<()> {
         for (port, user) in [(self.emulator, "the AWS emulator"), (self.postgres, "PostgreSQL")] {
-            if TcpListener::bind(("127.0.0.1", port)).is_err() {
+            if TcpListener::bind((self.address, port)).is_err() {
                 bail!(
                     "port {port}, wanted for {user}, is taken; stop what uses it (`lsof -i :{port}` names it) or choose \
                      other ports: cargo xtask --port 4600 …"
@@ -120,8 +129,7 @@ async fn postgres_command(project: &Project, program: &str) -> Result<Command> {
 
 fn postgres_program(project: &Project, program: &str) -> Result<PathBuf> {
     let libraries = project.tools().join("postgres/lib");
-    let pythons =
-        std::fs::read_dir(&libraries).with_context(|| format!("cannot read {}", libraries.display()))?;
+    let pythons = fs::read_dir(&libraries).with_context(|| format!("cannot read {}", libraries.display()))?;
     let candidates = pythons.filter_map(Result::ok).map(|python| {
         python
             .path()
@@ -152,10 +160,16 @@ async fn start_postgres(project: &Project, ports: Ports, step: &Step) -> Result<
         .arg(&data);
     process::run(step, &project.run().join("initdb.log"), initdb, "see the log").await?;
 
+    if !ports.address.is_loopback() {
+        // initdb trusts this machine alone; containers are on the bridge's network.
+        let rules = data.join("pg_hba.conf");
+        fs::write(&rules, "host all all samenet trust\n").context("cannot let containers in")?;
+    }
+
     let mut postgres = postgres_command(project, "postgres").await?;
     postgres.arg("-D").arg(&data);
     for setting in [
-        "listen_addresses=127.0.0.1".to_owned(),
+        format!("listen_addresses={}", ports.address),
         format!("port={}", ports.postgres),
         format!("max_connections={MAX_CONNECTIONS}"),
         "unix_socket_directories=".to_owned(),
@@ -173,7 +187,7 @@ async fn wait_for_postgres(project: &Project, ports: Ports, postgres: &mut Group
         let mut createdb = postgres_command(project, "createdb").await?;
         createdb.args([
             "-h",
-            "127.0.0.1",
+            &ports.address.to_string(),
             "-p",
             &ports.postgres.to_string(),
             "-U",
@@ -196,7 +210,7 @@ fn start_emulator(project: &Project, ports: Ports) -> Result<Group> {
     let program = project.tools().join("emulator/bin/ministack");
     let mut emulator = emulated(command(project, &program.display().to_string()), ports);
     emulator
-        .env("BIND_HOST", "127.0.0.1")
+        .env("BIND_HOST", ports.address.to_string())
         .env("GATEWAY_PORT", ports.emulator.to_string())
         // Listeners that nothing here needs.
         .env("IOT_MTLS_ENABLED", "0")

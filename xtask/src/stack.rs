@@ -56,7 +56,7 @@ impl Stack {
         let step = Step::begin("deploying (sam deploy)");
         let overrides = [
             format!("Architecture={}", architecture()?),
-            format!("LocalEndpoint=127.0.0.1:{}", ports.emulator),
+            format!("LocalEndpoint={}", ports.emulator()),
             format!("DatabaseUrl={}", ports.database_url(DATABASE)),
         ];
         let mut sam = emulated(command(project, "sam"), ports);

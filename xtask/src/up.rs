@@ -62,10 +62,10 @@ pub(crate) async fn services(project: &Project, ports: Ports) -> Result<()> {
     let services = Services::start(project, ports).await?;
     let ports = services.ports;
     let variables = step("creating bucket, queues and schema", resources(ports)).await?;
-    // One for cargo-lambda, one for SAM.
+    // One for cargo-lambda, which takes an equals sign only between quotation marks, and one for SAM.
     let mut text = String::new();
     for (name, value) in &variables {
-        let _ = writeln!(text, "{name}={value}");
+        let _ = writeln!(text, "{name}=\"{value}\"");
     }
     fs::write(project.run().join("env"), text).context("cannot write .local/run/env")?;
     let parameters: BTreeMap<_, _> = variables.into_iter().collect();
@@ -117,7 +117,7 @@ async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
 
     let mut variables = aws_variables(ports).to_vec();
     let [queue_url, dead_letter_queue_url] = <[String; 2]>::try_from(queues).unwrap_or_default();
-    let gateway = format!("127.0.0.1:{}/_aws/execute-api/none/live", ports.emulator);
+    let gateway = format!("{}/_aws/execute-api/none/live", ports.emulator());
     variables.extend([
         ("DATABASE_URL", database_url),
         ("BUCKET_NAME", bucket.to_owned()),

@@ -8,14 +8,19 @@ use migrate::{App, Config, handle};
 async fn main() -> Result<(), Error> {
     edge::init_logs();
     let config = Config::from_vars(&Vars::from_env())?;
-    // reqwest leaves the choice of the TLS implementation to the process.
-    let provider = rustls::crypto::ring::default_provider();
-    provider
-        .install_default()
-        .map_err(|_| "another TLS implementation is installed")?;
+    // Where there are no root certificates, on a local stack's bare container, HTTPS fails when used rather than here.
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let http = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .build()?;
     let app = App {
         database_url: config.database_url,
-        http: reqwest::Client::new(),
+        http,
     };
     run(service_fn(async |event: LambdaEvent<_>| {
         Ok::<_, Error>(handle(&app, event.payload).await?)

@@ -72,7 +72,7 @@ struct Message<E> {
 #[derive(Debug, Error)]
 pub enum UndecodableEvent {
     /// Not JSON, or not of this shape.
-    #[error("the message body is no event: {0}")]
+    #[error("the message body is no event")]
     Malformed(#[from] serde_json::Error),
     /// Written by a release that this one does not know.
     #[error("the message body has schema version {0}; this release reads {SCHEMA_VERSION}")]
