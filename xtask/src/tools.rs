@@ -55,8 +55,11 @@ pub(crate) async fn install(project: &Project) -> Result<()> {
 
 /// `cargo xtask tools`.
 pub(crate) async fn show(project: &Project) -> Result<()> {
-    let _lock = project.lock()?;
-    install(project).await?;
+    // Asking where they are is fine while something runs.
+    if TOOLS.iter().any(|tool| !is_installed(project, tool)) {
+        let _lock = project.lock()?;
+        install(project).await?;
+    }
     for tool in TOOLS {
         ui::output(folder(project, &tool).join("bin").display());
     }
