@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio_postgres::error::SqlState;
 
 /// A failed exchange with the database. For operators; users see that the service is unavailable.
 #[derive(Debug, Error)]
@@ -44,16 +43,6 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-}
-
-impl Error {
-    /// PostgreSQL's code for what went wrong, where PostgreSQL said it.
-    pub fn sql_state(&self) -> Option<&SqlState> {
-        match self {
-            Self::Connect(source) | Self::Query { source, .. } => source.code(),
-            _ => None,
-        }
-    }
 }
 
 /// Why the schema could not be brought up.

@@ -18,15 +18,6 @@ pub enum EventType {
     FileUpdated,
 }
 
-impl EventType {
-    /// The name in the database and in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::FileUpdated => "FILE_UPDATED",
-        }
-    }
-}
-
 /// One change with all that a device needs to act on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
