@@ -1,6 +1,8 @@
 //! The functions' logs, as they come.
 
-use anyhow::{Result, bail};
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
 
 use crate::environment::{command, emulated};
 use crate::process;
@@ -10,15 +12,16 @@ use crate::stack::STACK;
 
 /// Shows the logs of all functions until it is stopped.
 pub(crate) async fn follow(project: &Project, ports: Ports) -> Result<()> {
+    let template =
+        fs::read_to_string(project.root.join("template.yaml")).context("cannot read template.yaml")?;
+    // `  CreateUploadLogs:` is a log group, and this is what the emulator calls one without a name of its own.
+    let ids = template
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.strip_suffix("Logs:"));
+    let groups = ids.map(|id| format!("--cw-log-group=/aws/cloudformation/{STACK}/{id}Logs"));
     let mut sam = emulated(command(project, "sam"), ports);
-    sam.args([
-        "logs",
-        "--stack-name",
-        STACK,
-        "--region",
-        crate::environment::REGION,
-        "--tail",
-    ]);
+    sam.args(["logs", "--region", crate::environment::REGION, "--tail"])
+        .args(groups);
     let status = process::attached(sam).await?;
     bail!("sam logs ended ({status})");
 }

@@ -38,10 +38,10 @@ PostgreSQL  {database}
 User        {USER}, password {PASSWORD}; a token is in .local/run/token
 
 Open an upload:
-  curl -s {http}/uploads -H \"Authorization: Bearer $(cat .local/run/token)\" -H 'Content-Type: application/json' \\
+  curl -s '{http}/uploads' -H \"Authorization: Bearer $(cat .local/run/token)\" -H 'Content-Type: application/json' \\
     -d '{{\"path\":\"/hello.txt\",\"size\":5,\"sha256\":\"LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=\"}}'
 Get a WebSocket ticket:
-  curl -s -X POST {http}/tickets -H \"Authorization: Bearer $(cat .local/run/token)\"
+  curl -s -X POST '{http}/tickets' -H \"Authorization: Bearer $(cat .local/run/token)\"
 After an edit, in another terminal:
   cargo xtask deploy
 
