@@ -4,14 +4,16 @@ use std::fmt;
 use std::time::Duration;
 
 use model::{
-    ContentType, CreateTicketRequest, CreateUploadRequest, CreatedTicket, CreatedUpload, DeviceId, Empty,
-    FileChanged, PresignedPut, SpacePath, UploadId,
+    ChangeList, CreateTicketRequest, CreateUploadRequest, CreatedTicket, CreatedUpload, Cursor, DeviceId,
+    Empty, FileChanged, FileId, IdempotencyKey, PartRequest, PresignPartsRequest, PresignedParts,
+    PresignedPut, SpaceId, UploadId, UploadView, Version,
 };
+use reqwest::header::LOCATION;
+use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, Response};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, sha256, use_ring};
+use crate::{Error, use_ring};
 
 /// How long an API call may take: API Gateway itself gives up after 30 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(35);
@@ -60,6 +62,7 @@ impl Client {
         use_ring();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(Policy::none())
             .build()?;
         Ok(Self {
             http,
@@ -69,40 +72,36 @@ impl Client {
         })
     }
 
-    /// Uploads content to a path: opens, puts, completes.
-    pub async fn upload(&self, path: SpacePath, content: Vec<u8>) -> Result<FileChanged, Error> {
-        let created = self.create_upload(path, &content, None).await?;
-        self.put(&created.put, content).await?;
-        self.complete_upload(created.upload_id).await
-    }
-
-    /// `POST /uploads`, for this content.
+    /// `POST /uploads`. Repeating it with the same key gives the same upload.
     pub async fn create_upload(
         &self,
-        path: SpacePath,
-        content: &[u8],
-        content_type: Option<ContentType>,
+        body: &CreateUploadRequest,
+        key: Option<&IdempotencyKey>,
     ) -> Result<CreatedUpload, Error> {
-        // No slice is longer than a ByteCount can be.
-        let size = i64::try_from(content.len())
-            .ok()
-            .and_then(|size| size.try_into().ok());
-        let size = size.ok_or_else(|| Error::Unexpected {
-            status: 413,
-            body: "the content is too large".to_owned(),
-        })?;
-        let body = CreateUploadRequest {
-            path,
-            size,
-            sha256: sha256(content),
-            content_type,
-            base_version: None,
-            device_id: self.device_id,
-        };
-        self.call(Method::POST, "/uploads", &body).await
+        let mut request = self.request(Method::POST, "/uploads").json(body);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key.as_str());
+        }
+        self.call(request).await
     }
 
-    /// Sends the content to storage.
+    /// `POST /uploads/{uploadId}/parts`, at most 100 at once.
+    pub async fn presign_parts(
+        &self,
+        upload_id: UploadId,
+        parts: Vec<PartRequest>,
+    ) -> Result<PresignedParts, Error> {
+        let request = self.request(Method::POST, &format!("/uploads/{upload_id}/parts"));
+        self.call(request.json(&PresignPartsRequest { parts })).await
+    }
+
+    /// `GET /uploads/{uploadId}`: how far it got.
+    pub async fn show_upload(&self, upload_id: UploadId) -> Result<UploadView, Error> {
+        self.call(self.request(Method::GET, &format!("/uploads/{upload_id}")))
+            .await
+    }
+
+    /// Sends content to storage.
     pub async fn put(&self, put: &PresignedPut, content: Vec<u8>) -> Result<(), Error> {
         let request = self.http.put(&put.url).body(content);
         let request = put
@@ -117,29 +116,58 @@ impl Client {
 
     /// `POST /uploads/{uploadId}/complete`. Calling it again gives the same answer.
     pub async fn complete_upload(&self, upload_id: UploadId) -> Result<FileChanged, Error> {
-        self.call(Method::POST, &format!("/uploads/{upload_id}/complete"), &Empty {})
+        let request = self.request(Method::POST, &format!("/uploads/{upload_id}/complete"));
+        self.call(request.json(&Empty {})).await
+    }
+
+    /// `DELETE /uploads/{uploadId}`.
+    pub async fn abort_upload(&self, upload_id: UploadId) -> Result<(), Error> {
+        let request = self.request(Method::DELETE, &format!("/uploads/{upload_id}"));
+        checked(request.send().await?).await?;
+        Ok(())
+    }
+
+    /// `GET /files/{fileId}/content`, followed to storage: the content of a version, or of the current one, as it comes. Who
+    /// keeps it compares its SHA-256 with the version's.
+    pub async fn download(&self, file_id: FileId, version: Option<Version>) -> Result<Response, Error> {
+        let version = version.map_or(String::new(), |version| format!("?version={version}"));
+        let request = self.request(Method::GET, &format!("/files/{file_id}/content{version}"));
+        let redirect = request.send().await?;
+        let location = match redirect
+            .headers()
+            .get(LOCATION)
+            .map(|url| url.to_str().map(str::to_owned))
+        {
+            Some(Ok(url)) => url,
+            _ => return Err(refusal(redirect).await),
+        };
+        // Without the token: it is not for storage.
+        let download = self.http.get(location).send().await;
+        checked(download.map_err(reqwest::Error::without_url)?).await
+    }
+
+    /// `GET /changes`: the changes of a space, or of the caller's personal one, after a cursor.
+    pub async fn list_changes(&self, space_id: Option<SpaceId>, after: Cursor) -> Result<ChangeList, Error> {
+        let space = space_id.map_or(String::new(), |space_id| format!("&spaceId={space_id}"));
+        self.call(self.request(Method::GET, &format!("/changes?after={after}&limit=1000{space}")))
             .await
     }
 
     /// `POST /tickets`.
     pub async fn create_ticket(&self) -> Result<CreatedTicket, Error> {
-        self.call(
-            Method::POST,
-            "/tickets",
-            &CreateTicketRequest {
-                device_id: self.device_id,
-            },
-        )
-        .await
+        let body = CreateTicketRequest {
+            device_id: self.device_id,
+        };
+        self.call(self.request(Method::POST, "/tickets").json(&body))
+            .await
     }
 
-    async fn call<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<T, Error> {
-        let request = self.request(method, path).json(body);
+    /// The device.
+    pub(crate) fn device_id(&self) -> Option<DeviceId> {
+        self.device_id
+    }
+
+    async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
         let response = checked(request.send().await?).await?;
         Ok(serde_json::from_slice(&response.bytes().await?)?)
     }
@@ -155,16 +183,21 @@ impl Client {
 
 /// An answer of status 2xx; any other is an error with what it says.
 pub(crate) async fn checked(response: Response) -> Result<Response, Error> {
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
+    if response.status().is_success() {
+        Ok(response)
+    } else {
+        Err(refusal(response).await)
     }
+}
+
+async fn refusal(response: Response) -> Error {
+    let status = response.status();
     let body = response.text().await.unwrap_or_default();
-    Err(match serde_json::from_str(&body) {
+    match serde_json::from_str(&body) {
         Ok(problem) => Error::Refused(problem),
         Err(_) => Error::Unexpected {
             status: status.as_u16(),
             body: body.chars().take(SHOWN_CHARACTERS).collect(),
         },
-    })
+    }
 }

@@ -36,6 +36,12 @@ pub enum Error {
     /// No answer, or no complete one.
     #[error("the service could not be reached")]
     Http(#[from] reqwest::Error),
+    /// The content could not be read.
+    #[error("the content cannot be read")]
+    Content(#[from] std::io::Error),
+    /// The content is larger than any upload can be, or not what the upload was opened for.
+    #[error("the content is too large")]
+    TooLarge,
     /// The WebSocket could not be opened, or broke.
     #[error("the WebSocket failed")]
     WebSocket(#[source] Box<tokio_tungstenite::tungstenite::Error>),

@@ -57,7 +57,7 @@ async fn every_other_device_of_the_user_hears_of_an_upload_and_nobody_else() {
     let mut strangers_socket = connected(&stranger).await;
 
     let first = one
-        .upload("/Docs/ä.txt".parse().unwrap(), b"first".to_vec())
+        .upload(None, "/Docs/ä.txt".parse().unwrap(), b"first".as_slice())
         .await
         .unwrap();
     let Frame::Changes { space_id, changes } = next(&mut socket).await else {
@@ -68,11 +68,11 @@ async fn every_other_device_of_the_user_hears_of_an_upload_and_nobody_else() {
         (changes[0].event_id, changes[0].sequence.get()),
         (first.event_id, 1)
     );
-    assert_eq!(changes[0].sha256, client::sha256(b"first"));
+    assert_eq!(changes[0].file().unwrap().sha256, client::sha256(b"first"));
     assert!(changes[0].device_id.is_some());
 
     let second = one
-        .upload("/Docs/ä.txt".parse().unwrap(), b"second".to_vec())
+        .upload(None, "/Docs/ä.txt".parse().unwrap(), b"second".as_slice())
         .await
         .unwrap();
     assert_eq!(
@@ -92,8 +92,9 @@ async fn every_other_device_of_the_user_hears_of_an_upload_and_nobody_else() {
 #[tokio::test]
 async fn a_refused_call_is_a_problem_that_the_client_understands() {
     let one = device().await;
+    let description = one.describe(None, "/a".parse().unwrap(), b"x".as_slice());
     let created = one
-        .create_upload("/a".parse().unwrap(), b"x", None)
+        .create_upload(&description.await.unwrap(), None)
         .await
         .unwrap();
     let Err(Error::Refused(problem)) = one.complete_upload(created.upload_id).await else {

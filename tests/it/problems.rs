@@ -2,7 +2,7 @@
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use serde_json::{Value, json};
-use tests::{Answer, Apps, http_event, sample};
+use tests::{Answer, Apps, MAX_UPLOAD_BYTES, http_event, sample};
 
 fn valid() -> Value {
     json!({ "path": "/a", "size": 3, "sha256": client::sha256(b"one") })
@@ -131,11 +131,13 @@ async fn a_base64_body_is_read() {
 async fn a_file_over_the_limit_is_413() {
     let apps = Apps::create().await;
     assert_eq!(
-        apps.open("alice", &with("size", json!(1024 * 1024))).await.status,
+        apps.open("alice", &with("size", json!(MAX_UPLOAD_BYTES)))
+            .await
+            .status,
         201
     );
     assert_eq!(
-        apps.open("alice", &with("size", json!(1024 * 1024 + 1)))
+        apps.open("alice", &with("size", json!(MAX_UPLOAD_BYTES + 1)))
             .await
             .problem(),
         (413, "upload-too-large")

@@ -7,9 +7,9 @@ const CONTENT: &[u8] = b"hello, world";
 
 /// Sends a PUT with all signed headers but `without`, and returns its status and S3's error code.
 async fn put(created: &CreatedUpload, content: &'static [u8], without: Option<&str>) -> (u16, String) {
-    let request = raw_http().put(&created.put.url).body(content);
-    let headers = created
-        .put
+    let put = created.put().unwrap();
+    let request = raw_http().put(&put.url).body(content);
+    let headers = put
         .headers
         .iter()
         .filter(|(name, _)| Some(name.as_str()) != without);
@@ -33,12 +33,18 @@ fn refused(status: u16, code: &str) -> (u16, String) {
 async fn length_checksum_and_no_overwriting_are_signed() {
     let apps = Apps::create().await;
     let created = apps.opened("alice", "/a", CONTENT).await;
-    let signed: Vec<&str> = created.put.headers.keys().map(String::as_str).collect();
+    let signed: Vec<&str> = created
+        .put()
+        .unwrap()
+        .headers
+        .keys()
+        .map(String::as_str)
+        .collect();
     assert_eq!(
         signed,
         ["content-length", "if-none-match", "x-amz-checksum-sha256"]
     );
-    let (_, key) = created.put.url.split_once("/objects/").unwrap();
+    let (_, key) = created.put().unwrap().url.split_once("/objects/").unwrap();
     assert!(
         key.starts_with(&created.upload_id.to_string()),
         "the key comes from the upload's id alone"
@@ -115,7 +121,10 @@ async fn the_content_type_is_kept_and_signed() {
         "path": "/a.txt", "size": 12, "sha256": client::sha256(CONTENT), "contentType": "text/plain; charset=utf-8",
     });
     let created: CreatedUpload = apps.open("alice", &body).await.parsed();
-    assert_eq!(created.put.headers["content-type"], "text/plain; charset=utf-8");
+    assert_eq!(
+        created.put().unwrap().headers["content-type"],
+        "text/plain; charset=utf-8"
+    );
     assert_eq!(
         put(&created, CONTENT, Some("content-type")).await,
         refused(403, "SignatureDoesNotMatch")

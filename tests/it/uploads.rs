@@ -22,7 +22,7 @@ async fn completing_twice_sends_one_event_and_answers_the_same() {
     assert_eq!(changed.sha256, client::sha256(b"one"));
     let events = apps.queue.events().await;
     assert_eq!(events.len(), 1);
-    assert_eq!(FileChanged::from(events[0].clone()), changed);
+    assert_eq!(FileChanged::try_from(events[0].clone()).unwrap(), changed);
     assert_eq!(apps.database.number("SELECT count(*) FROM changes").await, 1);
     assert_eq!(apps.database.number("SELECT count(*) FROM outbox").await, 0);
 }
@@ -102,15 +102,13 @@ async fn someone_elses_upload_is_404() {
         (404, "not-found")
     );
     let unknown = edge::ids::new_id().to_string();
-    let app = apps.complete_upload().await;
-    assert_eq!(
-        apps.complete_in(&app, "alice", &unknown).await.problem(),
-        (404, "not-found")
-    );
-    assert_eq!(
-        apps.complete_in(&app, "alice", "no-id").await.problem(),
-        (404, "not-found")
-    );
+    for id in [unknown.as_str(), "no-id"] {
+        assert_eq!(
+            apps.complete_id("alice", id).await.problem(),
+            (404, "not-found"),
+            "{id}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -133,8 +131,7 @@ async fn completing_before_any_put_is_409_and_then_works() {
         apps.complete("alice", &created).await.problem(),
         (409, "upload-incomplete")
     );
-    let client = client::Client::new("http://unused.example", String::new().into(), None).unwrap();
-    client.put(&created.put, b"one".to_vec()).await.unwrap();
+    apps.send(&created, b"one").await;
     assert_eq!(apps.complete("alice", &created).await.status, 200);
 }
 
@@ -146,7 +143,7 @@ async fn an_upload_expires_but_a_completed_one_stays_completed() {
         apps.put("alice", "/done", b"x").await,
     );
     let before = apps.complete("alice", &done).await;
-    apps.clock.advance(create_upload::UPLOAD_LIFETIME);
+    apps.clock.advance(create_upload::PUT_LIFETIME);
     assert_eq!(
         apps.complete("alice", &late).await.problem(),
         (410, "upload-expired")
@@ -185,8 +182,7 @@ async fn of_two_devices_with_the_same_base_exactly_one_wins() {
     let open = async |content: &'static [u8]| {
         let body = json!({ "path": "/a", "size": content.len(), "sha256": client::sha256(content), "baseVersion": 1 });
         let created: model::CreatedUpload = apps.open("alice", &body).await.parsed();
-        let client = client::Client::new("http://unused.example", String::new().into(), None).unwrap();
-        client.put(&created.put, content.to_vec()).await.unwrap();
+        apps.send(&created, content).await;
         created
     };
     let uploads = [open(b"one").await, open(b"other").await];
@@ -217,11 +213,10 @@ async fn base_version_0_means_that_the_path_must_not_exist() {
         apps.open("alice", &body(1)).await.body["current"],
         json!({ "version": 0 })
     );
-    let client = client::Client::new("http://unused.example", String::new().into(), None).unwrap();
     let mut uploads = Vec::new();
     for _ in 0..2 {
         let created: model::CreatedUpload = apps.open("alice", &body(0)).await.parsed();
-        client.put(&created.put, b"one".to_vec()).await.unwrap();
+        apps.send(&created, b"one").await;
         uploads.push(created);
     }
     let answers = join_all(uploads.iter().map(|created| apps.complete("alice", created))).await;
@@ -239,9 +234,9 @@ async fn a_commit_whose_send_fails_still_answers_200_and_keeps_its_outbox_row() 
     let apps = Apps::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     let mut app = apps.complete_upload().await;
-    app.queue_url = "http://127.0.0.1:9/000000000000/nobody-listens".to_owned();
+    app.queue.url = "http://127.0.0.1:9/000000000000/nobody-listens".to_owned();
     let config = aws_sdk_sqs::config::Builder::from(&tests::aws().await).endpoint_url("http://127.0.0.1:9");
-    app.sqs = aws_sdk_sqs::Client::from_conf(config.build());
+    app.queue.sqs = aws_sdk_sqs::Client::from_conf(config.build());
     let answer = apps
         .complete_in(&app, "alice", &created.upload_id.to_string())
         .await;
@@ -265,7 +260,7 @@ async fn a_hung_queue_costs_one_bounded_wait_and_not_the_upload() {
     let mut app = apps.complete_upload().await;
     let hung = format!("http://127.0.0.1:{}", hung_server().await);
     let config = aws_sdk_sqs::config::Builder::from(&tests::aws().await).endpoint_url(hung);
-    app.sqs = aws_sdk_sqs::Client::from_conf(config.build());
+    app.queue.sqs = aws_sdk_sqs::Client::from_conf(config.build());
     let started = Instant::now();
     assert_eq!(
         apps.complete_in(&app, "alice", &created.upload_id.to_string())

@@ -1,28 +1,36 @@
 //! The functions, built as their `main` builds them, on a test's own database, queue and clock.
 
-use aws_lambda_events::apigw::ApiGatewayV2httpResponse;
+use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use aws_lambda_events::encodings::Body;
 use aws_lambda_events::sqs::SqsBatchResponse;
 use edge::Clock;
-use model::{CreatedTicket, CreatedUpload};
+use model::{ChangeList, CreatedTicket, CreatedUpload, PresignedPut, SpaceId};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::datetime;
 use track_connections::Incoming;
 
-use crate::{Gateway, TestDatabase, TestQueue, aws, http_event, sample, stack};
+use crate::{Contract, Gateway, TestDatabase, TestQueue, aws, sample, stack};
 
 /// Where a test's clock starts.
 pub const START: OffsetDateTime = datetime!(2026-01-02 03:04:05.678 UTC);
 
+/// The largest file that a test can upload, in bytes: three parts.
+pub const MAX_UPLOAD_BYTES: i64 = 3 * model::MIN_PART_BYTES;
+
+/// The largest file that a test puts in one request, in bytes.
+pub const MULTIPART_THRESHOLD_BYTES: i64 = 1024 * 1024;
+
 /// A function's answer to a request.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// The HTTP status.
     pub status: i64,
     /// The body; null if there is none.
     pub body: Value,
+    /// Where a redirect leads.
+    pub location: Option<String>,
 }
 
 impl Answer {
@@ -43,10 +51,92 @@ impl From<ApiGatewayV2httpResponse> for Answer {
             Some(Body::Text(text)) => serde_json::from_str(&text).unwrap(),
             _ => Value::Null,
         };
+        let location = response.headers.get("location");
         Self {
             status: response.status_code,
             body,
+            location: location.map(|location| location.to_str().unwrap().to_owned()),
         }
+    }
+}
+
+/// A request to the HTTP API, as API Gateway hands it to the function behind its route.
+#[derive(Clone, Debug)]
+pub struct Call {
+    route: &'static str,
+    path: Vec<(&'static str, String)>,
+    query: Vec<(&'static str, String)>,
+    headers: Vec<(&'static str, String)>,
+    body: Option<Value>,
+}
+
+impl Call {
+    /// A request to a route such as `GET /files`.
+    pub fn new(route: &'static str) -> Self {
+        Self {
+            route,
+            path: Vec::new(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: None,
+        }
+    }
+
+    /// Names a variable of the path.
+    #[must_use]
+    pub fn path(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.path.push((name, value.to_string()));
+        self
+    }
+
+    /// Adds a query parameter.
+    #[must_use]
+    pub fn query(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.query.push((name, value.to_string()));
+        self
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.headers.push((name, value.to_string()));
+        self
+    }
+
+    /// Sets the body.
+    #[must_use]
+    pub fn body(mut self, body: Value) -> Self {
+        self.body = Some(body);
+        self
+    }
+
+    /// The event that a function gets.
+    fn event(&self, user: &str) -> ApiGatewayV2httpRequest {
+        let mut event = sample("create-upload.post");
+        let (method, path) = self.route.split_once(' ').unwrap();
+        event["routeKey"] = json!(self.route);
+        event["requestContext"]["routeKey"] = json!(self.route);
+        event["requestContext"]["http"]["method"] = json!(method);
+        event["requestContext"]["authorizer"]["jwt"]["claims"]["sub"] = json!(user);
+        event["rawPath"] = json!(path);
+        event["rawQueryString"] = json!(self.query_string());
+        event["pathParameters"] = self
+            .path
+            .iter()
+            .map(|(name, value)| (*name, json!(value)))
+            .collect();
+        for (name, value) in &self.headers {
+            event["headers"][*name] = json!(value);
+        }
+        event["body"] = self
+            .body
+            .as_ref()
+            .map_or(Value::Null, |body| json!(body.to_string()));
+        serde_json::from_value(event).unwrap()
+    }
+
+    fn query_string(&self) -> String {
+        serde_html_form::to_string(&self.query).unwrap()
     }
 }
 
@@ -82,7 +172,8 @@ impl Apps {
             db: self.database.environment(),
             s3: aws_sdk_s3::Client::new(&aws().await),
             bucket: stack().outputs.bucket_name.clone(),
-            max_upload_bytes: 1024 * 1024,
+            max_upload_bytes: MAX_UPLOAD_BYTES,
+            multipart_threshold_bytes: MULTIPART_THRESHOLD_BYTES,
             clock: self.clock.clone(),
         }
     }
@@ -93,10 +184,44 @@ impl Apps {
         complete_upload::App {
             db: self.database.environment(),
             s3: aws_sdk_s3::Client::new(&aws),
-            sqs: aws_sdk_sqs::Client::new(&aws),
+            queue: self.queue(&aws),
             bucket: stack().outputs.bucket_name.clone(),
-            queue_url: self.queue.url.clone(),
             clock: self.clock.clone(),
+        }
+    }
+
+    /// An environment of `browse-files`.
+    pub async fn browse_files(&self) -> browse_files::App {
+        let aws = aws().await;
+        browse_files::App {
+            db: self.database.environment(),
+            s3: aws_sdk_s3::Client::new(&aws),
+            queue: self.queue(&aws),
+            bucket: stack().outputs.bucket_name.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// An environment of `manage-spaces`.
+    pub async fn manage_spaces(&self) -> manage_spaces::App {
+        manage_spaces::App {
+            db: self.database.environment(),
+            queue: self.queue(&aws().await),
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// An environment of `list-changes`.
+    pub fn list_changes(&self) -> list_changes::App {
+        list_changes::App {
+            db: self.database.environment(),
+        }
+    }
+
+    fn queue(&self, aws: &xtask::SdkConfig) -> changes::Queue {
+        changes::Queue {
+            sqs: aws_sdk_sqs::Client::new(aws),
+            url: self.queue.url.clone(),
         }
     }
 
@@ -127,14 +252,32 @@ impl Apps {
         }
     }
 
+    /// Makes a request as a user, each in an environment of its own, and holds the answer against the API's description.
+    pub async fn call(&self, user: &str, call: Call) -> Answer {
+        let event = call.event(user);
+        let (_, path) = call.route.split_once(' ').unwrap();
+        let response = match path.split('/').nth(1).unwrap() {
+            "uploads" if path.ends_with("/complete") => {
+                complete_upload::handle(&self.complete_upload().await, &event).await
+            }
+            "uploads" => create_upload::handle(&self.create_upload().await, &event).await,
+            "files" => browse_files::handle(&self.browse_files().await, &event).await,
+            "spaces" => manage_spaces::handle(&self.manage_spaces().await, &event).await,
+            "changes" => list_changes::handle(&self.list_changes(), &event).await,
+            "tickets" => {
+                track_connections::handle(&self.track_connections(), &Incoming::Http(Box::new(event))).await
+            }
+            other => panic!("no function for /{other}"),
+        };
+        let answer = Answer::from(response);
+        Contract::get().check(call.route, answer.status, &answer.body);
+        answer
+    }
+
     /// `POST /uploads`.
     pub async fn open(&self, user: &str, body: &Value) -> Answer {
-        create_upload::handle(
-            &self.create_upload().await,
-            &http_event("create-upload.post", user, body),
-        )
-        .await
-        .into()
+        self.call(user, Call::new("POST /uploads").body(body.clone()))
+            .await
     }
 
     /// Opens an upload of this content to this path.
@@ -144,47 +287,81 @@ impl Apps {
         answer.parsed()
     }
 
+    /// Sends an open upload's content to storage.
+    pub async fn send(&self, created: &CreatedUpload, content: &[u8]) {
+        put_to_storage(created.put().unwrap(), content).await;
+    }
+
     /// Opens an upload and puts its content.
     pub async fn put(&self, user: &str, path: &str, content: &[u8]) -> CreatedUpload {
         let created = self.opened(user, path, content).await;
-        let client = client::Client::new("http://unused.example", String::new().into(), None).unwrap();
-        client.put(&created.put, content.to_vec()).await.unwrap();
+        self.send(&created, content).await;
         created
     }
 
-    /// `POST /uploads/{uploadId}/complete`, in an environment of its own.
+    /// `POST /uploads/{uploadId}/complete`.
     pub async fn complete(&self, user: &str, created: &CreatedUpload) -> Answer {
-        self.complete_in(
-            &self.complete_upload().await,
-            user,
-            &created.upload_id.to_string(),
-        )
-        .await
+        self.complete_id(user, &created.upload_id.to_string()).await
     }
 
-    /// `POST /uploads/{uploadId}/complete`.
+    /// The same, of any id.
+    pub async fn complete_id(&self, user: &str, upload_id: &str) -> Answer {
+        let call = Call::new("POST /uploads/{uploadId}/complete").path("uploadId", upload_id);
+        self.call(user, call.body(json!({}))).await
+    }
+
+    /// The same, in a given environment.
     pub async fn complete_in(&self, app: &complete_upload::App, user: &str, upload_id: &str) -> Answer {
-        let mut event = http_event("complete-upload.post", user, &json!({}));
-        event
-            .path_parameters
-            .insert("uploadId".to_owned(), upload_id.to_owned());
-        complete_upload::handle(app, &event).await.into()
+        let call = Call::new("POST /uploads/{uploadId}/complete").path("uploadId", upload_id);
+        complete_upload::handle(app, &call.event(user)).await.into()
     }
 
     /// Uploads content from opening to completing.
     pub async fn upload(&self, user: &str, path: &str, content: &[u8]) -> model::FileChanged {
-        let created = self.put(user, path, content).await;
-        let answer = self.complete(user, &created).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answer.parsed()
+        let body = upload_body(path, content);
+        self.upload_as(user, &body, content).await.parsed()
+    }
+
+    /// The same, of any body; the answer of completing.
+    pub async fn upload_as(&self, user: &str, body: &Value, content: &[u8]) -> Answer {
+        let created: CreatedUpload = self.open(user, body).await.parsed();
+        self.send(&created, content).await;
+        self.complete(user, &created).await
+    }
+
+    /// `POST /spaces`.
+    pub async fn space(&self, owner: &str) -> SpaceId {
+        let call = Call::new("POST /spaces").body(json!({ "name": "Shared" }));
+        self.call(owner, call).await.parsed::<model::SpaceView>().space_id
+    }
+
+    /// `PUT /spaces/{spaceId}/members/{userId}`.
+    pub async fn share(&self, owner: &str, space: SpaceId, member: &str, role: &str) -> Answer {
+        let call = Call::new("PUT /spaces/{spaceId}/members/{userId}").path("spaceId", space);
+        self.call(owner, call.path("userId", member).body(json!({ "role": role })))
+            .await
+    }
+
+    /// `DELETE /spaces/{spaceId}/members/{userId}`.
+    pub async fn unshare(&self, user: &str, space: SpaceId, member: &str) -> Answer {
+        let call = Call::new("DELETE /spaces/{spaceId}/members/{userId}").path("spaceId", space);
+        self.call(user, call.path("userId", member)).await
+    }
+
+    /// `GET /changes`, from the beginning.
+    pub async fn feed(&self, user: &str, space: Option<SpaceId>) -> ChangeList {
+        let mut call = Call::new("GET /changes").query("limit", 1000);
+        if let Some(space) = space {
+            call = call.query("spaceId", space);
+        }
+        self.call(user, call).await.parsed()
     }
 
     /// `POST /tickets`.
     pub async fn ticket(&self, user: &str) -> CreatedTicket {
-        let event = http_event("track-connections.post-tickets", user, &json!({}));
-        let answer =
-            track_connections::handle(&self.track_connections(), &Incoming::Http(Box::new(event))).await;
-        Answer::from(answer).parsed()
+        self.call(user, Call::new("POST /tickets").body(json!({})))
+            .await
+            .parsed()
     }
 
     /// `$connect` with a ticket, as API Gateway names the connection, from a page of `origin` if any.
@@ -239,8 +416,14 @@ impl Apps {
     }
 }
 
+/// Sends content to storage, as a presigned request asks for.
+pub async fn put_to_storage(put: &PresignedPut, content: &[u8]) {
+    let client = client::Client::new("http://unused.example", String::new().into(), None).unwrap();
+    client.put(put, content.to_vec()).await.unwrap();
+}
+
 /// A body for `POST /uploads`.
-fn upload_body(path: &str, content: &[u8]) -> Value {
+pub fn upload_body(path: &str, content: &[u8]) -> Value {
     json!({ "path": path, "size": content.len(), "sha256": client::sha256(content) })
 }
 

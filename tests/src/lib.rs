@@ -8,13 +8,18 @@
 )]
 
 mod apps;
+mod contract;
 mod database;
 mod gateway;
 mod queue;
 mod samples;
 mod stack;
 
-pub use apps::{Answer, Apps, START, hung_server};
+pub use apps::{
+    Answer, Apps, Call, MAX_UPLOAD_BYTES, MULTIPART_THRESHOLD_BYTES, START, hung_server, put_to_storage,
+    upload_body,
+};
+pub use contract::Contract;
 pub use database::TestDatabase;
 pub use gateway::Gateway;
 pub use queue::TestQueue;

@@ -51,14 +51,12 @@ pub(crate) async fn run(project: &Project, ports: Ports, file: &Path, json: bool
     let bytes = content.len();
     let upload = Step::begin("device A: uploading");
     let uploading = Instant::now();
-    let created = sender
-        .create_upload(path, &content, None)
-        .await
-        .context("cannot open the upload")?;
-    sender
-        .put(&created.put, content.clone())
-        .await
-        .context("cannot put the content")?;
+    let describing = sender.describe(None, path, content.as_slice());
+    let description = describing.await.context("cannot read the content")?;
+    let opening = sender.create_upload(&description, None);
+    let created = opening.await.context("cannot open the upload")?;
+    let sending = sender.send(&created, content.as_slice());
+    sending.await.context("cannot send the content")?;
     let completing = Instant::now();
     let (completed, heard) = tokio::join!(
         async {
@@ -117,9 +115,11 @@ pub(crate) async fn run(project: &Project, ports: Ports, file: &Path, json: bool
 async fn first_change(socket: &mut Socket) -> Result<(EventId, SpacePath, model::Sha256)> {
     while let Some(frame) = socket.next().await? {
         if let Frame::Changes { changes, .. } = frame
-            && let Some(change) = changes.into_iter().next()
+            && let Some((event_id, file)) = changes
+                .iter()
+                .find_map(|change| Some((change.event_id, change.file()?)))
         {
-            return Ok((change.event_id, change.path, change.sha256));
+            return Ok((event_id, file.path.clone(), file.sha256));
         }
     }
     bail!("the connection was closed")

@@ -1,5 +1,6 @@
 //! Runs the function on Lambda.
 
+use changes::Queue;
 use complete_upload::{App, Config, handle};
 use db::Database;
 use edge::{Clock, aws, config::Vars};
@@ -13,9 +14,11 @@ async fn main() -> Result<(), Error> {
     let app = App {
         db: Database::new(config.database_url),
         s3: aws_sdk_s3::Client::new(&aws),
-        sqs: aws_sdk_sqs::Client::new(&aws),
+        queue: Queue {
+            sqs: aws_sdk_sqs::Client::new(&aws),
+            url: config.queue_url,
+        },
         bucket: config.bucket,
-        queue_url: config.queue_url,
         clock: Clock::system(),
     };
     app.db.warm_up().await;

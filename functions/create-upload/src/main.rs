@@ -14,6 +14,7 @@ async fn main() -> Result<(), Error> {
         s3: aws_sdk_s3::Client::new(&aws::sdk_config().await),
         bucket: config.bucket,
         max_upload_bytes: config.max_upload_bytes,
+        multipart_threshold_bytes: config.multipart_threshold_bytes,
         clock: Clock::system(),
     };
     app.db.warm_up().await;

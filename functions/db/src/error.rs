@@ -34,6 +34,9 @@ pub enum Error {
         /// How long it was waited for.
         after: Duration,
     },
+    /// Others came in between each time that it was tried.
+    #[error("{0} was overtaken too often")]
+    Contended(&'static str),
     /// A stored value is not what the schema and the code promise.
     #[error("column {column} holds a value that cannot be")]
     Column {

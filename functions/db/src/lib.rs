@@ -3,23 +3,29 @@
 //! Access is checked in the statement that reads or writes. What comes back says what the caller can do next.
 
 mod audience;
+mod changes;
 mod client;
 mod connections;
 mod error;
+mod files;
 mod migrations;
 mod outbox;
 mod query;
 mod row;
+mod spaces;
 mod tickets;
 mod uploads;
 
 pub use audience::Recipient;
+pub use changes::{Changed, NewChange, Refusal};
 pub use client::{Database, DatabaseUrl, InvalidDatabaseUrl};
 pub use connections::{Connecting, NewConnection};
 pub use error::{Error, MigrationError};
+pub use files::Content;
 pub use migrations::{migrate, schema_version};
+pub use spaces::{Membership, NewSpace};
 pub use tickets::NewTicket;
-pub use uploads::{Completing, Completion, NewUpload, Opened, Upload, UploadState};
+pub use uploads::{Completing, NewUpload, OpenUpload, Upload, UploadState};
 
 use query::Query;
 
@@ -27,8 +33,11 @@ use query::Query;
 pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
     [
         audience::QUERIES,
+        changes::QUERIES,
         connections::QUERIES,
+        files::QUERIES,
         outbox::QUERIES,
+        spaces::QUERIES,
         tickets::QUERIES,
         uploads::QUERIES,
     ]

@@ -1,9 +1,7 @@
 //! From columns to the model's types.
 
-use model::{ByteCount, DeviceId, Event, EventType, Sequence, Sha256, SpacePath, UserId, Version};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
-use uuid::Uuid;
 
 use crate::error::Error;
 
@@ -45,32 +43,4 @@ where
             })
         })
         .transpose()
-}
-
-/// Reads a row of `changes`.
-pub(crate) fn event(row: &Row) -> Result<Event, Error> {
-    Ok(Event {
-        sequence: column::<i64, Sequence>(row, "sequence")?,
-        event_id: plain::<Uuid>(row, "event_id")?.into(),
-        event_type: event_type(row)?,
-        file_id: plain::<Uuid>(row, "file_id")?.into(),
-        space_id: plain::<Uuid>(row, "space_id")?.into(),
-        user_id: column::<String, UserId>(row, "user_id")?,
-        device_id: optional::<Uuid, DeviceId>(row, "device_id")?,
-        path: column::<String, SpacePath>(row, "path")?,
-        version: column::<i64, Version>(row, "version")?,
-        size: column::<i64, ByteCount>(row, "size")?,
-        sha256: column::<&[u8], Sha256>(row, "sha256")?,
-        occurred_at: plain(row, "occurred_at")?,
-    })
-}
-
-fn event_type(row: &Row) -> Result<EventType, Error> {
-    match plain::<&str>(row, "event_type")? {
-        "FILE_UPDATED" => Ok(EventType::FileUpdated),
-        other => Err(Error::Column {
-            column: "event_type",
-            source: format!("unknown type {other}").into(),
-        }),
-    }
 }

@@ -1,30 +1,39 @@
-//! Uploads: opened, loaded, completed.
+//! Uploads: opened, loaded, completed, aborted.
 
 use model::{
-    ByteCount, ContentType, CurrentVersion, DeviceId, Event, EventId, FileId, Sha256, SpaceId, SpacePath,
-    UploadId, UserId, Version,
+    ByteCount, ContentType, DeviceId, FileId, IdempotencyKey, Sha256, SpaceId, SpacePath, UploadId, UserId,
+    Version,
 };
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::changes::{Changed, NewChange, Refusal, command, event, outcome};
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
-use crate::row::{column, event, optional, plain};
+use crate::row::{column, optional, plain};
+use model::Event;
 
 pub(crate) const QUERIES: &[&Query] = &[
     &OPEN_UPLOAD,
-    &CREATE_PERSONAL_SPACE,
+    &SET_MULTIPART_ID,
     &LOAD_UPLOAD,
+    &LOCK_SPACE_OF_UPLOAD,
     &COMPLETE_UPLOAD,
+    &ABORT_UPLOAD,
 ];
 
-/// An upload to open in its user's personal space.
+/// How often opening is tried while others with the same key, or first uses of the same personal space, come in between.
+const OPEN_ATTEMPTS: usize = 3;
+
+/// An upload to open.
 #[derive(Debug)]
 pub struct NewUpload<'a> {
     /// Its id.
     pub id: UploadId,
+    /// Where to: the user's personal space if none is said.
+    pub space_id: Option<SpaceId>,
     /// The id of the user's personal space, should this be its first use.
     pub new_space_id: SpaceId,
     /// Who uploads.
@@ -41,36 +50,60 @@ pub struct NewUpload<'a> {
     pub content_type: Option<&'a ContentType>,
     /// The version that must be current, 0 for none; nothing for any.
     pub base_version: Option<Version>,
+    /// The size of all parts but the last, for an upload in parts.
+    pub part_size: Option<ByteCount>,
+    /// What the client calls this request, and the SHA-256 of all that it asks for.
+    pub key: Option<(&'a IdempotencyKey, [u8; 32])>,
     /// Now.
     pub created_at: OffsetDateTime,
     /// Until when it can be completed.
     pub expires_at: OffsetDateTime,
 }
 
-/// What became of opening an upload.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Opened {
-    /// It is pending, in this space.
-    Opened(SpaceId),
-    /// `base_version` is not what is current; nothing was stored.
-    Conflict(CurrentVersion),
+/// An upload that is open: a new one, or the one that the same request with the same key opened before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenUpload {
+    /// Its id.
+    pub id: UploadId,
+    /// Where the file goes.
+    pub space_id: SpaceId,
+    /// Until when it can be completed.
+    pub expires_at: OffsetDateTime,
+    /// The size of all parts but the last, for an upload in parts.
+    pub part_size: Option<ByteCount>,
+    /// S3's id of the multipart upload, once there is one.
+    pub multipart_id: Option<String>,
 }
 
 /// An upload as its user sees it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upload {
+    /// The space that the file goes to.
+    pub space_id: SpaceId,
+    /// The device that opened it, if it said so.
+    pub device_id: Option<DeviceId>,
+    /// Where the file goes.
+    pub path: SpacePath,
     /// The size that was declared.
     pub size: ByteCount,
     /// The SHA-256 that was declared.
     pub sha256: Sha256,
+    /// The content's media type.
+    pub content_type: Option<ContentType>,
+    /// The size of all parts but the last, for an upload in parts.
+    pub part_size: Option<ByteCount>,
+    /// S3's id of the multipart upload, once there is one.
+    pub multipart_id: Option<String>,
     /// Until when it can be completed.
     pub expires_at: OffsetDateTime,
+    /// Whether its user may still write to the space.
+    pub may_write: bool,
     /// How far it got.
     pub state: UploadState,
 }
 
 /// How far an upload got.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UploadState {
     /// Waiting for content and completion.
     Pending,
@@ -80,183 +113,173 @@ pub enum UploadState {
     Aborted,
 }
 
-/// The names under which an upload's change is to be stored, if it can be completed.
+/// An upload to complete.
 #[derive(Debug)]
 pub struct Completing<'a> {
-    /// The upload.
+    /// The upload. Only the one who opened it completes it.
     pub upload_id: UploadId,
-    /// Who completes it: only the one who opened it may.
-    pub user_id: &'a UserId,
     /// The file's id, should the path hold no file.
     pub new_file_id: FileId,
-    /// The event's id.
-    pub event_id: EventId,
     /// The S3 key that was verified to hold the content.
     pub object_key: &'a str,
-    /// Now.
-    pub now: OffsetDateTime,
-    /// Until when nobody else sends the event.
-    pub leased_until: OffsetDateTime,
 }
 
-/// What became of completing an upload.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Completion {
-    /// Version, change and outbox row are committed.
-    Done(Box<Event>),
-    /// An earlier call did it; this is its change.
-    Already(Box<Event>),
-    /// There is no such upload for this user.
-    NotFound,
-    /// It is too late.
-    Expired,
-    /// The base version is not what is current; nothing was stored.
-    Conflict(CurrentVersion),
-}
-
-/// $1 id, $2 user, $3 device, $4 path, $5 size, $6 sha256, $7 content type, $8 base version, $9 now, $10 expiry.
-/// No row if the user has no personal space yet.
+/// $1 id, $2 user, $3 device, $4 path, $5 size, $6 sha256, $7 content type, $8 base version, $9 now, $10 expiry, $11 space
+/// or null for the personal one, $12 part size, $13 idempotency key, $14 the request's hash.
+///
+/// No row if the user is no member of the space or has no personal space yet. `allowed` and not `opened`: another request
+/// with the key came in between.
 const OPEN_UPLOAD: Query = Query::new(
     "-- open_upload
-WITH space AS (
-    SELECT s.id
+WITH target AS (
+    SELECT s.id AS space_id, f.id AS current_file_id, f.version AS current_version,
+        e.id AS earlier_id, e.expires_at AS earlier_expires_at, e.part_size AS earlier_part_size, e.multipart_id,
+        CASE
+            WHEN m.role = 'viewer' THEN 'forbidden'
+            WHEN e.request_hash <> $14 THEN 'key_reused'
+            WHEN e.state = 'aborted' OR e.state = 'pending' AND e.expires_at <= $9 THEN 'expired'
+            WHEN e.id IS NOT NULL THEN 'already'
+            WHEN $8::bigint <> coalesce(f.version, 0) THEN 'version_conflict'
+            ELSE 'allowed'
+        END AS outcome
     FROM spaces s
-    JOIN members m ON m.space_id = s.id AND m.user_id = $2 AND m.role IN ('owner', 'editor')
-    WHERE s.owner_id = $2
-), current AS (
-    SELECT f.id, f.version
-    FROM files f
-    JOIN space ON space.id = f.space_id
-    WHERE f.path = $4 AND f.deleted_at IS NULL
+    JOIN members m ON m.space_id = s.id AND m.user_id = $2
+    LEFT JOIN files f ON f.space_id = s.id AND f.path = $4 AND f.deleted_at IS NULL
+    LEFT JOIN uploads e ON e.user_id = $2 AND e.idempotency_key = $13
+    WHERE s.id = coalesce($11, (SELECT id FROM spaces WHERE owner_id = $2))
 ), opened AS (
     INSERT INTO uploads
-        (id, space_id, user_id, device_id, path, size, sha256, content_type, base_version, created_at, expires_at)
-    SELECT $1, space.id, $2, $3, $4, $5, $6, $7, $8, $9, $10
-    FROM space
-    WHERE $8::bigint IS NULL OR $8 = coalesce((SELECT version FROM current), 0)
+        (id, space_id, user_id, device_id, path, size, sha256, content_type, base_version, part_size, idempotency_key,
+        request_hash, created_at, expires_at)
+    SELECT $1, space_id, $2, $3, $4, $5, $6, $7, $8, $12, $13, $14, $9, $10
+    FROM target
+    WHERE outcome = 'allowed'
+    ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING id
 )
-SELECT space.id AS space_id, current.id AS current_file_id, current.version AS current_version,
-    EXISTS (SELECT FROM opened) AS opened
-FROM space
-LEFT JOIN current ON true",
+SELECT t.outcome, t.current_file_id, t.current_version, t.space_id, t.multipart_id, EXISTS (SELECT FROM opened) AS opened,
+    t.earlier_id, t.earlier_expires_at, t.earlier_part_size
+FROM target t",
 );
 
-/// $1 space's id, $2 user, $3 now. Of two at once, the second waits for the first and changes nothing.
-const CREATE_PERSONAL_SPACE: Query = Query::new(
-    "-- create_personal_space
-WITH space AS (
-    INSERT INTO spaces (id, kind, owner_id, created_at)
-    VALUES ($1, 'personal', $2, $3)
-    ON CONFLICT (owner_id) DO NOTHING
-    RETURNING id
-)
-INSERT INTO members (space_id, user_id, role, added_at)
-SELECT id, $2, 'owner', $3
-FROM space",
+/// $1 upload, $2 S3's id of its multipart upload. No row if another request was first.
+const SET_MULTIPART_ID: Query = Query::new(
+    "-- set_multipart_id
+UPDATE uploads
+SET multipart_id = $2
+WHERE id = $1 AND multipart_id IS NULL AND state = 'pending'
+RETURNING id",
 );
 
 /// $1 upload, $2 user.
 const LOAD_UPLOAD: Query = Query::new(
     "-- load_upload
-SELECT u.size AS declared_size, u.sha256 AS declared_sha256, u.expires_at, u.state,
-    f.id AS current_file_id, f.version AS current_version,
-    c.sequence, c.event_id, c.event_type, c.file_id, c.space_id, c.user_id, c.device_id, c.path, c.version, c.size,
-    c.sha256, c.occurred_at
+SELECT u.space_id AS upload_space_id, u.device_id AS upload_device_id, u.path AS upload_path, u.size AS upload_size,
+    u.sha256 AS upload_sha256, u.content_type, u.part_size, u.multipart_id, u.expires_at, u.state,
+    m.role <> 'viewer' AS may_write,
+    c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, c.device_id, c.file_id, c.path, c.version, c.size,
+    c.sha256, c.subject_space_id, c.subject_role, c.occurred_at
 FROM uploads u
-JOIN members m ON m.space_id = u.space_id AND m.user_id = $2 AND m.role IN ('owner', 'editor')
-LEFT JOIN files f ON f.space_id = u.space_id AND f.path = u.path AND f.deleted_at IS NULL
+JOIN members m ON m.space_id = u.space_id AND m.user_id = $2
 LEFT JOIN changes c ON c.event_id = u.event_id
 WHERE u.id = $1 AND u.user_id = $2",
 );
 
-/// $1 upload, $2 user, $3 now, $4 id of a new file, $5 event's id, $6 S3 key, $7 end of the outbox row's lease.
-///
-/// Rows are locked in one order, upload, file, space, each only when the one before allowed it. So two calls for the same
-/// upload, for the same path or in the same space take turns, no number is taken by a call that then changes nothing, and
-/// what waited sees what the other committed: `FOR UPDATE`, `ON CONFLICT DO UPDATE` and `UPDATE` look at the newest row
-/// (PostgreSQL documentation, 13.2.1, Read Committed Isolation Level).
-const COMPLETE_UPLOAD: Query = Query::new(
+/// $1 upload, $2 user.
+const LOCK_SPACE_OF_UPLOAD: Query = Query::new(
+    "-- lock_space_of_upload
+SELECT FROM spaces
+WHERE id = (SELECT space_id FROM uploads WHERE id = $1 AND user_id = $2)
+FOR NO KEY UPDATE",
+);
+
+/// $6 upload, $7 id of a new file, $8 S3 key.
+const COMPLETE_UPLOAD: Query = command!(
     "-- complete_upload
-WITH upload AS (
-    SELECT u.*
+WITH target AS (
+    SELECT u.*, u.event_id AS earlier_event_id, f.id AS current_file_id, f.version AS current_version,
+        CASE
+            WHEN u.state = 'completed' THEN 'already'
+            WHEN u.state = 'aborted' OR u.expires_at <= $2 THEN 'expired'
+            WHEN m.role = 'viewer' THEN 'forbidden'
+            WHEN u.base_version <> coalesce(f.version, 0) THEN 'version_conflict'
+            ELSE 'allowed'
+        END AS outcome
     FROM uploads u
-    JOIN members m ON m.space_id = u.space_id AND m.user_id = $2 AND m.role IN ('owner', 'editor')
-    WHERE u.id = $1 AND u.user_id = $2 AND u.state = 'pending' AND u.expires_at > $3
-    FOR UPDATE OF u
+    JOIN members m ON m.space_id = u.space_id AND m.user_id = $4
+    LEFT JOIN files f ON f.space_id = u.space_id AND f.path = u.path AND f.deleted_at IS NULL
+    WHERE u.id = $6 AND u.user_id = $4
 ), created AS (
-    INSERT INTO files (id, space_id, path, version, created_at)
-    SELECT $4, space_id, path, 1, $3
-    FROM upload
-    WHERE coalesce(base_version, 0) = 0
-    ON CONFLICT (space_id, path) WHERE deleted_at IS NULL
-        DO UPDATE SET version = files.version + 1
-        WHERE (SELECT base_version FROM upload) IS NULL
+    INSERT INTO files (id, space_id, path, version, event_id, created_at)
+    SELECT $7, space_id, path, 1, $1, $2
+    FROM target
+    WHERE outcome = 'allowed' AND current_file_id IS NULL
     RETURNING id, version
 ), updated AS (
     UPDATE files f
-    SET version = f.version + 1
-    FROM upload u
-    WHERE u.base_version > 0 AND f.space_id = u.space_id AND f.path = u.path AND f.deleted_at IS NULL
-        AND f.version = u.base_version
+    SET version = f.version + 1, event_id = $1
+    FROM target t
+    WHERE t.outcome = 'allowed' AND f.id = t.current_file_id
     RETURNING f.id, f.version
 ), file AS (
     SELECT id, version FROM created
     UNION ALL
     SELECT id, version FROM updated
-), space AS (
-    UPDATE spaces s
-    SET last_sequence = s.last_sequence + 1
-    FROM upload u, file
-    WHERE s.id = u.space_id
-    RETURNING s.id, s.last_sequence
-), version AS (
+), added AS (
     INSERT INTO versions (file_id, version, size, sha256, object_key, content_type, user_id, device_id, created_at)
-    SELECT file.id, file.version, u.size, u.sha256, $6, u.content_type, u.user_id, u.device_id, $3
-    FROM upload u, file
-), change AS (
-    INSERT INTO changes
-        (space_id, sequence, event_id, event_type, user_id, device_id, file_id, path, version, size, sha256, occurred_at)
-    SELECT space.id, space.last_sequence, $5, 'FILE_UPDATED', u.user_id, u.device_id, file.id, u.path, file.version, u.size,
-        u.sha256, $3
-    FROM upload u, file, space
-    RETURNING *
-), waiting AS (
-    INSERT INTO outbox (event_id, created_at, leased_until)
-    SELECT event_id, $3, $7
-    FROM change
+    SELECT file.id, file.version, t.size, t.sha256, $8, t.content_type, t.user_id, t.device_id, $2
+    FROM target t, file
 ), completed AS (
-    UPDATE uploads
-    SET state = 'completed', event_id = change.event_id
-    FROM change
-    WHERE id = $1
+    UPDATE uploads u
+    SET state = 'completed', event_id = $1
+    FROM target t
+    WHERE t.outcome = 'allowed' AND u.id = t.id
+), changed AS (
+    SELECT t.space_id, 'FILE_UPDATED' AS event_type, file.id AS file_id, t.path, file.version, t.size, t.sha256,
+        NULL::uuid AS subject_space_id, NULL AS subject_role
+    FROM target t, file
+)"
+);
+
+/// $1 upload, $2 user.
+const ABORT_UPLOAD: Query = Query::new(
+    "-- abort_upload
+WITH target AS (
+    SELECT u.id, u.multipart_id, NULL::uuid AS current_file_id, NULL::bigint AS current_version,
+        CASE u.state WHEN 'pending' THEN 'allowed' WHEN 'aborted' THEN 'already' ELSE 'completed' END AS outcome
+    FROM uploads u
+    JOIN members m ON m.space_id = u.space_id AND m.user_id = $2
+    WHERE u.id = $1 AND u.user_id = $2
+), aborted AS (
+    UPDATE uploads u
+    SET state = 'aborted'
+    FROM target t
+    WHERE t.outcome = 'allowed' AND u.id = t.id
 )
-SELECT sequence, event_id, event_type, file_id, space_id, user_id, device_id, path, version, size, sha256, occurred_at
-FROM change",
+SELECT outcome, current_file_id, current_version, multipart_id
+FROM target",
 );
 
 impl Database {
-    /// Opens an upload in the user's personal space, which is made on its first use.
-    pub async fn open_upload(&self, new: NewUpload<'_>) -> Result<Opened, Error> {
-        if let Some(opened) = self.try_open_upload(&new).await? {
-            return Ok(opened);
+    /// Opens an upload. The user's personal space is made on its first use. The same key with the same request opens none
+    /// and answers with the earlier one.
+    pub async fn open_upload(&self, new: NewUpload<'_>) -> Result<Result<OpenUpload, Refusal>, Error> {
+        for _ in 0..OPEN_ATTEMPTS {
+            match self.try_open_upload(&new).await? {
+                Attempt::Decided(decision) => return Ok(decision),
+                Attempt::NoSpace if new.space_id.is_some() => return Ok(Err(Refusal::NotFound)),
+                Attempt::NoSpace => {
+                    self.create_personal_space(new.new_space_id, new.user_id, new.created_at)
+                        .await?;
+                }
+                Attempt::Overtaken => {}
+            }
         }
-        self.rows(
-            &CREATE_PERSONAL_SPACE,
-            &[
-                &Uuid::from(new.new_space_id),
-                &new.user_id.as_str(),
-                &new.created_at,
-            ],
-        )
-        .await?;
-        self.try_open_upload(&new).await?.ok_or_else(|| Error::Column {
-            column: "owner_id",
-            source: "a personal space cannot be written to by its owner".into(),
-        })
+        Err(Error::Contended("open_upload"))
     }
 
-    async fn try_open_upload(&self, new: &NewUpload<'_>) -> Result<Option<Opened>, Error> {
+    async fn try_open_upload(&self, new: &NewUpload<'_>) -> Result<Attempt, Error> {
+        let hash = new.key.as_ref().map(|(_, hash)| hash.as_slice());
         let rows = self
             .rows(
                 &OPEN_UPLOAD,
@@ -271,19 +294,50 @@ impl Database {
                     &new.base_version.map(Version::get),
                     &new.created_at,
                     &new.expires_at,
+                    &new.space_id.map(Uuid::from),
+                    &new.part_size.map(ByteCount::get),
+                    &new.key.map(|(key, _)| key.as_str()),
+                    &hash,
                 ],
             )
             .await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let opened: bool = plain(row, "opened")?;
-        Ok(Some(if opened {
-            Opened::Opened(column::<Uuid, SpaceId>(row, "space_id")?)
-        } else {
-            Opened::Conflict(current_version(row)?)
-        }))
+        let Some(row) = rows.first() else {
+            return Ok(Attempt::NoSpace);
+        };
+        if let Err(refusal) = outcome(row)? {
+            return Ok(Attempt::Decided(Err(refusal)));
+        }
+        let space_id = plain::<Uuid>(row, "space_id")?.into();
+        if let Some(id) = optional::<Uuid, UploadId>(row, "earlier_id")? {
+            return Ok(Attempt::Decided(Ok(OpenUpload {
+                id,
+                space_id,
+                expires_at: plain(row, "earlier_expires_at")?,
+                part_size: optional::<i64, ByteCount>(row, "earlier_part_size")?,
+                multipart_id: plain(row, "multipart_id")?,
+            })));
+        }
+        if !plain::<bool>(row, "opened")? {
+            return Ok(Attempt::Overtaken);
+        }
+        Ok(Attempt::Decided(Ok(OpenUpload {
+            id: new.id,
+            space_id,
+            expires_at: new.expires_at,
+            part_size: new.part_size,
+            multipart_id: None,
+        })))
     }
 
-    /// Reads an upload. Nothing if it is not there, not this user's, or in a space that the user may no longer write to.
+    /// Records S3's id of the upload's multipart upload. False if it has one already or is no longer pending.
+    pub async fn set_multipart_id(&self, id: UploadId, multipart_id: &str) -> Result<bool, Error> {
+        let rows = self
+            .rows(&SET_MULTIPART_ID, &[&Uuid::from(id), &multipart_id])
+            .await?;
+        Ok(!rows.is_empty())
+    }
+
+    /// Reads an upload. Nothing if it is not there, not this user's, or in a space that the user is no member of.
     pub async fn load_upload(&self, id: UploadId, user_id: &UserId) -> Result<Option<Upload>, Error> {
         let rows = self
             .rows(&LOAD_UPLOAD, &[&Uuid::from(id), &user_id.as_str()])
@@ -291,44 +345,56 @@ impl Database {
         rows.first().map(upload).transpose()
     }
 
-    /// Makes the upload's content the file's next version: checks access and base version, takes the space's next number,
-    /// and writes version, change and outbox row, in one statement.
-    pub async fn complete_upload(&self, completing: Completing<'_>) -> Result<Completion, Error> {
+    /// Makes the upload's content the file's next version.
+    pub async fn complete_upload(
+        &self,
+        completing: Completing<'_>,
+        new: NewChange<'_>,
+    ) -> Result<Result<Changed, Refusal>, Error> {
+        let upload_id = Uuid::from(completing.upload_id);
+        self.command(
+            (&LOCK_SPACE_OF_UPLOAD, &[&upload_id, &new.user_id.as_str()]),
+            &COMPLETE_UPLOAD,
+            new,
+            &[
+                &upload_id,
+                &Uuid::from(completing.new_file_id),
+                &completing.object_key,
+            ],
+        )
+        .await
+    }
+
+    /// Gives an upload up, and returns S3's id of its multipart upload if it has one. Doing it again is fine.
+    pub async fn abort_upload(
+        &self,
+        id: UploadId,
+        user_id: &UserId,
+    ) -> Result<Result<Option<String>, Refusal>, Error> {
+        let (id, user_id) = (Uuid::from(id), user_id.as_str());
         let rows = self
-            .rows(
-                &COMPLETE_UPLOAD,
-                &[
-                    &Uuid::from(completing.upload_id),
-                    &completing.user_id.as_str(),
-                    &completing.now,
-                    &Uuid::from(completing.new_file_id),
-                    &Uuid::from(completing.event_id),
-                    &completing.object_key,
-                    &completing.leased_until,
-                ],
-            )
-            .await?;
-        if let Some(row) = rows.first() {
-            return Ok(Completion::Done(Box::new(event(row)?)));
-        }
-        // Nothing was changed. Why not?
-        let rows = self
-            .rows(
-                &LOAD_UPLOAD,
-                &[&Uuid::from(completing.upload_id), &completing.user_id.as_str()],
+            .rows_locked(
+                (&LOCK_SPACE_OF_UPLOAD, &[&id, &user_id]),
+                (&ABORT_UPLOAD, &[&id, &user_id]),
             )
             .await?;
         let Some(row) = rows.first() else {
-            return Ok(Completion::NotFound);
+            return Ok(Err(Refusal::NotFound));
         };
-        let upload = upload(row)?;
-        Ok(match upload.state {
-            UploadState::Completed(event) => Completion::Already(event),
-            UploadState::Aborted => Completion::Expired,
-            UploadState::Pending if upload.expires_at <= completing.now => Completion::Expired,
-            UploadState::Pending => Completion::Conflict(current_version(row)?),
+        Ok(match outcome(row)? {
+            Ok(_) => Ok(plain(row, "multipart_id")?),
+            Err(refusal) => Err(refusal),
         })
     }
+}
+
+/// What one attempt to open an upload came to.
+enum Attempt {
+    Decided(Result<OpenUpload, Refusal>),
+    /// The space is not there, or not for this user.
+    NoSpace,
+    /// Another request with the same key was first.
+    Overtaken,
 }
 
 fn upload(row: &Row) -> Result<Upload, Error> {
@@ -344,20 +410,16 @@ fn upload(row: &Row) -> Result<Upload, Error> {
         }
     };
     Ok(Upload {
-        size: column::<i64, ByteCount>(row, "declared_size")?,
-        sha256: column::<&[u8], Sha256>(row, "declared_sha256")?,
+        space_id: plain::<Uuid>(row, "upload_space_id")?.into(),
+        device_id: optional::<Uuid, DeviceId>(row, "upload_device_id")?,
+        path: column::<String, SpacePath>(row, "upload_path")?,
+        size: column::<i64, ByteCount>(row, "upload_size")?,
+        sha256: column::<&[u8], Sha256>(row, "upload_sha256")?,
+        content_type: optional::<String, ContentType>(row, "content_type")?,
+        part_size: optional::<i64, ByteCount>(row, "part_size")?,
+        multipart_id: plain(row, "multipart_id")?,
         expires_at: plain(row, "expires_at")?,
+        may_write: plain(row, "may_write")?,
         state,
-    })
-}
-
-fn current_version(row: &Row) -> Result<CurrentVersion, Error> {
-    let version = plain::<Option<i64>>(row, "current_version")?.unwrap_or(0);
-    Ok(CurrentVersion {
-        version: version.try_into().map_err(|source| Error::Column {
-            column: "current_version",
-            source: Box::new(source),
-        })?,
-        file_id: optional::<Uuid, FileId>(row, "current_file_id")?,
     })
 }

@@ -4,12 +4,13 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
+use std::str::FromStr;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use aws_lambda_events::encodings::Body;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use futures_util::FutureExt as _;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -61,9 +62,36 @@ impl<'a> Request<'a> {
             .map_err(|error| unauthorized(format!("The token's claim sub is invalid: {error}.")))
     }
 
-    /// A variable of the path.
-    pub fn path_parameter(self, name: &str) -> Option<&'a str> {
-        self.0.path_parameters.get(name).map(String::as_str)
+    /// What a variable of the path names; 404 if it can be the name of nothing. HTTP APIs decode it.
+    pub fn path_parameter<T: FromStr>(self, name: &str) -> Result<T, Problem> {
+        let value = self.0.path_parameters.get(name);
+        value
+            .and_then(|value| value.parse().ok())
+            .ok_or_else(|| Problem::not_found("There is nothing like this, or nothing that you may see."))
+    }
+
+    /// A header, by its lower-case name; 400 if it is there and not what it should be.
+    pub fn header<T>(self, name: &str) -> Result<Option<T>, Problem>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let Some(value) = self.0.headers.get(name) else {
+            return Ok(None);
+        };
+        let invalid = |reason: &dyn Display| Problem::invalid(format!("header {name}: {reason}"));
+        let text = value.to_str().map_err(|error| invalid(&error))?;
+        text.parse().map(Some).map_err(|error| invalid(&error))
+    }
+
+    /// The query string, as parameters of this shape; 400 otherwise.
+    pub fn query<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        let text = self.0.raw_query_string.as_deref().unwrap_or_default();
+        let deserializer = serde_html_form::Deserializer::from_bytes(text.as_bytes());
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            let path = error.path().to_string();
+            Problem::invalid(format!("query parameter {path}: {}", error.into_inner()))
+        })
     }
 
     /// The body, as JSON of this shape; 400 or 413 otherwise. A body that is missing counts as `{}`.
@@ -126,6 +154,17 @@ fn too_large() -> Problem {
 pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
     let body = serde_json::to_string(body).map_err(Problem::internal)?;
     Ok(with_body(status, "application/json", body))
+}
+
+/// A 307 to a place that only this caller may know.
+pub fn redirect(location: &str) -> Result<Response, Problem> {
+    let location = HeaderValue::from_str(location).map_err(Problem::internal)?;
+    let mut response = empty(StatusCode::TEMPORARY_REDIRECT);
+    response.headers.insert(LOCATION, location);
+    response
+        .headers
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }
 
 /// A response without a body.
@@ -256,6 +295,50 @@ mod tests {
         assert_eq!(detail(""), "missing field `inner`");
         assert!(detail("{").starts_with("The body is not valid JSON: EOF"));
         assert!(detail(r#"{"inner":{"number":7}} x"#).starts_with("The body is not valid JSON: trailing"));
+    }
+
+    #[test]
+    fn a_query_that_is_not_what_the_route_takes_says_where_and_why() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        struct Query {
+            #[serde(default)]
+            prefix: Option<String>,
+            #[serde(default)]
+            limit: Option<u8>,
+        }
+        let query = |text: &str| {
+            let mut event = ApiGatewayV2httpRequest::default();
+            event.raw_query_string = Some(text.to_owned());
+            Request::new(&event).query::<Query>().map_err(|problem| {
+                let body: serde_json::Value = serde_json::from_str(&problem.body("")).unwrap();
+                (
+                    problem.status().as_u16(),
+                    body["detail"].as_str().unwrap().to_owned(),
+                )
+            })
+        };
+        let some = Query {
+            prefix: Some("/ä b".to_owned()),
+            limit: Some(7),
+        };
+        assert_eq!(query("prefix=%2F%C3%A4+b&limit=7"), Ok(some));
+        assert_eq!(
+            query(""),
+            Ok(Query {
+                prefix: None,
+                limit: None
+            })
+        );
+        for bad in ["limit=700", "limit=x", "limit=1&limit=2", "colour=red"] {
+            let (status, detail) = query(bad).unwrap_err();
+            assert_eq!(status, 400, "{bad}");
+            let name = bad.split('=').next().unwrap();
+            assert!(
+                detail.starts_with(&format!("query parameter {name}: ")),
+                "{detail}"
+            );
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod aws;
 pub mod batch;
 pub mod clock;
 pub mod config;
+pub mod digest;
 pub mod http;
 pub mod ids;
 pub mod problem;

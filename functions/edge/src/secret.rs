@@ -1,9 +1,10 @@
 //! Secrets that are handed out once and stored only as a hash.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
+
+use crate::digest::sha256;
 
 /// The operating system gave no random numbers.
 #[derive(Clone, Copy, Debug, Error)]
@@ -20,9 +21,7 @@ pub fn new_secret() -> Result<String, NoRandomness> {
 /// The SHA-256 by which a secret is stored and found. A secret of 256 random bits cannot be guessed, so it needs neither
 /// salt nor a slow hash.
 pub fn secret_hash(secret: &str) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, secret.as_bytes()).as_ref());
-    hash
+    sha256(secret.as_bytes())
 }
 
 #[cfg(test)]

@@ -58,36 +58,37 @@ pub enum Error {
 
 /// Handles one request and answers it.
 pub async fn handle(app: &App, request: Request) -> Result<(), Error> {
-    let (migrates, response_url, mut answer) = match request {
-        Request::Create(request) => (
+    let (migrates, stack_id, request_id, logical_id, response_url) = match request {
+        Request::Create(r) => (
             true,
-            request.response_url,
-            envelope(
-                &request.stack_id,
-                &request.request_id,
-                &request.logical_resource_id,
-            ),
+            r.stack_id,
+            r.request_id,
+            r.logical_resource_id,
+            r.response_url,
         ),
-        Request::Update(request) => (
+        Request::Update(r) => (
             true,
-            request.response_url,
-            envelope(
-                &request.stack_id,
-                &request.request_id,
-                &request.logical_resource_id,
-            ),
+            r.stack_id,
+            r.request_id,
+            r.logical_resource_id,
+            r.response_url,
         ),
-        Request::Delete(request) => (
+        Request::Delete(r) => (
             false,
-            request.response_url,
-            envelope(
-                &request.stack_id,
-                &request.request_id,
-                &request.logical_resource_id,
-            ),
+            r.stack_id,
+            r.request_id,
+            r.logical_resource_id,
+            r.response_url,
         ),
         _ => return Err(Error::UnknownRequest),
     };
+    let mut answer = json!({
+        "Status": "SUCCESS",
+        "PhysicalResourceId": PHYSICAL_RESOURCE_ID,
+        "StackId": stack_id,
+        "RequestId": request_id,
+        "LogicalResourceId": logical_id,
+    });
     // Deleting the stack leaves the data alone.
     if migrates {
         match db::migrate(&app.database_url).await {
@@ -110,16 +111,6 @@ pub async fn handle(app: &App, request: Request) -> Result<(), Error> {
     respond(&app.http, &response_url, &answer)
         .await
         .map_err(|error| Error::Unanswered(error.without_url()))
-}
-
-fn envelope(stack_id: &str, request_id: &str, logical_resource_id: &str) -> Value {
-    json!({
-        "Status": "SUCCESS",
-        "PhysicalResourceId": PHYSICAL_RESOURCE_ID,
-        "StackId": stack_id,
-        "RequestId": request_id,
-        "LogicalResourceId": logical_resource_id,
-    })
 }
 
 /// The URL is signed for a request without a content type.

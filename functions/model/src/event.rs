@@ -5,18 +5,12 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use time::serde::rfc3339;
 
-use crate::{ByteCount, DeviceId, EventId, FileId, Sequence, Sha256, SpaceId, SpacePath, UserId, Version};
+use crate::{
+    ByteCount, DeviceId, EventId, FileId, Role, Sequence, Sha256, SpaceId, SpacePath, UserId, Version,
+};
 
 /// The version of the queue's message format that this code writes and reads.
 pub const SCHEMA_VERSION: u32 = 1;
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum EventType {
-    /// A file has a new version; its first one too.
-    FileUpdated,
-}
 
 /// One change with all that a device needs to act on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,28 +20,63 @@ pub struct Event {
     pub sequence: Sequence,
     /// Names this event; the same on every delivery.
     pub event_id: EventId,
-    /// What happened.
-    pub event_type: EventType,
-    /// The file that changed.
-    pub file_id: FileId,
-    /// The space that the file is in.
+    /// What happened, and to what.
+    #[serde(flatten)]
+    pub change: Change,
+    /// The space in whose feed the change is.
     pub space_id: SpaceId,
     /// Who did it.
     pub user_id: UserId,
     /// On which device, if it said so: a device ignores its own echo by this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
-    /// Where the file is after the change.
+    /// When the change was made, in UTC.
+    #[serde(with = "rfc3339")]
+    pub occurred_at: OffsetDateTime,
+}
+
+/// What happened, and to what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "eventType",
+    rename_all = "SCREAMING_SNAKE_CASE",
+    rename_all_fields = "camelCase"
+)]
+pub enum Change {
+    /// A file has a new version; its first one too.
+    FileUpdated(FileState),
+    /// A file has another path.
+    FileMoved(FileState),
+    /// A file is gone. The state is what it was.
+    FileDeleted(FileState),
+    /// The owner of the feed's personal space became a member of a shared space, or has another role in it.
+    SpaceShared {
+        /// The shared space.
+        subject_space_id: SpaceId,
+        /// The role from now on.
+        role: Role,
+    },
+    /// The owner of the feed's personal space is no longer a member of a shared space.
+    SpaceLeft {
+        /// The shared space.
+        subject_space_id: SpaceId,
+    },
+}
+
+/// A file after a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileState {
+    /// The file.
+    pub file_id: FileId,
+    /// Where it is.
     pub path: SpacePath,
-    /// The file's version after the change.
+    /// Its version.
     pub version: Version,
     /// The version's size in bytes.
     pub size: ByteCount,
     /// The version's SHA-256.
     pub sha256: Sha256,
-    /// When the change was made, in UTC.
-    #[serde(with = "rfc3339")]
-    pub occurred_at: OffsetDateTime,
 }
 
 /// The SQS message body: an event and the version of its format.
@@ -93,6 +122,14 @@ impl Event {
         let Message { event, .. } = serde_json::from_str(body)?;
         Ok(event)
     }
+
+    /// The file that the change is about, if it is about one.
+    pub fn file(&self) -> Option<&FileState> {
+        match &self.change {
+            Change::FileUpdated(file) | Change::FileMoved(file) | Change::FileDeleted(file) => Some(file),
+            Change::SpaceShared { .. } | Change::SpaceLeft { .. } => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -107,15 +144,16 @@ pub(crate) mod tests {
         Event {
             sequence: sequence.try_into().unwrap(),
             event_id: Uuid::from_u128(1).into(),
-            event_type: EventType::FileUpdated,
-            file_id: Uuid::from_u128(2).into(),
+            change: Change::FileUpdated(FileState {
+                file_id: Uuid::from_u128(2).into(),
+                path: path.parse().unwrap(),
+                version: 3.try_into().unwrap(),
+                size: 52.try_into().unwrap(),
+                sha256: [7; 32].into(),
+            }),
             space_id: Uuid::from_u128(3).into(),
             user_id: "alice".to_owned().try_into().unwrap(),
             device_id: None,
-            path: path.parse().unwrap(),
-            version: 3.try_into().unwrap(),
-            size: 52.try_into().unwrap(),
-            sha256: [7; 32].into(),
             occurred_at: datetime!(2026-01-02 03:04:05.678 UTC),
         }
     }
@@ -136,6 +174,41 @@ pub(crate) mod tests {
             "{message}"
         );
         assert_eq!(Event::from_message(&message).unwrap(), event(7, "/Docs/a.pdf"));
+    }
+
+    #[test]
+    fn every_kind_of_change_has_its_name_and_its_subject() {
+        let Change::FileUpdated(file) = event(1, "/a").change else {
+            unreachable!()
+        };
+        let subject_space_id = SpaceId::from(Uuid::from_u128(4));
+        let role = Role::Viewer;
+        let subject = r#""subjectSpaceId":"00000000-0000-0000-0000-000000000004""#;
+        let cases = [
+            (Change::FileMoved(file.clone()), "FILE_MOVED", r#""path":"/a""#),
+            (Change::FileDeleted(file), "FILE_DELETED", r#""path":"/a""#),
+            (
+                Change::SpaceShared {
+                    subject_space_id,
+                    role,
+                },
+                "SPACE_SHARED",
+                subject,
+            ),
+            (Change::SpaceLeft { subject_space_id }, "SPACE_LEFT", subject),
+        ];
+        for (change, name, part) in cases {
+            let event = Event {
+                change,
+                ..event(1, "/a")
+            };
+            let message = event.to_message().unwrap();
+            assert!(
+                message.contains(&format!(r#""eventType":"{name}""#)) && message.contains(part),
+                "{message}"
+            );
+            assert_eq!(Event::from_message(&message).unwrap(), event);
+        }
     }
 
     #[test]

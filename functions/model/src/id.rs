@@ -99,6 +99,14 @@ impl TryFrom<String> for UserId {
     }
 }
 
+impl FromStr for UserId {
+    type Err = InvalidUserId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUserId> {
+        text.to_owned().try_into()
+    }
+}
+
 impl From<UserId> for String {
     fn from(user: UserId) -> Self {
         user.0

@@ -6,15 +6,28 @@ mod event;
 mod frame;
 mod id;
 mod limits;
+mod page;
+mod parts;
 mod path;
+mod space;
 
 pub use body::{
-    CreateTicketRequest, CreateUploadRequest, CreatedTicket, CreatedUpload, CurrentVersion, Empty,
-    FileChanged, PresignedPut,
+    ChangeList, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest, CreatedTicket, CreatedUpload,
+    CurrentVersion, Empty, FileChanged, FileDetail, FileList, FileVersion, FileView, MemberList, MemberView,
+    MoveFileRequest, NoFile, PartRequest, PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut,
+    SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer, UploadStateName, UploadView,
 };
 pub use digest::{InvalidSha256, Sha256};
-pub use event::{Event, EventType, SCHEMA_VERSION, UndecodableEvent};
+pub use event::{Change, Event, FileState, SCHEMA_VERSION, UndecodableEvent};
 pub use frame::{MAX_FRAME_BYTES, Pong, frames};
 pub use id::{DeviceId, EventId, FileId, InvalidUserId, SpaceId, UploadId, UserId};
-pub use limits::{ByteCount, ContentType, InvalidContentType, InvalidNumber, Sequence, Version};
-pub use path::{InvalidPath, MAX_PATH_BYTES, SpacePath};
+pub use limits::{
+    ByteCount, ContentType, Cursor, IdempotencyKey, InvalidContentType, InvalidIdempotencyKey, InvalidNumber,
+    MAX_IDEMPOTENCY_KEY_BYTES, PageLimit, PartNumber, Sequence, Version,
+};
+pub use page::{InvalidPageToken, PageToken, page};
+pub use parts::{MAX_PARTS, MIN_PART_BYTES, Parts};
+pub use path::{InvalidPath, MAX_PATH_BYTES, PathPrefix, SpacePath};
+pub use space::{
+    InvalidRole, InvalidSpaceKind, InvalidSpaceName, MAX_SPACE_NAME_BYTES, Role, SpaceKind, SpaceName,
+};

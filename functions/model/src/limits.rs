@@ -1,6 +1,7 @@
 //! Numbers and short texts that have a range.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -50,6 +51,15 @@ macro_rules! number_newtype {
                 self.0.fmt(f)
             }
         }
+
+        impl FromStr for $name {
+            type Err = InvalidNumber;
+
+            fn from_str(text: &str) -> Result<Self, InvalidNumber> {
+                let number: i64 = text.parse().map_err(|_| InvalidNumber { least: $least, most: $most })?;
+                number.try_into()
+            }
+        }
     };
 }
 
@@ -64,6 +74,35 @@ number_newtype! {
 number_newtype! {
     /// A change's number in its space: 1, 2, 3 … without gaps, in commit order.
     Sequence, 1, i64::MAX
+}
+number_newtype! {
+    /// A place in a space's feed: after the change with this number; 0 is before the first.
+    Cursor, 0, i64::MAX
+}
+number_newtype! {
+    /// A part of a multipart upload (Amazon S3 User Guide, "Amazon S3 multipart upload limits").
+    PartNumber, 1, crate::parts::MAX_PARTS
+}
+number_newtype! {
+    /// How many items a page has at most.
+    PageLimit, 1, 1_000
+}
+
+impl Default for Cursor {
+    /// Before the first change.
+    fn default() -> Self {
+        Self::START
+    }
+}
+
+impl Cursor {
+    /// Before the first change.
+    pub const START: Self = Self(0);
+}
+
+impl PageLimit {
+    /// What a page has if the client does not say.
+    pub(crate) const DEFAULT: Self = Self(100);
 }
 
 /// The longest content type in bytes.
@@ -118,9 +157,52 @@ impl From<ContentType> for String {
     }
 }
 
+/// The longest idempotency key in bytes.
+pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+
+/// What a client calls a request, so that repeating it does nothing twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+/// The text is no idempotency key.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("an Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} printable ASCII characters")]
+pub struct InvalidIdempotencyKey;
+
+impl IdempotencyKey {
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = InvalidIdempotencyKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidIdempotencyKey> {
+        let valid = (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&text.len())
+            && text.bytes().all(|b| (b' '..=b'~').contains(&b));
+        if valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidIdempotencyKey)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_idempotency_key_fits_into_a_header() {
+        for good in ["a", "8e03978e-40d5-43dd-bc93-6894a57f9324", &"x".repeat(255)] {
+            assert!(good.parse::<IdempotencyKey>().is_ok(), "{good}");
+        }
+        for bad in ["", "ä", "a\tb", &"x".repeat(256)] {
+            assert_eq!(bad.parse::<IdempotencyKey>(), Err(InvalidIdempotencyKey), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_end_at_five_tebibytes() {

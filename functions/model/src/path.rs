@@ -42,6 +42,11 @@ impl SpacePath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The last segment.
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
 }
 
 impl TryFrom<String> for SpacePath {
@@ -88,6 +93,61 @@ impl fmt::Display for SpacePath {
     }
 }
 
+/// How the paths that are listed begin, such as `/Docs/` or `/Docs/20`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PathPrefix(String);
+
+impl PathPrefix {
+    /// The bounds, by code point, between which all paths with this prefix and no others are: the first one and the one
+    /// after the last.
+    pub fn bounds(&self) -> (String, String) {
+        let mut kept: Vec<char> = self.0.chars().collect();
+        // The next text of at most this length: that of the next code point, or of the one before if there is none.
+        while let Some(last) = kept.pop() {
+            if let Some(next) = next_code_point(last) {
+                kept.push(next);
+                break;
+            }
+        }
+        (self.0.clone(), kept.into_iter().collect())
+    }
+}
+
+fn next_code_point(c: char) -> Option<char> {
+    // Between these two lie the surrogates, which are no characters.
+    if c == '\u{D7FF}' {
+        Some('\u{E000}')
+    } else {
+        char::from_u32(u32::from(c) + 1)
+    }
+}
+
+impl Default for PathPrefix {
+    /// Of every path.
+    fn default() -> Self {
+        Self("/".to_owned())
+    }
+}
+
+impl TryFrom<String> for PathPrefix {
+    type Error = InvalidPath;
+
+    fn try_from(text: String) -> Result<Self, InvalidPath> {
+        if text.len() > MAX_PATH_BYTES {
+            Err(InvalidPath::TooLong)
+        } else if !text.starts_with('/') {
+            Err(InvalidPath::Relative)
+        } else if text.chars().any(char::is_control) {
+            Err(InvalidPath::Control)
+        } else if !is_nfc(&text) {
+            Err(InvalidPath::NotNormalized)
+        } else {
+            Ok(Self(text))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +187,28 @@ mod tests {
         ];
         for (bad, why) in cases {
             assert_eq!(bad.parse::<SpacePath>(), Err(why), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_bounds_its_paths_and_no_others() {
+        let prefix = |text: &str| PathPrefix::try_from(text.to_owned()).unwrap();
+        let cases = [
+            ("/", "0"),
+            ("/a", "/b"),
+            ("/Docs/", "/Docs0"),
+            ("/\u{D7FF}", "/\u{E000}"),
+            ("/a\u{10FFFF}", "/b"),
+            ("/\u{10FFFF}\u{10FFFF}", "0"),
+        ];
+        for (text, end) in cases {
+            let (from, to) = prefix(text).bounds();
+            assert_eq!((from.as_str(), to.as_str()), (text, end));
+            let within = format!("{text}\u{10FFFF}/x");
+            assert!(from <= within && within < to, "{text:?}");
+        }
+        for bad in ["", "a", "/\n", "/U\u{308}"] {
+            assert!(PathPrefix::try_from(bad.to_owned()).is_err(), "{bad:?}");
         }
     }
 }

@@ -1,0 +1,46 @@
+//! `PATCH` and `DELETE /files/{fileId}`.
+
+use changes::{new_change, settle};
+use edge::Problem;
+use edge::http::{Request, Response, json};
+use http::StatusCode;
+use model::{DeviceId, Event, FileChanged, FileId, MoveFileRequest, UserId, Version};
+use serde::Deserialize;
+
+use crate::App;
+
+/// Moves a file. Doing it again answers the same.
+pub(crate) async fn rename(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let user_id: UserId = request.subject()?;
+    let file_id: FileId = request.path_parameter("fileId")?;
+    let body: MoveFileRequest = request.json()?;
+    let new = new_change(&app.clock, &user_id, body.device_id);
+    let outcome = app
+        .db
+        .move_file(file_id, &body.path, body.base_version, new)
+        .await;
+    answer(settle(&app.queue, &app.db, outcome).await?)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DeleteQuery {
+    base_version: Option<Version>,
+    device_id: Option<DeviceId>,
+}
+
+/// Deletes a file. Doing it again answers the same.
+pub(crate) async fn delete(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let user_id: UserId = request.subject()?;
+    let file_id: FileId = request.path_parameter("fileId")?;
+    let query: DeleteQuery = request.query()?;
+    let new = new_change(&app.clock, &user_id, query.device_id);
+    let outcome = app.db.delete_file(file_id, query.base_version, new).await;
+    answer(settle(&app.queue, &app.db, outcome).await?)
+}
+
+fn answer(event: Option<Event>) -> Result<Response, Problem> {
+    let event = event.ok_or_else(|| Problem::internal("a file's change without an event"))?;
+    let changed = FileChanged::try_from(event).map_err(Problem::internal)?;
+    json(StatusCode::OK, &changed)
+}

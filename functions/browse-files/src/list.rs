@@ -1,0 +1,75 @@
+//! `GET /files` and `GET /files/{fileId}`.
+
+use db::Refusal;
+use edge::Problem;
+use edge::http::{Request, Response, json};
+use http::StatusCode;
+use model::{
+    FileDetail, FileId, FileList, PageLimit, PageToken, PathPrefix, SpaceId, SpacePath, UserId, Version, page,
+};
+use serde::Deserialize;
+
+use crate::App;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ListQuery {
+    space_id: Option<SpaceId>,
+    #[serde(default)]
+    prefix: PathPrefix,
+    #[serde(default)]
+    limit: PageLimit,
+    page_token: Option<PageToken<SpacePath>>,
+}
+
+/// Lists the files of a space, in order of their paths.
+pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let user_id: UserId = request.subject()?;
+    let query: ListQuery = request.query()?;
+    let after = query.page_token.map(|token| token.0);
+    let listing = app.db.list_files(
+        query.space_id,
+        &user_id,
+        &query.prefix,
+        after.as_ref(),
+        query.limit,
+    );
+    let files = listing.await.map_err(Problem::unavailable)?;
+    let files = files.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
+    let (files, next_page_token) = page(files, query.limit, |file| file.path.clone());
+    json(
+        StatusCode::OK,
+        &FileList {
+            files,
+            next_page_token,
+        },
+    )
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ShowQuery {
+    #[serde(default)]
+    limit: PageLimit,
+    page_token: Option<PageToken<Version>>,
+}
+
+/// Shows a file and its versions, newest first.
+pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let user_id: UserId = request.subject()?;
+    let file_id: FileId = request.path_parameter("fileId")?;
+    let query: ShowQuery = request.query()?;
+    let before = query.page_token.map(|token| token.0);
+    let loading = app.db.load_file(file_id, &user_id, before, query.limit);
+    let loaded = loading.await.map_err(Problem::unavailable)?;
+    let (file, versions) = loaded.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
+    let (versions, next_page_token) = page(versions, query.limit, |version| version.version);
+    json(
+        StatusCode::OK,
+        &FileDetail {
+            file,
+            versions,
+            next_page_token,
+        },
+    )
+}

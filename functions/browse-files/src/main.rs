@@ -1,0 +1,29 @@
+//! Runs the function on Lambda.
+
+use browse_files::{App, Config, handle};
+use changes::Queue;
+use db::Database;
+use edge::{Clock, aws, config::Vars};
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    edge::init_logs();
+    let config = Config::from_vars(&Vars::from_env())?;
+    let aws = aws::sdk_config().await;
+    let app = App {
+        db: Database::new(config.database_url),
+        s3: aws_sdk_s3::Client::new(&aws),
+        queue: Queue {
+            sqs: aws_sdk_sqs::Client::new(&aws),
+            url: config.queue_url,
+        },
+        bucket: config.bucket,
+        clock: Clock::system(),
+    };
+    app.db.warm_up().await;
+    run(service_fn(async |event: LambdaEvent<_>| {
+        Ok::<_, Error>(handle(&app, &event.payload).await)
+    }))
+    .await
+}

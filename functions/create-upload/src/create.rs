@@ -1,0 +1,112 @@
+//! `POST /uploads`.
+
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType};
+use db::{NewUpload, OpenUpload};
+use edge::http::{Request, Response, json};
+use edge::{Problem, digest, ids};
+use http::StatusCode;
+use model::{CreateUploadRequest, CreatedUpload, IdempotencyKey, Parts, Transfer, UploadId, UserId};
+
+use crate::{App, Error, MULTIPART_LIFETIME, PUT_LIFETIME, presign};
+
+/// Opens an upload, or finds the one that the same request opened before.
+pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let user_id: UserId = request.subject()?;
+    let key: Option<IdempotencyKey> = request.header("idempotency-key")?;
+    let body: CreateUploadRequest = request.json()?;
+    if body.size.get() > app.max_upload_bytes {
+        return Err(Error::TooLarge {
+            most: app.max_upload_bytes,
+        }
+        .into());
+    }
+    let parts = Some(body.size)
+        .filter(|size| size.get() > app.multipart_threshold_bytes)
+        .and_then(Parts::of);
+    // What was understood rather than what was sent, so that neither order nor white space matters.
+    let request_hash = serde_json::to_vec(&body).map_err(Problem::internal)?;
+
+    let created_at = app.clock.now();
+    let lifetime = if parts.is_some() {
+        MULTIPART_LIFETIME
+    } else {
+        PUT_LIFETIME
+    };
+    let opening = app.db.open_upload(NewUpload {
+        id: ids::new_id().into(),
+        space_id: body.space_id,
+        new_space_id: ids::new_id().into(),
+        user_id: &user_id,
+        device_id: body.device_id,
+        path: &body.path,
+        size: body.size,
+        sha256: body.sha256,
+        content_type: body.content_type.as_ref(),
+        base_version: body.base_version,
+        part_size: parts.map(|parts| parts.part_size),
+        key: key.as_ref().map(|key| (key, digest::sha256(&request_hash))),
+        created_at,
+        expires_at: created_at + lifetime,
+    });
+    let upload = opening
+        .await
+        .map_err(Error::Database)?
+        .map_err(refusals::problem)?;
+
+    let transfer = transfer(app, &upload, &body).await?;
+    json(
+        StatusCode::CREATED,
+        &CreatedUpload {
+            upload_id: upload.id,
+            space_id: upload.space_id,
+            path: body.path,
+            expires_at: upload.expires_at,
+            transfer,
+        },
+    )
+}
+
+async fn transfer(app: &App, upload: &OpenUpload, body: &CreateUploadRequest) -> Result<Transfer, Error> {
+    let parts = upload
+        .part_size
+        .and_then(|part_size| Parts::with_part_size(body.size, part_size));
+    let Some(parts) = parts else {
+        let put = presign::put(
+            app,
+            upload.id,
+            body.size,
+            body.sha256,
+            body.content_type.as_ref(),
+            upload.expires_at,
+        )
+        .await?;
+        return Ok(Transfer::Put(put));
+    };
+    // A request that died before here left none; its retry makes it.
+    if upload.multipart_id.is_none() {
+        begin_multipart(app, upload.id, body).await?;
+    }
+    Ok(Transfer::Multipart(parts))
+}
+
+async fn begin_multipart(app: &App, upload_id: UploadId, body: &CreateUploadRequest) -> Result<(), Error> {
+    let created = app
+        .s3
+        .create_multipart_upload()
+        .bucket(&app.bucket)
+        .key(upload_id.object_key())
+        .set_content_type(body.content_type.clone().map(String::from))
+        .checksum_algorithm(ChecksumAlgorithm::Sha256)
+        .checksum_type(ChecksumType::Composite)
+        .send()
+        .await
+        .map_err(|error| Error::Storage(error.into()))?;
+    let multipart_id = created
+        .upload_id()
+        .ok_or_else(|| Error::Storage("a multipart upload without an id".into()))?;
+    if !app.db.set_multipart_id(upload_id, multipart_id).await? {
+        // Another request with the same key was first; its multipart upload is the one.
+        presign::abort_multipart(app, upload_id, multipart_id).await?;
+    }
+    Ok(())
+}

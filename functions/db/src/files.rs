@@ -1,0 +1,318 @@
+//! Files and their versions: listed, read, moved, deleted.
+
+use model::{
+    ByteCount, ContentType, DeviceId, FileId, FileVersion, FileView, PageLimit, PathPrefix, Sha256, SpaceId,
+    SpacePath, UserId, Version,
+};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::changes::{Changed, NewChange, Refusal, command};
+use crate::client::Database;
+use crate::error::Error;
+use crate::query::Query;
+use crate::row::{column, optional, plain};
+
+pub(crate) const QUERIES: &[&Query] = &[
+    &LIST_FILES,
+    &LOAD_FILE,
+    &FIND_CONTENT,
+    &LOCK_SPACE_OF_FILE,
+    &MOVE_FILE,
+    &DELETE_FILE,
+];
+
+/// Where a version's content is and how to hand it out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Its S3 key.
+    pub object_key: String,
+    /// Where the file is: its last segment names the download.
+    pub path: SpacePath,
+    /// Its media type, if the uploader said one.
+    pub content_type: Option<ContentType>,
+}
+
+/// $1 space or null for the personal one, $2 user, $3 first path, $4 path after the last, $5 how many.
+const LIST_FILES: Query = Query::new(
+    "-- list_files
+SELECT s.id AS space_id, f.*
+FROM spaces s
+JOIN members m ON m.space_id = s.id AND m.user_id = $2
+LEFT JOIN LATERAL (
+    SELECT files.id AS file_id, files.path, files.created_at, v.version, v.size, v.sha256, v.content_type,
+        v.created_at AS updated_at
+    FROM files
+    JOIN versions v ON v.file_id = files.id AND v.version = files.version
+    WHERE files.space_id = s.id AND files.deleted_at IS NULL AND files.path >= $3 AND files.path < $4
+    ORDER BY files.path
+    LIMIT $5
+) f ON true
+WHERE s.id = coalesce($1, (SELECT id FROM spaces WHERE owner_id = $2))
+ORDER BY f.path",
+);
+
+/// $1 file, $2 user, $3 the version after the newest that is wanted, or null, $4 how many. A row for each version, newest
+/// first, each with the whole file; one row without a version if there is no older one.
+const LOAD_FILE: Query = Query::new(
+    "-- load_file
+SELECT f.id AS file_id, f.space_id, f.path, f.created_at, c.version, c.size, c.sha256, c.content_type,
+    c.created_at AS updated_at,
+    v.version AS version_number, v.size AS version_size, v.sha256 AS version_sha256,
+    v.content_type AS version_content_type, v.user_id AS version_user_id, v.device_id AS version_device_id,
+    v.created_at AS version_created_at
+FROM files f
+JOIN members m ON m.space_id = f.space_id AND m.user_id = $2
+JOIN versions c ON c.file_id = f.id AND c.version = f.version
+LEFT JOIN LATERAL (
+    SELECT *
+    FROM versions
+    WHERE file_id = f.id AND version < coalesce($3, f.version + 1)
+    ORDER BY version DESC
+    LIMIT $4
+) v ON true
+WHERE f.id = $1 AND f.deleted_at IS NULL
+ORDER BY v.version DESC",
+);
+
+/// $1 file, $2 user, $3 version or null for the current one.
+const FIND_CONTENT: Query = Query::new(
+    "-- find_content
+SELECT v.object_key, v.content_type, f.path
+FROM files f
+JOIN members m ON m.space_id = f.space_id AND m.user_id = $2
+JOIN versions v ON v.file_id = f.id AND v.version = coalesce($3, f.version)
+WHERE f.id = $1 AND f.deleted_at IS NULL",
+);
+
+/// $1 file, $2 user.
+const LOCK_SPACE_OF_FILE: Query = Query::new(
+    "-- lock_space_of_file
+SELECT FROM spaces
+WHERE id = (
+    SELECT f.space_id
+    FROM files f
+    JOIN members m ON m.space_id = f.space_id AND m.user_id = $2
+    WHERE f.id = $1
+)
+FOR NO KEY UPDATE",
+);
+
+/// $6 file, $7 path, $8 base version or null. Moving a file to where it is changes nothing.
+const MOVE_FILE: Query = command!(
+    "-- move_file
+WITH target AS (
+    SELECT f.id, f.event_id AS earlier_event_id,
+        coalesce(other.id, f.id) AS current_file_id, coalesce(other.version, f.version) AS current_version,
+        CASE
+            WHEN f.deleted_at IS NOT NULL THEN 'not_found'
+            WHEN m.role = 'viewer' THEN 'forbidden'
+            WHEN $8::bigint <> f.version THEN 'version_conflict'
+            WHEN f.path = $7 THEN 'already'
+            WHEN other.id IS NOT NULL THEN 'path_taken'
+            ELSE 'allowed'
+        END AS outcome
+    FROM files f
+    JOIN members m ON m.space_id = f.space_id AND m.user_id = $4
+    LEFT JOIN files other ON other.space_id = f.space_id AND other.path = $7 AND other.deleted_at IS NULL
+        AND other.id <> f.id AND ($8::bigint IS NULL OR $8 = f.version)
+    WHERE f.id = $6
+), moved AS (
+    UPDATE files f
+    SET path = $7, event_id = $1
+    FROM target t
+    WHERE t.outcome = 'allowed' AND f.id = t.id
+    RETURNING f.id, f.space_id, f.path, f.version
+), changed AS (
+    SELECT f.space_id, 'FILE_MOVED' AS event_type, f.id AS file_id, f.path, f.version, v.size, v.sha256,
+        NULL::uuid AS subject_space_id, NULL AS subject_role
+    FROM moved f
+    JOIN versions v ON v.file_id = f.id AND v.version = f.version
+)"
+);
+
+/// $6 file, $7 base version or null. Deleting a file that is deleted changes nothing.
+const DELETE_FILE: Query = command!(
+    "-- delete_file
+WITH target AS (
+    SELECT f.id, f.event_id AS earlier_event_id, f.id AS current_file_id, f.version AS current_version,
+        CASE
+            WHEN f.deleted_at IS NOT NULL AND (m.role = 'viewer' OR $7 <> f.version) THEN 'not_found'
+            WHEN f.deleted_at IS NOT NULL THEN 'already'
+            WHEN m.role = 'viewer' THEN 'forbidden'
+            WHEN $7::bigint <> f.version THEN 'version_conflict'
+            ELSE 'allowed'
+        END AS outcome
+    FROM files f
+    JOIN members m ON m.space_id = f.space_id AND m.user_id = $4
+    WHERE f.id = $6
+), deleted AS (
+    UPDATE files f
+    SET deleted_at = $2, event_id = $1
+    FROM target t
+    WHERE t.outcome = 'allowed' AND f.id = t.id
+    RETURNING f.id, f.space_id, f.path, f.version
+), changed AS (
+    SELECT f.space_id, 'FILE_DELETED' AS event_type, f.id AS file_id, f.path, f.version, v.size, v.sha256,
+        NULL::uuid AS subject_space_id, NULL AS subject_role
+    FROM deleted f
+    JOIN versions v ON v.file_id = f.id AND v.version = f.version
+)"
+);
+
+impl Database {
+    /// The files of a space whose paths have the prefix, in order of their paths from after `after`: one more than `limit`
+    /// if there are more. Nothing if the user is no member of the space. Without a space, the user's personal one; as long
+    /// as there is none, it has no files.
+    pub async fn list_files(
+        &self,
+        space_id: Option<SpaceId>,
+        user_id: &UserId,
+        prefix: &PathPrefix,
+        after: Option<&SpacePath>,
+        limit: PageLimit,
+    ) -> Result<Option<Vec<FileView>>, Error> {
+        let (first, end) = prefix.bounds();
+        // No path holds a control character, so this is where those after `after` begin.
+        let first = after.map_or(first.clone(), |after| first.max(format!("{after}\u{1}")));
+        let rows = self
+            .rows(
+                &LIST_FILES,
+                &[
+                    &space_id.map(Uuid::from),
+                    &user_id.as_str(),
+                    &first,
+                    &end,
+                    &(limit.get() + 1),
+                ],
+            )
+            .await?;
+        if rows.is_empty() && space_id.is_some() {
+            return Ok(None);
+        }
+        let mut files = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if plain::<Option<Uuid>>(row, "file_id")?.is_some() {
+                files.push(file(row)?);
+            }
+        }
+        Ok(Some(files))
+    }
+
+    /// A file and its versions before `before`, newest first: one more than `limit` if there are more. Nothing if it is not
+    /// there, deleted, or in a space that the user is no member of.
+    pub async fn load_file(
+        &self,
+        id: FileId,
+        user_id: &UserId,
+        before: Option<Version>,
+        limit: PageLimit,
+    ) -> Result<Option<(FileView, Vec<FileVersion>)>, Error> {
+        let rows = self
+            .rows(
+                &LOAD_FILE,
+                &[
+                    &Uuid::from(id),
+                    &user_id.as_str(),
+                    &before.map(Version::get),
+                    &(limit.get() + 1),
+                ],
+            )
+            .await?;
+        let Some(first) = rows.first() else {
+            return Ok(None);
+        };
+        let mut versions = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if plain::<Option<i64>>(row, "version_number")?.is_some() {
+                versions.push(version(row)?);
+            }
+        }
+        Ok(Some((file(first)?, versions)))
+    }
+
+    /// Where a version's content is, the current one's if none is said. Nothing if there is none for this user.
+    pub async fn find_content(
+        &self,
+        id: FileId,
+        user_id: &UserId,
+        version: Option<Version>,
+    ) -> Result<Option<Content>, Error> {
+        let rows = self
+            .rows(
+                &FIND_CONTENT,
+                &[&Uuid::from(id), &user_id.as_str(), &version.map(Version::get)],
+            )
+            .await?;
+        rows.first()
+            .map(|row| {
+                Ok(Content {
+                    object_key: plain(row, "object_key")?,
+                    path: column::<String, SpacePath>(row, "path")?,
+                    content_type: optional::<String, ContentType>(row, "content_type")?,
+                })
+            })
+            .transpose()
+    }
+
+    /// Moves a file to another path of its space.
+    pub async fn move_file(
+        &self,
+        id: FileId,
+        path: &SpacePath,
+        base_version: Option<Version>,
+        new: NewChange<'_>,
+    ) -> Result<Result<Changed, Refusal>, Error> {
+        let id = Uuid::from(id);
+        self.command(
+            (&LOCK_SPACE_OF_FILE, &[&id, &new.user_id.as_str()]),
+            &MOVE_FILE,
+            new,
+            &[&id, &path.as_str(), &base_version.map(Version::get)],
+        )
+        .await
+    }
+
+    /// Deletes a file. Its versions stay in storage; its path is free for a new file.
+    pub async fn delete_file(
+        &self,
+        id: FileId,
+        base_version: Option<Version>,
+        new: NewChange<'_>,
+    ) -> Result<Result<Changed, Refusal>, Error> {
+        let id = Uuid::from(id);
+        self.command(
+            (&LOCK_SPACE_OF_FILE, &[&id, &new.user_id.as_str()]),
+            &DELETE_FILE,
+            new,
+            &[&id, &base_version.map(Version::get)],
+        )
+        .await
+    }
+}
+
+fn file(row: &Row) -> Result<FileView, Error> {
+    Ok(FileView {
+        file_id: plain::<Uuid>(row, "file_id")?.into(),
+        space_id: plain::<Uuid>(row, "space_id")?.into(),
+        path: column::<String, SpacePath>(row, "path")?,
+        version: column::<i64, Version>(row, "version")?,
+        size: column::<i64, ByteCount>(row, "size")?,
+        sha256: column::<&[u8], Sha256>(row, "sha256")?,
+        content_type: optional::<String, ContentType>(row, "content_type")?,
+        created_at: plain(row, "created_at")?,
+        updated_at: plain(row, "updated_at")?,
+    })
+}
+
+fn version(row: &Row) -> Result<FileVersion, Error> {
+    Ok(FileVersion {
+        version: column::<i64, Version>(row, "version_number")?,
+        size: column::<i64, ByteCount>(row, "version_size")?,
+        sha256: column::<&[u8], Sha256>(row, "version_sha256")?,
+        content_type: optional::<String, ContentType>(row, "version_content_type")?,
+        user_id: column::<String, UserId>(row, "version_user_id")?,
+        device_id: optional::<Uuid, DeviceId>(row, "version_device_id")?,
+        created_at: plain(row, "version_created_at")?,
+    })
+}

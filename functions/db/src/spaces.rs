@@ -1,0 +1,440 @@
+//! Spaces and their members.
+
+use model::{
+    Cursor, IdempotencyKey, MemberView, PageLimit, Role, SpaceId, SpaceKind, SpaceName, SpaceView, UserId,
+};
+use time::OffsetDateTime;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::changes::{Changed, NewChange, Refusal, command};
+use crate::client::Database;
+use crate::error::Error;
+use crate::query::Query;
+use crate::row::{column, optional, plain};
+
+pub(crate) const QUERIES: &[&Query] = &[
+    &CREATE_PERSONAL_SPACE,
+    &LIST_SPACES,
+    &LOCK_PERSONAL_SPACE,
+    &CREATE_SPACE,
+    &FIND_SPACE_BY_KEY,
+    &LIST_MEMBERS,
+    &LOAD_MEMBER,
+    &LOCK_SPACE,
+    &PREPARE_MEMBER,
+    &SET_MEMBER,
+    &REMOVE_MEMBER,
+];
+
+/// A shared space to make.
+#[derive(Debug)]
+pub struct NewSpace<'a> {
+    /// Its id.
+    pub id: SpaceId,
+    /// What members call it.
+    pub name: &'a SpaceName,
+    /// What the client calls this request.
+    pub key: Option<&'a IdempotencyKey>,
+    /// The id of the user's personal space, should this be its first use.
+    pub new_space_id: SpaceId,
+}
+
+/// A membership to make or to change.
+#[derive(Debug)]
+pub struct Membership<'a> {
+    /// Of which space.
+    pub space_id: SpaceId,
+    /// Whose.
+    pub member_id: &'a UserId,
+    /// What the member may do from now on.
+    pub role: Role,
+    /// The id of the member's personal space, should this be its first use.
+    pub new_space_id: SpaceId,
+}
+
+/// $1 space's id, $2 user, $3 now. Of two at once, the second waits for the first and changes nothing.
+const CREATE_PERSONAL_SPACE: Query = Query::new(
+    "-- create_personal_space
+WITH space AS (
+    INSERT INTO spaces (id, kind, owner_id, created_at)
+    VALUES ($1, 'personal', $2, $3)
+    ON CONFLICT (owner_id) DO NOTHING
+    RETURNING id
+)
+INSERT INTO members (space_id, user_id, role, added_at)
+SELECT id, $2, 'owner', $3
+FROM space",
+);
+
+/// $1 user, $2 the space after which to begin, or null, $3 how many.
+const LIST_SPACES: Query = Query::new(
+    "-- list_spaces
+SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
+FROM members m
+JOIN spaces s ON s.id = m.space_id
+WHERE m.user_id = $1 AND ($2::uuid IS NULL OR m.space_id > $2)
+ORDER BY m.space_id
+LIMIT $3",
+);
+
+/// $1 user.
+const LOCK_PERSONAL_SPACE: Query = Query::new(
+    "-- lock_personal_space
+SELECT FROM spaces
+WHERE owner_id = $1
+FOR NO KEY UPDATE",
+);
+
+/// $6 space, $7 name, $8 idempotency key. No row if the user has no personal space yet.
+const CREATE_SPACE: Query = command!(
+    "-- create_space
+WITH target AS (
+    SELECT p.id AS personal_space_id, NULL::uuid AS earlier_event_id, NULL::uuid AS current_file_id,
+        NULL::bigint AS current_version,
+        CASE
+            WHEN e.name <> $7 THEN 'key_reused'
+            WHEN e.id IS NOT NULL THEN 'unchanged'
+            ELSE 'allowed'
+        END AS outcome
+    FROM spaces p
+    LEFT JOIN spaces e ON e.created_by = $4 AND e.idempotency_key = $8
+    WHERE p.owner_id = $4
+), created AS (
+    INSERT INTO spaces (id, kind, name, created_by, idempotency_key, created_at)
+    SELECT $6, 'shared', $7, $4, $8, $2
+    FROM target
+    WHERE outcome = 'allowed'
+    RETURNING id
+), owner AS (
+    INSERT INTO members (space_id, user_id, role, added_at)
+    SELECT id, $4, 'owner', $2
+    FROM created
+), changed AS (
+    SELECT t.personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, NULL::uuid AS file_id, NULL AS path,
+        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, created.id AS subject_space_id,
+        'owner' AS subject_role
+    FROM target t, created
+)"
+);
+
+/// $1 user, $2 the key with which the user made the space.
+const FIND_SPACE_BY_KEY: Query = Query::new(
+    "-- find_space_by_key
+SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
+FROM spaces s
+JOIN members m ON m.space_id = s.id AND m.user_id = $1
+WHERE s.created_by = $1 AND s.idempotency_key = $2",
+);
+
+/// $1 space, $2 user who asks, $3 the member after whom to begin, or an empty text, $4 how many.
+const LIST_MEMBERS: Query = Query::new(
+    "-- list_members
+SELECT o.space_id, o.user_id, o.role, o.added_at
+FROM members m
+LEFT JOIN LATERAL (
+    SELECT *
+    FROM members
+    WHERE space_id = m.space_id AND user_id > $3
+    ORDER BY user_id
+    LIMIT $4
+) o ON true
+WHERE m.space_id = $1 AND m.user_id = $2
+ORDER BY o.user_id",
+);
+
+/// $1 space, $2 user who asks, $3 member.
+const LOAD_MEMBER: Query = Query::new(
+    "-- load_member
+SELECT o.space_id, o.user_id, o.role, o.added_at
+FROM members m
+JOIN members o ON o.space_id = m.space_id AND o.user_id = $3
+WHERE m.space_id = $1 AND m.user_id = $2",
+);
+
+/// $1 space, $2 user.
+const LOCK_SPACE: Query = Query::new(
+    "-- lock_space
+SELECT FROM spaces s
+JOIN members m ON m.space_id = s.id AND m.user_id = $2
+WHERE s.id = $1
+FOR NO KEY UPDATE OF s",
+);
+
+/// $1 the personal space's id, $2 member, $3 now, $4 space, $5 user. Makes the member's personal space, if it has none and the
+/// user may add members.
+const PREPARE_MEMBER: Query = Query::new(
+    "-- prepare_member
+WITH personal AS (
+    INSERT INTO spaces (id, kind, owner_id, created_at)
+    SELECT $1, 'personal', $2, $3
+    FROM members m
+    JOIN spaces s ON s.id = m.space_id AND s.kind = 'shared'
+    WHERE m.space_id = $4 AND m.user_id = $5 AND m.role = 'owner'
+    ON CONFLICT (owner_id) DO NOTHING
+    RETURNING id
+)
+INSERT INTO members (space_id, user_id, role, added_at)
+SELECT id, $2, 'owner', $3
+FROM personal",
+);
+
+/// $6 space, $7 member, $8 role. The change is one of the member's personal space, whose row is locked second; no command
+/// locks a shared space after a personal one.
+const SET_MEMBER: Query = command!(
+    "-- set_member
+WITH target AS (
+    SELECT s.id, p.id AS personal_space_id, NULL::uuid AS earlier_event_id, NULL::uuid AS current_file_id,
+        NULL::bigint AS current_version,
+        CASE
+            WHEN s.kind = 'personal' THEN 'personal_space'
+            WHEN m.role <> 'owner' THEN 'forbidden'
+            WHEN o.role = $8 THEN 'unchanged'
+            WHEN o.role = 'owner'
+                AND (SELECT count(*) FROM members x WHERE x.space_id = s.id AND x.role = 'owner') = 1 THEN 'last_owner'
+            ELSE 'allowed'
+        END AS outcome
+    FROM spaces s
+    JOIN members m ON m.space_id = s.id AND m.user_id = $4
+    LEFT JOIN members o ON o.space_id = s.id AND o.user_id = $7
+    LEFT JOIN spaces p ON p.owner_id = $7
+    WHERE s.id = $6
+), member AS (
+    INSERT INTO members (space_id, user_id, role, added_at)
+    SELECT id, $7, $8, $2
+    FROM target
+    WHERE outcome = 'allowed'
+    ON CONFLICT (space_id, user_id) DO UPDATE SET role = excluded.role
+), changed AS (
+    SELECT personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, NULL::uuid AS file_id, NULL AS path,
+        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, id AS subject_space_id, $8 AS subject_role
+    FROM target
+    WHERE outcome = 'allowed'
+)"
+);
+
+/// $6 space, $7 member.
+const REMOVE_MEMBER: Query = command!(
+    "-- remove_member
+WITH target AS (
+    SELECT s.id, p.id AS personal_space_id, NULL::uuid AS earlier_event_id, NULL::uuid AS current_file_id,
+        NULL::bigint AS current_version,
+        CASE
+            WHEN s.kind = 'personal' THEN 'personal_space'
+            WHEN m.role <> 'owner' AND $4 <> $7 THEN 'forbidden'
+            WHEN o.role IS NULL THEN 'unchanged'
+            WHEN o.role = 'owner'
+                AND (SELECT count(*) FROM members x WHERE x.space_id = s.id AND x.role = 'owner') = 1 THEN 'last_owner'
+            ELSE 'allowed'
+        END AS outcome
+    FROM spaces s
+    JOIN members m ON m.space_id = s.id AND m.user_id = $4
+    LEFT JOIN members o ON o.space_id = s.id AND o.user_id = $7
+    LEFT JOIN spaces p ON p.owner_id = $7
+    WHERE s.id = $6
+), removed AS (
+    DELETE FROM members
+    USING target t
+    WHERE t.outcome = 'allowed' AND members.space_id = t.id AND members.user_id = $7
+), changed AS (
+    SELECT personal_space_id AS space_id, 'SPACE_LEFT' AS event_type, NULL::uuid AS file_id, NULL AS path,
+        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, id AS subject_space_id,
+        NULL AS subject_role
+    FROM target
+    WHERE outcome = 'allowed'
+)"
+);
+
+impl Database {
+    /// Makes the user's personal space, unless there is one.
+    pub(crate) async fn create_personal_space(
+        &self,
+        new_space_id: SpaceId,
+        user_id: &UserId,
+        now: OffsetDateTime,
+    ) -> Result<(), Error> {
+        self.rows(
+            &CREATE_PERSONAL_SPACE,
+            &[&Uuid::from(new_space_id), &user_id.as_str(), &now],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// The spaces that the user is a member of, oldest first, from after `after`: one more than `limit` if there are more.
+    pub async fn list_spaces(
+        &self,
+        user_id: &UserId,
+        after: Option<SpaceId>,
+        limit: PageLimit,
+    ) -> Result<Vec<SpaceView>, Error> {
+        let rows = self
+            .rows(
+                &LIST_SPACES,
+                &[&user_id.as_str(), &after.map(Uuid::from), &(limit.get() + 1)],
+            )
+            .await?;
+        rows.iter().map(space).collect()
+    }
+
+    /// Makes a shared space, whose owner is the user. The same key with the same name makes none.
+    pub async fn create_space(
+        &self,
+        space: NewSpace<'_>,
+        new: NewChange<'_>,
+    ) -> Result<Result<(Changed, SpaceView), Refusal>, Error> {
+        let user_id = new.user_id.as_str();
+        let key = space.key.map(IdempotencyKey::as_str);
+        let mut decision = Err(Refusal::NotFound);
+        // Once more after the personal space was made.
+        for attempt in 0..2 {
+            if attempt > 0 {
+                self.create_personal_space(space.new_space_id, new.user_id, new.now)
+                    .await?;
+            }
+            decision = self
+                .command(
+                    (&LOCK_PERSONAL_SPACE, &[&user_id]),
+                    &CREATE_SPACE,
+                    new,
+                    &[&Uuid::from(space.id), &space.name.as_str(), &key],
+                )
+                .await?;
+            if decision != Err(Refusal::NotFound) {
+                break;
+            }
+        }
+        let changed = match decision {
+            Ok(changed) => changed,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if changed != Changed::Nothing {
+            let view = SpaceView {
+                space_id: space.id,
+                kind: SpaceKind::Shared,
+                name: Some(space.name.clone()),
+                role: Role::Owner,
+                latest_sequence: Cursor::START,
+            };
+            return Ok(Ok((changed, view)));
+        }
+        let rows = self.rows(&FIND_SPACE_BY_KEY, &[&user_id, &key]).await?;
+        Ok(match rows.first() {
+            Some(row) => Ok((changed, self::space(row)?)),
+            // Its maker has left it.
+            None => Err(Refusal::NotFound),
+        })
+    }
+
+    /// The members of a space in order of their ids, from after `after`: one more than `limit` if there are more. Nothing if
+    /// the user is none of them.
+    pub async fn list_members(
+        &self,
+        space_id: SpaceId,
+        user_id: &UserId,
+        after: Option<&UserId>,
+        limit: PageLimit,
+    ) -> Result<Option<Vec<MemberView>>, Error> {
+        let rows = self
+            .rows(
+                &LIST_MEMBERS,
+                &[
+                    &Uuid::from(space_id),
+                    &user_id.as_str(),
+                    &after.map(UserId::as_str).unwrap_or_default(),
+                    &(limit.get() + 1),
+                ],
+            )
+            .await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let mut members = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if plain::<Option<&str>>(row, "user_id")?.is_some() {
+                members.push(member(row)?);
+            }
+        }
+        Ok(Some(members))
+    }
+
+    /// A member of a space. Nothing if there is none, or if the user is not one too.
+    pub async fn load_member(
+        &self,
+        space_id: SpaceId,
+        user_id: &UserId,
+        member_id: &UserId,
+    ) -> Result<Option<MemberView>, Error> {
+        let rows = self
+            .rows(
+                &LOAD_MEMBER,
+                &[&Uuid::from(space_id), &user_id.as_str(), &member_id.as_str()],
+            )
+            .await?;
+        rows.first().map(member).transpose()
+    }
+
+    /// Makes somebody a member, or changes a member's role; `new` says who does it.
+    pub async fn set_member(
+        &self,
+        membership: Membership<'_>,
+        new: NewChange<'_>,
+    ) -> Result<Result<Changed, Refusal>, Error> {
+        let space_id = Uuid::from(membership.space_id);
+        let (user_id, member_id) = (new.user_id.as_str(), membership.member_id.as_str());
+        self.rows(
+            &PREPARE_MEMBER,
+            &[
+                &Uuid::from(membership.new_space_id),
+                &member_id,
+                &new.now,
+                &space_id,
+                &user_id,
+            ],
+        )
+        .await?;
+        self.command(
+            (&LOCK_SPACE, &[&space_id, &user_id]),
+            &SET_MEMBER,
+            new,
+            &[&space_id, &member_id, &membership.role.as_str()],
+        )
+        .await
+    }
+
+    /// Ends a membership; `new` says who does it. Ending one that is not there changes nothing.
+    pub async fn remove_member(
+        &self,
+        space_id: SpaceId,
+        member_id: &UserId,
+        new: NewChange<'_>,
+    ) -> Result<Result<Changed, Refusal>, Error> {
+        let space_id = Uuid::from(space_id);
+        self.command(
+            (&LOCK_SPACE, &[&space_id, &new.user_id.as_str()]),
+            &REMOVE_MEMBER,
+            new,
+            &[&space_id, &member_id.as_str()],
+        )
+        .await
+    }
+}
+
+fn space(row: &Row) -> Result<SpaceView, Error> {
+    Ok(SpaceView {
+        space_id: plain::<Uuid>(row, "space_id")?.into(),
+        kind: column::<&str, SpaceKind>(row, "kind")?,
+        name: optional::<String, SpaceName>(row, "name")?,
+        role: column::<&str, Role>(row, "role")?,
+        latest_sequence: column::<i64, Cursor>(row, "last_sequence")?,
+    })
+}
+
+fn member(row: &Row) -> Result<MemberView, Error> {
+    Ok(MemberView {
+        space_id: plain::<Uuid>(row, "space_id")?.into(),
+        user_id: column::<String, UserId>(row, "user_id")?,
+        role: column::<&str, Role>(row, "role")?,
+        added_at: plain(row, "added_at")?,
+    })
+}

@@ -1,0 +1,20 @@
+//! Runs the function on Lambda.
+
+use db::Database;
+use edge::config::Vars;
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use list_changes::{App, Config, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    edge::init_logs();
+    let config = Config::from_vars(&Vars::from_env())?;
+    let app = App {
+        db: Database::new(config.database_url),
+    };
+    app.db.warm_up().await;
+    run(service_fn(async |event: LambdaEvent<_>| {
+        Ok::<_, Error>(handle(&app, &event.payload).await)
+    }))
+    .await
+}

@@ -1,0 +1,98 @@
+//! `GET /spaces/{spaceId}/members`, and `GET`, `PUT` and `DELETE` of one.
+
+use changes::{new_change, settle};
+use db::{Membership, Refusal};
+use edge::http::{Request, Response, empty, json};
+use edge::{Problem, ids};
+use http::StatusCode;
+use model::{DeviceId, MemberList, PageLimit, PageToken, SetMemberRequest, SpaceId, UserId, page};
+use serde::Deserialize;
+
+use crate::App;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ListQuery {
+    #[serde(default)]
+    limit: PageLimit,
+    page_token: Option<PageToken<UserId>>,
+}
+
+/// Lists the members of a space.
+pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let user_id: UserId = request.subject()?;
+    let space_id: SpaceId = request.path_parameter("spaceId")?;
+    let query: ListQuery = request.query()?;
+    let after = query.page_token.map(|token| token.0);
+    let listing = app
+        .db
+        .list_members(space_id, &user_id, after.as_ref(), query.limit);
+    let members = listing.await.map_err(Problem::unavailable)?;
+    let members = members.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
+    let (members, next_page_token) = page(members, query.limit, |member| member.user_id.clone());
+    json(
+        StatusCode::OK,
+        &MemberList {
+            members,
+            next_page_token,
+        },
+    )
+}
+
+/// Shows a member of a space to another one.
+pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let user_id: UserId = request.subject()?;
+    let space_id: SpaceId = request.path_parameter("spaceId")?;
+    let member_id: UserId = request.path_parameter("userId")?;
+    present(app, space_id, &user_id, &member_id).await
+}
+
+/// Makes somebody a member or changes a member's role. Doing it again changes nothing.
+pub(crate) async fn set(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let user_id: UserId = request.subject()?;
+    let space_id: SpaceId = request.path_parameter("spaceId")?;
+    let member_id: UserId = request.path_parameter("userId")?;
+    let body: SetMemberRequest = request.json()?;
+    let new = new_change(&app.clock, &user_id, body.device_id);
+    let setting = app.db.set_member(
+        Membership {
+            space_id,
+            member_id: &member_id,
+            role: body.role,
+            new_space_id: ids::new_id().into(),
+        },
+        new,
+    );
+    settle(&app.queue, &app.db, setting.await).await?;
+    present(app, space_id, &user_id, &member_id).await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RemoveQuery {
+    device_id: Option<DeviceId>,
+}
+
+/// Ends a membership: an owner anybody's, others their own.
+pub(crate) async fn remove(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let user_id: UserId = request.subject()?;
+    let space_id: SpaceId = request.path_parameter("spaceId")?;
+    let member_id: UserId = request.path_parameter("userId")?;
+    let query: RemoveQuery = request.query()?;
+    let new = new_change(&app.clock, &user_id, query.device_id);
+    let outcome = app.db.remove_member(space_id, &member_id, new).await;
+    settle(&app.queue, &app.db, outcome).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+async fn present(
+    app: &App,
+    space_id: SpaceId,
+    user_id: &UserId,
+    member_id: &UserId,
+) -> Result<Response, Problem> {
+    let loading = app.db.load_member(space_id, user_id, member_id);
+    let member = loading.await.map_err(Problem::unavailable)?;
+    let member = member.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
+    json(StatusCode::OK, &member)
+}

@@ -1,0 +1,57 @@
+//! `GET` and `POST /spaces`.
+
+use changes::{new_change, settle};
+use db::NewSpace;
+use edge::http::{Request, Response, json};
+use edge::{Problem, ids};
+use http::StatusCode;
+use model::{CreateSpaceRequest, IdempotencyKey, PageLimit, PageToken, SpaceId, SpaceList, UserId, page};
+use serde::Deserialize;
+
+use crate::App;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ListQuery {
+    #[serde(default)]
+    limit: PageLimit,
+    page_token: Option<PageToken<SpaceId>>,
+}
+
+/// Lists the spaces that the caller is a member of.
+pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let user_id: UserId = request.subject()?;
+    let query: ListQuery = request.query()?;
+    let after = query.page_token.map(|token| token.0);
+    let listing = app.db.list_spaces(&user_id, after, query.limit);
+    let spaces = listing.await.map_err(Problem::unavailable)?;
+    let (spaces, next_page_token) = page(spaces, query.limit, |space| space.space_id);
+    json(
+        StatusCode::OK,
+        &SpaceList {
+            spaces,
+            next_page_token,
+        },
+    )
+}
+
+/// Makes a shared space whose owner is the caller, or finds the one that the same request made before.
+pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let user_id: UserId = request.subject()?;
+    let key: Option<IdempotencyKey> = request.header("idempotency-key")?;
+    let body: CreateSpaceRequest = request.json()?;
+    let new = new_change(&app.clock, &user_id, body.device_id);
+    let creating = app.db.create_space(
+        NewSpace {
+            id: ids::new_id().into(),
+            name: &body.name,
+            key: key.as_ref(),
+            new_space_id: ids::new_id().into(),
+        },
+        new,
+    );
+    let decision = creating.await.map_err(Problem::unavailable)?;
+    let (changed, space) = decision.map_err(refusals::problem)?;
+    settle(&app.queue, &app.db, Ok(Ok(changed))).await?;
+    json(StatusCode::CREATED, &space)
+}

@@ -1,0 +1,158 @@
+//! Spaces and who may do what in them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use unicode_normalization::is_nfc;
+
+/// What a member may do. Everything that a lesser one may, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// See files and changes.
+    Viewer,
+    /// Upload, move and delete files.
+    Editor,
+    /// Add and remove members.
+    Owner,
+}
+
+/// The text names no role.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a role is owner, editor or viewer")]
+pub struct InvalidRole;
+
+impl Role {
+    /// The role as text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Editor => "editor",
+            Self::Owner => "owner",
+        }
+    }
+}
+
+impl TryFrom<&str> for Role {
+    type Error = InvalidRole;
+
+    fn try_from(text: &str) -> Result<Self, InvalidRole> {
+        [Self::Viewer, Self::Editor, Self::Owner]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or(InvalidRole)
+    }
+}
+
+/// Whose a space is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SpaceKind {
+    /// One user's own; it can't be shared.
+    Personal,
+    /// Its members'.
+    Shared,
+}
+
+/// The text names no kind of space.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a space is personal or shared")]
+pub struct InvalidSpaceKind;
+
+impl TryFrom<&str> for SpaceKind {
+    type Error = InvalidSpaceKind;
+
+    fn try_from(text: &str) -> Result<Self, InvalidSpaceKind> {
+        match text {
+            "personal" => Ok(Self::Personal),
+            "shared" => Ok(Self::Shared),
+            _ => Err(InvalidSpaceKind),
+        }
+    }
+}
+
+/// The longest name of a space in bytes of UTF-8.
+pub const MAX_SPACE_NAME_BYTES: usize = 255;
+
+/// What members call a shared space, in Unicode normalization form C.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SpaceName(String);
+
+/// The text is no name.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "a name has 1 to {MAX_SPACE_NAME_BYTES} bytes of UTF-8 in Unicode normalization form C (NFC), not all of them blank, \
+     and no control character"
+)]
+pub struct InvalidSpaceName;
+
+impl SpaceName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SpaceName {
+    type Error = InvalidSpaceName;
+
+    fn try_from(text: String) -> Result<Self, InvalidSpaceName> {
+        let valid = text.len() <= MAX_SPACE_NAME_BYTES
+            && !text.trim().is_empty()
+            && !text.chars().any(char::is_control)
+            && is_nfc(&text);
+        if valid {
+            Ok(Self(text))
+        } else {
+            Err(InvalidSpaceName)
+        }
+    }
+}
+
+impl FromStr for SpaceName {
+    type Err = InvalidSpaceName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSpaceName> {
+        text.to_owned().try_into()
+    }
+}
+
+impl From<SpaceName> for String {
+    fn from(name: SpaceName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for SpaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_ordered_by_what_they_allow_and_named_alike_in_json_and_sql() {
+        assert!(Role::Owner > Role::Editor && Role::Editor > Role::Viewer);
+        for role in [Role::Owner, Role::Editor, Role::Viewer] {
+            assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());
+            assert_eq!(Role::try_from(role.as_str()), Ok(role));
+        }
+        assert_eq!(Role::try_from("admin"), Err(InvalidRole));
+    }
+
+    #[test]
+    fn a_name_is_something_that_people_can_read() {
+        for good in ["a", "Köln 2026 🦀", &"x".repeat(255)] {
+            assert!(good.parse::<SpaceName>().is_ok(), "{good}");
+        }
+        for bad in ["", "  ", "\u{3000}", "a\nb", "U\u{308}", &"x".repeat(256)] {
+            assert_eq!(bad.parse::<SpaceName>(), Err(InvalidSpaceName), "{bad:?}");
+        }
+    }
+}

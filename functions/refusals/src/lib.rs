@@ -1,0 +1,59 @@
+//! What users read when the database refuses a request.
+
+use db::Refusal;
+use edge::Problem;
+use http::StatusCode;
+
+/// What the user reads of a refusal.
+pub fn problem(refusal: Refusal) -> Problem {
+    let conflict = |code, title, detail| Problem::new(StatusCode::CONFLICT, code, title, detail);
+    match refusal {
+        Refusal::NotFound => Problem::not_found("There is nothing like this, or nothing that you may see."),
+        Refusal::Forbidden => Problem::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "Your role does not allow this",
+            "Editors and owners change files; only owners change members, and everybody may leave.",
+        ),
+        Refusal::VersionConflict(current) => conflict(
+            "version-conflict",
+            "The version is not current",
+            "The path does not hold the version that this started from; current says what it holds.",
+        )
+        .with("current", current),
+        Refusal::PathTaken(current) => conflict(
+            "path-taken",
+            "The path is taken",
+            "Another file is at this path; current says which.",
+        )
+        .with("current", current),
+        Refusal::Expired => Problem::new(
+            StatusCode::GONE,
+            "upload-expired",
+            "The upload has expired",
+            "The upload was aborted or not completed in time. Open a new one, with a new Idempotency-Key if any.",
+        ),
+        Refusal::Completed => conflict(
+            "upload-completed",
+            "The upload is complete",
+            "A completed upload is a version of its file and cannot be aborted. Delete the file instead.",
+        ),
+        Refusal::LastOwner => conflict(
+            "last-owner",
+            "The space needs an owner",
+            "This member is the only owner. Make somebody else an owner first.",
+        ),
+        Refusal::PersonalSpace => Problem::new(
+            StatusCode::FORBIDDEN,
+            "personal-space",
+            "A personal space has one member",
+            "A personal space cannot be shared or left. Create a shared space.",
+        ),
+        Refusal::KeyReused => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency-key-reused",
+            "The key was used for another request",
+            "This Idempotency-Key came with another body before. Use a new one for a new request.",
+        ),
+    }
+}

@@ -1,0 +1,119 @@
+//! The API's descriptions in `docs/`, to hold what is served against.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::{LazyLock, Mutex};
+
+use jsonschema::{Registry, Validator};
+use serde_json::{Value, json};
+
+use crate::project_file;
+
+/// Both descriptions; each schema is compiled when it is first asked for.
+pub struct Contract {
+    http: Value,
+    messages: Value,
+    validators: Mutex<BTreeMap<String, &'static Validator>>,
+}
+
+static CONTRACT: LazyLock<Contract> = LazyLock::new(|| Contract {
+    http: document("docs/openapi.yaml"),
+    messages: document("docs/asyncapi.yaml"),
+    validators: Mutex::default(),
+});
+
+fn document(path: &str) -> Value {
+    let text = fs::read_to_string(project_file(path)).unwrap();
+    serde_norway::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+impl Contract {
+    /// What is described.
+    pub fn get() -> &'static Self {
+        &CONTRACT
+    }
+
+    /// Every route, such as `GET /files`.
+    pub fn routes(&self) -> BTreeSet<String> {
+        let paths = self.http["paths"].as_object().unwrap();
+        let routes = paths.iter().flat_map(|(path, methods)| {
+            let methods = methods.as_object().unwrap().keys();
+            methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+        });
+        routes.collect()
+    }
+
+    /// The statuses that a route may answer with.
+    pub fn statuses(&self, route: &str) -> BTreeSet<i64> {
+        let (method, path) = route.split_once(' ').unwrap();
+        let responses = &self.http["paths"][path][method.to_lowercase()]["responses"];
+        let statuses = responses
+            .as_object()
+            .unwrap_or_else(|| panic!("{route} is not described"));
+        statuses.keys().map(|status| status.parse().unwrap()).collect()
+    }
+
+    /// Panics unless an answer is one that the description allows.
+    pub fn check(&self, route: &str, status: i64, body: &Value) {
+        let (method, path) = route.split_once(' ').unwrap();
+        let (method, path) = (method.to_lowercase(), path.replace('/', "~1"));
+        let mut at = format!("/paths/{path}/{method}/responses/{status}");
+        let response = self.http.pointer(&at);
+        let response =
+            response.unwrap_or_else(|| panic!("{route} answered {status}, which is not described: {body}"));
+        let response = if let Some(reference) = response["$ref"].as_str() {
+            reference.trim_start_matches('#').clone_into(&mut at);
+            self.http.pointer(&at).unwrap()
+        } else {
+            response
+        };
+        let Some(content) = response.get("content") else {
+            assert!(body.is_null(), "{route} {status} has a body: {body}");
+            return;
+        };
+        let is_problem = body.get("code").is_some() && content.get("application/problem+json").is_some();
+        let media_type = if is_problem { "problem+json" } else { "json" };
+        let schema = format!("openapi.yaml#{at}/content/application~1{media_type}/schema");
+        self.validate(&schema, body, &format!("{route} {status}"));
+        if is_problem {
+            assert_eq!(body["status"], status, "{route}");
+        }
+    }
+
+    /// Panics unless a frame is one that the description allows.
+    pub fn check_frame(&self, frame: &Value) {
+        let kind = frame["type"].as_str().unwrap_or("none");
+        let schema = format!("asyncapi.yaml#/components/messages/{kind}/payload");
+        self.validate(&schema, frame, "frame");
+    }
+
+    fn validate(&self, schema: &str, value: &Value, what: &str) {
+        let validator = *self
+            .validators
+            .lock()
+            .unwrap()
+            .entry(schema.to_owned())
+            .or_insert_with(|| Box::leak(Box::new(self.compile(schema))));
+        let errors: Vec<String> = validator
+            .iter_errors(value)
+            .map(|error| format!("{} at {}", error, error.instance_path()))
+            .collect();
+        assert!(
+            errors.is_empty(),
+            "{what} is not as described: {errors:#?}\n{value:#}"
+        );
+    }
+
+    fn compile(&self, schema: &str) -> Validator {
+        let registry = Registry::new()
+            .add("file:///docs/openapi.yaml", self.http.clone())
+            .and_then(|registry| registry.add("file:///docs/asyncapi.yaml", self.messages.clone()))
+            .and_then(jsonschema::RegistryBuilder::prepare)
+            .unwrap();
+        jsonschema::options()
+            .with_registry(&registry)
+            .should_validate_formats(true)
+            .build(&json!({ "$ref": format!("file:///docs/{}", schema.replace('{', "%7B").replace('}', "%7D")) }))
+            .unwrap_or_else(|error| panic!("{schema}: {error}"))
+    }
+}
