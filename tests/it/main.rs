@@ -9,9 +9,13 @@
 mod connections;
 mod end_to_end;
 mod fan_out;
+mod feed;
+mod files;
 mod migrations;
+mod multipart;
 mod problems;
 mod samples;
+mod spaces;
 mod storage;
 mod template;
 mod uploads;

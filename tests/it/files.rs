@@ -1,0 +1,388 @@
+//! Files: listed, read, downloaded, moved, deleted.
+
+use futures_util::future::join_all;
+use model::{CurrentVersion, FileChanged, FileDetail, FileId, FileList};
+use serde_json::{Value, json};
+use tests::{Answer, Apps, Call, raw_http, upload_body};
+
+async fn list(apps: &Apps, user: &str, call: Call) -> FileList {
+    apps.call(user, call).await.parsed()
+}
+
+fn paths(list: &FileList) -> Vec<&str> {
+    list.files.iter().map(|file| file.path.as_str()).collect()
+}
+
+fn file(route: &'static str, id: FileId) -> Call {
+    Call::new(route).path("fileId", id)
+}
+
+async fn rename(apps: &Apps, user: &str, id: FileId, body: Value) -> Answer {
+    apps.call(user, file("PATCH /files/{fileId}", id).body(body))
+        .await
+}
+
+async fn delete(apps: &Apps, user: &str, id: FileId) -> Answer {
+    apps.call(user, file("DELETE /files/{fileId}", id)).await
+}
+
+async fn download(apps: &Apps, user: &str, call: Call) -> (reqwest::header::HeaderMap, Vec<u8>) {
+    let answer = apps.call(user, call).await;
+    assert_eq!(answer.status, 307, "{answer:?}");
+    let response = raw_http().get(answer.location.unwrap()).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    (
+        response.headers().clone(),
+        response.bytes().await.unwrap().to_vec(),
+    )
+}
+
+fn current(answer: &Answer) -> CurrentVersion {
+    serde_json::from_value(answer.body["current"].clone()).unwrap()
+}
+
+#[tokio::test]
+async fn pages_of_a_prefix_are_in_order_and_stay_right_while_files_come_and_go() {
+    let apps = Apps::create().await;
+    let mut ids = Vec::new();
+    for path in ["/b/3", "/a", "/b/1", "/b", "/b/2", "/ba", "/c", "/b/4", "/B/1"] {
+        ids.push((path, apps.upload("alice", path, b"x").await.file_id));
+    }
+    let everything = list(&apps, "alice", Call::new("GET /files")).await;
+    assert_eq!(
+        paths(&everything),
+        ["/B/1", "/a", "/b", "/b/1", "/b/2", "/b/3", "/b/4", "/ba", "/c"]
+    );
+    let page = Call::new("GET /files").query("prefix", "/b/").query("limit", 2);
+    let first = list(&apps, "alice", page.clone()).await;
+    assert_eq!(paths(&first), ["/b/1", "/b/2"]);
+    // The last one of the page goes, and one before and one after it come.
+    let (_, second) = ids.iter().find(|(path, _)| *path == "/b/2").unwrap();
+    assert_eq!(delete(&apps, "alice", *second).await.status, 200);
+    apps.upload("alice", "/b/0", b"x").await;
+    apps.upload("alice", "/b/25", b"x").await;
+    let page = page.query("pageToken", first.next_page_token.unwrap());
+    let next = list(&apps, "alice", page).await;
+    assert_eq!(paths(&next), ["/b/25", "/b/3"]);
+    let last = Call::new("GET /files")
+        .query("prefix", "/b/")
+        .query("pageToken", next.next_page_token.unwrap());
+    let last = list(&apps, "alice", last).await;
+    assert_eq!((paths(&last), &last.next_page_token), (vec!["/b/4"], &None));
+}
+
+#[tokio::test]
+async fn a_prefix_may_end_anywhere_even_in_the_last_character_that_there_is() {
+    let apps = Apps::create().await;
+    for path in ["/a\u{10FFFF}x", "/a\u{10FFFF}", "/b", "/ab", "/日本/é"] {
+        apps.upload("alice", path, b"x").await;
+    }
+    let with =
+        async |prefix: &str| list(&apps, "alice", Call::new("GET /files").query("prefix", prefix)).await;
+    assert_eq!(paths(&with("/a").await), ["/ab", "/a\u{10FFFF}", "/a\u{10FFFF}x"]);
+    assert_eq!(
+        paths(&with("/a\u{10FFFF}").await),
+        ["/a\u{10FFFF}", "/a\u{10FFFF}x"]
+    );
+    assert_eq!(paths(&with("/日").await), ["/日本/é"]);
+    // A wildcard of LIKE is a character like any other.
+    assert!(paths(&with("/%").await).is_empty());
+}
+
+#[tokio::test]
+async fn a_user_who_has_done_nothing_yet_has_no_files_and_no_changes() {
+    let apps = Apps::create().await;
+    assert!(list(&apps, "new", Call::new("GET /files")).await.files.is_empty());
+    let feed = apps.feed("new", None).await;
+    assert_eq!(
+        (feed.changes.len(), feed.latest_sequence.get(), feed.has_more),
+        (0, 0, false)
+    );
+    assert_eq!(
+        apps.call("new", Call::new("GET /spaces")).await.body,
+        json!({ "spaces": [] })
+    );
+    assert_eq!(apps.database.number("SELECT count(*) FROM spaces").await, 0);
+}
+
+#[tokio::test]
+async fn bad_parameters_are_400_that_name_them() {
+    let apps = Apps::create().await;
+    for (route, name, value) in [
+        ("GET /files", "limit", "0"),
+        ("GET /files", "limit", "1001"),
+        ("GET /files", "limit", "ten"),
+        ("GET /files", "prefix", "relative"),
+        ("GET /files", "pageToken", "!"),
+        ("GET /files", "pageToken", "AAAA"),
+        ("GET /files", "spaceId", "mine"),
+        ("GET /files", "colour", "red"),
+        ("GET /spaces", "pageToken", "L2E"),
+        ("GET /changes", "after", "-1"),
+        ("GET /changes", "after", "9223372036854775808"),
+        ("GET /changes", "limit", "1001"),
+    ] {
+        let answer = apps.call("alice", Call::new(route).query(name, value)).await;
+        assert_eq!(answer.problem(), (400, "invalid-request"), "{name}={value}");
+        let detail = answer.body["detail"].as_str().unwrap();
+        assert!(detail.contains(name), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_shows_its_versions_newest_first_in_pages() {
+    let apps = Apps::create().await;
+    let mut changed = Vec::new();
+    for content in [b"one".as_slice(), b"two!", b"three"] {
+        let mut body = upload_body("/a.txt", content);
+        body["contentType"] = json!("text/plain");
+        changed.push(
+            apps.upload_as("alice", &body, content)
+                .await
+                .parsed::<FileChanged>(),
+        );
+    }
+    let id = changed[0].file_id;
+    let detail: FileDetail = apps.call("alice", file("GET /files/{fileId}", id)).await.parsed();
+    assert_eq!((detail.file.version.get(), detail.file.size.get()), (3, 5));
+    assert_eq!(
+        detail.file.content_type.map(String::from).as_deref(),
+        Some("text/plain")
+    );
+    let versions: Vec<(i64, i64)> = detail
+        .versions
+        .iter()
+        .map(|v| (v.version.get(), v.size.get()))
+        .collect();
+    assert_eq!(versions, [(3, 5), (2, 4), (1, 3)]);
+    assert_eq!(detail.versions[2].sha256, client::sha256(b"one"));
+    assert_eq!(detail.versions[2].user_id.as_str(), "alice");
+
+    let page = file("GET /files/{fileId}", id).query("limit", 2);
+    let first: FileDetail = apps.call("alice", page.clone()).await.parsed();
+    assert_eq!(first.versions.len(), 2);
+    // A version that comes meanwhile does not shift the next page.
+    apps.upload("alice", "/a.txt", b"four").await;
+    let page = page.query("pageToken", first.next_page_token.unwrap());
+    let last: FileDetail = apps.call("alice", page).await.parsed();
+    assert_eq!((last.versions.len(), last.versions[0].version.get()), (1, 1));
+    assert_eq!((last.file.version.get(), last.next_page_token), (4, None));
+}
+
+#[tokio::test]
+async fn every_version_can_be_downloaded_under_its_name_and_never_as_a_page() {
+    let apps = Apps::create().await;
+    let path = "/Docs/\"quoted\"; filename=evil – ü.html";
+    let mut body = upload_body(path, b"<script>");
+    body["contentType"] = json!("text/html");
+    let first: FileChanged = apps.upload_as("alice", &body, b"<script>").await.parsed();
+    apps.upload("alice", path, b"plain").await;
+
+    let content = file("GET /files/{fileId}/content", first.file_id);
+    let (headers, bytes) = download(&apps, "alice", content.clone().query("version", 1)).await;
+    assert_eq!(
+        (bytes.as_slice(), &headers["content-type"]),
+        (b"<script>".as_slice(), &"text/html".parse().unwrap())
+    );
+    assert_eq!(
+        headers["content-disposition"],
+        "attachment; filename=\"_quoted__ filename_evil _ _.html\"; \
+         filename*=UTF-8''%22quoted%22%3B%20filename%3Devil%20%E2%80%93%20%C3%BC.html"
+    );
+    let (headers, bytes) = download(&apps, "alice", content.clone()).await;
+    assert_eq!(bytes, b"plain");
+    assert_eq!(headers["content-type"], "application/octet-stream");
+    for version in [0, 3] {
+        let missing = content.clone().query("version", version);
+        assert_eq!(apps.call("alice", missing).await.problem(), (404, "not-found"));
+    }
+    assert_eq!(apps.call("mallory", content).await.problem(), (404, "not-found"));
+}
+
+#[tokio::test]
+async fn moving_is_a_change_like_any_other() {
+    let apps = Apps::create().await;
+    let before = apps.upload("alice", "/a", b"one").await;
+    let moved: FileChanged = rename(&apps, "alice", before.file_id, json!({ "path": "/b" }))
+        .await
+        .parsed();
+    assert_eq!(
+        (moved.path.as_str(), moved.version, moved.sequence.get()),
+        ("/b", before.version, 2)
+    );
+    assert_eq!(
+        paths(&list(&apps, "alice", Call::new("GET /files")).await),
+        ["/b"]
+    );
+    let events = apps.queue.events().await;
+    assert_eq!(events.len(), 2);
+    assert!(matches!(&events[1].change, model::Change::FileMoved(file) if file.path.as_str() == "/b"));
+    assert_eq!(events, apps.feed("alice", None).await.changes);
+    assert_eq!(apps.database.number("SELECT count(*) FROM outbox").await, 0);
+
+    // Again, as after an answer that was lost: the same, and no second change.
+    let again: FileChanged = rename(&apps, "alice", before.file_id, json!({ "path": "/b" }))
+        .await
+        .parsed();
+    assert_eq!(again, moved);
+    assert!(apps.queue.events().await.is_empty());
+    // The path that it left is free.
+    assert_ne!(apps.upload("alice", "/a", b"two").await.file_id, before.file_id);
+    // And updating goes on with the version numbers.
+    assert_eq!(apps.upload("alice", "/b", b"three").await.version.get(), 2);
+}
+
+#[tokio::test]
+async fn a_move_is_refused_when_the_path_is_taken_or_the_version_old() {
+    let apps = Apps::create().await;
+    let (a, b) = (
+        apps.upload("alice", "/a", b"a").await,
+        apps.upload("alice", "/b", b"b").await,
+    );
+    apps.upload("alice", "/a", b"a2").await;
+    let taken = rename(&apps, "alice", a.file_id, json!({ "path": "/b" })).await;
+    assert_eq!(taken.problem(), (409, "path-taken"));
+    assert_eq!(
+        current(&taken),
+        CurrentVersion {
+            version: b.version,
+            file_id: Some(b.file_id)
+        }
+    );
+    let old = rename(
+        &apps,
+        "alice",
+        a.file_id,
+        json!({ "path": "/c", "baseVersion": 1 }),
+    )
+    .await;
+    assert_eq!(old.problem(), (409, "version-conflict"));
+    assert_eq!(
+        (current(&old).version.get(), current(&old).file_id),
+        (2, Some(a.file_id))
+    );
+    assert_eq!(apps.feed("alice", None).await.latest_sequence.get(), 3);
+    let body = json!({ "path": "/c", "baseVersion": 2 });
+    assert_eq!(rename(&apps, "alice", a.file_id, body).await.status, 200);
+}
+
+#[tokio::test]
+async fn two_files_that_swap_paths_or_race_for_one_never_deadlock() {
+    let apps = Apps::create().await;
+    let (a, b) = (
+        apps.upload("alice", "/a", b"a").await,
+        apps.upload("alice", "/b", b"b").await,
+    );
+    for round in 0..8 {
+        let (one, other) = tokio::join!(
+            rename(&apps, "alice", a.file_id, json!({ "path": format!("/{round}") })),
+            rename(&apps, "alice", b.file_id, json!({ "path": format!("/{round}") })),
+        );
+        let mut statuses = [one.status, other.status];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 409]);
+        let (one, other) = tokio::join!(
+            rename(&apps, "alice", a.file_id, json!({ "path": "/b" })),
+            rename(&apps, "alice", b.file_id, json!({ "path": "/a" })),
+        );
+        assert!(
+            [one.status, other.status]
+                .iter()
+                .all(|status| [200, 409].contains(status))
+        );
+    }
+    let feed = apps.feed("alice", None).await;
+    let sequences: Vec<i64> = feed.changes.iter().map(|change| change.sequence.get()).collect();
+    assert_eq!(sequences, (1..=feed.latest_sequence.get()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn deleting_is_a_change_like_any_other_and_frees_the_path() {
+    let apps = Apps::create().await;
+    let before = apps.upload("alice", "/a", b"one").await;
+    let call = file("DELETE /files/{fileId}", before.file_id);
+    let old = apps.call("alice", call.clone().query("baseVersion", 7)).await;
+    assert_eq!(old.problem(), (409, "version-conflict"));
+    let deleted: FileChanged = apps
+        .call("alice", call.clone().query("baseVersion", 1))
+        .await
+        .parsed();
+    assert_eq!((deleted.version.get(), deleted.sequence.get()), (1, 2));
+    // Again: the same, and no second change.
+    assert_eq!(
+        apps.call("alice", call.clone()).await.parsed::<FileChanged>(),
+        deleted
+    );
+    assert_eq!(
+        apps.call("alice", call.query("baseVersion", 7)).await.problem(),
+        (404, "not-found")
+    );
+    let events = apps.queue.events().await;
+    assert!(matches!(events[1].change, model::Change::FileDeleted(_)) && events.len() == 2);
+
+    for call in [
+        file("GET /files/{fileId}", before.file_id),
+        file("GET /files/{fileId}/content", before.file_id),
+        file("PATCH /files/{fileId}", before.file_id).body(json!({ "path": "/b" })),
+    ] {
+        assert_eq!(apps.call("alice", call).await.problem(), (404, "not-found"));
+    }
+    assert!(
+        list(&apps, "alice", Call::new("GET /files"))
+            .await
+            .files
+            .is_empty()
+    );
+    let mut body = upload_body("/a", b"two");
+    body["baseVersion"] = json!(0);
+    let new: FileChanged = apps.upload_as("alice", &body, b"two").await.parsed();
+    assert_ne!(new.file_id, before.file_id);
+    assert_eq!((new.version.get(), new.sequence.get()), (1, 3));
+}
+
+#[tokio::test]
+async fn uploading_deleting_and_moving_at_once_leaves_a_feed_that_tells_what_is_there() {
+    let apps = Apps::create().await;
+    let start = apps.upload("alice", "/a", b"0").await.file_id;
+    let uploads: Vec<String> = (0..6).map(|i| format!("content {i}")).collect();
+    let uploading = join_all(
+        uploads
+            .iter()
+            .map(|content| apps.upload("alice", "/a", content.as_bytes())),
+    );
+    let (_, moved, deleted) = tokio::join!(
+        uploading,
+        rename(&apps, "alice", start, json!({ "path": "/b" })),
+        async { delete(&apps, "alice", start).await },
+    );
+    assert!([200, 404].contains(&moved.status) && deleted.status == 200);
+
+    let mut files = std::collections::BTreeMap::new();
+    let feed = apps.feed("alice", None).await;
+    for change in &feed.changes {
+        let state = change.file().unwrap();
+        match change.change {
+            model::Change::FileDeleted(_) => assert!(files.remove(&state.file_id).is_some()),
+            _ => {
+                files.insert(state.file_id, (state.path.clone(), state.version));
+            }
+        }
+    }
+    let listed = list(&apps, "alice", Call::new("GET /files")).await.files;
+    let listed = listed
+        .into_iter()
+        .map(|file| (file.file_id, (file.path, file.version)));
+    assert_eq!(files, listed.collect());
+}
+
+#[tokio::test]
+async fn no_path_reaches_a_key_of_storage() {
+    let apps = Apps::create().await;
+    let path = "/..secret../\u{202e}evil\u{200b}/%2e%2e/C:\\x/~/-rf/'; DROP TABLE files; --";
+    let changed = apps.upload("alice", path, b"x").await;
+    assert_eq!(changed.path.as_str(), path);
+    let rows = apps.database.rows("SELECT object_key FROM versions").await;
+    let key: &str = rows[0].get(0);
+    let id = key.strip_prefix("objects/").unwrap();
+    assert!(id.parse::<model::UploadId>().is_ok(), "{key}");
+}

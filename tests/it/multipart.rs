@@ -1,0 +1,403 @@
+//! Uploads in parts: sent, looked at, resumed, assembled, freed.
+
+use futures_util::future::join_all;
+use model::{
+    CreatedUpload, FileChanged, MIN_PART_BYTES, PartRequest, PresignedPart, PresignedParts, UploadStateName,
+    UploadView,
+};
+use serde_json::{Value, json};
+use tests::{Answer, Apps, Call, put_to_storage, raw_http, upload_body};
+
+/// Two parts, the second of five bytes.
+fn content() -> Vec<u8> {
+    let size = usize::try_from(MIN_PART_BYTES).unwrap() + 5;
+    (0..size).map(|i| u8::try_from(i % 251).unwrap()).collect()
+}
+
+/// The piece of content that a part is.
+fn piece(content: &[u8], part: i64) -> &[u8] {
+    let each = usize::try_from(MIN_PART_BYTES).unwrap();
+    content
+        .chunks(each)
+        .nth(usize::try_from(part).unwrap() - 1)
+        .unwrap()
+}
+
+fn wanted(content: &[u8], parts: &[i64]) -> Value {
+    let parts: Vec<PartRequest> = parts
+        .iter()
+        .map(|part| PartRequest {
+            part_number: (*part).try_into().unwrap(),
+            sha256: client::sha256(piece(content, *part)),
+        })
+        .collect();
+    json!({ "parts": parts })
+}
+
+async fn presign(apps: &Apps, created: &CreatedUpload, body: Value) -> Answer {
+    let call = Call::new("POST /uploads/{uploadId}/parts").path("uploadId", created.upload_id);
+    apps.call("alice", call.body(body)).await
+}
+
+async fn presigned(
+    apps: &Apps,
+    created: &CreatedUpload,
+    content: &[u8],
+    parts: &[i64],
+) -> Vec<PresignedPart> {
+    let answer = presign(apps, created, wanted(content, parts)).await;
+    answer.parsed::<PresignedParts>().parts
+}
+
+async fn send(apps: &Apps, created: &CreatedUpload, content: &[u8], parts: &[i64]) {
+    for part in presigned(apps, created, content, parts).await {
+        put_to_storage(&part.put, piece(content, part.part_number.get())).await;
+    }
+}
+
+async fn show(apps: &Apps, created: &CreatedUpload) -> UploadView {
+    let call = Call::new("GET /uploads/{uploadId}").path("uploadId", created.upload_id);
+    apps.call("alice", call).await.parsed()
+}
+
+async fn abort(apps: &Apps, created: &CreatedUpload) -> Answer {
+    let call = Call::new("DELETE /uploads/{uploadId}").path("uploadId", created.upload_id);
+    apps.call("alice", call).await
+}
+
+fn numbers(view: &UploadView) -> Vec<i64> {
+    let parts = view.parts.iter().flatten();
+    parts.map(|part| part.part_number.get()).collect()
+}
+
+#[tokio::test]
+async fn content_in_parts_is_assembled_as_it_was() {
+    let apps = Apps::create().await;
+    let content = content();
+    let created = apps.opened("alice", "/big", &content).await;
+    assert!(created.put().is_none());
+    assert_eq!(
+        created.expires_at,
+        tests::START + create_upload::MULTIPART_LIFETIME
+    );
+    send(&apps, &created, &content, &[1, 2]).await;
+    let changed: FileChanged = apps.complete("alice", &created).await.parsed();
+    assert_eq!(changed.sha256, client::sha256(&content));
+
+    let call = Call::new("GET /files/{fileId}/content").path("fileId", changed.file_id);
+    let url = apps.call("alice", call).await.location.unwrap();
+    let stored = raw_http().get(url).send().await.unwrap().bytes().await.unwrap();
+    assert!(stored == content, "{} bytes", stored.len());
+    assert_eq!(apps.queue.events().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_upload_that_was_interrupted_shows_what_is_there_and_goes_on() {
+    let apps = Apps::create().await;
+    let content = content();
+    let created = apps.opened("alice", "/big", &content).await;
+    assert_eq!(numbers(&show(&apps, &created).await), Vec::<i64>::new());
+    send(&apps, &created, &content, &[2]).await;
+
+    let view = show(&apps, &created).await;
+    assert_eq!((view.state, view.stored), (UploadStateName::Pending, false));
+    assert_eq!(numbers(&view), [2]);
+    let part = view.parts.unwrap()[0];
+    assert_eq!(
+        (part.size.get(), part.sha256),
+        (5, client::sha256(piece(&content, 2)))
+    );
+    let incomplete = apps.complete("alice", &created).await;
+    assert_eq!(incomplete.problem(), (409, "upload-incomplete"));
+    assert!(
+        incomplete.body["detail"]
+            .as_str()
+            .unwrap()
+            .contains("no part 1 of 2"),
+        "{incomplete:?}"
+    );
+
+    send(&apps, &created, &content, &[1]).await;
+    assert_eq!(apps.complete("alice", &created).await.status, 200);
+    let view = show(&apps, &created).await;
+    assert_eq!((view.state, view.stored), (UploadStateName::Completed, true));
+    assert!(view.transfer.is_none() && view.parts.is_none());
+}
+
+#[tokio::test]
+async fn a_completion_that_died_after_assembling_is_completed_by_the_next() {
+    let apps = Apps::create().await;
+    let content = content();
+    let created = apps.opened("alice", "/big", &content).await;
+    send(&apps, &created, &content, &[1, 2]).await;
+    // As if the function had died there: the object is made, and the commit fails.
+    apps.database
+        .execute("ALTER TABLE outbox RENAME TO unreachable")
+        .await;
+    assert_eq!(
+        apps.complete("alice", &created).await.problem(),
+        (503, "unavailable")
+    );
+    apps.database
+        .execute("ALTER TABLE unreachable RENAME TO outbox")
+        .await;
+
+    let view = show(&apps, &created).await;
+    assert_eq!((view.state, view.stored), (UploadStateName::Pending, true));
+    assert!(view.parts.is_none());
+    let first = apps.complete("alice", &created).await;
+    assert_eq!(first.status, 200);
+    assert_eq!(apps.complete("alice", &created).await, first);
+    assert_eq!(apps.queue.events().await.len(), 1);
+}
+
+#[tokio::test]
+async fn completing_eight_times_at_once_assembles_once() {
+    let apps = Apps::create().await;
+    let content = content();
+    let created = apps.opened("alice", "/big", &content).await;
+    send(&apps, &created, &content, &[1, 2]).await;
+    let answers = join_all((0..8).map(|_| apps.complete("alice", &created))).await;
+    for answer in &answers {
+        assert_eq!((answer.status, answer), (200, &answers[0]));
+    }
+    assert_eq!(apps.queue.events().await.len(), 1);
+}
+
+#[tokio::test]
+async fn aborting_frees_the_parts_for_good() {
+    let apps = Apps::create().await;
+    let content = content();
+    let created = apps.opened("alice", "/big", &content).await;
+    let parts = presigned(&apps, &created, &content, &[1, 2]).await;
+    put_to_storage(&parts[0].put, piece(&content, 1)).await;
+    assert_eq!(abort(&apps, &created).await.status, 204);
+    assert_eq!(abort(&apps, &created).await.status, 204);
+
+    let put = &parts[1].put;
+    let request = raw_http().put(&put.url).body(piece(&content, 2).to_vec());
+    let request = put
+        .headers
+        .iter()
+        .fold(request, |request, (name, value)| request.header(name, value));
+    assert_eq!(request.send().await.unwrap().status(), 404);
+    assert_eq!(show(&apps, &created).await.state, UploadStateName::Aborted);
+    assert_eq!(
+        apps.complete("alice", &created).await.problem(),
+        (410, "upload-expired")
+    );
+    assert_eq!(
+        presign(&apps, &created, wanted(&content, &[1])).await.problem(),
+        (410, "upload-expired")
+    );
+}
+
+#[tokio::test]
+async fn what_is_complete_cannot_be_aborted_nor_sent_again() {
+    let apps = Apps::create().await;
+    let content = content();
+    let created = apps.opened("alice", "/big", &content).await;
+    send(&apps, &created, &content, &[1, 2]).await;
+    let before = apps.complete("alice", &created).await;
+    assert_eq!(abort(&apps, &created).await.problem(), (409, "upload-completed"));
+    assert_eq!(
+        presign(&apps, &created, wanted(&content, &[1])).await.problem(),
+        (409, "upload-completed")
+    );
+    assert_eq!(apps.complete("alice", &created).await, before);
+}
+
+#[tokio::test]
+async fn aborting_and_completing_at_once_has_one_winner() {
+    let apps = Apps::create().await;
+    for _ in 0..8 {
+        let created = apps.put("alice", "/small", b"x").await;
+        let (completed, aborted) = tokio::join!(apps.complete("alice", &created), abort(&apps, &created));
+        let state = show(&apps, &created).await.state;
+        match (completed.status, aborted.status) {
+            (200, 409) => assert_eq!(state, UploadStateName::Completed),
+            (410, 204) => assert_eq!(state, UploadStateName::Aborted),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_part_takes_exactly_its_bytes() {
+    let apps = Apps::create().await;
+    let content = content();
+    let created = apps.opened("alice", "/big", &content).await;
+    let parts = presigned(&apps, &created, &content, &[2]).await;
+    let put = &parts[0].put;
+    for (body, without, status) in [
+        (b"other".as_slice(), None, 400),
+        (b"longer than five", None, 403),
+        (piece(&content, 2), Some("x-amz-checksum-sha256"), 403),
+        (piece(&content, 2), None, 200),
+    ] {
+        let headers = put
+            .headers
+            .iter()
+            .filter(|(name, _)| Some(name.as_str()) != without && name.as_str() != "content-length");
+        let request = raw_http().put(&put.url).body(body.to_vec());
+        let request = headers.fold(request, |request, (name, value)| request.header(name, value));
+        assert_eq!(request.send().await.unwrap().status(), status, "{without:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_parts_has_1_to_100_of_those_that_there_are() {
+    let apps = Apps::create().await;
+    let content = content();
+    let created = apps.opened("alice", "/big", &content).await;
+    let sha256 = client::sha256(b"x");
+    let part = |number: i64| json!({ "partNumber": number, "sha256": sha256 });
+    for (parts, detail) in [
+        (json!([]), "parts: from 1 to 100 at once"),
+        ((1..=101).map(part).collect(), "parts: from 1 to 100 at once"),
+        (json!([part(1), part(1)]), "parts: each partNumber once"),
+        (json!([part(3)]), "parts: there is no part 3, the last one is 2"),
+        (
+            json!([part(0)]),
+            "parts[0].partNumber: must be a whole number from 1 to 10000",
+        ),
+        (
+            json!([{ "partNumber": 1, "sha256": "x" }]),
+            "parts[0].sha256: a sha256 is 32 bytes in base64 (44 characters with padding)",
+        ),
+    ] {
+        let answer = presign(&apps, &created, json!({ "parts": parts })).await;
+        assert_eq!(answer.problem(), (400, "invalid-request"), "{detail}");
+        assert_eq!(answer.body["detail"], detail);
+    }
+    let whole = apps.opened("alice", "/small", b"x").await;
+    let answer = presign(&apps, &whole, json!({ "parts": [part(1)] })).await;
+    assert_eq!(answer.problem(), (409, "not-multipart"));
+}
+
+#[tokio::test]
+async fn an_upload_in_one_request_can_be_taken_up_again_too() {
+    let apps = Apps::create().await;
+    let created = apps.opened("alice", "/small", b"x").await;
+    let view = show(&apps, &created).await;
+    assert!(!view.stored);
+    let Some(model::Transfer::Put(put)) = view.transfer else {
+        panic!("{view:?}")
+    };
+    put_to_storage(&put, b"x").await;
+    assert!(show(&apps, &created).await.stored);
+    assert_eq!(apps.complete("alice", &created).await.status, 200);
+}
+
+#[tokio::test]
+async fn uploads_are_their_openers_own() {
+    let apps = Apps::create().await;
+    let created = apps.opened("alice", "/big", &content()).await;
+    let id = created.upload_id;
+    for call in [
+        Call::new("GET /uploads/{uploadId}").path("uploadId", id),
+        Call::new("DELETE /uploads/{uploadId}").path("uploadId", id),
+        Call::new("POST /uploads/{uploadId}/parts")
+            .path("uploadId", id)
+            .body(wanted(&content(), &[1])),
+    ] {
+        assert_eq!(apps.call("mallory", call).await.problem(), (404, "not-found"));
+    }
+    assert_eq!(show(&apps, &created).await.state, UploadStateName::Pending);
+}
+
+#[tokio::test]
+async fn the_same_key_and_body_is_the_same_upload() {
+    let apps = Apps::create().await;
+    let content = content();
+    for (path, content) in [("/small", b"x".as_slice()), ("/big", &content)] {
+        let open = |key: &'static str, body: Value| {
+            apps.call(
+                "alice",
+                Call::new("POST /uploads")
+                    .header("idempotency-key", key)
+                    .body(body),
+            )
+        };
+        let body = upload_body(path, content);
+        let key = if path == "/big" { "big" } else { "small" };
+        let first: CreatedUpload = open(key, body.clone()).await.parsed();
+        apps.clock.advance(time::Duration::minutes(1));
+        let again: CreatedUpload = open(key, body.clone()).await.parsed();
+        assert_eq!(
+            (first.upload_id, first.expires_at),
+            (again.upload_id, again.expires_at)
+        );
+
+        let mut other = body.clone();
+        other["deviceId"] = json!(edge::ids::new_id());
+        assert_eq!(open(key, other).await.problem(), (422, "idempotency-key-reused"));
+        // Another user's key is another key.
+        let call = Call::new("POST /uploads")
+            .header("idempotency-key", key)
+            .body(body.clone());
+        assert_ne!(
+            apps.call("bob", call).await.parsed::<CreatedUpload>().upload_id,
+            first.upload_id
+        );
+
+        apps.clock.advance(create_upload::MULTIPART_LIFETIME);
+        assert_eq!(open(key, body).await.problem(), (410, "upload-expired"));
+    }
+    let bad = Call::new("POST /uploads").header("idempotency-key", "x".repeat(256));
+    assert_eq!(
+        apps.call("alice", bad.body(upload_body("/a", b"x"))).await.status,
+        400
+    );
+}
+
+#[tokio::test]
+async fn sixteen_requests_with_one_key_at_once_open_one_upload() {
+    let apps = Apps::create().await;
+    let body = upload_body("/big", &content());
+    let opening = (0..16).map(|_| {
+        apps.call(
+            "alice",
+            Call::new("POST /uploads")
+                .header("idempotency-key", "one")
+                .body(body.clone()),
+        )
+    });
+    let opened: Vec<CreatedUpload> = join_all(opening).await.iter().map(Answer::parsed).collect();
+    assert!(
+        opened
+            .iter()
+            .all(|created| created.upload_id == opened[0].upload_id)
+    );
+    assert_eq!(apps.database.number("SELECT count(*) FROM uploads").await, 1);
+    // Storage keeps the one multipart upload that is recorded.
+    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
+    let listing = s3
+        .list_multipart_uploads()
+        .bucket(&tests::stack().outputs.bucket_name);
+    let listed = listing
+        .prefix(opened[0].upload_id.object_key())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(listed.uploads().len(), 1);
+    send(&apps, &opened[0], &content(), &[1, 2]).await;
+    assert_eq!(apps.complete("alice", &opened[0]).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_retry_after_a_crash_before_storage_was_told_begins_the_parts() {
+    let apps = Apps::create().await;
+    let content = content();
+    let call = Call::new("POST /uploads")
+        .header("idempotency-key", "one")
+        .body(upload_body("/big", &content));
+    let created: CreatedUpload = apps.call("alice", call.clone()).await.parsed();
+    apps.database
+        .execute("UPDATE uploads SET multipart_id = NULL")
+        .await;
+    let again: CreatedUpload = apps.call("alice", call).await.parsed();
+    assert_eq!(again.upload_id, created.upload_id);
+    send(&apps, &again, &content, &[1, 2]).await;
+    assert_eq!(apps.complete("alice", &again).await.status, 200);
+}

@@ -1,0 +1,329 @@
+//! Shared spaces: who may do what, and who hears of it.
+
+use futures_util::future::join_all;
+use model::{Change, FileChanged, MemberList, Role, SpaceId, SpaceKind, SpaceList, SpaceView};
+use serde_json::{Value, json};
+use tests::{Apps, Call, upload_body};
+
+fn in_space(space: SpaceId, path: &str, content: &[u8]) -> Value {
+    let mut body = upload_body(path, content);
+    body["spaceId"] = json!(space);
+    body
+}
+
+async fn upload(apps: &Apps, user: &str, space: SpaceId, path: &str) -> FileChanged {
+    let body = in_space(space, path, b"x");
+    apps.upload_as(user, &body, b"x").await.parsed()
+}
+
+fn member(route: &'static str, space: SpaceId, user: &str) -> Call {
+    Call::new(route).path("spaceId", space).path("userId", user)
+}
+
+/// A space of alice's with an editor and a viewer.
+async fn shared(apps: &Apps) -> SpaceId {
+    let space = apps.space("alice").await;
+    for (user, role) in [("edith", "editor"), ("victor", "viewer")] {
+        assert_eq!(apps.share("alice", space, user, role).await.status, 200);
+    }
+    apps.queue.drain().await;
+    space
+}
+
+#[tokio::test]
+async fn a_shared_space_is_its_members_and_each_sees_its_role_in_it() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    upload(&apps, "edith", space, "/a").await;
+    for (user, role) in [
+        ("alice", Role::Owner),
+        ("edith", Role::Editor),
+        ("victor", Role::Viewer),
+    ] {
+        let list: SpaceList = apps.call(user, Call::new("GET /spaces")).await.parsed();
+        let view = list.spaces.iter().find(|view| view.space_id == space).unwrap();
+        assert_eq!(
+            (view.role, view.kind, view.latest_sequence.get()),
+            (role, SpaceKind::Shared, 1)
+        );
+        // The other one is personal.
+        let kinds: Vec<SpaceKind> = list.spaces.iter().map(|view| view.kind).collect();
+        assert!(kinds.len() == 2 && kinds.contains(&SpaceKind::Personal));
+        assert_eq!(apps.feed(user, Some(space)).await.changes.len(), 1);
+        let members: MemberList = apps
+            .call(
+                user,
+                Call::new("GET /spaces/{spaceId}/members").path("spaceId", space),
+            )
+            .await
+            .parsed();
+        let members: Vec<(&str, Role)> = members
+            .members
+            .iter()
+            .map(|m| (m.user_id.as_str(), m.role))
+            .collect();
+        assert_eq!(
+            members,
+            [
+                ("alice", Role::Owner),
+                ("edith", Role::Editor),
+                ("victor", Role::Viewer)
+            ]
+        );
+    }
+    let page = Call::new("GET /spaces/{spaceId}/members")
+        .path("spaceId", space)
+        .query("limit", 2);
+    let first: MemberList = apps.call("victor", page.clone()).await.parsed();
+    let page = page.query("pageToken", first.next_page_token.unwrap());
+    let last: MemberList = apps.call("victor", page).await.parsed();
+    assert_eq!(
+        (last.members.len(), last.members[0].user_id.as_str()),
+        (1, "victor")
+    );
+}
+
+#[tokio::test]
+async fn spaces_come_in_pages() {
+    let apps = Apps::create().await;
+    for _ in 0..4 {
+        apps.space("alice").await;
+    }
+    let (mut seen, mut token) = (Vec::new(), None);
+    loop {
+        let mut call = Call::new("GET /spaces").query("limit", 2);
+        if let Some(token) = token {
+            call = call.query("pageToken", token);
+        }
+        let page: SpaceList = apps.call("alice", call).await.parsed();
+        seen.extend(page.spaces.iter().map(|space| space.space_id));
+        token = page.next_page_token;
+        if token.is_none() {
+            break;
+        }
+    }
+    let mut sorted = seen.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    // And the personal one.
+    assert_eq!((seen.len(), &seen), (5, &sorted));
+}
+
+#[tokio::test]
+async fn making_a_space_twice_with_one_key_makes_one() {
+    let apps = Apps::create().await;
+    let call = |name: &str| {
+        Call::new("POST /spaces")
+            .header("idempotency-key", "one")
+            .body(json!({ "name": name }))
+    };
+    let made = join_all((0..8).map(|_| apps.call("alice", call("Family")))).await;
+    for answer in &made {
+        assert_eq!((answer.status, answer), (201, &made[0]));
+    }
+    assert_eq!(
+        apps.call("alice", call("Work")).await.problem(),
+        (422, "idempotency-key-reused")
+    );
+    assert_eq!(apps.feed("alice", None).await.latest_sequence.get(), 1);
+    let bobs: SpaceView = apps.call("bob", call("Family")).await.parsed();
+    assert_ne!(bobs.space_id, made[0].parsed::<SpaceView>().space_id);
+    for bad in ["", " ", "a\u{0}b", "U\u{308}"] {
+        let answer = apps
+            .call("alice", Call::new("POST /spaces").body(json!({ "name": bad })))
+            .await;
+        assert_eq!(answer.problem(), (400, "invalid-request"), "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn roles_allow_what_they_say() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    let file = upload(&apps, "edith", space, "/a").await.file_id;
+    let attempts = |user: &'static str| {
+        let apps = &apps;
+        async move {
+            let calls = [
+                Call::new("POST /uploads").body(in_space(space, "/b", b"x")),
+                Call::new("PATCH /files/{fileId}")
+                    .path("fileId", file)
+                    .body(json!({ "path": "/c" })),
+                member("PUT /spaces/{spaceId}/members/{userId}", space, "carol")
+                    .body(json!({ "role": "viewer" })),
+                member("DELETE /spaces/{spaceId}/members/{userId}", space, "carol"),
+                Call::new("DELETE /files/{fileId}")
+                    .path("fileId", file)
+                    .query("baseVersion", 9),
+            ];
+            let mut statuses = Vec::new();
+            for call in calls {
+                statuses.push(apps.call(user, call).await.status);
+            }
+            statuses
+        }
+    };
+    assert_eq!(attempts("stranger").await, [404, 404, 404, 404, 404]);
+    assert_eq!(attempts("victor").await, [403, 403, 403, 403, 403]);
+    assert_eq!(attempts("edith").await, [201, 200, 403, 403, 409]);
+    assert_eq!(attempts("alice").await, [201, 200, 200, 204, 409]);
+}
+
+#[tokio::test]
+async fn an_editor_who_becomes_a_viewer_or_leaves_cannot_complete() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    let created = apps.open("edith", &in_space(space, "/a", b"x")).await.parsed();
+    apps.send(&created, b"x").await;
+    apps.share("alice", space, "edith", "viewer").await;
+    assert_eq!(
+        apps.complete("edith", &created).await.problem(),
+        (403, "forbidden")
+    );
+    apps.unshare("alice", space, "edith").await;
+    assert_eq!(
+        apps.complete("edith", &created).await.problem(),
+        (404, "not-found")
+    );
+    assert_eq!(apps.feed("alice", Some(space)).await.latest_sequence.get(), 0);
+    // An upload is good again when its opener is.
+    apps.share("alice", space, "edith", "editor").await;
+    assert_eq!(apps.complete("edith", &created).await.status, 200);
+}
+
+#[tokio::test]
+async fn joining_changing_roles_and_leaving_are_changes_of_the_members_personal_space() {
+    let apps = Apps::create().await;
+    let space = apps.space("alice").await;
+    // Bob has never used the service. The third time changes nothing.
+    for role in ["viewer", "editor", "editor"] {
+        assert_eq!(apps.share("alice", space, "bob", role).await.body["role"], role);
+    }
+    assert_eq!(apps.unshare("bob", space, "bob").await.status, 204);
+    let feed = apps.feed("bob", None).await;
+    let shared = |role| Change::SpaceShared {
+        subject_space_id: space,
+        role,
+    };
+    let told: Vec<(&Change, &str)> = feed
+        .changes
+        .iter()
+        .map(|c| (&c.change, c.user_id.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (&shared(Role::Viewer), "alice"),
+            (&shared(Role::Editor), "alice"),
+            (
+                &Change::SpaceLeft {
+                    subject_space_id: space
+                },
+                "bob"
+            ),
+        ]
+    );
+    // All are published, alice's own first; the shared space itself has no changes.
+    let events = apps.queue.events().await;
+    assert_eq!(events[1..], feed.changes);
+    assert_eq!(apps.feed("alice", None).await.changes, events[..1]);
+    assert_eq!(apps.feed("alice", Some(space)).await.latest_sequence.get(), 0);
+    // Who is gone sees nothing any more; for an owner, removing again is fine.
+    let gone = Call::new("GET /changes").query("spaceId", space);
+    assert_eq!(apps.call("bob", gone).await.problem(), (404, "not-found"));
+    assert_eq!(apps.unshare("alice", space, "bob").await.status, 204);
+    assert_eq!(apps.feed("bob", None).await.latest_sequence.get(), 3);
+}
+
+#[tokio::test]
+async fn a_space_always_has_an_owner() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    assert_eq!(
+        apps.unshare("alice", space, "alice").await.problem(),
+        (409, "last-owner")
+    );
+    assert_eq!(
+        apps.share("alice", space, "alice", "editor").await.problem(),
+        (409, "last-owner")
+    );
+    for _ in 0..8 {
+        assert_eq!(apps.share("alice", space, "olga", "owner").await.status, 200);
+        let (one, other) = tokio::join!(
+            apps.unshare("alice", space, "alice"),
+            apps.unshare("olga", space, "olga")
+        );
+        // Of two owners who leave at once, one stays.
+        let (stayed, left) = match (one.status, other.status) {
+            (409, 204) => ("alice", "olga"),
+            (204, 409) => ("olga", "alice"),
+            statuses => panic!("{statuses:?}"),
+        };
+        assert_eq!(apps.share(stayed, space, left, "owner").await.status, 200);
+        if stayed == "olga" {
+            assert_eq!(apps.unshare("alice", space, "olga").await.status, 204);
+        } else {
+            assert_eq!(apps.unshare("alice", space, "olga").await.status, 204);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_personal_space_is_not_shared() {
+    let apps = Apps::create().await;
+    let space = apps.upload("alice", "/a", b"x").await.space_id;
+    assert_eq!(
+        apps.share("alice", space, "bob", "viewer").await.problem(),
+        (403, "personal-space")
+    );
+    assert_eq!(
+        apps.unshare("alice", space, "alice").await.problem(),
+        (403, "personal-space")
+    );
+    assert_eq!(
+        apps.share("bob", space, "bob", "owner").await.problem(),
+        (404, "not-found")
+    );
+    // Nothing came to be of the attempts.
+    assert_eq!(apps.database.number("SELECT count(*) FROM spaces").await, 1);
+}
+
+#[tokio::test]
+async fn fan_out_addresses_the_members_of_the_moment() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    for user in ["alice", "edith", "victor"] {
+        apps.connected(user, user).await;
+    }
+    upload(&apps, "edith", space, "/a").await;
+    // Before the event is fanned out, victor is removed and carol comes.
+    apps.unshare("alice", space, "victor").await;
+    apps.share("alice", space, "carol", "viewer").await;
+    apps.connected("carol", "carol").await;
+    let mut records = Vec::new();
+    for body in apps.queue.drain().await {
+        records.push(apps.queue.record(&body).await);
+    }
+    assert!(apps.fan(&records).await.is_empty());
+    let frames = |user: &str| -> Vec<Value> {
+        apps.gateway
+            .frames(user)
+            .iter()
+            .flat_map(|frame| frame["changes"].as_array().unwrap().clone())
+            .collect()
+    };
+    let types = |user: &str| -> Vec<String> {
+        let frames = frames(user);
+        let mut types: Vec<String> = frames
+            .iter()
+            .map(|change| change["eventType"].as_str().unwrap().to_owned())
+            .collect();
+        types.sort_unstable();
+        types
+    };
+    assert_eq!(types("alice"), ["FILE_UPDATED"]);
+    assert_eq!(types("edith"), ["FILE_UPDATED"]);
+    assert_eq!(types("carol"), ["FILE_UPDATED", "SPACE_SHARED"]);
+    // Of the space itself nothing, but that it is left.
+    assert_eq!(types("victor"), ["SPACE_LEFT"]);
+}
