@@ -11,6 +11,7 @@ mod end_to_end;
 mod fan_out;
 mod feed;
 mod files;
+mod histories;
 mod migrations;
 mod multipart;
 mod problems;

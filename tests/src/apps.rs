@@ -140,6 +140,40 @@ impl Call {
     }
 }
 
+/// An environment of each function that serves the HTTP API.
+pub struct Environment {
+    create_upload: create_upload::App,
+    complete_upload: complete_upload::App,
+    browse_files: browse_files::App,
+    manage_spaces: manage_spaces::App,
+    list_changes: list_changes::App,
+    track_connections: track_connections::App,
+}
+
+impl Environment {
+    /// Makes a request as a user, and holds the answer against the API's description.
+    pub async fn call(&self, user: &str, call: Call) -> Answer {
+        let event = call.event(user);
+        let (_, path) = call.route.split_once(' ').unwrap();
+        let response = match path.split('/').nth(1).unwrap() {
+            "uploads" if path.ends_with("/complete") => {
+                complete_upload::handle(&self.complete_upload, &event).await
+            }
+            "uploads" => create_upload::handle(&self.create_upload, &event).await,
+            "files" => browse_files::handle(&self.browse_files, &event).await,
+            "spaces" => manage_spaces::handle(&self.manage_spaces, &event).await,
+            "changes" => list_changes::handle(&self.list_changes, &event).await,
+            "tickets" => {
+                track_connections::handle(&self.track_connections, &Incoming::Http(Box::new(event))).await
+            }
+            other => panic!("no function for /{other}"),
+        };
+        let answer = Answer::from(response);
+        Contract::get().check(call.route, answer.status, &answer.body);
+        answer
+    }
+}
+
 /// One test's functions.
 pub struct Apps {
     /// Their database.
@@ -252,26 +286,21 @@ impl Apps {
         }
     }
 
-    /// Makes a request as a user, each in an environment of its own, and holds the answer against the API's description.
+    /// An environment of each function.
+    pub async fn environment(&self) -> Environment {
+        Environment {
+            create_upload: self.create_upload().await,
+            complete_upload: self.complete_upload().await,
+            browse_files: self.browse_files().await,
+            manage_spaces: self.manage_spaces().await,
+            list_changes: self.list_changes(),
+            track_connections: self.track_connections(),
+        }
+    }
+
+    /// Makes a request as a user, in an environment of its own.
     pub async fn call(&self, user: &str, call: Call) -> Answer {
-        let event = call.event(user);
-        let (_, path) = call.route.split_once(' ').unwrap();
-        let response = match path.split('/').nth(1).unwrap() {
-            "uploads" if path.ends_with("/complete") => {
-                complete_upload::handle(&self.complete_upload().await, &event).await
-            }
-            "uploads" => create_upload::handle(&self.create_upload().await, &event).await,
-            "files" => browse_files::handle(&self.browse_files().await, &event).await,
-            "spaces" => manage_spaces::handle(&self.manage_spaces().await, &event).await,
-            "changes" => list_changes::handle(&self.list_changes(), &event).await,
-            "tickets" => {
-                track_connections::handle(&self.track_connections(), &Incoming::Http(Box::new(event))).await
-            }
-            other => panic!("no function for /{other}"),
-        };
-        let answer = Answer::from(response);
-        Contract::get().check(call.route, answer.status, &answer.body);
-        answer
+        self.environment().await.call(user, call).await
     }
 
     /// `POST /uploads`.

@@ -61,6 +61,15 @@ impl TestDatabase {
         self.client.query_one(sql, &[]).await.unwrap().get(0)
     }
 
+    /// Waits until no function is connected: what a dead one had begun is then either done or undone.
+    pub async fn deserted(&self) {
+        let connected = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name = 'syncsphere'";
+        while self.number(connected).await > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Prepares a statement, and says what PostgreSQL thinks of it.
     pub async fn prepare(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
         self.client.prepare(sql).await.map(|_| ())

@@ -16,8 +16,8 @@ mod samples;
 mod stack;
 
 pub use apps::{
-    Answer, Apps, Call, MAX_UPLOAD_BYTES, MULTIPART_THRESHOLD_BYTES, START, hung_server, put_to_storage,
-    upload_body,
+    Answer, Apps, Call, Environment, MAX_UPLOAD_BYTES, MULTIPART_THRESHOLD_BYTES, START, hung_server,
+    put_to_storage, upload_body,
 };
 pub use contract::Contract;
 pub use database::TestDatabase;
