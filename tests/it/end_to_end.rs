@@ -8,7 +8,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
 use serde_json::{Value, json};
-use tests::{new_user, project_file, raw_http, stack};
+use tests::{Proxy, new_user, project_file, raw_http, stack};
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -19,7 +19,7 @@ const PROMISED: Duration = Duration::from_secs(20);
 
 async fn device() -> Client {
     let (_, token) = new_user().await;
-    stack().device(token).unwrap()
+    Proxy::start().await.device(token)
 }
 
 async fn connected(device: &Client) -> Socket {
@@ -48,10 +48,8 @@ async fn count(sql: &str) -> i64 {
 #[tokio::test]
 async fn every_other_device_of_the_user_hears_of_an_upload_and_nobody_else() {
     let (user, token) = new_user().await;
-    let (one, other) = (
-        stack().device(token.clone()).unwrap(),
-        stack().device(token).unwrap(),
-    );
+    let proxy = Proxy::start().await;
+    let (one, other) = (proxy.device(token.clone()), proxy.device(token));
     let mut socket = connected(&other).await;
     let stranger = device().await;
     let mut strangers_socket = connected(&stranger).await;
@@ -114,7 +112,7 @@ async fn a_refused_call_is_a_problem_that_the_client_understands() {
 #[tokio::test]
 async fn bad_requests_get_problem_responses_of_the_right_status() {
     let (_, token) = new_user().await;
-    let url = &stack().outputs.http_api_url;
+    let url = &Proxy::start().await.url;
     let huge = "x".repeat(200_000);
     let cases: [(&str, &str, &str, u16); 6] = [
         ("POST", "/uploads", "{", 400),
@@ -251,7 +249,7 @@ async fn a_handshake_needs_an_unused_ticket_and_an_allowed_origin() {
 #[tokio::test]
 async fn closing_the_socket_removes_the_row() {
     let (user, token) = new_user().await;
-    let device = stack().device(token.clone()).unwrap();
+    let device = Proxy::start().await.device(token.clone());
     let claims = token.as_str().split('.').nth(1).unwrap();
     let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
     let own = format!(

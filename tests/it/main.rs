@@ -6,12 +6,14 @@
     reason = "a test's failure is a panic"
 )]
 
+mod access;
 mod connections;
 mod end_to_end;
 mod fan_out;
 mod feed;
 mod files;
 mod histories;
+mod large;
 mod migrations;
 mod multipart;
 mod problems;

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 use track_connections::Incoming;
 
-use crate::{Contract, Gateway, TestDatabase, TestQueue, aws, sample, stack};
+use crate::{Contract, Gateway, Shared, TestDatabase, TestQueue, aws, sample, share, stack};
 
 /// Where a test's clock starts.
 pub const START: OffsetDateTime = datetime!(2026-01-02 03:04:05.678 UTC);
@@ -110,6 +110,32 @@ impl Call {
         self
     }
 
+    /// Method and target, as a client sends them.
+    pub(crate) fn request_line(&self) -> (&'static str, String) {
+        let (method, path) = self.route.split_once(' ').unwrap();
+        let target = self.path.iter().fold(path.to_owned(), |target, (name, value)| {
+            let value = percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC);
+            target.replace(&format!("{{{name}}}"), &value.to_string())
+        });
+        let query = self.query_string();
+        (
+            method,
+            if query.is_empty() {
+                target
+            } else {
+                format!("{target}?{query}")
+            },
+        )
+    }
+
+    pub(crate) fn headers(&self) -> &[(&'static str, String)] {
+        &self.headers
+    }
+
+    pub(crate) fn json(&self) -> Option<&Value> {
+        self.body.as_ref()
+    }
+
     /// The event that a function gets.
     fn event(&self, user: &str) -> ApiGatewayV2httpRequest {
         let mut event = sample("create-upload.post");
@@ -186,12 +212,14 @@ pub struct Apps {
     pub gateway: Gateway,
     /// Their time.
     pub clock: Clock,
+    _shared: Shared,
 }
 
 impl Apps {
     /// Makes everything anew.
     pub async fn create() -> Self {
         Self {
+            _shared: share().await,
             database: TestDatabase::create().await,
             queue: TestQueue::create().await,
             dead_letters: TestQueue::create().await,

@@ -53,14 +53,39 @@ impl Contract {
         statuses.keys().map(|status| status.parse().unwrap()).collect()
     }
 
+    /// The route that a request matches, if it is described.
+    pub fn route(&self, method: &str, path: &str) -> Option<String> {
+        let segments: Vec<&str> = path.split('/').collect();
+        let matches = |template: &str| {
+            let template: Vec<&str> = template.split('/').collect();
+            template.len() == segments.len()
+                && template
+                    .iter()
+                    .zip(&segments)
+                    .all(|(named, given)| named.starts_with('{') || named == given)
+        };
+        let routes = self.routes();
+        routes.into_iter().find(|route| {
+            route
+                .split_once(' ')
+                .is_some_and(|(its, path)| its == method && matches(path))
+        })
+    }
+
     /// Panics unless an answer is one that the description allows.
     pub fn check(&self, route: &str, status: i64, body: &Value) {
+        self.verify(route, status, body)
+            .unwrap_or_else(|violation| panic!("{violation}"));
+    }
+
+    /// Whether an answer is one that the description allows, and if not why.
+    pub fn verify(&self, route: &str, status: i64, body: &Value) -> Result<(), String> {
         let (method, path) = route.split_once(' ').unwrap();
         let (method, path) = (method.to_lowercase(), path.replace('/', "~1"));
         let mut at = format!("/paths/{path}/{method}/responses/{status}");
         let response = self.http.pointer(&at);
         let response =
-            response.unwrap_or_else(|| panic!("{route} answered {status}, which is not described: {body}"));
+            response.ok_or_else(|| format!("{route} answered {status}, which is not described: {body}"))?;
         let response = if let Some(reference) = response["$ref"].as_str() {
             reference.trim_start_matches('#').clone_into(&mut at);
             self.http.pointer(&at).unwrap()
@@ -68,26 +93,34 @@ impl Contract {
             response
         };
         let Some(content) = response.get("content") else {
-            assert!(body.is_null(), "{route} {status} has a body: {body}");
-            return;
+            return if body.is_null() {
+                Ok(())
+            } else {
+                Err(format!("{route} {status} has a body: {body}"))
+            };
         };
         let is_problem = body.get("code").is_some() && content.get("application/problem+json").is_some();
-        let media_type = if is_problem { "problem+json" } else { "json" };
-        let schema = format!("openapi.yaml#{at}/content/application~1{media_type}/schema");
-        self.validate(&schema, body, &format!("{route} {status}"));
-        if is_problem {
-            assert_eq!(body["status"], status, "{route}");
+        if is_problem && body["status"] != status {
+            return Err(format!("{route} {status} says another status: {body}"));
         }
+        let media_type = if is_problem || content.get("application/json").is_none() {
+            "problem+json"
+        } else {
+            "json"
+        };
+        let schema = format!("openapi.yaml#{at}/content/application~1{media_type}/schema");
+        self.validate(&schema, body, &format!("{route} {status}"))
     }
 
     /// Panics unless a frame is one that the description allows.
     pub fn check_frame(&self, frame: &Value) {
         let kind = frame["type"].as_str().unwrap_or("none");
         let schema = format!("asyncapi.yaml#/components/messages/{kind}/payload");
-        self.validate(&schema, frame, "frame");
+        self.validate(&schema, frame, "frame")
+            .unwrap_or_else(|violation| panic!("{violation}"));
     }
 
-    fn validate(&self, schema: &str, value: &Value, what: &str) {
+    fn validate(&self, schema: &str, value: &Value, what: &str) -> Result<(), String> {
         let validator = *self
             .validators
             .lock()
@@ -98,10 +131,11 @@ impl Contract {
             .iter_errors(value)
             .map(|error| format!("{} at {}", error, error.instance_path()))
             .collect();
-        assert!(
-            errors.is_empty(),
-            "{what} is not as described: {errors:#?}\n{value:#}"
-        );
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{what} is not as described: {errors:#?}\n{value:#}"))
+        }
     }
 
     fn compile(&self, schema: &str) -> Validator {

@@ -10,6 +10,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 
+use crate::Contract;
+
 /// The stand-in, listening until the test ends.
 #[derive(Clone)]
 pub struct Gateway {
@@ -69,7 +71,9 @@ async fn take(State(state): State<Arc<Mutex<Inner>>>, Path(id): Path<String>, bo
     let mut state = state.lock().unwrap();
     match state.statuses.get(&id).copied() {
         None | Some(200) => {
-            state.frames.push((id, serde_json::from_str(&body).unwrap()));
+            let frame = serde_json::from_str(&body).unwrap();
+            Contract::get().check_frame(&frame);
+            state.frames.push((id, frame));
             StatusCode::OK.into_response()
         }
         Some(status) => {

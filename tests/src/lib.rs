@@ -11,6 +11,7 @@ mod apps;
 mod contract;
 mod database;
 mod gateway;
+mod proxy;
 mod queue;
 mod samples;
 mod stack;
@@ -22,6 +23,7 @@ pub use apps::{
 pub use contract::Contract;
 pub use database::TestDatabase;
 pub use gateway::Gateway;
+pub use proxy::Proxy;
 pub use queue::TestQueue;
-pub use samples::{Sample, http_event, project_file, sample, samples};
-pub use stack::{aws, new_user, raw_http, stack};
+pub use samples::{Sample, http_event, project_file, sample, samples, template_routes};
+pub use stack::{Shared, alone, aws, new_user, raw_http, share, stack};

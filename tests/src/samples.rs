@@ -1,5 +1,6 @@
 //! The sample events in `events/`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -51,4 +52,15 @@ pub fn http_event(name: &str, user: &str, body: &Value) -> ApiGatewayV2httpReque
     event["requestContext"]["authorizer"]["jwt"]["claims"]["sub"] = json!(user);
     event["body"] = json!(body.to_string());
     serde_json::from_value(event).unwrap()
+}
+
+/// The routes of the template's HTTP API.
+pub fn template_routes() -> BTreeSet<String> {
+    let text = fs::read_to_string(project_file("template.yaml")).unwrap();
+    let template: serde_norway::Value = serde_norway::from_str(&text).unwrap();
+    let resources = template["Resources"].as_mapping().unwrap().values();
+    let routes = resources.filter(|resource| resource["Type"] == "AWS::ApiGatewayV2::Route");
+    routes
+        .map(|route| route["Properties"]["RouteKey"].as_str().unwrap().to_owned())
+        .collect()
 }

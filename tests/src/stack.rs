@@ -5,7 +5,24 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use client::Token;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use xtask::Stack;
+
+/// Tests share the stack; one that keeps the emulator busy for seconds has it alone.
+static USE: RwLock<()> = RwLock::const_new(());
+
+/// What a test holds while it shares the stack with others.
+pub type Shared = RwLockReadGuard<'static, ()>;
+
+/// Waits until nobody has the stack alone.
+pub async fn share() -> Shared {
+    USE.read().await
+}
+
+/// Waits until nobody uses the stack.
+pub async fn alone() -> RwLockWriteGuard<'static, ()> {
+    USE.write().await
+}
 
 /// The stack that `cargo xtask test` deployed.
 pub fn stack() -> &'static Stack {

@@ -18,7 +18,7 @@ struct Tool {
 }
 
 /// The emulator and SAM need different versions of the same packages, so each tool is on its own.
-const TOOLS: [Tool; 4] = [
+const TOOLS: [Tool; 5] = [
     Tool {
         name: "emulator",
         requirements: include_str!("../requirements/emulator.txt"),
@@ -34,6 +34,10 @@ const TOOLS: [Tool; 4] = [
     Tool {
         name: "cargo-lambda",
         requirements: include_str!("../requirements/cargo-lambda.txt"),
+    },
+    Tool {
+        name: "schemathesis",
+        requirements: include_str!("../requirements/schemathesis.txt"),
     },
 ];
 

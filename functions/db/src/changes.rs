@@ -2,7 +2,8 @@
 //!
 //! Changes of a space are made one at a time. Each command first locks the space's row and then runs one statement, in one
 //! round trip. So the statement sees all that was committed before, its checks need no regard for others, and the numbers
-//! that it takes are gapless and in commit order.
+//! that it takes are gapless and in commit order. The lock asks for no rights: a lock that finds no row, because a member is
+//! only just being added, would lock nothing, and the statement might then find one. Rights are checked by the statement.
 //!
 //! The statement classifies the request by its CTE `target` and does what it does only if the outcome is `allowed`.
 

@@ -85,16 +85,11 @@ JOIN versions v ON v.file_id = f.id AND v.version = coalesce($3, f.version)
 WHERE f.id = $1 AND f.deleted_at IS NULL",
 );
 
-/// $1 file, $2 user.
+/// $1 file.
 const LOCK_SPACE_OF_FILE: Query = Query::new(
     "-- lock_space_of_file
 SELECT FROM spaces
-WHERE id = (
-    SELECT f.space_id
-    FROM files f
-    JOIN members m ON m.space_id = f.space_id AND m.user_id = $2
-    WHERE f.id = $1
-)
+WHERE id = (SELECT space_id FROM files WHERE id = $1)
 FOR NO KEY UPDATE",
 );
 
@@ -265,7 +260,7 @@ impl Database {
     ) -> Result<Result<Changed, Refusal>, Error> {
         let id = Uuid::from(id);
         self.command(
-            (&LOCK_SPACE_OF_FILE, &[&id, &new.user_id.as_str()]),
+            (&LOCK_SPACE_OF_FILE, &[&id]),
             &MOVE_FILE,
             new,
             &[&id, &path.as_str(), &base_version.map(Version::get)],
@@ -282,7 +277,7 @@ impl Database {
     ) -> Result<Result<Changed, Refusal>, Error> {
         let id = Uuid::from(id);
         self.command(
-            (&LOCK_SPACE_OF_FILE, &[&id, &new.user_id.as_str()]),
+            (&LOCK_SPACE_OF_FILE, &[&id]),
             &DELETE_FILE,
             new,
             &[&id, &base_version.map(Version::get)],

@@ -86,7 +86,7 @@ WHERE owner_id = $1
 FOR NO KEY UPDATE",
 );
 
-/// $6 space, $7 name, $8 idempotency key. No row if the user has no personal space yet.
+/// $6 space, $7 name, $8 idempotency key.
 const CREATE_SPACE: Query = command!(
     "-- create_space
 WITH target AS (
@@ -152,13 +152,12 @@ JOIN members o ON o.space_id = m.space_id AND o.user_id = $3
 WHERE m.space_id = $1 AND m.user_id = $2",
 );
 
-/// $1 space, $2 user.
+/// $1 space.
 const LOCK_SPACE: Query = Query::new(
     "-- lock_space
-SELECT FROM spaces s
-JOIN members m ON m.space_id = s.id AND m.user_id = $2
-WHERE s.id = $1
-FOR NO KEY UPDATE OF s",
+SELECT FROM spaces
+WHERE id = $1
+FOR NO KEY UPDATE",
 );
 
 /// $1 the personal space's id, $2 member, $3 now, $4 space, $5 user. Makes the member's personal space, if it has none and the
@@ -285,25 +284,17 @@ impl Database {
     ) -> Result<Result<(Changed, SpaceView), Refusal>, Error> {
         let user_id = new.user_id.as_str();
         let key = space.key.map(IdempotencyKey::as_str);
-        let mut decision = Err(Refusal::NotFound);
-        // Once more after the personal space was made.
-        for attempt in 0..2 {
-            if attempt > 0 {
-                self.create_personal_space(space.new_space_id, new.user_id, new.now)
-                    .await?;
-            }
-            decision = self
-                .command(
-                    (&LOCK_PERSONAL_SPACE, &[&user_id]),
-                    &CREATE_SPACE,
-                    new,
-                    &[&Uuid::from(space.id), &space.name.as_str(), &key],
-                )
-                .await?;
-            if decision != Err(Refusal::NotFound) {
-                break;
-            }
-        }
+        // First, since a lock that finds no row locks nothing.
+        self.create_personal_space(space.new_space_id, new.user_id, new.now)
+            .await?;
+        let decision = self
+            .command(
+                (&LOCK_PERSONAL_SPACE, &[&user_id]),
+                &CREATE_SPACE,
+                new,
+                &[&Uuid::from(space.id), &space.name.as_str(), &key],
+            )
+            .await?;
         let changed = match decision {
             Ok(changed) => changed,
             Err(refusal) => return Ok(Err(refusal)),
@@ -394,7 +385,7 @@ impl Database {
         )
         .await?;
         self.command(
-            (&LOCK_SPACE, &[&space_id, &user_id]),
+            (&LOCK_SPACE, &[&space_id]),
             &SET_MEMBER,
             new,
             &[&space_id, &member_id, &membership.role.as_str()],
@@ -411,7 +402,7 @@ impl Database {
     ) -> Result<Result<Changed, Refusal>, Error> {
         let space_id = Uuid::from(space_id);
         self.command(
-            (&LOCK_SPACE, &[&space_id, &new.user_id.as_str()]),
+            (&LOCK_SPACE, &[&space_id]),
             &REMOVE_MEMBER,
             new,
             &[&space_id, &member_id.as_str()],

@@ -1,0 +1,235 @@
+//! Who may do what: every route of the template against everybody, on the deployed stack.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use client::Token;
+use model::{CreatedUpload, FileId, SpaceId, UploadId};
+use serde_json::{Value, json};
+use tests::{Answer, Call, Contract, Proxy, new_user, put_to_storage, template_routes, upload_body};
+
+/// The columns, in the order of the statuses of a row.
+const EVERYBODY: [&str; 6] = [
+    "owner",
+    "editor",
+    "viewer",
+    "former member",
+    "stranger",
+    "anonymous",
+];
+
+/// What each route answers to each of them. `$default` is what matches no route.
+const MATRIX: [(&str, [i64; 6]); 19] = [
+    ("POST /uploads", [201, 201, 403, 404, 404, 401]),
+    ("GET /uploads/{uploadId}", [200, 200, 200, 404, 404, 401]),
+    ("DELETE /uploads/{uploadId}", [204, 204, 204, 404, 404, 401]),
+    ("POST /uploads/{uploadId}/parts", [200, 200, 403, 404, 404, 401]),
+    (
+        "POST /uploads/{uploadId}/complete",
+        [200, 200, 403, 404, 404, 401],
+    ),
+    ("GET /files", [200, 200, 200, 404, 404, 401]),
+    ("GET /files/{fileId}", [200, 200, 200, 404, 404, 401]),
+    ("GET /files/{fileId}/content", [307, 307, 307, 404, 404, 401]),
+    ("PATCH /files/{fileId}", [200, 200, 403, 404, 404, 401]),
+    ("DELETE /files/{fileId}", [200, 200, 403, 404, 404, 401]),
+    // Of these two everybody has their own.
+    ("GET /spaces", [200, 200, 200, 200, 200, 401]),
+    ("POST /spaces", [201, 201, 201, 201, 201, 401]),
+    ("GET /spaces/{spaceId}/members", [200, 200, 200, 404, 404, 401]),
+    (
+        "GET /spaces/{spaceId}/members/{userId}",
+        [200, 200, 200, 404, 404, 401],
+    ),
+    (
+        "PUT /spaces/{spaceId}/members/{userId}",
+        [200, 403, 403, 404, 404, 401],
+    ),
+    (
+        "DELETE /spaces/{spaceId}/members/{userId}",
+        [204, 403, 403, 404, 404, 401],
+    ),
+    ("GET /changes", [200, 200, 200, 404, 404, 401]),
+    ("POST /tickets", [201, 201, 201, 201, 201, 401]),
+    ("$default", [404, 404, 404, 404, 404, 401]),
+];
+
+/// The `sub` of a token.
+fn subject(token: &Token) -> String {
+    use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+    let claims = token.as_str().split('.').nth(1).unwrap();
+    let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    claims["sub"].as_str().unwrap().to_owned()
+}
+
+struct Stage {
+    proxy: Proxy,
+    space: SpaceId,
+    /// By column; nobody for the anonymous.
+    tokens: Vec<Option<Token>>,
+    /// By column and route, an upload of the column's own, opened while it could; the owner's for strangers.
+    uploads: BTreeMap<(usize, &'static str), UploadId>,
+    counter: usize,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let proxy = Proxy::start().await;
+        let mut tokens = Vec::new();
+        for _ in 0..5 {
+            tokens.push(Some(new_user().await.1));
+        }
+        tokens.push(None);
+        let call = Call::new("POST /spaces").body(json!({ "name": "Matrix" }));
+        let space = proxy
+            .call(tokens[0].as_ref(), &call)
+            .await
+            .parsed::<model::SpaceView>()
+            .space_id;
+        let mut stage = Self {
+            proxy,
+            space,
+            tokens,
+            uploads: BTreeMap::new(),
+            counter: 0,
+        };
+        for column in 1..4 {
+            stage.role(column, "editor").await;
+        }
+        for (route, _) in MATRIX.iter().filter(|(route, _)| route.contains("{uploadId}")) {
+            for column in 0..4 {
+                let size = if route.ends_with("/parts") {
+                    100 * 1024 * 1024
+                } else {
+                    1
+                };
+                let upload = stage.open(column, size).await;
+                stage.uploads.insert((column, route), upload);
+            }
+            let owners = stage.uploads[&(0, *route)];
+            // Tried by strangers first, so still open.
+            stage
+                .uploads
+                .extend([((4, *route), owners), ((5, *route), owners)]);
+        }
+        stage.role(2, "viewer").await;
+        let call = Call::new("DELETE /spaces/{spaceId}/members/{userId}").path("spaceId", stage.space);
+        let former = subject(stage.tokens[3].as_ref().unwrap());
+        assert_eq!(stage.call(0, &call.path("userId", former)).await.status, 204);
+        stage
+    }
+
+    async fn call(&self, column: usize, call: &Call) -> Answer {
+        self.proxy.call(self.tokens[column].as_ref(), call).await
+    }
+
+    async fn role(&self, column: usize, role: &str) {
+        let call = Call::new("PUT /spaces/{spaceId}/members/{userId}").path("spaceId", self.space);
+        let member = subject(self.tokens[column].as_ref().unwrap());
+        let answer = self
+            .call(0, &call.path("userId", member).body(json!({ "role": role })))
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    async fn open(&mut self, column: usize, size: i64) -> UploadId {
+        self.counter += 1;
+        let mut body = upload_body(&format!("/{}", self.counter), b"x");
+        body["spaceId"] = json!(self.space);
+        body["size"] = json!(size);
+        let created: CreatedUpload = self
+            .call(column, &Call::new("POST /uploads").body(body))
+            .await
+            .parsed();
+        if let Some(put) = created.put() {
+            put_to_storage(put, b"x").await;
+        }
+        created.upload_id
+    }
+
+    /// A file that nobody has touched.
+    async fn file(&mut self) -> FileId {
+        let upload_id = self.open(0, 1).await;
+        let call = Call::new("POST /uploads/{uploadId}/complete").path("uploadId", upload_id);
+        self.call(0, &call).await.parsed::<model::FileChanged>().file_id
+    }
+
+    /// What a column asks of a route.
+    async fn request(&mut self, column: usize, route: &'static str) -> Call {
+        let call = Call::new(route);
+        self.counter += 1;
+        let name = format!("/{}-{}", self.counter, column);
+        match route {
+            "POST /uploads" => {
+                let mut body = upload_body(&name, b"x");
+                body["spaceId"] = json!(self.space);
+                call.body(body)
+            }
+            "POST /uploads/{uploadId}/parts" => call
+                .path("uploadId", self.uploads[&(column, route)])
+                .body(json!({ "parts": [{ "partNumber": 1, "sha256": client::sha256(b"x") }] })),
+            _ if route.contains("{uploadId}") => call.path("uploadId", self.uploads[&(column, route)]),
+            "PATCH /files/{fileId}" => call
+                .path("fileId", self.file().await)
+                .body(json!({ "path": name })),
+            _ if route.contains("{fileId}") => call.path("fileId", self.file().await),
+            "GET /files" | "GET /changes" => call.query("spaceId", self.space),
+            "POST /spaces" => call.body(json!({ "name": name })),
+            "GET /spaces/{spaceId}/members" => call.path("spaceId", self.space),
+            "GET /spaces/{spaceId}/members/{userId}" => {
+                let owner = subject(self.tokens[0].as_ref().unwrap());
+                call.path("spaceId", self.space).path("userId", owner)
+            }
+            // Somebody else, whose name needs encoding.
+            "PUT /spaces/{spaceId}/members/{userId}" => call
+                .path("spaceId", self.space)
+                .path("userId", "auth0|somebody else")
+                .body(json!({ "role": "viewer" })),
+            "DELETE /spaces/{spaceId}/members/{userId}" => call
+                .path("spaceId", self.space)
+                .path("userId", "auth0|somebody else"),
+            "POST /tickets" => call.body(json!({})),
+            "$default" => Call::new("GET /nowhere"),
+            _ => call,
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_route_answers_everybody_as_the_matrix_says() {
+    let rows: BTreeSet<String> = MATRIX.iter().map(|(route, _)| (*route).to_owned()).collect();
+    assert_eq!(rows, template_routes(), "each route of the template has its row");
+
+    let mut stage = Stage::set().await;
+    let mut wrong = Vec::new();
+    // Those without rights first: what they were refused must still be there for the others.
+    for column in (0..EVERYBODY.len()).rev() {
+        for (route, statuses) in MATRIX {
+            let call = stage.request(column, route).await;
+            let answer = stage.call(column, &call).await;
+            if answer.status != statuses[column] {
+                wrong.push(format!("{route}, {}: {answer:?}", EVERYBODY[column]));
+            }
+            if route == "GET /spaces" && answer.status == 200 {
+                let listed = answer.body["spaces"].as_array().unwrap();
+                let sees = listed.iter().any(|space| space["spaceId"] == json!(stage.space));
+                assert_eq!(sees, column < 3, "{}", EVERYBODY[column]);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_description_has_the_routes_of_the_template() {
+    let mut served = template_routes();
+    served.remove("$default");
+    assert_eq!(Contract::get().routes(), served);
+    // And every status of the matrix.
+    for (route, statuses) in MATRIX.iter().filter(|(route, _)| *route != "$default") {
+        let described = Contract::get().statuses(route);
+        assert!(
+            statuses.iter().all(|status| described.contains(status)),
+            "{route}"
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! A file of one gibibyte, on the deployed stack.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use client::{Sha256Stream, Source};
+use model::{MIN_PART_BYTES, UploadStateName};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tests::{Proxy, alone, new_user};
+
+const MIB: u64 = 1024 * 1024;
+
+/// By how much a function's peak of resident memory may grow, in KiB: far less than one part.
+const FLAT_KIB: u64 = 4 * 1024;
+
+/// 1 GiB of which no two MiB are alike, made as it is read.
+struct Gibibyte {
+    block: Vec<u8>,
+    /// How many parts were read to be sent. To be digested they are read by the MiB.
+    sent: AtomicUsize,
+}
+
+impl Gibibyte {
+    fn new() -> Self {
+        let mut block = vec![0; usize::try_from(MIB).unwrap()];
+        SystemRandom::new().fill(&mut block).unwrap();
+        Self {
+            block,
+            sent: AtomicUsize::new(0),
+        }
+    }
+
+    fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
+    }
+}
+
+impl Source for Gibibyte {
+    fn size(&self) -> u64 {
+        1024 * MIB
+    }
+
+    async fn read(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        if length > MIB {
+            self.sent.fetch_add(1, Ordering::SeqCst);
+        }
+        let mut piece = Vec::with_capacity(usize::try_from(length).unwrap());
+        for number in offset / MIB..(offset + length) / MIB {
+            piece.extend_from_slice(&number.to_le_bytes());
+            piece.extend_from_slice(&self.block[8..]);
+        }
+        Ok(piece)
+    }
+}
+
+/// The peak of resident memory of every function's process, in KiB, by the function's name.
+fn peaks() -> BTreeMap<String, u64> {
+    let mut peaks = BTreeMap::new();
+    for process in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+        let (Ok(environment), Ok(status)) = (
+            fs::read(process.path().join("environ")),
+            fs::read_to_string(process.path().join("status")),
+        ) else {
+            continue;
+        };
+        let mut variables = environment.split(|byte| *byte == 0);
+        let name = variables.find_map(|variable| variable.strip_prefix(b"AWS_LAMBDA_FUNCTION_NAME="));
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        if let (Some(name), Some(peak)) = (name, peak) {
+            let name = String::from_utf8_lossy(name).into_owned();
+            let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+            let highest = peaks.entry(name).or_insert(0);
+            *highest = peak.max(*highest);
+        }
+    }
+    peaks
+}
+
+fn of(peaks: &BTreeMap<String, u64>, function: &str) -> u64 {
+    let found = peaks.iter().find(|(name, _)| name.contains(function));
+    *found
+        .unwrap_or_else(|| panic!("no process of {function} among {:?}", peaks.keys()))
+        .1
+}
+
+#[tokio::test]
+#[expect(clippy::print_stderr, reason = "the figures are worth seeing")]
+async fn one_gibibyte_killed_half_way_is_resumed_and_downloads_identical() {
+    let (_, token) = new_user().await;
+    // Assembling a gibibyte keeps the emulator, a single thread, from answering others.
+    let _alone = alone().await;
+    let proxy = Proxy::start_alone().await;
+    let content = Gibibyte::new();
+    let parts = usize::try_from(content.size()).unwrap() / usize::try_from(MIN_PART_BYTES).unwrap();
+    // Whatever functions need once, they need before.
+    let device = proxy.device(token.clone());
+    device
+        .upload(None, "/small".parse().unwrap(), b"x".as_slice())
+        .await
+        .unwrap();
+    let description = device
+        .describe(None, "/big".parse().unwrap(), &content)
+        .await
+        .unwrap();
+    let created = device.create_upload(&description, None).await.unwrap();
+    device.show_upload(created.upload_id).await.unwrap();
+    let before = peaks();
+
+    let started = Instant::now();
+    tokio::select! {
+        sent = device.send(&created, &content) => panic!("not killed: {sent:?}"),
+        () = async {
+            while content.sent() < parts / 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        } => {}
+    }
+    drop(device);
+    let sent_before = content.sent();
+
+    // Another process, that knows the upload's id and has the file.
+    let device = proxy.device(token);
+    let view = device.show_upload(created.upload_id).await.unwrap();
+    let stored = view.parts.as_ref().unwrap().len();
+    assert!(
+        view.state == UploadStateName::Pending && stored < parts && stored > 0,
+        "{stored} of {parts}"
+    );
+    let changed = device.resume(created.upload_id, &content).await.unwrap();
+    let sent_again = content.sent() - sent_before;
+    assert_eq!(stored + sent_again, parts, "finished parts are not sent again");
+    let uploaded = started.elapsed();
+
+    let mut download = device.download(changed.file_id, None).await.unwrap();
+    let (mut digest, mut size) = (Sha256Stream::default(), 0);
+    while let Some(chunk) = download.chunk().await.unwrap() {
+        digest.update(&chunk);
+        size += chunk.len() as u64;
+    }
+    assert_eq!((digest.finish(), size), (description.sha256, content.size()));
+
+    let after = peaks();
+    eprintln!(
+        "1 GiB in {parts} parts, {stored} before the kill, {sent_again} after it, {uploaded:.1?} altogether"
+    );
+    for function in ["CreateUpload", "CompleteUpload", "BrowseFiles"] {
+        let after = of(&after, function);
+        eprintln!("{function}: peak of resident memory {after} KiB");
+        let Some((_, before)) = before.iter().find(|(name, _)| name.contains(function)) else {
+            continue;
+        };
+        eprintln!("{function}: {} KiB of it since the upload began", after - before);
+        assert!(
+            after - before <= FLAT_KIB,
+            "{function} grew by {} KiB",
+            after - before
+        );
+    }
+}

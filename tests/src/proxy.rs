@@ -1,0 +1,123 @@
+//! The deployed HTTP API, seen through a proxy that holds every answer against the API's description.
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use client::{Client, Token};
+use model::DeviceId;
+
+use crate::{Answer, Call, Contract, Shared, share, stack};
+
+/// The largest body that passes, in bytes.
+const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// The API's address as a test should use it.
+pub struct Proxy {
+    /// In place of the stack's output `HttpApiUrl`.
+    pub url: String,
+    http: reqwest::Client,
+    _shared: Option<Shared>,
+}
+
+impl Proxy {
+    /// Starts one, which listens until the test ends.
+    pub async fn start() -> Self {
+        Self {
+            _shared: Some(share().await),
+            ..Self::start_alone().await
+        }
+    }
+
+    /// The same, for a test that has the stack alone.
+    pub async fn start_alone() -> Self {
+        client::use_ring();
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
+        let app = Router::new().fallback(forward).with_state(http.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async { axum::serve(listener, app).await });
+        Self {
+            url,
+            http,
+            _shared: None,
+        }
+    }
+
+    /// A device of a signed-in user.
+    pub fn device(&self, token: Token) -> Client {
+        let device_id = DeviceId::from(edge::ids::new_id());
+        Client::new(&self.url, token, Some(device_id)).unwrap()
+    }
+
+    /// Makes a request, as the token's user if there is one.
+    pub async fn call(&self, token: Option<&Token>, call: &Call) -> Answer {
+        let (method, target) = call.request_line();
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.http.request(method, format!("{}{target}", self.url));
+        for (name, value) in call.headers() {
+            request = request.header(*name, value);
+        }
+        if let Some(token) = token {
+            request = request.bearer_auth(token.as_str());
+        }
+        if let Some(body) = call.json() {
+            request = request.json(body);
+        }
+        let response = request.send().await.unwrap();
+        let status = i64::from(response.status().as_u16());
+        let location = response.headers().get("location");
+        let location = location.map(|location| location.to_str().unwrap().to_owned());
+        let text = response.text().await.unwrap();
+        let body = if text.is_empty() {
+            serde_json::Value::Null
+        } else {
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+        };
+        Answer {
+            status,
+            body,
+            location,
+        }
+    }
+}
+
+async fn forward(State(http): State<reqwest::Client>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, MAX_BODY_BYTES).await.unwrap();
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let mut headers = parts.headers;
+    headers.remove("host");
+    let sent = http
+        .request(
+            parts.method.clone(),
+            format!("{}{target}", stack().outputs.http_api_url),
+        )
+        .headers(headers)
+        .body(body);
+    let answer = sent.send().await.unwrap();
+    let status = answer.status();
+    let headers = answer.headers().clone();
+    let text = answer.text().await.unwrap();
+
+    if let Some(route) = Contract::get().route(parts.method.as_str(), parts.uri.path()) {
+        let body = serde_json::from_str(&text).unwrap_or_default();
+        if let Err(violation) = Contract::get().verify(&route, i64::from(status.as_u16()), &body) {
+            let mut response = Response::new(Body::from(violation));
+            *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
+            return response;
+        }
+    }
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    for (name, value) in &headers {
+        if !["transfer-encoding", "content-length", "connection"].contains(&name.as_str()) {
+            response.headers_mut().append(name, value.clone());
+        }
+    }
+    response
+}
