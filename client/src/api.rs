@@ -133,13 +133,10 @@ impl Client {
         let version = version.map_or(String::new(), |version| format!("?version={version}"));
         let request = self.request(Method::GET, &format!("/files/{file_id}/content{version}"));
         let redirect = request.send().await?;
-        let location = match redirect
-            .headers()
-            .get(LOCATION)
-            .map(|url| url.to_str().map(str::to_owned))
-        {
-            Some(Ok(url)) => url,
-            _ => return Err(refusal(redirect).await),
+        let location = redirect.headers().get(LOCATION);
+        let location = location.and_then(|url| url.to_str().ok().map(str::to_owned));
+        let Some(location) = location else {
+            return Err(refusal(redirect).await);
         };
         // Without the token: it is not for storage.
         let download = self.http.get(location).send().await;

@@ -200,13 +200,17 @@ impl History<'_> {
         } = step;
         match act {
             Act::Upload { space, path, base } => {
-                self.upload(user, space, PATHS[path], base, dies_after).await
+                self.upload(user, space, PATHS[path], base, dies_after).await;
             }
             Act::Race { other, space, path } => self.race([user, other], space, PATHS[path]).await,
-            Act::Move { file, path, base } => self.rename(user, file, PATHS[path], base, dies_after).await,
+            Act::Move { file, path, base } => {
+                self.rename(user, file, PATHS[path], base, dies_after).await;
+            }
             Act::Delete { file, base } => self.delete(user, file, base, dies_after).await,
             Act::CreateSpace => self.create_space(user, dies_after).await,
-            Act::Share { space, member, role } => self.share(user, space, member, role, dies_after).await,
+            Act::Share { space, member, role } => {
+                self.share(user, space, member, role, dies_after).await;
+            }
             Act::Unshare { space, member } => self.unshare(user, space, member, dies_after).await,
         }
     }

@@ -70,6 +70,10 @@ pub struct Call {
     body: Option<Value>,
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "calls read better without references"
+)]
 impl Call {
     /// A request to a route such as `GET /files`.
     pub fn new(route: &'static str) -> Self {

@@ -3,6 +3,7 @@
 
 mod demo;
 mod environment;
+mod fuzz;
 mod logs;
 mod process;
 mod project;
@@ -63,7 +64,7 @@ enum Command {
     },
     /// Build and deploy again to the stack that `cargo xtask up` keeps running.
     Deploy,
-    /// Run every test, unit to end to end, with the services that they need.
+    /// Run every test, unit to end to end, with the services that they need; schemathesis first.
     Test {
         /// Arguments for `cargo test`, such as a test's name.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -5,6 +5,7 @@ use std::env;
 use anyhow::{Result, bail};
 
 use crate::environment::command;
+use crate::fuzz;
 use crate::process;
 use crate::project::Project;
 use crate::services::{Ports, Services};
@@ -12,12 +13,16 @@ use crate::stack::Stack;
 use crate::tools;
 use crate::ui;
 
-/// Deploys the stack and runs `cargo test` against it.
+/// Deploys the stack and runs schemathesis and `cargo test` against it; with arguments, only the tests that they name.
 pub(crate) async fn run(project: &Project, ports: Ports, arguments: &[String]) -> Result<()> {
     let _lock = project.lock()?;
     tools::install(project).await?;
     let services = Services::start(project, ports).await?;
-    Stack::deploy(project, services.ports).await?;
+    let stack = Stack::deploy(project, services.ports).await?;
+    if arguments.is_empty() {
+        // Before the tests, whose result is what a reader looks for at the end.
+        fuzz::run(project, &stack).await?;
+    }
 
     ui::line("… cargo test");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -1,5 +1,6 @@
 //! Requests to storage, signed for others to send.
 
+use aws_sdk_s3::operation::abort_multipart_upload::AbortMultipartUploadError;
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use model::{ByteCount, ContentType, PartRequest, PresignedPut, Sha256, UploadId};
 use time::{Duration, OffsetDateTime};
@@ -70,7 +71,7 @@ pub(crate) async fn abort_multipart(app: &App, upload_id: UploadId, multipart_id
         Err(error)
             if error
                 .as_service_error()
-                .is_some_and(|error| error.is_no_such_upload()) =>
+                .is_some_and(AbortMultipartUploadError::is_no_such_upload) =>
         {
             Ok(())
         }
