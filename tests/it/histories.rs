@@ -14,7 +14,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::{Value, json};
-use tests::{Answer, Apps, Call, Environment, put_to_storage, upload_body};
+use tests::{Answer, Apps, Call, Environment, put_to_storage, report, upload_body};
 
 /// How many histories are run.
 const HISTORIES: u32 = 1_000;
@@ -642,6 +642,10 @@ fn run_share(seed: u64) {
 fn a_thousand_random_histories_show_what_a_small_model_says() {
     let given = std::env::var_os(SEED).map(|seed| seed.to_str().unwrap().parse::<u64>().unwrap());
     let seed = given.unwrap_or_else(|| edge::ids::new_id().as_u64_pair().1);
+    // So that a run can be repeated, whatever becomes of it.
+    report(&format!(
+        "{HISTORIES} histories in {THREADS} shares from {SEED}={seed}"
+    ));
     let shares: Vec<_> = (0..THREADS)
         .map(|share| {
             let seed = if given.is_some() {
@@ -654,9 +658,5 @@ fn a_thousand_random_histories_show_what_a_small_model_says() {
         .collect();
     for share in shares {
         share.join().unwrap();
-    }
-    #[expect(clippy::print_stderr, reason = "so that a run can be repeated")]
-    {
-        eprintln!("{HISTORIES} histories, {SEED}={seed} and the {THREADS} from there");
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use client::{Sha256Stream, Source};
 use model::{MIN_PART_BYTES, UploadStateName};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use tests::{Proxy, alone, new_user};
+use tests::{Proxy, alone, new_user, report};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -87,7 +87,6 @@ fn of(peaks: &BTreeMap<String, u64>, function: &str) -> u64 {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stderr, reason = "the figures are worth seeing")]
 async fn one_gibibyte_killed_half_way_is_resumed_and_downloads_identical() {
     let (_, token) = new_user().await;
     // Assembling a gibibyte keeps the emulator, a single thread, from answering others.
@@ -143,16 +142,19 @@ async fn one_gibibyte_killed_half_way_is_resumed_and_downloads_identical() {
     assert_eq!((digest.finish(), size), (description.sha256, content.size()));
 
     let after = peaks();
-    eprintln!(
+    report(&format!(
         "1 GiB in {parts} parts, {stored} before the kill, {sent_again} after it, {uploaded:.1?} altogether"
-    );
+    ));
     for function in ["CreateUpload", "CompleteUpload", "BrowseFiles"] {
         let after = of(&after, function);
-        eprintln!("{function}: peak of resident memory {after} KiB");
+        report(&format!("{function}: peak of resident memory {after} KiB"));
         let Some((_, before)) = before.iter().find(|(name, _)| name.contains(function)) else {
             continue;
         };
-        eprintln!("{function}: {} KiB of it since the upload began", after - before);
+        report(&format!(
+            "{function}: {} KiB of it since the upload began",
+            after - before
+        ));
         assert!(
             after - before <= FLAT_KIB,
             "{function} grew by {} KiB",

@@ -166,6 +166,15 @@ async fn roles_allow_what_they_say() {
     assert_eq!(attempts("stranger").await, [404, 404, 404, 404, 404]);
     assert_eq!(attempts("victor").await, [403, 403, 403, 403, 403]);
     assert_eq!(attempts("edith").await, [201, 200, 403, 403, 409]);
+    // Of the refused attempts to add carol, nothing came to be.
+    let carols = "SELECT count(*) FROM spaces WHERE owner_id = 'carol'";
+    assert_eq!(apps.database.number(carols).await, 0);
+    assert_eq!(
+        apps.database
+            .number("SELECT count(*) FROM uploads WHERE user_id = 'victor'")
+            .await,
+        0
+    );
     assert_eq!(attempts("alice").await, [201, 200, 200, 204, 409]);
 }
 

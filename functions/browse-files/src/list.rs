@@ -5,7 +5,8 @@ use edge::Problem;
 use edge::http::{Request, Response, json};
 use http::StatusCode;
 use model::{
-    FileDetail, FileId, FileList, PageLimit, PageToken, PathPrefix, SpaceId, SpacePath, UserId, Version, page,
+    FileDetail, FileId, FileList, PageLimit, PageQuery, PageToken, PathPrefix, SpaceId, SpacePath, UserId,
+    Version, page,
 };
 use serde::Deserialize;
 
@@ -46,19 +47,11 @@ pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Pr
     )
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ShowQuery {
-    #[serde(default)]
-    limit: PageLimit,
-    page_token: Option<PageToken<Version>>,
-}
-
 /// Shows a file and its versions, newest first.
 pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let file_id: FileId = request.path_parameter("fileId")?;
-    let query: ShowQuery = request.query()?;
+    let query: PageQuery<Version> = request.query()?;
     let before = query.page_token.map(|token| token.0);
     let loading = app.db.load_file(file_id, &user_id, before, query.limit);
     let loaded = loading.await.map_err(Problem::unavailable)?;

@@ -5,24 +5,16 @@ use db::{Membership, Refusal};
 use edge::http::{Request, Response, empty, json};
 use edge::{Problem, ids};
 use http::StatusCode;
-use model::{DeviceId, MemberList, PageLimit, PageToken, SetMemberRequest, SpaceId, UserId, page};
+use model::{DeviceId, MemberList, PageQuery, SetMemberRequest, SpaceId, UserId, page};
 use serde::Deserialize;
 
 use crate::App;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ListQuery {
-    #[serde(default)]
-    limit: PageLimit,
-    page_token: Option<PageToken<UserId>>,
-}
 
 /// Lists the members of a space.
 pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let space_id: SpaceId = request.path_parameter("spaceId")?;
-    let query: ListQuery = request.query()?;
+    let query: PageQuery<UserId> = request.query()?;
     let after = query.page_token.map(|token| token.0);
     let listing = app
         .db

@@ -5,23 +5,14 @@ use db::NewSpace;
 use edge::http::{Request, Response, json};
 use edge::{Problem, ids};
 use http::StatusCode;
-use model::{CreateSpaceRequest, IdempotencyKey, PageLimit, PageToken, SpaceId, SpaceList, UserId, page};
-use serde::Deserialize;
+use model::{CreateSpaceRequest, IdempotencyKey, PageQuery, SpaceId, SpaceList, UserId, page};
 
 use crate::App;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ListQuery {
-    #[serde(default)]
-    limit: PageLimit,
-    page_token: Option<PageToken<SpaceId>>,
-}
 
 /// Lists the spaces that the caller is a member of.
 pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
-    let query: ListQuery = request.query()?;
+    let query: PageQuery<SpaceId> = request.query()?;
     let after = query.page_token.map(|token| token.0);
     let listing = app.db.list_spaces(&user_id, after, query.limit);
     let spaces = listing.await.map_err(Problem::unavailable)?;

@@ -25,7 +25,7 @@ pub use limits::{
     ByteCount, ContentType, Cursor, IdempotencyKey, InvalidContentType, InvalidIdempotencyKey, InvalidNumber,
     MAX_IDEMPOTENCY_KEY_BYTES, PageLimit, PartNumber, Sequence, Version,
 };
-pub use page::{InvalidPageToken, PageToken, page};
+pub use page::{InvalidPageToken, PageQuery, PageToken, page};
 pub use parts::{MAX_PARTS, MIN_PART_BYTES, Parts};
 pub use path::{InvalidPath, MAX_PATH_BYTES, PathPrefix, SpacePath};
 pub use space::{

@@ -58,6 +58,17 @@ impl<'de, T: FromStr> Deserialize<'de> for PageToken<T> {
     }
 }
 
+/// The query parameters of a list that takes no others.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, bound = "K: FromStr")]
+pub struct PageQuery<K> {
+    /// How many items the page has at most.
+    #[serde(default)]
+    pub limit: PageLimit,
+    /// Where it begins, if not at the beginning.
+    pub page_token: Option<PageToken<K>>,
+}
+
 /// A page and where the next one begins, of items of which one more than `limit` was read if there are more.
 pub fn page<T, K>(
     mut items: Vec<T>,
