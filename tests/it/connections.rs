@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tests::{Answer, Apps, sample};
+use tests::{Answer, Apps, Contract, sample};
 use time::Duration;
 
 async fn message(apps: &Apps, body: &str) -> Value {
@@ -10,7 +10,9 @@ async fn message(apps: &Apps, body: &str) -> Value {
     event["body"] = json!(body);
     let answer =
         track_connections::handle(&apps.track_connections(), &serde_json::from_value(event).unwrap()).await;
-    Answer::from(answer).body
+    let frame = Answer::from(answer).body;
+    Contract::get().check_frame(&frame);
+    frame
 }
 
 #[tokio::test]
@@ -131,23 +133,26 @@ async fn only_pages_of_allowed_origins_may_connect() {
 #[tokio::test]
 async fn a_user_has_at_most_the_allowed_connections_even_when_they_come_at_once() {
     let apps = Apps::create().await;
-    let tickets = join_all((0..12).map(|_| apps.ticket("alice"))).await;
-    let environments: Vec<_> = tickets.iter().map(|_| apps.track_connections()).collect();
-    let uses = environments
-        .iter()
-        .zip(&tickets)
-        .enumerate()
-        .map(async |(i, (app, created))| {
-            apps.connect_in(app, &created.ticket, &format!("connection-{i}"), None)
-                .await
-                .status
+    let environments: Vec<_> = (0..12).map(|_| apps.track_connections()).collect();
+    // Connected and prepared, so that all their requests are one and the same moment's.
+    for app in &environments {
+        assert_eq!(apps.connect_in(app, "none", "none", None).await.status, 401);
+    }
+    for user in ["alice", "carol", "dora", "emma"] {
+        let tickets = join_all((0..12).map(|_| apps.ticket(user))).await;
+        let uses = environments.iter().zip(&tickets).enumerate();
+        let uses = uses.map(async |(i, (app, created))| {
+            let connection_id = format!("{user}-{i}");
+            let answer = apps.connect_in(app, &created.ticket, &connection_id, None).await;
+            answer.status
         });
-    let mut statuses = join_all(uses).await;
-    statuses.sort_unstable();
-    assert_eq!(
-        statuses,
-        [200, 200, 200, 429, 429, 429, 429, 429, 429, 429, 429, 429]
-    );
+        let mut statuses = join_all(uses).await;
+        statuses.sort_unstable();
+        assert_eq!(
+            statuses,
+            [200, 200, 200, 429, 429, 429, 429, 429, 429, 429, 429, 429]
+        );
+    }
     // Another user is not concerned, and expired connections do not count.
     apps.connected("bob", "bob-1").await;
     apps.clock.advance(track_connections::CONNECTION_LIFETIME);

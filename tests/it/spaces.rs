@@ -1,7 +1,10 @@
 //! Shared spaces: who may do what, and who hears of it.
 
+use db::{Changed, Completing, Refusal};
 use futures_util::future::join_all;
-use model::{Change, FileChanged, MemberList, Role, SpaceId, SpaceKind, SpaceList, SpaceView};
+use model::{
+    Change, CreatedUpload, FileChanged, MemberList, Role, SpaceId, SpaceKind, SpaceList, SpaceView, UserId,
+};
 use serde_json::{Value, json};
 use tests::{Apps, Call, upload_body};
 
@@ -198,6 +201,42 @@ async fn an_editor_who_becomes_a_viewer_or_leaves_cannot_complete() {
     // An upload is good again when its opener is.
     apps.share("alice", space, "edith", "editor").await;
     assert_eq!(apps.complete("edith", &created).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_statement_that_completes_checks_rights_and_state_itself() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    let edith: UserId = "edith".parse().unwrap();
+    let complete = async |created: &CreatedUpload| {
+        let completing = Completing {
+            upload_id: created.upload_id,
+            new_file_id: edge::ids::new_id().into(),
+            object_key: &created.upload_id.object_key(),
+        };
+        let new = changes::new_change(&apps.clock, &edith, None);
+        let database = apps.database.environment();
+        database.complete_upload(completing, new).await.unwrap()
+    };
+    let open = async |path: &str| -> CreatedUpload {
+        apps.open("edith", &in_space(space, path, b"x")).await.parsed()
+    };
+    let (one, other, late) = (open("/a").await, open("/b").await, open("/c").await);
+    // As if each of these came between the function's look at the upload and its commit.
+    apps.share("alice", space, "edith", "viewer").await;
+    assert_eq!(complete(&one).await, Err(Refusal::Forbidden));
+    apps.unshare("alice", space, "edith").await;
+    assert_eq!(complete(&one).await, Err(Refusal::NotFound));
+    apps.share("alice", space, "edith", "editor").await;
+    let abort = Call::new("DELETE /uploads/{uploadId}").path("uploadId", other.upload_id);
+    assert_eq!(apps.call("edith", abort).await.status, 204);
+    assert_eq!(complete(&other).await, Err(Refusal::Expired));
+    let Ok(Changed::Now(event)) = complete(&one).await else {
+        panic!("not completed")
+    };
+    assert_eq!(complete(&one).await, Ok(Changed::Earlier(event)));
+    apps.clock.advance(create_upload::PUT_LIFETIME);
+    assert_eq!(complete(&late).await, Err(Refusal::Expired));
 }
 
 #[tokio::test]
