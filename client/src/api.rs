@@ -10,13 +10,16 @@ use model::{
 };
 use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::{Error, use_ring};
 
 /// How long an API call may take: API Gateway itself gives up after 30 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// How long storage may say nothing.
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,6 +65,7 @@ impl Client {
         use_ring();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
             .redirect(Policy::none())
             .build()?;
         Ok(Self {
@@ -101,7 +105,7 @@ impl Client {
             .await
     }
 
-    /// Sends content to storage.
+    /// Sends content to storage. That it is there already, from a request whose answer was lost, is fine.
     pub async fn put(&self, put: &PresignedPut, content: Vec<u8>) -> Result<(), Error> {
         let request = self.http.put(&put.url).body(content);
         let request = put
@@ -110,7 +114,9 @@ impl Client {
             .fold(request, |request, (name, value)| request.header(name, value));
         // The URL is a secret.
         let response = request.send().await.map_err(reqwest::Error::without_url)?;
-        checked(response).await?;
+        if response.status() != StatusCode::PRECONDITION_FAILED {
+            checked(response).await?;
+        }
         Ok(())
     }
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{
-    ByteCount, CreateUploadRequest, CreatedUpload, FileChanged, PartNumber, PartRequest, Parts,
-    PresignPartsRequest, Sha256, SpaceId, SpacePath, StoredPart, Transfer, UploadId,
+    ByteCount, CreateUploadRequest, CreatedUpload, FileChanged, PartNumber, PartRequest, Parts, Sha256,
+    SpaceId, SpacePath, StoredPart, Transfer, UploadId,
 };
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
@@ -15,6 +16,15 @@ use crate::{Client, Error, Sha256Stream};
 
 /// How many parts are on their way at once.
 const CONCURRENT_PARTS: usize = 4;
+
+/// How many parts are presigned at once: their URLs live for an hour, and a slow line must not outlive them.
+const PRESIGNED_PARTS: usize = 4 * CONCURRENT_PARTS;
+
+/// How often completing is tried while the service says that it cannot answer: assembling the largest content takes minutes.
+const COMPLETE_ATTEMPTS: u32 = 10;
+
+/// How long to wait in between.
+const COMPLETE_PAUSE: Duration = Duration::from_secs(3);
 
 /// How much is read at once to compute a SHA-256, in bytes.
 const READ_BYTES: u64 = 1024 * 1024;
@@ -85,7 +95,7 @@ impl Client {
         let description = self.describe(space_id, path, content).await?;
         let created = self.create_upload(&description, None).await?;
         self.send(&created, content).await?;
-        self.complete_upload(created.upload_id).await
+        self.complete(created.upload_id).await
     }
 
     /// Sends the content of an upload that was just opened to storage.
@@ -123,6 +133,18 @@ impl Client {
         if let Some(transfer) = upload.transfer.filter(|_| !upload.stored) {
             let parts = upload.parts.unwrap_or_default();
             self.transfer(upload_id, &transfer, content, &parts).await?;
+        }
+        self.complete(upload_id).await
+    }
+
+    async fn complete(&self, upload_id: UploadId) -> Result<FileChanged, Error> {
+        for _ in 1..COMPLETE_ATTEMPTS {
+            match self.complete_upload(upload_id).await {
+                Err(Error::Refused(problem)) if problem.status == 503 => {
+                    tokio::time::sleep(COMPLETE_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
         }
         self.complete_upload(upload_id).await
     }
@@ -162,7 +184,7 @@ impl Client {
                 missing.push(PartRequest { part_number, sha256 });
             }
         }
-        for page in missing.chunks(PresignPartsRequest::MAX_PARTS) {
+        for page in missing.chunks(PRESIGNED_PARTS) {
             let presigned = self.presign_parts(upload_id, page.to_vec()).await?;
             let sending = presigned.parts.into_iter().map(async |part| {
                 let (offset, length) = piece(cut, part.part_number, size)?;

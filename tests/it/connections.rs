@@ -141,13 +141,13 @@ async fn a_user_has_at_most_the_allowed_connections_even_when_they_come_at_once(
     for round in 0..16 {
         let user = &format!("user-{round}");
         let tickets = join_all((0..12).map(|_| apps.ticket(user))).await;
-        let uses = environments.iter().zip(&tickets).enumerate();
-        let uses = uses.map(async |(i, (app, created))| {
+        let connecting = environments.iter().zip(&tickets).enumerate();
+        let connecting = connecting.map(async |(i, (app, created))| {
             let connection_id = format!("{user}-{i}");
             let answer = apps.connect_in(app, &created.ticket, &connection_id, None).await;
             answer.status
         });
-        let mut statuses = join_all(uses).await;
+        let mut statuses = join_all(connecting).await;
         statuses.sort_unstable();
         assert_eq!(
             statuses,

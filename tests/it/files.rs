@@ -127,6 +127,18 @@ async fn bad_parameters_are_400_that_name_them() {
         let detail = answer.body["detail"].as_str().unwrap();
         assert!(detail.contains(name), "{detail}");
     }
+    let id = edge::ids::new_id();
+    for call in [
+        Call::new("GET /uploads/{uploadId}").path("uploadId", id),
+        Call::new("DELETE /uploads/{uploadId}").path("uploadId", id),
+        Call::new("PATCH /files/{fileId}")
+            .path("fileId", id)
+            .body(json!({ "path": "/a" })),
+    ] {
+        let answer = apps.call("alice", call.query("baseVersion", 3)).await;
+        assert_eq!(answer.problem(), (400, "invalid-request"));
+        assert_eq!(answer.body["detail"], "This route takes no query parameters.");
+    }
 }
 
 #[tokio::test]

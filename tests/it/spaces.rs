@@ -3,7 +3,8 @@
 use db::{Changed, Completing, Refusal};
 use futures_util::future::join_all;
 use model::{
-    Change, CreatedUpload, FileChanged, MemberList, Role, SpaceId, SpaceKind, SpaceList, SpaceView, UserId,
+    Change, CreatedUpload, FileChanged, MemberList, Role, SpaceId, SpaceKind, SpaceList, SpaceView,
+    UploadView, UserId,
 };
 use serde_json::{Value, json};
 use tests::{Apps, Call, upload_body};
@@ -192,6 +193,10 @@ async fn an_editor_who_becomes_a_viewer_or_leaves_cannot_complete() {
         apps.complete("edith", &created).await.problem(),
         (403, "forbidden")
     );
+    // She may look at her upload, but gets nothing to send with.
+    let call = Call::new("GET /uploads/{uploadId}").path("uploadId", created.upload_id);
+    let view: UploadView = apps.call("edith", call).await.parsed();
+    assert!(view.transfer.is_none(), "{view:?}");
     apps.unshare("alice", space, "edith").await;
     assert_eq!(
         apps.complete("edith", &created).await.problem(),
@@ -294,6 +299,15 @@ async fn a_space_always_has_an_owner() {
     assert_eq!(
         apps.share("alice", space, "alice", "editor").await.problem(),
         (409, "last-owner")
+    );
+    // A request for the role that one has changes nothing, so a repeated resignation is fine.
+    apps.share("alice", space, "olga", "owner").await;
+    for _ in 0..2 {
+        assert_eq!(apps.share("olga", space, "olga", "editor").await.status, 200);
+    }
+    assert_eq!(
+        apps.share("olga", space, "olga", "owner").await.problem(),
+        (403, "forbidden")
     );
     for _ in 0..8 {
         assert_eq!(apps.share("alice", space, "olga", "owner").await.status, 200);

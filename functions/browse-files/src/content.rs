@@ -15,6 +15,9 @@ use crate::App;
 /// How long the URL can be used to begin a download.
 pub const URL_LIFETIME: Duration = Duration::from_mins(5);
 
+/// How much of a name is told, in bytes: file systems take no longer one, and headers have limits too.
+const MAX_NAME_BYTES: usize = 255;
+
 /// What `attr-char` of RFC 8187, section 3.2.1, does not name.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
@@ -63,6 +66,7 @@ pub(crate) async fn redirect(app: &App, request: Request<'_>) -> Result<Response
 /// `attachment`, so that no browser shows what somebody uploaded as a page, and the file's name: as it is for those who read
 /// RFC 6266, in plain ASCII for others.
 fn disposition(name: &str) -> String {
+    let name = &name[..name.floor_char_boundary(MAX_NAME_BYTES)];
     let plain: String = name
         .chars()
         .map(|c| {
@@ -103,5 +107,10 @@ mod tests {
         ] {
             assert_eq!(disposition(name), expected);
         }
+        let long = disposition(&"ü".repeat(500));
+        assert!(
+            long.ends_with("%C3%BC") && long.matches("%C3%BC").count() == 127,
+            "{long}"
+        );
     }
 }

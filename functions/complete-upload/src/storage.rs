@@ -13,12 +13,14 @@ use aws_sdk_s3::types::{ChecksumMode, CompletedMultipartUpload, CompletedPart, P
 use db::Upload;
 use edge::digest;
 use model::{PartNumber, Parts, Sha256};
+use tokio::time::timeout;
 
 use crate::{App, Error};
 
-/// How long assembling may take: S3 needs minutes for the largest objects, and the client, whose request API Gateway ends
-/// after 30 s, calls again and finds the object (Amazon S3 API Reference, `CompleteMultipartUpload`).
-const ASSEMBLY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long listing and assembling the parts may take together: what the function's own timeout leaves after all other
+/// waits. S3 needs minutes for the largest objects; the client calls again, and finds the object (Amazon S3 API Reference,
+/// `CompleteMultipartUpload`).
+const ASSEMBLY_TIMEOUT: Duration = Duration::from_secs(18);
 
 /// What an upload declared.
 pub(crate) struct Expected {
@@ -83,6 +85,18 @@ pub(crate) fn verify(expected: &Expected, object: &HeadObjectOutput) -> Result<(
 
 /// Makes the object of the parts that storage has, if they are all there and of the right sizes.
 pub(crate) async fn assemble(
+    app: &App,
+    object_key: &str,
+    expected: &Expected,
+    multipart_id: Option<&str>,
+) -> Result<(), Error> {
+    let assembling = try_assemble(app, object_key, expected, multipart_id);
+    timeout(ASSEMBLY_TIMEOUT, assembling)
+        .await
+        .unwrap_or_else(|elapsed| Err(Error::Storage(elapsed.into())))
+}
+
+async fn try_assemble(
     app: &App,
     object_key: &str,
     expected: &Expected,

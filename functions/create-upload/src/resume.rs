@@ -1,6 +1,7 @@
 //! `POST /uploads/{uploadId}/parts`, `GET` and `DELETE /uploads/{uploadId}`.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::operation::head_object::HeadObjectError;
@@ -12,8 +13,12 @@ use model::{
     Parts, PresignPartsRequest, PresignedPart, PresignedParts, StoredPart, Transfer, UploadId,
     UploadStateName, UploadView, UserId,
 };
+use tokio::time::timeout;
 
 use crate::{App, Error, presign};
+
+/// How long listing the parts may take, in at most ten calls: well within the function's own timeout.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Presigns the PUTs of some parts.
 pub(crate) async fn parts(app: &App, request: Request<'_>) -> Result<Response, Problem> {
@@ -68,10 +73,13 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
         UploadState::Pending | UploadState::Aborted => UploadStateName::Aborted,
     };
     let (mut transfer, mut parts, mut stored) = (None, None, state == UploadStateName::Completed);
-    if state == UploadStateName::Pending {
+    if state == UploadStateName::Pending && upload.may_write {
         if let Some(cut) = cut(&upload) {
             transfer = Some(Transfer::Multipart(cut));
-            parts = stored_parts(app, upload_id, upload.multipart_id.as_deref()).await?;
+            let listing = stored_parts(app, upload_id, upload.multipart_id.as_deref());
+            parts = timeout(LISTING_TIMEOUT, listing)
+                .await
+                .unwrap_or_else(|elapsed| Err(Error::Storage(elapsed.into())))?;
             stored = parts.is_none() && is_stored(app, upload_id).await?;
         } else {
             stored = is_stored(app, upload_id).await?;
@@ -117,6 +125,7 @@ pub(crate) async fn abort(app: &App, request: Request<'_>) -> Result<Response, P
 
 fn named(request: Request<'_>) -> Result<(UploadId, UserId), Problem> {
     let user_id = request.subject()?;
+    request.no_query()?;
     Ok((request.path_parameter("uploadId")?, user_id))
 }
 

@@ -97,7 +97,7 @@ FOR NO KEY UPDATE",
 const MOVE_FILE: Query = command!(
     "-- move_file
 WITH target AS (
-    SELECT f.id, f.event_id AS earlier_event_id,
+    SELECT f.id, (SELECT event_id FROM changes WHERE file_id = f.id ORDER BY sequence DESC LIMIT 1) AS earlier_event_id,
         coalesce(other.id, f.id) AS current_file_id, coalesce(other.version, f.version) AS current_version,
         CASE
             WHEN f.deleted_at IS NOT NULL THEN 'not_found'
@@ -114,7 +114,7 @@ WITH target AS (
     WHERE f.id = $6
 ), moved AS (
     UPDATE files f
-    SET path = $7, event_id = $1
+    SET path = $7
     FROM target t
     WHERE t.outcome = 'allowed' AND f.id = t.id
     RETURNING f.id, f.space_id, f.path, f.version
@@ -130,7 +130,8 @@ WITH target AS (
 const DELETE_FILE: Query = command!(
     "-- delete_file
 WITH target AS (
-    SELECT f.id, f.event_id AS earlier_event_id, f.id AS current_file_id, f.version AS current_version,
+    SELECT f.id, (SELECT event_id FROM changes WHERE file_id = f.id ORDER BY sequence DESC LIMIT 1) AS earlier_event_id,
+        f.id AS current_file_id, f.version AS current_version,
         CASE
             WHEN f.deleted_at IS NOT NULL AND (m.role = 'viewer' OR $7 <> f.version) THEN 'not_found'
             WHEN f.deleted_at IS NOT NULL THEN 'already'
@@ -143,7 +144,7 @@ WITH target AS (
     WHERE f.id = $6
 ), deleted AS (
     UPDATE files f
-    SET deleted_at = $2, event_id = $1
+    SET deleted_at = $2
     FROM target t
     WHERE t.outcome = 'allowed' AND f.id = t.id
     RETURNING f.id, f.space_id, f.path, f.version

@@ -179,7 +179,8 @@ FROM personal",
 );
 
 /// $6 space, $7 member, $8 role. The change is one of the member's personal space, whose row is locked second; no command
-/// locks a shared space after a personal one.
+/// locks a shared space after a personal one. Without a personal space, the user was no owner yet a moment ago, when
+/// [`PREPARE_MEMBER`] ran.
 const SET_MEMBER: Query = command!(
     "-- set_member
 WITH target AS (
@@ -187,10 +188,11 @@ WITH target AS (
         NULL::bigint AS current_version,
         CASE
             WHEN s.kind = 'personal' THEN 'personal_space'
+            WHEN o.role = $8 AND (m.role = 'owner' OR $4 = $7) THEN 'unchanged'
             WHEN m.role <> 'owner' THEN 'forbidden'
-            WHEN o.role = $8 THEN 'unchanged'
             WHEN o.role = 'owner'
                 AND (SELECT count(*) FROM members x WHERE x.space_id = s.id AND x.role = 'owner') = 1 THEN 'last_owner'
+            WHEN p.id IS NULL THEN 'forbidden'
             ELSE 'allowed'
         END AS outcome
     FROM spaces s
@@ -317,7 +319,7 @@ impl Database {
         })
     }
 
-    /// The members of a space in order of their ids, from after `after`: one more than `limit` if there are more. Nothing if
+    /// The members of a space, from after `after`: one more than `limit` if there are more. Nothing if
     /// the user is none of them.
     pub async fn list_members(
         &self,

@@ -210,14 +210,14 @@ WITH target AS (
     LEFT JOIN files f ON f.space_id = u.space_id AND f.path = u.path AND f.deleted_at IS NULL
     WHERE u.id = $6 AND u.user_id = $4
 ), created AS (
-    INSERT INTO files (id, space_id, path, version, event_id, created_at)
-    SELECT $7, space_id, path, 1, $1, $2
+    INSERT INTO files (id, space_id, path, version, created_at)
+    SELECT $7, space_id, path, 1, $2
     FROM target
     WHERE outcome = 'allowed' AND current_file_id IS NULL
     RETURNING id, version
 ), updated AS (
     UPDATE files f
-    SET version = f.version + 1, event_id = $1
+    SET version = f.version + 1
     FROM target t
     WHERE t.outcome = 'allowed' AND f.id = t.current_file_id
     RETURNING f.id, f.version

@@ -94,8 +94,18 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// The body, as JSON of this shape; 400 or 413 otherwise. A body that is missing counts as `{}`.
+    /// 400 if there is a query string: for a route that takes no parameters.
+    pub fn no_query(self) -> Result<(), Problem> {
+        match self.0.raw_query_string.as_deref() {
+            None | Some("") => Ok(()),
+            Some(_) => Err(Problem::invalid("This route takes no query parameters.")),
+        }
+    }
+
+    /// The body, as JSON of this shape; 400 or 413 otherwise. A body that is missing counts as `{}`. Routes that take a body
+    /// take no query parameters.
     pub fn json<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        self.no_query()?;
         let text = self.0.body.as_deref().unwrap_or_default();
         if text.len() > MAX_BODY_BYTES * 4 / 3 + 4 {
             return Err(too_large());
@@ -112,6 +122,10 @@ impl<'a> Request<'a> {
             return Err(too_large());
         }
         let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        // Or an array would be taken for an object's fields in order.
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+            return Err(Problem::invalid("The body is not a JSON object."));
+        }
         let deserializer = &mut serde_json::Deserializer::from_slice(bytes);
         let value = serde_path_to_error::deserialize(&mut *deserializer).map_err(|error| {
             let path = error.path().to_string();
@@ -294,6 +308,10 @@ mod tests {
         );
         assert_eq!(detail(""), "missing field `inner`");
         assert!(detail("{").starts_with("The body is not valid JSON: EOF"));
+        assert_eq!(detail(r#" [{"number":7}]"#), "The body is not a JSON object.");
+        let mut with_query = with_body(r#"{"inner":{"number":7}}"#);
+        with_query.raw_query_string = Some("inner=7".to_owned());
+        assert!(Request::new(&with_query).json::<Outer>().is_err());
         assert!(detail(r#"{"inner":{"number":7}} x"#).starts_with("The body is not valid JSON: trailing"));
     }
 

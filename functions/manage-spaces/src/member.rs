@@ -36,6 +36,7 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
     let user_id: UserId = request.subject()?;
     let space_id: SpaceId = request.path_parameter("spaceId")?;
     let member_id: UserId = request.path_parameter("userId")?;
+    request.no_query()?;
     present(app, space_id, &user_id, &member_id).await
 }
 

@@ -36,7 +36,7 @@ pub fn problem(refusal: Refusal) -> Problem {
         Refusal::Completed => conflict(
             "upload-completed",
             "The upload is complete",
-            "A completed upload is a version of its file and cannot be aborted. Delete the file instead.",
+            "This upload is a version of its file already: it takes no more parts and cannot be aborted.",
         ),
         Refusal::LastOwner => conflict(
             "last-owner",

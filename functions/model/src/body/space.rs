@@ -75,7 +75,7 @@ pub struct MemberView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberList {
-    /// In order of their ids, by code point.
+    /// In the order of their ids.
     pub members: Vec<MemberView>,
     /// Where the next page begins, if there is more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
