@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::App;
 
-/// Moves a file. Doing it again answers the same.
+/// Moves a file. Moving it to where it is changes nothing and answers its newest change.
 pub(crate) async fn rename(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let file_id: FileId = request.path_parameter("fileId")?;
