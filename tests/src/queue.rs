@@ -1,6 +1,6 @@
 //! A queue of the emulator for each test.
 
-use model::Event;
+use model::{Event, Message};
 
 use crate::aws;
 
@@ -61,7 +61,7 @@ impl TestQueue {
         self.drain()
             .await
             .iter()
-            .map(|body| Event::from_message(body).unwrap())
+            .map(|body| Message::decode(body).unwrap().event)
             .collect()
     }
 
