@@ -142,19 +142,17 @@ impl Database {
     }
 
     async fn connected<'s>(&self, session: &'s mut Option<Session>) -> Result<&'s mut Session, Error> {
-        match session.take().filter(|session| !session.client.is_closed()) {
-            Some(living) => Ok(session.insert(living)),
-            None => {
-                let client = self
-                    .url
-                    .connect(&format!("-c statement_timeout={STATEMENT_TIMEOUT}"))
-                    .await?;
-                Ok(session.insert(Session {
-                    client,
-                    prepared: HashMap::new(),
-                }))
+        let living = session.take().filter(|session| !session.client.is_closed());
+        let connected = if let Some(living) = living {
+            living
+        } else {
+            let options = format!("-c statement_timeout={STATEMENT_TIMEOUT}");
+            Session {
+                client: self.url.connect(&options).await?,
+                prepared: HashMap::new(),
             }
-        }
+        };
+        Ok(session.insert(connected))
     }
 
     /// Runs one statement, prepared on its first use in this session.

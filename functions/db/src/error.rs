@@ -66,7 +66,7 @@ impl Error {
             ]
             .contains(code),
             None => {
-                source.is_closed() || StdError::source(source).is_some_and(|cause| cause.is::<io::Error>())
+                source.is_closed() || StdError::source(source).is_some_and(<dyn StdError>::is::<io::Error>)
             }
         }
     }

@@ -1,12 +1,14 @@
-//! Serving invocations that are no HTTP requests only, and what is known of each.
+//! Serving Lambda's invocations.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use lambda_runtime::{Context, Error, LambdaEvent, service_fn};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use crate::Clock;
 use crate::metrics::Metrics;
 
 /// Serves invocations until Lambda ends the environment, and writes each one's metrics when it is over.
@@ -29,12 +31,9 @@ where
 
 /// When work has to end so that `reserve` is left of the invocation.
 pub fn stop_at(context: &Context, reserve: Duration) -> Instant {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "Lambda tells the deadline as a time of day"
-    )]
-    let left = context.deadline().duration_since(SystemTime::now());
-    Instant::now() + left.unwrap_or_default().saturating_sub(reserve)
+    let left = OffsetDateTime::from(context.deadline()) - Clock::system().now();
+    let left = Duration::try_from(left).unwrap_or_default();
+    Instant::now() + left.saturating_sub(reserve)
 }
 
 #[cfg(test)]
@@ -44,10 +43,10 @@ mod tests {
     #[test]
     fn work_ends_before_the_invocation_does() {
         let mut context = Context::default();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        context.deadline = u64::try_from(now.as_millis()).unwrap() + 30_000;
+        let now = Clock::system().now().unix_timestamp();
+        context.deadline = u64::try_from(now * 1_000).unwrap() + 30_000;
         let left = stop_at(&context, Duration::from_secs(5)) - Instant::now();
-        assert!((24..=25).contains(&left.as_secs()), "{left:?}");
+        assert!((23..=25).contains(&left.as_secs()), "{left:?}");
         context.deadline = 0;
         assert!(stop_at(&context, Duration::from_secs(5)) <= Instant::now());
     }

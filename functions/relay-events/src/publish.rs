@@ -65,7 +65,11 @@ async fn publish_all(app: &App, started: OffsetDateTime, stop: Instant) -> Resul
         let removed = app.db.remove_published(&sent).await?;
         counter!(PUBLISHED).increment(u64::try_from(removed).unwrap_or(u64::MAX));
         published += sent.len();
-        info!(events = sent.len(), "published {} events of the outbox", sent.len());
+        info!(
+            events = sent.len(),
+            "published {} events of the outbox",
+            sent.len()
+        );
     }
     Ok(published)
 }
