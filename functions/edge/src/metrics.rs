@@ -1,5 +1,6 @@
 //! Metrics of a function: counted anywhere by the `metrics` crate's macros, written to the log once for each invocation, where
-//! CloudWatch reads them (Amazon CloudWatch User Guide, "Embedded metric format specification").
+//! CloudWatch reads them (Amazon CloudWatch User Guide, "Embedded metric format specification"). Lambda takes lines without a level
+//! for INFO, so a function whose log level is above that has no metrics (AWS Lambda Developer Guide, "Log-level filtering").
 
 use std::io;
 
