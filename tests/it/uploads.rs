@@ -333,9 +333,48 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
     apps.clock.advance(time::Duration::milliseconds(1));
     assert_eq!(apps.connect(&ticket, "one", None).await.status, 401);
 
+    // So does opening an upload its id, and making a space its own.
+    let user_id: model::UserId = "alice".parse().unwrap();
+    let (id, path) = (model::UploadId::from(edge::ids::new_id()), "/o".parse().unwrap());
+    for _ in 0..2 {
+        let new = db::NewUpload {
+            id,
+            space_id: None,
+            new_space_id: edge::ids::new_id().into(),
+            user_id: &user_id,
+            device_id: None,
+            path: &path,
+            size: 1.try_into().unwrap(),
+            sha256: client::sha256(b"o"),
+            content_type: None,
+            base_version: None,
+            part_size: None,
+            key: None,
+            created_at: apps.clock.now(),
+            expires_at: apps.clock.now() + time::Duration::hours(1),
+        };
+        let opened = environment.open_upload(new).await.unwrap().unwrap();
+        assert_eq!(opened.id, id);
+    }
+    let (space_id, name) = (
+        model::SpaceId::from(edge::ids::new_id()),
+        "Shared".to_owned().try_into().unwrap(),
+    );
+    for _ in 0..2 {
+        let space = db::NewSpace {
+            id: space_id,
+            name: &name,
+            key: None,
+            new_space_id: edge::ids::new_id().into(),
+        };
+        let new = changes::new_change(&apps.clock, &user_id, None);
+        let (_, view) = environment.create_space(space, new).await.unwrap().unwrap();
+        assert_eq!(view.space_id, space_id);
+    }
+    assert_eq!(apps.database.number("SELECT count(*) FROM changes").await, 1);
+
     // A completion finds its own change, and still publishes it.
     let created = apps.put("alice", "/a", b"1").await;
-    let user_id = "alice".parse().unwrap();
     let new = changes::new_change(&apps.clock, &user_id, None);
     for _ in 0..2 {
         let completing = db::Completing {
@@ -346,7 +385,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
         let changed = environment.complete_upload(completing, new).await.unwrap();
         assert!(matches!(changed, Ok(db::Changed::Now(_))), "{changed:?}");
     }
-    assert_eq!(apps.database.number("SELECT count(*) FROM changes").await, 1);
+    assert_eq!(apps.database.number("SELECT count(*) FROM changes").await, 2);
 
     // S3's id of a multipart upload is this request's own.
     let body = tests::upload_body("/b", &vec![0; 2 * 1024 * 1024]);

@@ -20,7 +20,7 @@ use crate::{App, Error};
 /// How long listing and assembling the parts may take together: what the function's own timeout leaves after all other
 /// waits. S3 needs minutes for the largest objects; the client calls again, and finds the object (Amazon S3 API Reference,
 /// `CompleteMultipartUpload`).
-const ASSEMBLY_TIMEOUT: Duration = Duration::from_secs(18);
+const ASSEMBLY_TIMEOUT: Duration = Duration::from_secs(17);
 
 /// What an upload declared.
 pub(crate) struct Expected {

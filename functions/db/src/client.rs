@@ -196,7 +196,8 @@ impl Database {
     }
 
     /// Runs statements, and runs them again on a new connection if this one turns out to be dead: the server was restarted or
-    /// replaced, or closed it while Lambda had the environment frozen. So every statement must be harmless to repeat.
+    /// replaced, or closed it while Lambda had the environment frozen. It may have been done all the same, so every statement must
+    /// find what it did itself when it is repeated.
     async fn exchange<T>(
         &self,
         query: &'static str,

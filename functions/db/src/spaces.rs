@@ -98,7 +98,7 @@ WITH target AS (
             ELSE 'allowed'
         END AS outcome
     FROM spaces p
-    LEFT JOIN spaces e ON e.created_by = $4 AND e.idempotency_key = $8
+    LEFT JOIN spaces e ON (e.created_by = $4 AND e.idempotency_key = $8) OR e.id = $6
     WHERE p.owner_id = $4
 ), created AS (
     INSERT INTO spaces (id, kind, name, created_by, idempotency_key, created_at)
@@ -118,13 +118,13 @@ WITH target AS (
 )"
 );
 
-/// $1 user, $2 the key with which the user made the space.
+/// $1 user, $2 the key with which the user made the space, $3 its id.
 const FIND_SPACE_BY_KEY: Query = Query::new(
     "-- find_space_by_key
 SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
 FROM spaces s
 JOIN members m ON m.space_id = s.id AND m.user_id = $1
-WHERE s.created_by = $1 AND s.idempotency_key = $2",
+WHERE (s.created_by = $1 AND s.idempotency_key = $2) OR s.id = $3",
 );
 
 /// $1 space, $2 user who asks, $3 the member after whom to begin, or an empty text, $4 how many.
@@ -311,7 +311,9 @@ impl Database {
             };
             return Ok(Ok((changed, view)));
         }
-        let rows = self.rows(&FIND_SPACE_BY_KEY, &[&user_id, &key]).await?;
+        let rows = self
+            .rows(&FIND_SPACE_BY_KEY, &[&user_id, &key, &Uuid::from(space.id)])
+            .await?;
         Ok(match rows.first() {
             Some(row) => Ok((changed, self::space(row)?)),
             // Its maker has left it.

@@ -127,8 +127,8 @@ pub struct Completing<'a> {
 /// $1 id, $2 user, $3 device, $4 path, $5 size, $6 sha256, $7 content type, $8 base version, $9 now, $10 expiry, $11 space
 /// or null for the personal one, $12 part size, $13 idempotency key, $14 the request's hash.
 ///
-/// No row if the user is no member of the space or has no personal space yet. `allowed` and not `opened`: another request
-/// with the key came in between.
+/// No row if the user is no member of the space or has no personal space yet. An earlier upload is one with the key, or this
+/// very one if the statement is repeated. `allowed` and not `opened`: another request with the key came in between.
 const OPEN_UPLOAD: Query = Query::new(
     "-- open_upload
 WITH target AS (
@@ -145,7 +145,7 @@ WITH target AS (
     FROM spaces s
     JOIN members m ON m.space_id = s.id AND m.user_id = $2
     LEFT JOIN files f ON f.space_id = s.id AND f.path = $4 AND f.deleted_at IS NULL
-    LEFT JOIN uploads e ON e.user_id = $2 AND e.idempotency_key = $13
+    LEFT JOIN uploads e ON (e.user_id = $2 AND e.idempotency_key = $13) OR e.id = $1
     WHERE s.id = coalesce($11, (SELECT id FROM spaces WHERE owner_id = $2))
 ), opened AS (
     INSERT INTO uploads

@@ -59,7 +59,8 @@ struct Progress {
 
 enum Reply {
     Taken,
-    Gone,
+    /// With the time before the post was made. `$connect` may have ended since; what counts is whether it could still run then.
+    Gone(OffsetDateTime),
     Throttled,
     Failed(String),
     Refused(String),
@@ -109,8 +110,9 @@ pub(crate) async fn post_all(app: &App, posts: &[Post<'_>], stop: Instant) -> Ve
 /// Posts what is left of the frames; returns how many are through.
 async fn attempt(app: &App, i: usize, post: &Post<'_>, mut sent: usize) -> (usize, usize, Reply) {
     while let Some(frame) = post.frames.get(sent) {
+        app.pace.wait().await;
+        let asked_at = app.clock.now();
         let posting = async {
-            app.pace.wait().await;
             let request = app.connections.post_to_connection();
             request
                 .connection_id(&post.recipient.connection_id)
@@ -120,16 +122,16 @@ async fn attempt(app: &App, i: usize, post: &Post<'_>, mut sent: usize) -> (usiz
         };
         match contain_async(posting).await {
             Ok(Ok(_)) => sent += 1,
-            Ok(Err(failure)) => return (i, sent, reply(&failure)),
+            Ok(Err(failure)) => return (i, sent, reply(&failure, asked_at)),
             Err(panic) => return (i, sent, Reply::Failed(panic.to_string())),
         }
     }
     (i, sent, Reply::Taken)
 }
 
-fn reply(failure: &SdkError<PostToConnectionError>) -> Reply {
+fn reply(failure: &SdkError<PostToConnectionError>, asked_at: OffsetDateTime) -> Reply {
     match failure.raw_response().map(|response| response.status().as_u16()) {
-        Some(410) => Reply::Gone,
+        Some(410) => Reply::Gone(asked_at),
         Some(429) => Reply::Throttled,
         Some(400..=499) => Reply::Refused(chain(failure)),
         _ => Reply::Failed(chain(failure)),
@@ -139,10 +141,11 @@ fn reply(failure: &SdkError<PostToConnectionError>) -> Reply {
 /// What the reply makes of the post; nothing if it is to be tried again.
 fn judge(app: &App, post: &Post<'_>, attempts: u32, reply: Reply) -> Option<Outcome> {
     let connection_id = post.recipient.connection_id.as_str();
-    let now = app.clock.now();
     let reason = match reply {
-        Reply::Taken => return Some(Outcome::Delivered(now)),
-        Reply::Gone if now - post.recipient.connected_at >= SETTLING_TIME => return Some(Outcome::Gone),
+        Reply::Taken => return Some(Outcome::Delivered(app.clock.now())),
+        Reply::Gone(asked_at) if asked_at - post.recipient.connected_at >= SETTLING_TIME => {
+            return Some(Outcome::Gone);
+        }
         Reply::Refused(error) => {
             error!(
                 connection_id,
@@ -150,7 +153,7 @@ fn judge(app: &App, post: &Post<'_>, attempts: u32, reply: Reply) -> Option<Outc
             );
             return Some(Outcome::Refused);
         }
-        Reply::Gone => "410 Gone, perhaps not yet there".to_owned(),
+        Reply::Gone(_) => "410 Gone, perhaps not yet there".to_owned(),
         Reply::Throttled => {
             counter!(counts::THROTTLED).increment(1);
             "429 Too Many Requests".to_owned()

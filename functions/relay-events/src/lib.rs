@@ -24,9 +24,9 @@ use tracing::error;
 /// a slow one may take hours from then.
 pub const LATE_CONTENT: Duration = Duration::hours(24);
 
-/// What is left of an invocation when the last pass ends: for the exchange that is under way, 3 s at most with the database and
-/// 2.5 s with AWS.
-pub const RESERVE: StdDuration = StdDuration::from_secs(6);
+/// What is left of an invocation when no more work is begun: the longest that is under way is a round of publishing, with four
+/// exchanges with the database at 3 s and one with the queue at 2.5 s.
+pub const RESERVE: StdDuration = StdDuration::from_secs(15);
 
 /// Events in the outbox.
 pub(crate) const WAITING: &str = "EventsWaiting";
