@@ -108,15 +108,15 @@ impl Function {
 
     /// Invokes the function and waits for its answer. With `kill_after`, its process gets a SIGKILL that long after the
     /// invocation began, unless it has answered by then.
-    pub(crate) async fn invoke(&self, payload: Bytes, kill_after: Option<Duration>) -> Result<Bytes, Failure> {
+    pub(crate) async fn invoke(
+        &self,
+        payload: Bytes,
+        kill_after: Option<Duration>,
+    ) -> Result<Bytes, Failure> {
         self.running.fetch_add(1, Ordering::SeqCst);
         let _running = Running(&self.running);
         let _permit = self.permits.acquire().await;
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut environment = match idle {
             Some(environment) => environment,
             None => self
@@ -139,9 +139,7 @@ impl Function {
 
     async fn start(&self) -> Result<Environment> {
         self.started.fetch_add(1, Ordering::Relaxed);
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .context("cannot listen")?;
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let address = listener.local_addr().context("cannot listen")?;
         let mut process: Command = command(&self.root, &self.binary.display().to_string());
         process
@@ -166,7 +164,10 @@ impl Function {
             .route(&format!("{API}/invocation/next"), get(next_invocation))
             .route(&format!("{API}/invocation/{{id}}/response"), post(response))
             .route(&format!("{API}/invocation/{{id}}/error"), post(error))
-            .route(&format!("{API}/init/error"), post(|| async { StatusCode::ACCEPTED }))
+            .route(
+                &format!("{API}/init/error"),
+                post(|| async { StatusCode::ACCEPTED }),
+            )
             .with_state(runtime);
         let server = tokio::spawn(async move {
             let _ = axum::serve(listener, api).await;
@@ -260,11 +261,7 @@ struct Runtime {
 
 impl Runtime {
     fn answer(&self, answer: Result<Bytes, String>) -> StatusCode {
-        let waiting = self
-            .answer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let waiting = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
         match waiting {
             Some(waiting) => {
                 // Whoever asked may have given up.
@@ -288,7 +285,10 @@ async fn next_invocation(State(runtime): State<Arc<Runtime>>) -> Response {
         ("Lambda-Runtime-Deadline-Ms", invocation.deadline_ms.to_string()),
         (
             "Lambda-Runtime-Invoked-Function-Arn",
-            format!("arn:aws:lambda:us-east-1:000000000000:function:{}", invocation.function),
+            format!(
+                "arn:aws:lambda:us-east-1:000000000000:function:{}",
+                invocation.function
+            ),
         ),
         (
             "Lambda-Runtime-Trace-Id",

@@ -92,11 +92,7 @@ impl Postgres {
                 .args(["-h", &self.address.ip().to_string()])
                 .args(["-p", &self.address.port().to_string(), "-U", "postgres"])
                 .args(arguments);
-            if client
-                .output()
-                .await
-                .is_ok_and(|output| output.status.success())
-            {
+            if client.output().await.is_ok_and(|output| output.status.success()) {
                 return Ok(());
             }
             check_alive("PostgreSQL", &mut self.group, asked)?;

@@ -160,7 +160,13 @@ pub(crate) async fn build_functions(project: &Project) -> Result<PathBuf> {
     if architecture()? == "arm64" {
         cargo.arg("--arm64");
     }
-    process::run(&step, &project.run().join("cargo-lambda.log"), cargo, BUILD_REMEDY).await?;
+    process::run(
+        &step,
+        &project.run().join("cargo-lambda.log"),
+        cargo,
+        BUILD_REMEDY,
+    )
+    .await?;
     step.done("");
     Ok(project.root.join("target/lambda"))
 }

@@ -12,7 +12,11 @@ use super::s3::Object;
 use super::sqs::{POISON, event_id};
 use super::view::View;
 
+#[cfg(test)]
+mod tests;
+
 /// What a device believes at the end.
+#[derive(Clone)]
 pub(crate) struct Belief {
     /// Whose it is.
     pub(crate) user: UserId,
@@ -25,6 +29,7 @@ pub(crate) struct Belief {
 }
 
 /// All that is held against each other.
+#[derive(Clone)]
 pub(crate) struct Books {
     /// The uploads that were acknowledged.
     pub(crate) acknowledged: Vec<Acknowledged>,
@@ -191,9 +196,7 @@ impl Books {
     }
 
     fn device(&self, device: &Belief, findings: &Findings) {
-        let Belief {
-            user, device: id, ..
-        } = device;
+        let Belief { user, device: id, .. } = device;
         if !device.listening {
             findings.unexpected("device that does not connect", format!("device {id} of {user}"));
             return;
@@ -239,7 +242,11 @@ impl Books {
                     .find(|file| feed.files.get(file) != files.get(file));
                 findings.unexpected(
                     "files that are not as in the database",
-                    format!("file {}, {}", differs.map_or_else(String::new, ToString::to_string), which()),
+                    format!(
+                        "file {}, {}",
+                        differs.map_or_else(String::new, ToString::to_string),
+                        which()
+                    ),
                 );
             }
         }

@@ -49,7 +49,7 @@ impl Call {
     }
 
     /// Names a variable of the path.
-    pub(crate) fn path(mut self, name: &'static str, value: impl ToString) -> Self {
+    pub(crate) fn path(mut self, name: &'static str, value: &impl ToString) -> Self {
         self.path.push((name, value.to_string()));
         self
     }
@@ -217,7 +217,10 @@ impl Api {
         let body = answer.body.as_deref().unwrap_or_default();
         self.findings.unexpected(
             "answer that the request must not get",
-            format!("{} {:?} of {user}: {} {body}", call.route, call.path, answer.status),
+            format!(
+                "{} {:?} of {user}: {} {body}",
+                call.route, call.path, answer.status
+            ),
         );
     }
 }

@@ -77,11 +77,7 @@ impl Snapshot {
         for row in client.query(changes, &[]).await? {
             let (space, event): (Uuid, Uuid) = (row.try_get(0)?, row.try_get(2)?);
             let numbered = (row.try_get(1)?, event.into());
-            snapshot
-                .changes
-                .entry(space.into())
-                .or_default()
-                .push(numbered);
+            snapshot.changes.entry(space.into()).or_default().push(numbered);
         }
         let files = "SELECT f.space_id, f.id, f.path, f.version, v.sha256 FROM files f \
                      LEFT JOIN versions v ON v.file_id = f.id AND v.version = f.version WHERE f.deleted_at IS NULL";

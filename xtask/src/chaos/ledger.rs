@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use edge::Clock;
 use model::{EventId, FileChanged, FileId, Sequence, Sha256, SpaceId, UploadId, UserId, Version};
@@ -55,6 +56,20 @@ pub(crate) struct Counts {
     pub(crate) pulled: AtomicU64,
     /// Changes in frames that the device knew already.
     pub(crate) duplicated: AtomicU64,
+    latencies: Mutex<Vec<Duration>>,
+}
+
+impl Counts {
+    /// Adds how long a completion took, with all its attempts.
+    pub(crate) fn took(&self, latency: Duration) {
+        let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        latencies.push(latency);
+    }
+
+    /// Takes out how long completions took.
+    pub(crate) fn take_latencies(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.latencies.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Adds to a count.
@@ -120,12 +135,10 @@ impl Ledger {
     /// user's removal was acknowledged.
     pub(crate) fn may_hear(&self, space: SpaceId, user: &UserId, occurred_at: OffsetDateTime) -> bool {
         let memberships = self.memberships.lock().unwrap_or_else(PoisonError::into_inner);
-        memberships
-            .get(&(space, user.clone()))
-            .is_some_and(|own| {
-                own.iter()
-                    .any(|membership| membership.until.is_none_or(|until| occurred_at <= until))
-            })
+        memberships.get(&(space, user.clone())).is_some_and(|own| {
+            own.iter()
+                .any(|membership| membership.until.is_none_or(|until| occurred_at <= until))
+        })
     }
 }
 

@@ -69,7 +69,8 @@ impl Mapping {
         };
         let Ok(answer) = serde_json::from_slice::<Answer>(&answer) else {
             let answer = String::from_utf8_lossy(&answer).into_owned();
-            self.findings.unexpected("batch answer that cannot be read", answer);
+            self.findings
+                .unexpected("batch answer that cannot be read", answer);
             return;
         };
         let failed: HashSet<&str> = answer

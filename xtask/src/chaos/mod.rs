@@ -11,6 +11,7 @@ mod findings;
 mod functions;
 mod ledger;
 mod mapping;
+mod outage;
 mod proxy;
 mod queue;
 mod report;
@@ -54,6 +55,9 @@ pub(crate) struct Options {
     /// End with one line of JSON for each run on standard output.
     #[arg(long)]
     json: bool,
+    /// No faults but one: SQS and `fan-out` are out while as many uploads are made as before, and return.
+    #[arg(long, conflicts_with_all = ["seeds", "jobs"])]
+    outage: bool,
     /// Take the functions from this folder, each `<name>/bootstrap`, instead of building them.
     #[arg(long, hide = true)]
     binaries: Option<PathBuf>,
@@ -69,6 +73,14 @@ pub(crate) async fn run(project: &Project, options: &Options) -> Result<()> {
         Some(folder) => std::path::absolute(folder)?,
         None => stack::build_functions(project).await?,
     };
+    if options.outage {
+        let plan = Plan {
+            binaries,
+            seed: first,
+            uploads: options.uploads,
+        };
+        return outage::run(project, &plan, options.json).await;
+    }
     let plans = (0..options.seeds).map(|number| Plan {
         binaries: binaries.clone(),
         seed: first.wrapping_add(number),

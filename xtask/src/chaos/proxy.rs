@@ -52,9 +52,7 @@ impl Drop for Listening {
 impl Proxy {
     /// Listens on a free port, in front of `target`.
     pub(crate) async fn start(target: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .context("cannot listen")?;
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let address = listener.local_addr().context("cannot listen")?;
         let (mode, modes) = watch::channel(Mode::Open);
         let links = Links::default();

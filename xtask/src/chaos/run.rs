@@ -119,7 +119,8 @@ fn gap(uploads: u64) -> Duration {
     Duration::from_millis(uploads).clamp(Duration::from_millis(200), Duration::from_secs(2))
 }
 
-async fn progress(step: &Step, workload: &Workload, uploads: u64) {
+/// Tells the developer how far the uploads are; never ends.
+pub(crate) async fn progress(step: &Step, workload: &Workload, uploads: u64) {
     loop {
         step.note(&format!("{} of {uploads} uploads", workload.done()));
         tokio::time::sleep(PROGRESS).await;

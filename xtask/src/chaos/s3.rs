@@ -44,9 +44,7 @@ impl S3 {
             weather,
             proxy: OnceLock::new(),
         });
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .context("cannot listen")?;
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let proxy = Proxy::start(listener.local_addr().context("cannot listen")?).await?;
         let _ = s3.proxy.set(proxy.clone());
         let app = Router::new()

@@ -124,7 +124,10 @@ mod tests {
     #[test]
     fn gaps_are_as_long_as_asked_for_on_average() {
         let gap = Duration::from_millis(250);
-        let total: Duration = Schedule::new(1, gap).take(1_000).map(|planned| planned.after).sum();
+        let total: Duration = Schedule::new(1, gap)
+            .take(1_000)
+            .map(|planned| planned.after)
+            .sum();
         assert!((total / 1_000).abs_diff(gap) < gap / 10, "{total:?}");
     }
 }

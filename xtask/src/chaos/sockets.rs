@@ -86,9 +86,7 @@ impl Sockets {
             proxy: OnceLock::new(),
             functions: OnceLock::new(),
         });
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .context("cannot listen")?;
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let proxy = Proxy::start(listener.local_addr().context("cannot listen")?).await?;
         let _ = sockets.proxy.set(proxy.clone());
         let app = Router::new()
@@ -245,12 +243,7 @@ async fn take(
 }
 
 fn refusal(status: StatusCode, kind: &'static str) -> Response {
-    (
-        status,
-        [("x-amzn-ErrorType", kind)],
-        r#"{"message":"as told"}"#,
-    )
-        .into_response()
+    (status, [("x-amzn-ErrorType", kind)], r#"{"message":"as told"}"#).into_response()
 }
 
 fn event(route: &str, kind: &str, connection_id: &str, ticket: Option<&str>) -> Bytes {

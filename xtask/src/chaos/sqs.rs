@@ -73,9 +73,7 @@ impl Sqs {
             poison_receives: Mutex::default(),
             exhausted: Mutex::default(),
         });
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .context("cannot listen")?;
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let proxy = Proxy::start(listener.local_addr().context("cannot listen")?).await?;
         let _ = sqs.proxy.set(proxy.clone());
         let app = Router::new()
@@ -209,13 +207,7 @@ impl Sqs {
         };
         let mut queue = self.queue(which);
         for _ in 0..copies {
-            queue.send(
-                id.as_str().into(),
-                Arc::clone(&body),
-                sent_ms,
-                now,
-                now + delay,
-            );
+            queue.send(id.as_str().into(), Arc::clone(&body), sent_ms, now, now + delay);
         }
         drop(queue);
         self.sent.notify_one();
@@ -233,13 +225,13 @@ impl Sqs {
         let now = Instant::now();
         let (received, exhausted) = self.queue(which).receive(most, visibility, now, pick);
         if which == Which::Events {
-            let mut receives = self
+            let mut counts = self
                 .poison_receives
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             for message in &received {
                 if message.body.starts_with(POISON) {
-                    *receives.entry(Arc::clone(&message.body)).or_default() += 1;
+                    *counts.entry(Arc::clone(&message.body)).or_default() += 1;
                 }
             }
         }
@@ -294,7 +286,9 @@ impl Sqs {
                     if self.change_visibility(which, &entry.receipt_handle, entry.visibility_timeout) {
                         done.push(json!({ "Id": entry.id }));
                     } else {
-                        failed.push(json!({ "Id": entry.id, "Code": "MessageNotInflight", "SenderFault": true }));
+                        failed.push(
+                            json!({ "Id": entry.id, "Code": "MessageNotInflight", "SenderFault": true }),
+                        );
                     }
                 }
                 json!({ "Successful": done, "Failed": failed })

@@ -210,12 +210,17 @@ impl Stage {
         Ok(false)
     }
 
+    /// How many events wait in the outbox.
+    pub(crate) async fn outbox_size(&self) -> Result<i64> {
+        database::outbox_size(&self.database_url).await
+    }
+
     async fn is_quiet(&self) -> Result<bool> {
         let local = self.devices.iter().all(|device| device.is_listening())
             && self.world.sockets.pending() == 0
             && self.sqs.is_empty(Which::Events)
             && !self.functions.is_running("fan-out");
-        Ok(local && database::outbox_size(&self.database_url).await? == 0)
+        Ok(local && self.outbox_size().await? == 0)
     }
 
     /// Holds everything against each other. Returns how many changes there are.
@@ -230,7 +235,12 @@ impl Stage {
             dead_letters: self.sqs.bodies(Which::DeadLetters),
             exhausted: self.sqs.exhausted(),
             poison: poison
-                .map(|(body, receives)| (body, usize::try_from(receives).unwrap_or(usize::MAX) * SDK_ATTEMPTS))
+                .map(|(body, receives)| {
+                    (
+                        body,
+                        usize::try_from(receives).unwrap_or(usize::MAX) * SDK_ATTEMPTS,
+                    )
+                })
                 .collect(),
             devices: self
                 .devices
@@ -279,11 +289,17 @@ fn variables(proxies: &[Proxy; 4]) -> Vec<(&'static str, String)> {
         ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.to_owned()),
         ("AWS_ENDPOINT_URL_S3", format!("http://{}", storage.address)),
         ("AWS_ENDPOINT_URL_SQS", format!("http://{}", queue.address)),
-        ("DATABASE_URL", crate::postgres::url(address, crate::postgres::DATABASE)),
+        (
+            "DATABASE_URL",
+            crate::postgres::url(address, crate::postgres::DATABASE),
+        ),
         ("BUCKET_NAME", BUCKET.to_owned()),
         ("QUEUE_URL", Sqs::url(queue, Which::Events)),
         ("DEAD_LETTER_QUEUE_URL", Sqs::url(queue, Which::DeadLetters)),
-        ("CONNECTIONS_ENDPOINT", format!("http://{}/live", connections.address)),
+        (
+            "CONNECTIONS_ENDPOINT",
+            format!("http://{}/live", connections.address),
+        ),
         ("WEBSOCKET_URL", "ws://chaos.example/live".to_owned()),
         ("ALLOWED_ORIGINS", String::new()),
         ("MAX_CONNECTIONS_PER_USER", "64".to_owned()),

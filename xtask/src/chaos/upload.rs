@@ -59,9 +59,7 @@ pub(crate) async fn run(
         .key(upload.key.clone())
         .body(opening_body(upload, sha256));
     let answer = world.api.request(user, &opening).await?;
-    let opened = answer
-        .parsed::<CreatedUpload>()
-        .filter(|_| answer.status == 201);
+    let opened = answer.parsed::<CreatedUpload>().filter(|_| answer.status == 201);
     let Some(opened) = opened else {
         refused(&opening, &answer);
         return None;
@@ -73,12 +71,12 @@ pub(crate) async fn run(
     send(world, put, upload, &opened).await?;
 
     let completing = Call::new("POST /uploads/{uploadId}/complete")
-        .path("uploadId", opened.upload_id)
+        .path("uploadId", &opened.upload_id)
         .body(json!({}));
+    let begun = Instant::now();
     let answer = world.api.request(user, &completing).await?;
-    let completed = answer
-        .parsed::<FileChanged>()
-        .filter(|_| answer.status == 200);
+    counts.took(begun.elapsed());
+    let completed = answer.parsed::<FileChanged>().filter(|_| answer.status == 200);
     let Some(completed) = completed else {
         refused(&completing, &answer);
         return None;
@@ -89,7 +87,8 @@ pub(crate) async fn run(
     if twice {
         let again = world.api.request(user, &completing).await?;
         let same = again.parsed::<FileChanged>().as_ref() == Some(&completed);
-        if !same && !([403, 404].contains(&again.status) && may_be_refused()) {
+        let refused = [403, 404].contains(&again.status) && may_be_refused();
+        if !same && !refused {
             world.api.wrong(user, &completing, &again);
         }
     }

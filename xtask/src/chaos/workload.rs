@@ -67,6 +67,7 @@ pub(crate) struct Workload {
     seed: u64,
     uploads: u64,
     spaces_wanted: u64,
+    only_uploads: bool,
     next: AtomicU64,
     done: AtomicU64,
     made: AtomicUsize,
@@ -82,12 +83,21 @@ impl Workload {
             users,
             seed,
             uploads,
+            only_uploads: false,
             spaces_wanted: (uploads / UPLOADS_PER_SPACE).clamp(3, MAX_SPACES),
             next: AtomicU64::new(0),
             done: AtomicU64::new(0),
             made: AtomicUsize::new(0),
             spaces: Mutex::default(),
             recent: Mutex::default(),
+        }
+    }
+
+    /// Plans uploads and nothing else that changes a file or a member.
+    pub(crate) fn only_uploads(world: World, users: Vec<User>, seed: u64, uploads: u64) -> Self {
+        Self {
+            only_uploads: true,
+            ..Self::new(world, users, seed, uploads)
         }
     }
 
@@ -98,7 +108,8 @@ impl Workload {
 
     /// Does all of it, some twenty uploads at a time.
     pub(crate) async fn run(&self) {
-        let workers = (0..IN_FLIGHT).map(|worker| self.work(weather::stream(self.seed, FIRST_STREAM + worker)));
+        let workers =
+            (0..IN_FLIGHT).map(|worker| self.work(weather::stream(self.seed, FIRST_STREAM + worker)));
         futures_util::future::join_all(workers).await;
     }
 
@@ -112,6 +123,7 @@ impl Workload {
                 self.make_space(&mut random).await;
             }
             match random.random_range(0..100) {
+                _ if self.only_uploads => {}
                 0..3 => self.take_in(&mut random).await,
                 3..5 => self.take_out(&mut random).await,
                 5..10 => self.move_file(&mut random).await,
@@ -140,9 +152,16 @@ impl Workload {
             user: user.clone(),
             key: format!("chaos-{}-{number}", self.seed),
             path: format!("/folder/{}", random.random_range(0..PATHS)),
-            content: format!("{} {number} {}", self.seed, "x".repeat(random.random_range(0..200))),
-            space: shared.as_ref().filter(|_| writer.is_some()).map(|shared| shared.id),
-            base_version: random.random_bool(0.05).then(|| random.random_range(0..4)),
+            content: format!(
+                "{} {number} {}",
+                self.seed,
+                "x".repeat(random.random_range(0..200))
+            ),
+            space: shared
+                .as_ref()
+                .filter(|_| writer.is_some())
+                .map(|shared| shared.id),
+            base_version: (!self.only_uploads && random.random_bool(0.05)).then(|| random.random_range(0..4)),
         };
         let may_be_refused = || {
             shared.as_ref().is_some_and(|shared| {
@@ -202,7 +221,11 @@ impl Workload {
     async fn take_in(&self, random: &mut ChaCha8Rng) {
         if let Some(shared) = self.active_space(random) {
             let index = random.random_range(0..self.users.len());
-            let role = if random.random_bool(0.5) { "editor" } else { "viewer" };
+            let role = if random.random_bool(0.5) {
+                "editor"
+            } else {
+                "viewer"
+            };
             if self.users[index].id != shared.owner.id {
                 self.set_member(&shared, index, role).await;
             }
@@ -218,7 +241,7 @@ impl Workload {
         }
         self.world.ledger.joins(shared.id, member);
         let call = Call::new("PUT /spaces/{spaceId}/members/{userId}")
-            .path("spaceId", shared.id)
+            .path("spaceId", &shared.id)
             .path("userId", member)
             .body(json!({ "role": role, "deviceId": shared.owner.device }));
         match self.world.api.request(&shared.owner.id, &call).await {
@@ -240,7 +263,7 @@ impl Workload {
         }
         shared.insecure_now(index);
         let call = Call::new("DELETE /spaces/{spaceId}/members/{userId}")
-            .path("spaceId", shared.id)
+            .path("spaceId", &shared.id)
             .path("userId", member)
             .query(format!("deviceId={}", shared.owner.device));
         match self.world.api.request(&shared.owner.id, &call).await {
@@ -262,7 +285,7 @@ impl Workload {
         };
         let path = format!("/folder/{}", random.random_range(0..2 * PATHS));
         let call = Call::new("PATCH /files/{fileId}")
-            .path("fileId", file)
+            .path("fileId", &file)
             .body(json!({ "path": path, "deviceId": user.device }));
         self.edit(&user, &call, &[200, 403, 404, 409]).await;
     }
@@ -270,7 +293,7 @@ impl Workload {
     async fn delete_file(&self, random: &mut ChaCha8Rng) {
         if let Some((user, file)) = self.recent_file(random) {
             let call = Call::new("DELETE /files/{fileId}")
-                .path("fileId", file)
+                .path("fileId", &file)
                 .query(format!("deviceId={}", user.device));
             self.edit(&user, &call, &[200, 403, 404]).await;
         }
