@@ -115,9 +115,12 @@ impl Functions {
             .weather
             .decides(Kind::Killed)
             .then(|| self.weather.millis(Kind::Killed, KILL_WITHIN));
+        let excused = self.weather.excuses();
         let outcome = function.invoke(payload, kill_after).await;
         match &outcome {
             Ok(_) => {}
+            // So its schedule's alarm tells that a run could not finish.
+            Err(Failure::Reported(_)) if excused && name == "relay-events" => {}
             Err(Failure::Killed) => self.weather.count(Kind::Killed),
             Err(Failure::TimedOut) => self.findings.unexpected("function timed out", name),
             Err(Failure::Crashed(how)) => {

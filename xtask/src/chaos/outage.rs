@@ -50,6 +50,7 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<()
     let healthy = phase(&stage, plan, plan.seed, &step).await;
     stage.settle(patience(plan.uploads)).await?;
 
+    stage.weather.excuse(true);
     stage.mapping.enable(false);
     stage.sqs.set_down(true);
     let outage = phase(&stage, plan, plan.seed.wrapping_add(1), &step).await;
@@ -60,6 +61,7 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<()
     let returned = Instant::now();
     stage.sqs.set_down(false);
     stage.mapping.enable(true);
+    stage.weather.excuse(false);
     let drained = stage.settle(patience(plan.uploads)).await?;
     let drain = returned.elapsed();
     let committed = stage.judge().await?;

@@ -52,8 +52,8 @@ struct Message {
 }
 
 /// The queue.
-#[derive(Default)]
 pub(crate) struct Queue {
+    most_receives: u32,
     messages: HashMap<u64, Message>,
     ready: VecDeque<u64>,
     hidden: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -61,6 +61,17 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    /// An empty one, which hands a message out this often at most.
+    pub(crate) fn new(most_receives: u32) -> Self {
+        Self {
+            most_receives,
+            messages: HashMap::new(),
+            ready: VecDeque::new(),
+            hidden: BinaryHeap::new(),
+            next: 0,
+        }
+    }
+
     /// Adds a message that can be received from `visible_at` on.
     pub(crate) fn send(
         &mut self,
@@ -107,7 +118,7 @@ impl Queue {
             let Some(message) = self.messages.get_mut(&key) else {
                 continue;
             };
-            if message.receives >= MAX_RECEIVES {
+            if message.receives >= self.most_receives {
                 exhausted.push(handed_out(key, message));
                 self.messages.remove(&key);
                 continue;
@@ -215,7 +226,7 @@ mod tests {
     const VISIBILITY: Duration = Duration::from_secs(10);
 
     fn queue(bodies: &[&str], now: Instant) -> Queue {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(MAX_RECEIVES);
         for body in bodies {
             queue.send((*body).into(), (*body).into(), 0, now, now);
         }

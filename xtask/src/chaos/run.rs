@@ -107,11 +107,16 @@ fn relative(folder: &Path) -> String {
     format!(".local/run/{}", name.to_string_lossy())
 }
 
+/// How many uploads there are, at least one.
+pub(crate) fn number(uploads: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^52 uploads")]
+    let number = uploads.max(1) as f64;
+    number
+}
+
 /// Kills so often that a short run has some dozens, and a long one is not all restarts.
 fn kill_chance(uploads: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^52 uploads")]
-    let uploads = uploads.max(1) as f64;
-    (12.0 / uploads).clamp(0.004, 0.06)
+    (12.0 / number(uploads)).clamp(0.004, 0.06)
 }
 
 /// Disturbs so often that a short run has some dozens, and a long one still gets on.

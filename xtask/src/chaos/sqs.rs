@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::proxy::Proxy;
-use super::queue::{Queue, Received, Sizes};
+use super::queue::{MAX_RECEIVES, Queue, Received, Sizes};
 use super::weather::{Kind, Weather};
 
 /// How long a received message is hidden. The template says 180 s; a run should not take that long.
@@ -63,7 +63,7 @@ impl Sqs {
     /// Starts it, behind a proxy.
     pub(crate) async fn start(weather: Arc<Weather>, tasks: &mut JoinSet<()>) -> Result<(Arc<Self>, Proxy)> {
         let sqs = Arc::new(Self {
-            queues: Default::default(),
+            queues: [MAX_RECEIVES, u32::MAX].map(|most| Mutex::new(Queue::new(most))),
             sent: Notify::new(),
             weather,
             down: AtomicBool::new(false),
@@ -103,6 +103,12 @@ impl Sqs {
 
     /// Sends a message as somebody outside of the system would.
     pub(crate) fn inject(&self, body: &str) {
+        if body.starts_with(POISON) {
+            self.poison_receives
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(body.into(), 0);
+        }
         self.send(Which::Events, body, Duration::ZERO);
     }
 
@@ -143,6 +149,13 @@ impl Sqs {
         self.queue(which).is_empty()
     }
 
+    /// Whether there is an event in the dead-letter queue, and not only what cannot be read.
+    pub(crate) fn has_dead_events(&self) -> bool {
+        self.bodies(Which::DeadLetters)
+            .iter()
+            .any(|body| !body.starts_with(POISON))
+    }
+
     /// All bodies in a queue.
     pub(crate) fn bodies(&self, which: Which) -> Vec<Arc<str>> {
         self.queue(which).bodies()
@@ -164,7 +177,7 @@ impl Sqs {
             .len()
     }
 
-    /// How often each poison message was received.
+    /// How often each poison message that was injected was received.
     pub(crate) fn poison_receives(&self) -> HashMap<Arc<str>, u32> {
         self.poison_receives
             .lock()

@@ -219,6 +219,8 @@ impl Stage {
         let local = self.devices.iter().all(|device| device.is_listening())
             && self.world.sockets.pending() == 0
             && self.sqs.is_empty(Which::Events)
+            // Those are brought back.
+            && !self.sqs.has_dead_events()
             && !self.functions.is_running("fan-out");
         Ok(local && self.outbox_size().await? == 0)
     }

@@ -104,6 +104,7 @@ kinds! {
 /// Decides over every chance, and counts.
 pub(crate) struct Weather {
     on: AtomicBool,
+    excused: AtomicBool,
     kill_chance: f64,
     kinds: Vec<(Mutex<ChaCha8Rng>, AtomicU64)>,
 }
@@ -118,6 +119,7 @@ impl Weather {
         });
         Self {
             on: AtomicBool::new(false),
+            excused: AtomicBool::new(false),
             kill_chance,
             kinds: kinds.collect(),
         }
@@ -128,8 +130,17 @@ impl Weather {
         self.on.store(on, Ordering::SeqCst);
     }
 
-    /// Whether faults strike.
-    pub(crate) fn is_on(&self) -> bool {
+    /// From now on something is broken on purpose, without any fault that strikes at random; or nothing is.
+    pub(crate) fn excuse(&self, excused: bool) {
+        self.excused.store(excused, Ordering::SeqCst);
+    }
+
+    /// Whether a function may say that it could not do its work.
+    pub(crate) fn excuses(&self) -> bool {
+        self.is_on() || self.excused.load(Ordering::SeqCst)
+    }
+
+    fn is_on(&self) -> bool {
         self.on.load(Ordering::SeqCst)
     }
 

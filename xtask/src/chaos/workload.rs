@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use model::{DeviceId, FileId, SpaceId, SpaceView, UserId};
@@ -15,11 +16,15 @@ use serde_json::json;
 
 use super::api::Call;
 use super::device::World;
+use super::run;
 use super::upload::{self, Upload};
 use super::weather;
 
 /// Uploads under way at once.
-pub(crate) const IN_FLIGHT: u64 = 20;
+pub(crate) const IN_FLIGHT: u32 = 20;
+
+/// How long a run has uploads at the least: a short one would be over before much could go wrong.
+const SHORTEST: Duration = Duration::from_secs(8);
 
 /// How many shared spaces are written to at a time.
 const ACTIVE_SPACES: usize = 4;
@@ -68,6 +73,7 @@ pub(crate) struct Workload {
     uploads: u64,
     spaces_wanted: u64,
     only_uploads: bool,
+    pause: Duration,
     next: AtomicU64,
     done: AtomicU64,
     made: AtomicUsize,
@@ -84,6 +90,7 @@ impl Workload {
             seed,
             uploads,
             only_uploads: false,
+            pause: SHORTEST.mul_f64(f64::from(IN_FLIGHT) / run::number(uploads)),
             spaces_wanted: (uploads / UPLOADS_PER_SPACE).clamp(3, MAX_SPACES),
             next: AtomicU64::new(0),
             done: AtomicU64::new(0),
@@ -97,6 +104,7 @@ impl Workload {
     pub(crate) fn only_uploads(world: World, users: Vec<User>, seed: u64, uploads: u64) -> Self {
         Self {
             only_uploads: true,
+            pause: Duration::ZERO,
             ..Self::new(world, users, seed, uploads)
         }
     }
@@ -108,8 +116,8 @@ impl Workload {
 
     /// Does all of it, some twenty uploads at a time.
     pub(crate) async fn run(&self) {
-        let workers =
-            (0..IN_FLIGHT).map(|worker| self.work(weather::stream(self.seed, FIRST_STREAM + worker)));
+        let workers = (0..IN_FLIGHT)
+            .map(|worker| self.work(weather::stream(self.seed, FIRST_STREAM + u64::from(worker))));
         futures_util::future::join_all(workers).await;
     }
 
@@ -119,6 +127,7 @@ impl Workload {
             if number >= self.uploads {
                 return;
             }
+            tokio::time::sleep(self.pause.mul_f64(random.random_range(0.0..2.0))).await;
             if number * self.spaces_wanted / self.uploads >= self.made.load(Ordering::SeqCst) as u64 {
                 self.make_space(&mut random).await;
             }
