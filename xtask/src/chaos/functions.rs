@@ -1,5 +1,6 @@
 //! SyncSphere's functions, configured as the template does, each with its chance to be killed.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,11 @@ use anyhow::Result;
 use axum::body::Bytes;
 
 use super::findings::Findings;
+use super::proxy::Proxy;
+use super::s3::BUCKET;
+use super::sqs::{Sqs, Which};
 use super::weather::{Kind, Weather};
+use crate::environment::{ACCESS_KEY, REGION};
 use crate::lambda::{Failure, Function, Settings};
 use crate::project::Project;
 
@@ -134,4 +139,38 @@ impl Functions {
         }
         outcome
     }
+}
+
+/// What the template sets, and what points AWS clients at the stand-ins.
+pub(crate) fn variables(proxies: &[Proxy; 4]) -> Vec<(&'static str, String)> {
+    let [database, storage, queue, connections] = proxies;
+    let SocketAddr::V4(address) = database.address else {
+        return Vec::new();
+    };
+    vec![
+        ("AWS_REGION", REGION.to_owned()),
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.to_owned()),
+        ("AWS_ENDPOINT_URL_S3", format!("http://{}", storage.address)),
+        ("AWS_ENDPOINT_URL_SQS", format!("http://{}", queue.address)),
+        (
+            "DATABASE_URL",
+            crate::postgres::url(address, crate::postgres::DATABASE),
+        ),
+        ("BUCKET_NAME", BUCKET.to_owned()),
+        ("QUEUE_URL", Sqs::url(queue, Which::Events)),
+        ("DEAD_LETTER_QUEUE_URL", Sqs::url(queue, Which::DeadLetters)),
+        (
+            "CONNECTIONS_ENDPOINT",
+            format!("http://{}/live", connections.address),
+        ),
+        ("WEBSOCKET_URL", "ws://chaos.example/live".to_owned()),
+        ("ALLOWED_ORIGINS", String::new()),
+        ("MAX_CONNECTIONS_PER_USER", "64".to_owned()),
+        ("MAX_UPLOAD_BYTES", "5497558138880".to_owned()),
+        ("MULTIPART_THRESHOLD_BYTES", "67108864".to_owned()),
+        ("POSTS_PER_SECOND", "5000".to_owned()),
+        ("MAXIMUM_CONCURRENCY", FAN_OUT_CONCURRENCY.to_string()),
+        ("METRICS_NAMESPACE", "SyncSphere".to_owned()),
+    ]
 }

@@ -18,6 +18,7 @@ mod report;
 mod run;
 mod s3;
 mod schedule;
+mod sharing;
 mod sockets;
 mod sqs;
 mod stage;

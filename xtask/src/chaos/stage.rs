@@ -16,17 +16,16 @@ use super::api::Api;
 use super::database::{self, Snapshot};
 use super::device::{Device, World};
 use super::findings::Findings;
-use super::functions::{FAN_OUT_CONCURRENCY, Functions};
+use super::functions::{FAN_OUT_CONCURRENCY, Functions, variables};
 use super::ledger::Ledger;
 use super::mapping::Mapping;
 use super::proxy::{Mode, Proxy};
-use super::s3::{BUCKET, S3};
+use super::s3::S3;
 use super::schedule::Dependency;
 use super::sockets::Sockets;
 use super::sqs::{Sqs, Which};
 use super::weather::{self, Kind, Weather};
 use super::workload::{User, first_uploads};
-use crate::environment::{ACCESS_KEY, REGION};
 use crate::postgres::Postgres;
 use crate::project::Project;
 use crate::ui::Step;
@@ -277,38 +276,4 @@ fn free_address() -> Result<SocketAddrV4> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
     let port = listener.local_addr().context("cannot find a free port")?.port();
     Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
-}
-
-/// What the template sets, and what points AWS clients at the stand-ins.
-fn variables(proxies: &[Proxy; 4]) -> Vec<(&'static str, String)> {
-    let [database, storage, queue, connections] = proxies;
-    let SocketAddr::V4(address) = database.address else {
-        return Vec::new();
-    };
-    vec![
-        ("AWS_REGION", REGION.to_owned()),
-        ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.to_owned()),
-        ("AWS_ENDPOINT_URL_S3", format!("http://{}", storage.address)),
-        ("AWS_ENDPOINT_URL_SQS", format!("http://{}", queue.address)),
-        (
-            "DATABASE_URL",
-            crate::postgres::url(address, crate::postgres::DATABASE),
-        ),
-        ("BUCKET_NAME", BUCKET.to_owned()),
-        ("QUEUE_URL", Sqs::url(queue, Which::Events)),
-        ("DEAD_LETTER_QUEUE_URL", Sqs::url(queue, Which::DeadLetters)),
-        (
-            "CONNECTIONS_ENDPOINT",
-            format!("http://{}/live", connections.address),
-        ),
-        ("WEBSOCKET_URL", "ws://chaos.example/live".to_owned()),
-        ("ALLOWED_ORIGINS", String::new()),
-        ("MAX_CONNECTIONS_PER_USER", "64".to_owned()),
-        ("MAX_UPLOAD_BYTES", "5497558138880".to_owned()),
-        ("MULTIPART_THRESHOLD_BYTES", "67108864".to_owned()),
-        ("POSTS_PER_SECOND", "5000".to_owned()),
-        ("MAXIMUM_CONCURRENCY", FAN_OUT_CONCURRENCY.to_string()),
-        ("METRICS_NAMESPACE", "SyncSphere".to_owned()),
-    ]
 }

@@ -3,13 +3,13 @@
 //! Shared spaces are made one after the other, and only the newest few are written to. So each has a last change at another
 //! moment, after which nothing makes a device notice that it missed it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use model::{DeviceId, FileId, SpaceId, SpaceView, UserId};
+use model::{DeviceId, FileId, SpaceId, UserId};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -17,6 +17,7 @@ use serde_json::json;
 use super::api::Call;
 use super::device::World;
 use super::run;
+use super::sharing::Shared;
 use super::upload::{self, Upload};
 use super::weather;
 
@@ -53,31 +54,19 @@ pub(crate) struct User {
     pub(crate) device: DeviceId,
 }
 
-/// A shared space as the workload knows it.
-struct Shared {
-    id: SpaceId,
-    owner: User,
-    /// One change of members at a time, so that it is known who was a member when.
-    changing: tokio::sync::Mutex<()>,
-    /// Those who may write, all the time.
-    writers: Mutex<BTreeSet<usize>>,
-    /// Those whose uploads may be refused, for their membership was ended or about to be.
-    insecure: Mutex<BTreeSet<usize>>,
-}
-
 /// The workload of one run.
 pub(crate) struct Workload {
-    world: World,
-    users: Vec<User>,
-    seed: u64,
+    pub(super) world: World,
+    pub(super) users: Vec<User>,
+    pub(super) seed: u64,
     uploads: u64,
     spaces_wanted: u64,
     only_uploads: bool,
     pause: Duration,
     next: AtomicU64,
     done: AtomicU64,
-    made: AtomicUsize,
-    spaces: Mutex<Vec<Arc<Shared>>>,
+    pub(super) made: AtomicUsize,
+    pub(super) spaces: Mutex<Vec<Arc<Shared>>>,
     recent: Mutex<VecDeque<(User, FileId)>>,
 }
 
@@ -188,98 +177,12 @@ impl Workload {
         }
     }
 
-    async fn make_space(&self, random: &mut ChaCha8Rng) {
-        let number = self.made.fetch_add(1, Ordering::SeqCst);
-        let index = random.random_range(0..self.users.len());
-        let owner = self.users[index].clone();
-        let call = Call::new("POST /spaces")
-            .key(format!("chaos-{}-space-{number}", self.seed))
-            .body(json!({ "name": format!("Space {number}"), "deviceId": owner.device }));
-        let Some(answer) = self.world.api.request(&owner.id, &call).await else {
-            return;
-        };
-        let Some(view) = answer.parsed::<SpaceView>().filter(|_| answer.status == 201) else {
-            self.world.api.wrong(&owner.id, &call, &answer);
-            return;
-        };
-        self.world.ledger.joins(view.space_id, &owner.id);
-        let shared = Arc::new(Shared {
-            id: view.space_id,
-            owner,
-            changing: tokio::sync::Mutex::default(),
-            writers: Mutex::new(BTreeSet::from([index])),
-            insecure: Mutex::default(),
-        });
-        for step in 1..=random.random_range(1..=2) {
-            self.set_member(&shared, (index + step) % self.users.len(), "editor")
-                .await;
-        }
-        self.spaces
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(shared);
-    }
-
-    fn active_space(&self, random: &mut ChaCha8Rng) -> Option<Arc<Shared>> {
+    /// One of the shared spaces that are written to now.
+    pub(super) fn active_space(&self, random: &mut ChaCha8Rng) -> Option<Arc<Shared>> {
         let spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         let active = &spaces[spaces.len().saturating_sub(ACTIVE_SPACES)..];
         let chosen = random.random_range(0..active.len().max(1));
         active.get(chosen).cloned()
-    }
-
-    async fn take_in(&self, random: &mut ChaCha8Rng) {
-        if let Some(shared) = self.active_space(random) {
-            let index = random.random_range(0..self.users.len());
-            let role = if random.random_bool(0.5) {
-                "editor"
-            } else {
-                "viewer"
-            };
-            if self.users[index].id != shared.owner.id {
-                self.set_member(&shared, index, role).await;
-            }
-        }
-    }
-
-    async fn set_member(&self, shared: &Shared, index: usize, role: &str) {
-        let _one = shared.changing.lock().await;
-        let member = &self.users[index].id;
-        let writes = role != "viewer";
-        if !writes {
-            shared.insecure_now(index);
-        }
-        self.world.ledger.joins(shared.id, member);
-        let call = Call::new("PUT /spaces/{spaceId}/members/{userId}")
-            .path("spaceId", &shared.id)
-            .path("userId", member)
-            .body(json!({ "role": role, "deviceId": shared.owner.device }));
-        match self.world.api.request(&shared.owner.id, &call).await {
-            Some(answer) if answer.status != 200 => self.world.api.wrong(&shared.owner.id, &call, &answer),
-            Some(_) if writes => shared.writes_now(index),
-            _ => {}
-        }
-    }
-
-    async fn take_out(&self, random: &mut ChaCha8Rng) {
-        let Some(shared) = self.active_space(random) else {
-            return;
-        };
-        let _one = shared.changing.lock().await;
-        let index = random.random_range(0..self.users.len());
-        let member = &self.users[index].id;
-        if *member == shared.owner.id {
-            return;
-        }
-        shared.insecure_now(index);
-        let call = Call::new("DELETE /spaces/{spaceId}/members/{userId}")
-            .path("spaceId", &shared.id)
-            .path("userId", member)
-            .query(format!("deviceId={}", shared.owner.device));
-        match self.world.api.request(&shared.owner.id, &call).await {
-            Some(answer) if answer.status == 204 => self.world.ledger.left(shared.id, member),
-            Some(answer) => self.world.api.wrong(&shared.owner.id, &call, &answer),
-            None => {}
-        }
     }
 
     fn recent_file(&self, random: &mut ChaCha8Rng) -> Option<(User, FileId)> {
@@ -314,26 +217,6 @@ impl Workload {
         {
             self.world.api.wrong(&user.id, call, &answer);
         }
-    }
-}
-
-impl Shared {
-    fn insecure_now(&self, index: usize) {
-        self.insecure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(index);
-        self.writers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&index);
-    }
-
-    fn writes_now(&self, index: usize) {
-        self.writers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(index);
     }
 }
 
