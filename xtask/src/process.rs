@@ -51,8 +51,10 @@ impl Group {
     }
 
     /// Sends the service itself, and not what it started, a signal.
-    pub(crate) fn signal(&self, signal: Signal) {
-        if let Some(id) = self.id {
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        if let Some(id) = self.id
+            && self.ended().is_none()
+        {
             let _ = kill(id, signal);
         }
     }

@@ -116,17 +116,22 @@ impl Functions {
         let Some(function) = function else {
             return Err(Failure::Crashed(format!("there is no function {name}")));
         };
+        let kill = match name {
+            "fan-out" => Kind::FanOutKilled,
+            "relay-events" => Kind::RelayKilled,
+            _ => Kind::Killed,
+        };
         let kill_after = self
             .weather
-            .decides(Kind::Killed)
-            .then(|| self.weather.millis(Kind::Killed, KILL_WITHIN));
+            .decides(kill)
+            .then(|| self.weather.millis(kill, KILL_WITHIN));
         let excused = self.weather.excuses();
         let outcome = function.invoke(payload, kill_after).await;
         match &outcome {
             Ok(_) => {}
             // So its schedule's alarm tells that a run could not finish.
             Err(Failure::Reported(_)) if excused && name == "relay-events" => {}
-            Err(Failure::Killed) => self.weather.count(Kind::Killed),
+            Err(Failure::Killed) => self.weather.count(kill),
             Err(Failure::TimedOut) => self.findings.unexpected("function timed out", name),
             Err(Failure::Crashed(how)) => {
                 self.findings

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::Notify;
 
 use super::proxy::Mode;
 use super::report::Report;
@@ -46,15 +47,18 @@ pub(crate) async fn run(project: &Project, plan: &Plan) -> Result<Report> {
 
     let workload = Workload::new(stage.world.clone(), stage.users.clone(), seed, plan.uploads);
     stage.weather.turn(true);
-    let faults = disturb(&stage, Schedule::new(seed, gap(plan.uploads)), seed);
+    let over = Notify::new();
+    let uploading = async {
+        workload.run().await;
+        over.notify_one();
+        Ok(())
+    };
+    let faults = disturb(&stage, Schedule::new(seed, gap(plan.uploads)), seed, &over);
     tokio::select! {
-        () = workload.run() => {}
-        failed = faults => failed?,
+        ended = async { tokio::try_join!(uploading, faults) } => ended.map(|_| ())?,
         () = progress(&step, &workload, plan.uploads) => {}
     }
     stage.calm();
-    // It may have been down when the faults were cut short.
-    stage.crash_database().await?;
     let settling = Instant::now();
     step.note("waiting for quiet");
     stage.settle(PATIENCE).await?;
@@ -116,12 +120,12 @@ pub(crate) fn number(uploads: u64) -> f64 {
 
 /// Kills so often that a short run has some dozens, and a long one is not all restarts.
 fn kill_chance(uploads: u64) -> f64 {
-    (12.0 / number(uploads)).clamp(0.004, 0.06)
+    (12.0 / number(uploads)).clamp(0.01, 0.06)
 }
 
 /// Disturbs so often that a short run has some dozens, and a long one still gets on.
 fn gap(uploads: u64) -> Duration {
-    Duration::from_millis(uploads).clamp(Duration::from_millis(200), Duration::from_secs(2))
+    Duration::from_millis(uploads).clamp(Duration::from_millis(200), Duration::from_secs(1))
 }
 
 /// Tells the developer how far the uploads are; never ends.
@@ -132,18 +136,22 @@ pub(crate) async fn progress(step: &Step, workload: &Workload, uploads: u64) {
     }
 }
 
-/// Lets the planned disturbances happen. Ends only by failing.
-async fn disturb(stage: &Stage, schedule: Schedule, seed: u64) -> Result<()> {
+/// Lets the planned disturbances happen until it is over, and those that are under way then come to their ends.
+async fn disturb(stage: &Stage, schedule: Schedule, seed: u64, over: &Notify) -> Result<()> {
     let mut under_way = FuturesUnordered::new();
-    for (number, planned) in (0_u64..).zip(schedule) {
+    'planned: for (number, planned) in (0_u64..).zip(schedule) {
         let mut waiting = std::pin::pin!(tokio::time::sleep(planned.after));
         loop {
             tokio::select! {
                 () = &mut waiting => break,
+                () = over.notified() => break 'planned,
                 Some(ended) = under_way.next() => ended?,
             }
         }
         under_way.push(one(stage, planned.disturbance, (seed, number)));
+    }
+    while let Some(ended) = under_way.next().await {
+        ended?;
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ macro_rules! kinds {
                 match self { $(Self::$kind => $name,)* }
             }
 
-            /// How likely it is at each chance; 0 for those that are planned instead.
+            /// How likely it is at each chance, for kills how many times as likely as the run's chance says; 0 for those that are planned instead.
             fn chance(self) -> f64 {
                 match self { $(Self::$kind => $chance,)* }
             }
@@ -47,8 +47,13 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// A function's process gets a SIGKILL in the middle of an invocation. The chance is scaled to the run's length.
-    Killed "function killed" 1.0,
+    /// The process of a function that answers requests gets a SIGKILL in the middle of an invocation. The chance is scaled to
+    /// the run's length.
+    Killed "API function killed" 1.0,
+    /// The same of `fan-out`.
+    FanOutKilled "fan-out killed" 2.0,
+    /// The same of `relay-events`.
+    RelayKilled "relay-events killed" 5.0,
     /// Storage answers 503.
     StorageUnavailable "S3 503" 0.01,
     /// Storage does what it is asked to, and its answer is lost.
@@ -158,10 +163,11 @@ impl Weather {
         if !self.is_on() {
             return false;
         }
-        let chance = if kind == Kind::Killed {
-            self.kill_chance
-        } else {
-            kind.chance()
+        let chance = match kind {
+            Kind::Killed | Kind::FanOutKilled | Kind::RelayKilled => {
+                (kind.chance() * self.kill_chance).min(1.0)
+            }
+            _ => kind.chance(),
         };
         self.draw(kind, |random| random.random_bool(chance))
     }
@@ -220,6 +226,6 @@ mod tests {
         assert!(!weather.strikes(Kind::Killed));
         weather.turn(true);
         assert!(weather.strikes(Kind::Killed));
-        assert_eq!(weather.counts()["function killed"], 1);
+        assert_eq!(weather.counts()["API function killed"], 1);
     }
 }
