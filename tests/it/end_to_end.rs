@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use client::{Client, Error, Frame, Socket};
+use model::{Event, Message};
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
@@ -85,6 +87,98 @@ async fn every_other_device_of_the_user_hears_of_an_upload_and_nobody_else() {
     // The stranger's next frame is the answer to the ping, so nothing came before it.
     strangers_socket.ping().await.unwrap();
     assert!(matches!(next(&mut strangers_socket).await, Frame::Pong), "{user}");
+}
+
+/// The queue gets ten messages in one request, so that they are one batch or two.
+#[tokio::test]
+async fn of_ten_messages_with_a_poisonous_one_nine_are_delivered_once_and_one_is_dead_lettered() {
+    let one = device().await;
+    let mut socket = connected(&one).await;
+    let content = b"first".as_slice();
+    one.upload(None, "/a".parse().unwrap(), content).await.unwrap();
+    let Frame::Changes { changes, .. } = next(&mut socket).await else {
+        panic!("no changes")
+    };
+    let poison = format!("poison of {}", changes[0].event_id);
+    let sqs = aws_sdk_sqs::Client::new(&tests::aws().await);
+    let mut request = sqs.send_message_batch().queue_url(&stack().outputs.queue_url);
+    for i in 1..=10_i64 {
+        let event = Event {
+            sequence: (1 + i).try_into().unwrap(),
+            event_id: edge::ids::new_id().into(),
+            ..changes[0].clone()
+        };
+        let body = if i == 5 {
+            poison.clone()
+        } else {
+            Message::from(event).encode().unwrap()
+        };
+        let entry = SendMessageBatchRequestEntry::builder()
+            .id(i.to_string())
+            .message_body(body);
+        request = request.entries(entry.build().unwrap());
+    }
+    request.send().await.unwrap();
+
+    let mut heard = Vec::new();
+    while heard.len() < 9 {
+        let Frame::Changes { changes, .. } = next(&mut socket).await else {
+            panic!("no changes")
+        };
+        heard.extend(changes.iter().map(|change| change.sequence.get()));
+    }
+    heard.sort_unstable();
+    assert_eq!(heard, [2, 3, 4, 5, 7, 8, 9, 10, 11]);
+    // One receive is enough to see that no retry can mend it.
+    let letter = dead_letter(&sqs, &poison).await;
+    assert_eq!(letter.body(), Some(poison.as_str()));
+    let metric = |line: &Value| line["MessagesDeadLettered"].as_f64() == Some(1.0);
+    while !log_lines("FanOutLogs").await.iter().any(metric) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // The next frame is the answer to the ping, so nothing came twice.
+    socket.ping().await.unwrap();
+    assert!(matches!(next(&mut socket).await, Frame::Pong));
+}
+
+/// Waits for a message with this body in the stack's dead-letter queue.
+async fn dead_letter(sqs: &aws_sdk_sqs::Client, body: &str) -> aws_sdk_sqs::types::Message {
+    let looking = async {
+        loop {
+            let request = sqs.receive_message().max_number_of_messages(10);
+            let request = request
+                .queue_url(&stack().outputs.dead_letter_queue_url)
+                .visibility_timeout(1);
+            let messages = request.send().await.unwrap().messages.unwrap_or_default();
+            let wanted = messages.into_iter().find(|message| message.body() == Some(body));
+            if let Some(message) = wanted {
+                return message;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    timeout(PROMISED, looking).await.expect("no dead letter")
+}
+
+/// The lines of a log group that are JSON.
+async fn log_lines(group: &str) -> Vec<Value> {
+    let group = format!("/aws/cloudformation/syncsphere-local/{group}");
+    let answer = raw_http()
+        .post(&stack().aws_endpoint)
+        .header("X-Amz-Target", "Logs_20140328.FilterLogEvents")
+        .header("Content-Type", "application/x-amz-json-1.1")
+        .header(
+            "Authorization",
+            "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/logs/aws4_request",
+        )
+        .body(json!({ "logGroupName": group, "limit": 10_000 }).to_string())
+        .send()
+        .await
+        .unwrap();
+    let answer: Value = answer.json().await.unwrap();
+    let events = answer["events"].as_array().cloned().unwrap_or_default();
+    let lines = events.iter().filter_map(|event| event["message"].as_str());
+    lines.filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 #[tokio::test]

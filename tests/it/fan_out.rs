@@ -3,7 +3,8 @@
 use std::time::{Duration as StdDuration, Instant};
 
 use futures_util::future::join_all;
-use serde_json::Value;
+use model::{Message, Recipients};
+use serde_json::{Value, json};
 use tests::{Apps, TestQueue, sample};
 use time::Duration;
 
@@ -17,6 +18,26 @@ async fn records(apps: &Apps, user: &str, paths: &[&str]) -> Vec<Value> {
         records.push(apps.queue.record(&body).await);
     }
     records
+}
+
+/// When a batch that takes long has to end.
+fn stop() -> tokio::time::Instant {
+    tokio::time::Instant::now() + StdDuration::from_secs(10)
+}
+
+/// A message as a record that was received this often.
+fn received(message: &Message, times: u32) -> Value {
+    json!({
+        "messageId": format!("{}-{times}", message.event.event_id),
+        "receiptHandle": "made-up",
+        "body": message.encode().unwrap(),
+        "attributes": { "ApproximateReceiveCount": times.to_string() },
+    })
+}
+
+/// These connections, as a message names them.
+fn only(connections: &[&str]) -> Recipients {
+    Recipients::Only(connections.iter().map(|id| (*id).to_owned()).collect())
 }
 
 /// `fan-out`'s logs and outcomes name a record by its message id.
@@ -89,7 +110,7 @@ async fn poison_that_cannot_be_set_aside_comes_again_alone() {
     let mut app = apps.fan_out().await;
     app.dead_letter_queue_url = format!("{}-that-is-not-there", apps.dead_letters.url);
     let event = serde_json::from_value(serde_json::json!({ "Records": batch })).unwrap();
-    let failures = fan_out::handle(&app, event).await.batch_item_failures;
+    let failures = fan_out::handle(&app, event, stop()).await.batch_item_failures;
     assert_eq!(
         failures
             .iter()
@@ -124,11 +145,15 @@ async fn a_gone_connection_younger_than_30_s_is_kept_and_tried_again() {
     let batch = records(&apps, "alice", &["/1"]).await;
     apps.clock
         .advance(fan_out::SETTLING_TIME - Duration::milliseconds(1));
-    assert_eq!(apps.fan(&batch).await, [id(&batch[0])]);
+    assert!(apps.fan(&batch).await.is_empty());
     assert_eq!(apps.connections("young").await, 1);
+    assert!(apps.gateway.posts("young") > 1, "it was tried again at once");
     // `$connect` is through now.
     apps.gateway.answer("young", 200);
-    assert!(apps.fan(&batch).await.is_empty());
+    let body = apps.queue.wait_for_one().await.unwrap();
+    let left = Message::decode(&body).unwrap();
+    assert_eq!((left.delivery.attempt, &left.delivery.to), (1, &only(&["young"])));
+    assert!(apps.fan(&[received(&left, 1)]).await.is_empty());
     assert_eq!(apps.gateway.sequences("young"), [1]);
 }
 
@@ -151,31 +176,204 @@ async fn an_id_that_was_given_to_a_newer_connection_is_not_forgotten() {
 }
 
 #[tokio::test]
-async fn a_failed_post_brings_back_its_record_within_seconds_and_no_other() {
+async fn only_those_who_did_not_hear_are_tried_again_and_within_seconds() {
     let apps = Apps::create().await;
-    apps.connected("alice", "a1").await;
-    apps.connected("bob", "b1").await;
-    for status in [429, 500, 403] {
-        apps.gateway.answer("b1", status);
-        let alices = records(&apps, "alice", &["/a"]).await;
-        let bobs = records(&apps, "bob", &["/b"]).await;
-        let batch: Vec<Value> = alices.into_iter().chain(bobs.clone()).collect();
-        assert_eq!(apps.fan(&batch).await, [id(&bobs[0])], "{status}");
-        // The queue's own visibility timeout is 30 s.
+    for connection in ["a1", "a2"] {
+        apps.connected("alice", connection).await;
+    }
+    for (status, sequence) in [(429, 1), (500, 2)] {
+        apps.gateway.answer("a2", status);
+        let batch = records(&apps, "alice", &[&format!("/{status}")]).await;
+        apps.queue.drain().await;
+        assert!(apps.fan(&batch).await.is_empty(), "{status}");
         let waiting = Instant::now();
-        assert_eq!(
-            apps.queue.wait_for_one().await.as_deref(),
-            bobs[0]["body"].as_str()
-        );
+        let left = Message::decode(&apps.queue.wait_for_one().await.unwrap()).unwrap();
         assert!(
             waiting.elapsed() < StdDuration::from_secs(15),
             "{:?}",
             waiting.elapsed()
         );
-        assert_eq!(apps.connections("b1").await, 1);
+        assert_eq!((left.delivery.attempt, &left.delivery.to), (1, &only(&["a2"])));
+        assert_eq!(left.event.sequence.get(), sequence);
+        apps.gateway.answer("a2", 200);
+        assert!(apps.fan(&[received(&left, 1)]).await.is_empty());
         apps.queue.drain().await;
     }
-    assert_eq!(apps.gateway.sequences("a1"), [1, 2, 3]);
+    assert_eq!(apps.gateway.sequences("a1"), [1, 2]);
+    assert_eq!(apps.gateway.sequences("a2"), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_now_and_then_hears_within_the_invocation() {
+    let apps = Apps::create().await;
+    apps.connected("alice", "a1").await;
+    apps.gateway.answer("a1", 503);
+    let batch = records(&apps, "alice", &["/1"]).await;
+    apps.queue.drain().await;
+    let mended = async {
+        while apps.gateway.posts("a1") < 2 {
+            tokio::task::yield_now().await;
+        }
+        apps.gateway.answer("a1", 200);
+    };
+    let (failed, ()) = tokio::join!(apps.fan(&batch), mended);
+    assert!(failed.is_empty());
+    assert_eq!(apps.gateway.sequences("a1"), [1]);
+    assert!(apps.queue.drain().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_hanging_connection_holds_up_nobody_else() {
+    let apps = Apps::create().await;
+    apps.connected("alice", "hangs").await;
+    apps.connected("alice", "hears").await;
+    apps.gateway.answer("hangs", 0);
+    let batch = records(&apps, "alice", &["/1"]).await;
+    apps.queue.drain().await;
+    let event = serde_json::from_value(json!({ "Records": batch })).unwrap();
+    let stop = tokio::time::Instant::now() + StdDuration::from_secs(2);
+    let response = fan_out::handle(&apps.fan_out().await, event, stop).await;
+    assert!(response.batch_item_failures.is_empty());
+    assert_eq!(apps.gateway.sequences("hears"), [1]);
+    let left = Message::decode(&apps.queue.wait_for_one().await.unwrap()).unwrap();
+    assert_eq!(left.delivery.to, only(&["hangs"]));
+}
+
+#[tokio::test]
+async fn a_refused_post_is_dead_lettered_for_those_alone_and_not_tried_again() {
+    let apps = Apps::create().await;
+    for connection in ["a1", "a2"] {
+        apps.connected("alice", connection).await;
+    }
+    apps.gateway.answer("a2", 403);
+    let batch = records(&apps, "alice", &["/1"]).await;
+    apps.queue.drain().await;
+    assert!(apps.fan(&batch).await.is_empty());
+    assert_eq!(apps.gateway.posts("a2"), 1);
+    assert!(apps.queue.drain().await.is_empty());
+    let dead = apps.dead_letters.messages().await;
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].delivery.to, only(&["a2"]));
+    // Once the role is mended, relay-events brings it back.
+    apps.gateway.answer("a2", 200);
+    apps.dead_letters
+        .send(dead.iter().map(|message| message.encode().unwrap()))
+        .await;
+    assert_eq!(apps.relay().await.unwrap().redriven, 1);
+    let again = apps.queue.messages().await;
+    assert_eq!((again.len(), again[0].delivery.attempt), (1, 0));
+    assert!(apps.fan(&[received(&again[0], 1)]).await.is_empty());
+    assert_eq!(apps.gateway.sequences("a1"), [1]);
+    assert_eq!(apps.gateway.sequences("a2"), [1]);
+}
+
+#[tokio::test]
+async fn what_failed_ten_times_is_dead_lettered() {
+    let apps = Apps::create().await;
+    apps.connected("alice", "a1").await;
+    apps.upload("alice", "/1", b"1").await;
+    let mut message = apps.queue.messages().await.remove(0);
+    apps.gateway.answer("a1", 500);
+    message.delivery.attempt = fan_out::MAX_ATTEMPTS - 1;
+    assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+    assert!(apps.queue.drain().await.is_empty());
+    let dead = apps.dead_letters.messages().await;
+    assert_eq!(dead[0].delivery.attempt, fan_out::MAX_ATTEMPTS);
+}
+
+#[tokio::test]
+async fn what_cannot_be_carried_over_comes_again_as_a_whole() {
+    let apps = Apps::create().await;
+    apps.connected("alice", "a1").await;
+    apps.gateway.answer("a1", 500);
+    let batch = records(&apps, "alice", &["/1"]).await;
+    let mut app = apps.fan_out().await;
+    app.queue_url = format!("{}-that-is-not-there", apps.queue.url);
+    let event = serde_json::from_value(json!({ "Records": batch })).unwrap();
+    let failures = fan_out::handle(&app, event, stop()).await.batch_item_failures;
+    assert_eq!(failures.len(), 1);
+    assert_eq!(failures[0].item_identifier, id(&batch[0]));
+}
+
+/// The removed member's device is still connected, and the queue still names it.
+#[tokio::test]
+async fn whoever_was_removed_meanwhile_gets_nothing_of_what_was_carried_over() {
+    let apps = Apps::create().await;
+    apps.connected("alice", "a1").await;
+    apps.connected("bob", "b1").await;
+    let space = apps.space("alice").await;
+    apps.share("alice", space, "bob", "viewer").await;
+    let mut body = tests::upload_body("/1", b"1");
+    body["spaceId"] = json!(space);
+    apps.upload_as("alice", &body, b"1").await;
+    let messages = apps.queue.messages().await;
+    let mut message = messages
+        .into_iter()
+        .find(|message| message.event.space_id == space);
+    let message = message.as_mut().unwrap();
+    message.delivery.to = only(&["a1", "b1", "nobody's"]);
+    message.delivery.attempt = 1;
+    assert!(apps.fan(&[received(message, 1)]).await.is_empty());
+    assert_eq!((apps.gateway.posts("a1"), apps.gateway.posts("b1")), (1, 1));
+    apps.unshare("alice", space, "bob").await;
+    assert!(apps.fan(&[received(message, 1)]).await.is_empty());
+    assert_eq!((apps.gateway.posts("a1"), apps.gateway.posts("b1")), (2, 1));
+}
+
+#[tokio::test]
+async fn an_audience_of_2500_is_told_in_three_pages_and_nobody_twice() {
+    let apps = Apps::create().await;
+    // Connections of three members, past the limit per user, which is not what this is about.
+    let space = apps.space("alice").await;
+    for member in ["bob", "carol"] {
+        apps.share("alice", space, member, "viewer").await;
+    }
+    apps.connected("alice", "c").await;
+    let more = "INSERT INTO connections
+        SELECT 'c' || i, (ARRAY['alice', 'bob', 'carol'])[1 + i % 3], NULL, connected_at, expires_at
+        FROM connections, generate_series(1, 2499) i";
+    apps.database.execute(more).await;
+    let mut body = tests::upload_body("/1", b"1");
+    body["spaceId"] = json!(space);
+    apps.upload_as("alice", &body, b"1").await;
+    let first = apps.queue.messages().await;
+    let mut page = first.into_iter().find(|message| message.event.space_id == space);
+    let mut pages = 0;
+    while let Some(message) = page {
+        pages += 1;
+        assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+        let mut next = apps.queue.messages().await;
+        assert!(next.len() <= 1);
+        page = next.pop();
+    }
+    assert_eq!(pages, 3);
+    let names = (1..2_500).map(|i| format!("c{i}")).chain(["c".to_owned()]);
+    for connection in names {
+        assert_eq!(apps.gateway.posts(&connection), 1, "{connection}");
+    }
+}
+
+#[tokio::test]
+async fn the_next_page_goes_ahead_at_first_and_last_after_a_crash() {
+    let apps = Apps::create().await;
+    apps.connected("alice", "c").await;
+    let more = "INSERT INTO connections
+        SELECT 'c' || i, user_id, device_id, connected_at, expires_at
+        FROM connections, generate_series(1, 1000) i";
+    apps.database.execute(more).await;
+    apps.upload("alice", "/1", b"1").await;
+    let message = apps.queue.messages().await.remove(0);
+    for (times, ahead) in [(1, 1), (2, 0)] {
+        let event = serde_json::from_value(json!({ "Records": [received(&message, times)] })).unwrap();
+        let app = apps.fan_out().await;
+        let before = apps.gateway.total();
+        // The invocation ends, as it may, right after the first posts.
+        tokio::select! {
+            _ = fan_out::handle(&app, event, stop()) => panic!("it was not cut short"),
+            () = async { while apps.gateway.total() == before { tokio::task::yield_now().await } } => {}
+        }
+        assert_eq!(apps.queue.messages().await.len(), ahead, "received {times} times");
+    }
 }
 
 #[tokio::test]
@@ -185,7 +383,13 @@ async fn without_the_database_the_whole_batch_comes_again() {
     let mut app = apps.fan_out().await;
     app.db = db::Database::new("postgresql://u@127.0.0.1:9/x?sslmode=disable".parse().unwrap());
     let event = serde_json::from_value(serde_json::json!({ "Records": batch })).unwrap();
-    assert_eq!(fan_out::handle(&app, event).await.batch_item_failures.len(), 2);
+    assert_eq!(
+        fan_out::handle(&app, event, stop())
+            .await
+            .batch_item_failures
+            .len(),
+        2
+    );
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod large;
 mod migrations;
 mod multipart;
 mod problems;
+mod relay;
 mod samples;
 mod spaces;
 mod storage;

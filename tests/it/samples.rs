@@ -26,6 +26,9 @@ fn every_sample_decodes_as_the_type_that_its_function_takes() {
                 Incoming::Http(event) => assert_eq!(event.route_key.as_deref(), Some("POST /tickets")),
             },
             "fan-out" => assert!(!decodes::<SqsEvent>(sample).records.is_empty()),
+            "relay-events" => {
+                decodes::<relay_events::Tick>(sample);
+            }
             "migrate" => {
                 decodes::<CloudFormationCustomResourceRequest>(sample);
             }
@@ -33,7 +36,7 @@ fn every_sample_decodes_as_the_type_that_its_function_takes() {
         }
     }
     let functions: BTreeSet<&str> = samples.iter().map(|sample| sample.function.as_str()).collect();
-    assert_eq!(functions.len(), 8, "each function has a sample: {functions:?}");
+    assert_eq!(functions.len(), 9, "each function has a sample: {functions:?}");
 }
 
 #[test]
@@ -42,7 +45,7 @@ fn the_sample_batch_holds_events_and_the_poisoned_one_does_not() {
         let records = decodes::<SqsEvent>(sample).records;
         let bodies = records.iter().map(|record| record.body.as_deref().unwrap());
         let unreadable = bodies
-            .filter(|body| model::Event::from_message(body).is_err())
+            .filter(|body| model::Message::decode(body).is_err())
             .count();
         assert_eq!(
             unreadable,

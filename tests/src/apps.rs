@@ -1,5 +1,8 @@
 //! The functions, built as their `main` builds them, on a test's own database, queue and clock.
 
+use std::num::NonZeroU32;
+use std::time::Duration;
+
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use aws_lambda_events::encodings::Body;
 use aws_lambda_events::sqs::SqsBatchResponse;
@@ -9,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::datetime;
+use tokio::time::Instant;
 use track_connections::Incoming;
 
 use crate::{Contract, Gateway, Shared, TestDatabase, TestQueue, aws, sample, share, stack};
@@ -302,20 +306,37 @@ impl Apps {
         }
     }
 
-    /// An environment of `fan-out`.
+    /// An environment of `fan-out`, which may post as fast as it can.
     pub async fn fan_out(&self) -> fan_out::App {
         let aws = aws().await;
-        let connections = aws_sdk_apigatewaymanagement::config::Builder::from(&aws);
         fan_out::App {
             db: self.database.environment(),
-            connections: aws_sdk_apigatewaymanagement::Client::from_conf(
-                connections.endpoint_url(&self.gateway.endpoint).build(),
-            ),
+            connections: fan_out::connections(&aws, self.gateway.endpoint.clone()),
+            pace: fan_out::Pace::new(NonZeroU32::MAX, NonZeroU32::MIN),
             sqs: aws_sdk_sqs::Client::new(&aws),
             queue_url: self.queue.url.clone(),
             dead_letter_queue_url: self.dead_letters.url.clone(),
             clock: self.clock.clone(),
         }
+    }
+
+    /// An environment of `relay-events`.
+    pub async fn relay_events(&self) -> relay_events::App {
+        let aws = aws().await;
+        relay_events::App {
+            db: self.database.environment(),
+            s3: aws_sdk_s3::Client::new(&aws),
+            bucket: stack().outputs.bucket_name.clone(),
+            queue: self.queue(&aws),
+            dead_letter_queue_url: self.dead_letters.url.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// A run of `relay-events`, which has ten seconds.
+    pub async fn relay(&self) -> Result<relay_events::Report, relay_events::Unfinished> {
+        let stop = Instant::now() + Duration::from_secs(10);
+        relay_events::handle(&self.relay_events().await, stop).await
     }
 
     /// An environment of each function.
@@ -462,7 +483,8 @@ impl Apps {
     /// Gives `fan-out` these records; returns the ids of those that are to come again.
     pub async fn fan(&self, records: &[Value]) -> Vec<String> {
         let batch = serde_json::from_value(json!({ "Records": records })).unwrap();
-        let response: SqsBatchResponse = fan_out::handle(&self.fan_out().await, batch).await;
+        let stop = Instant::now() + Duration::from_secs(10);
+        let response: SqsBatchResponse = fan_out::handle(&self.fan_out().await, batch, stop).await;
         response
             .batch_item_failures
             .into_iter()

@@ -23,6 +23,7 @@ pub struct Gateway {
 #[derive(Default)]
 struct Inner {
     statuses: HashMap<String, u16>,
+    posts: HashMap<String, usize>,
     frames: Vec<(String, serde_json::Value)>,
 }
 
@@ -39,13 +40,24 @@ impl Gateway {
         Self { endpoint, state }
     }
 
-    /// Makes posts to a connection end in this status from now on.
+    /// Makes posts to a connection end in this status from now on; in none, so never, with 0.
     pub fn answer(&self, connection_id: &str, status: u16) {
         self.state
             .lock()
             .unwrap()
             .statuses
             .insert(connection_id.to_owned(), status);
+    }
+
+    /// How often a connection was posted to, whatever the answer.
+    pub fn posts(&self, connection_id: &str) -> usize {
+        let state = self.state.lock().unwrap();
+        state.posts.get(connection_id).copied().unwrap_or_default()
+    }
+
+    /// How many posts there were.
+    pub fn total(&self) -> usize {
+        self.state.lock().unwrap().posts.values().sum()
     }
 
     /// The frames that a connection got.
@@ -68,8 +80,13 @@ impl Gateway {
 }
 
 async fn take(State(state): State<Arc<Mutex<Inner>>>, Path(id): Path<String>, body: String) -> Response {
+    let status = state.lock().unwrap().statuses.get(&id).copied();
+    if status == Some(0) {
+        std::future::pending::<()>().await;
+    }
     let mut state = state.lock().unwrap();
-    match state.statuses.get(&id).copied() {
+    *state.posts.entry(id.clone()).or_default() += 1;
+    match status {
         None | Some(200) => {
             let frame = serde_json::from_str(&body).unwrap();
             Contract::get().check_frame(&frame);

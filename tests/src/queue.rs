@@ -1,6 +1,6 @@
 //! A queue of the emulator for each test.
 
-use model::Event;
+use model::{Event, Message};
 
 use crate::aws;
 
@@ -58,22 +58,27 @@ impl TestQueue {
 
     /// Takes all events out.
     pub async fn events(&self) -> Vec<Event> {
-        self.drain()
-            .await
-            .iter()
-            .map(|body| Event::from_message(body).unwrap())
-            .collect()
+        let messages = self.messages().await;
+        messages.into_iter().map(|message| message.event).collect()
+    }
+
+    /// Takes all messages out.
+    pub async fn messages(&self) -> Vec<Message> {
+        let bodies = self.drain().await;
+        bodies.iter().map(|body| Message::decode(body).unwrap()).collect()
+    }
+
+    /// Sends bodies.
+    pub async fn send(&self, bodies: impl IntoIterator<Item = String>) {
+        for body in bodies {
+            let request = self.sqs.send_message().queue_url(&self.url);
+            request.message_body(body).send().await.unwrap();
+        }
     }
 
     /// Sends a body, and receives it as a record that a function can be given.
     pub async fn record(&self, body: &str) -> serde_json::Value {
-        self.sqs
-            .send_message()
-            .queue_url(&self.url)
-            .message_body(body)
-            .send()
-            .await
-            .unwrap();
+        self.send([body.to_owned()]).await;
         let batch = self
             .sqs
             .receive_message()

@@ -19,7 +19,7 @@ pub(crate) async fn rename(app: &App, request: Request<'_>) -> Result<Response, 
         .db
         .move_file(file_id, &body.path, body.base_version, new)
         .await;
-    answer(settle(&app.queue, &app.db, outcome).await?)
+    answer(settle(&app.queue, &app.db, &app.clock, outcome).await?)
 }
 
 #[derive(Deserialize)]
@@ -36,7 +36,7 @@ pub(crate) async fn delete(app: &App, request: Request<'_>) -> Result<Response, 
     let query: DeleteQuery = request.query()?;
     let new = new_change(&app.clock, &user_id, query.device_id);
     let outcome = app.db.delete_file(file_id, query.base_version, new).await;
-    answer(settle(&app.queue, &app.db, outcome).await?)
+    answer(settle(&app.queue, &app.db, &app.clock, outcome).await?)
 }
 
 fn answer(event: Option<Event>) -> Result<Response, Problem> {

@@ -21,6 +21,8 @@ pub struct Config {
     pub bucket: String,
     /// `QUEUE_URL`: where events go.
     pub queue_url: String,
+    /// `METRICS_NAMESPACE`: what CloudWatch files the metrics under.
+    pub metrics_namespace: String,
 }
 
 impl Config {
@@ -30,6 +32,7 @@ impl Config {
             database_url: vars.required("DATABASE_URL")?,
             bucket: vars.required("BUCKET_NAME")?,
             queue_url: vars.required("QUEUE_URL")?,
+            metrics_namespace: vars.required("METRICS_NAMESPACE")?,
         })
     }
 }

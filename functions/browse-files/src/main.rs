@@ -3,13 +3,14 @@
 use browse_files::{App, Config, handle};
 use changes::Queue;
 use db::Database;
-use edge::{Clock, aws, config::Vars};
-use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics};
+use lambda_runtime::{Error, LambdaEvent};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     edge::init_logs();
     let config = Config::from_vars(&Vars::from_env())?;
+    let metrics = Metrics::init(config.metrics_namespace, &changes::METRICS)?;
     let aws = aws::sdk_config().await;
     let app = App {
         db: Database::new(config.database_url),
@@ -22,8 +23,8 @@ async fn main() -> Result<(), Error> {
         clock: Clock::system(),
     };
     app.db.warm_up().await;
-    run(service_fn(async |event: LambdaEvent<_>| {
-        Ok::<_, Error>(handle(&app, &event.payload).await)
-    }))
+    lambda::run(metrics, async |event: LambdaEvent<_>| {
+        Ok(handle(&app, &event.payload).await)
+    })
     .await
 }

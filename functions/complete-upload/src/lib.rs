@@ -25,6 +25,8 @@ pub struct Config {
     pub bucket: String,
     /// `QUEUE_URL`: where events go.
     pub queue_url: String,
+    /// `METRICS_NAMESPACE`: what CloudWatch files the metrics under.
+    pub metrics_namespace: String,
 }
 
 impl Config {
@@ -34,6 +36,7 @@ impl Config {
             database_url: vars.required("DATABASE_URL")?,
             bucket: vars.required("BUCKET_NAME")?,
             queue_url: vars.required("QUEUE_URL")?,
+            metrics_namespace: vars.required("METRICS_NAMESPACE")?,
         })
     }
 }
@@ -144,7 +147,7 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
     };
     let new = new_change(&app.clock, &user_id, upload.device_id);
     let outcome = app.db.complete_upload(completing, new).await;
-    let event = settle(&app.queue, &app.db, outcome).await?;
+    let event = settle(&app.queue, &app.db, &app.clock, outcome).await?;
     answer(event.ok_or_else(|| Problem::internal("completing changed nothing"))?)
 }
 

@@ -155,7 +155,7 @@ impl Database {
         all.extend_from_slice(parameters);
         let rows = self.rows_locked(lock, (query, &all)).await?;
         match rows.first() {
-            Some(row) => changed(row),
+            Some(row) => changed(row, new.event_id),
             None => Ok(Err(Refusal::NotFound)),
         }
     }
@@ -200,11 +200,19 @@ impl Database {
     }
 }
 
-/// Reads what a command answers.
-fn changed(row: &Row) -> Result<Result<Changed, Refusal>, Error> {
+/// Reads what a command answers. A statement that was repeated, because the connection broke before its answer came, may find
+/// its own change.
+fn changed(row: &Row, own: EventId) -> Result<Result<Changed, Refusal>, Error> {
     Ok(match outcome(row)? {
         Ok(Outcome::Allowed) => Ok(Changed::Now(Box::new(event(row)?))),
-        Ok(Outcome::Already) => Ok(Changed::Earlier(Box::new(event(row)?))),
+        Ok(Outcome::Already) => {
+            let event = Box::new(event(row)?);
+            Ok(if event.event_id == own {
+                Changed::Now(event)
+            } else {
+                Changed::Earlier(event)
+            })
+        }
         Ok(Outcome::Unchanged) => Ok(Changed::Nothing),
         Err(refusal) => Err(refusal),
     })

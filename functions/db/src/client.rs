@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error as ThisError;
-use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::timeout;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
@@ -20,8 +20,14 @@ use crate::query::Query;
 /// How long connecting may take, TLS and sign-in included. A hung database surfaces within 3 s altogether.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// How long the client waits for an answer to one exchange.
+/// How long the client waits for an answer to one exchange. TCP gives up on bytes that nobody acknowledges as soon.
 const QUERY_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// How long an exchange may take with all that is repeated.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a database that is starting is left alone before it is asked again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long PostgreSQL works on one statement: a little less, so that it stops before the client gives up on it.
 const STATEMENT_TIMEOUT: &str = "1400ms";
@@ -49,6 +55,7 @@ impl FromStr for DatabaseUrl {
         }
         config
             .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_user_timeout(QUERY_TIMEOUT)
             .application_name("syncsphere");
         Ok(Self(config))
     }
@@ -128,25 +135,24 @@ impl Database {
     /// Connects while the environment starts, so that its first request need not. A failure is not one yet: the first
     /// request tries again and answers for it.
     pub async fn warm_up(&self) {
-        if let Err(error) = self.connected().await {
+        let mut session = self.session.lock().await;
+        if let Err(error) = self.connected(&mut session).await {
             warn!(?error, "no database connection at start");
         }
     }
 
-    async fn connected(&self) -> Result<MutexGuard<'_, Option<Session>>, Error> {
-        let mut session = self.session.lock().await;
-        if session.as_ref().is_none_or(|session| session.client.is_closed()) {
-            *session = None;
-            let client = self
-                .url
-                .connect(&format!("-c statement_timeout={STATEMENT_TIMEOUT}"))
-                .await?;
-            *session = Some(Session {
-                client,
+    async fn connected<'s>(&self, session: &'s mut Option<Session>) -> Result<&'s mut Session, Error> {
+        let living = session.take().filter(|session| !session.client.is_closed());
+        let connected = if let Some(living) = living {
+            living
+        } else {
+            let options = format!("-c statement_timeout={STATEMENT_TIMEOUT}");
+            Session {
+                client: self.url.connect(&options).await?,
                 prepared: HashMap::new(),
-            });
-        }
-        Ok(session)
+            }
+        };
+        Ok(session.insert(connected))
     }
 
     /// Runs one statement, prepared on its first use in this session.
@@ -189,27 +195,50 @@ impl Database {
         .await
     }
 
+    /// Runs statements, and runs them again on a new connection if this one turns out to be dead: the server was restarted or
+    /// replaced, or closed it while Lambda had the environment frozen. So every statement must be harmless to repeat.
     async fn exchange<T>(
         &self,
         query: &'static str,
-        run: impl AsyncFnOnce(&mut Session) -> Result<T, tokio_postgres::Error>,
+        mut run: impl AsyncFnMut(&mut Session) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, Error> {
-        let mut guard = self.connected().await?;
-        let Some(session) = guard.as_mut() else {
-            return Err(Error::ConnectTimeout(Duration::ZERO));
-        };
-        let answer = timeout(QUERY_TIMEOUT, run(session)).await;
-        match answer {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(source)) => Err(Error::Query { query, source }),
-            Err(_) => {
-                // Whatever it is still waiting for must not be mistaken for the answer to the next query.
-                *guard = None;
-                Err(Error::QueryTimeout {
+        let deadline = Instant::now() + EXCHANGE_TIMEOUT;
+        let mut session = self.session.lock().await;
+        loop {
+            let error = match timeout_at(deadline, self.attempt(&mut session, query, &mut run)).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => error,
+                Err(_) => Error::QueryTimeout {
                     query,
-                    after: QUERY_TIMEOUT,
-                })
+                    after: EXCHANGE_TIMEOUT,
+                },
+            };
+            if !error.leaves_a_usable_session() {
+                *session = None;
             }
+            if !error.is_disconnection() || Instant::now() + RECONNECT_PAUSE >= deadline {
+                return Err(error);
+            }
+            warn!(?error, "query {query} is repeated on a new connection");
+            if matches!(error, Error::Connect(_)) {
+                sleep(RECONNECT_PAUSE).await;
+            }
+        }
+    }
+
+    async fn attempt<T>(
+        &self,
+        session: &mut Option<Session>,
+        query: &'static str,
+        run: &mut impl AsyncFnMut(&mut Session) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, Error> {
+        let session = self.connected(session).await?;
+        match timeout(QUERY_TIMEOUT, run(session)).await {
+            Ok(answer) => answer.map_err(|source| Error::Query { query, source }),
+            Err(_) => Err(Error::QueryTimeout {
+                query,
+                after: QUERY_TIMEOUT,
+            }),
         }
     }
 }

@@ -13,6 +13,7 @@ pub(crate) const QUERIES: &[&Query] = &[
     &CONNECT,
     &REMOVE_CONNECTION,
     &REMOVE_GONE_CONNECTIONS,
+    &REMOVE_EXPIRED_CONNECTIONS,
 ];
 
 /// A connection that presents a ticket.
@@ -50,6 +51,9 @@ WHERE hash = $1",
 );
 
 /// $1 ticket's hash, $2 connection id, $3 now, $4 when the connection expires, $5 limit of connections per user.
+///
+/// The last part is for a statement that is repeated, because the connection to the database broke before its answer came: the
+/// ticket is used up then, by this very connection.
 const CONNECT: Query = Query::new(
     "-- connect
 WITH ticket AS (
@@ -67,8 +71,12 @@ WITH ticket AS (
     WHERE (SELECT count(*) FROM connections c WHERE c.user_id = valid.user_id AND c.expires_at > $3) < $5
     RETURNING user_id
 )
-SELECT valid.user_id, EXISTS (SELECT FROM stored) AS stored
-FROM valid",
+SELECT user_id, EXISTS (SELECT FROM stored) AS stored
+FROM valid
+UNION ALL
+SELECT user_id, true
+FROM connections
+WHERE connection_id = $2 AND connected_at = $3",
 );
 
 const REMOVE_CONNECTION: Query = Query::new(
@@ -83,6 +91,23 @@ const REMOVE_GONE_CONNECTIONS: Query = Query::new(
 DELETE FROM connections
 USING unnest($1::text[], $2::timestamptz[]) AS gone (connection_id, connected_at)
 WHERE connections.connection_id = gone.connection_id AND connections.connected_at = gone.connected_at",
+);
+
+/// $1 now, $2 how many at most.
+const REMOVE_EXPIRED_CONNECTIONS: Query = Query::new(
+    "-- remove_expired_connections
+WITH expired AS (
+    SELECT connection_id
+    FROM connections
+    WHERE expires_at <= $1
+    ORDER BY expires_at
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+)
+DELETE FROM connections
+USING expired
+WHERE connections.connection_id = expired.connection_id
+RETURNING connections.connection_id",
 );
 
 impl Database {
@@ -125,5 +150,11 @@ impl Database {
         let (ids, times): (Vec<&str>, Vec<OffsetDateTime>) = gone.iter().copied().unzip();
         self.rows(&REMOVE_GONE_CONNECTIONS, &[&ids, &times]).await?;
         Ok(())
+    }
+
+    /// Forgets up to `limit` connections that API Gateway has long closed, and returns how many those were.
+    pub async fn remove_expired_connections(&self, now: OffsetDateTime, limit: i64) -> Result<usize, Error> {
+        let rows = self.rows(&REMOVE_EXPIRED_CONNECTIONS, &[&now, &limit]).await?;
+        Ok(rows.len())
     }
 }

@@ -1,8 +1,11 @@
 //! What can go wrong between a function and PostgreSQL.
 
+use std::error::Error as StdError;
+use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio_postgres::error::SqlState;
 
 /// A failed exchange with the database. For operators; users see that the service is unavailable.
 #[derive(Debug, Error)]
@@ -16,7 +19,7 @@ pub enum Error {
     ConnectTimeout(Duration),
     /// The system has no root certificates to verify the database's with.
     #[error("cannot load root certificates to verify the database's certificate")]
-    RootCertificates(#[source] std::io::Error),
+    RootCertificates(#[source] io::Error),
     /// PostgreSQL refused a statement, or the connection broke meanwhile.
     #[error("query {query} failed")]
     Query {
@@ -46,6 +49,33 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl Error {
+    /// Whether the connection is gone, or the server on its way down or up: a new connection may do. What was sent may or may
+    /// not have been done.
+    pub(crate) fn is_disconnection(&self) -> bool {
+        let (Self::Connect(source) | Self::Query { source, .. }) = self else {
+            return false;
+        };
+        match source.code() {
+            Some(code) => [
+                SqlState::ADMIN_SHUTDOWN,
+                SqlState::CRASH_SHUTDOWN,
+                SqlState::CANNOT_CONNECT_NOW,
+            ]
+            .contains(code),
+            None => {
+                source.is_closed() || StdError::source(source).is_some_and(<dyn StdError>::is::<io::Error>)
+            }
+        }
+    }
+
+    /// Whether the session can go on: PostgreSQL has answered, so nothing of this exchange is still to come.
+    pub(crate) fn leaves_a_usable_session(&self) -> bool {
+        matches!(self, Self::Query { source, .. } if source.as_db_error().is_some())
+            && !self.is_disconnection()
+    }
 }
 
 /// Why the schema could not be brought up.

@@ -8,6 +8,7 @@ mod client;
 mod connections;
 mod error;
 mod files;
+mod leftovers;
 mod migrations;
 mod outbox;
 mod query;
@@ -16,13 +17,15 @@ mod spaces;
 mod tickets;
 mod uploads;
 
-pub use audience::Recipient;
+pub use audience::{Audience, Recipient};
 pub use changes::{Changed, NewChange, Refusal};
 pub use client::{Database, DatabaseUrl, InvalidDatabaseUrl};
 pub use connections::{Connecting, NewConnection};
 pub use error::{Error, MigrationError};
 pub use files::Content;
+pub use leftovers::Leftover;
 pub use migrations::{migrate, schema_version};
+pub use outbox::Waiting;
 pub use spaces::{Membership, NewSpace};
 pub use tickets::NewTicket;
 pub use uploads::{Completing, NewUpload, OpenUpload, Upload, UploadState};
@@ -36,6 +39,7 @@ pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
         changes::QUERIES,
         connections::QUERIES,
         files::QUERIES,
+        leftovers::QUERIES,
         outbox::QUERIES,
         spaces::QUERIES,
         tickets::QUERIES,

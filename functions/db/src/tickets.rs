@@ -8,7 +8,7 @@ use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
 
-pub(crate) const QUERIES: &[&Query] = &[&ADD_TICKET];
+pub(crate) const QUERIES: &[&Query] = &[&ADD_TICKET, &REMOVE_EXPIRED_TICKETS];
 
 /// A ticket to store: its hash, never itself.
 #[derive(Debug)]
@@ -26,7 +26,25 @@ pub struct NewTicket<'a> {
 const ADD_TICKET: Query = Query::new(
     "-- add_ticket
 INSERT INTO tickets (hash, user_id, device_id, expires_at)
-VALUES ($1, $2, $3, $4)",
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (hash) DO NOTHING",
+);
+
+/// $1 now, $2 how many at most.
+const REMOVE_EXPIRED_TICKETS: Query = Query::new(
+    "-- remove_expired_tickets
+WITH expired AS (
+    SELECT hash
+    FROM tickets
+    WHERE expires_at <= $1
+    ORDER BY expires_at
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+)
+DELETE FROM tickets
+USING expired
+WHERE tickets.hash = expired.hash
+RETURNING tickets.hash",
 );
 
 impl Database {
@@ -44,5 +62,10 @@ impl Database {
         )
         .await?;
         Ok(())
+    }
+    /// Forgets up to `limit` expired tickets, and returns how many those were.
+    pub async fn remove_expired_tickets(&self, now: OffsetDateTime, limit: i64) -> Result<usize, Error> {
+        let rows = self.rows(&REMOVE_EXPIRED_TICKETS, &[&now, &limit]).await?;
+        Ok(rows.len())
     }
 }

@@ -167,7 +167,7 @@ const SET_MULTIPART_ID: Query = Query::new(
     "-- set_multipart_id
 UPDATE uploads
 SET multipart_id = $2
-WHERE id = $1 AND multipart_id IS NULL AND state = 'pending'
+WHERE id = $1 AND (multipart_id IS NULL OR multipart_id = $2) AND state = 'pending'
 RETURNING id",
 );
 

@@ -20,6 +20,9 @@ const OPERATION_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// Attempts of a call, the first included.
 const MAX_ATTEMPTS: u32 = 2;
 
+/// How long the second attempt waits at most. The SDK's own second would be longer than most calls.
+const MAX_PAUSE: Duration = Duration::from_millis(100);
+
 /// Reads region and credentials from the environment, as Lambda provides them, and bounds every wait. Makes no request.
 pub async fn sdk_config() -> SdkConfig {
     let http = aws_smithy_http_client::Builder::new()
@@ -35,7 +38,11 @@ pub async fn sdk_config() -> SdkConfig {
         .region(EnvironmentVariableRegionProvider::new())
         .credentials_provider(EnvironmentVariableCredentialsProvider::new())
         .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
+        .retry_config(
+            RetryConfig::standard()
+                .with_max_attempts(MAX_ATTEMPTS)
+                .with_initial_backoff(MAX_PAUSE),
+        )
         .load()
         .await
 }

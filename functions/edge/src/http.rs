@@ -1,9 +1,7 @@
 //! Requests and responses of an API Gateway HTTP API (payload format version 2.0).
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::Display;
-use std::panic::AssertUnwindSafe;
 use std::str::FromStr;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
@@ -16,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::{Instrument as _, error, info, info_span};
 
+use crate::panics::contain_async;
 use crate::{Problem, chain};
 
 /// The largest body that is read, in bytes. The largest valid one, a page of 100 parts, has about 8 KiB.
@@ -208,11 +207,10 @@ where
     let handler = handler.boxed_local();
     let span = info_span!("request", request_id, route);
     async move {
-        let outcome = AssertUnwindSafe(handler).catch_unwind().await;
-        let problem = match outcome {
+        let problem = match contain_async(handler).await {
             Ok(Ok(response)) => return response,
             Ok(Err(problem)) => problem,
-            Err(panic) => Problem::internal(format!("panic: {}", panic_message(panic.as_ref()))),
+            Err(panic) => Problem::internal(panic),
         };
         let status = problem.status();
         if let Some(cause) = problem.cause() {
@@ -244,14 +242,6 @@ fn with_body(status: StatusCode, content_type: &'static str, body: String) -> Re
         .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.body = Some(Body::Text(body));
     response
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("of an unknown kind")
 }
 
 #[cfg(test)]

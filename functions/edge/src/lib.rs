@@ -7,6 +7,9 @@ pub mod config;
 pub mod digest;
 pub mod http;
 pub mod ids;
+pub mod lambda;
+pub mod metrics;
+pub mod panics;
 pub mod problem;
 pub mod secret;
 

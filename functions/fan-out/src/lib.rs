@@ -1,27 +1,44 @@
 //! From the queue to every WebSocket of everyone who may see the change.
 //!
-//! A record that cannot be read never holds up its batch, and a record that could not be delivered to somebody comes again
-//! on its own within seconds. Delivering twice is harmless: every change carries its number.
+//! A record that cannot be read never holds up its batch. Of a record that could not be delivered to somebody, a message to just
+//! them goes back to the queue, and comes again within seconds. Delivering twice is harmless: every change carries its number.
 
-mod delivery;
+mod counts;
+mod notify;
+mod pace;
+mod posting;
 mod queue;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+use std::time::Duration as StdDuration;
 
+use aws_config::SdkConfig;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
-use db::{Database, DatabaseUrl, Recipient};
+use aws_sdk_apigatewaymanagement::config::{Builder, retry::RetryConfig};
+use db::{Database, DatabaseUrl};
 use edge::config::{ConfigError, Vars};
-use edge::{Clock, batch, chain};
-use model::{Event, SpaceId};
+use edge::{Clock, batch};
+use model::Message;
 use time::Duration;
-use tracing::{error, info, warn};
+use tokio::time::Instant;
 
-use delivery::Outcome;
+pub use counts::METRICS;
+pub use pace::Pace;
 
 /// While a connection's `$connect` still runs, posting to it answers 410 Gone as if it were dead. So one that is younger
 /// than this is tried again rather than forgotten. API Gateway allows `$connect` 29 s (Amazon API Gateway Developer Guide,
 /// "Quotas for configuring and running a WebSocket API").
 pub const SETTLING_TIME: Duration = Duration::seconds(30);
+
+/// How many connections a record is delivered to in one invocation. The rest is a message of its own.
+pub const PAGE: usize = 1_000;
+
+/// How often a message is tried until it goes to the dead-letter queue, the first time included.
+pub const MAX_ATTEMPTS: u32 = 10;
+
+/// What is left of an invocation when posting ends: 3 s for the database, at the same time as 2.5 s for what is carried over, and
+/// 2.5 s for what is to come again.
+pub const RESERVE: StdDuration = StdDuration::from_secs(6);
 
 /// What this function reads from its environment.
 pub struct Config {
@@ -33,6 +50,12 @@ pub struct Config {
     pub queue_url: String,
     /// `DEAD_LETTER_QUEUE_URL`: where what cannot be read goes.
     pub dead_letter_queue_url: String,
+    /// `POSTS_PER_SECOND`: how many posts all environments together may make.
+    pub posts_per_second: NonZeroU32,
+    /// `MAXIMUM_CONCURRENCY`: how many environments there are at most.
+    pub maximum_concurrency: NonZeroU32,
+    /// `METRICS_NAMESPACE`: what CloudWatch files the metrics under.
+    pub metrics_namespace: String,
 }
 
 impl Config {
@@ -43,6 +66,9 @@ impl Config {
             connections_endpoint: vars.required("CONNECTIONS_ENDPOINT")?,
             queue_url: vars.required("QUEUE_URL")?,
             dead_letter_queue_url: vars.required("DEAD_LETTER_QUEUE_URL")?,
+            posts_per_second: vars.required("POSTS_PER_SECOND")?,
+            maximum_concurrency: vars.required("MAXIMUM_CONCURRENCY")?,
+            metrics_namespace: vars.required("METRICS_NAMESPACE")?,
         })
     }
 }
@@ -53,6 +79,8 @@ pub struct App {
     pub db: Database,
     /// The WebSocket API's management interface.
     pub connections: aws_sdk_apigatewaymanagement::Client,
+    /// How fast it may be used.
+    pub pace: Pace,
     /// Both queues.
     pub sqs: aws_sdk_sqs::Client,
     /// Where the records come from.
@@ -63,105 +91,32 @@ pub struct App {
     pub clock: Clock,
 }
 
-/// A record of the batch that holds an event.
+/// The WebSocket API's management interface. The SDK's own retries are off: one that pauses would keep its place among the posts
+/// that are under way.
+pub fn connections(aws: &SdkConfig, endpoint: String) -> aws_sdk_apigatewaymanagement::Client {
+    let config = Builder::from(aws)
+        .endpoint_url(endpoint)
+        .retry_config(RetryConfig::disabled());
+    aws_sdk_apigatewaymanagement::Client::from_conf(config.build())
+}
+
+/// A record of the batch that holds a message.
 struct Record {
     message_id: String,
     receipt_handle: String,
     /// How often SQS has handed it out, this time included.
     receive_count: u32,
-    event: Event,
+    message: Message,
 }
 
-/// Handles one batch, and answers with the records that are to come again.
-pub async fn handle(app: &App, event: SqsEvent) -> SqsBatchResponse {
+/// Handles one batch, and answers with the records that are to come again. Posting ends at `stop`.
+pub async fn handle(app: &App, event: SqsEvent, stop: Instant) -> SqsBatchResponse {
     let (records, mut failed) = queue::decode(app, event).await;
-    if records.is_empty() {
-        return batch::retry(failed);
+    if !records.is_empty() {
+        let unsettled = notify::notify(app, &records, stop).await;
+        let again: Vec<&Record> = unsettled.into_iter().filter_map(|i| records.get(i)).collect();
+        queue::hasten(app, &again).await;
+        failed.extend(again.into_iter().map(|record| record.message_id.clone()));
     }
-    let undelivered = deliver(app, &records).await;
-    let retrying: Vec<&Record> = records
-        .iter()
-        .filter(|record| undelivered.contains(&record.event.space_id))
-        .collect();
-    queue::hasten(app, &retrying).await;
-    failed.extend(retrying.into_iter().map(|record| record.message_id.clone()));
     batch::retry(failed)
-}
-
-/// Posts every event to its audience. Returns the spaces of which some connection should have had something but did not.
-async fn deliver(app: &App, records: &[Record]) -> BTreeSet<SpaceId> {
-    let mut events: BTreeMap<SpaceId, Vec<Event>> = BTreeMap::new();
-    for record in records {
-        events
-            .entry(record.event.space_id)
-            .or_default()
-            .push(record.event.clone());
-    }
-    let spaces: Vec<SpaceId> = events.keys().copied().collect();
-
-    let recipients = match app.db.recipients(&spaces, app.clock.now()).await {
-        Ok(recipients) => recipients,
-        Err(error) => {
-            let records = records.len();
-            error!(
-                error = chain(&error),
-                records, "nobody was notified: the audience is unknown"
-            );
-            return spaces.into_iter().collect();
-        }
-    };
-    let frames = match delivery::frames(&events) {
-        Ok(frames) => frames,
-        Err(error) => {
-            error!(
-                error = chain(&error),
-                records = records.len(),
-                "nobody was notified: an event cannot be written"
-            );
-            return spaces.into_iter().collect();
-        }
-    };
-
-    let outcomes = delivery::post_all(&app.connections, recipients, &frames).await;
-    let (mut delivered, mut undelivered) = (0_usize, BTreeSet::new());
-    let mut gone: Vec<Recipient> = Vec::new();
-    for (recipient, outcome) in outcomes {
-        match outcome {
-            Outcome::Delivered => delivered += 1,
-            Outcome::Gone if app.clock.now() - recipient.connected_at >= SETTLING_TIME => {
-                gone.push(recipient);
-            }
-            Outcome::Gone | Outcome::Failed => {
-                undelivered.insert(recipient.space_id);
-            }
-        }
-    }
-    forget(app, &gone).await;
-    info!(
-        records = records.len(),
-        delivered,
-        gone = gone.len(),
-        retrying_spaces = undelivered.len(),
-        "notified {delivered} connections of {} events",
-        records.len(),
-    );
-    undelivered
-}
-
-/// A connection that stays although it is gone costs one post until it expires, so failing here is no reason to repeat all.
-async fn forget(app: &App, gone: &[Recipient]) {
-    if gone.is_empty() {
-        return;
-    }
-    let named: Vec<_> = gone
-        .iter()
-        .map(|gone| (gone.connection_id.as_str(), gone.connected_at))
-        .collect();
-    if let Err(error) = app.db.remove_gone_connections(&named).await {
-        warn!(
-            error = chain(&error),
-            connections = named.len(),
-            "gone connections could not be forgotten"
-        );
-    }
 }

@@ -1,67 +1,161 @@
-//! The queue's side of a batch: reading records, setting the unreadable aside, bringing the failed back soon.
+//! The queue's side of a batch: reading records, carrying over what is left of one, setting the hopeless aside, bringing the
+//! failed back soon.
+
+use std::collections::BTreeSet;
 
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
-use aws_sdk_sqs::types::ChangeMessageVisibilityBatchRequestEntry;
+use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, SendMessageBatchRequestEntry};
 use edge::chain;
-use model::Event;
+use edge::panics::contain;
+use futures_util::future::join_all;
+use metrics::counter;
+use model::Message;
 use tracing::{error, warn};
 
-use crate::{App, Record};
+use crate::{App, Record, counts};
 
-/// The longest wait in seconds before a failed record comes again. Ten receives then span well over the 30 s in which a
-/// connection settles.
+/// The longest wait in seconds before something that failed is tried again. Ten attempts then span well over the 30 s in which
+/// a connection settles.
 const MAX_BACKOFF_SECONDS: i32 = 10;
 
-/// How many entries one `ChangeMessageVisibilityBatch` takes (Amazon SQS API Reference).
+/// How many entries a batch request takes (Amazon SQS API Reference, `SendMessageBatch`).
 const MAX_BATCH_ENTRIES: usize = 10;
 
-/// Reads each record on its own. What is no event goes to the dead-letter queue at once, for no retry can mend it; the ids
+/// How many bytes the messages of a batch request have together at most. SQS takes 1 MiB (Amazon SQS Developer Guide, "Amazon SQS
+/// message quotas").
+const MAX_BATCH_BYTES: usize = 512 * 1024;
+
+/// Which of the two queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    /// Where the records come from: to be tried again.
+    Queue,
+    /// Where operators look.
+    DeadLetters,
+}
+
+/// A message to send, and the record that comes again if it cannot be sent.
+pub(crate) struct Sending {
+    pub(crate) to: To,
+    pub(crate) record: usize,
+    pub(crate) body: String,
+    pub(crate) delay_seconds: i32,
+}
+
+/// Reads each record on its own. What is no message goes to the dead-letter queue at once, for no retry can mend it; the ids
 /// that come back are of those that could not even be set aside.
 pub(crate) async fn decode(app: &App, batch: SqsEvent) -> (Vec<Record>, Vec<String>) {
-    let (mut records, mut failed) = (Vec::new(), Vec::new());
+    let (mut records, mut unreadable) = (Vec::new(), Vec::new());
     for message in batch.records {
         let message_id = message.message_id.clone().unwrap_or_default();
-        match Event::from_message(message.body.as_deref().unwrap_or_default()) {
-            Ok(event) => records.push(Record {
-                message_id,
-                receive_count: receive_count(&message),
-                receipt_handle: message.receipt_handle.unwrap_or_default(),
-                event,
-            }),
-            Err(reason) => {
-                error!(
+        let body = message.body.as_deref().unwrap_or_default();
+        let reason = match contain(|| Message::decode(body)) {
+            Ok(Ok(decoded)) => {
+                records.push(Record {
                     message_id,
-                    error = chain(&reason),
-                    "message {message_id} cannot be read: dead-lettering it"
-                );
-                if let Err(error) = set_aside(app, &message).await {
-                    warn!(
-                        message_id,
-                        error = chain(error.as_ref()),
-                        "message {message_id} was not dead-lettered"
-                    );
-                    failed.push(message_id);
-                }
+                    receive_count: receive_count(&message),
+                    receipt_handle: message.receipt_handle.unwrap_or_default(),
+                    message: decoded,
+                });
+                continue;
+            }
+            Ok(Err(reason)) => chain(&reason),
+            Err(panic) => panic.to_string(),
+        };
+        error!(
+            message_id,
+            error = reason,
+            "message {message_id} cannot be read: dead-lettering it"
+        );
+        unreadable.push((message_id, body.to_owned()));
+    }
+    let sendings = unreadable.iter().enumerate().map(|(record, (_, body))| Sending {
+        to: To::DeadLetters,
+        record,
+        // SQS takes no empty body.
+        body: if body.is_empty() {
+            "(empty)".to_owned()
+        } else {
+            body.clone()
+        },
+        delay_seconds: 0,
+    });
+    let unsent = send(app, sendings.collect()).await;
+    count_dead_letters(unreadable.len() - unsent.len());
+    let kept = unreadable.into_iter().enumerate();
+    let failed = kept.filter_map(|(i, (message_id, _))| unsent.contains(&i).then_some(message_id));
+    (records, failed.collect())
+}
+
+/// Sends messages, and returns the records of those that could not be sent.
+pub(crate) async fn send(app: &App, sendings: Vec<Sending>) -> BTreeSet<usize> {
+    let (again, dead): (Vec<_>, Vec<_>) = sendings.into_iter().partition(|sending| sending.to == To::Queue);
+    let again = batches(again).into_iter().map(|batch| (&app.queue_url, batch));
+    let dead = batches(dead)
+        .into_iter()
+        .map(|batch| (&app.dead_letter_queue_url, batch));
+    let sent = join_all(again.chain(dead).map(|(url, batch)| send_batch(app, url, batch))).await;
+    sent.into_iter().flatten().collect()
+}
+
+/// Counts messages that the dead-letter queue has taken.
+pub(crate) fn count_dead_letters(messages: usize) {
+    counter!(counts::DEAD_LETTERED).increment(u64::try_from(messages).unwrap_or(u64::MAX));
+}
+
+/// As many messages to a request as it takes.
+fn batches(sendings: Vec<Sending>) -> Vec<Vec<Sending>> {
+    let (mut batches, mut bytes): (Vec<Vec<Sending>>, usize) = (Vec::new(), 0);
+    for sending in sendings {
+        bytes += sending.body.len();
+        match batches.last_mut() {
+            Some(batch) if batch.len() < MAX_BATCH_ENTRIES && bytes <= MAX_BATCH_BYTES => batch.push(sending),
+            _ => {
+                bytes = sending.body.len();
+                batches.push(vec![sending]);
             }
         }
     }
-    (records, failed)
+    batches
 }
 
-async fn set_aside(app: &App, message: &SqsMessage) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    // SQS takes no empty body.
-    let body = message
-        .body
-        .as_deref()
-        .filter(|body| !body.is_empty())
-        .unwrap_or("(empty)");
-    app.sqs
-        .send_message()
-        .queue_url(&app.dead_letter_queue_url)
-        .message_body(body)
-        .send()
-        .await?;
-    Ok(())
+/// The records of which some message could not be sent.
+async fn send_batch(app: &App, url: &str, batch: Vec<Sending>) -> BTreeSet<usize> {
+    let mut request = app.sqs.send_message_batch().queue_url(url);
+    let records: Vec<usize> = batch.iter().map(|sending| sending.record).collect();
+    let mut unsent = BTreeSet::new();
+    for (i, sending) in batch.into_iter().enumerate() {
+        let entry = SendMessageBatchRequestEntry::builder()
+            .id(i.to_string())
+            .message_body(sending.body)
+            .delay_seconds(sending.delay_seconds)
+            .build();
+        match entry {
+            Ok(entry) => request = request.entries(entry),
+            Err(error) => {
+                warn!(error = chain(&error), "a message cannot be sent");
+                unsent.insert(sending.record);
+            }
+        }
+    }
+    match request.send().await {
+        Ok(answer) => {
+            for failure in answer.failed() {
+                warn!(code = failure.code(), "SQS did not take a message");
+                let record = failure.id().parse().ok().and_then(|i: usize| records.get(i));
+                unsent.extend(record);
+            }
+        }
+        Err(error) => {
+            let messages = records.len();
+            warn!(
+                error = chain(&error),
+                messages, "messages were not sent: their records come again"
+            );
+            unsent.extend(records);
+        }
+    }
+    unsent
 }
 
 /// Makes failed records visible again after a short back-off instead of after the queue's visibility timeout. Failing here
@@ -101,11 +195,11 @@ fn receive_count(message: &SqsMessage) -> u32 {
         .unwrap_or(1)
 }
 
-/// 1, 2, 4, 8, then 10 s.
-fn backoff_seconds(receive_count: u32) -> i32 {
+/// 1, 2, 4, 8, then 10 s, by how often it was tried.
+pub(crate) fn backoff_seconds(tried: u32) -> i32 {
     1_i32
-        .checked_shl(receive_count.saturating_sub(1))
-        .filter(|_| receive_count < 5)
+        .checked_shl(tried.saturating_sub(1))
+        .filter(|_| tried < 5)
         .unwrap_or(i32::MAX)
         .min(MAX_BACKOFF_SECONDS)
 }
@@ -121,8 +215,22 @@ mod tests {
             .map(backoff_seconds)
             .collect();
         assert_eq!(waits, [1, 1, 2, 4, 8, 10, 10, 10]);
-        // Ten receives, so nine waits, outlast the time in which a connection settles.
+        // Ten attempts, so nine waits, outlast the time in which a connection settles.
         let total: i32 = (1..10).map(backoff_seconds).sum();
         assert!(i64::from(total) > crate::SETTLING_TIME.whole_seconds());
+    }
+
+    #[test]
+    fn a_batch_is_no_larger_than_a_request_takes() {
+        let sending = |record, bytes| Sending {
+            to: To::Queue,
+            record,
+            body: "x".repeat(bytes),
+            delay_seconds: 0,
+        };
+        let sizes = |sendings| batches(sendings).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes((0..25).map(|i| sending(i, 10)).collect()), [10, 10, 5]);
+        assert_eq!(sizes((0..5).map(|i| sending(i, 200 * 1024)).collect()), [2, 2, 1]);
+        assert!(sizes(Vec::new()).is_empty());
     }
 }

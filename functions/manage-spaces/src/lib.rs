@@ -16,6 +16,8 @@ pub struct Config {
     pub database_url: DatabaseUrl,
     /// `QUEUE_URL`: where events go.
     pub queue_url: String,
+    /// `METRICS_NAMESPACE`: what CloudWatch files the metrics under.
+    pub metrics_namespace: String,
 }
 
 impl Config {
@@ -24,6 +26,7 @@ impl Config {
         Ok(Self {
             database_url: vars.required("DATABASE_URL")?,
             queue_url: vars.required("QUEUE_URL")?,
+            metrics_namespace: vars.required("METRICS_NAMESPACE")?,
         })
     }
 }

@@ -56,7 +56,7 @@ pub(crate) async fn set(app: &App, request: Request<'_>) -> Result<Response, Pro
         },
         new,
     );
-    settle(&app.queue, &app.db, setting.await).await?;
+    settle(&app.queue, &app.db, &app.clock, setting.await).await?;
     present(app, space_id, &user_id, &member_id).await
 }
 
@@ -74,7 +74,7 @@ pub(crate) async fn remove(app: &App, request: Request<'_>) -> Result<Response, 
     let query: RemoveQuery = request.query()?;
     let new = new_change(&app.clock, &user_id, query.device_id);
     let outcome = app.db.remove_member(space_id, &member_id, new).await;
-    settle(&app.queue, &app.db, outcome).await?;
+    settle(&app.queue, &app.db, &app.clock, outcome).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 

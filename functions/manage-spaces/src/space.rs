@@ -43,6 +43,6 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
     );
     let decision = creating.await.map_err(Problem::unavailable)?;
     let (changed, space) = decision.map_err(refusals::problem)?;
-    settle(&app.queue, &app.db, Ok(Ok(changed))).await?;
+    settle(&app.queue, &app.db, &app.clock, Ok(Ok(changed))).await?;
     json(StatusCode::CREATED, &space)
 }

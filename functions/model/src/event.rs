@@ -1,16 +1,12 @@
 //! A change on its way to devices.
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use time::OffsetDateTime;
 use time::serde::rfc3339;
 
 use crate::{
     ByteCount, DeviceId, EventId, FileId, Role, Sequence, Sha256, SpaceId, SpacePath, UserId, Version,
 };
-
-/// The version of the queue's message format that this code writes and reads.
-pub const SCHEMA_VERSION: u32 = 1;
 
 /// One change with all that a device needs to act on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,50 +75,7 @@ pub struct FileState {
     pub sha256: Sha256,
 }
 
-/// The SQS message body: an event and the version of its format.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Message<E> {
-    schema_version: u32,
-    #[serde(flatten)]
-    event: E,
-}
-
-/// Why a message body is no event. Retrying cannot help.
-#[derive(Debug, Error)]
-pub enum UndecodableEvent {
-    /// Not JSON, or not of this shape.
-    #[error("the message body is no event")]
-    Malformed(#[from] serde_json::Error),
-    /// Written by a release that this one does not know.
-    #[error("the message body has schema version {0}; this release reads {SCHEMA_VERSION}")]
-    UnknownSchemaVersion(u32),
-}
-
 impl Event {
-    /// The SQS message body, about 600 bytes and at most 3 KiB, far under SQS's 1 MiB.
-    pub fn to_message(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(&Message {
-            schema_version: SCHEMA_VERSION,
-            event: self,
-        })
-    }
-
-    /// Reads an SQS message body. Unknown fields are ignored, so that a newer release may add some.
-    pub fn from_message(body: &str) -> Result<Self, UndecodableEvent> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct SchemaVersion {
-            schema_version: u32,
-        }
-        let SchemaVersion { schema_version } = serde_json::from_str(body)?;
-        if schema_version != SCHEMA_VERSION {
-            return Err(UndecodableEvent::UnknownSchemaVersion(schema_version));
-        }
-        let Message { event, .. } = serde_json::from_str(body)?;
-        Ok(event)
-    }
-
     /// The file that the change is about, if it is about one.
     pub fn file(&self) -> Option<&FileState> {
         match &self.change {
@@ -156,71 +109,5 @@ pub(crate) mod tests {
             device_id: None,
             occurred_at: datetime!(2026-01-02 03:04:05.678 UTC),
         }
-    }
-
-    #[test]
-    fn a_message_says_its_schema_version_and_reads_back() {
-        let message = event(7, "/Docs/a.pdf").to_message().unwrap();
-        assert!(
-            message.starts_with(r#"{"schemaVersion":1,"sequence":7,"eventId":"00000000-"#),
-            "{message}"
-        );
-        assert!(
-            message.contains(r#""eventType":"FILE_UPDATED""#) && !message.contains("deviceId"),
-            "{message}"
-        );
-        assert!(
-            message.ends_with(r#""occurredAt":"2026-01-02T03:04:05.678Z"}"#),
-            "{message}"
-        );
-        assert_eq!(Event::from_message(&message).unwrap(), event(7, "/Docs/a.pdf"));
-    }
-
-    #[test]
-    fn every_kind_of_change_has_its_name_and_its_subject() {
-        let Change::FileUpdated(file) = event(1, "/a").change else {
-            unreachable!()
-        };
-        let subject_space_id = SpaceId::from(Uuid::from_u128(4));
-        let role = Role::Viewer;
-        let subject = r#""subjectSpaceId":"00000000-0000-0000-0000-000000000004""#;
-        let cases = [
-            (Change::FileMoved(file.clone()), "FILE_MOVED", r#""path":"/a""#),
-            (Change::FileDeleted(file), "FILE_DELETED", r#""path":"/a""#),
-            (
-                Change::SpaceShared {
-                    subject_space_id,
-                    role,
-                },
-                "SPACE_SHARED",
-                subject,
-            ),
-            (Change::SpaceLeft { subject_space_id }, "SPACE_LEFT", subject),
-        ];
-        for (change, name, part) in cases {
-            let event = Event {
-                change,
-                ..event(1, "/a")
-            };
-            let message = event.to_message().unwrap();
-            assert!(
-                message.contains(&format!(r#""eventType":"{name}""#)) && message.contains(part),
-                "{message}"
-            );
-            assert_eq!(Event::from_message(&message).unwrap(), event);
-        }
-    }
-
-    #[test]
-    fn a_newer_schema_is_named_rather_than_misread() {
-        let message = r#"{"schemaVersion":2,"whatever":true}"#;
-        assert!(matches!(
-            Event::from_message(message),
-            Err(UndecodableEvent::UnknownSchemaVersion(2))
-        ));
-        assert!(matches!(
-            Event::from_message("nonsense"),
-            Err(UndecodableEvent::Malformed(_))
-        ));
     }
 }

@@ -6,6 +6,7 @@ mod event;
 mod frame;
 mod id;
 mod limits;
+mod message;
 mod page;
 mod parts;
 mod path;
@@ -18,12 +19,15 @@ pub use body::{
     SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer, UploadStateName, UploadView,
 };
 pub use digest::{InvalidSha256, Sha256};
-pub use event::{Change, Event, FileState, SCHEMA_VERSION, UndecodableEvent};
+pub use event::{Change, Event, FileState};
 pub use frame::{MAX_FRAME_BYTES, Pong, frames};
 pub use id::{DeviceId, EventId, FileId, InvalidUserId, SpaceId, UploadId, UserId};
 pub use limits::{
     ByteCount, ContentType, Cursor, IdempotencyKey, InvalidContentType, InvalidIdempotencyKey, InvalidNumber,
     MAX_IDEMPOTENCY_KEY_BYTES, PageLimit, PartNumber, Sequence, Version,
+};
+pub use message::{
+    Delivery, Message, Place, Recipients, SCHEMA_VERSION, UndecodableMessage, UnwritableMessage,
 };
 pub use page::{InvalidPageToken, PageQuery, PageToken, page};
 pub use parts::{MAX_PARTS, MIN_PART_BYTES, Parts};

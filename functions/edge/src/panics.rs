@@ -1,0 +1,45 @@
+//! Panics, kept where they happen: a defect in one request or record is no other's.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use futures_util::FutureExt as _;
+use thiserror::Error;
+
+/// A panic, with what it said.
+#[derive(Debug, Error)]
+#[error("panic: {0}")]
+pub struct Panic(String);
+
+/// Runs work that may panic.
+pub fn contain<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Panic(message(panic.as_ref())))
+}
+
+/// The same for work that waits.
+pub async fn contain_async<T>(work: impl Future<Output = T>) -> Result<T, Panic> {
+    let outcome = AssertUnwindSafe(work).catch_unwind().await;
+    outcome.map_err(|panic| Panic(message(panic.as_ref())))
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "of an unknown kind".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_error_that_says_what_it_said() {
+        assert_eq!(
+            contain(|| panic!("number {}", 7)).unwrap_err().to_string(),
+            "panic: number 7"
+        );
+        let failed = contain_async(async { panic!("here") }).await;
+        assert_eq!(failed.map(|()| 0).unwrap_err().to_string(), "panic: here");
+        assert_eq!(contain(|| 1).unwrap(), 1);
+    }
+}

@@ -1,0 +1,296 @@
+//! A batch of records and its audience: who hears of what, and what is left to do for those who did not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_apigatewaymanagement::primitives::Blob;
+use db::{Audience, Recipient};
+use edge::chain;
+use edge::panics::contain;
+use metrics::{counter, histogram};
+use model::{Delivery, Event, Message, Recipients};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::posting::{Outcome, Post, post_all};
+use crate::queue::{Sending, To, backoff_seconds, count_dead_letters, send};
+use crate::{App, MAX_ATTEMPTS, PAGE, Record, counts};
+
+/// Records about one space for the same recipients: their changes travel together.
+struct Group<'a> {
+    records: Vec<(usize, &'a Record)>,
+    frames: Vec<Blob>,
+    recipients: &'a [Recipient],
+    /// Whether there are recipients after these.
+    has_more: bool,
+}
+
+/// Notifies everybody whom the records are for, and returns which of them are to come again: those that were not delivered and
+/// of which nothing else is in the queue now.
+pub(crate) async fn notify(app: &App, records: &[Record], stop: Instant) -> BTreeSet<usize> {
+    let mut by_audience: BTreeMap<Audience, Vec<(usize, &Record)>> = BTreeMap::new();
+    for (i, record) in records.iter().enumerate() {
+        let audience = Audience {
+            space_id: record.message.event.space_id,
+            to: record.message.delivery.to.clone(),
+        };
+        by_audience.entry(audience).or_default().push((i, record));
+    }
+    let audiences: Vec<Audience> = by_audience.keys().cloned().collect();
+    // One more than a page tells whether there are more.
+    let limit = i64::try_from(PAGE + 1).unwrap_or(i64::MAX);
+    let recipients = match app.db.recipients(&audiences, limit, app.clock.now()).await {
+        Ok(recipients) => recipients,
+        Err(error) => {
+            error!(
+                error = chain(&error),
+                records = records.len(),
+                "nobody was notified: the audience is unknown"
+            );
+            return (0..records.len()).collect();
+        }
+    };
+    let by_audience = by_audience
+        .into_values()
+        .zip(by_group(&recipients, audiences.len()));
+
+    let (mut groups, mut unsettled) = (Vec::new(), BTreeSet::new());
+    for (records, recipients) in by_audience {
+        match group(records, recipients) {
+            Ok(group) => groups.push(group),
+            Err(records) => unsettled.extend(records),
+        }
+    }
+
+    // The first time, the next page goes ahead, so that pages are delivered at once. If that ended in a crash, it goes last, or
+    // each repetition would start all pages after it again.
+    let first_time = |record: &Record| record.receive_count == 1;
+    unsettled.extend(send(app, next_pages(&groups, first_time)).await);
+
+    let posts: Vec<Post<'_>> = (groups.iter().enumerate())
+        .flat_map(|(i, group)| {
+            group.recipients.iter().map(move |recipient| Post {
+                group: i,
+                recipient,
+                frames: &group.frames,
+            })
+        })
+        .collect();
+    let outcomes = post_all(app, &posts, stop).await;
+
+    let gone: Vec<&Recipient> = with_outcome(&posts, &outcomes, |outcome| outcome == Outcome::Gone)
+        .map(|post| post.recipient)
+        .collect();
+    let mut rest = next_pages(&groups, |record| !first_time(record));
+    rest.extend(carried_over(&groups, &posts, &outcomes));
+    let dead: BTreeSet<usize> = (rest.iter())
+        .filter(|sending| sending.to == To::DeadLetters)
+        .map(|sending| sending.record)
+        .collect();
+    let (unsent, ()) = tokio::join!(send(app, rest), forget(app, &gone));
+    count_dead_letters(dead.difference(&unsent).count());
+    unsettled.extend(unsent);
+    report(records, &groups, &posts, &outcomes, &unsettled);
+    unsettled
+}
+
+/// Cuts recipients, which come audience by audience, into one slice for each.
+fn by_group(recipients: &[Recipient], audiences: usize) -> impl Iterator<Item = &[Recipient]> {
+    let mut rest = recipients;
+    (0..audiences).map(move |audience| {
+        let end = rest.partition_point(|recipient| recipient.audience <= audience);
+        let (own, others) = rest.split_at(end);
+        rest = others;
+        own
+    })
+}
+
+/// Writes the frames of a group, and cuts its recipients to a page. A defect here is its records' own.
+fn group<'a>(
+    records: Vec<(usize, &'a Record)>,
+    recipients: &'a [Recipient],
+) -> Result<Group<'a>, Vec<usize>> {
+    let events: Vec<Event> = records
+        .iter()
+        .map(|(_, record)| record.message.event.clone())
+        .collect();
+    let encoded = contain(|| match events.first() {
+        Some(event) => model::frames(event.space_id, &events),
+        None => Ok(Vec::new()),
+    });
+    let reason = match encoded {
+        Ok(Ok(frames)) => {
+            return Ok(Group {
+                records,
+                frames: frames.into_iter().map(Blob::new).collect(),
+                recipients: recipients.get(..PAGE).unwrap_or(recipients),
+                has_more: recipients.len() > PAGE,
+            });
+        }
+        Ok(Err(reason)) => chain(&reason),
+        Err(panic) => panic.to_string(),
+    };
+    for (_, record) in &records {
+        let event_id = record.message.event.event_id;
+        error!(%event_id, error = reason, "event {event_id} cannot be written");
+    }
+    Err(records.into_iter().map(|(i, _)| i).collect())
+}
+
+/// For each record that is to have it, a message to the recipients after its page.
+fn next_pages(groups: &[Group<'_>], has_it_now: impl Fn(&Record) -> bool) -> Vec<Sending> {
+    let mut sendings = Vec::new();
+    for group in groups.iter().filter(|group| group.has_more) {
+        let Some(last) = group.recipients.last() else {
+            continue;
+        };
+        for (i, record) in group.records.iter().filter(|(_, record)| has_it_now(record)) {
+            let delivery = Delivery {
+                attempt: record.message.delivery.attempt,
+                to: Recipients::After(last.place()),
+            };
+            sendings.extend(sending(*i, record, To::Queue, delivery, 0));
+        }
+    }
+    sendings
+}
+
+/// For each record, a message to those of its recipients who did not hear of it: after a pause to those who may be reached then,
+/// to the dead-letter queue for those who can only be once somebody has looked into it.
+fn carried_over(groups: &[Group<'_>], posts: &[Post<'_>], outcomes: &[Outcome]) -> Vec<Sending> {
+    let mut left: BTreeMap<(usize, bool), BTreeSet<String>> = BTreeMap::new();
+    for (post, outcome) in posts.iter().zip(outcomes) {
+        let refused = match outcome {
+            Outcome::Delivered(_) | Outcome::Gone => continue,
+            Outcome::Failed => false,
+            Outcome::Refused => true,
+        };
+        let of_group = left.entry((post.group, refused)).or_default();
+        of_group.insert(post.recipient.connection_id.clone());
+    }
+    let mut sendings = Vec::new();
+    for ((group, refused), connections) in left {
+        let records = groups.get(group).map(|group| group.records.as_slice());
+        for (i, record) in records.unwrap_or_default() {
+            let attempt = record.message.delivery.attempt + 1;
+            let hopeless = refused || attempt >= MAX_ATTEMPTS;
+            if hopeless {
+                let event_id = record.message.event.event_id;
+                error!(
+                    %event_id,
+                    connections = connections.len(),
+                    attempt,
+                    "event {event_id} could not be delivered to all: dead-lettering the rest"
+                );
+            }
+            let (to, delay) = if hopeless {
+                (To::DeadLetters, 0)
+            } else {
+                (To::Queue, backoff_seconds(attempt))
+            };
+            let delivery = Delivery {
+                attempt,
+                to: Recipients::Only(connections.clone()),
+            };
+            sendings.extend(sending(*i, record, to, delivery, delay));
+        }
+    }
+    sendings
+}
+
+fn sending(record: usize, about: &Record, to: To, delivery: Delivery, delay_seconds: i32) -> Option<Sending> {
+    let message = Message {
+        delivery,
+        ..about.message.clone()
+    };
+    match message.encode() {
+        Ok(body) => Some(Sending {
+            to,
+            record,
+            body,
+            delay_seconds,
+        }),
+        Err(error) => {
+            error!(error = chain(&error), "a message cannot be written");
+            None
+        }
+    }
+}
+
+/// A connection that stays although it is gone costs one post until it expires, so failing here is no reason to repeat all.
+async fn forget(app: &App, gone: &[&Recipient]) {
+    if gone.is_empty() {
+        return;
+    }
+    let named: Vec<(&str, OffsetDateTime)> = gone
+        .iter()
+        .map(|gone| (gone.connection_id.as_str(), gone.connected_at))
+        .collect();
+    if let Err(error) = app.db.remove_gone_connections(&named).await {
+        warn!(
+            error = chain(&error),
+            connections = named.len(),
+            "gone connections could not be forgotten"
+        );
+    }
+}
+
+fn with_outcome<'a, 'p>(
+    posts: &'a [Post<'p>],
+    outcomes: &'a [Outcome],
+    wanted: impl Fn(Outcome) -> bool + 'a,
+) -> impl Iterator<Item = &'a Post<'p>> + 'a {
+    let both = posts.iter().zip(outcomes);
+    both.filter_map(move |(post, outcome)| wanted(*outcome).then_some(post))
+}
+
+fn report(
+    records: &[Record],
+    groups: &[Group<'_>],
+    posts: &[Post<'_>],
+    outcomes: &[Outcome],
+    unsettled: &BTreeSet<usize>,
+) {
+    let mut last: BTreeMap<usize, OffsetDateTime> = BTreeMap::new();
+    let (mut notified, mut gone, mut carried_over, mut refused) = (0_u64, 0_u64, 0_u64, 0_u64);
+    for (post, outcome) in posts.iter().zip(outcomes) {
+        match outcome {
+            Outcome::Delivered(at) => {
+                notified += 1;
+                let last = last.entry(post.group).or_insert(*at);
+                *last = (*last).max(*at);
+            }
+            Outcome::Gone => gone += 1,
+            Outcome::Failed => carried_over += 1,
+            Outcome::Refused => refused += 1,
+        }
+    }
+    for (i, at) in last {
+        for (_, record) in groups
+            .get(i)
+            .map(|group| group.records.as_slice())
+            .unwrap_or_default()
+        {
+            let latency = at - record.message.event.occurred_at;
+            histogram!(counts::LATENCY).record(latency.as_seconds_f64() * 1_000.0);
+        }
+    }
+    for (name, number) in [
+        (counts::NOTIFIED, notified),
+        (counts::GONE, gone),
+        (counts::CARRIED_OVER, carried_over),
+        (counts::REFUSED, refused),
+    ] {
+        counter!(name).increment(number);
+    }
+    info!(
+        records = records.len(),
+        notified,
+        gone,
+        carried_over,
+        refused,
+        again = unsettled.len(),
+        "notified {notified} connections of {} events",
+        records.len(),
+    );
+}

@@ -1,0 +1,176 @@
+//! Posting frames to connections: many at once, at a pace, again where that may help.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use aws_sdk_apigatewaymanagement::error::SdkError;
+use aws_sdk_apigatewaymanagement::operation::post_to_connection::PostToConnectionError;
+use aws_sdk_apigatewaymanagement::primitives::Blob;
+use db::Recipient;
+use edge::chain;
+use edge::panics::contain_async;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use metrics::counter;
+use time::OffsetDateTime;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{error, warn};
+
+use crate::{App, SETTLING_TIME, counts};
+
+/// How many posts are under way at once. One that waits to be tried again is not under way.
+const CONCURRENT_POSTS: usize = 64;
+
+/// How often a post is tried in one invocation.
+const ATTEMPTS: u32 = 5;
+
+/// The longest pause before the second attempt; it doubles with each. Half of it on average, so all pauses take 0.75 s: most
+/// connections that still answer 410 because they are only being made can be reached by then.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The frames that a connection is to get, in order.
+pub(crate) struct Post<'a> {
+    /// Which audience it belongs to.
+    pub(crate) group: usize,
+    /// To whom.
+    pub(crate) recipient: &'a Recipient,
+    /// What.
+    pub(crate) frames: &'a [Blob],
+}
+
+/// What became of a post.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// API Gateway has taken every frame.
+    Delivered(OffsetDateTime),
+    /// There is no such connection any more.
+    Gone,
+    /// Not all frames could be posted; trying again may help.
+    Failed,
+    /// Trying again cannot help before somebody has changed something: the function may not post, or posts what it must not.
+    Refused,
+}
+
+/// How far a post got, and what API Gateway said to it at last.
+struct Progress {
+    frames: usize,
+    attempts: u32,
+    outcome: Option<Outcome>,
+}
+
+enum Reply {
+    Taken,
+    Gone,
+    Throttled,
+    Failed(String),
+    Refused(String),
+}
+
+/// Makes all posts, and says what became of each, in order. Whatever is unfinished at `stop` has failed.
+pub(crate) async fn post_all(app: &App, posts: &[Post<'_>], stop: Instant) -> Vec<Outcome> {
+    let start = |_| Progress {
+        frames: 0,
+        attempts: 0,
+        outcome: None,
+    };
+    let mut all: Vec<Progress> = posts.iter().map(start).collect();
+    let mut ready: VecDeque<usize> = (0..posts.len()).collect();
+    let (mut flying, mut pausing) = (FuturesUnordered::new(), FuturesUnordered::new());
+    loop {
+        while flying.len() < CONCURRENT_POSTS
+            && let Some(i) = ready.pop_front()
+        {
+            all[i].attempts += 1;
+            flying.push(attempt(app, i, &posts[i], all[i].frames));
+        }
+        if flying.is_empty() && pausing.is_empty() {
+            break;
+        }
+        tokio::select! {
+            Some((i, frames, reply)) = flying.next() => {
+                all[i].frames = frames;
+                all[i].outcome = judge(app, &posts[i], all[i].attempts, reply);
+                if all[i].outcome.is_none() {
+                    counter!(counts::RETRIED).increment(1);
+                    pausing.push(pause(i, all[i].attempts));
+                }
+            }
+            Some(i) = pausing.next() => ready.push_back(i),
+            () = sleep_until(stop) => {
+                warn!(unfinished = all.iter().filter(|post| post.outcome.is_none()).count(), "time is up");
+                break;
+            }
+        }
+    }
+    all.into_iter()
+        .map(|post| post.outcome.unwrap_or(Outcome::Failed))
+        .collect()
+}
+
+/// Posts what is left of the frames; returns how many are through.
+async fn attempt(app: &App, i: usize, post: &Post<'_>, mut sent: usize) -> (usize, usize, Reply) {
+    while let Some(frame) = post.frames.get(sent) {
+        let posting = async {
+            app.pace.wait().await;
+            let request = app.connections.post_to_connection();
+            request
+                .connection_id(&post.recipient.connection_id)
+                .data(frame.clone())
+                .send()
+                .await
+        };
+        match contain_async(posting).await {
+            Ok(Ok(_)) => sent += 1,
+            Ok(Err(failure)) => return (i, sent, reply(&failure)),
+            Err(panic) => return (i, sent, Reply::Failed(panic.to_string())),
+        }
+    }
+    (i, sent, Reply::Taken)
+}
+
+fn reply(failure: &SdkError<PostToConnectionError>) -> Reply {
+    match failure.raw_response().map(|response| response.status().as_u16()) {
+        Some(410) => Reply::Gone,
+        Some(429) => Reply::Throttled,
+        Some(400..=499) => Reply::Refused(chain(failure)),
+        _ => Reply::Failed(chain(failure)),
+    }
+}
+
+/// What the reply makes of the post; nothing if it is to be tried again.
+fn judge(app: &App, post: &Post<'_>, attempts: u32, reply: Reply) -> Option<Outcome> {
+    let connection_id = post.recipient.connection_id.as_str();
+    let now = app.clock.now();
+    let reason = match reply {
+        Reply::Taken => return Some(Outcome::Delivered(now)),
+        Reply::Gone if now - post.recipient.connected_at >= SETTLING_TIME => return Some(Outcome::Gone),
+        Reply::Refused(error) => {
+            error!(
+                connection_id,
+                error, "posting to {connection_id} is refused: check the function's role and the API"
+            );
+            return Some(Outcome::Refused);
+        }
+        Reply::Gone => "410 Gone, perhaps not yet there".to_owned(),
+        Reply::Throttled => {
+            counter!(counts::THROTTLED).increment(1);
+            "429 Too Many Requests".to_owned()
+        }
+        Reply::Failed(error) => error,
+    };
+    if attempts < ATTEMPTS {
+        return None;
+    }
+    warn!(
+        connection_id,
+        error = reason,
+        "posting to {connection_id} failed {attempts} times"
+    );
+    Some(Outcome::Failed)
+}
+
+/// Waits for a random part of a time that doubles, so that those who failed together do not come back together.
+async fn pause(i: usize, attempts: u32) -> usize {
+    let longest = FIRST_PAUSE * 2_u32.pow(attempts.saturating_sub(1).min(ATTEMPTS));
+    sleep(longest.mul_f64(fastrand::f64())).await;
+    i
+}

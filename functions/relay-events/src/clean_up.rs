@@ -1,0 +1,105 @@
+//! What has expired: tickets, connections, uploads, and what storage holds of those.
+
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
+use db::Leftover;
+use edge::chain;
+use futures_util::stream::{self, StreamExt as _};
+use model::UploadId;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::{App, Error, LATE_CONTENT};
+
+/// How many rows a statement forgets or aborts.
+const ROWS: usize = 1_000;
+
+/// How many uploads are freed between two statements.
+const UPLOADS: usize = 100;
+
+/// How many of them at once.
+const CONCURRENT_REQUESTS: usize = 16;
+
+/// Forgets tickets that nobody can use and connections that API Gateway has closed.
+pub(crate) async fn forget_expired(app: &App, stop: Instant) -> Result<usize, Error> {
+    let now = app.clock.now();
+    let limit = i64::try_from(ROWS).unwrap_or(i64::MAX);
+    let tickets = in_turns(stop, async || app.db.remove_expired_tickets(now, limit).await).await?;
+    let connections = in_turns(stop, async || app.db.remove_expired_connections(now, limit).await).await?;
+    Ok(tickets + connections)
+}
+
+/// Aborts uploads that were not completed in time.
+pub(crate) async fn abort_expired(app: &App, stop: Instant) -> Result<usize, Error> {
+    let now = app.clock.now();
+    let limit = i64::try_from(ROWS).unwrap_or(i64::MAX);
+    in_turns(stop, async || app.db.abort_expired_uploads(now, limit).await).await
+}
+
+/// Repeats a statement for as long as it finds as many rows as it may.
+async fn in_turns(
+    stop: Instant,
+    statement: impl AsyncFn() -> Result<usize, db::Error>,
+) -> Result<usize, Error> {
+    let mut total = 0;
+    while Instant::now() < stop {
+        let rows = statement().await?;
+        total += rows;
+        if rows < ROWS {
+            break;
+        }
+    }
+    Ok(total)
+}
+
+/// Frees what storage holds of aborted uploads, once no content can arrive any more, and then forgets them. One that cannot be
+/// freed now does not stand in the way of the others.
+pub(crate) async fn free_storage(app: &App, stop: Instant) -> Result<usize, Error> {
+    let expired_before = app.clock.now() - LATE_CONTENT;
+    let limit = i64::try_from(UPLOADS).unwrap_or(i64::MAX);
+    let (mut freed, mut kept) = (0, 0);
+    let mut last: Option<Leftover> = None;
+    while Instant::now() < stop {
+        let leftovers = app.db.leftovers(expired_before, last.as_ref(), limit).await?;
+        let Some(newest) = leftovers.last() else { break };
+        last = Some(newest.clone());
+        let freeing = leftovers.iter().map(|leftover| free(app, leftover));
+        let done: Vec<Option<UploadId>> = stream::iter(freeing)
+            .buffer_unordered(CONCURRENT_REQUESTS)
+            .collect()
+            .await;
+        let done: Vec<UploadId> = done.into_iter().flatten().collect();
+        app.db.forget_uploads(&done).await?;
+        freed += done.len();
+        kept += leftovers.len() - done.len();
+        info!(
+            uploads = done.len(),
+            "freed what storage held of {} uploads",
+            done.len()
+        );
+    }
+    if kept > 0 {
+        return Err(Error::Storage(kept));
+    }
+    Ok(freed)
+}
+
+/// Frees what storage holds of one upload; doing it again is fine. Nothing if that did not succeed.
+async fn free(app: &App, leftover: &Leftover) -> Option<UploadId> {
+    let upload_id = leftover.upload_id;
+    let key = upload_id.object_key();
+    if let Some(multipart_id) = &leftover.multipart_id {
+        let request = app.s3.abort_multipart_upload().bucket(&app.bucket).key(&key);
+        if let Err(error) = request.upload_id(multipart_id).send().await
+            && error.code() != Some("NoSuchUpload")
+        {
+            warn!(%upload_id, error = chain(&error), "the parts of upload {upload_id} are not freed");
+            return None;
+        }
+    }
+    let request = app.s3.delete_object().bucket(&app.bucket).key(&key);
+    if let Err(error) = request.send().await {
+        warn!(%upload_id, error = chain(&error), "the content of upload {upload_id} is not freed");
+        return None;
+    }
+    Some(upload_id)
+}

@@ -1,0 +1,31 @@
+//! Runs the function on Lambda.
+
+use changes::Queue;
+use db::Database;
+use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics};
+use lambda_runtime::{Error, LambdaEvent};
+use relay_events::{App, Config, METRICS, RESERVE, Tick, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    edge::init_logs();
+    let config = Config::from_vars(&Vars::from_env())?;
+    let metrics = Metrics::init(config.metrics_namespace, &METRICS)?;
+    let aws = aws::sdk_config().await;
+    let app = App {
+        db: Database::new(config.database_url),
+        s3: aws_sdk_s3::Client::new(&aws),
+        bucket: config.bucket,
+        queue: Queue {
+            sqs: aws_sdk_sqs::Client::new(&aws),
+            url: config.queue_url,
+        },
+        dead_letter_queue_url: config.dead_letter_queue_url,
+        clock: Clock::system(),
+    };
+    app.db.warm_up().await;
+    lambda::run(metrics, async |event: LambdaEvent<Tick>| {
+        Ok(handle(&app, lambda::stop_at(&event.context, RESERVE)).await?)
+    })
+    .await
+}

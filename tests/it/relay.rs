@@ -1,0 +1,242 @@
+//! Repair: what the outbox still holds, what has expired, what was dead-lettered.
+
+use std::collections::BTreeSet;
+use std::time::Duration as StdDuration;
+
+use model::{CreatedUpload, EventId, Message};
+use relay_events::{LATE_CONTENT, Report};
+use tests::{Apps, upload_body};
+use time::Duration;
+use tokio::time::Instant;
+
+/// Changes of which nothing was sent: their makers died right after the commit.
+async fn unsent(apps: &Apps, changes: usize) {
+    for i in 0..changes {
+        apps.upload("alice", &format!("/{i}"), b"1").await;
+    }
+    apps.queue.drain().await;
+    let outbox = "INSERT INTO outbox
+        SELECT event_id, occurred_at, occurred_at + interval '10 seconds' FROM changes";
+    apps.database.execute(outbox).await;
+}
+
+async fn waiting(apps: &Apps) -> i64 {
+    apps.database.number("SELECT count(*) FROM outbox").await
+}
+
+async fn stored(apps: &Apps, created: &CreatedUpload) -> bool {
+    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
+    let head = s3
+        .head_object()
+        .bucket(&tests::stack().outputs.bucket_name)
+        .key(created.upload_id.object_key())
+        .send()
+        .await;
+    // The buckets of all tests are one, and this test's objects are its own.
+    let _ = apps;
+    head.is_ok()
+}
+
+#[tokio::test]
+async fn what_a_failed_send_left_is_published_by_the_next_run_and_once() {
+    let apps = Apps::create().await;
+    let created = apps.put("alice", "/a", b"one").await;
+    let mut app = apps.complete_upload().await;
+    app.queue.url = format!("{}-that-is-not-there", apps.queue.url);
+    let id = created.upload_id.to_string();
+    assert_eq!(apps.complete_in(&app, "alice", &id).await.status, 200);
+    assert_eq!(waiting(&apps).await, 1);
+    // No time passes: whoever could not send it has given it up.
+    assert_eq!(apps.relay().await.unwrap().published, 1);
+    let events = apps.queue.events().await;
+    assert_eq!((events.len(), waiting(&apps).await), (1, 0));
+    assert_eq!(apps.feed("alice", None).await.changes, events);
+    assert_eq!(apps.relay().await.unwrap(), Report::default());
+}
+
+#[tokio::test]
+async fn a_run_waits_for_the_leases_of_those_who_died_before_it() {
+    let apps = Apps::create().await;
+    unsent(&apps, 1).await;
+    apps.clock.advance(Duration::seconds(5));
+    let app = apps.relay_events().await;
+    // The maker may still be alive, so its lease is respected.
+    let early = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(1)).await;
+    assert_eq!((early.unwrap().published, waiting(&apps).await), (0, 1));
+    let later = async {
+        tokio::time::sleep(StdDuration::from_millis(500)).await;
+        apps.clock.advance(Duration::seconds(5));
+    };
+    let (report, ()) = tokio::join!(apps.relay(), later);
+    assert_eq!((report.unwrap().published, waiting(&apps).await), (1, 0));
+}
+
+#[tokio::test]
+async fn two_runs_at_once_share_the_work() {
+    let apps = Apps::create().await;
+    unsent(&apps, 1).await;
+    // A space with a long history, of which nothing was sent.
+    let more = "INSERT INTO changes
+        SELECT space_id, 1 + i, gen_random_uuid(), event_type, user_id, device_id, file_id, path, version, size, sha256,
+            subject_space_id, subject_role, occurred_at
+        FROM changes, generate_series(1, 999) i";
+    apps.database.execute(more).await;
+    apps.database
+        .execute("UPDATE spaces SET last_sequence = 1000")
+        .await;
+    let outbox =
+        "INSERT INTO outbox SELECT event_id, occurred_at, occurred_at FROM changes ON CONFLICT DO NOTHING";
+    apps.database.execute(outbox).await;
+    apps.clock.advance(Duration::seconds(10));
+    let (one, other) = tokio::join!(apps.relay(), apps.relay());
+    assert_eq!(one.unwrap().published + other.unwrap().published, 1_000);
+    assert_eq!(waiting(&apps).await, 0);
+    let events = apps.queue.events().await;
+    let distinct: BTreeSet<EventId> = events.iter().map(|event| event.event_id).collect();
+    assert_eq!((events.len(), distinct.len()), (1_000, 1_000));
+}
+
+#[tokio::test]
+async fn what_a_run_had_claimed_when_it_died_is_published_by_a_later_one() {
+    let apps = Apps::create().await;
+    unsent(&apps, 3).await;
+    apps.clock.advance(Duration::seconds(10));
+    let now = apps.clock.now();
+    let environment = apps.database.environment();
+    let claimed = environment
+        .claim_events(now, now + Duration::seconds(30), 100)
+        .await
+        .unwrap();
+    assert_eq!(claimed.len(), 3);
+    assert!(
+        environment
+            .claim_events(now, now + Duration::seconds(30), 100)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    apps.clock.advance(Duration::seconds(30));
+    assert_eq!(apps.relay().await.unwrap().published, 3);
+    assert_eq!(apps.queue.events().await.len(), 3);
+}
+
+#[tokio::test]
+async fn while_the_queue_is_away_events_wait_and_other_passes_go_on() {
+    let apps = Apps::create().await;
+    unsent(&apps, 3).await;
+    apps.ticket("alice").await;
+    apps.clock.advance(Duration::minutes(1));
+    let mut app = apps.relay_events().await;
+    app.queue.url = format!("{}-that-is-not-there", apps.queue.url);
+    let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
+    assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["publishing"]"#);
+    assert_eq!(waiting(&apps).await, 3);
+    assert_eq!(apps.database.number("SELECT count(*) FROM tickets").await, 0);
+    // It is back, and nothing has to wait for a lease.
+    assert_eq!(apps.relay().await.unwrap().published, 3);
+}
+
+#[tokio::test]
+async fn tickets_and_connections_are_forgotten_when_they_expire_and_not_before() {
+    let apps = Apps::create().await;
+    apps.connected("alice", "a1").await;
+    apps.ticket("alice").await;
+    assert_eq!(apps.relay().await.unwrap().expired, 0);
+    apps.clock.advance(track_connections::TICKET_LIFETIME);
+    assert_eq!(apps.relay().await.unwrap().expired, 1);
+    assert_eq!(apps.connections("a1").await, 1);
+    apps.clock.advance(track_connections::CONNECTION_LIFETIME);
+    assert_eq!(apps.relay().await.unwrap().expired, 1);
+    assert_eq!(apps.connections("a1").await, 0);
+    // More than a statement takes at once.
+    let many = "INSERT INTO connections
+        SELECT 'c' || i, 'alice', NULL, now() - interval '9 years', now() - interval '9 years'
+        FROM generate_series(1, 2500) i";
+    apps.database.execute(many).await;
+    assert_eq!(apps.relay().await.unwrap().expired, 2_500);
+}
+
+#[tokio::test]
+async fn what_an_expired_upload_left_is_freed_once_nothing_more_can_arrive() {
+    let apps = Apps::create().await;
+    let kept = apps.put("alice", "/kept", b"kept").await;
+    assert_eq!(apps.complete("alice", &kept).await.status, 200);
+    let expired = apps.put("alice", "/expired", b"expired").await;
+    let given_up = apps.put("alice", "/given-up", b"given up").await;
+    let call = tests::Call::new("DELETE /uploads/{uploadId}").path("uploadId", given_up.upload_id);
+    assert_eq!(apps.call("alice", call).await.status, 204);
+
+    apps.clock.advance(create_upload::PUT_LIFETIME);
+    let report = apps.relay().await.unwrap();
+    assert_eq!((report.aborted, report.freed), (1, 0));
+    assert_eq!(
+        apps.complete("alice", &expired).await.problem(),
+        (410, "upload-expired")
+    );
+    assert!(stored(&apps, &expired).await && stored(&apps, &given_up).await);
+
+    apps.clock.advance(LATE_CONTENT);
+    assert_eq!(apps.relay().await.unwrap().freed, 2);
+    assert!(!stored(&apps, &expired).await && !stored(&apps, &given_up).await);
+    assert!(stored(&apps, &kept).await);
+    assert_eq!(apps.database.number("SELECT count(*) FROM uploads").await, 1);
+    assert_eq!(apps.complete("alice", &kept).await.status, 200);
+    assert_eq!(apps.relay().await.unwrap(), Report::default());
+}
+
+#[tokio::test]
+async fn the_parts_of_an_expired_upload_are_freed() {
+    let apps = Apps::create().await;
+    let body = upload_body("/large", &vec![7; 2 * 1024 * 1024]);
+    let created: CreatedUpload = apps.open("alice", &body).await.parsed();
+    let multipart_id = apps.database.rows("SELECT multipart_id FROM uploads").await;
+    let multipart_id: String = multipart_id[0].get(0);
+    apps.clock
+        .advance(create_upload::MULTIPART_LIFETIME + LATE_CONTENT);
+    let report = apps.relay().await.unwrap();
+    assert_eq!((report.aborted, report.freed), (1, 1));
+    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
+    let listing = s3
+        .list_parts()
+        .bucket(&tests::stack().outputs.bucket_name)
+        .key(created.upload_id.object_key())
+        .upload_id(multipart_id);
+    assert!(listing.send().await.is_err());
+}
+
+#[tokio::test]
+async fn what_a_version_names_is_never_deleted_whatever_the_uploads_state() {
+    let apps = Apps::create().await;
+    let created = apps.put("alice", "/a", b"one").await;
+    assert_eq!(apps.complete("alice", &created).await.status, 200);
+    apps.database
+        .execute("UPDATE uploads SET state = 'aborted', event_id = NULL")
+        .await;
+    apps.clock.advance(create_upload::PUT_LIFETIME + LATE_CONTENT);
+    assert_eq!(apps.relay().await.unwrap().freed, 0);
+    assert!(stored(&apps, &created).await);
+}
+
+#[tokio::test]
+async fn dead_letters_come_back_unless_they_cannot_be_read_or_the_queue_is_backed_up() {
+    let apps = Apps::create().await;
+    apps.upload("alice", "/a", b"one").await;
+    let mut message = apps.queue.messages().await.remove(0);
+    message.delivery.attempt = fan_out::MAX_ATTEMPTS;
+    let letters = || ["unreadable".to_owned(), message.encode().unwrap()];
+    apps.dead_letters.send(letters()).await;
+    let mut app = apps.relay_events().await;
+    app.queue.url = format!("{}-that-is-not-there", apps.queue.url);
+    let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
+    assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["redriving"]"#);
+
+    // What that run looked at is hidden for a while, so there are new ones.
+    apps.dead_letters.send(letters()).await;
+    assert_eq!(apps.relay().await.unwrap().redriven, 1);
+    let back: Vec<Message> = apps.queue.messages().await;
+    assert_eq!((back.len(), back[0].delivery.attempt), (1, 0));
+
+    apps.queue.send((0..1_001).map(|i| i.to_string())).await;
+    apps.dead_letters.send(letters()).await;
+    assert_eq!(apps.relay().await.unwrap().redriven, 0);
+}
