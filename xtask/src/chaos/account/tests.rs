@@ -1,6 +1,6 @@
 //! Each kind of finding, on books that agree but for one thing.
 
-use model::{Change, FileState};
+use model::{Change, FileState, Message};
 use uuid::Uuid;
 
 use super::*;
@@ -115,7 +115,7 @@ fn what_is_left_on_its_way_or_was_never_sent_is_lost() {
     let (_, event) = updated();
     let lost = found(|books| books.database.outbox.push(event.event_id));
     assert_eq!(lost, ["event left in the outbox"]);
-    let lost = found(|books| books.queue.push(event.to_message().unwrap().into()));
+    let lost = found(|books| books.queue.push(Message::from(event).encode().unwrap().into()));
     assert_eq!(lost, ["message left in the queue"]);
     let lost = found(|books| books.announced.clear());
     assert_eq!(lost, ["change that was never announced"]);
@@ -182,7 +182,7 @@ fn a_version_without_its_content_is_unexpected() {
 #[test]
 fn events_in_the_dead_letter_queue_are_unexpected_and_poison_anywhere_else() {
     let (_, event) = updated();
-    let message: Arc<str> = event.to_message().unwrap().into();
+    let message: Arc<str> = Message::from(event).encode().unwrap().into();
     let unexpected = found(|books| books.dead_letters.push(Arc::clone(&message)));
     assert_eq!(unexpected, ["event in the dead-letter queue"]);
     let unexpected = found(|books| books.exhausted.push(message));
