@@ -147,12 +147,13 @@ impl Functions {
 }
 
 /// What the template sets, and what points AWS clients at the stand-ins.
-pub(crate) fn variables(proxies: &[Proxy; 4]) -> Vec<(&'static str, String)> {
+pub(crate) fn variables(proxies: &[Proxy; 4], log_level: &str) -> Vec<(&'static str, String)> {
     let [database, storage, queue, connections] = proxies;
     let SocketAddr::V4(address) = database.address else {
         return Vec::new();
     };
     vec![
+        ("AWS_LAMBDA_LOG_LEVEL", log_level.to_owned()),
         ("AWS_REGION", REGION.to_owned()),
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
         ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.to_owned()),

@@ -22,6 +22,9 @@ use crate::ui::Step;
 /// How long everything may take to become quiet once the faults are over.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Uploads up to which functions log everything, some 5 KB for each.
+const CHATTY_UPLOADS: u64 = 20_000;
+
 /// How often the developer is told how far it is.
 const PROGRESS: Duration = Duration::from_millis(500);
 
@@ -36,14 +39,24 @@ pub(crate) struct Plan {
     pub(crate) uploads: u64,
 }
 
+impl Plan {
+    /// What functions log. A long run would fill the disk with what went well.
+    pub(crate) fn log_level(&self) -> &'static str {
+        if self.uploads > CHATTY_UPLOADS {
+            "WARN"
+        } else {
+            "INFO"
+        }
+    }
+}
+
 /// Runs it in a folder of its own.
 pub(crate) async fn run(project: &Project, plan: &Plan) -> Result<Report> {
     let begun = Instant::now();
     let seed = plan.seed;
     let step = Step::begin(format!("seed {seed}"));
     let folder = folder(project, seed);
-    let chances = (seed, kill_chance(plan.uploads));
-    let stage = Stage::start(project, &plan.binaries, folder, chances, &step).await?;
+    let stage = Stage::start(project, plan, folder.clone(), kill_chance(plan.uploads), &step).await?;
 
     let workload = Workload::new(stage.world.clone(), stage.users.clone(), seed, plan.uploads);
     stage.weather.turn(true);
@@ -65,6 +78,11 @@ pub(crate) async fn run(project: &Project, plan: &Plan) -> Result<Report> {
     let settled = settling.elapsed();
     let committed = stage.judge().await?;
     let report = report(&stage, seed, committed, settled, begun.elapsed());
+    drop(stage);
+    if report.is_clean() {
+        // Nobody will look into the database, and many runs have many.
+        let _ = std::fs::remove_dir_all(folder.join("postgres"));
+    }
     step.done(report.line());
     Ok(report)
 }

@@ -187,8 +187,13 @@ impl Sockets {
 
     fn deliver(&self, id: &str, frame: Bytes) -> bool {
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Connection::Open(sender)) = connections.get(id) else {
-            return false;
+        let sender = match connections.get(id) {
+            Some(Connection::Open(sender)) => sender,
+            Some(Connection::Connecting) => {
+                self.weather.count(Kind::NotYetConnected);
+                return false;
+            }
+            None => return false,
         };
         self.pending.fetch_add(1, Ordering::SeqCst);
         let sent = sender.send(frame).is_ok();

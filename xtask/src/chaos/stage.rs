@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use super::functions::{FAN_OUT_CONCURRENCY, Functions, variables};
 use super::ledger::Ledger;
 use super::mapping::Mapping;
 use super::proxy::{Mode, Proxy};
+use super::run::Plan;
 use super::s3::S3;
 use super::schedule::Dependency;
 use super::sockets::Sockets;
@@ -75,14 +76,15 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts it all, with a clean database, every user's personal space and every device connected.
+    /// Starts it all in a folder, with a clean database, every user's personal space and every device connected.
     pub(crate) async fn start(
         project: &Project,
-        binaries: &Path,
+        plan: &Plan,
         folder: PathBuf,
-        (seed, kill_chance): (u64, f64),
+        kill_chance: f64,
         step: &Step,
     ) -> Result<Self> {
+        let seed = plan.seed;
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let mut tasks = JoinSet::new();
         let weather = Arc::new(Weather::new(seed, kill_chance));
@@ -98,9 +100,15 @@ impl Stage {
         let (sockets, connections) = Sockets::start(Arc::clone(&weather), &mut tasks).await?;
 
         let proxies = [database, storage, queue, connections];
-        let variables = variables(&proxies);
+        let variables = variables(&proxies, plan.log_level());
         let shared = (Arc::clone(&weather), Arc::clone(&findings));
-        let functions = Arc::new(Functions::new(project, binaries, &folder, &variables, shared)?);
+        let functions = Arc::new(Functions::new(
+            project,
+            &plan.binaries,
+            &folder,
+            &variables,
+            shared,
+        )?);
         sockets.set_functions(Arc::clone(&functions));
         let api = Api::new(
             Arc::clone(&functions),

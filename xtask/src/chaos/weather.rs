@@ -80,6 +80,8 @@ kinds! {
     PostSlow "@connections slow" 0.02,
     /// The frame is delivered, and the answer is lost.
     PostAnswerLost "@connections answer lost" 0.02,
+    /// A post comes while `$connect` still runs, and is answered with 410.
+    NotYetConnected "410 during $connect" 0.0,
     /// A handshake takes 50 to 1,500 ms.
     HandshakeSlow "slow handshake" 0.5,
     /// `$disconnect` is not delivered.
