@@ -1,10 +1,13 @@
 //! The developer's commands. Everything they install or start is in the project's own `.local` folder, and nothing of it
 //! reaches AWS: every tool is given the emulator's address and made-up credentials.
 
+mod chaos;
 mod demo;
 mod environment;
 mod fuzz;
+mod lambda;
 mod logs;
+mod postgres;
 mod process;
 mod project;
 mod services;
@@ -70,6 +73,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Break everything that the functions depend on, and account for every upload and notification.
+    Chaos(chaos::Options),
     /// Install the pinned tools, and print where they are.
     Tools,
 }
@@ -113,6 +118,7 @@ async fn run(cli: &Cli, project: &Project) -> Result<()> {
         }
         Command::Deploy => up::deploy(project).await,
         Command::Test { arguments } => test::run(project, ports, arguments).await,
+        Command::Chaos(options) => chaos::run(project, options).await,
         Command::Tools => tools::show(project).await,
     }
 }

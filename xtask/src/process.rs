@@ -6,7 +6,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
@@ -31,10 +31,11 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Starts a service; its output goes to a log in the run folder.
-    pub(crate) fn start(project: &Project, name: &str, mut command: Command) -> Result<Self> {
-        let log = project.run().join(format!("{name}.log"));
-        let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+    /// Starts a service; its output is added to a log in `folder`.
+    pub(crate) fn start(folder: &Path, name: &str, mut command: Command) -> Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let output = File::options().create(true).append(true).open(&log);
+        let output = output.with_context(|| format!("cannot create {}", log.display()))?;
         let errors = output.try_clone().context("cannot share the log")?;
         command
             .stdin(Stdio::null())
@@ -47,6 +48,20 @@ impl Group {
             child,
             log,
         })
+    }
+
+    /// Sends the service itself, and not what it started, a signal.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        if let Some(id) = self.id
+            && self.ended().is_none()
+        {
+            let _ = kill(id, signal);
+        }
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn wait(&mut self) {
+        let _ = self.child.wait().await;
     }
 
     /// Its exit status, if it has ended.

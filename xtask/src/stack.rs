@@ -2,6 +2,7 @@
 
 use std::env::consts::ARCH;
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use aws_sdk_cognitoidentityprovider::types::MessageActionType;
@@ -10,9 +11,10 @@ use model::DeviceId;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::{command, emulated};
+use crate::postgres::DATABASE;
 use crate::process;
 use crate::project::Project;
-use crate::services::{DATABASE, Ports};
+use crate::services::Ports;
 use crate::ui::Step;
 
 /// The stack's name in the emulator.
@@ -20,6 +22,9 @@ pub(crate) const STACK: &str = "syncsphere-local";
 
 /// The password of local users.
 pub(crate) const PASSWORD: &str = "Correct-Horse-1";
+
+/// What a developer can do when building fails.
+const BUILD_REMEDY: &str = "mend the code and run the command again";
 
 /// A deployed stack: where its parts are. Also what tests read.
 #[derive(Debug, Deserialize, Serialize)]
@@ -132,14 +137,8 @@ impl Stack {
 ///
 /// SAM has it build one function after the other; first building all at once, with the same flags, uses every core.
 async fn build(project: &Project, ports: Ports) -> Result<()> {
-    let step = Step::begin("building (cargo lambda, sam build)");
-    let remedy = "mend the code and run the command again";
-    let mut cargo = command(project, "cargo");
-    cargo.args(["lambda", "build", "--release"]);
-    if architecture()? == "arm64" {
-        cargo.arg("--arm64");
-    }
-    process::run(&step, &project.run().join("cargo-lambda.log"), cargo, remedy).await?;
+    build_functions(project).await?;
+    let step = Step::begin("packaging (sam build)");
     let mut sam = emulated(command(project, "sam"), ports);
     sam.args([
         "build",
@@ -148,9 +147,28 @@ async fn build(project: &Project, ports: Ports) -> Result<()> {
         "--parameter-overrides",
         &format!("Architecture={}", architecture()?),
     ]);
-    process::run(&step, &project.run().join("build.log"), sam, remedy).await?;
+    process::run(&step, &project.run().join("build.log"), sam, BUILD_REMEDY).await?;
     step.done("");
     Ok(())
+}
+
+/// The release binaries as they are deployed, each `bootstrap` in its function's folder; returns the folder of these.
+pub(crate) async fn build_functions(project: &Project) -> Result<PathBuf> {
+    let step = Step::begin("building (cargo lambda)");
+    let mut cargo = command(project, "cargo");
+    cargo.args(["lambda", "build", "--release"]);
+    if architecture()? == "arm64" {
+        cargo.arg("--arm64");
+    }
+    process::run(
+        &step,
+        &project.run().join("cargo-lambda.log"),
+        cargo,
+        BUILD_REMEDY,
+    )
+    .await?;
+    step.done("");
+    Ok(project.root.join("target/lambda"))
 }
 
 /// What Lambda calls this machine's architecture.

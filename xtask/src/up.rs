@@ -9,8 +9,9 @@ use aws_config::{Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 
 use crate::environment::{ACCESS_KEY, REGION, aws_variables};
+use crate::postgres::DATABASE;
 use crate::project::Project;
-use crate::services::{DATABASE, Ports, Services};
+use crate::services::{Ports, Services};
 use crate::stack::{PASSWORD, Stack};
 use crate::ui::{self, step};
 use crate::{logs, tools};

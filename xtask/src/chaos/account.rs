@@ -1,0 +1,254 @@
+//! The account: what clients were promised, what there is, and what devices know, held against each other.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use model::{DeviceId, EventId, UserId};
+
+use super::database::Snapshot;
+use super::findings::Findings;
+use super::ledger::Acknowledged;
+use super::s3::Object;
+use super::sqs::{POISON, event_id};
+use super::view::View;
+
+#[cfg(test)]
+mod tests;
+
+/// What a device believes at the end.
+#[derive(Clone)]
+pub(crate) struct Belief {
+    /// Whose it is.
+    pub(crate) user: UserId,
+    /// Its id.
+    pub(crate) device: DeviceId,
+    /// Whether it is connected and has pulled since.
+    pub(crate) listening: bool,
+    /// What it believes.
+    pub(crate) view: View,
+}
+
+/// All that is held against each other.
+#[derive(Clone)]
+pub(crate) struct Books {
+    /// The uploads that were acknowledged.
+    pub(crate) acknowledged: Vec<Acknowledged>,
+    /// The database.
+    pub(crate) database: Snapshot,
+    /// Storage.
+    pub(crate) objects: HashMap<String, Object>,
+    /// The events that were sent to the queue.
+    pub(crate) announced: HashSet<EventId>,
+    /// What is left in the queue, in any state.
+    pub(crate) queue: Vec<Arc<str>>,
+    /// What is in the dead-letter queue.
+    pub(crate) dead_letters: Vec<Arc<str>>,
+    /// What was put there because it had been received too often.
+    pub(crate) exhausted: Vec<Arc<str>>,
+    /// The poison messages, and how often each may have been set aside.
+    pub(crate) poison: HashMap<Arc<str>, usize>,
+    /// The devices.
+    pub(crate) devices: Vec<Belief>,
+}
+
+impl Books {
+    /// Finds all that does not agree.
+    pub(crate) fn judge(&self, findings: &Findings) {
+        self.uploads(findings);
+        self.content(findings);
+        self.numbers(findings);
+        self.announcements(findings);
+        self.dead_letters(findings);
+        for device in &self.devices {
+            self.device(device, findings);
+        }
+    }
+
+    fn uploads(&self, findings: &Findings) {
+        for upload in &self.acknowledged {
+            let which = || {
+                format!(
+                    "upload {}, event {}, number {} of space {}",
+                    upload.upload_id, upload.event_id, upload.sequence, upload.space_id
+                )
+            };
+            let version = self.database.versions.get(&(upload.file_id, upload.version));
+            match version {
+                Some(version)
+                    if version.object_key == upload.upload_id.object_key()
+                        && version.sha256 == upload.sha256 => {}
+                Some(_) => {
+                    findings.lost("acknowledged upload whose version is another one's", which());
+                    continue;
+                }
+                None => {
+                    findings.lost("acknowledged upload without its version", which());
+                    continue;
+                }
+            }
+            let numbered = (upload.sequence.get(), upload.event_id);
+            let changes = self.database.changes.get(&upload.space_id);
+            let at = usize::try_from(upload.sequence.get() - 1).unwrap_or(usize::MAX);
+            if changes.and_then(|changes| changes.get(at)) != Some(&numbered) {
+                findings.lost("acknowledged upload without its change", which());
+            }
+        }
+        let versions = i64::try_from(self.database.versions.len()).unwrap_or(i64::MAX);
+        let (completed, updates) = (self.database.completed_uploads, self.database.updates);
+        if versions != completed || versions != updates {
+            findings.unexpected(
+                "completed uploads, versions and changes that are not as many",
+                format!("{completed}, {versions} and {updates}"),
+            );
+        }
+    }
+
+    fn content(&self, findings: &Findings) {
+        for ((file, version), content) in &self.database.versions {
+            let stored = self.objects.get(&content.object_key);
+            let right =
+                stored.is_some_and(|stored| stored.size == content.size && stored.sha256 == content.sha256);
+            if !right {
+                let what = if stored.is_some() {
+                    "version whose object is another one"
+                } else {
+                    "version without its object"
+                };
+                findings.unexpected(
+                    what,
+                    format!("version {version} of file {file}, {}", content.object_key),
+                );
+            }
+        }
+    }
+
+    fn numbers(&self, findings: &Findings) {
+        for (space, last) in &self.database.last_sequences {
+            let changes = self.database.changes.get(space).map_or(&[][..], Vec::as_slice);
+            let wrong = (1..)
+                .zip(changes)
+                .find(|(number, (sequence, _))| number != sequence);
+            if let Some((number, (sequence, event))) = wrong {
+                findings.unexpected(
+                    "gap in the numbers",
+                    format!("event {event} of space {space} is {sequence} where {number} is due"),
+                );
+            }
+            if i64::try_from(changes.len()) != Ok(*last) {
+                findings.unexpected(
+                    "last number that is not the number of changes",
+                    format!("space {space}: {last}, {} changes", changes.len()),
+                );
+            }
+        }
+    }
+
+    fn announcements(&self, findings: &Findings) {
+        let waiting: HashSet<EventId> = self.database.outbox.iter().copied().collect();
+        for event in &waiting {
+            findings.lost("event left in the outbox", format!("event {event}"));
+        }
+        for body in &self.queue {
+            findings.lost("message left in the queue", body.as_ref());
+        }
+        let mut committed = HashSet::new();
+        for (space, changes) in &self.database.changes {
+            for (sequence, event) in changes {
+                committed.insert(*event);
+                if !self.announced.contains(event) && !waiting.contains(event) {
+                    findings.lost(
+                        "change that was never announced",
+                        format!("event {event}, number {sequence} of space {space}"),
+                    );
+                }
+            }
+        }
+        for event in self.announced.difference(&committed) {
+            findings.unexpected("event that was never committed", format!("event {event}"));
+        }
+    }
+
+    fn dead_letters(&self, findings: &Findings) {
+        for body in &self.exhausted {
+            if !body.starts_with(POISON) {
+                findings.unexpected("event received too often and set aside", body.as_ref());
+            }
+        }
+        let mut copies: HashMap<&str, usize> = HashMap::new();
+        for body in &self.dead_letters {
+            if event_id(body).is_some() {
+                findings.unexpected("event in the dead-letter queue", body.as_ref());
+            } else {
+                *copies.entry(body).or_default() += 1;
+            }
+        }
+        for (body, most) in &self.poison {
+            let found = copies.get(body.as_ref()).copied().unwrap_or_default();
+            if found == 0 {
+                findings.unexpected("poison message that was not set aside", body.as_ref());
+            } else if found > *most {
+                findings.unexpected(
+                    "poison message set aside more often than it was received",
+                    format!("{body}: {found} times"),
+                );
+            }
+        }
+    }
+
+    fn device(&self, device: &Belief, findings: &Findings) {
+        let Belief { user, device: id, .. } = device;
+        if !device.listening {
+            findings.unexpected("device that does not connect", format!("device {id} of {user}"));
+            return;
+        }
+        for (space, changes) in &self.database.changes {
+            if !self.database.members.contains(&(*space, user.clone())) {
+                continue;
+            }
+            let known = device.view.cursor(*space).unwrap_or_default();
+            for (sequence, event) in changes.iter().skip(known) {
+                findings.lost(
+                    "change that a connected device has not heard of",
+                    format!("event {event}, number {sequence} of space {space}, device {id} of {user}"),
+                );
+            }
+        }
+        for (space, feed) in &device.view.spaces {
+            let which = || format!("space {space}, device {id} of {user}");
+            if !self.database.members.contains(&(*space, user.clone())) {
+                findings.unexpected("space that the user is no member of any more", which());
+                continue;
+            }
+            let changes = self.database.changes.get(space).map_or(&[][..], Vec::as_slice);
+            let invented = feed
+                .events
+                .iter()
+                .enumerate()
+                .find(|(at, event)| changes.get(*at).map(|(_, event)| event) != Some(event));
+            if let Some((_, event)) = invented {
+                findings.unexpected(
+                    "change that is not in the database",
+                    format!("event {event}, {}", which()),
+                );
+            }
+            // What it has not heard of is counted as such.
+            let none = HashMap::new();
+            let files = self.database.files.get(space).unwrap_or(&none);
+            if feed.cursor() == changes.len() && feed.files != *files {
+                let differs = feed
+                    .files
+                    .keys()
+                    .chain(files.keys())
+                    .find(|file| feed.files.get(file) != files.get(file));
+                findings.unexpected(
+                    "files that are not as in the database",
+                    format!(
+                        "file {}, {}",
+                        differs.map_or_else(String::new, ToString::to_string),
+                        which()
+                    ),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The database as it is at the end, read past the functions and everything between.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Context as _, Result};
+use model::{EventId, FileId, Sha256, SpaceId, UserId, Version};
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+use super::view::FileSeen;
+
+/// A version's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Content {
+    /// Its S3 key.
+    pub(crate) object_key: String,
+    /// Its length in bytes.
+    pub(crate) size: i64,
+    /// Its SHA-256.
+    pub(crate) sha256: Sha256,
+}
+
+/// All that is accounted for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    /// The last number that each space gave.
+    pub(crate) last_sequences: HashMap<SpaceId, i64>,
+    /// Who may see which space.
+    pub(crate) members: HashSet<(SpaceId, UserId)>,
+    /// The numbered events of each space, in order of their numbers.
+    pub(crate) changes: HashMap<SpaceId, Vec<(i64, EventId)>>,
+    /// The files of each space that are not deleted.
+    pub(crate) files: HashMap<SpaceId, HashMap<FileId, FileSeen>>,
+    /// The content of each version.
+    pub(crate) versions: HashMap<(FileId, Version), Content>,
+    /// Uploads that are completed.
+    pub(crate) completed_uploads: i64,
+    /// Changes that say that a file has a new version.
+    pub(crate) updates: i64,
+    /// Events that may not have reached the queue.
+    pub(crate) outbox: Vec<EventId>,
+}
+
+/// A connection past the proxies.
+pub(crate) async fn connect(url: &str) -> Result<Client> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls)
+        .await
+        .context("cannot connect to PostgreSQL")?;
+    tokio::spawn(async move {
+        // Ends with the client, or with the server in a crash; the next query says so.
+        let _ = connection.await;
+    });
+    Ok(client)
+}
+
+/// How many events may not have reached the queue.
+pub(crate) async fn outbox_size(url: &str) -> Result<i64> {
+    let client = connect(url).await?;
+    let row = client.query_one("SELECT count(*) FROM outbox", &[]).await?;
+    Ok(row.try_get(0)?)
+}
+
+impl Snapshot {
+    /// Reads it all.
+    pub(crate) async fn read(url: &str) -> Result<Self> {
+        let client = connect(url).await?;
+        let mut snapshot = Self::default();
+        for row in client.query("SELECT id, last_sequence FROM spaces", &[]).await? {
+            let space: Uuid = row.try_get(0)?;
+            snapshot.last_sequences.insert(space.into(), row.try_get(1)?);
+        }
+        for row in client.query("SELECT space_id, user_id FROM members", &[]).await? {
+            let (space, user): (Uuid, String) = (row.try_get(0)?, row.try_get(1)?);
+            snapshot.members.insert((space.into(), user.try_into()?));
+        }
+        let changes = "SELECT space_id, sequence, event_id FROM changes ORDER BY space_id, sequence";
+        for row in client.query(changes, &[]).await? {
+            let (space, event): (Uuid, Uuid) = (row.try_get(0)?, row.try_get(2)?);
+            let numbered = (row.try_get(1)?, event.into());
+            snapshot.changes.entry(space.into()).or_default().push(numbered);
+        }
+        let files = "SELECT f.space_id, f.id, f.path, f.version, v.sha256 FROM files f \
+                     LEFT JOIN versions v ON v.file_id = f.id AND v.version = f.version WHERE f.deleted_at IS NULL";
+        for row in client.query(files, &[]).await? {
+            let (space, file): (Uuid, Uuid) = (row.try_get(0)?, row.try_get(1)?);
+            let (path, version): (String, i64) = (row.try_get(2)?, row.try_get(3)?);
+            let seen = FileSeen {
+                path: path.parse()?,
+                version: version.try_into()?,
+                sha256: row.try_get::<_, &[u8]>(4)?.try_into()?,
+            };
+            let own = snapshot.files.entry(space.into()).or_default();
+            own.insert(file.into(), seen);
+        }
+        let versions = "SELECT file_id, version, object_key, size, sha256 FROM versions";
+        for row in client.query(versions, &[]).await? {
+            let (file, version): (Uuid, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let content = Content {
+                object_key: row.try_get(2)?,
+                size: row.try_get(3)?,
+                sha256: row.try_get::<_, &[u8]>(4)?.try_into()?,
+            };
+            snapshot
+                .versions
+                .insert((file.into(), version.try_into()?), content);
+        }
+        for row in client.query("SELECT event_id FROM outbox", &[]).await? {
+            snapshot.outbox.push(row.try_get::<_, Uuid>(0)?.into());
+        }
+        let counts = "SELECT (SELECT count(*) FROM uploads WHERE state = 'completed'), \
+                      (SELECT count(*) FROM changes WHERE event_type = 'FILE_UPDATED')";
+        let row = client.query_one(counts, &[]).await?;
+        snapshot.completed_uploads = row.try_get(0)?;
+        snapshot.updates = row.try_get(1)?;
+        Ok(snapshot)
+    }
+
+    /// How many changes there are.
+    pub(crate) fn committed(&self) -> usize {
+        self.changes.values().map(Vec::len).sum()
+    }
+}

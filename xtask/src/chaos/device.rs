@@ -1,0 +1,191 @@
+//! A device: connects, pulls, listens, and pulls again whenever a number jumps. Nothing else tells it of changes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Bytes;
+use client::Frame;
+use edge::ids;
+use model::{ChangeList, CreatedTicket, DeviceId, Event, SpaceId, UserId};
+use serde_json::json;
+
+use super::api::{Api, Call};
+use super::findings::Findings;
+use super::ledger::{Ledger, add};
+use super::sockets::Sockets;
+use super::view::{Heard, View};
+
+/// Changes asked for at once.
+const PAGE: usize = 1_000;
+
+/// What devices share.
+#[derive(Clone)]
+pub(crate) struct World {
+    /// The HTTP API.
+    pub(crate) api: Arc<Api>,
+    /// The WebSocket API.
+    pub(crate) sockets: Arc<Sockets>,
+    /// What clients know.
+    pub(crate) ledger: Arc<Ledger>,
+    /// What should not be.
+    pub(crate) findings: Arc<Findings>,
+    /// For requests that were presigned.
+    pub(crate) http: reqwest::Client,
+}
+
+/// One device of a user.
+pub(crate) struct Device {
+    /// Whose it is.
+    pub(crate) user: UserId,
+    /// Its id.
+    pub(crate) id: DeviceId,
+    view: Mutex<View>,
+    listening: AtomicBool,
+}
+
+impl Device {
+    /// A device that has heard nothing.
+    pub(crate) fn new(user: UserId, personal: SpaceId) -> Self {
+        Self {
+            user,
+            id: ids::new_id().into(),
+            view: Mutex::new(View::new(personal)),
+            listening: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether it is connected and has pulled all since.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::SeqCst)
+    }
+
+    /// What it believes.
+    pub(crate) fn view(&self) -> View {
+        self.locked().clone()
+    }
+
+    /// Lives; never ends.
+    pub(crate) async fn run(&self, world: &World) {
+        for attempt in 0.. {
+            if let Some(mut socket) = self.connect(world).await {
+                let spaces: Vec<SpaceId> = self.locked().spaces.keys().copied().collect();
+                self.pull(world, spaces).await;
+                self.listening.store(true, Ordering::SeqCst);
+                while let Some(frame) = socket.next().await {
+                    self.take(world, &frame).await;
+                }
+                self.listening.store(false, Ordering::SeqCst);
+                world.api.pause(0).await;
+            } else {
+                world.api.pause(attempt.min(5)).await;
+            }
+        }
+    }
+
+    async fn connect(&self, world: &World) -> Option<super::sockets::Socket> {
+        let call = Call::new("POST /tickets").body(json!({ "deviceId": self.id }));
+        let answer = world.api.once(&self.user, &call).await?;
+        if answer.status != 201 {
+            world.api.wrong(&self.user, &call, &answer);
+            return None;
+        }
+        let ticket = answer.parsed::<CreatedTicket>()?;
+        world.sockets.connect(&ticket.ticket).await
+    }
+
+    async fn take(&self, world: &World, frame: &Bytes) {
+        let Ok(Frame::Changes { space_id, changes }) = serde_json::from_slice(frame) else {
+            let text = String::from_utf8_lossy(frame).into_owned();
+            world
+                .findings
+                .unexpected("frame that cannot be read", format!("{}: {text}", self.id));
+            return;
+        };
+        add(&world.ledger.counts.received, changes.len());
+        let mut behind = Vec::new();
+        for event in &changes {
+            if event.space_id != space_id
+                || !world
+                    .ledger
+                    .may_hear(event.space_id, &self.user, event.occurred_at)
+            {
+                world.findings.unexpected(
+                    "frame to somebody who may not see the change",
+                    format!(
+                        "event {} of space {space_id} to device {} of {}",
+                        event.event_id, self.id, self.user
+                    ),
+                );
+            }
+            match self.hear(event) {
+                Heard::Applied | Heard::Unknown => {}
+                Heard::Duplicate => add(&world.ledger.counts.duplicated, 1),
+                Heard::Joined(space) => behind.push(space),
+                Heard::Gap => behind.push(space_id),
+                Heard::Conflict => world.findings.unexpected(
+                    "two events with one number",
+                    format!(
+                        "event {} as {} of space {space_id} to device {}",
+                        event.event_id, event.sequence, self.id
+                    ),
+                ),
+            }
+        }
+        if !behind.is_empty() {
+            behind.dedup();
+            self.pull(world, behind).await;
+        }
+    }
+
+    /// Reads the feeds of these spaces to their ends, and of those that turn up in them.
+    async fn pull(&self, world: &World, mut spaces: Vec<SpaceId>) {
+        while let Some(space) = spaces.pop() {
+            while let Some(cursor) = self.cursor(space) {
+                let query = format!("spaceId={space}&after={cursor}&limit={PAGE}");
+                let call = Call::new("GET /changes").query(query);
+                let Some(answer) = world.api.request(&self.user, &call).await else {
+                    break;
+                };
+                if answer.status == 404 {
+                    self.locked().forget(space);
+                    break;
+                }
+                let Some(page) = answer.parsed::<ChangeList>().filter(|_| answer.status == 200) else {
+                    world.api.wrong(&self.user, &call, &answer);
+                    break;
+                };
+                add(&world.ledger.counts.pulled, page.changes.len());
+                for event in &page.changes {
+                    match self.hear(event) {
+                        Heard::Joined(joined) => spaces.push(joined),
+                        Heard::Applied => {}
+                        Heard::Unknown | Heard::Duplicate | Heard::Conflict | Heard::Gap => {
+                            world.findings.unexpected(
+                                "page that does not go on where it was asked to",
+                                format!(
+                                    "event {} as {} after {cursor} of space {space} to device {}",
+                                    event.event_id, event.sequence, self.id
+                                ),
+                            );
+                        }
+                    }
+                }
+                if !page.has_more {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn hear(&self, event: &Event) -> Heard {
+        self.locked().hear(event)
+    }
+
+    fn cursor(&self, space: SpaceId) -> Option<usize> {
+        self.locked().cursor(space)
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,168 @@
+//! `cargo xtask chaos --outage`: uploads while SQS refuses and nothing consumes, compared with uploads while all is well.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use super::run::{Plan, folder, progress, report};
+use super::stage::Stage;
+use super::workload::Workload;
+use crate::project::Project;
+use crate::ui::{self, Step};
+
+/// How long a send to the queue may take, as the functions bound it.
+const SEND_TIMEOUT: Duration = Duration::from_millis(2_500);
+
+/// How much longer than in health completing may take on top of that.
+const ALLOWED_RATIO: f64 = 1.1;
+
+/// How many events may be announced and told in a second at the least, which bounds the wait.
+const SLOWEST_DRAIN: u64 = 50;
+
+/// What came of it. Durations are in milliseconds or seconds, as they say.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Outcome {
+    seed: u64,
+    uploads: u64,
+    healthy_p50_ms: f64,
+    healthy_p99_ms: f64,
+    outage_p50_ms: f64,
+    outage_p99_ms: f64,
+    ratio_p50: f64,
+    ratio_p99: f64,
+    refused_sends: u64,
+    waiting_in_outbox: u64,
+    drain_seconds: f64,
+    drained: bool,
+    lost: u64,
+    unexpected: u64,
+}
+
+/// Runs both phases and the return of the queue. Fails if anything was lost or completing was held up.
+pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<()> {
+    let begun = Instant::now();
+    let step = Step::begin("outage");
+    let folder = folder(project, plan.seed);
+    let stage = Stage::start(project, plan, folder, 0.0, &step).await?;
+
+    let healthy = phase(&stage, plan, plan.seed, &step).await;
+    stage.settle(patience(plan.uploads)).await?;
+
+    stage.weather.excuse(true);
+    stage.mapping.enable(false);
+    stage.sqs.set_down(true);
+    let outage = phase(&stage, plan, plan.seed.wrapping_add(1), &step).await;
+    let refused_sends = stage.sqs.refused();
+    let waiting = stage.outbox_size().await?;
+
+    step.note("waiting for every device");
+    let returned = Instant::now();
+    stage.sqs.set_down(false);
+    stage.mapping.enable(true);
+    stage.weather.excuse(false);
+    let drained = stage.settle(patience(plan.uploads)).await?;
+    let drain = returned.elapsed();
+    let committed = stage.judge().await?;
+    let account = report(&stage, plan.seed, committed, drain, begun.elapsed());
+    step.done("");
+
+    let outcome = Outcome {
+        seed: plan.seed,
+        uploads: plan.uploads,
+        healthy_p50_ms: percentile(&healthy, 0.5),
+        healthy_p99_ms: percentile(&healthy, 0.99),
+        outage_p50_ms: percentile(&outage, 0.5),
+        outage_p99_ms: percentile(&outage, 0.99),
+        ratio_p50: percentile(&outage, 0.5) / percentile(&healthy, 0.5),
+        ratio_p99: percentile(&outage, 0.99) / percentile(&healthy, 0.99),
+        refused_sends,
+        waiting_in_outbox: u64::try_from(waiting).unwrap_or_default(),
+        drain_seconds: drain.as_secs_f64(),
+        drained,
+        lost: account.lost,
+        unexpected: account.unexpected,
+    };
+    account.show();
+    outcome.show();
+    if json {
+        ui::output(serde_json::to_string(&outcome)?);
+    }
+    ensure!(
+        account.is_clean(),
+        "{} lost, {} unexpected",
+        outcome.lost,
+        outcome.unexpected
+    );
+    let limit = outcome.healthy_p50_ms * ALLOWED_RATIO + SEND_TIMEOUT.as_secs_f64() * 1_000.0;
+    ensure!(
+        outcome.outage_p50_ms <= limit,
+        "completing took {:.1} ms at the median in the outage, more than {limit:.1} ms",
+        outcome.outage_p50_ms
+    );
+    Ok(())
+}
+
+/// Uploads, and returns how long each completion took.
+async fn phase(stage: &Stage, plan: &Plan, seed: u64, step: &Step) -> Vec<Duration> {
+    let counts = &stage.world.ledger.counts;
+    counts.take_latencies();
+    let workload = Workload::only_uploads(stage.world.clone(), stage.users.clone(), seed, plan.uploads);
+    tokio::select! {
+        () = workload.run() => {}
+        () = progress(step, &workload, plan.uploads) => {}
+    }
+    let mut latencies = counts.take_latencies();
+    latencies.sort_unstable();
+    latencies
+}
+
+fn patience(uploads: u64) -> Duration {
+    Duration::from_secs(90 + uploads / SLOWEST_DRAIN)
+}
+
+/// Of sorted durations, in milliseconds; 0 if there are none.
+fn percentile(sorted: &[Duration], share: f64) -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index of a list"
+    )]
+    let at = (share * sorted.len() as f64) as usize;
+    sorted
+        .get(at.min(sorted.len().saturating_sub(1)))
+        .map_or(0.0, |duration| duration.as_secs_f64() * 1_000.0)
+}
+
+impl Outcome {
+    fn show(&self) {
+        ui::line(format_args!(
+            "\ncompleting, ms        healthy    outage     ratio\n  p50            {:>12.1} {:>9.1} {:>9.2}\n  p99            {:>12.1} {:>9.1} {:>9.2}",
+            self.healthy_p50_ms,
+            self.outage_p50_ms,
+            self.ratio_p50,
+            self.healthy_p99_ms,
+            self.outage_p99_ms,
+            self.ratio_p99
+        ));
+        ui::line(format_args!(
+            "requests that SQS refused {:>6}\nevents in the outbox      {:>6}\nuntil every device knew   {:>6.1} s",
+            self.refused_sends, self.waiting_in_outbox, self.drain_seconds
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_the_sorted_list() {
+        let sorted: Vec<Duration> = (1..=100).map(Duration::from_millis).collect();
+        assert!((percentile(&sorted, 0.5) - 51.0).abs() < 0.01);
+        assert!((percentile(&sorted, 0.99) - 100.0).abs() < 0.01);
+        assert!(percentile(&[], 0.5).abs() < 0.01);
+    }
+}

@@ -1,0 +1,142 @@
+//! The network between the functions and one dependency, which can be cut, slowed, hung and refused.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+/// Bytes that are moved at once.
+const BUFFER: usize = 16 * 1024;
+
+/// How the network is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// As it should be.
+    Open,
+    /// Every piece of what travels is this late.
+    Slow(Duration),
+    /// Connections are made, but nothing travels.
+    Hung,
+    /// Connections are closed as soon as they are made.
+    Refused,
+}
+
+/// A listener in front of a dependency; dropping the last clone stops it.
+#[derive(Clone)]
+pub(crate) struct Proxy {
+    /// Where the functions find the dependency.
+    pub(crate) address: SocketAddr,
+    mode: Arc<watch::Sender<Mode>>,
+    links: Links,
+    _listening: Arc<Listening>,
+}
+
+/// The open connections, each by the address that the dependency sees.
+type Links = Arc<Mutex<HashMap<SocketAddr, Arc<Notify>>>>;
+
+struct Listening(JoinHandle<()>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Proxy {
+    /// Listens on a free port, in front of `target`.
+    pub(crate) async fn start(target: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
+        let address = listener.local_addr().context("cannot listen")?;
+        let (mode, modes) = watch::channel(Mode::Open);
+        let links = Links::default();
+        let accepting = accept(listener, target, modes, Arc::clone(&links));
+        Ok(Self {
+            address,
+            mode: Arc::new(mode),
+            links,
+            _listening: Arc::new(Listening(tokio::spawn(accepting))),
+        })
+    }
+
+    /// Changes how the network is, for open connections too.
+    pub(crate) fn set(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+    }
+
+    /// Cuts every open connection.
+    pub(crate) fn cut_all(&self) {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        for link in links.values() {
+            link.notify_one();
+        }
+    }
+
+    /// Cuts the connection that the dependency knows by this address.
+    pub(crate) fn cut(&self, peer: SocketAddr) {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get(&peer) {
+            link.notify_one();
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, target: SocketAddr, modes: watch::Receiver<Mode>, links: Links) {
+    while let Ok((near, _)) = listener.accept().await {
+        if *modes.borrow() != Mode::Refused {
+            tokio::spawn(link(near, target, modes.clone(), Arc::clone(&links)));
+        }
+    }
+}
+
+async fn link(near: TcpStream, target: SocketAddr, modes: watch::Receiver<Mode>, links: Links) {
+    let Ok(far) = TcpStream::connect(target).await else {
+        return;
+    };
+    let Ok(address) = far.local_addr() else { return };
+    // Small messages would wait for each other otherwise.
+    let _ = (near.set_nodelay(true), far.set_nodelay(true));
+    let cut = Arc::new(Notify::new());
+    links
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(address, Arc::clone(&cut));
+    let (near_read, near_write) = near.into_split();
+    let (far_read, far_write) = far.into_split();
+    let moving = async {
+        tokio::join!(
+            pump(near_read, far_write, modes.clone()),
+            pump(far_read, near_write, modes.clone())
+        )
+    };
+    tokio::select! {
+        _ = moving => {}
+        () = cut.notified() => {}
+    }
+    links
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(&address);
+}
+
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut modes: watch::Receiver<Mode>) {
+    let mut buffer = vec![0; BUFFER];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        let mode = *modes.borrow();
+        match mode {
+            Mode::Slow(late) => tokio::time::sleep(late).await,
+            Mode::Hung if modes.wait_for(|mode| *mode != Mode::Hung).await.is_err() => return,
+            _ => {}
+        }
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
+}

@@ -1,0 +1,141 @@
+//! One upload, from opening to a definite answer.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use model::{CreatedUpload, FileChanged, PresignedPut, Sha256, SpaceId};
+use serde_json::json;
+
+use super::api::{Answer, Call};
+use super::device::World;
+use super::ledger::Acknowledged;
+use super::workload::User;
+
+/// How long one attempt to send the content may take.
+const PUT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long sending the content is tried.
+const PUT_PATIENCE: Duration = Duration::from_mins(2);
+
+/// What to upload.
+pub(crate) struct Upload {
+    /// Who uploads.
+    pub(crate) user: User,
+    /// Names the request that opens it.
+    pub(crate) key: String,
+    /// Where to.
+    pub(crate) path: String,
+    /// What.
+    pub(crate) content: String,
+    /// To which space; the personal one if none is said.
+    pub(crate) space: Option<SpaceId>,
+    /// The version that must be current.
+    pub(crate) base_version: Option<i64>,
+}
+
+/// Uploads. Nothing if it was refused, for a reason that `may_be_refused` or the base version gives, or came to nothing, which
+/// is a finding. With `twice`, completing is asked for once more, which must change nothing.
+pub(crate) async fn run(
+    world: &World,
+    upload: &Upload,
+    twice: bool,
+    may_be_refused: impl Fn() -> bool,
+) -> Option<FileChanged> {
+    let counts = &world.ledger.counts;
+    counts.attempted.fetch_add(1, Ordering::Relaxed);
+    let user = &upload.user.id;
+    let sha256 = client::sha256(upload.content.as_bytes());
+    let refused = |call: &Call, answer: &Answer| {
+        let conflict = upload.base_version.is_some() && answer.code() == "version-conflict";
+        let removed = [403, 404].contains(&answer.status) && may_be_refused();
+        if conflict || removed {
+            counts.refused.fetch_add(1, Ordering::Relaxed);
+        } else {
+            world.api.wrong(user, call, answer);
+        }
+    };
+
+    let opening = Call::new("POST /uploads")
+        .key(upload.key.clone())
+        .body(opening_body(upload, sha256));
+    let answer = world.api.request(user, &opening).await?;
+    let opened = answer.parsed::<CreatedUpload>().filter(|_| answer.status == 201);
+    let Some(opened) = opened else {
+        refused(&opening, &answer);
+        return None;
+    };
+    let Some(put) = opened.put() else {
+        world.api.wrong(user, &opening, &answer);
+        return None;
+    };
+    send(world, put, upload, &opened).await?;
+
+    let completing = Call::new("POST /uploads/{uploadId}/complete")
+        .path("uploadId", &opened.upload_id)
+        .body(json!({}));
+    let begun = Instant::now();
+    let answer = world.api.request(user, &completing).await?;
+    counts.took(begun.elapsed());
+    let completed = answer.parsed::<FileChanged>().filter(|_| answer.status == 200);
+    let Some(completed) = completed else {
+        refused(&completing, &answer);
+        return None;
+    };
+    world
+        .ledger
+        .acknowledge(Acknowledged::new(opened.upload_id, sha256, &completed));
+    if twice {
+        let again = world.api.request(user, &completing).await?;
+        let same = again.parsed::<FileChanged>().as_ref() == Some(&completed);
+        let refused = [403, 404].contains(&again.status) && may_be_refused();
+        if !same && !refused {
+            world.api.wrong(user, &completing, &again);
+        }
+    }
+    Some(completed)
+}
+
+fn opening_body(upload: &Upload, sha256: Sha256) -> serde_json::Value {
+    let mut body = json!({
+        "path": upload.path,
+        "size": upload.content.len(),
+        "sha256": sha256,
+        "deviceId": upload.user.device,
+    });
+    if let Some(space) = upload.space {
+        body["spaceId"] = json!(space);
+    }
+    if let Some(version) = upload.base_version {
+        body["baseVersion"] = json!(version);
+    }
+    body
+}
+
+async fn send(world: &World, put: &PresignedPut, upload: &Upload, opened: &CreatedUpload) -> Option<()> {
+    let begun = Instant::now();
+    for attempt in 0.. {
+        let mut request = world.http.put(&put.url).timeout(PUT_TIMEOUT);
+        for (name, value) in &put.headers {
+            request = request.header(name, value);
+        }
+        match request.body(upload.content.clone()).send().await {
+            // 412: an earlier attempt arrived, and its answer did not.
+            Ok(answer) if answer.status().is_success() || answer.status().as_u16() == 412 => return Some(()),
+            Ok(answer) if answer.status().is_client_error() => {
+                let status = answer.status();
+                world.findings.unexpected(
+                    "storage refused a presigned request",
+                    format!("upload {}: {status}", opened.upload_id),
+                );
+                return None;
+            }
+            Ok(_) | Err(_) if begun.elapsed() < PUT_PATIENCE => world.api.pause(attempt).await,
+            Ok(_) | Err(_) => break,
+        }
+    }
+    world.findings.unexpected(
+        "content could not be sent",
+        format!("upload {}", opened.upload_id),
+    );
+    None
+}

@@ -1,0 +1,197 @@
+//! What a device believes: for each space that it knows, the changes up to a number, and the files that come of them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use model::{Change, Event, EventId, FileId, Sha256, SpaceId, SpacePath, Version};
+
+/// A file, as far as two sides can disagree on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileSeen {
+    /// Where it is.
+    pub(crate) path: SpacePath,
+    /// Its version.
+    pub(crate) version: Version,
+    /// The version's SHA-256.
+    pub(crate) sha256: Sha256,
+}
+
+/// A space's changes, from the first on without gaps, and its files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Feed {
+    /// The event of each change; the n-th has the number n.
+    pub(crate) events: Vec<EventId>,
+    /// The files that are there.
+    pub(crate) files: HashMap<FileId, FileSeen>,
+}
+
+impl Feed {
+    /// The number of the last change.
+    pub(crate) fn cursor(&self) -> usize {
+        self.events.len()
+    }
+}
+
+/// What became of a change that a device heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// It was next.
+    Applied,
+    /// It was next, and the device is to follow another space from now on.
+    Joined(SpaceId),
+    /// It was known already.
+    Duplicate,
+    /// The number was known already, of another event.
+    Conflict,
+    /// Others are missing before it.
+    Gap,
+    /// It is of a space that the device does not follow.
+    Unknown,
+}
+
+/// What a device believes.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    personal: SpaceId,
+    /// The spaces that it follows.
+    pub(crate) spaces: BTreeMap<SpaceId, Feed>,
+}
+
+impl View {
+    /// Follows the user's personal space and has heard nothing.
+    pub(crate) fn new(personal: SpaceId) -> Self {
+        Self {
+            personal,
+            spaces: BTreeMap::from([(personal, Feed::default())]),
+        }
+    }
+
+    /// Applies a change if it is the next one of its space.
+    pub(crate) fn hear(&mut self, event: &Event) -> Heard {
+        let Some(feed) = self.spaces.get_mut(&event.space_id) else {
+            return Heard::Unknown;
+        };
+        let number = usize::try_from(event.sequence.get()).unwrap_or(usize::MAX);
+        if let Some(known) = feed.events.get(number - 1) {
+            return if *known == event.event_id {
+                Heard::Duplicate
+            } else {
+                Heard::Conflict
+            };
+        }
+        if number != feed.cursor() + 1 {
+            return Heard::Gap;
+        }
+        feed.events.push(event.event_id);
+        match &event.change {
+            Change::FileUpdated(file) | Change::FileMoved(file) => {
+                let seen = FileSeen {
+                    path: file.path.clone(),
+                    version: file.version,
+                    sha256: file.sha256,
+                };
+                feed.files.insert(file.file_id, seen);
+            }
+            Change::FileDeleted(file) => {
+                feed.files.remove(&file.file_id);
+            }
+            Change::SpaceShared { subject_space_id, .. } if event.space_id == self.personal => {
+                if !self.spaces.contains_key(subject_space_id) {
+                    self.spaces.insert(*subject_space_id, Feed::default());
+                    return Heard::Joined(*subject_space_id);
+                }
+            }
+            Change::SpaceLeft { subject_space_id } if event.space_id == self.personal => {
+                self.spaces.remove(subject_space_id);
+            }
+            Change::SpaceShared { .. } | Change::SpaceLeft { .. } => {}
+        }
+        Heard::Applied
+    }
+
+    /// Stops following a space that is no longer the user's to see.
+    pub(crate) fn forget(&mut self, space: SpaceId) {
+        if space != self.personal {
+            self.spaces.remove(&space);
+        }
+    }
+
+    /// The number of the last change of a space that is known; nothing if the space is not followed.
+    pub(crate) fn cursor(&self, space: SpaceId) -> Option<usize> {
+        self.spaces.get(&space).map(Feed::cursor)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use model::FileState;
+    use time::OffsetDateTime;
+    use uuid::Uuid;
+
+    use super::*;
+
+    pub(crate) fn space(number: u128) -> SpaceId {
+        Uuid::from_u128(number).into()
+    }
+
+    pub(crate) fn event(space_id: SpaceId, sequence: i64, change: Change) -> Event {
+        let (high, _) = Uuid::from(space_id).as_u64_pair();
+        let (_, low) = Uuid::from(space_id).as_u64_pair();
+        let number = u128::from(high + low) * 1_000 + u128::try_from(sequence).unwrap();
+        Event {
+            sequence: sequence.try_into().unwrap(),
+            event_id: Uuid::from_u128(number).into(),
+            change,
+            space_id,
+            user_id: "alice".parse().unwrap(),
+            device_id: None,
+            occurred_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    pub(crate) fn file(number: u128, path: &str, version: i64) -> FileState {
+        FileState {
+            file_id: Uuid::from_u128(number).into(),
+            path: path.parse().unwrap(),
+            version: version.try_into().unwrap(),
+            size: 1.try_into().unwrap(),
+            sha256: [u8::try_from(version).unwrap(); 32].into(),
+        }
+    }
+
+    #[test]
+    fn the_next_number_applies_an_old_one_is_a_duplicate_and_a_jump_is_a_gap() {
+        let mine = space(1);
+        let mut view = View::new(mine);
+        let updated = |sequence| event(mine, sequence, Change::FileUpdated(file(7, "/a", sequence)));
+        assert_eq!(view.hear(&updated(1)), Heard::Applied);
+        assert_eq!(view.hear(&updated(1)), Heard::Duplicate);
+        assert_eq!(view.hear(&updated(3)), Heard::Gap);
+        assert_eq!(view.hear(&updated(2)), Heard::Applied);
+        assert_eq!(view.hear(&event(space(2), 1, updated(1).change)), Heard::Unknown);
+        let mut other = updated(2);
+        other.event_id = Uuid::from_u128(99).into();
+        assert_eq!(view.hear(&other), Heard::Conflict);
+        assert_eq!(view.cursor(mine), Some(2));
+        let deleted = event(mine, 3, Change::FileDeleted(file(7, "/a", 2)));
+        assert_eq!(view.hear(&deleted), Heard::Applied);
+        assert!(view.spaces[&mine].files.is_empty());
+    }
+
+    #[test]
+    fn the_personal_feed_says_which_spaces_to_follow() {
+        let (mine, shared) = (space(1), space(2));
+        let mut view = View::new(mine);
+        let joined = Change::SpaceShared {
+            subject_space_id: shared,
+            role: model::Role::Viewer,
+        };
+        assert_eq!(view.hear(&event(mine, 1, joined.clone())), Heard::Joined(shared));
+        assert_eq!(view.hear(&event(mine, 2, joined)), Heard::Applied);
+        assert_eq!(view.cursor(shared), Some(0));
+        let left = Change::SpaceLeft {
+            subject_space_id: shared,
+        };
+        assert_eq!(view.hear(&event(mine, 3, left)), Heard::Applied);
+        assert_eq!(view.cursor(shared), None);
+    }
+}

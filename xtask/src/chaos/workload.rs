@@ -1,0 +1,241 @@
+//! What users do: upload, most of all; move and delete files, make spaces, take members in and out.
+//!
+//! Shared spaces are made one after the other, and only the newest few are written to. So each has a last change at another
+//! moment, after which nothing makes a device notice that it missed it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use model::{DeviceId, FileId, SpaceId, UserId};
+use rand::RngExt as _;
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+
+use super::api::Call;
+use super::device::World;
+use super::run;
+use super::sharing::Shared;
+use super::upload::{self, Upload};
+use super::weather;
+
+/// Uploads under way at once.
+pub(crate) const IN_FLIGHT: u32 = 20;
+
+/// How long a run has uploads at the least: a short one would be over before much could go wrong.
+const SHORTEST: Duration = Duration::from_secs(8);
+
+/// How many shared spaces are written to at a time.
+const ACTIVE_SPACES: usize = 4;
+
+/// Shared spaces of a run, at most: each reconnecting device pulls all of its own.
+const MAX_SPACES: u64 = 60;
+
+/// Uploads after which there is another shared space, in a short run.
+const UPLOADS_PER_SPACE: u64 = 8;
+
+/// Paths of a space. So files get new versions, and a device's view stays small however long the run.
+const PATHS: u32 = 30;
+
+/// Files that may be moved or deleted.
+const RECENT_FILES: usize = 200;
+
+/// Streams of the seed for workers.
+const FIRST_STREAM: u64 = 100;
+
+/// A user, with one of the devices to upload from.
+#[derive(Clone, Debug)]
+pub(crate) struct User {
+    /// Who.
+    pub(crate) id: UserId,
+    /// On what.
+    pub(crate) device: DeviceId,
+}
+
+/// The workload of one run.
+pub(crate) struct Workload {
+    pub(super) world: World,
+    pub(super) users: Vec<User>,
+    pub(super) seed: u64,
+    uploads: u64,
+    spaces_wanted: u64,
+    only_uploads: bool,
+    pause: Duration,
+    next: AtomicU64,
+    done: AtomicU64,
+    pub(super) made: AtomicUsize,
+    pub(super) spaces: Mutex<Vec<Arc<Shared>>>,
+    recent: Mutex<VecDeque<(User, FileId)>>,
+}
+
+impl Workload {
+    /// Plans so many uploads by these users.
+    pub(crate) fn new(world: World, users: Vec<User>, seed: u64, uploads: u64) -> Self {
+        Self {
+            world,
+            users,
+            seed,
+            uploads,
+            only_uploads: false,
+            pause: SHORTEST.mul_f64(f64::from(IN_FLIGHT) / run::number(uploads)),
+            spaces_wanted: (uploads / UPLOADS_PER_SPACE).clamp(3, MAX_SPACES),
+            next: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            made: AtomicUsize::new(0),
+            spaces: Mutex::default(),
+            recent: Mutex::default(),
+        }
+    }
+
+    /// Plans uploads and nothing else that changes a file or a member.
+    pub(crate) fn only_uploads(world: World, users: Vec<User>, seed: u64, uploads: u64) -> Self {
+        Self {
+            only_uploads: true,
+            pause: Duration::ZERO,
+            ..Self::new(world, users, seed, uploads)
+        }
+    }
+
+    /// How many uploads are over.
+    pub(crate) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Does all of it, some twenty uploads at a time.
+    pub(crate) async fn run(&self) {
+        let workers = (0..IN_FLIGHT)
+            .map(|worker| self.work(weather::stream(self.seed, FIRST_STREAM + u64::from(worker))));
+        futures_util::future::join_all(workers).await;
+    }
+
+    async fn work(&self, mut random: ChaCha8Rng) {
+        loop {
+            let number = self.next.fetch_add(1, Ordering::SeqCst);
+            if number >= self.uploads {
+                return;
+            }
+            tokio::time::sleep(self.pause.mul_f64(random.random_range(0.0..2.0))).await;
+            if number * self.spaces_wanted / self.uploads >= self.made.load(Ordering::SeqCst) as u64 {
+                self.make_space(&mut random).await;
+            }
+            match random.random_range(0..100) {
+                _ if self.only_uploads => {}
+                0..3 => self.take_in(&mut random).await,
+                3..5 => self.take_out(&mut random).await,
+                5..10 => self.move_file(&mut random).await,
+                10..13 => self.delete_file(&mut random).await,
+                _ => {}
+            }
+            self.upload(number, &mut random).await;
+            self.done.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    async fn upload(&self, number: u64, random: &mut ChaCha8Rng) {
+        let shared = if random.random_bool(0.6) {
+            self.active_space(random)
+        } else {
+            None
+        };
+        let writer = shared.as_ref().and_then(|shared| {
+            let writers = shared.writers.lock().unwrap_or_else(PoisonError::into_inner);
+            let chosen = random.random_range(0..writers.len().max(1));
+            writers.iter().nth(chosen).copied()
+        });
+        let index = writer.unwrap_or_else(|| random.random_range(0..self.users.len()));
+        let user = &self.users[index];
+        let upload = Upload {
+            user: user.clone(),
+            key: format!("chaos-{}-{number}", self.seed),
+            path: format!("/folder/{}", random.random_range(0..PATHS)),
+            content: format!(
+                "{} {number} {}",
+                self.seed,
+                "x".repeat(random.random_range(0..200))
+            ),
+            space: shared
+                .as_ref()
+                .filter(|_| writer.is_some())
+                .map(|shared| shared.id),
+            base_version: (!self.only_uploads && random.random_bool(0.05)).then(|| random.random_range(0..4)),
+        };
+        let may_be_refused = || {
+            shared.as_ref().is_some_and(|shared| {
+                let insecure = shared.insecure.lock().unwrap_or_else(PoisonError::into_inner);
+                insecure.contains(&index)
+            })
+        };
+        let twice = random.random_bool(0.03);
+        if let Some(answer) = upload::run(&self.world, &upload, twice, may_be_refused).await {
+            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            recent.push_back((user.clone(), answer.file_id));
+            if recent.len() > RECENT_FILES {
+                recent.pop_front();
+            }
+        }
+    }
+
+    /// One of the shared spaces that are written to now.
+    pub(super) fn active_space(&self, random: &mut ChaCha8Rng) -> Option<Arc<Shared>> {
+        let spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let active = &spaces[spaces.len().saturating_sub(ACTIVE_SPACES)..];
+        let chosen = random.random_range(0..active.len().max(1));
+        active.get(chosen).cloned()
+    }
+
+    fn recent_file(&self, random: &mut ChaCha8Rng) -> Option<(User, FileId)> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let chosen = random.random_range(0..recent.len().max(1));
+        recent.get(chosen).cloned()
+    }
+
+    async fn move_file(&self, random: &mut ChaCha8Rng) {
+        let Some((user, file)) = self.recent_file(random) else {
+            return;
+        };
+        let path = format!("/folder/{}", random.random_range(0..2 * PATHS));
+        let call = Call::new("PATCH /files/{fileId}")
+            .path("fileId", &file)
+            .body(json!({ "path": path, "deviceId": user.device }));
+        self.edit(&user, &call, &[200, 403, 404, 409]).await;
+    }
+
+    async fn delete_file(&self, random: &mut ChaCha8Rng) {
+        if let Some((user, file)) = self.recent_file(random) {
+            let call = Call::new("DELETE /files/{fileId}")
+                .path("fileId", &file)
+                .query(format!("deviceId={}", user.device));
+            self.edit(&user, &call, &[200, 403, 404]).await;
+        }
+    }
+
+    async fn edit(&self, user: &User, call: &Call, expected: &[u16]) {
+        if let Some(answer) = self.world.api.request(&user.id, call).await
+            && !expected.contains(&answer.status)
+        {
+            self.world.api.wrong(&user.id, call, &answer);
+        }
+    }
+}
+
+/// Users and their personal spaces, made by a first upload each, before anything goes wrong.
+pub(crate) async fn first_uploads(world: &World, seed: u64, users: &[User]) -> Result<Vec<SpaceId>> {
+    let mut personal = Vec::with_capacity(users.len());
+    for user in users {
+        let upload = Upload {
+            user: user.clone(),
+            key: format!("chaos-{seed}-first"),
+            path: "/folder/first".to_owned(),
+            content: format!("{seed} first of {}", user.id),
+            space: None,
+            base_version: None,
+        };
+        let answer = upload::run(world, &upload, false, || false).await;
+        let answer = answer.context("a first upload failed; the functions' logs say why")?;
+        world.ledger.joins(answer.space_id, &user.id);
+        personal.push(answer.space_id);
+    }
+    Ok(personal)
+}
