@@ -147,6 +147,35 @@ fn queue_and_function_agree() {
 }
 
 #[test]
+fn repair_runs_every_minute_and_ends_before_the_next() {
+    let template = template();
+    let relay = &template["Resources"]["RelayEvents"]["Properties"];
+    let event = &relay["Events"]["EveryMinute"]["Properties"];
+    assert_eq!(event["ScheduleExpression"], "rate(1 minute)");
+    let timeout = relay["Timeout"].as_u64().unwrap();
+    assert!(timeout < 60 && timeout > relay_events::RESERVE.as_secs());
+    // A run that failed is not repeated: the next one does its work.
+    let retries = &relay["EventInvokeConfig"]["MaximumRetryAttempts"];
+    assert_eq!(retries.as_u64(), Some(0));
+}
+
+#[test]
+fn notifying_ends_in_time_and_shares_its_pace_among_all_who_may_run() {
+    let template = template();
+    let fan_out = &template["Resources"]["FanOut"]["Properties"];
+    assert!(fan_out["Timeout"].as_u64().unwrap() > 2 * fan_out::RESERVE.as_secs());
+    let variables = &fan_out["Environment"]["Variables"];
+    let concurrency = "FanOutMaximumConcurrency";
+    assert_eq!(tagged(&variables["MAXIMUM_CONCURRENCY"], "Ref"), concurrency);
+    let scaling =
+        serde_norway::to_string(&fan_out["Events"]["Queue"]["Properties"]["ScalingConfig"]).unwrap();
+    assert!(
+        scaling.contains(&format!("MaximumConcurrency: !Ref {concurrency}")),
+        "{scaling}"
+    );
+}
+
+#[test]
 fn every_route_is_guarded_and_served_by_the_function_behind_it() {
     let template = template();
     let routes = resources(&template, "AWS::ApiGatewayV2::Route");

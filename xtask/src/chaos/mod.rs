@@ -11,7 +11,9 @@ mod findings;
 mod functions;
 mod ledger;
 mod mapping;
+mod metrics;
 mod outage;
+mod planted;
 mod proxy;
 mod queue;
 mod report;
@@ -59,6 +61,9 @@ pub(crate) struct Options {
     /// No faults but one: SQS and `fan-out` are out while as many uploads are made as before, and return.
     #[arg(long, conflicts_with_all = ["seeds", "jobs"])]
     outage: bool,
+    /// Plant every defect of xtask/planted in turn in a copy of the functions, and see that it is found.
+    #[arg(long, conflicts_with_all = ["seeds", "jobs", "outage", "binaries", "json"])]
+    planted: bool,
     /// Take the functions from this folder, each `<name>/bootstrap`, instead of building them.
     #[arg(long, hide = true)]
     binaries: Option<PathBuf>,
@@ -70,6 +75,9 @@ pub(crate) async fn run(project: &Project, options: &Options) -> Result<()> {
     tools::install(project).await?;
     let first = options.seed.unwrap_or_else(fresh_seed);
     ui::line(format_args!("seed {first}"));
+    if options.planted {
+        return planted::run(project, first, options.uploads).await;
+    }
     let binaries = match &options.binaries {
         Some(folder) => std::path::absolute(folder)?,
         None => stack::build_functions(project).await?,
