@@ -16,12 +16,12 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::client::Database;
+use crate::client::{Database, Locked};
 use crate::error::Error;
 use crate::query::Query;
 use crate::row::{column, optional, plain};
 
-pub(crate) const QUERIES: &[&Query] = &[&LIST_CHANGES];
+pub(crate) const QUERIES: &[&Query] = &[&LIST_CHANGES, &FIND_CHANGE];
 
 /// Who makes a change, when, and what it will be called.
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +139,15 @@ WHERE s.id = coalesce($1, (SELECT id FROM spaces WHERE owner_id = $2))
 ORDER BY c.sequence",
 );
 
+/// $1 event.
+const FIND_CHANGE: Query = Query::new(
+    "-- find_change
+SELECT sequence, event_id, event_type, space_id, user_id, device_id, file_id, path, version, size, sha256, subject_space_id,
+    subject_role, occurred_at
+FROM changes
+WHERE event_id = $1",
+);
+
 impl Database {
     /// Runs a command under the lock of the space that it changes.
     pub(crate) async fn command(
@@ -153,11 +162,19 @@ impl Database {
         let mut all: Vec<&(dyn ToSql + Sync)> =
             vec![&event_id, &new.now, &new.leased_until, &user_id, &device_id];
         all.extend_from_slice(parameters);
-        let rows = self.rows_locked(lock, (query, &all)).await?;
-        match rows.first() {
-            Some(row) => changed(row, new.event_id),
-            None => Ok(Err(Refusal::NotFound)),
+        let Locked { rows, repeated } = self.rows_locked(lock, (query, &all)).await?;
+        let decision = match rows.first() {
+            Some(row) => changed(row)?,
+            None => Err(Refusal::NotFound),
+        };
+        // What a repeated command finds may be what it did itself before the connection broke.
+        if repeated && !matches!(decision, Ok(Changed::Now(_))) {
+            let own = self.rows(&FIND_CHANGE, &[&event_id]).await?;
+            if let Some(row) = own.first() {
+                return Ok(Ok(Changed::Now(Box::new(event(row)?))));
+            }
         }
+        Ok(decision)
     }
 
     /// The changes of a space after a cursor, in order, and its newest number, all of one moment. Nothing if the user is
@@ -200,19 +217,11 @@ impl Database {
     }
 }
 
-/// Reads what a command answers. A statement that was repeated, because the connection broke before its answer came, may find
-/// its own change.
-fn changed(row: &Row, own: EventId) -> Result<Result<Changed, Refusal>, Error> {
+/// Reads what a command answers.
+fn changed(row: &Row) -> Result<Result<Changed, Refusal>, Error> {
     Ok(match outcome(row)? {
         Ok(Outcome::Allowed) => Ok(Changed::Now(Box::new(event(row)?))),
-        Ok(Outcome::Already) => {
-            let event = Box::new(event(row)?);
-            Ok(if event.event_id == own {
-                Changed::Now(event)
-            } else {
-                Changed::Earlier(event)
-            })
-        }
+        Ok(Outcome::Already) => Ok(Changed::Earlier(Box::new(event(row)?))),
         Ok(Outcome::Unchanged) => Ok(Changed::Nothing),
         Err(refusal) => Err(refusal),
     })

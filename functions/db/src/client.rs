@@ -20,8 +20,12 @@ use crate::query::Query;
 /// How long connecting may take, TLS and sign-in included. A hung database surfaces within 3 s altogether.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// How long the client waits for an answer to one exchange. TCP gives up on bytes that nobody acknowledges as soon.
+/// How long the client waits for an answer to one exchange.
 const QUERY_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// How long bytes may stay unacknowledged until the connection is dead: short of the query's own, so that it can be repeated on a new
+/// one when a former server has gone without a word.
+const TCP_USER_TIMEOUT: Duration = Duration::from_millis(600);
 
 /// How long an exchange may take with all that is repeated.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -55,7 +59,7 @@ impl FromStr for DatabaseUrl {
         }
         config
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_user_timeout(QUERY_TIMEOUT)
+            .tcp_user_timeout(TCP_USER_TIMEOUT)
             .application_name("syncsphere");
         Ok(Self(config))
     }
@@ -174,8 +178,10 @@ impl Database {
         &self,
         lock: (&Query, &[&(dyn ToSql + Sync)]),
         query: (&Query, &[&(dyn ToSql + Sync)]),
-    ) -> Result<Vec<Row>, Error> {
-        self.exchange(query.0.name(), async |session| {
+    ) -> Result<Locked, Error> {
+        let mut attempts = 0;
+        let rows = self.exchange(query.0.name(), async |session| {
+            attempts += 1;
             let locking = session.prepare(lock.0).await?;
             let statement = session.prepare(query.0).await?;
             let client = &session.client;
@@ -191,13 +197,16 @@ impl Database {
             let rows = rows?;
             committed?;
             Ok(rows)
+        });
+        Ok(Locked {
+            rows: rows.await?,
+            repeated: attempts > 1,
         })
-        .await
     }
 
     /// Runs statements, and runs them again on a new connection if this one turns out to be dead: the server was restarted or
-    /// replaced, or closed it while Lambda had the environment frozen. It may have been done all the same, so every statement must
-    /// find what it did itself when it is repeated.
+    /// replaced, or closed it while Lambda had the environment frozen. They may have been done all the same, so they must be
+    /// harmless to repeat.
     async fn exchange<T>(
         &self,
         query: &'static str,
@@ -242,6 +251,13 @@ impl Database {
             }),
         }
     }
+}
+
+/// What a statement under a lock answered.
+pub(crate) struct Locked {
+    pub(crate) rows: Vec<Row>,
+    /// Whether it ran more than once, so that it may have found what it did itself.
+    pub(crate) repeated: bool,
 }
 
 impl Session {

@@ -3,7 +3,7 @@
 use model::UserId;
 use time::OffsetDateTime;
 
-use crate::client::Database;
+use crate::client::{Database, Locked};
 use crate::error::Error;
 use crate::query::Query;
 use crate::row::{column, plain};
@@ -85,12 +85,19 @@ DELETE FROM connections
 WHERE connection_id = $1",
 );
 
-/// Pairs of id and time, so that an id that API Gateway gave to a newer connection is left alone.
+/// Pairs of id and time, so that an id that API Gateway gave to a newer connection is left alone. What is locked somebody else is
+/// forgetting; waiting for it could end in a deadlock.
 const REMOVE_GONE_CONNECTIONS: Query = Query::new(
     "-- remove_gone_connections
+WITH gone AS (
+    SELECT c.connection_id
+    FROM unnest($1::text[], $2::timestamptz[]) AS named (connection_id, connected_at)
+    JOIN connections c ON c.connection_id = named.connection_id AND c.connected_at = named.connected_at
+    FOR UPDATE OF c SKIP LOCKED
+)
 DELETE FROM connections
-USING unnest($1::text[], $2::timestamptz[]) AS gone (connection_id, connected_at)
-WHERE connections.connection_id = gone.connection_id AND connections.connected_at = gone.connected_at",
+USING gone
+WHERE connections.connection_id = gone.connection_id",
 );
 
 /// $1 now, $2 how many at most.
@@ -114,7 +121,7 @@ impl Database {
     /// Uses up the ticket and stores the connection.
     pub async fn connect(&self, new: NewConnection<'_>) -> Result<Connecting, Error> {
         let hash = new.ticket_hash.as_slice();
-        let rows = self
+        let Locked { rows, .. } = self
             .rows_locked(
                 (&LOCK_TICKETS_USER, &[&hash]),
                 (

@@ -52,19 +52,25 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the connection is gone, or the server on its way down or up: a new connection may do. What was sent may or may
+    /// Whether the connection is gone, or leads to a server that is on its way down or up: a new connection may do. What was sent may or may
     /// not have been done.
     pub(crate) fn is_disconnection(&self) -> bool {
         let (Self::Connect(source) | Self::Query { source, .. }) = self else {
             return false;
         };
         match source.code() {
-            Some(code) => [
-                SqlState::ADMIN_SHUTDOWN,
-                SqlState::CRASH_SHUTDOWN,
-                SqlState::CANNOT_CONNECT_NOW,
-            ]
-            .contains(code),
+            Some(code) => {
+                let others = [
+                    SqlState::ADMIN_SHUTDOWN,
+                    SqlState::CRASH_SHUTDOWN,
+                    SqlState::CANNOT_CONNECT_NOW,
+                    SqlState::IDLE_SESSION_TIMEOUT,
+                    // A former primary, after a failover.
+                    SqlState::READ_ONLY_SQL_TRANSACTION,
+                ];
+                // Class 08 is "connection exception".
+                others.contains(code) || code.code().starts_with("08")
+            }
             None => {
                 source.is_closed() || StdError::source(source).is_some_and(<dyn StdError>::is::<io::Error>)
             }

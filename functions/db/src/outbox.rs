@@ -3,6 +3,7 @@
 
 use model::{Event, EventId};
 use time::OffsetDateTime;
+use tracing::error;
 use uuid::Uuid;
 
 use crate::changes::event;
@@ -85,7 +86,8 @@ impl Database {
         Ok(())
     }
 
-    /// Claims up to `limit` events that nobody is sending, the longest unclaimed first, until `leased_until`.
+    /// Claims up to `limit` events that nobody is sending, the longest unclaimed first, until `leased_until`. One that cannot be
+    /// read is logged, and keeps nobody else waiting.
     pub async fn claim_events(
         &self,
         now: OffsetDateTime,
@@ -93,7 +95,15 @@ impl Database {
         limit: i64,
     ) -> Result<Vec<Event>, Error> {
         let rows = self.rows(&CLAIM_EVENTS, &[&now, &leased_until, &limit]).await?;
-        rows.iter().map(event).collect()
+        let events = rows.iter().filter_map(|row| match event(row) {
+            Ok(event) => Some(event),
+            Err(error) => {
+                let event_id = plain::<Uuid>(row, "event_id").unwrap_or_default();
+                error!(%event_id, ?error, "event {event_id} cannot be read, and so not be published");
+                None
+            }
+        });
+        Ok(events.collect())
     }
 
     /// How many events wait, since when, and when one that was committed before `before` can be claimed.

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::changes::{Changed, NewChange, Refusal, command, event, outcome};
-use crate::client::Database;
+use crate::client::{Database, Locked};
 use crate::error::Error;
 use crate::query::Query;
 use crate::row::{column, optional, plain};
@@ -372,7 +372,7 @@ impl Database {
         user_id: &UserId,
     ) -> Result<Result<Option<String>, Refusal>, Error> {
         let (id, user_id) = (Uuid::from(id), user_id.as_str());
-        let rows = self
+        let Locked { rows, .. } = self
             .rows_locked(
                 (&LOCK_SPACE_OF_UPLOAD, &[&id, &user_id]),
                 (&ABORT_UPLOAD, &[&id, &user_id]),

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Unit, describe_counter, describe_histogram};
 use metrics_cloudwatch_embedded::{Builder, Collector};
 use thiserror::Error;
 use tracing::warn;
@@ -17,8 +17,8 @@ pub const MAX_VALUES: usize = 100;
 pub enum Metric {
     /// Things that happened, added up.
     Count(&'static str),
-    /// How much of something there is.
-    Gauge(&'static str),
+    /// How much of something there is; written only when it was looked at.
+    Number(&'static str),
     /// How old something is, in seconds.
     Seconds(&'static str),
     /// How long something took, in milliseconds; at most [`MAX_VALUES`] in an invocation.
@@ -41,8 +41,9 @@ impl Metrics {
         for metric in metrics {
             match *metric {
                 Metric::Count(name) => describe_counter!(name, Unit::Count, ""),
-                Metric::Gauge(name) => describe_gauge!(name, Unit::Count, ""),
-                Metric::Seconds(name) => describe_gauge!(name, Unit::Seconds, ""),
+                // As histograms: a gauge would be written again and again with its last value.
+                Metric::Number(name) => describe_histogram!(name, Unit::Count, ""),
+                Metric::Seconds(name) => describe_histogram!(name, Unit::Seconds, ""),
                 Metric::Milliseconds(name) => describe_histogram!(name, Unit::Milliseconds, ""),
             }
         }

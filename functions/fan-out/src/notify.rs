@@ -56,9 +56,21 @@ pub(crate) async fn notify(app: &App, records: &[Record], stop: Instant) -> BTre
 
     let (mut groups, mut unsettled) = (Vec::new(), BTreeSet::new());
     for (records, recipients) in by_audience {
-        match group(records, recipients) {
+        match group(records.clone(), recipients) {
             Ok(group) => groups.push(group),
-            Err(records) => unsettled.extend(records),
+            // Each on its own, or one would keep the others from their audience.
+            Err(_) => {
+                for record in records {
+                    match group(vec![record], recipients) {
+                        Ok(group) => groups.push(group),
+                        Err(reason) => {
+                            unsettled.insert(record.0);
+                            let event_id = record.1.message.event.event_id;
+                            error!(%event_id, error = reason, "event {event_id} cannot be written");
+                        }
+                    }
+                }
+            }
         }
     }
 
@@ -105,11 +117,8 @@ fn by_group(recipients: &[Recipient], audiences: usize) -> impl Iterator<Item = 
     })
 }
 
-/// Writes the frames of a group, and cuts its recipients to a page. A defect here is its records' own.
-fn group<'a>(
-    records: Vec<(usize, &'a Record)>,
-    recipients: &'a [Recipient],
-) -> Result<Group<'a>, Vec<usize>> {
+/// Writes the frames of a group, and cuts its recipients to a page. A defect here, even a panic, is its records' own.
+fn group<'a>(records: Vec<(usize, &'a Record)>, recipients: &'a [Recipient]) -> Result<Group<'a>, String> {
     let events: Vec<Event> = records
         .iter()
         .map(|(_, record)| record.message.event.clone())
@@ -118,23 +127,15 @@ fn group<'a>(
         Some(event) => model::frames(event.space_id, &events),
         None => Ok(Vec::new()),
     });
-    let reason = match encoded {
-        Ok(Ok(frames)) => {
-            return Ok(Group {
-                records,
-                frames: frames.into_iter().map(Blob::new).collect(),
-                recipients: recipients.get(..PAGE).unwrap_or(recipients),
-                has_more: recipients.len() > PAGE,
-            });
-        }
-        Ok(Err(reason)) => chain(&reason),
-        Err(panic) => panic.to_string(),
-    };
-    for (_, record) in &records {
-        let event_id = record.message.event.event_id;
-        error!(%event_id, error = reason, "event {event_id} cannot be written");
-    }
-    Err(records.into_iter().map(|(i, _)| i).collect())
+    let frames = encoded
+        .map_err(|panic| panic.to_string())?
+        .map_err(|error| chain(&error))?;
+    Ok(Group {
+        records,
+        frames: frames.into_iter().map(Blob::new).collect(),
+        recipients: recipients.get(..PAGE).unwrap_or(recipients),
+        has_more: recipients.len() > PAGE,
+    })
 }
 
 /// For each record that is to have it, a message to the recipients after its page.
@@ -155,25 +156,34 @@ fn next_pages(groups: &[Group<'_>], has_it_now: impl Fn(&Record) -> bool) -> Vec
     sendings
 }
 
+/// Why recipients are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Left {
+    Untried,
+    Failed,
+    Refused,
+}
+
 /// For each record, a message to those of its recipients who did not hear of it: after a pause to those who may be reached then,
 /// to the dead-letter queue for those who can only be once somebody has looked into it.
 fn carried_over(groups: &[Group<'_>], posts: &[Post<'_>], outcomes: &[Outcome]) -> Vec<Sending> {
-    let mut left: BTreeMap<(usize, bool), BTreeSet<String>> = BTreeMap::new();
+    let mut left: BTreeMap<(usize, Left), BTreeSet<String>> = BTreeMap::new();
     for (post, outcome) in posts.iter().zip(outcomes) {
-        let refused = match outcome {
+        let why = match outcome {
             Outcome::Delivered(_) | Outcome::Gone => continue,
-            Outcome::Failed => false,
-            Outcome::Refused => true,
+            Outcome::Untried => Left::Untried,
+            Outcome::Failed => Left::Failed,
+            Outcome::Refused => Left::Refused,
         };
-        let of_group = left.entry((post.group, refused)).or_default();
+        let of_group = left.entry((post.group, why)).or_default();
         of_group.insert(post.recipient.connection_id.clone());
     }
     let mut sendings = Vec::new();
-    for ((group, refused), connections) in left {
+    for ((group, why), connections) in left {
         let records = groups.get(group).map(|group| group.records.as_slice());
         for (i, record) in records.unwrap_or_default() {
-            let attempt = record.message.delivery.attempt + 1;
-            let hopeless = refused || attempt >= MAX_ATTEMPTS;
+            let attempt = record.message.delivery.attempt + u32::from(why != Left::Untried);
+            let hopeless = why == Left::Refused || attempt >= MAX_ATTEMPTS;
             if hopeless {
                 let event_id = record.message.event.event_id;
                 error!(
@@ -261,7 +271,7 @@ fn report(
                 *last = (*last).max(*at);
             }
             Outcome::Gone => gone += 1,
-            Outcome::Failed => carried_over += 1,
+            Outcome::Failed | Outcome::Untried => carried_over += 1,
             Outcome::Refused => refused += 1,
         }
     }

@@ -46,6 +46,8 @@ pub(crate) enum Outcome {
     Gone,
     /// Not all frames could be posted; trying again may help.
     Failed,
+    /// There was no time to try.
+    Untried,
     /// Trying again cannot help before somebody has changed something: the function may not post, or posts what it must not.
     Refused,
 }
@@ -66,7 +68,7 @@ enum Reply {
     Refused(String),
 }
 
-/// Makes all posts, and says what became of each, in order. Whatever is unfinished at `stop` has failed.
+/// Makes all posts, and says what became of each, in order. What is under way at `stop` has failed.
 pub(crate) async fn post_all(app: &App, posts: &[Post<'_>], stop: Instant) -> Vec<Outcome> {
     let start = |_| Progress {
         frames: 0,
@@ -102,8 +104,12 @@ pub(crate) async fn post_all(app: &App, posts: &[Post<'_>], stop: Instant) -> Ve
             }
         }
     }
-    all.into_iter()
-        .map(|post| post.outcome.unwrap_or(Outcome::Failed))
+    let unfinished = |post: &Progress| match post.attempts {
+        0 => Outcome::Untried,
+        _ => Outcome::Failed,
+    };
+    all.iter()
+        .map(|post| post.outcome.unwrap_or_else(|| unfinished(post)))
         .collect()
 }
 

@@ -81,14 +81,18 @@ pub enum UndecodableMessage {
 
 impl Message {
     /// Writes the body: about 600 bytes and at most 3 KiB, and with a thousand recipients some 30 KiB more; SQS takes 1 MiB.
+    ///
+    /// Of all characters that JSON leaves as they are and paths may have, SQS refuses two (Amazon SQS API Reference,
+    /// `SendMessage`); these are escaped.
     pub fn encode(&self) -> Result<String, UnwritableMessage> {
-        Ok(serde_json::to_string(&Body {
+        let body = serde_json::to_string(&Body {
             schema_version: SCHEMA_VERSION,
             event: &self.event,
             delivery: Some(&self.delivery)
                 .filter(|delivery| **delivery != Delivery::default())
                 .cloned(),
-        })?)
+        })?;
+        Ok(body.replace('\u{fffe}', r"\ufffe").replace('\u{ffff}', r"\uffff"))
     }
 
     /// Reads a body. Unknown fields are ignored, so that a newer release may add some.
@@ -144,6 +148,15 @@ mod tests {
             body.ends_with(r#""occurredAt":"2026-01-02T03:04:05.678Z"}"#),
             "{body}"
         );
+        assert_eq!(Message::decode(&body).unwrap(), message);
+    }
+
+    #[test]
+    fn no_character_is_one_that_the_queue_refuses() {
+        let message = Message::from(event(7, "/\u{fffe}\u{ffff}\u{fffd}\u{85}"));
+        let body = message.encode().unwrap();
+        let taken = |c: char| matches!(c, '\u{20}'..='\u{fffd}' | '\u{10000}'..);
+        assert!(body.chars().all(taken), "{body}");
         assert_eq!(Message::decode(&body).unwrap(), message);
     }
 

@@ -40,7 +40,7 @@ pub(crate) const REDRIVEN: &str = "MessagesRedriven";
 /// What is counted.
 pub const METRICS: [Metric; 4] = [
     Metric::Count(changes::PUBLISHED),
-    Metric::Gauge(WAITING),
+    Metric::Number(WAITING),
     Metric::Seconds(OLDEST),
     Metric::Count(REDRIVEN),
 ];
@@ -101,10 +101,10 @@ pub struct Report {
     pub expired: usize,
     /// Uploads that were not completed in time.
     pub aborted: usize,
-    /// Uploads of which storage holds nothing any more.
-    pub freed: usize,
     /// Dead letters that were brought back.
     pub redriven: usize,
+    /// Uploads of which storage holds nothing any more.
+    pub freed: usize,
 }
 
 /// A pass that could not be finished. The next run goes on with it.
@@ -141,8 +141,8 @@ pub async fn handle(app: &App, stop: Instant) -> Result<Report, Unfinished> {
         published: finish("publishing", publish::publish(app, stop).await),
         expired: finish("forgetting", clean_up::forget_expired(app, stop).await),
         aborted: finish("aborting", clean_up::abort_expired(app, stop).await),
-        freed: finish("freeing", clean_up::free_storage(app, stop).await),
         redriven: finish("redriving", redrive::redrive(app, stop).await),
+        freed: finish("freeing", clean_up::free_storage(app, stop).await),
     };
     if unfinished.is_empty() {
         Ok(report)

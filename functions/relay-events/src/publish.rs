@@ -6,11 +6,11 @@ use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use changes::PUBLISHED;
 use edge::chain;
 use futures_util::stream::{self, StreamExt as _};
-use metrics::{counter, gauge};
+use metrics::{counter, histogram};
 use model::{Event, EventId, Message};
 use time::{Duration, OffsetDateTime};
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{App, Error, OLDEST, WAITING};
 
@@ -36,89 +36,127 @@ pub(crate) async fn publish(app: &App, stop: Instant) -> Result<usize, Error> {
     let waiting = app.db.waiting_events(app.clock.now()).await?;
     let age = waiting.oldest.map(|oldest| app.clock.now() - oldest);
     #[expect(clippy::cast_precision_loss, reason = "below 2^52")]
-    gauge!(WAITING).set(waiting.events as f64);
-    gauge!(OLDEST).set(age.unwrap_or_default().as_seconds_f64().max(0.0));
+    histogram!(WAITING).record(waiting.events as f64);
+    histogram!(OLDEST).record(age.unwrap_or_default().as_seconds_f64().max(0.0));
     outcome
 }
 
 async fn publish_all(app: &App, started: OffsetDateTime, stop: Instant) -> Result<usize, Error> {
-    let mut published = 0;
+    let (mut published, mut refused) = (0, 0);
     while Instant::now() < stop {
         let now = app.clock.now();
         let events = app.db.claim_events(now, now + LEASE, CLAIM).await?;
         if events.is_empty() {
-            if app.db.waiting_events(started).await?.claimable_at.is_none() {
+            if refused > 0 || app.db.waiting_events(started).await?.claimable_at.is_none() {
                 break;
             }
             sleep(POLL).await;
             continue;
         }
-        let claimed: Vec<EventId> = events.iter().map(|event| event.event_id).collect();
         let sent = send(app, &events).await;
-        let unsent: Vec<EventId> = claimed.into_iter().filter(|id| !sent.contains(id)).collect();
-        if !unsent.is_empty() {
-            app.db.release_events(&unsent, app.clock.now()).await?;
+        if !sent.unreached.is_empty() {
+            app.db.release_events(&sent.unreached, app.clock.now()).await?;
         }
-        if sent.is_empty() {
-            return Err(Error::NotTaken(unsent.len()));
-        }
-        let removed = app.db.remove_published(&sent).await?;
+        let removed = app.db.remove_published(&sent.taken).await?;
         counter!(PUBLISHED).increment(u64::try_from(removed).unwrap_or(u64::MAX));
-        published += sent.len();
+        published += sent.taken.len();
+        // They keep their lease, so that they keep nobody else waiting.
+        refused += sent.refused.len();
         info!(
-            events = sent.len(),
+            events = sent.taken.len(),
             "published {} events of the outbox",
-            sent.len()
+            sent.taken.len()
         );
+        if sent.unreached.len() == events.len() {
+            return Err(Error::NotTaken(events.len()));
+        }
+    }
+    if refused > 0 {
+        return Err(Error::NotTaken(refused));
     }
     Ok(published)
 }
 
-/// Sends events, and returns those that the queue has taken.
-async fn send(app: &App, events: &[Event]) -> Vec<EventId> {
+/// What became of events that were to be sent.
+#[derive(Default)]
+struct Sent {
+    /// The queue has them.
+    taken: Vec<EventId>,
+    /// The queue does not want them, or they cannot be written.
+    refused: Vec<EventId>,
+    /// The queue did not answer.
+    unreached: Vec<EventId>,
+}
+
+/// Sends events, many at once.
+async fn send(app: &App, events: &[Event]) -> Sent {
     let requests = events.chunks(BATCH).map(|batch| send_batch(app, batch));
-    let sent: Vec<Vec<EventId>> = stream::iter(requests)
+    let parts: Vec<Sent> = stream::iter(requests)
         .buffer_unordered(CONCURRENT_REQUESTS)
         .collect()
         .await;
-    sent.into_iter().flatten().collect()
+    parts.into_iter().fold(Sent::default(), |mut all, part| {
+        all.taken.extend(part.taken);
+        all.refused.extend(part.refused);
+        all.unreached.extend(part.unreached);
+        all
+    })
 }
 
-async fn send_batch(app: &App, events: &[Event]) -> Vec<EventId> {
+async fn send_batch(app: &App, events: &[Event]) -> Sent {
+    let mut sent = Sent::default();
     let mut request = app.queue.sqs.send_message_batch().queue_url(&app.queue.url);
-    for (i, event) in events.iter().enumerate() {
+    let mut sending = Vec::new();
+    for event in events {
         let event_id = event.event_id;
-        let entry = Message::from(event.clone()).encode().map(|body| {
-            SendMessageBatchRequestEntry::builder()
-                .id(i.to_string())
-                .message_body(body)
-                .build()
-        });
+        let entry = entry(sending.len(), event);
         match entry {
-            Ok(Ok(entry)) => request = request.entries(entry),
-            Ok(Err(error)) => warn!(%event_id, error = chain(&error), "event {event_id} cannot be sent"),
-            Err(error) => warn!(%event_id, error = chain(&error), "event {event_id} cannot be written"),
+            Ok(entry) => {
+                request = request.entries(entry);
+                sending.push(event_id);
+            }
+            Err(error) => {
+                error!(%event_id, error = chain(error.as_ref()), "event {event_id} cannot be written, and so not be published");
+                sent.refused.push(event_id);
+            }
         }
+    }
+    if sending.is_empty() {
+        return sent;
     }
     match request.send().await {
         Ok(answer) => {
+            let named = |id: &str| id.parse().ok().and_then(|i: usize| sending.get(i)).copied();
+            let taken = answer.successful().iter();
+            sent.taken.extend(taken.filter_map(|entry| named(entry.id())));
             for failure in answer.failed() {
-                warn!(code = failure.code(), "the queue did not take an event");
+                let Some(event_id) = named(failure.id()) else {
+                    continue;
+                };
+                warn!(%event_id, code = failure.code(), "the queue refused event {event_id}");
+                sent.refused.push(event_id);
             }
-            let taken = answer.successful().iter().filter_map(|entry| {
-                let i: usize = entry.id().parse().ok()?;
-                events.get(i).map(|event| event.event_id)
-            });
-            taken.collect()
         }
         Err(error) => {
             warn!(
                 error = chain(&error),
-                events = events.len(),
+                events = sending.len(),
                 "the queue did not take {} events",
-                events.len()
+                sending.len()
             );
-            Vec::new()
+            sent.unreached.extend(sending);
         }
     }
+    sent
+}
+
+fn entry(
+    i: usize,
+    event: &Event,
+) -> Result<SendMessageBatchRequestEntry, Box<dyn std::error::Error + Send + Sync>> {
+    let body = Message::from(event.clone()).encode()?;
+    let entry = SendMessageBatchRequestEntry::builder()
+        .id(i.to_string())
+        .message_body(body);
+    Ok(entry.build()?)
 }

@@ -12,11 +12,9 @@ use tracing::info;
 
 use crate::{App, Error, REDRIVEN};
 
-/// How many messages may wait in the queue for fan-out to count as healthy: what it works off within seconds.
+/// How many messages may be in the queue, waiting, delayed or in flight, for fan-out to count as healthy: what it works off within
+/// seconds. Dead letters that fail again are among these, so a cause that persists stops the run after as many.
 const HEALTHY_BACKLOG: u64 = 1_000;
-
-/// How many batches of dead letters a run brings back at most. So those that fail again and again are tried at a steady rate.
-const BATCHES: usize = 20;
 
 /// How many messages a request takes (Amazon SQS API Reference, `ReceiveMessage`).
 const BATCH: i32 = 10;
@@ -27,19 +25,17 @@ const VISIBILITY_SECONDS: i32 = 20;
 /// Brings dead letters back that can be read, each to be tried as if for the first time.
 pub(crate) async fn redrive(app: &App, stop: Instant) -> Result<usize, Error> {
     let mut redriven = 0;
-    for _ in 0..BATCHES {
-        if Instant::now() >= stop {
-            break;
-        }
+    while Instant::now() < stop {
         let letters = receive(app).await?;
-        if letters.is_empty() || (redriven == 0 && !is_healthy(app).await?) {
+        if letters.is_empty() || !is_healthy(app).await? {
             break;
         }
-        redriven += bring_back(app, &letters).await?;
-    }
-    if redriven > 0 {
-        counter!(REDRIVEN).increment(u64::try_from(redriven).unwrap_or(u64::MAX));
-        info!(messages = redriven, "brought back {redriven} dead letters");
+        let brought_back = bring_back(app, &letters).await?;
+        redriven += brought_back;
+        info!(
+            messages = brought_back,
+            "brought back {brought_back} dead letters"
+        );
     }
     Ok(redriven)
 }
@@ -58,14 +54,21 @@ async fn receive(app: &App) -> Result<Vec<Letter>, Error> {
 
 async fn is_healthy(app: &App) -> Result<bool, Error> {
     let request = app.queue.sqs.get_queue_attributes().queue_url(&app.queue.url);
-    let visible = QueueAttributeName::ApproximateNumberOfMessages;
-    let answer = request.attribute_names(visible.clone()).send().await;
-    let answer = answer.map_err(|error| Error::Queue(error.into()))?;
-    let waiting = answer
-        .attributes
-        .and_then(|attributes| attributes.get(&visible).cloned());
-    let waiting: Option<u64> = waiting.and_then(|waiting| waiting.parse().ok());
-    Ok(waiting.is_some_and(|waiting| waiting <= HEALTHY_BACKLOG))
+    let counts = [
+        QueueAttributeName::ApproximateNumberOfMessages,
+        QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+        QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+    ];
+    let answer = request.set_attribute_names(Some(counts.to_vec())).send().await;
+    let attributes = answer.map_err(|error| Error::Queue(error.into()))?.attributes;
+    let attributes = attributes.unwrap_or_default();
+    let count = |name| {
+        attributes
+            .get(name)
+            .and_then(|count: &String| count.parse::<u64>().ok())
+    };
+    let total: Option<u64> = counts.iter().map(count).sum();
+    Ok(total.is_some_and(|messages| messages <= HEALTHY_BACKLOG))
 }
 
 /// Sends what can be read to the queue and then deletes it here: dying in between makes it come twice.
@@ -105,6 +108,7 @@ async fn bring_back(app: &App, letters: &[Letter]) -> Result<usize, Error> {
         deleting = deleting.entries(entry.map_err(|error| Error::Queue(error.into()))?);
     }
     let taken = sent.successful().len();
+    counter!(REDRIVEN).increment(u64::try_from(taken).unwrap_or(u64::MAX));
     if taken > 0 {
         deleting
             .send()

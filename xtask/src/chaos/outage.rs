@@ -49,7 +49,7 @@ struct Outcome {
 pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<()> {
     let begun = Instant::now();
     let step = Step::begin("outage");
-    let folder = folder(project, plan.seed);
+    let folder = folder(project, plan.seed)?;
     let stage = Stage::start(project, plan, folder, 0.0, &step).await?;
 
     let healthy = phase(&stage, plan, plan.seed, &step).await;

@@ -1,11 +1,12 @@
 //! One run: uploads and faults together, then quiet, then the account.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Notify;
 
@@ -55,7 +56,7 @@ pub(crate) async fn run(project: &Project, plan: &Plan) -> Result<Report> {
     let begun = Instant::now();
     let seed = plan.seed;
     let step = Step::begin(format!("seed {seed}"));
-    let folder = folder(project, seed);
+    let folder = folder(project, seed)?;
     let stage = Stage::start(project, plan, folder.clone(), kill_chance(plan.uploads), &step).await?;
 
     let workload = Workload::new(stage.world.clone(), stage.users.clone(), seed, plan.uploads);
@@ -81,15 +82,19 @@ pub(crate) async fn run(project: &Project, plan: &Plan) -> Result<Report> {
     drop(stage);
     if report.is_clean() {
         // Nobody will look into the database, and many runs have many.
-        let _ = std::fs::remove_dir_all(folder.join("postgres"));
+        let _ = fs::remove_dir_all(folder.join("postgres"));
     }
     step.done(report.line());
     Ok(report)
 }
 
-/// Where a run has its data and logs.
-pub(crate) fn folder(project: &Project, seed: u64) -> PathBuf {
-    project.run().join(format!("chaos-{seed}"))
+/// An empty folder for the data and logs of a run. Those of a former run with the seed go.
+pub(crate) fn folder(project: &Project, seed: u64) -> Result<PathBuf> {
+    let folder = project.run().join(format!("chaos-{seed}"));
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    Ok(folder)
 }
 
 /// Puts together what a run came to.
