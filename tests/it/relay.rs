@@ -137,6 +137,36 @@ async fn while_the_queue_is_away_events_wait_and_other_passes_go_on() {
 }
 
 #[tokio::test]
+async fn an_event_that_cannot_be_read_keeps_no_other_waiting() {
+    let apps = Apps::create().await;
+    unsent(&apps, 3).await;
+    // A path that the schema allows and the model does not.
+    let spoilt = "UPDATE changes SET path = 'spoilt' WHERE sequence = 2";
+    apps.database.execute(spoilt).await;
+    apps.clock.advance(Duration::seconds(10));
+    let run = relay_events::handle(
+        &apps.relay_events().await,
+        Instant::now() + StdDuration::from_secs(1),
+    );
+    assert_eq!(run.await.unwrap().published, 2);
+    let sequences: BTreeSet<i64> = (apps.queue.events().await.iter())
+        .map(|event| event.sequence.get())
+        .collect();
+    assert_eq!(sequences, [1, 3].into());
+    assert_eq!(waiting(&apps).await, 1);
+}
+
+#[tokio::test]
+async fn a_character_that_the_queue_refuses_reaches_devices_all_the_same() {
+    let apps = Apps::create().await;
+    let changed = apps.upload("alice", "/a\u{ffff}\u{fffe}", b"1").await;
+    let bodies = apps.queue.drain().await;
+    assert!(!bodies[0].contains(['\u{ffff}', '\u{fffe}']), "{bodies:?}");
+    let message = Message::decode(&bodies[0]).unwrap();
+    assert_eq!(message.event.file().unwrap().path, changed.path);
+}
+
+#[tokio::test]
 async fn tickets_and_connections_are_forgotten_when_they_expire_and_not_before() {
     let apps = Apps::create().await;
     apps.connected("alice", "a1").await;
@@ -232,9 +262,13 @@ async fn dead_letters_come_back_unless_they_cannot_be_read_or_the_queue_is_backe
 
     // What that run looked at is hidden for a while, so there are new ones.
     apps.dead_letters.send(letters()).await;
-    assert_eq!(apps.relay().await.unwrap().redriven, 1);
+    // In several rounds, for a queue that keeps up.
+    apps.dead_letters
+        .send((0..24).map(|_| message.encode().unwrap()))
+        .await;
+    assert_eq!(apps.relay().await.unwrap().redriven, 25);
     let back: Vec<Message> = apps.queue.messages().await;
-    assert_eq!((back.len(), back[0].delivery.attempt), (1, 0));
+    assert_eq!((back.len(), back[0].delivery.attempt), (25, 0));
 
     apps.queue.send((0..1_001).map(|i| i.to_string())).await;
     apps.dead_letters.send(letters()).await;
