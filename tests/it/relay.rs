@@ -144,11 +144,9 @@ async fn an_event_that_cannot_be_read_keeps_no_other_waiting() {
     let spoilt = "UPDATE changes SET path = 'spoilt' WHERE sequence = 2";
     apps.database.execute(spoilt).await;
     apps.clock.advance(Duration::seconds(10));
-    let run = relay_events::handle(
-        &apps.relay_events().await,
-        Instant::now() + StdDuration::from_secs(1),
-    );
-    assert_eq!(run.await.unwrap().published, 2);
+    let app = apps.relay_events().await;
+    let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(1)).await;
+    assert_eq!(run.unwrap().published, 2);
     let sequences: BTreeSet<i64> = (apps.queue.events().await.iter())
         .map(|event| event.sequence.get())
         .collect();
