@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::metrics::Counted;
-use super::run::{Plan, folder, progress, report};
+use super::run::{Plan, folder, patience, progress, report};
 use super::stage::Stage;
 use super::workload::Workload;
 use crate::project::Project;
@@ -17,9 +17,6 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(2_500);
 
 /// How much longer than in health completing may take on top of that.
 const ALLOWED_RATIO: f64 = 1.1;
-
-/// How many events may be announced and told in a second at the least, which bounds the wait.
-const SLOWEST_DRAIN: u64 = 50;
 
 /// What came of it. Durations are in milliseconds or seconds, as they say.
 #[derive(Debug, Serialize)]
@@ -140,10 +137,6 @@ async fn phase(stage: &Stage, plan: &Plan, seed: u64, step: &Step) -> Vec<Durati
     let mut latencies = counts.take_latencies();
     latencies.sort_unstable();
     latencies
-}
-
-fn patience(uploads: u64) -> Duration {
-    Duration::from_secs(90 + uploads / SLOWEST_DRAIN)
 }
 
 fn milliseconds(durations: &[Duration]) -> Vec<f64> {

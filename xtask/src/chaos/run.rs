@@ -20,8 +20,11 @@ use super::workload::Workload;
 use crate::project::Project;
 use crate::ui::Step;
 
-/// How long everything may take to become quiet once the faults are over.
+/// How long everything may take to become quiet once the faults are over, for a run of no uploads.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How many of the run's uploads may be told in a second at the least, which bounds the wait of a long one.
+const SLOWEST_DRAIN: u64 = 50;
 
 /// Uploads up to which functions log everything, some 5 KB for each.
 const CHATTY_UPLOADS: u64 = 20_000;
@@ -75,7 +78,7 @@ pub(crate) async fn run(project: &Project, plan: &Plan) -> Result<Report> {
     stage.calm();
     let settling = Instant::now();
     step.note("waiting for quiet");
-    stage.settle(PATIENCE).await?;
+    stage.settle(patience(plan.uploads)).await?;
     let settled = settling.elapsed();
     let committed = stage.judge().await?;
     let report = report(&stage, seed, committed, settled, begun.elapsed());
@@ -86,6 +89,11 @@ pub(crate) async fn run(project: &Project, plan: &Plan) -> Result<Report> {
     }
     step.done(report.line());
     Ok(report)
+}
+
+/// How long to wait for quiet.
+pub(crate) fn patience(uploads: u64) -> Duration {
+    PATIENCE + Duration::from_secs(uploads / SLOWEST_DRAIN)
 }
 
 /// An empty folder for the data and logs of a run. Those of a former run with the seed go.
