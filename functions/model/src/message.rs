@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn no_character_is_one_that_the_queue_refuses() {
-        let message = Message::from(event(7, "/\u{fffe}\u{ffff}\u{fffd}\u{85}"));
+        let message = Message::from(event(7, "/\u{fffe}\u{ffff}\u{fffd}"));
         let body = message.encode().unwrap();
         let taken = |c: char| matches!(c, '\u{20}'..='\u{fffd}' | '\u{10000}'..);
         assert!(body.chars().all(taken), "{body}");
