@@ -90,8 +90,9 @@ pub(crate) async fn notify(app: &App, records: &[Record], stop: Instant) -> BTre
         .collect();
     let outcomes = post_all(app, &posts, stop).await;
 
-    let gone: Vec<&Recipient> = with_outcome(&posts, &outcomes, |outcome| outcome == Outcome::Gone)
-        .map(|post| post.recipient)
+    let gone: Vec<&Recipient> = (posts.iter().zip(&outcomes))
+        .filter(|(_, outcome)| **outcome == Outcome::Gone)
+        .map(|(post, _)| post.recipient)
         .collect();
     let mut rest = next_pages(&groups, |record| !first_time(record));
     rest.extend(carried_over(&groups, &posts, &outcomes));
@@ -243,15 +244,6 @@ async fn forget(app: &App, gone: &[&Recipient]) {
             "gone connections could not be forgotten"
         );
     }
-}
-
-fn with_outcome<'a, 'p>(
-    posts: &'a [Post<'p>],
-    outcomes: &'a [Outcome],
-    wanted: impl Fn(Outcome) -> bool + 'a,
-) -> impl Iterator<Item = &'a Post<'p>> + 'a {
-    let both = posts.iter().zip(outcomes);
-    both.filter_map(move |(post, outcome)| wanted(*outcome).then_some(post))
 }
 
 fn report(

@@ -57,6 +57,9 @@ async fn publish_all(app: &App, started: OffsetDateTime, stop: Instant) -> Resul
         if !sent.unreached.is_empty() {
             app.db.release_events(&sent.unreached, app.clock.now()).await?;
         }
+        if sent.unreached.len() == events.len() {
+            return Err(Error::NotTaken(events.len()));
+        }
         let removed = app.db.remove_published(&sent.taken).await?;
         counter!(PUBLISHED).increment(u64::try_from(removed).unwrap_or(u64::MAX));
         published += sent.taken.len();
@@ -67,9 +70,6 @@ async fn publish_all(app: &App, started: OffsetDateTime, stop: Instant) -> Resul
             "published {} events of the outbox",
             sent.taken.len()
         );
-        if sent.unreached.len() == events.len() {
-            return Err(Error::NotTaken(events.len()));
-        }
     }
     if refused > 0 {
         return Err(Error::NotTaken(refused));
