@@ -14,11 +14,11 @@ use crate::stack::STACK;
 pub(crate) async fn follow(project: &Project, ports: Ports) -> Result<()> {
     let template =
         fs::read_to_string(project.root.join("template.yaml")).context("cannot read template.yaml")?;
-    // `  CreateUploadLogs:` is a log group, and this is what the emulator calls one without a name of its own.
+    // The emulator calls a log group without a name of its own by its logical id.
     let ids = template
         .lines()
-        .filter_map(|line| line.strip_prefix("  ")?.strip_suffix("Logs:"));
-    let groups = ids.map(|id| format!("--cw-log-group=/aws/cloudformation/{STACK}/{id}Logs"));
+        .filter_map(|line| line.trim().strip_prefix("LoggingConfig: { LogGroup: !Ref ")?.strip_suffix(" }"));
+    let groups = ids.map(|id| format!("--cw-log-group=/aws/cloudformation/{STACK}/{id}"));
     let mut sam = emulated(command(project, "sam"), ports);
     sam.args(["logs", "--region", crate::environment::REGION, "--tail"])
         .args(groups);

@@ -108,6 +108,8 @@ fn start_emulator(project: &Project, ports: Ports) -> Result<Group> {
         .env("SFTP_ENABLED", "0")
         // The functions' code goes here, so that what is left of them can be recognized.
         .env("TMPDIR", project.run().join("tmp"))
+        // Requests are signed, and functions may do what their roles allow, as on AWS.
+        .env("AUTH", "true")
         // Its signing keys: tests make an expired token with them.
         .env("STATE_DIR", project.run().join("state"))
         // For the functions, which inherit it.

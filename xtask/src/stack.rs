@@ -63,6 +63,8 @@ impl Stack {
             format!("Architecture={}", architecture()?),
             format!("LocalEndpoint={}", ports.emulator()),
             format!("DatabaseUrl={}", ports.database_url(DATABASE)),
+            // The emulator has no CodeDeploy.
+            "GradualDeployments=false".to_owned(),
         ];
         let mut sam = emulated(command(project, "sam"), ports);
         sam.args(["deploy", "--config-env", "local", "--parameter-overrides"])
