@@ -381,7 +381,8 @@ async fn without_the_database_the_whole_batch_comes_again() {
     let apps = Apps::create().await;
     let batch = records(&apps, "alice", &["/1", "/2"]).await;
     let mut app = apps.fan_out().await;
-    app.db = db::Database::new("postgresql://u@127.0.0.1:9/x?sslmode=disable".parse().unwrap());
+    let nobody = "postgresql://u@127.0.0.1:9/x?sslmode=disable";
+    app.db = db::Database::new(nobody.parse::<db::DatabaseUrl>().unwrap());
     let event = serde_json::from_value(serde_json::json!({ "Records": batch })).unwrap();
     assert_eq!(
         fan_out::handle(&app, event, stop())

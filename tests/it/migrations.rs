@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::routing::put;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
-use tests::{TestDatabase, sample};
+use tests::{ROLE, TestDatabase, sample};
 
 type Answers = Arc<Mutex<Vec<Value>>>;
 
@@ -32,8 +32,13 @@ async fn request(database_url: &str, name: &str) -> Value {
     let (url, answers) = cloud_formation().await;
     let mut event = sample(name);
     event["ResponseURL"] = url.into();
+    let url: db::DatabaseUrl = database_url.parse().unwrap();
     let app = migrate::App {
-        database_url: database_url.parse().unwrap(),
+        database_url: url.for_user(ROLE, ""),
+        owner: Some(migrate::Owner {
+            secrets: aws_sdk_secretsmanager::Client::new(&tests::aws().await),
+            secret_arn: "syncsphere-owner".to_owned(),
+        }),
         http: tests::raw_http(),
     };
     migrate::handle(&app, serde_json::from_value(event).unwrap())
@@ -89,8 +94,9 @@ async fn the_custom_resource_brings_the_schema_up_and_again_changes_nothing() {
 #[tokio::test]
 async fn two_deployments_at_once_both_succeed() {
     let database = TestDatabase::create_empty().await;
-    let url = database.parsed_url();
-    let (one, other) = tokio::join!(db::migrate(&url), db::migrate(&url));
+    let owner = database.owner();
+    let role = Some(ROLE);
+    let (one, other) = tokio::join!(db::migrate(&owner, role), db::migrate(&owner, role));
     assert_eq!(
         one.unwrap() + other.unwrap(),
         usize::try_from(db::schema_version()).unwrap()

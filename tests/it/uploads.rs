@@ -286,7 +286,7 @@ async fn a_hung_or_absent_database_is_503_within_seconds() {
         let mut app = apps.complete_upload().await;
         app.db = db::Database::new(
             format!("postgresql://u@127.0.0.1:{port}/x?sslmode=disable")
-                .parse()
+                .parse::<db::DatabaseUrl>()
                 .unwrap(),
         );
         let started = Instant::now();

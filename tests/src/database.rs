@@ -1,13 +1,16 @@
 //! A database for each test.
 
-use db::{Database, DatabaseUrl};
+use db::{Connector, Database, DatabaseUrl};
 use tokio_postgres::{Client, NoTls, Row};
 
 use crate::stack;
 
+/// Whom functions sign in as.
+pub const ROLE: &str = "syncsphere";
+
 /// A migrated database that no other test uses. It goes with the server, when `cargo xtask test` ends.
 pub struct TestDatabase {
-    /// Its URL.
+    /// Its URL, for who owns the schema.
     pub url: String,
     client: Client,
 }
@@ -16,7 +19,7 @@ impl TestDatabase {
     /// Makes and migrates one.
     pub async fn create() -> Self {
         let database = Self::create_empty().await;
-        db::migrate(&database.parsed_url()).await.unwrap();
+        db::migrate(&database.owner(), Some(ROLE)).await.unwrap();
         database
     }
 
@@ -36,14 +39,14 @@ impl TestDatabase {
         }
     }
 
-    /// The URL as functions take it.
-    pub fn parsed_url(&self) -> DatabaseUrl {
-        self.url.parse().unwrap()
+    /// Who owns the schema signs in.
+    pub fn owner(&self) -> Connector {
+        self.url.parse::<DatabaseUrl>().unwrap().into()
     }
 
-    /// A connection as one environment has it.
+    /// A connection as one environment has it: with the functions' rights.
     pub fn environment(&self) -> Database {
-        Database::new(self.parsed_url())
+        Database::new(self.url.parse::<DatabaseUrl>().unwrap().for_user(ROLE, ""))
     }
 
     /// Runs statements.

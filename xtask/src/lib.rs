@@ -1,6 +1,7 @@
 //! The developer's commands. Everything they install or start is in the project's own `.local` folder, and nothing of it
 //! reaches AWS: every tool is given the emulator's address and made-up credentials.
 
+mod certificates;
 mod chaos;
 mod demo;
 mod environment;
@@ -10,6 +11,7 @@ mod logs;
 mod postgres;
 mod process;
 mod project;
+mod secrets;
 mod services;
 mod stack;
 mod test;

@@ -15,9 +15,11 @@ pub(crate) async fn follow(project: &Project, ports: Ports) -> Result<()> {
     let template =
         fs::read_to_string(project.root.join("template.yaml")).context("cannot read template.yaml")?;
     // The emulator calls a log group without a name of its own by its logical id.
-    let ids = template
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("LoggingConfig: { LogGroup: !Ref ")?.strip_suffix(" }"));
+    let ids = template.lines().filter_map(|line| {
+        line.trim()
+            .strip_prefix("LoggingConfig: { LogGroup: !Ref ")?
+            .strip_suffix(" }")
+    });
     let groups = ids.map(|id| format!("--cw-log-group=/aws/cloudformation/{STACK}/{id}"));
     let mut sam = emulated(command(project, "sam"), ports);
     sam.args(["logs", "--region", crate::environment::REGION, "--tail"])

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 
+use crate::certificates;
 use crate::environment::command;
 use crate::process::{self, Group};
 use crate::project::Project;
@@ -21,9 +22,18 @@ const MAX_CONNECTIONS: u32 = 300;
 /// The database's name.
 pub(crate) const DATABASE: &str = "syncsphere";
 
+/// Who owns the schema.
+pub(crate) const OWNER: &str = "postgres";
+
+/// Whom functions sign in as.
+pub(crate) const ROLE: &str = "syncsphere";
+
+/// The role that RDS has for those whom it signs in by IAM.
+const RDS_IAM: &str = "rds_iam";
+
 /// The URL of a database of a local server.
-pub(crate) fn url(address: SocketAddrV4, database: &str) -> String {
-    format!("postgresql://postgres@{address}/{database}?sslmode=disable")
+pub(crate) fn url(address: SocketAddrV4, role: &str, database: &str) -> String {
+    format!("postgresql://{role}@{address}/{database}?sslmode=disable")
 }
 
 /// A running server with an empty database; dropping it stops it.
@@ -45,7 +55,8 @@ impl Postgres {
         let mut initdb = postgres_command(project, "initdb").await?;
         initdb
             .args([
-                "--username=postgres",
+                "--username",
+                OWNER,
                 "--auth=trust",
                 "--encoding=UTF8",
                 "--locale=C",
@@ -55,23 +66,32 @@ impl Postgres {
             .arg(&data);
         process::run(step, &folder.join("initdb.log"), initdb, "see the log").await?;
 
-        if !address.ip().is_loopback() {
-            // initdb trusts this machine alone; containers are on the bridge's network.
-            let rules = data.join("pg_hba.conf");
-            fs::write(&rules, "host all all samenet trust\n").context("cannot let containers in")?;
-        }
+        certificates::write(&data)?;
+        // Over TLS, whom RDS would sign in by IAM needs a password here. Otherwise this machine is trusted, and where the server listens on the
+        // bridge's network, containers are.
+        let trusted = if address.ip().is_loopback() {
+            "samehost"
+        } else {
+            "samenet"
+        };
+        let rules = format!("hostssl all +rds_iam all password\nhost all all {trusted} trust\n");
+        fs::write(data.join("pg_hba.conf"), rules).context("cannot write PostgreSQL's rules")?;
         let mut server = Self {
             group: launch(project, folder, address).await?,
             folder: folder.to_owned(),
             address,
         };
         server.answering(project, "createdb", &[DATABASE]).await?;
+        let role = format!("CREATE ROLE {RDS_IAM}");
+        server
+            .answering(project, "psql", &["-c", &role, DATABASE])
+            .await?;
         Ok(server)
     }
 
-    /// The URL of its database.
+    /// The URL of its database, for who owns the schema.
     pub(crate) fn url(&self) -> String {
-        url(self.address, DATABASE)
+        url(self.address, OWNER, DATABASE)
     }
 
     /// Stops the server as a crash would, every connection and transaction with it, and starts it again, which recovers
@@ -90,7 +110,7 @@ impl Postgres {
             let mut client = postgres_command(project, program).await?;
             client
                 .args(["-h", &self.address.ip().to_string()])
-                .args(["-p", &self.address.port().to_string(), "-U", "postgres"])
+                .args(["-p", &self.address.port().to_string(), "-U", OWNER])
                 .args(arguments);
             if client.output().await.is_ok_and(|output| output.status.success()) {
                 return Ok(());
@@ -109,6 +129,9 @@ async fn launch(project: &Project, folder: &Path, address: SocketAddrV4) -> Resu
         format!("port={}", address.port()),
         format!("max_connections={MAX_CONNECTIONS}"),
         "unix_socket_directories=".to_owned(),
+        "ssl=on".to_owned(),
+        "ssl_cert_file=server.pem".to_owned(),
+        "ssl_key_file=server.key".to_owned(),
         // The data lives as long as this command.
         "fsync=off".to_owned(),
     ] {

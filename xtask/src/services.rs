@@ -54,9 +54,9 @@ impl Ports {
         format!("http://{}", self.emulator())
     }
 
-    /// A database of the local PostgreSQL.
-    pub(crate) fn database_url(self, database: &str) -> String {
-        postgres::url(self.postgres(), database)
+    /// The stack's database, as a role.
+    pub(crate) fn database_url(self, role: &str) -> String {
+        postgres::url(self.postgres(), role, postgres::DATABASE)
     }
 
     fn check(self) -> Result<()> {

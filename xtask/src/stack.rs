@@ -11,9 +11,10 @@ use model::DeviceId;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::{command, emulated};
-use crate::postgres::DATABASE;
+use crate::postgres::{OWNER, ROLE};
 use crate::process;
 use crate::project::Project;
+use crate::secrets;
 use crate::services::Ports;
 use crate::ui::Step;
 
@@ -32,7 +33,7 @@ const BUILD_REMEDY: &str = "mend the code and run the command again";
 pub struct Stack {
     /// Where AWS clients find the emulator.
     pub aws_endpoint: String,
-    /// The stack's database.
+    /// The stack's database, for who owns the schema.
     pub database_url: String,
     /// The template's outputs.
     #[serde(flatten)]
@@ -62,7 +63,8 @@ impl Stack {
         let overrides = [
             format!("Architecture={}", architecture()?),
             format!("LocalEndpoint={}", ports.emulator()),
-            format!("DatabaseUrl={}", ports.database_url(DATABASE)),
+            format!("DatabaseUrl={}", ports.database_url(ROLE)),
+            format!("DatabaseSecretArn={}", secrets::owner(ports).await?),
             // The emulator has no CodeDeploy.
             "GradualDeployments=false".to_owned(),
         ];
@@ -73,7 +75,7 @@ impl Stack {
         process::run(&step, &project.run().join("deploy.log"), sam, remedy).await?;
         let stack = Self {
             aws_endpoint: ports.aws_endpoint(),
-            database_url: ports.database_url(DATABASE),
+            database_url: ports.database_url(OWNER),
             outputs: outputs(project, ports).await?,
             port: ports.emulator,
         };

@@ -7,14 +7,15 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use aws_config::{Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use db::DatabaseUrl;
 
 use crate::environment::{ACCESS_KEY, REGION, aws_variables};
-use crate::postgres::DATABASE;
+use crate::postgres::{OWNER, ROLE};
 use crate::project::Project;
 use crate::services::{Ports, Services};
 use crate::stack::{PASSWORD, Stack};
 use crate::ui::{self, step};
-use crate::{logs, tools};
+use crate::{logs, secrets, tools};
 
 /// The user that `up` makes.
 const USER: &str = "alice";
@@ -113,14 +114,15 @@ async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
             .context("cannot create a queue")?;
         queues.push(created.queue_url.context("a queue without a URL")?);
     }
-    let database_url = ports.database_url(DATABASE);
-    db::migrate(&database_url.parse()?).await?;
+    let owner: DatabaseUrl = ports.database_url(OWNER).parse()?;
+    db::migrate(&owner.into(), Some(ROLE)).await?;
 
     let mut variables = aws_variables(ports).to_vec();
     let [queue_url, dead_letter_queue_url] = <[String; 2]>::try_from(queues).unwrap_or_default();
     let gateway = format!("{}/_aws/execute-api/none/live", ports.emulator());
     variables.extend([
-        ("DATABASE_URL", database_url),
+        ("DATABASE_URL", ports.database_url(ROLE)),
+        ("OWNER_SECRET_ARN", secrets::owner(ports).await?),
         ("BUCKET_NAME", bucket.to_owned()),
         ("QUEUE_URL", queue_url),
         ("DEAD_LETTER_QUEUE_URL", dead_letter_queue_url),

@@ -9,7 +9,7 @@ use changes::Queue;
 use db::{Database, DatabaseUrl};
 use edge::Clock;
 use edge::config::{ConfigError, Vars};
-use edge::http::{Request, Response, no_such_route, respond};
+use edge::http::{Request, Response, no_such_route, serve};
 
 pub use content::URL_LIFETIME;
 
@@ -54,7 +54,7 @@ pub struct App {
 /// Answers one request.
 pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
-    respond(request.id(), request.route(), async {
+    serve(request, async {
         match request.route() {
             "GET /files" => list::list(app, request).await,
             "GET /files/{fileId}" => list::show(app, request).await,

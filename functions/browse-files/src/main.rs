@@ -3,7 +3,7 @@
 use browse_files::{App, Config, handle};
 use changes::Queue;
 use db::Database;
-use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics};
+use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics, rds};
 use lambda_runtime::{Error, LambdaEvent};
 
 #[tokio::main(flavor = "current_thread")]
@@ -13,7 +13,7 @@ async fn main() -> Result<(), Error> {
     let metrics = Metrics::init(config.metrics_namespace, &changes::METRICS)?;
     let aws = aws::sdk_config().await;
     let app = App {
-        db: Database::new(config.database_url),
+        db: Database::new(config.database_url.with_passwords(rds::passwords().await)),
         s3: aws_sdk_s3::Client::new(&aws),
         queue: Queue {
             sqs: aws_sdk_sqs::Client::new(&aws),

@@ -2,10 +2,13 @@
 //!
 //! What fails after the commit is left to the outbox and cannot fail the request.
 
+use std::collections::HashMap;
+
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::{MessageSystemAttributeNameForSends, MessageSystemAttributeValue};
 use db::{Changed, Database, NewChange, Refusal};
 use edge::metrics::Metric;
-use edge::{Clock, Problem, chain, ids};
+use edge::{Clock, Problem, chain, ids, trace};
 use metrics::counter;
 use model::{DeviceId, Event, Message, UserId};
 use time::Duration;
@@ -85,12 +88,20 @@ async fn publish(queue: &Queue, db: &Database, clock: &Clock, event: &Event) {
     warn!(%event_id, error, "event {event_id} stays in the outbox: it may not be in the queue");
 }
 
+/// What has a message go on with the trace of who sends it (AWS X-Ray Developer Guide, "Amazon SQS and AWS X-Ray").
+pub fn trace_attribute() -> Option<HashMap<MessageSystemAttributeNameForSends, MessageSystemAttributeValue>> {
+    let value = MessageSystemAttributeValue::builder().data_type("String");
+    let value = value.string_value(trace::header()?).build().ok()?;
+    Some([(MessageSystemAttributeNameForSends::AwsTraceHeader, value)].into())
+}
+
 async fn send(queue: &Queue, event: &Event) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     queue
         .sqs
         .send_message()
         .queue_url(&queue.url)
         .message_body(Message::from(event.clone()).encode()?)
+        .set_message_system_attributes(trace_attribute())
         .send()
         .await?;
     Ok(())

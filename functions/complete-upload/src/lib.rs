@@ -9,11 +9,12 @@ use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use changes::{Queue, new_change, settle};
 use db::{Completing, Database, DatabaseUrl, Refusal, UploadState};
 use edge::config::{ConfigError, Vars};
-use edge::http::{Request, Response, json, no_such_route, respond};
+use edge::http::{Request, Response, json, no_such_route, serve};
 use edge::{Clock, Problem, ids};
 use http::StatusCode;
 use model::{Empty, FileChanged, Sha256, UploadId, UserId};
 use thiserror::Error as ThisError;
+use tracing::{Instrument as _, info_span};
 
 use storage::{Expected, assemble, head, verify};
 
@@ -105,9 +106,12 @@ impl From<Error> for Problem {
 /// Answers one request.
 pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
-    respond(request.id(), request.route(), async {
+    serve(request, async {
         match request.route() {
-            "POST /uploads/{uploadId}/complete" => complete(app, request).await,
+            "POST /uploads/{uploadId}/complete" => {
+                let span = info_span!("upload", upload_id = request.path_text("uploadId"));
+                complete(app, request).instrument(span).await
+            }
             _ => Err(no_such_route(request)),
         }
     })

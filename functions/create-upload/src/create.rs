@@ -6,6 +6,7 @@ use edge::http::{Request, Response, json};
 use edge::{Problem, digest, ids};
 use http::StatusCode;
 use model::{CreateUploadRequest, CreatedUpload, IdempotencyKey, Parts, Transfer, UploadId, UserId};
+use tracing::info;
 
 use crate::{App, Error, MULTIPART_LIFETIME, PUT_LIFETIME, presign};
 
@@ -53,11 +54,13 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
         .map_err(Error::Database)?
         .map_err(refusals::problem)?;
 
+    let upload_id = upload.id;
+    info!(%upload_id, size = body.size.get(), "upload {upload_id} is open");
     let transfer = transfer(app, &upload, &body).await?;
     json(
         StatusCode::CREATED,
         &CreatedUpload {
-            upload_id: upload.id,
+            upload_id,
             space_id: upload.space_id,
             path: body.path,
             expires_at: upload.expires_at,

@@ -8,11 +8,12 @@ mod resume;
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use db::{Database, DatabaseUrl};
 use edge::config::{ConfigError, Vars};
-use edge::http::{Request, Response, no_such_route, respond};
+use edge::http::{Request, Response, no_such_route, serve};
 use edge::{Clock, Problem};
 use http::StatusCode;
 use thiserror::Error as ThisError;
 use time::Duration;
+use tracing::{Instrument as _, info_span};
 
 /// How long content can be put in one request and the upload completed.
 pub const PUT_LIFETIME: Duration = Duration::hours(1);
@@ -101,14 +102,18 @@ impl From<Error> for Problem {
 /// Answers one request. This function is also where API Gateway sends what matches no route.
 pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
-    respond(request.id(), request.route(), async {
-        match request.route() {
-            "POST /uploads" => create::create(app, request).await,
-            "POST /uploads/{uploadId}/parts" => resume::parts(app, request).await,
-            "GET /uploads/{uploadId}" => resume::show(app, request).await,
-            "DELETE /uploads/{uploadId}" => resume::abort(app, request).await,
-            _ => Err(no_such_route(request)),
-        }
+    serve(request, async {
+        let handling = async {
+            match request.route() {
+                "POST /uploads" => create::create(app, request).await,
+                "POST /uploads/{uploadId}/parts" => resume::parts(app, request).await,
+                "GET /uploads/{uploadId}" => resume::show(app, request).await,
+                "DELETE /uploads/{uploadId}" => resume::abort(app, request).await,
+                _ => Err(no_such_route(request)),
+            }
+        };
+        let span = info_span!("upload", upload_id = request.path_text("uploadId"));
+        handling.instrument(span).await
     })
     .await
 }

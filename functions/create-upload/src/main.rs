@@ -2,7 +2,7 @@
 
 use create_upload::{App, Config, handle};
 use db::Database;
-use edge::{Clock, aws, config::Vars};
+use edge::{Clock, aws, config::Vars, rds};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
@@ -10,7 +10,7 @@ async fn main() -> Result<(), Error> {
     edge::init_logs();
     let config = Config::from_vars(&Vars::from_env())?;
     let app = App {
-        db: Database::new(config.database_url),
+        db: Database::new(config.database_url.with_passwords(rds::passwords().await)),
         s3: aws_sdk_s3::Client::new(&aws::sdk_config().await),
         bucket: config.bucket,
         max_upload_bytes: config.max_upload_bytes,

@@ -1,31 +1,20 @@
 //! The connection to PostgreSQL: made when needed, kept while it lives, replaced when it died.
 
 use std::collections::HashMap;
-use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error as ThisError;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_postgres::config::SslMode;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{Client, Row, Statement};
 use tracing::warn;
 
+use crate::connect::Connector;
 use crate::error::Error;
 use crate::query::Query;
 
-/// How long connecting may take, TLS and sign-in included. A hung database surfaces within 3 s altogether.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
-
 /// How long the client waits for an answer to one exchange.
 const QUERY_TIMEOUT: Duration = Duration::from_millis(1_500);
-
-/// How long bytes may stay unacknowledged until the connection is dead: short of the query's own, so that it can be repeated on a new
-/// one when a former server has gone without a word.
-const TCP_USER_TIMEOUT: Duration = Duration::from_millis(600);
 
 /// How long an exchange may take with all that is repeated.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -36,89 +25,9 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// How long PostgreSQL works on one statement: a little less, so that it stops before the client gives up on it.
 const STATEMENT_TIMEOUT: &str = "1400ms";
 
-/// Where the database is: `postgresql://user:password@host:port/name`. Secret, because of the password.
-#[derive(Clone)]
-pub struct DatabaseUrl(Config);
-
-/// The text is no database URL. The text is not repeated, for it may hold a password.
-#[derive(Debug, ThisError)]
-#[error("not a PostgreSQL URL (postgresql://user:password@host:port/database)")]
-pub struct InvalidDatabaseUrl;
-
-impl FromStr for DatabaseUrl {
-    type Err = InvalidDatabaseUrl;
-
-    fn from_str(url: &str) -> Result<Self, InvalidDatabaseUrl> {
-        let mut config: Config = url.parse().map_err(|_| InvalidDatabaseUrl)?;
-        if config.get_hosts().is_empty() || config.get_user().is_none() {
-            return Err(InvalidDatabaseUrl);
-        }
-        // `prefer`, the default, would fall back to plain text when an attacker says that there is no TLS.
-        if config.get_ssl_mode() != SslMode::Disable {
-            config.ssl_mode(SslMode::Require);
-        }
-        config
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_user_timeout(TCP_USER_TIMEOUT)
-            .application_name("syncsphere");
-        Ok(Self(config))
-    }
-}
-
-impl DatabaseUrl {
-    /// Connects, over verified TLS unless the URL says `sslmode=disable`.
-    pub(crate) async fn connect(&self, options: &str) -> Result<Client, Error> {
-        let mut config = self.0.clone();
-        // What the URL says comes last, so it wins.
-        config.options(format!("{options} {}", self.0.get_options().unwrap_or_default()).trim());
-        let connecting = async {
-            if config.get_ssl_mode() == SslMode::Disable {
-                let (client, connection) = config.connect(NoTls).await.map_err(Error::Connect)?;
-                tokio::spawn(drive(connection));
-                Ok(client)
-            } else {
-                let (client, connection) = config.connect(verified_tls()?).await.map_err(Error::Connect)?;
-                tokio::spawn(drive(connection));
-                Ok(client)
-            }
-        };
-        timeout(CONNECT_TIMEOUT, connecting)
-            .await
-            .unwrap_or(Err(Error::ConnectTimeout(CONNECT_TIMEOUT)))
-    }
-}
-
-/// Moves bytes between client and server until either is done. What breaks shows in the query that it breaks, so between
-/// queries it is only worth a warning.
-async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
-    if let Err(error) = connection.await {
-        warn!(?error, "the database connection ended");
-    }
-}
-
-fn verified_tls() -> Result<MakeRustlsConnect, Error> {
-    let loaded = rustls_native_certs::load_native_certs();
-    let mut roots = rustls::RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(loaded.certs);
-    if added == 0 {
-        let reason = loaded
-            .errors
-            .first()
-            .map_or_else(|| "none found".to_owned(), ToString::to_string);
-        return Err(Error::RootCertificates(std::io::Error::other(reason)));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::RootCertificates(std::io::Error::other(error)))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(tls))
-}
-
 /// The database, as one environment sees it.
 pub struct Database {
-    url: DatabaseUrl,
+    connector: Connector,
     session: Mutex<Option<Session>>,
 }
 
@@ -129,9 +38,9 @@ struct Session {
 
 impl Database {
     /// Connects nowhere yet.
-    pub fn new(url: DatabaseUrl) -> Self {
+    pub fn new(connector: impl Into<Connector>) -> Self {
         Self {
-            url,
+            connector: connector.into(),
             session: Mutex::new(None),
         }
     }
@@ -152,7 +61,7 @@ impl Database {
         } else {
             let options = format!("-c statement_timeout={STATEMENT_TIMEOUT}");
             Session {
-                client: self.url.connect(&options).await?,
+                client: self.connector.connect(&options).await?,
                 prepared: HashMap::new(),
             }
         };
@@ -268,39 +177,5 @@ impl Session {
         let statement = self.client.prepare(query.sql()).await?;
         self.prepared.insert(query.sql(), statement.clone());
         Ok(statement)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tls_is_required_unless_the_url_disables_it() {
-        let mode = |url: &str| url.parse::<DatabaseUrl>().map(|url| url.0.get_ssl_mode()).ok();
-        assert_eq!(mode("postgresql://u:p@db.example/x"), Some(SslMode::Require));
-        assert_eq!(
-            mode("postgresql://u:p@db.example/x?sslmode=prefer"),
-            Some(SslMode::Require)
-        );
-        assert_eq!(
-            mode("postgresql://u:p@db.example/x?sslmode=disable"),
-            Some(SslMode::Disable)
-        );
-    }
-
-    #[test]
-    fn an_invalid_url_is_not_repeated() {
-        for url in [
-            "",
-            "http://secret@example.org",
-            "postgresql://",
-            "host=secret password",
-        ] {
-            let Err(error) = url.parse::<DatabaseUrl>() else {
-                panic!("{url} was taken")
-            };
-            assert!(!error.to_string().contains("secret"));
-        }
     }
 }

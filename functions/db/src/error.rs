@@ -7,6 +7,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
 
+/// An error of a library that is only shown.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
 /// A failed exchange with the database. For operators; users see that the service is unavailable.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -17,9 +20,24 @@ pub enum Error {
     /// No connection was made in time.
     #[error("the database did not accept a connection within {0:?}")]
     ConnectTimeout(Duration),
-    /// The system has no root certificates to verify the database's with.
-    #[error("cannot load root certificates to verify the database's certificate")]
-    RootCertificates(#[source] io::Error),
+    /// PostgreSQL does not believe that it is who it says.
+    #[error("the database refused to sign {user} in")]
+    SignIn {
+        /// The role.
+        user: String,
+        /// PostgreSQL's answer.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The URL has no password, and there is nothing that makes one.
+    #[error("there is no password to sign in to the database with")]
+    NoPassword,
+    /// No password could be made.
+    #[error("cannot make a password to sign in to the database with")]
+    Password(#[source] BoxError),
+    /// The certificates of authorities that could vouch for the database cannot be used.
+    #[error("cannot load the authorities that vouch for the database")]
+    Authorities(#[source] BoxError),
     /// PostgreSQL refused a statement, or the connection broke meanwhile.
     #[error("query {query} failed")]
     Query {
@@ -47,7 +65,7 @@ pub enum Error {
         column: &'static str,
         /// What is wrong with it.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: BoxError,
     },
 }
 

@@ -3,8 +3,9 @@
 use refinery::embed_migrations;
 use tracing::info;
 
-use crate::client::DatabaseUrl;
+use crate::connect::Connector;
 use crate::error::{Error, MigrationError};
+use crate::role;
 
 embed_migrations!("migrations");
 
@@ -21,12 +22,13 @@ pub fn schema_version() -> i32 {
         .unwrap_or(0)
 }
 
-/// Applies what the database lacks, and returns how many migrations that were. Doing it again changes nothing.
+/// Applies what the database lacks, as the schema's owner, gives `role` its rights, and returns how many migrations that were. Doing it
+/// again changes nothing. Without a role, the owner is who functions sign in as.
 ///
 /// A statement waits at most 5 s for a lock, so that a migration behind a long query fails instead of stopping the
 /// release that still serves.
-pub async fn migrate(url: &DatabaseUrl) -> Result<usize, MigrationError> {
-    let mut client = url.connect("-c lock_timeout=5s").await?;
+pub async fn migrate(owner: &Connector, role: Option<&str>) -> Result<usize, MigrationError> {
+    let mut client = owner.connect("-c lock_timeout=5s").await?;
     client
         .query(
             "-- lock_migrations\nSELECT pg_advisory_lock($1)",
@@ -45,6 +47,9 @@ pub async fn migrate(url: &DatabaseUrl) -> Result<usize, MigrationError> {
             name = migration.name(),
             "applied migration {migration}"
         );
+    }
+    if let Some(role) = role {
+        role::provide(&client, role).await?;
     }
     Ok(applied.len())
 }

@@ -58,6 +58,19 @@ impl<'a> Vars<'a> {
         })
     }
 
+    /// A variable that must be set, if only to nothing.
+    pub fn optional<T>(&self, variable: &'static str) -> Result<Option<T>, ConfigError>
+    where
+        T: FromStr,
+        T::Err: Into<Box<dyn Error + Send + Sync>>,
+    {
+        match (self.0)(variable) {
+            None => Err(ConfigError::Missing(variable)),
+            Some(value) if value.is_empty() => Ok(None),
+            Some(_) => self.required(variable).map(Some),
+        }
+    }
+
     /// A variable that must be set: items separated by commas, perhaps none.
     pub fn list(&self, variable: &'static str) -> Result<Vec<String>, ConfigError> {
         let value = (self.0)(variable).ok_or(ConfigError::Missing(variable))?;
@@ -94,6 +107,12 @@ mod tests {
             vars.required::<u32>("WORD").unwrap_err().to_string(),
             "environment variable WORD is invalid"
         );
+        assert_eq!(vars.optional::<u32>("EMPTY").unwrap(), None);
+        assert_eq!(
+            vars.optional::<String>("WORD").unwrap().as_deref(),
+            Some("secret")
+        );
+        assert!(vars.optional::<u32>("WORD").is_err() && vars.optional::<u32>("ABSENT").is_err());
         assert_eq!(vars.list("LIST").unwrap(), ["a", "b"]);
         assert!(vars.list("EMPTY").unwrap().is_empty());
         assert!(vars.list("ABSENT").is_err());

@@ -51,14 +51,21 @@ impl<'a> Request<'a> {
     {
         let unauthorized =
             |detail| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail);
-        let authorizer = self.0.request_context.authorizer.as_ref();
-        let claims = authorizer
-            .and_then(|authorizer| authorizer.jwt.as_ref())
-            .map(|jwt| &jwt.claims);
-        let subject = claims.and_then(|claims| claims.get("sub"));
+        let subject = self.claimed_subject();
         let subject = subject.ok_or_else(|| unauthorized("The token has no claim sub.".to_owned()))?;
-        T::try_from(subject.clone())
+        T::try_from(subject.to_owned())
             .map_err(|error| unauthorized(format!("The token's claim sub is invalid: {error}.")))
+    }
+
+    fn claimed_subject(self) -> Option<&'a str> {
+        let authorizer = self.0.request_context.authorizer.as_ref()?;
+        let subject = authorizer.jwt.as_ref()?.claims.get("sub")?;
+        Some(subject)
+    }
+
+    /// What a variable of the path says, whether or not it can name anything: for logs.
+    pub fn path_text(self, name: &str) -> Option<&'a str> {
+        self.0.path_parameters.get(name).map(String::as_str)
     }
 
     /// What a variable of the path names; 404 if it can be the name of nothing. HTTP APIs decode it.
@@ -194,18 +201,23 @@ pub fn no_such_route(request: Request<'_>) -> Problem {
     Problem::not_found(format!("There is no route {} {path}.", http.method))
 }
 
+/// Answers a request of the HTTP API, with what it is and who makes it in each line of the log.
+pub fn serve<'a, F>(request: Request<'a>, handler: F) -> impl Future<Output = Response> + use<'a, F>
+where
+    F: Future<Output = Result<Response, Problem>> + 'a,
+{
+    let (request_id, route) = (request.id(), request.route());
+    let span = info_span!("request", request_id, route, user_id = request.claimed_subject());
+    respond(request_id, handler).instrument(span)
+}
+
 /// Runs a handler: a problem becomes its response, and a panic a problem. Failures are logged here, once.
-pub fn respond<'a, F>(
-    request_id: &'a str,
-    route: &'a str,
-    handler: F,
-) -> impl Future<Output = Response> + use<'a, F>
+pub fn respond<'a, F>(request_id: &'a str, handler: F) -> impl Future<Output = Response> + use<'a, F>
 where
     F: Future<Output = Result<Response, Problem>> + 'a,
 {
     // Boxed, or the types of the SDK's futures nest deeper than the compiler follows.
     let handler = handler.boxed_local();
-    let span = info_span!("request", request_id, route);
     async move {
         let problem = match contain_async(handler).await {
             Ok(Ok(response)) => return response,
@@ -229,7 +241,6 @@ where
         }
         with_body(status, "application/problem+json", problem.body(request_id))
     }
-    .instrument(span)
 }
 
 fn with_body(status: StatusCode, content_type: &'static str, body: String) -> Response {
@@ -357,7 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_500_that_says_nothing_of_it() {
-        let response = respond("r-1", "GET /", async { panic!("secret") }).await;
+        let response = respond("r-1", async { panic!("secret") }).await;
         assert_eq!(response.status_code, 500);
         let Some(Body::Text(body)) = response.body else {
             panic!("no body")

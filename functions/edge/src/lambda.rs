@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use crate::Clock;
 use crate::metrics::Metrics;
+use crate::{Clock, trace};
 
 /// Serves invocations until Lambda ends the environment, and writes each one's metrics when it is over.
 pub async fn run<A, B>(
@@ -22,7 +22,9 @@ where
 {
     let (metrics, handler) = (&metrics, &handler);
     lambda_runtime::run(service_fn(async |event: LambdaEvent<A>| {
-        let answer = handler(event).await;
+        let trace = event.context.xray_trace_id.clone();
+        // Boxed, or the types of the SDK's futures nest deeper than the compiler follows.
+        let answer = trace::within(trace, Box::pin(handler(event))).await;
         metrics.flush();
         answer
     }))

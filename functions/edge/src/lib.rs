@@ -11,7 +11,9 @@ pub mod lambda;
 pub mod metrics;
 pub mod panics;
 pub mod problem;
+pub mod rds;
 pub mod secret;
+pub mod trace;
 
 pub use clock::Clock;
 pub use problem::Problem;

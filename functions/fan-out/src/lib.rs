@@ -106,6 +106,8 @@ struct Record {
     receipt_handle: String,
     /// How often SQS has handed it out, this time included.
     receive_count: u32,
+    /// The trace of who sent it.
+    trace: Option<String>,
     message: Message,
 }
 

@@ -1,7 +1,7 @@
 //! Runs the function on Lambda.
 
 use db::Database;
-use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics};
+use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics, rds};
 use fan_out::{App, Config, METRICS, Pace, RESERVE, connections, handle};
 use lambda_runtime::{Error, LambdaEvent};
 
@@ -12,7 +12,7 @@ async fn main() -> Result<(), Error> {
     let metrics = Metrics::init(config.metrics_namespace, &METRICS)?;
     let aws = aws::sdk_config().await;
     let app = App {
-        db: Database::new(config.database_url),
+        db: Database::new(config.database_url.with_passwords(rds::passwords().await)),
         connections: connections(&aws, config.connections_endpoint),
         pace: Pace::new(config.posts_per_second, config.maximum_concurrency),
         sqs: aws_sdk_sqs::Client::new(&aws),

@@ -285,7 +285,17 @@ fn report(
     ] {
         counter!(name).increment(number);
     }
+    let event_ids: Vec<String> = records
+        .iter()
+        .map(|record| record.message.event.event_id.to_string())
+        .collect();
+    let senders: Vec<&str> = records
+        .iter()
+        .filter_map(|record| record.trace.as_deref())
+        .collect();
     info!(
+        event_ids = event_ids.join(" "),
+        senders_traces = senders.join(" "),
         records = records.len(),
         notified,
         gone,

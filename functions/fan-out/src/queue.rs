@@ -1,12 +1,15 @@
 //! The queue's side of a batch: reading records, carrying over what is left of one, setting the hopeless aside, bringing the
 //! failed back soon.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
-use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, SendMessageBatchRequestEntry};
-use edge::chain;
+use aws_sdk_sqs::types::{
+    ChangeMessageVisibilityBatchRequestEntry, MessageSystemAttributeNameForSends,
+    MessageSystemAttributeValue, SendMessageBatchRequestEntry,
+};
 use edge::panics::contain;
+use edge::{chain, trace};
 use futures_util::future::join_all;
 use metrics::counter;
 use model::Message;
@@ -54,6 +57,7 @@ pub(crate) async fn decode(app: &App, batch: SqsEvent) -> (Vec<Record>, Vec<Stri
                 records.push(Record {
                     message_id,
                     receive_count: receive_count(&message),
+                    trace: message.attributes.get("AWSTraceHeader").cloned(),
                     receipt_handle: message.receipt_handle.unwrap_or_default(),
                     message: decoded,
                 });
@@ -119,6 +123,13 @@ fn batches(sendings: Vec<Sending>) -> Vec<Vec<Sending>> {
     batches
 }
 
+/// What has a message go on with the trace of this invocation.
+fn trace_attribute() -> Option<HashMap<MessageSystemAttributeNameForSends, MessageSystemAttributeValue>> {
+    let value = MessageSystemAttributeValue::builder().data_type("String");
+    let value = value.string_value(trace::header()?).build().ok()?;
+    Some([(MessageSystemAttributeNameForSends::AwsTraceHeader, value)].into())
+}
+
 /// The records of which some message could not be sent.
 async fn send_batch(app: &App, url: &str, batch: Vec<Sending>) -> BTreeSet<usize> {
     let mut request = app.sqs.send_message_batch().queue_url(url);
@@ -129,6 +140,7 @@ async fn send_batch(app: &App, url: &str, batch: Vec<Sending>) -> BTreeSet<usize
             .id(i.to_string())
             .message_body(sending.body)
             .delay_seconds(sending.delay_seconds)
+            .set_message_system_attributes(trace_attribute())
             .build();
         match entry {
             Ok(entry) => request = request.entries(entry),

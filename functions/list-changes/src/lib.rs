@@ -4,7 +4,7 @@ use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use db::{Database, DatabaseUrl, Refusal};
 use edge::Problem;
 use edge::config::{ConfigError, Vars};
-use edge::http::{Request, Response, json, no_such_route, respond};
+use edge::http::{Request, Response, json, no_such_route, serve};
 use http::StatusCode;
 use model::{Cursor, PageLimit, SpaceId, UserId};
 use serde::Deserialize;
@@ -43,7 +43,7 @@ struct Query {
 /// Answers one request.
 pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
-    respond(request.id(), request.route(), async {
+    serve(request, async {
         match request.route() {
             "GET /changes" => list(app, request).await,
             _ => Err(no_such_route(request)),

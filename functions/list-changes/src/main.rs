@@ -1,7 +1,7 @@
 //! Runs the function on Lambda.
 
 use db::Database;
-use edge::config::Vars;
+use edge::{config::Vars, rds};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use list_changes::{App, Config, handle};
 
@@ -10,7 +10,7 @@ async fn main() -> Result<(), Error> {
     edge::init_logs();
     let config = Config::from_vars(&Vars::from_env())?;
     let app = App {
-        db: Database::new(config.database_url),
+        db: Database::new(config.database_url.with_passwords(rds::passwords().await)),
     };
     app.db.warm_up().await;
     run(service_fn(async |event: LambdaEvent<_>| {

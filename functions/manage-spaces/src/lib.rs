@@ -8,7 +8,7 @@ use changes::Queue;
 use db::{Database, DatabaseUrl};
 use edge::Clock;
 use edge::config::{ConfigError, Vars};
-use edge::http::{Request, Response, no_such_route, respond};
+use edge::http::{Request, Response, no_such_route, serve};
 
 /// What this function reads from its environment.
 pub struct Config {
@@ -44,7 +44,7 @@ pub struct App {
 /// Answers one request.
 pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
-    respond(request.id(), request.route(), async {
+    serve(request, async {
         match request.route() {
             "GET /spaces" => space::list(app, request).await,
             "POST /spaces" => space::create(app, request).await,

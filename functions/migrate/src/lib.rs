@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest as Request;
 use db::DatabaseUrl;
-use edge::chain;
 use edge::config::{ConfigError, Vars};
+use edge::{chain, rds};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error as ThisError;
 use tracing::{error, info};
@@ -24,8 +25,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What this function reads from its environment.
 pub struct Config {
-    /// `DATABASE_URL`: where the schema is, as a role that may change it.
+    /// `DATABASE_URL`: where the schema is, as the role that functions sign in as.
     pub database_url: DatabaseUrl,
+    /// `OWNER_SECRET_ARN`: where the name and the password of the schema's owner are. Nothing if that is who functions sign in as.
+    pub owner_secret_arn: Option<String>,
 }
 
 impl Config {
@@ -33,6 +36,7 @@ impl Config {
     pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             database_url: vars.required("DATABASE_URL")?,
+            owner_secret_arn: vars.optional("OWNER_SECRET_ARN")?,
         })
     }
 }
@@ -41,8 +45,36 @@ impl Config {
 pub struct App {
     /// Where the schema is.
     pub database_url: DatabaseUrl,
+    /// Where its owner's password is.
+    pub owner: Option<Owner>,
     /// For the answer.
     pub http: reqwest::Client,
+}
+
+/// A secret as RDS keeps it.
+pub struct Owner {
+    /// The client.
+    pub secrets: aws_sdk_secretsmanager::Client,
+    /// Its ARN.
+    pub secret_arn: String,
+}
+
+/// What RDS keeps in it (AWS Secrets Manager User Guide, "JSON structure of AWS Secrets Manager secrets").
+#[derive(Deserialize)]
+struct Credentials {
+    username: String,
+    password: String,
+}
+
+/// Why the schema could not be brought up.
+#[derive(Debug, ThisError)]
+enum Failure {
+    #[error("the secret with the owner's password could not be read")]
+    Secret(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the secret has no fields username and password")]
+    NoCredentials,
+    #[error(transparent)]
+    Migration(#[from] db::MigrationError),
 }
 
 /// CloudFormation did not get its answer. Lambda runs the request again, which is harmless.
@@ -91,7 +123,7 @@ pub async fn handle(app: &App, request: Request) -> Result<(), Error> {
     });
     // Deleting the stack leaves the data alone.
     if migrates {
-        match db::migrate(&app.database_url).await {
+        match migrate(app).await {
             Ok(applied) => {
                 let version = db::schema_version();
                 info!(
@@ -111,6 +143,25 @@ pub async fn handle(app: &App, request: Request) -> Result<(), Error> {
     respond(&app.http, &response_url, &answer)
         .await
         .map_err(|error| Error::Unanswered(error.without_url()))
+}
+
+/// Brings the schema up as its owner, whose password is read each time: RDS changes it every seven days.
+async fn migrate(app: &App) -> Result<usize, Failure> {
+    let url = &app.database_url;
+    let Some(owner) = &app.owner else {
+        let signing_in = url.clone().with_passwords(rds::passwords().await);
+        return Ok(db::migrate(&signing_in, None).await?);
+    };
+    let reading = owner.secrets.get_secret_value().secret_id(&owner.secret_arn);
+    let secret = reading
+        .send()
+        .await
+        .map_err(|error| Failure::Secret(error.into()))?;
+    let secret = secret.secret_string().unwrap_or_default();
+    // What serde says of it could repeat it.
+    let owner: Credentials = serde_json::from_str(secret).map_err(|_| Failure::NoCredentials)?;
+    let signing_in = url.for_user(&owner.username, &owner.password).into();
+    Ok(db::migrate(&signing_in, Some(url.user())).await?)
 }
 
 /// The URL is signed for a request without a content type.

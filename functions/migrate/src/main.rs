@@ -1,8 +1,8 @@
 //! Runs the function on Lambda.
 
-use edge::config::Vars;
+use edge::{aws, config::Vars};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use migrate::{App, Config, handle};
+use migrate::{App, Config, Owner, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -18,8 +18,16 @@ async fn main() -> Result<(), Error> {
     let http = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .build()?;
+    let owner = match config.owner_secret_arn {
+        Some(secret_arn) => Some(Owner {
+            secrets: aws_sdk_secretsmanager::Client::new(&aws::sdk_config().await),
+            secret_arn,
+        }),
+        None => None,
+    };
     let app = App {
         database_url: config.database_url,
+        owner,
         http,
     };
     run(service_fn(async |event: LambdaEvent<_>| {

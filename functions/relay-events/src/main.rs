@@ -2,7 +2,7 @@
 
 use changes::Queue;
 use db::Database;
-use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics};
+use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics, rds};
 use lambda_runtime::{Error, LambdaEvent};
 use relay_events::{App, Config, METRICS, RESERVE, Tick, handle};
 
@@ -13,7 +13,7 @@ async fn main() -> Result<(), Error> {
     let metrics = Metrics::init(config.metrics_namespace, &METRICS)?;
     let aws = aws::sdk_config().await;
     let app = App {
-        db: Database::new(config.database_url),
+        db: Database::new(config.database_url.with_passwords(rds::passwords().await)),
         s3: aws_sdk_s3::Client::new(&aws),
         bucket: config.bucket,
         queue: Queue {

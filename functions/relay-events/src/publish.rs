@@ -3,7 +3,7 @@
 use std::time::Duration as StdDuration;
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
-use changes::PUBLISHED;
+use changes::{PUBLISHED, trace_attribute};
 use edge::chain;
 use futures_util::stream::{self, StreamExt as _};
 use metrics::{counter, histogram};
@@ -157,6 +157,7 @@ fn entry(
     let body = Message::from(event.clone()).encode()?;
     let entry = SendMessageBatchRequestEntry::builder()
         .id(i.to_string())
-        .message_body(body);
+        .message_body(body)
+        .set_message_system_attributes(trace_attribute());
     Ok(entry.build()?)
 }

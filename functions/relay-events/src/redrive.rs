@@ -87,7 +87,8 @@ async fn bring_back(app: &App, letters: &[Letter]) -> Result<usize, Error> {
         let body = Message { delivery, ..message }.encode()?;
         let entry = SendMessageBatchRequestEntry::builder()
             .id(i.to_string())
-            .message_body(body);
+            .message_body(body)
+            .set_message_system_attributes(changes::trace_attribute());
         sending = sending.entries(entry.build().map_err(|error| Error::Queue(error.into()))?);
         any = true;
     }

@@ -10,7 +10,7 @@ use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayWebsocketProxy
 use db::{Database, DatabaseUrl};
 use edge::Clock;
 use edge::config::{ConfigError, Vars};
-use edge::http::{Request, Response, no_such_route, respond};
+use edge::http::{Request, Response, no_such_route, serve};
 use serde::Deserialize;
 use time::Duration;
 
@@ -75,7 +75,7 @@ pub async fn handle(app: &App, incoming: &Incoming) -> Response {
         Incoming::WebSocket(event) => socket::handle(app, event).await,
         Incoming::Http(event) => {
             let request = Request::new(event);
-            respond(request.id(), request.route(), async {
+            serve(request, async {
                 match request.route() {
                     "POST /tickets" => ticket::create(app, request).await,
                     _ => Err(no_such_route(request)),

@@ -1,7 +1,7 @@
 //! Runs the function on Lambda.
 
 use db::Database;
-use edge::{Clock, config::Vars};
+use edge::{Clock, config::Vars, rds};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use track_connections::{App, Config, handle};
 
@@ -10,7 +10,7 @@ async fn main() -> Result<(), Error> {
     edge::init_logs();
     let config = Config::from_vars(&Vars::from_env())?;
     let app = App {
-        db: Database::new(config.database_url),
+        db: Database::new(config.database_url.with_passwords(rds::passwords().await)),
         websocket_url: config.websocket_url,
         allowed_origins: config.allowed_origins,
         max_connections_per_user: config.max_connections_per_user,

@@ -10,7 +10,7 @@ use http::header::ORIGIN;
 use model::Pong;
 use serde::{Deserialize, Serialize};
 use thiserror::Error as ThisError;
-use tracing::info;
+use tracing::{Instrument as _, info, info_span};
 
 use crate::{App, CONNECTION_LIFETIME};
 
@@ -79,15 +79,19 @@ impl From<Error> for Problem {
 pub(crate) async fn handle(app: &App, event: &ApiGatewayWebsocketProxyRequest) -> Response {
     let context = &event.request_context;
     let (request_id, route) = (context.request_id.as_deref(), context.route_key.as_deref());
-    respond(request_id.unwrap_or_default(), route.unwrap_or_default(), async {
-        let connection_id = context.connection_id.as_deref().ok_or(Error::NoConnectionId)?;
+    let connection_id = context.connection_id.as_deref();
+    let span = info_span!("request", request_id, route, connection_id);
+    let handling = async {
+        let connection_id = connection_id.ok_or(Error::NoConnectionId)?;
         match route {
             Some("$connect") => connect(app, event, connection_id).await,
             Some("$disconnect") => disconnect(app, connection_id).await,
             _ => answer(event.body.as_deref().unwrap_or_default()),
         }
-    })
-    .await
+    };
+    respond(request_id.unwrap_or_default(), handling)
+        .instrument(span)
+        .await
 }
 
 async fn connect(

@@ -15,6 +15,7 @@ use super::sqs::{Sqs, Which};
 use super::weather::{Kind, Weather};
 use crate::environment::{ACCESS_KEY, REGION};
 use crate::lambda::{Failure, Function, Settings};
+use crate::postgres::{self, DATABASE, ROLE};
 use crate::project::Project;
 
 /// Environments of `fan-out`, and pollers of its event source mapping.
@@ -159,10 +160,7 @@ pub(crate) fn variables(proxies: &[Proxy; 4], log_level: &str) -> Vec<(&'static 
         ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.to_owned()),
         ("AWS_ENDPOINT_URL_S3", format!("http://{}", storage.address)),
         ("AWS_ENDPOINT_URL_SQS", format!("http://{}", queue.address)),
-        (
-            "DATABASE_URL",
-            crate::postgres::url(address, crate::postgres::DATABASE),
-        ),
+        ("DATABASE_URL", postgres::url(address, ROLE, DATABASE)),
         ("BUCKET_NAME", BUCKET.to_owned()),
         ("QUEUE_URL", Sqs::url(queue, Which::Events)),
         ("DEAD_LETTER_QUEUE_URL", Sqs::url(queue, Which::DeadLetters)),

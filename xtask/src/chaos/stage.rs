@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use db::DatabaseUrl;
 use model::UserId;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -27,7 +28,7 @@ use super::sockets::Sockets;
 use super::sqs::{Sqs, Which};
 use super::weather::{self, Kind, Weather};
 use super::workload::{User, first_uploads};
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, ROLE};
 use crate::project::Project;
 use crate::ui::Step;
 
@@ -93,7 +94,7 @@ impl Stage {
         let address = free_address()?;
         let postgres = Postgres::start(project, &folder, address, step).await?;
         let database_url = postgres.url();
-        db::migrate(&database_url.parse()?).await?;
+        db::migrate(&database_url.parse::<DatabaseUrl>()?.into(), Some(ROLE)).await?;
         let database = Proxy::start(SocketAddr::V4(address)).await?;
         let (s3, storage) = S3::start(Arc::clone(&weather), &mut tasks).await?;
         let (sqs, queue) = Sqs::start(Arc::clone(&weather), &mut tasks).await?;

@@ -1,0 +1,290 @@
+//! Where the database is, who signs in to it and how, and which servers are believed to be it.
+
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use thiserror::Error as ThisError;
+use tokio::time::timeout;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tracing::warn;
+
+use crate::error::{BoxError, Error};
+
+/// How long connecting may take, TLS and sign-in included. A hung database surfaces within 3 s altogether.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// How long bytes may stay unacknowledged until the connection is dead: short of the query's own, so that it can be repeated on a new
+/// one when a former server has gone without a word.
+const TCP_USER_TIMEOUT: Duration = Duration::from_millis(600);
+
+/// PostgreSQL's own port, where the URL names none.
+const DEFAULT_PORT: u16 = 5432;
+
+/// The authorities that sign certificates of RDS, which are not among the public ones (Amazon RDS User Guide, "Using SSL/TLS to encrypt
+/// a connection to a DB instance").
+const AMAZON_RDS: &[u8] = include_bytes!("../amazon-rds.pem");
+
+/// Where the database is: `postgresql://user:password@host:port/name`. Secret, because of the password.
+///
+/// How to sign in follows from it. With a password, by that, to a server that a public authority vouches for. Without, by a password that is
+/// made for each connection, such as a token of RDS, to a server that Amazon's authorities for RDS vouch for. With `sslmode=disable`, in
+/// plain text and without a password of the second kind.
+#[derive(Clone)]
+pub struct DatabaseUrl {
+    config: Config,
+    authorities: Authorities,
+}
+
+/// Whose word is taken for which server is the database.
+#[derive(Clone, Copy)]
+enum Authorities {
+    AmazonRds,
+    Public,
+}
+
+/// The text is no database URL. The text is not repeated, for it may hold a password.
+#[derive(Debug, ThisError)]
+#[error("not a PostgreSQL URL (postgresql://user:password@host:port/database)")]
+pub struct InvalidDatabaseUrl;
+
+impl FromStr for DatabaseUrl {
+    type Err = InvalidDatabaseUrl;
+
+    fn from_str(url: &str) -> Result<Self, InvalidDatabaseUrl> {
+        let mut config: Config = url.parse().map_err(|_| InvalidDatabaseUrl)?;
+        if config.get_hosts().len() != 1 || config.get_user().is_none() {
+            return Err(InvalidDatabaseUrl);
+        }
+        // `prefer`, the default, would fall back to plain text when an attacker says that there is no TLS.
+        if config.get_ssl_mode() != SslMode::Disable {
+            config.ssl_mode(SslMode::Require);
+        }
+        config
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_user_timeout(TCP_USER_TIMEOUT)
+            .application_name("syncsphere");
+        let authorities = match config.get_password() {
+            Some(_) => Authorities::Public,
+            None => Authorities::AmazonRds,
+        };
+        Ok(Self { config, authorities })
+    }
+}
+
+impl DatabaseUrl {
+    /// The role that signs in.
+    pub fn user(&self) -> &str {
+        self.config.get_user().unwrap_or_default()
+    }
+
+    /// The same server for somebody else, who has a password.
+    #[must_use]
+    pub fn for_user(&self, user: &str, password: &str) -> Self {
+        let mut url = self.clone();
+        url.config.user(user).password(password);
+        url
+    }
+
+    /// Signs in with passwords from here if the URL has none.
+    pub fn with_passwords(self, passwords: Passwords) -> Connector {
+        Connector {
+            passwords: Some(passwords),
+            ..self.into()
+        }
+    }
+
+    fn host(&self) -> &str {
+        match self.config.get_hosts().first() {
+            Some(Host::Tcp(host)) => host,
+            _ => "",
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.config.get_ports().first().copied().unwrap_or(DEFAULT_PORT)
+    }
+}
+
+/// Makes a password for one connection, from the server's name as the URL has it, its port and the role.
+pub type Passwords = Box<dyn Fn(&str, u16, &str) -> Result<String, BoxError> + Send + Sync>;
+
+/// Connects to one database as one role.
+pub struct Connector {
+    url: DatabaseUrl,
+    passwords: Option<Passwords>,
+    /// Instead of those that follow from the URL.
+    authorities: Option<RootCertStore>,
+    /// Made once: reading all authorities for each connection would take longer than connecting.
+    tls: OnceLock<MakeRustlsConnect>,
+}
+
+impl From<DatabaseUrl> for Connector {
+    fn from(url: DatabaseUrl) -> Self {
+        Self {
+            url,
+            passwords: None,
+            authorities: None,
+            tls: OnceLock::new(),
+        }
+    }
+}
+
+impl Connector {
+    /// Believes servers that these authorities vouch for, and no others.
+    #[must_use]
+    pub fn with_authorities(mut self, authorities: RootCertStore) -> Self {
+        self.authorities = Some(authorities);
+        self
+    }
+
+    /// Connects, with settings such as `-c lock_timeout=5s` for the session.
+    pub(crate) async fn connect(&self, options: &str) -> Result<Client, Error> {
+        timeout(CONNECT_TIMEOUT, self.connect_and_sign_in(options))
+            .await
+            .unwrap_or(Err(Error::ConnectTimeout(CONNECT_TIMEOUT)))
+    }
+
+    async fn connect_and_sign_in(&self, options: &str) -> Result<Client, Error> {
+        let mut config = self.url.config.clone();
+        // What the URL says comes last, so it wins.
+        config.options(format!("{options} {}", self.url.config.get_options().unwrap_or_default()).trim());
+        let failed = |error: tokio_postgres::Error| {
+            // Class 28 is "invalid authorization specification".
+            match error.code() {
+                Some(code) if code.code().starts_with("28") => Error::SignIn {
+                    user: self.url.user().to_owned(),
+                    source: error,
+                },
+                _ => Error::Connect(error),
+            }
+        };
+        if config.get_ssl_mode() == SslMode::Disable {
+            let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+            tokio::spawn(drive(connection));
+            return Ok(client);
+        }
+        if config.get_password().is_none() {
+            let passwords = self.passwords.as_ref().ok_or(Error::NoPassword)?;
+            let password = passwords(self.url.host(), self.url.port(), self.url.user());
+            config.password(password.map_err(Error::Password)?);
+        }
+        let (client, connection) = config.connect(self.tls()?).await.map_err(failed)?;
+        tokio::spawn(drive(connection));
+        Ok(client)
+    }
+
+    fn tls(&self) -> Result<MakeRustlsConnect, Error> {
+        if let Some(tls) = self.tls.get() {
+            return Ok(tls.clone());
+        }
+        let authorities = match &self.authorities {
+            Some(authorities) => authorities.clone(),
+            None => match self.url.authorities {
+                Authorities::AmazonRds => amazon_rds()?,
+                Authorities::Public => public()?,
+            },
+        };
+        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::Authorities(error.into()))?
+            .with_root_certificates(authorities)
+            .with_no_client_auth();
+        Ok(self.tls.get_or_init(|| MakeRustlsConnect::new(tls)).clone())
+    }
+}
+
+/// Moves bytes between client and server until either is done. What breaks shows in the query that it breaks, so between
+/// queries it is only worth a warning.
+async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
+    if let Err(error) = connection.await {
+        warn!(?error, "the database connection ended");
+    }
+}
+
+fn amazon_rds() -> Result<RootCertStore, Error> {
+    let mut authorities = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(AMAZON_RDS) {
+        let certificate = certificate.map_err(|error| Error::Authorities(error.into()))?;
+        authorities
+            .add(certificate)
+            .map_err(|error| Error::Authorities(error.into()))?;
+    }
+    Ok(authorities)
+}
+
+fn public() -> Result<RootCertStore, Error> {
+    let loaded = rustls_native_certs::load_native_certs();
+    let mut authorities = RootCertStore::empty();
+    let (added, _) = authorities.add_parsable_certificates(loaded.certs);
+    if added == 0 {
+        let reason = loaded.errors.into_iter().next();
+        return Err(Error::Authorities(
+            reason.map_or_else(|| "the system has none".into(), Into::into),
+        ));
+    }
+    Ok(authorities)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_is_required_unless_the_url_disables_it() {
+        let mode = |url: &str| {
+            url.parse::<DatabaseUrl>()
+                .map(|url| url.config.get_ssl_mode())
+                .ok()
+        };
+        assert_eq!(mode("postgresql://u:p@db.example/x"), Some(SslMode::Require));
+        assert_eq!(
+            mode("postgresql://u:p@db.example/x?sslmode=prefer"),
+            Some(SslMode::Require)
+        );
+        assert_eq!(
+            mode("postgresql://u:p@db.example/x?sslmode=disable"),
+            Some(SslMode::Disable)
+        );
+    }
+
+    #[test]
+    fn an_invalid_url_is_not_repeated() {
+        for url in [
+            "",
+            "http://secret@example.org",
+            "postgresql://",
+            "host=secret password",
+            "postgresql://u:secret@one.example,other.example/x",
+        ] {
+            let Err(error) = url.parse::<DatabaseUrl>() else {
+                panic!("{url} was taken")
+            };
+            assert!(!error.to_string().contains("secret"));
+        }
+    }
+
+    #[test]
+    fn a_password_is_made_for_what_the_url_names() {
+        let url: DatabaseUrl = "postgresql://syncsphere@db.example/x".parse().unwrap();
+        assert_eq!(
+            (url.host(), url.port(), url.user()),
+            ("db.example", 5432, "syncsphere")
+        );
+        let url: DatabaseUrl = "postgresql://u@db.example:7/x".parse().unwrap();
+        assert_eq!(url.port(), 7);
+    }
+
+    /// RDS has three authorities in each region.
+    #[test]
+    fn amazons_authorities_can_all_be_read() {
+        let authorities = amazon_rds().unwrap();
+        assert!(authorities.len() >= 3 * 27, "{}", authorities.len());
+        assert_eq!(authorities.len() % 3, 0);
+    }
+}

@@ -1,0 +1,71 @@
+//! The role that functions sign in as, and what it may do: what their statements do, and nothing else.
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use crate::error::Error;
+
+/// What the role may do to each table. A test takes each right away and sees a statement fail for it.
+pub const RIGHTS: [(&str, &[&str]); 9] = [
+    ("changes", &["SELECT", "INSERT"]),
+    ("connections", &["SELECT", "INSERT", "DELETE"]),
+    ("files", &["SELECT", "INSERT", "UPDATE"]),
+    ("members", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("outbox", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("spaces", &["SELECT", "INSERT", "UPDATE"]),
+    ("tickets", &["SELECT", "INSERT", "DELETE"]),
+    ("uploads", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("versions", &["SELECT", "INSERT"]),
+];
+
+/// How long a session may do nothing: Lambda keeps environments that it will never use again, whose connections would count.
+const IDLE_SESSION_TIMEOUT: &str = "10min";
+
+/// Makes the role where it is missing and brings its rights up to date, in the database that `client` is connected to.
+pub(crate) async fn provide(client: &Client, role: &str) -> Result<(), Error> {
+    let failed = |source| Error::Query {
+        query: "provide_role",
+        source,
+    };
+    let facts = client
+        .query_one(
+            "-- describe_role
+            SELECT quote_ident($1) AS role,
+                quote_ident(current_database()) AS database,
+                EXISTS (SELECT FROM pg_roles WHERE rolname = $1) AS exists,
+                -- Whom RDS signs in by IAM authentication. Only it has such a role.
+                EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam') AS has_iam,
+                EXISTS (SELECT FROM pg_auth_members JOIN pg_roles member ON member.oid = pg_auth_members.member
+                    WHERE member.rolname = $1 AND pg_auth_members.roleid = to_regrole('rds_iam')) AS by_iam",
+            &[&role],
+        )
+        .await
+        .map_err(failed)?;
+    let (role, database): (&str, &str) = (facts.get("role"), facts.get("database"));
+    if !facts.get::<_, bool>("exists") {
+        let made = client.batch_execute(&format!("CREATE ROLE {role} LOGIN")).await;
+        // Roles belong to all databases of a server: another one's migration may have come first.
+        made.or_else(|error| match error.code() {
+            Some(&SqlState::DUPLICATE_OBJECT | &SqlState::UNIQUE_VIOLATION) => Ok(()),
+            _ => Err(failed(error)),
+        })?;
+    }
+    if facts.get("has_iam") && !facts.get::<_, bool>("by_iam") {
+        client
+            .batch_execute(&format!("GRANT rds_iam TO {role}"))
+            .await
+            .map_err(failed)?;
+    }
+    let mut statements = format!(
+        "BEGIN;
+        ALTER ROLE {role} IN DATABASE {database} SET idle_session_timeout = '{IDLE_SESSION_TIMEOUT}';
+        GRANT CONNECT ON DATABASE {database} TO {role};
+        GRANT USAGE ON SCHEMA public TO {role};
+        REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role};\n"
+    );
+    for (table, rights) in RIGHTS {
+        statements.push_str(&format!("GRANT {} ON {table} TO {role};\n", rights.join(", ")));
+    }
+    statements.push_str("COMMIT");
+    client.batch_execute(&statements).await.map_err(failed)
+}

@@ -1,0 +1,205 @@
+//! Tokens to sign in to RDS with: a request that is signed but never sent (Amazon RDS User Guide, "IAM database authentication for
+//! MariaDB, MySQL, and PostgreSQL").
+//!
+//! As `aws-sdk-rds` makes them, of which they would be the only use.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration as StdDuration;
+
+use aws_config::Region;
+use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
+use aws_config::meta::region::ProvideRegion as _;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials as _;
+use aws_sigv4::http_request::{
+    SignableBody, SignableRequest, SignatureLocation, SigningError, SigningSettings, sign,
+};
+use aws_sigv4::sign::v4;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use thiserror::Error as ThisError;
+use time::{Duration, OffsetDateTime};
+
+use crate::Clock;
+
+/// How long a token can be signed in with (as above).
+const LIFETIME: StdDuration = StdDuration::from_mins(15);
+
+/// How long a token is handed out again. The rest of its life is for clocks that differ.
+const KEPT: Duration = Duration::minutes(10);
+
+/// All but what RFC 3986 calls unreserved.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Why there is no token.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// The environment has no credentials or no region to sign with. On Lambda it has.
+    #[error("the environment has no AWS credentials and region to sign a token with")]
+    NoCredentials,
+    /// The request could not be signed.
+    #[error("the token could not be signed")]
+    Signing(#[from] SigningError),
+    /// What is to be signed is incomplete.
+    #[error("the token's parameters are incomplete")]
+    Parameters(#[from] v4::signing_params::BuildError),
+}
+
+/// Makes tokens for whatever server and role it is asked for, with the credentials and the region that Lambda puts into the environment.
+pub async fn passwords() -> Passwords {
+    let tokens = Tokens::from_env().await;
+    Box::new(move |host, port, user| Ok(tokens.token(host, port, user)?))
+}
+
+type Passwords = Box<dyn Fn(&str, u16, &str) -> Result<String, Box<dyn Error + Send + Sync>> + Send + Sync>;
+
+/// Makes tokens, and keeps the last one for as long as it is good.
+pub struct Tokens {
+    signer: Option<(Credentials, Region)>,
+    clock: Clock,
+    last: Mutex<Option<Token>>,
+}
+
+struct Token {
+    /// Host, port and role.
+    target: (String, u16, String),
+    made_at: OffsetDateTime,
+    text: String,
+}
+
+impl Tokens {
+    /// With the environment's credentials and region, which on Lambda are good for as long as the environment lives.
+    async fn from_env() -> Self {
+        let credentials = EnvironmentVariableCredentialsProvider::new()
+            .provide_credentials()
+            .await;
+        let region = EnvironmentVariableRegionProvider::new().region().await;
+        Self::new(credentials.ok().zip(region), Clock::system())
+    }
+
+    /// With these credentials, in this region.
+    pub fn new(signer: Option<(Credentials, Region)>, clock: Clock) -> Self {
+        Self {
+            signer,
+            clock,
+            last: Mutex::default(),
+        }
+    }
+
+    /// A token for a role at a server, by the name and port under which RDS knows it.
+    pub fn token(&self, host: &str, port: u16, user: &str) -> Result<String, TokenError> {
+        let now = self.clock.now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = last.as_ref()
+            && (token.target.0.as_str(), token.target.1, token.target.2.as_str()) == (host, port, user)
+            && now - token.made_at < KEPT
+        {
+            return Ok(token.text.clone());
+        }
+        let text = self.sign(host, port, user, now)?;
+        *last = Some(Token {
+            target: (host.to_owned(), port, user.to_owned()),
+            made_at: now,
+            text: text.clone(),
+        });
+        Ok(text)
+    }
+
+    fn sign(&self, host: &str, port: u16, user: &str, now: OffsetDateTime) -> Result<String, TokenError> {
+        let (credentials, region) = self.signer.as_ref().ok_or(TokenError::NoCredentials)?;
+        let user = utf8_percent_encode(user, RESERVED);
+        let mut token = format!("{host}:{port}/?Action=connect&DBUser={user}");
+
+        let mut settings = SigningSettings::default();
+        settings.expires_in = Some(LIFETIME);
+        settings.signature_location = SignatureLocation::QueryParams;
+        let identity = credentials.clone().into();
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(region.as_ref())
+            .name("rds-db")
+            .time(now.into())
+            .settings(settings)
+            .build()?
+            .into();
+        let url = format!("https://{token}");
+        let request = SignableRequest::new("GET", &url, std::iter::empty(), SignableBody::Bytes(&[]))?;
+        let (instructions, _) = sign(request, &parameters)?.into_parts();
+        for (name, value) in instructions.params() {
+            let _ = write!(token, "&{name}={}", utf8_percent_encode(value, RESERVED));
+        }
+        Ok(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    fn tokens(session_token: Option<&str>, region: &'static str, clock: &Clock) -> Tokens {
+        let session_token = session_token.map(str::to_owned);
+        let (key, secret) = match session_token {
+            Some(_) => ("IAMKEYINSTANCE", "asdfqwertypolly"),
+            None => ("akid", "secret"),
+        };
+        let credentials = Credentials::new(key, secret, session_token, None, "test");
+        Tokens::new(Some((credentials, Region::new(region))), clock.clone())
+    }
+
+    /// What the AWS SDK for Rust expects of its own generator (smithy-rs, `rds_auth_token.rs`).
+    #[test]
+    fn a_token_is_what_the_sdk_for_rds_makes() {
+        let clock = Clock::manual(datetime!(2024-08-26 22:00 UTC));
+        let token = tokens(None, "us-east-1", &clock)
+            .token("prod-instance.us-east-1.rds.amazonaws.com", 3306, "peccy")
+            .unwrap();
+        assert_eq!(
+            token,
+            "prod-instance.us-east-1.rds.amazonaws.com:3306/?Action=connect&DBUser=peccy\
+             &X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=akid%2F20240826%2Fus-east-1%2Frds-db%2Faws4_request\
+             &X-Amz-Date=20240826T220000Z&X-Amz-Expires=900&X-Amz-SignedHeaders=host\
+             &X-Amz-Signature=dd0cba843009474347af724090233265628ace491ea17ce3eb3da098b983ad89"
+        );
+    }
+
+    #[test]
+    fn a_token_of_temporary_credentials_carries_their_session() {
+        let clock = Clock::manual(datetime!(2018-09-19 16:02:42 UTC));
+        let token = tokens(Some("mytoken"), "eu-west-1", &clock)
+            .token("dbhost.xyz.eu-west-1.amazonaws.com", 3306, "iam_user")
+            .unwrap();
+        assert!(token.contains("&X-Amz-Security-Token=mytoken&"), "{token}");
+        let signature = "8966604a85aa991ef9bed5135aa8565e0e22ae375d2b85892a16e1a642ae0bd1";
+        assert!(token.contains(signature), "{token}");
+    }
+
+    #[test]
+    fn a_token_is_kept_for_less_than_its_life_and_for_one_target() {
+        let clock = Clock::manual(datetime!(2026-01-02 03:04:05 UTC));
+        let tokens = tokens(None, "us-east-1", &clock);
+        let token = |user| tokens.token("db.example", 5432, user).unwrap();
+        let first = token("one");
+        clock.advance(KEPT - Duration::seconds(1));
+        assert_eq!(token("one"), first);
+        assert_ne!(token("other"), first);
+        assert_ne!(token("one"), first);
+        let second = token("one");
+        clock.advance(KEPT);
+        assert_ne!(token("one"), second);
+    }
+
+    #[test]
+    fn without_credentials_there_is_no_token_and_that_is_said() {
+        let tokens = Tokens::new(None, Clock::system());
+        let error = tokens.token("db.example", 5432, "u").unwrap_err();
+        assert!(error.to_string().contains("no AWS credentials"));
+    }
+}

@@ -1,0 +1,104 @@
+//! What the functions' role may do in the database.
+
+use std::collections::BTreeSet;
+
+use tests::{ROLE, TestDatabase};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, NoTls};
+
+/// A connection with the functions' rights.
+async fn as_role(database: &TestDatabase) -> Client {
+    let url = database.url.replacen("postgres@", &format!("{ROLE}@"), 1);
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// The statements that the role may not run: PostgreSQL asks for rights before it explains a plan.
+async fn refused(client: &Client) -> Vec<&'static str> {
+    let mut refused = Vec::new();
+    for (name, sql) in db::queries() {
+        let explained = client
+            .batch_execute(&format!("EXPLAIN (GENERIC_PLAN) {sql}"))
+            .await;
+        match explained {
+            Ok(()) => {}
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => refused.push(name),
+            Err(error) => panic!("{name}: {error:?}"),
+        }
+    }
+    refused
+}
+
+#[tokio::test]
+async fn the_role_may_run_every_statement_and_needs_every_right_for_it() {
+    let database = TestDatabase::create().await;
+    let client = as_role(&database).await;
+    assert_eq!(refused(&client).await, [""; 0]);
+    for (table, rights) in db::RIGHTS {
+        for right in rights {
+            database
+                .execute(&format!("REVOKE {right} ON {table} FROM {ROLE}"))
+                .await;
+            assert!(
+                !refused(&client).await.is_empty(),
+                "{right} on {table} is needed by no statement"
+            );
+            database
+                .execute(&format!("GRANT {right} ON {table} TO {ROLE}"))
+                .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_role_may_do_nothing_else() {
+    let database = TestDatabase::create().await;
+    let client = as_role(&database).await;
+    for statement in [
+        "SELECT FROM refinery_schema_history",
+        "CREATE TABLE mine ()",
+        "DROP TABLE outbox",
+        "ALTER TABLE outbox ADD mine text",
+        "TRUNCATE outbox",
+        "UPDATE changes SET sequence = 1",
+        "DELETE FROM changes",
+        "DELETE FROM versions",
+        "DELETE FROM spaces",
+        "CREATE ROLE mine",
+    ] {
+        let error = client.batch_execute(statement).await.unwrap_err();
+        assert_eq!(
+            error.code(),
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE),
+            "{statement}: {error:?}"
+        );
+    }
+    // And no table was forgotten.
+    let tables = database
+        .rows("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
+        .await;
+    let tables: BTreeSet<String> = tables.iter().map(|row| row.get(0)).collect();
+    let named = db::RIGHTS.iter().map(|(table, _)| *table);
+    let named: BTreeSet<String> = named
+        .chain(["refinery_schema_history"])
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(tables, named);
+}
+
+#[tokio::test]
+async fn rights_come_and_go_with_the_release_that_migrates() {
+    let database = TestDatabase::create().await;
+    database
+        .execute(&format!(
+            "GRANT TRUNCATE ON outbox TO {ROLE}; REVOKE SELECT ON files FROM {ROLE}"
+        ))
+        .await;
+    db::migrate(&database.owner(), Some(ROLE)).await.unwrap();
+    let client = as_role(&database).await;
+    assert!(client.batch_execute("TRUNCATE outbox").await.is_err());
+    client.batch_execute("SELECT FROM files").await.unwrap();
+    let idle = client.query_one("SHOW idle_session_timeout", &[]).await.unwrap();
+    assert_eq!(idle.get::<_, &str>(0), "10min");
+}

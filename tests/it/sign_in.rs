@@ -1,0 +1,203 @@
+//! Signing in to a real PostgreSQL over TLS, as functions sign in to RDS. It has the role `rds_iam`, and asks its members for a password, which
+//! here is the token that RDS would check.
+
+use std::time::{Duration, Instant};
+
+use aws_config::Region;
+use aws_credential_types::Credentials;
+use db::{Connector, Database, DatabaseUrl};
+use edge::rds::Tokens;
+use edge::{Clock, chain};
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use tests::{TestDatabase, project_file};
+use time::macros::datetime;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+/// How soon a failure must show.
+const SECONDS: Duration = Duration::from_secs(4);
+
+const KEY: &str = "AKIDEXAMPLE";
+const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+const SESSION: &str = "IQoJb3JpZ2lu+X2Vj/EXAMPLE==";
+
+fn tokens(clock: &Clock) -> Tokens {
+    let credentials = Credentials::new(KEY, SECRET, Some(SESSION.to_owned()), None, "test");
+    Tokens::new(Some((credentials, Region::new("eu-central-1"))), clock.clone())
+}
+
+/// A role of its own in a database of its own, and where they are.
+struct Stage {
+    database: TestDatabase,
+    role: String,
+    name: String,
+    port: u16,
+    clock: Clock,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let database = TestDatabase::create_empty().await;
+        let role = format!("signs_in_{}", edge::ids::new_id().simple());
+        db::migrate(&database.owner(), Some(&role)).await.unwrap();
+        let (server, name) = database.url.rsplit_once('/').unwrap();
+        let (_, port) = server.rsplit_once(':').unwrap();
+        Self {
+            role,
+            name: name.split('?').next().unwrap().to_owned(),
+            port: port.parse().unwrap(),
+            database,
+            clock: Clock::manual(datetime!(2026-01-02 03:04:05 UTC)),
+        }
+    }
+
+    fn url(&self, host: &str) -> DatabaseUrl {
+        let Self { role, name, port, .. } = self;
+        format!("postgresql://{role}@{host}:{port}/{name}?hostaddr=127.0.0.1")
+            .parse()
+            .unwrap()
+    }
+
+    /// As functions connect, but that the server has the local authority's word and not Amazon's.
+    fn connector(&self, host: &str) -> Connector {
+        let mut authorities = RootCertStore::empty();
+        let local = project_file(".local/run/postgres/authority.pem");
+        authorities
+            .add(CertificateDer::from_pem_file(local).unwrap())
+            .unwrap();
+        self.amazons(host).with_authorities(authorities)
+    }
+
+    /// As functions connect.
+    fn amazons(&self, host: &str) -> Connector {
+        let tokens = tokens(&self.clock);
+        self.url(host).with_passwords(Box::new(move |host, port, user| {
+            Ok(tokens.token(host, port, user)?)
+        }))
+    }
+
+    /// Has the server take what would be a good token at this moment.
+    async fn expect_token(&self, valid_until: &str) {
+        let token = tokens(&self.clock)
+            .token("localhost", self.port, &self.role)
+            .unwrap();
+        let role = &self.role;
+        self.database
+            .execute(&format!(
+                "ALTER ROLE {role} PASSWORD '{token}' VALID UNTIL '{valid_until}'"
+            ))
+            .await;
+    }
+
+    /// What comes of using the database, which must not take long.
+    async fn attempt(&self, connector: Connector) -> Result<(), String> {
+        let database = Database::new(connector);
+        let started = Instant::now();
+        let outcome = database.waiting_events(self.clock.now()).await;
+        assert!(started.elapsed() < SECONDS, "{:?}", started.elapsed());
+        outcome.map(|_| ()).map_err(|error| chain(&error))
+    }
+}
+
+#[tokio::test]
+async fn a_token_signs_in_over_tls() {
+    let stage = Stage::set().await;
+    stage.expect_token("infinity").await;
+    stage.attempt(stage.connector("localhost")).await.unwrap();
+    let by_iam = format!(
+        "SELECT count(*) FROM pg_roles WHERE rolname = '{}' AND pg_has_role(oid, 'rds_iam', 'MEMBER')",
+        stage.role
+    );
+    assert_eq!(stage.database.number(&by_iam).await, 1);
+}
+
+#[tokio::test]
+async fn a_wrong_or_expired_token_is_refused_in_seconds_and_the_log_says_who_was() {
+    let stage = Stage::set().await;
+    stage.expect_token("infinity").await;
+    stage.clock.advance(time::Duration::minutes(1));
+    for expected in ["infinity", "2020-01-01"] {
+        let error = stage.attempt(stage.connector("localhost")).await.unwrap_err();
+        assert!(
+            error.starts_with(&format!("the database refused to sign {} in: ", stage.role)),
+            "{error}"
+        );
+        assert!(error.contains("password authentication failed"), "{error}");
+        assert!(!error.contains("X-Amz") && !error.contains(SESSION), "{error}");
+        // The second time the token is right, but its time is over.
+        stage.expect_token("2020-01-01").await;
+        let _ = expected;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_amazon_does_not_vouch_for_gets_no_token() {
+    let stage = Stage::set().await;
+    stage.expect_token("infinity").await;
+    let error = stage.attempt(stage.amazons("localhost")).await.unwrap_err();
+    assert!(error.contains("UnknownIssuer"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_of_another_name_gets_no_token() {
+    let stage = Stage::set().await;
+    stage.expect_token("infinity").await;
+    let error = stage.attempt(stage.connector("db.example")).await.unwrap_err();
+    assert!(error.contains("not valid for name"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_without_tls_gets_no_token() {
+    let stage = Stage::set().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let received = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = [0; 8];
+        socket.read_exact(&mut request).await.unwrap();
+        socket.write_all(b"N").await.unwrap();
+        let mut rest = Vec::new();
+        let _ = socket.read_to_end(&mut rest).await;
+        rest
+    });
+    let stage = Stage { port, ..stage };
+    let error = stage.attempt(stage.connector("localhost")).await.unwrap_err();
+    assert!(error.contains("server does not support TLS"), "{error}");
+    assert!(received.await.unwrap().is_empty());
+}
+
+/// boto3 makes tokens for the time that it is, so its own is made again here for the time that it names.
+#[tokio::test]
+async fn a_token_is_what_boto3_makes() {
+    let script = format!(
+        "import boto3
+session = boto3.Session('{KEY}', '{SECRET}', '{SESSION}', 'eu-central-1')
+print(session.client('rds').generate_db_auth_token('db.abc.eu-central-1.rds.amazonaws.com', 5432, 'sync sphere+1'))"
+    );
+    let python = project_file(".local/tools/emulator/bin/python");
+    let output = Command::new(python).args(["-c", &script]).output().await.unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let expected = String::from_utf8(output.stdout).unwrap();
+    let expected = expected.trim();
+    let (_, rest) = expected.split_once("X-Amz-Date=").unwrap();
+    let format = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
+    let time = time::PrimitiveDateTime::parse(rest.split('&').next().unwrap(), &format).unwrap();
+
+    let token = tokens(&Clock::manual(time.assume_utc()))
+        .token("db.abc.eu-central-1.rds.amazonaws.com", 5432, "sync sphere+1")
+        .unwrap();
+    let parts = |token: &str| {
+        let (target, query) = token.split_once("/?").unwrap();
+        // The order of parameters is of no account, nor is whether a space is a plus.
+        let mut parameters: Vec<String> = query.split('&').map(|part| part.replace('+', "%20")).collect();
+        parameters.sort();
+        (target.to_owned(), parameters)
+    };
+    assert_eq!(parts(&token), parts(expected));
+}
