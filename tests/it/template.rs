@@ -1,5 +1,9 @@
 //! `template.yaml` and the code agree.
 
+mod limits;
+mod observability;
+mod policies;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -87,15 +91,15 @@ fn every_binary_is_a_function_and_every_function_a_binary() {
 fn every_variable_that_a_function_reads_is_set_and_none_is_set_unused() {
     let template = template();
     let mut shared = keys(&template["Globals"]["Function"]["Environment"]["Variables"]);
-    assert!(
-        shared.remove("AWS_ENDPOINT_URL"),
-        "the SDK reads it, for the emulator"
-    );
+    for read_by_the_sdk in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"] {
+        assert!(shared.remove(read_by_the_sdk), "{read_by_the_sdk}");
+    }
     for (id, (binary, function)) in functions(&template) {
         let own = keys(&function["Properties"]["Environment"]["Variables"]);
         let set: BTreeSet<String> = shared.union(&own).cloned().collect();
         let source = source(&binary);
         let mut read = quoted_after(&source, "vars.required(\"");
+        read.extend(quoted_after(&source, "vars.optional(\""));
         read.extend(quoted_after(&source, "vars.list(\""));
         assert_eq!(set, read, "{id}");
     }
@@ -124,58 +128,6 @@ fn every_function_waits_for_the_schema_and_logs_where_logs_expire() {
 }
 
 #[test]
-fn queue_and_function_agree() {
-    let template = template();
-    let resources = &template["Resources"];
-    let fan_out = &resources["FanOut"]["Properties"];
-    let event = &fan_out["Events"]["Queue"]["Properties"];
-    let types = event["FunctionResponseTypes"].as_sequence().unwrap();
-    assert!(types.contains(&Value::from("ReportBatchItemFailures")));
-    let queue = &resources["Queue"]["Properties"];
-    // AWS Lambda Developer Guide, "Creating and configuring an Amazon SQS event source mapping".
-    assert!(queue["VisibilityTimeout"].as_i64().unwrap() >= 6 * fan_out["Timeout"].as_i64().unwrap());
-    assert_eq!(queue["RedrivePolicy"]["maxReceiveCount"], Value::from(10));
-    let dead_letters = &resources["DeadLetterQueue"]["Properties"];
-    let fourteen_days = Value::from(14 * 24 * 60 * 60);
-    assert_eq!(
-        (
-            &queue["MessageRetentionPeriod"],
-            &dead_letters["MessageRetentionPeriod"]
-        ),
-        (&fourteen_days, &fourteen_days)
-    );
-}
-
-#[test]
-fn repair_runs_every_minute_and_ends_before_the_next() {
-    let template = template();
-    let relay = &template["Resources"]["RelayEvents"]["Properties"];
-    let event = &relay["Events"]["EveryMinute"]["Properties"];
-    assert_eq!(event["ScheduleExpression"], "rate(1 minute)");
-    let timeout = relay["Timeout"].as_u64().unwrap();
-    assert!(timeout < 60 && timeout > relay_events::RESERVE.as_secs());
-    // A run that failed is not repeated: the next one does its work.
-    let retries = &relay["EventInvokeConfig"]["MaximumRetryAttempts"];
-    assert_eq!(retries.as_u64(), Some(0));
-}
-
-#[test]
-fn notifying_ends_in_time_and_shares_its_pace_among_all_who_may_run() {
-    let template = template();
-    let fan_out = &template["Resources"]["FanOut"]["Properties"];
-    assert!(fan_out["Timeout"].as_u64().unwrap() > 2 * fan_out::RESERVE.as_secs());
-    let variables = &fan_out["Environment"]["Variables"];
-    let concurrency = "FanOutMaximumConcurrency";
-    assert_eq!(tagged(&variables["MAXIMUM_CONCURRENCY"], "Ref"), concurrency);
-    let scaling =
-        serde_norway::to_string(&fan_out["Events"]["Queue"]["Properties"]["ScalingConfig"]).unwrap();
-    assert!(
-        scaling.contains(&format!("MaximumConcurrency: !Ref {concurrency}")),
-        "{scaling}"
-    );
-}
-
-#[test]
 fn every_route_is_guarded_and_served_by_the_function_behind_it() {
     let template = template();
     let routes = resources(&template, "AWS::ApiGatewayV2::Route");
@@ -190,16 +142,16 @@ fn every_route_is_guarded_and_served_by_the_function_behind_it() {
             .and_then(|rest| rest.strip_suffix('}'))
             .unwrap();
         let uri = &template["Resources"][integration]["Properties"]["IntegrationUri"];
-        let function = tagged(uri, "GetAtt").strip_suffix(".Arn").unwrap();
+        let function = tagged(uri, "Ref").strip_suffix(".Alias").unwrap();
         let binary = template["Resources"][function]["Metadata"]["BuildProperties"]["Binary"]
             .as_str()
             .unwrap();
         let key = route["RouteKey"].as_str().unwrap();
         served.insert((binary.to_owned(), key.to_owned()));
-        assert!(
-            template["Resources"]
-                .get(format!("{function}HttpPermission"))
-                .is_some(),
+        let permission = &template["Resources"][format!("{function}HttpPermission")]["Properties"];
+        assert_eq!(
+            tagged(&permission["FunctionName"], "Ref"),
+            format!("{function}.Alias"),
             "{id}"
         );
     }
@@ -218,27 +170,86 @@ fn every_route_is_guarded_and_served_by_the_function_behind_it() {
     assert_eq!(served, known);
 }
 
+/// What a person has put into the stack, and what that stands in.
 #[test]
-fn each_role_speaks_to_the_services_whose_client_its_function_has() {
-    let clients = BTreeMap::from([
-        ("s3", "aws-sdk-s3"),
-        ("sqs", "aws-sdk-sqs"),
-        ("execute-api", "aws-sdk-apigatewaymanagement"),
-    ]);
-    for (id, (binary, function)) in functions(&template()) {
-        let policies = serde_norway::to_string(&function["Properties"]["Policies"]).unwrap();
-        let manifest = fs::read_to_string(project_file(&format!("functions/{binary}/Cargo.toml"))).unwrap();
-        for (service, client) in &clients {
-            let allowed = policies.contains(&format!(" {service}:"));
-            assert_eq!(
-                allowed,
-                manifest.contains(&format!("{client} =")),
-                "{id}: {service}"
-            );
+fn deleting_the_stack_leaves_files_users_and_the_database() {
+    let template = template();
+    let kept = [
+        "Bucket",
+        "Database",
+        "DatabaseSecurityGroup",
+        "DatabaseSettings",
+        "DatabaseSubnets",
+        "SubnetA",
+        "SubnetB",
+        "UserPool",
+        "Vpc",
+        "VpcIpv6",
+    ];
+    for (id, resource) in template["Resources"].as_mapping().unwrap() {
+        let id = id.as_str().unwrap();
+        let policy = |name: &str| resource.get(name).and_then(Value::as_str);
+        let expected = kept.contains(&id).then_some("Retain");
+        assert_eq!(policy("DeletionPolicy"), expected, "{id}");
+        assert_eq!(policy("UpdateReplacePolicy"), expected, "{id}");
+    }
+    let database = &template["Resources"]["Database"]["Properties"];
+    assert_eq!(database["DeletionProtection"], Value::from(true));
+    assert_eq!(database["StorageEncrypted"], Value::from(true));
+    assert_eq!(database["PubliclyAccessible"], Value::from(false));
+}
+
+#[test]
+fn new_code_comes_by_an_alias_and_little_by_little() {
+    let template = template();
+    assert_eq!(template["Globals"]["Function"]["AutoPublishAlias"], "live");
+    for (id, (_, function)) in functions(&template) {
+        let preference = &function["Properties"]["DeploymentPreference"];
+        if id == "Migrate" {
+            assert!(preference.is_null());
+            continue;
         }
+        assert_eq!(preference["Type"], "Canary10Percent5Minutes", "{id}");
+        let alarms = serde_norway::to_string(&preference["Alarms"]).unwrap();
+        for alarm in ["FunctionErrorsAlarm", "HttpErrorsAlarm"] {
+            assert!(alarms.contains(alarm), "{id}: {alarms}");
+        }
+    }
+    let transforms = template["Transform"].as_sequence().unwrap();
+    assert_eq!(
+        transforms[0], "AWS::LanguageExtensions",
+        "or a new parameter makes no new version"
+    );
+}
+
+#[test]
+fn every_parameter_is_in_one_group_and_explained() {
+    let template = template();
+    let groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+        .as_sequence()
+        .unwrap();
+    let mut grouped = Vec::new();
+    for group in groups {
+        let names = group["Parameters"].as_sequence().unwrap();
+        grouped.extend(names.iter().map(|name| name.as_str().unwrap().to_owned()));
+    }
+    grouped.sort();
+    let parameters: Vec<String> = keys(&template["Parameters"]).into_iter().collect();
+    assert_eq!(grouped, parameters);
+    let operations = fs::read_to_string(project_file("docs/operations.md")).unwrap();
+    for name in &parameters {
+        let parameter = &template["Parameters"][name.as_str()];
+        assert!(parameter["Description"].is_string(), "{name}");
+        let constrained = ["AllowedPattern", "AllowedValues", "MinValue"];
+        let list = parameter["Type"] == "CommaDelimitedList";
         assert!(
-            !policies.contains("*:*") && !policies.contains(":*\n"),
-            "{id} is allowed too much:\n{policies}"
+            list || constrained.iter().any(|rule| parameter.get(rule).is_some()),
+            "{name}"
+        );
+        // The last group is nobody's who deploys.
+        assert!(
+            name == "LocalEndpoint" || operations.contains(name),
+            "{name} is not in docs/operations.md"
         );
     }
 }
@@ -247,6 +258,8 @@ fn each_role_speaks_to_the_services_whose_client_its_function_has() {
 fn the_outputs_are_those_that_clients_rely_on() {
     let expected = [
         "BucketName",
+        "DashboardUrl",
+        "DatabaseEndpoint",
         "DeadLetterQueueUrl",
         "HttpApiUrl",
         "QueueUrl",

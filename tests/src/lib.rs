@@ -15,6 +15,7 @@ mod proxy;
 mod queue;
 mod samples;
 mod stack;
+mod tls;
 
 use std::io::Write as _;
 
@@ -29,6 +30,7 @@ pub use proxy::Proxy;
 pub use queue::TestQueue;
 pub use samples::{Sample, http_event, project_file, sample, samples, template_routes};
 pub use stack::{Shared, alone, aws, new_user, raw_http, share, stack};
+pub use tls::TlsFront;
 
 /// Says something past the capture of a passing test's output: a seed, a figure.
 pub fn report(line: &str) {

@@ -1,7 +1,6 @@
 //! The developer's commands. Everything they install or start is in the project's own `.local` folder, and nothing of it
 //! reaches AWS: every tool is given the emulator's address and made-up credentials.
 
-mod certificates;
 mod chaos;
 mod demo;
 mod environment;

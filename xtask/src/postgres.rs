@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 
-use crate::certificates;
 use crate::environment::command;
 use crate::process::{self, Group};
 use crate::project::Project;
@@ -30,6 +29,9 @@ pub(crate) const ROLE: &str = "syncsphere";
 
 /// The role that RDS has for those whom it signs in by IAM.
 const RDS_IAM: &str = "rds_iam";
+
+/// The role of those who are not trusted but have to give a password, as tests of signing in do.
+const BY_PASSWORD: &str = "by_password";
 
 /// The URL of a database of a local server.
 pub(crate) fn url(address: SocketAddrV4, role: &str, database: &str) -> String {
@@ -66,15 +68,13 @@ impl Postgres {
             .arg(&data);
         process::run(step, &folder.join("initdb.log"), initdb, "see the log").await?;
 
-        certificates::write(&data)?;
-        // Over TLS, whom RDS would sign in by IAM needs a password here. Otherwise this machine is trusted, and where the server listens on the
-        // bridge's network, containers are.
+        // Who listens on the bridge's network is there for containers.
         let trusted = if address.ip().is_loopback() {
             "samehost"
         } else {
             "samenet"
         };
-        let rules = format!("hostssl all +rds_iam all password\nhost all all {trusted} trust\n");
+        let rules = format!("host all +{BY_PASSWORD} all password\nhost all all {trusted} trust\n");
         fs::write(data.join("pg_hba.conf"), rules).context("cannot write PostgreSQL's rules")?;
         let mut server = Self {
             group: launch(project, folder, address).await?,
@@ -82,7 +82,7 @@ impl Postgres {
             address,
         };
         server.answering(project, "createdb", &[DATABASE]).await?;
-        let role = format!("CREATE ROLE {RDS_IAM}");
+        let role = format!("CREATE ROLE {RDS_IAM}; CREATE ROLE {BY_PASSWORD}");
         server
             .answering(project, "psql", &["-c", &role, DATABASE])
             .await?;
@@ -129,9 +129,6 @@ async fn launch(project: &Project, folder: &Path, address: SocketAddrV4) -> Resu
         format!("port={}", address.port()),
         format!("max_connections={MAX_CONNECTIONS}"),
         "unix_socket_directories=".to_owned(),
-        "ssl=on".to_owned(),
-        "ssl_cert_file=server.pem".to_owned(),
-        "ssl_key_file=server.key".to_owned(),
         // The data lives as long as this command.
         "fsync=off".to_owned(),
     ] {

@@ -1,0 +1,151 @@
+//! Limits that fit each other. docs/operations.md has each with its reason.
+
+use serde_norway::Value;
+
+use super::{functions, resources, tagged, template};
+
+/// Requests per second that an account has for all its APIs, posts to WebSockets included, and how many at once (Amazon API Gateway
+/// Developer Guide, "Amazon API Gateway quotas").
+const ACCOUNT_RATE: i64 = 10_000;
+const ACCOUNT_BURST: i64 = 5_000;
+
+/// Connections that are left to who operates the database, to RDS itself, and to environments that are being replaced.
+const SPARE_CONNECTIONS: i64 = 30;
+
+/// Seconds that an HTTP API waits for a function (as above, "HTTP API quotas").
+const INTEGRATION_TIMEOUT: i64 = 30;
+
+fn default_of(template: &Value, parameter: &str) -> i64 {
+    template["Parameters"][parameter]["Default"].as_i64().unwrap()
+}
+
+#[test]
+fn functions_cannot_use_up_the_databases_connections() {
+    let template = template();
+    let sizes = template["Mappings"]["Sizes"].as_mapping().unwrap();
+    let allowed = template["Parameters"]["Size"]["AllowedValues"]
+        .as_sequence()
+        .unwrap();
+    assert_eq!(sizes.len(), allowed.len());
+    for (size, numbers) in sizes {
+        let size = size.as_str().unwrap();
+        let number = |name: &str| numbers[name].as_i64().unwrap();
+        let mut copies = 0;
+        for (id, (_, function)) in functions(&template) {
+            // One at a time, and the database is not asked for anything else meanwhile.
+            if id == "Migrate" {
+                continue;
+            }
+            copies += number(&id);
+            let reserved =
+                serde_norway::to_string(&function["Properties"]["ReservedConcurrentExecutions"]).unwrap();
+            assert!(reserved.contains(&format!("- {id}\n")), "{id}: {reserved}");
+        }
+        let connections = number("DatabaseConnections");
+        assert!(
+            copies + SPARE_CONNECTIONS <= connections,
+            "{size}: {copies} of {connections}"
+        );
+        assert_eq!(number("DatabaseConnectionsAlarm") * 5, connections * 4, "{size}");
+        // AWS Lambda Developer Guide, "Setting maximum concurrency for Amazon SQS event sources".
+        assert!((2..=1_000).contains(&number("FanOut")), "{size}");
+    }
+}
+
+#[test]
+fn those_who_ask_cannot_starve_those_who_are_told() {
+    let template = template();
+    let http = i64::try_from(resources(&template, "AWS::ApiGatewayV2::Route").len()).unwrap();
+    let sockets = template["Resources"]["WebSocketApi"]["Properties"]["Routes"]
+        .as_mapping()
+        .unwrap();
+    let sockets = i64::try_from(sockets.len()).unwrap();
+    let asked = http * default_of(&template, "HttpRequestsPerSecond")
+        + sockets * default_of(&template, "SocketRequestsPerSecond");
+    assert!(
+        asked + default_of(&template, "PostsPerSecond") <= ACCOUNT_RATE,
+        "{asked}"
+    );
+    assert!(asked <= ACCOUNT_BURST, "{asked}");
+    for (id, parameter) in [
+        ("HttpApiStage", "HttpRequestsPerSecond"),
+        ("WebSocketApi", "SocketRequestsPerSecond"),
+    ] {
+        let settings = &template["Resources"][id]["Properties"]["DefaultRouteSettings"];
+        for limit in ["ThrottlingRateLimit", "ThrottlingBurstLimit"] {
+            assert_eq!(tagged(&settings[limit], "Ref"), parameter, "{id}");
+        }
+        let says = template["Parameters"][parameter]["Description"].as_str().unwrap();
+        let routes = if id == "HttpApiStage" { http } else { sockets };
+        assert!(says.contains(&format!("{routes} routes")), "{says}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_function_waits_longer_than_it_works() {
+    let template = template();
+    for (id, (_, function)) in functions(&template) {
+        let own = function["Properties"]["Timeout"].as_i64();
+        let timeout = own.unwrap_or_else(|| template["Globals"]["Function"]["Timeout"].as_i64().unwrap());
+        if !["FanOut", "RelayEvents", "Migrate"].contains(&id.as_str()) {
+            assert!(timeout < INTEGRATION_TIMEOUT, "{id}");
+        }
+    }
+}
+
+#[test]
+fn queue_and_function_agree() {
+    let template = template();
+    let resources = &template["Resources"];
+    let fan_out = &resources["FanOut"]["Properties"];
+    let event = &fan_out["Events"]["Queue"]["Properties"];
+    let types = event["FunctionResponseTypes"].as_sequence().unwrap();
+    assert!(types.contains(&Value::from("ReportBatchItemFailures")));
+    let queue = &resources["Queue"]["Properties"];
+    // AWS Lambda Developer Guide, "Creating and configuring an Amazon SQS event source mapping".
+    assert!(queue["VisibilityTimeout"].as_i64().unwrap() >= 6 * fan_out["Timeout"].as_i64().unwrap());
+    assert_eq!(queue["RedrivePolicy"]["maxReceiveCount"], Value::from(10));
+    let dead_letters = &resources["DeadLetterQueue"]["Properties"];
+    let fourteen_days = Value::from(14 * 24 * 60 * 60);
+    assert_eq!(
+        (
+            &queue["MessageRetentionPeriod"],
+            &dead_letters["MessageRetentionPeriod"]
+        ),
+        (&fourteen_days, &fourteen_days)
+    );
+}
+
+#[test]
+fn repair_runs_every_minute_and_ends_before_the_next() {
+    let template = template();
+    let relay = &template["Resources"]["RelayEvents"]["Properties"];
+    let event = &relay["Events"]["EveryMinute"]["Properties"];
+    assert_eq!(event["ScheduleExpression"], "rate(1 minute)");
+    let timeout = relay["Timeout"].as_u64().unwrap();
+    assert!(timeout < 60 && timeout > relay_events::RESERVE.as_secs());
+    // A run that failed is not repeated: the next one does its work.
+    let retries = &relay["EventInvokeConfig"]["MaximumRetryAttempts"];
+    assert_eq!(retries.as_u64(), Some(0));
+}
+
+#[test]
+fn notifying_ends_in_time_and_shares_its_pace_among_all_who_may_run() {
+    let template = template();
+    let fan_out = &template["Resources"]["FanOut"]["Properties"];
+    assert!(fan_out["Timeout"].as_u64().unwrap() > 2 * fan_out::RESERVE.as_secs());
+    let variables = &fan_out["Environment"]["Variables"];
+    // All three are the same number.
+    let scaling = &fan_out["Events"]["Queue"]["Properties"]["ScalingConfig"];
+    for value in [
+        &variables["MAXIMUM_CONCURRENCY"],
+        scaling,
+        &fan_out["ReservedConcurrentExecutions"],
+    ] {
+        let text = serde_norway::to_string(value).unwrap();
+        assert!(
+            text.contains("!FindInMap\n") && text.contains("- Sizes\n") && text.contains("- FanOut\n"),
+            "{text}"
+        );
+    }
+}

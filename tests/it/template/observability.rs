@@ -1,0 +1,207 @@
+//! Alarms and dashboard show what there is, and nothing is shown that could tell on somebody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use edge::metrics::Metric;
+use serde_json::Value as Json;
+use serde_norway::Value;
+use tests::project_file;
+
+use super::{functions, resources, template};
+
+/// What AWS documents: Lambda, SQS, API Gateway for HTTP and for WebSocket APIs, RDS (their guides' pages on CloudWatch metrics).
+const DOCUMENTED: [(&str, &[&str]); 4] = [
+    ("AWS/Lambda", &["Errors", "Throttles", "ConcurrentExecutions"]),
+    (
+        "AWS/SQS",
+        &[
+            "ApproximateNumberOfMessagesVisible",
+            "ApproximateAgeOfOldestMessage",
+        ],
+    ),
+    (
+        "AWS/ApiGateway",
+        &[
+            "Count",
+            "4xx",
+            "5xx",
+            "Latency",
+            "ConnectCount",
+            "MessageCount",
+            "ClientError",
+            "IntegrationError",
+        ],
+    ),
+    (
+        "AWS/RDS",
+        &[
+            "CPUUtilization",
+            "DatabaseConnections",
+            "FreeStorageSpace",
+            "FreeableMemory",
+            "ReadLatency",
+            "WriteLatency",
+        ],
+    ),
+];
+
+/// The namespace of what functions emit, as the template writes it.
+const OWN: &str = "SyncSphere/${AWS::StackName}";
+
+/// What the code emits.
+fn emitted() -> BTreeSet<String> {
+    let all = fan_out::METRICS
+        .iter()
+        .chain(&relay_events::METRICS)
+        .chain(&changes::METRICS);
+    all.map(|metric| match *metric {
+        Metric::Count(name) | Metric::Number(name) | Metric::Seconds(name) | Metric::Milliseconds(name) => {
+            name.to_owned()
+        }
+    })
+    .collect()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Tagged(tagged) => text(&tagged.value),
+        other => other.as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+/// The metrics that an alarm looks at.
+fn watched(alarm: &Value) -> BTreeSet<(String, String)> {
+    let named = |value: &Value| (text(&value["Namespace"]), text(&value["MetricName"]));
+    match alarm["Metrics"].as_sequence() {
+        None => BTreeSet::from([named(alarm)]),
+        Some(metrics) => metrics
+            .iter()
+            .filter(|metric| metric.get("MetricStat").is_some())
+            .map(|metric| named(&metric["MetricStat"]["Metric"]))
+            .collect(),
+    }
+}
+
+fn dashboard() -> Json {
+    let template = template();
+    let Value::Tagged(body) = &template["Resources"]["Dashboard"]["Properties"]["DashboardBody"] else {
+        panic!("not substituted")
+    };
+    serde_json::from_str(body.value[0].as_str().unwrap()).unwrap()
+}
+
+fn shown() -> BTreeSet<(String, String)> {
+    let dashboard = dashboard();
+    let widgets = dashboard["widgets"].as_array().unwrap();
+    let metrics = widgets
+        .iter()
+        .filter_map(|widget| widget["properties"]["metrics"].as_array());
+    metrics
+        .flatten()
+        .map(|metric| {
+            let part = |i: usize| metric[i].as_str().unwrap().to_owned();
+            (part(0), part(1))
+        })
+        .collect()
+}
+
+#[test]
+fn every_metric_that_is_watched_or_shown_exists() {
+    let alarms = resources(&template(), "AWS::CloudWatch::Alarm");
+    let watched = alarms.values().flat_map(|alarm| watched(&alarm["Properties"]));
+    let emitted = emitted();
+    let documented: BTreeMap<&str, &[&str]> = DOCUMENTED.into();
+    for (namespace, name) in watched.chain(shown()) {
+        let exists = if namespace == OWN {
+            emitted.contains(&name)
+        } else {
+            documented
+                .get(namespace.as_str())
+                .is_some_and(|names| names.contains(&name.as_str()))
+        };
+        assert!(exists, "{namespace} {name}");
+    }
+}
+
+#[test]
+fn every_metric_that_is_emitted_is_shown() {
+    let shown = shown();
+    for name in emitted() {
+        assert!(shown.contains(&(OWN.to_owned(), name.clone())), "{name}");
+    }
+    let template = template();
+    for metric in ["Errors", "Throttles", "ConcurrentExecutions"] {
+        let body = dashboard().to_string();
+        for id in functions(&template).into_keys().filter(|id| id != "Migrate") {
+            assert!(
+                body.contains(&format!(r#""{metric}","FunctionName","${{{id}}}""#)),
+                "{id} {metric}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_alarm_tells_somebody_and_is_in_the_runbook_and_on_the_dashboard() {
+    let template = template();
+    let runbook = fs::read_to_string(project_file("docs/operations.md")).unwrap();
+    let alarms = resources(&template, "AWS::CloudWatch::Alarm");
+    let widgets = dashboard().to_string();
+    for (id, alarm) in &alarms {
+        let alarm = &alarm["Properties"];
+        for actions in ["AlarmActions", "OKActions"] {
+            assert_eq!(text(&alarm[actions][0]), "AlarmTopic", "{id}");
+        }
+        assert!(alarm["TreatMissingData"].is_string(), "{id}");
+        assert!(runbook.contains(id), "{id} is not in docs/operations.md");
+        let shown = widgets.contains(&format!("${{{id}.Arn}}")) || widgets.contains(&format!("${{{id}}}"));
+        // Those of a database that somebody brought are theirs.
+        assert!(shown || id.starts_with("Database"), "{id}");
+    }
+    // What the design promises to watch.
+    for (metric, threshold) in [
+        ("ApproximateNumberOfMessagesVisible", 0),
+        ("ApproximateAgeOfOldestMessage", 20),
+        ("OldestEventAge", 60),
+        ("NotificationLatency", 20_000),
+    ] {
+        let alarm = alarms
+            .values()
+            .find(|alarm| alarm["Properties"]["MetricName"] == metric)
+            .unwrap();
+        assert_eq!(
+            alarm["Properties"]["Threshold"],
+            Value::from(threshold),
+            "{metric}"
+        );
+        assert_eq!(
+            alarm["Properties"]["ComparisonOperator"], "GreaterThanThreshold",
+            "{metric}"
+        );
+    }
+}
+
+#[test]
+fn access_logs_tell_no_query_string() {
+    let template = template();
+    let resources = &template["Resources"];
+    let http = &resources["HttpApiStage"]["Properties"]["AccessLogSettings"];
+    let Value::Tagged(socket) = &resources["WebSocketApi"]["Properties"]["AccessLogSettings"] else {
+        panic!("not conditional")
+    };
+    for settings in [http, &socket.value[1]] {
+        let format: BTreeMap<String, String> =
+            serde_json::from_str(settings["Format"].as_str().unwrap()).unwrap();
+        assert!(format.contains_key("requestId"));
+        for (name, variable) in &format {
+            assert!(variable.starts_with("$context."), "{name}");
+            // Nor the path, which has ids in it.
+            let telling = ["path", "query", "connect.url", "authorizer.claims.email"];
+            assert!(
+                !telling.iter().any(|word| variable.to_lowercase().contains(word)),
+                "{variable}"
+            );
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Each role may do what its function calls, and nothing else. On the emulator roles are enforced, so all of the end-to-end tests rest on this
+//! too; `cargo xtask policies` takes each statement away and sees one of them fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_norway::Value;
+
+use super::{functions, source, tagged, template};
+
+/// What a call of an SDK needs (Service Authorization Reference; Amazon S3 User Guide, "Required permissions for Amazon S3 API operations").
+const CALLS: [(&str, &[&str]); 17] = [
+    // Without ListBucket, an object that is not there is 403 rather than 404.
+    (".head_object()", &["s3:GetObject", "s3:ListBucket"]),
+    (".get_object()", &["s3:GetObject"]),
+    (".put_object()", &["s3:PutObject"]),
+    (".upload_part()", &["s3:PutObject"]),
+    (".create_multipart_upload()", &["s3:PutObject"]),
+    (".complete_multipart_upload()", &["s3:PutObject"]),
+    (".abort_multipart_upload()", &["s3:AbortMultipartUpload"]),
+    (".list_parts()", &["s3:ListMultipartUploadParts"]),
+    (".delete_object()", &["s3:DeleteObject"]),
+    (".send_message_batch()", &["sqs:SendMessage"]),
+    // The one place that sends a single message.
+    ("settle(&app.queue", &["sqs:SendMessage"]),
+    (".receive_message()", &["sqs:ReceiveMessage"]),
+    (".delete_message_batch()", &["sqs:DeleteMessage"]),
+    (
+        ".change_message_visibility_batch()",
+        &["sqs:ChangeMessageVisibility"],
+    ),
+    (".get_queue_attributes()", &["sqs:GetQueueAttributes"]),
+    (".post_to_connection()", &["execute-api:ManageConnections"]),
+    (".get_secret_value()", &["secretsmanager:GetSecretValue"]),
+];
+
+/// What an event source mapping does with its function's role (AWS Lambda Developer Guide, "Configuring execution role permissions" for
+/// SQS).
+const EVENT_SOURCE_MAPPING: [&str; 3] = [
+    "sqs:ReceiveMessage",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+];
+
+/// What a statement allows; an asterisk after an action of SQS is for the emulator.
+fn actions(statement: &Value) -> BTreeSet<String> {
+    let actions = &statement["Action"];
+    let one = actions.as_str().into_iter();
+    let many = actions
+        .as_sequence()
+        .into_iter()
+        .flatten()
+        .map(|action| action.as_str().unwrap());
+    one.chain(many)
+        .map(|action| action.strip_suffix('*').unwrap_or(action).to_owned())
+        .collect()
+}
+
+/// The statements of a function's own policy. One of them is there only if there is a secret.
+fn statements(template: &Value, function: &str) -> Vec<Value> {
+    let role = &template["Resources"][format!("{function}Role")]["Properties"];
+    let policies = role["Policies"].as_sequence().unwrap();
+    assert_eq!(policies.len(), 1);
+    let statements = policies[0]["PolicyDocument"]["Statement"].as_sequence().unwrap();
+    statements
+        .iter()
+        .map(|statement| match statement {
+            Value::Tagged(conditional) => conditional.value[1].clone(),
+            plain => plain.clone(),
+        })
+        .collect()
+}
+
+#[test]
+fn each_role_may_do_what_its_function_calls_and_nothing_else() {
+    let template = template();
+    for (id, (binary, function)) in functions(&template) {
+        assert_eq!(
+            tagged(&function["Properties"]["Role"], "GetAtt"),
+            format!("{id}Role.Arn")
+        );
+        let source = source(&binary);
+        let called = CALLS.iter().filter(|(call, _)| source.contains(call));
+        let mut needed: BTreeSet<String> = called
+            .flat_map(|(_, actions)| *actions)
+            .map(|&action| action.to_owned())
+            .collect();
+        if function["Properties"]["Events"]["Queue"].is_mapping() {
+            needed.extend(EVENT_SOURCE_MAPPING.map(str::to_owned));
+        }
+        needed.extend(["logs:CreateLogStream", "logs:PutLogEvents"].map(str::to_owned));
+        let allowed: BTreeSet<String> = statements(&template, &id).iter().flat_map(actions).collect();
+        assert_eq!(allowed, needed, "{id}");
+    }
+}
+
+#[test]
+fn each_statement_names_what_it_is_about_and_has_a_name() {
+    let template = template();
+    for id in functions(&template).into_keys() {
+        let mut names = BTreeMap::new();
+        for statement in statements(&template, &id) {
+            let name = statement["Sid"].as_str().unwrap().to_owned();
+            assert_eq!(statement["Effect"], "Allow");
+            let resource = serde_norway::to_string(&statement["Resource"]).unwrap();
+            assert!(
+                !resource.trim().ends_with("'*'") && resource.contains('!'),
+                "{id}: {resource}"
+            );
+            if actions(&statement).contains("execute-api:ManageConnections") {
+                assert!(
+                    resource.contains("${WebSocketApi}/live/POST/@connections/*"),
+                    "{resource}"
+                );
+            }
+            assert!(names.insert(name, resource).is_none(), "{id}");
+        }
+        // Lambda would add policies of its own to a role that it makes, and to this one if these were asked for.
+        assert!(
+            template["Resources"][&id]["Properties"]["Policies"].is_null(),
+            "{id}"
+        );
+    }
+}
+
+#[test]
+fn functions_sign_in_to_one_database_as_one_role() {
+    let template = template();
+    let document = &template["Resources"]["SignInPolicy"]["Properties"]["PolicyDocument"];
+    let statement = &document["Statement"][0];
+    assert_eq!(actions(statement), BTreeSet::from(["rds-db:connect".to_owned()]));
+    let resource = serde_norway::to_string(&statement["Resource"]).unwrap();
+    assert!(
+        resource.contains(":dbuser:${ResourceId}/syncsphere"),
+        "{resource}"
+    );
+    for id in functions(&template).into_keys() {
+        let role = &template["Resources"][format!("{id}Role")]["Properties"];
+        let attached = serde_norway::to_string(&role["ManagedPolicyArns"]).unwrap();
+        assert!(attached.contains("!Ref SignInPolicy"), "{id}");
+        // Whoever migrates signs in as the owner, unless there is none.
+        let condition = if id == "Migrate" {
+            "MigratesByIam"
+        } else {
+            "SignsInByIam"
+        };
+        assert!(attached.contains(condition), "{id}: {attached}");
+    }
+    let url =
+        serde_norway::to_string(&template["Globals"]["Function"]["Environment"]["Variables"]["DATABASE_URL"])
+            .unwrap();
+    assert!(
+        url.contains("postgresql://syncsphere@${Database.Endpoint.Address}"),
+        "{url}"
+    );
+}
+
+#[test]
+fn lambda_may_run_functions_in_the_network_and_their_code_may_not_change_it() {
+    let template = template();
+    let document = &template["Resources"]["RunPolicy"]["Properties"]["PolicyDocument"];
+    let statements: BTreeMap<&str, &Value> = document["Statement"]
+        .as_sequence()
+        .unwrap()
+        .iter()
+        .map(|statement| (statement["Sid"].as_str().unwrap(), statement))
+        .collect();
+    assert_eq!(
+        statements.keys().copied().collect::<Vec<_>>(),
+        ["CodeChangesNoNetwork", "RunInVpc", "Trace"]
+    );
+    let (run, deny) = (statements["RunInVpc"], statements["CodeChangesNoNetwork"]);
+    assert_eq!(
+        (&run["Effect"], &deny["Effect"]),
+        (&Value::from("Allow"), &Value::from("Deny"))
+    );
+    assert_eq!(actions(run), actions(deny));
+    // AWS Lambda Developer Guide, "Giving Lambda functions access to resources in an Amazon VPC".
+    let needed = [
+        "CreateNetworkInterface",
+        "DescribeNetworkInterfaces",
+        "DescribeSubnets",
+        "DeleteNetworkInterface",
+        "AssignPrivateIpAddresses",
+        "UnassignPrivateIpAddresses",
+    ];
+    assert_eq!(actions(run), needed.map(|action| format!("ec2:{action}")).into());
+    assert!(deny["Condition"]["ArnLike"]["lambda:SourceFunctionArn"].is_tagged());
+    let trace = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"];
+    assert_eq!(actions(statements["Trace"]), trace.map(str::to_owned).into());
+}
+
+trait Tagged {
+    fn is_tagged(&self) -> bool;
+}
+
+impl Tagged for Value {
+    fn is_tagged(&self) -> bool {
+        matches!(self, Value::Tagged(_))
+    }
+}
+
+#[test]
+fn content_travels_over_tls_and_is_never_overwritten() {
+    let template = template();
+    let document = &template["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"];
+    let statements = document["Statement"].as_sequence().unwrap();
+    assert!(
+        statements
+            .iter()
+            .all(|statement| statement["Effect"] == "Deny" && statement["Principal"] == "*")
+    );
+    let [tls, conditional] = statements.as_slice() else {
+        panic!("{statements:?}")
+    };
+    assert_eq!(tls["Condition"]["Bool"]["aws:SecureTransport"], "false");
+    // Amazon S3 User Guide, "Enforce conditional writes on Amazon S3 buckets".
+    assert_eq!(conditional["Condition"]["Null"]["s3:if-none-match"], "true");
+    assert_eq!(
+        conditional["Condition"]["Bool"]["s3:ObjectCreationOperation"],
+        "true"
+    );
+}
