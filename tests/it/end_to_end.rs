@@ -10,7 +10,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
 use serde_json::{Value, json};
-use tests::{Proxy, new_user, project_file, raw_http, stack};
+use tests::{Proxy, emulator, new_user, project_file, raw_http, stack};
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -163,14 +163,9 @@ async fn dead_letter(sqs: &aws_sdk_sqs::Client, body: &str) -> aws_sdk_sqs::type
 /// The lines of a log group that are JSON.
 async fn log_lines(group: &str) -> Vec<Value> {
     let group = format!("/aws/cloudformation/syncsphere-local/{group}");
-    let answer = raw_http()
-        .post(&stack().aws_endpoint)
+    let answer = emulator(reqwest::Method::POST, "logs", "/")
         .header("X-Amz-Target", "Logs_20140328.FilterLogEvents")
         .header("Content-Type", "application/x-amz-json-1.1")
-        .header(
-            "Authorization",
-            "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/logs/aws4_request",
-        )
         .body(json!({ "logGroupName": group, "limit": 10_000 }).to_string())
         .send()
         .await

@@ -20,6 +20,7 @@ mod problems;
 mod protocol;
 mod relay;
 mod rights;
+mod roles;
 mod samples;
 mod sign_in;
 mod spaces;

@@ -104,6 +104,25 @@ async fn two_deployments_at_once_both_succeed() {
 }
 
 #[tokio::test]
+async fn a_release_that_is_taken_back_leaves_the_schema_of_the_later_one() {
+    let database = TestDatabase::create().await;
+    let later = db::schema_version() + 1;
+    database
+        .execute(&format!(
+            "INSERT INTO refinery_schema_history SELECT {later}, 'later', applied_on, checksum
+                FROM refinery_schema_history WHERE version = {};
+            REVOKE SELECT ON files FROM {ROLE}",
+            db::schema_version()
+        ))
+        .await;
+    let answer = request(&database.url, "migrate.update").await;
+    assert_eq!(answer["Status"], "SUCCESS", "{answer}");
+    // Its rights too.
+    let may = format!("SELECT has_table_privilege('{ROLE}', 'files', 'SELECT')::int::bigint");
+    assert_eq!(database.number(&may).await, 0);
+}
+
+#[tokio::test]
 async fn deleting_the_resource_leaves_the_data() {
     let database = TestDatabase::create().await;
     assert_eq!(

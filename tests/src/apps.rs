@@ -7,6 +7,7 @@ use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse
 use aws_lambda_events::encodings::Body;
 use aws_lambda_events::sqs::SqsBatchResponse;
 use edge::Clock;
+use edge::trace::Tracer;
 use model::{ChangeList, CreatedTicket, CreatedUpload, PresignedPut, SpaceId};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -317,6 +318,7 @@ impl Apps {
             queue_url: self.queue.url.clone(),
             dead_letter_queue_url: self.dead_letters.url.clone(),
             clock: self.clock.clone(),
+            tracer: Tracer::default(),
         }
     }
 

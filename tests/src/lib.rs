@@ -29,7 +29,7 @@ pub use gateway::Gateway;
 pub use proxy::Proxy;
 pub use queue::TestQueue;
 pub use samples::{Sample, http_event, project_file, sample, samples, template_routes};
-pub use stack::{Shared, alone, aws, new_user, raw_http, share, stack};
+pub use stack::{Shared, alone, aws, emulator, invoke, new_user, raw_http, share, stack};
 pub use tls::TlsFront;
 
 /// Says something past the capture of a passing test's output: a seed, a figure.

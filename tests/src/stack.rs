@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use client::Token;
+use serde_json::Value;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use xtask::Stack;
 
@@ -52,4 +53,34 @@ pub async fn new_user() -> (String, Token) {
 pub fn raw_http() -> reqwest::Client {
     client::use_ring();
     reqwest::Client::new()
+}
+
+/// A request to the emulator for which there is no client here, as the account's owner.
+pub fn emulator(method: reqwest::Method, service: &str, path: &str) -> reqwest::RequestBuilder {
+    let scope = format!("test/20260101/us-east-1/{service}/aws4_request");
+    raw_http()
+        .request(method, format!("{}{path}", stack().aws_endpoint))
+        .header("Authorization", format!("AWS4-HMAC-SHA256 Credential={scope}"))
+}
+
+/// Invokes a function of the stack, by its logical id, and returns its answer. A function that fails is a failure.
+pub async fn invoke(function: &str, event: &Value) -> Value {
+    let path = "/2015-03-31/functions";
+    let listing = emulator(reqwest::Method::GET, "lambda", &format!("{path}/"));
+    let listed: Value = listing.send().await.unwrap().json().await.unwrap();
+    let names = listed["Functions"].as_array().unwrap().iter();
+    let mut names = names.map(|function| function["FunctionName"].as_str().unwrap());
+    let prefix = format!("syncsphere-local-{function}-");
+    let name = names.find(|name| name.starts_with(&prefix)).unwrap();
+
+    let invoking = emulator(
+        reqwest::Method::POST,
+        "lambda",
+        &format!("{path}/{name}/invocations"),
+    );
+    let response = invoking.json(event).send().await.unwrap();
+    let failed = response.headers().contains_key("X-Amz-Function-Error");
+    let answer = response.text().await.unwrap();
+    assert!(!failed, "{function}: {answer}");
+    serde_json::from_str(&answer).unwrap()
 }

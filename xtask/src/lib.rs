@@ -7,6 +7,7 @@ mod environment;
 mod fuzz;
 mod lambda;
 mod logs;
+mod policies;
 mod postgres;
 mod process;
 mod project;
@@ -17,6 +18,7 @@ mod test;
 mod tools;
 mod ui;
 mod up;
+mod update;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -76,6 +78,14 @@ enum Command {
     },
     /// Break everything that the functions depend on, and account for every upload and notification.
     Chaos(chaos::Options),
+    /// Take each statement out of each policy, one at a time, and see a test fail for it.
+    Policies,
+    /// Deploy a former release, and this one over it while devices upload and listen: no request may fail.
+    Update {
+        /// The former release: a tag or a commit.
+        #[arg(long)]
+        from: String,
+    },
     /// Install the pinned tools, and print where they are.
     Tools,
 }
@@ -119,6 +129,8 @@ async fn run(cli: &Cli, project: &Project) -> Result<()> {
         }
         Command::Deploy => up::deploy(project).await,
         Command::Test { arguments } => test::run(project, ports, arguments).await,
+        Command::Update { from } => update::run(project, ports, from).await,
+        Command::Policies => policies::run(project, ports).await,
         Command::Chaos(options) => chaos::run(project, options).await,
         Command::Tools => tools::show(project).await,
     }

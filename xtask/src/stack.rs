@@ -2,7 +2,7 @@
 
 use std::env::consts::ARCH;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use aws_sdk_cognitoidentityprovider::types::MessageActionType;
@@ -25,7 +25,7 @@ pub(crate) const STACK: &str = "syncsphere-local";
 pub(crate) const PASSWORD: &str = "Correct-Horse-1";
 
 /// What a developer can do when building fails.
-const BUILD_REMEDY: &str = "mend the code and run the command again";
+pub(crate) const BUILD_REMEDY: &str = "mend the code and run the command again";
 
 /// A deployed stack: where its parts are. Also what tests read.
 #[derive(Debug, Deserialize, Serialize)]
@@ -58,18 +58,53 @@ pub struct Outputs {
 impl Stack {
     /// Builds the functions and deploys the template to the emulator.
     pub(crate) async fn deploy(project: &Project, ports: Ports) -> Result<Self> {
-        build(project, ports).await?;
+        Self::build(project, ports, &project.root).await?;
+        Self::deploy_built(project, ports, &project.root).await
+    }
+
+    /// `sam build` of the release in a folder: the binaries, by cargo-lambda.
+    ///
+    /// SAM has it build one function after the other; first building all at once, with the same flags, uses every core.
+    pub(crate) async fn build(project: &Project, ports: Ports, folder: &Path) -> Result<()> {
+        build_functions_in(project, folder).await?;
+        let step = Step::begin("packaging (sam build)");
+        let mut sam = emulated(command(project, "sam"), ports);
+        sam.current_dir(folder).args([
+            "build",
+            "--config-env",
+            "local",
+            "--parameter-overrides",
+            &format!("Architecture={}", architecture()?),
+        ]);
+        process::run(&step, &project.run().join("build.log"), sam, BUILD_REMEDY).await?;
+        step.done("");
+        Ok(())
+    }
+
+    /// `sam deploy` of the release in a folder, which is built.
+    pub(crate) async fn deploy_built(project: &Project, ports: Ports, folder: &Path) -> Result<Self> {
         let step = Step::begin("deploying (sam deploy)");
-        let overrides = [
+        let template =
+            fs::read_to_string(folder.join("template.yaml")).context("cannot read template.yaml")?;
+        let takes = |parameter: &str| template.contains(&format!("\n  {parameter}:\n    Type:"));
+        let mut overrides = vec![
             format!("Architecture={}", architecture()?),
             format!("LocalEndpoint={}", ports.emulator()),
-            format!("DatabaseUrl={}", ports.database_url(ROLE)),
-            format!("DatabaseSecretArn={}", secrets::owner(ports).await?),
-            // The emulator has no CodeDeploy.
-            "GradualDeployments=false".to_owned(),
         ];
+        if takes("DatabaseSecretArn") {
+            overrides.extend([
+                format!("DatabaseUrl={}", ports.database_url(ROLE)),
+                format!("DatabaseSecretArn={}", secrets::owner(ports).await?),
+                // The emulator has no CodeDeploy.
+                "GradualDeployments=false".to_owned(),
+            ]);
+        } else {
+            // A release from before there was a role for functions.
+            overrides.push(format!("DatabaseUrl={}", ports.database_url(OWNER)));
+        }
         let mut sam = emulated(command(project, "sam"), ports);
-        sam.args(["deploy", "--config-env", "local", "--parameter-overrides"])
+        sam.current_dir(folder)
+            .args(["deploy", "--config-env", "local", "--parameter-overrides"])
             .args(overrides);
         let remedy = "the emulator's log is .local/run/emulator.log";
         process::run(&step, &project.run().join("deploy.log"), sam, remedy).await?;
@@ -137,29 +172,15 @@ impl Stack {
     }
 }
 
-/// `sam build`: the release binaries, by cargo-lambda.
-///
-/// SAM has it build one function after the other; first building all at once, with the same flags, uses every core.
-async fn build(project: &Project, ports: Ports) -> Result<()> {
-    build_functions(project).await?;
-    let step = Step::begin("packaging (sam build)");
-    let mut sam = emulated(command(project, "sam"), ports);
-    sam.args([
-        "build",
-        "--config-env",
-        "local",
-        "--parameter-overrides",
-        &format!("Architecture={}", architecture()?),
-    ]);
-    process::run(&step, &project.run().join("build.log"), sam, BUILD_REMEDY).await?;
-    step.done("");
-    Ok(())
-}
-
 /// The release binaries as they are deployed, each `bootstrap` in its function's folder; returns the folder of these.
 pub(crate) async fn build_functions(project: &Project) -> Result<PathBuf> {
+    build_functions_in(project, &project.root).await
+}
+
+async fn build_functions_in(project: &Project, folder: &Path) -> Result<PathBuf> {
     let step = Step::begin("building (cargo lambda)");
     let mut cargo = command(project, "cargo");
+    cargo.current_dir(folder);
     cargo.args(["lambda", "build", "--release"]);
     if architecture()? == "arm64" {
         cargo.arg("--arm64");
@@ -172,7 +193,7 @@ pub(crate) async fn build_functions(project: &Project) -> Result<PathBuf> {
     )
     .await?;
     step.done("");
-    Ok(project.root.join("target/lambda"))
+    Ok(folder.join("target/lambda"))
 }
 
 /// What Lambda calls this machine's architecture.

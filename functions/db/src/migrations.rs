@@ -23,7 +23,7 @@ pub fn schema_version() -> i32 {
 }
 
 /// Applies what the database lacks, as the schema's owner, gives `role` its rights, and returns how many migrations that were. Doing it
-/// again changes nothing. Without a role, the owner is who functions sign in as.
+/// again changes nothing, and neither does an earlier release. Without a role, the owner is who functions sign in as.
 ///
 /// A statement waits at most 5 s for a lock, so that a migration behind a long query fails instead of stopping the
 /// release that still serves.
@@ -39,6 +39,19 @@ pub async fn migrate(owner: &Connector, role: Option<&str>) -> Result<usize, Mig
             query: "lock_migrations",
             source,
         })?;
+    let newest = migrations::runner()
+        .get_last_applied_migration_async(&mut client)
+        .await;
+    // A deployment that is taken back: the schema stays, and this release runs on it.
+    if let Ok(Some(newest)) = newest
+        && newest.version() > schema_version()
+    {
+        info!(
+            version = newest.version(),
+            "the schema is of a later release: nothing to do"
+        );
+        return Ok(0);
+    }
     let report = migrations::runner().run_async(&mut client).await?;
     let applied = report.applied_migrations();
     for migration in applied {

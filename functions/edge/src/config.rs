@@ -71,6 +71,11 @@ impl<'a> Vars<'a> {
         }
     }
 
+    /// A variable that Lambda sets where it has something to say.
+    pub(crate) fn of_lambda<T: FromStr>(&self, variable: &str) -> Option<T> {
+        (self.0)(variable)?.parse().ok()
+    }
+
     /// A variable that must be set: items separated by commas, perhaps none.
     pub fn list(&self, variable: &'static str) -> Result<Vec<String>, ConfigError> {
         let value = (self.0)(variable).ok_or(ConfigError::Missing(variable))?;

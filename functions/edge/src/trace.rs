@@ -1,6 +1,20 @@
 //! The X-Ray trace that an invocation belongs to.
+//!
+//! Lambda itself records invocations. What a function does in one it can record as a subsegment, sent to the daemon that Lambda runs beside
+//! it (AWS X-Ray Developer Guide, "Sending trace data to X-Ray" and "X-Ray segment documents").
 
-use std::future::Future;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+
+use serde_json::json;
+use time::OffsetDateTime;
+use tracing::debug;
+
+use crate::config::Vars;
+use crate::ids;
+
+/// What comes before each document to the daemon.
+const PREFIX: &str = r#"{"format": "json", "version": 1}"#;
 
 tokio::task_local! {
     static HEADER: Option<String>;
@@ -17,14 +31,106 @@ pub fn header() -> Option<String> {
     HEADER.try_with(Clone::clone).ok().flatten()
 }
 
+/// Where subsegments are sent, if anywhere.
+#[derive(Debug, Default)]
+pub struct Tracer(Option<(UdpSocket, SocketAddr)>);
+
+impl Tracer {
+    /// To the daemon that Lambda names.
+    pub fn from_vars(vars: &Vars<'_>) -> Self {
+        Self::new(vars.of_lambda("AWS_XRAY_DAEMON_ADDRESS"))
+    }
+
+    /// To the daemon at an address such as `169.254.100.1:2000`.
+    pub fn new(daemon: Option<SocketAddr>) -> Self {
+        let open = |address| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+            // A daemon that does not keep up is no reason to wait.
+            socket.set_nonblocking(true).ok()?;
+            Some((socket, address))
+        };
+        Self(daemon.and_then(open))
+    }
+
+    /// Records a part of the invocation, if its trace is among those that are kept. What cannot be sent is not: a trace is a help.
+    pub fn record(
+        &self,
+        name: &str,
+        begun: OffsetDateTime,
+        ended: OffsetDateTime,
+        metadata: impl fmt::Display,
+    ) {
+        let (Some((socket, daemon)), Some(header)) = (&self.0, header()) else {
+            return;
+        };
+        let field = |name: &str| header.split(';').find_map(|field| field.strip_prefix(name));
+        let (Some(trace_id), Some(parent_id), Some("1")) =
+            (field("Root="), field("Parent="), field("Sampled="))
+        else {
+            return;
+        };
+        let document = json!({
+            "type": "subsegment",
+            "id": format!("{:016x}", ids::new_id().as_u64_pair().1),
+            "trace_id": trace_id,
+            "parent_id": parent_id,
+            "name": name,
+            "namespace": "remote",
+            "start_time": seconds(begun),
+            "end_time": seconds(ended),
+            "metadata": { "default": { "outcome": metadata.to_string() } },
+        });
+        if let Err(error) = socket.send_to(format!("{PREFIX}\n{document}").as_bytes(), daemon) {
+            debug!(?error, "a subsegment was not sent");
+        }
+    }
+}
+
+fn seconds(time: OffsetDateTime) -> f64 {
+    (time - OffsetDateTime::UNIX_EPOCH).as_seconds_f64()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use serde_json::Value;
+    use time::macros::datetime;
+
     use super::*;
+
+    const TRACE: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8";
 
     #[tokio::test]
     async fn work_knows_the_trace_that_it_is_part_of() {
         let inside = within(Some("Root=1".to_owned()), async { header() }).await;
         assert_eq!(inside.as_deref(), Some("Root=1"));
         assert_eq!(header(), None);
+    }
+
+    #[tokio::test]
+    async fn a_part_of_a_sampled_trace_goes_to_the_daemon_and_no_other() {
+        let daemon = UdpSocket::bind("127.0.0.1:0").unwrap();
+        daemon.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let tracer = Tracer::new(Some(daemon.local_addr().unwrap()));
+        let begun = datetime!(2026-01-02 03:04:05.25 UTC);
+        let record = async || tracer.record("posts", begun, begun + Duration::from_millis(500), 7);
+        record().await;
+        within(Some(format!("{TRACE};Sampled=0")), record()).await;
+        within(Some(format!("{TRACE};Sampled=1")), record()).await;
+
+        let mut buffer = [0; 1_000];
+        let length = daemon.recv(&mut buffer).unwrap();
+        let text = std::str::from_utf8(&buffer[..length]).unwrap();
+        let (prefix, document) = text.split_once('\n').unwrap();
+        assert_eq!(prefix, PREFIX);
+        let document: Value = serde_json::from_str(document).unwrap();
+        assert_eq!(document["trace_id"], "1-5759e988-bd862e3fe1be46a994272793");
+        assert_eq!(document["parent_id"], "53995c3f42cd8ad8");
+        assert_eq!(document["id"].as_str().unwrap().len(), 16);
+        let took = document["end_time"].as_f64().unwrap() - document["start_time"].as_f64().unwrap();
+        assert!((took - 0.5).abs() < 1e-6, "{took}");
+        daemon.set_nonblocking(true).unwrap();
+        assert!(daemon.recv(&mut buffer).is_err(), "one alone");
     }
 }

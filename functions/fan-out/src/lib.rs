@@ -17,6 +17,7 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use aws_sdk_apigatewaymanagement::config::{Builder, retry::RetryConfig};
 use db::{Database, DatabaseUrl};
 use edge::config::{ConfigError, Vars};
+use edge::trace::Tracer;
 use edge::{Clock, batch};
 use model::Message;
 use time::Duration;
@@ -89,6 +90,8 @@ pub struct App {
     pub dead_letter_queue_url: String,
     /// The time.
     pub clock: Clock,
+    /// Where posting is recorded.
+    pub tracer: Tracer,
 }
 
 /// The WebSocket API's management interface. The SDK's own retries are off: one that pauses would keep its place among the posts

@@ -1,14 +1,15 @@
 //! Runs the function on Lambda.
 
 use db::Database;
-use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics, rds};
+use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics, rds, trace::Tracer};
 use fan_out::{App, Config, METRICS, Pace, RESERVE, connections, handle};
 use lambda_runtime::{Error, LambdaEvent};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     edge::init_logs();
-    let config = Config::from_vars(&Vars::from_env())?;
+    let vars = Vars::from_env();
+    let config = Config::from_vars(&vars)?;
     let metrics = Metrics::init(config.metrics_namespace, &METRICS)?;
     let aws = aws::sdk_config().await;
     let app = App {
@@ -19,6 +20,7 @@ async fn main() -> Result<(), Error> {
         queue_url: config.queue_url,
         dead_letter_queue_url: config.dead_letter_queue_url,
         clock: Clock::system(),
+        tracer: Tracer::from_vars(&vars),
     };
     app.db.warm_up().await;
     lambda::run(metrics, async |event: LambdaEvent<_>| {

@@ -88,7 +88,16 @@ pub(crate) async fn notify(app: &App, records: &[Record], stop: Instant) -> BTre
             })
         })
         .collect();
+    let begun = app.clock.now();
     let outcomes = post_all(app, &posts, stop).await;
+    let delivered = |outcome: &&Outcome| matches!(outcome, Outcome::Delivered(_));
+    let delivered = outcomes.iter().filter(delivered).count();
+    app.tracer.record(
+        "@connections",
+        begun,
+        app.clock.now(),
+        format_args!("{delivered} of {} connections were told", posts.len()),
+    );
 
     let gone: Vec<&Recipient> = (posts.iter().zip(&outcomes))
         .filter(|(_, outcome)| **outcome == Outcome::Gone)

@@ -1,0 +1,266 @@
+//! What each function does by its role, on the deployed stack, where roles are enforced. `cargo xtask policies` takes the statements of their
+//! policies away one at a time, and sees the test fail that is named for it.
+
+use std::time::Duration;
+
+use aws_sdk_s3::operation::head_object::HeadObjectError;
+use client::{Client, Error, Frame, Socket, Token};
+use model::{EventId, FileChanged, Message, UploadId};
+use serde_json::{Value, json};
+use tests::{Call, Proxy, invoke, new_user, sample, stack};
+use tokio::time::{sleep, timeout};
+use tokio_postgres::NoTls;
+use tokio_postgres::types::ToSql;
+
+/// How long anything may take here.
+const LIMIT: Duration = Duration::from_secs(20);
+
+struct User {
+    proxy: Proxy,
+    token: Token,
+    device: Client,
+}
+
+impl User {
+    async fn new() -> Self {
+        let proxy = Proxy::start().await;
+        let (_, token) = new_user().await;
+        let device = proxy.device(token.clone());
+        Self { proxy, token, device }
+    }
+
+    async fn upload(&self) -> FileChanged {
+        let content = b"content".as_slice();
+        let uploading = self.device.upload(None, "/a".parse().unwrap(), content);
+        uploading.await.unwrap()
+    }
+
+    /// Opens an upload, and sends nothing.
+    async fn open(&self) -> UploadId {
+        let content = b"content".as_slice();
+        let describing = self.device.describe(None, "/a".parse().unwrap(), content);
+        let description = describing.await.unwrap();
+        let opening = self.device.create_upload(&description, None);
+        opening.await.unwrap().upload_id
+    }
+
+    async fn call(&self, call: &Call) -> Value {
+        let answer = self.proxy.call(Some(&self.token), call).await;
+        assert!((200..300).contains(&answer.status), "{answer:?}");
+        answer.body
+    }
+
+    async fn listen(&self) -> Socket {
+        let ticket = self.device.create_ticket().await.unwrap();
+        Socket::connect(&ticket).await.unwrap()
+    }
+}
+
+/// Rows that a statement touches or counts in the stack's database.
+async fn database(sql: &str, parameter: &(dyn ToSql + Sync)) -> Vec<tokio_postgres::Row> {
+    let (client, connection) = tokio_postgres::connect(&stack().database_url, NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    client.query(sql, &[parameter]).await.unwrap()
+}
+
+/// Whether an event is still to be sent. Its maker takes it out of the outbox once the queue has it, before it answers.
+async fn waits(event_id: EventId) -> bool {
+    let waiting = "SELECT FROM outbox WHERE event_id = $1";
+    !database(waiting, &uuid::Uuid::from(event_id)).await.is_empty()
+}
+
+/// The event of the answer to a change.
+fn event_id(answer: &Value) -> EventId {
+    serde_json::from_value(answer["eventId"].clone()).unwrap()
+}
+
+async fn hears_of(socket: &mut Socket, event_id: EventId) {
+    let hearing = async {
+        while let Some(frame) = socket.next().await.unwrap() {
+            if let Frame::Changes { changes, .. } = frame
+                && changes.iter().any(|change| change.event_id == event_id)
+            {
+                return;
+            }
+        }
+        panic!("closed")
+    };
+    timeout(LIMIT, hearing).await.expect("nothing came");
+}
+
+/// One run more than the schedule's.
+async fn repair() {
+    invoke("RelayEvents", &sample("relay-events.schedule")).await;
+}
+
+#[tokio::test]
+async fn create_upload_signs_what_storage_takes_and_complete_upload_verifies_it() {
+    User::new().await.upload().await;
+}
+
+#[tokio::test]
+async fn create_upload_sees_that_nothing_has_come_yet() {
+    let user = User::new().await;
+    let upload_id = user.open().await;
+    let shown = user.device.show_upload(upload_id).await.unwrap();
+    assert_eq!(json!(shown)["stored"], json!(false));
+}
+
+#[tokio::test]
+async fn complete_upload_sees_that_nothing_has_come_yet() {
+    let user = User::new().await;
+    let upload_id = user.open().await;
+    let Err(Error::Refused(problem)) = user.device.complete_upload(upload_id).await else {
+        panic!("not refused")
+    };
+    assert_eq!(problem.code, "upload-incomplete");
+}
+
+#[tokio::test]
+async fn complete_upload_publishes() {
+    let user = User::new().await;
+    assert!(!waits(user.upload().await.event_id).await);
+}
+
+#[tokio::test]
+async fn browse_files_signs_what_storage_gives() {
+    let user = User::new().await;
+    let file_id = user.upload().await.file_id;
+    let content = user.device.download(file_id, None).await.unwrap();
+    assert_eq!(content.bytes().await.unwrap().as_ref(), b"content");
+}
+
+#[tokio::test]
+async fn browse_files_publishes() {
+    let user = User::new().await;
+    let file_id = user.upload().await.file_id;
+    let call = Call::new("DELETE /files/{fileId}").path("fileId", file_id);
+    assert!(!waits(event_id(&user.call(&call).await)).await);
+}
+
+#[tokio::test]
+async fn manage_spaces_publishes() {
+    let user = User::new().await;
+    let call = Call::new("POST /spaces").body(json!({ "name": "Shared" }));
+    let space_id = user.call(&call).await["spaceId"].clone();
+    let space_id: uuid::Uuid = serde_json::from_value(space_id).unwrap();
+    let waiting = "SELECT FROM outbox JOIN changes USING (event_id) WHERE subject_space_id = $1";
+    assert!(database(waiting, &space_id).await.is_empty());
+}
+
+#[tokio::test]
+async fn fan_out_consumes_and_posts() {
+    let user = User::new().await;
+    let mut socket = user.listen().await;
+    let event_id = user.upload().await.event_id;
+    hears_of(&mut socket, event_id).await;
+}
+
+#[tokio::test]
+async fn fan_out_sets_aside_what_cannot_be_read() {
+    let sqs = aws_sdk_sqs::Client::new(&tests::aws().await);
+    let poison = format!("poison {}", edge::ids::new_id());
+    let sending = sqs.send_message().queue_url(&stack().outputs.queue_url);
+    sending.message_body(&poison).send().await.unwrap();
+    let looking = async {
+        loop {
+            let receiving = sqs
+                .receive_message()
+                .queue_url(&stack().outputs.dead_letter_queue_url);
+            let receiving = receiving.max_number_of_messages(10).visibility_timeout(1);
+            let letters = receiving.send().await.unwrap().messages.unwrap_or_default();
+            if letters.iter().any(|letter| letter.body() == Some(&poison)) {
+                return;
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    };
+    timeout(LIMIT, looking).await.expect("no dead letter");
+}
+
+#[tokio::test]
+async fn relay_events_publishes_what_waits() {
+    let user = User::new().await;
+    let mut socket = user.listen().await;
+    let event_id = user.upload().await.event_id;
+    hears_of(&mut socket, event_id).await;
+    // As if its maker had died before it could send.
+    let waiting = "INSERT INTO outbox VALUES ($1, now(), now())";
+    database(waiting, &uuid::Uuid::from(event_id)).await;
+    repair().await;
+    assert!(!waits(event_id).await);
+    hears_of(&mut socket, event_id).await;
+}
+
+#[tokio::test]
+async fn relay_events_brings_dead_letters_back() {
+    let user = User::new().await;
+    let mut socket = user.listen().await;
+    user.upload().await;
+    let Frame::Changes { changes, .. } = timeout(LIMIT, socket.next()).await.unwrap().unwrap().unwrap()
+    else {
+        panic!("no changes")
+    };
+    let mut event = changes[0].clone();
+    event.event_id = edge::ids::new_id().into();
+    let letter = Message::from(event.clone()).encode().unwrap();
+    let sqs = aws_sdk_sqs::Client::new(&tests::aws().await);
+    let sending = sqs
+        .send_message()
+        .queue_url(&stack().outputs.dead_letter_queue_url);
+    sending.message_body(letter).send().await.unwrap();
+    repair().await;
+    hears_of(&mut socket, event.event_id).await;
+}
+
+#[tokio::test]
+async fn relay_events_frees_what_was_aborted() {
+    let user = User::new().await;
+    let content = b"content".as_slice();
+    let describing = user.device.describe(None, "/a".parse().unwrap(), content);
+    let description = describing.await.unwrap();
+    let opening = user.device.create_upload(&description, None);
+    let opened = opening.await.unwrap();
+    user.device.send(&opened, content).await.unwrap();
+    user.device.abort_upload(opened.upload_id).await.unwrap();
+    // As if that were long ago.
+    let past = "UPDATE uploads SET expires_at = now() - interval '3 days' WHERE id = $1";
+    database(past, &uuid::Uuid::from(opened.upload_id)).await;
+    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
+    let stored = async || {
+        let asking = s3.head_object().bucket(&stack().outputs.bucket_name);
+        let answer = asking.key(opened.upload_id.object_key()).send().await;
+        !matches!(answer, Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found))
+    };
+    assert!(stored().await);
+    repair().await;
+    assert!(!stored().await);
+}
+
+#[tokio::test]
+async fn migrate_signs_in_as_the_owner() {
+    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
+    let bucket = format!("answers-{}", edge::ids::new_id());
+    s3.create_bucket().bucket(&bucket).send().await.unwrap();
+    let presigning = aws_sdk_s3::presigning::PresigningConfig::expires_in(LIMIT).unwrap();
+    let url = s3
+        .put_object()
+        .bucket(&bucket)
+        .key("answer")
+        .presigned(presigning);
+    let mut event = sample("migrate.update");
+    event["ResponseURL"] = json!(url.await.unwrap().uri());
+    invoke("Migrate", &event).await;
+    let answer = s3
+        .get_object()
+        .bucket(&bucket)
+        .key("answer")
+        .send()
+        .await
+        .unwrap();
+    let answer = answer.body.collect().await.unwrap().to_vec();
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(answer["Status"], "SUCCESS", "{answer}");
+}

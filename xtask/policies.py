@@ -1,0 +1,107 @@
+"""Takes each statement out of each policy of the template, one at a time, and sees a named test fail for it.
+
+Of a copy of the template, for `template::policies`; and where the emulator enforces it, of the role of the running stack, for the test of
+`tests/it/roles.rs` that is named below. Run by `cargo xtask policies`, with the tests' binary as its argument.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import boto3
+
+STACK = "syncsphere-local"
+
+# What the emulator enforces: policy and statement, and the test that fails without. It does not ask the role for what Lambda itself does (logs,
+# traces, network interfaces), nor does the local database ask it who may sign in.
+ENFORCED = {
+    ("CreateUploadRole", "OpenUploads"): "create_upload_signs_what_storage_takes_and_complete_upload_verifies_it",
+    ("CreateUploadRole", "SeeWhatIsMissing"): "create_upload_sees_that_nothing_has_come_yet",
+    ("CompleteUploadRole", "VerifyAndAssemble"): "create_upload_signs_what_storage_takes_and_complete_upload_verifies_it",
+    ("CompleteUploadRole", "SeeWhatIsMissing"): "complete_upload_sees_that_nothing_has_come_yet",
+    ("CompleteUploadRole", "Publish"): "complete_upload_publishes",
+    ("BrowseFilesRole", "Download"): "browse_files_signs_what_storage_gives",
+    ("BrowseFilesRole", "Publish"): "browse_files_publishes",
+    ("ManageSpacesRole", "Publish"): "manage_spaces_publishes",
+    ("FanOutRole", "Consume"): "fan_out_consumes_and_posts",
+    ("FanOutRole", "CarryOver"): "fan_out_sets_aside_what_cannot_be_read",
+    ("FanOutRole", "Post"): "fan_out_consumes_and_posts",
+    ("RelayEventsRole", "FreeStorage"): "relay_events_frees_what_was_aborted",
+    ("RelayEventsRole", "Publish"): "relay_events_publishes_what_waits",
+    ("RelayEventsRole", "Redrive"): "relay_events_brings_dead_letters_back",
+    ("MigrateRole", "SignInAsOwner"): "migrate_signs_in_as_the_owner",
+}
+
+
+def statements(lines):
+    """Where each statement of a role's or a managed policy is: (policy, name, first line, line after the last)."""
+    policy = None
+    for number, line in enumerate(lines):
+        resource = re.match(r"  (\w+):$", line)
+        if resource:
+            policy = resource[1]
+        statement = re.match(r"( +)- Sid: (\w+)$", line)
+        if statement and re.search(r"(Role|Policy)$", policy):
+            indent = len(statement[1])
+            end = number + 1
+            while re.match(rf" {{{indent + 1},}}\S", lines[end]) or re.match(r" *#", lines[end]):
+                end += 1
+            yield policy, statement[2], number, end
+
+
+def passes(binary, test, **environment):
+    arguments = [binary, test] if "::" not in test else [binary, "--exact", test]
+    run = subprocess.run(
+        arguments, env=os.environ | environment, cwd="tests", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if "0 passed; 0 failed" in run.stdout:
+        sys.exit(f"there is no test {test}")
+    return run.returncode == 0
+
+
+def main():
+    binary = sys.argv[1]
+    lines = Path("template.yaml").read_text().splitlines()
+    found = list(statements(lines))
+    unknown = ENFORCED.keys() - {(policy, name) for policy, name, _, _ in found}
+    if unknown:
+        sys.exit(f"the template lacks {unknown}")
+    for test in sorted({f"roles::{test}" for test in ENFORCED.values()}) + ["template::policies"]:
+        if not passes(binary, test):
+            sys.exit(f"{test} fails with every statement in its place")
+
+    iam = boto3.client("iam")
+    resources = boto3.client("cloudformation").describe_stack_resources(StackName=STACK)["StackResources"]
+    physical = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
+    unnoticed = []
+    for policy, name, first, end in found:
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as copy:
+            copy.write("\n".join(lines[:first] + lines[end:]))
+            copy.flush()
+            noticed = [] if passes(binary, "template::policies", SYNCSPHERE_TEMPLATE=copy.name) else ["template::policies"]
+        test = ENFORCED.get((policy, name))
+        if test:
+            role = {"RoleName": physical[policy], "PolicyName": "own"}
+            document = iam.get_role_policy(**role)["PolicyDocument"]
+            rest = [statement for statement in document["Statement"] if statement["Sid"] != name]
+            assert len(rest) == len(document["Statement"]) - 1
+            iam.put_role_policy(**role, PolicyDocument=json.dumps(document | {"Statement": rest}))
+            try:
+                if not passes(binary, f"roles::{test}"):
+                    noticed.append(f"roles::{test}")
+            finally:
+                iam.put_role_policy(**role, PolicyDocument=json.dumps(document))
+        complete = len(noticed) == (2 if test else 1)
+        print(f"{'✓' if complete else '✗'} {policy} without {name}: {', '.join(noticed) or 'nothing'} failed", flush=True)
+        if not complete:
+            unnoticed.append((policy, name))
+    if unnoticed:
+        sys.exit(f"not noticed: {unnoticed}")
+    print(f"{len(found)} statements taken away one at a time, each noticed; {len(ENFORCED)} of them on the running stack too")
+
+
+main()
