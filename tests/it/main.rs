@@ -26,4 +26,5 @@ mod sign_in;
 mod spaces;
 mod storage;
 mod template;
+mod traces;
 mod uploads;

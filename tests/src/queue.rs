@@ -1,5 +1,6 @@
 //! A queue of the emulator for each test.
 
+use aws_sdk_sqs::types::MessageSystemAttributeName;
 use model::{Event, Message};
 
 use crate::aws;
@@ -54,6 +55,21 @@ impl TestQueue {
                     .unwrap();
             }
         }
+    }
+
+    /// The trace that each of the next messages goes on with, which stay.
+    pub async fn traces(&self) -> Vec<String> {
+        let name = MessageSystemAttributeName::AwsTraceHeader;
+        let receiving = self.sqs.receive_message().queue_url(&self.url);
+        let receiving = receiving
+            .max_number_of_messages(10)
+            .visibility_timeout(0)
+            .message_system_attribute_names(name.clone());
+        let received = receiving.send().await.unwrap().messages.unwrap_or_default();
+        let traces = received
+            .iter()
+            .filter_map(|message| message.attributes()?.get(&name));
+        traces.cloned().collect()
     }
 
     /// Takes all events out.
