@@ -11,6 +11,7 @@ mod policies;
 mod postgres;
 mod process;
 mod project;
+mod resources;
 mod secrets;
 mod services;
 mod stack;
