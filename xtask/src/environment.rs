@@ -59,8 +59,16 @@ pub(crate) fn command(project: &Project, program: &str) -> Command {
 }
 
 /// Points an AWS tool, or a process that runs functions, at the emulator.
-pub(crate) fn emulated(mut command: Command, ports: Ports) -> Command {
+pub(crate) fn emulated(command: Command, ports: Ports) -> Command {
+    let mut command = direct(command, ports);
     command.envs(aws_variables(ports));
+    command
+}
+
+/// Keeps what a program asks of the services away from the developer's proxy, also where they listen for containers.
+pub(crate) fn direct(mut command: Command, ports: Ports) -> Command {
+    let hosts = format!("127.0.0.1,localhost,{}", ports.address);
+    command.env("NO_PROXY", &hosts).env("no_proxy", hosts);
     command
 }
 

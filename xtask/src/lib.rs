@@ -11,6 +11,8 @@ mod policies;
 mod postgres;
 mod process;
 mod project;
+mod resources;
+mod samples;
 mod secrets;
 mod services;
 mod stack;
@@ -76,6 +78,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Invoke every sample of events/ with cargo lambda, and with sam local where a Docker engine answers.
+    Samples,
     /// Break everything that the functions depend on, and account for every upload and notification.
     Chaos(chaos::Options),
     /// Take each statement out of each policy, one at a time, and see a test fail for it.
@@ -129,6 +133,7 @@ async fn run(cli: &Cli, project: &Project) -> Result<()> {
         }
         Command::Deploy => up::deploy(project).await,
         Command::Test { arguments } => test::run(project, ports, arguments).await,
+        Command::Samples => samples::run(project, ports).await,
         Command::Update { from } => update::run(project, ports, from).await,
         Command::Policies => policies::run(project, ports).await,
         Command::Chaos(options) => chaos::run(project, options).await,

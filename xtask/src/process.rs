@@ -9,9 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use crate::project::Project;
 use crate::ui::Step;
@@ -32,11 +33,19 @@ pub(crate) struct Group {
 
 impl Group {
     /// Starts a service; its output is added to a log in `folder`.
-    pub(crate) fn start(folder: &Path, name: &str, mut command: Command) -> Result<Self> {
+    pub(crate) fn start(folder: &Path, name: &str, command: Command) -> Result<Self> {
+        Self::spawn(folder, name, command, None)
+    }
+
+    /// Starts a program; what it writes elsewhere than to `output` is added to a log in `folder`.
+    fn spawn(folder: &Path, name: &str, mut command: Command, output: Option<Stdio>) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
-        let output = File::options().create(true).append(true).open(&log);
-        let output = output.with_context(|| format!("cannot create {}", log.display()))?;
-        let errors = output.try_clone().context("cannot share the log")?;
+        let errors = File::options().create(true).append(true).open(&log);
+        let errors = errors.with_context(|| format!("cannot create {}", log.display()))?;
+        let output = match output {
+            Some(output) => output,
+            None => errors.try_clone().context("cannot share the log")?.into(),
+        };
         command
             .stdin(Stdio::null())
             .stdout(output)
@@ -73,7 +82,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let Some(group) = self.id else { return };
-        // Both services take an interrupt as a request to stop at once but in order.
+        // All services take an interrupt as a request to stop at once but in order.
         if killpg(group, Signal::SIGINT).is_ok() {
             let asked = Instant::now();
             while asked.elapsed() < STOP_TIMEOUT && matches!(self.child.try_wait(), Ok(None)) {
@@ -136,6 +145,28 @@ pub(crate) async fn run(step: &Step, log: &Path, mut command: Command, remedy: &
         );
     }
     Ok(())
+}
+
+/// Runs a program to its end and returns what it wrote to standard output. What it wrote to standard error is added to a log in
+/// `folder`, and the last lines of that are told if it fails or does not end in time.
+pub(crate) async fn output(folder: &Path, name: &str, command: Command, limit: Duration) -> Result<String> {
+    let mut group = Group::spawn(folder, name, command, Some(Stdio::piped()))?;
+    let mut pipe = group.child.stdout.take().context("there is no output")?;
+    let mut output = Vec::new();
+    let running = async {
+        pipe.read_to_end(&mut output).await?;
+        group.child.wait().await
+    };
+    let status = match timeout(limit, running).await {
+        Ok(status) => status.context("cannot wait for the answer")?,
+        Err(_) => bail!("no answer after {limit:?}. {}", last_lines(&group.log)),
+    };
+    // It has ended, so its number may be somebody else's.
+    group.id = None;
+    if !status.success() {
+        bail!("failed ({status}). {}", last_lines(&group.log));
+    }
+    Ok(String::from_utf8_lossy(&output).into_owned())
 }
 
 /// Runs a program that talks to the developer itself.

@@ -197,7 +197,7 @@ async fn build_functions_in(project: &Project, folder: &Path) -> Result<PathBuf>
 }
 
 /// What Lambda calls this machine's architecture.
-fn architecture() -> Result<&'static str> {
+pub(crate) fn architecture() -> Result<&'static str> {
     match ARCH {
         "x86_64" => Ok("x86_64"),
         "aarch64" => Ok("arm64"),

@@ -1,21 +1,17 @@
 //! `cargo xtask up`, `up --services` and `deploy`: a stack to work with.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 
 use anyhow::{Context as _, Result};
 use aws_config::{Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
-use db::DatabaseUrl;
 
-use crate::environment::{ACCESS_KEY, REGION, aws_variables};
-use crate::postgres::{OWNER, ROLE};
+use crate::environment::{ACCESS_KEY, REGION};
 use crate::project::Project;
 use crate::services::{Ports, Services};
 use crate::stack::{PASSWORD, Stack};
 use crate::ui::{self, step};
-use crate::{logs, secrets, tools};
+use crate::{logs, resources, tools};
 
 /// The user that `up` makes.
 const USER: &str = "alice";
@@ -62,17 +58,7 @@ pub(crate) async fn services(project: &Project, ports: Ports) -> Result<()> {
     let _lock = project.lock()?;
     tools::install(project).await?;
     let services = Services::start(project, ports).await?;
-    let ports = services.ports;
-    let variables = step("creating bucket, queues and schema", resources(ports)).await?;
-    // One for cargo-lambda, which takes an equals sign only between quotation marks, and one for SAM.
-    let mut text = String::new();
-    for (name, value) in &variables {
-        let _ = writeln!(text, "{name}=\"{value}\"");
-    }
-    fs::write(project.run().join("env"), text).context("cannot write .local/run/env")?;
-    let parameters: BTreeMap<_, _> = variables.into_iter().collect();
-    let text = serde_json::to_vec_pretty(&BTreeMap::from([("Parameters", parameters)]))?;
-    fs::write(project.run().join("env.json"), text).context("cannot write .local/run/env.json")?;
+    resources::prepare(project, services.ports).await?;
     ui::line(
         "
 Run functions as you edit them, in another terminal:
@@ -91,52 +77,6 @@ pub(crate) async fn deploy(project: &Project) -> Result<()> {
     let running = Stack::running(project)?;
     Stack::deploy(project, Ports::from_base(running.port)?).await?;
     Ok(())
-}
-
-/// What the template makes and functions read, made by hand.
-async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
-    let aws = aws_config(&ports.aws_endpoint()).await;
-    let bucket = "syncsphere-services";
-    let s3 = aws_sdk_s3::Client::new(&aws);
-    s3.create_bucket()
-        .bucket(bucket)
-        .send()
-        .await
-        .context("cannot create the bucket")?;
-    let sqs = aws_sdk_sqs::Client::new(&aws);
-    let mut queues = Vec::new();
-    for name in ["syncsphere-events", "syncsphere-dead-letters"] {
-        let created = sqs
-            .create_queue()
-            .queue_name(name)
-            .send()
-            .await
-            .context("cannot create a queue")?;
-        queues.push(created.queue_url.context("a queue without a URL")?);
-    }
-    let owner: DatabaseUrl = ports.database_url(OWNER).parse()?;
-    db::migrate(&owner.into(), Some(ROLE)).await?;
-
-    let mut variables = aws_variables(ports).to_vec();
-    let [queue_url, dead_letter_queue_url] = <[String; 2]>::try_from(queues).unwrap_or_default();
-    let gateway = format!("{}/_aws/execute-api/none/live", ports.emulator());
-    variables.extend([
-        ("DATABASE_URL", ports.database_url(ROLE)),
-        ("OWNER_SECRET_ARN", secrets::owner(ports).await?),
-        ("BUCKET_NAME", bucket.to_owned()),
-        ("QUEUE_URL", queue_url),
-        ("DEAD_LETTER_QUEUE_URL", dead_letter_queue_url),
-        ("CONNECTIONS_ENDPOINT", format!("http://{gateway}")),
-        ("WEBSOCKET_URL", format!("ws://{gateway}")),
-        ("ALLOWED_ORIGINS", String::new()),
-        ("METRICS_NAMESPACE", "SyncSphere/services".to_owned()),
-        ("POSTS_PER_SECOND", "5000".to_owned()),
-        ("MAXIMUM_CONCURRENCY", "10".to_owned()),
-        ("MAX_CONNECTIONS_PER_USER", "64".to_owned()),
-        ("MAX_UPLOAD_BYTES", "5497558138880".to_owned()),
-        ("MULTIPART_THRESHOLD_BYTES", "67108864".to_owned()),
-    ]);
-    Ok(variables)
 }
 
 /// How this program itself talks to the emulator.
