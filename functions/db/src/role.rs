@@ -1,5 +1,7 @@
 //! The role that functions sign in as, and what it may do: what their statements do, and nothing else.
 
+use std::fmt::Write as _;
+
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -65,7 +67,8 @@ pub(crate) async fn provide(client: &Client, role: &str) -> Result<(), Error> {
         REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role};\n"
     );
     for (table, rights) in RIGHTS {
-        statements.push_str(&format!("GRANT {} ON {table} TO {role};\n", rights.join(", ")));
+        let rights = rights.join(", ");
+        let _ = writeln!(statements, "GRANT {rights} ON {table} TO {role};");
     }
     statements.push_str("COMMIT");
     client.batch_execute(&statements).await.map_err(failed)

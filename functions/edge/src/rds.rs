@@ -1,5 +1,5 @@
-//! Tokens to sign in to RDS with: a request that is signed but never sent (Amazon RDS User Guide, "IAM database authentication for
-//! MariaDB, MySQL, and PostgreSQL").
+//! Tokens to sign in to RDS with: a request that is signed but never sent (Amazon RDS User Guide, "Connecting to your DB
+//! instance using IAM authentication").
 //!
 //! As `aws-sdk-rds` makes them, of which they would be the only use.
 
