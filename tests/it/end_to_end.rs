@@ -177,6 +177,67 @@ async fn log_lines(group: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
+async fn one_change_can_be_followed_through_the_logs_from_its_request_to_its_devices() {
+    let (_, token) = new_user().await;
+    let claims = token.as_str().split('.').nth(1).unwrap();
+    let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    let one = Proxy::start().await.device(token);
+    let mut socket = connected(&one).await;
+    let content = b"first".as_slice();
+    let event_id = one
+        .upload(None, "/a".parse().unwrap(), content)
+        .await
+        .unwrap()
+        .event_id;
+    next(&mut socket).await;
+    let event_id = event_id.to_string();
+    let line = async |group: &str, of_event: &dyn Fn(&Value) -> bool| {
+        let looking = async {
+            loop {
+                if let Some(line) = log_lines(group).await.into_iter().find(of_event) {
+                    return line;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        timeout(PROMISED, looking).await.expect("nothing is logged")
+    };
+    let commit = line("CompleteUploadLogs", &|line| {
+        line["fields"]["event_id"] == event_id.as_str()
+    })
+    .await;
+    let field = |name: &str| {
+        let mut spans = commit["spans"].as_array().unwrap().iter();
+        spans
+            .find_map(|span| span[name].as_str())
+            .unwrap_or_else(|| panic!("no {name}: {commit}"))
+    };
+    assert_eq!(field("user_id"), claims["sub"]);
+    assert_eq!(field("route"), "POST /uploads/{uploadId}/complete");
+    assert!(!field("request_id").is_empty() && !field("requestId").is_empty());
+    let trace = field("xrayTraceId").to_owned();
+    let upload_id = field("upload_id").to_owned();
+    line("CreateUploadLogs", &|line| {
+        line["fields"]["upload_id"] == upload_id.as_str()
+    })
+    .await;
+
+    let told = |line: &Value| {
+        line["fields"]["event_ids"]
+            .as_str()
+            .is_some_and(|ids| ids.contains(&event_id))
+    };
+    let told = line("FanOutLogs", &told).await;
+    assert!(
+        told["fields"]["senders_traces"]
+            .as_str()
+            .unwrap()
+            .contains(&trace),
+        "{told} {trace}"
+    );
+}
+
+#[tokio::test]
 async fn a_refused_call_is_a_problem_that_the_client_understands() {
     let one = device().await;
     let description = one.describe(None, "/a".parse().unwrap(), b"x".as_slice());
