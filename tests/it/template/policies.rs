@@ -199,6 +199,18 @@ impl Tagged for Value {
     }
 }
 
+/// Amazon CloudWatch User Guide, "Notifying users on alarm changes".
+#[test]
+fn alarms_of_this_account_may_tell_and_nobody_else() {
+    let template = template();
+    let document = &template["Resources"]["AlarmTopicPolicy"]["Properties"]["PolicyDocument"];
+    let statement = &document["Statement"][0];
+    assert_eq!(actions(statement), BTreeSet::from(["sns:Publish".to_owned()]));
+    assert_eq!(statement["Principal"]["Service"], "cloudwatch.amazonaws.com");
+    let account = &statement["Condition"]["StringEquals"]["aws:SourceAccount"];
+    assert_eq!(tagged(account, "Ref"), "AWS::AccountId");
+}
+
 #[test]
 fn content_travels_over_tls_and_is_never_overwritten() {
     let template = template();
