@@ -17,6 +17,9 @@ use crate::stack::architecture;
 /// Where Docker's bridge is unless it was told otherwise.
 const DEFAULT_BRIDGE: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
 
+/// What the functions run in; an architecture follows.
+const RUNTIME_IMAGE: &str = "public.ecr.aws/lambda/provided:al2023";
+
 /// How long Docker may take to say something.
 const DOCKER_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -50,8 +53,20 @@ async fn docker(project: &Project, arguments: &[&str]) -> Option<String> {
     answer.status.success().then_some(said)
 }
 
+/// Whether the runtime's image is here already, so that SAM need not ask a registry that may be out of reach.
+pub(crate) async fn has_image(project: &Project) -> Result<bool> {
+    let image = format!("{RUNTIME_IMAGE}-{}", architecture()?);
+    Ok(docker(project, &["image", "inspect", &image]).await.is_some())
+}
+
 /// The command that invokes a function that `sam build` has packaged.
-pub(crate) fn invoke(project: &Project, ports: Ports, function: &str, event: &Path) -> Result<Command> {
+pub(crate) fn invoke(
+    project: &Project,
+    ports: Ports,
+    has_image: bool,
+    function: &str,
+    event: &Path,
+) -> Result<Command> {
     let mut sam = emulated(command(project, "sam"), ports);
     sam.args(["local", "invoke", &logical_id(function), "--event"])
         .arg(event)
@@ -60,6 +75,9 @@ pub(crate) fn invoke(project: &Project, ports: Ports, function: &str, event: &Pa
         .arg("--parameter-overrides")
         .arg(format!("Architecture={}", architecture()?))
         .arg(format!("LocalEndpoint={}", ports.emulator()));
+    if has_image {
+        sam.arg("--skip-pull-image");
+    }
     Ok(sam)
 }
 

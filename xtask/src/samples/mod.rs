@@ -53,7 +53,9 @@ pub(crate) async fn run(project: &Project, ports: Ports) -> Result<()> {
     match bridge {
         Ok(_) => {
             Stack::build(project, ports, &project.root).await?;
-            let invoke = |function: &str, event: &Path| container::invoke(project, ports, function, event);
+            let has_image = container::has_image(project).await?;
+            let invoke =
+                |function: &str, event: &Path| container::invoke(project, ports, has_image, function, event);
             wrong.extend(trial.try_all("sam local invoke", invoke).await);
         }
         Err(reason) => ui::line(format_args!("– sam local invoke is left out: {reason}")),
