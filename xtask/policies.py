@@ -51,7 +51,11 @@ def statements(lines):
             end = number + 1
             while re.match(rf" {{{indent + 1},}}\S", lines[end]) or re.match(r" *#", lines[end]):
                 end += 1
-            yield policy, statement[2], number, end
+            if lines[number - 2].strip() == "- !If":
+                # With its condition, and with what is there without it.
+                yield policy, statement[2], number - 2, end + 1
+            else:
+                yield policy, statement[2], number, end
 
 
 def passes(binary, test, **environment):

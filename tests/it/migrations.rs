@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::routing::put;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
-use tests::{ROLE, TestDatabase, sample};
+use tests::{BY_IAM, ROLE, TestDatabase, sample};
 
 type Answers = Arc<Mutex<Vec<Value>>>;
 
@@ -28,17 +28,23 @@ async fn cloud_formation() -> (String, Answers) {
 }
 
 async fn request(database_url: &str, name: &str) -> Value {
+    request_as(database_url, ROLE, name).await
+}
+
+/// The same for functions that sign in as another role.
+async fn request_as(database_url: &str, role: &str, name: &str) -> Value {
     client::use_ring();
     let (url, answers) = cloud_formation().await;
     let mut event = sample(name);
     event["ResponseURL"] = url.into();
     let url: db::DatabaseUrl = database_url.parse().unwrap();
     let app = migrate::App {
-        database_url: url.for_user(ROLE, ""),
+        database_url: url.for_user(role, ""),
         owner: Some(migrate::Owner {
             secrets: aws_sdk_secretsmanager::Client::new(&tests::aws().await),
             secret_arn: "syncsphere-owner".to_owned(),
         }),
+        patience: Duration::ZERO,
         http: tests::raw_http(),
     };
     migrate::handle(&app, serde_json::from_value(event).unwrap())
@@ -95,10 +101,10 @@ async fn the_custom_resource_brings_the_schema_up_and_again_changes_nothing() {
 async fn two_deployments_at_once_both_succeed() {
     let database = TestDatabase::create_empty().await;
     let owner = database.owner();
-    let role = Some(ROLE);
+    let role = Some(BY_IAM);
     let (one, other) = tokio::join!(db::migrate(&owner, role), db::migrate(&owner, role));
     assert_eq!(
-        one.unwrap() + other.unwrap(),
+        one.unwrap().applied + other.unwrap().applied,
         usize::try_from(db::schema_version()).unwrap()
     );
 }
@@ -117,9 +123,32 @@ async fn a_release_that_is_taken_back_leaves_the_schema_of_the_later_one() {
         .await;
     let answer = request(&database.url, "migrate.update").await;
     assert_eq!(answer["Status"], "SUCCESS", "{answer}");
+    assert_eq!(answer["Data"]["SchemaVersion"], later.to_string());
     // Its rights too.
     let may = format!("SELECT has_table_privilege('{ROLE}', 'files', 'SELECT')::int::bigint");
     assert_eq!(database.number(&may).await, 0);
+}
+
+#[tokio::test]
+async fn the_owner_is_not_made_the_role_of_functions() {
+    let database = TestDatabase::create_empty().await;
+    let answer = request_as(&database.url, "postgres", "migrate.create").await;
+    assert_eq!(answer["Status"], "FAILED");
+    let reason = answer["Reason"].as_str().unwrap();
+    assert!(reason.contains("functions sign in as another role"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_role_with_a_password_is_not_signed_in_by_iam() {
+    let database = TestDatabase::create_empty().await;
+    let name = format!("by_password_{}", edge::ids::new_id().simple());
+    let role = db::Role {
+        name: &name,
+        by_iam: false,
+    };
+    db::migrate(&database.owner(), Some(role)).await.unwrap();
+    let member = format!("SELECT pg_has_role('{name}', 'rds_iam', 'MEMBER')::int::bigint");
+    assert_eq!(database.number(&member).await, 0);
 }
 
 #[tokio::test]

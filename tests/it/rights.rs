@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tests::{ROLE, TestDatabase};
+use tests::{BY_IAM, ROLE, TestDatabase};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
@@ -95,9 +95,10 @@ async fn rights_come_and_go_with_the_release_that_migrates() {
             "GRANT TRUNCATE ON outbox TO {ROLE}; REVOKE SELECT ON files FROM {ROLE}"
         ))
         .await;
-    db::migrate(&database.owner(), Some(ROLE)).await.unwrap();
+    db::migrate(&database.owner(), Some(BY_IAM)).await.unwrap();
     let client = as_role(&database).await;
-    assert!(client.batch_execute("TRUNCATE outbox").await.is_err());
+    let error = client.batch_execute("TRUNCATE outbox").await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
     client.batch_execute("SELECT FROM files").await.unwrap();
     let idle = client.query_one("SHOW idle_session_timeout", &[]).await.unwrap();
     assert_eq!(idle.get::<_, &str>(0), "10min");

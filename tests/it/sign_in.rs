@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use aws_config::Region;
 use aws_credential_types::Credentials;
-use db::{Connector, Database, DatabaseUrl};
+use db::{Connector, Database, DatabaseUrl, Role};
 use edge::rds::Tokens;
 use edge::{Clock, chain};
 use tests::{TestDatabase, TlsFront, project_file};
@@ -39,7 +39,11 @@ impl Stage {
     async fn set() -> Self {
         let database = TestDatabase::create_empty().await;
         let role = format!("signs_in_{}", edge::ids::new_id().simple());
-        db::migrate(&database.owner(), Some(&role)).await.unwrap();
+        let by_iam = Role {
+            name: &role,
+            by_iam: true,
+        };
+        db::migrate(&database.owner(), Some(by_iam)).await.unwrap();
         let (server, name) = database.url.rsplit_once('/').unwrap();
         let (_, port) = server.rsplit_once(':').unwrap();
         database.execute(&format!("GRANT by_password TO {role}")).await;

@@ -1,12 +1,18 @@
 //! A database for each test.
 
-use db::{Connector, Database, DatabaseUrl};
+use db::{Connector, Database, DatabaseUrl, Role};
 use tokio_postgres::{Client, NoTls, Row};
 
 use crate::stack;
 
 /// Whom functions sign in as.
 pub const ROLE: &str = "syncsphere";
+
+/// The same as functions are on RDS.
+pub const BY_IAM: Role<'_> = Role {
+    name: ROLE,
+    by_iam: true,
+};
 
 /// A migrated database that no other test uses. It goes with the server, when `cargo xtask test` ends.
 pub struct TestDatabase {
@@ -19,7 +25,7 @@ impl TestDatabase {
     /// Makes and migrates one.
     pub async fn create() -> Self {
         let database = Self::create_empty().await;
-        db::migrate(&database.owner(), Some(ROLE)).await.unwrap();
+        db::migrate(&database.owner(), Some(BY_IAM)).await.unwrap();
         database
     }
 

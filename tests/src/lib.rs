@@ -24,7 +24,7 @@ pub use apps::{
     put_to_storage, upload_body,
 };
 pub use contract::Contract;
-pub use database::{ROLE, TestDatabase};
+pub use database::{BY_IAM, ROLE, TestDatabase};
 pub use gateway::Gateway;
 pub use proxy::Proxy;
 pub use queue::TestQueue;

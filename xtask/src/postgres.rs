@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use db::Role;
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 
@@ -26,6 +27,12 @@ pub(crate) const OWNER: &str = "postgres";
 
 /// Whom functions sign in as.
 pub(crate) const ROLE: &str = "syncsphere";
+
+/// The same as they are on RDS.
+pub(crate) const BY_IAM: Role<'_> = Role {
+    name: ROLE,
+    by_iam: true,
+};
 
 /// The role that RDS has for those whom it signs in by IAM.
 const RDS_IAM: &str = "rds_iam";

@@ -10,7 +10,7 @@ use db::DatabaseUrl;
 use serde_json::json;
 
 use crate::environment::aws_variables;
-use crate::postgres::{OWNER, ROLE};
+use crate::postgres::{BY_IAM, OWNER, ROLE};
 use crate::project::Project;
 use crate::secrets;
 use crate::services::Ports;
@@ -63,7 +63,7 @@ async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
         queues.push(created.queue_url.context("a queue without a URL")?);
     }
     let owner: DatabaseUrl = ports.database_url(OWNER).parse()?;
-    db::migrate(&owner.into(), Some(ROLE)).await?;
+    db::migrate(&owner.into(), Some(BY_IAM)).await?;
 
     let mut variables = aws_variables(ports).to_vec();
     let [queue_url, dead_letter_queue_url] = <[String; 2]>::try_from(queues).unwrap_or_default();

@@ -15,6 +15,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::warn;
 
 use crate::error::{BoxError, Error};
+use crate::role::Role;
 
 /// How long connecting may take, TLS and sign-in included. A hung database surfaces within 3 s altogether.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -79,11 +80,19 @@ impl FromStr for DatabaseUrl {
 
 impl DatabaseUrl {
     /// The role that signs in.
-    pub fn user(&self) -> &str {
+    pub fn role(&self) -> Role<'_> {
+        Role {
+            name: self.user(),
+            by_iam: self.config.get_password().is_none(),
+        }
+    }
+
+    fn user(&self) -> &str {
         self.config.get_user().unwrap_or_default()
     }
 
-    /// The same server for somebody else, who has a password.
+    /// The same server for somebody else, who has a password. Whose word is taken for the server stays as it was: RDS has owners with
+    /// passwords too.
     #[must_use]
     pub fn for_user(&self, user: &str, password: &str) -> Self {
         let mut url = self.clone();
@@ -118,8 +127,8 @@ pub type Passwords = Box<dyn Fn(&str, u16, &str) -> Result<String, BoxError> + S
 pub struct Connector {
     url: DatabaseUrl,
     passwords: Option<Passwords>,
-    /// Instead of those that follow from the URL.
-    authorities: Option<RootCertStore>,
+    /// Whose word is taken instead of theirs that follow from the URL.
+    authorities_instead: Option<RootCertStore>,
     /// Made once: reading all authorities for each connection would take longer than connecting.
     tls: OnceLock<MakeRustlsConnect>,
 }
@@ -129,7 +138,7 @@ impl From<DatabaseUrl> for Connector {
         Self {
             url,
             passwords: None,
-            authorities: None,
+            authorities_instead: None,
             tls: OnceLock::new(),
         }
     }
@@ -139,7 +148,7 @@ impl Connector {
     /// Believes servers that these authorities vouch for, and no others.
     #[must_use]
     pub fn with_authorities(mut self, authorities: RootCertStore) -> Self {
-        self.authorities = Some(authorities);
+        self.authorities_instead = Some(authorities);
         self
     }
 
@@ -183,7 +192,7 @@ impl Connector {
         if let Some(tls) = self.tls.get() {
             return Ok(tls.clone());
         }
-        let authorities = match &self.authorities {
+        let authorities = match &self.authorities_instead {
             Some(authorities) => authorities.clone(),
             None => match self.url.authorities {
                 Authorities::AmazonRds => amazon_rds()?,

@@ -102,6 +102,16 @@ impl Error {
     }
 }
 
+impl MigrationError {
+    /// Whether no connection could be made, so that trying again shortly may help: a database that was just made or is failing over.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Self::Database(Error::Connect(_) | Error::ConnectTimeout(_) | Error::SignIn { .. })
+        )
+    }
+}
+
 /// Why the schema could not be brought up.
 #[derive(Debug, Error)]
 #[non_exhaustive]

@@ -5,7 +5,7 @@ use tracing::info;
 
 use crate::connect::Connector;
 use crate::error::{Error, MigrationError};
-use crate::role;
+use crate::role::{self, Role};
 
 embed_migrations!("migrations");
 
@@ -22,12 +22,21 @@ pub fn schema_version() -> i32 {
         .unwrap_or(0)
 }
 
-/// Applies what the database lacks, as the schema's owner, gives `role` its rights, and returns how many migrations that were. Doing it
+/// What came of migrating.
+#[derive(Clone, Copy, Debug)]
+pub struct Migrated {
+    /// How many migrations were applied.
+    pub applied: usize,
+    /// The version that the schema is at now; of a later release than this one, if such a one is being taken back.
+    pub version: i32,
+}
+
+/// Applies what the database lacks, as the schema's owner, and gives `role` its rights. Doing it
 /// again changes nothing, and neither does an earlier release. Without a role, the owner is who functions sign in as.
 ///
 /// A statement waits at most 5 s for a lock, so that a migration behind a long query fails instead of stopping the
 /// release that still serves.
-pub async fn migrate(owner: &Connector, role: Option<&str>) -> Result<usize, MigrationError> {
+pub async fn migrate(owner: &Connector, role: Option<Role<'_>>) -> Result<Migrated, MigrationError> {
     let mut client = owner.connect("-c lock_timeout=5s").await?;
     client
         .query(
@@ -50,7 +59,10 @@ pub async fn migrate(owner: &Connector, role: Option<&str>) -> Result<usize, Mig
             version = newest.version(),
             "the schema is of a later release: nothing to do"
         );
-        return Ok(0);
+        return Ok(Migrated {
+            applied: 0,
+            version: newest.version(),
+        });
     }
     let report = migrations::runner().run_async(&mut client).await?;
     let applied = report.applied_migrations();
@@ -64,5 +76,8 @@ pub async fn migrate(owner: &Connector, role: Option<&str>) -> Result<usize, Mig
     if let Some(role) = role {
         role::provide(&client, role).await?;
     }
-    Ok(applied.len())
+    Ok(Migrated {
+        applied: applied.len(),
+        version: schema_version(),
+    })
 }

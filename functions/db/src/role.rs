@@ -1,4 +1,4 @@
-//! The role that functions sign in as, and what it may do: what their statements do, and nothing else.
+//! The role that functions sign in as, and what it may do to tables: what their statements do, and nothing else.
 
 use std::fmt::Write as _;
 
@@ -21,11 +21,20 @@ pub const RIGHTS: [(&str, &[&str]); 9] = [
     ("versions", &["SELECT", "INSERT"]),
 ];
 
+/// Whom functions sign in as.
+#[derive(Clone, Copy, Debug)]
+pub struct Role<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whether RDS signs it in by IAM authentication; it takes no password of it then.
+    pub by_iam: bool,
+}
+
 /// How long a session may do nothing: Lambda keeps environments that it will never use again, whose connections would count.
 const IDLE_SESSION_TIMEOUT: &str = "10min";
 
 /// Makes the role where it is missing and brings its rights up to date, in the database that `client` is connected to.
-pub(crate) async fn provide(client: &Client, role: &str) -> Result<(), Error> {
+pub(crate) async fn provide(client: &Client, role: Role<'_>) -> Result<(), Error> {
     let failed = |source| Error::Query {
         query: "provide_role",
         source,
@@ -40,10 +49,11 @@ pub(crate) async fn provide(client: &Client, role: &str) -> Result<(), Error> {
                 EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam') AS has_iam,
                 EXISTS (SELECT FROM pg_auth_members JOIN pg_roles member ON member.oid = pg_auth_members.member
                     WHERE member.rolname = $1 AND pg_auth_members.roleid = to_regrole('rds_iam')) AS by_iam",
-            &[&role],
+            &[&role.name],
         )
         .await
         .map_err(failed)?;
+    let by_iam = role.by_iam;
     let (role, database): (&str, &str) = (facts.get("role"), facts.get("database"));
     if !facts.get::<_, bool>("exists") {
         let made = client.batch_execute(&format!("CREATE ROLE {role} LOGIN")).await;
@@ -53,7 +63,7 @@ pub(crate) async fn provide(client: &Client, role: &str) -> Result<(), Error> {
             _ => Err(failed(error)),
         })?;
     }
-    if facts.get("has_iam") && !facts.get::<_, bool>("by_iam") {
+    if by_iam && facts.get("has_iam") && !facts.get::<_, bool>("by_iam") {
         client
             .batch_execute(&format!("GRANT rds_iam TO {role}"))
             .await

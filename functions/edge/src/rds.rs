@@ -57,6 +57,7 @@ pub async fn passwords() -> Passwords {
     Box::new(move |host, port, user| Ok(tokens.token(host, port, user)?))
 }
 
+/// The same as `db::Passwords`, which this library does not know.
 type Passwords = Box<dyn Fn(&str, u16, &str) -> Result<String, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 /// Makes tokens, and keeps the last one for as long as it is good.

@@ -25,10 +25,17 @@ pub async fn within<T>(header: Option<String>, work: impl Future<Output = T>) ->
     HEADER.scope(header, work).await
 }
 
-/// The invocation's trace, as `Root=…;Parent=…;Sampled=…`, for a message that goes on with it; nothing outside of one (AWS X-Ray Developer
-/// Guide, "Tracing header").
+/// The invocation's trace, as `Root=…;Parent=…;Sampled=…`, for a message that goes on with it; nothing outside of one. What else Lambda has put
+/// into it is left out: what cannot be read is no reason to refuse a message (AWS X-Ray Developer Guide, "Tracing header").
 pub fn header() -> Option<String> {
-    HEADER.try_with(Clone::clone).ok().flatten()
+    let all = HEADER.try_with(Clone::clone).ok().flatten()?;
+    let known = |field: &&str| {
+        ["Root=", "Parent=", "Sampled="]
+            .iter()
+            .any(|name| field.starts_with(name))
+    };
+    let fields: Vec<&str> = all.split(';').map(str::trim).filter(known).collect();
+    fields.first()?.starts_with("Root=").then(|| fields.join(";"))
 }
 
 /// Where subsegments are sent, if anywhere.
@@ -103,8 +110,12 @@ mod tests {
 
     #[tokio::test]
     async fn work_knows_the_trace_that_it_is_part_of() {
-        let inside = within(Some("Root=1".to_owned()), async { header() }).await;
-        assert_eq!(inside.as_deref(), Some("Root=1"));
+        let inside = async |given: &str| within(Some(given.to_owned()), async { header() }).await;
+        let whole = format!("{TRACE};Sampled=1");
+        assert_eq!(inside(&whole).await.as_ref(), Some(&whole));
+        let more = format!("{TRACE};Sampled=1;Lineage=a87bd80c:1|68fd508a:5");
+        assert_eq!(inside(&more).await.as_ref(), Some(&whole));
+        assert_eq!(inside("nonsense").await, None);
         assert_eq!(header(), None);
     }
 

@@ -5,13 +5,14 @@
 use std::time::Duration;
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest as Request;
-use db::DatabaseUrl;
+use db::{DatabaseUrl, Migrated};
 use edge::config::{ConfigError, Vars};
 use edge::{chain, rds};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error as ThisError;
-use tracing::{error, info};
+use tokio::time::{Instant, sleep};
+use tracing::{error, info, warn};
 
 /// The resource is always the same one: were its id to change, CloudFormation would delete the former.
 const PHYSICAL_RESOURCE_ID: &str = "syncsphere-schema";
@@ -19,6 +20,13 @@ const PHYSICAL_RESOURCE_ID: &str = "syncsphere-schema";
 /// The longest reason in characters: CloudFormation takes a response of 4,096 bytes (AWS CloudFormation User Guide, "Custom
 /// resource response objects").
 const MAX_REASON_CHARACTERS: usize = 900;
+
+/// How long the secret and the database are asked for, again and again: both may have been made a moment ago, and a first deployment that fails
+/// leaves much behind. The function's timeout is 300 s.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long in between.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// How long the answer may take to be sent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,6 +55,8 @@ pub struct App {
     pub database_url: DatabaseUrl,
     /// Where its owner's password is.
     pub owner: Option<Owner>,
+    /// How long what cannot be reached is tried again.
+    pub patience: Duration,
     /// For the answer.
     pub http: reqwest::Client,
 }
@@ -73,8 +83,22 @@ enum Failure {
     Secret(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the secret has no fields username and password")]
     NoCredentials,
+    #[error(
+        "the secret is of the user in the database's URL; functions sign in as another role, which needs no secret"
+    )]
+    OwnSecret,
     #[error(transparent)]
     Migration(#[from] db::MigrationError),
+}
+
+impl Failure {
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Secret(_) => true,
+            Self::Migration(error) => error.is_unreachable(),
+            Self::NoCredentials | Self::OwnSecret => false,
+        }
+    }
 }
 
 /// CloudFormation did not get its answer. Lambda runs the request again, which is harmless.
@@ -123,9 +147,8 @@ pub async fn handle(app: &App, request: Request) -> Result<(), Error> {
     });
     // Deleting the stack leaves the data alone.
     if migrates {
-        match migrate(app).await {
-            Ok(applied) => {
-                let version = db::schema_version();
+        match patiently(app).await {
+            Ok(Migrated { applied, version }) => {
                 info!(
                     applied,
                     version, "the schema is at version {version}: {applied} migrations applied"
@@ -145,8 +168,22 @@ pub async fn handle(app: &App, request: Request) -> Result<(), Error> {
         .map_err(|error| Error::Unanswered(error.without_url()))
 }
 
+/// Migrates, and tries again for as long as the secret or the database cannot be reached.
+async fn patiently(app: &App) -> Result<Migrated, Failure> {
+    let deadline = Instant::now() + app.patience;
+    loop {
+        match migrate(app).await {
+            Err(failure) if failure.may_pass() && Instant::now() + PAUSE < deadline => {
+                warn!(error = chain(&failure), "not yet: trying again");
+                sleep(PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Brings the schema up as its owner, whose password is read each time: RDS changes it every seven days.
-async fn migrate(app: &App) -> Result<usize, Failure> {
+async fn migrate(app: &App) -> Result<Migrated, Failure> {
     let url = &app.database_url;
     let Some(owner) = &app.owner else {
         let signing_in = url.clone().with_passwords(rds::passwords().await);
@@ -160,8 +197,12 @@ async fn migrate(app: &App) -> Result<usize, Failure> {
     let secret = secret.secret_string().unwrap_or_default();
     // What serde says of it could repeat it.
     let owner: Credentials = serde_json::from_str(secret).map_err(|_| Failure::NoCredentials)?;
+    // As a role for functions it would lose its password and its rights.
+    if owner.username == url.role().name {
+        return Err(Failure::OwnSecret);
+    }
     let signing_in = url.for_user(&owner.username, &owner.password).into();
-    Ok(db::migrate(&signing_in, Some(url.user())).await?)
+    Ok(db::migrate(&signing_in, Some(url.role())).await?)
 }
 
 /// The URL is signed for a request without a content type.

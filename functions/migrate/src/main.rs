@@ -2,7 +2,7 @@
 
 use edge::{aws, config::Vars};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use migrate::{App, Config, Owner, handle};
+use migrate::{App, Config, Owner, PATIENCE, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -28,6 +28,7 @@ async fn main() -> Result<(), Error> {
     let app = App {
         database_url: config.database_url,
         owner,
+        patience: PATIENCE,
         http,
     };
     run(service_fn(async |event: LambdaEvent<_>| {

@@ -28,7 +28,7 @@ use super::sockets::Sockets;
 use super::sqs::{Sqs, Which};
 use super::weather::{self, Kind, Weather};
 use super::workload::{User, first_uploads};
-use crate::postgres::{Postgres, ROLE};
+use crate::postgres::{BY_IAM, Postgres};
 use crate::project::Project;
 use crate::ui::Step;
 
@@ -94,7 +94,7 @@ impl Stage {
         let address = free_address()?;
         let postgres = Postgres::start(project, &folder, address, step).await?;
         let database_url = postgres.url();
-        db::migrate(&database_url.parse::<DatabaseUrl>()?.into(), Some(ROLE)).await?;
+        db::migrate(&database_url.parse::<DatabaseUrl>()?.into(), Some(BY_IAM)).await?;
         let database = Proxy::start(SocketAddr::V4(address)).await?;
         let (s3, storage) = S3::start(Arc::clone(&weather), &mut tasks).await?;
         let (sqs, queue) = Sqs::start(Arc::clone(&weather), &mut tasks).await?;
