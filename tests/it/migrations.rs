@@ -1,5 +1,7 @@
 //! The schema, and every query against it.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::State;
 use axum::routing::put;
