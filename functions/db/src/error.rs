@@ -76,23 +76,20 @@ impl Error {
         let (Self::Connect(source) | Self::Query { source, .. }) = self else {
             return false;
         };
-        match source.code() {
-            Some(code) => {
-                let others = [
-                    SqlState::ADMIN_SHUTDOWN,
-                    SqlState::CRASH_SHUTDOWN,
-                    SqlState::CANNOT_CONNECT_NOW,
-                    SqlState::IDLE_SESSION_TIMEOUT,
-                    // A former primary, after a failover.
-                    SqlState::READ_ONLY_SQL_TRANSACTION,
-                ];
-                // Class 08 is "connection exception".
-                others.contains(code) || code.code().starts_with("08")
-            }
-            None => {
-                source.is_closed() || StdError::source(source).is_some_and(<dyn StdError>::is::<io::Error>)
-            }
-        }
+        let Some(code) = source.code() else {
+            let broken = StdError::source(source).and_then(<dyn StdError>::downcast_ref::<io::Error>);
+            return source.is_closed() || broken.is_some_and(|error| !is_refusal_of_certificate(error));
+        };
+        let others = [
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::CANNOT_CONNECT_NOW,
+            SqlState::IDLE_SESSION_TIMEOUT,
+            // A former primary, after a failover.
+            SqlState::READ_ONLY_SQL_TRANSACTION,
+        ];
+        // Class 08 is "connection exception".
+        others.contains(code) || code.code().starts_with("08")
     }
 
     /// Whether the session can go on: PostgreSQL has answered, so nothing of this exchange is still to come.
@@ -102,14 +99,11 @@ impl Error {
     }
 }
 
-impl MigrationError {
-    /// Whether no connection could be made, so that trying again shortly may help: a database that was just made or is failing over.
-    pub fn is_unreachable(&self) -> bool {
-        matches!(
-            self,
-            Self::Database(Error::Connect(_) | Error::ConnectTimeout(_) | Error::SignIn { .. })
-        )
-    }
+/// Whether the server was reached, but is not believed to be the database. That does not pass.
+fn is_refusal_of_certificate(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>)
 }
 
 /// Why the schema could not be brought up.
@@ -122,4 +116,14 @@ pub enum MigrationError {
     /// A migration failed, or one that was applied earlier is missing or different now.
     #[error("the migrations could not be applied")]
     Migration(#[from] refinery::Error),
+}
+
+impl MigrationError {
+    /// Whether no connection could be made, so that trying again shortly may help: a database that was just made or is failing over.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Self::Database(Error::Connect(_) | Error::ConnectTimeout(_) | Error::SignIn { .. })
+        )
+    }
 }
