@@ -181,8 +181,7 @@ async fn build_functions_in(project: &Project, folder: &Path) -> Result<PathBuf>
     let step = Step::begin("building (cargo lambda)");
     let mut cargo = command(project, "cargo");
     cargo.current_dir(folder);
-    // As SAM does, without the libraries for themselves: with them LTO would need more of each, and SAM's builds would compile all again.
-    cargo.args(["lambda", "build", "--release", "--bins"]);
+    cargo.args(["lambda", "build", "--release"]);
     if architecture()? == "arm64" {
         cargo.arg("--arm64");
     }
