@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use client::Token;
 use model::{CreatedUpload, FileId, SpaceId, UploadId};
-use serde_json::{Value, json};
-use tests::{Answer, Call, Contract, Proxy, new_user, put_to_storage, template_routes, upload_body};
+use serde_json::json;
+use tests::{Answer, Call, Contract, Proxy, new_user, put_to_storage, subject, template_routes, upload_body};
 
 /// The columns, in the order of the statuses of a row.
 const EVERYBODY: [&str; 6] = [
@@ -52,14 +52,6 @@ const MATRIX: [(&str, [i64; 6]); 19] = [
     ("POST /tickets", [201, 201, 201, 201, 201, 401]),
     ("$default", [404, 404, 404, 404, 404, 401]),
 ];
-
-/// The `sub` of a token.
-fn subject(token: &Token) -> String {
-    use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-    let claims = token.as_str().split('.').nth(1).unwrap();
-    let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
-    claims["sub"].as_str().unwrap().to_owned()
-}
 
 struct Stage {
     proxy: Proxy,

@@ -10,7 +10,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
 use serde_json::{Value, json};
-use tests::{Proxy, emulator, new_user, project_file, raw_http, stack};
+use tests::{Proxy, STACK, dead_letter, emulator, new_user, project_file, raw_http, stack, subject};
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -141,28 +141,9 @@ async fn of_ten_messages_with_a_poisonous_one_nine_are_delivered_once_and_one_is
     assert!(matches!(next(&mut socket).await, Frame::Pong));
 }
 
-/// Waits for a message with this body in the stack's dead-letter queue.
-async fn dead_letter(sqs: &aws_sdk_sqs::Client, body: &str) -> aws_sdk_sqs::types::Message {
-    let looking = async {
-        loop {
-            let request = sqs.receive_message().max_number_of_messages(10);
-            let request = request
-                .queue_url(&stack().outputs.dead_letter_queue_url)
-                .visibility_timeout(1);
-            let messages = request.send().await.unwrap().messages.unwrap_or_default();
-            let wanted = messages.into_iter().find(|message| message.body() == Some(body));
-            if let Some(message) = wanted {
-                return message;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    timeout(PROMISED, looking).await.expect("no dead letter")
-}
-
 /// The lines of a log group that are JSON.
 async fn log_lines(group: &str) -> Vec<Value> {
-    let group = format!("/aws/cloudformation/syncsphere-local/{group}");
+    let group = format!("/aws/cloudformation/{STACK}/{group}");
     let answer = emulator(reqwest::Method::POST, "logs", "/")
         .header("X-Amz-Target", "Logs_20140328.FilterLogEvents")
         .header("Content-Type", "application/x-amz-json-1.1")
@@ -179,8 +160,7 @@ async fn log_lines(group: &str) -> Vec<Value> {
 #[tokio::test]
 async fn one_change_can_be_followed_through_the_logs_from_its_request_to_its_devices() {
     let (_, token) = new_user().await;
-    let claims = token.as_str().split('.').nth(1).unwrap();
-    let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    let user_id = subject(&token);
     let one = Proxy::start().await.device(token);
     let mut socket = connected(&one).await;
     let content = b"first".as_slice();
@@ -212,7 +192,7 @@ async fn one_change_can_be_followed_through_the_logs_from_its_request_to_its_dev
             .find_map(|span| span[name].as_str())
             .unwrap_or_else(|| panic!("no {name}: {commit}"))
     };
-    assert_eq!(field("user_id"), claims["sub"]);
+    assert_eq!(field("user_id"), user_id);
     assert_eq!(field("route"), "POST /uploads/{uploadId}/complete");
     assert!(!field("request_id").is_empty() && !field("requestId").is_empty());
     let trace = field("xrayTraceId").to_owned();
@@ -400,11 +380,9 @@ async fn a_handshake_needs_an_unused_ticket_and_an_allowed_origin() {
 async fn closing_the_socket_removes_the_row() {
     let (user, token) = new_user().await;
     let device = Proxy::start().await.device(token.clone());
-    let claims = token.as_str().split('.').nth(1).unwrap();
-    let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
     let own = format!(
         "SELECT count(*) FROM connections WHERE user_id = '{}'",
-        claims["sub"].as_str().unwrap()
+        subject(&token)
     );
     let socket = connected(&device).await;
     assert_eq!(count(&own).await, 1, "{user}");

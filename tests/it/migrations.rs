@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::routing::put;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
-use tests::{BY_IAM, ROLE, TestDatabase, sample};
+use tests::{BY_IAM, OWNER_SECRET, ROLE, TestDatabase, sample};
 
 type Answers = Arc<Mutex<Vec<Value>>>;
 
@@ -44,7 +44,7 @@ async fn request_as(database_url: &str, role: &str, name: &str) -> Value {
         database_url: url.for_user(role, ""),
         owner: Some(migrate::Owner {
             secrets: aws_sdk_secretsmanager::Client::new(&tests::aws().await),
-            secret_arn: "syncsphere-owner".to_owned(),
+            secret_arn: OWNER_SECRET.to_owned(),
         }),
         patience: Duration::ZERO,
         http: tests::raw_http(),

@@ -7,8 +7,8 @@ use aws_sdk_s3::operation::head_object::HeadObjectError;
 use client::{Client, Error, Frame, Socket, Token};
 use model::{EventId, FileChanged, Message, UploadId};
 use serde_json::{Value, json};
-use tests::{Call, Proxy, invoke, new_user, sample, stack};
-use tokio::time::{sleep, timeout};
+use tests::{Call, Proxy, dead_letter, invoke, new_user, sample, stack};
+use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_postgres::types::ToSql;
 
@@ -164,20 +164,7 @@ async fn fan_out_sets_aside_what_cannot_be_read() {
     let poison = format!("poison {}", edge::ids::new_id());
     let sending = sqs.send_message().queue_url(&stack().outputs.queue_url);
     sending.message_body(&poison).send().await.unwrap();
-    let looking = async {
-        loop {
-            let receiving = sqs
-                .receive_message()
-                .queue_url(&stack().outputs.dead_letter_queue_url);
-            let receiving = receiving.max_number_of_messages(10).visibility_timeout(1);
-            let letters = receiving.send().await.unwrap().messages.unwrap_or_default();
-            if letters.iter().any(|letter| letter.body() == Some(&poison)) {
-                return;
-            }
-            sleep(Duration::from_millis(200)).await;
-        }
-    };
-    timeout(LIMIT, looking).await.expect("no dead letter");
+    dead_letter(&sqs, &poison).await;
 }
 
 #[tokio::test]

@@ -1,18 +1,10 @@
 //! A database for each test.
 
-use db::{Connector, Database, DatabaseUrl, Role};
+use db::{Connector, Database, DatabaseUrl};
 use tokio_postgres::{Client, NoTls, Row};
+use xtask::{BY_IAM, ROLE};
 
 use crate::stack;
-
-/// Whom functions sign in as.
-pub const ROLE: &str = "syncsphere";
-
-/// The same as functions are on RDS.
-pub const BY_IAM: Role<'_> = Role {
-    name: ROLE,
-    by_iam: true,
-};
 
 /// A migrated database that no other test uses. It goes with the server, when `cargo xtask test` ends.
 pub struct TestDatabase {

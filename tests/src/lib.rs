@@ -24,13 +24,16 @@ pub use apps::{
     put_to_storage, upload_body,
 };
 pub use contract::Contract;
-pub use database::{BY_IAM, ROLE, TestDatabase};
+pub use database::TestDatabase;
 pub use gateway::Gateway;
 pub use proxy::Proxy;
 pub use queue::TestQueue;
 pub use samples::{Sample, http_event, project_file, sample, samples, template_routes};
-pub use stack::{Shared, alone, aws, emulator, invoke, new_user, raw_http, share, stack};
+pub use stack::{
+    Shared, alone, aws, dead_letter, emulator, invoke, new_user, raw_http, share, stack, subject,
+};
 pub use tls::TlsFront;
+pub use xtask::{BY_IAM, OWNER_SECRET, ROLE, STACK};
 
 /// Says something past the capture of a passing test's output: a seed, a figure.
 pub fn report(line: &str) {

@@ -3,11 +3,15 @@
 use std::env;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::Duration;
 
+use aws_sdk_sqs::types::Message;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use client::Token;
 use serde_json::Value;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-use xtask::Stack;
+use tokio::time::{sleep, timeout};
+use xtask::{STACK, Stack};
 
 /// Tests share the stack; one that keeps the emulator busy for seconds has it alone.
 static USE: RwLock<()> = RwLock::const_new(());
@@ -49,6 +53,34 @@ pub async fn new_user() -> (String, Token) {
     (user, token)
 }
 
+/// The `sub` of a token.
+pub fn subject(token: &Token) -> String {
+    let claims = token.as_str().split('.').nth(1).unwrap();
+    let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    claims["sub"].as_str().unwrap().to_owned()
+}
+
+/// Waits for a message with this body in the stack's dead-letter queue.
+pub async fn dead_letter(sqs: &aws_sdk_sqs::Client, body: &str) -> Message {
+    let looking = async {
+        loop {
+            let request = sqs.receive_message().max_number_of_messages(10);
+            let request = request
+                .queue_url(&stack().outputs.dead_letter_queue_url)
+                .visibility_timeout(1);
+            let messages = request.send().await.unwrap().messages.unwrap_or_default();
+            let wanted = messages.into_iter().find(|message| message.body() == Some(body));
+            if let Some(message) = wanted {
+                return message;
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), looking)
+        .await
+        .expect("no dead letter")
+}
+
 /// An HTTP client with no manners of its own.
 pub fn raw_http() -> reqwest::Client {
     client::use_ring();
@@ -70,7 +102,7 @@ pub async fn invoke(function: &str, event: &Value) -> Value {
     let listed: Value = listing.send().await.unwrap().json().await.unwrap();
     let names = listed["Functions"].as_array().unwrap().iter();
     let mut names = names.map(|function| function["FunctionName"].as_str().unwrap());
-    let prefix = format!("syncsphere-local-{function}-");
+    let prefix = format!("{STACK}-{function}-");
     let name = names.find(|name| name.starts_with(&prefix)).unwrap();
 
     let invoking = emulator(

@@ -34,7 +34,9 @@ use project::Project;
 use services::Ports;
 
 pub use aws_config::SdkConfig;
-pub use stack::{Outputs, Stack};
+pub use postgres::{BY_IAM, ROLE};
+pub use secrets::OWNER_SECRET;
+pub use stack::{Outputs, STACK, Stack};
 pub use up::aws_config;
 
 #[derive(Parser)]

@@ -26,10 +26,10 @@ pub(crate) const DATABASE: &str = "syncsphere";
 pub(crate) const OWNER: &str = "postgres";
 
 /// Whom functions sign in as.
-pub(crate) const ROLE: &str = "syncsphere";
+pub const ROLE: &str = "syncsphere";
 
 /// The same as they are on RDS.
-pub(crate) const BY_IAM: Role<'_> = Role {
+pub const BY_IAM: Role<'_> = Role {
     name: ROLE,
     by_iam: true,
 };

@@ -9,13 +9,13 @@ use crate::services::Ports;
 use crate::up::aws_config;
 
 /// Its name in the emulator.
-const NAME: &str = "syncsphere-owner";
+pub const OWNER_SECRET: &str = "syncsphere-owner";
 
 /// Makes it, unless it is there, and returns its ARN. The local PostgreSQL takes any password from its own machine.
 pub(crate) async fn owner(ports: Ports) -> Result<String> {
     let secrets = aws_sdk_secretsmanager::Client::new(&aws_config(&ports.aws_endpoint()).await);
     let content = json!({ "username": OWNER, "password": "any" }).to_string();
-    let creating = secrets.create_secret().name(NAME).secret_string(content);
+    let creating = secrets.create_secret().name(OWNER_SECRET).secret_string(content);
     let arn = match creating.send().await {
         Ok(created) => created.arn,
         Err(error)
@@ -23,7 +23,7 @@ pub(crate) async fn owner(ports: Ports) -> Result<String> {
                 .as_service_error()
                 .is_some_and(CreateSecretError::is_resource_exists_exception) =>
         {
-            let described = secrets.describe_secret().secret_id(NAME).send().await;
+            let described = secrets.describe_secret().secret_id(OWNER_SECRET).send().await;
             described.context("cannot find the owner's secret")?.arn
         }
         Err(error) => return Err(error).context("cannot make the owner's secret"),

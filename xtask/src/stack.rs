@@ -19,7 +19,7 @@ use crate::services::Ports;
 use crate::ui::Step;
 
 /// The stack's name in the emulator.
-pub(crate) const STACK: &str = "syncsphere-local";
+pub const STACK: &str = "syncsphere-local";
 
 /// The password of local users.
 pub(crate) const PASSWORD: &str = "Correct-Horse-1";
@@ -66,7 +66,7 @@ impl Stack {
     ///
     /// SAM has it build one function after the other; first building all at once, with the same flags, uses every core.
     pub(crate) async fn build(project: &Project, ports: Ports, folder: &Path) -> Result<()> {
-        build_functions_in(project, folder).await?;
+        build_functions(project, folder).await?;
         let step = Step::begin("packaging (sam build)");
         let mut sam = emulated(command(project, "sam"), ports);
         sam.current_dir(folder).args([
@@ -173,11 +173,7 @@ impl Stack {
 }
 
 /// The release binaries as they are deployed, each `bootstrap` in its function's folder; returns the folder of these.
-pub(crate) async fn build_functions(project: &Project) -> Result<PathBuf> {
-    build_functions_in(project, &project.root).await
-}
-
-async fn build_functions_in(project: &Project, folder: &Path) -> Result<PathBuf> {
+pub(crate) async fn build_functions(project: &Project, folder: &Path) -> Result<PathBuf> {
     let step = Step::begin("building (cargo lambda)");
     let mut cargo = command(project, "cargo");
     cargo.current_dir(folder);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ pub(crate) async fn run(project: &Project, ports: Ports, from: &str) -> Result<(
 
     let step = Step::begin("what was uploaded and heard");
     let uploads = world.uploads.load(Ordering::SeqCst);
-    let expected: BTreeSet<u64> = (1..=uploads).collect();
+    let expected: BTreeSet<i64> = (1..=uploads).collect();
     let catching_up = async {
         while *world.heard() != expected {
             sleep(Duration::from_millis(50)).await;
@@ -81,7 +81,7 @@ pub(crate) async fn run(project: &Project, ports: Ports, from: &str) -> Result<(
         "{uploads} uploads, {meanwhile} of them in the {:.0} s of the update, {} failed requests, {} reconnections",
         took.as_secs_f64(),
         failures.len(),
-        world.connections.load(Ordering::SeqCst).saturating_sub(1),
+        world.connections.load(Ordering::SeqCst) - 1,
     ));
     if let Some(first) = failures.first() {
         bail!("a request failed: {first}");
@@ -99,10 +99,11 @@ pub(crate) async fn run(project: &Project, ports: Ports, from: &str) -> Result<(
 #[derive(Default)]
 struct World {
     over: AtomicBool,
-    uploads: AtomicU64,
-    connections: AtomicU64,
+    uploads: AtomicI64,
+    connections: AtomicI64,
     failures: Mutex<Vec<String>>,
-    heard: Mutex<BTreeSet<u64>>,
+    /// Numbers of changes.
+    heard: Mutex<BTreeSet<i64>>,
 }
 
 impl World {
@@ -110,14 +111,14 @@ impl World {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn heard(&self) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
+    fn heard(&self) -> std::sync::MutexGuard<'_, BTreeSet<i64>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Uploads one version after the other, and repeats nothing.
 async fn upload(i: usize, device: &Client, world: &World) {
-    for version in 1_u64.. {
+    for version in 1.. {
         if world.over.load(Ordering::SeqCst) {
             return;
         }
@@ -151,7 +152,7 @@ async fn listen(device: Client, world: Arc<World>) {
             world.connections.fetch_add(1, Ordering::SeqCst);
             catch_up(&device, &world).await?;
             while let Some(Frame::Changes { changes, .. }) = socket.next().await? {
-                let numbers = changes.iter().map(|change| number(change.sequence.get()));
+                let numbers = changes.iter().map(|change| change.sequence.get());
                 world.heard().extend(numbers);
             }
             anyhow::Ok(())
@@ -165,19 +166,21 @@ async fn listen(device: Client, world: Arc<World>) {
 
 async fn catch_up(device: &Client, world: &World) -> Result<()> {
     loop {
-        let known = world.heard().len();
+        // Up to the first gap.
+        let known = world
+            .heard()
+            .iter()
+            .zip(1..)
+            .take_while(|(number, next)| *number == next)
+            .count();
         let after = Cursor::try_from(i64::try_from(known)?).context("not a cursor")?;
         let page = device.list_changes(None, after).await?;
-        let numbers = page.changes.iter().map(|change| number(change.sequence.get()));
+        let numbers = page.changes.iter().map(|change| change.sequence.get());
         world.heard().extend(numbers);
         if !page.has_more {
             return Ok(());
         }
     }
-}
-
-fn number(sequence: i64) -> u64 {
-    u64::try_from(sequence).unwrap_or_default()
 }
 
 /// The former release, in a working tree of its own that is kept, since compiling it takes minutes.

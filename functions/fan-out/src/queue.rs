@@ -123,7 +123,8 @@ fn batches(sendings: Vec<Sending>) -> Vec<Vec<Sending>> {
     batches
 }
 
-/// What has a message go on with the trace of this invocation.
+/// What has a message go on with the trace of this invocation. As `changes` has it, on which fan-out does not depend, and `edge` has no client of
+/// SQS.
 fn trace_attribute() -> Option<HashMap<MessageSystemAttributeNameForSends, MessageSystemAttributeValue>> {
     let value = MessageSystemAttributeValue::builder().data_type("String");
     let value = value.string_value(trace::header()?).build().ok()?;

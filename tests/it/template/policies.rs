@@ -2,8 +2,10 @@
 //! too; `cargo xtask policies` takes each statement away and sees one of them fail.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 use serde_norway::Value;
+use tests::project_file;
 
 use super::{functions, source, tagged, template};
 
@@ -90,6 +92,29 @@ fn each_role_may_do_what_its_function_calls_and_nothing_else() {
         needed.extend(["logs:CreateLogStream", "logs:PutLogEvents"].map(str::to_owned));
         let allowed: BTreeSet<String> = statements(&template, &id).iter().flat_map(actions).collect();
         assert_eq!(allowed, needed, "{id}");
+    }
+}
+
+#[test]
+fn each_role_speaks_to_the_services_whose_client_its_function_has() {
+    let clients = [
+        ("s3", "aws-sdk-s3"),
+        ("sqs", "aws-sdk-sqs"),
+        ("execute-api", "aws-sdk-apigatewaymanagement"),
+        ("secretsmanager", "aws-sdk-secretsmanager"),
+    ];
+    let template = template();
+    for (id, (binary, _)) in functions(&template) {
+        let allowed: BTreeSet<String> = statements(&template, &id).iter().flat_map(actions).collect();
+        let manifest = fs::read_to_string(project_file(&format!("functions/{binary}/Cargo.toml"))).unwrap();
+        for (service, client) in clients {
+            let prefix = format!("{service}:");
+            assert_eq!(
+                allowed.iter().any(|action| action.starts_with(&prefix)),
+                manifest.contains(&format!("{client} =")),
+                "{id}: {service}"
+            );
+        }
     }
 }
 
@@ -184,19 +209,10 @@ fn lambda_may_run_functions_in_the_network_and_their_code_may_not_change_it() {
         "UnassignPrivateIpAddresses",
     ];
     assert_eq!(actions(run), needed.map(|action| format!("ec2:{action}")).into());
-    assert!(deny["Condition"]["ArnLike"]["lambda:SourceFunctionArn"].is_tagged());
+    let code = &deny["Condition"]["ArnLike"]["lambda:SourceFunctionArn"];
+    assert!(matches!(code, Value::Tagged(_)));
     let trace = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"];
     assert_eq!(actions(statements["Trace"]), trace.map(str::to_owned).into());
-}
-
-trait Tagged {
-    fn is_tagged(&self) -> bool;
-}
-
-impl Tagged for Value {
-    fn is_tagged(&self) -> bool {
-        matches!(self, Value::Tagged(_))
-    }
 }
 
 /// Amazon CloudWatch User Guide, "Notifying users on alarm changes".

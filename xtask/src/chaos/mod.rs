@@ -80,7 +80,7 @@ pub(crate) async fn run(project: &Project, options: &Options) -> Result<()> {
     }
     let binaries = match &options.binaries {
         Some(folder) => std::path::absolute(folder)?,
-        None => stack::build_functions(project).await?,
+        None => stack::build_functions(project, &project.root).await?,
     };
     if options.outage {
         let plan = Plan {
