@@ -17,7 +17,7 @@ use crate::environment::command;
 use crate::process;
 use crate::project::Project;
 use crate::services::{Ports, Services};
-use crate::stack::{BUILD_REMEDY, Stack};
+use crate::stack::Stack;
 use crate::tools;
 use crate::ui::{self, Step};
 
@@ -199,8 +199,8 @@ async fn check_out(project: &Project, from: &str) -> Result<PathBuf> {
     }
     let mut git = command(project, "git");
     git.current_dir(&folder)
-        .args(["checkout", "--detach", "--force", from]);
-    process::run(&step, &log, git, BUILD_REMEDY).await?;
+        .args(["checkout", "--detach", "--force", from, "--"]);
+    process::run(&step, &log, git, remedy).await?;
     let template = fs::read_to_string(folder.join("template.yaml"));
     template.context("the former release has no template.yaml")?;
     step.done(from);

@@ -184,6 +184,7 @@ mod tests {
 
     #[test]
     fn a_token_is_kept_for_less_than_its_life_and_for_one_target() {
+        assert!(KEPT + Duration::minutes(1) < LIFETIME);
         let clock = Clock::manual(datetime!(2026-01-02 03:04:05 UTC));
         let tokens = tokens(None, "us-east-1", &clock);
         let token = |user| tokens.token("db.example", 5432, user).unwrap();
