@@ -50,7 +50,7 @@ impl Stage {
         Self {
             role,
             name: name.split('?').next().unwrap().to_owned(),
-            front: TlsFront::start(port.parse().unwrap()).await,
+            front: TlsFront::start(port.parse().unwrap()).await.unwrap(),
             database,
             clock: Clock::manual(datetime!(2026-01-02 03:04:05 UTC)),
         }

@@ -15,7 +15,6 @@ mod proxy;
 mod queue;
 mod samples;
 mod stack;
-mod tls;
 
 use std::io::Write as _;
 
@@ -32,7 +31,7 @@ pub use samples::{Sample, http_event, project_file, sample, samples, template_ro
 pub use stack::{
     Shared, alone, aws, dead_letter, emulator, invoke, new_user, raw_http, share, stack, subject,
 };
-pub use tls::TlsFront;
+pub use xtask::tls::TlsFront;
 pub use xtask::{BY_IAM, OWNER_SECRET, ROLE, STACK};
 
 /// Says something past the capture of a passing test's output: a seed, a figure.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use axum::Router;
@@ -20,7 +20,7 @@ use axum::routing::{get, post};
 use edge::{Clock, ids};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::environment::command;
@@ -47,7 +47,7 @@ pub(crate) struct Settings {
 
 /// Why an invocation has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// Its process was killed on purpose.
     Killed,
     /// It took longer than the function's timeout, so its process was killed.
@@ -124,7 +124,9 @@ impl Function {
                 .await
                 .map_err(|error| Failure::Crashed(format!("{error:#}")))?,
         };
-        let outcome = environment.invoke(&self.settings, payload, kill_after).await;
+        let outcome = environment
+            .invoke(payload, self.settings.timeout, kill_after)
+            .await;
         if matches!(outcome, Ok(_) | Err(Failure::Reported(_))) {
             self.idle
                 .lock()
@@ -139,23 +141,58 @@ impl Function {
 
     async fn start(&self) -> Result<Environment> {
         self.started.fetch_add(1, Ordering::Relaxed);
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
-        let address = listener.local_addr().context("cannot listen")?;
         let mut process: Command = command(&self.root, &self.binary.display().to_string());
         process
             .env_remove("RUST_LOG")
+            .envs(self.settings.variables.iter().map(|(name, value)| (name, value)))
+            .stdout(self.log.try_clone().context("cannot share a log")?)
+            .stderr(self.log.try_clone().context("cannot share a log")?);
+        Environment::start(self.settings.name, process).await
+    }
+}
+
+struct Running<'a>(&'a AtomicUsize);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A process of a function, with a Runtime API of its own; dropping it kills it.
+pub struct Environment {
+    name: &'static str,
+    child: Child,
+    started: Instant,
+    asked: watch::Receiver<Option<Instant>>,
+    invocations: mpsc::Sender<Invocation>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Environment {
+    /// Starts a program that speaks the Runtime API, as Lambda would a function of this name.
+    pub async fn start(name: &'static str, mut process: Command) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
+        let address = listener.local_addr().context("cannot listen")?;
+        process
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
-            .env("AWS_LAMBDA_FUNCTION_NAME", self.settings.name)
+            .env("AWS_LAMBDA_FUNCTION_NAME", name)
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", MEMORY)
             .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
-            .envs(self.settings.variables.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(self.log.try_clone().context("cannot share a log")?)
-            .stderr(self.log.try_clone().context("cannot share a log")?);
+            .kill_on_drop(true)
+            .stdin(Stdio::null());
 
         let (invocations, next) = mpsc::channel(1);
+        let (first, asked) = watch::channel(None);
         let runtime = Arc::new(Runtime {
+            first,
             next: tokio::sync::Mutex::new(next),
             answer: Mutex::default(),
         });
@@ -171,51 +208,48 @@ impl Function {
         let server = tokio::spawn(async move {
             let _ = axum::serve(listener, api).await;
         });
-        let child = process
-            .spawn()
-            .with_context(|| format!("cannot start {}", self.binary.display()))?;
-        Ok(Environment {
-            child,
+        let started = Instant::now();
+        let child = process.spawn();
+        let program = process.as_std().get_program().to_string_lossy().into_owned();
+        Ok(Self {
+            name,
+            child: child.with_context(|| format!("cannot start {program}"))?,
+            started,
+            asked,
             invocations,
             server,
         })
     }
-}
 
-struct Running<'a>(&'a AtomicUsize);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+    /// Waits until the process asks for its first invocation, which ends its init phase, and says how long that took.
+    pub async fn ready(&mut self) -> Result<Duration, Failure> {
+        tokio::select! {
+            asked = self.asked.wait_for(Option::is_some) => match asked.as_deref() {
+                Ok(Some(asked)) => Ok(asked.duration_since(self.started)),
+                _ => Err(Failure::Crashed("its Runtime API ended".to_owned())),
+            },
+            failure = ended(&mut self.child) => Err(failure),
+        }
     }
-}
 
-/// A process of a function; dropping it kills it.
-struct Environment {
-    child: Child,
-    invocations: mpsc::Sender<Invocation>,
-    server: JoinHandle<()>,
-}
-
-impl Drop for Environment {
-    fn drop(&mut self) {
-        self.server.abort();
+    /// The process, while it lives.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
     }
-}
 
-impl Environment {
-    async fn invoke(
+    /// Invokes the function and waits for its answer, or until `timeout`. With `kill_after`, that long at most.
+    pub async fn invoke(
         &mut self,
-        settings: &Settings,
         payload: Bytes,
+        timeout: Duration,
         kill_after: Option<Duration>,
     ) -> Result<Bytes, Failure> {
         let (answer, answered) = oneshot::channel();
-        let limit = i64::try_from(settings.timeout.as_millis()).unwrap_or(i64::MAX);
+        let limit = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
         let now = Clock::system().now().unix_timestamp_nanos() / 1_000_000;
         let invocation = Invocation {
             deadline_ms: i64::try_from(now).unwrap_or_default() + limit,
-            function: settings.name,
+            function: self.name,
             payload,
             answer,
         };
@@ -235,12 +269,17 @@ impl Environment {
                 Err(_) => Err(Failure::Crashed("it asked for more without answering".to_owned())),
             },
             () = killing => Err(Failure::Killed),
-            status = self.child.wait() => {
-                Err(Failure::Crashed(status.map_or_else(|error| error.to_string(), |status| status.to_string())))
-            }
-            () = tokio::time::sleep(settings.timeout) => Err(Failure::TimedOut),
+            failure = ended(&mut self.child) => Err(failure),
+            () = tokio::time::sleep(timeout) => Err(Failure::TimedOut),
         }
     }
+}
+
+async fn ended(child: &mut Child) -> Failure {
+    Failure::Crashed(match child.wait().await {
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    })
 }
 
 struct Invocation {
@@ -254,6 +293,8 @@ type Answer = oneshot::Sender<Result<Bytes, String>>;
 
 /// What an environment's Runtime API knows.
 struct Runtime {
+    /// When it was first asked for an invocation.
+    first: watch::Sender<Option<Instant>>,
     next: tokio::sync::Mutex<mpsc::Receiver<Invocation>>,
     answer: Mutex<Option<Answer>>,
 }
@@ -273,6 +314,11 @@ impl Runtime {
 }
 
 async fn next_invocation(State(runtime): State<Arc<Runtime>>) -> Response {
+    runtime.first.send_if_modified(|first| {
+        let is_first = first.is_none();
+        first.get_or_insert_with(Instant::now);
+        is_first
+    });
     let Some(invocation) = runtime.next.lock().await.recv().await else {
         return StatusCode::GONE.into_response();
     };

@@ -1,11 +1,12 @@
 //! The developer's commands. Everything they install or start is in the project's own `.local` folder, and nothing of it
 //! reaches AWS: every tool is given the emulator's address and made-up credentials.
 
+mod bench;
 mod chaos;
 mod demo;
 mod environment;
 mod fuzz;
-mod lambda;
+pub mod lambda;
 mod logs;
 mod policies;
 mod postgres;
@@ -17,6 +18,7 @@ mod secrets;
 mod services;
 mod stack;
 mod test;
+pub mod tls;
 mod tools;
 mod ui;
 mod up;
@@ -84,6 +86,8 @@ enum Command {
     Samples,
     /// Break everything that the functions depend on, and account for every upload and notification.
     Chaos(chaos::Options),
+    /// Measure the functions as they are deployed, beside the limit and the peers.
+    Bench(bench::Options),
     /// Take each statement out of each policy, one at a time, and see a test fail for it.
     Policies,
     /// Deploy a former release, and this one over it while devices upload and listen: no request may fail.
@@ -138,6 +142,7 @@ async fn run(cli: &Cli, project: &Project) -> Result<()> {
         Command::Samples => samples::run(project, ports).await,
         Command::Update { from } => update::run(project, ports, from).await,
         Command::Policies => policies::run(project, ports).await,
+        Command::Bench(options) => bench::run(project, options).await,
         Command::Chaos(options) => chaos::run(project, options).await,
         Command::Tools => tools::show(project).await,
     }

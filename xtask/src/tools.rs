@@ -57,6 +57,45 @@ pub(crate) async fn install(project: &Project) -> Result<()> {
     Ok(())
 }
 
+/// What `npm ci` installs a peer from.
+const NODE_PEER: [(&str, &str); 5] = [
+    ("package.json", include_str!("../../bench/peers/node/package.json")),
+    ("package-lock.json", include_str!("../../bench/peers/node/package-lock.json")),
+    (".npmrc", include_str!("../../bench/peers/node/.npmrc")),
+    ("bootstrap.mjs", include_str!("../../bench/peers/node/bootstrap.mjs")),
+    ("handler.mjs", include_str!("../../bench/peers/node/handler.mjs")),
+];
+
+/// The packages of the peer in Python.
+const PYTHON_PEER: Tool = Tool {
+    name: "peer-python",
+    requirements: include_str!("../../bench/peers/python/requirements.txt"),
+};
+
+/// Installs the peers of benchmarks, and returns their folders: of Node.js, with the program in it, and of Python, with `bin/python`.
+pub(crate) async fn install_peers(project: &Project) -> Result<(PathBuf, PathBuf)> {
+    let node = project.tools().join("peer-node");
+    let all: String = NODE_PEER.iter().map(|(_, text)| *text).collect();
+    let receipt_of_node = node.join("installed.txt");
+    if !fs::read_to_string(&receipt_of_node).is_ok_and(|installed| installed == all) {
+        let step = Step::begin("installing peer-node");
+        fs::create_dir_all(&node).with_context(|| format!("cannot create {}", node.display()))?;
+        for (name, text) in NODE_PEER {
+            fs::write(node.join(name), text).with_context(|| format!("cannot write {name}"))?;
+        }
+        let mut npm = command(project, "npm");
+        npm.current_dir(&node).args(["ci", "--omit=dev", "--no-audit", "--no-fund"]);
+        let remedy = "Node.js 20 or newer with npm is needed: `apt-get install nodejs npm` or https://nodejs.org/";
+        process::run(&step, &node.join("install.log"), npm, remedy).await?;
+        fs::write(&receipt_of_node, all).context("cannot record the installation")?;
+        step.done("");
+    }
+    if !is_installed(project, &PYTHON_PEER) {
+        install_one(project, &PYTHON_PEER, python(project).await?).await?;
+    }
+    Ok((node, folder(project, &PYTHON_PEER)))
+}
+
 /// `cargo xtask tools`.
 pub(crate) async fn show(project: &Project) -> Result<()> {
     // Asking where they are is fine while something runs.

@@ -1,0 +1,74 @@
+//! The benchmarks.
+
+mod fan_out;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+
+use crate::report::Benchmark;
+use crate::stage::Stage;
+
+/// Their names, in order.
+const NAMES: [&str; 1] = ["fan-out"];
+
+/// Runs those that are named, or all.
+pub(crate) async fn run(stage: &Stage, names: &[String]) -> Result<Vec<Benchmark>> {
+    if let Some(unknown) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
+        bail!("there is no benchmark {unknown}; there are {}", NAMES.join(", "));
+    }
+    let mut benchmarks = Vec::new();
+    for name in NAMES {
+        if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        progress(&format!("… {name}"));
+        benchmarks.push(match name {
+            _ => fan_out::run(stage).await?,
+        });
+    }
+    Ok(benchmarks)
+}
+
+/// A line for whoever waits.
+pub(crate) fn progress(line: &str) {
+    #[expect(clippy::print_stderr, reason = "talking to the developer")]
+    {
+        eprintln!("{line}");
+    }
+}
+
+/// The stand-ins' part in what is measured.
+pub(crate) struct Serving {
+    begun: Instant,
+    cpu: Duration,
+    cores: f64,
+}
+
+impl Serving {
+    pub(crate) fn begin(stage: &Stage) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let _ = stage;
+        Self {
+            begun: Instant::now(),
+            cpu: own_cpu(),
+            cores: u32::try_from(cores).map_or(1.0, f64::from),
+        }
+    }
+
+    /// Whether they were busy nearly all of the time, so that they may have been the limit.
+    pub(crate) fn was_bound(&self) -> bool {
+        let busy = own_cpu().saturating_sub(self.cpu).as_secs_f64();
+        busy > 0.9 * self.begun.elapsed().as_secs_f64() * self.cores
+    }
+}
+
+fn own_cpu() -> Duration {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return Duration::ZERO;
+    };
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(micros.try_into().unwrap_or_default())
+}

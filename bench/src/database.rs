@@ -1,0 +1,143 @@
+//! The database: filled for benchmarks, and a relay in front of it that adds latency and TLS, and counts.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls};
+use tokio_rustls::TlsAcceptor;
+use xtask::tls::accept_postgres;
+
+/// A client of the schema's owner.
+pub(crate) async fn connect(url: &str) -> Result<Client> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.context("cannot reach PostgreSQL")?;
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(client)
+}
+
+/// What passed through a relay since the last time it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Passed {
+    /// How often the client waited: what it sends before something comes back counts once.
+    pub(crate) round_trips: u64,
+    pub(crate) connects: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    round_trips: AtomicU64,
+    connects: AtomicU64,
+    latency: AtomicU64,
+}
+
+/// Passes on what comes for the database.
+pub(crate) struct Relay {
+    port: u16,
+    counters: Arc<Counters>,
+    accepting: JoinHandle<()>,
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Relay {
+    /// In front of a server; over TLS if there is an acceptor.
+    pub(crate) async fn start(target: SocketAddr, tls: Option<TlsAcceptor>) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
+        let port = listener.local_addr().context("cannot listen")?.port();
+        let counters = Arc::new(Counters::default());
+        let shared = Arc::clone(&counters);
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                shared.connects.fetch_add(1, Ordering::Relaxed);
+                let (tls, counters) = (tls.clone(), Arc::clone(&shared));
+                tokio::spawn(async move {
+                    client.set_nodelay(true)?;
+                    let server = TcpStream::connect(target).await?;
+                    server.set_nodelay(true)?;
+                    match tls {
+                        Some(tls) => match accept_postgres(&tls, client).await? {
+                            Some(client) => relay(client, server, &counters).await,
+                            None => Ok(()),
+                        },
+                        None => relay(client, server, &counters).await,
+                    }
+                });
+            }
+        });
+        Ok(Self {
+            port,
+            counters,
+            accepting,
+        })
+    }
+
+    /// The port in front.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How long everything to the server waits from now on.
+    pub(crate) fn set_latency(&self, latency: Duration) {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.counters.latency.store(micros, Ordering::Relaxed);
+    }
+
+    /// What has passed.
+    pub(crate) fn take(&self) -> Passed {
+        Passed {
+            round_trips: self.counters.round_trips.swap(0, Ordering::Relaxed),
+            connects: self.counters.connects.swap(0, Ordering::Relaxed),
+        }
+    }
+}
+
+async fn relay(
+    client: impl AsyncRead + AsyncWrite,
+    mut server: TcpStream,
+    counters: &Counters,
+) -> std::io::Result<()> {
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_server, mut to_server) = server.split();
+    let answered = AtomicBool::new(true);
+    let up = async {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let length = from_client.read(&mut buffer).await?;
+            if length == 0 {
+                return to_server.shutdown().await;
+            }
+            if answered.swap(false, Ordering::Relaxed) {
+                counters.round_trips.fetch_add(1, Ordering::Relaxed);
+            }
+            let micros = counters.latency.load(Ordering::Relaxed);
+            if micros > 0 {
+                tokio::time::sleep(Duration::from_micros(micros)).await;
+            }
+            to_server.write_all(&buffer[..length]).await?;
+        }
+    };
+    let down = async {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let length = from_server.read(&mut buffer).await?;
+            if length == 0 {
+                return to_client.shutdown().await;
+            }
+            answered.store(true, Ordering::Relaxed);
+            to_client.write_all(&buffer[..length]).await?;
+            to_client.flush().await?;
+        }
+    };
+    tokio::try_join!(up, down).map(|_| ())
+}

@@ -1,0 +1,3 @@
+//! The limits: the least that could do a function's work, under the same Runtime API.
+
+pub(crate) mod posts;

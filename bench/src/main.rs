@@ -1,0 +1,142 @@
+//! Measures the functions as they are deployed, beside the limit and the peers. `cargo xtask bench` builds all that it needs and runs it.
+
+mod benchmarks;
+mod database;
+mod limit;
+mod process;
+mod report;
+mod settings;
+mod stage;
+mod stand_in;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+
+use report::{Machine, Report};
+use stage::{Options, Stage};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run benchmarks.
+    Run {
+        #[command(flatten)]
+        options: Options,
+        /// Where the figures go, as JSON.
+        #[arg(long)]
+        json: PathBuf,
+        /// Where the page goes, and its plots beside it.
+        #[arg(long)]
+        page: Option<PathBuf>,
+        /// Which; all if none is named.
+        names: Vec<String>,
+    },
+    /// The limit of posting, as a function.
+    LimitPosts,
+}
+
+fn main() -> ExitCode {
+    match main_with_result() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "talking to the developer")]
+            {
+                eprintln!("✗ {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn main_with_result() -> Result<()> {
+    let cli = Cli::parse();
+    let one_thread = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match cli.command {
+        // As the functions: one thread.
+        Command::LimitPosts => one_thread()?
+            .block_on(limit::posts::run())
+            .map_err(|error| anyhow::anyhow!(error)),
+        Command::Run {
+            options,
+            json,
+            page,
+            names,
+        } => {
+            // Before there are threads, which inherit it.
+            let runtime = tokio::runtime::Builder::new_multi_thread();
+            run(runtime, options, &json, page, &names)
+        }
+    }
+}
+
+fn run(
+    mut runtime: tokio::runtime::Builder,
+    options: Options,
+    json: &std::path::Path,
+    page: Option<PathBuf>,
+    names: &[String],
+) -> Result<()> {
+    process::leave_core()?;
+    let runtime = runtime.enable_all().build().context("cannot start")?;
+    let report = runtime.block_on(async {
+        let stage = Stage::start(options).await?;
+        let benchmarks = benchmarks::run(&stage, names).await?;
+        Ok::<_, anyhow::Error>(Report {
+            machine: machine(),
+            quick: stage.options.quick,
+            benchmarks,
+        })
+    })?;
+    fs::write(json, serde_json::to_vec_pretty(&report)?).context("cannot write the figures")?;
+    if let Some(page) = page {
+        let plots = page.with_extension("");
+        fs::create_dir_all(&plots).context("cannot create the plots' folder")?;
+        for benchmark in &report.benchmarks {
+            if let Some(plot) = &benchmark.plot {
+                let path = plots.join(format!("{}.svg", benchmark.name));
+                fs::write(&path, report::svg(plot)?).context("cannot write a plot")?;
+            }
+        }
+        fs::write(&page, report::page(&report)).context("cannot write the page")?;
+    }
+    #[expect(clippy::print_stdout, reason = "the program's result")]
+    {
+        println!("{}", report::table(&report));
+    }
+    let exceeded: Vec<String> = report
+        .exceeded()
+        .map(|(benchmark, count)| {
+            format!("{}: {} is {}, at most {}", benchmark.name, count.what, count.counted, count.most)
+        })
+        .collect();
+    if !exceeded.is_empty() {
+        bail!("counted too often: {}", exceeded.join("; "));
+    }
+    Ok(())
+}
+
+fn machine() -> Machine {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let processor = read("/proc/cpuinfo");
+    let processor = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    Machine {
+        processor: processor.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned()),
+        cores: thread_count(),
+        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+    }
+}
+
+/// The machine's cores, and not just those that this process has left for itself.
+fn thread_count() -> usize {
+    let cores = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    cores.lines().filter(|line| line.starts_with("processor")).count()
+}

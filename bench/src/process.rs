@@ -1,0 +1,247 @@
+//! A function's process, measured from outside.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command as StdCommand;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use tokio::process::Command;
+use xtask::lambda::Environment;
+
+/// How long an invocation may take. Longer than Lambda would allow some, since peers are slow.
+const TIMEOUT: Duration = Duration::from_mins(5);
+
+/// The core that what is measured has for itself where there are others for all else.
+const CORE: &str = "0";
+
+/// What one invocation took.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    /// From handing it to the process until its answer was there.
+    pub(crate) wall: Duration,
+    /// CPU time of the process, in user and system mode.
+    pub(crate) cpu: Duration,
+    /// Allocations, if they are counted.
+    pub(crate) allocations: u64,
+    pub(crate) answer: Bytes,
+}
+
+/// How to run a process.
+#[derive(Clone)]
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) command: Vec<String>,
+    pub(crate) variables: Vec<(&'static str, String)>,
+    /// Where its output goes.
+    pub(crate) log: PathBuf,
+    /// Whether it has a core for itself.
+    pub(crate) pinned: bool,
+    /// The library that counts allocations.
+    pub(crate) counter: Option<PathBuf>,
+}
+
+/// A running process.
+pub(crate) struct Process {
+    environment: Environment,
+    /// How long its init phase took.
+    pub(crate) init: Duration,
+    /// CPU time of the init phase.
+    pub(crate) init_cpu: Duration,
+    counters: Option<PathBuf>,
+    id: u32,
+}
+
+impl Program {
+    /// Starts it and waits until it asks for its first invocation.
+    pub(crate) async fn start(&self) -> Result<Process> {
+        let mut words = self.command.iter().map(String::as_str);
+        let pinning = ["taskset", "-c", CORE];
+        let mut all = if self.pinned { pinning.iter().copied() } else { [].iter().copied() }.chain(&mut words);
+        let mut command = Command::new(all.next().context("no program")?);
+        command.args(all).env_clear();
+        for name in ["PATH", "HOME"] {
+            #[expect(clippy::disallowed_methods, reason = "child processes inherit the search path")]
+            if let Ok(value) = std::env::var(name) {
+                command.env(name, value);
+            }
+        }
+        let log = File::options().create(true).append(true).open(&self.log);
+        let log = log.with_context(|| format!("cannot open {}", self.log.display()))?;
+        command
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .stdout(log.try_clone().context("cannot share a log")?)
+            .stderr(log);
+        let counters = match &self.counter {
+            Some(library) => {
+                let path = self.log.with_extension("counters");
+                let mut file = File::create(&path).context("cannot count allocations")?;
+                file.write_all(&[0; 16]).context("cannot count allocations")?;
+                command.env("LD_PRELOAD", library).env("ALLOCATIONS_FILE", &path);
+                Some(path)
+            }
+            None => None,
+        };
+        let mut environment = Environment::start(self.name, command).await?;
+        let Ok(init) = environment.ready().await else {
+            bail!("{} ended before its first invocation; see {}", self.name, self.log.display());
+        };
+        let id = environment.id().context("the process is gone")?;
+        Ok(Process {
+            init,
+            init_cpu: cpu(id)?,
+            environment,
+            counters,
+            id,
+        })
+    }
+}
+
+impl Process {
+    /// Invokes it once.
+    pub(crate) async fn invoke(&mut self, payload: impl Into<Bytes>) -> Result<Measured> {
+        let payload = payload.into();
+        let before = (cpu(self.id)?, self.allocated()?);
+        let begun = Instant::now();
+        let answer = self.environment.invoke(payload, TIMEOUT, None).await;
+        let wall = begun.elapsed();
+        let Ok(answer) = answer else {
+            bail!("an invocation failed: {answer:?}");
+        };
+        Ok(Measured {
+            wall,
+            cpu: cpu(self.id)?.saturating_sub(before.0),
+            allocations: self.allocated()?.saturating_sub(before.1),
+            answer,
+        })
+    }
+
+    /// The most memory that it ever had resident, in bytes.
+    pub(crate) fn peak_memory(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that it has resident, in bytes.
+    pub(crate) fn resident_memory(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, field: &str) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id)).context("the process is gone")?;
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix(field));
+        let number = kilobytes.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(number.context("/proc shows no memory")? * 1_024)
+    }
+
+    /// Gives it, from now on, only a share of a core.
+    pub(crate) fn limit(&self, quota: &Quota) -> Result<()> {
+        quota.add(self.id)
+    }
+
+    fn allocated(&self) -> Result<u64> {
+        let Some(path) = &self.counters else { return Ok(0) };
+        let bytes = fs::read(path).context("cannot read the counters")?;
+        let first = bytes.first_chunk().context("the counters are gone")?;
+        Ok(u64::from_ne_bytes(*first))
+    }
+}
+
+/// The CPU time of all threads of a process. The scheduler's own account, since that of `/proc/…/stat` has steps of 10 ms; but that one knows
+/// threads that have ended.
+fn cpu(id: u32) -> Result<Duration> {
+    let mut nanoseconds = 0;
+    for task in fs::read_dir(format!("/proc/{id}/task")).context("the process is gone")? {
+        let account = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        nanoseconds += account.split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+    }
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).context("the process is gone")?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |i: usize| fields.get(i).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+    let coarse = Duration::from_millis(10 * (ticks(11) + ticks(12)));
+    let fine = Duration::from_nanos(nanoseconds);
+    // A tick is charged to whoever runs when it comes, so a little more by that account says nothing.
+    Ok(if coarse > fine + Duration::from_millis(100) { coarse } else { fine })
+}
+
+/// A share of one core, as Lambda gives a function of less than 1,769 MB (AWS Lambda Developer Guide, "Configure Lambda function memory").
+pub(crate) struct Quota {
+    folder: PathBuf,
+}
+
+/// The memory with which a function has one whole core, in MB (as above).
+const WHOLE_CORE: f64 = 1_769.0;
+
+/// For how long a quota is, in microseconds.
+const PERIOD: f64 = 20_000.0;
+
+impl Quota {
+    /// The share that comes with a memory size in MB. Nothing where this user may make no control groups.
+    pub(crate) fn of_memory(megabytes: u32) -> Option<Self> {
+        let quota = format!("{:.0}", (PERIOD * f64::from(megabytes) / WHOLE_CORE).max(1_000.0));
+        let name = format!("syncsphere-bench-{}-{megabytes}", std::process::id());
+        // Version 1 of control groups, then version 2.
+        let (old, new) = (Path::new("/sys/fs/cgroup/cpu"), Path::new("/sys/fs/cgroup"));
+        let make = |parent: &Path, settings: &[(&str, String)]| {
+            let folder = parent.join(&name);
+            fs::create_dir(&folder).ok()?;
+            let made = Self { folder };
+            let set = |(file, value): &(&str, String)| fs::write(made.folder.join(file), value).is_ok();
+            settings.iter().all(set).then_some(made)
+        };
+        make(
+            old,
+            &[
+                ("cpu.cfs_period_us", PERIOD.to_string()),
+                ("cpu.cfs_quota_us", quota.clone()),
+            ],
+        )
+        .or_else(|| make(new, &[("cpu.max", format!("{quota} {PERIOD}"))]))
+    }
+
+    fn add(&self, id: u32) -> Result<()> {
+        fs::write(self.folder.join("cgroup.procs"), id.to_string()).context("cannot limit a process's CPU")
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        // It can be removed once its processes are gone.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.folder).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Compiles the library that counts allocations. Rust links with a C compiler, so there is one.
+pub(crate) fn allocation_counter(folder: &Path) -> Result<PathBuf> {
+    let library = folder.join("allocations.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("allocations.c");
+    let compiling = StdCommand::new("cc")
+        .args(["-O2", "-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(source)
+        .status();
+    match compiling {
+        Ok(status) if status.success() => Ok(library),
+        _ => bail!("cannot compile bench/allocations.c; is there a C compiler (`apt-get install gcc`)?"),
+    }
+}
+
+/// Keeps this process and what it starts off the core of what is measured, if there is another.
+pub(crate) fn leave_core() -> Result<bool> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores < 2 {
+        return Ok(false);
+    }
+    let mut others = nix::sched::CpuSet::new();
+    for core in 1..cores {
+        others.set(core).context("too many cores")?;
+    }
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &others).context("cannot choose cores")?;
+    Ok(true)
+}

@@ -1,0 +1,293 @@
+//! What a run found, as numbers; `table`, `plot` and `page` show it.
+
+mod page;
+mod plot;
+mod table;
+mod text;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use page::page;
+pub(crate) use plot::svg;
+pub(crate) use table::table;
+
+/// Above this spread (largest ÷ smallest) of its control, a row is noisy: something else was using the machine.
+pub(crate) const NOISY: f64 = 1.3;
+
+/// A run of the command.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Report {
+    pub(crate) machine: Machine,
+    /// Whether it only showed that the benchmarks work, with small numbers and few rounds.
+    pub(crate) quick: bool,
+    pub(crate) benchmarks: Vec<Benchmark>,
+}
+
+/// Where it ran.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Machine {
+    pub(crate) processor: String,
+    pub(crate) cores: usize,
+    pub(crate) kernel: String,
+}
+
+/// One benchmark.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Benchmark {
+    /// As the command takes it.
+    pub(crate) name: String,
+    /// What it measures and how, in a few sentences.
+    pub(crate) about: String,
+    pub(crate) rows: Vec<Row>,
+    /// What does not drift, so that it can be held to a number.
+    pub(crate) counts: Vec<Count>,
+    pub(crate) plot: Option<Plot>,
+    /// What a reader has to know to judge the figures.
+    pub(crate) notes: Vec<String>,
+}
+
+/// A figure, beside what it is held against.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Row {
+    pub(crate) figure: String,
+    pub(crate) unit: Unit,
+    /// Of each round.
+    pub(crate) ours: Vec<f64>,
+    /// Nothing for a figure that stands alone.
+    pub(crate) control: Option<Control>,
+    pub(crate) goal: Option<Goal>,
+    /// The stand-in, and not what is measured, was the limit.
+    pub(crate) server_bound: bool,
+}
+
+/// What a figure is held against, measured in the same rounds, in turn with it.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Control {
+    pub(crate) name: String,
+    /// Of each round.
+    pub(crate) values: Vec<f64>,
+    pub(crate) by: By,
+}
+
+/// How two figures are compared.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum By {
+    /// Ours ÷ control.
+    Ratio,
+    /// Ours − control.
+    Difference,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Unit {
+    PerSecond,
+    Microseconds,
+    Milliseconds,
+    Seconds,
+    /// 1,000,000 bytes.
+    Megabytes,
+    /// A plain number.
+    Number,
+}
+
+/// What the result (ours, or how it compares with the control) should be.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Goal {
+    AtMost { goal: f64, stretch: Option<f64> },
+    AtLeast { goal: f64, stretch: Option<f64> },
+    Between { least: f64, most: f64 },
+}
+
+/// Something counted, and the most that it may be: more makes the command fail.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Count {
+    pub(crate) what: String,
+    pub(crate) counted: f64,
+    pub(crate) most: f64,
+}
+
+impl Count {
+    /// A whole number.
+    pub(crate) fn new(what: impl Into<String>, counted: u64, most: u32) -> Self {
+        Self {
+            what: what.into(),
+            counted: u32::try_from(counted).map_or(f64::MAX, f64::from),
+            most: most.into(),
+        }
+    }
+}
+
+/// Lines over one axis.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Plot {
+    pub(crate) title: String,
+    pub(crate) x: String,
+    pub(crate) y: String,
+    /// Whether the x axis is logarithmic.
+    pub(crate) logarithmic: bool,
+    pub(crate) series: Vec<Series>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Series {
+    pub(crate) name: String,
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+/// Median, smallest and largest of some rounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Summary {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+}
+
+impl Summary {
+    /// Of at least one value; NaN of none.
+    pub(crate) fn of(values: &[f64]) -> Self {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |i: usize| sorted.get(i).copied().unwrap_or(f64::NAN);
+        let middle = sorted.len() / 2;
+        let median = if sorted.len() % 2 == 1 {
+            at(middle)
+        } else {
+            f64::midpoint(at(middle.saturating_sub(1)), at(middle))
+        };
+        Self {
+            median,
+            least: at(0),
+            most: at(sorted.len().saturating_sub(1)),
+        }
+    }
+}
+
+impl Row {
+    /// A figure that stands alone.
+    pub(crate) fn alone(figure: impl Into<String>, unit: Unit, ours: Vec<f64>) -> Self {
+        Self {
+            figure: figure.into(),
+            unit,
+            ours,
+            control: None,
+            goal: None,
+            server_bound: false,
+        }
+    }
+
+    /// A figure ÷ its control.
+    pub(crate) fn ratio(
+        figure: impl Into<String>,
+        unit: Unit,
+        ours: Vec<f64>,
+        control: impl Into<String>,
+        values: Vec<f64>,
+    ) -> Self {
+        Self {
+            control: Some(Control {
+                name: control.into(),
+                values,
+                by: By::Ratio,
+            }),
+            ..Self::alone(figure, unit, ours)
+        }
+    }
+
+    /// A figure − its control.
+    pub(crate) fn difference(
+        figure: impl Into<String>,
+        unit: Unit,
+        ours: Vec<f64>,
+        control: impl Into<String>,
+        values: Vec<f64>,
+    ) -> Self {
+        let mut row = Self::ratio(figure, unit, ours, control, values);
+        if let Some(control) = &mut row.control {
+            control.by = By::Difference;
+        }
+        row
+    }
+
+    pub(crate) fn at_most(mut self, goal: f64, stretch: Option<f64>) -> Self {
+        self.goal = Some(Goal::AtMost { goal, stretch });
+        self
+    }
+
+    pub(crate) fn at_least(mut self, goal: f64, stretch: Option<f64>) -> Self {
+        self.goal = Some(Goal::AtLeast { goal, stretch });
+        self
+    }
+
+    /// What is held against the goal: round by round, ours compared with the control.
+    pub(crate) fn result(&self) -> Summary {
+        let Some(control) = &self.control else {
+            return Summary::of(&self.ours);
+        };
+        let compared = self
+            .ours
+            .iter()
+            .zip(&control.values)
+            .map(|(ours, control_value)| match control.by {
+                By::Ratio => ours / control_value,
+                By::Difference => ours - control_value,
+            });
+        Summary::of(&compared.collect::<Vec<_>>())
+    }
+
+    /// Whether the control's spread is too large to trust one run.
+    pub(crate) fn noisy(&self) -> bool {
+        self.control.as_ref().is_some_and(|control| {
+            let Summary { least, most, .. } = Summary::of(&control.values);
+            most > least * NOISY
+        })
+    }
+
+    /// Whether the median meets the goal; nothing without one.
+    pub(crate) fn met(&self) -> Option<bool> {
+        let median = self.result().median;
+        self.goal.map(|goal| match goal {
+            Goal::AtMost { goal, .. } => median <= goal,
+            Goal::AtLeast { goal, .. } => median >= goal,
+            Goal::Between { least, most } => (least..=most).contains(&median),
+        })
+    }
+}
+
+impl Report {
+    /// What was counted too often.
+    pub(crate) fn exceeded(&self) -> impl Iterator<Item = (&Benchmark, &Count)> {
+        self.benchmarks.iter().flat_map(|benchmark| {
+            let counts = benchmark.counts.iter().filter(|count| count.counted > count.most);
+            counts.map(move |count| (benchmark, count))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_compared_one_by_one() {
+        let row = Row::ratio("x", Unit::Seconds, vec![2.0, 9.0, 4.0], "c", vec![1.0, 3.0, 2.0]);
+        let summary = Summary {
+            median: 2.0,
+            least: 2.0,
+            most: 3.0,
+        };
+        assert_eq!(row.result(), summary);
+        assert!(row.noisy());
+        assert_eq!(row.at_most(1.9, None).met(), Some(false));
+        let row = Row::difference("x", Unit::Seconds, vec![2.0, 3.0], "c", vec![1.0, 1.1]);
+        assert!((row.result().median - 1.45).abs() < 1e-9);
+        assert!(!row.noisy());
+        assert_eq!(row.at_least(1.0, None).met(), Some(true));
+    }
+}

@@ -1,0 +1,215 @@
+//! What all benchmarks share: the database, the stand-ins, and how functions are configured for them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use db::DatabaseUrl;
+use serde_json::Value;
+use tokio_postgres::Client;
+use xtask::tls::Authority;
+use xtask::{BY_IAM, ROLE};
+
+use crate::database::{self, Relay};
+use crate::process::{Program, allocation_counter, leave_core};
+use crate::settings::{ACCESS_KEY, REGION};
+use crate::stand_in::posts::Posts;
+use crate::stand_in::s3::S3;
+use crate::stand_in::sqs::Sqs;
+
+/// Where things are and how much is measured.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The URL of an empty database, for who owns it.
+    #[arg(long)]
+    pub(crate) database_url: String,
+    /// The functions' binaries, each `bootstrap` in its function's folder.
+    #[arg(long)]
+    pub(crate) binaries: PathBuf,
+    /// The sample events.
+    #[arg(long)]
+    pub(crate) events: PathBuf,
+    /// For logs and what is made on the way.
+    #[arg(long)]
+    pub(crate) folder: PathBuf,
+    /// The peers, installed: the one for Node.js.
+    #[arg(long)]
+    pub(crate) node_peer: Option<PathBuf>,
+    /// The one for Python.
+    #[arg(long)]
+    pub(crate) python_peer: Option<PathBuf>,
+    /// Only show that the benchmarks work.
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+/// Stand-ins, all with TLS or all without, and the way to the database through a relay.
+pub(crate) struct Services {
+    pub(crate) s3: S3,
+    pub(crate) sqs: Sqs,
+    pub(crate) posts: Posts,
+    pub(crate) relay: Relay,
+    tls: bool,
+}
+
+/// What benchmarks share.
+pub(crate) struct Stage {
+    pub(crate) options: Options,
+    /// Who owns the schema.
+    pub(crate) client: Client,
+    pub(crate) authority: Authority,
+    pub(crate) pinned: bool,
+    counter: PathBuf,
+    database: SocketAddr,
+}
+
+impl Stage {
+    /// Migrates the database.
+    pub(crate) async fn start(options: Options) -> Result<Self> {
+        let pinned = leave_core()?;
+        let authority = Authority::new()?;
+        fs::create_dir_all(&options.folder).context("cannot create the folder")?;
+        fs::write(options.folder.join("ca.pem"), &authority.pem).context("cannot write the authority")?;
+        let url: DatabaseUrl = options.database_url.parse()?;
+        db::migrate(&url.into(), Some(BY_IAM)).await?;
+        let parsed: tokio_postgres::Config = options.database_url.parse().context("no database URL")?;
+        let port = parsed.get_ports().first().copied().context("the database URL has no port")?;
+        Ok(Self {
+            client: database::connect(&options.database_url).await?,
+            authority,
+            pinned,
+            counter: allocation_counter(&options.folder)?,
+            database: SocketAddr::from(([127, 0, 0, 1], port)),
+            options,
+        })
+    }
+
+    /// How many rounds everything is measured in.
+    pub(crate) fn rounds(&self) -> usize {
+        if self.options.quick { 1 } else { 5 }
+    }
+
+    /// The number that a full or a quick run works with.
+    pub(crate) fn size(&self, full: usize, quick: usize) -> usize {
+        if self.options.quick { quick } else { full }
+    }
+
+    /// Starts stand-ins.
+    pub(crate) async fn services(&self, tls: bool) -> Result<Services> {
+        let acceptor = || tls.then(|| self.authority.acceptor.clone());
+        Ok(Services {
+            s3: S3::start(acceptor()).await?,
+            sqs: Sqs::start(acceptor()).await?,
+            posts: Posts::start(acceptor()).await?,
+            relay: Relay::start(self.database, acceptor()).await?,
+            tls,
+        })
+    }
+
+    /// The database itself, for functions.
+    pub(crate) fn direct_url(&self) -> String {
+        format!("postgresql://{ROLE}@{}/{}?sslmode=disable", self.database, self.database_name())
+    }
+
+    fn database_name(&self) -> &str {
+        let url = self.options.database_url.rsplit('/').next().unwrap_or_default();
+        url.split('?').next().unwrap_or_default()
+    }
+
+    /// The database through the services' relay. With TLS, the password makes the function believe public authorities, of which the
+    /// benchmark's own then is the only one.
+    pub(crate) fn relayed_url(&self, services: &Services) -> String {
+        let (port, name) = (services.relay.port(), self.database_name());
+        if services.tls {
+            format!("postgresql://{ROLE}:password@localhost:{port}/{name}")
+        } else {
+            format!("postgresql://{ROLE}@localhost:{port}/{name}?sslmode=disable")
+        }
+    }
+
+    /// What the template sets, and what points AWS clients at the stand-ins. A function reads what it needs.
+    pub(crate) fn variables(&self, services: &Services, database_url: String) -> Vec<(&'static str, String)> {
+        let mut variables = vec![
+            ("AWS_LAMBDA_LOG_LEVEL", "INFO".to_owned()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.to_owned()),
+            ("AWS_ENDPOINT_URL_S3", services.s3.endpoint()),
+            ("AWS_ENDPOINT_URL_SQS", services.sqs.endpoint()),
+            ("DATABASE_URL", database_url),
+            ("BUCKET_NAME", "syncsphere-bench".to_owned()),
+            ("QUEUE_URL", services.sqs.queue_url()),
+            ("DEAD_LETTER_QUEUE_URL", services.sqs.dead_letter_queue_url()),
+            ("CONNECTIONS_ENDPOINT", services.posts.endpoint()),
+            ("WEBSOCKET_URL", "wss://bench.example/live".to_owned()),
+            ("ALLOWED_ORIGINS", String::new()),
+            ("MAX_CONNECTIONS_PER_USER", "64".to_owned()),
+            ("MAX_UPLOAD_BYTES", "5497558138880".to_owned()),
+            ("MULTIPART_THRESHOLD_BYTES", "67108864".to_owned()),
+            // No pace, unless that is what is measured.
+            ("POSTS_PER_SECOND", "100000000".to_owned()),
+            ("MAXIMUM_CONCURRENCY", "1".to_owned()),
+            ("METRICS_NAMESPACE", "SyncSphere".to_owned()),
+            ("OWNER_SECRET_ARN", "arn:aws:secretsmanager:us-east-1:000000000000:secret:bench".to_owned()),
+        ];
+        if services.tls {
+            let authority = self.options.folder.join("ca.pem").display().to_string();
+            // For AWS clients, for the database, and for the peer in Node.js.
+            for name in ["AWS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"] {
+                variables.push((name, authority.clone()));
+            }
+        }
+        variables
+    }
+
+    /// A function, as deployed.
+    pub(crate) fn function(&self, name: &'static str, variables: Vec<(&'static str, String)>) -> Program {
+        let binary = self.options.binaries.join(name).join("bootstrap");
+        self.program(name, vec![binary.display().to_string()], variables)
+    }
+
+    /// A limit, which is this program under the same Runtime API.
+    pub(crate) fn limit(&self, name: &'static str, variables: Vec<(&'static str, String)>) -> Result<Program> {
+        let own = std::env::current_exe().context("this program has no path")?;
+        Ok(self.program(name, vec![own.display().to_string(), name.to_owned()], variables))
+    }
+
+    /// Any program that speaks the Runtime API.
+    pub(crate) fn program(
+        &self,
+        name: &'static str,
+        command: Vec<String>,
+        variables: Vec<(&'static str, String)>,
+    ) -> Program {
+        Program {
+            name,
+            command,
+            variables,
+            log: self.options.folder.join(format!("{name}.log")),
+            pinned: self.pinned,
+            counter: None,
+        }
+    }
+
+    /// The same program, with its allocations counted.
+    pub(crate) fn counted(&self, program: &Program) -> Program {
+        Program {
+            counter: Some(self.counter.clone()),
+            ..program.clone()
+        }
+    }
+
+    /// One of the sample events.
+    pub(crate) fn event(&self, name: &str) -> Result<Value> {
+        let path = self.options.events.join(name);
+        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", path.display()))
+    }
+}
+
+/// In milliseconds.
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

@@ -1,0 +1,100 @@
+//! `cargo xtask bench`: builds what is to be measured and what measures it, and runs it against a PostgreSQL of its own.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::environment::command;
+use crate::postgres::Postgres;
+use crate::process;
+use crate::project::Project;
+use crate::stack::{BUILD_REMEDY, build_functions};
+use crate::tools;
+use crate::ui::Step;
+
+/// The package.
+const PACKAGE: &str = "bench";
+
+/// What is measured, and how thoroughly.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Which benchmarks, by name; all if none is named.
+    names: Vec<String>,
+    /// Only show that the benchmarks work: seconds instead of minutes, and figures that mean nothing.
+    #[arg(long)]
+    quick: bool,
+    /// Measure these binaries instead of building the functions: a folder like target/lambda.
+    #[arg(long)]
+    binaries: Option<PathBuf>,
+}
+
+/// Runs benchmarks. A full run of all of them writes docs/performance.md.
+pub(crate) async fn run(project: &Project, options: &Options) -> Result<()> {
+    let _lock = project.lock()?;
+    tools::install(project).await?;
+    let (node, python) = tools::install_peers(project).await?;
+    let binaries = match &options.binaries {
+        Some(binaries) => binaries.clone(),
+        None => build_functions(project, &project.root).await?,
+    };
+    build(project).await?;
+
+    let folder = project.run().join("bench");
+    fs::create_dir_all(&folder).context("cannot create the benchmarks' folder")?;
+    let step = Step::begin("starting PostgreSQL");
+    let postgres = Postgres::start(project, &folder, free_address()?, &step).await?;
+    step.done("");
+
+    let mut bench = command(project, &project.root.join("target/release").join(PACKAGE).display().to_string());
+    let results = project.root.join("target").join(PACKAGE);
+    fs::create_dir_all(&results).context("cannot create the results' folder")?;
+    bench
+        .arg("run")
+        .args(["--database-url", &postgres.url()])
+        .arg("--binaries")
+        .arg(binaries)
+        .arg("--events")
+        .arg(project.root.join("events"))
+        .arg("--folder")
+        .arg(&folder)
+        .arg("--json")
+        .arg(results.join("results.json"))
+        .arg("--node-peer")
+        .arg(node)
+        .arg("--python-peer")
+        .arg(python);
+    let whole = options.names.is_empty() && !options.quick;
+    let page = if whole { project.root.join("docs") } else { results };
+    bench.arg("--page").arg(page.join("performance.md"));
+    if options.quick {
+        bench.arg("--quick");
+    }
+    let status = process::attached(bench_with_names(bench, &options.names)).await?;
+    if !status.success() {
+        bail!("a benchmark failed; the logs are in .local/run/bench");
+    }
+    Ok(())
+}
+
+fn bench_with_names(mut bench: tokio::process::Command, names: &[String]) -> tokio::process::Command {
+    bench.args(names);
+    bench
+}
+
+async fn build(project: &Project) -> Result<()> {
+    let step = Step::begin("building the benchmarks");
+    let mut cargo = command(project, "cargo");
+    cargo.args(["build", "--release", "--package", PACKAGE]);
+    process::run(&step, &project.run().join("cargo-bench.log"), cargo, BUILD_REMEDY).await?;
+    step.done("");
+    Ok(())
+}
+
+fn free_address() -> Result<SocketAddrV4> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
+    let port = listener.local_addr().context("cannot find a free port")?.port();
+    Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+}
