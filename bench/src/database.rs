@@ -15,7 +15,9 @@ use xtask::tls::accept_postgres;
 
 /// A client of the schema's owner.
 pub(crate) async fn connect(url: &str) -> Result<Client> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.context("cannot reach PostgreSQL")?;
+    let (client, connection) = tokio_postgres::connect(url, NoTls)
+        .await
+        .context("cannot reach PostgreSQL")?;
     tokio::spawn(async move {
         let _ = connection.await;
     });

@@ -115,7 +115,10 @@ fn run(
     let exceeded: Vec<String> = report
         .exceeded()
         .map(|(benchmark, count)| {
-            format!("{}: {} is {}, at most {}", benchmark.name, count.what, count.counted, count.most)
+            format!(
+                "{}: {} is {}, at most {}",
+                benchmark.name, count.what, count.counted, count.most
+            )
         })
         .collect();
     if !exceeded.is_empty() {
@@ -127,7 +130,9 @@ fn run(
 fn machine() -> Machine {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let processor = read("/proc/cpuinfo");
-    let processor = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let processor = processor
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     Machine {
         processor: processor.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned()),
         cores: thread_count(),

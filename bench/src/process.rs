@@ -59,11 +59,19 @@ impl Program {
     pub(crate) async fn start(&self) -> Result<Process> {
         let mut words = self.command.iter().map(String::as_str);
         let pinning = ["taskset", "-c", CORE];
-        let mut all = if self.pinned { pinning.iter().copied() } else { [].iter().copied() }.chain(&mut words);
+        let mut all = if self.pinned {
+            pinning.iter().copied()
+        } else {
+            [].iter().copied()
+        }
+        .chain(&mut words);
         let mut command = Command::new(all.next().context("no program")?);
         command.args(all).env_clear();
         for name in ["PATH", "HOME"] {
-            #[expect(clippy::disallowed_methods, reason = "child processes inherit the search path")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "child processes inherit the search path"
+            )]
             if let Ok(value) = std::env::var(name) {
                 command.env(name, value);
             }
@@ -86,7 +94,11 @@ impl Program {
         };
         let mut environment = Environment::start(self.name, command).await?;
         let Ok(init) = environment.ready().await else {
-            bail!("{} ended before its first invocation; see {}", self.name, self.log.display());
+            bail!(
+                "{} ended before its first invocation; see {}",
+                self.name,
+                self.log.display()
+            );
         };
         let id = environment.id().context("the process is gone")?;
         Ok(Process {
@@ -129,7 +141,8 @@ impl Process {
     }
 
     fn memory(&self, field: &str) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id)).context("the process is gone")?;
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.id)).context("the process is gone")?;
         let kilobytes = status.lines().find_map(|line| line.strip_prefix(field));
         let number = kilobytes.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
         Ok(number.context("/proc shows no memory")? * 1_024)
@@ -154,15 +167,33 @@ fn cpu(id: u32) -> Result<Duration> {
     let mut nanoseconds = 0;
     for task in fs::read_dir(format!("/proc/{id}/task")).context("the process is gone")? {
         let account = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-        nanoseconds += account.split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+        nanoseconds += account
+            .split(' ')
+            .next()
+            .and_then(|text| text.parse::<u64>().ok())
+            .unwrap_or_default();
     }
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).context("the process is gone")?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |i: usize| fields.get(i).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let ticks = |i: usize| {
+        fields
+            .get(i)
+            .and_then(|text| text.parse::<u64>().ok())
+            .unwrap_or_default()
+    };
     let coarse = Duration::from_millis(10 * (ticks(11) + ticks(12)));
     let fine = Duration::from_nanos(nanoseconds);
     // A tick is charged to whoever runs when it comes, so a little more by that account says nothing.
-    Ok(if coarse > fine + Duration::from_millis(100) { coarse } else { fine })
+    Ok(if coarse > fine + Duration::from_millis(100) {
+        coarse
+    } else {
+        fine
+    })
 }
 
 /// A share of one core, as Lambda gives a function of less than 1,769 MB (AWS Lambda Developer Guide, "Configure Lambda function memory").

@@ -75,7 +75,11 @@ impl Stage {
         let url: DatabaseUrl = options.database_url.parse()?;
         db::migrate(&url.into(), Some(BY_IAM)).await?;
         let parsed: tokio_postgres::Config = options.database_url.parse().context("no database URL")?;
-        let port = parsed.get_ports().first().copied().context("the database URL has no port")?;
+        let port = parsed
+            .get_ports()
+            .first()
+            .copied()
+            .context("the database URL has no port")?;
         Ok(Self {
             client: database::connect(&options.database_url).await?,
             authority,
@@ -110,7 +114,11 @@ impl Stage {
 
     /// The database itself, for functions.
     pub(crate) fn direct_url(&self) -> String {
-        format!("postgresql://{ROLE}@{}/{}?sslmode=disable", self.database, self.database_name())
+        format!(
+            "postgresql://{ROLE}@{}/{}?sslmode=disable",
+            self.database,
+            self.database_name()
+        )
     }
 
     fn database_name(&self) -> &str {
@@ -152,7 +160,10 @@ impl Stage {
             ("POSTS_PER_SECOND", "100000000".to_owned()),
             ("MAXIMUM_CONCURRENCY", "1".to_owned()),
             ("METRICS_NAMESPACE", "SyncSphere".to_owned()),
-            ("OWNER_SECRET_ARN", "arn:aws:secretsmanager:us-east-1:000000000000:secret:bench".to_owned()),
+            (
+                "OWNER_SECRET_ARN",
+                "arn:aws:secretsmanager:us-east-1:000000000000:secret:bench".to_owned(),
+            ),
         ];
         if services.tls {
             let authority = self.options.folder.join("ca.pem").display().to_string();
@@ -171,7 +182,11 @@ impl Stage {
     }
 
     /// A limit, which is this program under the same Runtime API.
-    pub(crate) fn limit(&self, name: &'static str, variables: Vec<(&'static str, String)>) -> Result<Program> {
+    pub(crate) fn limit(
+        &self,
+        name: &'static str,
+        variables: Vec<(&'static str, String)>,
+    ) -> Result<Program> {
         let own = std::env::current_exe().context("this program has no path")?;
         Ok(self.program(name, vec![own.display().to_string(), name.to_owned()], variables))
     }

@@ -141,7 +141,10 @@ async fn serve(
 }
 
 /// The next request; nothing if the connection ends or what comes is none.
-async fn next(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> std::io::Result<Option<Request>> {
+async fn next(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+) -> std::io::Result<Option<Request>> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut head = httparse::Request::new(&mut headers);

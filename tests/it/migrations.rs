@@ -41,6 +41,7 @@ async fn request_as(database_url: &str, role: &str, name: &str) -> Value {
     event["ResponseURL"] = url.into();
     let url: db::DatabaseUrl = database_url.parse().unwrap();
     let app = migrate::App {
+        account: None,
         database_url: url.for_user(role, ""),
         owner: Some(migrate::Owner {
             secrets: aws_sdk_secretsmanager::Client::new(&tests::aws().await),

@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use aws_config::Region;
 use aws_credential_types::Credentials;
+use aws_types::region::Region;
 use db::{Connector, Database, DatabaseUrl, Role};
+use edge::aws::Account;
 use edge::rds::Tokens;
 use edge::{Clock, chain};
 use tests::{TestDatabase, TlsFront, project_file};
@@ -23,7 +24,8 @@ const SESSION: &str = "IQoJb3JpZ2lu+X2Vj/EXAMPLE==";
 
 fn tokens(clock: &Clock) -> Tokens {
     let credentials = Credentials::new(KEY, SECRET, Some(SESSION.to_owned()), None, "test");
-    Tokens::new(Some((credentials, Region::new("eu-central-1"))), clock.clone())
+    let region = Region::new("eu-central-1");
+    Tokens::new(Some(Account { credentials, region }), clock.clone())
 }
 
 /// A role of its own in a database of its own, and where they are.

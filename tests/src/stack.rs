@@ -42,7 +42,7 @@ pub fn stack() -> &'static Stack {
 
 /// How clients of the emulator are configured.
 pub async fn aws() -> xtask::SdkConfig {
-    xtask::aws_config(&stack().aws_endpoint).await
+    xtask::aws_config(&stack().aws_endpoint).await.unwrap()
 }
 
 /// A user of the stack whom no other test knows, and a token of theirs.

@@ -48,7 +48,15 @@ pub(crate) async fn run(project: &Project, options: &Options) -> Result<()> {
     let postgres = Postgres::start(project, &folder, free_address()?, &step).await?;
     step.done("");
 
-    let mut bench = command(project, &project.root.join("target/release").join(PACKAGE).display().to_string());
+    let mut bench = command(
+        project,
+        &project
+            .root
+            .join("target/release")
+            .join(PACKAGE)
+            .display()
+            .to_string(),
+    );
     let results = project.root.join("target").join(PACKAGE);
     fs::create_dir_all(&results).context("cannot create the results' folder")?;
     bench

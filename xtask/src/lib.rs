@@ -35,7 +35,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use project::Project;
 use services::Ports;
 
-pub use aws_config::SdkConfig;
+pub use aws_types::SdkConfig;
 pub use postgres::{BY_IAM, ROLE};
 pub use secrets::OWNER_SECRET;
 pub use stack::{Outputs, STACK, Stack};

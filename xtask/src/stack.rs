@@ -131,7 +131,7 @@ impl Stack {
     /// Makes a user with the local password, or leaves the one that is there.
     pub async fn create_user(&self, user: &str) -> Result<()> {
         let cognito =
-            aws_sdk_cognitoidentityprovider::Client::new(&crate::up::aws_config(&self.aws_endpoint).await);
+            aws_sdk_cognitoidentityprovider::Client::new(&crate::up::aws_config(&self.aws_endpoint).await?);
         let creating = cognito
             .admin_create_user()
             .user_pool_id(&self.outputs.user_pool_id)

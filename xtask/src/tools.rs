@@ -59,10 +59,19 @@ pub(crate) async fn install(project: &Project) -> Result<()> {
 
 /// What `npm ci` installs a peer from.
 const NODE_PEER: [(&str, &str); 5] = [
-    ("package.json", include_str!("../../bench/peers/node/package.json")),
-    ("package-lock.json", include_str!("../../bench/peers/node/package-lock.json")),
+    (
+        "package.json",
+        include_str!("../../bench/peers/node/package.json"),
+    ),
+    (
+        "package-lock.json",
+        include_str!("../../bench/peers/node/package-lock.json"),
+    ),
     (".npmrc", include_str!("../../bench/peers/node/.npmrc")),
-    ("bootstrap.mjs", include_str!("../../bench/peers/node/bootstrap.mjs")),
+    (
+        "bootstrap.mjs",
+        include_str!("../../bench/peers/node/bootstrap.mjs"),
+    ),
     ("handler.mjs", include_str!("../../bench/peers/node/handler.mjs")),
 ];
 
@@ -84,8 +93,10 @@ pub(crate) async fn install_peers(project: &Project) -> Result<(PathBuf, PathBuf
             fs::write(node.join(name), text).with_context(|| format!("cannot write {name}"))?;
         }
         let mut npm = command(project, "npm");
-        npm.current_dir(&node).args(["ci", "--omit=dev", "--no-audit", "--no-fund"]);
-        let remedy = "Node.js 20 or newer with npm is needed: `apt-get install nodejs npm` or https://nodejs.org/";
+        npm.current_dir(&node)
+            .args(["ci", "--omit=dev", "--no-audit", "--no-fund"]);
+        let remedy =
+            "Node.js 20 or newer with npm is needed: `apt-get install nodejs npm` or https://nodejs.org/";
         process::run(&step, &node.join("install.log"), npm, remedy).await?;
         fs::write(&receipt_of_node, all).context("cannot record the installation")?;
         step.done("");

@@ -3,8 +3,11 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
-use aws_config::{Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use aws_types::SdkConfig;
+use aws_types::region::Region;
+
+use edge::config::Vars;
 
 use crate::environment::{ACCESS_KEY, REGION};
 use crate::project::Project;
@@ -80,20 +83,21 @@ pub(crate) async fn deploy(project: &Project) -> Result<()> {
 }
 
 /// How this program itself talks to the emulator.
-pub async fn aws_config(endpoint: &str) -> SdkConfig {
+pub async fn aws_config(endpoint: &str) -> Result<SdkConfig> {
     let credentials = Credentials::new(ACCESS_KEY, ACCESS_KEY, None, None, "emulator");
-    edge::aws::sdk_config()
-        .await
+    // Nothing of the developer's.
+    let config = edge::aws::sdk_config(&Vars::from_lookup(|_| None))?;
+    Ok(config
         .into_builder()
         .endpoint_url(endpoint)
         .region(Region::new(REGION))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .build()
+        .build())
 }
 
 /// An object's content, straight from storage.
 pub(crate) async fn stored_object(stack: &Stack, key: &str) -> Result<Vec<u8>> {
-    let s3 = aws_sdk_s3::Client::new(&aws_config(&stack.aws_endpoint).await);
+    let s3 = aws_sdk_s3::Client::new(&aws_config(&stack.aws_endpoint).await?);
     let object = s3.get_object().bucket(&stack.outputs.bucket_name).key(key).send();
     let object = object.await.context("cannot download the object")?;
     Ok(object

@@ -66,10 +66,16 @@ struct Hall<'a> {
 impl<'a> Hall<'a> {
     fn new(stage: &'a Stage, services: &'a Services) -> Result<Self> {
         let batch = stage.event("fan-out.batch.json")?;
-        let record = batch.pointer("/Records/0").cloned().context("the sample has no record")?;
+        let record = batch
+            .pointer("/Records/0")
+            .cloned()
+            .context("the sample has no record")?;
         let body = record["body"].as_str().unwrap_or_default();
         // As long as the real one, within a few bytes.
-        let frame = format!(r#"{{"type":"changes","spaceId":"{}","changes":[{body}]}}"#, Uuid::nil());
+        let frame = format!(
+            r#"{{"type":"changes","spaceId":"{}","changes":[{body}]}}"#,
+            Uuid::nil()
+        );
         Ok(Self {
             stage,
             services,
@@ -90,7 +96,11 @@ impl<'a> Hall<'a> {
             SELECT '{space_id}', 'u{tag}' || i, 'editor', now() FROM generate_series(0, {last} / 10) i;",
             last = connections.saturating_sub(1),
         );
-        self.stage.client.batch_execute(&sql).await.context("cannot make an audience")?;
+        self.stage
+            .client
+            .batch_execute(&sql)
+            .await
+            .context("cannot make an audience")?;
         let audience = Audience { space_id, ids };
         self.connect(&audience).await?;
         Ok(audience)
@@ -102,8 +112,15 @@ impl<'a> Hall<'a> {
             SELECT id, 'u' || left(id, 12) || ((n - 1) / 10), now() - interval '1 hour', now() + interval '1 hour'
             FROM unnest($1::text[]) WITH ORDINALITY AS given (id, n)
             ON CONFLICT DO NOTHING";
-        self.stage.client.execute(sql, &[&audience.ids]).await.context("cannot connect")?;
-        self.stage.client.batch_execute("ANALYZE connections; ANALYZE members").await?;
+        self.stage
+            .client
+            .execute(sql, &[&audience.ids])
+            .await
+            .context("cannot connect")?;
+        self.stage
+            .client
+            .batch_execute("ANALYZE connections; ANALYZE members")
+            .await?;
         Ok(())
     }
 
@@ -157,19 +174,34 @@ impl<'a> Hall<'a> {
             messages = self.services.sqs.receive(10);
         }
         all.server_bound = serving.was_bound();
-        ensure!(self.services.sqs.dead_letters() == 0, "messages were dead-lettered");
+        ensure!(
+            self.services.sqs.dead_letters() == 0,
+            "messages were dead-lettered"
+        );
         let posted = self.services.posts.take()?;
-        ensure!(posted.frames.len() == expected.len(), "{} connections heard, not {}", posted.frames.len(), expected.len());
+        ensure!(
+            posted.frames.len() == expected.len(),
+            "{} connections heard, not {}",
+            posted.frames.len(),
+            expected.len()
+        );
         for (id, frames) in &posted.frames {
             ensure!(expected.contains(id.as_str()), "{id} heard what was not for it");
             let mut heard = HashSet::new();
             for frame in frames {
                 let frame: Value = serde_json::from_slice(frame)?;
                 for change in frame["changes"].as_array().map(Vec::as_slice).unwrap_or_default() {
-                    ensure!(heard.insert(change["eventId"].to_string()), "{id} heard twice of an event");
+                    ensure!(
+                        heard.insert(change["eventId"].to_string()),
+                        "{id} heard twice of an event"
+                    );
                 }
             }
-            ensure!(heard.len() == events, "{id} heard of {} events, not {events}", heard.len());
+            ensure!(
+                heard.len() == events,
+                "{id} heard of {} events, not {events}",
+                heard.len()
+            );
         }
         all.posts = posted.frames.values().map(Vec::len).sum();
         Ok((all, posted.times))
@@ -177,7 +209,10 @@ impl<'a> Hall<'a> {
 
     /// One event to an audience, of whom `gone` percent are gone.
     async fn one(&self, process: &mut Process, audience: &Audience, gone: u32) -> Result<Delivered> {
-        let alive = audience.ids.iter().filter(|id| crate::stand_in::posts::lot(id) >= gone);
+        let alive = audience
+            .ids
+            .iter()
+            .filter(|id| crate::stand_in::posts::lot(id) >= gone);
         let expected: HashSet<&str> = alive.map(String::as_str).collect();
         let message = self.message(audience.space_id, 1)?;
         Ok(self.deliver(process, vec![message], &expected, 1).await?.0)
@@ -195,7 +230,10 @@ impl<'a> Hall<'a> {
         let serving = Serving::begin(self.stage);
         let measured = process.invoke(serde_json::to_vec(&task)?).await?;
         let posts: usize = serde_json::from_slice(&measured.answer)?;
-        ensure!(posts == ids.len() && self.services.posts.answered() >= posts, "the limit lost posts");
+        ensure!(
+            posts == ids.len() && self.services.posts.answered() >= posts,
+            "the limit lost posts"
+        );
         self.services.posts.forget();
         Ok(Delivered {
             wall: measured.wall,
@@ -211,14 +249,19 @@ impl<'a> Hall<'a> {
         let options = &self.stage.options;
         let node = options.node_peer.as_ref().map(|folder| {
             let script = folder.join("bootstrap.mjs").display().to_string();
-            let program = self.stage.program("peer-node", vec!["node".to_owned(), script], variables.to_vec());
+            let program =
+                self.stage
+                    .program("peer-node", vec!["node".to_owned(), script], variables.to_vec());
             ("Node.js peer", program)
         });
         let python = options.python_peer.as_ref().map(|folder| {
             let python = folder.join("bin/python").display().to_string();
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/python/bootstrap.py").to_owned();
             let command = vec![python, "-B".to_owned(), script];
-            ("Python peer", self.stage.program("peer-python", command, variables.to_vec()))
+            (
+                "Python peer",
+                self.stage.program("peer-python", command, variables.to_vec()),
+            )
         });
         node.into_iter().chain(python).collect()
     }
@@ -233,7 +276,10 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let limit = stage.limit("limit-posts", Vec::new())?;
 
     let many = stage.size(10_000, 1_000);
-    let sizes: Vec<usize> = [1, 10, 100, 1_000, 10_000].into_iter().filter(|size| *size <= many).collect();
+    let sizes: Vec<usize> = [1, 10, 100, 1_000, 10_000]
+        .into_iter()
+        .filter(|size| *size <= many)
+        .collect();
     let mut audiences = Vec::new();
     for size in &sizes {
         audiences.push(hall.audience(*size).await?);
@@ -251,7 +297,9 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     for (name, program) in hall.peers(&variables) {
         peers.push((name, program.start().await?));
     }
-    let names = ["plain hyper", "fan-out"].into_iter().chain(peers.iter().map(|(name, _)| *name));
+    let names = ["plain hyper", "fan-out"]
+        .into_iter()
+        .chain(peers.iter().map(|(name, _)| *name));
     series.extend(names.map(|name| Series {
         name: name.to_owned(),
         points: Vec::new(),
@@ -276,7 +324,10 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         }
         for (series, all) in series.iter_mut().zip(&all) {
             let rates: Vec<f64> = all.iter().map(Delivered::per_second).collect();
-            series.points.push((count(audience.ids.len()), crate::report::Summary::of(&rates).median));
+            series.points.push((
+                count(audience.ids.len()),
+                crate::report::Summary::of(&rates).median,
+            ));
         }
         by_size.push(all);
     }
@@ -301,7 +352,10 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         )
         .at_most(2.0, Some(1.3)),
     );
-    for ((name, goal), peer) in [("Node.js peer", 20.0), ("Python peer", 25.0)].iter().zip(&all[2..]) {
+    for ((name, goal), peer) in [("Node.js peer", 20.0), ("Python peer", 25.0)]
+        .iter()
+        .zip(&all[2..])
+    {
         rows.push(
             Row::ratio(
                 "CPU per post",
@@ -330,43 +384,83 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     rows.push(Row::alone("peak memory", Unit::Megabytes, vec![bytes(memory)]).at_most(24.0, Some(14.0)));
     for (name, peer) in &peers {
         let theirs = bytes(peer.peak_memory()?);
-        rows.push(Row::ratio("peak memory", Unit::Megabytes, vec![bytes(memory)], *name, vec![theirs]));
+        rows.push(Row::ratio(
+            "peak memory",
+            Unit::Megabytes,
+            vec![bytes(memory)],
+            *name,
+            vec![theirs],
+        ));
     }
     drop(peers);
 
     // ---- Latency and faults, in turn.
     progress("  latency and faults");
-    let (mut slow, mut slow_limit, mut clean, mut throttled, mut gone) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut slow, mut slow_limit, mut clean, mut throttled, mut gone) =
+        (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..stage.rounds() {
         services.posts.server.set_latency(LATENCY);
         slow_limit.push(hall.limit(&mut control, &largest.ids).await?);
         slow.push(hall.one(&mut process, largest, 0).await?);
         services.posts.server.set_latency(Duration::ZERO);
         clean.push(hall.one(&mut process, largest, 0).await?);
-        services.posts.set_faults(Faults { throttled: 5, gone: 0 });
+        services.posts.set_faults(Faults {
+            throttled: 5,
+            gone: 0,
+        });
         throttled.push(hall.one(&mut process, largest, 0).await?);
-        services.posts.set_faults(Faults { throttled: 0, gone: 30 });
+        services.posts.set_faults(Faults {
+            throttled: 0,
+            gone: 30,
+        });
         gone.push(hall.one(&mut process, largest, 30).await?);
         services.posts.set_faults(Faults::default());
         let sql = "SELECT count(*) FROM connections WHERE connection_id = ANY ($1)";
         let left: i64 = stage.client.query_one(sql, &[&largest.ids]).await?.get(0);
-        ensure!(usize::try_from(left)? == largest.ids.len() * 7 / 10, "{left} connections are left");
+        ensure!(
+            usize::try_from(left)? == largest.ids.len() * 7 / 10,
+            "{left} connections are left"
+        );
         hall.connect(largest).await?;
     }
     let wall = |one: &Delivered| milliseconds(one.wall);
     let ideal = milliseconds(LATENCY) * count(largest.ids.len()) / count(IN_FLIGHT);
     rows.push(
-        Row::ratio("time with 10 ms latency", Unit::Milliseconds, values(&slow, wall), "n × latency ÷ in flight", vec![ideal; slow.len()])
-            .at_most(1.3, Some(1.15)),
+        Row::ratio(
+            "time with 10 ms latency",
+            Unit::Milliseconds,
+            values(&slow, wall),
+            "n × latency ÷ in flight",
+            vec![ideal; slow.len()],
+        )
+        .at_most(1.3, Some(1.15)),
     );
-    rows.push(Row::ratio("time with 10 ms latency", Unit::Milliseconds, values(&slow, wall), "plain hyper", values(&slow_limit, wall)));
+    rows.push(Row::ratio(
+        "time with 10 ms latency",
+        Unit::Milliseconds,
+        values(&slow, wall),
+        "plain hyper",
+        values(&slow_limit, wall),
+    ));
     rows.push(
-        Row::ratio("time, 5 % throttled once", Unit::Milliseconds, values(&throttled, wall), "none throttled", values(&clean, wall))
-            .at_most(1.5, Some(1.2)),
+        Row::ratio(
+            "time, 5 % throttled once",
+            Unit::Milliseconds,
+            values(&throttled, wall),
+            "none throttled",
+            values(&clean, wall),
+        )
+        .at_most(1.5, Some(1.2)),
     );
     rows.push(
-        Row::ratio("time, 30 % gone", Unit::Milliseconds, values(&gone, wall), "none gone", values(&clean, wall))
-            .at_most(1.1, None),
+        Row::ratio(
+            "time, 30 % gone",
+            Unit::Milliseconds,
+            values(&gone, wall),
+            "none gone",
+            values(&clean, wall),
+        )
+        .at_most(1.1, None),
     );
 
     // ---- Ten events at once.
@@ -382,12 +476,31 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         let expected: HashSet<&str> = hundred.ids.iter().map(String::as_str).collect();
         let messages: Result<Vec<_>> = (1..=10).map(|i| hall.message(hundred.space_id, i)).collect();
         same.push(hall.deliver(&mut process, messages?, &expected, 10).await?.0);
-        let expected: HashSet<&str> = spaces.iter().flat_map(|space| &space.ids).map(String::as_str).collect();
-        let messages: Result<Vec<_>> = spaces.iter().map(|space| hall.message(space.space_id, 1)).collect();
+        let expected: HashSet<&str> = spaces
+            .iter()
+            .flat_map(|space| &space.ids)
+            .map(String::as_str)
+            .collect();
+        let messages: Result<Vec<_>> = spaces
+            .iter()
+            .map(|space| hall.message(space.space_id, 1))
+            .collect();
         different.push(hall.deliver(&mut process, messages?, &expected, 1).await?.0);
     }
-    rows.push(Row::ratio("10 events to the same 100", Unit::Milliseconds, values(&same, wall), "1 event to them", values(&single, wall)));
-    rows.push(Row::ratio("10 events to 10 each", Unit::Milliseconds, values(&different, wall), "1 event to 100", values(&single, wall)));
+    rows.push(Row::ratio(
+        "10 events to the same 100",
+        Unit::Milliseconds,
+        values(&same, wall),
+        "1 event to them",
+        values(&single, wall),
+    ));
+    rows.push(Row::ratio(
+        "10 events to 10 each",
+        Unit::Milliseconds,
+        values(&different, wall),
+        "1 event to 100",
+        values(&single, wall),
+    ));
     drop(process);
 
     // ---- Pace.
@@ -405,16 +518,35 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let (_, times) = hall.deliver(&mut paced, vec![message], &expected, 1).await?;
     drop(paced);
     let most = count(densest(&times, Duration::from_secs(1)));
-    let mut row = Row::ratio("most posts in any 1 s", Unit::Number, vec![most], "the configured rate", vec![f64::from(PACE)]);
-    row.goal = Some(Goal::Between { least: 0.95, most: 1.05 });
+    let mut row = Row::ratio(
+        "most posts in any 1 s",
+        Unit::Number,
+        vec![most],
+        "the configured rate",
+        vec![f64::from(PACE)],
+    );
+    row.goal = Some(Goal::Between {
+        least: 0.95,
+        most: 1.05,
+    });
     rows.push(row);
     let after = |times: &[Instant]| -> Vec<Instant> {
         let first = times.iter().min().copied();
-        times.iter().copied().filter(|time| first.is_some_and(|first| *time - first > Duration::from_secs(1))).collect()
+        times
+            .iter()
+            .copied()
+            .filter(|time| first.is_some_and(|first| *time - first > Duration::from_secs(1)))
+            .collect()
     };
     if !stage.options.quick {
         let most = count(densest(&after(&times), Duration::from_secs(1)));
-        rows.push(Row::ratio("the same after the first second", Unit::Number, vec![most], "the configured rate", vec![f64::from(PACE)]));
+        rows.push(Row::ratio(
+            "the same after the first second",
+            Unit::Number,
+            vec![most],
+            "the configured rate",
+            vec![f64::from(PACE)],
+        ));
     }
 
     // ---- Over TLS.
@@ -431,7 +563,8 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         if round == 0 {
             counts.push(Count {
                 what: "TLS connections for the first event".to_owned(),
-                counted: u32::try_from(secured.posts.server.take_connects()).map_or(f64::MAX, f64::from) - count(IN_FLIGHT),
+                counted: u32::try_from(secured.posts.server.take_connects()).map_or(f64::MAX, f64::from)
+                    - count(IN_FLIGHT),
                 most: count(IN_FLIGHT),
             });
         } else {
@@ -439,8 +572,20 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             own.push(one);
         }
     }
-    rows.push(Row::ratio("posts per second over TLS", Unit::PerSecond, values(&own, Delivered::per_second), "plain hyper", values(&theirs, Delivered::per_second)));
-    rows.push(Row::ratio("CPU per post over TLS", Unit::Microseconds, values(&own, Delivered::cpu_per_post), "plain hyper", values(&theirs, Delivered::cpu_per_post)));
+    rows.push(Row::ratio(
+        "posts per second over TLS",
+        Unit::PerSecond,
+        values(&own, Delivered::per_second),
+        "plain hyper",
+        values(&theirs, Delivered::per_second),
+    ));
+    rows.push(Row::ratio(
+        "CPU per post over TLS",
+        Unit::Microseconds,
+        values(&own, Delivered::cpu_per_post),
+        "plain hyper",
+        values(&theirs, Delivered::cpu_per_post),
+    ));
     drop(process);
 
     // ---- Counts.
@@ -453,23 +598,45 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     services.sqs.take_requests();
     let one = hall.one(&mut process, &thousand, 0).await?;
     let passed = services.relay.take();
-    counts.push(Count::new("database round trips of 1,000 recipients", passed.round_trips, 1));
-    counts.push(Count::new("SQS requests of 1,000 recipients", services.sqs.take_requests(), 0));
-    counts.push(Count::new("invocations of 1,000 recipients", one.invocations.into(), 1));
+    counts.push(Count::new(
+        "database round trips of 1,000 recipients",
+        passed.round_trips,
+        1,
+    ));
+    counts.push(Count::new(
+        "SQS requests of 1,000 recipients",
+        services.sqs.take_requests(),
+        0,
+    ));
+    counts.push(Count::new(
+        "invocations of 1,000 recipients",
+        one.invocations.into(),
+        1,
+    ));
     counts.push(Count {
         what: "allocations per post".to_owned(),
         counted: u32::try_from(one.allocations).map_or(f64::MAX, f64::from) / 1_000.0,
         most: 120.0,
     });
-    services.posts.set_faults(Faults { throttled: 0, gone: 30 });
+    services.posts.set_faults(Faults {
+        throttled: 0,
+        gone: 30,
+    });
     hall.one(&mut process, &thousand, 30).await?;
     services.posts.set_faults(Faults::default());
     services.relay.take();
     hall.connect(&thousand).await?;
-    services.posts.set_faults(Faults { throttled: 0, gone: 30 });
+    services.posts.set_faults(Faults {
+        throttled: 0,
+        gone: 30,
+    });
     hall.one(&mut process, &thousand, 30).await?;
     services.posts.set_faults(Faults::default());
-    counts.push(Count::new("database round trips of 1,000 recipients, 300 gone", services.relay.take().round_trips, 2));
+    counts.push(Count::new(
+        "database round trips of 1,000 recipients, 300 gone",
+        services.relay.take().round_trips,
+        2,
+    ));
 
     Ok(Benchmark {
         name: "fan-out".to_owned(),

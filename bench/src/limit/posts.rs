@@ -100,7 +100,9 @@ async fn connect(scheme: &str, host: &str, authority: &str) -> Result<SendReques
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = host.split(':').next().unwrap_or_default().to_owned();
-    let stream = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(name)?, stream).await?;
+    let stream = TlsConnector::from(Arc::new(config))
+        .connect(ServerName::try_from(name)?, stream)
+        .await?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     Ok(sender)

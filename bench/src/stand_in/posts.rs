@@ -63,12 +63,19 @@ impl Posts {
         let book = Arc::new(Mutex::new(Book::default()));
         let taken = reply(200, "", b"");
         let gone = reply(410, "x-amzn-ErrorType: GoneException\r\n", b"{}");
-        let throttled = reply(429, "x-amzn-ErrorType: LimitExceededException\r\n", br#"{"message":"slow"}"#);
+        let throttled = reply(
+            429,
+            "x-amzn-ErrorType: LimitExceededException\r\n",
+            br#"{"message":"slow"}"#,
+        );
         let shared = Arc::clone(&book);
         let is_tls = tls.is_some();
         let service = move |request: Request| -> Reply {
             let mut book = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let Faults { gone: dead, throttled: slow } = book.faults;
+            let Faults {
+                gone: dead,
+                throttled: slow,
+            } = book.faults;
             let (status, answer) = if dead + slow == 0 {
                 (200, &taken)
             } else {
@@ -104,12 +111,20 @@ impl Posts {
 
     /// How many were answered.
     pub(crate) fn answered(&self) -> usize {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner).taken.len()
+        self.book
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .taken
+            .len()
     }
 
     /// Forgets what came, unchecked: of the limit, which signs nothing.
     pub(crate) fn forget(&self) {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner).taken.clear();
+        self.book
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .taken
+            .clear();
     }
 
     /// What was posted since the last time, each checked: its path, that its signature is right, that it is addressed to this server.
@@ -144,9 +159,15 @@ fn check(request: &Request) -> Result<()> {
     request.head(|head| {
         ensure!(head.method == Some("POST"), "not a POST");
         let target = head.path.unwrap_or_default();
-        ensure!(target.starts_with("/live/@connections/") || target.starts_with("/live/%40connections/"), "posted to {target}");
+        ensure!(
+            target.starts_with("/live/@connections/") || target.starts_with("/live/%40connections/"),
+            "posted to {target}"
+        );
         let header = |name: &str| {
-            let found = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+            let found = head
+                .headers
+                .iter()
+                .find(|header| header.name.eq_ignore_ascii_case(name));
             found.and_then(|header| std::str::from_utf8(header.value).ok())
         };
         let authorization = header("authorization").context("a post is not signed")?;
@@ -157,7 +178,10 @@ fn check(request: &Request) -> Result<()> {
         let signed = part("SignedHeaders=").context("no signed headers")?;
         let signature = part("Signature=").context("no signature")?;
         for needed in ["host", "x-amz-date"] {
-            ensure!(signed.split(';').any(|name| name == needed), "{needed} is not signed");
+            ensure!(
+                signed.split(';').any(|name| name == needed),
+                "{needed} is not signed"
+            );
         }
         let time = format_description!("[year][month][day]T[hour][minute][second]Z");
         let time = PrimitiveDateTime::parse(header("x-amz-date").context("no date")?, time)?.assume_utc();
@@ -171,8 +195,9 @@ fn check(request: &Request) -> Result<()> {
             .build()?
             .into();
         let headers = signed.split(';').filter(|name| *name != "x-amz-date");
-        let headers: Vec<(&str, &str)> =
-            headers.map(|name| (name, header(name).unwrap_or_default())).collect();
+        let headers: Vec<(&str, &str)> = headers
+            .map(|name| (name, header(name).unwrap_or_default()))
+            .collect();
         let url = format!("https://{}{target}", header("host").unwrap_or_default());
         let again = SignableRequest::new("POST", url, headers.into_iter(), SignableBody::Bytes(&body))?;
         let (_, expected) = sign(again, &parameters)?.into_parts();
@@ -212,7 +237,10 @@ mod tests {
     fn the_densest_span_is_found() {
         let zero = Instant::now();
         let at = |milliseconds: &[u64]| -> Vec<Instant> {
-            milliseconds.iter().map(|ms| zero + Duration::from_millis(*ms)).collect()
+            milliseconds
+                .iter()
+                .map(|ms| zero + Duration::from_millis(*ms))
+                .collect()
         };
         let second = Duration::from_secs(1);
         assert_eq!(densest(&at(&[0, 999, 1_000, 1_500]), second), 3);

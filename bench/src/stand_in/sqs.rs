@@ -35,7 +35,10 @@ impl Sqs {
         let is_tls = tls.is_some();
         let service = move |request: Request| {
             let target = request.head(|head| {
-                let header = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("x-amz-target"));
+                let header = head
+                    .headers
+                    .iter()
+                    .find(|header| header.name.eq_ignore_ascii_case("x-amz-target"));
                 header.map(|header| String::from_utf8_lossy(header.value).into_owned())
             });
             let action = target.ok().flatten().unwrap_or_default();
@@ -91,12 +94,17 @@ impl Sqs {
 
     /// Messages that were dead-lettered.
     pub(crate) fn dead_letters(&self) -> usize {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner).dead_letters
+        self.book
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .dead_letters
     }
 }
 
 fn act(book: &mut Book, action: &str, body: &Value) -> Option<Value> {
-    let dead = body["QueueUrl"].as_str().is_some_and(|url| url.ends_with("dead-letters"));
+    let dead = body["QueueUrl"]
+        .as_str()
+        .is_some_and(|url| url.ends_with("dead-letters"));
     let mut send = |entry: &Value| {
         let text = entry["MessageBody"].as_str().unwrap_or_default();
         if dead {
@@ -128,8 +136,10 @@ fn act(book: &mut Book, action: &str, body: &Value) -> Option<Value> {
 
 /// In hexadecimal, as SQS has it and clients check it.
 fn md5(text: &str) -> String {
-    Md5::digest(text.as_bytes()).iter().fold(String::with_capacity(32), |mut digest, byte| {
-        let _ = write!(digest, "{byte:02x}");
-        digest
-    })
+    Md5::digest(text.as_bytes())
+        .iter()
+        .fold(String::with_capacity(32), |mut digest, byte| {
+            let _ = write!(digest, "{byte:02x}");
+            digest
+        })
 }

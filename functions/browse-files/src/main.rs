@@ -3,17 +3,23 @@
 use browse_files::{App, Config, handle};
 use changes::Queue;
 use db::Database;
+use edge::aws::Account;
 use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics, rds};
 use lambda_runtime::{Error, LambdaEvent};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     edge::init_logs();
-    let config = Config::from_vars(&Vars::from_env())?;
+    let vars = Vars::from_env();
+    let config = Config::from_vars(&vars)?;
     let metrics = Metrics::init(config.metrics_namespace, &changes::METRICS)?;
-    let aws = aws::sdk_config().await;
+    let aws = aws::sdk_config(&vars)?;
     let app = App {
-        db: Database::new(config.database_url.with_passwords(rds::passwords().await)),
+        db: Database::new(
+            config
+                .database_url
+                .with_passwords(rds::passwords(Account::from_vars(&vars))),
+        ),
         s3: aws_sdk_s3::Client::new(&aws),
         queue: Queue {
             sqs: aws_sdk_sqs::Client::new(&aws),

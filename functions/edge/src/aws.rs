@@ -1,18 +1,39 @@
 //! The configuration that all AWS clients of a function share.
 
+use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::SdkConfig;
+use aws_types::region::Region;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::config::{ConfigError, Vars};
+
+/// Amazon Trust Services, which signs the certificates of AWS's endpoints (Amazon Trust Services, "Certificate authorities"; AWS Security
+/// Blog, "How to prepare for AWS's move to its own certificate authority"). The system's file has a hundred more, and reading them takes a
+/// cold start longer than all else that clients need.
+const AMAZON: &[u8] = include_bytes!("../amazon-trust-services.pem");
+
+/// As for the AWS CLI: a file of authorities to believe instead.
+const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 
 /// How long TCP and TLS may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// How long one attempt may take.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_200);
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_200);
 
 /// How long a call may take with its retries: a dependency that hangs surfaces within 3 s.
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -23,26 +44,186 @@ const MAX_ATTEMPTS: u32 = 2;
 /// How long the second attempt waits at most. The SDK's own second would be longer than most calls.
 const MAX_PAUSE: Duration = Duration::from_millis(100);
 
-/// Reads region and credentials from the environment, as Lambda provides them, and bounds every wait. Makes no request.
-pub async fn sdk_config() -> SdkConfig {
+/// Whose word is taken for which server is AWS.
+pub struct Authorities {
+    pem: Vec<u8>,
+}
+
+impl Authorities {
+    /// Amazon's, or those in the file that `AWS_CA_BUNDLE` names.
+    pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
+        let pem = match vars
+            .of_lambda::<String>(CA_BUNDLE)
+            .filter(|path| !path.is_empty())
+        {
+            Some(path) => fs::read(path).map_err(invalid)?,
+            None => AMAZON.to_vec(),
+        };
+        Ok(Self { pem })
+    }
+
+    /// TLS for a client that is not of the SDK.
+    pub fn tls(&self) -> Result<ClientConfig, ConfigError> {
+        let mut authorities = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(&self.pem) {
+            authorities.add(certificate.map_err(invalid)?).map_err(invalid)?;
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().map_err(invalid)?;
+        Ok(builder.with_root_certificates(authorities).with_no_client_auth())
+    }
+}
+
+fn invalid(source: impl std::error::Error + Send + Sync + 'static) -> ConfigError {
+    ConfigError::Invalid {
+        variable: CA_BUNDLE,
+        source: source.into(),
+    }
+}
+
+/// Who signs requests, and where they go.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// The credentials of the function's role, which on Lambda are good for as long as the environment lives.
+    pub credentials: Credentials,
+    /// The function's region.
+    pub region: Region,
+}
+
+impl Account {
+    /// As Lambda provides it (AWS Lambda Developer Guide, "Defined runtime environment variables"); nothing where it does not.
+    pub fn from_vars(vars: &Vars<'_>) -> Option<Self> {
+        let variable = |name| vars.of_lambda::<String>(name).filter(|value| !value.is_empty());
+        Some(Self {
+            credentials: Credentials::new(
+                variable("AWS_ACCESS_KEY_ID")?,
+                variable("AWS_SECRET_ACCESS_KEY")?,
+                variable("AWS_SESSION_TOKEN"),
+                None,
+                "environment",
+            ),
+            region: Region::new(variable("AWS_REGION")?),
+        })
+    }
+}
+
+/// Bounds every wait, and makes no request.
+///
+/// Not by `aws-config`, which asks files, instance metadata and other services for what on Lambda is in the environment: that takes a cold
+/// start time, and a third of a function's size.
+pub fn sdk_config(vars: &Vars<'_>) -> Result<SdkConfig, ConfigError> {
+    let Authorities { pem } = Authorities::from_vars(vars)?;
+    let tls = TlsContext::builder()
+        .with_trust_store(TrustStore::empty().with_pem_certificate(pem))
+        .build()
+        .map_err(invalid)?;
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(tls)
         .build_https();
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
-    aws_config::defaults(BehaviorVersion::latest())
+    let retries = RetryConfig::standard()
+        .with_max_attempts(MAX_ATTEMPTS)
+        .with_initial_backoff(MAX_PAUSE);
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
         .http_client(http)
-        .region(EnvironmentVariableRegionProvider::new())
-        .credentials_provider(EnvironmentVariableCredentialsProvider::new())
         .timeout_config(timeouts)
-        .retry_config(
-            RetryConfig::standard()
-                .with_max_attempts(MAX_ATTEMPTS)
-                .with_initial_backoff(MAX_PAUSE),
-        )
-        .load()
-        .await
+        .retry_config(retries)
+        .service_config(Endpoints::from_vars(vars));
+    if let Some(Account { credentials, region }) = Account::from_vars(vars) {
+        config = config
+            .region(region)
+            .credentials_provider(SharedCredentialsProvider::new(credentials));
+    }
+    Ok(config.build())
+}
+
+/// Services that may be somewhere else, as the SDK calls them.
+const SERVICES: [&str; 3] = ["S3", "SQS", "SECRETS_MANAGER"];
+
+/// Where services are instead of where they are on AWS (AWS SDKs and Tools Reference Guide, "Service-specific endpoints").
+#[derive(Debug)]
+struct Endpoints {
+    /// `AWS_ENDPOINT_URL`.
+    all: Option<String>,
+    /// Such as `AWS_ENDPOINT_URL_SQS`.
+    own: Vec<(&'static str, String)>,
+}
+
+impl Endpoints {
+    fn from_vars(vars: &Vars<'_>) -> Self {
+        let variable = |name: &str| vars.of_lambda::<String>(name).filter(|url| !url.is_empty());
+        let own = SERVICES
+            .iter()
+            .filter_map(|service| Some((*service, variable(&format!("AWS_ENDPOINT_URL_{service}"))?)));
+        Self {
+            all: variable("AWS_ENDPOINT_URL"),
+            own: own.collect(),
+        }
+    }
+}
+
+impl LoadServiceConfig for Endpoints {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        if key.env() != "AWS_ENDPOINT_URL" {
+            return None;
+        }
+        let service = key.service_id().to_uppercase().replace(' ', "_");
+        let own = self.own.iter().find(|(name, _)| *name == service);
+        own.map(|(_, url)| url.clone()).or_else(|| self.all.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_bundle(path: &str) -> Result<Authorities, ConfigError> {
+        let path = path.to_owned();
+        Authorities::from_vars(&Vars::from_lookup(move |name| {
+            (name == CA_BUNDLE).then(|| path.clone())
+        }))
+    }
+
+    #[test]
+    fn amazons_authorities_can_be_read_and_replaced() {
+        let amazon = with_bundle("").unwrap();
+        assert_eq!(CertificateDer::pem_slice_iter(&amazon.pem).count(), 5);
+        amazon.tls().unwrap();
+        let none = with_bundle("/dev/null").unwrap();
+        assert!(none.pem.is_empty());
+        let Err(error) = with_bundle("/nonexistent/bundle.pem") else {
+            panic!("it is not there")
+        };
+        assert!(error.to_string().contains(CA_BUNDLE), "{error}");
+    }
+
+    #[test]
+    fn a_service_is_where_its_own_variable_says_or_else_the_common_one() {
+        let endpoints = Endpoints::from_vars(&Vars::from_lookup(|name| match name {
+            "AWS_ENDPOINT_URL_SQS" => Some("https://sqs.example".to_owned()),
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER" => Some("https://secrets.example".to_owned()),
+            "AWS_ENDPOINT_URL_S3" => Some(String::new()),
+            "AWS_ENDPOINT_URL" => Some("http://all.example".to_owned()),
+            _ => None,
+        }));
+        let asked = |service, env| {
+            let key = ServiceConfigKey::builder()
+                .service_id(service)
+                .env(env)
+                .profile("p");
+            endpoints.load_config(key.build().unwrap())
+        };
+        let at = |service| asked(service, "AWS_ENDPOINT_URL").unwrap();
+        assert_eq!(at("SQS"), "https://sqs.example");
+        assert_eq!(at("Secrets Manager"), "https://secrets.example");
+        assert_eq!(at("S3"), "http://all.example");
+        assert_eq!(asked("SQS", "AWS_S3_USE_ARN_REGION"), None);
+    }
 }

@@ -8,11 +8,6 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration as StdDuration;
 
-use aws_config::Region;
-use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
-use aws_config::meta::region::ProvideRegion as _;
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sigv4::http_request::{
     SignableBody, SignableRequest, SignatureLocation, SigningError, SigningSettings, sign,
 };
@@ -22,6 +17,7 @@ use thiserror::Error as ThisError;
 use time::{Duration, OffsetDateTime};
 
 use crate::Clock;
+use crate::aws::Account;
 
 /// How long a token can be signed in with (as above).
 const LIFETIME: StdDuration = StdDuration::from_mins(15);
@@ -51,9 +47,9 @@ pub enum TokenError {
     Parameters(#[from] v4::signing_params::BuildError),
 }
 
-/// Makes tokens for whatever server and role it is asked for, with the credentials and the region that Lambda puts into the environment.
-pub async fn passwords() -> Passwords {
-    let tokens = Tokens::from_env().await;
+/// Makes tokens for whatever server and role it is asked for, with the credentials and in the region of the function.
+pub fn passwords(account: Option<Account>) -> Passwords {
+    let tokens = Tokens::new(account, Clock::system());
     Box::new(move |host, port, user| Ok(tokens.token(host, port, user)?))
 }
 
@@ -62,7 +58,7 @@ type Passwords = Box<dyn Fn(&str, u16, &str) -> Result<String, Box<dyn Error + S
 
 /// Makes tokens, and keeps the last one for as long as it is good.
 pub struct Tokens {
-    signer: Option<(Credentials, Region)>,
+    account: Option<Account>,
     clock: Clock,
     last: Mutex<Option<Token>>,
 }
@@ -75,19 +71,10 @@ struct Token {
 }
 
 impl Tokens {
-    /// With the environment's credentials and region, which on Lambda are good for as long as the environment lives.
-    async fn from_env() -> Self {
-        let credentials = EnvironmentVariableCredentialsProvider::new()
-            .provide_credentials()
-            .await;
-        let region = EnvironmentVariableRegionProvider::new().region().await;
-        Self::new(credentials.ok().zip(region), Clock::system())
-    }
-
     /// With these credentials, in this region.
-    pub fn new(signer: Option<(Credentials, Region)>, clock: Clock) -> Self {
+    pub fn new(account: Option<Account>, clock: Clock) -> Self {
         Self {
-            signer,
+            account,
             clock,
             last: Mutex::default(),
         }
@@ -113,7 +100,7 @@ impl Tokens {
     }
 
     fn sign(&self, host: &str, port: u16, user: &str, now: OffsetDateTime) -> Result<String, TokenError> {
-        let (credentials, region) = self.signer.as_ref().ok_or(TokenError::NoCredentials)?;
+        let Account { credentials, region } = self.account.as_ref().ok_or(TokenError::NoCredentials)?;
         let user = utf8_percent_encode(user, RESERVED);
         let mut token = format!("{host}:{port}/?Action=connect&DBUser={user}");
 
@@ -141,6 +128,8 @@ impl Tokens {
 
 #[cfg(test)]
 mod tests {
+    use aws_credential_types::Credentials;
+    use aws_types::region::Region;
     use time::macros::datetime;
 
     use super::*;
@@ -152,7 +141,8 @@ mod tests {
             None => ("akid", "secret"),
         };
         let credentials = Credentials::new(key, secret, session_token, None, "test");
-        Tokens::new(Some((credentials, Region::new(region))), clock.clone())
+        let region = Region::new(region);
+        Tokens::new(Some(Account { credentials, region }), clock.clone())
     }
 
     /// What the AWS SDK for Rust expects of its own generator (smithy-rs, `rds_auth_token.rs`).

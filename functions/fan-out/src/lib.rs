@@ -3,6 +3,7 @@
 //! A record that cannot be read never holds up its batch. Of a record that could not be delivered to somebody, a message to just
 //! them goes back to the queue, and comes again within seconds. Delivering twice is harmless: every change carries its number.
 
+mod connections;
 mod counts;
 mod notify;
 mod pace;
@@ -12,9 +13,7 @@ mod queue;
 use std::num::NonZeroU32;
 use std::time::Duration as StdDuration;
 
-use aws_config::SdkConfig;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
-use aws_sdk_apigatewaymanagement::config::{Builder, retry::RetryConfig};
 use db::{Database, DatabaseUrl};
 use edge::config::{ConfigError, Vars};
 use edge::trace::Tracer;
@@ -23,6 +22,7 @@ use model::Message;
 use time::Duration;
 use tokio::time::Instant;
 
+pub use connections::{Connections, Frame, InvalidEndpoint};
 pub use counts::METRICS;
 pub use pace::Pace;
 
@@ -79,7 +79,7 @@ pub struct App {
     /// Members and connections.
     pub db: Database,
     /// The WebSocket API's management interface.
-    pub connections: aws_sdk_apigatewaymanagement::Client,
+    pub connections: Connections,
     /// How fast it may be used.
     pub pace: Pace,
     /// Both queues.
@@ -92,15 +92,6 @@ pub struct App {
     pub clock: Clock,
     /// Where posting is recorded.
     pub tracer: Tracer,
-}
-
-/// The WebSocket API's management interface. The SDK's own retries are off: one that pauses would keep its place among the posts
-/// that are under way.
-pub fn connections(aws: &SdkConfig, endpoint: String) -> aws_sdk_apigatewaymanagement::Client {
-    let config = Builder::from(aws)
-        .endpoint_url(endpoint)
-        .retry_config(RetryConfig::disabled());
-    aws_sdk_apigatewaymanagement::Client::from_conf(config.build())
 }
 
 /// A record of the batch that holds a message.

@@ -1,8 +1,9 @@
 //! Runs the function on Lambda.
 
 use db::Database;
+use edge::aws::Account;
 use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics, rds, trace::Tracer};
-use fan_out::{App, Config, METRICS, Pace, RESERVE, connections, handle};
+use fan_out::{App, Config, Connections, METRICS, Pace, RESERVE, handle};
 use lambda_runtime::{Error, LambdaEvent};
 
 #[tokio::main(flavor = "current_thread")]
@@ -11,10 +12,15 @@ async fn main() -> Result<(), Error> {
     let vars = Vars::from_env();
     let config = Config::from_vars(&vars)?;
     let metrics = Metrics::init(config.metrics_namespace, &METRICS)?;
-    let aws = aws::sdk_config().await;
+    let aws = aws::sdk_config(&vars)?;
+    let tls = aws::Authorities::from_vars(&vars)?.tls()?;
     let app = App {
-        db: Database::new(config.database_url.with_passwords(rds::passwords().await)),
-        connections: connections(&aws, config.connections_endpoint),
+        db: Database::new(
+            config
+                .database_url
+                .with_passwords(rds::passwords(Account::from_vars(&vars))),
+        ),
+        connections: Connections::new(Account::from_vars(&vars), tls, &config.connections_endpoint)?,
         pace: Pace::new(config.posts_per_second, config.maximum_concurrency),
         sqs: aws_sdk_sqs::Client::new(&aws),
         queue_url: config.queue_url,
@@ -22,7 +28,7 @@ async fn main() -> Result<(), Error> {
         clock: Clock::system(),
         tracer: Tracer::from_vars(&vars),
     };
-    app.db.warm_up().await;
+    tokio::join!(app.db.warm_up(), app.connections.warm_up());
     lambda::run(metrics, async |event: LambdaEvent<_>| {
         Ok(handle(&app, event.payload, lambda::stop_at(&event.context, RESERVE)).await)
     })

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_sdk_apigatewaymanagement::primitives::Blob;
 use db::{Audience, Recipient};
 use edge::chain;
 use edge::panics::contain;
@@ -14,12 +13,12 @@ use tracing::{error, info, warn};
 
 use crate::posting::{Outcome, Post, post_all};
 use crate::queue::{Sending, To, backoff_seconds, count_dead_letters, send};
-use crate::{App, MAX_ATTEMPTS, PAGE, Record, counts};
+use crate::{App, Frame, MAX_ATTEMPTS, PAGE, Record, counts};
 
 /// Records about one space for the same recipients: their changes travel together.
 struct Group<'a> {
     records: Vec<(usize, &'a Record)>,
-    frames: Vec<Blob>,
+    frames: Vec<Frame>,
     recipients: &'a [Recipient],
     /// Whether there are recipients after these.
     has_more: bool,
@@ -142,7 +141,7 @@ fn group<'a>(records: Vec<(usize, &'a Record)>, recipients: &'a [Recipient]) -> 
         .map_err(|error| chain(&error))?;
     Ok(Group {
         records,
-        frames: frames.into_iter().map(Blob::new).collect(),
+        frames: frames.into_iter().map(Frame::new).collect(),
         recipients: recipients.get(..PAGE).unwrap_or(recipients),
         has_more: recipients.len() > PAGE,
     })

@@ -5,27 +5,33 @@ use std::time::Duration;
 
 use aws_sdk_apigatewaymanagement::error::SdkError;
 use aws_sdk_apigatewaymanagement::operation::post_to_connection::PostToConnectionError;
-use aws_sdk_apigatewaymanagement::primitives::Blob;
 use db::Recipient;
 use edge::chain;
 use edge::panics::contain_async;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use hyper::StatusCode;
 use metrics::counter;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, warn};
 
-use crate::{App, SETTLING_TIME, counts};
+use crate::{App, Frame, SETTLING_TIME, counts};
 
 /// How many posts are under way at once. One that waits to be tried again is not under way.
 const CONCURRENT_POSTS: usize = 64;
 
+/// How many posts are under way at first, over connections that are yet to be made.
+const FIRST_POSTS: usize = 8;
+
 /// How often a post is tried in one invocation.
 const ATTEMPTS: u32 = 5;
 
-/// The longest pause before the second attempt; it doubles with each. Half of it on average, so all pauses take 0.75 s: most
-/// connections that still answer 410 because they are only being made can be reached by then.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause before the second attempt. Half of it on average, so that whom API Gateway has no time for just now hears hardly later.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+/// How much longer each further pause is. All of them take 0.78 s on average: most connections that still answer 410 because they are only being
+/// made can be reached by then.
+const LONGER: u32 = 5;
 
 /// The frames that a connection is to get, in order.
 pub(crate) struct Post<'a> {
@@ -34,7 +40,7 @@ pub(crate) struct Post<'a> {
     /// To whom.
     pub(crate) recipient: &'a Recipient,
     /// What.
-    pub(crate) frames: &'a [Blob],
+    pub(crate) frames: &'a [Frame],
 }
 
 /// What became of a post.
@@ -78,8 +84,12 @@ pub(crate) async fn post_all(app: &App, posts: &[Post<'_>], stop: Instant) -> Ve
     let mut all: Vec<Progress> = posts.iter().map(start).collect();
     let mut ready: VecDeque<usize> = (0..posts.len()).collect();
     let (mut flying, mut pausing) = (FuturesUnordered::new(), FuturesUnordered::new());
+    // Connections are made as posts succeed: to make all of them for a few posts would take longer than the posts.
+    let mut most_flying = app.connections.idle().clamp(FIRST_POSTS, CONCURRENT_POSTS);
+    let time_is_up = sleep_until(stop);
+    tokio::pin!(time_is_up);
     loop {
-        while flying.len() < CONCURRENT_POSTS
+        while flying.len() < most_flying
             && let Some(i) = ready.pop_front()
         {
             all[i].attempts += 1;
@@ -90,6 +100,7 @@ pub(crate) async fn post_all(app: &App, posts: &[Post<'_>], stop: Instant) -> Ve
         }
         tokio::select! {
             Some((i, frames, reply)) = flying.next() => {
+                most_flying = (most_flying + 1).min(CONCURRENT_POSTS);
                 all[i].frames = frames;
                 all[i].outcome = judge(app, &posts[i], all[i].attempts, reply);
                 if all[i].outcome.is_none() {
@@ -98,7 +109,7 @@ pub(crate) async fn post_all(app: &App, posts: &[Post<'_>], stop: Instant) -> Ve
                 }
             }
             Some(i) = pausing.next() => ready.push_back(i),
-            () = sleep_until(stop) => {
+            () = &mut time_is_up => {
                 warn!(unfinished = all.iter().filter(|post| post.outcome.is_none()).count(), "time is up");
                 break;
             }
@@ -118,14 +129,9 @@ async fn attempt(app: &App, i: usize, post: &Post<'_>, mut sent: usize) -> (usiz
     while let Some(frame) = post.frames.get(sent) {
         app.pace.wait().await;
         let asked_at = app.clock.now();
-        let posting = async {
-            let request = app.connections.post_to_connection();
-            request
-                .connection_id(&post.recipient.connection_id)
-                .data(frame.clone())
-                .send()
-                .await
-        };
+        let posting = app
+            .connections
+            .post(&post.recipient.connection_id, frame, asked_at);
         match contain_async(posting).await {
             Ok(Ok(_)) => sent += 1,
             Ok(Err(failure)) => return (i, sent, reply(&failure, asked_at)),
@@ -135,8 +141,8 @@ async fn attempt(app: &App, i: usize, post: &Post<'_>, mut sent: usize) -> (usiz
     (i, sent, Reply::Taken)
 }
 
-fn reply(failure: &SdkError<PostToConnectionError>, asked_at: OffsetDateTime) -> Reply {
-    match failure.raw_response().map(|response| response.status().as_u16()) {
+fn reply(failure: &SdkError<PostToConnectionError, StatusCode>, asked_at: OffsetDateTime) -> Reply {
+    match failure.raw_response().map(StatusCode::as_u16) {
         Some(410) => Reply::Gone(asked_at),
         Some(429) => Reply::Throttled,
         Some(400..=499) => Reply::Refused(chain(failure)),
@@ -177,9 +183,9 @@ fn judge(app: &App, post: &Post<'_>, attempts: u32, reply: Reply) -> Option<Outc
     Some(Outcome::Failed)
 }
 
-/// Waits for a random part of a time that doubles, so that those who failed together do not come back together.
+/// Waits for a random part of a time that grows, so that those who failed together do not come back together.
 async fn pause(i: usize, attempts: u32) -> usize {
-    let longest = FIRST_PAUSE * 2_u32.pow(attempts.saturating_sub(1).min(ATTEMPTS));
+    let longest = FIRST_PAUSE * LONGER.pow(attempts.saturating_sub(1).min(ATTEMPTS));
     sleep(longest.mul_f64(fastrand::f64())).await;
     i
 }

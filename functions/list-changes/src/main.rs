@@ -1,6 +1,7 @@
 //! Runs the function on Lambda.
 
 use db::Database;
+use edge::aws::Account;
 use edge::{config::Vars, rds};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use list_changes::{App, Config, handle};
@@ -8,9 +9,14 @@ use list_changes::{App, Config, handle};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     edge::init_logs();
-    let config = Config::from_vars(&Vars::from_env())?;
+    let vars = Vars::from_env();
+    let config = Config::from_vars(&vars)?;
     let app = App {
-        db: Database::new(config.database_url.with_passwords(rds::passwords().await)),
+        db: Database::new(
+            config
+                .database_url
+                .with_passwords(rds::passwords(Account::from_vars(&vars))),
+        ),
     };
     app.db.warm_up().await;
     run(service_fn(async |event: LambdaEvent<_>| {

@@ -2,6 +2,7 @@
 
 use changes::Queue;
 use db::Database;
+use edge::aws::Account;
 use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics, rds};
 use lambda_runtime::{Error, LambdaEvent};
 use manage_spaces::{App, Config, handle};
@@ -9,11 +10,16 @@ use manage_spaces::{App, Config, handle};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     edge::init_logs();
-    let config = Config::from_vars(&Vars::from_env())?;
+    let vars = Vars::from_env();
+    let config = Config::from_vars(&vars)?;
     let metrics = Metrics::init(config.metrics_namespace, &changes::METRICS)?;
-    let aws = aws::sdk_config().await;
+    let aws = aws::sdk_config(&vars)?;
     let app = App {
-        db: Database::new(config.database_url.with_passwords(rds::passwords().await)),
+        db: Database::new(
+            config
+                .database_url
+                .with_passwords(rds::passwords(Account::from_vars(&vars))),
+        ),
         queue: Queue {
             sqs: aws_sdk_sqs::Client::new(&aws),
             url: config.queue_url,

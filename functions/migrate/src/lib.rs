@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest as Request;
 use db::{DatabaseUrl, Migrated};
+use edge::aws::Account;
 use edge::config::{ConfigError, Vars};
 use edge::{chain, rds};
 use serde::Deserialize;
@@ -53,6 +54,8 @@ impl Config {
 pub struct App {
     /// Where the schema is.
     pub database_url: DatabaseUrl,
+    /// Who signs in where there is no owner with a password.
+    pub account: Option<Account>,
     /// Where its owner's password is.
     pub owner: Option<Owner>,
     /// How long what cannot be reached is tried again.
@@ -186,7 +189,7 @@ async fn patiently(app: &App) -> Result<Migrated, Failure> {
 async fn migrate(app: &App) -> Result<Migrated, Failure> {
     let url = &app.database_url;
     let Some(owner) = &app.owner else {
-        let signing_in = url.clone().with_passwords(rds::passwords().await);
+        let signing_in = url.clone().with_passwords(rds::passwords(app.account.clone()));
         return Ok(db::migrate(&signing_in, None).await?);
     };
     let reading = owner.secrets.get_secret_value().secret_id(&owner.secret_arn);

@@ -1,6 +1,7 @@
 //! Runs the function on Lambda.
 
 use db::Database;
+use edge::aws::Account;
 use edge::{Clock, config::Vars, rds};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use track_connections::{App, Config, handle};
@@ -8,9 +9,14 @@ use track_connections::{App, Config, handle};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     edge::init_logs();
-    let config = Config::from_vars(&Vars::from_env())?;
+    let vars = Vars::from_env();
+    let config = Config::from_vars(&vars)?;
     let app = App {
-        db: Database::new(config.database_url.with_passwords(rds::passwords().await)),
+        db: Database::new(
+            config
+                .database_url
+                .with_passwords(rds::passwords(Account::from_vars(&vars))),
+        ),
         websocket_url: config.websocket_url,
         allowed_origins: config.allowed_origins,
         max_connections_per_user: config.max_connections_per_user,

@@ -92,7 +92,7 @@ impl<'a> Trial<'a> {
             project,
             ports,
             folder,
-            s3: aws_sdk_s3::Client::new(&up::aws_config(&ports.aws_endpoint()).await),
+            s3: aws_sdk_s3::Client::new(&up::aws_config(&ports.aws_endpoint()).await?),
         })
     }
 
