@@ -1,6 +1,13 @@
 //! The benchmarks.
 
+mod backlog;
+mod cold;
+mod complete;
+mod connect;
+mod end_to_end;
 mod fan_out;
+mod feed;
+mod queue;
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +19,15 @@ use crate::report::Benchmark;
 use crate::stage::Stage;
 
 /// Their names, in order.
-const NAMES: [&str; 1] = ["fan-out"];
+const NAMES: [&str; 7] = [
+    "complete",
+    "fan-out",
+    "cold",
+    "feed",
+    "connect",
+    "backlog",
+    "end-to-end",
+];
 
 /// Runs those that are named, or all.
 pub(crate) async fn run(stage: &Stage, names: &[String]) -> Result<Vec<Benchmark>> {
@@ -26,7 +41,13 @@ pub(crate) async fn run(stage: &Stage, names: &[String]) -> Result<Vec<Benchmark
         }
         progress(&format!("… {name}"));
         benchmarks.push(match name {
-            _ => fan_out::run(stage).await?,
+            "complete" => complete::run(stage).await?,
+            "fan-out" => fan_out::run(stage).await?,
+            "cold" => cold::run(stage).await?,
+            "feed" => feed::run(stage).await?,
+            "connect" => connect::run(stage).await?,
+            "backlog" => backlog::run(stage).await?,
+            _ => end_to_end::run(stage).await?,
         });
     }
     Ok(benchmarks)
@@ -48,9 +69,8 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    pub(crate) fn begin(stage: &Stage) -> Self {
+    pub(crate) fn begin() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let _ = stage;
         Self {
             begun: Instant::now(),
             cpu: own_cpu(),
@@ -71,4 +91,24 @@ fn own_cpu() -> Duration {
     };
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Duration::from_micros(micros.try_into().unwrap_or_default())
+}
+
+/// As a number to calculate with.
+pub(crate) fn number(number: usize) -> f64 {
+    u32::try_from(number).map_or(f64::INFINITY, f64::from)
+}
+
+/// Bytes in megabytes.
+pub(crate) fn megabytes(bytes: u64) -> f64 {
+    u32::try_from(bytes / 1_000).map_or(f64::INFINITY, f64::from) / 1e3
+}
+
+/// The machine's cores, and not just those that this process has left itself.
+pub(crate) fn cores() -> usize {
+    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    processors
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count()
+        .max(1)
 }

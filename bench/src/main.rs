@@ -5,6 +5,7 @@ mod database;
 mod limit;
 mod process;
 mod report;
+mod requests;
 mod settings;
 mod stage;
 mod stand_in;
@@ -40,8 +41,13 @@ enum Command {
         /// Which; all if none is named.
         names: Vec<String>,
     },
-    /// The limit of posting, as a function.
+    /// The limit of posting, as a function. So are the others.
     LimitPosts,
+    LimitComplete,
+    LimitCommits,
+    LimitConnect,
+    LimitDatabase,
+    LimitEmpty,
 }
 
 fn main() -> ExitCode {
@@ -59,23 +65,31 @@ fn main() -> ExitCode {
 
 fn main_with_result() -> Result<()> {
     let cli = Cli::parse();
-    let one_thread = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     match cli.command {
-        // As the functions: one thread.
-        Command::LimitPosts => one_thread()?
-            .block_on(limit::posts::run())
-            .map_err(|error| anyhow::anyhow!(error)),
+        Command::LimitPosts => function(limit::posts::run()),
+        Command::LimitComplete => function(limit::complete::run()),
+        Command::LimitCommits => function(limit::commits::run()),
+        Command::LimitConnect => function(limit::connect::run()),
+        Command::LimitDatabase => function(limit::database()),
+        Command::LimitEmpty => function(limit::empty()),
         Command::Run {
             options,
             json,
             page,
             names,
         } => {
-            // Before there are threads, which inherit it.
             let runtime = tokio::runtime::Builder::new_multi_thread();
             run(runtime, options, &json, page, &names)
         }
     }
+}
+
+/// As the functions: in one thread.
+fn function(work: impl Future<Output = Result<(), lambda_runtime::Error>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(work).map_err(|error| anyhow::anyhow!(error))
 }
 
 fn run(
@@ -85,13 +99,14 @@ fn run(
     page: Option<PathBuf>,
     names: &[String],
 ) -> Result<()> {
-    process::leave_core()?;
+    // Before there are threads, which inherit it.
+    let cores = process::leave_core()?;
     let runtime = runtime.enable_all().build().context("cannot start")?;
     let report = runtime.block_on(async {
-        let stage = Stage::start(options).await?;
+        let stage = Stage::start(options, cores).await?;
         let benchmarks = benchmarks::run(&stage, names).await?;
         Ok::<_, anyhow::Error>(Report {
-            machine: machine(),
+            machine: machine(cores),
             quick: stage.options.quick,
             benchmarks,
         })
@@ -127,7 +142,7 @@ fn run(
     Ok(())
 }
 
-fn machine() -> Machine {
+fn machine(cores: usize) -> Machine {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let processor = read("/proc/cpuinfo");
     let processor = processor
@@ -135,13 +150,7 @@ fn machine() -> Machine {
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     Machine {
         processor: processor.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned()),
-        cores: thread_count(),
+        cores,
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
     }
-}
-
-/// The machine's cores, and not just those that this process has left for itself.
-fn thread_count() -> usize {
-    let cores = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    cores.lines().filter(|line| line.starts_with("processor")).count()
 }

@@ -15,7 +15,7 @@ use xtask::lambda::Environment;
 const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// The core that what is measured has for itself where there are others for all else.
-const CORE: &str = "0";
+pub(crate) const CORE: &str = "0";
 
 /// What one invocation took.
 #[derive(Clone, Debug)]
@@ -37,8 +37,8 @@ pub(crate) struct Program {
     pub(crate) variables: Vec<(&'static str, String)>,
     /// Where its output goes.
     pub(crate) log: PathBuf,
-    /// Whether it has a core for itself.
-    pub(crate) pinned: bool,
+    /// The cores that it may use, as `taskset` takes them; any if none are named.
+    pub(crate) cores: Option<String>,
     /// The library that counts allocations.
     pub(crate) counter: Option<PathBuf>,
 }
@@ -57,16 +57,14 @@ pub(crate) struct Process {
 impl Program {
     /// Starts it and waits until it asks for its first invocation.
     pub(crate) async fn start(&self) -> Result<Process> {
-        let mut words = self.command.iter().map(String::as_str);
-        let pinning = ["taskset", "-c", CORE];
-        let mut all = if self.pinned {
-            pinning.iter().copied()
-        } else {
-            [].iter().copied()
+        let mut words: Vec<&str> = Vec::new();
+        if let Some(cores) = &self.cores {
+            words.extend(["taskset", "-c", cores]);
         }
-        .chain(&mut words);
-        let mut command = Command::new(all.next().context("no program")?);
-        command.args(all).env_clear();
+        words.extend(self.command.iter().map(String::as_str));
+        let (program, arguments) = words.split_first().context("no program")?;
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear();
         for name in ["PATH", "HOME"] {
             #[expect(
                 clippy::disallowed_methods,
@@ -263,16 +261,16 @@ pub(crate) fn allocation_counter(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Keeps this process and what it starts off the core of what is measured, if there is another.
-pub(crate) fn leave_core() -> Result<bool> {
+/// Keeps this process off the core of what is measured, if there are others; returns how many cores there are.
+pub(crate) fn leave_core() -> Result<usize> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if cores < 2 {
-        return Ok(false);
+    if cores > 1 {
+        let mut others = nix::sched::CpuSet::new();
+        for core in 1..cores {
+            others.set(core).context("too many cores")?;
+        }
+        nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &others)
+            .context("cannot choose cores")?;
     }
-    let mut others = nix::sched::CpuSet::new();
-    for core in 1..cores {
-        others.set(core).context("too many cores")?;
-    }
-    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &others).context("cannot choose cores")?;
-    Ok(true)
+    Ok(cores)
 }

@@ -13,7 +13,7 @@ use xtask::tls::Authority;
 use xtask::{BY_IAM, ROLE};
 
 use crate::database::{self, Relay};
-use crate::process::{Program, allocation_counter, leave_core};
+use crate::process::{CORE, Program, allocation_counter};
 use crate::settings::{ACCESS_KEY, REGION};
 use crate::stand_in::posts::Posts;
 use crate::stand_in::s3::S3;
@@ -60,15 +60,15 @@ pub(crate) struct Stage {
     /// Who owns the schema.
     pub(crate) client: Client,
     pub(crate) authority: Authority,
-    pub(crate) pinned: bool,
+    /// Of the machine.
+    cores: usize,
     counter: PathBuf,
     database: SocketAddr,
 }
 
 impl Stage {
     /// Migrates the database.
-    pub(crate) async fn start(options: Options) -> Result<Self> {
-        let pinned = leave_core()?;
+    pub(crate) async fn start(options: Options, cores: usize) -> Result<Self> {
         let authority = Authority::new()?;
         fs::create_dir_all(&options.folder).context("cannot create the folder")?;
         fs::write(options.folder.join("ca.pem"), &authority.pem).context("cannot write the authority")?;
@@ -83,7 +83,7 @@ impl Stage {
         Ok(Self {
             client: database::connect(&options.database_url).await?,
             authority,
-            pinned,
+            cores,
             counter: allocation_counter(&options.folder)?,
             database: SocketAddr::from(([127, 0, 0, 1], port)),
             options,
@@ -203,8 +203,16 @@ impl Stage {
             command,
             variables,
             log: self.options.folder.join(format!("{name}.log")),
-            pinned: self.pinned,
+            cores: (self.cores > 1).then(|| CORE.to_owned()),
             counter: None,
+        }
+    }
+
+    /// The same program, on all cores: for many at once.
+    pub(crate) fn everywhere(&self, program: Program) -> Program {
+        Program {
+            cores: (self.cores > 1).then(|| format!("0-{}", self.cores - 1)),
+            ..program
         }
     }
 

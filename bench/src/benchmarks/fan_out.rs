@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Serving, progress};
+use super::queue::Batches;
+use super::{Serving, megabytes, number, progress};
 use crate::limit::posts::Task;
 use crate::process::{Process, Program};
 use crate::report::{Benchmark, Count, Goal, Plot, Row, Series, Unit};
@@ -42,36 +43,28 @@ struct Delivered {
 
 impl Delivered {
     fn per_second(&self) -> f64 {
-        count(self.posts) / self.wall.as_secs_f64()
+        number(self.posts) / self.wall.as_secs_f64()
     }
 
     /// In microseconds.
     fn cpu_per_post(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / count(self.posts)
+        self.cpu.as_secs_f64() * 1e6 / number(self.posts)
     }
-}
-
-fn count(number: usize) -> f64 {
-    u32::try_from(number).map_or(f64::MAX, f64::from)
 }
 
 /// Everything at hand.
 struct Hall<'a> {
     stage: &'a Stage,
     services: &'a Services,
-    sample: Value,
+    batches: Batches,
     frame: String,
 }
 
 impl<'a> Hall<'a> {
     fn new(stage: &'a Stage, services: &'a Services) -> Result<Self> {
-        let batch = stage.event("fan-out.batch.json")?;
-        let record = batch
-            .pointer("/Records/0")
-            .cloned()
-            .context("the sample has no record")?;
-        let body = record["body"].as_str().unwrap_or_default();
-        // As long as the real one, within a few bytes.
+        let batches = Batches::new(stage)?;
+        // As long as a real one, within a few bytes.
+        let body = batches.message(Uuid::nil(), 1)?;
         let frame = format!(
             r#"{{"type":"changes","spaceId":"{}","changes":[{body}]}}"#,
             Uuid::nil()
@@ -79,7 +72,7 @@ impl<'a> Hall<'a> {
         Ok(Self {
             stage,
             services,
-            sample: record,
+            batches,
             frame,
         })
     }
@@ -124,25 +117,6 @@ impl<'a> Hall<'a> {
         Ok(())
     }
 
-    /// A batch of records about spaces.
-    fn batch(&self, bodies: &[String]) -> String {
-        let records = bodies.iter().enumerate().map(|(i, body)| {
-            let mut record = self.sample.clone();
-            record["messageId"] = json!(format!("m{i}"));
-            record["body"] = json!(body);
-            record
-        });
-        json!({ "Records": records.collect::<Vec<_>>() }).to_string()
-    }
-
-    fn message(&self, space_id: Uuid, sequence: usize) -> Result<String> {
-        let mut body: Value = serde_json::from_str(self.sample["body"].as_str().unwrap_or_default())?;
-        body["spaceId"] = json!(space_id);
-        body["eventId"] = json!(edge::ids::new_id());
-        body["sequence"] = json!(sequence);
-        Ok(body.to_string())
-    }
-
     /// Delivers messages until none is left, and checks that every connection in `expected` heard once of each of `events` events, and nobody else.
     async fn deliver(
         &self,
@@ -152,7 +126,7 @@ impl<'a> Hall<'a> {
         events: usize,
     ) -> Result<(Delivered, Vec<Instant>)> {
         self.services.posts.forget();
-        let serving = Serving::begin(self.stage);
+        let serving = Serving::begin();
         let mut all = Delivered {
             wall: Duration::ZERO,
             cpu: Duration::ZERO,
@@ -163,7 +137,7 @@ impl<'a> Hall<'a> {
         };
         let mut messages = messages;
         while !messages.is_empty() {
-            let measured = process.invoke(self.batch(&messages)).await?;
+            let measured = process.invoke(self.batches.of(&messages)).await?;
             let answer: Value = serde_json::from_slice(&measured.answer)?;
             let failures = answer["batchItemFailures"].as_array().map_or(0, Vec::len);
             ensure!(failures == 0, "{failures} records failed");
@@ -214,7 +188,7 @@ impl<'a> Hall<'a> {
             .iter()
             .filter(|id| crate::stand_in::posts::lot(id) >= gone);
         let expected: HashSet<&str> = alive.map(String::as_str).collect();
-        let message = self.message(audience.space_id, 1)?;
+        let message = self.batches.message(audience.space_id, 1)?;
         Ok(self.deliver(process, vec![message], &expected, 1).await?.0)
     }
 
@@ -227,7 +201,7 @@ impl<'a> Hall<'a> {
             endpoint: self.services.posts.endpoint(),
             authority: self.stage.authority.pem.clone(),
         };
-        let serving = Serving::begin(self.stage);
+        let serving = Serving::begin();
         let measured = process.invoke(serde_json::to_vec(&task)?).await?;
         let posts: usize = serde_json::from_slice(&measured.answer)?;
         ensure!(
@@ -325,7 +299,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         for (series, all) in series.iter_mut().zip(&all) {
             let rates: Vec<f64> = all.iter().map(Delivered::per_second).collect();
             series.points.push((
-                count(audience.ids.len()),
+                number(audience.ids.len()),
                 crate::report::Summary::of(&rates).median,
             ));
         }
@@ -381,13 +355,13 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         );
     }
     let memory = process.peak_memory()?;
-    rows.push(Row::alone("peak memory", Unit::Megabytes, vec![bytes(memory)]).at_most(24.0, Some(14.0)));
+    rows.push(Row::alone("peak memory", Unit::Megabytes, vec![megabytes(memory)]).at_most(24.0, Some(14.0)));
     for (name, peer) in &peers {
-        let theirs = bytes(peer.peak_memory()?);
+        let theirs = megabytes(peer.peak_memory()?);
         rows.push(Row::ratio(
             "peak memory",
             Unit::Megabytes,
-            vec![bytes(memory)],
+            vec![megabytes(memory)],
             *name,
             vec![theirs],
         ));
@@ -424,7 +398,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         hall.connect(largest).await?;
     }
     let wall = |one: &Delivered| milliseconds(one.wall);
-    let ideal = milliseconds(LATENCY) * count(largest.ids.len()) / count(IN_FLIGHT);
+    let ideal = milliseconds(LATENCY) * number(largest.ids.len()) / number(IN_FLIGHT);
     rows.push(
         Row::ratio(
             "time with 10 ms latency",
@@ -474,7 +448,9 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     for _ in 0..stage.rounds() {
         single.push(hall.one(&mut process, &hundred, 0).await?);
         let expected: HashSet<&str> = hundred.ids.iter().map(String::as_str).collect();
-        let messages: Result<Vec<_>> = (1..=10).map(|i| hall.message(hundred.space_id, i)).collect();
+        let messages: Result<Vec<_>> = (1..=10)
+            .map(|i| hall.batches.message(hundred.space_id, i))
+            .collect();
         same.push(hall.deliver(&mut process, messages?, &expected, 10).await?.0);
         let expected: HashSet<&str> = spaces
             .iter()
@@ -483,7 +459,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             .collect();
         let messages: Result<Vec<_>> = spaces
             .iter()
-            .map(|space| hall.message(space.space_id, 1))
+            .map(|space| hall.batches.message(space.space_id, 1))
             .collect();
         different.push(hall.deliver(&mut process, messages?, &expected, 1).await?.0);
     }
@@ -514,10 +490,10 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let mut paced = stage.function("fan-out", paced_variables).start().await?;
     let crowd = hall.audience(stage.size(5_000, 1_000)).await?;
     let expected: HashSet<&str> = crowd.ids.iter().map(String::as_str).collect();
-    let message = hall.message(crowd.space_id, 1)?;
+    let message = hall.batches.message(crowd.space_id, 1)?;
     let (_, times) = hall.deliver(&mut paced, vec![message], &expected, 1).await?;
     drop(paced);
-    let most = count(densest(&times, Duration::from_secs(1)));
+    let most = number(densest(&times, Duration::from_secs(1)));
     let mut row = Row::ratio(
         "most posts in any 1 s",
         Unit::Number,
@@ -539,7 +515,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             .collect()
     };
     if !stage.options.quick {
-        let most = count(densest(&after(&times), Duration::from_secs(1)));
+        let most = number(densest(&after(&times), Duration::from_secs(1)));
         rows.push(Row::ratio(
             "the same after the first second",
             Unit::Number,
@@ -564,8 +540,8 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             counts.push(Count {
                 what: "TLS connections for the first event".to_owned(),
                 counted: u32::try_from(secured.posts.server.take_connects()).map_or(f64::MAX, f64::from)
-                    - count(IN_FLIGHT),
-                most: count(IN_FLIGHT),
+                    - number(IN_FLIGHT),
+                most: number(IN_FLIGHT),
             });
         } else {
             theirs.push(limited);
@@ -659,9 +635,4 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
 
 fn values(all: &[Delivered], value: impl Fn(&Delivered) -> f64) -> Vec<f64> {
     all.iter().map(value).collect()
-}
-
-/// In megabytes.
-fn bytes(number: u64) -> f64 {
-    u32::try_from(number / 1_000).map_or(f64::MAX, f64::from) / 1e3
 }

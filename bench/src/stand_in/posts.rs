@@ -148,6 +148,19 @@ impl Posts {
     }
 }
 
+impl Posts {
+    /// When each frame was taken since the last time, and the frame.
+    pub(crate) fn take_timed(&self) -> Result<Vec<(Instant, Bytes)>> {
+        let taken = std::mem::take(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner).taken);
+        let mut timed = Vec::with_capacity(taken.len());
+        for (request, _) in taken {
+            check(&request)?;
+            timed.push((request.at, request.body()));
+        }
+        Ok(timed)
+    }
+}
+
 fn connection_id(request: &Request) -> String {
     let encoded = request.target().rsplit('/').next().unwrap_or_default();
     percent_decode_str(encoded).decode_utf8_lossy().into_owned()

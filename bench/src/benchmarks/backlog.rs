@@ -1,0 +1,108 @@
+//! A backlog: how fast environments of `fan-out` drain it together.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use futures_util::future::try_join_all;
+
+use super::queue::{BATCH, Batches, hand_over, take};
+use super::{number, progress};
+use crate::report::{Benchmark, Plot, Row, Series, Unit};
+use crate::stage::Stage;
+
+/// What each post waits for, as on a network.
+const LATENCY: Duration = Duration::from_millis(10);
+
+/// Spaces that the events are about, each with one listener.
+const SPACES: usize = 100;
+
+/// Runs it.
+pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
+    let services = stage.services(false).await?;
+    let batches = Batches::new(stage)?;
+    let events = stage.size(100_000, 500);
+    let mut users = Vec::new();
+    for _ in 0..SPACES {
+        let user = stage.user().await?;
+        let sql = "INSERT INTO connections VALUES ($1, $2, NULL, now() - interval '1 hour', now() + interval '1 hour')";
+        let connection = format!("c{}=", edge::ids::new_id().simple());
+        stage.client.execute(sql, &[&connection, &user.id]).await?;
+        users.push(user);
+    }
+    services.posts.server.set_latency(LATENCY);
+    let program = stage.everywhere(stage.function("fan-out", stage.variables(&services, stage.direct_url())));
+    let cores = super::cores();
+    let mut points: Vec<(f64, f64)> = Vec::new();
+    for environments in 1..=cores {
+        progress(&format!("  {environments} environments"));
+        let mut crew = Vec::new();
+        for _ in 0..environments {
+            let mut process = program.start().await?;
+            hand_over(
+                &mut process,
+                batches.of(&[batches.message(users[0].space_id, 1)?]),
+            )
+            .await?;
+            crew.push(process);
+        }
+        services.posts.forget();
+        // Neighbours in the queue are about different spaces, so that nothing travels together.
+        let messages: Result<_> = (0..events)
+            .map(|i| batches.message(users[i % SPACES].space_id, i + 1))
+            .collect();
+        let pile = Arc::new(Mutex::new(messages?));
+        let begun = Instant::now();
+        try_join_all(crew.iter_mut().map(async |process| {
+            loop {
+                let messages = take(&pile);
+                if messages.is_empty() {
+                    return Ok::<_, anyhow::Error>(());
+                }
+                hand_over(process, batches.of(&messages)).await?;
+            }
+        }))
+        .await?;
+        let rate = number(events) / begun.elapsed().as_secs_f64();
+        ensure!(
+            services.posts.answered() == events,
+            "{} of {events} were posted",
+            services.posts.answered()
+        );
+        services.posts.take()?;
+        points.push((number(environments), rate));
+    }
+    let one = points.first().map_or(f64::NAN, |(_, rate)| *rate);
+    let rows = points.iter().skip(1).map(|(environments, rate)| {
+        let figure = format!("events per second, {environments} environments");
+        let control = format!("{environments} times one's");
+        Row::ratio(
+            figure,
+            Unit::PerSecond,
+            vec![*rate],
+            control,
+            vec![environments * one],
+        )
+        .at_least(0.9, None)
+    });
+    Ok(Benchmark {
+        name: "backlog".to_owned(),
+        about: format!(
+            "{events} queued events, each about another space than its neighbours and for one connection, drained in batches of {BATCH}, with 10 ms latency of each post. \
+            Environments, PostgreSQL and stand-ins share the machine's cores."
+        ),
+        rows: rows.collect(),
+        counts: Vec::new(),
+        plot: Some(Plot {
+            title: "Events drained per second by environments".to_owned(),
+            x: "environments".to_owned(),
+            y: "events per second".to_owned(),
+            logarithmic: false,
+            series: vec![Series {
+                name: "fan-out".to_owned(),
+                points,
+            }],
+        }),
+        notes: Vec::new(),
+    })
+}

@@ -1,0 +1,223 @@
+//! From the commit to the frame, under a steady rate, up to where it cannot be held.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use edge::Clock;
+use futures_util::future::try_join_all;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use super::complete::percentile;
+use super::queue::{Batches, poll};
+use super::{number, progress};
+use crate::process::{Process, Program};
+use crate::report::{Benchmark, Plot, Row, Series, Unit};
+use crate::requests::{User, answered};
+use crate::stage::{Services, Stage};
+
+/// Environments of each of the two functions.
+const ENVIRONMENTS: usize = 2;
+
+/// How much faster each step is.
+const STEP: f64 = 1.5;
+
+/// The rate that it begins with, in uploads per second.
+const FIRST: f64 = 40.0;
+
+/// A rate is held if this much of it comes through.
+const HELD: f64 = 0.95;
+
+/// What became of a rate.
+struct Outcome {
+    held: bool,
+    /// Milliseconds from each change's time to its frame.
+    latencies: Vec<f64>,
+}
+
+struct Line {
+    completing: Vec<(Process, User)>,
+    notifying: Vec<Process>,
+    batches: Batches,
+}
+
+/// Runs it.
+pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
+    let services = stage.services(false).await?;
+    let variables = stage.variables(&services, stage.direct_url());
+    let start = |name| stage.everywhere(stage.function(name, variables.clone()));
+    let mut line = Line {
+        completing: Vec::new(),
+        notifying: Vec::new(),
+        batches: Batches::new(stage)?,
+    };
+    let (complete, fan_out): (Program, Program) = (start("complete-upload"), start("fan-out"));
+    for _ in 0..ENVIRONMENTS {
+        let user = stage.user().await?;
+        let sql = "INSERT INTO connections VALUES ($1, $2, NULL, now() - interval '1 hour', now() + interval '1 hour')";
+        let connection = format!("c{}=", edge::ids::new_id().simple());
+        stage.client.execute(sql, &[&connection, &user.id]).await?;
+        line.completing.push((complete.start().await?, user));
+        line.notifying.push(fan_out.start().await?);
+    }
+    let lasting = Duration::from_secs(if stage.options.quick { 1 } else { 5 });
+    line.hold(stage, &services, FIRST, Duration::from_millis(500))
+        .await?;
+
+    let (mut rate, mut saturation) = (FIRST, FIRST);
+    let (mut medians, mut slowest) = (Vec::new(), Vec::new());
+    loop {
+        progress(&format!("  {rate:.0} uploads per second"));
+        let outcome = line.hold(stage, &services, rate, lasting).await?;
+        medians.push((rate, percentile(&outcome.latencies, 50)));
+        slowest.push((rate, percentile(&outcome.latencies, 99)));
+        if !outcome.held || stage.options.quick {
+            break;
+        }
+        saturation = rate;
+        rate *= STEP;
+    }
+    progress("  half of that");
+    let (mut p50, mut p99) = (Vec::new(), Vec::new());
+    for _ in 0..stage.rounds() {
+        let outcome = line.hold(stage, &services, saturation / 2.0, lasting).await?;
+        p50.push(percentile(&outcome.latencies, 50));
+        p99.push(percentile(&outcome.latencies, 99));
+    }
+    Ok(Benchmark {
+        name: "end-to-end".to_owned(),
+        about: format!(
+            "Uploads are completed at a steady rate by {ENVIRONMENTS} environments; {ENVIRONMENTS} environments of `fan-out` notify of them as an event source mapping would have them. \
+            Measured is from the change's own time, which is before its commit, until its frame is there. A rate is held if {:.0} % of it comes through.",
+            HELD * 100.0
+        ),
+        rows: vec![
+            Row::alone(
+                "uploads per second that are held",
+                Unit::PerSecond,
+                vec![saturation],
+            ),
+            Row::alone("commit to frame at half of that, p50", Unit::Milliseconds, p50),
+            Row::alone("commit to frame at half of that, p99", Unit::Milliseconds, p99)
+                .at_most(100.0, Some(25.0)),
+        ],
+        counts: Vec::new(),
+        plot: Some(Plot {
+            title: "Commit to frame by rate".to_owned(),
+            x: "uploads per second".to_owned(),
+            y: "milliseconds".to_owned(),
+            logarithmic: true,
+            series: vec![
+                Series {
+                    name: "p50".to_owned(),
+                    points: medians,
+                },
+                Series {
+                    name: "p99".to_owned(),
+                    points: slowest,
+                },
+            ],
+        }),
+        notes: vec![
+            "Environments, PostgreSQL, stand-ins and what drives them share the machine's cores.".to_owned(),
+        ],
+    })
+}
+
+impl Line {
+    /// Completes uploads at a rate for a while, and waits until all have been heard of.
+    async fn hold(
+        &mut self,
+        stage: &Stage,
+        services: &Services,
+        rate: f64,
+        lasting: Duration,
+    ) -> Result<Outcome> {
+        let each = rate / number(self.completing.len());
+        let mut waiting = Vec::new();
+        for (_, user) in &self.completing {
+            let many = (each * lasting.as_secs_f64()).ceil();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a small positive number"
+            )]
+            let uploads = stage.uploads(user, many as usize).await?;
+            waiting.push(Mutex::new(VecDeque::from(uploads)));
+        }
+        let planned: usize = waiting.iter().map(|uploads| locked(uploads).len()).sum();
+        services.posts.forget();
+        // Posts are timed by one clock, changes by another.
+        let (zero, zero_time) = (Instant::now(), Clock::system().now());
+        let done = AtomicBool::new(false);
+        let completing = async {
+            let begun = Instant::now();
+            try_join_all(
+                self.completing
+                    .iter_mut()
+                    .zip(&waiting)
+                    .map(|((process, user), uploads)| complete(stage, process, user, uploads, begun, each)),
+            )
+            .await?;
+            let took = begun.elapsed();
+            done.store(true, Ordering::SeqCst);
+            Ok::<_, anyhow::Error>(took)
+        };
+        let notifying = try_join_all(
+            self.notifying
+                .iter_mut()
+                .map(|process| poll(&services.sqs, &self.batches, process, &done)),
+        );
+        let (took, _) = tokio::try_join!(completing, notifying)?;
+        let times = services.posts.take_timed()?;
+        let mut latencies = Vec::new();
+        for (at, frame) in times {
+            let frame: serde_json::Value = serde_json::from_slice(&frame)?;
+            for change in frame["changes"].as_array().map(Vec::as_slice).unwrap_or_default() {
+                let text = change["occurredAt"].as_str().context("no time")?;
+                let occurred = OffsetDateTime::parse(text, &Rfc3339)?;
+                latencies.push(((zero_time + (at - zero)) - occurred).as_seconds_f64() * 1e3);
+            }
+        }
+        ensure!(
+            latencies.len() == planned,
+            "{} of {planned} changes were heard of",
+            latencies.len()
+        );
+        Ok(Outcome {
+            held: number(planned) / took.as_secs_f64() >= HELD * rate,
+            latencies,
+        })
+    }
+}
+
+/// Completes uploads, each when its time has come.
+async fn complete(
+    stage: &Stage,
+    process: &mut Process,
+    user: &User,
+    uploads: &Mutex<VecDeque<Uuid>>,
+    begun: Instant,
+    rate: f64,
+) -> Result<()> {
+    let mut made: u32 = 0;
+    loop {
+        let Some(upload) = locked(uploads).pop_front() else {
+            return Ok(());
+        };
+        let due = begun + Duration::from_secs_f64(f64::from(made) / rate);
+        tokio::time::sleep_until(due.into()).await;
+        made += 1;
+        let measured = process.invoke(stage.completing(user, upload)?).await?;
+        answered(&measured.answer, 200)?;
+    }
+}
+
+fn locked(uploads: &Mutex<VecDeque<Uuid>>) -> std::sync::MutexGuard<'_, VecDeque<Uuid>> {
+    uploads.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,47 @@
+//! Bare commits: one row each, by as many clients as there are environments, each of its own row.
+
+use std::time::Instant;
+
+use futures_util::future::try_join_all;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde::{Deserialize, Serialize};
+use tokio_postgres::NoTls;
+
+/// What to commit.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Task {
+    pub(crate) clients: usize,
+    /// By each.
+    pub(crate) commits: usize,
+}
+
+/// Serves invocations; answers with commits per second.
+pub(crate) async fn run() -> Result<(), Error> {
+    let url: String = edge::config::Vars::from_env().required("DATABASE_URL")?;
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Task>| {
+        let Task { clients, commits } = event.payload;
+        let ready = try_join_all((0..clients).map(async |_| {
+            let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+            tokio::spawn(connection);
+            let create = "CREATE TEMPORARY TABLE bare (n bigint); INSERT INTO bare VALUES (0)";
+            client.batch_execute(create).await?;
+            // A temporary table writes no log; a real commit does.
+            let statement = client
+                .prepare("UPDATE bare SET n = n + 1 RETURNING pg_current_xact_id()")
+                .await?;
+            Ok::<_, tokio_postgres::Error>((client, statement))
+        }))
+        .await?;
+        let begun = Instant::now();
+        try_join_all(ready.iter().map(async |(client, statement)| {
+            for _ in 0..commits {
+                client.query(statement, &[]).await?;
+            }
+            Ok::<_, tokio_postgres::Error>(())
+        }))
+        .await?;
+        let all = u32::try_from(clients * commits)?;
+        Ok::<_, Error>(f64::from(all) / begun.elapsed().as_secs_f64())
+    }))
+    .await
+}

@@ -1,0 +1,65 @@
+//! The parts of completing an upload, alone: its statement, one HEAD and one message, one after the other, by the same clients.
+
+use std::time::Instant;
+
+use db::{Completing, NewChange};
+use edge::Clock;
+use edge::config::Vars;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use model::UserId;
+use serde::{Deserialize, Serialize};
+use time::Duration;
+use uuid::Uuid;
+
+use super::connect::database;
+
+/// Uploads to complete.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Task {
+    pub(crate) user: String,
+    pub(crate) uploads: Vec<Uuid>,
+}
+
+/// Serves invocations; answers with the microseconds that each took.
+pub(crate) async fn run() -> Result<(), Error> {
+    let vars = Vars::from_env();
+    let aws = edge::aws::sdk_config(&vars)?;
+    let (s3, sqs) = (aws_sdk_s3::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
+    let (bucket, queue): (String, String) = (vars.required("BUCKET_NAME")?, vars.required("QUEUE_URL")?);
+    let database = database()?;
+    database.warm_up().await;
+    let clock = Clock::system();
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Task>| {
+        let user: UserId = event.payload.user.try_into()?;
+        let mut took = Vec::new();
+        for upload in event.payload.uploads {
+            let begun = Instant::now();
+            let key = format!("objects/{upload}");
+            let now = clock.now();
+            let new = NewChange {
+                event_id: edge::ids::new_id().into(),
+                now,
+                leased_until: now + Duration::seconds(10),
+                user_id: &user,
+                device_id: None,
+            };
+            let completing = Completing {
+                upload_id: upload.into(),
+                new_file_id: edge::ids::new_id().into(),
+                object_key: &key,
+            };
+            let changed = database.complete_upload(completing, new).await?;
+            changed.map_err(|refusal| format!("{refusal:?}"))?;
+            s3.head_object().bucket(&bucket).key(&key).send().await?;
+            let body = "x".repeat(400);
+            sqs.send_message()
+                .queue_url(&queue)
+                .message_body(body)
+                .send()
+                .await?;
+            took.push(begun.elapsed().as_secs_f64() * 1e6);
+        }
+        Ok::<_, Error>(took)
+    }))
+    .await
+}

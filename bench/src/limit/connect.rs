@@ -1,0 +1,52 @@
+//! The statements of a ticket and a connection, alone.
+
+use std::time::Instant;
+
+use db::{Connecting, Database, DatabaseUrl, NewConnection, NewTicket};
+use edge::Clock;
+use edge::config::{ConfigError, Vars};
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use model::UserId;
+use time::Duration;
+
+/// The database as functions have it.
+pub(crate) fn database() -> Result<Database, ConfigError> {
+    let url: DatabaseUrl = Vars::from_env().required("DATABASE_URL")?;
+    Ok(Database::new(url))
+}
+
+/// Serves invocations, each with the users to connect once; answers with the microseconds that all took.
+pub(crate) async fn run() -> Result<(), Error> {
+    let database = database()?;
+    database.warm_up().await;
+    let clock = Clock::system();
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Vec<String>>| {
+        let begun = Instant::now();
+        for user in event.payload {
+            let user_id: UserId = user.try_into()?;
+            let now = clock.now();
+            let id = edge::ids::new_id().simple().to_string();
+            let hash = edge::digest::sha256(id.as_bytes());
+            let ticket = NewTicket {
+                hash: &hash,
+                user_id: &user_id,
+                device_id: None,
+                expires_at: now + Duration::seconds(30),
+            };
+            database.add_ticket(ticket).await?;
+            let connecting = NewConnection {
+                ticket_hash: &hash,
+                connection_id: &id,
+                connected_at: now,
+                expires_at: now + Duration::hours(2),
+                limit: 64,
+            };
+            let connected = database.connect(connecting).await?;
+            if !matches!(connected, Connecting::Connected(_)) {
+                return Err(Error::from("not connected"));
+            }
+        }
+        Ok(begun.elapsed().as_secs_f64() * 1e6)
+    }))
+    .await
+}
