@@ -10,13 +10,13 @@ use serde_json::Value;
 
 /// A function that does nothing.
 pub(crate) async fn empty() -> Result<(), Error> {
-    lambda_runtime::tracing::init_default_subscriber();
+    edge::init_logs();
     lambda_runtime::run(service_fn(async |_: LambdaEvent<Value>| Ok::<_, Error>(()))).await
 }
 
 /// A function that does nothing but has a connection to the database.
 pub(crate) async fn database() -> Result<(), Error> {
-    lambda_runtime::tracing::init_default_subscriber();
+    edge::init_logs();
     let database = connect::database()?;
     database.warm_up().await;
     lambda_runtime::run(service_fn(async |_: LambdaEvent<Value>| Ok::<_, Error>(()))).await

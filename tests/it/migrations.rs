@@ -48,7 +48,7 @@ async fn request_as(database_url: &str, role: &str, name: &str) -> Value {
             secret_arn: OWNER_SECRET.to_owned(),
         }),
         patience: Duration::ZERO,
-        http: tests::raw_http(),
+        http: tests::http_client(),
     };
     migrate::handle(&app, serde_json::from_value(event).unwrap())
         .await

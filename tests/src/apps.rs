@@ -9,7 +9,8 @@ use aws_lambda_events::encodings::Body;
 use aws_lambda_events::sqs::SqsBatchResponse;
 use aws_types::region::Region;
 use edge::Clock;
-use edge::aws::{Account, Authorities};
+use edge::aws::{Account, Aws};
+use edge::client::HttpClient;
 use edge::config::Vars;
 use edge::trace::Tracer;
 use fan_out::Connections;
@@ -531,12 +532,14 @@ pub async fn hung_server() -> u16 {
 }
 
 fn connections(endpoint: &str) -> Connections {
-    let tls = Authorities::from_vars(&Vars::from_lookup(|_| None))
-        .unwrap()
-        .tls();
     let account = Account {
         credentials: Credentials::new("test", "test", None, None, "test"),
         region: Region::from_static("us-east-1"),
     };
-    Connections::new(Some(account), tls.unwrap(), endpoint).unwrap()
+    Connections::new(http_client(), Some(account), endpoint).unwrap()
+}
+
+/// What functions speak to servers with.
+pub fn http_client() -> HttpClient {
+    Aws::from_vars(&Vars::from_lookup(|_| None)).unwrap().http
 }

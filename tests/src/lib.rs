@@ -19,8 +19,8 @@ mod stack;
 use std::io::Write as _;
 
 pub use apps::{
-    Answer, Apps, Call, Environment, MAX_UPLOAD_BYTES, MULTIPART_THRESHOLD_BYTES, START, hung_server,
-    put_to_storage, upload_body,
+    Answer, Apps, Call, Environment, MAX_UPLOAD_BYTES, MULTIPART_THRESHOLD_BYTES, START, http_client,
+    hung_server, put_to_storage, upload_body,
 };
 pub use contract::Contract;
 pub use database::TestDatabase;

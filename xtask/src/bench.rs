@@ -11,7 +11,7 @@ use crate::environment::command;
 use crate::postgres::Postgres;
 use crate::process;
 use crate::project::Project;
-use crate::stack::{BUILD_REMEDY, build_functions};
+use crate::stack::{build_functions, cargo_lambda_build};
 use crate::tools;
 use crate::ui::Step;
 
@@ -40,7 +40,7 @@ pub(crate) async fn run(project: &Project, options: &Options) -> Result<()> {
         Some(binaries) => binaries.clone(),
         None => build_functions(project, &project.root).await?,
     };
-    build(project).await?;
+    let program = build(project).await?;
 
     let folder = project.run().join("bench");
     fs::create_dir_all(&folder).context("cannot create the benchmarks' folder")?;
@@ -92,13 +92,13 @@ fn bench_with_names(mut bench: tokio::process::Command, names: &[String]) -> tok
     bench
 }
 
-async fn build(project: &Project) -> Result<()> {
+/// With the same flags as the functions, since the limits are in it.
+async fn build(project: &Project) -> Result<PathBuf> {
     let step = Step::begin("building the benchmarks");
-    let mut cargo = command(project, "cargo");
-    cargo.args(["build", "--release", "--package", PACKAGE]);
-    process::run(&step, &project.run().join("cargo-bench.log"), cargo, BUILD_REMEDY).await?;
+    let arguments = ["--package", PACKAGE, "--bin", PACKAGE].map(str::to_owned);
+    cargo_lambda_build(project, &project.root, &arguments, &step).await?;
     step.done("");
-    Ok(())
+    Ok(project.root.join("target/lambda").join(PACKAGE).join("bootstrap"))
 }
 
 fn free_address() -> Result<SocketAddrV4> {

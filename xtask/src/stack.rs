@@ -175,21 +175,44 @@ impl Stack {
 /// The release binaries as they are deployed, each `bootstrap` in its function's folder; returns the folder of these.
 pub(crate) async fn build_functions(project: &Project, folder: &Path) -> Result<PathBuf> {
     let step = Step::begin("building (cargo lambda)");
+    // Each by name: how a library is compiled depends on what is linked of it, so to build all there is would compile for SAM, which builds one
+    // function after the other, once more.
+    let mut arguments = Vec::new();
+    for function in functions(folder)? {
+        arguments.extend(["--bin".to_owned(), function]);
+    }
+    cargo_lambda_build(project, folder, &arguments, &step).await?;
+    step.done("");
+    Ok(folder.join("target/lambda"))
+}
+
+/// `cargo lambda build --release` with some arguments.
+pub(crate) async fn cargo_lambda_build(
+    project: &Project,
+    folder: &Path,
+    arguments: &[String],
+    step: &Step,
+) -> Result<()> {
     let mut cargo = command(project, "cargo");
     cargo.current_dir(folder);
-    cargo.args(["lambda", "build", "--release"]);
+    cargo.args(["lambda", "build", "--release"]).args(arguments);
     if architecture()? == "arm64" {
         cargo.arg("--arm64");
     }
-    process::run(
-        &step,
-        &project.run().join("cargo-lambda.log"),
-        cargo,
-        BUILD_REMEDY,
-    )
-    .await?;
-    step.done("");
-    Ok(folder.join("target/lambda"))
+    process::run(step, &project.run().join("cargo-lambda.log"), cargo, BUILD_REMEDY).await
+}
+
+/// The functions of a release: what in `functions/` has a program.
+fn functions(folder: &Path) -> Result<Vec<String>> {
+    let all = folder.join("functions");
+    let entries = fs::read_dir(&all).with_context(|| format!("cannot read {}", all.display()))?;
+    let mut functions: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().join("src/main.rs").exists())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    functions.sort_unstable();
+    Ok(functions)
 }
 
 /// What Lambda calls this machine's architecture.

@@ -7,6 +7,7 @@ use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use aws_types::SdkConfig;
 use aws_types::region::Region;
 
+use edge::aws::Aws;
 use edge::config::Vars;
 
 use crate::environment::{ACCESS_KEY, REGION};
@@ -86,8 +87,9 @@ pub(crate) async fn deploy(project: &Project) -> Result<()> {
 pub async fn aws_config(endpoint: &str) -> Result<SdkConfig> {
     let credentials = Credentials::new(ACCESS_KEY, ACCESS_KEY, None, None, "emulator");
     // Nothing of the developer's.
-    let config = edge::aws::sdk_config(&Vars::from_lookup(|_| None))?;
-    Ok(config
+    let aws = Aws::from_vars(&Vars::from_lookup(|_| None))?;
+    Ok(aws
+        .sdk
         .into_builder()
         .endpoint_url(endpoint)
         .region(Region::new(REGION))

@@ -23,7 +23,7 @@ pub(crate) struct Task {
 /// Serves invocations; answers with the microseconds that each took.
 pub(crate) async fn run() -> Result<(), Error> {
     let vars = Vars::from_env();
-    let aws = edge::aws::sdk_config(&vars)?;
+    let aws = edge::aws::Aws::from_vars(&vars)?.sdk;
     let (s3, sqs) = (aws_sdk_s3::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
     let (bucket, queue): (String, String) = (vars.required("BUCKET_NAME")?, vars.required("QUEUE_URL")?);
     let database = database()?;

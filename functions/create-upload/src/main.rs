@@ -2,8 +2,8 @@
 
 use create_upload::{App, Config, handle};
 use db::Database;
-use edge::aws::Account;
-use edge::{Clock, aws, config::Vars, rds};
+use edge::aws::Aws;
+use edge::{Clock, config::Vars, rds};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 
 #[tokio::main(flavor = "current_thread")]
@@ -11,13 +11,14 @@ async fn main() -> Result<(), Error> {
     edge::init_logs();
     let vars = Vars::from_env();
     let config = Config::from_vars(&vars)?;
+    let aws = Aws::from_vars(&vars)?;
     let app = App {
         db: Database::new(
             config
                 .database_url
-                .with_passwords(rds::passwords(Account::from_vars(&vars))),
+                .with_passwords(rds::passwords(aws.account.clone())),
         ),
-        s3: aws_sdk_s3::Client::new(&aws::sdk_config(&vars)?),
+        s3: aws_sdk_s3::Client::new(&aws.sdk),
         bucket: config.bucket,
         max_upload_bytes: config.max_upload_bytes,
         multipart_threshold_bytes: config.multipart_threshold_bytes,

@@ -1,4 +1,4 @@
-//! The configuration that all AWS clients of a function share.
+//! What a function has of AWS: who it is, whom it believes, and what all its clients share.
 
 use std::fs;
 use std::sync::Arc;
@@ -7,7 +7,6 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -19,6 +18,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::client::HttpClient;
 use crate::config::{ConfigError, Vars};
 
 /// Amazon Trust Services, which signs the certificates of AWS's endpoints (Amazon Trust Services, "Certificate authorities"; AWS Security
@@ -28,9 +28,6 @@ const AMAZON: &[u8] = include_bytes!("../amazon-trust-services.pem");
 
 /// As for the AWS CLI: a file of authorities to believe instead.
 const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
-
-/// How long TCP and TLS may take.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// How long one attempt may take.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_200);
@@ -107,41 +104,49 @@ impl Account {
     }
 }
 
-/// Bounds every wait, and makes no request.
-///
-/// Not by `aws-config`, which asks files, instance metadata and other services for what on Lambda is in the environment: that takes a cold
-/// start time, and a third of a function's size.
-pub fn sdk_config(vars: &Vars<'_>) -> Result<SdkConfig, ConfigError> {
-    let Authorities { pem } = Authorities::from_vars(vars)?;
-    let tls = TlsContext::builder()
-        .with_trust_store(TrustStore::empty().with_pem_certificate(pem))
-        .build()
-        .map_err(invalid)?;
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .tls_context(tls)
-        .build_https();
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-        .operation_timeout(OPERATION_TIMEOUT)
-        .build();
-    let retries = RetryConfig::standard()
-        .with_max_attempts(MAX_ATTEMPTS)
-        .with_initial_backoff(MAX_PAUSE);
-    let mut config = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-        .http_client(http)
-        .timeout_config(timeouts)
-        .retry_config(retries)
-        .service_config(Endpoints::from_vars(vars));
-    if let Some(Account { credentials, region }) = Account::from_vars(vars) {
-        config = config
-            .region(region)
-            .credentials_provider(SharedCredentialsProvider::new(credentials));
+/// What a function has of AWS.
+pub struct Aws {
+    /// Who it is; nothing where the environment does not say so.
+    pub account: Option<Account>,
+    /// How it speaks to servers.
+    pub http: HttpClient,
+    /// What the SDK's clients are made of.
+    pub sdk: SdkConfig,
+}
+
+impl Aws {
+    /// As the environment says. Every wait is bounded, and no request is made.
+    ///
+    /// Not by `aws-config`, which asks files, instance metadata and other services for what on Lambda is in the environment: that takes a cold
+    /// start time, and a tenth of a function's size.
+    pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
+        let http = HttpClient::new(Authorities::from_vars(vars)?.tls()?);
+        let timeouts = TimeoutConfig::builder()
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(OPERATION_TIMEOUT)
+            .build();
+        let retries = RetryConfig::standard()
+            .with_max_attempts(MAX_ATTEMPTS)
+            .with_initial_backoff(MAX_PAUSE);
+        let account = Account::from_vars(vars);
+        let mut sdk = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+            .http_client(http.for_sdk())
+            .timeout_config(timeouts)
+            .retry_config(retries)
+            .service_config(Endpoints::from_vars(vars));
+        if let Some(Account { credentials, region }) = account.clone() {
+            sdk = sdk
+                .region(region)
+                .credentials_provider(SharedCredentialsProvider::new(credentials));
+        }
+        Ok(Self {
+            account,
+            http,
+            sdk: sdk.build(),
+        })
     }
-    Ok(config.build())
 }
 
 /// Services that may be somewhere else, as the SDK calls them.

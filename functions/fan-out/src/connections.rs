@@ -4,8 +4,7 @@
 //! is what the client does. `tests` hold the two to be the same.
 
 use std::fmt::{self, Write as _};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use aws_sdk_apigatewaymanagement::error::{ErrorMetadata, SdkError};
 use aws_sdk_apigatewaymanagement::operation::post_to_connection::{
@@ -17,21 +16,16 @@ use aws_sdk_apigatewaymanagement::types::error::{
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use bytes::Bytes;
-use edge::aws::{ATTEMPT_TIMEOUT, Account, CONNECT_TIMEOUT};
+use edge::aws::{ATTEMPT_TIMEOUT, Account};
+use edge::client::{HttpClient, Server};
 use edge::digest;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::AUTHORIZATION;
-use hyper::{Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use http::header::AUTHORIZATION;
+use http::{Request, StatusCode, Uri};
+use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use thiserror::Error as ThisError;
 use time::{Date, OffsetDateTime};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
+use tokio::time::timeout;
 
 /// The service's name in signatures (Amazon API Gateway Developer Guide, "Use @connections commands in your backend service").
 const SERVICE: &str = "execute-api";
@@ -48,13 +42,6 @@ const RESERVED_IN_PATHS: &AsciiSet = &RESERVED.remove(b'/');
 
 /// What frames are sent as, like the SDK does.
 const CONTENT_TYPE: &str = "application/octet-stream";
-
-/// How much is read of an answer, in bytes. One has a sentence at most.
-const MAX_ANSWER: usize = 64 * 1024;
-
-/// How long a connection may be unused until it is taken for dead: API Gateway or something on the way may have dropped it while Lambda
-/// had the environment frozen.
-const MAX_IDLE: Duration = Duration::from_mins(1);
 
 /// A frame with its SHA-256, ready to be posted any number of times.
 #[derive(Clone, Debug)]
@@ -96,65 +83,39 @@ pub(crate) type Posted = Result<PostToConnectionOutput, SdkError<PostToConnectio
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The interface, with as many connections as there were posts at once.
+/// The interface.
 pub struct Connections {
-    /// `http` or `https`, host and port.
+    http: HttpClient,
     server: Server,
+    /// What requests call the server.
+    host: String,
     /// The stage, as a path without a slash at the end.
     stage: String,
     signer: Signer,
-    idle: Mutex<Vec<Idle>>,
 }
-
-struct Server {
-    tls: Option<TlsConnector>,
-    host: String,
-    port: u16,
-    /// What requests call it.
-    authority: String,
-}
-
-/// A connection that nobody is using.
-struct Idle {
-    sender: Sender,
-    since: Instant,
-}
-
-type Sender = SendRequest<Full<Bytes>>;
 
 impl Connections {
     /// At an endpoint such as `https://id.execute-api.region.amazonaws.com/stage`, with the credentials and in the region of the function.
-    pub fn new(account: Option<Account>, tls: ClientConfig, endpoint: &str) -> Result<Self, InvalidEndpoint> {
+    pub fn new(http: HttpClient, account: Option<Account>, endpoint: &str) -> Result<Self, InvalidEndpoint> {
         let uri: Uri = endpoint.parse().map_err(|_| InvalidEndpoint::Url)?;
-        let authority = uri.authority().ok_or(InvalidEndpoint::Url)?;
-        let (tls, port) = match uri.scheme_str() {
-            Some("https") => (Some(TlsConnector::from(Arc::new(tls))), 443),
-            Some("http") => (None, 80),
-            _ => return Err(InvalidEndpoint::Url),
-        };
+        let host = uri.authority().ok_or(InvalidEndpoint::Url)?.to_string();
         Ok(Self {
-            server: Server {
-                tls,
-                host: authority.host().to_owned(),
-                port: authority.port_u16().unwrap_or(port),
-                authority: authority.to_string(),
-            },
+            http,
+            server: Server::of(&uri).map_err(|_| InvalidEndpoint::Url)?,
+            host,
             stage: uri.path().trim_end_matches('/').to_owned(),
             signer: Signer::new(account.ok_or(InvalidEndpoint::NoAccount)?),
-            idle: Mutex::default(),
         })
     }
 
-    /// How many connections there are that nobody is using.
+    /// How many posts can be made at once without connecting.
     pub(crate) fn idle(&self) -> usize {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.http.idle(&self.server)
     }
 
-    /// Makes a connection while the environment starts, so that its first post need not. That there is none is for the first post to say.
+    /// Makes a connection while the environment starts, so that its first post need not.
     pub async fn warm_up(&self) {
-        if let Ok(sender) = self.server.connect().await {
-            self.give_back(sender);
-        }
+        self.http.warm_up(&self.server).await;
     }
 
     /// Posts a frame to a connection, once, in bounded time.
@@ -168,25 +129,10 @@ impl Connections {
     async fn try_post(&self, connection_id: &str, frame: &Frame, now: OffsetDateTime) -> Posted {
         let id = utf8_percent_encode(connection_id, RESERVED);
         let path = format!("{}/@connections/{id}", self.stage);
-        loop {
-            let kept = self.take();
-            let reused = kept.is_some();
-            let mut sender = match kept {
-                Some(sender) => sender,
-                None => self.server.connect().await.map_err(unsent)?,
-            };
-            let request = self
-                .request(&path, frame, now)
-                .map_err(SdkError::construction_failure)?;
-            match exchange(&mut sender, request).await {
-                Ok((status, body)) => {
-                    self.give_back(sender);
-                    return answer(status, &body);
-                }
-                // It may have been closed long ago. Posting twice is harmless, and there are no more of these than were kept.
-                Err(_) if reused => {}
-                Err(error) => return Err(unsent(error)),
-            }
+        let posting = self.http.send(&self.server, || self.request(&path, frame, now));
+        match posting.await {
+            Ok(reply) => answer(reply.status(), reply.body()),
+            Err(error) => Err(SdkError::dispatch_failure(ConnectorError::io(error.into()))),
         }
     }
 
@@ -196,7 +142,7 @@ impl Connections {
         frame: &Frame,
         now: OffsetDateTime,
     ) -> Result<Request<Full<Bytes>>, BoxError> {
-        let (host, date) = (self.server.authority.as_str(), Timestamp(now).to_string());
+        let (host, date) = (self.host.as_str(), Timestamp(now).to_string());
         let mut headers = vec![
             ("content-type", CONTENT_TYPE),
             ("host", host),
@@ -212,56 +158,6 @@ impl Connections {
         }
         Ok(request.body(Full::new(frame.body.clone()))?)
     }
-
-    fn take(&self) -> Option<Sender> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(Idle { sender, since }) = idle.pop() {
-            if sender.is_ready() && since.elapsed() < MAX_IDLE {
-                return Some(sender);
-            }
-        }
-        None
-    }
-
-    fn give_back(&self, sender: Sender) {
-        if !sender.is_closed() {
-            let since = Instant::now();
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.push(Idle { sender, since });
-        }
-    }
-}
-
-impl Server {
-    async fn connect(&self) -> Result<Sender, BoxError> {
-        timeout(CONNECT_TIMEOUT, async {
-            let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
-            stream.set_nodelay(true)?;
-            let Some(tls) = &self.tls else {
-                let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-                tokio::spawn(connection);
-                return Ok(sender);
-            };
-            let name = ServerName::try_from(self.host.clone())?;
-            let (sender, connection) = handshake(TokioIo::new(tls.connect(name, stream).await?)).await?;
-            tokio::spawn(connection);
-            Ok(sender)
-        })
-        .await?
-    }
-}
-
-/// Sends a request and reads the whole answer, so that the connection can be used again.
-async fn exchange(
-    sender: &mut Sender,
-    request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), BoxError> {
-    sender.ready().await?;
-    let (head, body) = sender.send_request(request).await?.into_parts();
-    Ok((
-        head.status,
-        Limited::new(body, MAX_ANSWER).collect().await?.to_bytes(),
-    ))
 }
 
 /// An answer as the SDK has it, by its status (Amazon API Gateway Management API Reference, `PostToConnection`).
@@ -289,10 +185,6 @@ fn answer(status: StatusCode, body: &[u8]) -> Posted {
         ),
     };
     Err(SdkError::service_error(error, status))
-}
-
-fn unsent(error: BoxError) -> SdkError<PostToConnectionError, StatusCode> {
-    SdkError::dispatch_failure(ConnectorError::io(error))
 }
 
 /// Signs posts (AWS Identity and Access Management User Guide, "Create a signed AWS API request").
@@ -390,7 +282,7 @@ mod tests {
     use aws_sdk_apigatewaymanagement::config::retry::RetryConfig;
     use aws_sdk_apigatewaymanagement::primitives::Blob;
     use aws_types::SdkConfig;
-    use edge::aws::Authorities;
+    use edge::aws::Aws;
     use edge::config::Vars;
     use time::PrimitiveDateTime;
     use time::macros::{datetime, format_description};
@@ -466,12 +358,12 @@ mod tests {
     }
 
     fn ours(endpoint: &str) -> Result<Connections, InvalidEndpoint> {
-        let tls = Authorities::from_vars(&vars()).unwrap().tls().unwrap();
-        Connections::new(Account::from_vars(&vars()), tls, endpoint)
+        let Aws { account, http, .. } = Aws::from_vars(&vars()).unwrap();
+        Connections::new(http, account, endpoint)
     }
 
     async fn by_the_sdk(endpoint: &str) -> Result<(), PostToConnectionError> {
-        let aws: &SdkConfig = &edge::aws::sdk_config(&vars()).unwrap();
+        let aws: &SdkConfig = &Aws::from_vars(&vars()).unwrap().sdk;
         let config = aws_sdk_apigatewaymanagement::config::Builder::from(aws)
             .endpoint_url(endpoint)
             .retry_config(RetryConfig::disabled());
@@ -603,21 +495,6 @@ mod tests {
             assert_eq!(kind(&own), name);
             assert_eq!(kind(&own), kind(&sdks));
         }
-    }
-
-    #[tokio::test]
-    async fn connections_are_used_again_and_replaced_when_they_were_closed() {
-        const TAKEN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-        let (listener, endpoint) = listen().await;
-        let connections = ours(&endpoint).unwrap();
-        let frame = Frame::new(FRAME.to_owned());
-        // The second connection is made because the server has closed the first.
-        let (posts, ()) = tokio::join!(serve(listener, vec![vec![TAKEN, TAKEN], vec![TAKEN]]), async {
-            for _ in 0..3 {
-                connections.post(ID, &frame, NOW).await.unwrap();
-            }
-        });
-        assert_eq!(posts.len(), 3);
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
 //! Runs the function on Lambda.
 
 use db::Database;
-use edge::aws::Account;
-use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics, rds, trace::Tracer};
+use edge::aws::Aws;
+use edge::{Clock, config::Vars, lambda, metrics::Metrics, rds, trace::Tracer};
 use fan_out::{App, Config, Connections, METRICS, Pace, RESERVE, handle};
 use lambda_runtime::{Error, LambdaEvent};
 
@@ -12,17 +12,16 @@ async fn main() -> Result<(), Error> {
     let vars = Vars::from_env();
     let config = Config::from_vars(&vars)?;
     let metrics = Metrics::init(config.metrics_namespace, &METRICS)?;
-    let aws = aws::sdk_config(&vars)?;
-    let tls = aws::Authorities::from_vars(&vars)?.tls()?;
+    let aws = Aws::from_vars(&vars)?;
     let app = App {
         db: Database::new(
             config
                 .database_url
-                .with_passwords(rds::passwords(Account::from_vars(&vars))),
+                .with_passwords(rds::passwords(aws.account.clone())),
         ),
-        connections: Connections::new(Account::from_vars(&vars), tls, &config.connections_endpoint)?,
+        connections: Connections::new(aws.http, aws.account, &config.connections_endpoint)?,
         pace: Pace::new(config.posts_per_second, config.maximum_concurrency),
-        sqs: aws_sdk_sqs::Client::new(&aws),
+        sqs: aws_sdk_sqs::Client::new(&aws.sdk),
         queue_url: config.queue_url,
         dead_letter_queue_url: config.dead_letter_queue_url,
         clock: Clock::system(),

@@ -9,7 +9,7 @@ use db::Recipient;
 use edge::chain;
 use edge::panics::contain_async;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use hyper::StatusCode;
+use http::StatusCode;
 use metrics::counter;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, sleep_until};

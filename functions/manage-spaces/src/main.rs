@@ -2,8 +2,8 @@
 
 use changes::Queue;
 use db::Database;
-use edge::aws::Account;
-use edge::{Clock, aws, config::Vars, lambda, metrics::Metrics, rds};
+use edge::aws::Aws;
+use edge::{Clock, config::Vars, lambda, metrics::Metrics, rds};
 use lambda_runtime::{Error, LambdaEvent};
 use manage_spaces::{App, Config, handle};
 
@@ -13,15 +13,15 @@ async fn main() -> Result<(), Error> {
     let vars = Vars::from_env();
     let config = Config::from_vars(&vars)?;
     let metrics = Metrics::init(config.metrics_namespace, &changes::METRICS)?;
-    let aws = aws::sdk_config(&vars)?;
+    let aws = Aws::from_vars(&vars)?;
     let app = App {
         db: Database::new(
             config
                 .database_url
-                .with_passwords(rds::passwords(Account::from_vars(&vars))),
+                .with_passwords(rds::passwords(aws.account.clone())),
         ),
         queue: Queue {
-            sqs: aws_sdk_sqs::Client::new(&aws),
+            sqs: aws_sdk_sqs::Client::new(&aws.sdk),
             url: config.queue_url,
         },
         clock: Clock::system(),

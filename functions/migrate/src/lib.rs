@@ -5,14 +5,20 @@
 use std::time::Duration;
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest as Request;
+use bytes::Bytes;
 use db::{DatabaseUrl, Migrated};
 use edge::aws::Account;
+use edge::client::{HttpClient, Server};
 use edge::config::{ConfigError, Vars};
 use edge::{chain, rds};
+use http::Uri;
+use http::header::HOST;
+use http::uri::{Authority, PathAndQuery};
+use http_body_util::Full;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error as ThisError;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 /// The resource is always the same one: were its id to change, CloudFormation would delete the former.
@@ -61,7 +67,7 @@ pub struct App {
     /// How long what cannot be reached is tried again.
     pub patience: Duration,
     /// For the answer.
-    pub http: reqwest::Client,
+    pub http: HttpClient,
 }
 
 /// A secret as RDS keeps it.
@@ -112,7 +118,7 @@ pub enum Error {
     UnknownRequest,
     /// The answer could not be sent. The URL is a secret and is not shown.
     #[error("CloudFormation could not be answered")]
-    Unanswered(#[source] reqwest::Error),
+    Unanswered(#[source] BoxError),
 }
 
 /// Handles one request and answers it.
@@ -168,7 +174,7 @@ pub async fn handle(app: &App, request: Request) -> Result<(), Error> {
     }
     respond(&app.http, &response_url, &answer)
         .await
-        .map_err(|error| Error::Unanswered(error.without_url()))
+        .map_err(Error::Unanswered)
 }
 
 /// Migrates, and tries again for as long as the secret or the database cannot be reached.
@@ -209,12 +215,20 @@ async fn migrate(app: &App) -> Result<Migrated, Failure> {
 }
 
 /// The URL is signed for a request without a content type.
-async fn respond(http: &reqwest::Client, url: &str, answer: &Value) -> Result<(), reqwest::Error> {
-    let sending = http
-        .put(url)
-        .body(answer.to_string())
-        .timeout(ANSWER_TIMEOUT)
-        .send();
-    sending.await?.error_for_status()?;
+async fn respond(http: &HttpClient, url: &str, answer: &Value) -> Result<(), BoxError> {
+    let url: Uri = url.parse()?;
+    let (server, host) = (Server::of(&url)?, url.authority().map_or("", Authority::as_str));
+    let path = url.path_and_query().map_or("/", PathAndQuery::as_str);
+    let body = Bytes::from(answer.to_string());
+    let sending = http.send(&server, || {
+        let request = http::Request::put(path).header(HOST, host);
+        Ok(request.body(Full::new(body.clone()))?)
+    });
+    let reply = timeout(ANSWER_TIMEOUT, sending).await??;
+    if !reply.status().is_success() {
+        return Err(format!("answered {}", reply.status()).into());
+    }
     Ok(())
 }
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
