@@ -93,6 +93,11 @@ fn own_cpu() -> Duration {
     Duration::from_micros(micros.try_into().unwrap_or_default())
 }
 
+/// A figure of each round.
+pub(crate) fn each<T>(rounds: &[T], figure: impl Fn(&T) -> f64) -> Vec<f64> {
+    rounds.iter().map(figure).collect()
+}
+
 /// As a number to calculate with.
 pub(crate) fn number(number: usize) -> f64 {
     u32::try_from(number).map_or(f64::INFINITY, f64::from)

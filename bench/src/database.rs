@@ -124,7 +124,8 @@ async fn relay(
             }
             let micros = counters.latency.load(Ordering::Relaxed);
             if micros > 0 {
-                tokio::time::sleep(Duration::from_micros(micros)).await;
+                // The runtime's own timers are up to a millisecond late.
+                tokio::task::block_in_place(|| std::thread::sleep(Duration::from_micros(micros)));
             }
             to_server.write_all(&buffer[..length]).await?;
         }

@@ -29,25 +29,26 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run benchmarks.
-    Run {
-        #[command(flatten)]
-        options: Options,
-        /// Where the figures go, as JSON.
-        #[arg(long)]
-        json: PathBuf,
-        /// Where the page goes, and its plots beside it.
-        #[arg(long)]
-        page: Option<PathBuf>,
-        /// Which; all if none is named.
-        names: Vec<String>,
-    },
+    Run(Box<Arguments>),
     /// The limit of posting, as a function. So are the others.
     LimitPosts,
     LimitComplete,
     LimitCommits,
     LimitConnect,
-    LimitDatabase,
-    LimitEmpty,
+}
+
+#[derive(clap::Args)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    /// Where the figures go, as JSON.
+    #[arg(long)]
+    json: PathBuf,
+    /// Where the page goes, and its plots beside it.
+    #[arg(long)]
+    page: Option<PathBuf>,
+    /// Which; all if none is named.
+    names: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -70,17 +71,7 @@ fn main_with_result() -> Result<()> {
         Command::LimitComplete => function(limit::complete::run()),
         Command::LimitCommits => function(limit::commits::run()),
         Command::LimitConnect => function(limit::connect::run()),
-        Command::LimitDatabase => function(limit::database()),
-        Command::LimitEmpty => function(limit::empty()),
-        Command::Run {
-            options,
-            json,
-            page,
-            names,
-        } => {
-            let runtime = tokio::runtime::Builder::new_multi_thread();
-            run(runtime, options, &json, page, &names)
-        }
+        Command::Run(arguments) => run(*arguments),
     }
 }
 
@@ -92,19 +83,22 @@ fn function(work: impl Future<Output = Result<(), lambda_runtime::Error>>) -> Re
     runtime.block_on(work).map_err(|error| anyhow::anyhow!(error))
 }
 
-fn run(
-    mut runtime: tokio::runtime::Builder,
-    options: Options,
-    json: &std::path::Path,
-    page: Option<PathBuf>,
-    names: &[String],
-) -> Result<()> {
+fn run(arguments: Arguments) -> Result<()> {
+    let Arguments {
+        options,
+        json,
+        page,
+        names,
+    } = arguments;
     // Before there are threads, which inherit it.
     let cores = process::leave_core()?;
-    let runtime = runtime.enable_all().build().context("cannot start")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
     let report = runtime.block_on(async {
         let stage = Stage::start(options, cores).await?;
-        let benchmarks = benchmarks::run(&stage, names).await?;
+        let benchmarks = benchmarks::run(&stage, &names).await?;
         Ok::<_, anyhow::Error>(Report {
             machine: machine(cores),
             quick: stage.options.quick,

@@ -117,10 +117,25 @@ impl Count {
     pub(crate) fn new(what: impl Into<String>, counted: u64, most: u32) -> Self {
         Self {
             what: what.into(),
-            counted: u32::try_from(counted).map_or(f64::MAX, f64::from),
+            counted: float(counted),
             most: most.into(),
         }
     }
+
+    /// Whether it is more than it may be, or no number.
+    pub(crate) fn exceeded(&self) -> bool {
+        let within = self.counted <= self.most;
+        !within
+    }
+}
+
+/// A count as a number to calculate with.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact up to 2^53, and nothing is counted so often"
+)]
+pub(crate) fn float(count: u64) -> f64 {
+    count as f64
 }
 
 /// Lines over one axis.
@@ -132,6 +147,8 @@ pub(crate) struct Plot {
     pub(crate) y: String,
     /// Whether the x axis is logarithmic.
     pub(crate) logarithmic: bool,
+    /// Whether the y axis is.
+    pub(crate) logarithmic_y: bool,
     pub(crate) series: Vec<Series>,
 }
 
@@ -264,7 +281,7 @@ impl Report {
     /// What was counted too often.
     pub(crate) fn exceeded(&self) -> impl Iterator<Item = (&Benchmark, &Count)> {
         self.benchmarks.iter().flat_map(|benchmark| {
-            let counts = benchmark.counts.iter().filter(|count| count.counted > count.most);
+            let counts = benchmark.counts.iter().filter(|count| count.exceeded());
             counts.map(move |count| (benchmark, count))
         })
     }
@@ -289,5 +306,22 @@ mod tests {
         assert!((row.result().median - 1.45).abs() < 1e-9);
         assert!(!row.noisy());
         assert_eq!(row.at_least(1.0, None).met(), Some(true));
+    }
+
+    #[test]
+    fn what_is_no_number_is_counted_too_often() {
+        let of = |counted| Count {
+            what: String::new(),
+            counted,
+            most: 3.0,
+        };
+        let exceeded = [2.0, 3.0, 3.5, f64::NAN].map(|counted| of(counted).exceeded());
+        assert_eq!(exceeded, [false, false, true, true]);
+    }
+
+    #[test]
+    fn large_counts_stay_exact() {
+        let counted = Count::new("x", 1 << 40 | 1, 1).counted;
+        assert_eq!(format!("{counted}"), "1099511627777");
     }
 }

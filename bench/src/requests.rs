@@ -31,6 +31,17 @@ impl Stage {
         Ok(User { id, space_id })
     }
 
+    /// Stores a connection of the user.
+    pub(crate) async fn listener(&self, user: &User) -> Result<()> {
+        let sql = "INSERT INTO connections VALUES ($1, $2, NULL, now() - interval '1 hour', now() + interval '1 hour')";
+        let connection = format!("c{}=", edge::ids::new_id().simple());
+        self.client
+            .execute(sql, &[&connection, &user.id])
+            .await
+            .context("cannot store a connection")?;
+        Ok(())
+    }
+
     /// Opens uploads, each to a path of its own.
     pub(crate) async fn uploads(&self, user: &User, number: usize) -> Result<Vec<Uuid>> {
         let sql = format!(

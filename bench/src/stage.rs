@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use db::DatabaseUrl;
 use serde_json::Value;
 use tokio_postgres::Client;
@@ -54,6 +54,17 @@ pub(crate) struct Services {
     tls: bool,
 }
 
+/// A function's environment variables.
+pub(crate) type Variables = Vec<(&'static str, String)>;
+
+/// The same, with another value of one that is among them.
+pub(crate) fn with(mut variables: Variables, name: &str, value: &str) -> Variables {
+    for (_, other) in variables.iter_mut().filter(|(given, _)| *given == name) {
+        value.clone_into(other);
+    }
+    variables
+}
+
 /// What benchmarks share.
 pub(crate) struct Stage {
     pub(crate) options: Options,
@@ -80,8 +91,15 @@ impl Stage {
             .first()
             .copied()
             .context("the database URL has no port")?;
+        let client = database::connect(&options.database_url).await?;
+        // For the limit of commits.
+        let bare = format!(
+            "CREATE TABLE bare (id int PRIMARY KEY, n bigint NOT NULL); GRANT SELECT, UPDATE ON bare TO {ROLE};
+            INSERT INTO bare SELECT i, 0 FROM generate_series(0, 63) i"
+        );
+        client.batch_execute(&bare).await.context("cannot make a table")?;
         Ok(Self {
-            client: database::connect(&options.database_url).await?,
+            client,
             authority,
             cores,
             counter: allocation_counter(&options.folder)?,
@@ -138,7 +156,7 @@ impl Stage {
     }
 
     /// What the template sets, and what points AWS clients at the stand-ins. A function reads what it needs.
-    pub(crate) fn variables(&self, services: &Services, database_url: String) -> Vec<(&'static str, String)> {
+    pub(crate) fn variables(&self, services: &Services, database_url: String) -> Variables {
         let mut variables = vec![
             ("AWS_LAMBDA_LOG_LEVEL", "INFO".to_owned()),
             ("AWS_REGION", REGION.to_owned()),
@@ -176,28 +194,33 @@ impl Stage {
     }
 
     /// A function, as deployed.
-    pub(crate) fn function(&self, name: &'static str, variables: Vec<(&'static str, String)>) -> Program {
+    pub(crate) fn function(&self, name: &'static str, variables: Variables) -> Program {
         let binary = self.options.binaries.join(name).join("bootstrap");
         self.program(name, vec![binary.display().to_string()], variables)
     }
 
     /// A limit, which is this program under the same Runtime API.
-    pub(crate) fn limit(
-        &self,
-        name: &'static str,
-        variables: Vec<(&'static str, String)>,
-    ) -> Result<Program> {
+    pub(crate) fn limit(&self, name: &'static str, variables: Variables) -> Result<Program> {
         let own = std::env::current_exe().context("this program has no path")?;
         Ok(self.program(name, vec![own.display().to_string(), name.to_owned()], variables))
     }
 
+    /// A limit that is a program of its own. `cargo lambda` builds this one as `bench/bootstrap`, and that as `NAME/bootstrap` beside it.
+    pub(crate) fn limit_alone(&self, name: &'static str, variables: Variables) -> Result<Program> {
+        let own = std::env::current_exe().context("this program has no path")?;
+        let built = own.parent().and_then(Path::parent);
+        let built = built.context("this program is in no folder of programs")?;
+        let binary = built.join(name).join("bootstrap");
+        ensure!(
+            binary.exists(),
+            "there is no {}; `cargo xtask bench` builds it",
+            binary.display()
+        );
+        Ok(self.program(name, vec![binary.display().to_string()], variables))
+    }
+
     /// Any program that speaks the Runtime API.
-    pub(crate) fn program(
-        &self,
-        name: &'static str,
-        command: Vec<String>,
-        variables: Vec<(&'static str, String)>,
-    ) -> Program {
+    pub(crate) fn program(&self, name: &'static str, command: Vec<String>, variables: Variables) -> Program {
         Program {
             name,
             command,

@@ -48,15 +48,7 @@ pub(crate) async fn run(project: &Project, options: &Options) -> Result<()> {
     let postgres = Postgres::start(project, &folder, free_address()?, &step).await?;
     step.done("");
 
-    let mut bench = command(
-        project,
-        &project
-            .root
-            .join("target/release")
-            .join(PACKAGE)
-            .display()
-            .to_string(),
-    );
+    let mut bench = command(project, &program.display().to_string());
     let results = project.root.join("target").join(PACKAGE);
     fs::create_dir_all(&results).context("cannot create the results' folder")?;
     bench
@@ -70,32 +62,39 @@ pub(crate) async fn run(project: &Project, options: &Options) -> Result<()> {
         .arg(&folder)
         .arg("--json")
         .arg(results.join("results.json"))
-        .arg("--node-peer")
-        .arg(node)
         .arg("--python-peer")
         .arg(python);
+    if let Some(node) = node {
+        bench.arg("--node-peer").arg(node);
+    }
     let whole = options.names.is_empty() && !options.quick;
     let page = if whole { project.root.join("docs") } else { results };
     bench.arg("--page").arg(page.join("performance.md"));
     if options.quick {
         bench.arg("--quick");
     }
-    let status = process::attached(bench_with_names(bench, &options.names)).await?;
+    bench.args(&options.names);
+    let status = process::attached(bench).await?;
     if !status.success() {
         bail!("a benchmark failed; the logs are in .local/run/bench");
     }
     Ok(())
 }
 
-fn bench_with_names(mut bench: tokio::process::Command, names: &[String]) -> tokio::process::Command {
-    bench.args(names);
-    bench
-}
-
 /// With the same flags as the functions, since the limits are in it.
 async fn build(project: &Project) -> Result<PathBuf> {
     let step = Step::begin("building the benchmarks");
-    let arguments = ["--package", PACKAGE, "--bin", PACKAGE].map(str::to_owned);
+    let arguments = [
+        "--package",
+        PACKAGE,
+        "--bin",
+        PACKAGE,
+        "--bin",
+        "limit-empty",
+        "--bin",
+        "limit-database",
+    ]
+    .map(str::to_owned);
     cargo_lambda_build(project, &project.root, &arguments, &step).await?;
     step.done("");
     Ok(project.root.join("target/lambda").join(PACKAGE).join("bootstrap"))

@@ -175,13 +175,15 @@ impl Stack {
 /// The release binaries as they are deployed, each `bootstrap` in its function's folder; returns the folder of these.
 pub(crate) async fn build_functions(project: &Project, folder: &Path) -> Result<PathBuf> {
     let step = Step::begin("building (cargo lambda)");
-    // Each by name: how a library is compiled depends on what is linked of it, so to build all there is would compile for SAM, which builds one
-    // function after the other, once more.
-    let mut arguments = Vec::new();
-    for function in functions(folder)? {
-        arguments.extend(["--bin".to_owned(), function]);
+    // In two parts, or SAM, which builds one function after the other, would compile half of them once more: the S3 client depends on a crate that
+    // is a C library too (crc-fast), so that what that needs is compiled otherwise where there is such a client.
+    let (with_s3, without): (Vec<_>, Vec<_>) = functions(folder)?
+        .into_iter()
+        .partition(|(_, manifest)| manifest.contains("aws-sdk-s3"));
+    for part in [with_s3, without] {
+        let binaries = part.into_iter().flat_map(|(name, _)| ["--bin".to_owned(), name]);
+        cargo_lambda_build(project, folder, &binaries.collect::<Vec<_>>(), &step).await?;
     }
-    cargo_lambda_build(project, folder, &arguments, &step).await?;
     step.done("");
     Ok(folder.join("target/lambda"))
 }
@@ -202,15 +204,19 @@ pub(crate) async fn cargo_lambda_build(
     process::run(step, &project.run().join("cargo-lambda.log"), cargo, BUILD_REMEDY).await
 }
 
-/// The functions of a release: what in `functions/` has a program.
-fn functions(folder: &Path) -> Result<Vec<String>> {
+/// The functions of a release, which are what in `functions/` has a program, with their manifests.
+fn functions(folder: &Path) -> Result<Vec<(String, String)>> {
     let all = folder.join("functions");
     let entries = fs::read_dir(&all).with_context(|| format!("cannot read {}", all.display()))?;
-    let mut functions: Vec<String> = entries
-        .filter_map(Result::ok)
-        .filter(|entry| entry.path().join("src/main.rs").exists())
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
+    let mut functions = Vec::new();
+    for entry in entries.filter_map(Result::ok) {
+        let function = entry.path();
+        if function.join("src/main.rs").exists() {
+            let manifest =
+                fs::read_to_string(function.join("Cargo.toml")).context("a function has no manifest")?;
+            functions.push((entry.file_name().to_string_lossy().into_owned(), manifest));
+        }
+    }
     functions.sort_unstable();
     Ok(functions)
 }

@@ -81,8 +81,25 @@ const PYTHON_PEER: Tool = Tool {
     requirements: include_str!("../../bench/peers/python/requirements.txt"),
 };
 
-/// Installs the peers of benchmarks, and returns their folders: of Node.js, with the program in it, and of Python, with `bin/python`.
-pub(crate) async fn install_peers(project: &Project) -> Result<(PathBuf, PathBuf)> {
+/// Installs the peers of benchmarks, and returns their folders: of Node.js, with the program in it, if there is one; and of Python, with
+/// `bin/python`.
+pub(crate) async fn install_peers(project: &Project) -> Result<(Option<PathBuf>, PathBuf)> {
+    if !is_installed(project, &PYTHON_PEER) {
+        install_one(project, &PYTHON_PEER, python(project).await?).await?;
+    }
+    let asking = command(project, "npm").arg("--version").output();
+    let node = if asking.await.is_ok_and(|answer| answer.status.success()) {
+        Some(install_node_peer(project).await?)
+    } else {
+        ui::line(
+            "… without the peer in Node.js, for there is no npm: `apt-get install nodejs npm` or https://nodejs.org/",
+        );
+        None
+    };
+    Ok((node, folder(project, &PYTHON_PEER)))
+}
+
+async fn install_node_peer(project: &Project) -> Result<PathBuf> {
     let node = project.tools().join("peer-node");
     let all: String = NODE_PEER.iter().map(|(_, text)| *text).collect();
     let receipt_of_node = node.join("installed.txt");
@@ -101,10 +118,7 @@ pub(crate) async fn install_peers(project: &Project) -> Result<(PathBuf, PathBuf
         fs::write(&receipt_of_node, all).context("cannot record the installation")?;
         step.done("");
     }
-    if !is_installed(project, &PYTHON_PEER) {
-        install_one(project, &PYTHON_PEER, python(project).await?).await?;
-    }
-    Ok((node, folder(project, &PYTHON_PEER)))
+    Ok(node)
 }
 
 /// `cargo xtask tools`.

@@ -25,9 +25,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let mut users = Vec::new();
     for _ in 0..SPACES {
         let user = stage.user().await?;
-        let sql = "INSERT INTO connections VALUES ($1, $2, NULL, now() - interval '1 hour', now() + interval '1 hour')";
-        let connection = format!("c{}=", edge::ids::new_id().simple());
-        stage.client.execute(sql, &[&connection, &user.id]).await?;
+        stage.listener(&user).await?;
         users.push(user);
     }
     services.posts.server.set_latency(LATENCY);
@@ -98,6 +96,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             x: "environments".to_owned(),
             y: "events per second".to_owned(),
             logarithmic: false,
+            logarithmic_y: false,
             series: vec![Series {
                 name: "fan-out".to_owned(),
                 points,

@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{megabytes, progress};
-use crate::process::{Program, Quota};
+use super::{each, megabytes, progress};
+use crate::process::{Measured, Process, Program, Quota};
 use crate::report::{Benchmark, Plot, Row, Series, Summary, Unit};
 use crate::requests::User;
-use crate::stage::{Services, Stage, milliseconds};
+use crate::stage::{Services, Stage, Variables, milliseconds, with};
 
 /// All functions.
 const FUNCTIONS: [&str; 9] = [
@@ -35,123 +35,82 @@ const WARM: usize = 5;
 /// A database that refuses connections at once.
 const NO_DATABASE: &str = "postgresql://syncsphere:password@127.0.0.1:1/syncsphere";
 
+/// What all functions are started with.
+struct Ground<'a> {
+    stage: &'a Stage,
+    variables: Variables,
+    /// The same, without a database that could be reached.
+    detached: Variables,
+    /// A function that does nothing.
+    empty: Program,
+    /// One that does nothing but has a connection to the database.
+    database: Program,
+    user: User,
+}
+
+/// An init phase, in milliseconds.
+struct Init {
+    wall: f64,
+    cpu: f64,
+}
+
+impl Init {
+    fn of(process: &Process) -> Self {
+        Self {
+            wall: milliseconds(process.init),
+            cpu: milliseconds(process.init_cpu),
+        }
+    }
+}
+
+/// A round of init phases.
+struct Inits {
+    empty: Init,
+    detached: Init,
+    database: Init,
+    ours: Init,
+    /// What ours then has resident, in megabytes.
+    resident: f64,
+}
+
+/// The CPU of an environment's first invocations, in milliseconds.
+struct Invocations {
+    first: f64,
+    /// The median of later ones.
+    warm: f64,
+}
+
 /// Runs it.
 pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let services = stage.services(true).await?;
     let variables = stage.variables(&services, stage.relayed_url(&services));
-    let mut without = variables.clone();
-    without.retain(|(name, _)| *name != "DATABASE_URL");
-    without.push(("DATABASE_URL", NO_DATABASE.to_owned()));
-    let empty = stage.limit("limit-empty", variables.clone())?;
-    let database = stage.limit("limit-database", variables.clone())?;
-    let user = stage.user().await?;
-
-    let (mut rows, mut notes) = (Vec::new(), Vec::new());
-    let mut series: Vec<Series> = Vec::new();
+    let ground = Ground {
+        stage,
+        detached: with(variables.clone(), "DATABASE_URL", NO_DATABASE),
+        empty: stage.limit_alone("limit-empty", variables.clone())?,
+        database: stage.limit_alone("limit-database", variables.clone())?,
+        user: stage.user().await?,
+        variables,
+    };
+    let (mut rows, mut notes, mut series) = (Vec::new(), Vec::new(), Vec::new());
     for name in FUNCTIONS {
         progress(&format!("  {name}"));
-        let program = stage.function(name, variables.clone());
-        let detached = stage.function(name, without.clone());
+        let program = stage.function(name, ground.variables.clone());
         rows.extend(sizes(stage, name)?);
-
-        // ---- Init, with and without a database.
-        let (mut alone, mut bare, mut connected, mut one_connect) = (vec![], vec![], vec![], vec![]);
-        let (mut alone_cpu, mut bare_cpu) = (vec![], vec![]);
-        let mut resident = Vec::new();
-        for _ in 0..stage.rounds().max(3) * 2 - 1 {
-            let process = empty.start().await?;
-            bare.push(milliseconds(process.init));
-            bare_cpu.push(milliseconds(process.init_cpu));
-            let process = detached.start().await?;
-            alone.push(milliseconds(process.init));
-            alone_cpu.push(milliseconds(process.init_cpu));
-            let process = database.start().await?;
-            one_connect.push(milliseconds(process.init));
-            let process = program.start().await?;
-            connected.push(milliseconds(process.init));
-            resident.push(megabytes(process.resident_memory()?));
-        }
-        let figure = |what: &str| format!("{name}: {what}");
-        rows.push(Row::alone(figure("memory at /next"), Unit::Megabytes, resident).at_most(9.0, Some(5.0)));
-        rows.push(
-            Row::difference(
-                figure("init without database"),
-                Unit::Milliseconds,
-                alone,
-                "empty function",
-                bare,
-            )
-            .at_most(3.0, Some(1.5)),
-        );
-        rows.push(Row::difference(
-            figure("the same, CPU"),
-            Unit::Milliseconds,
-            alone_cpu,
-            "empty function",
-            bare_cpu,
-        ));
+        let inits = ground.inits(&program).await?;
+        rows.extend(without_database(name, &inits));
         // It signs in only when it is called.
         if name == "migrate" {
             continue;
         }
-        rows.push(
-            Row::difference(
-                figure("init with database"),
-                Unit::Milliseconds,
-                connected,
-                "empty function with a connection",
-                one_connect,
-            )
-            .at_most(3.0, Some(1.5)),
-        );
-
-        // ---- The first invocation.
-        let (mut first, mut warm) = (vec![], vec![]);
-        for _ in 0..stage.rounds() {
-            let mut process = program.start().await?;
-            let measured = process.invoke(event(stage, name, &user).await?).await?;
-            check(name, &measured.answer)?;
-            first.push(milliseconds(measured.cpu));
-            let mut later = Vec::new();
-            for _ in 0..WARM {
-                let measured = process.invoke(event(stage, name, &user).await?).await?;
-                check(name, &measured.answer)?;
-                later.push(milliseconds(measured.cpu));
-            }
-            warm.push(Summary::of(&later).median);
+        rows.push(with_database(name, &inits));
+        rows.push(ground.first_invocation(&program).await?);
+        let by_memory = ground.by_memory(&program).await?;
+        if by_memory.len() < MEMORY.len() {
+            notes = vec!["This machine lets no control groups be made, so nothing was measured with a memory size's CPU.".to_owned()];
         }
-        rows.push(
-            Row::difference(
-                figure("first invocation, CPU"),
-                Unit::Milliseconds,
-                first,
-                "a warm one",
-                warm,
-            )
-            .at_most(6.0, Some(3.0)),
-        );
-
-        // ---- With the CPU of a memory size.
-        let mut points = Vec::new();
-        for memory in MEMORY {
-            let Some(took) = limited(stage, &program, name, &user, memory).await? else {
-                notes = vec!["This machine lets no control groups be made, so nothing was measured with a memory size's CPU.".to_owned()];
-                break;
-            };
-            points.push((f64::from(memory), Summary::of(&took).median));
-            if memory == 256 {
-                let row = Row::alone(
-                    figure("first invocation with 256 MB's CPU"),
-                    Unit::Milliseconds,
-                    took,
-                );
-                rows.push(row.at_most(25.0, Some(8.0)));
-            }
-        }
-        series.push(Series {
-            name: name.to_owned(),
-            points,
-        });
+        rows.extend(with_256_mb(name, &by_memory));
+        series.push(line(name, &by_memory));
     }
     drain(&services);
     Ok(Benchmark {
@@ -167,6 +126,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             x: "memory (MB)".to_owned(),
             y: "milliseconds".to_owned(),
             logarithmic: true,
+            logarithmic_y: true,
             series,
         }),
         notes,
@@ -179,26 +139,123 @@ fn drain(services: &Services) {
     services.posts.forget();
 }
 
-/// The first invocation with a memory size's CPU, in milliseconds.
-async fn limited(
-    stage: &Stage,
-    program: &Program,
-    name: &str,
-    user: &User,
-    memory: u32,
-) -> Result<Option<Vec<f64>>> {
-    let Some(quota) = Quota::of_memory(memory) else {
-        return Ok(None);
-    };
-    let mut took = Vec::new();
-    for _ in 0..stage.rounds() {
-        let mut process = program.start().await?;
-        process.limit(&quota)?;
-        let measured = process.invoke(event(stage, name, user).await?).await?;
-        check(name, &measured.answer)?;
-        took.push(milliseconds(measured.wall));
+impl Ground<'_> {
+    /// Init phases, with and without a database.
+    async fn inits(&self, program: &Program) -> Result<Vec<Inits>> {
+        let detached = self.stage.function(program.name, self.detached.clone());
+        let mut rounds = Vec::new();
+        for _ in 0..self.stage.rounds().max(3) * 2 - 1 {
+            let empty = self.empty.start().await?;
+            let detached = detached.start().await?;
+            let database = self.database.start().await?;
+            let ours = program.start().await?;
+            rounds.push(Inits {
+                empty: Init::of(&empty),
+                detached: Init::of(&detached),
+                database: Init::of(&database),
+                ours: Init::of(&ours),
+                resident: megabytes(ours.resident_memory()?),
+            });
+        }
+        Ok(rounds)
     }
-    Ok(Some(took))
+
+    async fn first_invocation(&self, program: &Program) -> Result<Row> {
+        let mut rounds = Vec::new();
+        for _ in 0..self.stage.rounds() {
+            let mut process = program.start().await?;
+            let first = milliseconds(self.invoke(&mut process, program.name).await?.cpu);
+            let mut later = Vec::new();
+            for _ in 0..WARM {
+                later.push(milliseconds(self.invoke(&mut process, program.name).await?.cpu));
+            }
+            let warm = Summary::of(&later).median;
+            rounds.push(Invocations { first, warm });
+        }
+        let row = Row::difference(
+            format!("{}: first invocation, CPU", program.name),
+            Unit::Milliseconds,
+            each(&rounds, |round| round.first),
+            "a warm one",
+            each(&rounds, |round| round.warm),
+        );
+        Ok(row.at_most(6.0, Some(3.0)))
+    }
+
+    /// The first invocation with the CPU of each memory size, in milliseconds. As far as this user may make control groups.
+    async fn by_memory(&self, program: &Program) -> Result<Vec<(u32, Vec<f64>)>> {
+        let mut all = Vec::new();
+        for memory in MEMORY {
+            let Some(quota) = Quota::of_memory(memory) else {
+                break;
+            };
+            let mut took = Vec::new();
+            for _ in 0..self.stage.rounds() {
+                let mut process = program.start().await?;
+                process.limit(&quota)?;
+                took.push(milliseconds(self.invoke(&mut process, program.name).await?.wall));
+            }
+            all.push((memory, took));
+        }
+        Ok(all)
+    }
+
+    /// Has it do something that it does in ordinary use.
+    async fn invoke(&self, process: &mut Process, name: &str) -> Result<Measured> {
+        let event = event(self.stage, name, &self.user).await?;
+        let measured = process.invoke(event).await?;
+        check(name, &measured.answer)?;
+        Ok(measured)
+    }
+}
+
+fn without_database(name: &str, rounds: &[Inits]) -> [Row; 3] {
+    let resident = each(rounds, |round| round.resident);
+    [
+        Row::alone(format!("{name}: memory at /next"), Unit::Megabytes, resident).at_most(9.0, Some(5.0)),
+        Row::difference(
+            format!("{name}: init without database"),
+            Unit::Milliseconds,
+            each(rounds, |round| round.detached.wall),
+            "empty function",
+            each(rounds, |round| round.empty.wall),
+        )
+        .at_most(3.0, Some(1.5)),
+        Row::difference(
+            format!("{name}: the same, CPU"),
+            Unit::Milliseconds,
+            each(rounds, |round| round.detached.cpu),
+            "empty function",
+            each(rounds, |round| round.empty.cpu),
+        ),
+    ]
+}
+
+fn with_database(name: &str, rounds: &[Inits]) -> Row {
+    Row::difference(
+        format!("{name}: init with database"),
+        Unit::Milliseconds,
+        each(rounds, |round| round.ours.wall),
+        "empty function with a connection",
+        each(rounds, |round| round.database.wall),
+    )
+    .at_most(3.0, Some(1.5))
+}
+
+fn with_256_mb(name: &str, by_memory: &[(u32, Vec<f64>)]) -> Option<Row> {
+    let (_, took) = by_memory.iter().find(|(memory, _)| *memory == 256)?;
+    let figure = format!("{name}: first invocation with 256 MB's CPU");
+    Some(Row::alone(figure, Unit::Milliseconds, took.clone()).at_most(25.0, Some(8.0)))
+}
+
+fn line(name: &str, by_memory: &[(u32, Vec<f64>)]) -> Series {
+    let points = by_memory
+        .iter()
+        .map(|(memory, took)| (f64::from(*memory), Summary::of(took).median));
+    Series {
+        name: name.to_owned(),
+        points: points.collect(),
+    }
 }
 
 /// Something that the function does in ordinary use.
@@ -232,13 +289,11 @@ async fn event(stage: &Stage, name: &str, user: &User) -> Result<Bytes> {
         "manage-spaces" => stage.request("manage-spaces.list.json", &user.id)?,
         "track-connections" => stage.request("track-connections.post-tickets.json", &user.id)?,
         "fan-out" => {
-            let connection = format!("c{}=", edge::ids::new_id().simple());
-            let sql = "INSERT INTO connections VALUES ($1, $2, NULL, now() - interval '1 hour', now() + interval '1 hour')";
             stage
                 .client
                 .execute("DELETE FROM connections WHERE user_id = $1", &[&user.id])
                 .await?;
-            stage.client.execute(sql, &[&connection, &user.id]).await?;
+            stage.listener(user).await?;
             let mut batch = stage.event("fan-out.batch.json")?;
             let records = batch["Records"]
                 .as_array_mut()

@@ -6,13 +6,13 @@ use anyhow::{Context as _, Result};
 use futures_util::future::try_join_all;
 use uuid::Uuid;
 
-use super::progress;
+use super::{each, megabytes, number, progress};
 use crate::limit::commits;
 use crate::limit::complete::Task;
 use crate::process::{Process, Program};
 use crate::report::{Benchmark, Count, Plot, Row, Series, Summary, Unit};
 use crate::requests::{User, answered};
-use crate::stage::{Stage, milliseconds};
+use crate::stage::{Services, Stage, Variables, milliseconds};
 
 /// Environments at once.
 const ENVIRONMENTS: [usize; 4] = [1, 2, 4, 8];
@@ -20,156 +20,75 @@ const ENVIRONMENTS: [usize; 4] = [1, 2, 4, 8];
 /// What the database waits for in some rows.
 const LATENCY: Duration = Duration::from_millis(1);
 
+/// How long those of a round took, in milliseconds.
+#[derive(Clone, Copy)]
+struct Took {
+    p50: f64,
+    p99: f64,
+}
+
+/// A round of warm ones.
+struct Warm {
+    took: Took,
+    /// The median of their parts alone, in milliseconds.
+    parts: f64,
+}
+
+/// A round in several environments at once.
+struct Crowded {
+    took: Took,
+    /// Uploads per second.
+    rate: f64,
+    /// Bare commits per second.
+    commits: f64,
+}
+
+impl Took {
+    fn of(all: &[f64]) -> Self {
+        Self {
+            p50: Summary::of(all).median,
+            p99: percentile(all, 99),
+        }
+    }
+}
+
+impl Warm {
+    fn took(&self) -> Took {
+        self.took
+    }
+}
+
 /// Runs it.
 pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let services = stage.services(false).await?;
     let user = stage.user().await?;
-    let number = stage.size(200, 20);
-    let (mut rows, mut counts) = (Vec::new(), Vec::new());
-
     let direct = stage.variables(&services, stage.direct_url());
     let relayed = stage.variables(&services, stage.relayed_url(&services));
-    for (name, variables, latency, goal) in [
-        ("warm p50", &direct, Duration::ZERO, (1.6, 1.3)),
-        ("warm p50, 1 ms to the database", &relayed, LATENCY, (1.3, 1.15)),
-    ] {
-        progress(&format!("  {name}"));
-        services.relay.set_latency(latency);
-        let mut ours = stage
-            .function("complete-upload", variables.clone())
-            .start()
-            .await?;
-        let mut parts = stage.limit("limit-complete", variables.clone())?.start().await?;
-        let (mut own, mut theirs, mut slowest) = (vec![], vec![], vec![]);
-        for round in 0..=stage.rounds() {
-            let alone = alone(&mut parts, &user, stage.uploads(&user, number).await?).await?;
-            let took = complete(stage, &mut ours, &user, stage.uploads(&user, number).await?).await?;
-            if round > 0 {
-                theirs.push(Summary::of(&alone).median);
-                own.push(Summary::of(&took).median);
-                slowest.push(percentile(&took, 99));
-            }
-        }
-        let row = Row::ratio(
-            name,
-            Unit::Milliseconds,
-            own.clone(),
-            "statement, HEAD and message alone",
-            theirs,
-        );
-        rows.push(row.at_most(goal.0, Some(goal.1)));
-        rows.push(Row::ratio(
-            name.replace("p50", "p99"),
-            Unit::Milliseconds,
-            slowest,
-            "p50",
-            own,
-        ));
-    }
-    services.relay.set_latency(Duration::ZERO);
+    let mut rows = Vec::new();
 
-    // ---- Over TLS.
+    progress("  warm");
+    let rounds = warm(stage, &direct, &user).await?;
+    rows.push(median("warm p50", &rounds).at_most(1.6, Some(1.3)));
+    rows.push(tail("warm p99", &rounds, Warm::took));
+
+    progress("  warm, 1 ms to the database");
+    services.relay.set_latency(LATENCY);
+    let rounds = warm(stage, &relayed, &user).await?;
+    services.relay.set_latency(Duration::ZERO);
+    rows.push(median("warm p50, 1 ms to the database", &rounds).at_most(1.3, Some(1.15)));
+    rows.push(tail("warm p99, 1 ms to the database", &rounds, Warm::took));
+
     progress("  over TLS");
     let secured = stage.services(true).await?;
     let variables = stage.variables(&secured, stage.relayed_url(&secured));
-    let mut ours = stage
-        .function("complete-upload", variables.clone())
-        .start()
-        .await?;
-    let mut parts = stage.limit("limit-complete", variables)?.start().await?;
-    let (mut own, mut theirs) = (vec![], vec![]);
-    for round in 0..=stage.rounds() {
-        let alone = alone(&mut parts, &user, stage.uploads(&user, number).await?).await?;
-        let took = complete(stage, &mut ours, &user, stage.uploads(&user, number).await?).await?;
-        if round > 0 {
-            theirs.push(Summary::of(&alone).median);
-            own.push(Summary::of(&took).median);
-        }
-    }
-    rows.push(Row::ratio(
-        "warm p50 over TLS",
-        Unit::Milliseconds,
-        own,
-        "statement, HEAD and message alone",
-        theirs,
-    ));
+    let rounds = warm(stage, &variables, &user).await?;
+    rows.push(median("warm p50 over TLS", &rounds));
     drop(secured);
 
-    // ---- Many environments.
-    let mut series = Series {
-        name: "complete-upload".to_owned(),
-        points: Vec::new(),
-    };
-    let everywhere = stage.everywhere(stage.function("complete-upload", direct.clone()));
-    let mut bare = stage
-        .everywhere(stage.limit("limit-commits", direct.clone())?)
-        .start()
-        .await?;
-    for environments in ENVIRONMENTS {
-        progress(&format!("  {environments} environments"));
-        let (mut rates, mut limits, mut medians, mut slowest) = (vec![], vec![], vec![], vec![]);
-        let mut crew = Crew::start(stage, &everywhere, environments).await?;
-        for _ in 0..stage.rounds() {
-            let task = commits::Task {
-                clients: environments,
-                commits: stage.size(2_000, 100),
-            };
-            let answer = bare.invoke(serde_json::to_vec(&task)?).await?.answer;
-            limits.push(serde_json::from_slice(&answer)?);
-            let (took, rate) = crew.complete(stage, number).await?;
-            rates.push(rate);
-            medians.push(Summary::of(&took).median);
-            slowest.push(percentile(&took, 99));
-        }
-        series
-            .points
-            .push((super::number(environments), Summary::of(&rates).median));
-        if environments == 8 {
-            let row = Row::ratio("8 environments, p99", Unit::Milliseconds, slowest, "p50", medians);
-            rows.push(row.at_most(4.0, None));
-            let row = Row::ratio(
-                "8 environments, uploads per second",
-                Unit::PerSecond,
-                rates,
-                "bare commits by 8 clients",
-                limits,
-            );
-            rows.push(row.at_least(0.5, None));
-        }
-    }
-    drop(bare);
-
-    // ---- Counts.
-    progress("  counts");
-    let program = stage.counted(&stage.function("complete-upload", relayed));
-    let mut ours = program.start().await?;
-    complete(stage, &mut ours, &user, stage.uploads(&user, 5).await?).await?;
-    services.relay.take();
-    services.s3.take_requests();
-    services.sqs.take_requests();
-    for connects in [&services.s3.server, &services.sqs.server] {
-        connects.take_connects();
-    }
-    let uploads = stage.uploads(&user, 1).await?;
-    let upload = uploads.first().context("no upload")?;
-    let measured = ours.invoke(stage.completing(&user, *upload)?).await?;
-    answered(&measured.answer, 200)?;
-    let passed = services.relay.take();
-    counts.push(Count::new(
-        "database round trips: loading, committing, deleting from the outbox",
-        passed.round_trips,
-        3,
-    ));
-    counts.push(Count::new("requests to S3", services.s3.take_requests(), 1));
-    counts.push(Count::new("requests to SQS", services.sqs.take_requests(), 1));
-    let connects = services.s3.server.take_connects() + services.sqs.server.take_connects() + passed.connects;
-    counts.push(Count::new("connections made by a warm one", connects, 0));
-    counts.push(Count::new("allocations", measured.allocations, 1_700));
-    rows.push(Row::alone(
-        "peak memory",
-        Unit::Megabytes,
-        vec![super::megabytes(ours.peak_memory()?)],
-    ));
+    let (crowded, series) = by_environments(stage, direct).await?;
+    rows.extend(crowded);
+    let (counts, memory) = counts(stage, &services, relayed, &user).await?;
+    rows.push(memory);
 
     Ok(Benchmark {
         name: "complete".to_owned(),
@@ -183,6 +102,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             x: "environments".to_owned(),
             y: "uploads per second".to_owned(),
             logarithmic: false,
+            logarithmic_y: false,
             series: vec![series],
         }),
         notes: vec![
@@ -191,6 +111,141 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
                 .to_owned(),
         ],
     })
+}
+
+/// How many uploads are completed in a round.
+fn many(stage: &Stage) -> usize {
+    stage.size(200, 20)
+}
+
+/// Warm ones and their parts alone, in turn. The first round is for connections to be made.
+async fn warm(stage: &Stage, variables: &Variables, user: &User) -> Result<Vec<Warm>> {
+    let ours = stage.function("complete-upload", variables.clone());
+    let parts = stage.limit("limit-complete", variables.clone())?;
+    let (mut ours, mut parts) = (ours.start().await?, parts.start().await?);
+    let mut rounds = Vec::new();
+    for round in 0..=stage.rounds() {
+        let alone = alone(&mut parts, user, stage.uploads(user, many(stage)).await?).await?;
+        let took = complete(stage, &mut ours, user, stage.uploads(user, many(stage)).await?).await?;
+        if round > 0 {
+            rounds.push(Warm {
+                took: Took::of(&took),
+                parts: Summary::of(&alone).median,
+            });
+        }
+    }
+    Ok(rounds)
+}
+
+fn median(figure: &str, rounds: &[Warm]) -> Row {
+    Row::ratio(
+        figure,
+        Unit::Milliseconds,
+        each(rounds, |round| round.took.p50),
+        "statement, HEAD and message alone",
+        each(rounds, |round| round.parts),
+    )
+}
+
+fn tail<T>(figure: &str, rounds: &[T], took: impl Fn(&T) -> Took) -> Row {
+    Row::ratio(
+        figure,
+        Unit::Milliseconds,
+        each(rounds, |round| took(round).p99),
+        "p50",
+        each(rounds, |round| took(round).p50),
+    )
+}
+
+/// Many environments at once, beside bare commits by as many clients.
+async fn by_environments(stage: &Stage, variables: Variables) -> Result<(Vec<Row>, Series)> {
+    let program = stage.everywhere(stage.function("complete-upload", variables.clone()));
+    let bare = stage.everywhere(stage.limit("limit-commits", variables)?);
+    let mut bare = bare.start().await?;
+    let (mut rows, mut points) = (Vec::new(), Vec::new());
+    for environments in ENVIRONMENTS {
+        progress(&format!("  {environments} environments"));
+        let mut crew = Crew::start(stage, &program, environments).await?;
+        let mut rounds = Vec::new();
+        for _ in 0..stage.rounds() {
+            let commits = bare_commits(stage, &mut bare, environments).await?;
+            let (took, rate) = crew.complete(stage, many(stage)).await?;
+            rounds.push(Crowded {
+                took: Took::of(&took),
+                rate,
+                commits,
+            });
+        }
+        let rates = each(&rounds, |round| round.rate);
+        points.push((number(environments), Summary::of(&rates).median));
+        if environments == 8 {
+            rows = crowded(&rounds);
+        }
+    }
+    let name = "complete-upload".to_owned();
+    Ok((rows, Series { name, points }))
+}
+
+/// Commits per second.
+async fn bare_commits(stage: &Stage, process: &mut Process, clients: usize) -> Result<f64> {
+    let task = commits::Task {
+        clients,
+        commits: stage.size(2_000, 100),
+    };
+    let answer = process.invoke(serde_json::to_vec(&task)?).await?.answer;
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+fn crowded(rounds: &[Crowded]) -> Vec<Row> {
+    vec![
+        tail("8 environments, p99", rounds, |round| round.took).at_most(4.0, None),
+        Row::ratio(
+            "8 environments, uploads per second",
+            Unit::PerSecond,
+            each(rounds, |round| round.rate),
+            "bare commits by 8 clients",
+            each(rounds, |round| round.commits),
+        )
+        .at_least(0.5, None),
+    ]
+}
+
+/// What a warm one does, and the memory that this has taken.
+async fn counts(
+    stage: &Stage,
+    services: &Services,
+    variables: Variables,
+    user: &User,
+) -> Result<(Vec<Count>, Row)> {
+    progress("  counts");
+    let program = stage.counted(&stage.function("complete-upload", variables));
+    let mut ours = program.start().await?;
+    complete(stage, &mut ours, user, stage.uploads(user, 5).await?).await?;
+    services.relay.take();
+    services.s3.take_requests();
+    services.sqs.take_requests();
+    for server in [&services.s3.server, &services.sqs.server] {
+        server.take_connects();
+    }
+    let uploads = stage.uploads(user, 1).await?;
+    let upload = uploads.first().context("no upload")?;
+    let measured = ours.invoke(stage.completing(user, *upload)?).await?;
+    answered(&measured.answer, 200)?;
+    let passed = services.relay.take();
+    let connects = services.s3.server.take_connects() + services.sqs.server.take_connects() + passed.connects;
+    let counts = vec![
+        Count::new(
+            "database round trips: loading, committing, deleting from the outbox",
+            passed.round_trips,
+            3,
+        ),
+        Count::new("requests to S3", services.s3.take_requests(), 1),
+        Count::new("requests to SQS", services.sqs.take_requests(), 1),
+        Count::new("connections made by a warm one", connects, 0),
+        Count::new("allocations", measured.allocations, 1_700),
+    ];
+    let memory = megabytes(ours.peak_memory()?);
+    Ok((counts, Row::alone("peak memory", Unit::Megabytes, vec![memory])))
 }
 
 /// Milliseconds of each.
@@ -230,10 +285,10 @@ impl Crew {
     }
 
     /// Completes uploads in all of them at once; milliseconds of each, and how many there were a second.
-    async fn complete(&mut self, stage: &Stage, number: usize) -> Result<(Vec<f64>, f64)> {
+    async fn complete(&mut self, stage: &Stage, many: usize) -> Result<(Vec<f64>, f64)> {
         let mut uploads = Vec::new();
         for (_, user) in &self.0 {
-            uploads.push(stage.uploads(user, number).await?);
+            uploads.push(stage.uploads(user, many).await?);
         }
         let begun = Instant::now();
         let all = try_join_all(
@@ -244,7 +299,7 @@ impl Crew {
         )
         .await?;
         let took: Vec<f64> = all.into_iter().flatten().collect();
-        let rate = super::number(took.len()) / begun.elapsed().as_secs_f64();
+        let rate = number(took.len()) / begun.elapsed().as_secs_f64();
         Ok((took, rate))
     }
 }

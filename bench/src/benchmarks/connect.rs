@@ -102,6 +102,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             x: "environments".to_owned(),
             y: "connections per second".to_owned(),
             logarithmic: false,
+            logarithmic_y: false,
             series: vec![series],
         }),
         notes: Vec::new(),

@@ -59,9 +59,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let (complete, fan_out): (Program, Program) = (start("complete-upload"), start("fan-out"));
     for _ in 0..ENVIRONMENTS {
         let user = stage.user().await?;
-        let sql = "INSERT INTO connections VALUES ($1, $2, NULL, now() - interval '1 hour', now() + interval '1 hour')";
-        let connection = format!("c{}=", edge::ids::new_id().simple());
-        stage.client.execute(sql, &[&connection, &user.id]).await?;
+        stage.listener(&user).await?;
         line.completing.push((complete.start().await?, user));
         line.notifying.push(fan_out.start().await?);
     }
@@ -112,6 +110,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             x: "uploads per second".to_owned(),
             y: "milliseconds".to_owned(),
             logarithmic: true,
+            logarithmic_y: false,
             series: vec![
                 Series {
                     name: "p50".to_owned(),

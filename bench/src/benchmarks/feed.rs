@@ -98,6 +98,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             x: "changes in the space".to_owned(),
             y: "milliseconds".to_owned(),
             logarithmic: true,
+            logarithmic_y: false,
             series,
         }),
         notes: Vec::new(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::process::Process;
+use crate::process::{Measured, Process};
 use crate::stage::Stage;
 use crate::stand_in::sqs::Sqs;
 
@@ -49,12 +49,12 @@ impl Batches {
 }
 
 /// Hands a batch over; all of it must be delivered.
-pub(crate) async fn hand_over(process: &mut Process, batch: String) -> Result<()> {
-    let answer = process.invoke(batch).await?.answer;
-    let answer: Value = serde_json::from_slice(&answer)?;
+pub(crate) async fn hand_over(process: &mut Process, batch: String) -> Result<Measured> {
+    let measured = process.invoke(batch).await?;
+    let answer: Value = serde_json::from_slice(&measured.answer)?;
     let failures = answer["batchItemFailures"].as_array().map_or(0, Vec::len);
     ensure!(failures == 0, "{failures} records failed");
-    Ok(())
+    Ok(measured)
 }
 
 /// Hands over what comes, until it is told to stop and nothing is left.

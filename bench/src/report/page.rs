@@ -242,6 +242,7 @@ mod tests {
             x: String::new(),
             y: String::new(),
             logarithmic: false,
+            logarithmic_y: false,
             series: vec![],
         });
         fan_out.counts = vec![Count {

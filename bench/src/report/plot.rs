@@ -45,16 +45,11 @@ const AXIS: RGBColor = RGBColor(110, 110, 110);
 const BOLD_LINE: RGBColor = RGBColor(215, 215, 215);
 const LIGHT_LINE: RGBColor = RGBColor(238, 238, 238);
 
-/// Leaves out points that cannot be shown: those that are not finite and, on a logarithmic axis, not positive.
+/// Leaves out points that cannot be shown: those that are not finite and, on a logarithmic axis, those that are not positive.
 pub(crate) fn svg(plot: &Plot) -> Result<String> {
     let lines: Vec<_> = plot.series.iter().map(|series| shown(plot, series)).collect();
-    let x_values = lines.iter().flatten().map(|&(x, _)| x);
-    let x = if plot.logarithmic {
-        Axis::logarithmic(x_values)
-    } else {
-        Axis::linear(x_values)
-    };
-    let y = Axis::linear(lines.iter().flatten().map(|&(_, y)| y));
+    let x = Axis::new(plot.logarithmic, lines.iter().flatten().map(|&(x, _)| x));
+    let y = Axis::new(plot.logarithmic_y, lines.iter().flatten().map(|&(_, y)| y));
 
     let size = (WIDTH.unsigned_abs(), HEIGHT.unsigned_abs());
     let mut svg = String::new();
@@ -84,8 +79,11 @@ pub(crate) fn svg(plot: &Plot) -> Result<String> {
 }
 
 fn shown(plot: &Plot, series: &Series) -> Vec<(f64, f64)> {
-    let shown = |&(x, y): &(f64, f64)| x.is_finite() && y.is_finite() && (x > 0.0 || !plot.logarithmic);
-    series.points.iter().copied().filter(shown).collect()
+    let shown = |value: f64, logarithmic: bool| value.is_finite() && (value > 0.0 || !logarithmic);
+    let points = series.points.iter().copied();
+    points
+        .filter(|&(x, y)| shown(x, plot.logarithmic) && shown(y, plot.logarithmic_y))
+        .collect()
 }
 
 /// The title, and under it the legend, where it hides no line; returns where it ends.
@@ -185,6 +183,14 @@ struct Axis {
 }
 
 impl Axis {
+    fn new(logarithmic: bool, values: impl Iterator<Item = f64>) -> Self {
+        if logarithmic {
+            Self::logarithmic(values)
+        } else {
+            Self::linear(values)
+        }
+    }
+
     /// From zero, or to it: lengths on it can be compared.
     fn linear(values: impl Iterator<Item = f64>) -> Self {
         let (least, most) = values.fold((0.0_f64, 0.0_f64), |(least, most), value| {
@@ -301,6 +307,7 @@ mod tests {
             x: "connections".to_owned(),
             y: "seconds".to_owned(),
             logarithmic,
+            logarithmic_y: false,
             series: vec![Series {
                 name: "ours & theirs".to_owned(),
                 points: points.to_vec(),
@@ -360,6 +367,21 @@ mod tests {
             linear[2] > 9 * linear[1] && linear[1] > 8 * linear[0],
             "{linear:?}"
         );
+    }
+
+    #[test]
+    fn both_axes_may_be_logarithmic() {
+        let points = [(1.0, 1.0), (10.0, 10.0), (100.0, 100.0), (50.0, 0.0)];
+        let plot = Plot {
+            logarithmic_y: true,
+            ..plot(true, &points)
+        };
+        let markers = markers(&svg(&plot).unwrap());
+        let [low, middle, high] = markers[..] else {
+            panic!("zero is shown: {markers:?}")
+        };
+        assert!((low.1 + high.1 - 2 * middle.1).abs() <= 1, "{markers:?}");
+        assert!(low.1 > high.1 + 200, "{markers:?}");
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub(crate) fn mark(row: &Row) -> String {
 /// `3 ≤ 4`, or `5 > 4 EXCEEDED`.
 pub(crate) fn count(count: &Count) -> String {
     let (counted, most) = (exact(count.counted), exact(count.most));
-    if count.counted > count.most {
+    if count.exceeded() {
         format!("{counted} > {most} {EXCEEDED}")
     } else {
         format!("{counted} ≤ {most}")

@@ -1,6 +1,6 @@
 //! `@connections`: takes frames, refuses some, and checks afterwards that every one was right.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,8 +54,6 @@ pub(crate) struct Posted {
     pub(crate) frames: HashMap<String, Vec<Bytes>>,
     /// When each of them came, in order.
     pub(crate) times: Vec<Instant>,
-    /// How many were answered with each status.
-    pub(crate) statuses: BTreeMap<u16, usize>,
 }
 
 impl Posts {
@@ -133,12 +131,10 @@ impl Posts {
         let mut posted = Posted {
             frames: HashMap::new(),
             times: Vec::with_capacity(taken.len()),
-            statuses: BTreeMap::new(),
         };
         for (request, status) in taken {
             check(&request)?;
             posted.times.push(request.at);
-            *posted.statuses.entry(status).or_default() += 1;
             if status == 200 {
                 let frames = posted.frames.entry(connection_id(&request)).or_default();
                 frames.push(request.body());
@@ -146,9 +142,7 @@ impl Posts {
         }
         Ok(posted)
     }
-}
 
-impl Posts {
     /// When each frame was taken since the last time, and the frame.
     pub(crate) fn take_timed(&self) -> Result<Vec<(Instant, Bytes)>> {
         let taken = std::mem::take(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner).taken);

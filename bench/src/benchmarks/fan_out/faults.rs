@@ -1,0 +1,99 @@
+//! With latency, with throttling, and to connections that are gone.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::cast::Cast;
+use super::hall::{Audience, Delivered, Hall};
+use super::{IN_FLIGHT, SOME_GONE};
+use crate::benchmarks::{each, number, progress};
+use crate::report::{Row, Unit};
+use crate::stage::milliseconds;
+use crate::stand_in::posts::Faults;
+
+/// What each post waits for in some rows.
+const LATENCY: Duration = Duration::from_millis(10);
+
+/// Connections that are throttled the first time.
+const SOME_THROTTLED: Faults = Faults {
+    throttled: 5,
+    gone: 0,
+};
+
+/// A round of it.
+struct Round {
+    slow_limit: Delivered,
+    slow: Delivered,
+    clean: Delivered,
+    throttled: Delivered,
+    gone: Delivered,
+}
+
+/// All in turn.
+pub(super) async fn latency_and_faults(
+    hall: &Hall<'_>,
+    cast: &mut Cast,
+    audience: &Audience,
+) -> Result<Vec<Row>> {
+    progress("  latency and faults");
+    let mut rounds = Vec::new();
+    for _ in 0..hall.stage.rounds() {
+        rounds.push(round(hall, cast, audience).await?);
+    }
+    Ok(rows(&rounds, audience))
+}
+
+async fn round(hall: &Hall<'_>, cast: &mut Cast, audience: &Audience) -> Result<Round> {
+    let posts = &hall.services.posts.server;
+    posts.set_latency(LATENCY);
+    let slow_limit = hall.limit(&mut cast.limit, audience).await?;
+    let slow = hall.one(&mut cast.ours, audience).await?;
+    posts.set_latency(Duration::ZERO);
+    let clean = hall.one(&mut cast.ours, audience).await?;
+    let throttled = hall.despite(&mut cast.ours, audience, SOME_THROTTLED).await?;
+    let gone = hall.despite(&mut cast.ours, audience, SOME_GONE).await?;
+    let left = hall.connected(audience).await?;
+    ensure!(left == audience.size() * 7 / 10, "{left} connections are left");
+    hall.connect(audience).await?;
+    Ok(Round {
+        slow_limit,
+        slow,
+        clean,
+        throttled,
+        gone,
+    })
+}
+
+fn rows(rounds: &[Round], audience: &Audience) -> Vec<Row> {
+    let row = |figure: &str, ours: fn(&Round) -> &Delivered, control: &str, values: Vec<f64>| {
+        let ours = each(rounds, |round| ours(round).milliseconds());
+        Row::ratio(figure, Unit::Milliseconds, ours, control, values)
+    };
+    let ideal = milliseconds(LATENCY) * number(audience.size()) / number(IN_FLIGHT);
+    let slow_limit = each(rounds, |round| round.slow_limit.milliseconds());
+    let clean = each(rounds, |round| round.clean.milliseconds());
+    vec![
+        row(
+            "time with 10 ms latency",
+            |round| &round.slow,
+            "n × latency ÷ in flight",
+            vec![ideal; rounds.len()],
+        )
+        .at_most(1.3, Some(1.15)),
+        row(
+            "time with 10 ms latency",
+            |round| &round.slow,
+            "plain hyper",
+            slow_limit,
+        ),
+        row(
+            "time, 5 % throttled once",
+            |round| &round.throttled,
+            "none throttled",
+            clean.clone(),
+        )
+        .at_most(1.5, Some(1.2)),
+        row("time, 30 % gone", |round| &round.gone, "none gone", clean).at_most(1.1, None),
+    ]
+}
