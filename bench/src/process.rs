@@ -110,6 +110,11 @@ impl Program {
 }
 
 impl Process {
+    /// Ends it, and waits until it has ended.
+    pub(crate) async fn end(self) {
+        self.environment.end().await;
+    }
+
     /// Invokes it once.
     pub(crate) async fn invoke(&mut self, payload: impl Into<Bytes>) -> Result<Measured> {
         let payload = payload.into();

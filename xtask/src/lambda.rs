@@ -232,6 +232,11 @@ impl Environment {
         }
     }
 
+    /// Ends it, and waits until it has ended.
+    pub async fn end(mut self) {
+        let _ = self.child.kill().await;
+    }
+
     /// The process, while it lives.
     pub fn id(&self) -> Option<u32> {
         self.child.id()

@@ -83,6 +83,8 @@ struct Invocations {
 /// Runs it.
 pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let services = stage.services(true).await?;
+    // What another benchmark's limit has left would be for `relay-events` to publish.
+    stage.client.batch_execute("DELETE FROM outbox").await?;
     let variables = stage.variables(&services, stage.relayed_url(&services));
     let ground = Ground {
         stage,
@@ -156,6 +158,10 @@ impl Ground<'_> {
                 ours: Init::of(&ours),
                 resident: megabytes(ours.resident_memory()?),
             });
+            // Dying takes CPU too, which must not be another's.
+            for process in [empty, detached, database, ours] {
+                process.end().await;
+            }
         }
         Ok(rounds)
     }
@@ -171,6 +177,7 @@ impl Ground<'_> {
             }
             let warm = Summary::of(&later).median;
             rounds.push(Invocations { first, warm });
+            process.end().await;
         }
         let row = Row::difference(
             format!("{}: first invocation, CPU", program.name),
@@ -194,6 +201,7 @@ impl Ground<'_> {
                 let mut process = program.start().await?;
                 process.limit(&quota)?;
                 took.push(milliseconds(self.invoke(&mut process, program.name).await?.wall));
+                process.end().await;
             }
             all.push((memory, took));
         }

@@ -18,7 +18,7 @@ const PAGES: [usize; 2] = [1_000, 10];
 pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let services = stage.services(false).await?;
     let lengths: &[usize] = if stage.options.quick {
-        &[1_000, 10_000]
+        &[2_000, 20_000]
     } else {
         &[10_000, 100_000, 1_000_000, 10_000_000]
     };

@@ -330,13 +330,13 @@ mod tests {
     async fn connections_are_used_again_and_replaced_when_they_were_closed() {
         let ((listener, server), client) = (listen().await, client());
         // The second connection is made because the server has closed the first.
-        let (served, ()) = tokio::join!(serve(listener, vec![2, 1]), async {
+        let (answered, ()) = tokio::join!(serve(listener, vec![2, 1]), async {
             for _ in 0..3 {
                 let answer = client.send(&server, request).await.unwrap();
                 assert_eq!(answer.into_body(), "ok");
             }
         });
-        assert_eq!(served, 3);
+        assert_eq!(answered, 3);
     }
 
     #[tokio::test]

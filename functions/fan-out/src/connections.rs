@@ -161,6 +161,7 @@ impl Connections {
 }
 
 /// An answer as the SDK has it, by its status (Amazon API Gateway Management API Reference, `PostToConnection`).
+#[expect(clippy::result_large_err, reason = "the SDK's own error")]
 fn answer(status: StatusCode, body: &[u8]) -> Posted {
     if status.is_success() {
         return Ok(PostToConnectionOutput::builder().build());
