@@ -74,7 +74,11 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         let outcome = line.hold(stage, &services, rate, lasting).await?;
         medians.push((rate, percentile(&outcome.latencies, 50)));
         slowest.push((rate, percentile(&outcome.latencies, 99)));
-        if !outcome.held || stage.options.quick {
+        if stage.options.quick {
+            break;
+        }
+        ensure!(outcome.held || rate > FIRST, "not even {FIRST} uploads per second are held");
+        if !outcome.held {
             break;
         }
         saturation = rate;
