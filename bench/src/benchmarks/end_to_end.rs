@@ -77,7 +77,10 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         if stage.options.quick {
             break;
         }
-        ensure!(outcome.held || rate > FIRST, "not even {FIRST} uploads per second are held");
+        ensure!(
+            outcome.held || rate > FIRST,
+            "not even {FIRST} uploads per second are held"
+        );
         if !outcome.held {
             break;
         }
