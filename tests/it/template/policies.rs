@@ -31,7 +31,8 @@ const CALLS: [(&str, &[&str]); 17] = [
         &["sqs:ChangeMessageVisibility"],
     ),
     (".get_queue_attributes()", &["sqs:GetQueueAttributes"]),
-    (".post_to_connection()", &["execute-api:ManageConnections"]),
+    // What the SDK's `post_to_connection` asks for, without it.
+    ("/@connections/{id}\"", &["execute-api:ManageConnections"]),
     (".get_secret_value()", &["secretsmanager:GetSecretValue"]),
 ];
 
