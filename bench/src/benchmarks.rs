@@ -11,31 +11,18 @@ mod queue;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
+use xtask::BENCHMARKS;
 
 use crate::report::Benchmark;
 use crate::stage::Stage;
 
-/// Their names, in order.
-const NAMES: [&str; 7] = [
-    "complete",
-    "fan-out",
-    "cold",
-    "feed",
-    "connect",
-    "backlog",
-    "end-to-end",
-];
-
 /// Runs those that are named, or all.
 pub(crate) async fn run(stage: &Stage, names: &[String]) -> Result<Vec<Benchmark>> {
-    if let Some(unknown) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
-        bail!("there is no benchmark {unknown}; there are {}", NAMES.join(", "));
-    }
     let mut benchmarks = Vec::new();
-    for name in NAMES {
+    for name in BENCHMARKS {
         if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
             continue;
         }
@@ -106,14 +93,4 @@ pub(crate) fn number(number: usize) -> f64 {
 /// Bytes in megabytes.
 pub(crate) fn megabytes(bytes: u64) -> f64 {
     u32::try_from(bytes / 1_000).map_or(f64::INFINITY, f64::from) / 1e3
-}
-
-/// The machine's cores, and not just those that this process has left itself.
-pub(crate) fn cores() -> usize {
-    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    processors
-        .lines()
-        .filter(|line| line.starts_with("processor"))
-        .count()
-        .max(1)
 }

@@ -210,14 +210,31 @@ const WHOLE_CORE: f64 = 1_769.0;
 /// For how long a quota is, in microseconds.
 const PERIOD: f64 = 20_000.0;
 
+/// How the names of control groups begin.
+const QUOTAS: &str = "syncsphere-bench-";
+
+/// Removes control groups of runs that were interrupted.
+fn remove_leftovers(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok) {
+        let name = entry.file_name();
+        let of_run = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(QUOTAS)?.split('-').next());
+        if of_run.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
 impl Quota {
     /// The share that comes with a memory size in MB. Nothing where this user may make no control groups.
     pub(crate) fn of_memory(megabytes: u32) -> Option<Self> {
         let quota = format!("{:.0}", (PERIOD * f64::from(megabytes) / WHOLE_CORE).max(1_000.0));
-        let name = format!("syncsphere-bench-{}-{megabytes}", std::process::id());
+        let name = format!("{QUOTAS}{}-{megabytes}", std::process::id());
         // Version 1 of control groups, then version 2.
         let (old, new) = (Path::new("/sys/fs/cgroup/cpu"), Path::new("/sys/fs/cgroup"));
         let make = |parent: &Path, settings: &[(&str, String)]| {
+            remove_leftovers(parent);
             let folder = parent.join(&name);
             fs::create_dir(&folder).ok()?;
             let made = Self { folder };

@@ -1,11 +1,5 @@
 //! What stand-ins and functions agree on.
 
-/// The region that the stand-ins are in.
-pub(crate) const REGION: &str = "us-east-1";
-
-/// Both parts of the credentials.
-pub(crate) const ACCESS_KEY: &str = "test";
-
 /// The size that uploads declare, in bytes.
 pub(crate) const SIZE: i64 = 52;
 

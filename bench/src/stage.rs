@@ -1,5 +1,6 @@
 //! What all benchmarks share: the database, the stand-ins, and how functions are configured for them.
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,10 @@ use db::DatabaseUrl;
 use serde_json::Value;
 use tokio_postgres::Client;
 use xtask::tls::Authority;
-use xtask::{BY_IAM, ROLE};
+use xtask::{BY_IAM, ROLE, lambda};
 
 use crate::database::{self, Relay};
 use crate::process::{CORE, Program, allocation_counter};
-use crate::settings::{ACCESS_KEY, REGION};
 use crate::stand_in::posts::Posts;
 use crate::stand_in::s3::S3;
 use crate::stand_in::sqs::Sqs;
@@ -71,10 +71,12 @@ pub(crate) struct Stage {
     /// Who owns the schema.
     pub(crate) client: Client,
     pub(crate) authority: Authority,
-    /// Of the machine.
-    cores: usize,
+    /// Of the machine, and not just those that this process has left itself.
+    pub(crate) cores: usize,
     counter: PathBuf,
     database: SocketAddr,
+    /// The sample events, by the names of their files.
+    events: HashMap<String, Value>,
 }
 
 impl Stage {
@@ -104,6 +106,7 @@ impl Stage {
             cores,
             counter: allocation_counter(&options.folder)?,
             database: SocketAddr::from(([127, 0, 0, 1], port)),
+            events: events(&options.events)?,
             options,
         })
     }
@@ -157,11 +160,9 @@ impl Stage {
 
     /// What the template sets, and what points AWS clients at the stand-ins. A function reads what it needs.
     pub(crate) fn variables(&self, services: &Services, database_url: String) -> Variables {
-        let mut variables = vec![
+        let mut variables = lambda::variables();
+        variables.extend([
             ("AWS_LAMBDA_LOG_LEVEL", "INFO".to_owned()),
-            ("AWS_REGION", REGION.to_owned()),
-            ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.to_owned()),
             ("AWS_ENDPOINT_URL_S3", services.s3.endpoint()),
             ("AWS_ENDPOINT_URL_SQS", services.sqs.endpoint()),
             ("DATABASE_URL", database_url),
@@ -170,19 +171,14 @@ impl Stage {
             ("DEAD_LETTER_QUEUE_URL", services.sqs.dead_letter_queue_url()),
             ("CONNECTIONS_ENDPOINT", services.posts.endpoint()),
             ("WEBSOCKET_URL", "wss://bench.example/live".to_owned()),
-            ("ALLOWED_ORIGINS", String::new()),
-            ("MAX_CONNECTIONS_PER_USER", "64".to_owned()),
-            ("MAX_UPLOAD_BYTES", "5497558138880".to_owned()),
-            ("MULTIPART_THRESHOLD_BYTES", "67108864".to_owned()),
             // No pace, unless that is what is measured.
             ("POSTS_PER_SECOND", "100000000".to_owned()),
             ("MAXIMUM_CONCURRENCY", "1".to_owned()),
-            ("METRICS_NAMESPACE", "SyncSphere".to_owned()),
             (
                 "OWNER_SECRET_ARN",
                 "arn:aws:secretsmanager:us-east-1:000000000000:secret:bench".to_owned(),
             ),
-        ];
+        ]);
         if services.tls {
             let authority = self.options.folder.join("ca.pem").display().to_string();
             // For AWS clients, for the database, and for the peer in Node.js.
@@ -249,10 +245,23 @@ impl Stage {
 
     /// One of the sample events.
     pub(crate) fn event(&self, name: &str) -> Result<Value> {
-        let path = self.options.events.join(name);
-        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", path.display()))
+        let event = self.events.get(name).cloned();
+        event.with_context(|| format!("there is no sample {name}"))
     }
+}
+
+/// Read once, or reading them would be part of what is measured.
+fn events(folder: &Path) -> Result<HashMap<String, Value>> {
+    let cannot_read = || format!("cannot read {}", folder.display());
+    let mut events = HashMap::new();
+    for file in fs::read_dir(folder).with_context(cannot_read)? {
+        let file = file.with_context(cannot_read)?;
+        let text = fs::read(file.path()).with_context(cannot_read)?;
+        let name = file.file_name().to_string_lossy().into_owned();
+        let event = serde_json::from_slice(&text).with_context(|| format!("{name} is no JSON"))?;
+        events.insert(name, event);
+    }
+    Ok(events)
 }
 
 /// In milliseconds.

@@ -1,14 +1,13 @@
 //! `cargo xtask bench`: builds what is to be measured and what measures it, and runs it against a PostgreSQL of its own.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::environment::command;
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, free_address};
 use crate::process;
 use crate::project::Project;
 use crate::stack::{build_functions, cargo_lambda_build};
@@ -18,10 +17,22 @@ use crate::ui::Step;
 /// The package.
 const PACKAGE: &str = "bench";
 
+/// The benchmarks, in order.
+pub const BENCHMARKS: [&str; 7] = [
+    "complete",
+    "fan-out",
+    "cold",
+    "feed",
+    "connect",
+    "backlog",
+    "end-to-end",
+];
+
 /// What is measured, and how thoroughly.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Which benchmarks, by name; all if none is named.
+    /// Which benchmarks; all if none is named.
+    #[arg(value_parser = BENCHMARKS)]
     names: Vec<String>,
     /// Only show that the benchmarks work: seconds instead of minutes, and figures that mean nothing.
     #[arg(long)]
@@ -98,10 +109,4 @@ async fn build(project: &Project) -> Result<PathBuf> {
     cargo_lambda_build(project, &project.root, &arguments, &step).await?;
     step.done("");
     Ok(project.root.join("target/lambda").join(PACKAGE).join("bootstrap"))
-}
-
-fn free_address() -> Result<SocketAddrV4> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
-    let port = listener.local_addr().context("cannot find a free port")?.port();
-    Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
 }

@@ -8,10 +8,10 @@ use crate::project::Project;
 use crate::services::Ports;
 
 /// The region that the emulator plays.
-pub(crate) const REGION: &str = "us-east-1";
+pub const REGION: &str = "us-east-1";
 
 /// The emulator's credentials; any would do.
-pub(crate) const ACCESS_KEY: &str = "test";
+pub const ACCESS_KEY: &str = "test";
 
 /// Prefixes of variables that children do not get: the developer's AWS account, and what `cargo run` says of this package.
 /// ring's build script watches the latter, so passing it on would compile ring and all that uses it again each time.

@@ -23,7 +23,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::environment::command;
+use crate::environment::{ACCESS_KEY, REGION, command};
 use crate::project::Project;
 
 /// The Runtime API's version.
@@ -31,6 +31,22 @@ const API: &str = "/2018-06-01/runtime";
 
 /// What every function of the template has, in MiB.
 const MEMORY: &str = "256";
+
+/// What every function has in its environment, by the template or by Lambda, wherever its services are. Each reads what it needs.
+pub fn variables() -> Vec<(&'static str, String)> {
+    [
+        ("AWS_REGION", REGION),
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+        ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY),
+        ("ALLOWED_ORIGINS", ""),
+        ("MAX_CONNECTIONS_PER_USER", "64"),
+        ("MAX_UPLOAD_BYTES", "5497558138880"),
+        ("MULTIPART_THRESHOLD_BYTES", "67108864"),
+        ("METRICS_NAMESPACE", "SyncSphere"),
+    ]
+    .map(|(name, value)| (name, value.to_owned()))
+    .into()
+}
 
 /// What a function is configured with.
 #[derive(Clone, Debug)]

@@ -36,6 +36,9 @@ use project::Project;
 use services::Ports;
 
 pub use aws_types::SdkConfig;
+pub use bench::BENCHMARKS;
+pub use chaos::md5;
+pub use environment::{ACCESS_KEY, REGION};
 pub use postgres::{BY_IAM, ROLE};
 pub use secrets::OWNER_SECRET;
 pub use stack::{Outputs, STACK, Stack};

@@ -1,7 +1,7 @@
 //! A PostgreSQL server of its own folder and port, which can also be made to crash.
 
 use std::fs;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -39,6 +39,13 @@ const RDS_IAM: &str = "rds_iam";
 
 /// The role of those who are not trusted but have to give a password, as tests of signing in do.
 const BY_PASSWORD: &str = "by_password";
+
+/// Where a server of a command's own can listen.
+pub(crate) fn free_address() -> Result<SocketAddrV4> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
+    let port = listener.local_addr().context("cannot find a free port")?.port();
+    Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+}
 
 /// The URL of a database of a local server.
 pub(crate) fn url(address: SocketAddrV4, role: &str, database: &str) -> String {

@@ -113,7 +113,7 @@ async fn install_node_peer(project: &Project) -> Result<PathBuf> {
         npm.current_dir(&node)
             .args(["ci", "--omit=dev", "--no-audit", "--no-fund"]);
         let remedy =
-            "Node.js 20 or newer with npm is needed: `apt-get install nodejs npm` or https://nodejs.org/";
+            "check the connection to the npm registry (npm's own settings apply) and run the command again";
         process::run(&step, &node.join("install.log"), npm, remedy).await?;
         fs::write(&receipt_of_node, all).context("cannot record the installation")?;
         step.done("");

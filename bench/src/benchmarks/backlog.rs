@@ -30,9 +30,8 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     }
     services.posts.server.set_latency(LATENCY);
     let program = stage.everywhere(stage.function("fan-out", stage.variables(&services, stage.direct_url())));
-    let cores = super::cores();
     let mut points: Vec<(f64, f64)> = Vec::new();
-    for environments in 1..=cores {
+    for environments in 1..=stage.cores {
         progress(&format!("  {environments} environments"));
         let mut crew = Vec::new();
         for _ in 0..environments {

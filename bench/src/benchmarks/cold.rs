@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::queue::Batches;
 use super::{each, megabytes, progress};
 use crate::process::{Measured, Process, Program, Quota};
 use crate::report::{Benchmark, Plot, Row, Series, Summary, Unit};
@@ -302,16 +303,8 @@ async fn event(stage: &Stage, name: &str, user: &User) -> Result<Bytes> {
                 .execute("DELETE FROM connections WHERE user_id = $1", &[&user.id])
                 .await?;
             stage.listener(user).await?;
-            let mut batch = stage.event("fan-out.batch.json")?;
-            let records = batch["Records"]
-                .as_array_mut()
-                .context("the sample has no records")?;
-            records.truncate(1);
-            let record = records.first_mut().context("the sample has no record")?;
-            let mut body: Value = serde_json::from_str(record["body"].as_str().unwrap_or_default())?;
-            body["spaceId"] = json!(user.space_id);
-            record["body"] = json!(body.to_string());
-            batch
+            let batches = Batches::new(stage)?;
+            return Ok(batches.of(&[batches.message(user.space_id, 1)?]).into());
         }
         _ => stage.event("relay-events.schedule.json")?,
     };

@@ -14,9 +14,9 @@ use percent_encoding::percent_decode_str;
 use time::PrimitiveDateTime;
 use time::macros::format_description;
 use tokio_rustls::TlsAcceptor;
+use xtask::{ACCESS_KEY, REGION};
 
 use super::{Reply, Request, Server, reply};
-use crate::settings::{ACCESS_KEY, REGION};
 
 /// Which posts are refused.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,14 +1,13 @@
 //! SQS: takes messages, which benchmarks take out by hand.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
-use md5::{Digest as _, Md5};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
+use xtask::md5;
 
 use super::{Request, Server, reply};
 
@@ -132,14 +131,4 @@ fn act(book: &mut Book, action: &str, body: &Value) -> Option<Value> {
         } }),
         _ => return None,
     })
-}
-
-/// In hexadecimal, as SQS has it and clients check it.
-fn md5(text: &str) -> String {
-    Md5::digest(text.as_bytes())
-        .iter()
-        .fold(String::with_capacity(32), |mut digest, byte| {
-            let _ = write!(digest, "{byte:02x}");
-            digest
-        })
 }

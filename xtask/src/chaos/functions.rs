@@ -13,8 +13,7 @@ use super::proxy::Proxy;
 use super::s3::BUCKET;
 use super::sqs::{Sqs, Which};
 use super::weather::{Kind, Weather};
-use crate::environment::{ACCESS_KEY, REGION};
-use crate::lambda::{Failure, Function, Settings};
+use crate::lambda::{self, Failure, Function, Settings};
 use crate::postgres::{self, DATABASE, ROLE};
 use crate::project::Project;
 
@@ -153,11 +152,9 @@ pub(crate) fn variables(proxies: &[Proxy; 4], log_level: &str) -> Vec<(&'static 
     let SocketAddr::V4(address) = database.address else {
         return Vec::new();
     };
-    vec![
+    let mut variables = lambda::variables();
+    variables.extend([
         ("AWS_LAMBDA_LOG_LEVEL", log_level.to_owned()),
-        ("AWS_REGION", REGION.to_owned()),
-        ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.to_owned()),
         ("AWS_ENDPOINT_URL_S3", format!("http://{}", storage.address)),
         ("AWS_ENDPOINT_URL_SQS", format!("http://{}", queue.address)),
         ("DATABASE_URL", postgres::url(address, ROLE, DATABASE)),
@@ -169,12 +166,8 @@ pub(crate) fn variables(proxies: &[Proxy; 4], log_level: &str) -> Vec<(&'static 
             format!("http://{}/live", connections.address),
         ),
         ("WEBSOCKET_URL", "ws://chaos.example/live".to_owned()),
-        ("ALLOWED_ORIGINS", String::new()),
-        ("MAX_CONNECTIONS_PER_USER", "64".to_owned()),
-        ("MAX_UPLOAD_BYTES", "5497558138880".to_owned()),
-        ("MULTIPART_THRESHOLD_BYTES", "67108864".to_owned()),
         ("POSTS_PER_SECOND", "5000".to_owned()),
         ("MAXIMUM_CONCURRENCY", FAN_OUT_CONCURRENCY.to_string()),
-        ("METRICS_NAMESPACE", "SyncSphere".to_owned()),
-    ]
+    ]);
+    variables
 }

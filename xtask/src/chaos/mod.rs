@@ -40,6 +40,8 @@ use crate::{stack, tools, ui};
 use report::Report;
 use run::Plan;
 
+pub use sqs::md5;
+
 /// What `cargo xtask chaos` takes.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {

@@ -255,7 +255,7 @@ impl Sqs {
 }
 
 /// In hexadecimal, as SQS has it and its clients check it.
-pub(crate) fn md5(body: &str) -> String {
+pub fn md5(body: &str) -> String {
     let digest = Md5::digest(body.as_bytes());
     digest.iter().fold(String::with_capacity(32), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

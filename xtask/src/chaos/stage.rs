@@ -1,7 +1,7 @@
 //! The whole system on this machine: the functions, what they depend on, and the devices of some users.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ use super::sockets::Sockets;
 use super::sqs::{Sqs, Which};
 use super::weather::{self, Kind, Weather};
 use super::workload::{User, first_uploads};
-use crate::postgres::{BY_IAM, Postgres};
+use crate::postgres::{BY_IAM, Postgres, free_address};
 use crate::project::Project;
 use crate::ui::Step;
 
@@ -279,10 +279,4 @@ async fn relay(functions: &Functions, weather: &Weather) {
             let _ = functions.relay_events().await;
         }
     }
-}
-
-fn free_address() -> Result<SocketAddrV4> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
-    let port = listener.local_addr().context("cannot find a free port")?.port();
-    Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
 }
