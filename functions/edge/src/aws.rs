@@ -1,5 +1,6 @@
 //! What a function has of AWS: who it is, whom it believes, and what all its clients share.
 
+use std::borrow::Cow;
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,34 +42,25 @@ const MAX_ATTEMPTS: u32 = 2;
 /// How long the second attempt waits at most. The SDK's own second would be longer than most calls.
 const MAX_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whose word is taken for which server is AWS.
-pub struct Authorities {
-    pem: Vec<u8>,
+/// Whose word is taken for which server is AWS: Amazon's, or theirs in the file that `AWS_CA_BUNDLE` names. As PEM.
+fn authorities(vars: &Vars<'_>) -> Result<Cow<'static, [u8]>, ConfigError> {
+    match vars
+        .of_lambda::<String>(CA_BUNDLE)
+        .filter(|path| !path.is_empty())
+    {
+        Some(path) => Ok(fs::read(path).map_err(invalid)?.into()),
+        None => Ok(AMAZON.into()),
+    }
 }
 
-impl Authorities {
-    /// Amazon's, or those in the file that `AWS_CA_BUNDLE` names.
-    pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
-        let pem = match vars
-            .of_lambda::<String>(CA_BUNDLE)
-            .filter(|path| !path.is_empty())
-        {
-            Some(path) => fs::read(path).map_err(invalid)?,
-            None => AMAZON.to_vec(),
-        };
-        Ok(Self { pem })
+fn tls(authorities: &[u8]) -> Result<ClientConfig, ConfigError> {
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(authorities) {
+        store.add(certificate.map_err(invalid)?).map_err(invalid)?;
     }
-
-    /// TLS for a client that is not of the SDK.
-    pub fn tls(&self) -> Result<ClientConfig, ConfigError> {
-        let mut authorities = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&self.pem) {
-            authorities.add(certificate.map_err(invalid)?).map_err(invalid)?;
-        }
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().map_err(invalid)?;
-        Ok(builder.with_root_certificates(authorities).with_no_client_auth())
-    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(invalid)?;
+    Ok(builder.with_root_certificates(store).with_no_client_auth())
 }
 
 fn invalid(source: impl std::error::Error + Send + Sync + 'static) -> ConfigError {
@@ -118,9 +110,9 @@ impl Aws {
     /// As the environment says. Every wait is bounded, and no request is made.
     ///
     /// Not by `aws-config`, which asks files, instance metadata and other services for what on Lambda is in the environment: that takes a cold
-    /// start time, and a tenth of a function's size.
+    /// start time, and a function space.
     pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
-        let http = HttpClient::new(Authorities::from_vars(vars)?.tls()?);
+        let http = HttpClient::new(tls(&authorities(vars)?)?);
         let timeouts = TimeoutConfig::builder()
             .operation_attempt_timeout(ATTEMPT_TIMEOUT)
             .operation_timeout(OPERATION_TIMEOUT)
@@ -189,9 +181,9 @@ impl LoadServiceConfig for Endpoints {
 mod tests {
     use super::*;
 
-    fn with_bundle(path: &str) -> Result<Authorities, ConfigError> {
+    fn with_bundle(path: &str) -> Result<Cow<'static, [u8]>, ConfigError> {
         let path = path.to_owned();
-        Authorities::from_vars(&Vars::from_lookup(move |name| {
+        authorities(&Vars::from_lookup(move |name| {
             (name == CA_BUNDLE).then(|| path.clone())
         }))
     }
@@ -199,10 +191,10 @@ mod tests {
     #[test]
     fn amazons_authorities_can_be_read_and_replaced() {
         let amazon = with_bundle("").unwrap();
-        assert_eq!(CertificateDer::pem_slice_iter(&amazon.pem).count(), 5);
-        amazon.tls().unwrap();
+        assert_eq!(CertificateDer::pem_slice_iter(&amazon).count(), 5);
+        tls(&amazon).unwrap();
         let none = with_bundle("/dev/null").unwrap();
-        assert!(none.pem.is_empty());
+        assert!(none.is_empty());
         let Err(error) = with_bundle("/nonexistent/bundle.pem") else {
             panic!("it is not there")
         };

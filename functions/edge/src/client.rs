@@ -288,12 +288,11 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::aws::Authorities;
+    use crate::aws::Aws;
     use crate::config::Vars;
 
     fn client() -> HttpClient {
-        let authorities = Authorities::from_vars(&Vars::from_lookup(|_| None)).unwrap();
-        HttpClient::new(authorities.tls().unwrap())
+        Aws::from_vars(&Vars::from_lookup(|_| None)).unwrap().http
     }
 
     async fn listen() -> (TcpListener, Server) {

@@ -30,7 +30,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 /// Writes logs to standard output, in the format and from the level that Lambda's logging configuration asks for (AWS Lambda Developer Guide,
 /// "Configuring JSON and plain text log formats" and "Log-level filtering"). Call it first, once.
 ///
-/// As the runtime would, but without filters by pattern, whose regular expressions would be a tenth of a function's size.
+/// As the runtime would, but without filters by pattern, whose regular expressions take a function space and a cold start time.
 pub fn init_logs() {
     let vars = config::Vars::from_env();
     let level = match vars.of_lambda::<String>("AWS_LAMBDA_LOG_LEVEL").as_deref() {

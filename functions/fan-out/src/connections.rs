@@ -1,9 +1,9 @@
 //! The WebSocket API's management interface, `@connections`, with the least work for a post.
 //!
-//! The same requests and errors as the SDK's `post_to_connection`, which takes four times the CPU for them: nearly all that a post costs
+//! The same requests and errors as the SDK's `post_to_connection`, which takes far more CPU for them: nearly all that a post costs
 //! is what the client does. `tests` hold the two to be the same.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use aws_sdk_apigatewaymanagement::error::{ErrorMetadata, SdkError};
@@ -45,14 +45,14 @@ const CONTENT_TYPE: &str = "application/octet-stream";
 
 /// A frame with its SHA-256, ready to be posted any number of times.
 #[derive(Clone, Debug)]
-pub struct Frame {
+pub(crate) struct Frame {
     body: Bytes,
     sha256: String,
 }
 
 impl Frame {
     /// Of a text.
-    pub fn new(text: String) -> Self {
+    pub(crate) fn new(text: String) -> Self {
         Self {
             sha256: hexadecimal(&digest::sha256(text.as_bytes())),
             body: text.into(),
@@ -142,7 +142,7 @@ impl Connections {
         frame: &Frame,
         now: OffsetDateTime,
     ) -> Result<Request<Full<Bytes>>, BoxError> {
-        let (host, date) = (self.host.as_str(), Timestamp(now).to_string());
+        let (host, date) = (self.host.as_str(), timestamp(now));
         let mut headers = vec![
             ("content-type", CONTENT_TYPE),
             ("host", host),
@@ -151,7 +151,9 @@ impl Connections {
         if let Some(token) = self.signer.account.credentials.session_token() {
             headers.push(("x-amz-security-token", token));
         }
-        let authorization = self.signer.authorization(path, &headers, &frame.sha256, now);
+        let authorization = self
+            .signer
+            .authorization(path, &headers, &frame.sha256, (now, &date));
         let mut request = Request::post(path).header(AUTHORIZATION, authorization);
         for (name, value) in headers {
             request = request.header(name, value);
@@ -208,13 +210,14 @@ impl Signer {
         }
     }
 
-    /// What `Authorization` of a POST has to be. The path is as it is sent; the headers are all that are signed, in lower case and in order.
+    /// What `Authorization` of a POST has to be. The path is as it is sent; the headers are all that are signed, in lower case and in order; the time
+    /// is also as `x-amz-date` has it.
     fn authorization(
         &self,
         path: &str,
         headers: &[(&str, &str)],
         sha256: &str,
-        now: OffsetDateTime,
+        (now, date): (OffsetDateTime, &str),
     ) -> String {
         let mut canonical = String::with_capacity(1_024);
         let _ = write!(
@@ -233,8 +236,11 @@ impl Signer {
         let _ = write!(canonical, "\n{names}\n{sha256}");
         let hash = hexadecimal(&digest::sha256(canonical.as_bytes()));
 
-        let (date, region) = (Timestamp(now), self.account.region.as_ref());
-        let scope = format!("{}/{region}/{SERVICE}/aws4_request", date.day());
+        let (region, day) = (
+            self.account.region.as_ref(),
+            date.split('T').next().unwrap_or_default(),
+        );
+        let scope = format!("{day}/{region}/{SERVICE}/aws4_request");
         let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{hash}");
         let signature = calculate_signature(self.key(now), to_sign.as_bytes());
         let key_id = self.account.credentials.access_key_id();
@@ -258,22 +264,10 @@ impl Signer {
 }
 
 /// `YYYYMMDDTHHMMSSZ`.
-#[derive(Clone, Copy)]
-struct Timestamp(OffsetDateTime);
-
-impl Timestamp {
-    /// `YYYYMMDD`.
-    fn day(self) -> String {
-        let date = self.0.date();
-        format!("{:04}{:02}{:02}", date.year(), u8::from(date.month()), date.day())
-    }
-}
-
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (hour, minute, second) = self.0.to_hms();
-        write!(f, "{}T{hour:02}{minute:02}{second:02}Z", self.day())
-    }
+fn timestamp(now: OffsetDateTime) -> String {
+    let (date, (hour, minute, second)) = (now.date(), now.to_hms());
+    let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
 }
 
 #[cfg(test)]
@@ -397,7 +391,12 @@ mod tests {
         let headers: Vec<(&str, &str)> = names.map(|name| (name, request.headers[name].as_str())).collect();
         let path = request.line.split(' ').nth(1).unwrap();
         let sha256 = hexadecimal(&digest::sha256(&request.body));
-        signer.authorization(path, &headers, &sha256, time_of(request))
+        signer.authorization(
+            path,
+            &headers,
+            &sha256,
+            (time_of(request), &request.headers["x-amz-date"]),
+        )
     }
 
     #[tokio::test]
@@ -441,15 +440,13 @@ mod tests {
     async fn a_key_is_kept_for_its_day() {
         let (_, endpoint) = listen().await;
         let signer = ours(&endpoint).unwrap().signer;
-        let sign = |now| signer.authorization("/", &[], "", now);
+        let sign_with = |signer: &Signer, now| signer.authorization("/", &[], "", (now, &timestamp(now)));
+        let sign = |now| sign_with(&signer, now);
         let (first, next_day) = (sign(NOW), sign(NOW + time::Duration::days(1)));
         assert!(next_day.contains("/20260103/") && first != next_day);
         assert_eq!(sign(NOW), first);
         let fresh = ours(&endpoint).unwrap().signer;
-        assert_eq!(
-            fresh.authorization("/", &[], "", NOW + time::Duration::days(1)),
-            next_day
-        );
+        assert_eq!(sign_with(&fresh, NOW + time::Duration::days(1)), next_day);
     }
 
     #[tokio::test]

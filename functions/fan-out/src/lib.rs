@@ -22,7 +22,7 @@ use model::Message;
 use time::Duration;
 use tokio::time::Instant;
 
-pub use connections::{Connections, Frame, InvalidEndpoint};
+pub use connections::{Connections, InvalidEndpoint};
 pub use counts::METRICS;
 pub use pace::Pace;
 

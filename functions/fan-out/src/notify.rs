@@ -11,9 +11,10 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::connections::Frame;
 use crate::posting::{Outcome, Post, post_all};
 use crate::queue::{Sending, To, backoff_seconds, count_dead_letters, send};
-use crate::{App, Frame, MAX_ATTEMPTS, PAGE, Record, counts};
+use crate::{App, MAX_ATTEMPTS, PAGE, Record, counts};
 
 /// Records about one space for the same recipients: their changes travel together.
 struct Group<'a> {

@@ -15,7 +15,8 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, warn};
 
-use crate::{App, Frame, SETTLING_TIME, counts};
+use crate::connections::Frame;
+use crate::{App, SETTLING_TIME, counts};
 
 /// How many posts are under way at once. One that waits to be tried again is not under way.
 const CONCURRENT_POSTS: usize = 64;
