@@ -339,6 +339,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_request_that_a_kept_connection_swallows_is_sent_over_a_new_one() {
+        let ((listener, server), client) = (listen().await, client());
+        let serving = async {
+            let (mut first, _) = listener.accept().await.unwrap();
+            let mut raw = Vec::new();
+            while !raw.ends_with(b"body") {
+                first.read_buf(&mut raw).await.unwrap();
+            }
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            first.write_all(answer).await.unwrap();
+            // Closes with the next request unanswered, as whoever was about to close anyway.
+            first.read_buf(&mut raw).await.unwrap();
+            drop(first);
+            serve(listener, vec![1]).await
+        };
+        let (answered, ()) = tokio::join!(serving, async {
+            for _ in 0..2 {
+                client.send(&server, request).await.unwrap();
+            }
+        });
+        assert_eq!(answered, 1);
+    }
+
+    #[tokio::test]
     async fn what_is_not_there_or_hangs_or_breaks_off_is_an_error_soon() {
         let ((listener, server), client) = (listen().await, client());
         let (broken, ()) = tokio::join!(client.send(&server, request), async {
