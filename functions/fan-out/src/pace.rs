@@ -4,73 +4,99 @@
 //! API Gateway quotas"), so posts that took all of it would make uploads fail. Notifying has a share of it, and each environment
 //! an equal part of the share.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use tokio::sync::Mutex;
-use tokio::time::sleep;
+use tokio::time::{Duration, Instant, sleep_until};
 
-/// Lets posts through at an even rate, after a burst of half a second's: the quota's own burst is half of its rate.
+/// In which the quota counts.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Lets no more posts through in any one second than its part of the rate, whenever that second begins. An audience that is smaller
+/// than that never waits; a token bucket that kept as well to the rate would have it wait.
 pub struct Pace {
-    clock: DefaultClock,
-    limiter: RateLimiter<NotKeyed, InMemoryState, DefaultClock>,
-    /// Those who wait do so in turn.
-    turn: Mutex<()>,
+    share: usize,
+    /// When the posts of the last second were let through, oldest first. Those who wait for the lock do so in turn.
+    last_second: Mutex<VecDeque<Instant>>,
 }
 
 impl Pace {
     /// The pace of one of `environments` that have `posts_per_second` together, and at least one each.
     pub fn new(posts_per_second: NonZeroU32, environments: NonZeroU32) -> Self {
-        let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-        let share = at_least_one(posts_per_second.get() / environments);
-        let quota = Quota::per_second(share).allow_burst(at_least_one(share.get() / 2));
-        let clock = DefaultClock::default();
+        let share = (posts_per_second.get() / environments).max(1);
         Self {
-            limiter: RateLimiter::direct_with_clock(quota, clock.clone()),
-            clock,
-            turn: Mutex::new(()),
+            share: share.try_into().unwrap_or(usize::MAX),
+            last_second: Mutex::default(),
         }
     }
 
     /// Waits until the next post may go.
     pub(crate) async fn wait(&self) {
-        let _turn = self.turn.lock().await;
-        while let Err(early) = self.limiter.check() {
-            sleep(early.wait_time_from(self.clock.now())).await;
+        let mut last_second = self.last_second.lock().await;
+        loop {
+            let now = Instant::now();
+            while last_second.front().is_some_and(|oldest| now - *oldest >= SECOND) {
+                last_second.pop_front();
+            }
+            match last_second.front() {
+                Some(oldest) if last_second.len() >= self.share => sleep_until(*oldest + SECOND).await,
+                _ => return last_second.push_back(now),
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
 
     fn number(number: u32) -> NonZeroU32 {
         number.try_into().unwrap()
     }
 
-    /// Says how long is waited at least, never how long at most, so it cannot fail by chance.
-    #[tokio::test]
-    async fn environments_share_the_rate_evenly() {
-        let pace = Pace::new(number(4_000), number(10));
+    /// When each of so many posts may go, in milliseconds.
+    async fn times(pace: &Pace, posts: usize) -> Vec<u128> {
         let started = Instant::now();
-        // The burst of 200, and 100 more at 400 per second.
-        for _ in 0..300 {
+        let mut times = Vec::new();
+        for _ in 0..posts {
             pace.wait().await;
+            times.push(started.elapsed().as_millis());
         }
-        assert!(
-            started.elapsed() >= Duration::from_millis(245),
-            "{:?}",
-            started.elapsed()
-        );
+        times
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn environments_share_the_rate_and_none_waits_without_need() {
+        let pace = Pace::new(number(4_000), number(10));
+        assert_eq!(times(&pace, 400).await, [0; 400]);
+        tokio::time::advance(Duration::from_millis(600)).await;
+        // The second of the first 400 is over then, give or take the timer's millisecond.
+        let next = times(&pace, 401).await;
+        assert!((400..=401).contains(&next[0]), "{next:?}");
+        assert_eq!(next[399], next[0]);
+        assert!((1_000..=1_001).contains(&(next[400] - next[0])), "{next:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_second_has_more_than_the_rate() {
+        let pace = Pace::new(number(50), number(1));
+        let mut times = Vec::new();
+        let started = Instant::now();
+        for i in 0..1_000 {
+            tokio::time::advance(Duration::from_millis(i * 7 % 31)).await;
+            pace.wait().await;
+            times.push(started.elapsed());
+        }
+        for (first, after) in times.iter().zip(times.iter().skip(50)) {
+            assert!(*after - *first >= SECOND, "{first:?} {after:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_share_of_less_than_one_is_one() {
-        Pace::new(number(1), number(10)).wait().await;
+        let times = times(&Pace::new(number(1), number(10)), 2).await;
+        assert_eq!(times[0], 0);
+        assert!((1_000..=1_001).contains(&times[1]), "{times:?}");
     }
 }

@@ -28,11 +28,11 @@ const FIRST_POSTS: usize = 8;
 const ATTEMPTS: u32 = 5;
 
 /// The longest pause before the second attempt. Half of it on average, so that whom API Gateway has no time for just now hears hardly later.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(4);
 
-/// How much longer each further pause is. All of them take 0.78 s on average: most connections that still answer 410 because they are only being
+/// How much longer each further pause is. All of them take 0.8 s on average: most connections that still answer 410 because they are only being
 /// made can be reached by then.
-const LONGER: u32 = 5;
+const LONGER: u32 = 7;
 
 /// The frames that a connection is to get, in order.
 pub(crate) struct Post<'a> {
