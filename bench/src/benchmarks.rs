@@ -7,6 +7,7 @@ mod connect;
 mod end_to_end;
 mod fan_out;
 mod feed;
+mod memory;
 mod queue;
 
 use std::time::{Duration, Instant};

@@ -54,6 +54,65 @@ pub(crate) struct Process {
     id: u32,
 }
 
+/// What is said where instructions could not be counted.
+pub(crate) const NO_VALGRIND: &str =
+    "Instructions were not counted, for want of valgrind (`apt-get install valgrind`).";
+
+/// A program whose instructions are counted: by valgrind, which runs it some fifty times slower.
+pub(crate) struct Instructions {
+    program: Program,
+    log: PathBuf,
+}
+
+impl Instructions {
+    /// Nothing where valgrind is not installed.
+    pub(crate) fn of(program: &Program) -> Option<Self> {
+        let installed = StdCommand::new("valgrind").arg("--version").output();
+        if !installed.is_ok_and(|output| output.status.success()) {
+            return None;
+        }
+        let log = program.log.with_extension("valgrind");
+        let mut command: Vec<String> = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+            .map(str::to_owned)
+            .into();
+        command.push(format!("--log-file={}", log.display()));
+        command.extend(program.command.iter().cloned());
+        let program = Program {
+            command,
+            ..program.clone()
+        };
+        Some(Self { program, log })
+    }
+
+    /// Those of one of `many` later invocations: what a process takes for a first and those, less what it takes for a first.
+    pub(crate) async fn of_one(
+        &self,
+        many: u32,
+        invoke: impl AsyncFn(&mut Process) -> Result<()>,
+    ) -> Result<f64> {
+        let first = self.count(1, &invoke).await?;
+        let all = self.count(1 + many, &invoke).await?;
+        Ok((all - first) / f64::from(many))
+    }
+
+    /// Those of a process from its start to its end.
+    async fn count(
+        &self,
+        invocations: u32,
+        invoke: &impl AsyncFn(&mut Process) -> Result<()>,
+    ) -> Result<f64> {
+        let mut process = self.program.start().await?;
+        for _ in 0..invocations {
+            invoke(&mut process).await?;
+        }
+        process.environment.terminate().await?;
+        let log = fs::read_to_string(&self.log).context("valgrind has no log")?;
+        let counted = log.lines().find_map(|line| line.split_once("Collected :"));
+        let counted = counted.and_then(|(_, number)| number.trim().parse().ok());
+        counted.with_context(|| format!("valgrind has counted nothing; see {}", self.log.display()))
+    }
+}
+
 impl Program {
     /// Starts it and waits until it asks for its first invocation.
     pub(crate) async fn start(&self) -> Result<Process> {

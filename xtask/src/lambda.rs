@@ -18,6 +18,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use edge::{Clock, ids};
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -251,6 +253,15 @@ impl Environment {
     /// Ends it, and waits until it has ended.
     pub async fn end(mut self) {
         let _ = self.child.kill().await;
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has.
+    pub async fn terminate(mut self) -> Result<()> {
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        let id = Pid::from_raw(id.context("the process is gone")?);
+        signal::kill(id, Signal::SIGTERM).context("cannot end a process")?;
+        self.child.wait().await.context("cannot wait for a process")?;
+        Ok(())
     }
 
     /// The process, while it lives.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::queue::Batches;
-use super::{each, megabytes, progress};
+use super::{each, megabytes, memory, progress};
 use crate::process::{Measured, Process, Program, Quota};
 use crate::report::{Benchmark, Plot, Row, Series, Summary, Unit};
 use crate::requests::User;
@@ -26,9 +26,6 @@ const FUNCTIONS: [&str; 9] = [
     "relay-events",
     "track-connections",
 ];
-
-/// Memory sizes in MB, for the CPU that comes with them.
-const MEMORY: [u32; 4] = [128, 256, 512, 1_769];
 
 /// Warm invocations that the first one is compared with.
 const WARM: usize = 5;
@@ -109,8 +106,8 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         rows.push(with_database(name, &inits));
         rows.push(ground.first_invocation(&program).await?);
         let by_memory = ground.by_memory(&program).await?;
-        if by_memory.len() < MEMORY.len() {
-            notes = vec!["This machine lets no control groups be made, so nothing was measured with a memory size's CPU.".to_owned()];
+        if by_memory.len() < memory::SIZES.len() {
+            notes = vec![memory::NO_GROUPS.to_owned()];
         }
         rows.extend(with_256_mb(name, &by_memory));
         series.push(line(name, &by_memory));
@@ -193,7 +190,7 @@ impl Ground<'_> {
     /// The first invocation with the CPU of each memory size, in milliseconds. As far as this user may make control groups.
     async fn by_memory(&self, program: &Program) -> Result<Vec<(u32, Vec<f64>)>> {
         let mut all = Vec::new();
-        for memory in MEMORY {
+        for memory in memory::SIZES {
             let Some(quota) = Quota::of_memory(memory) else {
                 break;
             };
@@ -252,7 +249,7 @@ fn with_database(name: &str, rounds: &[Inits]) -> Row {
 }
 
 fn with_256_mb(name: &str, by_memory: &[(u32, Vec<f64>)]) -> Option<Row> {
-    let (_, took) = by_memory.iter().find(|(memory, _)| *memory == 256)?;
+    let (_, took) = by_memory.iter().find(|(memory, _)| *memory == memory::DEPLOYED)?;
     let figure = format!("{name}: first invocation with 256 MB's CPU");
     Some(Row::alone(figure, Unit::Milliseconds, took.clone()).at_most(25.0, Some(8.0)))
 }

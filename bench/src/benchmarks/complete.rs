@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result};
 use futures_util::future::try_join_all;
 use uuid::Uuid;
 
-use super::{each, megabytes, number, progress};
+use super::{each, megabytes, memory, number, progress};
 use crate::limit::commits;
 use crate::limit::complete::Task;
-use crate::process::{Process, Program};
+use crate::process::{Instructions, NO_VALGRIND, Process, Program};
 use crate::report::{Benchmark, Count, Plot, Row, Series, Summary, Unit};
 use crate::requests::{User, answered};
 use crate::stage::{Services, Stage, Variables, milliseconds};
@@ -19,6 +19,9 @@ const ENVIRONMENTS: [usize; 4] = [1, 2, 4, 8];
 
 /// What the database waits for in some rows.
 const LATENCY: Duration = Duration::from_millis(1);
+
+/// What S3 and SQS take in some rows. The HEAD then hides the load beside it, as it does on AWS.
+const LATENCY_OF_AWS: Duration = Duration::from_millis(10);
 
 /// How long those of a round took, in milliseconds.
 #[derive(Clone, Copy)]
@@ -83,8 +86,32 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let variables = stage.variables(&secured, stage.relayed_url(&secured));
     let rounds = warm(stage, &variables, &user).await?;
     rows.push(median("warm p50 over TLS", &rounds));
+
+    progress("  as on a network");
+    secured.relay.set_latency(LATENCY);
+    for server in [&secured.s3.server, &secured.sqs.server] {
+        server.set_latency(LATENCY_OF_AWS);
+    }
+    let rounds = warm(stage, &variables, &user).await?;
+    rows.push(median(
+        "warm p50 over TLS, 10 ms to S3 and SQS, 1 ms to the database",
+        &rounds,
+    ));
+    let mut notes = vec![
+        "PostgreSQL does not wait for the disk (`fsync=off`), so that what is measured is the programs: every wait for a disk would bring the ratios nearer \
+         to 1. Environments, stand-ins and PostgreSQL share the machine's cores."
+            .to_owned(),
+    ];
+    match by_memory(stage, variables, &user).await? {
+        Some(costs) => rows.extend(costs),
+        None => notes.push(memory::NO_GROUPS.to_owned()),
+    }
     drop(secured);
 
+    match instructions(stage, &direct, &user).await? {
+        Some(row) => rows.push(row),
+        None => notes.push(NO_VALGRIND.to_owned()),
+    }
     let (crowded, series) = by_environments(stage, direct).await?;
     rows.extend(crowded);
     let (counts, memory) = counts(stage, &services, relayed, &user).await?;
@@ -105,12 +132,54 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             logarithmic_y: false,
             series: vec![series],
         }),
-        notes: vec![
-            "PostgreSQL does not wait for the disk (`fsync=off`), so that what is measured is the programs: every wait for a disk would bring the ratios nearer \
-             to 1. Environments, stand-ins and PostgreSQL share the machine's cores."
-                .to_owned(),
-        ],
+        notes,
     })
+}
+
+/// Instructions for one.
+async fn instructions(stage: &Stage, variables: &Variables, user: &User) -> Result<Option<Row>> {
+    let ours = Instructions::of(&stage.function("complete-upload", variables.clone()));
+    let parts = Instructions::of(&stage.limit("limit-complete", variables.clone())?);
+    let (Some(ours), Some(parts)) = (ours, parts) else {
+        return Ok(None);
+    };
+    progress("  instructions");
+    let many = 20;
+    let ours = ours.of_one(many, async |process| {
+        let uploads = stage.uploads(user, 1).await?;
+        complete(stage, process, user, uploads).await.map(drop)
+    });
+    let ours = ours.await?;
+    let parts = parts.of_one(many, async |process| {
+        alone(process, user, stage.uploads(user, 1).await?)
+            .await
+            .map(drop)
+    });
+    let parts = parts.await?;
+    Ok(Some(Row::ratio(
+        "instructions",
+        Unit::Number,
+        vec![ours],
+        "statement, HEAD and message alone",
+        vec![parts],
+    )))
+}
+
+/// With the CPU of each memory size.
+async fn by_memory(stage: &Stage, variables: Variables, user: &User) -> Result<Option<Vec<Row>>> {
+    progress("  by memory");
+    let program = stage.function("complete-upload", variables);
+    memory::costs(
+        &program,
+        stage.rounds(),
+        stage.size(50, 2),
+        "one",
+        async |process| {
+            let took = complete(stage, process, user, stage.uploads(user, 1).await?).await?;
+            Ok(Summary::of(&took).median)
+        },
+    )
+    .await
 }
 
 /// How many uploads are completed in a round.

@@ -6,25 +6,28 @@ mod faults;
 mod hall;
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{each, number, progress};
-use crate::process::{Process, Program};
+use super::{each, memory, number, progress};
+use crate::process::{Instructions, NO_VALGRIND, Process, Program};
 use crate::report::{Benchmark, Count, Goal, Plot, Row, Unit, float};
 use crate::stage::{Stage, Variables, with};
 use crate::stand_in::posts::{Faults, densest};
 use by_size::by_size;
 use cast::{Cast, peers};
 use faults::latency_and_faults;
-use hall::{Audience, Delivered, Hall};
+use hall::{Audience, Delivered, Hall, bound};
 
 /// As many as fan-out has.
 const IN_FLIGHT: usize = 64;
 
 /// Posts per second that are allowed where the pace is measured.
 const PACE: u32 = 1_000;
+
+/// What each post waits for in some rows.
+const LATENCY: Duration = Duration::from_millis(10);
 
 /// In which the pace is allowed.
 const SECOND: Duration = Duration::from_secs(1);
@@ -51,7 +54,16 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     rows.extend(latency_and_faults(&hall, &mut cast, largest).await?);
     rows.extend(ten_events(&hall, &mut cast.ours).await?);
     drop(cast);
-    rows.extend(pace(&hall, variables).await?);
+    rows.push(pace(&hall, variables.clone()).await?);
+    let mut notes = Vec::new();
+    match instructions(&hall, &stage.function("fan-out", variables.clone()), &limit).await? {
+        Some(row) => rows.push(row),
+        None => notes.push(NO_VALGRIND.to_owned()),
+    }
+    match by_memory(&hall, &stage.function("fan-out", variables)).await? {
+        Some(costs) => rows.extend(costs),
+        None => notes.push(memory::NO_GROUPS.to_owned()),
+    }
     let (secured, connections) = over_tls(stage, &limit, largest).await?;
     rows.extend(secured);
     let mut counted = vec![connections];
@@ -73,7 +85,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             logarithmic_y: false,
             series,
         }),
-        notes: Vec::new(),
+        notes,
     })
 }
 
@@ -144,39 +156,60 @@ async fn ten_events(hall: &Hall<'_>, process: &mut Process) -> Result<Vec<Row>> 
     ])
 }
 
-async fn pace(hall: &Hall<'_>, variables: Variables) -> Result<Vec<Row>> {
+async fn pace(hall: &Hall<'_>, variables: Variables) -> Result<Row> {
     progress("  pace");
     let stage = hall.stage;
     let variables = with(variables, "POSTS_PER_SECOND", &PACE.to_string());
     let mut paced = stage.function("fan-out", variables).start().await?;
     let crowd = hall.audience(stage.size(5_000, 1_000)).await?;
     let times = hall.one(&mut paced, &crowd).await?.times;
-    let row = |figure: &str, times: &[Instant]| {
-        Row::ratio(
-            figure,
-            Unit::Number,
-            vec![number(densest(times, SECOND))],
-            "the configured rate",
-            vec![f64::from(PACE)],
-        )
-    };
-    let mut most = row("most posts in any 1 s", &times);
+    let mut most = Row::ratio(
+        "most posts in any 1 s",
+        Unit::Number,
+        vec![number(densest(&times, SECOND))],
+        "the configured rate",
+        vec![f64::from(PACE)],
+    );
     most.goal = Some(Goal::Between {
         least: 0.95,
         most: 1.05,
     });
-    let mut rows = vec![most];
-    // A quick run is over in a second.
-    if !stage.options.quick {
-        rows.push(row("the same after the first second", &after_a_second(&times)));
-    }
-    Ok(rows)
+    Ok(most)
 }
 
-fn after_a_second(times: &[Instant]) -> Vec<Instant> {
-    let first = times.iter().min().copied();
-    let later = |time: &Instant| first.is_some_and(|first| *time - first > SECOND);
-    times.iter().copied().filter(later).collect()
+/// Instructions for a post of 1,000.
+async fn instructions(hall: &Hall<'_>, ours: &Program, limit: &Program) -> Result<Option<Row>> {
+    let (Some(ours), Some(limit)) = (Instructions::of(ours), Instructions::of(limit)) else {
+        return Ok(None);
+    };
+    progress("  instructions");
+    let thousand = hall.audience(1_000).await?;
+    let ours = ours.of_one(3, async |process| hall.one(process, &thousand).await.map(drop));
+    let ours = ours.await?;
+    let limit = limit.of_one(3, async |process| hall.limit(process, &thousand).await.map(drop));
+    let limit = limit.await?;
+    Ok(Some(Row::ratio(
+        "instructions per post",
+        Unit::Number,
+        vec![ours / 1_000.0],
+        "plain hyper",
+        vec![limit / 1_000.0],
+    )))
+}
+
+/// One event to 100 with the CPU of each memory size, as on a network.
+async fn by_memory(hall: &Hall<'_>, program: &Program) -> Result<Option<Vec<Row>>> {
+    progress("  by memory");
+    let hundred = hall.audience(100).await?;
+    let posts = &hall.services.posts.server;
+    posts.set_latency(LATENCY);
+    let (rounds, events) = (hall.stage.rounds(), hall.stage.size(20, 2));
+    let costs = memory::costs(program, rounds, events, "1 event to 100", async |process| {
+        Ok(hall.one(process, &hundred).await?.milliseconds())
+    });
+    let costs = costs.await;
+    posts.set_latency(Duration::ZERO);
+    costs
 }
 
 async fn over_tls(stage: &Stage, limit: &Program, audience: &Audience) -> Result<(Vec<Row>, Count)> {
@@ -188,14 +221,15 @@ async fn over_tls(stage: &Stage, limit: &Program, audience: &Audience) -> Result
     cast.turn(&hall, audience).await?;
     let connects = services.posts.server.take_connects();
     let turns = cast.turns(&hall, audience).await?;
+    let rate = Row::ratio(
+        "posts per second over TLS",
+        Unit::PerSecond,
+        each(&turns, |turn| turn.ours.per_second()),
+        "plain hyper",
+        each(&turns, |turn| turn.limit.per_second()),
+    );
     let rows = vec![
-        Row::ratio(
-            "posts per second over TLS",
-            Unit::PerSecond,
-            each(&turns, |turn| turn.ours.per_second()),
-            "plain hyper",
-            each(&turns, |turn| turn.limit.per_second()),
-        ),
+        bound(rate, turns.iter().flat_map(|turn| [&turn.ours, &turn.limit])),
         Row::ratio(
             "CPU per post over TLS",
             Unit::Microseconds,

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::cast::{Cast, Turn};
-use super::hall::{Audience, Delivered, Hall};
+use super::hall::{Audience, Delivered, Hall, bound};
 use crate::benchmarks::{each, megabytes, number, progress};
 use crate::report::{Row, Series, Summary, Unit};
 
@@ -46,11 +46,8 @@ fn posts_per_second(size: &Size) -> Row {
         "plain hyper",
         each(&size.turns, |turn| turn.limit.per_second()),
     );
-    let mut all = size.turns.iter().flat_map(|turn| [&turn.ours, &turn.limit]);
-    Row {
-        server_bound: all.any(|delivered| delivered.server_bound),
-        ..row.at_least(0.5, Some(0.8))
-    }
+    let all = size.turns.iter().flat_map(|turn| [&turn.ours, &turn.limit]);
+    bound(row, all).at_least(0.5, Some(0.8))
 }
 
 fn cpu_per_post(cast: &Cast, turns: &[Turn]) -> Vec<Row> {

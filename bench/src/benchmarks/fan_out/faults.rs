@@ -5,20 +5,23 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::cast::Cast;
-use super::hall::{Audience, Delivered, Hall};
-use super::{IN_FLIGHT, SOME_GONE};
+use super::hall::{Audience, Delivered, Hall, bound};
+use super::{IN_FLIGHT, LATENCY, SOME_GONE};
 use crate::benchmarks::{each, number, progress};
 use crate::report::{Row, Unit};
 use crate::stage::milliseconds;
-use crate::stand_in::posts::Faults;
-
-/// What each post waits for in some rows.
-const LATENCY: Duration = Duration::from_millis(10);
+use crate::stand_in::posts::{Faults, lot};
 
 /// Connections that are throttled the first time.
 const SOME_THROTTLED: Faults = Faults {
     throttled: 5,
     gone: 0,
+};
+
+/// Hardly any are gone, as on most days.
+const FEW_GONE: Faults = Faults {
+    throttled: 0,
+    gone: 1,
 };
 
 /// A round of it.
@@ -27,6 +30,7 @@ struct Round {
     slow: Delivered,
     clean: Delivered,
     throttled: Delivered,
+    few_gone: Delivered,
     gone: Delivered,
 }
 
@@ -52,17 +56,26 @@ async fn round(hall: &Hall<'_>, cast: &mut Cast, audience: &Audience) -> Result<
     posts.set_latency(Duration::ZERO);
     let clean = hall.one(&mut cast.ours, audience).await?;
     let throttled = hall.despite(&mut cast.ours, audience, SOME_THROTTLED).await?;
-    let gone = hall.despite(&mut cast.ours, audience, SOME_GONE).await?;
-    let left = hall.connected(audience).await?;
-    ensure!(left == audience.size() * 7 / 10, "{left} connections are left");
-    hall.connect(audience).await?;
+    let few_gone = gone(hall, cast, audience, FEW_GONE).await?;
+    let gone = gone(hall, cast, audience, SOME_GONE).await?;
     Ok(Round {
         slow_limit,
         slow,
         clean,
         throttled,
+        few_gone,
         gone,
     })
+}
+
+/// Who is gone must have been forgotten. Then they are back.
+async fn gone(hall: &Hall<'_>, cast: &mut Cast, audience: &Audience, faults: Faults) -> Result<Delivered> {
+    let delivered = hall.despite(&mut cast.ours, audience, faults).await?;
+    let left = hall.connected(audience).await?;
+    let alive = audience.listeners().filter(|id| lot(id) >= faults.gone);
+    ensure!(left == alive.count(), "{left} connections are left");
+    hall.connect(audience).await?;
+    Ok(delivered)
 }
 
 fn rows(rounds: &[Round], audience: &Audience) -> Vec<Row> {
@@ -74,18 +87,24 @@ fn rows(rounds: &[Round], audience: &Audience) -> Vec<Row> {
     let slow_limit = each(rounds, |round| round.slow_limit.milliseconds());
     let clean = each(rounds, |round| round.clean.milliseconds());
     vec![
-        row(
-            "time with 10 ms latency",
-            |round| &round.slow,
-            "n × latency ÷ in flight",
-            vec![ideal; rounds.len()],
+        bound(
+            row(
+                "time with 10 ms latency",
+                |round| &round.slow,
+                "n × latency ÷ in flight",
+                vec![ideal; rounds.len()],
+            ),
+            rounds.iter().map(|round| &round.slow),
         )
         .at_most(1.3, Some(1.15)),
-        row(
-            "time with 10 ms latency",
-            |round| &round.slow,
-            "plain hyper",
-            slow_limit,
+        bound(
+            row(
+                "time with 10 ms latency",
+                |round| &round.slow,
+                "plain hyper",
+                slow_limit,
+            ),
+            rounds.iter().flat_map(|round| [&round.slow, &round.slow_limit]),
         ),
         row(
             "time, 5 % throttled once",
@@ -94,6 +113,12 @@ fn rows(rounds: &[Round], audience: &Audience) -> Vec<Row> {
             clean.clone(),
         )
         .at_most(1.5, Some(1.2)),
+        row(
+            "time, 1 % gone",
+            |round| &round.few_gone,
+            "none gone",
+            clean.clone(),
+        ),
         row("time, 30 % gone", |round| &round.gone, "none gone", clean).at_most(1.1, None),
     ]
 }

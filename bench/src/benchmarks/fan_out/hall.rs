@@ -12,6 +12,7 @@ use crate::benchmarks::queue::{BATCH, Batches, hand_over};
 use crate::benchmarks::{Serving, number};
 use crate::limit::posts::Task;
 use crate::process::Process;
+use crate::report::Row;
 use crate::stage::{Services, Stage, milliseconds};
 use crate::stand_in::posts::{Faults, Posted, lot};
 
@@ -56,6 +57,14 @@ impl Delivered {
     /// In microseconds.
     pub(super) fn cpu_per_post(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / number(self.posts)
+    }
+}
+
+/// The row, marked if a stand-in was the limit of any of these.
+pub(super) fn bound<'a>(row: Row, all: impl IntoIterator<Item = &'a Delivered>) -> Row {
+    Row {
+        server_bound: all.into_iter().any(|delivered| delivered.server_bound),
+        ..row
     }
 }
 
