@@ -1,7 +1,7 @@
 //! Files: listed, read, downloaded, moved, deleted.
 
 use futures_util::future::join_all;
-use model::{CurrentVersion, FileChanged, FileDetail, FileId, FileList};
+use model::{ContentLocation, CurrentVersion, FileChanged, FileDetail, FileId, FileList};
 use serde_json::{Value, json};
 use tests::{Answer, Apps, Call, raw_http, upload_body};
 
@@ -204,6 +204,13 @@ async fn every_version_can_be_downloaded_under_its_name_and_never_as_a_page() {
     let (headers, bytes) = download(&apps, "alice", content.clone()).await;
     assert_eq!(bytes, b"plain");
     assert_eq!(headers["content-type"], "application/octet-stream");
+    let as_json = content.clone().header("accept", "application/json");
+    let answer = apps.call("alice", as_json.clone()).await;
+    assert_eq!(answer.status, 200);
+    let located: ContentLocation = answer.parsed();
+    let stored = raw_http().get(located.url).send().await.unwrap();
+    assert_eq!(stored.bytes().await.unwrap(), b"plain".as_slice());
+    assert_eq!(apps.call("mallory", as_json).await.problem(), (404, "not-found"));
     for version in [0, 3] {
         let missing = content.clone().query("version", version);
         assert_eq!(apps.call("alice", missing).await.problem(), (404, "not-found"));

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde_norway::Value;
 use serde_norway::value::TaggedValue;
-use tests::project_file;
+use tests::{PREFLIGHT, project_file};
 
 /// The template, or one that `cargo xtask policies` has taken something away from.
 fn template() -> Value {
@@ -137,8 +137,12 @@ fn every_route_is_guarded_and_served_by_the_function_behind_it() {
     let mut served = BTreeSet::new();
     for (id, route) in &routes {
         let route = &route["Properties"];
-        assert_eq!(route["AuthorizationType"], "JWT", "{id}");
-        assert_eq!(tagged(&route["AuthorizerId"], "Ref"), "HttpApiAuthorizer", "{id}");
+        if route["RouteKey"] == PREFLIGHT {
+            assert_eq!(route["AuthorizationType"], "NONE", "{id}");
+        } else {
+            assert_eq!(route["AuthorizationType"], "JWT", "{id}");
+            assert_eq!(tagged(&route["AuthorizerId"], "Ref"), "HttpApiAuthorizer", "{id}");
+        }
         let target = tagged(&route["Target"], "Sub");
         let integration = target
             .strip_prefix("integrations/${")
@@ -162,7 +166,7 @@ fn every_route_is_guarded_and_served_by_the_function_behind_it() {
     let mut known = BTreeSet::from([("create-upload".to_owned(), "$default".to_owned())]);
     for (binary, _) in functions(&template).into_values() {
         let source = source(&binary);
-        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
             let paths = quoted_after(&source, &format!("            \"{method} "));
             let paths = paths
                 .into_iter()

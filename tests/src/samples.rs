@@ -54,7 +54,10 @@ pub fn http_event(name: &str, user: &str, body: &Value) -> ApiGatewayV2httpReque
     serde_json::from_value(event).unwrap()
 }
 
-/// The routes of the template's HTTP API.
+/// The route of browsers' preflights, which is there for them alone and asks for no token.
+pub const PREFLIGHT: &str = "OPTIONS /{proxy+}";
+
+/// The routes of the template's HTTP API that clients call.
 pub fn template_routes() -> BTreeSet<String> {
     let text = fs::read_to_string(project_file("template.yaml")).unwrap();
     let template: serde_norway::Value = serde_norway::from_str(&text).unwrap();
@@ -62,5 +65,6 @@ pub fn template_routes() -> BTreeSet<String> {
     let routes = resources.filter(|resource| resource["Type"] == "AWS::ApiGatewayV2::Route");
     routes
         .map(|route| route["Properties"]["RouteKey"].as_str().unwrap().to_owned())
+        .filter(|route| route != PREFLIGHT)
         .collect()
 }

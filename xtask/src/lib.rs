@@ -23,6 +23,8 @@ mod tools;
 mod ui;
 mod up;
 mod update;
+mod web;
+mod web_test;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -50,7 +52,7 @@ pub use up::aws_config;
     about = "SyncSphere on this machine, without Docker and without AWS"
 )]
 struct Cli {
-    /// Port of the AWS emulator; PostgreSQL gets the next one.
+    /// Port of the AWS emulator; PostgreSQL gets the next one, and the page the one after that.
     #[arg(long, global = true, default_value_t = 4566)]
     port: u16,
     #[command(subcommand)]

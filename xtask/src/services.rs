@@ -24,18 +24,21 @@ pub(crate) struct Ports {
     pub(crate) address: Ipv4Addr,
     pub(crate) emulator: u16,
     pub(crate) postgres: u16,
+    /// Of the server of the page.
+    pub(crate) web: u16,
 }
 
 impl Ports {
-    /// The emulator's port, and the next one for PostgreSQL.
+    /// The emulator's port, the next one for PostgreSQL, and the one after that for the page.
     pub(crate) fn from_base(port: u16) -> Result<Self> {
-        let Some(postgres) = port.checked_add(1).filter(|_| port > 0) else {
-            bail!("--port takes a number from 1 to 65534");
+        let Some(web) = port.checked_add(2).filter(|_| port > 0) else {
+            bail!("--port takes a number from 1 to 65533");
         };
         Ok(Self {
             address: Ipv4Addr::LOCALHOST,
             emulator: port,
-            postgres,
+            postgres: web - 1,
+            web,
         })
     }
 
@@ -49,6 +52,16 @@ impl Ports {
         SocketAddrV4::new(self.address, self.postgres)
     }
 
+    /// The address and port of the page's server.
+    pub(crate) fn web(self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.address, self.web)
+    }
+
+    /// The page's origin, the only one whose pages the stack lets in.
+    pub(crate) fn web_origin(self) -> String {
+        format!("http://{}", self.web())
+    }
+
     /// Where AWS clients find the emulator. An address rather than a name makes S3 clients put the bucket in the path.
     pub(crate) fn aws_endpoint(self) -> String {
         format!("http://{}", self.emulator())
@@ -60,7 +73,11 @@ impl Ports {
     }
 
     fn check(self) -> Result<()> {
-        for (port, user) in [(self.emulator, "the AWS emulator"), (self.postgres, "PostgreSQL")] {
+        for (port, user) in [
+            (self.emulator, "the AWS emulator"),
+            (self.postgres, "PostgreSQL"),
+            (self.web, "the page"),
+        ] {
             if TcpListener::bind((self.address, port)).is_err() {
                 bail!(
                     "port {port}, wanted for {user}, is taken; stop what uses it (`lsof -i :{port}` names it) or choose \

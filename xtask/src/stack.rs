@@ -91,6 +91,9 @@ impl Stack {
             format!("Architecture={}", architecture()?),
             format!("LocalEndpoint={}", ports.emulator()),
         ];
+        if takes("AllowedOrigins") {
+            overrides.push(format!("AllowedOrigins={}", ports.web_origin()));
+        }
         if takes("DatabaseSecretArn") {
             overrides.extend([
                 format!("DatabaseUrl={}", ports.database_url(ROLE)),

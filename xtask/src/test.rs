@@ -12,6 +12,7 @@ use crate::services::{Ports, Services};
 use crate::stack::Stack;
 use crate::tools;
 use crate::ui;
+use crate::web_test;
 
 /// Deploys the stack and runs schemathesis and `cargo test` against it; with arguments, only the tests that they name.
 pub(crate) async fn run(project: &Project, ports: Ports, arguments: &[String]) -> Result<()> {
@@ -22,6 +23,7 @@ pub(crate) async fn run(project: &Project, ports: Ports, arguments: &[String]) -
     if arguments.is_empty() {
         // Before the tests, whose result is what a reader looks for at the end.
         fuzz::run(project, &stack).await?;
+        web_test::run(project, ports, &stack).await?;
     }
 
     ui::line("… cargo test");

@@ -87,9 +87,8 @@ pub(crate) async fn install_peers(project: &Project) -> Result<(Option<PathBuf>,
     if !is_installed(project, &PYTHON_PEER) {
         install_one(project, &PYTHON_PEER, python(project).await?).await?;
     }
-    let asking = command(project, "npm").arg("--version").output();
-    let node = if asking.await.is_ok_and(|answer| answer.status.success()) {
-        Some(install_node_peer(project).await?)
+    let node = if has_npm(project).await {
+        Some(install_packages(project, "peer-node", &NODE_PEER).await?)
     } else {
         ui::line(
             "… without the peer in Node.js, for there is no npm: `apt-get install nodejs npm` or https://nodejs.org/",
@@ -99,26 +98,50 @@ pub(crate) async fn install_peers(project: &Project) -> Result<(Option<PathBuf>,
     Ok((node, folder(project, &PYTHON_PEER)))
 }
 
-async fn install_node_peer(project: &Project) -> Result<PathBuf> {
-    let node = project.tools().join("peer-node");
-    let all: String = NODE_PEER.iter().map(|(_, text)| *text).collect();
-    let receipt_of_node = node.join("installed.txt");
-    if !fs::read_to_string(&receipt_of_node).is_ok_and(|installed| installed == all) {
-        let step = Step::begin("installing peer-node");
-        fs::create_dir_all(&node).with_context(|| format!("cannot create {}", node.display()))?;
-        for (name, text) in NODE_PEER {
-            fs::write(node.join(name), text).with_context(|| format!("cannot write {name}"))?;
+/// What the page is tested with: TypeScript's checker, and what drives a browser. The page itself needs no package.
+const WEB: [(&str, &str); 3] = [
+    ("package.json", include_str!("../../client/web/package.json")),
+    (
+        "package-lock.json",
+        include_str!("../../client/web/package-lock.json"),
+    ),
+    (".npmrc", include_str!("../../client/web/.npmrc")),
+];
+
+/// Installs what the page is tested with, and returns its folder, if there is an npm.
+pub(crate) async fn install_web(project: &Project) -> Result<Option<PathBuf>> {
+    if !has_npm(project).await {
+        return Ok(None);
+    }
+    install_packages(project, "web", &WEB).await.map(Some)
+}
+
+async fn has_npm(project: &Project) -> bool {
+    let asking = command(project, "npm").arg("--version").output();
+    asking.await.is_ok_and(|answer| answer.status.success())
+}
+
+/// `npm ci` of these files, in a folder of their own.
+async fn install_packages(project: &Project, name: &str, files: &[(&str, &str)]) -> Result<PathBuf> {
+    let folder = project.tools().join(name);
+    let all: String = files.iter().map(|(_, text)| *text).collect();
+    let receipt = folder.join("installed.txt");
+    if !fs::read_to_string(&receipt).is_ok_and(|installed| installed == all) {
+        let step = Step::begin(format!("installing {name}"));
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        for (name, text) in files {
+            fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))?;
         }
         let mut npm = command(project, "npm");
-        npm.current_dir(&node)
+        npm.current_dir(&folder)
             .args(["ci", "--omit=dev", "--no-audit", "--no-fund"]);
         let remedy =
             "check the connection to the npm registry (npm's own settings apply) and run the command again";
-        process::run(&step, &node.join("install.log"), npm, remedy).await?;
-        fs::write(&receipt_of_node, all).context("cannot record the installation")?;
+        process::run(&step, &folder.join("install.log"), npm, remedy).await?;
+        fs::write(&receipt, all).context("cannot record the installation")?;
         step.done("");
     }
-    Ok(node)
+    Ok(folder)
 }
 
 /// `cargo xtask tools`.

@@ -15,10 +15,11 @@ use crate::project::Project;
 use crate::services::{Ports, Services};
 use crate::stack::{PASSWORD, Stack};
 use crate::ui::{self, step};
+use crate::web::Page;
 use crate::{logs, resources, tools};
 
-/// The user that `up` makes.
-const USER: &str = "alice";
+/// The users that `up` makes: two, so that one can share with the other.
+const USERS: [&str; 2] = ["alice", "bob"];
 
 /// Deploys everything and waits for Ctrl-C.
 pub(crate) async fn stack(project: &Project, ports: Ports) -> Result<()> {
@@ -26,18 +27,28 @@ pub(crate) async fn stack(project: &Project, ports: Ports) -> Result<()> {
     tools::install(project).await?;
     let services = Services::start(project, ports).await?;
     let stack = Stack::deploy(project, services.ports).await?;
-    step("creating a user", stack.create_user(USER)).await?;
-    let token = stack.sign_in(USER).await?;
+    step("creating users", async {
+        for user in USERS {
+            stack.create_user(user).await?;
+        }
+        Ok(())
+    })
+    .await?;
+    let [user, other] = USERS;
+    let token = stack.sign_in(user).await?;
     fs::write(project.run().join("token"), token.as_str()).context("cannot keep the token")?;
+    let _page = Page::serve(project, services.ports, &stack).await?;
 
     let outputs = &stack.outputs;
     ui::line(format_args!(
         "
+Page        {page}   (open it in two windows and drop a file in one)
+Users       {user} and {other}, password {PASSWORD}; a token of {user} is in .local/run/token
+
 HTTP API    {http}
 WebSocket   {socket}   (with ?ticket=…, from POST /tickets)
 AWS         {aws}
 PostgreSQL  {database}
-User        {USER}, password {PASSWORD}; a token is in .local/run/token
 
 Open an upload:
   curl -s '{http}/uploads' -H \"Authorization: Bearer $(cat .local/run/token)\" -H 'Content-Type: application/json' \\
@@ -49,6 +60,7 @@ After an edit, in another terminal:
 
 The functions' logs follow. Ctrl-C stops everything.
 ",
+        page = ports.web_origin(),
         http = outputs.http_api_url,
         socket = outputs.web_socket_url,
         aws = stack.aws_endpoint,

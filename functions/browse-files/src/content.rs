@@ -5,8 +5,9 @@ use std::time::Duration;
 use aws_sdk_s3::presigning::PresigningConfig;
 use db::Refusal;
 use edge::Problem;
-use edge::http::{Request, Response};
-use model::{FileId, UserId, Version};
+use edge::http::{Request, Response, json, redirect};
+use http::StatusCode;
+use model::{ContentLocation, FileId, UserId, Version};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
@@ -39,11 +40,16 @@ struct Query {
     version: Option<Version>,
 }
 
-/// Redirects to a version's content, the current one's if none is said.
-pub(crate) async fn redirect(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+/// What a page asks for instead of a redirect: after one from API to storage its origin would be `null` (Fetch Standard, "HTTP-redirect
+/// fetch"), which storage is told to allow nobody, and it could not hand the browser's own download anything to go on with.
+const AS_JSON: &str = "application/json";
+
+/// Redirects to a version's content, the current one's if none is said; or says where it is, to who accepts only JSON.
+pub(crate) async fn locate(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let file_id: FileId = request.path_parameter("fileId")?;
     let Query { version } = request.query()?;
+    let as_json = request.header::<String>("accept")?.as_deref() == Some(AS_JSON);
     let finding = app.db.find_content(file_id, &user_id, version);
     let content = finding.await.map_err(Problem::unavailable)?;
     let content = content.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
@@ -60,7 +66,11 @@ pub(crate) async fn redirect(app: &App, request: Request<'_>) -> Result<Response
         .presigned(lifetime)
         .await
         .map_err(Problem::internal)?;
-    edge::http::redirect(download.uri())
+    if as_json {
+        let url = download.uri().to_owned();
+        return json(StatusCode::OK, &ContentLocation { url });
+    }
+    redirect(download.uri())
 }
 
 /// `attachment`, so that no browser shows what somebody uploaded as a page, and the file's name: as it is for those who read

@@ -58,7 +58,7 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
         match request.route() {
             "GET /files" => list::list(app, request).await,
             "GET /files/{fileId}" => list::show(app, request).await,
-            "GET /files/{fileId}/content" => content::redirect(app, request).await,
+            "GET /files/{fileId}/content" => content::locate(app, request).await,
             "PATCH /files/{fileId}" => edit::rename(app, request).await,
             "DELETE /files/{fileId}" => edit::delete(app, request).await,
             _ => Err(no_such_route(request)),

@@ -8,7 +8,7 @@ mod resume;
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use db::{Database, DatabaseUrl};
 use edge::config::{ConfigError, Vars};
-use edge::http::{Request, Response, no_such_route, serve};
+use edge::http::{Request, Response, empty, no_such_route, serve};
 use edge::{Clock, Problem};
 use http::StatusCode;
 use thiserror::Error as ThisError;
@@ -109,6 +109,8 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
                 "POST /uploads/{uploadId}/parts" => resume::parts(app, request).await,
                 "GET /uploads/{uploadId}" => resume::show(app, request).await,
                 "DELETE /uploads/{uploadId}" => resume::abort(app, request).await,
+                // A browser asks whether a page may; API Gateway adds the answer, which counts only with a 2xx.
+                "OPTIONS /{proxy+}" => Ok(empty(StatusCode::NO_CONTENT)),
                 _ => Err(no_such_route(request)),
             }
         };

@@ -13,7 +13,7 @@ mod path;
 mod space;
 
 pub use body::{
-    ChangeList, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest, CreatedTicket, CreatedUpload,
+    ChangeList, ContentLocation, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest, CreatedTicket, CreatedUpload,
     CurrentVersion, Empty, FileChanged, FileDetail, FileList, FileVersion, FileView, MemberList, MemberView,
     MoveFileRequest, NoFile, PartRequest, PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut,
     SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer, UploadStateName, UploadView,

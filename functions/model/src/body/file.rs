@@ -122,6 +122,20 @@ pub struct FileDetail {
     pub next_page_token: Option<PageToken<Version>>,
 }
 
+/// The 200 of `GET /files/{fileId}/content`, for who accepts only JSON.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContentLocation {
+    /// Where the content is, for the next minutes. A secret until then.
+    pub url: String,
+}
+
+impl std::fmt::Debug for ContentLocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ContentLocation").finish_non_exhaustive()
+    }
+}
+
 /// A version of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

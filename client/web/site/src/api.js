@@ -1,0 +1,297 @@
+/** The HTTP API (docs/openapi.yaml). */
+
+import { Problem, SessionExpired, Unreachable, isPassing } from "./errors.js";
+import { fullJitter } from "./timing.js";
+
+/** How long an answer may take, in milliseconds; API Gateway itself waits for 30 s. */
+const TIMEOUT = 31_000;
+
+/** How often a request is sent at most. All are harmless to repeat; those that create something carry an `Idempotency-Key`. */
+const ATTEMPTS = 4;
+
+const RETRY = { first: 500, limit: 4_000 };
+
+/**
+ * @typedef {import("./types.js").Role} Role
+ * @typedef {{ query?: Record<string, string | number | undefined>, body?: unknown, key?: string, signal?: AbortSignal }} Parameters
+ */
+
+export class Api {
+  /**
+   * @param {string} url
+   * @param {Pick<import("./session.js").Session, "token" | "refused" | "expire">} session
+   * @param {string} deviceId
+   * @param {{ fetch: typeof fetch, random: () => number, sleep: (ms: number) => Promise<void> }} world
+   */
+  constructor(url, session, deviceId, world) {
+    this.url = url.replace(/\/$/, "");
+    this.session = session;
+    this.deviceId = deviceId;
+    this.world = world;
+  }
+
+  // ------------------------------------------------------------------------------------------------ Spaces
+
+  /** @returns {Promise<import("./types.js").Space[]>} */
+  async listSpaces() {
+    return this.#all("/spaces", {}, "spaces");
+  }
+
+  /**
+   * @param {string} name
+   * @param {string} key
+   * @returns {Promise<import("./types.js").Space>}
+   */
+  createSpace(name, key) {
+    return this.#send("POST", "/spaces", { body: { name, deviceId: this.deviceId }, key });
+  }
+
+  /**
+   * @param {string} spaceId
+   * @returns {Promise<import("./types.js").Member[]>}
+   */
+  listMembers(spaceId) {
+    return this.#all(`/spaces/${spaceId}/members`, {}, "members");
+  }
+
+  /**
+   * @param {string} spaceId
+   * @param {string} userId
+   * @param {Role} role
+   * @returns {Promise<import("./types.js").Member>}
+   */
+  setMember(spaceId, userId, role) {
+    const path = `/spaces/${spaceId}/members/${encodeURIComponent(userId)}`;
+    return this.#send("PUT", path, { body: { role, deviceId: this.deviceId } });
+  }
+
+  /**
+   * @param {string} spaceId
+   * @param {string} userId
+   * @returns {Promise<void>}
+   */
+  removeMember(spaceId, userId) {
+    const path = `/spaces/${spaceId}/members/${encodeURIComponent(userId)}`;
+    return this.#send("DELETE", path, { query: { deviceId: this.deviceId } });
+  }
+
+  // ------------------------------------------------------------------------------------------------ Changes
+
+  /**
+   * @param {string} spaceId
+   * @param {number} after
+   * @param {number} limit
+   * @returns {Promise<import("./types.js").ChangeList>}
+   */
+  listChanges(spaceId, after, limit) {
+    return this.#send("GET", "/changes", { query: { spaceId, after, limit } });
+  }
+
+  /** @returns {Promise<import("./types.js").Ticket>} */
+  createTicket() {
+    return this.#send("POST", "/tickets", { body: { deviceId: this.deviceId } });
+  }
+
+  // ------------------------------------------------------------------------------------------------ Files
+
+  /**
+   * @param {string} spaceId
+   * @param {string | undefined} pageToken
+   * @returns {Promise<{ files: import("./types.js").FileView[], nextPageToken?: string }>}
+   */
+  listFiles(spaceId, pageToken) {
+    return this.#send("GET", "/files", { query: { spaceId, limit: 500, pageToken } });
+  }
+
+  /**
+   * @param {string} fileId
+   * @returns {Promise<import("./types.js").FileDetail>}
+   */
+  showFile(fileId) {
+    return this.#send("GET", `/files/${fileId}`, {});
+  }
+
+  /**
+   * Where a version's content is, for the next minutes.
+   *
+   * @param {string} fileId
+   * @param {number} version
+   * @returns {Promise<{ url: string }>}
+   */
+  locate(fileId, version) {
+    return this.#send("GET", `/files/${fileId}/content`, { query: { version } });
+  }
+
+  /**
+   * @param {string} fileId
+   * @param {string} path
+   * @param {number} baseVersion
+   * @returns {Promise<import("./types.js").FileChanged>}
+   */
+  moveFile(fileId, path, baseVersion) {
+    return this.#send("PATCH", `/files/${fileId}`, { body: { path, baseVersion, deviceId: this.deviceId } });
+  }
+
+  /**
+   * @param {string} fileId
+   * @param {number} baseVersion
+   * @returns {Promise<import("./types.js").FileChanged>}
+   */
+  deleteFile(fileId, baseVersion) {
+    return this.#send("DELETE", `/files/${fileId}`, { query: { baseVersion, deviceId: this.deviceId } });
+  }
+
+  // ------------------------------------------------------------------------------------------------ Uploads
+
+  /**
+   * @param {{ path: string, size: number, sha256: string, contentType?: string, spaceId: string, baseVersion?: number }} upload
+   * @param {string} key
+   * @param {AbortSignal} signal
+   * @returns {Promise<import("./types.js").CreatedUpload>}
+   */
+  createUpload(upload, key, signal) {
+    return this.#send("POST", "/uploads", { body: { ...upload, deviceId: this.deviceId }, key, signal });
+  }
+
+  /**
+   * @param {string} uploadId
+   * @param {{ partNumber: number, sha256: string }[]} parts
+   * @param {AbortSignal} signal
+   * @returns {Promise<{ parts: (import("./types.js").PresignedPut & { partNumber: number })[] }>}
+   */
+  presignParts(uploadId, parts, signal) {
+    return this.#send("POST", `/uploads/${uploadId}/parts`, { body: { parts }, signal });
+  }
+
+  /**
+   * @param {string} uploadId
+   * @param {AbortSignal} signal
+   * @returns {Promise<import("./types.js").UploadView>}
+   */
+  showUpload(uploadId, signal) {
+    return this.#send("GET", `/uploads/${uploadId}`, { signal });
+  }
+
+  /**
+   * @param {string} uploadId
+   * @param {AbortSignal} signal
+   * @returns {Promise<import("./types.js").FileChanged>}
+   */
+  completeUpload(uploadId, signal) {
+    return this.#send("POST", `/uploads/${uploadId}/complete`, { body: {}, signal });
+  }
+
+  /**
+   * @param {string} uploadId
+   * @returns {Promise<void>}
+   */
+  abortUpload(uploadId) {
+    return this.#send("DELETE", `/uploads/${uploadId}`, {});
+  }
+
+  // ------------------------------------------------------------------------------------------------ Requests
+
+  /**
+   * @param {string} path
+   * @param {Record<string, string>} query
+   * @param {string} name of the list in the answer
+   * @returns {Promise<any[]>}
+   */
+  async #all(path, query, name) {
+    const all = [];
+    /** @type {string | undefined} */
+    let pageToken;
+    do {
+      const page = await this.#send("GET", path, { query: { ...query, limit: 1_000, pageToken } });
+      all.push(...page[name]);
+      pageToken = page.nextPageToken;
+    } while (pageToken);
+    return all;
+  }
+
+  /**
+   * Sends a request until it is answered, a few times.
+   *
+   * @param {string} method
+   * @param {string} path
+   * @param {Parameters} parameters
+   * @returns {Promise<any>}
+   */
+  async #send(method, path, parameters) {
+    for (let failures = 0; ; failures += 1) {
+      try {
+        return await this.#authorized(method, path, parameters);
+      } catch (error) {
+        if (!isPassing(error) || failures + 1 >= ATTEMPTS) throw error;
+        await this.world.sleep(fullJitter(failures, RETRY, this.world.random));
+        parameters.signal?.throwIfAborted();
+      }
+    }
+  }
+
+  /**
+   * Sends a request with a token, and if that is refused, with a new one.
+   *
+   * @param {string} method
+   * @param {string} path
+   * @param {Parameters} parameters
+   */
+  async #authorized(method, path, parameters) {
+    for (const last of [false, true]) {
+      const token = await this.session.token();
+      const answer = await this.#once(method, path, parameters, token);
+      if (answer.status !== 401) return read(answer);
+      this.session.refused(token);
+      if (last) this.session.expire();
+    }
+    throw new SessionExpired();
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {Parameters} parameters
+   * @param {string} token
+   */
+  async #once(method, path, { query = {}, body, key, signal }, token) {
+    const url = new URL(this.url + path);
+    for (const [name, value] of Object.entries(query)) {
+      if (value !== undefined) url.searchParams.set(name, String(value));
+    }
+    /** @type {Record<string, string>} */
+    const headers = { Accept: "application/json", Authorization: `Bearer ${token}` };
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    if (key !== undefined) headers["Idempotency-Key"] = key;
+    const timeout = AbortSignal.timeout(TIMEOUT);
+    try {
+      return await this.world.fetch(url, {
+        method,
+        headers,
+        body: body === undefined ? undefined : JSON.stringify(body),
+        cache: "no-store",
+        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+      });
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw new Unreachable(error);
+    }
+  }
+}
+
+/** @param {Response} answer */
+async function read(answer) {
+  let text;
+  try {
+    text = await answer.text();
+  } catch (error) {
+    throw new Unreachable(error);
+  }
+  if (answer.ok) return text ? JSON.parse(text) : undefined;
+  let body;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    body = {};
+  }
+  throw new Problem(answer.status, body);
+}

@@ -1,0 +1,113 @@
+/**
+ * What this window knows of its spaces: the files, kept current by applying changes to a list that was read once, and what happened last.
+ */
+
+/** How many changes of the past are read of a space that is new here, and how many are shown. */
+export const HISTORY = 50;
+
+/**
+ * @typedef {import("./types.js").Space} Space
+ * @typedef {import("./types.js").Change} Change
+ * @typedef {import("./types.js").FileView} FileView
+ * @typedef {{ change: Change, latency: number | null }} Happening What happened, and after how many milliseconds this window heard of it.
+ */
+
+/** One space, as it is now. */
+export class SpaceModel {
+  /** By id. @type {Map<string, FileView>} */ files = new Map();
+  /** Newest first. @type {Happening[]} */ happenings = [];
+  /** @type {"new" | "loading" | "loaded" | "failed"} */ listing = "new";
+  /** @type {string | undefined} */ nextPage;
+  /** The path up to which the list was read; null once that is all. @type {string | null} */ #readTo = "";
+  /** What came while the list was read. @type {Change[]} */ #early = [];
+
+  /** @param {Space} space */
+  constructor(space) {
+    this.space = space;
+  }
+
+  get id() {
+    return this.space.spaceId;
+  }
+
+  get name() {
+    return this.space.kind === "personal" ? "My files" : (this.space.name ?? "Shared");
+  }
+
+  get mayWrite() {
+    return this.space.role !== "viewer";
+  }
+
+  /** What is at a path, if the list tells. Undefined if it does not. @param {string} path @returns {number | undefined} */
+  versionAt(path) {
+    if (this.listing !== "loaded") return undefined;
+    for (const file of this.files.values()) if (file.path === path) return file.version;
+    return this.#readTo === null ? 0 : undefined;
+  }
+
+  /**
+   * Reads the next page of the list.
+   *
+   * @param {(spaceId: string, pageToken: string | undefined) => Promise<{ files: FileView[], nextPageToken?: string }>} listFiles
+   */
+  async load(listFiles) {
+    if (this.listing === "loading") return;
+    this.listing = "loading";
+    try {
+      const page = await listFiles(this.id, this.nextPage);
+      for (const file of page.files) this.files.set(file.fileId, file);
+      this.nextPage = page.nextPageToken;
+      this.#readTo = page.nextPageToken ? (page.files.at(-1)?.path ?? this.#readTo) : null;
+      this.listing = "loaded";
+    } catch (error) {
+      this.listing = "failed";
+      throw error;
+    }
+    for (const change of this.#early.splice(0)) this.#applyToFiles(change);
+  }
+
+  /**
+   * @param {Change} change
+   * @param {number | null} latency
+   */
+  apply(change, latency) {
+    this.space = { ...this.space, latestSequence: Math.max(this.space.latestSequence, change.sequence) };
+    this.happenings = [{ change, latency }, ...this.happenings].slice(0, HISTORY);
+    if (this.listing === "loaded") this.#applyToFiles(change);
+    else this.#early.push(change);
+  }
+
+  /** @param {Change} change */
+  #applyToFiles(change) {
+    const { fileId, path, version, size, sha256 } = change;
+    if (fileId === undefined || path === undefined || version === undefined || size === undefined || sha256 === undefined) return;
+    const known = this.files.get(fileId);
+    if (change.eventType === "FILE_DELETED") {
+      this.files.delete(fileId);
+    } else if ((known?.version ?? 0) <= version && (known || this.#readTo === null || isBefore(path, this.#readTo))) {
+      const createdAt = known?.createdAt ?? change.occurredAt;
+      this.files.set(fileId, { fileId, spaceId: this.id, path, version, size, sha256, createdAt, updatedAt: change.occurredAt });
+    }
+  }
+
+  /** In the order of their paths, as the API has them. */
+  get sorted() {
+    return [...this.files.values()].sort((a, b) => (isBefore(a.path, b.path) ? -1 : 1));
+  }
+}
+
+/**
+ * By code point, unlike `<`, which compares UTF-16.
+ *
+ * @param {string} a
+ * @param {string} b
+ */
+function isBefore(a, b) {
+  const [left, right] = [[...a], [...b]];
+  for (const [index, character] of left.entries()) {
+    const other = right[index];
+    if (other === undefined) return false;
+    if (character !== other) return /** @type {number} */ (character.codePointAt(0)) < /** @type {number} */ (other.codePointAt(0));
+  }
+  return left.length <= right.length;
+}

@@ -1,0 +1,149 @@
+/** Bytes to and from storage, by presigned URLs. Both ways show their progress; uploads need XMLHttpRequest for it. */
+
+import { sha256 } from "../vendor/noble-hashes/sha2.js";
+import { base64 } from "./digest.js";
+import { Unreachable } from "./errors.js";
+import { fullJitter } from "./timing.js";
+
+/** Storage does not take this URL any more, so another is to be asked for. */
+export class StaleUrl extends Error {}
+
+/** Storage got, or gave, other bytes than were declared. */
+export class OtherContent extends Error {}
+
+/** How long an upload may make no progress before it counts as cut, in milliseconds. */
+const STALL = 60_000;
+
+/** How often a download goes on after it was cut, without a byte in between. */
+const DOWNLOAD_ATTEMPTS = 6;
+
+const DOWNLOAD_RETRY = { first: 1_000, limit: 15_000 };
+
+/** How much of a download is gathered before it goes to the browser's blob store, which keeps large ones on the disk. */
+const GATHERED = 8 * 1024 * 1024;
+
+/**
+ * Sends content as presigned.
+ *
+ * @param {import("./types.js").PresignedPut} presigned
+ * @param {Blob} content
+ * @param {AbortSignal} signal
+ * @param {(bytes: number) => void} onProgress
+ * @returns {Promise<void>}
+ */
+export function put(presigned, content, signal, onProgress) {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    const request = new XMLHttpRequest();
+    request.open("PUT", presigned.url);
+    for (const [name, value] of Object.entries(presigned.headers)) {
+      // The browser sets these two itself, to the same.
+      if (name !== "host" && name !== "content-length") request.setRequestHeader(name, value);
+    }
+    let stalled = setTimeout(() => request.abort(), STALL);
+    const abort = () => request.abort();
+    signal.addEventListener("abort", abort);
+    request.upload.onprogress = (event) => {
+      clearTimeout(stalled);
+      stalled = setTimeout(() => request.abort(), STALL);
+      onProgress(event.loaded);
+    };
+    request.onloadend = () => {
+      clearTimeout(stalled);
+      signal.removeEventListener("abort", abort);
+      const { status } = request;
+      if (signal.aborted) reject(signal.reason);
+      // 412: it is there already, from an attempt whose answer was lost.
+      else if ((status >= 200 && status < 300) || status === 412) resolve();
+      else if (status === 403 || status === 404) reject(new StaleUrl());
+      else if (status === 400) reject(new OtherContent("The file has changed since it was read. Add it again."));
+      else reject(new Unreachable(`status ${status}`));
+    };
+    request.send(content);
+  });
+}
+
+/**
+ * Gets a version's content, going on where it was cut, and checks that it is what was uploaded.
+ *
+ * @param {object} wanted
+ * @param {() => Promise<{ url: string }>} wanted.locate
+ * @param {number} wanted.size
+ * @param {string} wanted.sha256
+ * @param {AbortSignal} signal
+ * @param {(bytes: number) => void} onProgress
+ * @returns {Promise<Blob>}
+ */
+export async function download({ locate, size, sha256: declared }, signal, onProgress) {
+  const digest = sha256.create();
+  let content = new Blob();
+  let received = 0;
+  for (let failures = 0; received < size || failures === 0;) {
+    const before = received;
+    try {
+      const { url } = await locate();
+      for await (const piece of pieces(url, received, signal)) {
+        digest.update(piece);
+        content = new Blob([content, piece]);
+        received += piece.length;
+        onProgress(received);
+      }
+      if (received >= size) break;
+      throw new Unreachable("the content ended early");
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof Unreachable)) throw error;
+      failures = received > before ? 1 : failures + 1;
+      if (failures >= DOWNLOAD_ATTEMPTS) throw error;
+      const pause = fullJitter(failures, DOWNLOAD_RETRY, Math.random);
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+  if (base64(digest.digest()) !== declared) throw new OtherContent("What arrived is not what was uploaded. It was not saved.");
+  return content;
+}
+
+/**
+ * @param {string} url
+ * @param {number} from
+ * @param {AbortSignal} signal
+ * @returns {AsyncGenerator<Uint8Array<ArrayBuffer>>}
+ */
+async function* pieces(url, from, signal) {
+  try {
+    const headers = from > 0 ? { Range: `bytes=${from}-` } : undefined;
+    const answer = await fetch(url, { headers, signal, cache: "no-store" });
+    if (answer.status !== (from > 0 ? 206 : 200) || !answer.body) throw new Unreachable(`status ${answer.status}`);
+    const reader = answer.body.getReader();
+    /** @type {Uint8Array<ArrayBuffer>[]} */
+    let gathered = [];
+    let length = 0;
+    for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+      gathered.push(piece.value);
+      length += piece.value.length;
+      if (length >= GATHERED) {
+        yield joined(gathered, length);
+        gathered = [];
+        length = 0;
+      }
+    }
+    if (length > 0) yield joined(gathered, length);
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error instanceof Unreachable ? error : new Unreachable(error);
+  }
+}
+
+/**
+ * @param {Uint8Array<ArrayBuffer>[]} pieces
+ * @param {number} length
+ */
+function joined(pieces, length) {
+  const all = new Uint8Array(length);
+  let at = 0;
+  for (const piece of pieces) {
+    all.set(piece, at);
+    at += piece.length;
+  }
+  return all;
+}

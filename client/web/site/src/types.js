@@ -1,0 +1,40 @@
+/**
+ * The words of the API (docs/openapi.yaml, docs/asyncapi.yaml), as far as this page uses them.
+ *
+ * @typedef {"owner" | "editor" | "viewer"} Role
+ * @typedef {{ spaceId: string, kind: "personal" | "shared", name?: string, role: Role, latestSequence: number }} Space
+ * @typedef {{ spaceId: string, userId: string, role: Role, addedAt: string }} Member
+ * @typedef {{ fileId: string, spaceId: string, path: string, version: number, size: number, sha256: string, contentType?: string,
+ *   createdAt: string, updatedAt: string }} FileView
+ * @typedef {{ version: number, size: number, sha256: string, contentType?: string, userId: string, deviceId?: string,
+ *   createdAt: string }} FileVersion
+ * @typedef {FileView & { versions: FileVersion[], nextPageToken?: string }} FileDetail
+ *
+ * @typedef {"FILE_UPDATED" | "FILE_MOVED" | "FILE_DELETED" | "SPACE_SHARED" | "SPACE_LEFT"} EventType
+ * @typedef {object} Change
+ * @property {number} sequence
+ * @property {string} eventId
+ * @property {EventType} eventType
+ * @property {string} spaceId
+ * @property {string} userId
+ * @property {string} [deviceId]
+ * @property {string} occurredAt
+ * @property {string} [fileId]
+ * @property {string} [path]
+ * @property {number} [version]
+ * @property {number} [size]
+ * @property {string} [sha256]
+ * @property {string} [subjectSpaceId]
+ * @property {Role} [role]
+ * @typedef {{ changes: Change[], latestSequence: number, hasMore: boolean }} ChangeList
+ *
+ * @typedef {{ url: string, headers: Record<string, string> }} PresignedPut
+ * @typedef {{ partSize: number, partCount: number }} Parts
+ * @typedef {{ uploadId: string, spaceId: string, path: string, expiresAt: string, put?: PresignedPut, multipart?: Parts }} CreatedUpload
+ * @typedef {CreatedUpload & { state: "pending" | "completed" | "aborted", stored: boolean,
+ *   parts?: { partNumber: number, size: number, sha256: string }[] }} UploadView
+ * @typedef {{ fileId: string, spaceId: string, path: string, version: number, size: number, sha256: string, sequence: number,
+ *   eventId: string, occurredAt: string }} FileChanged
+ * @typedef {{ ticket: string, url: string, expiresAt: string }} Ticket
+ */
+export {};

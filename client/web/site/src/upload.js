@@ -1,0 +1,266 @@
+/**
+ * One upload, from a file to its next version: digest, open, send whole or in parts, complete. Whatever is cut goes on where it was: storage
+ * is asked what it has, and every request carries the same `Idempotency-Key`.
+ */
+
+import { sha256 } from "./digest.js";
+import { Problem, SessionExpired, isAbort, isPassing } from "./errors.js";
+import { StaleUrl, put } from "./transfer.js";
+import { fullJitter } from "./timing.js";
+
+/** How many parts are on their way at once. */
+const CONCURRENT_PARTS = 4;
+
+/** Over which time it is tried again. */
+const RETRY = { first: 1_000, limit: 30_000 };
+
+/** How often fresh URLs are asked for, without a part arriving in between, before it is given up. */
+const FRESH_URLS = 3;
+
+/**
+ * @typedef {"hashing" | "opening" | "sending" | "completing" | "waiting" | "done" | "conflict" | "failed" | "cancelled"} Phase
+ *
+ * @typedef {object} World
+ * @property {Pick<import("./api.js").Api, "createUpload" | "showUpload" | "presignParts" | "completeUpload" | "abortUpload">} api
+ * @property {(ms: number, signal: AbortSignal) => Promise<void>} pause until a time is over, or the network is back
+ * @property {(signal: AbortSignal) => Promise<void>} signedIn until somebody is signed in
+ * @property {Pick<Storage, "getItem" | "setItem" | "removeItem">} storage where keys are kept
+ * @property {typeof put} put
+ * @property {() => number} random
+ */
+
+export class Upload {
+  /** @type {Phase} */ phase = "hashing";
+  /** Of the file's bytes, how many are hashed, or else sent. */
+  progress = 0;
+  /** @type {string} */ error = "";
+  /** What is at the path instead, if it was changed by another. @type {{ version: number, fileId?: string } | undefined} */ current;
+  /** @type {import("./types.js").FileChanged | null} */ changed = null;
+  /** When completing was asked for, to tell how long it took to be heard of. @type {number} */ completedAt = 0;
+
+  #controller = new AbortController();
+  /** @type {string | null} */ #uploadId = null;
+  /** @type {string | null} */ #sha256 = null;
+  /** @type {Map<number, string>} */ #partDigests = new Map();
+  /** @type {Map<number, number>} */ #sentOfParts = new Map();
+
+  /**
+   * @param {File} file
+   * @param {{ userId: string, spaceId: string, path: string, baseVersion?: number }} target
+   * @param {World} world
+   * @param {() => void} onChange
+   */
+  constructor(file, target, world, onChange) {
+    this.id = crypto.randomUUID();
+    this.file = file;
+    this.target = target;
+    this.world = world;
+    this.onChange = onChange;
+  }
+
+  get ended() {
+    return this.phase === "done" || this.phase === "failed" || this.phase === "cancelled";
+  }
+
+  /** Runs to the end, which `phase` tells. */
+  async run() {
+    try {
+      this.#sha256 ??= await this.#hash();
+      this.changed = await this.#transfer(this.#sha256);
+      this.world.storage.removeItem(this.#slot());
+      this.#enter("done");
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /**
+   * Goes on after a conflict, to become the version after what is there, or another file.
+   *
+   * @param {{ path?: string, baseVersion?: number }} target
+   */
+  again(target) {
+    this.world.storage.removeItem(this.#slot());
+    this.target = { ...this.target, ...target };
+    this.#uploadId = null;
+    this.current = undefined;
+    this.#sentOfParts.clear();
+    return this.run();
+  }
+
+  /** Gives it up, and frees what storage has of it. */
+  cancel() {
+    const uploadId = this.#uploadId;
+    this.#controller.abort();
+    this.world.storage.removeItem(this.#slot());
+    if (uploadId) this.world.api.abortUpload(uploadId).catch(() => {});
+    if (!this.ended) this.#enter("cancelled");
+  }
+
+  /** @param {unknown} error */
+  #fail(error) {
+    if (isAbort(error)) {
+      this.#enter("cancelled");
+    } else if (error instanceof Problem && error.code === "version-conflict") {
+      this.current = error.current;
+      this.#enter("conflict");
+    } else {
+      const unreadable = error instanceof DOMException;
+      this.error = unreadable ? "The file cannot be read, or has changed. Add it again." : String(/** @type {Error} */ (error).message);
+      this.#enter("failed");
+    }
+  }
+
+  #hash() {
+    this.#enter("hashing");
+    return sha256(this.file, this.#controller.signal, (bytes) => this.#advance(bytes));
+  }
+
+  /** @param {string} digest */
+  async #transfer(digest) {
+    const { signal } = this.#controller;
+    let stale = 0;
+    for (let failures = 0; ; failures += 1) {
+      try {
+        const view = await this.#open(digest);
+        if (view) {
+          this.#enter("sending");
+          await this.#send(view);
+        }
+        this.#enter("completing");
+        this.completedAt = Date.now();
+        return await this.world.api.completeUpload(/** @type {string} */ (this.#uploadId), signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (error instanceof SessionExpired) {
+          this.#enter("waiting");
+          await this.world.signedIn(signal);
+          failures = 0;
+        } else if (error instanceof StaleUrl && stale < FRESH_URLS) {
+          stale += 1;
+        } else if (isPassing(error)) {
+          this.#enter("waiting");
+          await this.world.pause(fullJitter(failures, RETRY, this.world.random), signal);
+        } else {
+          throw error;
+        }
+      }
+    }
+  }
+
+  /**
+   * What is left to send, or null if nothing is.
+   *
+   * @param {string} digest
+   * @returns {Promise<{ put?: import("./types.js").PresignedPut, multipart?: import("./types.js").Parts,
+   *   parts?: { partNumber: number, sha256: string }[] } | null>}
+   */
+  async #open(digest) {
+    const { api, storage } = this.world;
+    const { signal } = this.#controller;
+    if (this.#uploadId === null) {
+      this.#enter("opening");
+      const { spaceId, path, baseVersion } = this.target;
+      const slot = this.#slot();
+      const key = storage.getItem(slot) ?? crypto.randomUUID();
+      storage.setItem(slot, key);
+      const contentType = /^[\w.+-]+\/[\w.+-]+$/.test(this.file.type) ? this.file.type : undefined;
+      const request = { path, size: this.file.size, sha256: digest, contentType, spaceId, baseVersion };
+      try {
+        const created = await api.createUpload(request, key, signal);
+        this.#uploadId = created.uploadId;
+        // In one request there is nothing to resume.
+        if (created.put) return created;
+      } catch (error) {
+        // The key is of an upload that has ended since.
+        if (error instanceof Problem && !error.passing) storage.removeItem(slot);
+        throw error;
+      }
+    }
+    const view = await api.showUpload(this.#uploadId, signal);
+    return view.stored || view.state === "completed" ? null : view;
+  }
+
+  /** @param {{ put?: import("./types.js").PresignedPut, multipart?: import("./types.js").Parts, parts?: { partNumber: number, sha256: string }[] }} view */
+  async #send({ put: whole, multipart, parts = [] }) {
+    if (whole) {
+      await this.world.put(whole, this.file, this.#controller.signal, (bytes) => this.#advance(bytes));
+    } else if (multipart) {
+      await this.#sendParts(multipart, new Map(parts.map((part) => [part.partNumber, part.sha256])));
+    }
+  }
+
+  /**
+   * @param {import("./types.js").Parts} cut
+   * @param {Map<number, string>} stored
+   */
+  async #sendParts({ partSize, partCount }, stored) {
+    let next = 1;
+    /** @type {unknown} */
+    let failure = null;
+    const sendNext = async () => {
+      while (next <= partCount && failure === null) {
+        const partNumber = next;
+        next += 1;
+        const part = this.file.slice((partNumber - 1) * partSize, partNumber * partSize);
+        try {
+          await this.#sendPart(partNumber, part, stored.get(partNumber));
+        } catch (error) {
+          failure ??= error;
+        }
+      }
+    };
+    // All settle before a failure is told, so that nobody sends on behind the next attempt's back.
+    await Promise.all(Array.from({ length: CONCURRENT_PARTS }, sendNext));
+    if (failure !== null) throw failure;
+  }
+
+  /**
+   * @param {number} partNumber
+   * @param {Blob} part
+   * @param {string | undefined} stored the SHA-256 of what storage has of it
+   */
+  async #sendPart(partNumber, part, stored) {
+    const { signal } = this.#controller;
+    const digest = this.#partDigests.get(partNumber) ?? (await sha256(part, signal));
+    this.#partDigests.set(partNumber, digest);
+    if (stored !== digest) {
+      const { parts } = await this.world.api.presignParts(/** @type {string} */ (this.#uploadId), [{ partNumber, sha256: digest }], signal);
+      const presigned = parts[0];
+      if (!presigned) throw new Error("The service gave no URL for a part.");
+      await this.world.put(presigned, part, signal, (bytes) => this.#advancePart(partNumber, bytes));
+    }
+    this.#advancePart(partNumber, part.size);
+  }
+
+  /**
+   * @param {number} partNumber
+   * @param {number} bytes
+   */
+  #advancePart(partNumber, bytes) {
+    this.#sentOfParts.set(partNumber, bytes);
+    let sent = 0;
+    for (const of of this.#sentOfParts.values()) sent += of;
+    this.#advance(sent);
+  }
+
+  /** @param {number} bytes */
+  #advance(bytes) {
+    this.progress = bytes;
+    this.onChange();
+  }
+
+  /** @param {Phase} phase */
+  #enter(phase) {
+    if (this.phase === "cancelled") return;
+    if (phase === "sending" && this.phase !== "waiting") this.progress = 0;
+    this.phase = phase;
+    this.onChange();
+  }
+
+  /** Where the key is kept, so that the same file to the same place goes on where it was, also after the window was closed. */
+  #slot() {
+    const { userId, spaceId, path, baseVersion } = this.target;
+    return `syncsphere.upload ${JSON.stringify([userId, spaceId, path, baseVersion ?? null, this.file.size, this.#sha256])}`;
+  }
+}

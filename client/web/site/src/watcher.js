@@ -1,0 +1,438 @@
+/**
+ * Hearing of every change of every space, each exactly once and in order, whatever the network does.
+ *
+ * A frame is a hint: it may come twice, late, out of order or not at all. The feed, `GET /changes`, is the truth. So the change that follows
+ * the last one is applied as it comes, older ones are ignored, and whenever a number jumps, and after every connecting, the feed is read
+ * from where this client is.
+ */
+
+import {
+  HEARTBEAT, OPEN_TIMEOUT, PONG_TIMEOUT, PULL_RETRY, RECONNECT_LIMIT, RECONNECT_SPREAD, ROTATION, ROTATION_RETRY, STABLE_AFTER, between,
+  fullJitter,
+} from "./timing.js";
+import { Problem, SessionExpired, Unreachable } from "./errors.js";
+
+/** How many changes are asked for at once; the API gives no more. */
+const PAGE = 1_000;
+
+/**
+ * @typedef {import("./types.js").Space} Space
+ * @typedef {import("./types.js").Change} Change
+ *
+ * @typedef {object} Source What the watcher asks over HTTP.
+ * @property {() => Promise<{ url: string }>} createTicket
+ * @property {() => Promise<Space[]>} listSpaces
+ * @property {(spaceId: string, after: number, limit: number) => Promise<{ changes: Change[], hasMore: boolean }>} listChanges
+ *
+ * @typedef {object} Socket As much of a WebSocket as is used.
+ * @property {((event: any) => void) | null} onopen
+ * @property {((event: any) => void) | null} onmessage
+ * @property {((event: any) => void) | null} onclose
+ * @property {(text: string) => void} send
+ * @property {() => void} close
+ *
+ * @typedef {object} Timers
+ * @property {() => number} now in milliseconds
+ * @property {(callback: () => void, ms: number) => unknown} set
+ * @property {(timer: any) => void} clear
+ *
+ * @typedef {{ phase: "connecting" | "catching-up" | "live" | "expired" } | { phase: "waiting", until: number }} State
+ *
+ * @typedef {object} Options
+ * @property {Source} source
+ * @property {(url: string) => Socket} openSocket
+ * @property {Timers} timers
+ * @property {() => number} random from 0 to 1
+ * @property {(space: Space) => number} startAt The last sequence that the caller has applied of a space that is new to the watcher.
+ * @property {(change: Change, heardAt: number | null) => void} onChange `heardAt` is null for what was read from the feed.
+ * @property {(spaces: Space[]) => void} onSpaces
+ * @property {(state: State) => void} onState
+ */
+
+export class Watcher {
+  /** @type {Options} */ #options;
+  /** @type {Map<string, Feed>} */ #feeds = new Map();
+  /** @type {Connection | null} */ #connection = null;
+  /** @type {State} */ #state = { phase: "connecting" };
+  #stopped = false;
+  #dialing = false;
+  #failures = 0;
+  /** @type {unknown} */ #reconnectTimer = null;
+  /** @type {unknown} */ #rotationTimer = null;
+
+  /** @type {Promise<void> | null} */ #sweep = null;
+  #sweepAgain = false;
+  #sweepFailures = 0;
+  /** @type {unknown} */ #sweepTimer = null;
+
+  /** @param {Options} options */
+  constructor(options) {
+    this.#options = options;
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  start() {
+    void this.#connect();
+  }
+
+  /** For when the network, the window or the session is back: connects at once, or makes sure that the connection is alive. */
+  wake() {
+    if (this.#stopped) return;
+    if (this.#connection) {
+      this.#connection.probe();
+      if (this.#state.phase !== "live") void this.#catchUp();
+    } else if (!this.#dialing) {
+      this.#clear();
+      this.#failures = 0;
+      void this.#connect();
+    }
+  }
+
+  /** Forgets the connection, as when the network is known to be gone. */
+  lose() {
+    this.#connection?.end();
+  }
+
+  stop() {
+    this.#stopped = true;
+    this.#clear();
+    this.#connection?.close();
+    this.#connection = null;
+  }
+
+  // ------------------------------------------------------------------------------------------------ Connecting
+
+  async #connect() {
+    this.#enter({ phase: "connecting" });
+    try {
+      this.#adopt(await this.#dial());
+    } catch (error) {
+      this.#reconnect(error);
+      return;
+    }
+    await this.#catchUp();
+  }
+
+  /** @returns {Promise<Connection>} */
+  async #dial() {
+    const { source, openSocket, timers, random } = this.#options;
+    this.#dialing = true;
+    try {
+      const { url } = await source.createTicket();
+      if (this.#stopped) throw new Unreachable("stopped");
+      const connection = new Connection(openSocket(url), timers, random);
+      connection.onframe = (frame) => this.#hear(frame);
+      connection.onend = () => this.#lost(connection);
+      await connection.opened;
+      return connection;
+    } finally {
+      this.#dialing = false;
+    }
+  }
+
+  /** @param {Connection} connection */
+  #adopt(connection) {
+    if (this.#stopped) {
+      connection.close();
+      return;
+    }
+    const former = this.#connection;
+    this.#connection = connection;
+    this.#planRotation(between(ROTATION, this.#options.random));
+    if (former) {
+      // What only the former one was told of is in the feed by now.
+      void this.#catchUp().finally(() => former.close());
+    }
+  }
+
+  /** @param {number} ms */
+  #planRotation(ms) {
+    const { timers } = this.#options;
+    timers.clear(this.#rotationTimer);
+    this.#rotationTimer = timers.set(() => void this.#rotate(), ms);
+  }
+
+  /** Makes the next connection before this one is broken by the platform's limit. */
+  async #rotate() {
+    try {
+      const next = await this.#dial();
+      this.#adopt(next);
+    } catch {
+      if (this.#connection) this.#planRotation(between(ROTATION_RETRY, this.#options.random));
+    }
+  }
+
+  /** @param {Connection} connection */
+  #lost(connection) {
+    if (connection !== this.#connection || this.#stopped) return;
+    this.#connection = null;
+    if (connection.age() >= STABLE_AFTER) this.#failures = 0;
+    this.#reconnect(new Unreachable("the connection was lost"));
+  }
+
+  /** @param {unknown} error */
+  #reconnect(error) {
+    if (this.#stopped) return;
+    this.#clear();
+    if (error instanceof SessionExpired) {
+      this.#enter({ phase: "expired" });
+      return;
+    }
+    const { timers, random } = this.#options;
+    const window = { first: RECONNECT_SPREAD, limit: RECONNECT_LIMIT };
+    const ms = fullJitter(this.#failures, window, random);
+    this.#failures += 1;
+    this.#reconnectTimer = timers.set(() => void this.#connect(), ms);
+    this.#enter({ phase: "waiting", until: timers.now() + ms });
+  }
+
+  #clear() {
+    const { timers } = this.#options;
+    for (const timer of [this.#reconnectTimer, this.#rotationTimer, this.#sweepTimer]) timers.clear(timer);
+  }
+
+  /** @param {State} state */
+  #enter(state) {
+    this.#state = state;
+    if (!this.#stopped) this.#options.onState(state);
+  }
+
+  // ------------------------------------------------------------------------------------------------ Applying
+
+  /** @param {{ type: string, spaceId?: string, changes?: Change[] }} frame */
+  #hear(frame) {
+    if (frame.type !== "changes" || !frame.spaceId || !frame.changes) return;
+    const feed = this.#feeds.get(frame.spaceId);
+    if (!feed) {
+      // Of a space that was shared a moment ago.
+      void this.#catchUp();
+    } else if (!feed.offer(frame.changes, this.#options.timers.now())) {
+      // A number jumped.
+      void this.#catchUp();
+    }
+  }
+
+  /** Reads what is missing of every space. One run at a time; asked for meanwhile, it runs once more. */
+  #catchUp() {
+    this.#sweepAgain = true;
+    this.#sweep ??= this.#sweepUntilQuiet().finally(() => {
+      this.#sweep = null;
+      // Asked for between the last look and now.
+      if (this.#sweepAgain && this.#connection && !this.#stopped) void this.#catchUp();
+    });
+    return this.#sweep;
+  }
+
+  async #sweepUntilQuiet() {
+    const { timers, random } = this.#options;
+    timers.clear(this.#sweepTimer);
+    try {
+      while (this.#sweepAgain && this.#connection && !this.#stopped) {
+        this.#sweepAgain = false;
+        this.#enter({ phase: "catching-up" });
+        await this.#sweepOnce();
+      }
+      this.#sweepFailures = 0;
+      if (this.#connection) this.#enter({ phase: "live" });
+    } catch (error) {
+      this.#sweepAgain = false;
+      // Without a connection, connecting again catches up too.
+      if (!this.#connection || this.#stopped) return;
+      if (error instanceof SessionExpired) {
+        this.#enter({ phase: "expired" });
+        return;
+      }
+      const ms = fullJitter(this.#sweepFailures, PULL_RETRY, random);
+      this.#sweepFailures += 1;
+      this.#sweepTimer = timers.set(() => void this.#catchUp(), ms);
+    }
+  }
+
+  async #sweepOnce() {
+    const { source, onSpaces, startAt } = this.#options;
+    const spaces = await source.listSpaces();
+    if (this.#stopped) return;
+    onSpaces(spaces);
+    const ids = new Set(spaces.map((space) => space.spaceId));
+    for (const spaceId of this.#feeds.keys()) {
+      if (!ids.has(spaceId)) this.#feeds.delete(spaceId);
+    }
+    for (const space of spaces) {
+      if (!this.#feeds.has(space.spaceId)) {
+        this.#feeds.set(space.spaceId, new Feed(startAt(space), (change, heardAt) => this.#apply(change, heardAt)));
+      }
+    }
+    // One after the other: who comes back together with thousands asks for one thing at a time.
+    for (const space of spaces) {
+      const feed = this.#feeds.get(space.spaceId);
+      if (feed && feed.isBehind(space.latestSequence)) await this.#pull(space.spaceId, feed);
+    }
+  }
+
+  /**
+   * @param {string} spaceId
+   * @param {Feed} feed
+   */
+  async #pull(spaceId, feed) {
+    try {
+      for (let more = true; more && !this.#stopped;) {
+        const page = await this.#options.source.listChanges(spaceId, feed.applied, PAGE);
+        if (this.#stopped) return;
+        feed.offer(page.changes, null);
+        const last = page.changes.at(-1);
+        if (last ? feed.applied < last.sequence : page.hasMore) throw new Unreachable("the feed has a gap");
+        more = page.hasMore;
+      }
+    } catch (error) {
+      // Left, or put out, since the spaces were listed.
+      if (!(error instanceof Problem && error.status === 404)) throw error;
+      this.#sweepAgain = true;
+      this.#feeds.delete(spaceId);
+    }
+  }
+
+  /**
+   * @param {Change} change
+   * @param {number | null} heardAt
+   */
+  #apply(change, heardAt) {
+    this.#options.onChange(change, heardAt);
+    if (change.eventType === "SPACE_SHARED" || change.eventType === "SPACE_LEFT") void this.#catchUp();
+  }
+}
+
+/** Where this client is in a space. */
+class Feed {
+  #newest = 0;
+
+  /**
+   * @param {number} applied the last sequence that was applied
+   * @param {(change: Change, heardAt: number | null) => void} apply
+   */
+  constructor(applied, apply) {
+    this.applied = applied;
+    this.apply = apply;
+  }
+
+  /**
+   * Whether there is a change that it has heard of, or one up to `latest`, and not applied.
+   *
+   * @param {number} latest
+   */
+  isBehind(latest) {
+    return Math.max(latest, this.#newest) > this.applied;
+  }
+
+  /**
+   * Applies what follows. False if a change does not: some before it are missing.
+   *
+   * @param {Change[]} changes in order
+   * @param {number | null} heardAt
+   */
+  offer(changes, heardAt) {
+    for (const change of changes) {
+      this.#newest = Math.max(this.#newest, change.sequence);
+      if (change.sequence === this.applied + 1) {
+        this.applied = change.sequence;
+        this.apply(change, heardAt);
+      }
+    }
+    return this.#newest <= this.applied;
+  }
+}
+
+/** A WebSocket that is known to be alive: pinged every few minutes, and ended when no pong comes. */
+class Connection {
+  /** @type {(frame: { type: string }) => void} */ onframe = () => {};
+  /** @type {() => void} */ onend = () => {};
+  #ended = false;
+  /** @type {unknown} */ #timer = null;
+  /** @type {unknown} */ #pongTimer = null;
+  #openedAt = 0;
+
+  /**
+   * @param {Socket} socket
+   * @param {Timers} timers
+   * @param {() => number} random
+   */
+  constructor(socket, timers, random) {
+    this.socket = socket;
+    this.timers = timers;
+    this.random = random;
+    /** Settles when the handshake has. */
+    this.opened = new Promise((resolve, reject) => {
+      this.#timer = timers.set(() => this.end(), OPEN_TIMEOUT);
+      socket.onopen = () => {
+        this.#openedAt = timers.now();
+        this.#planPing();
+        resolve(undefined);
+      };
+      socket.onclose = () => {
+        reject(new Unreachable("the connection could not be opened"));
+        this.end();
+      };
+    });
+    // Whoever waits for it handles it; who has stopped waiting need not.
+    this.opened.catch(() => {});
+    socket.onmessage = (event) => this.#receive(event.data);
+  }
+
+  /** Milliseconds since it was opened. */
+  age() {
+    return this.#openedAt ? this.timers.now() - this.#openedAt : 0;
+  }
+
+  /** Asks whether it is alive. */
+  probe() {
+    if (this.#ended || this.#pongTimer !== null || !this.#openedAt) return;
+    this.#pongTimer = this.timers.set(() => this.end(), PONG_TIMEOUT);
+    this.socket.send(JSON.stringify({ action: "ping" }));
+  }
+
+  /** Closes it without telling. */
+  close() {
+    this.onend = () => {};
+    this.end();
+  }
+
+  /** Closes it, and tells. */
+  end() {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.timers.clear(this.#timer);
+    this.timers.clear(this.#pongTimer);
+    const { socket } = this;
+    const refuse = this.#openedAt ? null : socket.onclose;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+    refuse?.(undefined);
+    this.onend();
+  }
+
+  #planPing() {
+    this.timers.clear(this.#timer);
+    this.#timer = this.timers.set(() => {
+      this.probe();
+      this.#planPing();
+    }, between(HEARTBEAT, this.random));
+  }
+
+  /** @param {unknown} text */
+  #receive(text) {
+    if (this.#ended) return;
+    // Whatever comes shows that it is alive.
+    this.timers.clear(this.#pongTimer);
+    this.#pongTimer = null;
+    /** @type {{ type: string }} */
+    let frame;
+    try {
+      frame = JSON.parse(String(text));
+    } catch {
+      return;
+    }
+    this.onframe(frame);
+  }
+}
