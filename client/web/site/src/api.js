@@ -144,7 +144,7 @@ export class Api {
   // ------------------------------------------------------------------------------------------------ Uploads
 
   /**
-   * @param {{ path: string, size: number, sha256: string, contentType?: string, spaceId: string, baseVersion?: number }} upload
+   * @param {{ path: string, size: number, sha256: string, contentType?: string, spaceId?: string, baseVersion?: number }} upload
    * @param {string} key
    * @param {AbortSignal} signal
    * @returns {Promise<import("./types.js").CreatedUpload>}

@@ -165,7 +165,7 @@ export class Upload {
       const key = storage.getItem(slot) ?? crypto.randomUUID();
       storage.setItem(slot, key);
       const contentType = /^[\w.+-]+\/[\w.+-]+$/.test(this.file.type) ? this.file.type : undefined;
-      const request = { path, size: this.file.size, sha256: digest, contentType, spaceId, baseVersion };
+      const request = { path, size: this.file.size, sha256: digest, contentType, spaceId: spaceId || undefined, baseVersion };
       try {
         const created = await api.createUpload(request, key, signal);
         this.#uploadId = created.uploadId;

@@ -1,0 +1,310 @@
+/** What this window does, without how it looks: session, watcher, spaces and uploads, and the wires between them. */
+
+import { Api } from "./api.js";
+import { Clock } from "./clock.js";
+import { SessionExpired } from "./errors.js";
+import { HISTORY, SpaceModel } from "./spaces.js";
+import { download, put } from "./transfer.js";
+import { Uploads } from "./uploads.js";
+import { Watcher } from "./watcher.js";
+import { nameOf } from "./words.js";
+
+/** Stands for the personal space of who has not used it yet: the service makes it with the first file. */
+const NOT_MADE_YET = "";
+
+/** Over which time windows come back whose network did, in milliseconds. */
+const BACK_ONLINE_SPREAD = 1_000;
+
+/**
+ * @typedef {import("./types.js").Change} Change
+ * @typedef {import("./types.js").Space} Space
+ * @typedef {import("./types.js").FileView} FileView
+ * @typedef {{ id: string, text: string, kind: "error" | "info" }} Notice
+ */
+
+/** Tells by the event `change` that something is to be shown anew, by `heard` that another device did something. */
+export class App extends EventTarget {
+  /** @type {Map<string, SpaceModel>} */ spaces = new Map();
+  selected = NOT_MADE_YET;
+  /** @type {import("./watcher.js").State} */ connection = { phase: "connecting" };
+  /** Of the newest change that was heard of at once, in milliseconds. @type {number | null} */ latency = null;
+  /** When everything was current the last time. @type {number | null} */ currentAt = null;
+  /** @type {Notice[]} */ notices = [];
+  /** How much has arrived, by file and version. @type {Map<string, number>} */ downloads = new Map();
+  /** @type {Watcher | null} */ #watcher = null;
+
+  /**
+   * @param {import("./config.js").Config} config
+   * @param {import("./session.js").Session} session
+   */
+  constructor(config, session) {
+    super();
+    this.session = session;
+    this.deviceId = deviceId();
+    this.clock = new Clock();
+    this.api = new Api(config.httpApiUrl, session, this.deviceId, { fetch: fetch.bind(window), random: Math.random, sleep });
+    this.uploads = new Uploads({
+      api: this.api,
+      pause: (ms, signal) => untilEvent(window, "online", signal, ms),
+      signedIn: (signal) => this.#untilSignedIn(signal),
+      storage: localStorage,
+      put,
+      random: Math.random,
+    });
+    this.uploads.addEventListener("change", () => this.tell());
+    session.addEventListener("change", () => this.#sessionChanged());
+    window.addEventListener("online", () => setTimeout(() => this.#watcher?.wake(), Math.random() * BACK_ONLINE_SPREAD));
+    window.addEventListener("offline", () => this.#watcher?.lose());
+    document.addEventListener("visibilitychange", () => {
+      if (document.visibilityState === "visible") this.#watcher?.wake();
+    });
+  }
+
+  get userId() {
+    return this.session.user?.userId ?? "";
+  }
+
+  /** @returns {SpaceModel | undefined} */
+  get space() {
+    return this.spaces.get(this.selected);
+  }
+
+  /** Tries the connection now instead of later. */
+  reconnect() {
+    this.#watcher?.wake();
+  }
+
+  tell() {
+    this.dispatchEvent(new Event("change"));
+  }
+
+  // ------------------------------------------------------------------------------------------------ Session
+
+  #sessionChanged() {
+    if (this.session.state === "active") {
+      if (this.#watcher) this.#watcher.wake();
+      else this.#begin();
+    } else if (this.session.state === "signed-out") {
+      this.#watcher?.stop();
+      this.#watcher = null;
+      for (const upload of this.uploads.all) this.uploads.remove(upload);
+      this.spaces.clear();
+      this.selected = NOT_MADE_YET;
+      this.latency = this.currentAt = null;
+      this.notices = [];
+    }
+    this.tell();
+  }
+
+  #begin() {
+    this.#personalSpace();
+    this.#watcher = new Watcher({
+      source: {
+        createTicket: async () => {
+          const askedAt = Date.now();
+          const ticket = await this.api.createTicket();
+          this.clock.learn(ticket.expiresAt, askedAt, Date.now());
+          return ticket;
+        },
+        listSpaces: () => this.api.listSpaces(),
+        listChanges: (spaceId, after, limit) => this.api.listChanges(spaceId, after, limit),
+      },
+      openSocket: (url) => new WebSocket(url),
+      timers: { now: Date.now, set: (callback, ms) => setTimeout(callback, ms), clear: clearTimeout },
+      random: Math.random,
+      // The past beyond what is shown is in the list of files already.
+      startAt: (space) => Math.max(0, space.latestSequence - HISTORY),
+      onChange: (change, heardAt) => this.#apply(change, heardAt),
+      onSpaces: (spaces) => this.#updateSpaces(spaces),
+      onState: (state) => {
+        this.connection = state;
+        if (state.phase === "live") this.currentAt = Date.now();
+        this.tell();
+      },
+    });
+    this.#watcher.start();
+  }
+
+  /** @param {AbortSignal} signal */
+  async #untilSignedIn(signal) {
+    while (this.session.state !== "active") await untilEvent(this.session, "change", signal);
+  }
+
+  // ------------------------------------------------------------------------------------------------ Spaces
+
+  #personalSpace() {
+    const space = new SpaceModel({ spaceId: NOT_MADE_YET, kind: "personal", role: "owner", latestSequence: 0 });
+    space.listing = "loaded";
+    this.spaces.set(NOT_MADE_YET, space);
+  }
+
+  /** @param {Space[]} spaces */
+  #updateSpaces(spaces) {
+    const personal = spaces.find((space) => space.kind === "personal");
+    if (personal && this.spaces.delete(NOT_MADE_YET) && this.selected === NOT_MADE_YET) this.selected = personal.spaceId;
+    const ids = new Set(spaces.map((space) => space.spaceId));
+    for (const [spaceId, space] of this.spaces) {
+      if (ids.has(spaceId) || spaceId === NOT_MADE_YET) continue;
+      this.spaces.delete(spaceId);
+      this.notify("info", `You have no access to ${space.name} any more.`);
+      if (this.selected === spaceId) this.selected = personal?.spaceId ?? NOT_MADE_YET;
+    }
+    for (const space of spaces) {
+      const known = this.spaces.get(space.spaceId);
+      if (known) known.space = { ...space, latestSequence: Math.max(space.latestSequence, known.space.latestSequence) };
+      else this.spaces.set(space.spaceId, new SpaceModel(space));
+    }
+    this.select(this.selected);
+  }
+
+  /** @param {string} spaceId */
+  select(spaceId) {
+    this.selected = spaceId;
+    const space = this.space;
+    if (space && (space.listing === "new" || space.listing === "failed")) this.load();
+    this.tell();
+  }
+
+  /** Reads the next page of the selected space's files. */
+  load() {
+    const space = this.space;
+    if (!space) return;
+    const reading = space.load((spaceId, pageToken) => this.api.listFiles(spaceId, pageToken));
+    this.tell();
+    reading.catch((error) => this.fail(error)).finally(() => this.tell());
+  }
+
+  /**
+   * @param {Change} change
+   * @param {number | null} heardAt
+   */
+  #apply(change, heardAt) {
+    const latency = heardAt === null ? null : this.clock.latency(change.occurredAt, heardAt);
+    if (latency !== null) this.latency = latency;
+    this.spaces.get(change.spaceId)?.apply(change, latency);
+    if (latency !== null && change.deviceId !== this.deviceId) {
+      this.dispatchEvent(new CustomEvent("heard", { detail: { change, latency } }));
+    }
+    this.tell();
+  }
+
+  /** @param {string} spaceId */
+  spaceName(spaceId) {
+    return this.spaces.get(spaceId)?.name;
+  }
+
+  // ------------------------------------------------------------------------------------------------ Files
+
+  /** @param {{ file: File, path: string }[]} files */
+  add(files) {
+    const space = this.space;
+    if (!space?.mayWrite) return;
+    for (const { file, path } of files) {
+      this.uploads.add(file, { userId: this.userId, spaceId: space.id, path, baseVersion: space.versionAt(path) });
+    }
+  }
+
+  /**
+   * Saves a version under its name, once it was seen to be what was uploaded.
+   *
+   * @param {FileView} file
+   * @param {{ version: number, size: number, sha256: string }} version
+   */
+  async save(file, version) {
+    const key = `${file.fileId} ${version.version}`;
+    if (this.downloads.has(key)) return;
+    this.downloads.set(key, 0);
+    this.tell();
+    try {
+      const wanted = { locate: () => this.api.locate(file.fileId, version.version), size: version.size, sha256: version.sha256 };
+      const content = await download(wanted, new AbortController().signal, (bytes) => {
+        this.downloads.set(key, bytes);
+        this.tell();
+      });
+      saveAs(content, nameOf(file.path));
+    } catch (error) {
+      this.fail(error, `${nameOf(file.path)}: `);
+    } finally {
+      this.downloads.delete(key);
+      this.tell();
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------ Notices
+
+  /**
+   * Tells of a failure; that of the session tells itself.
+   *
+   * @param {unknown} error
+   */
+  fail(error, context = "") {
+    if (!(error instanceof SessionExpired)) this.notify("error", context + String(/** @type {Error} */ (error).message));
+  }
+
+  /**
+   * @param {"error" | "info"} kind
+   * @param {string} text
+   */
+  notify(kind, text) {
+    // The same thing twice is one thing.
+    this.notices = [...this.notices.filter((notice) => notice.text !== text), { id: crypto.randomUUID(), text, kind }].slice(-3);
+    this.tell();
+  }
+
+  /** @param {Notice} notice */
+  dismiss(notice) {
+    this.notices = this.notices.filter((other) => other !== notice);
+    this.tell();
+  }
+}
+
+/** What this window is called, to tell its own changes from others'. */
+function deviceId() {
+  const id = sessionStorage.getItem("syncsphere.device") ?? crypto.randomUUID();
+  sessionStorage.setItem("syncsphere.device", id);
+  return id;
+}
+
+/** @param {number} ms @returns {Promise<void>} */
+function sleep(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/**
+ * Waits for an event, and no longer than a time.
+ *
+ * @param {EventTarget} target
+ * @param {string} type
+ * @param {AbortSignal} signal
+ * @param {number} [ms]
+ * @returns {Promise<void>}
+ */
+function untilEvent(target, type, signal, ms) {
+  return new Promise((resolve, reject) => {
+    const ended = new AbortController();
+    const end = (/** @type {() => void} */ settle) => () => {
+      ended.abort();
+      settle();
+    };
+    target.addEventListener(type, end(resolve), { signal: ended.signal });
+    signal.addEventListener("abort", end(() => reject(signal.reason)), { signal: ended.signal });
+    if (ms !== undefined) {
+      const timer = setTimeout(end(resolve), ms);
+      ended.signal.addEventListener("abort", () => clearTimeout(timer));
+    }
+  });
+}
+
+/**
+ * @param {Blob} content
+ * @param {string} name
+ */
+function saveAs(content, name) {
+  const url = URL.createObjectURL(content);
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+  // The browser has begun to save by then.
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}

@@ -1,0 +1,221 @@
+/** The files of the selected space: what is there, adding to it, and what can be done with each. */
+
+import { byId, find, h, icon, iconButton, keyed, setText } from "./dom.js";
+import { bytes, folderOf, nameOf, shortId, when } from "./words.js";
+
+/** How many files a drop may add; beyond, somebody has dropped a disk. */
+const MOST_DROPPED = 10_000;
+
+/** @typedef {import("./types.js").FileView} FileView */
+
+export class FilesView {
+  /**
+   * @param {import("./app.js").App} app
+   * @param {import("./view-dialogs.js").Dialogs} dialogs
+   */
+  constructor(app, dialogs) {
+    this.app = app;
+    this.dialogs = dialogs;
+    this.filter = find(document, "#filter", HTMLInputElement);
+    this.choose = find(document, "#choose", HTMLInputElement);
+    this.versions = find(document, "#versions", HTMLDialogElement);
+    this.filter.addEventListener("input", () => this.show());
+    this.choose.addEventListener("change", () => {
+      this.#add([...(this.choose.files ?? [])].map((file) => ({ file, path: pathOf(file.name) })));
+      this.choose.value = "";
+    });
+    byId("list-more").addEventListener("click", () => app.load());
+    byId("versions-close").addEventListener("click", () => this.versions.close());
+    this.#acceptDrops();
+  }
+
+  show() {
+    const { app } = this;
+    const space = app.space;
+    if (!space) return;
+    byId("drop").hidden = !space.mayWrite;
+    byId("read-only").hidden = space.mayWrite;
+    const wanted = this.filter.value.normalize("NFC").toLowerCase();
+    const all = space.sorted;
+    const files = wanted ? all.filter((file) => file.path.toLowerCase().includes(wanted)) : all;
+    setText(byId("count"), space.listing === "loaded" && all.length ? `${files.length}${space.nextPage ? "+" : ""}` : "");
+    keyed(byId("list"), files, (file) => `${file.fileId} ${space.mayWrite}`, (file) => this.#row(file));
+    setText(byId("list-note"), this.#note(space, all.length, files.length));
+    byId("list-more").hidden = !space.nextPage || space.listing === "loading";
+  }
+
+  /**
+   * @param {import("./spaces.js").SpaceModel} space
+   * @param {number} there
+   * @param {number} shown
+   */
+  #note(space, there, shown) {
+    if (space.listing === "loading" || space.listing === "new") return "Reading the files…";
+    if (space.listing === "failed") return "The files could not be read.";
+    if (there === 0) return space.mayWrite ? "Nothing here yet. Drop the first file." : "Nothing here yet.";
+    return shown === 0 ? "No path contains that." : "";
+  }
+
+  /** @param {FileView} first */
+  #row(first) {
+    const { app } = this;
+    let file = first;
+    const folder = h("span", { class: "muted" });
+    const name = h("strong", {});
+    const facts = h("span", { class: "muted facts" });
+    const progress = h("progress", { class: "download", "aria-label": "Downloading", hidden: true });
+    const actions = h(
+      "div",
+      { class: "row-actions" },
+      iconButton("download", "Download", () => void app.save(file, file)),
+      iconButton("history", "Versions", () => void this.#showVersions(file)),
+    );
+    if (app.space?.mayWrite) {
+      actions.append(
+        iconButton("move", "Move or rename", () => this.#move(file)),
+        iconButton("delete", "Delete", () => this.#delete(file)),
+      );
+    }
+    const element = h("li", { class: "row" }, icon("file"), h("div", { class: "row-text" }, h("div", { class: "what" }, folder, name), facts, progress), actions);
+    let version = first.version;
+    return {
+      element,
+      update: (/** @type {FileView} */ now) => {
+        file = now;
+        element.dataset.path = now.path;
+        setText(folder, folderOf(now.path));
+        setText(name, nameOf(now.path));
+        setText(facts, `${bytes(now.size)} · version ${now.version} · ${when(now.updatedAt)}`);
+        for (const button of actions.children) {
+          button.setAttribute("aria-label", `${button.getAttribute("title")} ${nameOf(now.path)}`);
+        }
+        const arrived = app.downloads.get(`${now.fileId} ${now.version}`);
+        progress.hidden = arrived === undefined;
+        if (arrived !== undefined) {
+          progress.max = now.size || 1;
+          progress.value = arrived;
+        }
+        if (version !== now.version) {
+          version = now.version;
+          flash(element);
+        }
+      },
+    };
+  }
+
+  /** @param {FileView} file */
+  async #showVersions(file) {
+    const { app, versions } = this;
+    setText(byId("versions-title"), `Versions of ${nameOf(file.path)}`);
+    const list = byId("versions-list");
+    list.replaceChildren(h("li", { class: "muted" }, "Reading…"));
+    versions.showModal();
+    try {
+      const detail = await app.api.showFile(file.fileId);
+      list.replaceChildren(
+        ...detail.versions.map((version) => {
+          const who = version.userId === app.userId ? "you" : shortId(version.userId);
+          return h(
+            "li",
+            { class: "row" },
+            h("div", { class: "row-text" }, h("strong", {}, `Version ${version.version}`), h("span", { class: "muted facts" }, `${bytes(version.size)} · ${when(version.createdAt)} · by ${who}`)),
+            iconButton("download", `Download version ${version.version}`, () => void app.save(file, version)),
+          );
+        }),
+      );
+    } catch (error) {
+      versions.close();
+      app.fail(error);
+    }
+  }
+
+  /** @param {FileView} file */
+  #move(file) {
+    this.dialogs.ask({ title: "Move or rename", text: "Folders are part of the path, and are there with their first file.", label: "Path", value: file.path, ok: "Move" }, async (path) => {
+      await this.app.api.moveFile(file.fileId, pathOf(path.trim()), file.version);
+    });
+  }
+
+  /** @param {FileView} file */
+  #delete(file) {
+    this.dialogs.ask({ title: `Delete ${nameOf(file.path)}?`, text: "It disappears for all members.", ok: "Delete" }, async () => {
+      await this.app.api.deleteFile(file.fileId, file.version);
+    });
+  }
+
+  // ------------------------------------------------------------------------------------------------ Adding
+
+  /** @param {{ file: File, path: string }[]} files */
+  #add(files) {
+    if (files.length > MOST_DROPPED) {
+      this.app.notify("error", `That is more than ${MOST_DROPPED.toLocaleString()} files at once. Add them in parts.`);
+      return;
+    }
+    this.app.add(files);
+  }
+
+  #acceptDrops() {
+    const drop = byId("drop");
+    let depth = 0;
+    const over = (/** @type {number} */ change) => {
+      depth += change;
+      drop.classList.toggle("over", depth > 0);
+    };
+    const carriesFiles = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files") ?? false;
+    window.addEventListener("dragenter", (event) => carriesFiles(event) && over(1));
+    window.addEventListener("dragleave", (event) => carriesFiles(event) && over(-1));
+    // Anywhere in the window: a browser that is not told otherwise leaves the page for the file.
+    window.addEventListener("dragover", (event) => {
+      if (carriesFiles(event)) event.preventDefault();
+    });
+    window.addEventListener("drop", (event) => {
+      if (!carriesFiles(event) || !event.dataTransfer) return;
+      event.preventDefault();
+      over(-depth);
+      if (!this.app.space?.mayWrite || this.app.session.state !== "active") return;
+      // Entries are only there while the event is handled.
+      const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
+      const files = Promise.all(entries.map((entry) => filesBelow(entry)));
+      files.then((found) => this.#add(found.flat())).catch((error) => this.app.fail(error));
+    });
+  }
+}
+
+/**
+ * The files of what was dropped, folders included.
+ *
+ * @param {FileSystemEntry} entry
+ * @returns {Promise<{ file: File, path: string }[]>}
+ */
+async function filesBelow(entry) {
+  if (isFile(entry)) {
+    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+    return [{ file: /** @type {File} */ (file), path: pathOf(entry.fullPath) }];
+  }
+  const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();
+  const found = [];
+  // It gives some at a time, and none at the end.
+  for (;;) {
+    /** @type {FileSystemEntry[]} */
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (some.length === 0) return found;
+    for (const below of some) found.push(...(await filesBelow(below)));
+  }
+}
+
+/** @param {FileSystemEntry} entry @returns {entry is FileSystemFileEntry} */
+function isFile(entry) {
+  return entry.isFile;
+}
+
+/** As the API has paths: absolute, and composed. @param {string} name */
+function pathOf(name) {
+  return `/${name.normalize("NFC").replace(/^\/+/, "")}`;
+}
+
+/** Shows for a moment that something changed here. @param {HTMLElement} element */
+function flash(element) {
+  element.classList.remove("flash");
+  void element.offsetWidth;
+  element.classList.add("flash");
+}

@@ -1,0 +1,123 @@
+/** Who sees the selected space, and sharing it. */
+
+import { byId, find, h, icon, iconButton, keyed, setText } from "./dom.js";
+import { submits } from "./view-sign-in.js";
+import { shortId } from "./words.js";
+
+/** @typedef {import("./types.js").Member} Member */
+/** @typedef {import("./types.js").Role} Role */
+
+export class MembersView {
+  /** @type {Member[]} */ #members = [];
+  /** What is shown, or being read: a space in a state. */ #shown = "";
+  #reading = false;
+
+  /**
+   * @param {import("./app.js").App} app
+   * @param {import("./view-dialogs.js").Dialogs} dialogs
+   */
+  constructor(app, dialogs) {
+    this.app = app;
+    this.dialogs = dialogs;
+    this.form = find(document, "#invite", HTMLFormElement);
+    submits(this.form, () => this.#invite());
+    byId("copy-id").addEventListener("click", () => {
+      navigator.clipboard.writeText(app.userId).then(
+        () => app.notify("info", "Your user ID is copied."),
+        () => getSelection()?.selectAllChildren(byId("own-id")),
+      );
+    });
+  }
+
+  show() {
+    const { app } = this;
+    const space = app.space;
+    if (!space) return;
+    setText(byId("own-id"), app.userId);
+    const shared = space.space.kind === "shared";
+    const owner = shared && space.space.role === "owner";
+    this.form.hidden = !owner;
+    // Members are no part of the feed: they are read when the panel is opened, and when connecting has caught up.
+    const open = byId("app").dataset.view === "members";
+    const wanted = `${space.id} ${space.space.role} ${app.currentAt}`;
+    if (open && shared && wanted !== this.#shown && !this.#reading) void this.#read(space.id, wanted);
+    const members = shared ? this.#members.filter((member) => member.spaceId === space.id) : [];
+    keyed(byId("members"), members, (member) => `${member.userId} ${owner}`, (member) => this.#row(member, owner));
+    setText(byId("members-note"), shared ? (members.length ? "" : "Reading the members…") : "This space is yours alone. Make a new space to share files.");
+  }
+
+  /**
+   * @param {string} spaceId
+   * @param {string} wanted
+   */
+  async #read(spaceId, wanted) {
+    this.#reading = true;
+    this.#shown = wanted;
+    try {
+      this.#members = await this.app.api.listMembers(spaceId);
+    } catch (error) {
+      this.app.fail(error);
+    } finally {
+      this.#reading = false;
+    }
+    this.app.tell();
+  }
+
+  async #readAgain() {
+    const space = this.app.space;
+    if (space) await this.#read(space.id, this.#shown);
+  }
+
+  /**
+   * @param {Member} first
+   * @param {boolean} owner
+   */
+  #row(first, owner) {
+    const { app } = this;
+    const { userId, spaceId } = first;
+    const you = userId === app.userId;
+    const name = you ? `${app.session.user?.name ?? ""} (you)` : shortId(userId);
+    const roles = /** @type {Role[]} */ (["owner", "editor", "viewer"]);
+    const select = h("select", { "aria-label": `Role of ${name}` }, ...roles.map((role) => h("option", { value: role }, role)));
+    const badge = h("span", { class: "badge" });
+    select.addEventListener("change", () => {
+      this.#act(() => app.api.setMember(spaceId, userId, /** @type {Role} */ (select.value)));
+    });
+    const leave = you ? "Leave this space" : `Remove ${name}`;
+    const remove = iconButton("close", leave, () => {
+      const text = you ? "You see it no more, until an owner shares it with you again." : "They see it no more. What they have downloaded, they keep.";
+      this.dialogs.ask({ title: `${leave}?`, text, ok: you ? "Leave" : "Remove" }, async () => {
+        await app.api.removeMember(spaceId, userId);
+        if (!you) await this.#readAgain();
+      });
+    });
+    return {
+      element: h("li", { class: "row", title: userId }, icon("person"), h("div", { class: "row-text" }, h("strong", {}, name)), owner ? select : badge, owner || you ? remove : null),
+      update: (/** @type {Member} */ member) => {
+        setText(badge, member.role);
+        if (document.activeElement !== select) select.value = member.role;
+      },
+    };
+  }
+
+  /** @param {() => Promise<unknown>} act */
+  async #act(act) {
+    try {
+      await act();
+    } catch (error) {
+      this.app.fail(error);
+    }
+    await this.#readAgain();
+  }
+
+  async #invite() {
+    const space = this.app.space;
+    const userId = find(this.form, "input", HTMLInputElement);
+    const role = find(this.form, "select", HTMLSelectElement);
+    if (!space) return;
+    if (!userId.value.trim()) throw new Error("Their user ID, please. They find it under Members, as you find yours.");
+    await this.app.api.setMember(space.id, userId.value.trim(), /** @type {Role} */ (role.value));
+    userId.value = "";
+    await this.#readAgain();
+  }
+}

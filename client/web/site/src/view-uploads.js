@@ -1,0 +1,143 @@
+/** The uploads of this window: how far each is, how fast, and what to do about those that cannot go on by themselves. */
+
+import { byId, h, iconButton, keyed, setText } from "./dom.js";
+import { bytes, folderOf, milliseconds, nameOf, timeLeft } from "./words.js";
+
+/** Over which time a rate is an average, in milliseconds. */
+const SMOOTHING = 3_000;
+
+/** @typedef {import("./upload.js").Upload} Upload */
+
+export class UploadsView {
+  /** @param {import("./app.js").App} app */
+  constructor(app) {
+    this.app = app;
+    byId("uploads-clear").addEventListener("click", () => {
+      for (const upload of app.uploads.all.filter((upload) => upload.ended)) app.uploads.remove(upload);
+    });
+  }
+
+  show() {
+    const { uploads } = this.app;
+    byId("uploads-section").hidden = uploads.all.length === 0;
+    byId("uploads-clear").hidden = !uploads.all.some((upload) => upload.ended);
+    keyed(byId("uploads"), [...uploads.all].reverse(), (upload) => upload.id, (upload) => this.#row(upload));
+  }
+
+  /** @param {Upload} upload */
+  #row(upload) {
+    const { app } = this;
+    const rate = new Rate();
+    const folder = h("span", { class: "muted" });
+    const name = h("strong", {});
+    const progress = h("progress", { max: upload.file.size || 1, "aria-label": `Upload of ${nameOf(upload.target.path)}` });
+    const facts = h("span", { class: "facts muted" });
+    const choices = h("div", { class: "choices" });
+    const cancel = iconButton("close", `Cancel or remove the upload of ${nameOf(upload.target.path)}`, () => app.uploads.remove(upload));
+    const element = h("li", { class: "row" }, h("div", { class: "row-text" }, h("div", { class: "what" }, folder, name), progress, facts, choices), cancel);
+    let shownPhase = "";
+    return {
+      element,
+      update: () => {
+        element.dataset.phase = upload.phase;
+        setText(folder, folderOf(upload.target.path));
+        setText(name, nameOf(upload.target.path));
+        progress.hidden = upload.ended || upload.phase === "conflict";
+        progress.value = upload.phase === "completing" ? progress.max : upload.progress;
+        setText(facts, this.#facts(upload, rate));
+        if (shownPhase !== upload.phase) {
+          shownPhase = upload.phase;
+          choices.replaceChildren(...this.#choices(upload));
+        }
+      },
+    };
+  }
+
+  /**
+   * @param {Upload} upload
+   * @param {Rate} rate
+   */
+  #facts(upload, rate) {
+    const { size } = upload.file;
+    const of = `${bytes(upload.progress)} of ${bytes(size)}`;
+    switch (upload.phase) {
+      case "hashing":
+        return this.app.uploads.isQueued(upload) ? `Waiting for its turn · ${bytes(size)}` : `Reading · ${of}`;
+      case "opening":
+        return "Opening";
+      case "sending": {
+        const perSecond = rate.of(upload.progress);
+        const left = perSecond > 0 ? ` · ${bytes(perSecond)}/s · ${timeLeft((size - upload.progress) / perSecond)}` : "";
+        return of + left;
+      }
+      case "completing":
+        return "Completing";
+      case "waiting":
+        return this.app.session.state === "expired" ? `Waits until you sign in · ${of}` : `Waits for the network · ${of}`;
+      case "done":
+        return `Version ${upload.changed?.version} · ${bytes(size)}${this.#heard(upload)}`;
+      case "conflict":
+        return upload.current?.version ? `Somebody else has made version ${upload.current.version} meanwhile.` : "Somebody else has deleted or moved the file meanwhile.";
+      case "failed":
+        return upload.error;
+      case "cancelled":
+        return "Cancelled";
+    }
+  }
+
+  /** After which time this window heard of it as every other does. @param {Upload} upload */
+  #heard(upload) {
+    const happenings = this.app.spaces.get(upload.changed?.spaceId ?? "")?.happenings ?? [];
+    const happening = happenings.find(({ change }) => change.eventId === upload.changed?.eventId);
+    return happening?.latency == null ? "" : ` · heard of after ${milliseconds(happening.latency)}`;
+  }
+
+  /** @param {Upload} upload */
+  #choices(upload) {
+    const { app } = this;
+    const choice = (/** @type {string} */ text, /** @type {() => void} */ onclick) => h("button", { type: "button", class: "button small", onclick }, text);
+    if (upload.phase === "failed") return [choice("Try again", () => void upload.again({}))];
+    if (upload.phase !== "conflict") return [];
+    const version = upload.current?.version ?? 0;
+    return [
+      choice(version ? `Make it version ${version + 1}` : "Put it there", () => void upload.again({ baseVersion: version })),
+      choice("Keep both", () => void upload.again({ path: free(upload.target.path, app.spaces.get(upload.target.spaceId)), baseVersion: 0 })),
+    ];
+  }
+}
+
+/**
+ * A path beside another that nothing is at, as far as is known.
+ *
+ * @param {string} path
+ * @param {import("./spaces.js").SpaceModel | undefined} space
+ */
+function free(path, space) {
+  const dot = path.lastIndexOf(".");
+  const [stem, extension] = dot > path.lastIndexOf("/") + 1 ? [path.slice(0, dot), path.slice(dot)] : [path, ""];
+  let number = 2;
+  while (space?.versionAt(`${stem} (${number})${extension}`)) number += 1;
+  return `${stem} (${number})${extension}`;
+}
+
+/** How fast a count grows. */
+class Rate {
+  #at = 0;
+  #count = 0;
+  #perSecond = 0;
+
+  /** Counts per second, when it is `count` now. @param {number} count */
+  of(count) {
+    const now = performance.now();
+    const elapsed = now - this.#at;
+    if (this.#at === 0 || count < this.#count) {
+      [this.#at, this.#count, this.#perSecond] = [now, count, 0];
+    } else if (elapsed > 200) {
+      const current = ((count - this.#count) / elapsed) * 1_000;
+      const weight = this.#perSecond === 0 ? 1 : 1 - Math.exp(-elapsed / SMOOTHING);
+      this.#perSecond += (current - this.#perSecond) * weight;
+      [this.#at, this.#count] = [now, count];
+    }
+    return this.#perSecond;
+  }
+}

@@ -1,0 +1,69 @@
+/** Numbers, times and happenings in words. */
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+/** @param {number} count */
+export function bytes(count) {
+  let value = count;
+  let unit = 0;
+  for (; value >= 1024 && unit < UNITS.length - 1; unit += 1) value /= 1024;
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
+}
+
+/** @param {number} ms */
+export function milliseconds(ms) {
+  return ms < 1_000 ? `${Math.round(ms)} ms` : `${(ms / 1_000).toFixed(1)} s`;
+}
+
+/** @param {number} seconds */
+export function timeLeft(seconds) {
+  if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s left`;
+  if (seconds < 3_600) return `${Math.round(seconds / 60)} min left`;
+  return `${(seconds / 3_600).toFixed(1)} h left`;
+}
+
+const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+
+/** The time, and of another day the day. @param {string} at */
+export function when(at) {
+  const date = new Date(at);
+  return date.toDateString() === new Date().toDateString() ? TIME.format(date) : DAY.format(date);
+}
+
+/** @param {string} path */
+export function nameOf(path) {
+  return path.slice(path.lastIndexOf("/") + 1);
+}
+
+/** What is before the name, with its slash. @param {string} path */
+export function folderOf(path) {
+  return path.slice(1, path.lastIndexOf("/") + 1);
+}
+
+/** How a person is told apart who is known by an id alone. @param {string} userId */
+export function shortId(userId) {
+  return userId.length > 12 ? `${userId.slice(0, 8)}…` : userId;
+}
+
+/**
+ * What a change did, for a sentence that begins with who did it.
+ *
+ * @param {import("./types.js").Change} change
+ * @param {(spaceId: string) => string | undefined} spaceName
+ */
+export function deed(change, spaceName) {
+  const subject = spaceName(change.subjectSpaceId ?? "") ?? "a space";
+  switch (change.eventType) {
+    case "FILE_UPDATED":
+      return change.version === 1 ? "added" : `updated to version ${change.version}`;
+    case "FILE_MOVED":
+      return "moved here";
+    case "FILE_DELETED":
+      return "deleted";
+    case "SPACE_SHARED":
+      return `gave access to ${subject} (${change.role})`;
+    case "SPACE_LEFT":
+      return `ended access to ${subject}`;
+  }
+}
