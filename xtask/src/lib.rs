@@ -3,6 +3,7 @@
 
 mod bench;
 mod chaos;
+mod cors;
 mod demo;
 mod environment;
 mod fuzz;

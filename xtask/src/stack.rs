@@ -10,6 +10,7 @@ use client::{Client, Token};
 use model::DeviceId;
 use serde::{Deserialize, Serialize};
 
+use crate::cors;
 use crate::environment::{command, emulated};
 use crate::postgres::{OWNER, ROLE};
 use crate::process;
@@ -117,6 +118,7 @@ impl Stack {
             outputs: outputs(project, ports).await?,
             port: ports.emulator,
         };
+        cors::repair(ports, &stack.outputs).await?;
         let file = project.stack_file();
         fs::write(&file, serde_json::to_vec_pretty(&stack)?)
             .with_context(|| format!("cannot write {}", file.display()))?;
@@ -263,13 +265,16 @@ async fn outputs(project: &Project, ports: Ports) -> Result<Outputs> {
         serde_json::from_slice(&answer.stdout).context("the stack's outputs are not JSON")?;
     let outputs: serde_json::Map<_, _> = outputs
         .into_iter()
-        .map(|output| {
-            let mut key = output.key;
-            if let Some(first) = key.get_mut(..1) {
-                first.make_ascii_lowercase();
-            }
-            (key, output.value.into())
-        })
+        .map(|output| (decapitalized(&output.key), output.value.into()))
         .collect();
     serde_json::from_value(outputs.into()).context("the stack lacks an output")
+}
+
+/// A name of `CloudFormation`'s as JSON has it elsewhere.
+pub(crate) fn decapitalized(name: &str) -> String {
+    let mut name = name.to_owned();
+    if let Some(first) = name.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    name
 }

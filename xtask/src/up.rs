@@ -95,9 +95,12 @@ pub(crate) async fn deploy(project: &Project) -> Result<()> {
     Ok(())
 }
 
+pub(crate) fn credentials() -> Credentials {
+    Credentials::new(ACCESS_KEY, ACCESS_KEY, None, None, "emulator")
+}
+
 /// How this program itself talks to the emulator.
 pub async fn aws_config(endpoint: &str) -> Result<SdkConfig> {
-    let credentials = Credentials::new(ACCESS_KEY, ACCESS_KEY, None, None, "emulator");
     // Nothing of the developer's.
     let aws = Aws::from_vars(&Vars::from_lookup(|_| None))?;
     Ok(aws
@@ -105,7 +108,7 @@ pub async fn aws_config(endpoint: &str) -> Result<SdkConfig> {
         .into_builder()
         .endpoint_url(endpoint)
         .region(Region::new(REGION))
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .credentials_provider(SharedCredentialsProvider::new(credentials()))
         .build())
 }
 

@@ -91,7 +91,10 @@ async fn as_a_static_host(State(headers): State<Headers>, request: Request, next
         (CACHE_CONTROL, "no-cache"),
         (REFERRER_POLICY, "no-referrer"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
     ] {
         own.insert(name, HeaderValue::from_static(value));
     }

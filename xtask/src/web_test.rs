@@ -33,7 +33,11 @@ const USERS: [&str; 2] = ["web-alice", "web-bob"];
 /// Runs them all. What they need that is not on this machine is said, with the command that installs it.
 pub(crate) async fn run(project: &Project, ports: Ports, stack: &Stack) -> Result<()> {
     let Some(packages) = tools::install_web(project).await? else {
-        skipped("the page's tests", "there is no npm", "apt-get install nodejs npm");
+        skipped(
+            "the page's tests",
+            "there is no npm",
+            "apt-get install nodejs npm",
+        );
         return Ok(());
     };
     let folder = project.root.join(FOLDER);
@@ -116,8 +120,7 @@ async fn in_browser(
 
 fn browser() -> Option<PathBuf> {
     let folders = env::var_os("PATH")?;
-    let found = env::split_paths(&folders)
+    env::split_paths(&folders)
         .flat_map(|folder| BROWSERS.map(|name| folder.join(name)))
-        .find(|program| program.is_file());
-    found
+        .find(|program| program.is_file())
 }

@@ -110,7 +110,7 @@ export class App extends EventTarget {
         listChanges: (spaceId, after, limit) => this.api.listChanges(spaceId, after, limit),
       },
       openSocket: (url) => new WebSocket(url),
-      timers: { now: Date.now, set: (callback, ms) => setTimeout(callback, ms), clear: clearTimeout },
+      timers: { now: Date.now, set: (callback, ms) => setTimeout(callback, ms), clear: (timer) => clearTimeout(timer) },
       random: Math.random,
       // The past beyond what is shown is in the list of files already.
       startAt: (space) => Math.max(0, space.latestSequence - HISTORY),
