@@ -84,6 +84,9 @@ enum Command {
     Deploy,
     /// Run every test, unit to end to end, with the services that they need; schemathesis first.
     Test {
+        /// Only the page's: its types, its modules under Node.js, and itself in Chromium.
+        #[arg(long, conflicts_with = "arguments")]
+        page: bool,
         /// Arguments for `cargo test`, such as a test's name.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -144,7 +147,8 @@ async fn run(cli: &Cli, project: &Project) -> Result<()> {
             .await
         }
         Command::Deploy => up::deploy(project).await,
-        Command::Test { arguments } => test::run(project, ports, arguments).await,
+        Command::Test { page: true, .. } => test::page(project, ports).await,
+        Command::Test { arguments, .. } => test::run(project, ports, arguments).await,
         Command::Samples => samples::run(project, ports).await,
         Command::Update { from } => update::run(project, ports, from).await,
         Command::Policies => policies::run(project, ports).await,

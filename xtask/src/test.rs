@@ -38,3 +38,12 @@ pub(crate) async fn run(project: &Project, ports: Ports, arguments: &[String]) -
     }
     Ok(())
 }
+
+/// Deploys the stack and runs the page's tests against it.
+pub(crate) async fn page(project: &Project, ports: Ports) -> Result<()> {
+    let _lock = project.lock()?;
+    tools::install(project).await?;
+    let services = Services::start(project, ports).await?;
+    let stack = Stack::deploy(project, services.ports).await?;
+    web_test::run(project, services.ports, &stack).await
+}

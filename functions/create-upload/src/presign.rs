@@ -88,6 +88,9 @@ fn until(app: &App, expires_at: OffsetDateTime) -> Result<PresigningConfig, Erro
     PresigningConfig::expires_in(left).map_err(|error| Error::Presign(error.into()))
 }
 
+/// What the SDK adds on Lambda and does not sign. To storage it says nothing, and a page would have to be allowed to send it.
+const TRACE: &str = "x-amzn-trace-id";
+
 fn presigned<E>(request: Result<PresignedRequest, E>) -> Result<PresignedPut, Error>
 where
     E: std::error::Error + Send + Sync + 'static,
@@ -97,6 +100,7 @@ where
         url: request.uri().to_owned(),
         headers: request
             .headers()
+            .filter(|(name, _)| !name.eq_ignore_ascii_case(TRACE))
             .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
             .collect(),
     })

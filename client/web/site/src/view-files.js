@@ -174,11 +174,22 @@ export class FilesView {
       over(-depth);
       if (!this.app.space?.mayWrite || this.app.session.state !== "active") return;
       // Entries are only there while the event is handled.
-      const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
-      const files = Promise.all(entries.map((entry) => filesBelow(entry)));
+      const files = Promise.all([...event.dataTransfer.items].map((item) => filesOf(item)));
       files.then((found) => this.#add(found.flat())).catch((error) => this.app.fail(error));
     });
   }
+}
+
+/**
+ * @param {DataTransferItem} item
+ * @returns {Promise<{ file: File, path: string }[]>}
+ */
+async function filesOf(item) {
+  const entry = item.webkitGetAsEntry();
+  if (entry) return filesBelow(entry);
+  // Not from a file system, as an image that was dragged out of another page.
+  const file = item.getAsFile();
+  return file ? [{ file, path: pathOf(file.name) }] : [];
 }
 
 /**

@@ -1,0 +1,299 @@
+// The page in Chromium, on the deployed stack: what people do with it, and what their networks do to it.
+
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+
+import { require, settings } from "./settings.mjs";
+import { Browser, SOON } from "./window.mjs";
+
+const [ALICE, BOB] = settings.users;
+const NETWORK_GONE = /net::ERR_(INTERNET_DISCONNECTED|FAILED|NETWORK_CHANGED)/;
+const MIB = 1024 * 1024;
+
+const browser = new Browser();
+let alice, aliceToo, bob;
+
+before(async () => {
+  await browser.start();
+  [alice, aliceToo, bob] = await Promise.all([browser.open(), browser.open(), browser.open()]);
+  await Promise.all([alice.signIn(ALICE), aliceToo.signIn(ALICE), bob.signIn(BOB)]);
+});
+
+after(() => browser.close());
+
+/** A file on this machine. */
+function local(name, content) {
+  const path = join(browser.folder, name);
+  mkdirSync(join(path, ".."), { recursive: true });
+  writeFileSync(path, content);
+  return path;
+}
+
+test("a file that is dropped in one window appears in the other, with its latency", { timeout: 60_000 }, async () => {
+  // The first makes the personal space, which nobody can have heard of.
+  await alice.drop([local("first.txt", "first")]);
+  await Promise.all([alice.has("/first.txt"), aliceToo.has("/first.txt")]);
+  await alice.drop([local("notes.txt", "hello")]);
+  await aliceToo.has("/notes.txt");
+  await alice.uploaded("notes.txt");
+  const latency = await aliceToo.latency();
+  assert.ok(latency > 0 && latency < SOON, `${latency} ms`);
+  console.log(`# heard of after ${latency} ms`);
+  assert.match(await aliceToo.page.locator("#announcer").textContent(), /notes\.txt: added, heard of after/);
+  assert.match(await aliceToo.page.locator("#activity li").first().textContent(), /You added/);
+  assert.match(await alice.page.locator("#activity li").first().textContent(), /You, in this window, added/);
+});
+
+test("a folder is dropped with what is in it", { timeout: 60_000 }, async () => {
+  local("Docs/plan.md", "# Plan");
+  local("Docs/2026/budget.csv", "a,b");
+  await alice.drop([join(browser.folder, "Docs")]);
+  await Promise.all(["/Docs/plan.md", "/Docs/2026/budget.csv"].map((path) => aliceToo.has(path)));
+});
+
+test("a new version, a move and a deletion are followed", { timeout: 60_000 }, async () => {
+  await alice.choose("notes.txt", "hello again");
+  await aliceToo.file("/notes.txt").filter({ hasText: "version 2" }).waitFor();
+  await alice.act("/notes.txt", "Move or rename");
+  await alice.answer("/Archive/notes.txt");
+  await Promise.all([aliceToo.has("/Archive/notes.txt"), aliceToo.hasNot("/notes.txt")]);
+  await alice.act("/first.txt", "Delete");
+  await alice.answer();
+  await Promise.all([alice.hasNot("/first.txt"), aliceToo.hasNot("/first.txt")]);
+});
+
+test("each version is saved as it was uploaded", { timeout: 60_000 }, async () => {
+  const { page } = aliceToo;
+  await aliceToo.act("/Archive/notes.txt", "Versions");
+  await page.locator("#versions-list li", { hasText: "Version 1" }).waitFor();
+  for (const [label, content] of [["Download version 2", "hello again"], ["Download version 1", "hello"]]) {
+    const [saved] = await Promise.all([page.waitForEvent("download"), page.click(`#versions-list button[aria-label="${label}"]`)]);
+    assert.equal(saved.suggestedFilename(), "notes.txt");
+    assert.equal(readFileSync(await saved.path(), "utf8"), content);
+  }
+  await page.click("#versions-close");
+});
+
+test("a space is shared, and every window of every member follows it", { timeout: 60_000 }, async () => {
+  await bob.view("members");
+  const bobId = await bob.ownId();
+  await alice.createSpace("Team");
+  await alice.view("members");
+  await alice.page.fill("#invite input", bobId);
+  await alice.page.selectOption("#invite select", "viewer");
+  await alice.page.click("#invite .primary");
+  await alice.page.locator("#members li", { hasText: bobId.slice(0, 8) }).waitFor();
+
+  await Promise.all([bob.select("Team"), aliceToo.select("Team")]);
+  await alice.choose("roadmap.txt", "one");
+  await Promise.all([bob.has("/roadmap.txt"), aliceToo.has("/roadmap.txt")]);
+  assert.ok((await bob.latency()) < SOON);
+
+  // A viewer sees, and changes nothing.
+  assert.ok(await bob.page.isVisible("#read-only"));
+  assert.ok(!(await bob.page.isVisible("#drop")));
+  assert.equal(await bob.page.locator('#list button[title="Delete"]').count(), 0);
+  await alice.page.locator("#members li", { hasText: bobId.slice(0, 8) }).locator("select").selectOption("editor");
+  await bob.page.waitForSelector("#drop", { state: "visible" });
+  await bob.choose("from-bob.txt", "two");
+  await Promise.all([alice.has("/from-bob.txt"), aliceToo.has("/from-bob.txt")]);
+});
+
+test("of two who changed the same version one is told, and nothing is overwritten", { timeout: 60_000 }, async () => {
+  // Bob's upload is held until Alice's is complete.
+  let release;
+  const held = new Promise((resolve) => (release = resolve));
+  await bob.page.route("**/uploads/*/complete", async (route) => {
+    await held;
+    await route.continue();
+  });
+  await bob.choose("roadmap.txt", "bob's");
+  await bob.page.locator("#uploads li[data-phase=completing]", { hasText: "roadmap.txt" }).waitFor();
+  await alice.choose("roadmap.txt", "alice's");
+  await alice.file("/roadmap.txt").filter({ hasText: "version 2" }).waitFor();
+  release();
+  const conflict = bob.page.locator("#uploads li[data-phase=conflict]");
+  await conflict.waitFor();
+  await bob.page.unroute("**/uploads/*/complete");
+  bob.expected.push(/status of 409/);
+  await conflict.getByRole("button", { name: "Keep both" }).click();
+  await Promise.all([alice.has("/roadmap (2).txt"), bob.has("/roadmap (2).txt")]);
+  bob.complaints = bob.complaints.filter((text) => !text.includes("409"));
+});
+
+test("what happens while the network is cut is caught up with, once and in order", { timeout: 90_000 }, async () => {
+  const before = await bob.sequences();
+  bob.expected.push(NETWORK_GONE, /WebSocket connection to/);
+  await bob.context.setOffline(true);
+  await bob.phase("waiting");
+  assert.match(await bob.page.locator("#notices").textContent(), /You are offline\. What you see is as of/);
+  for (const name of ["while-1.txt", "while-2.txt", "while-3.txt"]) {
+    await alice.choose(name, name);
+    await aliceToo.has(`/${name}`);
+  }
+  await bob.screenshot("offline");
+  // What is dropped meanwhile waits.
+  await bob.choose("offline.txt", "written without a network");
+  await bob.page.locator("#uploads li[data-phase=waiting]", { hasText: "offline.txt" }).waitFor();
+  await bob.context.setOffline(false);
+  await bob.live();
+  await Promise.all(["/while-1.txt", "/while-2.txt", "/while-3.txt", "/offline.txt"].map((path) => bob.has(path)));
+  await bob.uploaded("offline.txt");
+  const sequences = await bob.sequences();
+  const first = sequences[0];
+  assert.deepEqual(sequences, sequences.map((_, index) => first + index));
+  assert.equal(sequences.length, before.length + 4);
+  assert.match(await bob.page.locator("#activity").textContent(), /caught up/);
+});
+
+test("a large file is sent in parts, and goes on where it was cut", { timeout: 240_000 }, async () => {
+  const content = randomBytes(80 * MIB);
+  const stored = new Map();
+  alice.expected.push(NETWORK_GONE, /WebSocket connection to/);
+  alice.page.on("response", (response) => {
+    const part = new URL(response.url()).searchParams.get("partNumber");
+    if (part && response.request().method() === "PUT" && response.ok()) stored.set(part, (stored.get(part) ?? 0) + 1);
+  });
+  const devtools = await alice.context.newCDPSession(alice.page);
+  await devtools.send("Network.enable");
+  const throttle = (upload) => devtools.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: upload });
+  await throttle(12 * MIB);
+  await alice.drop([local("film.mov", content)]);
+  const upload = alice.upload("film.mov");
+  await alice.page.waitForFunction(() => {
+    const progress = document.querySelector("#uploads li[data-phase=sending] progress");
+    return progress && progress.value / progress.max > 0.35;
+  }, undefined, { timeout: 120_000 });
+  await alice.screenshot("sending");
+  await alice.context.setOffline(true);
+  await alice.page.locator("#uploads li[data-phase=waiting]", { hasText: "film.mov" }).waitFor();
+  assert.match(await upload.textContent(), /Waits for the network/);
+  assert.ok(stored.size > 0, "nothing was stored before the cut");
+  await alice.context.setOffline(false);
+  await throttle(-1);
+  await devtools.detach();
+  await alice.page.locator("#uploads li[data-phase=done]", { hasText: "film.mov" }).waitFor({ timeout: 120_000 });
+  assert.ok([...stored.values()].every((times) => times === 1), `parts were sent again: ${JSON.stringify([...stored])}`);
+
+  await bob.has("/film.mov");
+  const [saved] = await Promise.all([bob.page.waitForEvent("download", { timeout: 60_000 }), bob.act("/film.mov", "Download")]);
+  const digest = (bytes) => createHash("sha256").update(bytes).digest("hex");
+  assert.equal(digest(readFileSync(await saved.path())), digest(content));
+});
+
+test("an expired session says so, loses nothing, and goes on after signing in again", { timeout: 90_000 }, async () => {
+  const { page, context } = bob;
+  bob.expected.push(/status of 40[01]/);
+  // The user pool takes its refresh token back, and API Gateway its token.
+  const refreshToken = await page.evaluate(() => sessionStorage.getItem("syncsphere.session"));
+  const config = await page.evaluate(async () => (await fetch("config.json")).json());
+  const revoked = await fetch(config.cognitoEndpoint, {
+    method: "POST",
+    headers: { "Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "AWSCognitoIdentityProviderService.RevokeToken" },
+    body: JSON.stringify({ ClientId: config.userPoolClientId, Token: refreshToken }),
+  });
+  assert.ok(revoked.ok, await revoked.text());
+  const api = `${config.httpApiUrl}/**`;
+  await context.route(api, (route) =>
+    route.fulfill({ status: 401, headers: { "Access-Control-Allow-Origin": settings.page }, contentType: "application/json", body: '{"message":"Unauthorized"}' }),
+  );
+  await bob.choose("unsaved.txt", "nothing is lost");
+  await page.waitForSelector("#expired[open]");
+  await page.locator("#uploads li[data-phase=waiting]", { hasText: "unsaved.txt" }).waitFor();
+  assert.equal(await page.locator("#status").getAttribute("data-phase"), "expired");
+  assert.equal(await page.evaluate(() => sessionStorage.getItem("syncsphere.session")), null);
+  await bob.screenshot("expired");
+  await page.fill("#expired input[name=password]", "wrong");
+  await page.keyboard.press("Enter");
+  await page.locator("#expired .error", { hasText: /\w/ }).waitFor();
+  await context.unroute(api);
+  await page.fill("#expired input[name=password]", settings.password);
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("#expired:not([open])", { state: "attached" });
+  await bob.live();
+  await bob.uploaded("unsaved.txt");
+  await Promise.all([alice.has("/unsaved.txt"), bob.has("/unsaved.txt")]);
+});
+
+test("reloading keeps the session and shows the same", { timeout: 60_000 }, async () => {
+  await aliceToo.page.reload();
+  await aliceToo.live();
+  await aliceToo.select("Team");
+  await aliceToo.has("/unsaved.txt");
+  assert.equal(await aliceToo.page.evaluate(() => Object.keys(localStorage).length), 0);
+});
+
+test("it can be used by keyboard alone", { timeout: 60_000 }, async () => {
+  const window = await browser.open();
+  const { page } = window;
+  assert.equal(await page.evaluate(() => document.activeElement?.tagName), "BODY");
+  await page.keyboard.press("Tab");
+  await page.keyboard.type(ALICE);
+  await page.keyboard.press("Tab");
+  await page.keyboard.type(settings.password);
+  await page.keyboard.press("Enter");
+  await window.live();
+  await page.evaluate(() => /** @type {HTMLElement} */ (document.activeElement)?.blur());
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement?.className), "skip");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement?.id), "files");
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement?.id), "choose");
+  const outline = await page.evaluate(() => getComputedStyle(document.querySelector("#drop")).outlineStyle);
+  assert.equal(outline, "solid");
+  await window.assertQuiet();
+});
+
+test("it is accessible, light and dark, and fits a phone", { timeout: 180_000 }, async () => {
+  const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+  const check = async (window, what) => {
+    await window.page.evaluate(axe);
+    const { violations } = await window.page.evaluate(() => globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
+    assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`)]), [], what);
+  };
+  const shapes = [["desktop", { width: 1280, height: 800 }], ["phone", { width: 390, height: 844 }], ["small-phone", { width: 360, height: 640 }]];
+  for (const colorScheme of ["light", "dark"]) {
+    for (const [shape, viewport] of shapes) {
+      const narrow = shape !== "desktop";
+      const window = await browser.open({ viewport, colorScheme, hasTouch: narrow, isMobile: narrow, reducedMotion: "reduce", deviceScaleFactor: shape === "phone" ? 2 : 1 });
+      const { page } = window;
+      await check(window, `${shape}, ${colorScheme}: signing in`);
+      if (shape !== "small-phone") await window.screenshot(`sign-in-${shape}-${colorScheme}`);
+      await window.signIn(ALICE);
+      await window.select("Team");
+      await window.has("/film.mov");
+      for (const view of narrow ? ["files", "activity", "members"] : ["activity", "members"]) {
+        await window.view(view);
+        if (view === "members") await page.locator("#members li").first().waitFor();
+        // One that arrives while somebody looks.
+        if (view === "activity" && shape !== "small-phone") {
+          const name = `${shape}-${colorScheme}.txt`;
+          await bob.choose(name, name);
+          await page.locator("#activity li", { hasText: name }).waitFor({ state: "attached" });
+        }
+        await check(window, `${shape}, ${colorScheme}: ${view}`);
+        const width = await page.evaluate(() => document.scrollingElement.scrollWidth);
+        assert.ok(width <= viewport.width, `${shape}, ${view}: ${width} px wide`);
+        if (shape !== "small-phone") await window.screenshot(`${shape}-${colorScheme}-${view}`);
+      }
+      await window.assertQuiet();
+      await window.context.close();
+      browser.windows = browser.windows.filter((other) => other !== window);
+    }
+  }
+});
+
+test("signing out leaves nothing behind", { timeout: 60_000 }, async () => {
+  await aliceToo.page.click("#sign-out");
+  await aliceToo.page.waitForSelector("#signin-form", { state: "visible" });
+  assert.equal(await aliceToo.page.evaluate(() => sessionStorage.getItem("syncsphere.session")), null);
+  assert.equal(await aliceToo.page.locator("#list li").count() > 0 && (await aliceToo.page.isVisible("#list")), false);
+});
+
+test("nothing went wrong that nobody noticed", async () => {
+  for (const window of browser.windows) await window.assertQuiet();
+});

@@ -1,0 +1,190 @@
+// Windows of the page in Chromium, and what a person does in them. Each notes what must not happen: console errors, requests to others,
+// shifts of the layout.
+
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { require, settings } from "./settings.mjs";
+
+const { chromium } = require("playwright-core");
+
+/** How long anything may take that is promised within a second; a test machine is busy. */
+export const SOON = 20_000;
+
+/** No sandbox, because containers run as root; nothing of Chromium's own that would look for the network. */
+const FLAGS = [
+  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+  "--disable-sync", "--disable-dev-shm-usage",
+];
+
+export class Browser {
+  windows = [];
+
+  async start() {
+    this.folder = mkdtempSync(join(tmpdir(), "syncsphere-page-"));
+    this.chromium = await chromium.launch({ executablePath: settings.browser, args: FLAGS });
+  }
+
+  /** Opens a window of its own, as on another device. */
+  async open(options = {}) {
+    const context = await this.chromium.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+    const window = new Window(await context.newPage(), context);
+    this.windows.push(window);
+    await window.prepare();
+    return window;
+  }
+
+  async close() {
+    await this.chromium?.close();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+export class Window {
+  /** What went wrong on the console. */
+  complaints = [];
+  /** What the browser is to complain about, because a test makes it so. */
+  expected = [];
+  strangers = new Set();
+
+  constructor(page, context) {
+    this.page = page;
+    this.context = context;
+  }
+
+  async prepare() {
+    const { page } = this;
+    page.setDefaultTimeout(SOON);
+    page.on("pageerror", (error) => this.complaints.push(String(error.stack ?? error)));
+    page.on("console", (message) => {
+      if (["error", "warning"].includes(message.type()) && !this.expected.some((pattern) => pattern.test(message.text()))) {
+        this.complaints.push(message.text());
+      }
+    });
+    page.on("request", (request) => {
+      const { origin, protocol } = new URL(request.url());
+      if (protocol !== "blob:" && ![settings.page, settings.aws].includes(origin)) this.strangers.add(origin);
+    });
+    await page.addInitScript(() => {
+      globalThis.shifts = 0;
+      new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) if (!entry.hadRecentInput) globalThis.shifts += entry.value;
+      }).observe({ type: "layout-shift", buffered: true });
+    });
+    await page.goto(settings.page);
+  }
+
+  async signIn(user) {
+    const { page } = this;
+    await page.fill("#signin-form input[name=name]", user);
+    await page.fill("#signin-form input[name=password]", settings.password);
+    await page.keyboard.press("Enter");
+    await this.live();
+    return this;
+  }
+
+  async live() {
+    await this.page.waitForSelector("#status[data-phase=live]");
+  }
+
+  async phase(phase) {
+    await this.page.waitForSelector(`#status[data-phase=${phase}]`);
+  }
+
+  /** Drops files of this machine on the page, as the desktop does. */
+  async drop(paths) {
+    const { page } = this;
+    const box = await page.locator("#drop").boundingBox();
+    const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+    const devtools = await this.context.newCDPSession(page);
+    const data = { items: [], files: paths, dragOperationsMask: 1 };
+    for (const type of ["dragEnter", "dragOver", "drop"]) await devtools.send("Input.dispatchDragEvent", { type, x, y, data });
+    await devtools.detach();
+  }
+
+  /** Adds a file by the button. */
+  async choose(name, content, mimeType = "text/plain") {
+    await this.page.setInputFiles("#choose", { name, mimeType, buffer: Buffer.from(content) });
+  }
+
+  file(path) {
+    return this.page.locator(`#list li[data-path="${path}"]`);
+  }
+
+  async has(path) {
+    await this.file(path).waitFor();
+  }
+
+  async hasNot(path) {
+    await this.file(path).waitFor({ state: "detached" });
+  }
+
+  /** The numbers of the selected space's changes, oldest first. */
+  async sequences() {
+    const numbers = await this.page.locator("#activity li").evaluateAll((items) => items.map((item) => Number(item.dataset.sequence)));
+    return numbers.reverse();
+  }
+
+  /** The newest latency that is shown, in milliseconds. */
+  async latency() {
+    const text = await this.page.locator("#status-latency").textContent();
+    const [, number, unit] = /^([\d.]+) (ms|s)$/.exec(text) ?? assert.fail(`no latency: ${text}`);
+    return Number(number) * (unit === "s" ? 1_000 : 1);
+  }
+
+  /** Opens a view of a narrow window; a wide one shows its files anyhow. */
+  async view(name) {
+    await this.page.click(`.view-button[data-view=${name}]`);
+  }
+
+  async select(name) {
+    await this.page.locator("#spaces .space", { hasText: name }).click();
+    await this.page.locator("#space-name", { hasText: name }).waitFor();
+  }
+
+  async createSpace(name) {
+    await this.page.click("#new-space");
+    await this.answer(name);
+    await this.page.locator("#space-name", { hasText: name }).waitFor();
+  }
+
+  /** Answers the dialog that asks. */
+  async answer(text) {
+    if (text !== undefined) await this.page.fill("#ask input", text);
+    await this.page.click("#ask-ok");
+    await this.page.waitForSelector("#ask:not([open])", { state: "attached" });
+  }
+
+  async act(path, action) {
+    await this.file(path).hover();
+    await this.file(path).locator(`button[title="${action}"]`).click();
+  }
+
+  async ownId() {
+    return this.page.locator("#own-id").textContent();
+  }
+
+  upload(path) {
+    return this.page.locator("#uploads li", { hasText: path });
+  }
+
+  async uploaded(name) {
+    await this.page.locator("#uploads li[data-phase=done]", { hasText: name }).first().waitFor();
+  }
+
+  async screenshot(name) {
+    // Where what has just arrived is still tinted.
+    await this.page.waitForTimeout(2_600);
+    await this.page.screenshot({ path: join(settings.screenshots, `${name}.png`) });
+  }
+
+  /** That nothing went wrong that nobody would have noticed. */
+  async assertQuiet() {
+    assert.deepEqual(this.complaints, []);
+    assert.deepEqual([...this.strangers], []);
+    const shifts = await this.page.evaluate(() => globalThis.shifts);
+    assert.ok(shifts < 0.05, `the layout shifted by ${shifts}`);
+  }
+}

@@ -1,0 +1,306 @@
+// A stand-in for the service with everything that a network and the platform do to a client, decided by a seed; and time that passes when it
+// is told to.
+
+import { Problem, Unreachable } from "../site/src/errors.js";
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+
+/** What API Gateway allows a connection. */
+const IDLE_LIMIT = 10 * MINUTE;
+const AGE_LIMIT = 120 * MINUTE;
+
+/** Numbers from 0 to 1 that a seed repeats (mulberry32). */
+export function randomFrom(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Time that passes when it is told to, timer after timer. */
+export class VirtualTime {
+  #now = 0;
+  #next = 1;
+  #timers = new Map();
+
+  timers = {
+    now: () => this.#now,
+    set: (callback, ms) => {
+      const id = this.#next++;
+      this.#timers.set(id, { at: this.#now + Math.max(0, ms), id, callback });
+      return id;
+    },
+    clear: (id) => void this.#timers.delete(id),
+  };
+
+  after(ms, callback) {
+    return this.timers.set(callback, ms);
+  }
+
+  /** Lets time pass, and everything happen that is due. */
+  async pass(ms) {
+    const end = this.#now + ms;
+    for (;;) {
+      await settle();
+      let due = null;
+      for (const timer of this.#timers.values()) {
+        if (timer.at <= end && (!due || timer.at < due.at || (timer.at === due.at && timer.id < due.id))) due = timer;
+      }
+      if (!due) break;
+      this.#timers.delete(due.id);
+      this.#now = Math.max(this.#now, due.at);
+      due.callback();
+    }
+    this.#now = end;
+  }
+}
+
+/** Until all promises that can have settled have. */
+function settle() {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+export class Service {
+  spaces = new Map();
+  asked = { createTicket: 0, listSpaces: 0, listChanges: 0 };
+  handshakes = [];
+  pings = [];
+  drops = 0;
+  mostOpen = 0;
+  /** Answers no ping. */
+  mute = false;
+  /** Makes the error that every request fails with, or null. */
+  refuse = null;
+  /** Leaves a sequence out of the next answer that has it. */
+  skipOnce = 0;
+  /** Every connection is cut before this message, of all that go to the client. */
+  cutAt = 0;
+  #messages = 0;
+  #sockets = new Set();
+  #tickets = new Set();
+  #ticketNumber = 0;
+
+  /** `hostility` from 0 to 1: how likely things go wrong. */
+  constructor(time, random, { hostility }) {
+    this.time = time;
+    this.random = random;
+    this.hostility = hostility;
+  }
+
+  calm() {
+    this.hostility = 0;
+  }
+
+  #countMessage() {
+    this.#messages += 1;
+    // From then on, until there is something to cut.
+    if (this.cutAt && this.#messages >= this.cutAt && this.#sockets.size > 0) {
+      this.cutAt = 0;
+      this.cutAll();
+    }
+  }
+
+  #chance(probability) {
+    return this.random() < probability * this.hostility;
+  }
+
+  // ---------------------------------------------------------------------------------------------- Changes
+
+  /** Commits changes to a space, which everybody who is connected may be told of. */
+  commit(spaceId, count = 1, more = {}) {
+    const log = this.spaces.get(spaceId) ?? [];
+    this.spaces.set(spaceId, log);
+    for (let added = 0; added < count; added += 1) {
+      const sequence = log.length + 1;
+      const change = { eventType: "FILE_UPDATED", ...more, sequence, spaceId, eventId: `${spaceId}-${sequence}`, userId: "somebody", occurredAt: "2026-01-01T00:00:00Z" };
+      log.push(change);
+      for (const socket of this.#sockets) this.#push(socket, [change]);
+    }
+  }
+
+  /** Never, twice, late, out of order, together with older ones; or as it should. */
+  #push(socket, changes) {
+    if (this.#chance(0.15)) return;
+    const times = this.#chance(0.2) ? 2 : 1;
+    for (let time = 0; time < times; time += 1) {
+      const delay = this.#chance(0.3) ? this.random() * 10 * SECOND : this.random() * 200;
+      this.time.after(delay, () => {
+        this.#countMessage();
+        if (this.#chance(0.1)) {
+          this.#drop(socket);
+          return;
+        }
+        const [first] = changes;
+        const log = this.spaces.get(first.spaceId) ?? [];
+        const sent = this.#chance(0.1) ? log.slice(Math.max(0, first.sequence - 3), first.sequence) : changes;
+        socket.receive({ type: "changes", spaceId: first.spaceId, changes: sent });
+      });
+    }
+  }
+
+  // ---------------------------------------------------------------------------------------------- HTTP
+
+  source() {
+    return {
+      createTicket: () =>
+        this.#answer("createTicket", () => {
+          const ticket = `ticket-${(this.#ticketNumber += 1)}`;
+          this.#tickets.add(ticket);
+          return { url: ticket };
+        }),
+      listSpaces: () =>
+        this.#answer("listSpaces", () =>
+          [...this.spaces].map(([spaceId, log]) => ({ spaceId, kind: "shared", role: "editor", latestSequence: log.length })),
+        ),
+      listChanges: (spaceId, after, limit) =>
+        this.#answer("listChanges", () => {
+          const log = this.spaces.get(spaceId);
+          if (!log) throw new Problem(404, { code: "not-found" });
+          // Sometimes fewer than asked for.
+          const most = this.#chance(0.3) ? 1 + Math.floor(this.random() * 3) : limit;
+          let changes = log.slice(after, after + most);
+          if (changes.some(({ sequence }) => sequence === this.skipOnce)) {
+            changes = changes.filter(({ sequence }) => sequence !== this.skipOnce);
+            this.skipOnce = 0;
+          }
+          return { changes, hasMore: after + most < log.length };
+        }),
+    };
+  }
+
+  /** An answer after some time: computed when asked, or when answered, or lost. */
+  #answer(name, compute) {
+    this.asked[name] += 1;
+    return new Promise((resolve, reject) => {
+      const settled = (act) => {
+        this.#countMessage();
+        try {
+          if (this.refuse) throw this.refuse();
+          if (this.#chance(0.1)) throw new Unreachable("lost");
+          if (this.#chance(0.05)) throw new Problem(503, { code: "unavailable" });
+          resolve(act());
+        } catch (error) {
+          reject(error);
+        }
+      };
+      const delay = this.#chance(0.2) ? this.random() * 20 * SECOND : this.random() * 100;
+      if (this.random() < 0.5) {
+        this.time.after(delay, () => settled(compute));
+        return;
+      }
+      // As it was when it was asked: what is committed meanwhile is not in it.
+      let early;
+      try {
+        const value = compute();
+        early = () => value;
+      } catch (error) {
+        early = () => {
+          throw error;
+        };
+      }
+      this.time.after(delay, () => settled(early));
+    });
+  }
+
+  // ---------------------------------------------------------------------------------------------- Sockets
+
+  open(url) {
+    const socket = new StandInSocket(this);
+    this.time.after(this.random() * 50, () => {
+      const valid = this.#tickets.delete(url);
+      if (socket.closed) return;
+      if (!valid || this.#chance(0.15)) {
+        socket.end();
+        return;
+      }
+      if (this.#chance(0.05)) return;
+      this.#sockets.add(socket);
+      this.handshakes.push(this.time.timers.now());
+      this.mostOpen = Math.max(this.mostOpen, this.#sockets.size);
+      socket.touch();
+      this.time.after(AGE_LIMIT, () => this.#drop(socket));
+      socket.onopen?.({});
+      if (this.#chance(0.2)) this.time.after(this.random() * 30 * SECOND, () => this.#drop(socket));
+    });
+    return socket;
+  }
+
+  openSockets() {
+    return this.#sockets.size;
+  }
+
+  cutAll() {
+    for (const socket of [...this.#sockets]) this.#drop(socket);
+  }
+
+  /** The end of a connection: told to the client, or, as when a network is gone, not. */
+  #drop(socket) {
+    if (!this.#sockets.delete(socket)) return;
+    this.drops += 1;
+    if (this.#chance(0.3)) socket.dead = true;
+    else socket.end();
+  }
+
+  forget(socket) {
+    this.#sockets.delete(socket);
+  }
+
+  ping(socket) {
+    this.pings.push(this.time.timers.now());
+    if (this.mute || !this.#sockets.has(socket)) return;
+    socket.touch();
+    this.time.after(this.random() * 50, () => socket.receive({ type: "pong" }));
+  }
+
+  idle(socket) {
+    this.#drop(socket);
+  }
+
+  idleLimit = IDLE_LIMIT;
+}
+
+/** A client's end of a connection. */
+class StandInSocket {
+  onopen = null;
+  onmessage = null;
+  onclose = null;
+  closed = false;
+  dead = false;
+  #idle = 0;
+
+  constructor(service) {
+    this.service = service;
+  }
+
+  /** API Gateway closes what is idle. */
+  touch() {
+    const { time } = this.service;
+    time.timers.clear(this.#idle);
+    this.#idle = time.after(this.service.idleLimit, () => this.service.idle(this));
+  }
+
+  send(text) {
+    if (!this.closed && !this.dead && JSON.parse(text).action === "ping") this.service.ping(this);
+  }
+
+  receive(frame) {
+    if (this.closed || this.dead) return;
+    this.touch();
+    this.onmessage?.({ data: JSON.stringify(frame) });
+  }
+
+  end() {
+    if (this.closed) return;
+    this.closed = true;
+    this.onclose?.({});
+  }
+
+  close() {
+    this.closed = true;
+    this.service.forget(this);
+  }
+}

@@ -1,0 +1,243 @@
+// The watcher against a hostile stand-in for the service, in virtual time, from seeds: each change exactly once and in order, whatever is
+// dropped, repeated, reordered, refused or cut. A run that fails names its seed.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { SessionExpired } from "../site/src/errors.js";
+import { HEARTBEAT, RECONNECT_LIMIT, RECONNECT_SPREAD, ROTATION, fullJitter } from "../site/src/timing.js";
+import { Watcher } from "../site/src/watcher.js";
+import { Service, VirtualTime, randomFrom } from "./stand-in.mjs";
+
+const MINUTE = 60_000;
+
+/** A watcher on a service, and what it has told. */
+function watch(service, time, random, { applied = new Map() } = {}) {
+  const told = { changes: new Map(), states: [], live: 0 };
+  const watcher = new Watcher({
+    source: service.source(),
+    openSocket: (url) => service.open(url),
+    timers: time.timers,
+    random,
+    startAt: (space) => applied.get(space.spaceId) ?? 0,
+    onChange: (change, heardAt) => {
+      const list = told.changes.get(change.spaceId) ?? [];
+      list.push(change.sequence);
+      told.changes.set(change.spaceId, list);
+      applied.set(change.spaceId, change.sequence);
+      if (heardAt !== null) told.live += 1;
+    },
+    onSpaces: () => {},
+    onState: (state) => told.states.push(state.phase),
+  });
+  return { watcher, told };
+}
+
+/** Asserts that every change of every space was told exactly once and in order. */
+function assertAll(service, told, seed) {
+  for (const [spaceId, log] of service.spaces) {
+    const expected = log.map((change) => change.sequence);
+    assert.deepEqual(told.changes.get(spaceId) ?? [], expected, `seed ${seed}, space ${spaceId}`);
+  }
+}
+
+test("each change is told exactly once and in order, in 1,000 hostile runs", async () => {
+  let drops = 0;
+  let pushes = 0;
+  for (let seed = 1; seed <= 1_000; seed += 1) {
+    const random = randomFrom(seed);
+    const time = new VirtualTime();
+    const service = new Service(time, random, { hostility: random() });
+    const { watcher, told } = watch(service, time, random);
+    watcher.start();
+    const spaces = ["a", "b", "c"];
+    for (let step = 0; step < 250; step += 1) {
+      service.commit(spaces[Math.floor(random() * spaces.length)]);
+      // Mostly close to each other; sometimes after hours, so that heartbeats, idle limits and rotations take part.
+      await time.pass(random() < 0.05 ? random() * 180 * MINUTE : random() * 4_000);
+      if (random() < 0.02) watcher.wake();
+    }
+    drops += service.drops;
+    // A push that was lost is noticed with the next one, so there is a next one.
+    service.calm();
+    for (const space of service.spaces.keys()) service.commit(space);
+    await time.pass(RECONNECT_LIMIT + 2 * MINUTE);
+    assert.equal(watcher.state.phase, "live", `seed ${seed}`);
+    assertAll(service, told, seed);
+    pushes += told.live;
+    watcher.stop();
+  }
+  // The runs were hostile, and not only the feed was read.
+  assert.ok(drops > 7_500, `${drops} drops`);
+  assert.ok(pushes > 50_000, `${pushes} pushes`);
+});
+
+test("a cut at any message is made up for", async () => {
+  for (let message = 1; message <= 40; message += 1) {
+    const time = new VirtualTime();
+    const service = new Service(time, randomFrom(message), { hostility: 0 });
+    service.cutAt = message;
+    const { watcher, told } = watch(service, time, randomFrom(message));
+    watcher.start();
+    for (let step = 0; step < 40; step += 1) {
+      service.commit(step % 3 ? "a" : "b");
+      await time.pass(300);
+    }
+    await time.pass(MINUTE);
+    assert.equal(service.drops, 1, `message ${message}`);
+    assertAll(service, told, message);
+    watcher.stop();
+  }
+});
+
+test("who was away for longer than a page of the feed reads page after page", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(1), { hostility: 0 });
+  for (let count = 0; count < 2_500; count += 1) service.commit("a");
+  const { watcher, told } = watch(service, time, randomFrom(2));
+  watcher.start();
+  await time.pass(1_000);
+  assertAll(service, told, 1);
+  assert.equal(service.asked.listChanges, 3);
+});
+
+test("a space that is shared later is heard of, and one that was left is not asked for again", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(3), { hostility: 0 });
+  service.commit("personal");
+  const { watcher, told } = watch(service, time, randomFrom(4));
+  watcher.start();
+  await time.pass(1_000);
+  service.commit("team", 5);
+  service.commit("personal", 1, { eventType: "SPACE_SHARED", subjectSpaceId: "team", role: "editor" });
+  await time.pass(1_000);
+  assert.deepEqual(told.changes.get("team"), [1, 2, 3, 4, 5]);
+  service.spaces.delete("team");
+  service.commit("personal", 1, { eventType: "SPACE_LEFT", subjectSpaceId: "team" });
+  await time.pass(1_000);
+  const asked = service.asked.listChanges;
+  service.commit("personal");
+  await time.pass(1_000);
+  assert.equal(service.asked.listChanges, asked);
+  assert.equal(watcher.state.phase, "live");
+});
+
+test("pings come every 4 to 5 minutes, and a connection that does not answer is replaced", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(5), { hostility: 0 });
+  service.commit("a");
+  const { watcher } = watch(service, time, randomFrom(6));
+  watcher.start();
+  await time.pass(100 * MINUTE);
+  const pings = service.pings.map((at, index) => at - (service.pings[index - 1] ?? 0)).slice(1);
+  assert.ok(pings.length >= 19, `${pings.length}`);
+  for (const gap of pings) assert.ok(gap >= HEARTBEAT.from && gap <= HEARTBEAT.to, `${gap}`);
+  assert.equal(service.handshakes.length, 1);
+  service.mute = true;
+  await time.pass(6 * MINUTE);
+  service.mute = false;
+  await time.pass(2 * MINUTE);
+  assert.equal(watcher.state.phase, "live");
+  assert.ok(service.handshakes.length >= 2);
+});
+
+test("the next connection is made before the former one is broken, at 105 to 115 minutes", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(7), { hostility: 0 });
+  service.commit("a");
+  const { watcher, told } = watch(service, time, randomFrom(8));
+  watcher.start();
+  let most = 0;
+  for (let minute = 0; minute < 10 * 60; minute += 1) {
+    await time.pass(MINUTE);
+    service.commit("a");
+    most = Math.max(most, service.mostOpen);
+    assert.ok(service.openSockets() >= 1, `nobody listens at minute ${minute}`);
+  }
+  await time.pass(1_000);
+  const gaps = service.handshakes.map((at, index) => at - (service.handshakes[index - 1] ?? 0)).slice(1);
+  assert.equal(gaps.length, 5);
+  for (const gap of gaps) assert.ok(gap >= ROTATION.from && gap <= ROTATION.to + 1_000, `${gap / MINUTE} min`);
+  assert.equal(most, 2);
+  assert.ok(!told.states.includes("waiting"));
+  assertAll(service, told, 7);
+});
+
+test("who has no session waits for one, keeps what it has, and goes on where it was", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(9), { hostility: 0 });
+  service.commit("a", 3);
+  const { watcher, told } = watch(service, time, randomFrom(10));
+  watcher.start();
+  await time.pass(1_000);
+  service.refuse = () => new SessionExpired();
+  service.cutAll();
+  await time.pass(MINUTE);
+  assert.equal(watcher.state.phase, "expired");
+  const asked = service.asked.createTicket;
+  service.commit("a", 4);
+  await time.pass(60 * MINUTE);
+  assert.equal(service.asked.createTicket, asked, "it asks for nothing meanwhile");
+  service.refuse = null;
+  watcher.wake();
+  await time.pass(1_000);
+  assert.equal(watcher.state.phase, "live");
+  assertAll(service, told, 9);
+});
+
+test("waking up connects at once instead of when its turn is", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(11), { hostility: 0 });
+  service.commit("a");
+  const { watcher } = watch(service, time, () => 0.999);
+  watcher.start();
+  await time.pass(1_000);
+  watcher.lose();
+  await time.pass(1_000);
+  assert.equal(watcher.state.phase, "waiting");
+  watcher.wake();
+  await time.pass(1_000);
+  assert.equal(watcher.state.phase, "live");
+});
+
+test("an answer that comes after stopping does nothing", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(12), { hostility: 0 });
+  service.commit("a", 3);
+  const { watcher, told } = watch(service, time, randomFrom(13));
+  watcher.start();
+  watcher.stop();
+  await time.pass(10 * MINUTE);
+  assert.equal(told.changes.size, 0);
+  assert.equal(service.openSockets(), 0);
+});
+
+test("10,000 that are dropped at once come back at under 400 a second, and try at under 500 while they cannot", () => {
+  for (const [failingUntil, limit] of [[0, 400], [60_000, 500], [600_000, 500]]) {
+    const random = randomFrom(failingUntil + 1);
+    const perSecond = new Map();
+    for (let client = 0; client < 10_000; client += 1) {
+      let at = 0;
+      for (let failures = 0; ; failures += 1) {
+        at += fullJitter(failures, { first: RECONNECT_SPREAD, limit: RECONNECT_LIMIT }, random);
+        const second = Math.floor(at / 1_000);
+        perSecond.set(second, (perSecond.get(second) ?? 0) + 1);
+        if (at >= failingUntil) break;
+      }
+    }
+    const most = Math.max(...perSecond.values());
+    assert.ok(most < limit, `${most} in a second, failing for ${failingUntil} ms`);
+  }
+});
+
+test("a feed with a gap is read again, and nothing is skipped", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(14), { hostility: 0 });
+  service.commit("a", 9);
+  const { watcher, told } = watch(service, time, randomFrom(15));
+  service.skipOnce = 4;
+  watcher.start();
+  await time.pass(MINUTE);
+  assert.equal(watcher.state.phase, "live");
+  assertAll(service, told, 14);
+});
