@@ -45,7 +45,9 @@ pub(crate) async fn run(project: &Project, ports: Ports, stack: &Stack) -> Resul
 
     ui::line("… node --test (the page's modules)");
     let mut node = command(project, "node");
-    node.current_dir(&folder).args(["--test", "test/"]);
+    node.current_dir(&folder)
+        .arg("--test")
+        .args(tests_in(&folder.join("test"))?);
     if !process::attached(node).await?.success() {
         bail!("the page's modules fail their tests");
     }
@@ -108,7 +110,8 @@ async fn in_browser(
     ui::line("… the page in Chromium");
     let mut node = command(project, "node");
     node.current_dir(project.root.join(FOLDER))
-        .args(["--test", "--test-reporter=spec", "browser/"])
+        .args(["--test", "--test-reporter=spec"])
+        .args(tests_in(&project.root.join(FOLDER).join("browser"))?)
         .env("SYNCSPHERE_PAGE", settings.to_string());
     let status = process::attached(node).await?;
     drop(page);
@@ -116,6 +119,17 @@ async fn in_browser(
         bail!("the page fails its test in the browser; what it looked like is in .local/run/screenshots");
     }
     Ok(())
+}
+
+/// The tests of a folder, by name: versions of Node.js disagree on what a folder means.
+fn tests_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut tests: Vec<_> = files
+        .filter(|file| file.to_string_lossy().ends_with(".test.mjs"))
+        .collect();
+    tests.sort();
+    Ok(tests)
 }
 
 fn browser() -> Option<PathBuf> {

@@ -1,0 +1,104 @@
+// What a window knows of a space: a list that was read once, kept current by changes, whenever these come.
+
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { test } from "node:test";
+
+import { Clock } from "../site/src/clock.js";
+import { sha256 } from "../site/src/digest.js";
+import { SpaceModel } from "../site/src/spaces.js";
+import { sha256 as vendored } from "../site/vendor/noble-hashes/sha2.js";
+import { randomFrom } from "./stand-in.mjs";
+
+/** A service's space, changed at random: its log, and its files after each change. */
+function history(random, length) {
+  const files = new Map();
+  const log = [];
+  const states = [[]];
+  for (let sequence = 1; sequence <= length; sequence += 1) {
+    const ids = [...files.keys()];
+    const choice = random();
+    let change;
+    if (ids.length === 0 || choice < 0.5) {
+      const fileId = ids.length && random() < 0.4 ? ids[Math.floor(random() * ids.length)] : `file-${sequence}`;
+      const known = files.get(fileId);
+      change = { eventType: "FILE_UPDATED", fileId, path: known?.path ?? `/${Math.floor(random() * 1e6)}-${String.fromCodePoint(0x61 + (sequence % 26), 0x1f600 + sequence)}`, version: (known?.version ?? 0) + 1 };
+    } else {
+      const fileId = ids[Math.floor(random() * ids.length)];
+      const known = files.get(fileId);
+      change = choice < 0.8 ? { eventType: "FILE_MOVED", fileId, path: `/moved-${sequence}`, version: known.version } : { eventType: "FILE_DELETED", fileId, path: known.path, version: known.version };
+    }
+    Object.assign(change, { sequence, size: sequence, sha256: "x", occurredAt: "2026-01-01T00:00:00Z", spaceId: "s", eventId: `e${sequence}`, userId: "u" });
+    log.push(change);
+    if (change.eventType === "FILE_DELETED") files.delete(change.fileId);
+    else files.set(change.fileId, { fileId: change.fileId, path: change.path, version: change.version });
+    states.push([...files.values()].map((file) => ({ ...file, size: 0, sha256: "x" })));
+  }
+  return { log, states };
+}
+
+const view = (files) => [...files].map(({ fileId, path, version }) => `${fileId} ${path} ${version}`).sort();
+const byCodePoint = (a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path));
+
+test("a list that is read while changes come ends as the service has it", async () => {
+  for (let seed = 1; seed <= 500; seed += 1) {
+    const random = randomFrom(seed);
+    const { log, states } = history(random, 40);
+    const cursor = Math.floor(random() * 30);
+    const readAt = cursor + Math.floor(random() * (log.length - cursor));
+    const space = new SpaceModel({ spaceId: "s", kind: "shared", role: "editor", latestSequence: cursor });
+    let answer;
+    const reading = space.load(() => new Promise((resolve) => (answer = resolve)));
+    const early = cursor + Math.floor(random() * (log.length - cursor));
+    for (const change of log.slice(cursor, early)) space.apply(change, null);
+    answer({ files: states[readAt] });
+    await reading;
+    for (const change of log.slice(early)) space.apply(change, 1);
+    assert.deepEqual(view(space.files.values()), view(states[log.length]), `seed ${seed}`);
+    assert.deepEqual(space.sorted.map((file) => file.path), [...states[log.length]].sort(byCodePoint).map((file) => file.path));
+  }
+});
+
+test("beyond the pages that were read nothing is shown, and nothing is known", async () => {
+  const space = new SpaceModel({ spaceId: "s", kind: "shared", role: "editor", latestSequence: 0 });
+  const files = ["/a", "/b", "/c", "/d"].map((path, index) => ({ fileId: path, path, version: index + 1 }));
+  await space.load(async () => ({ files: files.slice(0, 2), nextPageToken: "c" }));
+  const change = { sequence: 1, eventType: "FILE_UPDATED", size: 1, sha256: "x", occurredAt: "2026-01-01T00:00:00Z", version: 1 };
+  space.apply({ ...change, fileId: "aa", path: "/aa" }, null);
+  space.apply({ ...change, sequence: 2, fileId: "z", path: "/z" }, null);
+  assert.deepEqual(space.sorted.map((file) => file.path), ["/a", "/aa", "/b"]);
+  assert.equal(space.versionAt("/b"), 2);
+  assert.equal(space.versionAt("/z"), undefined);
+  await space.load(async (_, token) => ({ files: token === "c" ? files.slice(2) : [] }));
+  assert.equal(space.versionAt("/d"), 4);
+  assert.equal(space.versionAt("/nothing"), 0);
+});
+
+test("latency is told on the service's clock, whatever this computer takes for the time", () => {
+  for (const wrongBy of [0, 3_600_000, -86_400_000]) {
+    const clock = new Clock();
+    const service = Date.parse("2026-01-01T12:00:00.000Z");
+    const here = service + wrongBy;
+    // Slow first, then fast: the fast one counts.
+    clock.learn(new Date(service + 900 + 30_000).toISOString(), here, here + 1_000);
+    clock.learn(new Date(service + 2_010 + 30_000).toISOString(), here + 2_000, here + 2_020);
+    const latency = clock.latency(new Date(service + 5_000).toISOString(), here + 5_120);
+    assert.ok(Math.abs(latency - 120) <= 10, `${latency}`);
+  }
+});
+
+test("both digests are SHA-256, however the content is cut", async () => {
+  const expected = (bytes) => createHash("sha256").update(bytes).digest("base64");
+  const random = randomFrom(1);
+  for (const size of [0, 1, 55, 56, 63, 64, 65, 1_000, 100_000]) {
+    const bytes = randomBytes(size);
+    const digest = vendored.create();
+    for (let at = 0; at < size;) {
+      const length = 1 + Math.floor(random() * 5_000);
+      digest.update(bytes.subarray(at, at + length));
+      at += length;
+    }
+    assert.equal(Buffer.from(digest.digest()).toString("base64"), expected(bytes));
+    assert.equal(await sha256(new Blob([bytes]), new AbortController().signal), expected(bytes));
+  }
+});

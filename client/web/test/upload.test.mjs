@@ -1,0 +1,208 @@
+// One upload against a service that fails at every step, and goes on.
+
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { test } from "node:test";
+
+import { Problem, SessionExpired, Unreachable } from "../site/src/errors.js";
+import { StaleUrl } from "../site/src/transfer.js";
+import { Upload } from "../site/src/upload.js";
+import { randomFrom } from "./stand-in.mjs";
+
+const PART = 4;
+
+/** A service with one upload, that fails with what `faults` says, call after call. */
+class Service {
+  calls = [];
+  keys = new Set();
+  parts = new Map();
+  whole = null;
+  completed = 0;
+  paused = 0;
+
+  constructor(size, { multipart = false, faults = () => null } = {}) {
+    this.size = size;
+    this.multipart = multipart;
+    this.faults = faults;
+  }
+
+  async #call(name, act) {
+    this.calls.push(name);
+    const fault = this.faults(name, this.calls.filter((other) => other === name).length);
+    // As often lost on the way back as on the way there.
+    if (fault && !fault.after) throw fault.error ?? fault;
+    const answer = act();
+    if (fault) throw fault.error;
+    return answer;
+  }
+
+  #target() {
+    if (!this.multipart) return { put: { url: "whole", headers: {} } };
+    return { multipart: { partSize: PART, partCount: Math.ceil(this.size / PART) } };
+  }
+
+  world(more = {}) {
+    const storage = new Map();
+    return {
+      api: {
+        createUpload: (body, key) =>
+          this.#call("create", () => {
+            this.keys.add(key);
+            this.body = body;
+            return { uploadId: "upload", ...this.#target() };
+          }),
+        showUpload: () =>
+          this.#call("show", () => {
+            const parts = [...this.parts].map(([partNumber, part]) => ({ partNumber, ...part }));
+            return { uploadId: "upload", state: this.completed ? "completed" : "pending", stored: this.whole !== null, ...this.#target(), parts };
+          }),
+        presignParts: (_, parts) =>
+          this.#call("presign", () => ({ parts: parts.map(({ partNumber, sha256 }) => ({ partNumber, url: `${partNumber} ${sha256}`, headers: {} })) })),
+        completeUpload: () =>
+          this.#call("complete", () => {
+            this.completed += 1;
+            return { version: 1, spaceId: "space", eventId: "event" };
+          }),
+        abortUpload: () => this.#call("abort", () => undefined),
+      },
+      put: ({ url }, content) =>
+        this.#call("put", () => {
+          if (url === "whole") this.whole = content;
+          else {
+            const [partNumber, sha256] = url.split(" ");
+            this.parts.set(Number(partNumber), { sha256, size: content.size, times: (this.parts.get(Number(partNumber))?.times ?? 0) + 1 });
+          }
+        }),
+      pause: async () => void (this.paused += 1),
+      signedIn: async () => void (this.signedIn = true),
+      storage: { getItem: (key) => storage.get(key) ?? null, setItem: (key, value) => void storage.set(key, value), removeItem: (key) => void storage.delete(key) },
+      random: randomFrom(1),
+      stored: storage,
+      ...more,
+    };
+  }
+}
+
+const file = (content) => new File([content], "a.txt", { type: "text/plain" });
+const target = { userId: "me", spaceId: "space", path: "/a.txt", baseVersion: 0 };
+const digest = (content) => createHash("sha256").update(content).digest("base64");
+
+test("a small file is hashed, opened, put and completed", async () => {
+  const service = new Service(5);
+  const world = service.world();
+  const phases = [];
+  const upload = new Upload(file("hello"), target, world, () => phases.push(upload.phase));
+  await upload.run();
+  assert.equal(upload.phase, "done");
+  assert.deepEqual(service.calls, ["create", "put", "complete"]);
+  assert.deepEqual(service.body, { path: "/a.txt", size: 5, sha256: digest("hello"), contentType: "text/plain", spaceId: "space", baseVersion: 0 });
+  assert.deepEqual([...new Set(phases)], ["hashing", "opening", "sending", "completing", "done"]);
+  assert.equal(world.stored.size, 0, "the key is forgotten");
+});
+
+test("whatever is lost once, on the way there or back, is made up for with the same key", async () => {
+  const calls = ["create", "put", "complete", "show", "presign"];
+  for (const multipart of [false, true]) {
+    for (const lost of calls) {
+      for (const after of [false, true]) {
+        const faults = (name, count) => {
+          // So that there is something to ask.
+          if (lost === "show" && name === "put" && count === 1) return { error: new Unreachable("cut") };
+          return name === lost && count === 1 ? { error: new Unreachable("lost"), after } : null;
+        };
+        const service = new Service(10, { multipart, faults });
+        const upload = new Upload(file("0123456789"), target, service.world(), () => {});
+        await upload.run();
+        const what = `${lost}, ${after ? "back" : "there"}, ${multipart ? "parts" : "whole"}`;
+        assert.equal(upload.phase, "done", what);
+        assert.ok(service.keys.size <= 1, what);
+        assert.equal(service.paused, service.calls.includes(lost) ? (lost === "show" ? 2 : 1) : 0, what);
+      }
+    }
+  }
+});
+
+test("parts that storage has are not sent again", async () => {
+  const faults = (name, count) => (name === "put" && count >= 4 && count <= 7 ? { error: new Unreachable("cut") } : null);
+  const service = new Service(40, { multipart: true, faults });
+  const upload = new Upload(file("0123456789".repeat(4)), target, service.world(), () => {});
+  await upload.run();
+  assert.equal(upload.phase, "done");
+  assert.equal(service.parts.size, 10);
+  for (const [number, { times }] of service.parts) assert.equal(times, 1, `part ${number}`);
+  assert.equal(upload.progress, 40);
+});
+
+test("a part of another content is sent again", async () => {
+  const service = new Service(8, { multipart: true });
+  service.parts.set(1, { sha256: digest("else"), size: PART, times: 0 });
+  service.parts.set(2, { sha256: digest("4567"), size: PART, times: 1 });
+  const upload = new Upload(file("01234567"), target, service.world(), () => {});
+  await upload.run();
+  assert.equal(service.parts.get(1).sha256, digest("0123"));
+  assert.equal(service.parts.get(2).times, 1);
+});
+
+test("a window that was closed goes on with the same upload", async () => {
+  const service = new Service(8, { multipart: true, faults: (name, count) => (name === "put" && count <= 2 ? new Problem(400, {}) : null) });
+  const world = service.world();
+  const first = new Upload(file("01234567"), target, world, () => {});
+  await first.run();
+  assert.equal(first.phase, "failed");
+  const second = new Upload(file("01234567"), target, world, () => {});
+  await second.run();
+  assert.equal(second.phase, "done");
+  assert.equal(service.keys.size, 1);
+});
+
+test("an expired session is waited out", async () => {
+  const service = new Service(5, { faults: (name, count) => (name === "complete" && count === 1 ? new SessionExpired() : null) });
+  const upload = new Upload(file("hello"), target, service.world(), () => {});
+  await upload.run();
+  assert.equal(upload.phase, "done");
+  assert.ok(service.signedIn);
+});
+
+test("a URL that storage takes no more is replaced, a few times", async () => {
+  const once = new Service(5, { faults: (name, count) => (name === "put" && count === 1 ? new StaleUrl() : null) });
+  const upload = new Upload(file("hello"), target, once.world(), () => {});
+  await upload.run();
+  assert.equal(upload.phase, "done");
+  assert.equal(once.paused, 0);
+  const always = new Service(5, { faults: (name) => (name === "put" ? new StaleUrl("refused") : null) });
+  const refused = new Upload(file("hello"), target, always.world(), () => {});
+  await refused.run();
+  assert.equal(refused.phase, "failed");
+});
+
+test("a conflict is told, and goes on as the next version or beside it, as another upload", async () => {
+  const conflict = new Problem(409, { code: "version-conflict", current: { version: 3, fileId: "file" } });
+  for (const next of [{ baseVersion: 3 }, { path: "/a (2).txt", baseVersion: 0 }]) {
+    const service = new Service(5, { faults: (name, count) => (name === "complete" && count === 1 ? conflict : null) });
+    const upload = new Upload(file("hello"), target, service.world(), () => {});
+    await upload.run();
+    assert.equal(upload.phase, "conflict");
+    assert.equal(upload.current.version, 3);
+    await upload.again(next);
+    assert.equal(upload.phase, "done");
+    assert.equal(service.keys.size, 2);
+    assert.equal(service.body.baseVersion, next.baseVersion);
+    assert.equal(service.body.path, next.path ?? "/a.txt");
+  }
+});
+
+test("a refusal ends it with the reason, and a cancellation frees what is stored", async () => {
+  const refusing = new Service(5, { faults: (name) => (name === "create" ? new Problem(403, { detail: "You may only read." }) : null) });
+  const refused = new Upload(file("hello"), target, refusing.world(), () => {});
+  await refused.run();
+  assert.deepEqual([refused.phase, refused.error], ["failed", "You may only read."]);
+
+  const service = new Service(5);
+  const upload = new Upload(file("hello"), target, service.world({ put: (_, __, signal) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))) }), () => {});
+  const running = upload.run();
+  while (upload.phase !== "sending") await new Promise(setImmediate);
+  upload.cancel();
+  await running;
+  assert.equal(upload.phase, "cancelled");
+  assert.ok(service.calls.includes("abort") && !service.calls.includes("complete"));
+});
