@@ -2,6 +2,7 @@
 
 mod limits;
 mod observability;
+mod pages;
 mod policies;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,7 +6,8 @@ mod ticket;
 mod upload;
 
 pub use file::{
-    ContentLocation, CurrentVersion, FileChanged, FileDetail, FileList, FileVersion, FileView, MoveFileRequest, NoFile,
+    ContentLocation, CurrentVersion, FileChanged, FileDetail, FileList, FileVersion, FileView,
+    MoveFileRequest, NoFile,
 };
 pub use space::{
     ChangeList, CreateSpaceRequest, MemberList, MemberView, SetMemberRequest, SpaceList, SpaceView,

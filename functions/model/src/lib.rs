@@ -13,10 +13,11 @@ mod path;
 mod space;
 
 pub use body::{
-    ChangeList, ContentLocation, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest, CreatedTicket, CreatedUpload,
-    CurrentVersion, Empty, FileChanged, FileDetail, FileList, FileVersion, FileView, MemberList, MemberView,
-    MoveFileRequest, NoFile, PartRequest, PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut,
-    SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer, UploadStateName, UploadView,
+    ChangeList, ContentLocation, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest, CreatedTicket,
+    CreatedUpload, CurrentVersion, Empty, FileChanged, FileDetail, FileList, FileVersion, FileView,
+    MemberList, MemberView, MoveFileRequest, NoFile, PartRequest, PresignPartsRequest, PresignedPart,
+    PresignedParts, PresignedPut, SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer,
+    UploadStateName, UploadView,
 };
 pub use digest::{InvalidSha256, Sha256};
 pub use event::{Change, Event, FileState};
