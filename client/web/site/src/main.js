@@ -2,7 +2,8 @@
 
 import { App } from "./app.js";
 import { loadConfig } from "./config.js";
-import { byId, setText } from "./dom.js";
+import { byId, find, setText } from "./dom.js";
+import { Unreachable } from "./errors.js";
 import { Session } from "./session.js";
 import { View } from "./view.js";
 import { SignIn } from "./view-sign-in.js";
@@ -13,15 +14,19 @@ async function main() {
   const app = new App(config, session);
   new SignIn(session);
   new View(app);
-  await session.restore().catch(() => {
-    // Expired, or out of reach: who reads this signs in.
-  });
+  try {
+    await session.restore();
+  } catch (error) {
+    // One that has expired is no news to who was away.
+    if (error instanceof Unreachable) complain("The service cannot be reached. Reload this page when the network is back.");
+  }
   if (session.state !== "active") byId("signin").hidden = false;
 }
 
-main().catch((error) => {
-  const signin = byId("signin");
-  signin.hidden = false;
-  const message = signin.querySelector(".error");
-  if (message) setText(message, String(error.message ?? error));
-});
+/** @param {string} text */
+function complain(text) {
+  byId("signin").hidden = false;
+  setText(find(document, "#signin .error", HTMLElement), text);
+}
+
+main().catch((error) => complain(String(error.message ?? error)));

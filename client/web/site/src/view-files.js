@@ -32,7 +32,11 @@ export class FilesView {
   show() {
     const { app } = this;
     const space = app.space;
-    if (!space) return;
+    if (!space) {
+      // Made a moment ago, and not heard of yet.
+      keyed(byId("list"), [], () => "", (file) => this.#row(file));
+      return;
+    }
     byId("drop").hidden = !space.mayWrite;
     byId("read-only").hidden = space.mayWrite;
     const wanted = this.filter.value.normalize("NFC").toLowerCase();

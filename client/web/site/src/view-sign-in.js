@@ -6,7 +6,6 @@ import { SignInError } from "./session.js";
 
 export class SignIn {
   /** @type {import("./session.js").NewPassword | null} */ #newPassword = null;
-  /** Drafts of another person are nobody's business. @type {string | null} */ #shownFor = null;
 
   /** @param {import("./session.js").Session} session */
   constructor(session) {

@@ -40,10 +40,12 @@ export class View {
       });
     }
     byId("new-space").addEventListener("click", () => {
-      const key = crypto.randomUUID();
+      // Of each name, so that asking again after a failure makes no second space.
+      const keys = new Map();
       this.dialogs.ask({ title: "New space", text: "A space is what you share: its members see the same files.", label: "Name", ok: "Create" }, async (name) => {
-        const space = await app.api.createSpace(name.normalize("NFC").trim(), key);
-        app.reconnect();
+        const wanted = name.normalize("NFC").trim();
+        if (!keys.has(wanted)) keys.set(wanted, crypto.randomUUID());
+        const space = await app.api.createSpace(wanted, keys.get(wanted));
         app.select(space.spaceId);
       });
     });
@@ -118,7 +120,7 @@ export class View {
         },
       };
     });
-    setText(byId("space-name"), app.space?.name ?? "");
+    setText(byId("space-name"), app.space?.name ?? "Opening…");
     setText(byId("space-role"), app.space?.space.role ?? "");
     document.title = `${app.space?.name ?? "Files"} – SyncSphere`;
   }
