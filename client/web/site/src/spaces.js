@@ -20,6 +20,7 @@ export class SpaceModel {
   /** @type {string | undefined} */ nextPage;
   /** The path up to which the list was read; null once that is all. @type {string | null} */ #readTo = "";
   /** What came while the list was read. @type {Change[]} */ #early = [];
+  /** @type {FileView[] | null} */ #sorted = null;
 
   /** @param {Space} space */
   constructor(space) {
@@ -56,6 +57,7 @@ export class SpaceModel {
     try {
       const page = await listFiles(this.id, this.nextPage);
       for (const file of page.files) this.files.set(file.fileId, file);
+      this.#sorted = null;
       this.nextPage = page.nextPageToken;
       this.#readTo = page.nextPageToken ? (page.files.at(-1)?.path ?? this.#readTo) : null;
       this.listing = "loaded";
@@ -82,6 +84,7 @@ export class SpaceModel {
     const { fileId, path, version, size, sha256 } = change;
     if (fileId === undefined || path === undefined || version === undefined || size === undefined || sha256 === undefined) return;
     const known = this.files.get(fileId);
+    this.#sorted = null;
     if (change.eventType === "FILE_DELETED") {
       this.files.delete(fileId);
     } else if ((known?.version ?? 0) <= version && (known || this.#readTo === null || isBefore(path, this.#readTo))) {
@@ -90,24 +93,29 @@ export class SpaceModel {
     }
   }
 
-  /** In the order of their paths, as the API has them. */
+  /** In the order of their paths, as the API has them. The same list until something changes. */
   get sorted() {
-    return [...this.files.values()].sort((a, b) => (isBefore(a.path, b.path) ? -1 : 1));
+    this.#sorted ??= [...this.files.values()].sort((a, b) => (isBefore(a.path, b.path) ? -1 : 1));
+    return this.#sorted;
   }
 }
 
 /**
- * By code point, unlike `<`, which compares UTF-16.
+ * Whether a path comes before another or is it, by code point as the API orders them. `<` compares UTF-16, in which what is beyond the basic plane
+ * comes before some of what is in it.
  *
  * @param {string} a
  * @param {string} b
  */
 function isBefore(a, b) {
-  const [left, right] = [[...a], [...b]];
-  for (const [index, character] of left.entries()) {
-    const other = right[index];
-    if (other === undefined) return false;
-    if (character !== other) return /** @type {number} */ (character.codePointAt(0)) < /** @type {number} */ (other.codePointAt(0));
+  for (let at = 0; at < Math.min(a.length, b.length); at += 1) {
+    const [left, right] = [a.charCodeAt(at), b.charCodeAt(at)];
+    if (left !== right) return rank(left) < rank(right);
   }
-  return left.length <= right.length;
+  return a.length <= b.length;
+}
+
+/** Surrogates after everything else. @param {number} unit */
+function rank(unit) {
+  return unit >= 0xd800 && unit < 0xe000 ? unit + 0x10000 : unit;
 }

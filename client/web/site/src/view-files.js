@@ -9,6 +9,8 @@ const MOST_DROPPED = 10_000;
 /** @typedef {import("./types.js").FileView} FileView */
 
 export class FilesView {
+  /** What the list shows, so that it is not gone through for every byte of an upload. @type {unknown[]} */ #shown = [];
+
   /**
    * @param {import("./app.js").App} app
    * @param {import("./view-dialogs.js").Dialogs} dialogs
@@ -34,6 +36,7 @@ export class FilesView {
     const space = app.space;
     if (!space) {
       // Made a moment ago, and not heard of yet.
+      this.#shown = [];
       keyed(byId("list"), [], () => "", (file) => this.#row(file));
       return;
     }
@@ -43,7 +46,11 @@ export class FilesView {
     const all = space.sorted;
     const files = wanted ? all.filter((file) => file.path.toLowerCase().includes(wanted)) : all;
     setText(byId("count"), space.listing === "loaded" && all.length ? `${files.length}${space.nextPage ? "+" : ""}` : "");
-    keyed(byId("list"), files, (file) => `${file.fileId} ${space.mayWrite}`, (file) => this.#row(file));
+    const shown = [all, wanted, space.mayWrite, [...app.downloads].join()];
+    if (shown.some((part, index) => part !== this.#shown[index])) {
+      this.#shown = shown;
+      keyed(byId("list"), files, (file) => `${file.fileId} ${space.mayWrite}`, (file) => this.#row(file));
+    }
     setText(byId("list-note"), this.#note(space, all.length, files.length));
     byId("list-more").hidden = !space.nextPage || space.listing === "loading";
   }

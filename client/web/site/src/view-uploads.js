@@ -6,6 +6,9 @@ import { bytes, folderOf, milliseconds, nameOf, timeLeft } from "./words.js";
 /** Over which time a rate is an average, in milliseconds. */
 const SMOOTHING = 3_000;
 
+/** How many are shown; of more, those that are not done. */
+const MOST_SHOWN = 50;
+
 /** @typedef {import("./upload.js").Upload} Upload */
 
 export class UploadsView {
@@ -21,7 +24,11 @@ export class UploadsView {
     const { uploads } = this.app;
     byId("uploads-section").hidden = uploads.all.length === 0;
     byId("uploads-clear").hidden = !uploads.all.some((upload) => upload.ended);
-    keyed(byId("uploads"), [...uploads.all].reverse(), (upload) => upload.id, (upload) => this.#row(upload));
+    const done = uploads.all.filter((upload) => upload.phase === "done").length;
+    setText(byId("uploads-count"), uploads.all.length ? `${done} of ${uploads.all.length} done` : "");
+    const many = uploads.all.length > MOST_SHOWN;
+    const shown = many ? uploads.all.filter((upload) => upload.phase !== "done").slice(0, MOST_SHOWN) : [...uploads.all].reverse();
+    keyed(byId("uploads"), shown, (upload) => upload.id, (upload) => this.#row(upload));
   }
 
   /** @param {Upload} upload */
