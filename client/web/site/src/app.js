@@ -88,10 +88,8 @@ export class App extends EventTarget {
       this.#watcher?.stop();
       this.#watcher = null;
       for (const upload of this.uploads.all) this.uploads.remove(upload);
-      this.spaces.clear();
-      this.selected = NOT_MADE_YET;
-      this.latency = this.currentAt = null;
-      this.notices = [];
+      // Nothing of what was shown is left, neither on the page nor in memory.
+      location.reload();
     }
     this.tell();
   }

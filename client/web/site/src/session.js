@@ -93,9 +93,9 @@ export class Session extends EventTarget {
   async signOut() {
     const token = this.#refreshToken;
     this.#forget();
+    if (token) await this.#ask("RevokeToken", { Token: token }).catch(() => {});
     this.user = null;
     this.#enter("signed-out");
-    if (token) await this.#ask("RevokeToken", { Token: token }).catch(() => {});
   }
 
   /** A token that is good for a request. Throws `SessionExpired` if there is none to be had. */

@@ -31,12 +31,6 @@ export class SignIn {
       find(this.expired, "input[name=password]", HTMLInputElement).focus();
     }
     if (state !== "expired" && this.expired.open) this.expired.close();
-    if (state === "signed-out") {
-      this.form.reset();
-      this.#newPassword = null;
-      byId("signin-new").hidden = true;
-      find(this.form, "input[name=name]", HTMLInputElement).focus();
-    }
   }
 
   async #signIn() {
