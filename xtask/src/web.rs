@@ -71,7 +71,7 @@ fn content_security_policy(ports: Ports) -> String {
     let emulator = ports.emulator();
     format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; worker-src 'self'; \
-         connect-src 'self' http://{emulator} ws://{emulator}; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
+         connect-src 'self' http://{emulator} ws://{emulator}; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'"
     )
 }

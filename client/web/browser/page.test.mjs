@@ -261,6 +261,7 @@ test("it is accessible, light and dark, and fits a phone", { timeout: 180_000 },
       const narrow = shape !== "desktop";
       const window = await browser.open({ viewport, colorScheme, hasTouch: narrow, isMobile: narrow, reducedMotion: "reduce", deviceScaleFactor: shape === "phone" ? 2 : 1 });
       const { page } = window;
+      await page.waitForSelector("#signin-form", { state: "visible" });
       await check(window, `${shape}, ${colorScheme}: signing in`);
       if (shape !== "small-phone") await window.screenshot(`sign-in-${shape}-${colorScheme}`);
       await window.signIn(ALICE);

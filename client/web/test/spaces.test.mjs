@@ -50,10 +50,10 @@ test("a list that is read while changes come ends as the service has it", async 
     let answer;
     const reading = space.load(() => new Promise((resolve) => (answer = resolve)));
     const early = cursor + Math.floor(random() * (log.length - cursor));
-    for (const change of log.slice(cursor, early)) space.apply(change, null);
+    for (const change of log.slice(cursor, early)) space.apply(change, null, false);
     answer({ files: states[readAt] });
     await reading;
-    for (const change of log.slice(early)) space.apply(change, 1);
+    for (const change of log.slice(early)) space.apply(change, 1, false);
     assert.deepEqual(view(space.files.values()), view(states[log.length]), `seed ${seed}`);
     assert.deepEqual(space.sorted.map((file) => file.path), [...states[log.length]].sort(byCodePoint).map((file) => file.path));
   }
@@ -64,8 +64,8 @@ test("beyond the pages that were read nothing is shown, and nothing is known", a
   const files = ["/a", "/b", "/c", "/d"].map((path, index) => ({ fileId: path, path, version: index + 1 }));
   await space.load(async () => ({ files: files.slice(0, 2), nextPageToken: "c" }));
   const change = { sequence: 1, eventType: "FILE_UPDATED", size: 1, sha256: "x", occurredAt: "2026-01-01T00:00:00Z", version: 1 };
-  space.apply({ ...change, fileId: "aa", path: "/aa" }, null);
-  space.apply({ ...change, sequence: 2, fileId: "z", path: "/z" }, null);
+  space.apply({ ...change, fileId: "aa", path: "/aa" }, null, false);
+  space.apply({ ...change, sequence: 2, fileId: "z", path: "/z" }, null, false);
   assert.deepEqual(space.sorted.map((file) => file.path), ["/a", "/aa", "/b"]);
   assert.equal(space.versionAt("/b"), 2);
   assert.equal(space.versionAt("/z"), undefined);

@@ -41,6 +41,7 @@ export class App extends EventTarget {
     super();
     this.session = session;
     this.deviceId = deviceId();
+    this.openedAt = Date.now();
     this.clock = new Clock();
     this.api = new Api(config.httpApiUrl, session, this.deviceId, { fetch: fetch.bind(window), random: Math.random, sleep });
     this.uploads = new Uploads({
@@ -179,7 +180,9 @@ export class App extends EventTarget {
   #apply(change, heardAt) {
     const latency = heardAt === null ? null : this.clock.latency(change.occurredAt, heardAt);
     if (latency !== null) this.latency = latency;
-    this.spaces.get(change.spaceId)?.apply(change, latency);
+    // The service's clock and this one's may differ; it is only about what is said of a change.
+    const past = Date.parse(change.occurredAt) < this.openedAt;
+    this.spaces.get(change.spaceId)?.apply(change, latency, past);
     if (latency !== null && change.deviceId !== this.deviceId) {
       this.dispatchEvent(new CustomEvent("heard", { detail: { change, latency } }));
     }

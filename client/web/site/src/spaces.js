@@ -9,7 +9,8 @@ export const HISTORY = 50;
  * @typedef {import("./types.js").Space} Space
  * @typedef {import("./types.js").Change} Change
  * @typedef {import("./types.js").FileView} FileView
- * @typedef {{ change: Change, latency: number | null }} Happening What happened, and after how many milliseconds this window heard of it.
+ * @typedef {{ change: Change, latency: number | null, past: boolean }} Happening What happened; after how many milliseconds this window heard of
+ *   it; and whether that was before there was this window.
  */
 
 /** One space, as it is now. */
@@ -71,10 +72,11 @@ export class SpaceModel {
   /**
    * @param {Change} change
    * @param {number | null} latency
+   * @param {boolean} past
    */
-  apply(change, latency) {
+  apply(change, latency, past) {
     this.space = { ...this.space, latestSequence: Math.max(this.space.latestSequence, change.sequence) };
-    this.happenings = [{ change, latency }, ...this.happenings].slice(0, HISTORY);
+    this.happenings = [{ change, latency, past }, ...this.happenings].slice(0, HISTORY);
     if (this.listing === "loaded") this.#applyToFiles(change);
     else this.#early.push(change);
   }

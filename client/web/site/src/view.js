@@ -128,11 +128,13 @@ export class View {
   #showActivity() {
     const { app } = this;
     const happenings = app.space?.happenings ?? [];
-    keyed(byId("activity"), happenings, ({ change }) => change.eventId, ({ change, latency }) => {
+    keyed(byId("activity"), happenings, ({ change }) => change.eventId, ({ change, latency, past }) => {
       const who = change.userId === app.userId ? (change.deviceId === app.deviceId ? "You, in this window," : "You") : shortId(change.userId);
       const path = change.path;
-      const heard = latency === null ? h("span", { class: "caught" }, "caught up") : h("span", { class: "latency" }, milliseconds(latency));
-      heard.title = latency === null ? "Read from the feed, after this window was away." : "From the commit to this window.";
+      const heard =
+        latency !== null
+          ? h("span", { class: "latency", title: "From the commit to this window" }, milliseconds(latency))
+          : past ? null : h("span", { title: "Read from the feed, because this window was away" }, "caught up");
       return {
         element: h(
           "li",
