@@ -70,7 +70,7 @@ export class Window {
     await page.addInitScript(() => {
       globalThis.shifts = 0;
       // Lists grow when others add to them; nothing else moves by itself.
-      const grows = "main#files, .panel";
+      const grows = ".files, .panel";
       new PerformanceObserver((list) => {
         for (const entry of list.getEntries()) {
           const moved = entry.sources.filter(({ node }) => !(node instanceof Element ? node : node?.parentElement)?.closest(grows));
@@ -79,6 +79,7 @@ export class Window {
       }).observe({ type: "layout-shift", buffered: true });
     });
     await page.goto(settings.page);
+    await page.waitForSelector("#signin-form", { state: "visible" });
   }
 
   async signIn(user) {
