@@ -269,6 +269,7 @@ test("it is accessible, light and dark, and fits a phone", { timeout: 180_000 },
       for (const view of narrow ? ["files", "activity", "members"] : ["activity", "members"]) {
         await window.view(view);
         if (view === "members") await page.locator("#members li").first().waitFor();
+        if (view === "files") await page.getByRole("button", { name: "Actions film.mov" }).click();
         // One that arrives while somebody looks.
         if (view === "activity" && shape !== "small-phone") {
           const name = `${shape}-${colorScheme}.txt`;

@@ -87,7 +87,14 @@ export class FilesView {
         iconButton("delete", "Delete", () => this.#delete(file)),
       );
     }
-    const element = h("li", { class: "row" }, icon("file"), h("div", { class: "row-text" }, h("div", { class: "what" }, folder, name), facts, progress), actions);
+    // On a phone they are there when asked for.
+    const more = iconButton("more", "Actions", () => {
+      const open = actions.classList.toggle("open");
+      more.setAttribute("aria-expanded", String(open));
+    });
+    more.classList.add("row-more");
+    more.setAttribute("aria-expanded", "false");
+    const element = h("li", { class: "row" }, icon("file"), h("div", { class: "row-text" }, h("div", { class: "what" }, folder, name), facts, progress), more, actions);
     let version = first.version;
     return {
       element,
@@ -97,7 +104,7 @@ export class FilesView {
         setText(folder, folderOf(now.path));
         setText(name, nameOf(now.path));
         setText(facts, `${bytes(now.size)} · version ${now.version} · ${when(now.updatedAt)}`);
-        for (const button of actions.children) {
+        for (const button of [more, ...actions.children]) {
           button.setAttribute("aria-label", `${button.getAttribute("title")} ${nameOf(now.path)}`);
         }
         const arrived = app.downloads.get(`${now.fileId} ${now.version}`);
