@@ -1,0 +1,86 @@
+// Downloads that are cut go on where they were, and what is saved is what was uploaded.
+
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { test } from "node:test";
+
+import { Unreachable } from "../site/src/errors.js";
+import { OtherContent, download } from "../site/src/transfer.js";
+
+/** Storage whose connections end after some bytes. */
+function storage(content, cuts) {
+  const asked = [];
+  globalThis.fetch = async (url, { headers } = {}) => {
+    const from = Number(/^bytes=(\d+)-$/.exec(headers?.Range ?? "bytes=0-")[1]);
+    asked.push([url, from]);
+    const cut = cuts.shift();
+    if (cut === "stale") return new Response("", { status: 403 });
+    if (cut === "gone") throw new TypeError("network");
+    const body = new ReadableStream({
+      start(controller) {
+        controller.enqueue(new Uint8Array(content.subarray(from, from + (cut ?? content.length))));
+        if (cut === undefined) controller.close();
+      },
+      pull(controller) {
+        controller.error(new TypeError("cut"));
+      },
+    });
+    return new Response(body, { status: from > 0 ? 206 : 200 });
+  };
+  return asked;
+}
+
+const digest = (content) => createHash("sha256").update(content).digest("base64");
+
+/** Time that passes at once. */
+async function atOnce(act) {
+  const { setTimeout } = globalThis;
+  globalThis.setTimeout = (callback) => setTimeout(callback, 0);
+  try {
+    return await act();
+  } finally {
+    globalThis.setTimeout = setTimeout;
+  }
+}
+
+function start(content, sha256 = digest(content)) {
+  let urls = 0;
+  const progress = [];
+  const locate = async () => ({ url: `url-${(urls += 1)}` });
+  const saving = atOnce(() => download({ locate, size: content.length, sha256 }, new AbortController().signal, (bytes) => progress.push(bytes)));
+  return { saving, progress };
+}
+
+test("a download in one piece, and an empty one", async () => {
+  for (const size of [0, 100_000]) {
+    const content = randomBytes(size);
+    const asked = storage(content, []);
+    const blob = await start(content).saving;
+    assert.ok(Buffer.from(await blob.arrayBuffer()).equals(content));
+    assert.equal(asked.length, 1);
+  }
+});
+
+test("whatever cuts it, it goes on from there with a fresh URL", async () => {
+  const content = randomBytes(20 * 1024 * 1024);
+  // The first piece that is handed on has 8 MiB.
+  const asked = storage(content, ["gone", 9 * 1024 * 1024, "stale", undefined]);
+  const { saving, progress } = start(content);
+  const blob = await saving;
+  assert.ok(Buffer.from(await blob.arrayBuffer()).equals(content));
+  assert.deepEqual(asked.map(([url]) => url), ["url-1", "url-2", "url-3", "url-4"]);
+  assert.equal(progress.at(-1), content.length);
+  assert.ok(asked[3][1] > 0, "it began anew");
+});
+
+test("what is not what was uploaded is not saved", async () => {
+  const content = randomBytes(1_000);
+  storage(content, []);
+  await assert.rejects(start(content, digest("something else")).saving, OtherContent);
+});
+
+test("a network that stays away is not asked for ever", async () => {
+  const asked = storage(randomBytes(10), Array.from({ length: 20 }, () => "gone"));
+  await assert.rejects(start(randomBytes(10)).saving, Unreachable);
+  assert.ok(asked.length <= 6, `${asked.length}`);
+});
