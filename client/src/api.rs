@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::{
     ChangeList, CreateTicketRequest, CreateUploadRequest, CreatedTicket, CreatedUpload, Cursor, DeviceId,
     Empty, FileChanged, FileId, IdempotencyKey, PartRequest, PresignPartsRequest, PresignedParts,
-    PresignedPut, SpaceId, UploadId, UploadView, Version,
+    PresignedPut, SpaceId, SpaceList, SpaceView, UploadId, UploadView, Version,
 };
 use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
@@ -154,6 +154,21 @@ impl Client {
         let space = space_id.map_or(String::new(), |space_id| format!("&spaceId={space_id}"));
         self.call(self.request(Method::GET, &format!("/changes?after={after}&limit=1000{space}")))
             .await
+    }
+
+    /// `GET /spaces`, page after page: all spaces of the caller, oldest first.
+    pub async fn all_spaces(&self) -> Result<Vec<SpaceView>, Error> {
+        let mut spaces = Vec::new();
+        let mut page = String::new();
+        loop {
+            let path = format!("/spaces?limit=1000{page}");
+            let list: SpaceList = self.call(self.request(Method::GET, &path)).await?;
+            spaces.extend(list.spaces);
+            let Some(token) = list.next_page_token else {
+                return Ok(spaces);
+            };
+            page = format!("&pageToken={token}");
+        }
     }
 
     /// `POST /tickets`.

@@ -5,12 +5,14 @@ mod cognito;
 mod error;
 mod socket;
 mod upload;
+mod watch;
 
 pub use api::{Client, Token};
 pub use cognito::sign_in;
 pub use error::{Error, Problem};
 pub use socket::{Frame, Socket};
 pub use upload::{LocalFile, Source};
+pub use watch::{Update, Watcher};
 
 use model::Sha256;
 
