@@ -36,6 +36,9 @@ pub enum Error {
     /// No answer, or no complete one.
     #[error("the service could not be reached")]
     Http(#[from] reqwest::Error),
+    /// Somebody has to sign in, again or otherwise.
+    #[error("not signed in: {0}")]
+    SignedOut(String),
     /// Nothing came back in time.
     #[error("the service did not answer in time")]
     Silent,

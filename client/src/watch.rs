@@ -417,7 +417,7 @@ async fn maybe<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
 
 /// Why something failed; an end if trying again cannot help before somebody has signed in again.
 fn failed(error: Error) -> Result<String, End> {
-    if matches!(error.status(), Some(401 | 403)) {
+    if matches!(error, Error::SignedOut(_)) || matches!(error.status(), Some(401 | 403)) {
         return Err(End::Refused(error));
     }
     let mut reason = error.to_string();
