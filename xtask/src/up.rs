@@ -27,7 +27,7 @@ pub(crate) async fn stack(project: &Project, ports: Ports) -> Result<()> {
     let services = Services::start(project, ports).await?;
     let stack = Stack::deploy(project, services.ports).await?;
     step("creating a user", stack.create_user(USER)).await?;
-    let token = stack.sign_in(USER).await?;
+    let token = stack.sign_in(USER).await?.token().await?;
     fs::write(project.run().join("token"), token.as_str()).context("cannot keep the token")?;
 
     let outputs = &stack.outputs;
