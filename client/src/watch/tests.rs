@@ -126,16 +126,48 @@ async fn connections_are_replaced_before_they_are_closed() {
     let world = World::new(1, Faults::NONE);
     let mut caller = Caller::start(&world, 1);
     caller.listen(Duration::from_secs(1)).await;
-    for _ in 0..24 * 60 / 7 {
+    for _ in 0..12 * 60 / 7 {
         world.commit(space(0));
         caller.listen(Duration::from_mins(7)).await;
         assert!(world.connections() >= 1);
     }
+    // Then nothing happens any more.
+    caller.listen(Duration::from_hours(12)).await;
     assert_eq!(caller.offline, 0);
     assert_eq!(world.closed_by_the_service(), 0);
     // One each 105 to 115 min of the day, and the first.
     let connects = world.connects().len();
     assert!((13..=15).contains(&connects), "{connects}");
+    caller.check(&world).unwrap();
+}
+
+/// Long before the next connection would show it.
+#[tokio::test(start_paused = true)]
+async fn what_a_later_frame_shows_to_be_missing_is_heard_at_once() {
+    let world = World::new(1, Faults::NONE);
+    let mut caller = Caller::start(&world, 1);
+    caller.listen(Duration::from_secs(1)).await;
+    world.lose_frames(2);
+    for _ in 0..3 {
+        world.commit(space(1));
+    }
+    caller.listen(Duration::from_secs(1)).await;
+    assert_eq!(caller.heard.get(&space(1)).map(Vec::len), Some(3));
+    caller.check(&world).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_shared_space_has_already_is_heard_at_once() {
+    let world = World::new(1, Faults::NONE);
+    let mut caller = Caller::start(&world, 1);
+    caller.listen(Duration::from_secs(1)).await;
+    world.lose_frames(2);
+    for _ in 0..2 {
+        world.commit(space(7));
+    }
+    world.share(space(7));
+    caller.listen(Duration::from_secs(1)).await;
+    assert_eq!(caller.heard.get(&space(7)).map(Vec::len), Some(2));
     caller.check(&world).unwrap();
 }
 

@@ -76,6 +76,7 @@ struct State {
     connects: Vec<Instant>,
     /// Connections that lived or were silent for too long.
     closed: usize,
+    lost_frames: usize,
     refused_tickets: usize,
     signed_out: bool,
     /// Messages until a break.
@@ -94,6 +95,7 @@ impl World {
             connections: Vec::new(),
             connects: Vec::new(),
             closed: 0,
+            lost_frames: 0,
             refused_tickets: 0,
             signed_out: false,
             until_break: None,
@@ -137,7 +139,7 @@ impl World {
         self.state().commit(space_id, Change::FileUpdated(file));
     }
 
-    fn share(&self, subject_space_id: SpaceId) {
+    pub(super) fn share(&self, subject_space_id: SpaceId) {
         let mut state = self.state();
         state.visible.insert(subject_space_id);
         let role = Role::Viewer;
@@ -167,6 +169,11 @@ impl World {
 
     pub(super) fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
+    }
+
+    /// The next ones, for everybody.
+    pub(super) fn lose_frames(&self, number: usize) {
+        self.state().lost_frames = number;
     }
 
     pub(super) fn refuse_tickets(&self, number: usize) {
@@ -266,7 +273,8 @@ impl State {
         if self.chance(self.faults.broken) || !self.passes() {
             self.connections.clear();
         }
-        if self.chance(self.faults.lost) {
+        if self.lost_frames > 0 || self.chance(self.faults.lost) {
+            self.lost_frames = self.lost_frames.saturating_sub(1);
             return;
         }
         for _ in 0..=u32::from(self.chance(self.faults.twice)) {
