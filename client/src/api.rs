@@ -37,7 +37,11 @@ pub struct Client {
 
 impl Client {
     /// `api_url` is the stack's output `HttpApiUrl`; a token alone makes a session too.
-    pub fn new(api_url: &str, session: impl Into<Session>, device_id: Option<DeviceId>) -> Result<Self, Error> {
+    pub fn new(
+        api_url: &str,
+        session: impl Into<Session>,
+        device_id: Option<DeviceId>,
+    ) -> Result<Self, Error> {
         use_ring();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -183,9 +187,7 @@ impl Client {
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.api_url);
-        self.http
-            .request(method, url)
-            .timeout(CALL_TIMEOUT)
+        self.http.request(method, url).timeout(CALL_TIMEOUT)
     }
 }
 

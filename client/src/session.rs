@@ -188,8 +188,11 @@ async fn of_command(command: &str) -> Result<Token, Error> {
         shell
     };
     let running = shell.arg(command).kill_on_drop(true).output();
-    let output = timeout(SIGN_IN_WITHIN, running).await.map_err(|_| Error::Silent)?;
-    let output = output.map_err(|error| Error::SignedOut(format!("the token's command cannot run: {error}")))?;
+    let output = timeout(SIGN_IN_WITHIN, running)
+        .await
+        .map_err(|_| Error::Silent)?;
+    let output =
+        output.map_err(|error| Error::SignedOut(format!("the token's command cannot run: {error}")))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(Error::SignedOut(format!(
@@ -200,7 +203,9 @@ async fn of_command(command: &str) -> Result<Token, Error> {
     }
     let token = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if token.is_empty() || token.contains(char::is_whitespace) {
-        return Err(Error::SignedOut("the token's command printed no token".to_owned()));
+        return Err(Error::SignedOut(
+            "the token's command printed no token".to_owned(),
+        ));
     }
     Ok(token.into())
 }
@@ -233,7 +238,9 @@ async fn initiate_auth(pool: &UserPool, flow: &str, parameters: &Value) -> Resul
     let answer: Answer = serde_json::from_slice(&response.bytes().await?)?;
     answer.authentication_result.ok_or_else(|| {
         let challenge = answer.challenge_name.unwrap_or_default();
-        Error::SignedOut(format!("the user pool asks for more than a password ({challenge})"))
+        Error::SignedOut(format!(
+            "the user pool asks for more than a password ({challenge})"
+        ))
     })
 }
 
@@ -271,7 +278,10 @@ mod tests {
 
     #[test]
     fn a_token_says_when_it_ends_if_it_can() {
-        assert_eq!(jwt(7).ends_at(), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(7)));
+        assert_eq!(
+            jwt(7).ends_at(),
+            Some(SystemTime::UNIX_EPOCH + Duration::from_secs(7))
+        );
         for other in ["", "a.b", "opaque", "e30.e30.x"] {
             assert_eq!(Token::from(other.to_owned()).ends_at(), None);
         }
@@ -282,7 +292,10 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("client-{}", std::process::id()));
         let counter = folder.display();
         // Each time one more, each long over.
-        let command = format!("echo x >> {counter}; echo {}.$(wc -l < {counter})", jwt(1).as_str());
+        let command = format!(
+            "echo x >> {counter}; echo {}.$(wc -l < {counter})",
+            jwt(1).as_str()
+        );
         let session = Session::of_command(command);
         let (one, two) = (session.token().await.unwrap(), session.token().await.unwrap());
         assert_ne!(one, two);

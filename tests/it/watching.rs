@@ -61,7 +61,13 @@ async fn a_watcher_hears_what_is_committed_and_later_goes_on_from_its_cursor() {
 #[tokio::test]
 async fn a_session_goes_on_later_with_its_refresh_token() {
     let (user, _) = new_user().await;
-    let refresh = stack().sign_in(&user).await.unwrap().refresh_token().unwrap().clone();
+    let refresh = stack()
+        .sign_in(&user)
+        .await
+        .unwrap()
+        .refresh_token()
+        .unwrap()
+        .clone();
     let pool = |client_id: &str| UserPool {
         endpoint: stack().aws_endpoint.clone(),
         client_id: client_id.to_owned(),
