@@ -13,7 +13,7 @@
 use std::env;
 use std::error::Error;
 
-use client::{Client, LocalFile};
+use client::{Client, LocalFile, Token};
 use model::{DeviceId, UploadId};
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let token = setting("SYNCSPHERE_TOKEN").ok_or("SYNCSPHERE_TOKEN is not set")?;
     // Keep the device's id: by it the device knows its own changes in the feed.
     let device_id = DeviceId::from(Uuid::from_u128(10));
-    let device = Client::new(&url, token.into(), Some(device_id))?;
+    let device = Client::new(&url, Token::from(token), Some(device_id))?;
 
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();

@@ -1,19 +1,18 @@
 //! The HTTP API.
 
-use std::fmt;
 use std::time::Duration;
 
 use model::{
     ChangeList, CreateTicketRequest, CreateUploadRequest, CreatedTicket, CreatedUpload, Cursor, DeviceId,
     Empty, FileChanged, FileId, IdempotencyKey, PartRequest, PresignPartsRequest, PresignedParts,
-    PresignedPut, SpaceId, UploadId, UploadView, Version,
+    PresignedPut, SpaceId, SpaceList, SpaceView, UploadId, UploadView, Version,
 };
 use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use crate::{Error, use_ring};
+use crate::{Error, Session, use_ring};
 
 /// How long an API call may take: API Gateway itself gives up after 30 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(35);
@@ -27,41 +26,22 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of an unexpected body an error shows.
 const SHOWN_CHARACTERS: usize = 300;
 
-/// A bearer token. Not shown by `Debug`.
-#[derive(Clone)]
-pub struct Token(String);
-
-impl Token {
-    /// The token itself, which is a secret.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Token {
-    fn from(token: String) -> Self {
-        Self(token)
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
-    }
-}
-
 /// One device of one user.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
     api_url: String,
-    token: Token,
+    session: Session,
     device_id: Option<DeviceId>,
 }
 
 impl Client {
-    /// `api_url` is the stack's output `HttpApiUrl`.
-    pub fn new(api_url: &str, token: Token, device_id: Option<DeviceId>) -> Result<Self, Error> {
+    /// `api_url` is the stack's output `HttpApiUrl`; a token alone makes a session too.
+    pub fn new(
+        api_url: &str,
+        session: impl Into<Session>,
+        device_id: Option<DeviceId>,
+    ) -> Result<Self, Error> {
         use_ring();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -71,7 +51,7 @@ impl Client {
         Ok(Self {
             http,
             api_url: api_url.trim_end_matches('/').to_owned(),
-            token,
+            session: session.into(),
             device_id,
         })
     }
@@ -129,7 +109,7 @@ impl Client {
     /// `DELETE /uploads/{uploadId}`.
     pub async fn abort_upload(&self, upload_id: UploadId) -> Result<(), Error> {
         let request = self.request(Method::DELETE, &format!("/uploads/{upload_id}"));
-        checked(request.send().await?).await?;
+        checked(self.answer(request).await?).await?;
         Ok(())
     }
 
@@ -138,7 +118,7 @@ impl Client {
     pub async fn download(&self, file_id: FileId, version: Option<Version>) -> Result<Response, Error> {
         let version = version.map_or(String::new(), |version| format!("?version={version}"));
         let request = self.request(Method::GET, &format!("/files/{file_id}/content{version}"));
-        let redirect = request.send().await?;
+        let redirect = self.answer(request).await?;
         let location = redirect.headers().get(LOCATION);
         let location = location.and_then(|url| url.to_str().ok().map(str::to_owned));
         let Some(location) = location else {
@@ -156,6 +136,21 @@ impl Client {
             .await
     }
 
+    /// `GET /spaces`, page after page: all spaces of the caller, oldest first.
+    pub async fn all_spaces(&self) -> Result<Vec<SpaceView>, Error> {
+        let mut spaces = Vec::new();
+        let mut page = String::new();
+        loop {
+            let path = format!("/spaces?limit=1000{page}");
+            let list: SpaceList = self.call(self.request(Method::GET, &path)).await?;
+            spaces.extend(list.spaces);
+            let Some(token) = list.next_page_token else {
+                return Ok(spaces);
+            };
+            page = format!("&pageToken={token}");
+        }
+    }
+
     /// `POST /tickets`.
     pub async fn create_ticket(&self) -> Result<CreatedTicket, Error> {
         let body = CreateTicketRequest {
@@ -171,16 +166,28 @@ impl Client {
     }
 
     async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
-        let response = checked(request.send().await?).await?;
+        let response = checked(self.answer(request).await?).await?;
         Ok(serde_json::from_slice(&response.bytes().await?)?)
+    }
+
+    /// Sends a request with the session's token, and once more if there is a newer one than was refused.
+    async fn answer(&self, request: RequestBuilder) -> Result<Response, Error> {
+        let again = request.try_clone();
+        let token = self.session.token().await?;
+        let response = request.bearer_auth(token.as_str()).send().await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let next = self.session.after(&token).await?;
+        match again.zip(next) {
+            Some((again, next)) => Ok(again.bearer_auth(next.as_str()).send().await?),
+            None => Ok(response),
+        }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.api_url);
-        self.http
-            .request(method, url)
-            .bearer_auth(&self.token.0)
-            .timeout(CALL_TIMEOUT)
+        self.http.request(method, url).timeout(CALL_TIMEOUT)
     }
 }
 

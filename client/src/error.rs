@@ -36,6 +36,12 @@ pub enum Error {
     /// No answer, or no complete one.
     #[error("the service could not be reached")]
     Http(#[from] reqwest::Error),
+    /// Somebody has to sign in, again or otherwise.
+    #[error("not signed in: {0}")]
+    SignedOut(String),
+    /// Nothing came back in time.
+    #[error("the service did not answer in time")]
+    Silent,
     /// The content could not be read.
     #[error("the content cannot be read")]
     Content(#[from] std::io::Error),
@@ -48,6 +54,17 @@ pub enum Error {
     /// A frame or body is not what the protocol says.
     #[error("the service sent something unknown")]
     Protocol(#[from] serde_json::Error),
+}
+
+impl Error {
+    /// The HTTP status, if the answer had one that says no.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused(problem) => Some(problem.status),
+            Self::Unexpected { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
 }
 
 impl From<tokio_tungstenite::tungstenite::Error> for Error {

@@ -1,16 +1,18 @@
 //! The reference client of SyncSphere: uploads over HTTP, hearing of changes over a WebSocket.
 
 mod api;
-mod cognito;
 mod error;
+mod session;
 mod socket;
 mod upload;
+mod watch;
 
-pub use api::{Client, Token};
-pub use cognito::sign_in;
+pub use api::Client;
 pub use error::{Error, Problem};
+pub use session::{Session, Token, UserPool};
 pub use socket::{Frame, Socket};
 pub use upload::{LocalFile, Source};
+pub use watch::{Update, Watcher};
 
 use model::Sha256;
 

@@ -28,3 +28,4 @@ mod storage;
 mod template;
 mod traces;
 mod uploads;
+mod watching;

@@ -509,7 +509,8 @@ impl Apps {
 
 /// Sends content to storage, as a presigned request asks for.
 pub async fn put_to_storage(put: &PresignedPut, content: &[u8]) {
-    let client = client::Client::new("http://unused.example", String::new().into(), None).unwrap();
+    let client =
+        client::Client::new("http://unused.example", client::Token::from(String::new()), None).unwrap();
     client.put(put, content.to_vec()).await.unwrap();
 }
 

@@ -49,7 +49,8 @@ pub async fn aws() -> xtask::SdkConfig {
 pub async fn new_user() -> (String, Token) {
     let user = format!("user-{}", edge::ids::new_id());
     stack().create_user(&user).await.unwrap();
-    let token = stack().sign_in(&user).await.unwrap();
+    let session = stack().sign_in(&user).await.unwrap();
+    let token = session.token().await.unwrap();
     (user, token)
 }
 

@@ -25,7 +25,7 @@ const EXCLUDED: &str = "unsupported_method,positive_data_acceptance";
 /// accepted.
 pub(crate) async fn run(project: &Project, stack: &Stack) -> Result<()> {
     stack.create_user(USER).await?;
-    let token = stack.sign_in(USER).await?;
+    let token = stack.sign_in(USER).await?.token().await?;
     let device = stack.device(token.clone())?;
     let mut files: Vec<FileId> = Vec::new();
     for path in ["/kept", "/deleted"] {

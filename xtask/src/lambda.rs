@@ -32,7 +32,7 @@ use crate::project::Project;
 const API: &str = "/2018-06-01/runtime";
 
 /// What every function of the template has, in MiB.
-const MEMORY: &str = "256";
+const MEMORY: &str = "128";
 
 /// What every function has in its environment, by the template or by Lambda, wherever its services are. Each reads what it needs.
 pub fn variables() -> Vec<(&'static str, String)> {

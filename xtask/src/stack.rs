@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use aws_sdk_cognitoidentityprovider::types::MessageActionType;
-use client::{Client, Token};
+use client::{Client, Session, UserPool};
 use model::DeviceId;
 use serde::{Deserialize, Serialize};
 
@@ -163,17 +163,20 @@ impl Stack {
     }
 
     /// Signs a user in.
-    pub async fn sign_in(&self, user: &str) -> Result<Token> {
-        let client_id = &self.outputs.user_pool_client_id;
-        client::sign_in(&self.aws_endpoint, client_id, user, PASSWORD)
+    pub async fn sign_in(&self, user: &str) -> Result<Session> {
+        let pool = UserPool {
+            endpoint: self.aws_endpoint.clone(),
+            client_id: self.outputs.user_pool_client_id.clone(),
+        };
+        Session::sign_in(pool, user, PASSWORD)
             .await
             .context("cannot sign in")
     }
 
     /// A device of a signed-in user.
-    pub fn device(&self, token: Token) -> Result<Client> {
+    pub fn device(&self, session: impl Into<Session>) -> Result<Client> {
         let device_id = DeviceId::from(edge::ids::new_id());
-        Client::new(&self.outputs.http_api_url, token, Some(device_id)).context("cannot make a client")
+        Client::new(&self.outputs.http_api_url, session, Some(device_id)).context("cannot make a client")
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) async fn stack(project: &Project, ports: Ports) -> Result<()> {
     })
     .await?;
     let [user, other] = USERS;
-    let token = stack.sign_in(user).await?;
+    let token = stack.sign_in(user).await?.token().await?;
     fs::write(project.run().join("token"), token.as_str()).context("cannot keep the token")?;
     let _page = Page::serve(project, services.ports, &stack).await?;
 

@@ -46,11 +46,11 @@ pub(crate) async fn run(project: &Project, ports: Ports, from: &str) -> Result<(
     ui::line(format_args!("  the release at {from}"));
     let stack = Stack::deploy_built(project, ports, &former).await?;
     stack.create_user(USER).await?;
-    let token = stack.sign_in(USER).await?;
+    let session = stack.sign_in(USER).await?;
     let world = Arc::new(World::default());
-    let uploaders = (0..UPLOADERS).map(|i| Ok((i, stack.device(token.clone())?)));
+    let uploaders = (0..UPLOADERS).map(|i| Ok((i, stack.device(session.clone())?)));
     let uploaders: Vec<(usize, Client)> = uploaders.collect::<Result<_>>()?;
-    let listener = tokio::spawn(listen(stack.device(token)?, Arc::clone(&world)));
+    let listener = tokio::spawn(listen(stack.device(session)?, Arc::clone(&world)));
     let uploading = join_all(uploaders.iter().map(|(i, device)| upload(*i, device, &world)));
     let updating = async {
         sleep(AROUND).await;

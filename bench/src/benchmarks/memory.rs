@@ -10,7 +10,7 @@ use crate::report::{Row, Summary, Unit};
 pub(crate) const SIZES: [u32; 4] = [128, 256, 512, 1_769];
 
 /// What the template gives every function, in MB.
-pub(crate) const DEPLOYED: u32 = 256;
+pub(crate) const DEPLOYED: u32 = 128;
 
 /// What is said where nothing could be measured.
 pub(crate) const NO_GROUPS: &str =

@@ -89,7 +89,7 @@ mod tests {
             times.push(started.elapsed());
         }
         for (first, after) in times.iter().zip(times.iter().skip(50)) {
-            assert!(*after - *first >= SECOND, "{first:?} {after:?}");
+            assert!(*after >= *first + SECOND, "{first:?} {after:?}");
         }
     }
 

@@ -95,6 +95,13 @@ impl Default for Cursor {
     }
 }
 
+impl From<Sequence> for Cursor {
+    /// After that change.
+    fn from(sequence: Sequence) -> Self {
+        Self(sequence.0)
+    }
+}
+
 impl Cursor {
     /// Before the first change.
     pub const START: Self = Self(0);

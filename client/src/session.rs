@@ -1,0 +1,336 @@
+//! Whose requests are made: the token of now, and where the next one comes from.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::api::checked;
+use crate::{Error, use_ring};
+
+/// How long before its end a token is replaced: longer than a request takes.
+const MARGIN: Duration = Duration::from_mins(1);
+
+/// How long signing in may take, or the command that prints a token.
+const SIGN_IN_WITHIN: Duration = Duration::from_secs(30);
+
+/// A bearer token. Not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// The token itself, which is a secret.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// When it ends, if it is a JWT that says so (RFC 7519, section 4.1.4). Nothing is verified here: the API does that.
+    fn ends_at(&self) -> Option<SystemTime> {
+        #[derive(Deserialize)]
+        struct Claims {
+            exp: u64,
+        }
+        let payload = self.0.split('.').nth(1)?;
+        let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
+        let Claims { exp } = serde_json::from_slice(&payload).ok()?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(exp))
+    }
+}
+
+impl From<String> for Token {
+    fn from(token: String) -> Self {
+        Self(token)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// Somebody who is signed in. Clones share it, so that one of them gets the next token for all.
+#[derive(Clone, Debug)]
+pub struct Session(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    source: Source,
+    /// Nothing until it is first needed.
+    token: Mutex<Option<Token>>,
+}
+
+/// Where the next token comes from.
+#[derive(Debug)]
+enum Source {
+    Nowhere,
+    Command(String),
+    Cognito(UserPool, Token),
+}
+
+/// A Cognito user pool, as the stack makes one.
+#[derive(Clone, Debug)]
+pub struct UserPool {
+    /// `https://cognito-idp.REGION.amazonaws.com`.
+    pub endpoint: String,
+    /// The stack's output `UserPoolClientId`.
+    pub client_id: String,
+}
+
+impl From<Token> for Session {
+    /// Ends when the token does.
+    fn from(token: Token) -> Self {
+        Self::new(Source::Nowhere, Some(token))
+    }
+}
+
+impl Session {
+    fn new(source: Source, token: Option<Token>) -> Self {
+        let token = Mutex::new(token);
+        Self(Arc::new(Inner { source, token }))
+    }
+
+    /// Of any provider: the shell command prints a token, each time one is needed, and nothing else.
+    pub fn of_command(command: impl Into<String>) -> Self {
+        Self::new(Source::Command(command.into()), None)
+    }
+
+    /// Signs in with user name and password (`USER_PASSWORD_AUTH`).
+    pub async fn sign_in(pool: UserPool, user: &str, password: &str) -> Result<Self, Error> {
+        let parameters = json!({ "USERNAME": user, "PASSWORD": password });
+        let tokens = initiate_auth(&pool, "USER_PASSWORD_AUTH", &parameters).await?;
+        let source = match tokens.refresh_token {
+            Some(refresh) => Source::Cognito(pool, refresh.into()),
+            None => Source::Nowhere,
+        };
+        Ok(Self::new(source, Some(tokens.id_token.into())))
+    }
+
+    /// Goes on with a session of earlier, of which [`Session::refresh_token`] was kept.
+    pub fn resume(pool: UserPool, refresh_token: Token) -> Self {
+        Self::new(Source::Cognito(pool, refresh_token), None)
+    }
+
+    /// What to keep to go on with this session later. A secret, which Cognito takes for 30 days unless the stack says otherwise.
+    pub fn refresh_token(&self) -> Option<&Token> {
+        match &self.0.source {
+            Source::Cognito(_, refresh) => Some(refresh),
+            Source::Nowhere | Source::Command(_) => None,
+        }
+    }
+
+    /// A token that still counts for a minute, as far as it says.
+    pub async fn token(&self) -> Result<Token, Error> {
+        let mut current = self.0.token.lock().await;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the end of a token is a time of day, and tests make tokens with the end that they need"
+        )]
+        let soon = SystemTime::now() + MARGIN;
+        match &*current {
+            Some(token) if !self.has_next() || token.ends_at().is_none_or(|end| end > soon) => {
+                return Ok(token.clone());
+            }
+            _ => {}
+        }
+        let next = self.next_token().await?;
+        *current = Some(next.clone());
+        Ok(next)
+    }
+
+    /// The next token after one that was refused; nothing if there is none. If somebody else has it already, that one.
+    pub(crate) async fn after(&self, refused: &Token) -> Result<Option<Token>, Error> {
+        if !self.has_next() {
+            return Ok(None);
+        }
+        let mut current = self.0.token.lock().await;
+        match &*current {
+            Some(token) if token != refused => Ok(Some(token.clone())),
+            _ => {
+                let next = self.next_token().await?;
+                *current = Some(next.clone());
+                Ok(Some(next))
+            }
+        }
+    }
+
+    fn has_next(&self) -> bool {
+        !matches!(self.0.source, Source::Nowhere)
+    }
+
+    async fn next_token(&self) -> Result<Token, Error> {
+        match &self.0.source {
+            Source::Nowhere => Err(Error::SignedOut("there is no token".to_owned())),
+            Source::Command(command) => of_command(command).await,
+            Source::Cognito(pool, refresh) => {
+                let parameters = json!({ "REFRESH_TOKEN": refresh.as_str() });
+                let tokens = initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await?;
+                Ok(tokens.id_token.into())
+            }
+        }
+    }
+}
+
+async fn of_command(command: &str) -> Result<Token, Error> {
+    let mut shell = if cfg!(windows) {
+        let mut shell = Command::new("cmd");
+        shell.arg("/C");
+        shell
+    } else {
+        let mut shell = Command::new("sh");
+        shell.arg("-c");
+        shell
+    };
+    let running = shell.arg(command).kill_on_drop(true).output();
+    let output = timeout(SIGN_IN_WITHIN, running)
+        .await
+        .map_err(|_| Error::Silent)?;
+    let output =
+        output.map_err(|error| Error::SignedOut(format!("the token's command cannot run: {error}")))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::SignedOut(format!(
+            "the token's command failed ({}): {}",
+            output.status,
+            said.trim()
+        )));
+    }
+    let token = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if token.is_empty() || token.contains(char::is_whitespace) {
+        return Err(Error::SignedOut(
+            "the token's command printed no token".to_owned(),
+        ));
+    }
+    Ok(token.into())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Tokens {
+    /// Its audience is the pool's client, which the API checks.
+    id_token: String,
+    refresh_token: Option<String>,
+}
+
+/// `InitiateAuth` (Amazon Cognito user pools API Reference).
+async fn initiate_auth(pool: &UserPool, flow: &str, parameters: &Value) -> Result<Tokens, Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Answer {
+        authentication_result: Option<Tokens>,
+        challenge_name: Option<String>,
+    }
+    use_ring();
+    let body = json!({ "AuthFlow": flow, "ClientId": pool.client_id, "AuthParameters": parameters });
+    let request = reqwest::Client::new()
+        .post(&pool.endpoint)
+        .timeout(SIGN_IN_WITHIN)
+        .header("Content-Type", "application/x-amz-json-1.1")
+        .header("X-Amz-Target", "AWSCognitoIdentityProviderService.InitiateAuth")
+        .body(body.to_string());
+    let response = checked(request.send().await?).await.map_err(refused)?;
+    let answer: Answer = serde_json::from_slice(&response.bytes().await?)?;
+    answer.authentication_result.ok_or_else(|| {
+        let challenge = answer.challenge_name.unwrap_or_default();
+        Error::SignedOut(format!(
+            "the user pool asks for more than a password ({challenge})"
+        ))
+    })
+}
+
+/// What Cognito says no with is status 400.
+fn refused(error: Error) -> Error {
+    #[derive(Deserialize)]
+    struct Refusal {
+        #[serde(rename = "__type")]
+        kind: String,
+        #[serde(default, alias = "Message")]
+        message: String,
+    }
+    let Error::Unexpected { status: 400, body } = &error else {
+        return error;
+    };
+    let Ok(Refusal { kind, message }) = serde_json::from_str(body) else {
+        return error;
+    };
+    match kind.rsplit('#').next() {
+        Some("NotAuthorizedException" | "UserNotFoundException" | "PasswordResetRequiredException") => {
+            Error::SignedOut(message)
+        }
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jwt(exp: u64) -> Token {
+        let payload = BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":"alice","exp":{exp}}}"#));
+        format!("e30.{payload}.c2ln").into()
+    }
+
+    #[test]
+    fn a_token_says_when_it_ends_if_it_can() {
+        assert_eq!(
+            jwt(7).ends_at(),
+            Some(SystemTime::UNIX_EPOCH + Duration::from_secs(7))
+        );
+        for other in ["", "a.b", "opaque", "e30.e30.x"] {
+            assert_eq!(Token::from(other.to_owned()).ends_at(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_is_asked_again_when_its_token_ends_or_is_refused() {
+        let folder = std::env::temp_dir().join(format!("client-{}", std::process::id()));
+        let counter = folder.display();
+        // Each time one more, each long over.
+        let command = format!(
+            "echo x >> {counter}; echo {}.$(wc -l < {counter})",
+            jwt(1).as_str()
+        );
+        let session = Session::of_command(command);
+        let (one, two) = (session.token().await.unwrap(), session.token().await.unwrap());
+        assert_ne!(one, two);
+        // Somebody else has asked since.
+        assert_eq!(session.after(&one).await.unwrap(), Some(two.clone()));
+        assert_ne!(session.after(&two).await.unwrap(), Some(two));
+        std::fs::remove_file(folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_says_why() {
+        for (command, why) in [
+            ("echo never >&2; exit 3", "never"),
+            ("true", "printed no token"),
+            ("echo two words", "printed no token"),
+        ] {
+            let error = Session::of_command(command).token().await.unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_alone_has_no_next() {
+        let session = Session::from(jwt(1));
+        let token = session.token().await.unwrap();
+        assert_eq!(session.after(&token).await.unwrap(), None);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let pool = UserPool {
+            endpoint: String::new(),
+            client_id: String::new(),
+        };
+        let session = Session::resume(pool, "hidden".to_owned().into());
+        assert!(!format!("{session:?}").contains("hidden"));
+    }
+}

@@ -1,0 +1,281 @@
+//! A watcher against a service that breaks all it may, in virtual time.
+
+mod world;
+
+use std::collections::BTreeMap;
+
+use tokio::time::sleep;
+
+use super::*;
+use world::{Faults, World, space};
+
+/// Seeded runs; `WATCHER_SEED` runs one of them.
+const RUNS: u64 = 1_000;
+
+/// Collects what a watcher says until it has heard all that the world has, and checks that it heard each once and in order.
+struct Caller {
+    watcher: Watcher,
+    heard: BTreeMap<SpaceId, Vec<Event>>,
+    offline: usize,
+    rewound: usize,
+}
+
+impl Caller {
+    fn start(world: &World, seed: u64) -> Self {
+        Self::after(world, BTreeMap::new(), seed)
+    }
+
+    fn after(world: &World, cursors: BTreeMap<SpaceId, Cursor>, seed: u64) -> Self {
+        Self {
+            watcher: Watcher::over(world.clone(), cursors, Rng::with_seed(seed)),
+            heard: BTreeMap::new(),
+            offline: 0,
+            rewound: 0,
+        }
+    }
+
+    /// Listens for some time.
+    async fn listen(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while let Ok(update) = tokio::time::timeout_at(end, self.watcher.next()).await {
+            match update.unwrap().unwrap() {
+                Update::Change(event) => self.heard.entry(event.space_id).or_default().push(*event),
+                Update::Offline { .. } => self.offline += 1,
+                Update::Rewound(space_id) => {
+                    self.rewound += 1;
+                    self.heard.remove(&space_id);
+                }
+                Update::Live => {}
+            }
+        }
+    }
+
+    /// Whether everything that may be seen was heard once and in order; of a space that was left, its beginning.
+    fn check(&self, world: &World) -> Result<(), String> {
+        for (space_id, heard) in &self.heard {
+            let committed = world.changes_of(*space_id);
+            if committed.get(..heard.len()) != Some(heard.as_slice()) {
+                let numbers: Vec<i64> = heard.iter().map(|event| event.sequence.get()).collect();
+                return Err(format!("of {space_id} were heard {numbers:?}"));
+            }
+        }
+        for space_id in world.visible() {
+            let (heard, committed) = (self.heard.get(&space_id), world.changes_of(space_id));
+            if heard.map_or(0, Vec::len) != committed.len() {
+                return Err(format!("{} of {space_id} were missed", committed.len()));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_change_is_heard_once_and_in_order_whatever_breaks() {
+    #[expect(clippy::disallowed_methods, reason = "a developer's wish, not configuration")]
+    let wish = std::env::var("WATCHER_SEED").ok();
+    let seeds = match wish {
+        Some(seed) => vec![seed.parse().unwrap()],
+        None => (0..RUNS).collect(),
+    };
+    for seed in seeds {
+        let world = World::new(seed, Faults::SEVERE);
+        let mut caller = Caller::start(&world, seed);
+        let mut random = Rng::with_seed(!seed);
+        for _ in 0..random.usize(20..120) {
+            world.step(&mut random);
+            caller
+                .listen(Duration::from_secs_f64(random.f64() * random.f64() * 60.0))
+                .await;
+        }
+        world.set_faults(Faults::NONE);
+        // The last frames may be lost, which the next connection shows at the latest.
+        caller.listen(Duration::from_hours(2)).await;
+        if let Err(wrong) = caller.check(&world) {
+            panic!("{wrong}; again with WATCHER_SEED={seed}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_break_at_any_message_loses_nothing() {
+    let mut breaks = 0;
+    loop {
+        let world = World::new(7, Faults::NONE);
+        world.break_at(breaks);
+        let mut caller = Caller::start(&world, breaks);
+        for i in 0..12 {
+            world.commit(space(i % 2));
+            caller.listen(Duration::from_secs(1)).await;
+        }
+        // Longer than a heartbeat, so that pings are among the messages.
+        caller.listen(Duration::from_mins(15)).await;
+        if !world.has_broken() {
+            break;
+        }
+        if let Err(wrong) = caller.check(&world) {
+            panic!("{wrong} after a break at message {breaks}");
+        }
+        breaks += 1;
+    }
+    assert!(breaks > 15, "{breaks}");
+}
+
+/// The world closes connections after 10 min without a message and after 2 h, as API Gateway does.
+#[tokio::test(start_paused = true)]
+async fn connections_are_replaced_before_they_are_closed() {
+    let world = World::new(1, Faults::NONE);
+    let mut caller = Caller::start(&world, 1);
+    caller.listen(Duration::from_secs(1)).await;
+    for _ in 0..12 * 60 / 7 {
+        world.commit(space(0));
+        caller.listen(Duration::from_mins(7)).await;
+        assert!(world.connections() >= 1);
+    }
+    // Then nothing happens any more.
+    caller.listen(Duration::from_hours(12)).await;
+    assert_eq!(caller.offline, 0);
+    assert_eq!(world.closed_by_the_service(), 0);
+    // One each 105 to 115 min of the day, and the first.
+    let connects = world.connects().len();
+    assert!((13..=15).contains(&connects), "{connects}");
+    caller.check(&world).unwrap();
+}
+
+/// Long before the next connection would show it.
+#[tokio::test(start_paused = true)]
+async fn what_a_later_frame_shows_to_be_missing_is_heard_at_once() {
+    let world = World::new(1, Faults::NONE);
+    let mut caller = Caller::start(&world, 1);
+    caller.listen(Duration::from_secs(1)).await;
+    world.lose_frames(2);
+    for _ in 0..3 {
+        world.commit(space(1));
+    }
+    caller.listen(Duration::from_secs(1)).await;
+    assert_eq!(caller.heard.get(&space(1)).map(Vec::len), Some(3));
+    caller.check(&world).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_shared_space_has_already_is_heard_at_once() {
+    let world = World::new(1, Faults::NONE);
+    let mut caller = Caller::start(&world, 1);
+    caller.listen(Duration::from_secs(1)).await;
+    world.lose_frames(2);
+    for _ in 0..2 {
+        world.commit(space(7));
+    }
+    world.share(space(7));
+    caller.listen(Duration::from_secs(1)).await;
+    assert_eq!(caller.heard.get(&space(7)).map(Vec::len), Some(2));
+    caller.check(&world).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_was_offline_for_longer_than_a_page_hears_all_of_it() {
+    let world = World::new(1, Faults::NONE);
+    for _ in 0..5_000 {
+        world.commit(space(0));
+    }
+    let mut caller = Caller::after(&world, [(space(0), cursor(10))].into(), 1);
+    // As if it had heard of these before.
+    caller
+        .heard
+        .insert(space(0), world.changes_of(space(0))[..10].to_vec());
+    caller.listen(Duration::from_mins(1)).await;
+    caller.check(&world).unwrap();
+}
+
+fn cursor(number: i64) -> Cursor {
+    number.try_into().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_ticket_is_followed_by_another() {
+    let world = World::new(1, Faults::NONE);
+    world.refuse_tickets(3);
+    let mut caller = Caller::start(&world, 1);
+    world.commit(space(0));
+    caller.listen(Duration::from_mins(20)).await;
+    assert_eq!(caller.offline, 3);
+    caller.check(&world).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_signed_out_is_told_once() {
+    let world = World::new(1, Faults::NONE);
+    world.sign_out();
+    let mut watcher = Watcher::over(world, BTreeMap::new(), Rng::with_seed(1));
+    let error = watcher.next().await.unwrap_err();
+    assert_eq!(error.status(), Some(401));
+    assert!(watcher.next().await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restore_all_is_heard_again() {
+    let world = World::new(1, Faults::NONE);
+    let mut caller = Caller::start(&world, 1);
+    for _ in 0..20 {
+        world.commit(space(0));
+    }
+    caller.listen(Duration::from_secs(10)).await;
+    world.restore(space(0), 5);
+    world.drop_connections();
+    caller.listen(Duration::from_mins(10)).await;
+    assert_eq!(caller.rewound, 1);
+    caller.check(&world).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hurries_does_not_wait() {
+    let world = World::new(1, Faults::NONE);
+    let mut caller = Caller::start(&world, 1);
+    caller.listen(Duration::from_secs(1)).await;
+    world.drop_connections();
+    caller.listen(Duration::from_millis(1)).await;
+    assert_eq!((caller.offline, world.connections()), (1, 0));
+    caller.watcher.hurry();
+    caller.listen(Duration::from_millis(500)).await;
+    assert_eq!(world.connections(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_takes_nothing_keeps_little_waiting_and_misses_nothing() {
+    let world = World::new(1, Faults::NONE);
+    let mut caller = Caller::start(&world, 1);
+    for _ in 0..3_000 {
+        world.commit(space(0));
+    }
+    sleep(Duration::from_hours(5)).await;
+    assert!(caller.watcher.updates.len() <= WAITING_UPDATES);
+    caller.listen(Duration::from_mins(20)).await;
+    caller.check(&world).unwrap();
+}
+
+/// API Gateway takes 500 new connections a second.
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_dropped_at_once_come_back_at_under_400_a_second_and_miss_nothing() {
+    let world = World::new(1, Faults::NONE);
+    let mut callers: Vec<Caller> = (0..10_000).map(|seed| Caller::start(&world, seed)).collect();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.connections(), callers.len());
+    world.commit(space(0));
+    let dropped = Instant::now();
+    world.drop_connections();
+    world.commit(space(1));
+    sleep(Duration::from_mins(10)).await;
+    world.commit(space(0));
+    sleep(Duration::from_secs(5)).await;
+
+    let mut seconds: BTreeMap<u64, usize> = BTreeMap::new();
+    for connect in world.connects().into_iter().filter(|connect| *connect > dropped) {
+        *seconds.entry((connect - dropped).as_secs()).or_default() += 1;
+    }
+    assert_eq!(seconds.values().sum::<usize>(), callers.len());
+    let most = seconds.values().max().unwrap();
+    assert!(*most < 400, "{most} in one second");
+    for caller in &mut callers {
+        caller.listen(Duration::from_millis(1)).await;
+        caller.check(&world).unwrap();
+    }
+}

@@ -1,0 +1,410 @@
+//! The service as its worst day has it, in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fastrand::Rng;
+use model::{Change, ChangeList, Cursor, Event, FileState, Role, SpaceId, SpaceKind, SpaceView};
+use time::macros::datetime;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+use uuid::Uuid;
+
+use crate::watch::service::{Line, Service};
+use crate::{Error, Frame, Problem};
+
+/// How many changes a page has.
+const PAGE: usize = 1_000;
+
+/// How long API Gateway keeps a connection.
+const LIFE: Duration = Duration::from_hours(2);
+
+/// How long it keeps a silent one.
+const IDLE: Duration = Duration::from_mins(10);
+
+/// A space by its number. Number 0 is the caller's personal one.
+pub(super) fn space(number: u128) -> SpaceId {
+    Uuid::from_u128(number + 1).into()
+}
+
+/// What goes wrong, each in so many of a hundred.
+#[derive(Clone, Copy)]
+pub(super) struct Faults {
+    /// Requests that fail before they are carried out, and after it.
+    failed: u32,
+    /// Frames that are lost.
+    lost: u32,
+    /// Frames that come twice.
+    twice: u32,
+    /// Frames that the next one overtakes.
+    late: u32,
+    /// Frames with which all connections break.
+    broken: u32,
+}
+
+impl Faults {
+    pub(super) const NONE: Self = Self {
+        failed: 0,
+        lost: 0,
+        twice: 0,
+        late: 0,
+        broken: 0,
+    };
+
+    pub(super) const SEVERE: Self = Self {
+        failed: 20,
+        lost: 10,
+        twice: 20,
+        late: 20,
+        broken: 5,
+    };
+}
+
+/// Shared by all who use it.
+#[derive(Clone)]
+pub(super) struct World(Arc<Mutex<State>>);
+
+struct State {
+    random: Rng,
+    faults: Faults,
+    feeds: BTreeMap<SpaceId, Vec<Event>>,
+    visible: BTreeSet<SpaceId>,
+    /// A frame that the next one overtakes.
+    late: Option<Frame>,
+    connections: Vec<mpsc::UnboundedSender<Frame>>,
+    connects: Vec<Instant>,
+    /// Connections that lived or were silent for too long.
+    closed: usize,
+    lost_frames: usize,
+    refused_tickets: usize,
+    signed_out: bool,
+    /// Messages until a break.
+    until_break: Option<u64>,
+    has_broken: bool,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, faults: Faults) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            random: Rng::with_seed(seed),
+            faults,
+            feeds: BTreeMap::new(),
+            visible: [space(0), space(1)].into(),
+            late: None,
+            connections: Vec::new(),
+            connects: Vec::new(),
+            closed: 0,
+            lost_frames: 0,
+            refused_tickets: 0,
+            signed_out: false,
+            until_break: None,
+            has_broken: false,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has something happen.
+    pub(super) fn step(&self, random: &mut Rng) {
+        let visible = self.visible();
+        let shared: Vec<SpaceId> = visible.iter().copied().filter(|it| *it != space(0)).collect();
+        match random.u32(0..100) {
+            0..3 => self.drop_connections(),
+            3..8 => self.share(space(random.u128(2..8))),
+            8..12 => {
+                if let Some(left) = random.choice(&shared) {
+                    self.leave(*left);
+                }
+            }
+            _ => {
+                for _ in 0..random.u32(1..8) {
+                    self.commit(*random.choice(&visible).unwrap());
+                }
+            }
+        }
+    }
+
+    /// Commits a change of a file.
+    pub(super) fn commit(&self, space_id: SpaceId) {
+        let file = FileState {
+            file_id: Uuid::from_u128(1).into(),
+            path: "/a".parse().unwrap(),
+            version: 1.try_into().unwrap(),
+            size: 1.try_into().unwrap(),
+            sha256: [0; 32].into(),
+        };
+        self.state().commit(space_id, Change::FileUpdated(file));
+    }
+
+    pub(super) fn share(&self, subject_space_id: SpaceId) {
+        let mut state = self.state();
+        state.visible.insert(subject_space_id);
+        let role = Role::Viewer;
+        state.commit(
+            space(0),
+            Change::SpaceShared {
+                subject_space_id,
+                role,
+            },
+        );
+    }
+
+    fn leave(&self, subject_space_id: SpaceId) {
+        let mut state = self.state();
+        state.visible.remove(&subject_space_id);
+        state.commit(space(0), Change::SpaceLeft { subject_space_id });
+    }
+
+    /// Forgets all changes of a space but the first ones.
+    pub(super) fn restore(&self, space_id: SpaceId, changes: usize) {
+        self.state().feeds.entry(space_id).or_default().truncate(changes);
+    }
+
+    pub(super) fn drop_connections(&self) {
+        self.state().connections.clear();
+    }
+
+    pub(super) fn set_faults(&self, faults: Faults) {
+        self.state().faults = faults;
+    }
+
+    /// The next ones, for everybody.
+    pub(super) fn lose_frames(&self, number: usize) {
+        self.state().lost_frames = number;
+    }
+
+    pub(super) fn refuse_tickets(&self, number: usize) {
+        self.state().refused_tickets = number;
+    }
+
+    pub(super) fn sign_out(&self) {
+        self.state().signed_out = true;
+    }
+
+    /// Breaks everything once, when so many messages have passed.
+    pub(super) fn break_at(&self, messages: u64) {
+        self.state().until_break = Some(messages);
+    }
+
+    pub(super) fn has_broken(&self) -> bool {
+        self.state().has_broken
+    }
+
+    pub(super) fn visible(&self) -> Vec<SpaceId> {
+        self.state().visible.iter().copied().collect()
+    }
+
+    pub(super) fn changes_of(&self, space_id: SpaceId) -> Vec<Event> {
+        self.state().feed(space_id).to_vec()
+    }
+
+    /// How many there are that somebody still listens to.
+    pub(super) fn connections(&self) -> usize {
+        let mut state = self.state();
+        state.connections.retain(|frames| !frames.is_closed());
+        state.connections.len()
+    }
+
+    pub(super) fn connects(&self) -> Vec<Instant> {
+        self.state().connects.clone()
+    }
+
+    pub(super) fn closed_by_the_service(&self) -> usize {
+        self.state().closed
+    }
+
+    /// A request takes its time, and may fail before it is carried out or after it.
+    async fn request<T>(&self, act: impl FnOnce(&mut State) -> Result<T, Error>) -> Result<T, Error> {
+        let millis = self.state().random.u64(1..200);
+        sleep(Duration::from_millis(millis)).await;
+        let mut state = self.state();
+        if state.fails() {
+            return Err(Error::Silent);
+        }
+        let answer = act(&mut state);
+        if state.passes() && !state.fails() {
+            answer
+        } else {
+            Err(Error::Silent)
+        }
+    }
+}
+
+impl State {
+    fn feed(&self, space_id: SpaceId) -> &[Event] {
+        self.feeds.get(&space_id).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn latest(&self, space_id: SpaceId) -> Cursor {
+        let number = i64::try_from(self.feed(space_id).len()).unwrap();
+        number.try_into().unwrap()
+    }
+
+    fn commit(&mut self, space_id: SpaceId, change: Change) {
+        let event = Event {
+            sequence: (self.latest(space_id).get() + 1).try_into().unwrap(),
+            event_id: Uuid::from_u128(self.random.u128(..)).into(),
+            change,
+            space_id,
+            user_id: "alice".to_owned().try_into().unwrap(),
+            device_id: None,
+            occurred_at: datetime!(2026-01-02 03:04:05 UTC),
+        };
+        self.feeds.entry(space_id).or_default().push(event.clone());
+        let frame = Frame::Changes {
+            space_id,
+            changes: vec![event],
+        };
+        if self.chance(self.faults.late) && self.late.is_none() {
+            self.late = Some(frame);
+            return;
+        }
+        self.push(&frame);
+        if let Some(late) = self.late.take() {
+            self.push(&late);
+        }
+    }
+
+    /// Sends a frame to all connections, if all goes well.
+    fn push(&mut self, frame: &Frame) {
+        if self.chance(self.faults.broken) || !self.passes() {
+            self.connections.clear();
+        }
+        if self.lost_frames > 0 || self.chance(self.faults.lost) {
+            self.lost_frames = self.lost_frames.saturating_sub(1);
+            return;
+        }
+        for _ in 0..=u32::from(self.chance(self.faults.twice)) {
+            self.connections
+                .retain(|frames| frames.send(frame.clone()).is_ok());
+        }
+    }
+
+    fn chance(&mut self, of_a_hundred: u32) -> bool {
+        self.random.u32(0..100) < of_a_hundred
+    }
+
+    fn fails(&mut self) -> bool {
+        self.chance(self.faults.failed)
+    }
+
+    /// Counts a message: whether it gets through.
+    fn passes(&mut self) -> bool {
+        match &mut self.until_break {
+            Some(0) => {
+                self.until_break = None;
+                self.has_broken = true;
+                self.connections.clear();
+                false
+            }
+            Some(more) => {
+                *more -= 1;
+                true
+            }
+            None => true,
+        }
+    }
+}
+
+impl Service for World {
+    type Line = Connection;
+
+    async fn spaces(&self) -> Result<Vec<SpaceView>, Error> {
+        let view = |state: &State, space_id: SpaceId| SpaceView {
+            space_id,
+            kind: SpaceKind::Shared,
+            name: None,
+            role: Role::Viewer,
+            latest_sequence: state.latest(space_id),
+        };
+        self.request(|state| Ok(state.visible.iter().map(|id| view(state, *id)).collect()))
+            .await
+    }
+
+    async fn changes(&self, space_id: SpaceId, after: Cursor) -> Result<ChangeList, Error> {
+        self.request(|state| {
+            if !state.visible.contains(&space_id) {
+                return Err(Error::Refused(Problem {
+                    status: 404,
+                    code: "not-found".to_owned(),
+                    detail: String::new(),
+                    request_id: String::new(),
+                }));
+            }
+            let after = usize::try_from(after.get()).unwrap();
+            let rest = state.feed(space_id).get(after..).unwrap_or_default();
+            Ok(ChangeList {
+                changes: rest.iter().take(PAGE).cloned().collect(),
+                latest_sequence: state.latest(space_id),
+                has_more: rest.len() > PAGE,
+            })
+        })
+        .await
+    }
+
+    async fn connect(&self) -> Result<Connection, Error> {
+        let connecting = self.request(|state| {
+            if state.signed_out {
+                let (status, body) = (401, String::new());
+                return Err(Error::Unexpected { status, body });
+            }
+            if state.refused_tickets > 0 {
+                state.refused_tickets -= 1;
+                return Err(tokio_tungstenite::tungstenite::Error::ConnectionClosed.into());
+            }
+            state.connects.push(Instant::now());
+            let (sender, frames) = mpsc::unbounded_channel();
+            state.connections.push(sender);
+            Ok(frames)
+        });
+        Ok(Connection {
+            frames: connecting.await?,
+            world: self.clone(),
+            pongs: 0,
+            until: Instant::now() + LIFE,
+            idle_until: Instant::now() + IDLE,
+        })
+    }
+}
+
+/// A connection as the device has it.
+pub(super) struct Connection {
+    world: World,
+    frames: mpsc::UnboundedReceiver<Frame>,
+    /// On their way.
+    pongs: usize,
+    until: Instant,
+    idle_until: Instant,
+}
+
+impl Line for Connection {
+    async fn next(&mut self) -> Result<Option<Frame>, Error> {
+        if self.pongs > 0 {
+            self.pongs -= 1;
+            return Ok(Some(Frame::Pong));
+        }
+        tokio::select! {
+            frame = self.frames.recv() => {
+                self.idle_until = Instant::now() + IDLE;
+                Ok(frame)
+            }
+            () = sleep_until(self.until.min(self.idle_until)) => {
+                self.world.state().closed += 1;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn ping(&mut self) -> Result<(), Error> {
+        if self.world.state().passes() {
+            self.idle_until = Instant::now() + IDLE;
+            self.pongs += 1;
+        }
+        Ok(())
+    }
+
+    async fn close(self) {}
+}

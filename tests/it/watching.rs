@@ -1,0 +1,82 @@
+//! The client's watcher and its sessions, against the deployed stack.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use client::{Client, Session, Update, UserPool, Watcher};
+use model::{Cursor, SpaceId};
+use tests::{Proxy, new_user, stack};
+use tokio::time::timeout;
+
+/// What the product promises.
+const PROMISED: Duration = Duration::from_secs(20);
+
+async fn next(watcher: &mut Watcher) -> Update {
+    let next = timeout(PROMISED, watcher.next()).await.expect("nothing came");
+    next.unwrap().expect("it has ended")
+}
+
+/// The next change's place and path.
+async fn change(watcher: &mut Watcher) -> (SpaceId, Cursor, String) {
+    loop {
+        if let Update::Change(event) = next(watcher).await {
+            let path = event.file().unwrap().path.to_string();
+            return (event.space_id, event.sequence.into(), path);
+        }
+    }
+}
+
+async fn upload(device: &Client, path: &str) {
+    device
+        .upload(None, path.parse().unwrap(), path.as_bytes())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_watcher_hears_what_is_committed_and_later_goes_on_from_its_cursor() {
+    let (_, token) = new_user().await;
+    let proxy = Proxy::start().await;
+    let (one, other) = (proxy.device(token.clone()), proxy.device(token));
+    let mut watcher = Watcher::start(other.clone(), BTreeMap::new());
+    assert_eq!(next(&mut watcher).await, Update::Live);
+
+    // The first one makes the space.
+    for path in ["/a", "/b"] {
+        upload(&one, path).await;
+    }
+    let (space_id, _, first) = change(&mut watcher).await;
+    let (_, cursor, second) = change(&mut watcher).await;
+    assert_eq!((first.as_str(), second.as_str()), ("/a", "/b"));
+    drop(watcher);
+
+    upload(&one, "/missed").await;
+    let mut watcher = Watcher::start(other, [(space_id, cursor)].into());
+    assert_eq!(change(&mut watcher).await.2, "/missed");
+    assert_eq!(next(&mut watcher).await, Update::Live);
+    upload(&one, "/live").await;
+    assert_eq!(change(&mut watcher).await.2, "/live");
+}
+
+#[tokio::test]
+async fn a_session_goes_on_later_with_its_refresh_token() {
+    let (user, _) = new_user().await;
+    let refresh = stack()
+        .sign_in(&user)
+        .await
+        .unwrap()
+        .refresh_token()
+        .unwrap()
+        .clone();
+    let pool = |client_id: &str| UserPool {
+        endpoint: stack().aws_endpoint.clone(),
+        client_id: client_id.to_owned(),
+    };
+    let client_id = &stack().outputs.user_pool_client_id;
+    let device = stack().device(Session::resume(pool(client_id), refresh)).unwrap();
+    assert!(device.all_spaces().await.unwrap().is_empty());
+
+    let forged = Session::resume(pool(client_id), "forged".to_owned().into());
+    let error = stack().device(forged).unwrap().all_spaces().await.unwrap_err();
+    assert!(matches!(error, client::Error::SignedOut(_)), "{error:?}");
+}
