@@ -41,6 +41,9 @@ pub(crate) async fn run(stage: &Stage, names: &[String]) -> Result<Vec<Benchmark
     Ok(benchmarks)
 }
 
+/// What AWS takes for an answer in some benchmarks.
+pub(crate) const LATENCY_OF_AWS: Duration = Duration::from_millis(10);
+
 /// A line for whoever waits.
 pub(crate) fn progress(line: &str) {
     #[expect(clippy::print_stderr, reason = "talking to the developer")]

@@ -135,13 +135,10 @@ impl Session {
         let soon = SystemTime::now() + MARGIN;
         match &*current {
             Some(token) if !self.has_next() || token.ends_at().is_none_or(|end| end > soon) => {
-                return Ok(token.clone());
+                Ok(token.clone())
             }
-            _ => {}
+            _ => self.renew(&mut current).await,
         }
-        let next = self.next_token().await?;
-        *current = Some(next.clone());
-        Ok(next)
     }
 
     /// The next token after one that was refused; nothing if there is none. If somebody else has it already, that one.
@@ -152,12 +149,12 @@ impl Session {
         let mut current = self.0.token.lock().await;
         match &*current {
             Some(token) if token != refused => Ok(Some(token.clone())),
-            _ => {
-                let next = self.next_token().await?;
-                *current = Some(next.clone());
-                Ok(Some(next))
-            }
+            _ => self.renew(&mut current).await.map(Some),
         }
+    }
+
+    async fn renew(&self, current: &mut Option<Token>) -> Result<Token, Error> {
+        Ok(current.insert(self.next_token().await?).clone())
     }
 
     fn has_next(&self) -> bool {
@@ -178,16 +175,15 @@ impl Session {
 }
 
 async fn of_command(command: &str) -> Result<Token, Error> {
-    let mut shell = if cfg!(windows) {
-        let mut shell = Command::new("cmd");
-        shell.arg("/C");
-        shell
+    let (shell, flag) = if cfg!(windows) {
+        ("cmd", "/C")
     } else {
-        let mut shell = Command::new("sh");
-        shell.arg("-c");
-        shell
+        ("sh", "-c")
     };
-    let running = shell.arg(command).kill_on_drop(true).output();
+    let running = Command::new(shell)
+        .args([flag, command])
+        .kill_on_drop(true)
+        .output();
     let output = timeout(SIGN_IN_WITHIN, running)
         .await
         .map_err(|_| Error::Silent)?;

@@ -206,6 +206,8 @@ impl<S: Service> Task<S> {
             let again_in = within.mul_f64(self.random.f64());
             within = (within * 2).min(LOST_AT_MOST);
             self.live = false;
+            // Whoever hurried while there was nothing to hurry meant an earlier loss.
+            while self.hurried.try_recv().is_ok() {}
             self.tell(Update::Offline { reason, again_in }).await?;
             tokio::select! {
                 () = tokio::time::sleep(again_in) => {}

@@ -61,22 +61,17 @@ async fn a_watcher_hears_what_is_committed_and_later_goes_on_from_its_cursor() {
 #[tokio::test]
 async fn a_session_goes_on_later_with_its_refresh_token() {
     let (user, _) = new_user().await;
-    let refresh = stack()
-        .sign_in(&user)
-        .await
-        .unwrap()
-        .refresh_token()
-        .unwrap()
-        .clone();
-    let pool = |client_id: &str| UserPool {
+    let session = stack().sign_in(&user).await.unwrap();
+    let refresh = session.refresh_token().unwrap().clone();
+    let pool = UserPool {
         endpoint: stack().aws_endpoint.clone(),
-        client_id: client_id.to_owned(),
+        client_id: stack().outputs.user_pool_client_id.clone(),
     };
-    let client_id = &stack().outputs.user_pool_client_id;
-    let device = stack().device(Session::resume(pool(client_id), refresh)).unwrap();
+    let resumed = Session::resume(pool.clone(), refresh);
+    let device = stack().device(resumed).unwrap();
     assert!(device.all_spaces().await.unwrap().is_empty());
 
-    let forged = Session::resume(pool(client_id), "forged".to_owned().into());
+    let forged = Session::resume(pool, "forged".to_owned().into());
     let error = stack().device(forged).unwrap().all_spaces().await.unwrap_err();
     assert!(matches!(error, client::Error::SignedOut(_)), "{error:?}");
 }

@@ -31,8 +31,8 @@ use crate::project::Project;
 /// The Runtime API's version.
 const API: &str = "/2018-06-01/runtime";
 
-/// What every function of the template has, in MiB.
-const MEMORY: &str = "128";
+/// What every function of the template has, in MB.
+pub const MEMORY: u32 = 128;
 
 /// What every function has in its environment, by the template or by Lambda, wherever its services are. Each reads what it needs.
 pub fn variables() -> Vec<(&'static str, String)> {
@@ -202,7 +202,7 @@ impl Environment {
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
             .env("AWS_LAMBDA_FUNCTION_NAME", name)
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", MEMORY)
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", MEMORY.to_string())
             .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
             .kill_on_drop(true)
             .stdin(Stdio::null());

@@ -147,8 +147,7 @@ async fn run(cli: &Cli, project: &Project) -> Result<()> {
             .await
         }
         Command::Deploy => up::deploy(project).await,
-        Command::Test { page: true, .. } => test::page(project, ports).await,
-        Command::Test { arguments, .. } => test::run(project, ports, arguments).await,
+        Command::Test { page, arguments } => test::run(project, ports, *page, arguments).await,
         Command::Samples => samples::run(project, ports).await,
         Command::Update { from } => update::run(project, ports, from).await,
         Command::Policies => policies::run(project, ports).await,

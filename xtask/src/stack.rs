@@ -162,6 +162,14 @@ impl Stack {
         Ok(())
     }
 
+    /// Creates several.
+    pub(crate) async fn create_users(&self, users: &[&str]) -> Result<()> {
+        for user in users {
+            self.create_user(user).await?;
+        }
+        Ok(())
+    }
+
     /// Signs a user in.
     pub async fn sign_in(&self, user: &str) -> Result<Session> {
         let pool = UserPool {

@@ -14,16 +14,20 @@ use crate::tools;
 use crate::ui;
 use crate::web_test;
 
-/// Deploys the stack and runs schemathesis and `cargo test` against it; with arguments, only the tests that they name.
-pub(crate) async fn run(project: &Project, ports: Ports, arguments: &[String]) -> Result<()> {
+/// Deploys the stack and runs schemathesis, the page's tests and `cargo test` against it; with arguments, only the tests that they name,
+/// and for the page, only its own.
+pub(crate) async fn run(project: &Project, ports: Ports, page: bool, arguments: &[String]) -> Result<()> {
     let _lock = project.lock()?;
     tools::install(project).await?;
     let services = Services::start(project, ports).await?;
     let stack = Stack::deploy(project, services.ports).await?;
+    if page {
+        return web_test::run(project, services.ports, &stack).await;
+    }
     if arguments.is_empty() {
         // Before the tests, whose result is what a reader looks for at the end.
         fuzz::run(project, &stack).await?;
-        web_test::run(project, ports, &stack).await?;
+        web_test::run(project, services.ports, &stack).await?;
     }
 
     ui::line("… cargo test");
@@ -37,13 +41,4 @@ pub(crate) async fn run(project: &Project, ports: Ports, arguments: &[String]) -
         bail!("tests failed; logs of the stack are in .local/run");
     }
     Ok(())
-}
-
-/// Deploys the stack and runs the page's tests against it.
-pub(crate) async fn page(project: &Project, ports: Ports) -> Result<()> {
-    let _lock = project.lock()?;
-    tools::install(project).await?;
-    let services = Services::start(project, ports).await?;
-    let stack = Stack::deploy(project, services.ports).await?;
-    web_test::run(project, services.ports, &stack).await
 }

@@ -27,13 +27,7 @@ pub(crate) async fn stack(project: &Project, ports: Ports) -> Result<()> {
     tools::install(project).await?;
     let services = Services::start(project, ports).await?;
     let stack = Stack::deploy(project, services.ports).await?;
-    step("creating users", async {
-        for user in USERS {
-            stack.create_user(user).await?;
-        }
-        Ok(())
-    })
-    .await?;
+    step("creating users", stack.create_users(&USERS)).await?;
     let [user, other] = USERS;
     let token = stack.sign_in(user).await?.token().await?;
     fs::write(project.run().join("token"), token.as_str()).context("cannot keep the token")?;
@@ -95,6 +89,7 @@ pub(crate) async fn deploy(project: &Project) -> Result<()> {
     Ok(())
 }
 
+/// What the emulator takes for an account.
 pub(crate) fn credentials() -> Credentials {
     Credentials::new(ACCESS_KEY, ACCESS_KEY, None, None, "emulator")
 }

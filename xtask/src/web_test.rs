@@ -87,13 +87,7 @@ async fn in_browser(
     browser: &Path,
 ) -> Result<()> {
     let page = Page::serve(project, ports, stack).await?;
-    step("creating the page's users", async {
-        for user in USERS {
-            stack.create_user(user).await?;
-        }
-        Ok(())
-    })
-    .await?;
+    step("creating the page's users", stack.create_users(&USERS)).await?;
     let shots = project.run().join("screenshots");
     fs::create_dir_all(&shots).with_context(|| format!("cannot create {}", shots.display()))?;
     let settings = json!({

@@ -1,18 +1,15 @@
 //! A backlog: how fast environments of `fan-out` drain it together.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 
 use super::queue::{BATCH, Batches, hand_over, take};
-use super::{number, progress};
+use super::{LATENCY_OF_AWS, number, progress};
 use crate::report::{Benchmark, Plot, Row, Series, Unit};
 use crate::stage::Stage;
-
-/// What each post waits for, as on a network.
-const LATENCY: Duration = Duration::from_millis(10);
 
 /// Spaces that the events are about, each with one listener.
 const SPACES: usize = 100;
@@ -28,7 +25,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         stage.listener(&user).await?;
         users.push(user);
     }
-    services.posts.server.set_latency(LATENCY);
+    services.posts.server.set_latency(LATENCY_OF_AWS);
     let program = stage.everywhere(stage.function("fan-out", stage.variables(&services, stage.direct_url())));
     let mut points: Vec<(f64, f64)> = Vec::new();
     for environments in 1..=stage.cores {

@@ -110,12 +110,11 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         rows.push(with_database(name, &inits));
         rows.push(ground.first_invocation(&program).await?);
         let by_memory = ground.by_memory(&program).await?;
-        if by_memory.len() < memory::SIZES.len() {
-            notes.truncate(1);
-            notes.push(memory::NO_GROUPS.to_owned());
-        }
         rows.extend(with_256_mb(name, &by_memory));
         series.push(line(name, &by_memory));
+    }
+    if series.iter().any(|line| line.points.len() < memory::SIZES.len()) {
+        notes.push(memory::NO_GROUPS.to_owned());
     }
     drain(&services);
     Ok(Benchmark {

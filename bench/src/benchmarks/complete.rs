@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use futures_util::future::try_join_all;
 use uuid::Uuid;
 
-use super::{each, megabytes, memory, number, progress};
+use super::{LATENCY_OF_AWS, each, megabytes, memory, number, progress};
 use crate::limit::commits;
 use crate::limit::complete::Task;
 use crate::process::{Instructions, NO_VALGRIND, Process, Program};
@@ -19,9 +19,6 @@ const ENVIRONMENTS: [usize; 4] = [1, 2, 4, 8];
 
 /// What the database waits for in some rows.
 const LATENCY: Duration = Duration::from_millis(1);
-
-/// What S3 and SQS take in some rows. The HEAD then hides the load beside it, as it does on AWS.
-const LATENCY_OF_AWS: Duration = Duration::from_millis(10);
 
 /// How long those of a round took, in milliseconds.
 #[derive(Clone, Copy)]
@@ -88,6 +85,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     rows.push(median("warm p50 over TLS", &rounds));
 
     progress("  as on a network");
+    // The HEAD hides the load beside it, as it does on AWS.
     secured.relay.set_latency(LATENCY);
     for server in [&secured.s3.server, &secured.sqs.server] {
         server.set_latency(LATENCY_OF_AWS);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{each, memory, number, progress};
+use super::{LATENCY_OF_AWS, each, memory, number, progress};
 use crate::process::{Instructions, NO_VALGRIND, Process, Program};
 use crate::report::{Benchmark, Count, Goal, Plot, Row, Unit, float};
 use crate::stage::{Stage, Variables, with};
@@ -25,9 +25,6 @@ const IN_FLIGHT: usize = 64;
 
 /// Posts per second that are allowed where the pace is measured.
 const PACE: u32 = 1_000;
-
-/// What each post waits for in some rows.
-const LATENCY: Duration = Duration::from_millis(10);
 
 /// In which the pace is allowed.
 const SECOND: Duration = Duration::from_secs(1);
@@ -208,7 +205,7 @@ async fn by_memory(hall: &Hall<'_>, program: &Program) -> Result<Option<Vec<Row>
     progress("  by memory");
     let thousand = hall.audience(1_000).await?;
     let posts = &hall.services.posts.server;
-    posts.set_latency(LATENCY);
+    posts.set_latency(LATENCY_OF_AWS);
     let (rounds, events) = (hall.stage.rounds(), hall.stage.size(10, 1));
     let costs = memory::costs(program, rounds, events, "1 event to 1,000", async |process| {
         Ok(hall.one(process, &thousand).await?.milliseconds())

@@ -1,6 +1,7 @@
 //! What memory sizes cost: Lambda bills a function's time by its memory, with which its CPU comes.
 
 use anyhow::Result;
+use xtask::lambda::MEMORY;
 
 use super::{each, number};
 use crate::process::{Process, Program, Quota};
@@ -8,9 +9,6 @@ use crate::report::{Row, Summary, Unit};
 
 /// In MB, for the CPU that comes with them.
 pub(crate) const SIZES: [u32; 4] = [128, 256, 512, 1_769];
-
-/// What the template gives every function, in MB.
-pub(crate) const DEPLOYED: u32 = 128;
 
 /// What is said where nothing could be measured.
 pub(crate) const NO_GROUPS: &str =
@@ -71,11 +69,11 @@ fn round(memory: u32, took: &[f64]) -> Round {
 }
 
 fn rows(sizes: &[(u32, Vec<Round>)], what: &str) -> Vec<Row> {
-    let Some((_, deployed)) = sizes.iter().find(|(memory, _)| *memory == DEPLOYED) else {
+    let Some((_, deployed)) = sizes.iter().find(|(memory, _)| *memory == MEMORY) else {
         return Vec::new();
     };
-    let others = sizes.iter().filter(|(memory, _)| *memory != DEPLOYED);
-    let control = format!("with {DEPLOYED} MB");
+    let others = sizes.iter().filter(|(memory, _)| *memory != MEMORY);
+    let control = format!("with {MEMORY} MB");
     others
         .flat_map(|(memory, rounds)| {
             let row = |figure: String, unit, of: fn(&Round) -> f64| {

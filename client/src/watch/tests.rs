@@ -69,6 +69,14 @@ impl Caller {
     }
 }
 
+/// A caller to whom nothing has happened yet.
+async fn connected() -> (World, Caller) {
+    let world = World::new(1, Faults::NONE);
+    let mut caller = Caller::start(&world, 1);
+    caller.listen(Duration::from_secs(1)).await;
+    (world, caller)
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_change_is_heard_once_and_in_order_whatever_breaks() {
     #[expect(clippy::disallowed_methods, reason = "a developer's wish, not configuration")]
@@ -123,9 +131,7 @@ async fn a_break_at_any_message_loses_nothing() {
 /// The world closes connections after 10 min without a message and after 2 h, as API Gateway does.
 #[tokio::test(start_paused = true)]
 async fn connections_are_replaced_before_they_are_closed() {
-    let world = World::new(1, Faults::NONE);
-    let mut caller = Caller::start(&world, 1);
-    caller.listen(Duration::from_secs(1)).await;
+    let (world, mut caller) = connected().await;
     for _ in 0..12 * 60 / 7 {
         world.commit(space(0));
         caller.listen(Duration::from_mins(7)).await;
@@ -144,9 +150,7 @@ async fn connections_are_replaced_before_they_are_closed() {
 /// Long before the next connection would show it.
 #[tokio::test(start_paused = true)]
 async fn what_a_later_frame_shows_to_be_missing_is_heard_at_once() {
-    let world = World::new(1, Faults::NONE);
-    let mut caller = Caller::start(&world, 1);
-    caller.listen(Duration::from_secs(1)).await;
+    let (world, mut caller) = connected().await;
     world.lose_frames(2);
     for _ in 0..3 {
         world.commit(space(1));
@@ -158,9 +162,7 @@ async fn what_a_later_frame_shows_to_be_missing_is_heard_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_shared_space_has_already_is_heard_at_once() {
-    let world = World::new(1, Faults::NONE);
-    let mut caller = Caller::start(&world, 1);
-    caller.listen(Duration::from_secs(1)).await;
+    let (world, mut caller) = connected().await;
     world.lose_frames(2);
     for _ in 0..2 {
         world.commit(space(7));
@@ -228,15 +230,23 @@ async fn after_a_restore_all_is_heard_again() {
 
 #[tokio::test(start_paused = true)]
 async fn who_hurries_does_not_wait() {
-    let world = World::new(1, Faults::NONE);
-    let mut caller = Caller::start(&world, 1);
-    caller.listen(Duration::from_secs(1)).await;
+    let (world, mut caller) = connected().await;
     world.drop_connections();
     caller.listen(Duration::from_millis(1)).await;
     assert_eq!((caller.offline, world.connections()), (1, 0));
     caller.watcher.hurry();
     caller.listen(Duration::from_millis(500)).await;
     assert_eq!(world.connections(), 1);
+}
+
+/// Or all of those whose network came back some time ago would return at once when all are dropped.
+#[tokio::test(start_paused = true)]
+async fn hurrying_while_connected_hurries_no_later_loss() {
+    let (world, mut caller) = connected().await;
+    caller.watcher.hurry();
+    world.drop_connections();
+    caller.listen(Duration::from_millis(500)).await;
+    assert_eq!((caller.offline, world.connections()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 
 use super::cast::Cast;
 use super::hall::{Audience, Delivered, Hall, bound};
-use super::{IN_FLIGHT, LATENCY, SOME_GONE};
-use crate::benchmarks::{each, number, progress};
+use super::{IN_FLIGHT, SOME_GONE};
+use crate::benchmarks::{LATENCY_OF_AWS, each, number, progress};
 use crate::report::{Row, Unit};
 use crate::stage::milliseconds;
 use crate::stand_in::posts::{Faults, lot};
@@ -50,7 +50,7 @@ pub(super) async fn latency_and_faults(
 
 async fn round(hall: &Hall<'_>, cast: &mut Cast, audience: &Audience) -> Result<Round> {
     let posts = &hall.services.posts.server;
-    posts.set_latency(LATENCY);
+    posts.set_latency(LATENCY_OF_AWS);
     let slow_limit = hall.limit(&mut cast.limit, audience).await?;
     let slow = hall.one(&mut cast.ours, audience).await?;
     posts.set_latency(Duration::ZERO);
@@ -83,7 +83,7 @@ fn rows(rounds: &[Round], audience: &Audience) -> Vec<Row> {
         let ours = each(rounds, |round| ours(round).milliseconds());
         Row::ratio(figure, Unit::Milliseconds, ours, control, values)
     };
-    let ideal = milliseconds(LATENCY) * number(audience.size()) / number(IN_FLIGHT);
+    let ideal = milliseconds(LATENCY_OF_AWS) * number(audience.size()) / number(IN_FLIGHT);
     let slow_limit = each(rounds, |round| round.slow_limit.milliseconds());
     let clean = each(rounds, |round| round.clean.milliseconds());
     vec![

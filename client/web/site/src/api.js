@@ -34,7 +34,7 @@ export class Api {
 
   /** @returns {Promise<import("./types.js").Space[]>} */
   async listSpaces() {
-    return this.#all("/spaces", {}, "spaces");
+    return this.#all("/spaces", "spaces");
   }
 
   /**
@@ -51,7 +51,7 @@ export class Api {
    * @returns {Promise<import("./types.js").Member[]>}
    */
   listMembers(spaceId) {
-    return this.#all(`/spaces/${spaceId}/members`, {}, "members");
+    return this.#all(`/spaces/${spaceId}/members`, "members");
   }
 
   /**
@@ -193,16 +193,15 @@ export class Api {
 
   /**
    * @param {string} path
-   * @param {Record<string, string>} query
    * @param {string} name of the list in the answer
    * @returns {Promise<any[]>}
    */
-  async #all(path, query, name) {
+  async #all(path, name) {
     const all = [];
     /** @type {string | undefined} */
     let pageToken;
     do {
-      const page = await this.#send("GET", path, { query: { ...query, limit: 1_000, pageToken } });
+      const page = await this.#send("GET", path, { query: { limit: 1_000, pageToken } });
       all.push(...page[name]);
       pageToken = page.nextPageToken;
     } while (pageToken);
