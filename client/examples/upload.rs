@@ -1,20 +1,20 @@
-//! Uploads a file, and goes on with an upload that was interrupted.
+//! Uploads a file; called again after an interruption, it goes on where it was.
 //!
 //! ```console
 //! $ export SYNCSPHERE_URL=… SYNCSPHERE_TOKEN=…
 //! $ cargo run --package client --example upload -- holiday.mp4 /Videos/holiday.mp4
-//! upload 0198a6f0-… is open
 //! ^C
-//! $ cargo run --package client --example upload -- holiday.mp4 --resume 0198a6f0-…
+//! $ cargo run --package client --example upload -- holiday.mp4 /Videos/holiday.mp4
 //! /Videos/holiday.mp4 is version 1, change 12 of its space, file 0198a6f0-…
 //! ```
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::env;
 use std::error::Error;
+use std::fs;
 
 use client::{Client, LocalFile, Token};
-use model::{DeviceId, UploadId};
+use model::{DeviceId, IdempotencyKey};
 use uuid::Uuid;
 
 #[tokio::main(flavor = "current_thread")]
@@ -27,22 +27,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let device = Client::new(&url, Token::from(token), Some(device_id))?;
 
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let changed = match arguments[..] {
-        [file, "--resume", id] => {
-            let id: UploadId = id.parse()?;
-            device.resume(id, &LocalFile::open(file).await?).await?
-        }
-        [file, path] => {
-            let content = LocalFile::open(file).await?;
-            let description = device.describe(None, path.parse()?, &content).await?;
-            let created = device.create_upload(&description, None).await?;
-            println!("upload {} is open", created.upload_id);
-            device.send(&created, &content).await?;
-            device.complete_upload(created.upload_id).await?
-        }
-        _ => return Err("usage: upload FILE PATH | upload FILE --resume ID".into()),
+    let [file, path] = arguments.as_slice() else {
+        return Err("usage: upload FILE PATH".into());
     };
+    let content = LocalFile::open(file).await?;
+    let description = device.describe(None, path.parse()?, &content, &()).await?;
+
+    // Kept before the upload is opened, so that no crash leaves one that is not known of. It stands for this content and this path.
+    let kept = format!("{file}.upload-key");
+    let key = fs::read_to_string(&kept).unwrap_or_else(|_| Uuid::from_u128(fastrand::u128(..)).to_string());
+    fs::write(&kept, &key)?;
+    let key: IdempotencyKey = key.parse()?;
+    let changed = device.upload_with_key(&description, &key, &content, &()).await?;
+    fs::remove_file(&kept)?;
     println!(
         "{} is version {}, change {} of its space, file {}",
         changed.path, changed.version, changed.sequence, changed.file_id

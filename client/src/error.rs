@@ -39,12 +39,18 @@ pub enum Error {
     /// Somebody has to sign in, again or otherwise.
     #[error("not signed in: {0}")]
     SignedOut(String),
+    /// The password was an administrator's, and a new one has to be chosen.
+    #[error("not signed in: a new password has to be chosen")]
+    NewPassword,
     /// Nothing came back in time.
     #[error("the service did not answer in time")]
     Silent,
-    /// The content could not be read.
-    #[error("the content cannot be read")]
+    /// A file on this machine could not be read or written.
+    #[error("a file on this machine cannot be read or written")]
     Content(#[from] std::io::Error),
+    /// What came is not what the service declared: something else was uploaded under its name, or it was damaged on the way.
+    #[error("the content has another SHA-256 than was declared")]
+    Mismatch,
     /// The content is larger than any upload can be, or not what the upload was opened for.
     #[error("the content is too large")]
     TooLarge,

@@ -1,14 +1,46 @@
-//! The reference client of SyncSphere: uploads over HTTP, hearing of changes over a WebSocket.
+//! The reference client of SyncSphere: files over HTTP, hearing of changes over a WebSocket.
+//!
+//! A [`Session`] is somebody who is signed in, a [`Client`] one of their devices. It uploads ([`Client::upload_with_key`] goes on where an
+//! earlier attempt ended), downloads ([`Client::fetch`]), and has a method for each call of the API. A [`Watcher`] hears of every
+//! change once and in order.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use client::{Client, LocalFile, Session, UserPool};
+//!
+//! let pool = UserPool {
+//!     endpoint: "https://cognito-idp.eu-central-1.amazonaws.com".to_owned(),
+//!     client_id: "the stack's output UserPoolClientId".to_owned(),
+//! };
+//! let session = Session::sign_in(pool, "alice", "secret").await?;
+//! let device = Client::new("the stack's output HttpApiUrl", session, None)?;
+//!
+//! let photo = LocalFile::open("beach.jpg").await?;
+//! let changed = device.upload(None, "/Photos/beach.jpg".parse()?, &photo).await?;
+//! println!("version {} of {}", changed.version, changed.path);
+//!
+//! let mut copy = tokio::fs::File::options().create(true).read(true).write(true).open("copy.jpg").await?;
+//! device.fetch(&(&changed).into(), &mut copy, &()).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod api;
+mod download;
 mod error;
+mod files;
+mod progress;
+mod retry;
 mod session;
 mod socket;
+mod spaces;
 mod upload;
 mod watch;
 
 pub use api::Client;
+pub use download::Content;
 pub use error::{Error, Problem};
+pub use progress::Progress;
 pub use session::{Session, Token, UserPool};
 pub use socket::{Frame, Socket};
 pub use upload::{LocalFile, Source};
@@ -24,6 +56,7 @@ pub fn sha256(content: &[u8]) -> Sha256 {
 }
 
 /// The SHA-256 of content that comes in pieces.
+#[derive(Clone)]
 pub struct Sha256Stream(ring::digest::Context);
 
 impl Default for Sha256Stream {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use model::UserId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -30,17 +31,28 @@ impl Token {
         &self.0
     }
 
-    /// When it ends, if it is a JWT that says so (RFC 7519, section 4.1.4). Nothing is verified here: the API does that.
+    /// Whose it is, if it is a JWT that says so (RFC 7519, section 4.1.2): the user id by which others share with them. Nothing is
+    /// verified here: the API does that.
+    pub fn user_id(&self) -> Option<UserId> {
+        self.claims()?.sub
+    }
+
+    /// When it ends, if it says so (section 4.1.4).
     fn ends_at(&self) -> Option<SystemTime> {
-        #[derive(Deserialize)]
-        struct Claims {
-            exp: u64,
-        }
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(self.claims()?.exp?))
+    }
+
+    fn claims(&self) -> Option<Claims> {
         let payload = self.0.split('.').nth(1)?;
         let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
-        let Claims { exp } = serde_json::from_slice(&payload).ok()?;
-        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(exp))
+        serde_json::from_slice(&payload).ok()
     }
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: Option<UserId>,
+    exp: Option<u64>,
 }
 
 impl From<String> for Token {
@@ -101,20 +113,59 @@ impl Session {
         Self::new(Source::Command(command.into()), None)
     }
 
-    /// Signs in with user name and password (`USER_PASSWORD_AUTH`).
+    /// Signs in with user name and password (`USER_PASSWORD_AUTH`). [`Error::NewPassword`] asks for
+    /// [`Session::sign_in_with_new_password`].
     pub async fn sign_in(pool: UserPool, user: &str, password: &str) -> Result<Self, Error> {
-        let parameters = json!({ "USERNAME": user, "PASSWORD": password });
-        let tokens = initiate_auth(&pool, "USER_PASSWORD_AUTH", &parameters).await?;
+        match authenticate(&pool, user, password).await? {
+            Answer::Tokens(tokens) => Ok(Self::of_tokens(pool, tokens)),
+            Answer::NewPassword { .. } => Err(Error::NewPassword),
+        }
+    }
+
+    /// Signs in with a password that an administrator gave, which has to be replaced at once.
+    pub async fn sign_in_with_new_password(
+        pool: UserPool,
+        user: &str,
+        password: &str,
+        new_password: &str,
+    ) -> Result<Self, Error> {
+        let session = match authenticate(&pool, user, password).await? {
+            // It was replaced already.
+            Answer::Tokens(tokens) => return Ok(Self::of_tokens(pool, tokens)),
+            Answer::NewPassword { session } => session,
+        };
+        let body = json!({
+            "ClientId": pool.client_id,
+            "ChallengeName": NEW_PASSWORD,
+            "ChallengeResponses": { "USERNAME": user, "NEW_PASSWORD": new_password },
+            "Session": session,
+        });
+        match ask(&pool, "RespondToAuthChallenge", &body).await? {
+            Answer::Tokens(tokens) => Ok(Self::of_tokens(pool, tokens)),
+            Answer::NewPassword { .. } => Err(Error::NewPassword),
+        }
+    }
+
+    fn of_tokens(pool: UserPool, tokens: Tokens) -> Self {
         let source = match tokens.refresh_token {
             Some(refresh) => Source::Cognito(pool, refresh.into()),
             None => Source::Nowhere,
         };
-        Ok(Self::new(source, Some(tokens.id_token.into())))
+        Self::new(source, Some(tokens.id_token.into()))
     }
 
-    /// Goes on with a session of earlier, of which [`Session::refresh_token`] was kept.
-    pub fn resume(pool: UserPool, refresh_token: Token) -> Self {
-        Self::new(Source::Cognito(pool, refresh_token), None)
+    /// Goes on with a session of earlier, of which [`Session::refresh_token`] was kept, and may be the last token too.
+    pub fn resume(pool: UserPool, refresh_token: Token, token: Option<Token>) -> Self {
+        Self::new(Source::Cognito(pool, refresh_token), token)
+    }
+
+    /// Ends the session with the user pool (`RevokeToken`); one of another kind has nothing to end.
+    pub async fn revoke(&self) -> Result<(), Error> {
+        if let Source::Cognito(pool, refresh) = &self.0.source {
+            let body = json!({ "ClientId": pool.client_id, "Token": refresh.as_str() });
+            post(pool, "RevokeToken", &body).await?;
+        }
+        Ok(())
     }
 
     /// What to keep to go on with this session later. A secret, which Cognito takes for 30 days unless the stack says otherwise.
@@ -167,8 +218,10 @@ impl Session {
             Source::Command(command) => of_command(command).await,
             Source::Cognito(pool, refresh) => {
                 let parameters = json!({ "REFRESH_TOKEN": refresh.as_str() });
-                let tokens = initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await?;
-                Ok(tokens.id_token.into())
+                match initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await? {
+                    Answer::Tokens(tokens) => Ok(tokens.id_token.into()),
+                    Answer::NewPassword { .. } => Err(Error::NewPassword),
+                }
             }
         }
     }
@@ -214,30 +267,60 @@ struct Tokens {
     refresh_token: Option<String>,
 }
 
-/// `InitiateAuth` (Amazon Cognito user pools API Reference).
-async fn initiate_auth(pool: &UserPool, flow: &str, parameters: &Value) -> Result<Tokens, Error> {
+/// What Cognito calls the wish for another password.
+const NEW_PASSWORD: &str = "NEW_PASSWORD_REQUIRED";
+
+/// What an attempt to sign in leads to.
+enum Answer {
+    Tokens(Tokens),
+    NewPassword { session: String },
+}
+
+async fn authenticate(pool: &UserPool, user: &str, password: &str) -> Result<Answer, Error> {
+    let parameters = json!({ "USERNAME": user, "PASSWORD": password });
+    initiate_auth(pool, "USER_PASSWORD_AUTH", &parameters).await
+}
+
+async fn initiate_auth(pool: &UserPool, flow: &str, parameters: &Value) -> Result<Answer, Error> {
+    let body = json!({ "AuthFlow": flow, "ClientId": pool.client_id, "AuthParameters": parameters });
+    ask(pool, "InitiateAuth", &body).await
+}
+
+async fn ask(pool: &UserPool, operation: &str, body: &Value) -> Result<Answer, Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
-    struct Answer {
+    struct Said {
         authentication_result: Option<Tokens>,
         challenge_name: Option<String>,
+        session: Option<String>,
     }
+    let said: Said = serde_json::from_slice(&post(pool, operation, body).await?)?;
+    if let Some(tokens) = said.authentication_result {
+        return Ok(Answer::Tokens(tokens));
+    }
+    let challenge = said.challenge_name.unwrap_or_default();
+    match said.session {
+        Some(session) if challenge == NEW_PASSWORD => Ok(Answer::NewPassword { session }),
+        _ => Err(Error::SignedOut(format!(
+            "the user pool asks for more than a password ({challenge})"
+        ))),
+    }
+}
+
+/// An operation of the Amazon Cognito user pools API.
+async fn post(pool: &UserPool, operation: &str, body: &Value) -> Result<Vec<u8>, Error> {
     use_ring();
-    let body = json!({ "AuthFlow": flow, "ClientId": pool.client_id, "AuthParameters": parameters });
     let request = reqwest::Client::new()
         .post(&pool.endpoint)
         .timeout(SIGN_IN_WITHIN)
         .header("Content-Type", "application/x-amz-json-1.1")
-        .header("X-Amz-Target", "AWSCognitoIdentityProviderService.InitiateAuth")
+        .header(
+            "X-Amz-Target",
+            format!("AWSCognitoIdentityProviderService.{operation}"),
+        )
         .body(body.to_string());
     let response = checked(request.send().await?).await.map_err(refused)?;
-    let answer: Answer = serde_json::from_slice(&response.bytes().await?)?;
-    answer.authentication_result.ok_or_else(|| {
-        let challenge = answer.challenge_name.unwrap_or_default();
-        Error::SignedOut(format!(
-            "the user pool asks for more than a password ({challenge})"
-        ))
-    })
+    Ok(response.bytes().await?.to_vec())
 }
 
 /// What Cognito says no with is status 400.
@@ -256,9 +339,13 @@ fn refused(error: Error) -> Error {
         return error;
     };
     match kind.rsplit('#').next() {
-        Some("NotAuthorizedException" | "UserNotFoundException" | "PasswordResetRequiredException") => {
-            Error::SignedOut(message)
-        }
+        Some(
+            "NotAuthorizedException"
+            | "UserNotFoundException"
+            | "UserNotConfirmedException"
+            | "PasswordResetRequiredException"
+            | "InvalidPasswordException",
+        ) => Error::SignedOut(message),
         _ => error,
     }
 }
@@ -278,6 +365,7 @@ mod tests {
             jwt(7).ends_at(),
             Some(SystemTime::UNIX_EPOCH + Duration::from_secs(7))
         );
+        assert_eq!(jwt(7).user_id().unwrap().as_str(), "alice");
         for other in ["", "a.b", "opaque", "e30.e30.x"] {
             assert_eq!(Token::from(other.to_owned()).ends_at(), None);
         }
@@ -326,7 +414,7 @@ mod tests {
             endpoint: String::new(),
             client_id: String::new(),
         };
-        let session = Session::resume(pool, "hidden".to_owned().into());
+        let session = Session::resume(pool, "hidden".to_owned().into(), Some("hidden".to_owned().into()));
         assert!(!format!("{session:?}").contains("hidden"));
     }
 }

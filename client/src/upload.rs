@@ -1,18 +1,21 @@
-//! Uploads from opening to completing, whole or in parts, begun or resumed.
+//! Uploads from opening to completing, whole or in parts, begun or gone on with.
+
+mod send;
+mod source;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{
-    ByteCount, CreateUploadRequest, CreatedUpload, FileChanged, PartNumber, PartRequest, Parts, Sha256,
-    SpaceId, SpacePath, StoredPart, Transfer, UploadId,
+    ByteCount, CreateUploadRequest, CreatedUpload, Empty, FileChanged, IdempotencyKey, PartNumber,
+    PartRequest, Parts, PresignPartsRequest, PresignedParts, PresignedPut, Sha256, SpaceId, SpacePath,
+    StoredPart, Transfer, UploadId, UploadView,
 };
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use reqwest::Method;
 
-use crate::{Client, Error, Sha256Stream};
+use crate::{Client, Error, Progress, Sha256Stream};
+pub use source::{LocalFile, Source};
 
 /// How many parts are on their way at once.
 const CONCURRENT_PARTS: usize = 4;
@@ -26,65 +29,52 @@ const COMPLETE_ATTEMPTS: u32 = 10;
 /// How long to wait in between.
 const COMPLETE_PAUSE: Duration = Duration::from_secs(3);
 
-/// How much is read at once to compute a SHA-256, in bytes.
-const READ_BYTES: u64 = 1024 * 1024;
-
-/// Content of which any piece can be read at any time, such as a file's or a slice's.
-pub trait Source: Sync {
-    /// Its size in bytes.
-    fn size(&self) -> u64;
-
-    /// Reads a piece, all of it.
-    fn read(&self, offset: u64, length: u64) -> impl Future<Output = io::Result<Vec<u8>>> + Send;
-}
-
-impl Source for [u8] {
-    fn size(&self) -> u64 {
-        self.len() as u64
-    }
-
-    async fn read(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
-        let piece = usize::try_from(offset)
-            .ok()
-            .zip(usize::try_from(offset + length).ok());
-        let piece = piece.and_then(|(from, to)| self.get(from..to));
-        piece
-            .map(<[u8]>::to_vec)
-            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
-}
-
-/// A file on this machine.
-#[derive(Clone, Debug)]
-pub struct LocalFile {
-    path: PathBuf,
-    size: u64,
-}
-
-impl LocalFile {
-    /// Looks how large it is. Should it change later, the upload fails, since its SHA-256 is no longer what was declared.
-    pub async fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
-        let path = path.into();
-        let size = tokio::fs::metadata(&path).await?.len();
-        Ok(Self { path, size })
-    }
-}
-
-impl Source for LocalFile {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    async fn read(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
-        let mut file = tokio::fs::File::open(&self.path).await?;
-        file.seek(io::SeekFrom::Start(offset)).await?;
-        let mut piece = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        file.read_exact(&mut piece).await?;
-        Ok(piece)
-    }
-}
+/// How much is read at once, in bytes.
+const READ_BYTES: u64 = 256 * 1024;
 
 impl Client {
+    /// `POST /uploads`. Repeating it with the same key gives the same upload.
+    pub async fn create_upload(
+        &self,
+        body: &CreateUploadRequest,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<CreatedUpload, Error> {
+        let mut request = self.request(Method::POST, "/uploads").json(body);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key.as_str());
+        }
+        self.call(request).await
+    }
+
+    /// `POST /uploads/{uploadId}/parts`, at most 100 at once.
+    pub async fn presign_parts(
+        &self,
+        upload_id: UploadId,
+        parts: Vec<PartRequest>,
+    ) -> Result<PresignedParts, Error> {
+        let request = self.request(Method::POST, &format!("/uploads/{upload_id}/parts"));
+        self.call(request.json(&PresignPartsRequest { parts })).await
+    }
+
+    /// `GET /uploads/{uploadId}`: how far it got.
+    pub async fn show_upload(&self, upload_id: UploadId) -> Result<UploadView, Error> {
+        self.call(self.request(Method::GET, &format!("/uploads/{upload_id}")))
+            .await
+    }
+
+    /// `POST /uploads/{uploadId}/complete`. Calling it again gives the same answer.
+    pub async fn complete_upload(&self, upload_id: UploadId) -> Result<FileChanged, Error> {
+        let request = self.request(Method::POST, &format!("/uploads/{upload_id}/complete"));
+        self.call(request.json(&Empty {})).await
+    }
+
+    /// `DELETE /uploads/{uploadId}`.
+    pub async fn abort_upload(&self, upload_id: UploadId) -> Result<(), Error> {
+        let request = self.request(Method::DELETE, &format!("/uploads/{upload_id}"));
+        self.answer(request).await?;
+        Ok(())
+    }
+
     /// Uploads content to a path, of the caller's personal space if none is said.
     pub async fn upload(
         &self,
@@ -92,15 +82,38 @@ impl Client {
         path: SpacePath,
         content: &(impl Source + ?Sized),
     ) -> Result<FileChanged, Error> {
-        let description = self.describe(space_id, path, content).await?;
+        let description = self.describe(space_id, path, content, &()).await?;
         let created = self.create_upload(&description, None).await?;
         self.send(&created, content).await?;
         self.complete(created.upload_id).await
     }
 
+    /// Uploads content that was described before. Who keeps the key until this returns can call it again, after a crash and from another
+    /// process too: what storage has by then is not sent again, and the change is made once. [`Error::Refused`] with status 410 says
+    /// that the earlier attempt is too old; a new key begins anew.
+    pub async fn upload_with_key(
+        &self,
+        description: &CreateUploadRequest,
+        key: &IdempotencyKey,
+        content: &(impl Source + ?Sized),
+        progress: &impl Progress,
+    ) -> Result<FileChanged, Error> {
+        let created = self.create_upload(description, Some(key)).await?;
+        let upload_id = created.upload_id;
+        match &created.transfer {
+            // Storage says by itself that it has it.
+            Transfer::Put(put) => self.send_whole(upload_id, put, content, progress).await?,
+            Transfer::Multipart(_) => {
+                let upload = self.show_upload(upload_id).await?;
+                self.send_missing(upload, content, progress).await?;
+            }
+        }
+        self.complete(upload_id).await
+    }
+
     /// Sends the content of an upload that was just opened to storage.
     pub async fn send(&self, created: &CreatedUpload, content: &(impl Source + ?Sized)) -> Result<(), Error> {
-        self.transfer(created.upload_id, &created.transfer, content, &[])
+        self.transfer(created.upload_id, &created.transfer, content, &[], &())
             .await
     }
 
@@ -110,11 +123,12 @@ impl Client {
         space_id: Option<SpaceId>,
         path: SpacePath,
         content: &(impl Source + ?Sized),
+        progress: &impl Progress,
     ) -> Result<CreateUploadRequest, Error> {
         Ok(CreateUploadRequest {
             path,
             size: byte_count(content.size())?,
-            sha256: digest(content, 0, content.size()).await?,
+            sha256: digest(content, 0, content.size(), progress).await?,
             content_type: None,
             space_id,
             base_version: None,
@@ -122,19 +136,19 @@ impl Client {
         })
     }
 
-    /// Goes on with an upload of this content that was interrupted, wherever that was. Parts that storage has are not sent
-    /// again.
-    pub async fn resume(
+    async fn send_missing(
         &self,
-        upload_id: UploadId,
+        upload: UploadView,
         content: &(impl Source + ?Sized),
-    ) -> Result<FileChanged, Error> {
-        let upload = self.show_upload(upload_id).await?;
-        if let Some(transfer) = upload.transfer.filter(|_| !upload.stored) {
-            let parts = upload.parts.unwrap_or_default();
-            self.transfer(upload_id, &transfer, content, &parts).await?;
-        }
-        self.complete(upload_id).await
+        progress: &impl Progress,
+    ) -> Result<(), Error> {
+        let Some(transfer) = upload.transfer.filter(|_| !upload.stored) else {
+            progress.found(content.size());
+            return Ok(());
+        };
+        let parts = upload.parts.unwrap_or_default();
+        self.transfer(upload.upload_id, &transfer, content, &parts, progress)
+            .await
     }
 
     async fn complete(&self, upload_id: UploadId) -> Result<FileChanged, Error> {
@@ -155,11 +169,26 @@ impl Client {
         transfer: &Transfer,
         content: &(impl Source + ?Sized),
         stored: &[StoredPart],
+        progress: &impl Progress,
     ) -> Result<(), Error> {
         match transfer {
-            Transfer::Put(put) => self.put(put, content.read(0, content.size()).await?).await,
-            Transfer::Multipart(cut) => self.send_parts(upload_id, *cut, content, stored).await,
+            Transfer::Put(put) => self.send_whole(upload_id, put, content, progress).await,
+            Transfer::Multipart(cut) => self.send_parts(upload_id, *cut, content, stored, progress).await,
         }
+    }
+
+    async fn send_whole(
+        &self,
+        upload_id: UploadId,
+        put: &PresignedPut,
+        content: &(impl Source + ?Sized),
+        progress: &impl Progress,
+    ) -> Result<(), Error> {
+        let again = async || match self.show_upload(upload_id).await?.transfer {
+            Some(Transfer::Put(put)) => Ok(Some(put)),
+            _ => Ok(None),
+        };
+        self.put(put, content, 0, content.size(), progress, again).await
     }
 
     async fn send_parts(
@@ -168,6 +197,7 @@ impl Client {
         cut: Parts,
         content: &(impl Source + ?Sized),
         stored: &[StoredPart],
+        progress: &impl Progress,
     ) -> Result<(), Error> {
         let stored: BTreeMap<PartNumber, Sha256> = stored
             .iter()
@@ -178,24 +208,51 @@ impl Client {
         for number in 1..=cut.part_count.get() {
             let part_number = PartNumber::try_from(number).map_err(|_| Error::TooLarge)?;
             let (offset, length) = piece(cut, part_number, size)?;
-            let sha256 = digest(content, offset, length).await?;
+            let sha256 = digest(content, offset, length, &()).await?;
             // What storage has may be of another state of the file.
-            if stored.get(&part_number) != Some(&sha256) {
+            if stored.get(&part_number) == Some(&sha256) {
+                progress.found(length);
+            } else {
                 missing.push(PartRequest { part_number, sha256 });
             }
+            if missing.len() == PRESIGNED_PARTS {
+                self.send_page(upload_id, cut, content, std::mem::take(&mut missing), progress)
+                    .await?;
+            }
         }
-        for page in missing.chunks(PRESIGNED_PARTS) {
-            let presigned = self.presign_parts(upload_id, page.to_vec()).await?;
-            let sending = presigned.parts.into_iter().map(async |part| {
-                let (offset, length) = piece(cut, part.part_number, size)?;
-                self.put(&part.put, content.read(offset, length).await?).await
-            });
-            stream::iter(sending)
-                .buffer_unordered(CONCURRENT_PARTS)
-                .try_collect::<()>()
-                .await?;
+        self.send_page(upload_id, cut, content, missing, progress).await
+    }
+
+    async fn send_page(
+        &self,
+        upload_id: UploadId,
+        cut: Parts,
+        content: &(impl Source + ?Sized),
+        parts: Vec<PartRequest>,
+        progress: &impl Progress,
+    ) -> Result<(), Error> {
+        if parts.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let size = byte_count(content.size())?;
+        let presigned = self.presign_parts(upload_id, parts.clone()).await?;
+        let parts = &parts;
+        let sending = presigned.parts.into_iter().map(async |part| {
+            let (offset, length) = piece(cut, part.part_number, size)?;
+            let again = async || {
+                let wanted = parts
+                    .iter()
+                    .filter(|wanted| wanted.part_number == part.part_number);
+                let presigned = self.presign_parts(upload_id, wanted.copied().collect()).await?;
+                Ok(presigned.parts.into_iter().next().map(|part| part.put))
+            };
+            self.put(&part.put, content, offset, length, progress, again)
+                .await
+        });
+        stream::iter(sending)
+            .buffer_unordered(CONCURRENT_PARTS)
+            .try_collect::<()>()
+            .await
     }
 }
 
@@ -211,12 +268,18 @@ fn byte_count(size: u64) -> Result<ByteCount, Error> {
     size.ok_or(Error::TooLarge)
 }
 
-async fn digest(content: &(impl Source + ?Sized), offset: u64, length: u64) -> Result<Sha256, Error> {
+async fn digest(
+    content: &(impl Source + ?Sized),
+    offset: u64,
+    length: u64,
+    progress: &impl Progress,
+) -> Result<Sha256, Error> {
     let mut digest = Sha256Stream::default();
     let (mut at, end) = (offset, offset + length);
     while at < end {
         let length = READ_BYTES.min(end - at);
         digest.update(&content.read(at, length).await?);
+        progress.digested(length);
         at += length;
     }
     Ok(digest.finish())

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::{Client, Error, Frame};
+use crate::{Client, Error, Frame, Problem};
 use service::{Line, Service};
 
 /// How many updates wait for the caller. While they do, nothing more is read.
@@ -110,15 +110,28 @@ impl Drop for Watcher {
 impl Watcher {
     /// Begins to watch, after the given cursors.
     pub fn start(client: Client, cursors: BTreeMap<SpaceId, Cursor>) -> Self {
-        Self::over(client, cursors, Rng::new())
+        // It has a pace of its own.
+        Self::over(client.with_retries(0), cursors, None, Rng::new())
     }
 
-    fn over<S: Service>(service: S, cursors: BTreeMap<SpaceId, Cursor>, random: Rng) -> Self {
+    /// Begins to watch one space only. It ends with the service's refusal (404) when its user is no member any more.
+    pub fn of_space(client: Client, space_id: SpaceId, cursor: Cursor) -> Self {
+        let cursors = [(space_id, cursor)].into();
+        Self::over(client.with_retries(0), cursors, Some(space_id), Rng::new())
+    }
+
+    fn over<S: Service>(
+        service: S,
+        cursors: BTreeMap<SpaceId, Cursor>,
+        only: Option<SpaceId>,
+        random: Rng,
+    ) -> Self {
         let (sender, updates) = mpsc::channel(WAITING_UPDATES);
         let (hurry, hurried) = mpsc::channel(1);
         let task = Task {
             service: Arc::new(service),
             cursors,
+            only,
             behind: BTreeSet::new(),
             unlisted: true,
             live: false,
@@ -161,9 +174,10 @@ enum Answer {
     Changes {
         space_id: SpaceId,
         after: Cursor,
-        /// Nothing if the space is not the caller's any more.
-        list: Option<ChangeList>,
+        list: ChangeList,
     },
+    /// The space is not the caller's any more.
+    Gone(SpaceId, Problem),
 }
 
 type Connecting<L> = Pin<Box<dyn Future<Output = Result<L, Error>> + Send>>;
@@ -171,6 +185,8 @@ type Connecting<L> = Pin<Box<dyn Future<Output = Result<L, Error>> + Send>>;
 struct Task<S> {
     service: Arc<S>,
     cursors: BTreeMap<SpaceId, Cursor>,
+    /// The only space that counts, if not all do.
+    only: Option<SpaceId>,
     /// Spaces that have changes that were not heard of.
     behind: BTreeSet<SpaceId>,
     /// Whether it is unknown which spaces there are.
@@ -318,33 +334,39 @@ impl<S: Service> Task<S> {
         let space_id = self.behind.pop_first()?;
         let after = self.cursor(space_id);
         Some(Box::pin(async move {
-            let list = match service.changes(space_id, after).await {
-                Ok(list) => Some(list),
-                Err(Error::Refused(problem)) if problem.status == 404 => None,
-                Err(error) => return Err(error),
-            };
-            Ok(Answer::Changes {
-                space_id,
-                after,
-                list,
-            })
+            match service.changes(space_id, after).await {
+                Ok(list) => Ok(Answer::Changes {
+                    space_id,
+                    after,
+                    list,
+                }),
+                Err(Error::Refused(problem)) if problem.status == 404 => Ok(Answer::Gone(space_id, problem)),
+                Err(error) => Err(error),
+            }
         }))
     }
 
     async fn take(&mut self, answer: Answer) -> Result<(), End> {
         match answer {
             Answer::Spaces(spaces) => {
-                for space in spaces {
+                let counts = |space: &SpaceView| self.only.is_none_or(|only| only == space.space_id);
+                let counting: Vec<SpaceView> = spaces.into_iter().filter(counts).collect();
+                // If the only one is not there any more, listing it says so.
+                self.behind.extend(self.only.filter(|_| counting.is_empty()));
+                for space in counting {
                     if space.latest_sequence != self.cursor(space.space_id) {
                         self.behind.insert(space.space_id);
                     }
                 }
             }
-            Answer::Changes { list: None, .. } => {}
+            Answer::Gone(space_id, problem) if self.only == Some(space_id) => {
+                return Err(End::Refused(Error::Refused(problem)));
+            }
+            Answer::Gone(..) => {}
             Answer::Changes {
                 space_id,
                 after,
-                list: Some(list),
+                list,
             } => {
                 if list.latest_sequence < after {
                     self.cursors.remove(&space_id);
@@ -373,6 +395,16 @@ impl<S: Service> Task<S> {
 
     /// Passes a change on if it is the next one of its space. If it is a later one, the space is behind.
     async fn hear_change(&mut self, event: Event) -> Result<(), End> {
+        if let Some(only) = self.only.filter(|only| *only != event.space_id) {
+            if event.change
+                == (Change::SpaceLeft {
+                    subject_space_id: only,
+                })
+            {
+                self.behind.insert(only);
+            }
+            return Ok(());
+        }
         let (space_id, cursor) = (event.space_id, self.cursor(event.space_id));
         let (number, next) = (event.sequence.get(), cursor.get() + 1);
         if number > next {
@@ -419,7 +451,8 @@ async fn maybe<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
 
 /// Why something failed; an end if trying again cannot help before somebody has signed in again.
 fn failed(error: Error) -> Result<String, End> {
-    if matches!(error, Error::SignedOut(_)) || matches!(error.status(), Some(401 | 403)) {
+    if matches!(error, Error::SignedOut(_) | Error::NewPassword) || matches!(error.status(), Some(401 | 403))
+    {
         return Err(End::Refused(error));
     }
     let mut reason = error.to_string();

@@ -220,7 +220,7 @@ async fn one_change_can_be_followed_through_the_logs_from_its_request_to_its_dev
 #[tokio::test]
 async fn a_refused_call_is_a_problem_that_the_client_understands() {
     let one = device().await;
-    let description = one.describe(None, "/a".parse().unwrap(), b"x".as_slice());
+    let description = one.describe(None, "/a".parse().unwrap(), b"x".as_slice(), &());
     let created = one
         .create_upload(&description.await.unwrap(), None)
         .await

@@ -38,7 +38,7 @@ impl User {
     /// Opens an upload, and sends nothing.
     async fn open(&self) -> UploadId {
         let content = b"content".as_slice();
-        let describing = self.device.describe(None, "/a".parse().unwrap(), content);
+        let describing = self.device.describe(None, "/a".parse().unwrap(), content, &());
         let description = describing.await.unwrap();
         let opening = self.device.create_upload(&description, None);
         opening.await.unwrap().upload_id
@@ -206,7 +206,7 @@ async fn relay_events_brings_dead_letters_back() {
 async fn relay_events_frees_what_was_aborted() {
     let user = User::new().await;
     let content = b"content".as_slice();
-    let describing = user.device.describe(None, "/a".parse().unwrap(), content);
+    let describing = user.device.describe(None, "/a".parse().unwrap(), content, &());
     let description = describing.await.unwrap();
     let opening = user.device.create_upload(&description, None);
     let opened = opening.await.unwrap();

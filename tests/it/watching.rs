@@ -67,11 +67,11 @@ async fn a_session_goes_on_later_with_its_refresh_token() {
         endpoint: stack().aws_endpoint.clone(),
         client_id: stack().outputs.user_pool_client_id.clone(),
     };
-    let resumed = Session::resume(pool.clone(), refresh);
+    let resumed = Session::resume(pool.clone(), refresh, None);
     let device = stack().device(resumed).unwrap();
     assert!(device.all_spaces().await.unwrap().is_empty());
 
-    let forged = Session::resume(pool, "forged".to_owned().into());
+    let forged = Session::resume(pool, "forged".to_owned().into(), None);
     let error = stack().device(forged).unwrap().all_spaces().await.unwrap_err();
     assert!(matches!(error, client::Error::SignedOut(_)), "{error:?}");
 }

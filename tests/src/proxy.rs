@@ -48,10 +48,12 @@ impl Proxy {
         }
     }
 
-    /// A device of a signed-in user.
+    /// A device of a signed-in user, which shows each failure.
     pub fn device(&self, token: Token) -> Client {
         let device_id = DeviceId::from(edge::ids::new_id());
-        Client::new(&self.url, token, Some(device_id)).unwrap()
+        Client::new(&self.url, token, Some(device_id))
+            .unwrap()
+            .with_retries(0)
     }
 
     /// Makes a request, as the token's user if there is one.

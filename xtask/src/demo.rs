@@ -51,7 +51,7 @@ pub(crate) async fn run(project: &Project, ports: Ports, file: &Path, json: bool
     let bytes = content.len();
     let upload = Step::begin("device A: uploading");
     let uploading = Instant::now();
-    let describing = sender.describe(None, path, content.as_slice());
+    let describing = sender.describe(None, path, content.as_slice(), &());
     let description = describing.await.context("cannot read the content")?;
     let opening = sender.create_upload(&description, None);
     let created = opening.await.context("cannot open the upload")?;

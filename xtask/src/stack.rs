@@ -181,10 +181,11 @@ impl Stack {
             .context("cannot sign in")
     }
 
-    /// A device of a signed-in user.
+    /// A device of a signed-in user, which shows each failure.
     pub fn device(&self, session: impl Into<Session>) -> Result<Client> {
         let device_id = DeviceId::from(edge::ids::new_id());
-        Client::new(&self.outputs.http_api_url, session, Some(device_id)).context("cannot make a client")
+        let device = Client::new(&self.outputs.http_api_url, session, Some(device_id));
+        Ok(device.context("cannot make a client")?.with_retries(0))
     }
 }
 

@@ -125,7 +125,7 @@ async fn upload(i: usize, device: &Client, world: &World) {
         let uploading = async {
             let content = format!("{i} {version}").into_bytes();
             let path = format!("/{i}").parse()?;
-            let description = device.describe(None, path, content.as_slice()).await?;
+            let description = device.describe(None, path, content.as_slice(), &()).await?;
             let created = device.create_upload(&description, None).await?;
             device.send(&created, content.as_slice()).await?;
             device.complete_upload(created.upload_id).await?;

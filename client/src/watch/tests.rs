@@ -27,7 +27,7 @@ impl Caller {
 
     fn after(world: &World, cursors: BTreeMap<SpaceId, Cursor>, seed: u64) -> Self {
         Self {
-            watcher: Watcher::over(world.clone(), cursors, Rng::with_seed(seed)),
+            watcher: Watcher::over(world.clone(), cursors, None, Rng::with_seed(seed)),
             heard: BTreeMap::new(),
             offline: 0,
             rewound: 0,
@@ -207,10 +207,50 @@ async fn a_refused_ticket_is_followed_by_another() {
 async fn who_is_signed_out_is_told_once() {
     let world = World::new(1, Faults::NONE);
     world.sign_out();
-    let mut watcher = Watcher::over(world, BTreeMap::new(), Rng::with_seed(1));
+    let mut watcher = Watcher::over(world, BTreeMap::new(), None, Rng::with_seed(1));
     let error = watcher.next().await.unwrap_err();
     assert_eq!(error.status(), Some(401));
     assert!(watcher.next().await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_one_space_nothing_else_is_heard_and_leaving_it_ends_it() {
+    for seed in 0..100 {
+        let world = World::new(seed, Faults::SEVERE);
+        let mut random = Rng::with_seed(!seed);
+        let cursors = [(space(1), Cursor::START)].into();
+        let mut watcher = Watcher::over(world.clone(), cursors, Some(space(1)), Rng::with_seed(seed));
+        let mut heard = Vec::new();
+        for _ in 0..20 {
+            for number in 0..3 {
+                world.commit(space(number));
+            }
+            let end = Instant::now() + Duration::from_secs_f64(random.f64() * 60.0);
+            while let Ok(update) = tokio::time::timeout_at(end, watcher.next()).await {
+                if let Update::Change(event) = update.unwrap().unwrap() {
+                    heard.push(*event);
+                }
+            }
+        }
+        world.set_faults(Faults::NONE);
+        world.leave(space(1));
+        let ended = tokio::time::timeout(Duration::from_hours(3), async {
+            loop {
+                match watcher.next().await {
+                    Ok(Some(Update::Change(event))) => heard.push(*event),
+                    Ok(_) => {}
+                    Err(error) => return error,
+                }
+            }
+        });
+        assert_eq!(ended.await.unwrap().status(), Some(404), "seed {seed}");
+        let committed = world.changes_of(space(1));
+        assert_eq!(
+            committed.get(..heard.len()),
+            Some(heard.as_slice()),
+            "seed {seed}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -152,7 +152,7 @@ impl World {
         );
     }
 
-    fn leave(&self, subject_space_id: SpaceId) {
+    pub(super) fn leave(&self, subject_space_id: SpaceId) {
         let mut state = self.state();
         state.visible.remove(&subject_space_id);
         state.commit(space(0), Change::SpaceLeft { subject_space_id });

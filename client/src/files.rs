@@ -1,0 +1,89 @@
+//! Files that are there: listing, looking at, moving and deleting them.
+
+use model::{
+    FileChanged, FileDetail, FileId, FileList, FileVersion, FileView, MoveFileRequest, SpaceId, SpacePath,
+    Version,
+};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Method;
+
+use crate::{Client, Error};
+
+impl Client {
+    /// `GET /files`, page after page: the files of a space, or of the caller's personal one, whose paths begin with `prefix`, in
+    /// the order of their paths. `each` is given them as they come.
+    pub async fn list_files(
+        &self,
+        space_id: Option<SpaceId>,
+        prefix: &str,
+        mut each: impl FnMut(FileView),
+    ) -> Result<(), Error> {
+        self.pages(&files(space_id, prefix), |list: FileList| {
+            list.files.into_iter().for_each(&mut each);
+            list.next_page_token.map(|token| token.to_string())
+        })
+        .await
+    }
+
+    /// The file at a path; nothing if there is none.
+    pub async fn find_file(
+        &self,
+        space_id: Option<SpaceId>,
+        path: &SpacePath,
+    ) -> Result<Option<FileView>, Error> {
+        // Of all paths that begin with this one, it is the first.
+        let query = format!("{}&limit=1", files(space_id, path.as_str()));
+        let list: FileList = self.call(self.request(Method::GET, &query)).await?;
+        Ok(list.files.into_iter().find(|file| file.path == *path))
+    }
+
+    /// `GET /files/{fileId}`, page after page: the file and all its versions, newest first.
+    pub async fn show_file(&self, file_id: FileId) -> Result<(FileView, Vec<FileVersion>), Error> {
+        let mut versions = Vec::new();
+        let mut found = None;
+        self.pages(&format!("/files/{file_id}"), |page: FileDetail| {
+            versions.extend(page.versions);
+            found.get_or_insert(page.file);
+            page.next_page_token.map(|token| token.to_string())
+        })
+        .await?;
+        // `pages` gives at least one, or an error.
+        let file = found.ok_or(Error::Silent)?;
+        Ok((file, versions))
+    }
+
+    /// `PATCH /files/{fileId}`: moves a file within its space; with `base_version`, only if that is the current one.
+    pub async fn move_file(
+        &self,
+        file_id: FileId,
+        path: SpacePath,
+        base_version: Option<Version>,
+    ) -> Result<FileChanged, Error> {
+        let body = MoveFileRequest {
+            path,
+            base_version,
+            device_id: self.device_id(),
+        };
+        let request = self.request(Method::PATCH, &format!("/files/{file_id}"));
+        self.call(request.json(&body)).await
+    }
+
+    /// `DELETE /files/{fileId}`; with `base_version`, only if that is the current one. Doing it again gives the same answer.
+    pub async fn delete_file(
+        &self,
+        file_id: FileId,
+        base_version: Option<Version>,
+    ) -> Result<FileChanged, Error> {
+        let request = self.request(Method::DELETE, &format!("/files/{file_id}"));
+        let base = base_version.map(|version| ("baseVersion", version.to_string()));
+        let device = self.device_id().map(|device| ("deviceId", device.to_string()));
+        let query: Vec<_> = base.into_iter().chain(device).collect();
+        self.call(request.query(&query)).await
+    }
+}
+
+fn files(space_id: Option<SpaceId>, prefix: &str) -> String {
+    let prefix = utf8_percent_encode(prefix, NON_ALPHANUMERIC);
+    let space = space_id.map_or(String::new(), |space_id| format!("&spaceId={space_id}"));
+    format!("/files?prefix={prefix}{space}")
+}

@@ -1,0 +1,73 @@
+//! Spaces and their members.
+
+use model::{
+    CreateSpaceRequest, IdempotencyKey, MemberList, MemberView, Role, SetMemberRequest, SpaceId, SpaceList,
+    SpaceName, SpaceView, UserId,
+};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Method;
+
+use crate::{Client, Error};
+
+impl Client {
+    /// `GET /spaces`, page after page: all spaces of the caller, oldest first.
+    pub async fn all_spaces(&self) -> Result<Vec<SpaceView>, Error> {
+        let mut spaces = Vec::new();
+        self.pages("/spaces", |list: SpaceList| {
+            spaces.extend(list.spaces);
+            list.next_page_token.map(|token| token.to_string())
+        })
+        .await?;
+        Ok(spaces)
+    }
+
+    /// `POST /spaces`: makes a shared space, with the caller as its owner. Repeating it with the same key gives the same space.
+    pub async fn create_space(&self, name: SpaceName, key: &IdempotencyKey) -> Result<SpaceView, Error> {
+        let body = CreateSpaceRequest {
+            name,
+            device_id: self.device_id(),
+        };
+        let request = self.request(Method::POST, "/spaces").json(&body);
+        self.call(request.header("Idempotency-Key", key.as_str())).await
+    }
+
+    /// `GET /spaces/{spaceId}/members`, page after page: who is in a space.
+    pub async fn all_members(&self, space_id: SpaceId) -> Result<Vec<MemberView>, Error> {
+        let mut members = Vec::new();
+        self.pages(&format!("/spaces/{space_id}/members"), |list: MemberList| {
+            members.extend(list.members);
+            list.next_page_token.map(|token| token.to_string())
+        })
+        .await?;
+        Ok(members)
+    }
+
+    /// `PUT /spaces/{spaceId}/members/{userId}`: makes somebody a member, or changes the role.
+    pub async fn set_member(
+        &self,
+        space_id: SpaceId,
+        user_id: &UserId,
+        role: Role,
+    ) -> Result<MemberView, Error> {
+        let body = SetMemberRequest {
+            role,
+            device_id: self.device_id(),
+        };
+        let request = self.request(Method::PUT, &member(space_id, user_id));
+        self.call(request.json(&body)).await
+    }
+
+    /// `DELETE /spaces/{spaceId}/members/{userId}`: ends a membership, somebody's or the caller's own.
+    pub async fn remove_member(&self, space_id: SpaceId, user_id: &UserId) -> Result<(), Error> {
+        let device = self.device_id().map(|device| ("deviceId", device.to_string()));
+        let query: Vec<_> = device.into_iter().collect();
+        let request = self.request(Method::DELETE, &member(space_id, user_id));
+        self.answer(request.query(&query)).await?;
+        Ok(())
+    }
+}
+
+fn member(space_id: SpaceId, user_id: &UserId) -> String {
+    let user_id = utf8_percent_encode(user_id.as_str(), NON_ALPHANUMERIC);
+    format!("/spaces/{space_id}/members/{user_id}")
+}

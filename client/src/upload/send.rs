@@ -1,0 +1,126 @@
+//! Content on its way to storage.
+
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::stream;
+use model::PresignedPut;
+use reqwest::header::CONTENT_LENGTH;
+use reqwest::{Body, Response, StatusCode};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::{READ_BYTES, Source};
+use crate::api::checked;
+use crate::{Client, Error, Progress};
+
+/// How long the line may take nothing.
+const STALLED: Duration = Duration::from_mins(1);
+
+/// How long the answer may take once the line has taken all, which is when up to some MB of it still wait in this machine.
+const ANSWER_WITHIN: Duration = Duration::from_mins(2);
+
+impl Client {
+    /// Sends a piece of content to storage, over and over while that may help. That it is there already, from a request whose answer was
+    /// lost, is fine. A URL that has expired is replaced once, by what `again` gets.
+    pub(super) async fn put(
+        &self,
+        put: &PresignedPut,
+        content: &(impl Source + ?Sized),
+        offset: u64,
+        length: u64,
+        progress: &impl Progress,
+        again: impl AsyncFn() -> Result<Option<PresignedPut>, Error>,
+    ) -> Result<(), Error> {
+        let mut retries = self.retries();
+        let mut newer = None;
+        loop {
+            let mut moved = 0;
+            let sending = self.put_once(
+                newer.as_ref().unwrap_or(put),
+                content,
+                (offset, length),
+                progress,
+                &mut moved,
+            );
+            let Err(error) = sending.await else {
+                progress.found(length - moved);
+                return Ok(());
+            };
+            progress.lost(moved);
+            if newer.is_none() && error.status() == Some(403) {
+                newer = again().await?;
+                if newer.is_some() {
+                    continue;
+                }
+            }
+            retries.after(error).await?;
+        }
+    }
+
+    async fn put_once(
+        &self,
+        put: &PresignedPut,
+        content: &(impl Source + ?Sized),
+        (offset, length): (u64, u64),
+        progress: &impl Progress,
+        moved: &mut u64,
+    ) -> Result<(), Error> {
+        let (sender, receiver) = mpsc::channel::<io::Result<Vec<u8>>>(1);
+        let body = stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|piece| (piece, receiver))
+        });
+        // S3 takes no body of unknown length, so this one's is said; an empty one says it by itself.
+        let request = self.http.put(&put.url);
+        let request = match length {
+            0 => request.body(Vec::new()),
+            _ => request
+                .header(CONTENT_LENGTH, length)
+                .body(Body::wrap_stream(body)),
+        };
+        let request = put
+            .headers
+            .iter()
+            .filter(|(name, _)| !name.eq_ignore_ascii_case(CONTENT_LENGTH.as_str()))
+            .fold(request, |request, (name, value)| request.header(name, value));
+        let mut sending = pin!(request.send());
+
+        let feeding = async {
+            let (mut at, end) = (offset, offset + length);
+            while at < end {
+                let length = READ_BYTES.min(end - at);
+                let piece = content.read(at, length).await?;
+                match timeout(STALLED, sender.send(Ok(piece))).await {
+                    Ok(Ok(())) => {}
+                    // Nobody takes it: there is an answer already.
+                    Ok(Err(_)) => std::future::pending().await,
+                    Err(_) => return Err(Error::Silent),
+                }
+                at += length;
+                *moved += length;
+                progress.moved(length);
+            }
+            drop(sender);
+            Ok(())
+        };
+        let answer = tokio::select! {
+            answer = &mut sending => answer,
+            fed = feeding => {
+                fed?;
+                timeout(ANSWER_WITHIN, sending).await.map_err(|_| Error::Silent)?
+            }
+        };
+        stored(answer).await
+    }
+}
+
+/// Whether storage has it.
+async fn stored(answer: reqwest::Result<Response>) -> Result<(), Error> {
+    // The URL is a secret.
+    let answer = answer.map_err(reqwest::Error::without_url)?;
+    if answer.status() != StatusCode::PRECONDITION_FAILED {
+        checked(answer).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! Where content to upload comes from.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+
+/// Content of which any piece can be read at any time, such as a file's or a slice's.
+pub trait Source: Sync {
+    /// Its size in bytes.
+    fn size(&self) -> u64;
+
+    /// Reads a piece, all of it.
+    fn read(&self, offset: u64, length: u64) -> impl Future<Output = io::Result<Vec<u8>>> + Send;
+}
+
+impl Source for [u8] {
+    fn size(&self) -> u64 {
+        self.len() as u64
+    }
+
+    async fn read(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        let piece = usize::try_from(offset)
+            .ok()
+            .zip(usize::try_from(offset + length).ok());
+        let piece = piece.and_then(|(from, to)| self.get(from..to));
+        piece
+            .map(<[u8]>::to_vec)
+            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// A file on this machine.
+#[derive(Clone, Debug)]
+pub struct LocalFile {
+    path: Arc<PathBuf>,
+    size: u64,
+}
+
+impl LocalFile {
+    /// Looks how large it is. Should it change later, the upload fails, since its SHA-256 is no longer what was declared.
+    pub async fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        let found = tokio::fs::metadata(&path).await?;
+        if !found.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
+        }
+        Ok(Self {
+            path: Arc::new(path),
+            size: found.len(),
+        })
+    }
+}
+
+impl Source for LocalFile {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    async fn read(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        let path = Arc::clone(&self.path);
+        // In one go, rather than a task for each call.
+        let reading = spawn_blocking(move || {
+            let mut file = File::open(path.as_path())?;
+            file.seek(io::SeekFrom::Start(offset))?;
+            let mut piece = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+            file.read_exact(&mut piece)?;
+            Ok(piece)
+        });
+        reading.await?
+    }
+}
