@@ -20,7 +20,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const SHOWN_CHARACTERS: usize = 300;
 
 /// How many entries a page of a list has: as many as the API gives.
-const PAGE: u32 = 1_000;
+pub(crate) const PAGE: u32 = 1_000;
 
 /// One device of one user. Clones share its connections and its session.
 ///

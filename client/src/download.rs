@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::{ByteCount, ContentLocation, FileChanged, FileId, FileState, FileView, Sha256, Version};
 use reqwest::header::{ACCEPT, RANGE};
 use reqwest::{Method, Response, StatusCode};
+use serde::{Deserialize, Serialize};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -20,7 +21,8 @@ const SILENCE: Duration = Duration::from_mins(1);
 const READ_BYTES: usize = 1024 * 1024;
 
 /// Content that the service has: which, and what it must turn out to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Content {
     /// The file.
     pub file_id: FileId,

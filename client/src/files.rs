@@ -1,28 +1,27 @@
 //! Files that are there: listing, looking at, moving and deleting them.
 
 use model::{
-    FileChanged, FileDetail, FileId, FileList, FileVersion, FileView, MoveFileRequest, SpaceId, SpacePath,
-    Version,
+    FileChanged, FileDetail, FileId, FileList, FileVersion, FileView, MoveFileRequest, PageToken, SpaceId,
+    SpacePath, Version,
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 
+use crate::api::PAGE;
 use crate::{Client, Error};
 
 impl Client {
-    /// `GET /files`, page after page: the files of a space, or of the caller's personal one, whose paths begin with `prefix`, in
-    /// the order of their paths. `each` is given them as they come.
+    /// `GET /files`: at most 1,000 files of a space, or of the caller's personal one, whose paths begin with `prefix`, in the order of
+    /// their paths; with the token of the page before, the next ones.
     pub async fn list_files(
         &self,
         space_id: Option<SpaceId>,
         prefix: &str,
-        mut each: impl FnMut(FileView),
-    ) -> Result<(), Error> {
-        self.pages(&files(space_id, prefix), |list: FileList| {
-            list.files.into_iter().for_each(&mut each);
-            list.next_page_token.map(|token| token.to_string())
-        })
-        .await
+        page: Option<&PageToken<SpacePath>>,
+    ) -> Result<FileList, Error> {
+        let page = page.map_or(String::new(), |token| format!("&pageToken={token}"));
+        let query = format!("{}&limit={PAGE}{page}", files(space_id, prefix));
+        self.call(self.request(Method::GET, &query)).await
     }
 
     /// The file at a path; nothing if there is none.

@@ -3,6 +3,7 @@
 
 mod bench;
 mod chaos;
+mod command_line;
 mod cors;
 mod demo;
 mod environment;

@@ -10,6 +10,7 @@ use aws_types::region::Region;
 use edge::aws::Aws;
 use edge::config::Vars;
 
+use crate::command_line::CommandLine;
 use crate::environment::{ACCESS_KEY, REGION};
 use crate::project::Project;
 use crate::services::{Ports, Services};
@@ -29,8 +30,13 @@ pub(crate) async fn stack(project: &Project, ports: Ports) -> Result<()> {
     let stack = Stack::deploy(project, services.ports).await?;
     step("creating users", stack.create_users(&USERS)).await?;
     let [user, other] = USERS;
-    let token = stack.sign_in(user).await?.token().await?;
+    let mut sessions = Vec::new();
+    for user in USERS {
+        sessions.push((user, stack.sign_in(user).await?));
+    }
+    let token = sessions.first().context("there is a user")?.1.token().await?;
     fs::write(project.run().join("token"), token.as_str()).context("cannot keep the token")?;
+    let _known = CommandLine::tell(&stack, &sessions).await?;
     let _page = Page::serve(project, services.ports, &stack).await?;
 
     let outputs = &stack.outputs;
@@ -38,6 +44,8 @@ pub(crate) async fn stack(project: &Project, ports: Ports) -> Result<()> {
         "
 Page        {page}   (open it in two windows and drop a file in one)
 Users       {user} and {other}, password {PASSWORD}; a token of {user} is in .local/run/token
+Command     cargo install --path client/cli, then: syncsphere doctor, syncsphere upload FILE, syncsphere watch
+            as {user}, or with --user {other}
 
 HTTP API    {http}
 WebSocket   {socket}   (with ?ticket=…, from POST /tickets)

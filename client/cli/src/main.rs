@@ -1,1 +1,8 @@
-fn main() {}
+//! `syncsphere`.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    syncsphere::main().await
+}

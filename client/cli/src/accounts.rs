@@ -1,0 +1,497 @@
+//! Who is signed in to which stack. It is kept in files that only this user may read, one for each stack.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use client::{Client, Session, Token, UserPool};
+use etcetera::BaseStrategy as _;
+use model::{DeviceId, UserId};
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+use uuid::Uuid;
+
+use crate::arguments::AccountArguments;
+use crate::failure::{Kind, failure};
+
+/// The folder of all that is kept.
+#[derive(Clone, Debug)]
+pub struct Accounts {
+    folder: PathBuf,
+}
+
+/// A stack, as its outputs have it, and its users here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stack {
+    /// The output `HttpApiUrl`.
+    pub http_api_url: String,
+    /// The Cognito user pool, if that is who knows the users.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_pool: Option<Pool>,
+    /// Who is meant unless somebody else is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// All that are signed in, by the name that they sign in with.
+    #[serde(default)]
+    pub users: BTreeMap<String, User>,
+}
+
+/// A Cognito user pool.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pool {
+    /// `https://cognito-idp.REGION.amazonaws.com`.
+    pub endpoint: String,
+    /// The output `UserPoolClientId`.
+    pub client_id: String,
+}
+
+impl From<Pool> for UserPool {
+    fn from(pool: Pool) -> Self {
+        let Pool { endpoint, client_id } = pool;
+        Self { endpoint, client_id }
+    }
+}
+
+/// Somebody who is signed in.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    /// This machine, as the origin of this user's changes.
+    pub device_id: DeviceId,
+    /// Where tokens come from.
+    #[serde(flatten)]
+    pub tokens: Tokens,
+}
+
+/// Where tokens come from.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", untagged)]
+pub enum Tokens {
+    /// The user pool.
+    Pool {
+        /// For the next token.
+        refresh_token: String,
+        /// The last token.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<String>,
+    },
+    /// A shell command.
+    Command {
+        /// What prints a token.
+        token_command: String,
+    },
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("User")
+            .field("device_id", &self.device_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl User {
+    /// Somebody who has just signed in with a user pool.
+    pub async fn signed_in(session: &Session) -> anyhow::Result<Self> {
+        let refresh = session.refresh_token();
+        let refresh =
+            refresh.context("the user pool gives no refresh token, without which no session can be kept")?;
+        Ok(Self {
+            device_id: new_id().into(),
+            tokens: Tokens::Pool {
+                refresh_token: refresh.as_str().to_owned(),
+                token: Some(session.token().await?.as_str().to_owned()),
+            },
+        })
+    }
+}
+
+/// An ID of this program's making.
+#[expect(clippy::disallowed_methods, reason = "`edge` is for functions")]
+pub(crate) fn new_id() -> Uuid {
+    Uuid::now_v7()
+}
+
+/// Which of the accounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    pub(crate) stack: String,
+    pub(crate) user: String,
+}
+
+/// The account of a command.
+pub(crate) struct Account {
+    /// Its device.
+    pub(crate) client: Client,
+    pub(crate) http_api_url: String,
+    /// Nothing if all came from the environment.
+    pub(crate) name: Option<Name>,
+    pub(crate) accounts: Accounts,
+}
+
+impl Account {
+    /// The user's ID.
+    pub(crate) async fn user_id(&self) -> anyhow::Result<UserId> {
+        let token = self.client.session().token().await?;
+        token
+            .user_id()
+            .context("the token is no JWT that says whose it is")
+    }
+
+    /// Keeps the session's newest token, if it has one.
+    pub(crate) async fn keep(&self) -> anyhow::Result<()> {
+        let Some(name) = &self.name else {
+            return Ok(());
+        };
+        // One that could not be had has been told of already.
+        let Ok(newest) = self.client.session().token().await else {
+            return Ok(());
+        };
+        let newest = newest.as_str();
+        let is_newer = |stack: &Stack| match stack.users.get(&name.user).map(|user| &user.tokens) {
+            Some(Tokens::Pool { token, .. }) => token.as_deref() != Some(newest),
+            _ => false,
+        };
+        // Not at each command: it takes a lock and a write.
+        if !self
+            .accounts
+            .stack(&name.stack)?
+            .is_some_and(|stack| is_newer(&stack))
+        {
+            return Ok(());
+        }
+        self.accounts.change(&name.stack, |stack| {
+            let stack = stack.as_mut()?;
+            if let Tokens::Pool { token, .. } = &mut stack.users.get_mut(&name.user)?.tokens {
+                *token = Some(newest.to_owned());
+            }
+            Some(())
+        })?;
+        Ok(())
+    }
+}
+
+impl Accounts {
+    /// In `SYNCSPHERE_HOME`, or the user's configuration folder.
+    pub fn find() -> anyhow::Result<Self> {
+        if let Some(folder) = std::env::var_os("SYNCSPHERE_HOME").filter(|folder| !folder.is_empty()) {
+            return Ok(Self::in_folder(folder));
+        }
+        let base = etcetera::choose_base_strategy();
+        let base =
+            base.context("this user has no home folder; say where sessions are kept: SYNCSPHERE_HOME")?;
+        Ok(Self::in_folder(base.config_dir().join("syncsphere")))
+    }
+
+    /// In a folder.
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+        }
+    }
+
+    /// What is known of a stack.
+    pub fn stack(&self, name: &str) -> anyhow::Result<Option<Stack>> {
+        let file = self.file(name)?;
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+        };
+        let stack = serde_json::from_slice(&text);
+        stack.with_context(|| {
+            format!(
+                "{} cannot be understood; remove it and sign in again",
+                file.display()
+            )
+        })
+    }
+
+    /// Changes what is known of a stack, alone; nothing forgets it.
+    pub fn change<T>(&self, name: &str, change: impl FnOnce(&mut Option<Stack>) -> T) -> anyhow::Result<T> {
+        private_folder(&self.folder.join("stacks"))?;
+        let _lock = self.lock()?;
+        let mut stack = self.stack(name)?;
+        let changed = change(&mut stack);
+        let file = self.file(name)?;
+        match stack {
+            Some(stack) => write_private(&file, &serde_json::to_vec_pretty(&stack)?)?,
+            None if file.exists() => {
+                fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+            }
+            None => {}
+        }
+        Ok(changed)
+    }
+
+    /// Makes a stack the one that is meant unless another is said.
+    pub fn choose(&self, name: &str) -> anyhow::Result<()> {
+        private_folder(&self.folder)?;
+        write_private(&self.chosen_file(), name.as_bytes())
+    }
+
+    /// The stack that is meant unless another is said.
+    pub fn chosen(&self) -> Option<String> {
+        let name = fs::read_to_string(self.chosen_file()).ok()?;
+        self.file(&name).ok()?.exists().then_some(name)
+    }
+
+    /// All stacks that are known.
+    pub(crate) fn stacks(&self) -> Vec<String> {
+        let found = fs::read_dir(self.folder.join("stacks")).into_iter().flatten();
+        let files = found.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut names: Vec<String> = files
+            .filter_map(|file| Some(file.strip_suffix(".json")?.to_owned()))
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// A folder for something that outlives a command.
+    pub(crate) fn kept(&self, what: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.folder.join(what);
+        private_folder(&folder)?;
+        Ok(folder)
+    }
+
+    /// The stack that the command line means, if it is known.
+    pub(crate) fn named(&self, of: &AccountArguments) -> anyhow::Result<Option<(String, Stack)>> {
+        if let Some(url) = of.url.as_deref().map(|url| url.trim_end_matches('/')) {
+            for name in self.stacks() {
+                if let Some(stack) = self.stack(&name)?
+                    && stack.http_api_url.trim_end_matches('/') == url
+                {
+                    return Ok(Some((name, stack)));
+                }
+            }
+            return Ok(None);
+        }
+        let Some(name) = of.stack.clone().or_else(|| self.chosen()) else {
+            return Ok(None);
+        };
+        Ok(self.stack(&name)?.map(|stack| (name, stack)))
+    }
+
+    /// The account that the command line means.
+    pub(crate) async fn account(&self, of: &AccountArguments) -> anyhow::Result<Account> {
+        let known = self.named(of)?;
+        if let Some(token) = token_of_environment() {
+            let url = of.url.clone().or(known.map(|(_, stack)| stack.http_api_url));
+            let url = url.ok_or_else(|| {
+                failure(
+                    Kind::Usage,
+                    "SYNCSPHERE_TOKEN is set, but not for which stack: --url URL or --stack NAME",
+                )
+            })?;
+            let client = Client::new(&url, Token::from(token), None)?;
+            return Ok(self.of(client, url, None));
+        }
+        let Some((stack_name, stack)) = known else {
+            return Err(self.unknown(of));
+        };
+        let user_name = of.user.clone().or(stack.user);
+        let user_name = user_name.ok_or_else(|| nobody(&stack_name, None))?;
+        let user = stack.users.get(&user_name).cloned();
+        let user = user.ok_or_else(|| nobody(&stack_name, Some(&user_name)))?;
+        let session = match user.tokens {
+            Tokens::Command { token_command } => Session::of_command(token_command),
+            Tokens::Pool { refresh_token, token } => {
+                let pool = stack
+                    .user_pool
+                    .context("the stack's user pool is not known; sign in again")?;
+                Session::resume(pool.into(), refresh_token.into(), token.map(Into::into))
+            }
+        };
+        let client = Client::new(&stack.http_api_url, session, Some(user.device_id))?;
+        let name = Name {
+            stack: stack_name,
+            user: user_name,
+        };
+        Ok(self.of(client, stack.http_api_url, Some(name)))
+    }
+
+    fn of(&self, client: Client, http_api_url: String, name: Option<Name>) -> Account {
+        Account {
+            client,
+            http_api_url,
+            name,
+            accounts: self.clone(),
+        }
+    }
+
+    fn unknown(&self, of: &AccountArguments) -> anyhow::Error {
+        let known = match self.stacks() {
+            stacks if stacks.is_empty() => String::new(),
+            stacks => format!(" (known: {})", stacks.join(", ")),
+        };
+        let message = match (&of.url, &of.stack) {
+            (Some(url), _) => {
+                format!("nobody is signed in to {url}{known}; sign in: syncsphere login --url {url}")
+            }
+            (None, Some(name)) => {
+                format!(
+                    "nobody is signed in to the stack {name}{known}; sign in: syncsphere login --stack {name}"
+                )
+            }
+            (None, None) => format!("nobody is signed in{known}; sign in: syncsphere login --stack NAME"),
+        };
+        failure(Kind::SignedOut, message)
+    }
+
+    /// Names become file names.
+    fn file(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(good) {
+            let message = format!("{name:?} is no name of a stack");
+            return Err(failure(Kind::Usage, message));
+        }
+        Ok(self.folder.join("stacks").join(format!("{name}.json")))
+    }
+
+    fn chosen_file(&self) -> PathBuf {
+        self.folder.join("stack")
+    }
+
+    fn lock(&self) -> anyhow::Result<File> {
+        let path = self.folder.join("lock");
+        let lock = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        lock.lock()
+            .with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(lock)
+    }
+}
+
+fn nobody(stack: &str, user: Option<&str>) -> anyhow::Error {
+    let (who, how) = match user {
+        Some(user) => (format!("{user} is not"), format!(" --user {user}")),
+        None => ("nobody is".to_owned(), String::new()),
+    };
+    failure(
+        Kind::SignedOut,
+        format!("{who} signed in to the stack {stack}; sign in: syncsphere login --stack {stack}{how}"),
+    )
+}
+
+fn token_of_environment() -> Option<String> {
+    let token = std::env::var_os("SYNCSPHERE_TOKEN")?.into_string().ok()?;
+    let token = token.trim();
+    (!token.is_empty()).then(|| token.to_owned())
+}
+
+/// Makes a folder that only this user may look into.
+fn private_folder(folder: &Path) -> anyhow::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(folder)
+        .with_context(|| format!("cannot create {}", folder.display()))
+}
+
+/// Writes a file that only this user may read (0600), all of it or nothing.
+pub(crate) fn write_private(file: &Path, text: &[u8]) -> anyhow::Result<()> {
+    let writing = || -> io::Result<()> {
+        let folder = file.parent().unwrap_or(file);
+        let mut new = NamedTempFile::new_in(folder)?;
+        new.write_all(text)?;
+        new.as_file().sync_all()?;
+        new.persist(file)?;
+        Ok(())
+    };
+    writing().with_context(|| format!("cannot write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack() -> Stack {
+        Stack {
+            http_api_url: "http://127.0.0.1:1/api/".to_owned(),
+            user_pool: Some(Pool {
+                endpoint: "http://127.0.0.1:1".to_owned(),
+                client_id: "client".to_owned(),
+            }),
+            user: Some("alice".to_owned()),
+            users: BTreeMap::from([(
+                "alice".to_owned(),
+                User {
+                    device_id: Uuid::from_u128(1).into(),
+                    tokens: Tokens::Pool {
+                        refresh_token: "hidden".to_owned(),
+                        token: None,
+                    },
+                },
+            )]),
+        }
+    }
+
+    fn arguments(stack: Option<&str>, url: Option<&str>, user: Option<&str>) -> AccountArguments {
+        AccountArguments {
+            stack: stack.map(str::to_owned),
+            url: url.map(str::to_owned),
+            user: user.map(str::to_owned),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_account_is_found_by_name_by_url_and_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let accounts = Accounts::in_folder(folder.path().join("new"));
+        let nobody = accounts
+            .account(&arguments(None, None, None))
+            .await
+            .err()
+            .unwrap();
+        assert!(nobody.to_string().contains("syncsphere login"), "{nobody}");
+
+        accounts.change("one", |it| *it = Some(stack())).unwrap();
+        accounts.choose("one").unwrap();
+        for of in [
+            arguments(None, None, None),
+            arguments(Some("one"), None, None),
+            arguments(None, Some("http://127.0.0.1:1/api"), None),
+            arguments(None, None, Some("alice")),
+        ] {
+            let account = accounts.account(&of).await.unwrap();
+            let name = account.name.unwrap();
+            assert_eq!((name.stack.as_str(), name.user.as_str()), ("one", "alice"));
+        }
+        for of in [
+            arguments(Some("two"), None, None),
+            arguments(None, Some("http://127.0.0.1:2"), None),
+            arguments(None, None, Some("bob")),
+        ] {
+            let error = accounts.account(&of).await.err().unwrap();
+            assert_eq!(crate::failure::kind_of(&error), Kind::SignedOut, "{of:?}");
+        }
+    }
+
+    #[test]
+    fn names_lead_nowhere_else() {
+        let accounts = Accounts::in_folder("/nowhere");
+        for name in ["", "..", "../x", "a/b", ".hidden"] {
+            assert!(accounts.stack(name).is_err(), "{name}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_this_user_may_read_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let accounts = Accounts::in_folder(folder.path().join("new"));
+        accounts.change("one", |it| *it = Some(stack())).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&accounts.file("one").unwrap()), 0o600);
+        assert_eq!(mode(&accounts.folder.join("stacks")), 0o700);
+        assert!(!format!("{:?}", stack()).contains("hidden"));
+        accounts.change("one", |it| *it = None).unwrap();
+        assert!(accounts.stack("one").unwrap().is_none());
+    }
+}

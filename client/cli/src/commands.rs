@@ -1,0 +1,11 @@
+//! A file for each command.
+
+pub(crate) mod doctor;
+pub(crate) mod files;
+pub(crate) mod get;
+pub(crate) mod history;
+pub(crate) mod login;
+pub(crate) mod spaces;
+pub(crate) mod sync;
+pub(crate) mod upload;
+pub(crate) mod watch;

@@ -1,0 +1,318 @@
+//! `doctor`: does what a user does, step by step, and says which link is broken.
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use client::{Client, Content, Frame, Socket, Token};
+use model::{Cursor, EventId, FileChanged, SpacePath, UploadId};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::accounts::{Account, new_id};
+use crate::failure::{self, Kind, failure};
+use crate::output::Output;
+
+/// What the product promises: a device hears of a change within this time.
+const PROMISED: Duration = Duration::from_secs(20);
+
+/// How long `relay-events` may take to publish what the request could not: it runs every minute.
+const RELAYED: Duration = Duration::from_secs(90);
+
+/// How long any other step may take.
+const STEP: Duration = Duration::from_secs(30);
+
+/// How long the answer to a ping may take.
+const PONG: Duration = Duration::from_secs(5);
+
+/// What a file of the doctor's holds, with an ID that makes each another.
+const CONTENT: &str = "syncsphere doctor";
+
+/// Checks a deployment, and leaves no file behind.
+pub(crate) async fn run(account: &Account, output: Output) -> anyhow::Result<()> {
+    let mut doctor = Doctor {
+        output,
+        // Each failure is to be seen.
+        client: account.client.clone().with_retries(0),
+        opened: None,
+        made: None,
+    };
+    let outcome = doctor.examine(account).await;
+    let cleaned = doctor.clean_up().await;
+    outcome.and(cleaned)
+}
+
+struct Doctor {
+    output: Output,
+    client: Client,
+    opened: Option<UploadId>,
+    made: Option<FileChanged>,
+}
+
+impl Doctor {
+    async fn examine(&mut self, account: &Account) -> anyhow::Result<()> {
+        let url = &account.http_api_url;
+        self.step(
+            "reaching the API",
+            "its address, the network and its certificate; the output HttpApiUrl of the stack",
+            async {
+                let stranger = Client::new(url, Token::from("nobody".to_owned()), None)?.with_retries(0);
+                match stranger.all_spaces().await {
+                    // As it should be.
+                    Err(error) if error.status() == Some(401) => Ok(((), url.clone())),
+                    Err(error) => Err(error.into()),
+                    Ok(_) => Err(failure(Kind::Failed, "it lets in who has no token")),
+                }
+            },
+        )
+        .await?;
+        self.step(
+            "signing in",
+            "the identity provider; sign in again: syncsphere login",
+            async {
+                account.client.session().token().await?;
+                let who = account.user_id().await?;
+                Ok(((), who.to_string()))
+            },
+        )
+        .await?;
+        let client = self.client.clone();
+        self.step(
+            "asking for spaces",
+            "the authorizer (JwtIssuer, JwtAudience), manage-spaces, or the database; its log has the request",
+            async {
+                let spaces = client.all_spaces().await?;
+                Ok(((), format!("{} of yours", spaces.len())))
+            },
+        )
+        .await?;
+        let ticket = self
+            .step("getting a ticket", "track-connections, or the database", async {
+                Ok((client.create_ticket().await?, String::new()))
+            })
+            .await?;
+        let mut socket = self
+            .step(
+                "opening the WebSocket",
+                "the WebSocket API, or $connect in track-connections (64 connections a user by default)",
+                async {
+                    let mut socket = Socket::connect(&ticket).await?;
+                    socket.ping().await?;
+                    let pong = timeout(PONG, next_pong(&mut socket)).await;
+                    pong.context("it is open, and a ping is not answered")??;
+                    Ok((socket, "and a ping was answered".to_owned()))
+                },
+            )
+            .await?;
+
+        let content = format!("{CONTENT} {}\n", new_id()).into_bytes();
+        let path: SpacePath = format!("/.syncsphere-doctor/{}.txt", new_id()).parse()?;
+        let description = client
+            .describe(None, path.clone(), content.as_slice(), &())
+            .await?;
+        let created = self
+            .step("opening an upload", "create-upload, or the database", async {
+                let created = client.create_upload(&description, None).await?;
+                let told = path.to_string();
+                Ok((created, told))
+            })
+            .await?;
+        self.opened = Some(created.upload_id);
+        self.step(
+            "sending content",
+            "storage: the bucket, its policy, and the rights of create-upload, which signs",
+            async {
+                client.send(&created, content.as_slice()).await?;
+                Ok(((), format!("{} bytes", content.len())))
+            },
+        )
+        .await?;
+        let completing = Instant::now();
+        let changed = self
+            .step(
+                "completing it",
+                "complete-upload: storage, or the database",
+                async {
+                    let changed = client.complete_upload(created.upload_id).await?;
+                    let told = format!("change {} of your personal space", changed.sequence);
+                    Ok((changed, told))
+                },
+            )
+            .await?;
+        self.opened = None;
+        self.made = Some(changed.clone());
+        self.notification(&mut socket, changed.event_id, completing)
+            .await?;
+
+        self.step("reading the feed", "list-changes", async {
+            let before: Cursor = (changed.sequence.get() - 1).try_into()?;
+            let list = client.list_changes(Some(changed.space_id), before).await?;
+            let found = list
+                .changes
+                .iter()
+                .any(|event| event.event_id == changed.event_id);
+            if found {
+                Ok(((), format!("change {} is in it", changed.sequence)))
+            } else {
+                Err(failure(
+                    Kind::Failed,
+                    "the change that was just made is not in it",
+                ))
+            }
+        })
+        .await?;
+        self.step(
+            "downloading it again",
+            "browse-files, which signs, or storage",
+            async {
+                download(&client, &(&changed).into()).await?;
+                Ok(((), "the same, by its SHA-256".to_owned()))
+            },
+        )
+        .await?;
+        let _ = socket.close().await;
+        Ok(())
+    }
+
+    /// Waits for the notification: what is late is told apart from what never comes.
+    async fn notification(
+        &mut self,
+        socket: &mut Socket,
+        event_id: EventId,
+        since: Instant,
+    ) -> anyhow::Result<()> {
+        let hearing = async {
+            let heard = timeout(RELAYED, heard(socket, event_id)).await;
+            let Ok(heard) = heard else {
+                let message = format!("not within {} s", RELAYED.as_secs());
+                return Err(failure(Kind::Failed, message));
+            };
+            heard?;
+            let after = since.elapsed();
+            if after > PROMISED {
+                let message = format!(
+                    "only after {:.0} s: complete-upload could not send to the queue, and relay-events did it later",
+                    after.as_secs_f64()
+                );
+                return Err(failure(Kind::Failed, message));
+            }
+            Ok((
+                (),
+                format!("{:.0} ms after complete was called", after.as_secs_f64() * 1e3),
+            ))
+        };
+        self.step_within(
+            "hearing of it",
+            "the queue, fan-out and its event source mapping, or @connections; is anything in the dead-letter queue?",
+            RELAYED + PONG,
+            hearing,
+        )
+        .await
+    }
+
+    /// Removes what was made, as far as it got.
+    async fn clean_up(&mut self) -> anyhow::Result<()> {
+        let client = self.client.clone();
+        let (opened, made) = (self.opened.take(), self.made.take());
+        if opened.is_none() && made.is_none() {
+            return Ok(());
+        }
+        self.step(
+            "cleaning up",
+            "browse-files or create-upload; delete /.syncsphere-doctor/ later",
+            async {
+                if let Some(made) = made {
+                    client.delete_file(made.file_id, None).await?;
+                    return Ok(((), format!("{} is deleted", made.path)));
+                }
+                if let Some(upload_id) = opened {
+                    client.abort_upload(upload_id).await?;
+                }
+                Ok(((), "the upload is aborted".to_owned()))
+            },
+        )
+        .await
+    }
+
+    async fn step<T>(
+        &self,
+        name: &str,
+        link: &str,
+        act: impl Future<Output = anyhow::Result<(T, String)>>,
+    ) -> anyhow::Result<T> {
+        self.step_within(name, link, STEP, act).await
+    }
+
+    /// Does a step, and tells how it went; `link` is what to look at if it went wrong.
+    async fn step_within<T>(
+        &self,
+        name: &str,
+        link: &str,
+        within: Duration,
+        act: impl Future<Output = anyhow::Result<(T, String)>>,
+    ) -> anyhow::Result<T> {
+        let began = Instant::now();
+        let done = match timeout(within, act).await {
+            Ok(done) => done,
+            Err(_) => Err(failure(
+                Kind::Unreachable,
+                format!("no answer within {} s", within.as_secs()),
+            )),
+        };
+        let took_ms = began.elapsed().as_secs_f64() * 1e3;
+        match done {
+            Ok((value, told)) => {
+                self.tell(name, took_ms, &told)?;
+                Ok(value)
+            }
+            Err(error) => {
+                let said = failure::sentence(&error);
+                let told =
+                    json!({ "step": name, "ok": false, "ms": round(took_ms), "error": said, "lookAt": link });
+                self.output
+                    .line(&told, format_args!("✗ {name:24} {took_ms:>7.0} ms  {said}"))?;
+                let kind = failure::kind_of(&error);
+                Err(failure(kind, format!("{name} failed; look at {link}")))
+            }
+        }
+    }
+
+    fn tell(&self, name: &str, took_ms: f64, told: impl Display) -> std::io::Result<()> {
+        let value = json!({ "step": name, "ok": true, "ms": round(took_ms), "told": told.to_string() });
+        self.output.line(
+            &value,
+            format!("✓ {name:24} {took_ms:>7.0} ms  {told}").trim_end(),
+        )
+    }
+}
+
+fn round(milliseconds: f64) -> f64 {
+    (milliseconds * 10.0).round() / 10.0
+}
+
+async fn next_pong(socket: &mut Socket) -> anyhow::Result<()> {
+    while let Some(frame) = socket.next().await? {
+        if matches!(frame, Frame::Pong) {
+            return Ok(());
+        }
+    }
+    Err(failure(Kind::Unreachable, "the connection was closed"))
+}
+
+async fn heard(socket: &mut Socket, event_id: EventId) -> anyhow::Result<()> {
+    while let Some(frame) = socket.next().await? {
+        if let Frame::Changes { changes, .. } = frame
+            && changes.iter().any(|change| change.event_id == event_id)
+        {
+            return Ok(());
+        }
+    }
+    Err(failure(Kind::Unreachable, "the connection was closed"))
+}
+
+async fn download(client: &Client, content: &Content) -> anyhow::Result<()> {
+    let file = tempfile::tempfile().context("cannot make a temporary file")?;
+    let mut file = tokio::fs::File::from_std(file);
+    client.fetch(content, &mut file, &()).await?;
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! `ls`, `mv` and `rm`.
+
+use anyhow::Context as _;
+use client::Client;
+use model::{FileView, SpaceId, SpacePath};
+use unicode_normalization::UnicodeNormalization as _;
+
+use crate::arguments::{List, Move, Remove};
+use crate::failure::{Failures, Kind, failure, kind_of};
+use crate::output::{self, Output};
+use crate::place;
+
+/// Lists files, page by page.
+pub(crate) async fn list(client: &Client, list: &List, output: Output) -> anyhow::Result<()> {
+    let space_id = place::space(client, list.space.space.as_deref()).await?;
+    let prefix: String = list.prefix.nfc().collect();
+    let prefix = if prefix.starts_with('/') {
+        prefix
+    } else {
+        format!("/{prefix}")
+    };
+    let mut page = None;
+    loop {
+        let list = client.list_files(space_id, &prefix, page.as_ref()).await?;
+        for file in &list.files {
+            output.line(file, line(file))?;
+        }
+        page = list.next_page_token;
+        if page.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+fn line(file: &FileView) -> String {
+    format!(
+        "{:>6} {:>11}  {}  {}",
+        format!("v{}", file.version),
+        output::size(file.size),
+        output::time(file.updated_at),
+        file.path
+    )
+}
+
+/// Moves a file.
+pub(crate) async fn rename(client: &Client, mv: &Move, output: Output) -> anyhow::Result<()> {
+    let space_id = place::space(client, mv.space.space.as_deref()).await?;
+    let from = place::path(&mv.from)?;
+    let to = place::inside(&mv.to, from.file_name())?;
+    let file = find(client, space_id, &from).await?;
+    let moving = client.move_file(file.file_id, to, mv.base_version);
+    let changed = moving.await.with_context(|| format!("cannot move {from}"))?;
+    let told = format!("{from} is now {}", changed.path);
+    Ok(output.line(&changed, told)?)
+}
+
+/// Deletes files; one that cannot be deleted keeps no other.
+pub(crate) async fn remove(client: &Client, remove: &Remove, output: Output) -> anyhow::Result<()> {
+    if remove.base_version.is_some() && remove.paths.len() > 1 {
+        return Err(failure(Kind::Usage, "--base-version is for a single file"));
+    }
+    let space_id = place::space(client, remove.space.space.as_deref()).await?;
+    let paths: Vec<SpacePath> = remove
+        .paths
+        .iter()
+        .map(|path| place::path(path))
+        .collect::<anyhow::Result<_>>()?;
+    let mut failures = Failures::default();
+    for path in &paths {
+        let deleting = async {
+            let file = find(client, space_id, path).await?;
+            let deleting = client.delete_file(file.file_id, remove.base_version);
+            deleting.await.with_context(|| format!("cannot delete {path}"))
+        };
+        match deleting.await {
+            Ok(deleted) => output.line(&deleted, format_args!("{path} is deleted"))?,
+            Err(error) if paths.len() == 1 => return Err(error),
+            Err(error) => {
+                output.failure(&error);
+                failures.add(kind_of(&error));
+            }
+        }
+    }
+    failures.outcome(paths.len(), "files could not be deleted")
+}
+
+/// The file at a path.
+pub(crate) async fn find(
+    client: &Client,
+    space_id: Option<SpaceId>,
+    path: &SpacePath,
+) -> anyhow::Result<FileView> {
+    let found = client.find_file(space_id, path).await;
+    let found = found.with_context(|| format!("cannot look for {path}"))?;
+    found.ok_or_else(|| failure(Kind::NotFound, format!("there is no file {path}")))
+}

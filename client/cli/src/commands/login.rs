@@ -1,0 +1,314 @@
+//! `login`, `logout` and `whoami`.
+
+use std::io::{self, IsTerminal as _};
+
+use anyhow::Context as _;
+use client::{Client, Error, Session};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::accounts::{Account, Accounts, Pool, Stack, Tokens, User, new_id};
+use crate::arguments::{AccountArguments, Login};
+use crate::failure::{Kind, failure};
+use crate::output::{Output, note};
+
+/// Signs in, sees that the API takes it, and keeps it.
+pub(crate) async fn run(of: &AccountArguments, login: &Login, output: Output) -> anyhow::Result<()> {
+    let accounts = Accounts::find()?;
+    let (name, mut stack) = stack(&accounts, of, login).await?;
+    let (user_name, user, session) = match &login.token_command {
+        Some(command) => of_command(of, command).await?,
+        None => of_pool(of, &name, &stack).await?,
+    };
+    let client = Client::new(&stack.http_api_url, session.clone(), None)?;
+    let spaces = client.all_spaces().await;
+    spaces.with_context(|| format!("{} does not take the token", stack.http_api_url))?;
+
+    accounts.change(&name, |known| {
+        // Others who are signed in stay so.
+        if let Some(known) = known.take() {
+            stack.users = known.users;
+        }
+        // The device stays the same.
+        let device_id = stack.users.get(&user_name).map(|user| user.device_id);
+        let user = User {
+            device_id: device_id.unwrap_or(user.device_id),
+            ..user
+        };
+        stack.users.insert(user_name.clone(), user);
+        stack.user = Some(user_name.clone());
+        *known = Some(stack);
+    })?;
+    accounts.choose(&name)?;
+    let user_id = session.token().await?.user_id();
+    let told = json!({ "stack": name, "user": user_name, "userId": user_id });
+    output.line(&told, format_args!("signed in to {name} as {user_name}"))?;
+    Ok(())
+}
+
+/// Ends the session, here and with the user pool.
+pub(crate) async fn log_out(account: &mut Account) -> anyhow::Result<()> {
+    let Some(name) = account.name.take() else {
+        return Err(failure(
+            Kind::Usage,
+            "there is no session: SYNCSPHERE_TOKEN is set",
+        ));
+    };
+    // If that cannot be reached, at least it is not kept here.
+    let revoked = account.client.session().revoke().await;
+    account.accounts.change(&name.stack, |stack| {
+        if let Some(stack) = stack {
+            stack.users.remove(&name.user);
+            if stack.user.as_ref() == Some(&name.user) {
+                stack.user = stack.users.keys().next().cloned();
+            }
+        }
+    })?;
+    match revoked {
+        Ok(()) | Err(Error::SignedOut(_)) => Ok(()),
+        Err(error) => {
+            Err(error).context("the session is forgotten here, but could not be ended with the user pool")
+        }
+    }
+}
+
+/// Shows the account.
+pub(crate) async fn who_am_i(account: &Account, output: Output) -> anyhow::Result<()> {
+    let user_id = account.user_id().await?;
+    let name = account.name.as_ref();
+    let (stack, user) = (name.map(|name| &name.stack), name.map(|name| &name.user));
+    let told = json!({ "stack": stack, "user": user, "userId": user_id, "httpApiUrl": account.http_api_url });
+    let url = &account.http_api_url;
+    match name {
+        Some(name) => output.line(
+            &told,
+            format_args!("{} of {} ({url})\nuser ID {user_id}", name.user, name.stack),
+        )?,
+        None => output.line(&told, format_args!("a token for {url}\nuser ID {user_id}"))?,
+    }
+    Ok(())
+}
+
+/// The stack to sign in to: one that is known, one that is described, or one that is asked for.
+async fn stack(accounts: &Accounts, of: &AccountArguments, login: &Login) -> anyhow::Result<(String, Stack)> {
+    if let Some((name, mut stack)) = accounts.named(of)? {
+        if let (Some(url), Some(client_id)) = (&of.url, &login.user_pool_client_id) {
+            stack.user_pool = Some(pool_at(url, client_id, login.region.as_deref())?);
+        }
+        return Ok((name, stack));
+    }
+    let (name, http_api_url, user_pool) = match (&of.url, &of.stack) {
+        (Some(url), _) => {
+            let pool = match (&login.user_pool_client_id, &login.token_command) {
+                (Some(client_id), _) => Some(pool_at(url, client_id, login.region.as_deref())?),
+                (None, Some(_)) => None,
+                (None, None) => {
+                    let message = "who knows its users? --user-pool-client-id (the stack's output UserPoolClientId) or --token-command";
+                    return Err(failure(Kind::Usage, message));
+                }
+            };
+            (host_of(url)?, url.clone(), pool)
+        }
+        (None, Some(name)) => {
+            let outputs = described(name, login.region.as_deref()).await?;
+            (name.clone(), outputs.0, outputs.1)
+        }
+        (None, None) => {
+            let message = "to which stack? --stack NAME, or --url with the stack's output HttpApiUrl";
+            return Err(failure(Kind::Usage, message));
+        }
+    };
+    let stack = Stack {
+        http_api_url: http_api_url.trim_end_matches('/').to_owned(),
+        user_pool,
+        user: None,
+        users: [].into(),
+    };
+    Ok((name, stack))
+}
+
+/// Of any identity provider.
+async fn of_command(of: &AccountArguments, command: &str) -> anyhow::Result<(String, User, Session)> {
+    let session = Session::of_command(command);
+    let token = session.token().await?;
+    let name = of.user.clone().or_else(|| Some(token.user_id()?.to_string()));
+    let name = name.ok_or_else(|| failure(Kind::Usage, "the token does not say whose it is: --user NAME"))?;
+    let user = User {
+        device_id: new_id().into(),
+        tokens: Tokens::Command {
+            token_command: command.to_owned(),
+        },
+    };
+    Ok((name, user, session))
+}
+
+async fn of_pool(
+    of: &AccountArguments,
+    stack_name: &str,
+    stack: &Stack,
+) -> anyhow::Result<(String, User, Session)> {
+    let pool = stack.user_pool.clone().ok_or_else(|| {
+        failure(
+            Kind::Usage,
+            format!("the stack {stack_name} has no user pool: --token-command COMMAND"),
+        )
+    })?;
+    let name = match of.user.clone().or_else(|| stack.user.clone()) {
+        Some(name) => name,
+        None => ask("User", false)?,
+    };
+    let password = ask(&format!("Password of {name}"), true)?;
+    let session = match Session::sign_in(pool.clone().into(), &name, &password).await {
+        Err(Error::NewPassword) => {
+            note("This password is an administrator's, and has to be replaced.");
+            let new = ask("New password", true)?;
+            if io::stdin().is_terminal() && ask("The same again", true)? != new {
+                return Err(failure(Kind::Usage, "these were two different ones"));
+            }
+            Session::sign_in_with_new_password(pool.into(), &name, &password, &new).await
+        }
+        outcome => outcome,
+    };
+    let session = session.context("cannot sign in")?;
+    let user = User::signed_in(&session).await?;
+    Ok((name, user, session))
+}
+
+/// Asks whoever sits there, or reads a line.
+fn ask(what: &str, secret: bool) -> anyhow::Result<String> {
+    let answer = if secret && io::stdin().is_terminal() {
+        rpassword::prompt_password(format!("{what}: ")).context("cannot ask for the password")?
+    } else {
+        if io::stdin().is_terminal() {
+            eprint_prompt(what);
+        }
+        let mut line = String::new();
+        io::stdin()
+            .read_line(&mut line)
+            .context("cannot read the standard input")?;
+        line.trim_end_matches(['\r', '\n']).to_owned()
+    };
+    if answer.is_empty() {
+        return Err(failure(Kind::Usage, format!("{what}: nothing was entered")));
+    }
+    Ok(answer)
+}
+
+fn eprint_prompt(what: &str) {
+    use std::io::Write as _;
+    let _ = write!(io::stderr(), "{what}: ");
+}
+
+/// A name for a stack of which only the URL is known.
+fn host_of(url: &str) -> anyhow::Result<String> {
+    let host = url.split_once("://").and_then(|(_, rest)| rest.split('/').next());
+    let host = host.filter(|host| !host.is_empty());
+    let host = host.ok_or_else(|| failure(Kind::Usage, format!("{url:?} is no URL")))?;
+    Ok(host.to_owned())
+}
+
+fn pool_at(url: &str, client_id: &str, region: Option<&str>) -> anyhow::Result<Pool> {
+    let host = host_of(url)?;
+    let of_host = || match host.split('.').collect::<Vec<_>>()[..] {
+        [_, "execute-api", region, ..] => Some(region),
+        _ => None,
+    };
+    let region = region.or_else(of_host);
+    let region = region.ok_or_else(|| {
+        failure(
+            Kind::Usage,
+            format!("{url} does not say in which AWS region it is: --region"),
+        )
+    })?;
+    Ok(pool_in(region, client_id))
+}
+
+fn pool_in(region: &str, client_id: &str) -> Pool {
+    Pool {
+        endpoint: format!("https://cognito-idp.{region}.amazonaws.com"),
+        client_id: client_id.to_owned(),
+    }
+}
+
+/// Asks the AWS CLI for a stack's outputs.
+async fn described(name: &str, region: Option<&str>) -> anyhow::Result<(String, Option<Pool>)> {
+    let query = ["--query", "Stacks[0].Outputs", "--output", "json"];
+    let mut aws = Command::new("aws");
+    aws.args(["cloudformation", "describe-stacks", "--stack-name", name])
+        .args(query)
+        .args(region.map(|region| ["--region", region]).into_iter().flatten())
+        .kill_on_drop(true);
+    let described = aws.output().await.map_err(|error| {
+        let message = format!(
+            "the stack {name} is not known here, and the AWS CLI, which would find it, does not run ({error}); \
+             say its outputs: --url HttpApiUrl --user-pool-client-id UserPoolClientId"
+        );
+        failure(Kind::SignedOut, message)
+    })?;
+    if !described.status.success() {
+        let said = String::from_utf8_lossy(&described.stderr);
+        let message = format!("the AWS CLI does not find the stack {name}: {}", said.trim());
+        return Err(failure(Kind::NotFound, message));
+    }
+    outputs(&described.stdout).with_context(|| format!("the stack {name} is no SyncSphere"))
+}
+
+/// The API's URL and the user pool, of the outputs as CloudFormation gives them.
+fn outputs(json: &[u8]) -> anyhow::Result<(String, Option<Pool>)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Value {
+        output_key: String,
+        output_value: String,
+    }
+    let values: Vec<Value> = serde_json::from_slice(json).context("it has no outputs")?;
+    let find = |key: &str| values.iter().find(|value| value.output_key == key);
+    let output = |key: &str| find(key).map(|value| value.output_value.clone());
+    let url = output("HttpApiUrl").context("it has no output HttpApiUrl")?;
+    // Of another identity provider there is none.
+    let pool = output("UserPoolClientId").zip(output("UserPoolId"));
+    let pool = pool.and_then(|(client_id, pool_id)| {
+        let (region, _) = pool_id.split_once('_')?;
+        Some(pool_in(region, &client_id))
+    });
+    Ok((url, pool))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_region_is_found_in_what_aws_says() {
+        let url = "https://abc.execute-api.eu-central-1.amazonaws.com";
+        let pool = pool_at(url, "client", None).unwrap();
+        assert_eq!(pool.endpoint, "https://cognito-idp.eu-central-1.amazonaws.com");
+        let own = "https://files.example.org/";
+        assert!(pool_at(own, "client", None).is_err());
+        assert_eq!(
+            pool_at(own, "client", Some("eu-west-1")).unwrap().endpoint,
+            "https://cognito-idp.eu-west-1.amazonaws.com"
+        );
+
+        let described = json!([
+            { "OutputKey": "HttpApiUrl", "OutputValue": url, "Description": "…" },
+            { "OutputKey": "UserPoolId", "OutputValue": "us-east-1_Ab" },
+            { "OutputKey": "UserPoolClientId", "OutputValue": "client" },
+        ]);
+        let (found, pool) = outputs(described.to_string().as_bytes()).unwrap();
+        assert_eq!(found, url);
+        assert_eq!(
+            pool.unwrap().endpoint,
+            "https://cognito-idp.us-east-1.amazonaws.com"
+        );
+        assert!(outputs(b"null").is_err());
+        assert!(outputs(b"[]").is_err());
+    }
+
+    #[test]
+    fn a_stack_is_named_after_its_host() {
+        assert_eq!(host_of("http://127.0.0.1:4566/x").unwrap(), "127.0.0.1:4566");
+        assert!(host_of("nothing").is_err());
+    }
+}

@@ -1,0 +1,73 @@
+//! `spaces` and `share`.
+
+use anyhow::Context as _;
+use client::Client;
+use serde_json::json;
+
+use crate::accounts::new_id;
+use crate::arguments::{Share, SpacesCommand};
+use crate::failure::{Kind, failure};
+use crate::output::{self, Output};
+use crate::place;
+
+/// Lists spaces, makes one, or lists the members of one.
+pub(crate) async fn run(
+    client: &Client,
+    command: Option<SpacesCommand>,
+    output: Output,
+) -> anyhow::Result<()> {
+    match command {
+        None => {
+            let spaces = client.all_spaces().await?;
+            output.table(["NAME", "ROLE", "CHANGES", "ID"], &spaces, |space| {
+                [
+                    place::name(space).to_owned(),
+                    space.role.as_str().to_owned(),
+                    space.latest_sequence.to_string(),
+                    space.space_id.to_string(),
+                ]
+            })?;
+        }
+        Some(SpacesCommand::Create { name }) => {
+            let name = name
+                .parse()
+                .map_err(|error| failure(Kind::Usage, format!("{name:?}: {error}")))?;
+            // Made once, however often the request is.
+            let key = new_id().to_string().parse()?;
+            let space = client.create_space(name, &key).await?;
+            output.line(&space, space.space_id)?;
+        }
+        Some(SpacesCommand::Members { space }) => {
+            let space_id = place::shared_space(client, &space).await?;
+            let members = client.all_members(space_id).await?;
+            output.table(["USER ID", "ROLE", "SINCE"], &members, |member| {
+                [
+                    member.user_id.to_string(),
+                    member.role.as_str().to_owned(),
+                    output::time(member.added_at),
+                ]
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes somebody a member, or ends a membership.
+pub(crate) async fn share(client: &Client, share: &Share, output: Output) -> anyhow::Result<()> {
+    let space_id = place::shared_space(client, &share.space).await?;
+    let (space, user_id) = (&share.space, &share.user_id);
+    if share.remove {
+        let removing = client.remove_member(space_id, user_id);
+        removing
+            .await
+            .with_context(|| format!("cannot end the membership in {space}"))?;
+        let told = json!({ "spaceId": space_id, "userId": user_id, "removed": true });
+        output.line(&told, format_args!("{user_id} is no member of {space}"))?;
+        return Ok(());
+    }
+    let setting = client.set_member(space_id, user_id, share.role.into());
+    let member = setting.await.with_context(|| format!("cannot share {space}"))?;
+    let role = member.role.as_str();
+    output.line(&member, format_args!("{user_id} is {role} of {space}"))?;
+    Ok(())
+}

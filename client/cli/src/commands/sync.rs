@@ -1,0 +1,451 @@
+//! `sync`: a folder that is kept current from a space.
+
+mod folder;
+mod mirror;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use client::{Client, Content, Error, Update, Watcher};
+use futures_util::stream::{self, StreamExt as _};
+use model::{Cursor, Sha256, SpaceId, SpacePath};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::accounts::Account;
+use crate::arguments::Sync;
+use crate::failure::{Failures, Kind, failure, kind_of};
+use crate::output::{self, Output};
+use crate::place;
+use crate::progress::Bars;
+use folder::{Folder, Found, Stamp, local};
+use mirror::Mirror;
+
+/// How many files are on their way at once.
+const DOWNLOADS: usize = 8;
+
+/// How long to wait for a change that comes with another: they are dealt with together.
+const TOGETHER: Duration = Duration::from_millis(20);
+
+/// How long what failed waits to be tried again. Each failure doubles it.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// The most that it is doubled to.
+const AGAIN_AT_MOST: Duration = Duration::from_mins(5);
+
+/// How long what is known of the folder may be kept only in memory. It is a memory aid: without it files are looked at once more.
+const UNKEPT: Duration = Duration::from_secs(5);
+
+/// What is known of the folder from the last time.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept {
+    http_api_url: String,
+    space_id: SpaceId,
+    /// Up to where changes were heard.
+    cursor: Cursor,
+    /// What there should be.
+    files: BTreeMap<SpacePath, Content>,
+    /// What was put there.
+    placed: BTreeMap<SpacePath, Placed>,
+}
+
+/// A file that was put into the folder.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Placed {
+    sha256: Sha256,
+    stamp: Stamp,
+}
+
+/// Keeps a folder current, until it is interrupted or, with `--once`, it is so.
+pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyhow::Result<()> {
+    let space = place::view(&account.client, sync.space.space.as_deref()).await?;
+    let folder = Folder::open(&sync.folder)?;
+    let mut keeper = Keeper::new(account, folder, space.space_id, output)?;
+    // From a backup that was restored there may be fewer changes than were heard of.
+    let mut known = keeper
+        .cursor
+        .is_some_and(|cursor| cursor <= space.latest_sequence);
+    loop {
+        if !known {
+            keeper.list(space.latest_sequence).await?;
+        }
+        match keeper.follow(sync.once).await? {
+            Followed::Current => return keeper.outcome(),
+            Followed::Rewound => known = false,
+        }
+    }
+}
+
+enum Followed {
+    /// And no more is wanted.
+    Current,
+    /// What was heard does not count any more.
+    Rewound,
+}
+
+struct Keeper<'a> {
+    client: &'a Client,
+    http_api_url: &'a str,
+    output: Output,
+    folder: Arc<Folder>,
+    space_id: SpaceId,
+    /// Nothing before the first list.
+    cursor: Option<Cursor>,
+    mirror: Mirror,
+    placed: BTreeMap<SpacePath, Placed>,
+    /// What could not be done at the last attempt.
+    failures: Failures,
+    kept_at: Instant,
+    changed: bool,
+}
+
+impl<'a> Keeper<'a> {
+    fn new(account: &'a Account, folder: Folder, space_id: SpaceId, output: Output) -> anyhow::Result<Self> {
+        let mut keeper = Self {
+            client: &account.client,
+            http_api_url: &account.http_api_url,
+            output,
+            folder: Arc::new(folder),
+            space_id,
+            cursor: None,
+            mirror: Mirror::default(),
+            placed: BTreeMap::new(),
+            failures: Failures::default(),
+            kept_at: Instant::now(),
+            changed: false,
+        };
+        let Some(text) = keeper.folder.kept()? else {
+            return Ok(keeper);
+        };
+        let Ok(kept) = serde_json::from_slice::<Kept>(&text) else {
+            // Of another release, or damaged: everything is looked at once more.
+            return Ok(keeper);
+        };
+        if (kept.http_api_url.as_str(), kept.space_id) != (keeper.http_api_url, space_id) {
+            let message = format!(
+                "this folder is kept current from another space, {} of {}; take another folder",
+                kept.space_id, kept.http_api_url
+            );
+            return Err(failure(Kind::Conflict, message));
+        }
+        keeper.cursor = Some(kept.cursor);
+        keeper.mirror = Mirror::of(kept.files);
+        keeper.placed = kept.placed;
+        keeper.touch_all();
+        Ok(keeper)
+    }
+
+    /// Everything is to be looked at.
+    fn touch_all(&mut self) {
+        let paths: Vec<SpacePath> = self
+            .mirror
+            .files()
+            .keys()
+            .chain(self.placed.keys())
+            .cloned()
+            .collect();
+        self.mirror.touched.extend(paths);
+    }
+
+    /// Lists what the space has. Changes from the cursor on, which is of before that, follow.
+    async fn list(&mut self, cursor: Cursor) -> anyhow::Result<()> {
+        let mut files = BTreeMap::new();
+        let mut page = None;
+        loop {
+            let listing = self.client.list_files(Some(self.space_id), "/", page.as_ref());
+            let list = listing.await.context("cannot list the space")?;
+            files.extend(list.files.iter().map(|file| (file.path.clone(), file.into())));
+            page = list.next_page_token;
+            if page.is_none() {
+                break;
+            }
+        }
+        self.mirror = Mirror::of(files);
+        self.touch_all();
+        self.cursor = Some(cursor);
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Follows changes.
+    async fn follow(&mut self, once: bool) -> anyhow::Result<Followed> {
+        let cursor = self.cursor.unwrap_or_default();
+        let mut watcher = Watcher::of_space(self.client.clone(), self.space_id, cursor);
+        let mut live = false;
+        let mut again = AGAIN;
+        let mut again_at = None;
+        loop {
+            let keep_at = self.kept_at + UNKEPT;
+            let update = tokio::select! {
+                update = watcher.next() => {
+                    let update = update.context("the folder stays as it is")?;
+                    Some(update.context("there is nothing more to hear")?)
+                }
+                () = sleep_until(again_at.unwrap_or(keep_at)), if again_at.is_some() => None,
+                () = sleep_until(keep_at), if self.changed => {
+                    self.keep()?;
+                    continue;
+                }
+            };
+            let mut next = update;
+            while let Some(update) = next {
+                match update {
+                    Update::Change(event) => {
+                        self.mirror.hear(&event);
+                        self.cursor = Some(event.sequence.into());
+                        self.changed = true;
+                    }
+                    Update::Live => live = true,
+                    Update::Offline { reason, again_in } => {
+                        live = false;
+                        let seconds = again_in.as_secs_f64();
+                        let told =
+                            json!({ "type": "offline", "reason": reason, "againInMs": again_in.as_millis() });
+                        let text = format!("· offline: {reason}; again in {seconds:.0} s");
+                        self.output.line(&told, text)?;
+                    }
+                    Update::Rewound(_) => return Ok(Followed::Rewound),
+                }
+                next = match timeout(TOGETHER, watcher.next()).await {
+                    Ok(update) => update.context("the folder stays as it is")?,
+                    Err(_) => None,
+                };
+            }
+            // Half of what was missed is a state that the space never had.
+            if !live {
+                continue;
+            }
+            let was_behind = !self.mirror.touched.is_empty();
+            self.make_current().await?;
+            if once {
+                self.keep()?;
+                return Ok(Followed::Current);
+            }
+            if self.mirror.touched.is_empty() {
+                (again, again_at) = (AGAIN, None);
+                if was_behind {
+                    self.output
+                        .line(&json!({ "type": "current" }), "· the folder is current")?;
+                }
+            } else {
+                again_at = Some(Instant::now() + again);
+                again = (again * 2).min(AGAIN_AT_MOST);
+            }
+        }
+    }
+
+    fn keep(&mut self) -> anyhow::Result<()> {
+        let kept = Kept {
+            http_api_url: self.http_api_url.to_owned(),
+            space_id: self.space_id,
+            cursor: self.cursor.unwrap_or_default(),
+            files: self.mirror.files().clone(),
+            placed: self.placed.clone(),
+        };
+        let keeping = self.folder.keep(&serde_json::to_vec(&kept)?);
+        keeping.context("cannot write what is known of the folder")?;
+        self.kept_at = Instant::now();
+        self.changed = false;
+        Ok(())
+    }
+
+    /// Brings the folder to where the mirror is. What cannot be done stays touched.
+    async fn make_current(&mut self) -> anyhow::Result<()> {
+        let touched = std::mem::take(&mut self.mirror.touched);
+        self.failures = Failures::default();
+        let doubles = if self.folder.ignores_case {
+            self.mirror.doubles()
+        } else {
+            HashSet::new()
+        };
+        let mut wanted = Vec::new();
+        for path in &touched {
+            let Some(content) = self.mirror.at(path).cloned() else {
+                continue;
+            };
+            let needed = self.attempt(path, |keeper| {
+                if doubles.contains(path) {
+                    let message =
+                        format!("{path} cannot be kept: on this machine another file has that name");
+                    return Err(failure(Kind::Refused, message));
+                }
+                keeper.needed(path, &content)
+            });
+            if let Some(at) = needed?.flatten() {
+                wanted.push((path.clone(), at, content));
+            }
+        }
+        // What goes makes room, and may be what comes under another name.
+        let by_digest: HashMap<Sha256, &Content> = wanted
+            .iter()
+            .map(|(_, _, content)| (content.sha256, content))
+            .collect();
+        for path in touched
+            .iter()
+            .filter(|path| self.mirror.at(path).is_none())
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            self.attempt(&path, |keeper| keeper.remove(&path, &by_digest))?;
+        }
+        self.bring(&wanted).await?;
+        if self.mirror.touched.is_empty() {
+            self.folder.forget_parts()?;
+        }
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Where a file is to be put; nothing if it is there.
+    fn needed(&mut self, path: &SpacePath, content: &Content) -> anyhow::Result<Option<PathBuf>> {
+        let at = local(path)?;
+        let Found::File(stamp) = self.folder.look(&at)? else {
+            return Ok(Some(at));
+        };
+        let placed = self.placed.get(path);
+        let sha256 = match placed.filter(|placed| placed.stamp == stamp) {
+            Some(placed) => placed.sha256,
+            None => self.folder.digest(&at)?,
+        };
+        if sha256 != content.sha256 {
+            return Ok(Some(at));
+        }
+        self.placed.insert(path.clone(), Placed { sha256, stamp });
+        Ok(None)
+    }
+
+    /// Removes what went from the space, unless somebody changed it here.
+    fn remove(&mut self, path: &SpacePath, wanted: &HashMap<Sha256, &Content>) -> anyhow::Result<()> {
+        let Some(placed) = self.placed.get(path).copied() else {
+            return Ok(());
+        };
+        let at = local(path)?;
+        match self.folder.look(&at)? {
+            Found::File(stamp) if stamp == placed.stamp => {
+                match wanted.get(&placed.sha256) {
+                    Some(content) => self.folder.take(&at, content)?,
+                    None => self.folder.remove(&at)?,
+                }
+                let told = json!({ "type": "removed", "path": path });
+                self.output.line(&told, format_args!("- {path}"))?;
+            }
+            Found::Nothing => {}
+            Found::File(_) | Found::Other => {
+                let told = json!({ "type": "left", "path": path });
+                let text = format!("· {path} went from the space and stays here: it was changed here");
+                self.output.line(&told, text)?;
+            }
+        }
+        self.placed.remove(path);
+        Ok(())
+    }
+
+    /// Downloads files, some at once, and puts each in its place as it comes.
+    async fn bring(&mut self, wanted: &[(SpacePath, PathBuf, Content)]) -> anyhow::Result<()> {
+        let bytes = wanted
+            .iter()
+            .map(|(_, _, content)| content.size.get().unsigned_abs())
+            .sum();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let bars = Bars::new(bytes, wanted.len());
+        let (client, folder) = (self.client, Arc::clone(&self.folder));
+        let mut coming = stream::iter(wanted)
+            .map(async |(path, at, content)| {
+                let bar = bars.file(path.as_str(), content.size.get().unsigned_abs());
+                let fetching = async {
+                    let mut part = folder.part(content)?;
+                    client.fetch(content, &mut part, &bar).await
+                };
+                let fetched = fetching.await;
+                (path, at, content, fetched)
+            })
+            .buffer_unordered(DOWNLOADS);
+        // Should this end early.
+        self.mirror
+            .touched
+            .extend(wanted.iter().map(|(path, _, _)| path.clone()));
+        while let Some((path, at, content, fetched)) = coming.next().await {
+            let fetched = fetched.with_context(|| format!("cannot download {path}"));
+            // The others would fail for it too, each after some time.
+            let is_unreachable = fetched
+                .as_ref()
+                .is_err_and(|error| kind_of(error) == Kind::Unreachable);
+            self.mirror.touched.remove(path);
+            bars.above(|| {
+                self.attempt(path, |keeper| {
+                    fetched?;
+                    keeper.place(path, at, content)
+                })
+            })?;
+            if is_unreachable {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, path: &SpacePath, at: &Path, content: &Content) -> anyhow::Result<()> {
+        let cannot = || format!("cannot write {}", at.display());
+        let ours = self.placed.get(path).map(|placed| Found::File(placed.stamp));
+        let found = self.folder.look(at).with_context(cannot)?;
+        if found != Found::Nothing && Some(&found) != ours.as_ref() {
+            let name = self.folder.set_aside(at).with_context(cannot)?;
+            let told = json!({ "type": "kept", "path": path, "as": name });
+            let text = format!("· {path} was changed here, and is kept as {}", name.display());
+            self.output.line(&told, text)?;
+        }
+        let stamp = self.folder.place(content, at).with_context(cannot)?;
+        let sha256 = content.sha256;
+        self.placed.insert(path.clone(), Placed { sha256, stamp });
+        self.changed = true;
+        let told = json!({ "type": "placed", "path": path, "content": content });
+        let size = output::size(content.size);
+        self.output
+            .line(&told, format_args!("+ {path}  v{}, {size}", content.version))?;
+        Ok(())
+    }
+
+    /// Does something about a file. If it fails, that is told, and the file stays touched; what no later attempt mends ends everything.
+    fn attempt<T>(
+        &mut self,
+        path: &SpacePath,
+        act: impl FnOnce(&mut Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<Option<T>> {
+        let error = match act(self) {
+            Ok(done) => return Ok(Some(done)),
+            Err(error) => error,
+        };
+        let kind = kind_of(&error);
+        let is_full = error.chain().any(|cause| {
+            let io = cause.downcast_ref::<io::Error>();
+            io.is_some_and(|io| io.kind() == io::ErrorKind::StorageFull)
+        });
+        if is_full || matches!(kind, Kind::SignedOut | Kind::BrokenPipe) {
+            return Err(error);
+        }
+        self.mirror.touched.insert(path.clone());
+        self.failures.add(kind);
+        // A version that is gone was followed by a change that is on its way.
+        let gone = error.chain().any(|cause| {
+            let call = cause.downcast_ref::<Error>();
+            call.is_some_and(|call| call.status() == Some(404))
+        });
+        if !gone {
+            self.output.failure(&error);
+        }
+        Ok(None)
+    }
+
+    fn outcome(&self) -> anyhow::Result<()> {
+        let files = self.mirror.files().len();
+        self.failures.outcome(files, "files could not be made current")
+    }
+}

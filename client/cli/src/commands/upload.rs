@@ -1,0 +1,250 @@
+//! `upload`.
+
+mod keys;
+mod plan;
+
+use std::collections::HashMap;
+
+use anyhow::Context as _;
+use client::{Client, Content, Error, LocalFile, Progress};
+use futures_util::stream::{self, StreamExt as _};
+use model::{CreateUploadRequest, FileChanged, SpaceId, SpacePath};
+use serde_json::json;
+
+use crate::accounts::Account;
+use crate::arguments::Upload;
+use crate::failure::{Failures, Kind, failure, kind_of};
+use crate::output::{self, Output};
+use crate::place;
+use crate::progress::{Bar, Bars};
+use keys::Keys;
+use plan::{Item, Plan};
+
+/// Up to so many files, each is looked for by itself; of more, the folder that they go to is listed.
+const LOOKED_FOR: usize = 16;
+
+/// What became of a file.
+enum Outcome {
+    Uploaded(FileChanged),
+    /// The space has this content there already.
+    Unchanged(Content),
+}
+
+/// Uploads files and folders.
+pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> anyhow::Result<()> {
+    let plan = Plan::new(upload)?;
+    if upload.base_version.is_some() && plan.items.len() != 1 {
+        return Err(failure(Kind::Usage, "--base-version is for a single file"));
+    }
+    let space_id = place::space(&account.client, upload.space.space.as_deref()).await?;
+    let uploading = Uploading {
+        client: &account.client,
+        keys: Keys::open(account)?,
+        upload,
+        space_id,
+        there: there(&account.client, space_id, &plan).await?,
+    };
+    let bars = Bars::new(plan.bytes, plan.items.len());
+    let mut failures = Failures::default();
+    for skipped in &plan.skipped {
+        bars.above(|| output.failure(skipped));
+        failures.add(kind_of(skipped));
+    }
+
+    let single = plan.items.len() == 1 && plan.skipped.is_empty();
+    let files = plan.items.len() + plan.skipped.len();
+    let mut outcomes = stream::iter(&plan.items)
+        .map(async |item| {
+            let bar = bars.file(item.to.as_str(), item.bytes);
+            (item, uploading.file(item, &bar).await)
+        })
+        .buffer_unordered(upload.jobs.into());
+    while let Some((item, outcome)) = outcomes.next().await {
+        let told = match outcome {
+            Ok(outcome) => bars.above(|| tell(output, item, &outcome)),
+            Err(error) if single => return Err(error),
+            Err(error) => {
+                bars.above(|| output.failure(&error));
+                let kind = kind_of(&error);
+                failures.add(kind);
+                // The others would fail for it too, each after some time.
+                if matches!(kind, Kind::SignedOut | Kind::Unreachable) {
+                    let message = "the upload ended early; the same command again goes on with it";
+                    return Err(failure(kind, message));
+                }
+                Ok(())
+            }
+        };
+        told?;
+    }
+    failures.outcome(files, "files could not be uploaded")
+}
+
+fn tell(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()> {
+    let file = item.file.display();
+    match outcome {
+        Outcome::Uploaded(changed) => {
+            let told = json!({ "outcome": "uploaded", "file": item.file, "change": changed });
+            let size = output::size(changed.size);
+            let text = format!("{file} is {}, version {}, {size}", changed.path, changed.version);
+            output.line(&told, text)
+        }
+        Outcome::Unchanged(content) => {
+            let told = json!({
+                "outcome": "unchanged", "file": item.file, "fileId": content.file_id, "path": item.to,
+                "version": content.version, "size": content.size, "sha256": content.sha256,
+            });
+            let text = format!("{file} is {} already, version {}", item.to, content.version);
+            output.line(&told, text)
+        }
+    }
+}
+
+struct Uploading<'a> {
+    client: &'a Client,
+    keys: Keys,
+    upload: &'a Upload,
+    space_id: Option<SpaceId>,
+    /// What the space has at the paths of the plan, if that was listed.
+    there: Option<HashMap<SpacePath, Content>>,
+}
+
+impl Uploading<'_> {
+    async fn file(&self, item: &Item, bar: &Bar<'_>) -> anyhow::Result<Outcome> {
+        let uploading = self.attempt(item, bar).await;
+        uploading.with_context(|| format!("cannot upload {}", item.file.display()))
+    }
+
+    async fn attempt(&self, item: &Item, bar: &Bar<'_>) -> anyhow::Result<Outcome> {
+        let content = LocalFile::open(&item.file).await?;
+        let describing = self
+            .client
+            .describe(self.space_id, item.to.clone(), &content, &());
+        let mut description = describing.await?;
+        description.base_version = self.upload.base_version;
+        // Who says what it is based on wants to know if that is wrong.
+        if description.base_version.is_none()
+            && let Some(there) = self.there(&item.to).await?
+            && there.sha256 == description.sha256
+            && there.size == description.size
+        {
+            bar.found(item.bytes);
+            return Ok(Outcome::Unchanged(there));
+        }
+        self.send(&description, &content, bar)
+            .await
+            .map(Outcome::Uploaded)
+    }
+
+    async fn send(
+        &self,
+        description: &CreateUploadRequest,
+        content: &LocalFile,
+        bar: &Bar<'_>,
+    ) -> anyhow::Result<FileChanged> {
+        let key = self.keys.key(description)?;
+        let sent = self
+            .client
+            .upload_with_key(description, &key.text, content, bar)
+            .await;
+        let useless = match &sent {
+            // The earlier attempt is too old.
+            Err(error) => error.status() == Some(410),
+            // It was completed and not forgotten, and since then the file has changed again.
+            Ok(changed) => !key.new && !self.is_current(changed).await?,
+        };
+        let sent = if useless && !key.new {
+            let key = self.keys.another(description)?;
+            bar.lost(description.size.get().unsigned_abs());
+            self.client
+                .upload_with_key(description, &key.text, content, bar)
+                .await
+        } else {
+            sent
+        };
+        match sent {
+            // Whatever comes of it, this attempt cannot be gone on with.
+            Err(error)
+                if error
+                    .status()
+                    .is_some_and(|status| (400..500).contains(&status) && status != 401) =>
+            {
+                self.keys.forget(description);
+                Err(error.into())
+            }
+            Err(error) => Err(error.into()),
+            Ok(changed) => {
+                self.keys.forget(description);
+                Ok(changed)
+            }
+        }
+    }
+
+    async fn is_current(&self, changed: &FileChanged) -> anyhow::Result<bool> {
+        let found = self
+            .client
+            .find_file(Some(changed.space_id), &changed.path)
+            .await?;
+        Ok(found.is_some_and(|found| found.sha256 == changed.sha256))
+    }
+
+    async fn there(&self, path: &SpacePath) -> anyhow::Result<Option<Content>> {
+        match &self.there {
+            Some(there) => Ok(there.get(path).cloned()),
+            None => Ok(self
+                .client
+                .find_file(self.space_id, path)
+                .await
+                .or_else(nothing_there)?
+                .map(|file| Content::from(&file))),
+        }
+    }
+}
+
+/// A personal space that was not used yet is not there.
+fn nothing_there<T: Default>(error: Error) -> Result<T, Error> {
+    if error.status() == Some(404) {
+        Ok(T::default())
+    } else {
+        Err(error)
+    }
+}
+
+/// What the space has where the files go; nothing if there are few, which are looked for one by one.
+async fn there(
+    client: &Client,
+    space_id: Option<SpaceId>,
+    plan: &Plan,
+) -> anyhow::Result<Option<HashMap<SpacePath, Content>>> {
+    if plan.items.len() <= LOOKED_FOR {
+        return Ok(None);
+    }
+    let mut wanted: HashMap<&SpacePath, Option<Content>> =
+        plan.items.iter().map(|item| (&item.to, None)).collect();
+    let prefix = plan.common_prefix();
+    let mut page = None;
+    loop {
+        let listing = client.list_files(space_id, prefix, page.as_ref());
+        let list = match listing.await {
+            Ok(list) => list,
+            Err(error) if space_id.is_none() => {
+                nothing_there::<()>(error)?;
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for file in &list.files {
+            if let Some(found) = wanted.get_mut(&file.path) {
+                *found = Some(file.into());
+            }
+        }
+        page = list.next_page_token;
+        if page.is_none() {
+            break;
+        }
+    }
+    let found = wanted
+        .into_iter()
+        .filter_map(|(path, found)| Some((path.clone(), found?)));
+    Ok(Some(found.collect()))
+}

@@ -1,0 +1,138 @@
+//! The keys of uploads that are under way, kept so that the same command goes on with them after a crash.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use client::sha256;
+use model::{CreateUploadRequest, IdempotencyKey, MIN_PART_BYTES};
+
+use crate::accounts::{Account, new_id};
+
+/// How long a key is kept: longer than the service keeps an upload, which is 7 days and one more.
+const KEPT: Duration = Duration::from_hours(9 * 24);
+
+/// Where they are kept, and whose they are.
+pub(super) struct Keys {
+    folder: PathBuf,
+    account: String,
+}
+
+/// A key.
+pub(super) struct Key {
+    pub(super) text: IdempotencyKey,
+    /// No attempt was made with it.
+    pub(super) new: bool,
+}
+
+impl Keys {
+    /// Those of an account. Old ones are forgotten.
+    pub(super) fn open(account: &Account) -> anyhow::Result<Self> {
+        let folder = account.accounts.kept("uploads")?;
+        forget_old(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        let user = account.name.as_ref().map_or("", |name| name.user.as_str());
+        Ok(Self {
+            folder,
+            account: format!("{}\n{user}", account.http_api_url),
+        })
+    }
+
+    /// The key of an upload: that of an earlier attempt, or a new one, which is kept before it is used.
+    pub(super) fn key(&self, description: &CreateUploadRequest) -> anyhow::Result<Key> {
+        if !is_worth_it(description) {
+            let text = new_id().to_string().parse()?;
+            return Ok(Key { text, new: true });
+        }
+        match fs::read_to_string(self.file(description)) {
+            Ok(text) => match text.parse() {
+                Ok(text) => Ok(Key { text, new: false }),
+                Err(_) => self.another(description),
+            },
+            Err(_) => self.another(description),
+        }
+    }
+
+    /// A new key, in place of one that is of no use any more.
+    pub(super) fn another(&self, description: &CreateUploadRequest) -> anyhow::Result<Key> {
+        let text = new_id().to_string();
+        let file = self.file(description);
+        fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+        let text = text.parse()?;
+        Ok(Key { text, new: true })
+    }
+
+    /// The upload is over.
+    pub(super) fn forget(&self, description: &CreateUploadRequest) {
+        // One that stays gives the same answer again, or is too old.
+        let _ = fs::remove_file(self.file(description));
+    }
+
+    /// Named after the account and all that the service is told.
+    fn file(&self, description: &CreateUploadRequest) -> PathBuf {
+        let whole = format!("{}\n{description:?}", self.account);
+        let digest = sha256(whole.as_bytes());
+        let name: Vec<String> = digest
+            .as_bytes()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        self.folder.join(name.concat())
+    }
+}
+
+/// Whether going on spares anything: smaller content is sent in one request, and whether the space has it is looked up first. But who says
+/// what it is based on would meet an own earlier attempt as a conflict.
+fn is_worth_it(description: &CreateUploadRequest) -> bool {
+    description.base_version.is_some() || description.size.get() >= MIN_PART_BYTES
+}
+
+fn forget_old(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if age > KEPT {
+            // Another command may have.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description(path: &str) -> CreateUploadRequest {
+        CreateUploadRequest {
+            path: path.parse().unwrap(),
+            size: MIN_PART_BYTES.try_into().unwrap(),
+            sha256: [0; 32].into(),
+            content_type: None,
+            space_id: None,
+            base_version: None,
+            device_id: None,
+        }
+    }
+
+    #[test]
+    fn an_upload_has_the_same_key_until_it_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Keys {
+            folder: folder.path().to_owned(),
+            account: "alice".to_owned(),
+        };
+        let first = keys.key(&description("/a")).unwrap();
+        let again = keys.key(&description("/a")).unwrap();
+        assert!(first.new && !again.new && first.text == again.text);
+        assert_ne!(keys.key(&description("/b")).unwrap().text, first.text);
+        let other = Keys {
+            account: "bob".to_owned(),
+            ..keys
+        };
+        assert_ne!(other.key(&description("/a")).unwrap().text, first.text);
+        other.forget(&description("/a"));
+        assert!(other.key(&description("/a")).unwrap().new);
+    }
+}

@@ -1,0 +1,96 @@
+//! `watch`.
+
+use std::collections::BTreeMap;
+
+use client::{Client, Update, Watcher};
+use model::{Change, Cursor, Event, SpaceId};
+use serde::Serialize;
+
+use crate::arguments::Watch;
+use crate::output::{self, Output};
+use crate::place;
+
+/// What a script reads.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum Told<'a> {
+    Change(&'a Event),
+    Live,
+    Offline { reason: &'a str, again_in_ms: u128 },
+    Rewound { space_id: SpaceId },
+}
+
+/// Shows changes as they come, until it is interrupted or there is nothing more to hear.
+pub(crate) async fn run(client: &Client, watch: &Watch, output: Output) -> anyhow::Result<()> {
+    let only = match &watch.space {
+        Some(space) => Some(place::view(client, Some(space)).await?.space_id),
+        None => None,
+    };
+    let mut names = BTreeMap::new();
+    let mut cursors: BTreeMap<SpaceId, Cursor> = BTreeMap::new();
+    for space in client.all_spaces().await? {
+        names.insert(space.space_id, place::name(&space).to_owned());
+        if !watch.from_start {
+            cursors.insert(space.space_id, space.latest_sequence);
+        }
+    }
+    let mut watcher = match only {
+        Some(space_id) => {
+            let cursor = cursors.get(&space_id).copied().unwrap_or_default();
+            Watcher::of_space(client.clone(), space_id, cursor)
+        }
+        None => Watcher::start(client.clone(), cursors),
+    };
+    while let Some(update) = watcher.next().await? {
+        match &update {
+            Update::Change(event) => {
+                if !names.contains_key(&event.space_id) {
+                    // One that is not to be had has its ID for a name.
+                    for space in client.all_spaces().await.unwrap_or_default() {
+                        names.insert(space.space_id, place::name(&space).to_owned());
+                    }
+                }
+                let space = names
+                    .entry(event.space_id)
+                    .or_insert_with(|| event.space_id.to_string());
+                let time = output::time(event.occurred_at);
+                let text = format!("{time}  {space}: {}", describe(event));
+                output.line(&Told::Change(event), text)?;
+            }
+            Update::Live => output.line(&Told::Live, "· up to date; what changes now comes at once")?,
+            Update::Offline { reason, again_in } => {
+                let again_in_ms = again_in.as_millis();
+                let seconds = again_in.as_secs_f64();
+                output.line(
+                    &Told::Offline { reason, again_in_ms },
+                    format_args!("· offline: {reason}; again in {seconds:.0} s"),
+                )?;
+            }
+            Update::Rewound(space_id) => {
+                let told = Told::Rewound { space_id: *space_id };
+                let text =
+                    format!("· {space_id} was restored from a backup; its changes follow from the first");
+                output.line(&told, text)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A change, for people.
+pub(crate) fn describe(event: &Event) -> String {
+    match &event.change {
+        Change::FileUpdated(file) => {
+            format!("+ {}  v{}, {}", file.path, file.version, output::size(file.size))
+        }
+        Change::FileMoved(file) => format!("> {}  moved here", file.path),
+        Change::FileDeleted(file) => format!("- {}  deleted", file.path),
+        Change::SpaceShared {
+            subject_space_id,
+            role,
+        } => {
+            format!("* you are {} of {subject_space_id}", role.as_str())
+        }
+        Change::SpaceLeft { subject_space_id } => format!("* you are no member of {subject_space_id}"),
+    }
+}

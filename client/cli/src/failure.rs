@@ -1,0 +1,206 @@
+//! What went wrong, for people and for scripts.
+
+use std::io;
+
+use client::Error;
+use serde_json::json;
+use thiserror::Error as ThisError;
+
+/// Why a command ends, as its exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Something else.
+    Failed = 1,
+    /// The command line.
+    Usage = 2,
+    /// Nobody is signed in.
+    SignedOut = 3,
+    /// It is not there.
+    NotFound = 4,
+    /// Something is there already, or another version.
+    Conflict = 5,
+    /// The service, or the machine, does not allow it.
+    Refused = 6,
+    /// The service does not answer.
+    Unreachable = 7,
+    /// By a signal.
+    Interrupted = 130,
+    /// Nobody reads what is written: what a shell shows for one that SIGPIPE ended.
+    BrokenPipe = 141,
+}
+
+/// A failure of this program's own.
+#[derive(Debug, ThisError)]
+#[error("{message}")]
+pub struct Failure {
+    /// Of which kind.
+    pub kind: Kind,
+    message: String,
+}
+
+/// Makes one.
+pub fn failure(kind: Kind, message: impl Into<String>) -> anyhow::Error {
+    let message = message.into();
+    Failure { kind, message }.into()
+}
+
+/// Of which kind an error is.
+pub fn kind_of(error: &anyhow::Error) -> Kind {
+    for cause in error.chain() {
+        if let Some(failure) = cause.downcast_ref::<Failure>() {
+            return failure.kind;
+        }
+        if let Some(error) = cause.downcast_ref::<Error>() {
+            return kind_of_call(error);
+        }
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return match error.kind() {
+                io::ErrorKind::BrokenPipe => Kind::BrokenPipe,
+                io::ErrorKind::NotFound => Kind::NotFound,
+                io::ErrorKind::AlreadyExists => Kind::Conflict,
+                io::ErrorKind::PermissionDenied => Kind::Refused,
+                _ => Kind::Failed,
+            };
+        }
+    }
+    Kind::Failed
+}
+
+fn kind_of_call(error: &Error) -> Kind {
+    match error {
+        Error::SignedOut(_) | Error::NewPassword => Kind::SignedOut,
+        Error::Http(_) | Error::Silent | Error::WebSocket(_) => Kind::Unreachable,
+        Error::TooLarge => Kind::Refused,
+        Error::Content(error) if error.kind() == io::ErrorKind::NotFound => Kind::NotFound,
+        error => match error.status() {
+            Some(401) => Kind::SignedOut,
+            Some(404 | 410) => Kind::NotFound,
+            Some(409) => Kind::Conflict,
+            Some(429 | 500..) => Kind::Unreachable,
+            Some(_) => Kind::Refused,
+            None => Kind::Failed,
+        },
+    }
+}
+
+/// Says an error with its causes on one line.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let said = match cause.downcast_ref::<Error>() {
+            Some(Error::Refused(problem)) => format!("{} (request {})", problem.detail, problem.request_id),
+            Some(error) if error.status() == Some(401) => "the session has ended".to_owned(),
+            _ => cause.to_string(),
+        };
+        // Some errors repeat their cause.
+        if !parts.last().is_some_and(|last| last.ends_with(&said)) {
+            parts.push(said);
+        }
+    }
+    let mut sentence = parts.join(": ");
+    if kind_of(error) == Kind::SignedOut && !sentence.contains("syncsphere login") {
+        sentence.push_str("; sign in: syncsphere login");
+    }
+    sentence
+}
+
+/// The same for scripts.
+pub fn json(error: &anyhow::Error) -> serde_json::Value {
+    let problem = error.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(Error::Refused(problem)) => Some(problem),
+        _ => None,
+    });
+    json!({ "error": {
+        "exitStatus": kind_of(error) as u8,
+        "message": sentence(error),
+        "code": problem.map(|problem| &problem.code),
+        "requestId": problem.map(|problem| &problem.request_id),
+    }})
+}
+
+/// Counts failures of several things, for the end.
+#[derive(Debug, Default)]
+pub struct Failures {
+    first: Option<Kind>,
+    mixed: bool,
+    count: usize,
+}
+
+impl Failures {
+    /// Adds one.
+    pub fn add(&mut self, kind: Kind) {
+        self.count += 1;
+        self.mixed |= self.first.is_some_and(|first| first != kind);
+        self.first.get_or_insert(kind);
+    }
+
+    /// An error if there was one: of the kind that all have, or `Failed`.
+    pub fn outcome(&self, of: usize, what: &str) -> anyhow::Result<()> {
+        match self.first {
+            None => Ok(()),
+            Some(_) if self.mixed => Err(failure(Kind::Failed, format!("{} of {of} {what}", self.count))),
+            Some(kind) => Err(failure(kind, format!("{} of {of} {what}", self.count))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+    use client::Problem;
+
+    use super::*;
+
+    fn refused(status: u16) -> anyhow::Error {
+        Error::Refused(Problem {
+            status,
+            code: "some-code".to_owned(),
+            detail: "It is so.".to_owned(),
+            request_id: "r1".to_owned(),
+        })
+        .into()
+    }
+
+    #[test]
+    fn an_exit_status_says_what_a_script_can_do() {
+        for (status, kind) in [
+            (400, Kind::Refused),
+            (401, Kind::SignedOut),
+            (403, Kind::Refused),
+            (404, Kind::NotFound),
+            (409, Kind::Conflict),
+            (410, Kind::NotFound),
+            (413, Kind::Refused),
+            (422, Kind::Refused),
+            (429, Kind::Unreachable),
+            (500, Kind::Unreachable),
+            (503, Kind::Unreachable),
+        ] {
+            assert_eq!(kind_of(&refused(status)), kind, "{status}");
+        }
+        let hidden: anyhow::Result<()> = Err(refused(409)).context("cannot move it");
+        assert_eq!(kind_of(&hidden.unwrap_err()), Kind::Conflict);
+    }
+
+    #[test]
+    fn an_error_says_the_request_and_what_to_do() {
+        let error = refused(409).context("cannot move /a");
+        assert_eq!(sentence(&error), "cannot move /a: It is so. (request r1)");
+        assert_eq!(json(&error)["error"]["requestId"], "r1");
+        assert_eq!(json(&error)["error"]["exitStatus"], 5);
+        assert!(sentence(&refused(401)).ends_with("sign in: syncsphere login"));
+    }
+
+    #[test]
+    fn failures_of_one_kind_keep_it() {
+        let mut failures = Failures::default();
+        failures.outcome(2, "failed").unwrap();
+        failures.add(Kind::NotFound);
+        assert_eq!(
+            kind_of(&failures.outcome(2, "failed").unwrap_err()),
+            Kind::NotFound
+        );
+        failures.add(Kind::Conflict);
+        assert_eq!(kind_of(&failures.outcome(2, "failed").unwrap_err()), Kind::Failed);
+    }
+}

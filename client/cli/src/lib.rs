@@ -1,0 +1,88 @@
+//! `syncsphere`, the command.
+
+pub mod accounts;
+mod arguments;
+mod commands;
+mod failure;
+mod output;
+mod place;
+mod progress;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::accounts::{Account, Accounts};
+use crate::arguments::{Arguments, Command};
+use crate::failure::{Kind, failure, kind_of};
+use crate::output::Output;
+
+/// Runs the command line.
+pub async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output { json: arguments.json };
+    let outcome = tokio::select! {
+        outcome = run(arguments, output) => outcome,
+        () = interrupted() => Err(failure(Kind::Interrupted, "interrupted")),
+    };
+    let Err(error) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    let kind = kind_of(&error);
+    if kind != Kind::BrokenPipe {
+        output.failure(&error);
+    }
+    ExitCode::from(kind as u8)
+}
+
+async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
+    let of = &arguments.account;
+    match arguments.command {
+        Command::Login(login) => commands::login::run(of, &login, output).await,
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "syncsphere", &mut io::stdout());
+            Ok(())
+        }
+        Command::Man { folder } => {
+            std::fs::create_dir_all(&folder)?;
+            clap_mangen::generate_to(Arguments::command(), &folder)?;
+            Ok(())
+        }
+        command => {
+            let mut account = Accounts::find()?.account(of).await?;
+            let outcome = with_account(command, &mut account, output).await;
+            // A token that was renewed serves the next command too.
+            let kept = account.keep().await;
+            outcome.and(kept)
+        }
+    }
+}
+
+async fn with_account(command: Command, account: &mut Account, output: Output) -> anyhow::Result<()> {
+    let client = &account.client;
+    match command {
+        Command::Login(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
+        Command::Logout => commands::login::log_out(account).await,
+        Command::Whoami => commands::login::who_am_i(account, output).await,
+        Command::Upload(upload) => commands::upload::run(account, &upload, output).await,
+        Command::Watch(watch) => commands::watch::run(client, &watch, output).await,
+        Command::Ls(list) => commands::files::list(client, &list, output).await,
+        Command::Get(get) => commands::get::run(client, &get, output).await,
+        Command::Mv(mv) => commands::files::rename(client, &mv, output).await,
+        Command::Rm(remove) => commands::files::remove(client, &remove, output).await,
+        Command::Spaces(spaces) => commands::spaces::run(client, spaces.command, output).await,
+        Command::Share(share) => commands::spaces::share(client, &share, output).await,
+        Command::History(history) => commands::history::run(client, &history, output).await,
+        Command::Sync(sync) => commands::sync::run(account, &sync, output).await,
+        Command::Doctor => commands::doctor::run(account, output).await,
+    }
+}
+
+async fn interrupted() {
+    // Where there is no such signal, nothing interrupts.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,86 @@
+//! What is written for people or for scripts.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+
+use comfy_table::{Table, presets};
+use indicatif::HumanBytes;
+use model::ByteCount;
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use crate::failure;
+
+/// The standard output, and how it is written to.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// One JSON value a line.
+    pub json: bool,
+}
+
+impl Output {
+    /// Writes a line: `value` for scripts, `text` for people.
+    pub fn line(self, value: &impl Serialize, text: impl Display) -> io::Result<()> {
+        let line = if self.json {
+            serde_json::to_string(value)?
+        } else {
+            text.to_string()
+        };
+        say(&line)
+    }
+
+    /// Writes entries: each on a line for scripts, a table for people.
+    pub fn table<T: Serialize, const N: usize>(
+        self,
+        header: [&str; N],
+        entries: &[T],
+        row: impl Fn(&T) -> [String; N],
+    ) -> io::Result<()> {
+        if self.json {
+            for entry in entries {
+                say(&serde_json::to_string(entry)?)?;
+            }
+            return Ok(());
+        }
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(header);
+        table.add_rows(entries.iter().map(row));
+        for line in table.lines() {
+            say(line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Says on the standard error that something failed.
+    pub fn failure(self, error: &anyhow::Error) {
+        if self.json {
+            note(failure::json(error));
+        } else {
+            note(format_args!("syncsphere: {}", failure::sentence(error)));
+        }
+    }
+}
+
+/// Writes to the standard output, for whoever reads it now.
+pub fn say(line: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    writeln!(output, "{line}")?;
+    output.flush()
+}
+
+/// Writes to the standard error; that nobody reads it is no failure.
+pub fn note(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A size, for people.
+pub fn size(bytes: ByteCount) -> String {
+    HumanBytes(bytes.get().unsigned_abs()).to_string()
+}
+
+/// A time, for people.
+pub fn time(time: OffsetDateTime) -> String {
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
+    time.format(&format).unwrap_or_default()
+}

@@ -1,0 +1,111 @@
+//! Paths and spaces as people write them.
+
+use client::Client;
+use model::{SpaceId, SpaceKind, SpacePath, SpaceView};
+use unicode_normalization::UnicodeNormalization as _;
+
+use crate::failure::{Kind, failure};
+
+/// What people call their personal space.
+const PERSONAL: &str = "personal";
+
+/// The path that a text means: in Unicode normalization form C, and from the root on.
+pub fn path(text: &str) -> anyhow::Result<SpacePath> {
+    let normalized: String = text.nfc().collect();
+    let absolute = if normalized.starts_with('/') {
+        normalized
+    } else {
+        format!("/{normalized}")
+    };
+    absolute
+        .parse()
+        .map_err(|error| failure(Kind::Usage, format!("{text:?} cannot be a path: {error}")))
+}
+
+/// A file's path: `to`, or if that is a folder, the name in it.
+pub fn inside(to: &str, name: &str) -> anyhow::Result<SpacePath> {
+    if to.is_empty() || to.ends_with('/') {
+        path(&format!("{to}{name}"))
+    } else {
+        path(to)
+    }
+}
+
+/// The ID of a space; nothing is the personal one.
+pub async fn space(client: &Client, space: Option<&str>) -> anyhow::Result<Option<SpaceId>> {
+    match space {
+        None | Some(PERSONAL) => Ok(None),
+        Some(text) => Ok(Some(shared_space(client, text).await?)),
+    }
+}
+
+/// The ID of a space that is named.
+pub async fn shared_space(client: &Client, text: &str) -> anyhow::Result<SpaceId> {
+    if let Ok(space_id) = text.parse() {
+        return Ok(space_id);
+    }
+    let spaces = client.all_spaces().await?;
+    let named: Vec<SpaceId> = spaces
+        .iter()
+        .filter(|space| name(space) == text)
+        .map(|space| space.space_id)
+        .collect();
+    match named[..] {
+        [space_id] => Ok(space_id),
+        [] => Err(failure(
+            Kind::NotFound,
+            format!("you have no space {text:?}; `syncsphere spaces` lists yours"),
+        )),
+        _ => {
+            let ids: Vec<String> = named.iter().map(ToString::to_string).collect();
+            let ids = ids.join(", ");
+            Err(failure(
+                Kind::Usage,
+                format!("{text:?} is the name of several spaces; say which by its ID: {ids}"),
+            ))
+        }
+    }
+}
+
+/// The view of a space; nothing is the personal one.
+pub async fn view(client: &Client, space: Option<&str>) -> anyhow::Result<SpaceView> {
+    let wanted = self::space(client, space).await?;
+    let spaces = client.all_spaces().await?;
+    let found = spaces.into_iter().find(|space| match wanted {
+        Some(space_id) => space.space_id == space_id,
+        None => space.kind == SpaceKind::Personal,
+    });
+    found.ok_or_else(|| match wanted {
+        Some(_) => failure(Kind::NotFound, "there is no such space, or it is not yours"),
+        None => failure(
+            Kind::NotFound,
+            "your personal space is made by the first upload to it, and there was none yet",
+        ),
+    })
+}
+
+/// What people call a space.
+pub fn name(space: &SpaceView) -> &str {
+    space.name.as_ref().map_or(PERSONAL, |name| name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_absolute_and_normalized() {
+        assert_eq!(path("a/b").unwrap().as_str(), "/a/b");
+        // As macOS has it in file names.
+        assert_eq!(path("/u\u{308}").unwrap().as_str(), "/\u{fc}");
+        assert!(path("/a//b").is_err());
+        assert!(path("../a").is_err());
+    }
+
+    #[test]
+    fn a_folder_takes_the_name() {
+        assert_eq!(inside("/", "a").unwrap().as_str(), "/a");
+        assert_eq!(inside("/b/", "a").unwrap().as_str(), "/b/a");
+        assert_eq!(inside("/b", "a").unwrap().as_str(), "/b");
+    }
+}

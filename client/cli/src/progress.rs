@@ -1,0 +1,99 @@
+//! Bars on a terminal; nothing anywhere else.
+
+use std::time::Duration;
+
+use client::Progress;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// The smallest file with a bar of its own, in bytes: smaller ones come and go too fast to be read.
+const OWN_BAR: u64 = 8 * 1024 * 1024;
+
+/// The bars of a command that moves several files.
+pub(crate) struct Bars {
+    all: MultiProgress,
+    total: ProgressBar,
+}
+
+impl Bars {
+    /// For so many bytes in so many files.
+    pub(crate) fn new(bytes: u64, files: usize) -> Self {
+        let all = MultiProgress::new();
+        let total = all.add(ProgressBar::new(bytes));
+        total.set_style(style(
+            "{bar:30} {bytes:>11} of {total_bytes:11} {binary_bytes_per_sec:>13}, {eta} left{msg}",
+        ));
+        total.enable_steady_tick(Duration::from_millis(250));
+        if files > 1 {
+            total.set_message(format!(", {files} files"));
+        }
+        Self { all, total }
+    }
+
+    /// One of the files.
+    pub(crate) fn file(&self, name: &str, bytes: u64) -> Bar<'_> {
+        let own = (bytes >= OWN_BAR).then(|| {
+            let own = self.all.insert_before(&self.total, ProgressBar::new(bytes));
+            own.set_style(style("  {bar:28} {bytes:>11} of {total_bytes:11} {msg}"));
+            own.set_message(name.to_owned());
+            own
+        });
+        Bar { own, bars: self }
+    }
+
+    /// Writes a line above the bars.
+    pub(crate) fn above<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.all.suspend(write)
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.total.finish_and_clear();
+        let _ = self.all.clear();
+    }
+}
+
+/// How far a file is.
+pub(crate) struct Bar<'a> {
+    own: Option<ProgressBar>,
+    bars: &'a Bars,
+}
+
+impl Bar<'_> {
+    fn each(&self, act: impl Fn(&ProgressBar)) {
+        self.own.iter().chain([&self.bars.total]).for_each(act);
+    }
+}
+
+impl Progress for Bar<'_> {
+    fn found(&self, bytes: u64) {
+        self.each(|bar| {
+            bar.inc(bytes);
+            // It took no time, which says nothing of the rest.
+            bar.reset_eta();
+        });
+    }
+
+    fn moved(&self, bytes: u64) {
+        self.each(|bar| bar.inc(bytes));
+    }
+
+    fn lost(&self, bytes: u64) {
+        self.each(|bar| bar.dec(bytes));
+    }
+}
+
+impl Drop for Bar<'_> {
+    fn drop(&mut self) {
+        if let Some(own) = &self.own {
+            own.finish_and_clear();
+            self.bars.all.remove(own);
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸ ")
+}
