@@ -1,5 +1,6 @@
 //! What can go wrong.
 
+use model::CurrentVersion;
 use serde::Deserialize;
 use thiserror::Error as ThisError;
 
@@ -15,6 +16,9 @@ pub struct Problem {
     pub detail: String,
     /// The id under which operators find the request.
     pub request_id: String,
+    /// Of a `version-conflict`: what the path holds.
+    #[serde(default)]
+    pub current: Option<CurrentVersion>,
 }
 
 /// A call that did not do what it should.

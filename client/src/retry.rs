@@ -68,6 +68,7 @@ mod tests {
             code: String::new(),
             detail: String::new(),
             request_id: String::new(),
+            current: None,
         })
     }
 

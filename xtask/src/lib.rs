@@ -45,7 +45,7 @@ pub use chaos::md5;
 pub use environment::{ACCESS_KEY, REGION};
 pub use postgres::{BY_IAM, ROLE};
 pub use secrets::OWNER_SECRET;
-pub use stack::{Outputs, STACK, Stack};
+pub use stack::{Outputs, PASSWORD, STACK, Stack};
 pub use up::aws_config;
 
 #[derive(Parser)]

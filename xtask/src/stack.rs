@@ -23,7 +23,7 @@ use crate::ui::Step;
 pub const STACK: &str = "syncsphere-local";
 
 /// The password of local users.
-pub(crate) const PASSWORD: &str = "Correct-Horse-1";
+pub const PASSWORD: &str = "Correct-Horse-1";
 
 /// What a developer can do when building fails.
 pub(crate) const BUILD_REMEDY: &str = "mend the code and run the command again";

@@ -277,7 +277,7 @@ impl Accounts {
     }
 
     /// The account that the command line means.
-    pub(crate) async fn account(&self, of: &AccountArguments) -> anyhow::Result<Account> {
+    pub(crate) fn account(&self, of: &AccountArguments) -> anyhow::Result<Account> {
         let known = self.named(of)?;
         if let Some(token) = token_of_environment() {
             let url = of.url.clone().or(known.map(|(_, stack)| stack.http_api_url));
@@ -439,15 +439,11 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn an_account_is_found_by_name_by_url_and_by_itself() {
+    #[test]
+    fn an_account_is_found_by_name_by_url_and_by_itself() {
         let folder = tempfile::tempdir().unwrap();
         let accounts = Accounts::in_folder(folder.path().join("new"));
-        let nobody = accounts
-            .account(&arguments(None, None, None))
-            .await
-            .err()
-            .unwrap();
+        let nobody = accounts.account(&arguments(None, None, None)).err().unwrap();
         assert!(nobody.to_string().contains("syncsphere login"), "{nobody}");
 
         accounts.change("one", |it| *it = Some(stack())).unwrap();
@@ -458,7 +454,7 @@ mod tests {
             arguments(None, Some("http://127.0.0.1:1/api"), None),
             arguments(None, None, Some("alice")),
         ] {
-            let account = accounts.account(&of).await.unwrap();
+            let account = accounts.account(&of).unwrap();
             let name = account.name.unwrap();
             assert_eq!((name.stack.as_str(), name.user.as_str()), ("one", "alice"));
         }
@@ -467,7 +463,7 @@ mod tests {
             arguments(None, Some("http://127.0.0.1:2"), None),
             arguments(None, None, Some("bob")),
         ] {
-            let error = accounts.account(&of).await.err().unwrap();
+            let error = accounts.account(&of).err().unwrap();
             assert_eq!(crate::failure::kind_of(&error), Kind::SignedOut, "{of:?}");
         }
     }

@@ -45,7 +45,7 @@ pub struct AccountArguments {
     /// The stack; unless said, that of the last login.
     #[arg(long, global = true, env = "SYNCSPHERE_STACK", value_name = "NAME")]
     pub stack: Option<String>,
-    /// The stack, by its output HttpApiUrl.
+    /// The stack, by its output `HttpApiUrl`.
     #[arg(long, global = true, env = "SYNCSPHERE_URL", conflicts_with = "stack")]
     pub url: Option<String>,
     /// The user; unless said, that of the stack's last login.
@@ -113,7 +113,7 @@ outputs: --url and --user-pool-client-id. After `cargo xtask up` the stack syncs
 
 The password is asked for, or read from the standard input if that is no terminal.")]
 pub struct Login {
-    /// The stack's output UserPoolClientId, with --url.
+    /// The stack's output `UserPoolClientId`, with --url.
     #[arg(long, value_name = "ID", requires = "url")]
     pub user_pool_client_id: Option<String>,
     /// The AWS region of the stack, where its URL does not say it.

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use client::Error;
+use client::{Error, Problem};
+use model::CurrentVersion;
 use serde_json::json;
 use thiserror::Error as ThisError;
 
@@ -88,7 +89,7 @@ pub fn sentence(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         let said = match cause.downcast_ref::<Error>() {
-            Some(Error::Refused(problem)) => format!("{} (request {})", problem.detail, problem.request_id),
+            Some(Error::Refused(problem)) => refusal(problem),
             Some(error) if error.status() == Some(401) => "the session has ended".to_owned(),
             _ => cause.to_string(),
         };
@@ -99,9 +100,21 @@ pub fn sentence(error: &anyhow::Error) -> String {
     }
     let mut sentence = parts.join(": ");
     if kind_of(error) == Kind::SignedOut && !sentence.contains("syncsphere login") {
-        sentence.push_str("; sign in: syncsphere login");
+        sentence = format!("{}; sign in: syncsphere login", sentence.trim_end_matches('.'));
     }
     sentence
+}
+
+fn refusal(problem: &Problem) -> String {
+    let Problem {
+        detail, request_id, ..
+    } = problem;
+    match problem.current {
+        Some(CurrentVersion { version, .. }) => {
+            format!("{detail} (current version {version}; request {request_id})")
+        }
+        None => format!("{detail} (request {request_id})"),
+    }
 }
 
 /// The same for scripts.
@@ -114,6 +127,7 @@ pub fn json(error: &anyhow::Error) -> serde_json::Value {
         "exitStatus": kind_of(error) as u8,
         "message": sentence(error),
         "code": problem.map(|problem| &problem.code),
+        "current": problem.and_then(|problem| problem.current),
         "requestId": problem.map(|problem| &problem.request_id),
     }})
 }
@@ -146,10 +160,8 @@ impl Failures {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Context as _;
-    use client::Problem;
-
     use super::*;
+    use anyhow::Context as _;
 
     fn refused(status: u16) -> anyhow::Error {
         Error::Refused(Problem {
@@ -157,6 +169,7 @@ mod tests {
             code: "some-code".to_owned(),
             detail: "It is so.".to_owned(),
             request_id: "r1".to_owned(),
+            current: None,
         })
         .into()
     }

@@ -51,7 +51,7 @@ async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
             Ok(())
         }
         command => {
-            let mut account = Accounts::find()?.account(of).await?;
+            let mut account = Accounts::find()?.account(of)?;
             let outcome = with_account(command, &mut account, output).await;
             // A token that was renewed serves the next command too.
             let kept = account.keep().await;

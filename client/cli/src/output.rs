@@ -47,7 +47,7 @@ impl Output {
         table.load_style(presets::NOTHING).set_header(header);
         table.add_rows(entries.iter().map(row));
         for line in table.lines() {
-            say(line.trim_end())?;
+            say(line.trim())?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Bars on a terminal; nothing anywhere else.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use client::Progress;
@@ -37,7 +38,11 @@ impl Bars {
             own.set_message(name.to_owned());
             own
         });
-        Bar { own, bars: self }
+        Bar {
+            own,
+            bars: self,
+            sent: AtomicU64::new(0),
+        }
     }
 
     /// Writes a line above the bars.
@@ -57,9 +62,15 @@ impl Drop for Bars {
 pub(crate) struct Bar<'a> {
     own: Option<ProgressBar>,
     bars: &'a Bars,
+    sent: AtomicU64,
 }
 
 impl Bar<'_> {
+    /// How many bytes were sent or received, those included that had to be moved again.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     fn each(&self, act: impl Fn(&ProgressBar)) {
         self.own.iter().chain([&self.bars.total]).for_each(act);
     }
@@ -75,6 +86,7 @@ impl Progress for Bar<'_> {
     }
 
     fn moved(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
         self.each(|bar| bar.inc(bytes));
     }
 

@@ -234,7 +234,7 @@ async fn of_one_space_nothing_else_is_heard_and_leaving_it_ends_it() {
         }
         world.set_faults(Faults::NONE);
         world.leave(space(1));
-        let ended = tokio::time::timeout(Duration::from_hours(3), async {
+        let ended = timeout(Duration::from_hours(3), async {
             loop {
                 match watcher.next().await {
                     Ok(Some(Update::Change(event))) => heard.push(*event),

@@ -25,6 +25,9 @@ const STEP: Duration = Duration::from_secs(30);
 /// How long the answer to a ping may take.
 const PONG: Duration = Duration::from_secs(5);
 
+/// Where the doctor's files are.
+const FOLDER: &str = "/.syncsphere-doctor/";
+
 /// What a file of the doctor's holds, with an ID that makes each another.
 const CONTENT: &str = "syncsphere doctor";
 
@@ -51,107 +54,105 @@ struct Doctor {
 
 impl Doctor {
     async fn examine(&mut self, account: &Account) -> anyhow::Result<()> {
-        let url = &account.http_api_url;
-        self.step(
-            "reaching the API",
-            "its address, the network and its certificate; the output HttpApiUrl of the stack",
-            async {
-                let stranger = Client::new(url, Token::from("nobody".to_owned()), None)?.with_retries(0);
-                match stranger.all_spaces().await {
-                    // As it should be.
-                    Err(error) if error.status() == Some(401) => Ok(((), url.clone())),
-                    Err(error) => Err(error.into()),
-                    Ok(_) => Err(failure(Kind::Failed, "it lets in who has no token")),
-                }
-            },
-        )
-        .await?;
-        self.step(
-            "signing in",
-            "the identity provider; sign in again: syncsphere login",
-            async {
-                account.client.session().token().await?;
-                let who = account.user_id().await?;
-                Ok(((), who.to_string()))
-            },
-        )
-        .await?;
-        let client = self.client.clone();
-        self.step(
-            "asking for spaces",
-            "the authorizer (JwtIssuer, JwtAudience), manage-spaces, or the database; its log has the request",
-            async {
-                let spaces = client.all_spaces().await?;
-                Ok(((), format!("{} of yours", spaces.len())))
-            },
-        )
-        .await?;
-        let ticket = self
-            .step("getting a ticket", "track-connections, or the database", async {
-                Ok((client.create_ticket().await?, String::new()))
-            })
-            .await?;
-        let mut socket = self
-            .step(
-                "opening the WebSocket",
-                "the WebSocket API, or $connect in track-connections (64 connections a user by default)",
-                async {
-                    let mut socket = Socket::connect(&ticket).await?;
-                    socket.ping().await?;
-                    let pong = timeout(PONG, next_pong(&mut socket)).await;
-                    pong.context("it is open, and a ping is not answered")??;
-                    Ok((socket, "and a ping was answered".to_owned()))
-                },
-            )
-            .await?;
-
-        let content = format!("{CONTENT} {}\n", new_id()).into_bytes();
-        let path: SpacePath = format!("/.syncsphere-doctor/{}.txt", new_id()).parse()?;
-        let description = client
-            .describe(None, path.clone(), content.as_slice(), &())
-            .await?;
-        let created = self
-            .step("opening an upload", "create-upload, or the database", async {
-                let created = client.create_upload(&description, None).await?;
-                let told = path.to_string();
-                Ok((created, told))
-            })
-            .await?;
-        self.opened = Some(created.upload_id);
-        self.step(
-            "sending content",
-            "storage: the bucket, its policy, and the rights of create-upload, which signs",
-            async {
-                client.send(&created, content.as_slice()).await?;
-                Ok(((), format!("{} bytes", content.len())))
-            },
-        )
-        .await?;
-        let completing = Instant::now();
-        let changed = self
-            .step(
-                "completing it",
-                "complete-upload: storage, or the database",
-                async {
-                    let changed = client.complete_upload(created.upload_id).await?;
-                    let told = format!("change {} of your personal space", changed.sequence);
-                    Ok((changed, told))
-                },
-            )
-            .await?;
-        self.opened = None;
-        self.made = Some(changed.clone());
+        self.arrive(account).await?;
+        let mut socket = self.connect().await?;
+        let (changed, completing) = self.upload().await?;
         self.notification(&mut socket, changed.event_id, completing)
             .await?;
+        self.look_again(&changed).await?;
+        let _ = socket.close().await;
+        Ok(())
+    }
 
-        self.step("reading the feed", "list-changes", async {
+    /// From the network to the first answer for this user.
+    async fn arrive(&self, account: &Account) -> anyhow::Result<()> {
+        let url = &account.http_api_url;
+        let reaching = async {
+            let stranger = Client::new(url, Token::from("nobody".to_owned()), None)?.with_retries(0);
+            match stranger.all_spaces().await {
+                // As it should be.
+                Err(error) if error.status() == Some(401) => Ok(((), url.clone())),
+                Err(error) => Err(error.into()),
+                Ok(_) => Err(failure(Kind::Failed, "it lets in who has no token")),
+            }
+        };
+        let link = "its address (the output HttpApiUrl of the stack), the network and its certificate";
+        self.step("reaching the API", link, reaching).await?;
+
+        let signing_in = async { Ok(((), account.user_id().await?.to_string())) };
+        let link = "the identity provider; sign in again: syncsphere login";
+        self.step("signing in", link, signing_in).await?;
+
+        let asking = async {
+            let spaces = self.client.all_spaces().await?;
+            Ok(((), format!("{} of yours", spaces.len())))
+        };
+        let link = "the authorizer (JwtIssuer, JwtAudience), manage-spaces, or the database";
+        self.step("asking for spaces", link, asking).await
+    }
+
+    async fn connect(&self) -> anyhow::Result<Socket> {
+        let asking = async { Ok((self.client.create_ticket().await?, String::new())) };
+        let link = "track-connections, or the database";
+        let ticket = self.step("getting a ticket", link, asking).await?;
+
+        let connecting = async {
+            let mut socket = Socket::connect(&ticket).await?;
+            socket.ping().await?;
+            let pong = timeout(PONG, next_pong(&mut socket)).await;
+            pong.context("it is open, and a ping is not answered")??;
+            Ok((socket, "and a ping was answered".to_owned()))
+        };
+        let link = "the WebSocket API, or $connect in track-connections (64 connections a user by default)";
+        self.step("opening the WebSocket", link, connecting).await
+    }
+
+    /// Uploads a small file: what was made, and when completing began.
+    async fn upload(&mut self) -> anyhow::Result<(FileChanged, Instant)> {
+        let client = self.client.clone();
+        let content = format!("{CONTENT} {}\n", new_id()).into_bytes();
+        let path: SpacePath = format!("{FOLDER}{}.txt", new_id()).parse()?;
+        let describing = client.describe(None, path.clone(), content.as_slice(), &());
+        let description = describing.await?;
+
+        let opening = async {
+            let created = client.create_upload(&description, None).await?;
+            Ok((created, path.to_string()))
+        };
+        let link = "create-upload, or the database";
+        let created = self.step("opening an upload", link, opening).await?;
+        self.opened = Some(created.upload_id);
+
+        let sending = async {
+            client.send(&created, content.as_slice()).await?;
+            Ok(((), format!("{} bytes", content.len())))
+        };
+        let link = "storage: the bucket, its policy, and the rights of create-upload, which signs";
+        self.step("sending content", link, sending).await?;
+
+        let began = Instant::now();
+        let completing = async {
+            let changed = client.complete_upload(created.upload_id).await?;
+            let told = format!("change {} of your personal space", changed.sequence);
+            Ok((changed, told))
+        };
+        let link = "complete-upload: storage, or the database";
+        let changed = self.step("completing it", link, completing).await?;
+        self.opened = None;
+        self.made = Some(changed.clone());
+        Ok((changed, began))
+    }
+
+    /// Sees it as another device would.
+    async fn look_again(&self, changed: &FileChanged) -> anyhow::Result<()> {
+        let reading = async {
             let before: Cursor = (changed.sequence.get() - 1).try_into()?;
-            let list = client.list_changes(Some(changed.space_id), before).await?;
-            let found = list
+            let list = self.client.list_changes(Some(changed.space_id), before).await?;
+            if list
                 .changes
                 .iter()
-                .any(|event| event.event_id == changed.event_id);
-            if found {
+                .any(|event| event.event_id == changed.event_id)
+            {
                 Ok(((), format!("change {} is in it", changed.sequence)))
             } else {
                 Err(failure(
@@ -159,19 +160,17 @@ impl Doctor {
                     "the change that was just made is not in it",
                 ))
             }
-        })
-        .await?;
-        self.step(
-            "downloading it again",
-            "browse-files, which signs, or storage",
-            async {
-                download(&client, &(&changed).into()).await?;
-                Ok(((), "the same, by its SHA-256".to_owned()))
-            },
-        )
-        .await?;
-        let _ = socket.close().await;
-        Ok(())
+        };
+        self.step("reading the feed", "list-changes", reading).await?;
+
+        let downloading = async {
+            let file = tempfile::tempfile().context("cannot make a temporary file")?;
+            let mut file = tokio::fs::File::from_std(file);
+            self.client.fetch(&Content::from(changed), &mut file, &()).await?;
+            Ok(((), "the same, by its SHA-256".to_owned()))
+        };
+        let link = "browse-files, which signs, or storage";
+        self.step("downloading it again", link, downloading).await
     }
 
     /// Waits for the notification: what is late is told apart from what never comes.
@@ -308,11 +307,4 @@ async fn heard(socket: &mut Socket, event_id: EventId) -> anyhow::Result<()> {
         }
     }
     Err(failure(Kind::Unreachable, "the connection was closed"))
-}
-
-async fn download(client: &Client, content: &Content) -> anyhow::Result<()> {
-    let file = tempfile::tempfile().context("cannot make a temporary file")?;
-    let mut file = tokio::fs::File::from_std(file);
-    client.fetch(content, &mut file, &()).await?;
-    Ok(())
 }

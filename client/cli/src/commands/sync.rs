@@ -105,6 +105,15 @@ struct Keeper<'a> {
     changed: bool,
 }
 
+impl Drop for Keeper<'_> {
+    fn drop(&mut self) {
+        // Interrupted: what is not kept is looked at once more.
+        if self.changed {
+            let _ = self.keep();
+        }
+    }
+}
+
 impl<'a> Keeper<'a> {
     fn new(account: &'a Account, folder: Folder, space_id: SpaceId, output: Output) -> anyhow::Result<Self> {
         let mut keeper = Self {
@@ -396,8 +405,10 @@ impl<'a> Keeper<'a> {
         let cannot = || format!("cannot write {}", at.display());
         let ours = self.placed.get(path).map(|placed| Found::File(placed.stamp));
         let found = self.folder.look(at).with_context(cannot)?;
-        if found != Found::Nothing && Some(&found) != ours.as_ref() {
-            let name = self.folder.set_aside(at).with_context(cannot)?;
+        if found != Found::Nothing
+            && Some(&found) != ours.as_ref()
+            && let Some(name) = self.folder.set_aside(at).with_context(cannot)?
+        {
             let told = json!({ "type": "kept", "path": path, "as": name });
             let text = format!("· {path} was changed here, and is kept as {}", name.display());
             self.output.line(&told, text)?;

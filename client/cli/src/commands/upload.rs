@@ -25,7 +25,11 @@ const LOOKED_FOR: usize = 16;
 
 /// What became of a file.
 enum Outcome {
-    Uploaded(FileChanged),
+    Uploaded {
+        changed: FileChanged,
+        /// Less than the whole if an earlier attempt was gone on with.
+        sent_bytes: u64,
+    },
     /// The space has this content there already.
     Unchanged(Content),
 }
@@ -83,8 +87,10 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
 fn tell(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()> {
     let file = item.file.display();
     match outcome {
-        Outcome::Uploaded(changed) => {
-            let told = json!({ "outcome": "uploaded", "file": item.file, "change": changed });
+        Outcome::Uploaded { changed, sent_bytes } => {
+            let told = json!({
+                "outcome": "uploaded", "file": item.file, "sentBytes": sent_bytes, "change": changed,
+            });
             let size = output::size(changed.size);
             let text = format!("{file} is {}, version {}, {size}", changed.path, changed.version);
             output.line(&told, text)
@@ -131,9 +137,9 @@ impl Uploading<'_> {
             bar.found(item.bytes);
             return Ok(Outcome::Unchanged(there));
         }
-        self.send(&description, &content, bar)
-            .await
-            .map(Outcome::Uploaded)
+        let changed = self.send(&description, &content, bar).await?;
+        let sent_bytes = bar.sent();
+        Ok(Outcome::Uploaded { changed, sent_bytes })
     }
 
     async fn send(

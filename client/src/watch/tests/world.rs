@@ -332,6 +332,7 @@ impl Service for World {
                     code: "not-found".to_owned(),
                     detail: String::new(),
                     request_id: String::new(),
+                    current: None,
                 }));
             }
             let after = usize::try_from(after.get()).unwrap();

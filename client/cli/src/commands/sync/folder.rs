@@ -155,7 +155,15 @@ impl Folder {
     /// Puts gathered content in its place, in one step.
     pub(super) fn place(&self, content: &Content, at: &Path) -> io::Result<Stamp> {
         if let Some(parent) = at.parent() {
-            self.root.create_dir_all(parent)?;
+            self.root
+                .create_dir_all(parent)
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                        let why = "a file is where its folder should be";
+                        io::Error::new(io::ErrorKind::AlreadyExists, why)
+                    }
+                    _ => error,
+                })?;
         }
         self.parts.rename(part_name(content), &self.root, at)?;
         match self.look(at)? {
@@ -178,14 +186,17 @@ impl Folder {
         Ok(())
     }
 
-    /// Renames what is at a path to a name that is free, and says which.
-    pub(super) fn set_aside(&self, at: &Path) -> io::Result<PathBuf> {
+    /// Renames what is at a path to a name that is free, and says which. Of an empty folder nothing need be kept.
+    pub(super) fn set_aside(&self, at: &Path) -> io::Result<Option<PathBuf>> {
+        if self.root.remove_dir(at).is_ok() {
+            return Ok(None);
+        }
         let name = at.file_name().unwrap_or_default().to_string_lossy().into_owned();
         for number in 1_u32.. {
             let other = at.with_file_name(format!("{name} (kept {number})"));
             if self.look(&other)? == Found::Nothing {
                 self.root.rename(at, &self.root, &other)?;
-                return Ok(other);
+                return Ok(Some(other));
             }
         }
         Err(io::ErrorKind::AlreadyExists.into())
@@ -303,7 +314,7 @@ mod tests {
         for number in 1..3 {
             std::fs::write(temporary.path().join("a"), number.to_string()).unwrap();
             let name = folder.set_aside(Path::new("a")).unwrap();
-            assert_eq!(name, Path::new(&format!("a (kept {number})")));
+            assert_eq!(name.unwrap(), Path::new(&format!("a (kept {number})")));
         }
         assert_eq!(std::fs::read(temporary.path().join("a (kept 1)")).unwrap(), b"1");
     }

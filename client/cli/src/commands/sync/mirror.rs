@@ -148,7 +148,9 @@ mod tests {
         ]
         .map(event);
         let after = |changes: &[Event], mut mirror: Mirror| {
-            changes.iter().for_each(|change| mirror.hear(change));
+            for change in changes {
+                mirror.hear(change);
+            }
             mirror
         };
         let whole = after(&history, Mirror::default());

@@ -1,0 +1,568 @@
+//! The command as people and scripts run it, against the deployed stack. Run it with `cargo xtask test`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's failure is a panic"
+)]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::Value;
+use syncsphere::accounts::{Accounts, Pool, Stack};
+use tempfile::TempDir;
+use tests::{new_user, stack, subject};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::{sleep, timeout};
+
+const MIB: usize = 1024 * 1024;
+
+/// What the product promises.
+const PROMISED: Duration = Duration::from_secs(20);
+
+/// Somebody at a machine, signed in by the command itself.
+struct Person {
+    folder: TempDir,
+    user: String,
+    user_id: String,
+}
+
+impl Person {
+    async fn new() -> Self {
+        let (user, token) = new_user().await;
+        let person = Self {
+            folder: tempfile::tempdir().unwrap(),
+            user,
+            user_id: subject(&token),
+        };
+        let known = Stack {
+            http_api_url: stack().outputs.http_api_url.clone(),
+            user_pool: Some(Pool {
+                endpoint: stack().aws_endpoint.clone(),
+                client_id: stack().outputs.user_pool_client_id.clone(),
+            }),
+            user: None,
+            users: [].into(),
+        };
+        let accounts = Accounts::in_folder(person.path("home"));
+        accounts.change("local", |stack| *stack = Some(known)).unwrap();
+        let mut login = person.command(&["login", "--stack", "local", "--user", &person.user]);
+        let mut login = login.stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = login.stdin.take().unwrap();
+        let password = format!("{}\n", xtask::PASSWORD);
+        AsyncWriteExt::write_all(&mut input, password.as_bytes())
+            .await
+            .unwrap();
+        drop(input);
+        assert!(login.wait().await.unwrap().success());
+        person
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// With nothing of the developer's.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_syncsphere"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("SYNCSPHERE_HOME", self.path("home"))
+            .kill_on_drop(true);
+        command
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Output {
+        let running = self.command(arguments).output();
+        timeout(Duration::from_mins(2), running)
+            .await
+            .expect("it hangs")
+            .unwrap()
+    }
+
+    /// What it writes when it succeeds, a JSON value a line.
+    async fn json(&self, arguments: &[&str]) -> Vec<Value> {
+        let output = self.run(&[&["--json"], arguments].concat()).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        values(&output.stdout)
+    }
+
+    /// What it says when it fails with this exit status.
+    async fn fails(&self, status: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+        said
+    }
+
+    /// Starts it, and reads what it writes as it comes.
+    fn start(&self, arguments: &[&str]) -> Running {
+        let mut command = self.command(&[&["--json"], arguments].concat());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Running { child, lines }
+    }
+}
+
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// The next value of a type.
+    async fn next(&mut self, kind: &str) -> Value {
+        let reading = async {
+            loop {
+                let line = self.lines.next_line().await.unwrap().expect("it has ended");
+                let value: Value = serde_json::from_str(&line).unwrap();
+                if value["type"] == kind {
+                    return value;
+                }
+            }
+        };
+        timeout(PROMISED, reading)
+            .await
+            .unwrap_or_else(|_| panic!("no {kind}"))
+    }
+}
+
+fn values(text: &[u8]) -> Vec<Value> {
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+}
+
+/// Content of which no two parts are alike.
+fn large(bytes: usize) -> Vec<u8> {
+    (0..bytes / 8).flat_map(usize::to_le_bytes).collect()
+}
+
+/// All files of a folder but the program's own, in order.
+fn files_in(folder: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_file() {
+            found.push((name, String::from_utf8(fs::read(entry.path()).unwrap()).unwrap()));
+        } else if name != ".syncsphere" {
+            let below = files_in(&entry.path()).into_iter();
+            found.extend(below.map(|(path, content)| (format!("{name}/{path}"), content)));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn owned(files: &[(&str, &str)]) -> Vec<(String, String)> {
+    let files = files.iter();
+    files
+        .map(|(path, content)| ((*path).to_owned(), (*content).to_owned()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_folder_goes_up_and_its_files_come_down_move_and_go() {
+    let alice = Person::new().await;
+    alice.write("docs/a.txt", b"one");
+    alice.write("docs/deep/b.txt", b"two");
+    let uploaded = alice.json(&["upload", "docs", "--to", "/backup"]).await;
+    let mut paths: Vec<&str> = uploaded
+        .iter()
+        .map(|it| it["change"]["path"].as_str().unwrap())
+        .collect();
+    paths.sort_unstable();
+    assert_eq!(paths, ["/backup/docs/a.txt", "/backup/docs/deep/b.txt"]);
+
+    // Again, and only what has changed goes up.
+    alice.write("docs/a.txt", b"three");
+    let again = alice.json(&["upload", "docs", "--to", "/backup"]).await;
+    let outcome = |name: &str| {
+        let found = again.iter().find(|it| it["file"] == name).unwrap();
+        found["outcome"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(outcome("docs/a.txt"), "uploaded");
+    assert_eq!(outcome("docs/deep/b.txt"), "unchanged");
+
+    let listed = alice.json(&["ls", "/backup/docs/"]).await;
+    assert_eq!(listed.len(), 2);
+    assert_eq!(listed[0]["version"], 2);
+    let history = alice.json(&["history", "/backup/docs/a.txt"]).await;
+    assert_eq!(history.len(), 2);
+
+    alice.json(&["get", "/backup/docs/a.txt"]).await;
+    assert_eq!(fs::read(alice.path("a.txt")).unwrap(), b"three");
+    let occupied = alice.fails(5, &["get", "/backup/docs/a.txt"]).await;
+    assert!(occupied.contains("--force"), "{occupied}");
+    alice
+        .json(&["get", "/backup/docs/a.txt", "--version", "1", "--force"])
+        .await;
+    assert_eq!(fs::read(alice.path("a.txt")).unwrap(), b"one");
+    let out = alice.run(&["get", "/backup/docs/a.txt", "-o", "-"]).await;
+    assert_eq!(out.stdout, b"three");
+
+    alice.json(&["mv", "/backup/docs/a.txt", "/other/"]).await;
+    alice.fails(4, &["get", "/backup/docs/a.txt"]).await;
+    alice
+        .fails(5, &["rm", "/other/a.txt", "--base-version", "1"])
+        .await;
+    alice.json(&["rm", "/other/a.txt"]).await;
+    alice.fails(4, &["rm", "/other/a.txt"]).await;
+    let feed = alice.json(&["history"]).await;
+    assert_eq!(feed.last().unwrap()["eventType"], "FILE_DELETED");
+    // Nothing half-done lies about.
+    let left: Vec<_> = fs::read_dir(alice.folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 3, "{left:?}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_with_the_exit_status_for_it() {
+    let alice = Person::new().await;
+    alice.write("a.txt", b"one");
+    alice.fails(4, &["upload", "nowhere"]).await;
+    alice.fails(2, &["upload", "a.txt", "--to", "/../a"]).await;
+    alice.fails(2, &["upload"]).await;
+    alice.fails(4, &["ls", "--space", "nothing of that name"]).await;
+    alice.fails(2, &["spaces", "create", " "]).await;
+    alice.json(&["upload", "a.txt", "--base-version", "0"]).await;
+    alice.write("a.txt", b"two");
+    let conflict = alice
+        .fails(5, &["--json", "upload", "a.txt", "--base-version", "0"])
+        .await;
+    let conflict = values(conflict.as_bytes()).remove(0);
+    assert_eq!(conflict["error"]["code"], "version-conflict");
+    assert_eq!(conflict["error"]["current"]["version"], 1);
+    assert!(conflict["error"]["requestId"].is_string());
+
+    let stranger = |name: &str, value: &str| {
+        let mut command = alice.command(&["ls"]);
+        command.env(name, value);
+        command
+    };
+    let status = async |mut command: Command| command.output().await.unwrap().status.code();
+    assert_eq!(status(stranger("SYNCSPHERE_HOME", "/nonexistent")).await, Some(3));
+    assert_eq!(status(stranger("SYNCSPHERE_STACK", "another")).await, Some(3));
+    assert_eq!(status(stranger("SYNCSPHERE_USER", "nobody")).await, Some(3));
+    let mut forged = stranger("SYNCSPHERE_TOKEN", "forged");
+    forged.env("SYNCSPHERE_URL", &stack().outputs.http_api_url);
+    assert_eq!(status(forged).await, Some(3));
+    let mut nowhere = stranger("SYNCSPHERE_TOKEN", "any");
+    nowhere.env("SYNCSPHERE_URL", "http://127.0.0.1:1");
+    assert_eq!(status(nowhere).await, Some(7));
+
+    let mut wrong = alice.command(&["login", "--stack", "local", "--user", &alice.user]);
+    wrong.stdin(Stdio::null());
+    assert_eq!(status(wrong).await, Some(2));
+    assert!(alice.run(&["logout"]).await.status.success());
+    alice.fails(3, &["whoami"]).await;
+}
+
+#[tokio::test]
+async fn a_change_shows_on_the_other_machine_and_a_shared_space_can_be_left() {
+    let (alice, bob) = (Person::new().await, Person::new().await);
+    let mut watching = bob.start(&["watch"]);
+    watching.next("live").await;
+    let made = alice.json(&["spaces", "create", "Holiday"]).await;
+    let space_id = made[0]["spaceId"].as_str().unwrap().to_owned();
+    alice
+        .json(&["share", "Holiday", &bob.user_id, "--role", "viewer"])
+        .await;
+    assert_eq!(watching.next("change").await["eventType"], "SPACE_SHARED");
+    alice.write("beach.jpg", b"sand");
+    alice.json(&["upload", "beach.jpg", "--space", "Holiday"]).await;
+    let change = watching.next("change").await;
+    assert_eq!(
+        (change["path"].as_str(), change["spaceId"].as_str()),
+        (Some("/beach.jpg"), Some(&*space_id))
+    );
+
+    bob.write("mine.jpg", b"mine");
+    bob.fails(6, &["upload", "mine.jpg", "--space", &space_id]).await;
+    let members = bob.json(&["spaces", "members", &space_id]).await;
+    assert_eq!(members.len(), 2);
+    bob.json(&["share", &space_id, &bob.user_id, "--remove"]).await;
+    assert_eq!(watching.next("change").await["eventType"], "SPACE_LEFT");
+    bob.fails(4, &["ls", "--space", &space_id]).await;
+}
+
+#[tokio::test]
+async fn an_upload_that_was_killed_goes_on_where_it_was() {
+    let _alone = tests::alone().await;
+    let alice = Person::new().await;
+    let content = large(96 * MIB);
+    alice.write("film", &content);
+    let mut killed = alice.start(&["upload", "film"]);
+    // Some parts, not all.
+    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
+    let bucket = &stack().outputs.bucket_name;
+    let looking = async {
+        loop {
+            let open = s3.list_multipart_uploads().bucket(bucket).send().await.unwrap();
+            for upload in open.uploads() {
+                let (key, id) = (upload.key().unwrap(), upload.upload_id().unwrap());
+                let parts = s3.list_parts().bucket(bucket).key(key).upload_id(id).send().await;
+                if parts.is_ok_and(|parts| parts.parts().len() >= 2) {
+                    return;
+                }
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_mins(1), looking)
+        .await
+        .expect("no part came");
+    killed.child.start_kill().unwrap();
+    assert_eq!(killed.child.wait().await.unwrap().code(), None);
+
+    let again = alice.json(&["upload", "film"]).await;
+    let sent = usize::try_from(again[0]["sentBytes"].as_u64().unwrap()).unwrap();
+    assert!(
+        0 < sent && sent <= content.len() - 16 * MIB,
+        "{sent} bytes were sent again"
+    );
+    assert_eq!(again[0]["change"]["version"], 1);
+    let unchanged = alice.json(&["upload", "film"]).await;
+    assert_eq!(unchanged[0]["outcome"], "unchanged");
+    assert_eq!(fs::read_dir(alice.path("home/uploads")).unwrap().count(), 0);
+
+    // The way down too.
+    let mut killed = alice.start(&["get", "/film", "-o", "copy"]);
+    let part = async {
+        loop {
+            let found = fs::read_dir(alice.folder.path()).unwrap().map(Result::unwrap);
+            let part = found
+                .filter(|entry| entry.file_name().to_string_lossy().ends_with(".part"))
+                .find(|entry| entry.metadata().unwrap().len() > 0);
+            if let Some(part) = part {
+                return part.path();
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let part = timeout(PROMISED, part).await.expect("no beginning");
+    killed.child.start_kill().unwrap();
+    killed.child.wait().await.unwrap();
+    assert!(!alice.path("copy").exists() && part.exists());
+    // As if the disk had lost it.
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&part)
+        .unwrap()
+        .write_all(b"damaged")
+        .unwrap();
+    alice.json(&["get", "/film", "-o", "copy"]).await;
+    assert!(fs::read(alice.path("copy")).unwrap() == content);
+    assert!(!part.exists());
+}
+
+#[tokio::test]
+async fn a_folder_is_kept_current_and_nothing_of_its_owners_is_lost() {
+    let alice = Person::new().await;
+    for (name, content) in [("a", "1"), ("b", "2"), ("c/d", "3")] {
+        alice.write(&format!("up/{name}"), content.as_bytes());
+    }
+    alice.json(&["upload", "up/."]).await;
+    alice.write("down/mine", b"mine");
+    alice.write("down/b", b"older than the space");
+    let mut sync = alice.start(&["sync", "down"]);
+    sync.next("current").await;
+    let down = alice.path("down");
+    let kept = ("b (kept 1)", "older than the space");
+    assert_eq!(
+        files_in(&down),
+        owned(&[("a", "1"), ("b", "2"), kept, ("c/d", "3"), ("mine", "mine")])
+    );
+    let second = alice.fails(5, &["sync", "down"]).await;
+    assert!(second.contains("another"), "{second}");
+
+    alice.json(&["mv", "/c/d", "/e/f"]).await;
+    sync.next("current").await;
+    alice.json(&["rm", "/a"]).await;
+    sync.next("current").await;
+    assert_eq!(
+        files_in(&down),
+        owned(&[("b", "2"), kept, ("e/f", "3"), ("mine", "mine")])
+    );
+    sync.child.start_kill().unwrap();
+    sync.child.wait().await.unwrap();
+
+    // While nobody looks: a new version, and a change on each side.
+    alice.write("up/b", b"4");
+    alice.json(&["upload", "up/b"]).await;
+    alice.write("down/b", b"changed here");
+    alice.json(&["rm", "/e/f"]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    let changed = ("b (kept 2)", "changed here");
+    assert_eq!(
+        files_in(&down),
+        owned(&[("b", "4"), kept, changed, ("mine", "mine")])
+    );
+    let nothing = alice.json(&["sync", "down", "--once"]).await;
+    assert!(nothing.is_empty(), "{nothing:?}");
+    alice.json(&["spaces", "create", "Other"]).await;
+    alice
+        .fails(5, &["sync", "down", "--space", "Other", "--once"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_sync_that_is_killed_at_any_time_ends_right_when_it_is_run_again() {
+    let alice = Person::new().await;
+    let mut wanted = Vec::new();
+    for number in 0..60 {
+        let (name, content) = (format!("{number:02}"), format!("{number}").repeat(100));
+        alice.write(&format!("up/{name}"), content.as_bytes());
+        wanted.push((name, content));
+    }
+    alice.json(&["upload", "up/."]).await;
+    for millis in [150, 300, 450, 600] {
+        let mut killed = alice.start(&["sync", "down"]);
+        sleep(Duration::from_millis(millis)).await;
+        killed.child.start_kill().unwrap();
+        killed.child.wait().await.unwrap();
+        // Whole files only.
+        for file in fs::read_dir(alice.path("down"))
+            .map(|_| files_in(&alice.path("down")))
+            .unwrap_or_default()
+        {
+            assert!(wanted.contains(&file), "{file:?}");
+        }
+    }
+    alice.json(&["sync", "down", "--once"]).await;
+    assert_eq!(files_in(&alice.path("down")), wanted);
+    assert_eq!(
+        fs::read_dir(alice.path("down/.syncsphere/parts"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_sync_ends_when_its_user_is_no_member_any_more() {
+    let (alice, bob) = (Person::new().await, Person::new().await);
+    alice.json(&["spaces", "create", "Shared"]).await;
+    alice.write("a", b"1");
+    alice.json(&["upload", "a", "--space", "Shared"]).await;
+    alice.json(&["share", "Shared", &bob.user_id]).await;
+    let mut sync = bob.start(&["sync", "down", "--space", "Shared"]);
+    sync.next("current").await;
+    alice.json(&["share", "Shared", &bob.user_id, "--remove"]).await;
+    let ended = timeout(PROMISED, sync.child.wait()).await.expect("it goes on");
+    assert_eq!(ended.unwrap().code(), Some(4));
+    assert_eq!(files_in(&bob.path("down")), owned(&[("a", "1")]));
+}
+
+#[tokio::test]
+async fn the_doctor_finds_nothing_wrong_and_leaves_nothing_behind() {
+    let alice = Person::new().await;
+    let steps = alice.json(&["doctor"]).await;
+    assert!(steps.iter().all(|step| step["ok"] == true), "{steps:?}");
+    assert_eq!(steps.len(), 12);
+    assert!(alice.json(&["ls"]).await.is_empty());
+}
+
+/// The deployed API, but for one route, which answers 503.
+async fn broken_api(method: &'static str, path: &'static str) -> String {
+    let http = reqwest::Client::new();
+    let app = Router::new().fallback(async move |request: Request| {
+        let (parts, body) = request.into_parts();
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        let mut response = Response::new(Body::empty());
+        if parts.method == method && target.contains(path) {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            return response;
+        }
+        let mut headers = parts.headers;
+        headers.remove("host");
+        let url = format!("{}{target}", stack().outputs.http_api_url);
+        let sent = http.request(parts.method, url).headers(headers);
+        let answer = sent
+            .body(to_bytes(body, MIB).await.unwrap())
+            .send()
+            .await
+            .unwrap();
+        *response.status_mut() = answer.status();
+        *response.body_mut() = Body::from(answer.bytes().await.unwrap());
+        response
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async { axum::serve(listener, app).await });
+    url
+}
+
+#[tokio::test]
+async fn the_doctor_says_which_link_is_broken_and_cleans_up() {
+    client::use_ring();
+    let (user, token) = new_user().await;
+    let person = Person {
+        folder: tempfile::tempdir().unwrap(),
+        user,
+        user_id: subject(&token),
+    };
+    for (method, path, step, look_at) in [
+        ("GET", "/spaces", "reaching the API", "HttpApiUrl"),
+        ("POST", "/tickets", "getting a ticket", "track-connections"),
+        ("POST", "/uploads", "opening an upload", "create-upload"),
+        ("POST", "/complete", "completing it", "complete-upload"),
+        ("GET", "/changes", "reading the feed", "list-changes"),
+        ("GET", "/content", "downloading it again", "browse-files"),
+    ] {
+        let mut doctor = person.command(&["--json", "doctor"]);
+        doctor.env("SYNCSPHERE_URL", broken_api(method, path).await);
+        doctor.env("SYNCSPHERE_TOKEN", token.as_str());
+        let output = doctor.output().await.unwrap();
+        assert_eq!(output.status.code(), Some(7), "{step}");
+        let steps = values(&output.stdout);
+        let failed: Vec<&Value> = steps.iter().filter(|it| it["ok"] == false).collect();
+        assert_eq!(failed.len(), 1, "{steps:?}");
+        assert_eq!(failed[0]["step"], step);
+        assert!(
+            failed[0]["lookAt"].as_str().unwrap().contains(look_at),
+            "{failed:?}"
+        );
+    }
+    let mut list = person.command(&["ls"]);
+    list.env("SYNCSPHERE_URL", &stack().outputs.http_api_url);
+    list.env("SYNCSPHERE_TOKEN", token.as_str());
+    assert_eq!(list.output().await.unwrap().stdout, b"");
+}
+
+#[tokio::test]
+async fn completions_and_man_pages_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = async |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_syncsphere"));
+        command.args(arguments).env_clear().env("HOME", folder.path());
+        let output = command.output().await.unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(run(&["completions", shell]).await.contains("doctor"), "{shell}");
+    }
+    let man = folder.path().join("man");
+    run(&["man", man.to_str().unwrap()]).await;
+    let page = fs::read_to_string(man.join("syncsphere.1")).unwrap();
+    assert!(page.contains("Exit status"));
+    assert!(man.join("syncsphere-upload.1").exists());
+}
