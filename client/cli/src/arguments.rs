@@ -128,7 +128,7 @@ pub struct Login {
 /// What to upload.
 #[derive(Debug, Args)]
 pub struct Upload {
-    /// Files and folders.
+    /// Files and folders; FOLDER/. is what is in a folder.
     #[arg(required = true, value_hint = ValueHint::AnyPath)]
     pub files: Vec<PathBuf>,
     /// Where to; a folder if it ends with /, or if it is for more than one file.

@@ -57,7 +57,8 @@ impl Person {
         let accounts = Accounts::in_folder(person.path("home"));
         accounts.change("local", |stack| *stack = Some(known)).unwrap();
         let mut login = person.command(&["login", "--stack", "local", "--user", &person.user]);
-        let mut login = login.stdin(Stdio::piped()).spawn().unwrap();
+        login.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut login = login.spawn().unwrap();
         let mut input = login.stdin.take().unwrap();
         let password = format!("{}\n", xtask::PASSWORD);
         AsyncWriteExt::write_all(&mut input, password.as_bytes())

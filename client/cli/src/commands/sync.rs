@@ -82,6 +82,15 @@ pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyho
     }
 }
 
+/// Why nothing more is heard.
+fn ended(error: Error) -> anyhow::Error {
+    let why = match error.status() {
+        Some(404) => "you are no member of this space any more; the folder stays as it is",
+        _ => "the folder stays as it is",
+    };
+    anyhow::Error::from(error).context(why)
+}
+
 enum Followed {
     /// And no more is wanted.
     Current,
@@ -193,8 +202,7 @@ impl<'a> Keeper<'a> {
             let keep_at = self.kept_at + UNKEPT;
             let update = tokio::select! {
                 update = watcher.next() => {
-                    let update = update.context("the folder stays as it is")?;
-                    Some(update.context("there is nothing more to hear")?)
+                    Some(update.map_err(ended)?.context("there is nothing more to hear")?)
                 }
                 () = sleep_until(again_at.unwrap_or(keep_at)), if again_at.is_some() => None,
                 () = sleep_until(keep_at), if self.changed => {
@@ -222,7 +230,7 @@ impl<'a> Keeper<'a> {
                     Update::Rewound(_) => return Ok(Followed::Rewound),
                 }
                 next = match timeout(TOGETHER, watcher.next()).await {
-                    Ok(update) => update.context("the folder stays as it is")?,
+                    Ok(update) => update.map_err(ended)?,
                     Err(_) => None,
                 };
             }

@@ -83,11 +83,12 @@ impl Plan {
         });
     }
 
-    /// Adds what is in a folder, under the folder's own name if it has one.
+    /// Adds what is in a folder: under the folder's own name, unless it is named by `.`, as in `cp -r`.
     fn add_folder(&mut self, given: &Path, to: &str) {
+        let by_dot = given.as_os_str().as_encoded_bytes().ends_with(b"/.");
         let base = match given.file_name().and_then(|name| name.to_str()) {
-            Some(name) => format!("{to}{name}/"),
-            None => to.to_owned(),
+            Some(name) if !by_dot => format!("{to}{name}/"),
+            _ => to.to_owned(),
         };
         // In the same order each time. Links are not followed, since they may lead anywhere, or round in circles.
         for entry in WalkDir::new(given).sort_by_file_name() {
@@ -193,11 +194,7 @@ mod tests {
                 "/x",
                 vec!["/x/photos/2026/c", "/x/photos/b"],
             ),
-            (
-                vec![photos.join(".")],
-                "/x",
-                vec!["/x/photos/2026/c", "/x/photos/b"],
-            ),
+            (vec![photos.join(".")], "/x", vec!["/x/2026/c", "/x/b"]),
             (
                 vec![a.clone(), photos.clone()],
                 "/x",
