@@ -138,25 +138,38 @@ impl<'a> Keeper<'a> {
             kept_at: Instant::now(),
             changed: false,
         };
-        let Some(text) = keeper.folder.kept()? else {
-            return Ok(keeper);
-        };
-        let Ok(kept) = serde_json::from_slice::<Kept>(&text) else {
-            // Of another release, or damaged: everything is looked at once more.
-            return Ok(keeper);
-        };
-        if (kept.http_api_url.as_str(), kept.space_id) != (keeper.http_api_url, space_id) {
+        // One of another release, or damaged: everything is looked at once more.
+        let kept = keeper
+            .folder
+            .kept()?
+            .and_then(|text| serde_json::from_slice(&text).ok());
+        if let Some(kept) = kept {
+            keeper.take_up(kept)?;
+        }
+        for (path, sha256) in keeper.folder.journal()? {
+            let at = local(&path)?;
+            if let Found::File(stamp) = keeper.folder.look(&at)?
+                && keeper.folder.digest(&at)? == sha256
+            {
+                keeper.placed.insert(path, Placed { sha256, stamp });
+            }
+        }
+        keeper.touch_all();
+        Ok(keeper)
+    }
+
+    fn take_up(&mut self, kept: Kept) -> anyhow::Result<()> {
+        if (kept.http_api_url.as_str(), kept.space_id) != (self.http_api_url, self.space_id) {
             let message = format!(
                 "this folder is kept current from another space, {} of {}; take another folder",
                 kept.space_id, kept.http_api_url
             );
             return Err(failure(Kind::Conflict, message));
         }
-        keeper.cursor = Some(kept.cursor);
-        keeper.mirror = Mirror::of(kept.files);
-        keeper.placed = kept.placed;
-        keeper.touch_all();
-        Ok(keeper)
+        self.cursor = Some(kept.cursor);
+        self.mirror = Mirror::of(kept.files);
+        self.placed = kept.placed;
+        Ok(())
     }
 
     /// Everything is to be looked at.
@@ -421,7 +434,7 @@ impl<'a> Keeper<'a> {
             let text = format!("· {path} was changed here, and is kept as {}", name.display());
             self.output.line(&told, text)?;
         }
-        let stamp = self.folder.place(content, at).with_context(cannot)?;
+        let stamp = self.folder.place(content, path, at).with_context(cannot)?;
         let sha256 = content.sha256;
         self.placed.insert(path.clone(), Placed { sha256, stamp });
         self.changed = true;

@@ -20,6 +20,9 @@ const OWN: &str = ".syncsphere";
 /// In [`OWN`]: what is known of the folder.
 const STATE: &str = "state.json";
 
+/// In [`OWN`]: what was put into the folder since the state was kept, a line each, written before it is done.
+const JOURNAL: &str = "journal";
+
 /// In [`OWN`]: files that are on their way.
 const PARTS: &str = "parts";
 
@@ -37,6 +40,7 @@ pub(super) struct Folder {
     root: Dir,
     own: Dir,
     parts: Dir,
+    journal: cap_std::fs::File,
     _lock: std::fs::File,
     /// Names that differ only in case are one file.
     pub(super) ignores_case: bool,
@@ -88,6 +92,7 @@ impl Folder {
             root,
             own,
             parts,
+            journal,
             _lock: lock,
             ignores_case,
         })
@@ -108,7 +113,18 @@ impl Folder {
         let mut file = self.own.create(&new)?;
         file.write_all(text)?;
         file.sync_all()?;
-        self.own.rename(&new, &self.own, STATE)
+        self.own.rename(&new, &self.own, STATE)?;
+        self.journal.set_len(0)
+    }
+
+    /// What was put there since, or was about to be.
+    pub(super) fn journal(&self) -> io::Result<Vec<(SpacePath, Sha256)>> {
+        let text = self.own.read(JOURNAL)?;
+        // The last line may be half of one.
+        let lines = text.split(|byte| *byte == b'\n');
+        Ok(lines
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect())
     }
 
     /// What is at a path.
@@ -153,7 +169,7 @@ impl Folder {
     }
 
     /// Puts gathered content in its place, in one step.
-    pub(super) fn place(&self, content: &Content, at: &Path) -> io::Result<Stamp> {
+    pub(super) fn place(&self, content: &Content, path: &SpacePath, at: &Path) -> io::Result<Stamp> {
         if let Some(parent) = at.parent() {
             self.root
                 .create_dir_all(parent)
@@ -165,6 +181,10 @@ impl Folder {
                     _ => error,
                 })?;
         }
+        // Or it would not be known as this program's if that ended here, and stay when it goes from the space.
+        let mut line = serde_json::to_vec(&(path, content.sha256))?;
+        line.push(b'\n');
+        (&self.journal).write_all(&line)?;
         self.parts.rename(part_name(content), &self.root, at)?;
         match self.look(at)? {
             Found::File(stamp) => Ok(stamp),
@@ -299,7 +319,7 @@ mod tests {
         let at = local(&"/a/b/c".parse().unwrap()).unwrap();
         assert_eq!(folder.look(&at).unwrap(), Found::Nothing);
         gather(&folder).await;
-        let stamp = folder.place(&content(), &at).unwrap();
+        let stamp = folder.place(&content(), &"/a/b/c".parse().unwrap(), &at).unwrap();
         assert_eq!(folder.look(&at).unwrap(), Found::File(stamp));
         assert_eq!(folder.digest(&at).unwrap(), content().sha256);
         assert_eq!(folder.parts.entries().unwrap().count(), 0);
@@ -334,13 +354,19 @@ mod tests {
         std::os::unix::fs::symlink(outside.path(), temporary.path().join("link")).unwrap();
         std::fs::write(outside.path().join("theirs"), "theirs").unwrap();
         gather(&folder).await;
-        assert!(folder.place(&content(), Path::new("link/mine")).is_err());
+        assert!(
+            folder
+                .place(&content(), &"/link/mine".parse().unwrap(), Path::new("link/mine"))
+                .is_err()
+        );
         assert!(folder.remove(Path::new("link/theirs")).is_err());
         assert!(folder.digest(Path::new("link/theirs")).is_err());
         // A link itself is not followed, but set aside.
         assert_eq!(folder.look(Path::new("link")).unwrap(), Found::Other);
         folder.set_aside(Path::new("link")).unwrap();
-        folder.place(&content(), Path::new("link/mine")).unwrap();
+        folder
+            .place(&content(), &"/link/mine".parse().unwrap(), Path::new("link/mine"))
+            .unwrap();
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
     }
 
