@@ -73,10 +73,13 @@ impl Folder {
             let own = root.open_dir(OWN)?;
             own.create_dir_all(PARTS)?;
             let parts = own.open_dir(PARTS)?;
+            let mut append = OpenOptions::new();
+            let journal = own.open_with(JOURNAL, append.create(true).append(true))?;
             let lock = own.create(LOCK)?.into_std();
-            Ok((root, own, parts, lock))
+            Ok((root, own, parts, journal, lock))
         };
-        let (root, own, parts, lock) = opening().with_context(|| format!("cannot use {}", path.display()))?;
+        let (root, own, parts, journal, lock) =
+            opening().with_context(|| format!("cannot use {}", path.display()))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
