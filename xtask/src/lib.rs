@@ -20,6 +20,7 @@ mod secrets;
 mod services;
 mod stack;
 mod test;
+mod throughput;
 pub mod tls;
 mod tools;
 mod ui;
@@ -98,6 +99,12 @@ enum Command {
     Chaos(chaos::Options),
     /// Measure the functions as they are deployed, beside the limit and the peers.
     Bench(bench::Options),
+    /// Upload with `syncsphere` and with plain curl, many small files and a large one, and once killed half way.
+    Throughput {
+        /// Only show that it works: seconds instead of minutes, and figures that mean nothing.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Take each statement out of each policy, one at a time, and see a test fail for it.
     Policies,
     /// Deploy a former release, and this one over it while devices upload and listen: no request may fail.
@@ -153,6 +160,7 @@ async fn run(cli: &Cli, project: &Project) -> Result<()> {
         Command::Update { from } => update::run(project, ports, from).await,
         Command::Policies => policies::run(project, ports).await,
         Command::Bench(options) => bench::run(project, options).await,
+        Command::Throughput { quick } => throughput::run(project, ports, *quick).await,
         Command::Chaos(options) => chaos::run(project, options).await,
         Command::Tools => tools::show(project).await,
     }
