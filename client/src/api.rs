@@ -1,13 +1,15 @@
 //! Calls of the HTTP API, and what all of them share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{ChangeList, CreateTicketRequest, CreatedTicket, Cursor, DeviceId, SpaceId};
 use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
-use crate::retry::{RETRIES, Retries};
+use crate::retry::{PATIENCE, Retries, TRANSFER_PATIENCE};
 use crate::{Error, Session, use_ring};
 
 /// How long an API call may take: API Gateway itself gives up after 30 s.
@@ -15,6 +17,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many requests with content are on their way at once.
+const SENDING: usize = 8;
 
 /// How much of an unexpected body an error shows.
 const SHOWN_CHARACTERS: usize = 300;
@@ -24,8 +29,8 @@ pub(crate) const PAGE: u32 = 1_000;
 
 /// One device of one user. Clones share its connections and its session.
 ///
-/// Requests that fail for a reason that passes are made again a few times, within seconds: the service makes each change once,
-/// however often it is asked.
+/// Requests that fail for a reason that passes are made again for 15 s, and for 5 min once an upload or a download is under way: the
+/// service makes each change once, however often it is asked.
 #[derive(Clone, Debug)]
 pub struct Client {
     /// For the API and for storage. It has no time limit of its own, since content may take as long as its line is slow.
@@ -33,7 +38,9 @@ pub struct Client {
     api_url: String,
     session: Session,
     device_id: Option<DeviceId>,
-    retries: u32,
+    patience: Duration,
+    /// How many requests with content may be on their way to storage: more share one line, until none gets through in time.
+    pub(crate) sending: Arc<Semaphore>,
 }
 
 impl Client {
@@ -53,14 +60,25 @@ impl Client {
             api_url: api_url.trim_end_matches('/').to_owned(),
             session: session.into(),
             device_id,
-            retries: RETRIES,
+            patience: PATIENCE,
+            sending: Arc::new(Semaphore::new(SENDING)),
         })
     }
 
-    /// The same, making a failed request again so often; 0 shows each failure.
+    /// The same, making a failed request again for so long; zero shows each failure.
     #[must_use]
-    pub fn with_retries(self, retries: u32) -> Self {
-        Self { retries, ..self }
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// The same for an upload or download that has begun.
+    #[must_use]
+    pub(crate) fn persistent(self) -> Self {
+        if self.patience.is_zero() {
+            return self;
+        }
+        let patience = self.patience.max(TRANSFER_PATIENCE);
+        self.with_patience(patience)
     }
 
     /// Whose requests these are.
@@ -96,7 +114,7 @@ impl Client {
     }
 
     pub(crate) fn retries(&self) -> Retries {
-        Retries::new(self.retries)
+        Retries::new(self.patience)
     }
 
     /// The answer's body.

@@ -67,15 +67,18 @@ impl Client {
         let mut there = Beginning::read(into, size).await?;
         progress.found(there.length);
         let resumed = there.length > 0;
-        let mut outcome = self.fetch_rest(content, into, &mut there, progress).await;
+        let client = self.clone().persistent();
+        let mut outcome = client.fetch_rest(content, into, &mut there, progress).await;
         if matches!(outcome, Err(Error::Mismatch)) {
             progress.lost(there.length);
             there = Beginning::empty(into).await?;
             if resumed {
-                outcome = self.fetch_rest(content, into, &mut there, progress).await;
+                outcome = client.fetch_rest(content, into, &mut there, progress).await;
             }
         }
         outcome?;
+        // A write that failed after it was taken is only told of here.
+        into.flush().await?;
         into.sync_all().await?;
         Ok(())
     }
@@ -132,12 +135,12 @@ impl Client {
                 let moved = there.length > before || there.length == size;
                 return if moved { Ok(()) } else { Err(Error::Silent) };
             };
-            there.length += piece.len() as u64;
-            if there.length > size {
+            if there.length + piece.len() as u64 > size {
                 return Err(Error::Mismatch);
             }
-            there.digest.update(&piece);
             into.write_all(&piece).await?;
+            there.length += piece.len() as u64;
+            there.digest.update(&piece);
             progress.moved(piece.len() as u64);
         }
     }

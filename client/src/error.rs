@@ -52,6 +52,9 @@ pub enum Error {
     /// A file on this machine could not be read or written.
     #[error("a file on this machine cannot be read or written")]
     Content(#[from] std::io::Error),
+    /// The content is not what it was when the upload began.
+    #[error("the file changed while it was uploaded")]
+    Changed,
     /// What came is not what the service declared: something else was uploaded under its name, or it was damaged on the way.
     #[error("the content has another SHA-256 than was declared")]
     Mismatch,
@@ -67,6 +70,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the same call may succeed a little later.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Http(error) => !error.is_builder(),
+            Self::Silent | Self::WebSocket(_) => true,
+            // How S3 says that a line was too slow (Amazon S3 API Reference, "Error responses").
+            Self::Unexpected { status: 400, body } => body.contains("RequestTimeout"),
+            error => matches!(error.status(), Some(408 | 429 | 500..)),
+        }
+    }
+
     /// The HTTP status, if the answer had one that says no.
     pub fn status(&self) -> Option<u16> {
         match self {
@@ -80,5 +94,49 @@ impl Error {
 impl From<tokio_tungstenite::tungstenite::Error> for Error {
     fn from(error: tokio_tungstenite::tungstenite::Error) -> Self {
         Self::WebSocket(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16) -> Error {
+        Error::Refused(Problem {
+            status,
+            code: String::new(),
+            detail: String::new(),
+            request_id: String::new(),
+            current: None,
+        })
+    }
+
+    fn unexpected(status: u16, body: &str) -> Error {
+        let body = body.to_owned();
+        Error::Unexpected { status, body }
+    }
+
+    #[test]
+    fn only_what_passes_is_said_to() {
+        for error in [
+            refused(503),
+            refused(429),
+            unexpected(502, ""),
+            unexpected(400, "<Code>RequestTimeout</Code>"),
+            Error::Silent,
+        ] {
+            assert!(error.is_passing(), "{error:?}");
+        }
+        for error in [
+            refused(409),
+            refused(404),
+            refused(401),
+            unexpected(400, "<Code>BadDigest</Code>"),
+            unexpected(403, ""),
+            Error::TooLarge,
+            Error::SignedOut(String::new()),
+        ] {
+            assert!(!error.is_passing(), "{error:?}");
+        }
     }
 }

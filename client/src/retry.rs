@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use tokio::time::{Instant, sleep};
 
 use crate::Error;
 
@@ -12,103 +12,69 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The most that it is doubled to.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How often a request is made again unless the caller says otherwise: within some 15 s.
-pub(crate) const RETRIES: u32 = 5;
+/// For how long a failed request is made again unless the caller says otherwise.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What is left of a request's repetitions.
+/// The same once content is on its way, which may have taken hours until then.
+pub(crate) const TRANSFER_PATIENCE: Duration = Duration::from_mins(5);
+
+/// The repetitions of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retries {
-    left: u32,
+    patience: Duration,
+    /// Since the first failure.
+    until: Option<Instant>,
     within: Duration,
 }
 
 impl Retries {
-    pub(crate) fn new(count: u32) -> Self {
+    pub(crate) fn new(patience: Duration) -> Self {
         Self {
-            left: count,
+            patience,
+            until: None,
             within: FIRST_PAUSE,
         }
     }
 
     /// Waits for the next attempt. An error for which it would not help comes back, as does the last one.
     pub(crate) async fn after(&mut self, error: Error) -> Result<(), Error> {
-        if self.left == 0 || !passes(&error) {
+        if self.patience.is_zero() || !error.is_passing() {
             return Err(error);
         }
-        self.left -= 1;
-        tokio::time::sleep(self.within.mul_f64(fastrand::f64())).await;
+        let pause = self.within.mul_f64(fastrand::f64());
+        let until = *self.until.get_or_insert_with(|| Instant::now() + self.patience);
+        if Instant::now() + pause > until {
+            return Err(error);
+        }
+        sleep(pause).await;
         self.within = (self.within * 2).min(LONGEST_PAUSE);
         Ok(())
-    }
-}
-
-/// Whether the same request may succeed a little later.
-fn passes(error: &Error) -> bool {
-    match error {
-        Error::Http(_) | Error::Silent => true,
-        // How S3 says that a line was too slow (Amazon S3 API Reference, "Error responses").
-        Error::Unexpected { status: 400, body } => body.contains("RequestTimeout"),
-        other => other.status().is_some_and(|status| {
-            let status = StatusCode::from_u16(status).unwrap_or_default();
-            status.is_server_error()
-                || status == StatusCode::TOO_MANY_REQUESTS
-                || status == StatusCode::REQUEST_TIMEOUT
-        }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Problem;
 
-    fn refused(status: u16) -> Error {
-        Error::Refused(Problem {
-            status,
-            code: String::new(),
-            detail: String::new(),
-            request_id: String::new(),
-            current: None,
-        })
-    }
-
-    fn unexpected(status: u16, body: &str) -> Error {
-        let body = body.to_owned();
-        Error::Unexpected { status, body }
-    }
-
-    #[test]
-    fn only_what_passes_is_tried_again() {
-        for error in [
-            refused(503),
-            refused(429),
-            unexpected(502, ""),
-            unexpected(400, "<Code>RequestTimeout</Code>"),
-            Error::Silent,
-        ] {
-            assert!(passes(&error), "{error:?}");
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_when_patience_does() {
+        let began = Instant::now();
+        let mut retries = Retries::new(PATIENCE);
+        let mut attempts = 1;
+        while retries.after(Error::Silent).await.is_ok() {
+            attempts += 1;
         }
-        for error in [
-            refused(409),
-            refused(404),
-            refused(401),
-            unexpected(400, "<Code>BadDigest</Code>"),
-            unexpected(403, ""),
-            Error::TooLarge,
-            Error::SignedOut(String::new()),
-        ] {
-            assert!(!passes(&error), "{error:?}");
-        }
+        assert!(began.elapsed() <= PATIENCE, "{:?}", began.elapsed());
+        assert!(attempts > 3, "{attempts}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_ends_after_the_last_attempt_and_within_seconds() {
-        let mut retries = Retries::new(RETRIES);
-        let began = tokio::time::Instant::now();
-        for _ in 0..RETRIES {
-            retries.after(Error::Silent).await.unwrap();
-        }
-        assert!(retries.after(Error::Silent).await.is_err());
-        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    async fn without_patience_each_failure_shows() {
+        assert!(Retries::new(Duration::ZERO).after(Error::Silent).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_pass_shows_at_once() {
+        assert!(Retries::new(PATIENCE).after(Error::TooLarge).await.is_err());
     }
 }

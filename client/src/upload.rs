@@ -75,7 +75,8 @@ impl Client {
         Ok(())
     }
 
-    /// Uploads content to a path, of the caller's personal space if none is said.
+    /// Uploads content to a path, of the caller's personal space if none is said. [`Error::Changed`] says that it is not what it was at
+    /// the beginning.
     pub async fn upload(
         &self,
         space_id: Option<SpaceId>,
@@ -100,21 +101,28 @@ impl Client {
     ) -> Result<FileChanged, Error> {
         let created = self.create_upload(description, Some(key)).await?;
         let upload_id = created.upload_id;
+        let client = self.clone().persistent();
         match &created.transfer {
             // Storage says by itself that it has it.
-            Transfer::Put(put) => self.send_whole(upload_id, put, content, progress).await?,
+            Transfer::Put(put) => client.send_whole(upload_id, put, content, progress).await?,
             Transfer::Multipart(_) => {
-                let upload = self.show_upload(upload_id).await?;
-                self.send_missing(upload, content, progress).await?;
+                let upload = client.show_upload(upload_id).await?;
+                client.send_missing(upload, content, progress).await?;
             }
         }
-        self.complete(upload_id).await
+        client.complete(upload_id).await
     }
 
     /// Sends the content of an upload that was just opened to storage.
     pub async fn send(&self, created: &CreatedUpload, content: &(impl Source + ?Sized)) -> Result<(), Error> {
-        self.transfer(created.upload_id, &created.transfer, content, &[], &())
-            .await
+        let upload_id = created.upload_id;
+        match &created.transfer {
+            Transfer::Put(put) => self.send_whole(upload_id, put, content, &()).await,
+            Transfer::Multipart(_) => {
+                let upload = self.show_upload(upload_id).await?;
+                self.send_missing(upload, content, &()).await
+            }
+        }
     }
 
     /// What `POST /uploads` is to be told of content.
@@ -128,7 +136,7 @@ impl Client {
         Ok(CreateUploadRequest {
             path,
             size: byte_count(content.size())?,
-            sha256: digest(content, 0, content.size(), progress).await?,
+            sha256: digest(content, 0, content.size(), None, progress).await?,
             content_type: None,
             space_id,
             base_version: None,
@@ -146,9 +154,20 @@ impl Client {
             progress.found(content.size());
             return Ok(());
         };
-        let parts = upload.parts.unwrap_or_default();
-        self.transfer(upload.upload_id, &transfer, content, &parts, progress)
-            .await
+        let upload_id = upload.upload_id;
+        match transfer {
+            Transfer::Put(put) => self.send_whole(upload_id, &put, content, progress).await,
+            Transfer::Multipart(cut) => {
+                let stored = upload.parts.unwrap_or_default();
+                let sending = self.send_parts(upload_id, cut, content, &stored, progress);
+                // Storage compares each part with what was said of that part, and nothing with what was said of the whole.
+                if sending.await? == upload.sha256 {
+                    Ok(())
+                } else {
+                    Err(Error::Changed)
+                }
+            }
+        }
     }
 
     async fn complete(&self, upload_id: UploadId) -> Result<FileChanged, Error> {
@@ -161,20 +180,6 @@ impl Client {
             }
         }
         self.complete_upload(upload_id).await
-    }
-
-    async fn transfer(
-        &self,
-        upload_id: UploadId,
-        transfer: &Transfer,
-        content: &(impl Source + ?Sized),
-        stored: &[StoredPart],
-        progress: &impl Progress,
-    ) -> Result<(), Error> {
-        match transfer {
-            Transfer::Put(put) => self.send_whole(upload_id, put, content, progress).await,
-            Transfer::Multipart(cut) => self.send_parts(upload_id, *cut, content, stored, progress).await,
-        }
     }
 
     async fn send_whole(
@@ -198,17 +203,18 @@ impl Client {
         content: &(impl Source + ?Sized),
         stored: &[StoredPart],
         progress: &impl Progress,
-    ) -> Result<(), Error> {
+    ) -> Result<Sha256, Error> {
         let stored: BTreeMap<PartNumber, Sha256> = stored
             .iter()
             .map(|part| (part.part_number, part.sha256))
             .collect();
         let size = byte_count(content.size())?;
+        let mut whole = Sha256Stream::default();
         let mut missing = Vec::new();
         for number in 1..=cut.part_count.get() {
             let part_number = PartNumber::try_from(number).map_err(|_| Error::TooLarge)?;
             let (offset, length) = piece(cut, part_number, size)?;
-            let sha256 = digest(content, offset, length, &()).await?;
+            let sha256 = digest(content, offset, length, Some(&mut whole), &()).await?;
             // What storage has may be of another state of the file.
             if stored.get(&part_number) == Some(&sha256) {
                 progress.found(length);
@@ -220,7 +226,8 @@ impl Client {
                     .await?;
             }
         }
-        self.send_page(upload_id, cut, content, missing, progress).await
+        self.send_page(upload_id, cut, content, missing, progress).await?;
+        Ok(whole.finish())
     }
 
     async fn send_page(
@@ -268,17 +275,23 @@ fn byte_count(size: u64) -> Result<ByteCount, Error> {
     size.ok_or(Error::TooLarge)
 }
 
+/// The SHA-256 of a piece, which is added to that of the whole, if there is one.
 async fn digest(
     content: &(impl Source + ?Sized),
     offset: u64,
     length: u64,
+    mut whole: Option<&mut Sha256Stream>,
     progress: &impl Progress,
 ) -> Result<Sha256, Error> {
     let mut digest = Sha256Stream::default();
     let (mut at, end) = (offset, offset + length);
     while at < end {
         let length = READ_BYTES.min(end - at);
-        digest.update(&content.read(at, length).await?);
+        let piece = content.read(at, length).await?;
+        digest.update(&piece);
+        if let Some(whole) = &mut whole {
+            whole.update(&piece);
+        }
         progress.digested(length);
         at += length;
     }

@@ -111,13 +111,18 @@ impl Watcher {
     /// Begins to watch, after the given cursors.
     pub fn start(client: Client, cursors: BTreeMap<SpaceId, Cursor>) -> Self {
         // It has a pace of its own.
-        Self::over(client.with_retries(0), cursors, None, Rng::new())
+        Self::over(client.with_patience(Duration::ZERO), cursors, None, Rng::new())
     }
 
     /// Begins to watch one space only. It ends with the service's refusal (404) when its user is no member any more.
     pub fn of_space(client: Client, space_id: SpaceId, cursor: Cursor) -> Self {
         let cursors = [(space_id, cursor)].into();
-        Self::over(client.with_retries(0), cursors, Some(space_id), Rng::new())
+        Self::over(
+            client.with_patience(Duration::ZERO),
+            cursors,
+            Some(space_id),
+            Rng::new(),
+        )
     }
 
     fn over<S: Service>(

@@ -1,5 +1,7 @@
 //! The deployed HTTP API, seen through a proxy that holds every answer against the API's description.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -53,7 +55,7 @@ impl Proxy {
         let device_id = DeviceId::from(edge::ids::new_id());
         Client::new(&self.url, token, Some(device_id))
             .unwrap()
-            .with_retries(0)
+            .with_patience(Duration::ZERO)
     }
 
     /// Makes a request, as the token's user if there is one.

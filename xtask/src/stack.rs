@@ -3,6 +3,7 @@
 use std::env::consts::ARCH;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aws_sdk_cognitoidentityprovider::types::MessageActionType;
@@ -185,7 +186,9 @@ impl Stack {
     pub fn device(&self, session: impl Into<Session>) -> Result<Client> {
         let device_id = DeviceId::from(edge::ids::new_id());
         let device = Client::new(&self.outputs.http_api_url, session, Some(device_id));
-        Ok(device.context("cannot make a client")?.with_retries(0))
+        Ok(device
+            .context("cannot make a client")?
+            .with_patience(Duration::ZERO))
     }
 }
 

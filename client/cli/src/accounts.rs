@@ -49,6 +49,13 @@ pub struct Pool {
     pub client_id: String,
 }
 
+impl Pool {
+    /// Rather than of an emulator.
+    pub(crate) fn is_of_aws(&self) -> bool {
+        self.endpoint.starts_with("https://cognito-idp.")
+    }
+}
+
 impl From<Pool> for UserPool {
     fn from(pool: Pool) -> Self {
         let Pool { endpoint, client_id } = pool;

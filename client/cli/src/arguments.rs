@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use model::{Role, UserId, Version};
 
+use crate::failure::{Kind, failure};
+
 /// What every help text ends with.
 const EXIT_CODES: &str = "\
 Exit status:
@@ -18,9 +20,10 @@ Exit status:
   6    refused
   7    the service cannot be reached, or does not answer
   130  interrupted
+  141  nobody reads the output any more
 
 Environment:
-  SYNCSPHERE_STACK, SYNCSPHERE_URL, SYNCSPHERE_USER  as the options
+  SYNCSPHERE_STACK, SYNCSPHERE_URL, SYNCSPHERE_USER  as the options, which go before them
   SYNCSPHERE_TOKEN   a token instead of a session; with SYNCSPHERE_URL nothing else is needed
   SYNCSPHERE_HOME    where sessions are kept, instead of the user's configuration folder";
 
@@ -43,14 +46,38 @@ pub struct Arguments {
 #[derive(Clone, Debug, Args)]
 pub struct AccountArguments {
     /// The stack; unless said, that of the last login.
-    #[arg(long, global = true, env = "SYNCSPHERE_STACK", value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME")]
     pub stack: Option<String>,
     /// The stack, by its output `HttpApiUrl`.
-    #[arg(long, global = true, env = "SYNCSPHERE_URL", conflicts_with = "stack")]
+    #[arg(long, global = true, conflicts_with = "stack")]
     pub url: Option<String>,
     /// The user; unless said, that of the stack's last login.
     #[arg(long, global = true, env = "SYNCSPHERE_USER", value_name = "NAME")]
     pub user: Option<String>,
+}
+
+impl AccountArguments {
+    /// With the stack of the environment, if the command line names none.
+    pub fn or_environment(self) -> anyhow::Result<Self> {
+        let of_environment = |name| {
+            std::env::var_os(name)?
+                .into_string()
+                .ok()
+                .filter(|it| !it.is_empty())
+        };
+        let (url, stack) = match (self.url, self.stack) {
+            (None, None) => match of_environment("SYNCSPHERE_URL") {
+                Some(url) => (Some(url), None),
+                None => (None, of_environment("SYNCSPHERE_STACK")),
+            },
+            said => said,
+        };
+        let is_url = |url: &String| url.starts_with("https://") || url.starts_with("http://");
+        if let Some(url) = url.as_ref().filter(|url| !is_url(url)) {
+            return Err(failure(Kind::Usage, format!("{url:?} is no URL of an API")));
+        }
+        Ok(Self { url, stack, ..self })
+    }
 }
 
 /// In which space.

@@ -55,29 +55,41 @@ pub fn kind_of(error: &anyhow::Error) -> Kind {
             return kind_of_call(error);
         }
         if let Some(error) = cause.downcast_ref::<io::Error>() {
-            return match error.kind() {
-                io::ErrorKind::BrokenPipe => Kind::BrokenPipe,
-                io::ErrorKind::NotFound => Kind::NotFound,
-                io::ErrorKind::AlreadyExists => Kind::Conflict,
-                io::ErrorKind::PermissionDenied => Kind::Refused,
-                _ => Kind::Failed,
-            };
+            return kind_of_io(error);
         }
     }
     Kind::Failed
 }
 
+fn kind_of_io(error: &io::Error) -> Kind {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Kind::BrokenPipe,
+        io::ErrorKind::NotFound => Kind::NotFound,
+        io::ErrorKind::AlreadyExists => Kind::Conflict,
+        io::ErrorKind::PermissionDenied => Kind::Refused,
+        _ => Kind::Failed,
+    }
+}
+
+/// Whether whatever comes next would fail for it too: nobody is signed in, or nothing answers. A 500 is of one request.
+pub fn is_outage(error: &anyhow::Error) -> bool {
+    let is_of_one = error.chain().any(|cause| {
+        let call = cause.downcast_ref::<Error>();
+        call.is_some_and(|call| call.status() == Some(500))
+    });
+    matches!(kind_of(error), Kind::SignedOut | Kind::Unreachable) && !is_of_one
+}
+
 fn kind_of_call(error: &Error) -> Kind {
     match error {
         Error::SignedOut(_) | Error::NewPassword => Kind::SignedOut,
-        Error::Http(_) | Error::Silent | Error::WebSocket(_) => Kind::Unreachable,
+        error if error.is_passing() => Kind::Unreachable,
         Error::TooLarge => Kind::Refused,
-        Error::Content(error) if error.kind() == io::ErrorKind::NotFound => Kind::NotFound,
+        Error::Content(error) => kind_of_io(error),
         error => match error.status() {
             Some(401) => Kind::SignedOut,
             Some(404 | 410) => Kind::NotFound,
             Some(409) => Kind::Conflict,
-            Some(429 | 500..) => Kind::Unreachable,
             Some(_) => Kind::Refused,
             None => Kind::Failed,
         },

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use client::Progress;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 /// The smallest file with a bar of its own, in bytes: smaller ones come and go too fast to be read.
 const OWN_BAR: u64 = 8 * 1024 * 1024;
@@ -41,6 +41,9 @@ impl Bars {
         Bar {
             own,
             bars: self,
+            name: name.to_owned(),
+            counted: AtomicU64::new(0),
+            digested: AtomicU64::new(0),
             sent: AtomicU64::new(0),
         }
     }
@@ -62,6 +65,10 @@ impl Drop for Bars {
 pub(crate) struct Bar<'a> {
     own: Option<ProgressBar>,
     bars: &'a Bars,
+    name: String,
+    /// How many bytes are counted in the bars.
+    counted: AtomicU64,
+    digested: AtomicU64,
     sent: AtomicU64,
 }
 
@@ -74,24 +81,40 @@ impl Bar<'_> {
     fn each(&self, act: impl Fn(&ProgressBar)) {
         self.own.iter().chain([&self.bars.total]).for_each(act);
     }
+
+    fn count(&self, bytes: u64) {
+        let before = self.counted.fetch_add(bytes, Ordering::Relaxed);
+        self.each(|bar| bar.inc(bytes));
+        if let Some(own) = self.own.as_ref().filter(|_| before == 0) {
+            own.set_message(self.name.clone());
+        }
+    }
 }
 
 impl Progress for Bar<'_> {
+    fn digested(&self, bytes: u64) {
+        let digested = bytes + self.digested.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(own) = &self.own {
+            own.set_message(format!("{} (read {})", self.name, HumanBytes(digested)));
+        }
+    }
+
     fn found(&self, bytes: u64) {
-        self.each(|bar| {
-            bar.inc(bytes);
-            // It took no time, which says nothing of the rest.
-            bar.reset_eta();
-        });
+        self.count(bytes);
+        // It took no time, which says nothing of the rest.
+        self.each(ProgressBar::reset_eta);
     }
 
     fn moved(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
-        self.each(|bar| bar.inc(bytes));
+        self.count(bytes);
     }
 
     fn lost(&self, bytes: u64) {
-        self.each(|bar| bar.dec(bytes));
+        let take = |counted: u64| Some(counted.saturating_sub(bytes));
+        let (order, counted) = (Ordering::Relaxed, &self.counted);
+        let before = counted.fetch_update(order, order, take).unwrap_or_default();
+        self.each(|bar| bar.dec(bytes.min(before)));
     }
 }
 

@@ -4,16 +4,23 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::stream;
 use model::PresignedPut;
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Body, Response, StatusCode};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{READ_BYTES, Source};
 use crate::api::checked;
 use crate::{Client, Error, Progress};
+
+/// How much the line is given at once, in bytes: little, so that a slow line shows that it lives.
+const GIVEN_BYTES: usize = 64 * 1024;
+
+/// How old a URL must be for its refusal to mean that it has expired again.
+const EXPIRED: Duration = Duration::from_mins(10);
 
 /// How long the line may take nothing.
 const STALLED: Duration = Duration::from_mins(1);
@@ -23,7 +30,7 @@ const ANSWER_WITHIN: Duration = Duration::from_mins(2);
 
 impl Client {
     /// Sends a piece of content to storage, over and over while that may help. That it is there already, from a request whose answer was
-    /// lost, is fine. A URL that has expired is replaced once, by what `again` gets.
+    /// lost, is fine. A URL that has expired is replaced by what `again` gets; nothing says that there is nothing to be sent any more.
     pub(super) async fn put(
         &self,
         put: &PresignedPut,
@@ -35,8 +42,11 @@ impl Client {
     ) -> Result<(), Error> {
         let mut retries = self.retries();
         let mut newer = None;
+        let mut signed_at = None;
         loop {
             let mut moved = 0;
+            let sending = self.sending.acquire().await;
+            let _one_of_few = sending.map_err(|_| Error::Silent)?;
             let sending = self.put_once(
                 newer.as_ref().unwrap_or(put),
                 content,
@@ -49,11 +59,15 @@ impl Client {
                 return Ok(());
             };
             progress.lost(moved);
-            if newer.is_none() && error.status() == Some(403) {
+            let is_old = signed_at.is_none_or(|at: Instant| at.elapsed() > EXPIRED);
+            if is_old && error.status() == Some(403) {
                 newer = again().await?;
+                signed_at = Some(Instant::now());
                 if newer.is_some() {
                     continue;
                 }
+                progress.found(length);
+                return Ok(());
             }
             retries.after(error).await?;
         }
@@ -67,7 +81,7 @@ impl Client {
         progress: &impl Progress,
         moved: &mut u64,
     ) -> Result<(), Error> {
-        let (sender, receiver) = mpsc::channel::<io::Result<Vec<u8>>>(1);
+        let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(1);
         let body = stream::unfold(receiver, |mut receiver| async {
             receiver.recv().await.map(|piece| (piece, receiver))
         });
@@ -90,16 +104,20 @@ impl Client {
             let (mut at, end) = (offset, offset + length);
             while at < end {
                 let length = READ_BYTES.min(end - at);
-                let piece = content.read(at, length).await?;
-                match timeout(STALLED, sender.send(Ok(piece))).await {
-                    Ok(Ok(())) => {}
-                    // Nobody takes it: there is an answer already.
-                    Ok(Err(_)) => std::future::pending().await,
-                    Err(_) => return Err(Error::Silent),
+                let mut piece = Bytes::from(content.read(at, length).await?);
+                while !piece.is_empty() {
+                    let given = piece.split_to(GIVEN_BYTES.min(piece.len()));
+                    let bytes = given.len() as u64;
+                    match timeout(STALLED, sender.send(Ok(given))).await {
+                        Ok(Ok(())) => {}
+                        // Nobody takes it: there is an answer already.
+                        Ok(Err(_)) => std::future::pending().await,
+                        Err(_) => return Err(Error::Silent),
+                    }
+                    *moved += bytes;
+                    progress.moved(bytes);
                 }
                 at += length;
-                *moved += length;
-                progress.moved(length);
             }
             drop(sender);
             Ok(())

@@ -40,7 +40,7 @@ pub struct LocalFile {
 }
 
 impl LocalFile {
-    /// Looks how large it is. Should it change later, the upload fails, since its SHA-256 is no longer what was declared.
+    /// Looks how large it is. Should it change later, the upload fails.
     pub async fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         let found = tokio::fs::metadata(&path).await?;

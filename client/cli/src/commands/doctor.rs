@@ -36,7 +36,7 @@ pub(crate) async fn run(account: &Account, output: Output) -> anyhow::Result<()>
     let mut doctor = Doctor {
         output,
         // Each failure is to be seen.
-        client: account.client.clone().with_retries(0),
+        client: account.client.clone().with_patience(Duration::ZERO),
         opened: None,
         made: None,
     };
@@ -68,7 +68,8 @@ impl Doctor {
     async fn arrive(&self, account: &Account) -> anyhow::Result<()> {
         let url = &account.http_api_url;
         let reaching = async {
-            let stranger = Client::new(url, Token::from("nobody".to_owned()), None)?.with_retries(0);
+            let stranger =
+                Client::new(url, Token::from("nobody".to_owned()), None)?.with_patience(Duration::ZERO);
             match stranger.all_spaces().await {
                 // As it should be.
                 Err(error) if error.status() == Some(401) => Ok(((), url.clone())),

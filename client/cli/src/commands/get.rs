@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use client::{Client, Content, Error, Progress as _, Sha256Stream, sha256};
 use serde_json::json;
 use tempfile::TempPath;
+use tokio::time::timeout;
 
 use crate::arguments::Get;
 use crate::commands::files::find;
@@ -14,6 +16,9 @@ use crate::failure::{Kind, failure};
 use crate::output::{self, Output};
 use crate::place;
 use crate::progress::{Bar, Bars};
+
+/// How long storage may say nothing.
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// Downloads a file: all of it and verified, or nothing.
 pub(crate) async fn run(client: &Client, get: &Get, output: Output) -> anyhow::Result<()> {
@@ -87,9 +92,14 @@ async fn to_file(
     } else {
         part.persist_noclobber(to)
     };
-    placed.map_err(|failed| match failed.error.kind() {
-        io::ErrorKind::AlreadyExists => occupied(to),
-        _ => anyhow::Error::from(failed.error).context(format!("cannot write {}", to.display())),
+    placed.map_err(|failed| {
+        let error = match failed.error.kind() {
+            io::ErrorKind::AlreadyExists => occupied(to),
+            _ => anyhow::Error::from(failed.error).context(format!("cannot write {}", to.display())),
+        };
+        // For the next attempt.
+        let _ = failed.path.keep();
+        error
     })
 }
 
@@ -119,11 +129,13 @@ async fn to_output(client: &Client, content: &Content, bar: &Bar<'_>) -> anyhow:
     use std::io::Write as _;
     let mut download = client.download(content.file_id, Some(content.version)).await?;
     let mut digest = Sha256Stream::default();
-    while let Some(piece) = download
-        .chunk()
-        .await
-        .map_err(|error| Error::from(error.without_url()))?
-    {
+    loop {
+        let piece = timeout(SILENCE, download.chunk())
+            .await
+            .map_err(|_| Error::Silent)?;
+        let Some(piece) = piece.map_err(|error| Error::from(error.without_url()))? else {
+            break;
+        };
         digest.update(&piece);
         io::stdout().lock().write_all(&piece)?;
         bar.moved(piece.len() as u64);

@@ -26,8 +26,10 @@ pub(crate) async fn run(of: &AccountArguments, login: &Login, output: Output) ->
     spaces.with_context(|| format!("{} does not take the token", stack.http_api_url))?;
 
     accounts.change(&name, |known| {
-        // Others who are signed in stay so.
-        if let Some(known) = known.take() {
+        // Others who are signed in stay so, if it is the same stack and not one that came after it.
+        if let Some(known) = known.take()
+            && known.http_api_url == stack.http_api_url
+        {
             stack.users = known.users;
         }
         // The device stays the same.
@@ -93,6 +95,13 @@ pub(crate) async fn who_am_i(account: &Account, output: Output) -> anyhow::Resul
 /// The stack to sign in to: one that is known, one that is described, or one that is asked for.
 async fn stack(accounts: &Accounts, of: &AccountArguments, login: &Login) -> anyhow::Result<(String, Stack)> {
     if let Some((name, mut stack)) = accounts.named(of)? {
+        // It may have been deployed anew since.
+        if of.stack.is_some()
+            && stack.user_pool.as_ref().is_some_and(Pool::is_of_aws)
+            && let Ok((url, pool)) = described(&name, login.region.as_deref()).await
+        {
+            (stack.http_api_url, stack.user_pool) = (url, pool);
+        }
         if let (Some(url), Some(client_id)) = (&of.url, &login.user_pool_client_id) {
             stack.user_pool = Some(pool_at(url, client_id, login.region.as_deref())?);
         }
@@ -108,7 +117,7 @@ async fn stack(accounts: &Accounts, of: &AccountArguments, login: &Login) -> any
                     return Err(failure(Kind::Usage, message));
                 }
             };
-            (host_of(url)?, url.clone(), pool)
+            (name_of(url), url.clone(), pool)
         }
         (None, Some(name)) => {
             let outputs = described(name, login.region.as_deref()).await?;
@@ -200,7 +209,19 @@ fn eprint_prompt(what: &str) {
     let _ = write!(io::stderr(), "{what}: ");
 }
 
-/// A name for a stack of which only the URL is known.
+/// A name for a stack of which only the URL is known: that, as a file can be called.
+fn name_of(url: &str) -> String {
+    let place = url.split_once("://").map_or(url, |(_, place)| place);
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || matches!(c, '.' | ':') {
+            c
+        } else {
+            '-'
+        }
+    };
+    place.trim_end_matches('/').chars().map(plain).collect()
+}
+
 fn host_of(url: &str) -> anyhow::Result<String> {
     let host = url.split_once("://").and_then(|(_, rest)| rest.split('/').next());
     let host = host.filter(|host| !host.is_empty());
@@ -307,8 +328,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_is_named_after_its_host() {
-        assert_eq!(host_of("http://127.0.0.1:4566/x").unwrap(), "127.0.0.1:4566");
+    fn a_stack_is_named_after_its_url() {
+        assert_eq!(
+            name_of("http://127.0.0.1:4566/x/$default/"),
+            "127.0.0.1:4566-x--default"
+        );
+        assert_ne!(name_of("https://h/prod"), name_of("https://h/dev"));
         assert!(host_of("nothing").is_err());
     }
 }

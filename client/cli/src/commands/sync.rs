@@ -3,7 +3,7 @@
 mod folder;
 mod mirror;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::accounts::Account;
 use crate::arguments::Sync;
-use crate::failure::{Failures, Kind, failure, kind_of};
+use crate::failure::{Failures, Kind, failure, is_outage, kind_of};
 use crate::output::{self, Output};
 use crate::place;
 use crate::progress::Bars;
-use folder::{Folder, Found, Stamp, local};
+use folder::{Folder, Found, Stamp, local, space_path};
 use mirror::Mirror;
 
 /// How many files are on their way at once.
@@ -64,7 +64,8 @@ struct Placed {
 
 /// Keeps a folder current, until it is interrupted or, with `--once`, it is so.
 pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyhow::Result<()> {
-    let space = place::view(&account.client, sync.space.space.as_deref()).await?;
+    let wanted = sync.space.space.as_deref();
+    let mut space = place::view(&account.client, wanted).await?;
     let folder = Folder::open(&sync.folder)?;
     let mut keeper = Keeper::new(account, folder, space.space_id, output)?;
     // From a backup that was restored there may be fewer changes than were heard of.
@@ -79,6 +80,7 @@ pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyho
             Followed::Current => return keeper.outcome(),
             Followed::Rewound => known = false,
         }
+        space = place::view(&account.client, wanted).await?;
     }
 }
 
@@ -110,6 +112,10 @@ struct Keeper<'a> {
     placed: BTreeMap<SpacePath, Placed>,
     /// What could not be done at the last attempt.
     failures: Failures,
+    /// Something failed that a change which is on its way will settle.
+    awaits_changes: bool,
+    /// What cannot be in this folder.
+    refused: BTreeSet<SpacePath>,
     kept_at: Instant,
     changed: bool,
 }
@@ -135,6 +141,8 @@ impl<'a> Keeper<'a> {
             mirror: Mirror::default(),
             placed: BTreeMap::new(),
             failures: Failures::default(),
+            awaits_changes: false,
+            refused: BTreeSet::new(),
             kept_at: Instant::now(),
             changed: false,
         };
@@ -147,9 +155,10 @@ impl<'a> Keeper<'a> {
             keeper.take_up(kept)?;
         }
         for (path, sha256) in keeper.folder.journal()? {
-            let at = local(&path)?;
-            if let Found::File(stamp) = keeper.folder.look(&at)?
-                && keeper.folder.digest(&at)? == sha256
+            // What cannot be read is not known to be this program's.
+            if let Ok(at) = local(&path)
+                && let Ok(Found::File(stamp)) = keeper.folder.look(&at)
+                && keeper.folder.digest(&at).is_ok_and(|it| it == sha256)
             {
                 keeper.placed.insert(path, Placed { sha256, stamp });
             }
@@ -186,7 +195,7 @@ impl<'a> Keeper<'a> {
 
     /// Lists what the space has. Changes from the cursor on, which is of before that, follow.
     async fn list(&mut self, cursor: Cursor) -> anyhow::Result<()> {
-        let mut files = BTreeMap::new();
+        let mut files = Vec::new();
         let mut page = None;
         loop {
             let listing = self.client.list_files(Some(self.space_id), "/", page.as_ref());
@@ -217,7 +226,8 @@ impl<'a> Keeper<'a> {
                 update = watcher.next() => {
                     Some(update.map_err(ended)?.context("there is nothing more to hear")?)
                 }
-                () = sleep_until(again_at.unwrap_or(keep_at)), if again_at.is_some() => None,
+                // Who is offline tries again when that is over.
+                () = sleep_until(again_at.unwrap_or(keep_at)), if live && again_at.is_some() => None,
                 () = sleep_until(keep_at), if self.changed => {
                     self.keep()?;
                     continue;
@@ -253,7 +263,8 @@ impl<'a> Keeper<'a> {
             }
             let was_behind = !self.mirror.touched.is_empty();
             self.make_current().await?;
-            if once {
+            // What went while it was downloaded is followed by the change that says so.
+            if once && !self.awaits_changes {
                 self.keep()?;
                 return Ok(Followed::Current);
             }
@@ -289,6 +300,19 @@ impl<'a> Keeper<'a> {
     async fn make_current(&mut self) -> anyhow::Result<()> {
         let touched = std::mem::take(&mut self.mirror.touched);
         self.failures = Failures::default();
+        self.awaits_changes = false;
+        // What goes makes room, and may be what comes under another name.
+        let coming: HashMap<Sha256, Content> = touched
+            .iter()
+            .filter_map(|path| self.mirror.at(path))
+            .map(|content| (content.sha256, content.clone()))
+            .collect();
+        for path in &touched {
+            if self.mirror.at(path).is_none() {
+                self.refused.remove(path);
+                self.attempt(path, |keeper| keeper.remove(path, &coming))?;
+            }
+        }
         let doubles = if self.folder.ignores_case {
             self.mirror.doubles()
         } else {
@@ -299,30 +323,22 @@ impl<'a> Keeper<'a> {
             let Some(content) = self.mirror.at(path).cloned() else {
                 continue;
             };
-            let needed = self.attempt(path, |keeper| {
-                if doubles.contains(path) {
-                    let message =
-                        format!("{path} cannot be kept: on this machine another file has that name");
-                    return Err(failure(Kind::Refused, message));
+            let at = match local(path) {
+                Ok(at) if !doubles.contains(path) => at,
+                Ok(_) => {
+                    let why = "cannot be kept: on this machine another file has that name";
+                    self.refuse(path, &failure(Kind::Refused, format!("{path} {why}")));
+                    continue;
                 }
-                keeper.needed(path, &content)
-            });
-            if let Some(at) = needed?.flatten() {
+                Err(error) => {
+                    self.refuse(path, &error);
+                    continue;
+                }
+            };
+            let needed = self.attempt(path, |keeper| keeper.is_needed(path, &at, &content));
+            if needed? == Some(true) {
                 wanted.push((path.clone(), at, content));
             }
-        }
-        // What goes makes room, and may be what comes under another name.
-        let by_digest: HashMap<Sha256, &Content> = wanted
-            .iter()
-            .map(|(_, _, content)| (content.sha256, content))
-            .collect();
-        for path in touched
-            .iter()
-            .filter(|path| self.mirror.at(path).is_none())
-            .cloned()
-            .collect::<Vec<_>>()
-        {
-            self.attempt(&path, |keeper| keeper.remove(&path, &by_digest))?;
         }
         self.bring(&wanted).await?;
         if self.mirror.touched.is_empty() {
@@ -332,45 +348,61 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    /// Where a file is to be put; nothing if it is there.
-    fn needed(&mut self, path: &SpacePath, content: &Content) -> anyhow::Result<Option<PathBuf>> {
-        let at = local(path)?;
-        let Found::File(stamp) = self.folder.look(&at)? else {
-            return Ok(Some(at));
+    /// A file that no file on this machine can stand for. It is told of once, and no attempt is made.
+    fn refuse(&mut self, path: &SpacePath, why: &anyhow::Error) {
+        self.failures.add(Kind::Refused);
+        if self.refused.insert(path.clone()) {
+            self.output.failure(why);
+        }
+    }
+
+    /// Whether a file is not there as it should be.
+    fn is_needed(&mut self, path: &SpacePath, at: &Path, content: &Content) -> anyhow::Result<bool> {
+        let Found::File(stamp) = self.folder.look(at)? else {
+            return Ok(true);
         };
         let placed = self.placed.get(path);
         let sha256 = match placed.filter(|placed| placed.stamp == stamp) {
             Some(placed) => placed.sha256,
-            None => self.folder.digest(&at)?,
+            None => self.folder.digest(at)?,
         };
-        if sha256 != content.sha256 {
-            return Ok(Some(at));
+        if sha256 == content.sha256 {
+            self.placed.insert(path.clone(), Placed { sha256, stamp });
         }
-        self.placed.insert(path.clone(), Placed { sha256, stamp });
-        Ok(None)
+        Ok(sha256 != content.sha256)
+    }
+
+    /// Whether what is at a path is what was put there.
+    fn is_ours(&self, path: &SpacePath, at: &Path, found: &Found) -> io::Result<bool> {
+        match (self.placed.get(path), found) {
+            (Some(placed), Found::File(stamp)) => {
+                // Other rights, say, make no other file.
+                Ok(placed.stamp == *stamp || self.folder.digest(at)? == placed.sha256)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Removes what went from the space, unless somebody changed it here.
-    fn remove(&mut self, path: &SpacePath, wanted: &HashMap<Sha256, &Content>) -> anyhow::Result<()> {
+    fn remove(&mut self, path: &SpacePath, coming: &HashMap<Sha256, Content>) -> anyhow::Result<()> {
         let Some(placed) = self.placed.get(path).copied() else {
             return Ok(());
         };
         let at = local(path)?;
-        match self.folder.look(&at)? {
-            Found::File(stamp) if stamp == placed.stamp => {
-                match wanted.get(&placed.sha256) {
-                    Some(content) => self.folder.take(&at, content)?,
-                    None => self.folder.remove(&at)?,
-                }
-                let told = json!({ "type": "removed", "path": path });
-                self.output.line(&told, format_args!("- {path}"))?;
+        let cannot = || format!("cannot remove {}", at.display());
+        let found = self.folder.look(&at).with_context(cannot)?;
+        if self.is_ours(path, &at, &found).with_context(cannot)? {
+            match coming.get(&placed.sha256) {
+                Some(content) => self.folder.take(&at, content),
+                None => self.folder.remove(&at),
             }
-            Found::Nothing => {}
-            Found::File(_) | Found::Other => {
-                let told = json!({ "type": "left", "path": path });
-                let text = format!("· {path} went from the space and stays here: it was changed here");
-                self.output.line(&told, text)?;
-            }
+            .with_context(cannot)?;
+            let told = json!({ "type": "removed", "path": path });
+            self.output.line(&told, format_args!("- {path}"))?;
+        } else if found != Found::Nothing {
+            let told = json!({ "type": "left", "path": path });
+            let text = format!("· {path} went from the space and stays here: it was changed here");
+            self.output.line(&told, text)?;
         }
         self.placed.remove(path);
         Ok(())
@@ -405,9 +437,7 @@ impl<'a> Keeper<'a> {
         while let Some((path, at, content, fetched)) = coming.next().await {
             let fetched = fetched.with_context(|| format!("cannot download {path}"));
             // The others would fail for it too, each after some time.
-            let is_unreachable = fetched
-                .as_ref()
-                .is_err_and(|error| kind_of(error) == Kind::Unreachable);
+            let is_outage = fetched.as_ref().is_err_and(is_outage);
             self.mirror.touched.remove(path);
             bars.above(|| {
                 self.attempt(path, |keeper| {
@@ -415,7 +445,7 @@ impl<'a> Keeper<'a> {
                     keeper.place(path, at, content)
                 })
             })?;
-            if is_unreachable {
+            if is_outage {
                 break;
             }
         }
@@ -424,16 +454,11 @@ impl<'a> Keeper<'a> {
 
     fn place(&mut self, path: &SpacePath, at: &Path, content: &Content) -> anyhow::Result<()> {
         let cannot = || format!("cannot write {}", at.display());
-        let ours = self.placed.get(path).map(|placed| Found::File(placed.stamp));
         let found = self.folder.look(at).with_context(cannot)?;
-        if found != Found::Nothing
-            && Some(&found) != ours.as_ref()
-            && let Some(name) = self.folder.set_aside(at).with_context(cannot)?
-        {
-            let told = json!({ "type": "kept", "path": path, "as": name });
-            let text = format!("· {path} was changed here, and is kept as {}", name.display());
-            self.output.line(&told, text)?;
+        if found != Found::Nothing && !self.is_ours(path, at, &found).with_context(cannot)? {
+            self.set_aside(at).with_context(cannot)?;
         }
+        self.make_way(at).with_context(cannot)?;
         let stamp = self.folder.place(content, path, at).with_context(cannot)?;
         let sha256 = content.sha256;
         self.placed.insert(path.clone(), Placed { sha256, stamp });
@@ -442,6 +467,37 @@ impl<'a> Keeper<'a> {
         let size = output::size(content.size);
         self.output
             .line(&told, format_args!("+ {path}  v{}, {size}", content.version))?;
+        Ok(())
+    }
+
+    /// Renames what is no folder on the way to a file, unless the space has it there too.
+    fn make_way(&mut self, at: &Path) -> io::Result<()> {
+        let parents: Vec<&Path> = at.ancestors().skip(1).collect();
+        for parent in parents
+            .into_iter()
+            .rev()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            let found = self.folder.look(parent)?;
+            let in_the_space = space_path(parent).is_some_and(|path| self.mirror.at(&path).is_some());
+            if !matches!(found, Found::Nothing | Found::Folder) && !in_the_space {
+                self.set_aside(parent)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what its owner put where something of the space comes.
+    fn set_aside(&self, at: &Path) -> io::Result<()> {
+        if let Some(name) = self.folder.set_aside(at)? {
+            let told = json!({ "type": "kept", "file": at, "as": name });
+            let text = format!(
+                "· {} was changed here, and is kept as {}",
+                at.display(),
+                name.display()
+            );
+            self.output.line(&told, text)?;
+        }
         Ok(())
     }
 
@@ -470,7 +526,9 @@ impl<'a> Keeper<'a> {
             let call = cause.downcast_ref::<Error>();
             call.is_some_and(|call| call.status() == Some(404))
         });
-        if !gone {
+        if gone {
+            self.awaits_changes = true;
+        } else {
             self.output.failure(&error);
         }
         Ok(None)

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::accounts::Account;
 use crate::arguments::Upload;
-use crate::failure::{Failures, Kind, failure, kind_of};
+use crate::failure::{Failures, Kind, failure, is_outage, kind_of};
 use crate::output::{self, Output};
 use crate::place;
 use crate::progress::{Bar, Bars};
@@ -69,12 +69,10 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
             Err(error) if single => return Err(error),
             Err(error) => {
                 bars.above(|| output.failure(&error));
-                let kind = kind_of(&error);
-                failures.add(kind);
-                // The others would fail for it too, each after some time.
-                if matches!(kind, Kind::SignedOut | Kind::Unreachable) {
+                failures.add(kind_of(&error));
+                if is_outage(&error) {
                     let message = "the upload ended early; the same command again goes on with it";
-                    return Err(failure(kind, message));
+                    return Err(failure(kind_of(&error), message));
                 }
                 Ok(())
             }
@@ -125,7 +123,7 @@ impl Uploading<'_> {
         let content = LocalFile::open(&item.file).await?;
         let describing = self
             .client
-            .describe(self.space_id, item.to.clone(), &content, &());
+            .describe(self.space_id, item.to.clone(), &content, bar);
         let mut description = describing.await?;
         description.base_version = self.upload.base_version;
         // Who says what it is based on wants to know if that is wrong.
@@ -168,22 +166,17 @@ impl Uploading<'_> {
         } else {
             sent
         };
-        match sent {
+        let is_over = match &sent {
+            Ok(_) => true,
             // Whatever comes of it, this attempt cannot be gone on with.
-            Err(error)
-                if error
-                    .status()
-                    .is_some_and(|status| (400..500).contains(&status) && status != 401) =>
-            {
-                self.keys.forget(description);
-                Err(error.into())
-            }
-            Err(error) => Err(error.into()),
-            Ok(changed) => {
-                self.keys.forget(description);
-                Ok(changed)
-            }
+            Err(Error::Refused(problem)) => problem.status != 401 && (400..500).contains(&problem.status),
+            Err(Error::Unexpected { status, .. }) => *status == 404,
+            Err(_) => false,
+        };
+        if is_over && !sent.as_ref().is_err_and(Error::is_passing) {
+            self.keys.forget(description);
         }
+        Ok(sent?)
     }
 
     async fn is_current(&self, changed: &FileChanged) -> anyhow::Result<bool> {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, OpenOptions};
+use cap_std::fs::{Dir, Metadata, OpenOptions};
 use client::{Content, Sha256Stream};
 use model::{Sha256, SpacePath};
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,35 @@ pub(super) struct Stamp {
     size: u64,
     /// Since 1970.
     modified: Duration,
+    /// On Unix the inode, and when it was changed: programs set the time of modification as they like.
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> io::Result<Self> {
+        let modified = metadata.modified()?.into_std();
+        #[cfg(unix)]
+        let (inode, changed) = {
+            use cap_std::fs::MetadataExt as _;
+            (metadata.ino(), (metadata.ctime(), metadata.ctime_nsec()))
+        };
+        #[cfg(not(unix))]
+        let (inode, changed) = (0, (0, 0));
+        Ok(Self {
+            size: metadata.len(),
+            modified: modified
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default(),
+            inode,
+            changed,
+        })
+    }
+
+    /// Whether it can be the same file, moved, which changes when it was changed.
+    fn is_moved(&self, other: &Self) -> bool {
+        (self.size, self.modified, self.inode) == (other.size, other.modified, other.inode)
+    }
 }
 
 /// What is at a path.
@@ -59,7 +88,8 @@ pub(super) struct Stamp {
 pub(super) enum Found {
     Nothing,
     File(Stamp),
-    /// A folder, a link, or something else.
+    Folder,
+    /// A link, or something else.
     Other,
 }
 
@@ -74,7 +104,7 @@ impl Folder {
             own.create_dir_all(PARTS)?;
             let parts = own.open_dir(PARTS)?;
             let mut append = OpenOptions::new();
-            let journal = own.open_with(JOURNAL, append.create(true).append(true))?;
+            let journal = own.open_with(JOURNAL, append.create(true).append(true).write(true))?;
             let lock = own.create(LOCK)?.into_std();
             Ok((root, own, parts, journal, lock))
         };
@@ -137,16 +167,13 @@ impl Folder {
             Err(error) if is_absent(&error) => return Ok(Found::Nothing),
             Err(error) => return Err(error),
         };
+        if metadata.is_dir() {
+            return Ok(Found::Folder);
+        }
         if !metadata.is_file() {
             return Ok(Found::Other);
         }
-        let modified = metadata.modified()?.into_std();
-        Ok(Found::File(Stamp {
-            size: metadata.len(),
-            modified: modified
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .unwrap_or_default(),
-        }))
+        Stamp::of(&metadata).map(Found::File)
     }
 
     /// The SHA-256 of a file.
@@ -167,7 +194,15 @@ impl Folder {
     pub(super) fn part(&self, content: &Content) -> io::Result<tokio::fs::File> {
         let mut options = OpenOptions::new();
         options.create(true).read(true).write(true);
-        let file = self.parts.open_with(part_name(content), &options)?;
+        let name = part_name(content);
+        let file = match self.parts.open_with(&name, &options) {
+            // One that was taken from its place with rights of its owner's.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.parts.remove_file(&name)?;
+                self.parts.open_with(&name, &options)?
+            }
+            opened => opened?,
+        };
         Ok(tokio::fs::File::from_std(file.into_std()))
     }
 
@@ -188,10 +223,12 @@ impl Folder {
         let mut line = serde_json::to_vec(&(path, content.sha256))?;
         line.push(b'\n');
         (&self.journal).write_all(&line)?;
+        let gathered = Stamp::of(&self.parts.metadata(part_name(content))?)?;
         self.parts.rename(part_name(content), &self.root, at)?;
         match self.look(at)? {
-            Found::File(stamp) => Ok(stamp),
-            _ => Err(io::ErrorKind::NotFound.into()),
+            Found::File(stamp) if stamp.is_moved(&gathered) => Ok(stamp),
+            // Somebody was faster, and what is there now is theirs.
+            _ => Err(io::Error::other("it was changed at the same time")),
         }
     }
 
@@ -253,6 +290,16 @@ fn is_absent(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
     )
+}
+
+/// What the space calls a file of the folder, if it can.
+pub(super) fn space_path(at: &Path) -> Option<SpacePath> {
+    let mut path = String::new();
+    for name in at {
+        path.push('/');
+        path.push_str(name.to_str()?);
+    }
+    path.parse().ok()
 }
 
 /// Where a file of the space is in the folder, if a file can have that name on this machine.

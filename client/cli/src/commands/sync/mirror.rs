@@ -15,16 +15,15 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    /// From what was kept.
-    pub(super) fn of(files: BTreeMap<SpacePath, Content>) -> Self {
-        let paths = files
-            .iter()
-            .map(|(path, content)| (content.file_id, path.clone()));
-        Self {
-            paths: paths.collect(),
-            files,
-            touched: BTreeSet::new(),
+    /// From what was listed or kept. A file that was moved while it was listed may come twice; the later path counts, and a change says
+    /// which was right.
+    pub(super) fn of(files: impl IntoIterator<Item = (SpacePath, Content)>) -> Self {
+        let mut mirror = Self::default();
+        for (path, content) in files {
+            mirror.put(path, content);
         }
+        mirror.touched.clear();
+        mirror
     }
 
     /// What should be at a path.
@@ -51,16 +50,21 @@ impl Mirror {
     pub(super) fn hear(&mut self, event: &Event) {
         match &event.change {
             Change::FileUpdated(file) | Change::FileMoved(file) => {
-                self.forget(file.file_id);
-                self.touched.insert(file.path.clone());
-                self.paths.insert(file.file_id, file.path.clone());
-                if let Some(replaced) = self.files.insert(file.path.clone(), file.into()) {
-                    self.paths.remove(&replaced.file_id);
-                }
+                self.put(file.path.clone(), file.into());
             }
             Change::FileDeleted(file) => self.forget(file.file_id),
             Change::SpaceShared { .. } | Change::SpaceLeft { .. } => {}
         }
+    }
+
+    fn put(&mut self, path: SpacePath, content: Content) {
+        let file_id = content.file_id;
+        self.forget(file_id);
+        if let Some(replaced) = self.files.insert(path.clone(), content) {
+            self.paths.remove(&replaced.file_id);
+        }
+        self.paths.insert(file_id, path.clone());
+        self.touched.insert(path);
     }
 
     fn forget(&mut self, file_id: FileId) {
@@ -118,6 +122,19 @@ mod tests {
         assert_eq!(paths(&mirror), [("/b", 1), ("/c", 2)]);
         let touched: Vec<&str> = mirror.touched.iter().map(SpacePath::as_str).collect();
         assert_eq!(touched, ["/a", "/b", "/c"]);
+    }
+
+    /// It came on one page, was moved, and came again on the next.
+    #[test]
+    fn a_file_that_was_listed_twice_is_there_once() {
+        let twice = [("/b", 1), ("/z", 1)]
+            .map(|(path, file)| (path.parse().unwrap(), (&state(file, path, 1)).into()));
+        let mut mirror = Mirror::of(twice);
+        assert_eq!(paths(&mirror), [("/z", 1)]);
+        mirror.hear(&event(Change::FileMoved(state(1, "/z", 1))));
+        mirror.hear(&event(Change::FileUpdated(state(2, "/b", 1))));
+        mirror.hear(&event(Change::FileDeleted(state(1, "/z", 1))));
+        assert_eq!(paths(&mirror), [("/b", 1)]);
     }
 
     #[test]
