@@ -175,3 +175,37 @@ async fn one_gibibyte_killed_half_way_is_resumed_and_downloads_identical() {
         );
     }
 }
+
+/// A file that somebody writes to once the upload has begun.
+struct Changing {
+    reads: AtomicU64,
+}
+
+impl Source for Changing {
+    fn size(&self) -> u64 {
+        80 * MIB
+    }
+
+    async fn read(&self, _: u64, length: u64) -> io::Result<Vec<u8>> {
+        let read = self.reads.fetch_add(length, Ordering::SeqCst);
+        let byte = u8::from(read >= self.size());
+        Ok(vec![byte; usize::try_from(length).unwrap()])
+    }
+}
+
+/// Storage compares each part with what was said of that part, which would be right.
+#[tokio::test]
+async fn a_large_file_that_changes_while_it_is_uploaded_is_no_version() {
+    let (_, token) = new_user().await;
+    let device = Proxy::start().await.device(token);
+    let content = Changing {
+        reads: AtomicU64::new(0),
+    };
+    let error = device
+        .upload(None, "/a".parse().unwrap(), &content)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, client::Error::Changed), "{error}");
+    let changes = device.list_changes(None, model::Cursor::START).await.unwrap();
+    assert!(changes.changes.is_empty());
+}

@@ -76,7 +76,7 @@ impl AccountArguments {
         if let Some(url) = url.as_ref().filter(|url| !is_url(url)) {
             return Err(failure(Kind::Usage, format!("{url:?} is no URL of an API")));
         }
-        Ok(Self { url, stack, ..self })
+        Ok(Self { stack, url, ..self })
     }
 }
 

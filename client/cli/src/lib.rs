@@ -10,21 +10,34 @@ mod progress;
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
+use tokio::time::timeout;
 
 use crate::accounts::{Account, Accounts};
 use crate::arguments::{Arguments, Command};
 use crate::failure::{Kind, failure, kind_of};
 use crate::output::Output;
 
+pub use output::note;
+
+/// How long a command that is interrupted may take to keep what it knows.
+const INTERRUPTED_WITHIN: Duration = Duration::from_secs(2);
+
 /// Runs the command line.
 pub async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output { json: arguments.json };
+    // A task of its own, so that one that reads a large file or waits for a password can be interrupted too.
+    let mut running = tokio::spawn(run(arguments, output));
     let outcome = tokio::select! {
-        outcome = run(arguments, output) => outcome,
-        () = interrupted() => Err(failure(Kind::Interrupted, "interrupted")),
+        outcome = &mut running => outcome.unwrap_or_else(|error| Err(error.into())),
+        () = interrupted() => {
+            running.abort();
+            let _ = timeout(INTERRUPTED_WITHIN, running).await;
+            Err(failure(Kind::Interrupted, "interrupted"))
+        }
     };
     let Err(error) = outcome else {
         return ExitCode::SUCCESS;
@@ -37,7 +50,7 @@ pub async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
-    let of = &arguments.account;
+    let of = &arguments.account.or_environment()?;
     match arguments.command {
         Command::Login(login) => commands::login::run(of, &login, output).await,
         Command::Completions { shell } => {

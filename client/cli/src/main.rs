@@ -2,7 +2,16 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    syncsphere::main().await
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            syncsphere::note(format_args!("syncsphere: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(syncsphere::main());
+    // Without waiting for what cannot be interrupted.
+    runtime.shutdown_background();
+    code
 }

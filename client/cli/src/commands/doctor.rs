@@ -219,16 +219,24 @@ impl Doctor {
         }
         self.step(
             "cleaning up",
-            "browse-files or create-upload; delete /.syncsphere-doctor/ later",
+            "browse-files or create-upload; what is left is in /.syncsphere-doctor/",
             async {
                 if let Some(made) = made {
                     client.delete_file(made.file_id, None).await?;
                     return Ok(((), format!("{} is deleted", made.path)));
                 }
-                if let Some(upload_id) = opened {
-                    client.abort_upload(upload_id).await?;
+                let Some(upload_id) = opened else {
+                    return Ok(((), String::new()));
+                };
+                match client.abort_upload(upload_id).await {
+                    // It was completed, though the answer did not arrive.
+                    Err(error) if error.status() == Some(409) => {
+                        let made = client.complete_upload(upload_id).await?;
+                        client.delete_file(made.file_id, None).await?;
+                    }
+                    aborted => aborted?,
                 }
-                Ok(((), "the upload is aborted".to_owned()))
+                Ok(((), "the upload is undone".to_owned()))
             },
         )
         .await
