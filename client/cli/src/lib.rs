@@ -13,6 +13,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::accounts::{Account, Accounts};
@@ -29,16 +31,29 @@ const INTERRUPTED_WITHIN: Duration = Duration::from_secs(2);
 pub async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output { json: arguments.json };
-    // A task of its own, so that one that reads a large file or waits for a password can be interrupted too.
-    let mut running = tokio::spawn(run(arguments, output));
+    // On a thread of its own, so that a command which reads a large file or waits for a password can be interrupted too.
+    let (interrupt, interrupting) = oneshot::channel::<()>();
+    let (done, mut outcome) = oneshot::channel();
+    let runtime = Handle::current();
+    std::thread::spawn(move || {
+        let outcome = runtime.block_on(async {
+            tokio::select! {
+                outcome = run(arguments, output) => outcome,
+                _ = interrupting => Err(failure(Kind::Interrupted, "interrupted")),
+            }
+        });
+        let _ = done.send(outcome);
+    });
     let outcome = tokio::select! {
-        outcome = &mut running => outcome.unwrap_or_else(|error| Err(error.into())),
+        outcome = &mut outcome => outcome,
         () = interrupted() => {
-            running.abort();
-            let _ = timeout(INTERRUPTED_WITHIN, running).await;
-            Err(failure(Kind::Interrupted, "interrupted"))
+            let _ = interrupt.send(());
+            let interrupted = failure(Kind::Interrupted, "interrupted");
+            timeout(INTERRUPTED_WITHIN, outcome).await.unwrap_or_else(|_| Ok(Err(interrupted)))
         }
     };
+    let outcome =
+        outcome.unwrap_or_else(|_| Err(failure(Kind::Failed, "the command ended without an outcome")));
     let Err(error) = outcome else {
         return ExitCode::SUCCESS;
     };
