@@ -25,7 +25,7 @@ const SENDING: usize = 8;
 const SHOWN_CHARACTERS: usize = 300;
 
 /// How many entries a page of a list has: as many as the API gives.
-pub(crate) const PAGE: u32 = 1_000;
+const PAGE: u32 = 1_000;
 
 /// One device of one user. Clones share its connections and its session.
 ///
@@ -137,18 +137,18 @@ impl Client {
         }
     }
 
-    /// All entries of a list, page after page, to be given to `each`.
-    pub(crate) async fn pages<L: DeserializeOwned>(
+    /// All entries of a list, page after page, to be given to `each`, which says how to ask for the next page.
+    pub(crate) async fn pages<L: DeserializeOwned, E: From<Error>>(
         &self,
         path: &str,
-        mut each: impl FnMut(L) -> Option<String>,
-    ) -> Result<(), Error> {
+        mut each: impl FnMut(L) -> Result<Option<String>, E>,
+    ) -> Result<(), E> {
         let separator = if path.contains('?') { '&' } else { '?' };
         let first = format!("{path}{separator}limit={PAGE}");
         let mut next = first.clone();
         loop {
             let list = self.call(self.request(Method::GET, &next)).await?;
-            let Some(token) = each(list) else {
+            let Some(token) = each(list)? else {
                 return Ok(());
             };
             next = format!("{first}&pageToken={token}");

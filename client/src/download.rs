@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use model::{ByteCount, ContentLocation, FileChanged, FileId, FileState, FileView, Sha256, Version};
 use reqwest::header::{ACCEPT, RANGE};
 use reqwest::{Method, Response, StatusCode};
@@ -63,17 +64,22 @@ impl Client {
         into: &mut File,
         progress: &impl Progress,
     ) -> Result<(), Error> {
-        let size = content.size.get().unsigned_abs();
-        let mut there = Beginning::read(into, size).await?;
-        progress.found(there.length);
-        let resumed = there.length > 0;
-        let client = self.clone().persistent();
-        let mut outcome = client.fetch_rest(content, into, &mut there, progress).await;
+        let mut fetching = Fetching {
+            client: self.clone().persistent(),
+            content,
+            size: content.size.get().unsigned_abs(),
+            into,
+            length: 0,
+            digest: Sha256Stream::default(),
+            progress,
+        };
+        fetching.read_beginning().await?;
+        let resumed = fetching.length > 0;
+        let mut outcome = fetching.rest().await;
         if matches!(outcome, Err(Error::Mismatch)) {
-            progress.lost(there.length);
-            there = Beginning::empty(into).await?;
+            fetching.empty().await?;
             if resumed {
-                outcome = client.fetch_rest(content, into, &mut there, progress).await;
+                outcome = fetching.rest().await;
             }
         }
         outcome?;
@@ -81,68 +87,6 @@ impl Client {
         into.flush().await?;
         into.sync_all().await?;
         Ok(())
-    }
-
-    async fn fetch_rest(
-        &self,
-        content: &Content,
-        into: &mut File,
-        there: &mut Beginning,
-        progress: &impl Progress,
-    ) -> Result<(), Error> {
-        let size = content.size.get().unsigned_abs();
-        let mut retries = self.retries();
-        while there.length < size {
-            let before = there.length;
-            let Err(error) = self.fetch_once(content, into, there, progress).await else {
-                continue;
-            };
-            if there.length > before {
-                retries = self.retries();
-            }
-            retries.after(error).await?;
-        }
-        if there.digest.clone().finish() == content.sha256 {
-            Ok(())
-        } else {
-            Err(Error::Mismatch)
-        }
-    }
-
-    /// Appends what comes until the connection ends.
-    async fn fetch_once(
-        &self,
-        content: &Content,
-        into: &mut File,
-        there: &mut Beginning,
-        progress: &impl Progress,
-    ) -> Result<(), Error> {
-        let size = content.size.get().unsigned_abs();
-        let mut answer = self
-            .download_from(content.file_id, Some(content.version), there.length)
-            .await?;
-        if there.length > 0 && answer.status() != StatusCode::PARTIAL_CONTENT {
-            progress.lost(there.length);
-            *there = Beginning::empty(into).await?;
-        }
-        let before = there.length;
-        loop {
-            let piece = timeout(SILENCE, answer.chunk())
-                .await
-                .map_err(|_| Error::Silent)?;
-            let Some(piece) = piece.map_err(reqwest::Error::without_url)? else {
-                // An answer that ends where it began would be asked for without end.
-                let moved = there.length > before || there.length == size;
-                return if moved { Ok(()) } else { Err(Error::Silent) };
-            };
-            if there.length + piece.len() as u64 > size {
-                return Err(Error::Mismatch);
-            }
-            into.write_all(&piece).await?;
-            there.length += piece.len() as u64;
-            there.digest.update(&piece);
-            progress.moved(piece.len() as u64);
-        }
     }
 
     async fn download_from(
@@ -167,40 +111,100 @@ impl Client {
     }
 }
 
-/// What is there of content.
-struct Beginning {
-    length: u64,
-    digest: Sha256Stream,
+/// The next piece of a download; nothing at its end.
+pub async fn next_piece(download: &mut Response) -> Result<Option<Bytes>, Error> {
+    let piece = timeout(SILENCE, download.chunk()).await;
+    let piece = piece.map_err(|_| Error::Silent)?;
+    // The URL is a secret.
+    Ok(piece.map_err(reqwest::Error::without_url)?)
 }
 
-impl Beginning {
+/// A download into a file, and what of it is there.
+struct Fetching<'a, P> {
+    client: Client,
+    content: &'a Content,
+    size: u64,
+    into: &'a mut File,
+    /// How many bytes are there.
+    length: u64,
+    /// Theirs.
+    digest: Sha256Stream,
+    progress: &'a P,
+}
+
+impl<P: Progress> Fetching<'_, P> {
     /// Reads what an earlier attempt left; more than the whole is nothing.
-    async fn read(file: &mut File, size: u64) -> io::Result<Self> {
-        if file.metadata().await?.len() > size {
-            return Self::empty(file).await;
+    async fn read_beginning(&mut self) -> io::Result<()> {
+        if self.into.metadata().await?.len() > self.size {
+            return self.empty().await;
         }
-        let mut there = Self {
-            length: 0,
-            digest: Sha256Stream::default(),
-        };
-        file.rewind().await?;
+        self.into.rewind().await?;
         let mut piece = vec![0; READ_BYTES];
         loop {
-            let length = file.read(&mut piece).await?;
+            let length = self.into.read(&mut piece).await?;
             let Some(read) = piece.get(..length).filter(|read| !read.is_empty()) else {
-                return Ok(there);
+                break;
             };
-            there.digest.update(read);
-            there.length += length as u64;
+            self.digest.update(read);
+            self.length += length as u64;
+        }
+        self.progress.found(self.length);
+        Ok(())
+    }
+
+    /// Begins anew.
+    async fn empty(&mut self) -> io::Result<()> {
+        self.progress.lost(self.length);
+        (self.length, self.digest) = (0, Sha256Stream::default());
+        self.into.set_len(0).await?;
+        self.into.rewind().await?;
+        Ok(())
+    }
+
+    /// Appends what is missing.
+    async fn rest(&mut self) -> Result<(), Error> {
+        let mut retries = self.client.retries();
+        while self.length < self.size {
+            let before = self.length;
+            let Err(error) = self.once().await else {
+                continue;
+            };
+            if self.length > before {
+                retries = self.client.retries();
+            }
+            retries.after(error).await?;
+        }
+        if self.digest.clone().finish() == self.content.sha256 {
+            Ok(())
+        } else {
+            Err(Error::Mismatch)
         }
     }
 
-    async fn empty(file: &mut File) -> io::Result<Self> {
-        file.set_len(0).await?;
-        file.rewind().await?;
-        Ok(Self {
-            length: 0,
-            digest: Sha256Stream::default(),
-        })
+    /// Appends what comes until the connection ends.
+    async fn once(&mut self) -> Result<(), Error> {
+        let Content { file_id, version, .. } = *self.content;
+        let asking = self.client.download_from(file_id, Some(version), self.length);
+        let mut answer = asking.await?;
+        if self.length > 0 && answer.status() != StatusCode::PARTIAL_CONTENT {
+            self.empty().await?;
+        }
+        let before = self.length;
+        while let Some(piece) = next_piece(&mut answer).await? {
+            let bytes = piece.len() as u64;
+            if self.length + bytes > self.size {
+                return Err(Error::Mismatch);
+            }
+            self.into.write_all(&piece).await?;
+            self.length += bytes;
+            self.digest.update(&piece);
+            self.progress.moved(bytes);
+        }
+        // An answer that ends where it began would be asked for without end.
+        if self.length > before || self.length == self.size {
+            Ok(())
+        } else {
+            Err(Error::Silent)
+        }
     }
 }

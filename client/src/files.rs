@@ -1,27 +1,28 @@
 //! Files that are there: listing, looking at, moving and deleting them.
 
 use model::{
-    FileChanged, FileDetail, FileId, FileList, FileVersion, FileView, MoveFileRequest, PageToken, SpaceId,
-    SpacePath, Version,
+    FileChanged, FileDetail, FileId, FileList, FileVersion, FileView, MoveFileRequest, SpaceId, SpacePath,
+    Version,
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 
-use crate::api::PAGE;
 use crate::{Client, Error};
 
 impl Client {
-    /// `GET /files`: at most 1,000 files of a space, or of the caller's personal one, whose paths begin with `prefix`, in the order of
-    /// their paths; with the token of the page before, the next ones.
-    pub async fn list_files(
+    /// `GET /files`, page after page: the files of a space, or of the caller's personal one, whose paths begin with `prefix`, in the
+    /// order of their paths, given to `each` as they come. What it returns instead of `Ok` ends the listing.
+    pub async fn list_files<E: From<Error>>(
         &self,
         space_id: Option<SpaceId>,
         prefix: &str,
-        page: Option<&PageToken<SpacePath>>,
-    ) -> Result<FileList, Error> {
-        let page = page.map_or(String::new(), |token| format!("&pageToken={token}"));
-        let query = format!("{}&limit={PAGE}{page}", files(space_id, prefix));
-        self.call(self.request(Method::GET, &query)).await
+        mut each: impl FnMut(Vec<FileView>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.pages(&files(space_id, prefix), |list: FileList| {
+            each(list.files)?;
+            Ok(list.next_page_token.map(|token| token.to_string()))
+        })
+        .await
     }
 
     /// The file at a path; nothing if there is none.
@@ -43,7 +44,7 @@ impl Client {
         self.pages(&format!("/files/{file_id}"), |page: FileDetail| {
             versions.extend(page.versions);
             found.get_or_insert(page.file);
-            page.next_page_token.map(|token| token.to_string())
+            Ok::<_, Error>(page.next_page_token.map(|token| token.to_string()))
         })
         .await?;
         // `pages` gives at least one, or an error.

@@ -38,7 +38,7 @@ mod upload;
 mod watch;
 
 pub use api::Client;
-pub use download::Content;
+pub use download::{Content, next_piece};
 pub use error::{Error, Problem};
 pub use progress::Progress;
 pub use session::{Session, Token, UserPool};

@@ -176,6 +176,11 @@ impl Session {
         }
     }
 
+    /// The token of now, if there is one, whether or not it still counts.
+    pub async fn latest(&self) -> Option<Token> {
+        self.0.token.lock().await.clone()
+    }
+
     /// A token that still counts for a minute, as far as it says.
     pub async fn token(&self) -> Result<Token, Error> {
         let mut current = self.0.token.lock().await;

@@ -15,7 +15,7 @@ impl Client {
         let mut spaces = Vec::new();
         self.pages("/spaces", |list: SpaceList| {
             spaces.extend(list.spaces);
-            list.next_page_token.map(|token| token.to_string())
+            Ok::<_, Error>(list.next_page_token.map(|token| token.to_string()))
         })
         .await?;
         Ok(spaces)
@@ -36,7 +36,7 @@ impl Client {
         let mut members = Vec::new();
         self.pages(&format!("/spaces/{space_id}/members"), |list: MemberList| {
             members.extend(list.members);
-            list.next_page_token.map(|token| token.to_string())
+            Ok::<_, Error>(list.next_page_token.map(|token| token.to_string()))
         })
         .await?;
         Ok(members)

@@ -85,8 +85,7 @@ impl Client {
     ) -> Result<FileChanged, Error> {
         let description = self.describe(space_id, path, content, &()).await?;
         let created = self.create_upload(&description, None).await?;
-        self.send(&created, content).await?;
-        self.complete(created.upload_id).await
+        self.clone().persistent().finish(&created, content, &()).await
     }
 
     /// Uploads content that was described before. Who keeps the key until this returns can call it again, after a crash and from another
@@ -100,27 +99,40 @@ impl Client {
         progress: &impl Progress,
     ) -> Result<FileChanged, Error> {
         let created = self.create_upload(description, Some(key)).await?;
-        let upload_id = created.upload_id;
-        let client = self.clone().persistent();
-        match &created.transfer {
-            // Storage says by itself that it has it.
-            Transfer::Put(put) => client.send_whole(upload_id, put, content, progress).await?,
-            Transfer::Multipart(_) => {
-                let upload = client.show_upload(upload_id).await?;
-                client.send_missing(upload, content, progress).await?;
-            }
-        }
-        client.complete(upload_id).await
+        self.clone()
+            .persistent()
+            .finish(&created, content, progress)
+            .await
+    }
+
+    async fn finish(
+        &self,
+        created: &CreatedUpload,
+        content: &(impl Source + ?Sized),
+        progress: &impl Progress,
+    ) -> Result<FileChanged, Error> {
+        self.transfer(created, content, progress).await?;
+        self.complete(created.upload_id).await
     }
 
     /// Sends the content of an upload that was just opened to storage.
     pub async fn send(&self, created: &CreatedUpload, content: &(impl Source + ?Sized)) -> Result<(), Error> {
+        self.transfer(created, content, &()).await
+    }
+
+    async fn transfer(
+        &self,
+        created: &CreatedUpload,
+        content: &(impl Source + ?Sized),
+        progress: &impl Progress,
+    ) -> Result<(), Error> {
         let upload_id = created.upload_id;
         match &created.transfer {
-            Transfer::Put(put) => self.send_whole(upload_id, put, content, &()).await,
+            // Storage says by itself that it has it.
+            Transfer::Put(put) => self.send_whole(upload_id, put, content, progress).await,
             Transfer::Multipart(_) => {
                 let upload = self.show_upload(upload_id).await?;
-                self.send_missing(upload, content, &()).await
+                self.send_missing(upload, content, progress).await
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Lets `syncsphere` know of the local stack, so that it works at once.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::Result;
 use client::Session;
@@ -18,16 +17,11 @@ pub(crate) struct CommandLine {
 impl CommandLine {
     /// Tells of the stack and of those who are signed in to it, of whom the first is meant unless another is said. Somebody who uses
     /// a stack of their own goes on with that unless they say otherwise.
-    pub(crate) async fn tell(stack: &Stack, sessions: &[(&str, Session)]) -> Result<Self> {
-        Self::tell_all(Accounts::find()?, stack, sessions).await
-    }
-
-    /// Tells a `syncsphere` whose `SYNCSPHERE_HOME` is this folder.
-    pub(crate) async fn tell_in(home: &Path, stack: &Stack, sessions: &[(&str, Session)]) -> Result<Self> {
-        Self::tell_all(Accounts::in_folder(home), stack, sessions).await
-    }
-
-    async fn tell_all(accounts: Accounts, stack: &Stack, sessions: &[(&str, Session)]) -> Result<Self> {
+    pub(crate) async fn tell(
+        accounts: Accounts,
+        stack: &Stack,
+        sessions: &[(&str, Session)],
+    ) -> Result<Self> {
         let mut users = BTreeMap::new();
         for (name, session) in sessions {
             users.insert((*name).to_owned(), User::signed_in(session).await?);

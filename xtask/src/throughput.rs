@@ -14,6 +14,7 @@ use model::{CreateUploadRequest, CreatedUpload, PartNumber, PartRequest, Presign
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
+use syncsphere::accounts::Accounts;
 use tokio::process::Command;
 use tokio::time::sleep;
 
@@ -75,7 +76,7 @@ pub(crate) async fn run(project: &Project, ports: Ports, quick: bool) -> Result<
     let session = stack.sign_in(USER).await?;
     let folder = project.run().join("throughput");
     let home = folder.join("home");
-    let _known = CommandLine::tell_in(&home, &stack, &[(USER, session.clone())]).await?;
+    let _known = CommandLine::tell(Accounts::in_folder(&home), &stack, &[(USER, session.clone())]).await?;
     let bench = Bench {
         device: stack.device(session)?,
         url: stack.outputs.http_api_url.clone(),
@@ -174,21 +175,35 @@ impl Bench {
         Ok(())
     }
 
-    /// Each round uploads other paths, curl and `syncsphere` in turn.
     async fn small(&self, scale: &Scale) -> Result<Figures> {
+        self.rounds(scale, "small", "/", scale.files, async |to| {
+            self.small_by_curl(scale, &format!("{to}/")).await
+        })
+        .await
+    }
+
+    async fn large(&self, scale: &Scale) -> Result<Figures> {
+        self.rounds(scale, "large", "", 1, async |to| self.large_by_curl(to).await)
+            .await
+    }
+
+    /// Each round uploads to other paths, by curl and by `syncsphere` in turn.
+    async fn rounds(
+        &self,
+        scale: &Scale,
+        what: &str,
+        end: &str,
+        files: usize,
+        by_curl: impl AsyncFn(&str) -> Result<(Duration, Duration)>,
+    ) -> Result<Figures> {
         let mut rounds = Vec::new();
-        for round in 0..scale.rounds {
-            let step = Step::begin(format!("{} small files, round {}", scale.files, round + 1));
-            let theirs = self.small_by_curl(scale, &format!("/curl-{round}/")).await?;
-            let ours = self
-                .upload("small", &format!("/small-{round}/"), scale.files)
-                .await?;
-            step.done(format_args!(
-                "{:.2} s, curl {:.2} s",
-                ours.as_secs_f64(),
-                theirs.1.as_secs_f64()
-            ));
-            rounds.push((ours, theirs.0, theirs.1));
+        for round in 1..=scale.rounds {
+            let step = Step::begin(format!("{what}, round {round}"));
+            let (puts, requests) = by_curl(&format!("/{what}-by-curl-{round}")).await?;
+            let ours = self.upload(what, &format!("/{what}-{round}{end}"), files).await?;
+            let (seconds, theirs) = (ours.as_secs_f64(), requests.as_secs_f64());
+            step.done(format_args!("{seconds:.2} s, curl {theirs:.2} s"));
+            rounds.push((ours, puts, requests));
         }
         Ok(median(&rounds))
     }
@@ -225,22 +240,6 @@ impl Bench {
         let puts = self.curl(&putting, FILES_AT_ONCE).await?;
         let completing = self.curl(&completing, FILES_AT_ONCE).await?;
         Ok((puts, opening + puts + completing))
-    }
-
-    async fn large(&self, scale: &Scale) -> Result<Figures> {
-        let mut rounds = Vec::new();
-        for round in 0..scale.rounds {
-            let step = Step::begin(format!("{} MiB, round {}", scale.large / MIB, round + 1));
-            let theirs = self.large_by_curl(&format!("/curl-large-{round}")).await?;
-            let ours = self.upload("large", &format!("/large-{round}"), 1).await?;
-            step.done(format_args!(
-                "{:.2} s, curl {:.2} s",
-                ours.as_secs_f64(),
-                theirs.1.as_secs_f64()
-            ));
-            rounds.push((ours, theirs.0, theirs.1));
-        }
-        Ok(median(&rounds))
     }
 
     /// The time of the PUTs, and of them and completing; opening and presigning take next to none of it.

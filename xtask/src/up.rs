@@ -9,6 +9,7 @@ use aws_types::region::Region;
 
 use edge::aws::Aws;
 use edge::config::Vars;
+use syncsphere::accounts::Accounts;
 
 use crate::command_line::CommandLine;
 use crate::environment::{ACCESS_KEY, REGION};
@@ -36,7 +37,7 @@ pub(crate) async fn stack(project: &Project, ports: Ports) -> Result<()> {
     }
     let token = sessions.first().context("there is a user")?.1.token().await?;
     fs::write(project.run().join("token"), token.as_str()).context("cannot keep the token")?;
-    let _known = CommandLine::tell(&stack, &sessions).await?;
+    let _known = CommandLine::tell(Accounts::find()?, &stack, &sessions).await?;
     let _page = Page::serve(project, services.ports, &stack).await?;
 
     let outputs = &stack.outputs;

@@ -137,6 +137,8 @@ pub(crate) struct Account {
     pub(crate) http_api_url: String,
     /// Nothing if all came from the environment.
     pub(crate) name: Option<Name>,
+    /// The token that was kept.
+    token: Option<Token>,
     pub(crate) accounts: Accounts,
 }
 
@@ -149,36 +151,25 @@ impl Account {
             .context("the token is no JWT that says whose it is")
     }
 
-    /// Keeps the session's newest token, if it has one.
+    /// Keeps the session's newest token, if it was renewed.
     pub(crate) async fn keep(&self) -> anyhow::Result<()> {
-        let Some(name) = &self.name else {
+        let session = self.client.session();
+        let (Some(name), Some(_)) = (&self.name, session.refresh_token()) else {
             return Ok(());
         };
-        // One that could not be had has been told of already.
-        let Ok(newest) = self.client.session().token().await else {
+        let Some(latest) = session
+            .latest()
+            .await
+            .filter(|latest| self.token.as_ref() != Some(latest))
+        else {
             return Ok(());
         };
-        let newest = newest.as_str();
-        let is_newer = |stack: &Stack| match stack.users.get(&name.user).map(|user| &user.tokens) {
-            Some(Tokens::Pool { token, .. }) => token.as_deref() != Some(newest),
-            _ => false,
-        };
-        // Not at each command: it takes a lock and a write.
-        if !self
-            .accounts
-            .stack(&name.stack)?
-            .is_some_and(|stack| is_newer(&stack))
-        {
-            return Ok(());
-        }
         self.accounts.change(&name.stack, |stack| {
-            let stack = stack.as_mut()?;
-            if let Tokens::Pool { token, .. } = &mut stack.users.get_mut(&name.user)?.tokens {
-                *token = Some(newest.to_owned());
+            let user = stack.as_mut().and_then(|stack| stack.users.get_mut(&name.user));
+            if let Some(Tokens::Pool { token, .. }) = user.map(|user| &mut user.tokens) {
+                *token = Some(latest.as_str().to_owned());
             }
-            Some(())
-        })?;
-        Ok(())
+        })
     }
 }
 
@@ -219,11 +210,11 @@ impl Accounts {
     }
 
     /// Changes what is known of a stack, alone; nothing forgets it.
-    pub fn change<T>(&self, name: &str, change: impl FnOnce(&mut Option<Stack>) -> T) -> anyhow::Result<T> {
+    pub fn change(&self, name: &str, change: impl FnOnce(&mut Option<Stack>)) -> anyhow::Result<()> {
         private_folder(&self.folder.join("stacks"))?;
         let _lock = self.lock()?;
         let mut stack = self.stack(name)?;
-        let changed = change(&mut stack);
+        change(&mut stack);
         let file = self.file(name)?;
         match stack {
             Some(stack) => write_private(&file, &serde_json::to_vec_pretty(&stack)?)?,
@@ -232,7 +223,7 @@ impl Accounts {
             }
             None => {}
         }
-        Ok(changed)
+        Ok(())
     }
 
     /// Makes a stack the one that is meant unless another is said.
@@ -295,7 +286,13 @@ impl Accounts {
                 )
             })?;
             let client = Client::new(&url, Token::from(token), None)?;
-            return Ok(self.of(client, url, None));
+            return Ok(Account {
+                client,
+                http_api_url: url,
+                name: None,
+                token: None,
+                accounts: self.clone(),
+            });
         }
         let Some((stack_name, stack)) = known else {
             return Err(self.unknown(of));
@@ -304,30 +301,26 @@ impl Accounts {
         let user_name = user_name.ok_or_else(|| nobody(&stack_name, None))?;
         let user = stack.users.get(&user_name).cloned();
         let user = user.ok_or_else(|| nobody(&stack_name, Some(&user_name)))?;
+        let mut kept = None;
         let session = match user.tokens {
             Tokens::Command { token_command } => Session::of_command(token_command),
             Tokens::Pool { refresh_token, token } => {
-                let pool = stack
-                    .user_pool
-                    .context("the stack's user pool is not known; sign in again")?;
-                Session::resume(pool.into(), refresh_token.into(), token.map(Into::into))
+                let pool = stack.user_pool;
+                let pool = pool.context("the stack's user pool is not known; sign in again")?;
+                kept = token.map(Token::from);
+                Session::resume(pool.into(), refresh_token.into(), kept.clone())
             }
         };
-        let client = Client::new(&stack.http_api_url, session, Some(user.device_id))?;
-        let name = Name {
-            stack: stack_name,
-            user: user_name,
-        };
-        Ok(self.of(client, stack.http_api_url, Some(name)))
-    }
-
-    fn of(&self, client: Client, http_api_url: String, name: Option<Name>) -> Account {
-        Account {
-            client,
-            http_api_url,
-            name,
+        Ok(Account {
+            client: Client::new(&stack.http_api_url, session, Some(user.device_id))?,
+            http_api_url: stack.http_api_url,
+            name: Some(Name {
+                stack: stack_name,
+                user: user_name,
+            }),
+            token: kept,
             accounts: self.clone(),
-        }
+        })
     }
 
     fn unknown(&self, of: &AccountArguments) -> anyhow::Error {

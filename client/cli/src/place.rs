@@ -1,6 +1,6 @@
 //! Paths and spaces as people write them.
 
-use client::Client;
+use client::{Client, sha256};
 use model::{SpaceId, SpaceKind, SpacePath, SpaceView};
 use unicode_normalization::UnicodeNormalization as _;
 
@@ -29,6 +29,15 @@ pub fn inside(to: &str, name: &str) -> anyhow::Result<SpacePath> {
     } else {
         path(to)
     }
+}
+
+/// A file name that stands for a text: half of its SHA-256, in hexadecimal.
+pub fn short_name(text: &str) -> String {
+    let digest = sha256(text.as_bytes());
+    let half = digest.as_bytes().iter().take(16);
+    half.map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 /// The ID of a space; nothing is the personal one.

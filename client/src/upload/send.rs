@@ -45,19 +45,15 @@ impl Client {
         let mut signed_at = None;
         loop {
             let mut moved = 0;
-            let sending = self.sending.acquire().await;
-            let _one_of_few = sending.map_err(|_| Error::Silent)?;
-            let sending = self.put_once(
-                newer.as_ref().unwrap_or(put),
-                content,
-                (offset, length),
-                progress,
-                &mut moved,
-            );
+            let slot = self.sending.acquire().await.map_err(|_| Error::Silent)?;
+            let url = newer.as_ref().unwrap_or(put);
+            let sending = self.put_once(url, content, (offset, length), progress, &mut moved);
             let Err(error) = sending.await else {
                 progress.found(length - moved);
                 return Ok(());
             };
+            // Whoever waits for a slot need not wait for this pause too.
+            drop(slot);
             progress.lost(moved);
             let is_old = signed_at.is_none_or(|at: Instant| at.elapsed() > EXPIRED);
             if is_old && error.status() == Some(403) {

@@ -19,17 +19,14 @@ pub(crate) async fn list(client: &Client, list: &List, output: Output) -> anyhow
     } else {
         format!("/{prefix}")
     };
-    let mut page = None;
-    loop {
-        let list = client.list_files(space_id, &prefix, page.as_ref()).await?;
-        for file in &list.files {
-            output.line(file, line(file))?;
-        }
-        page = list.next_page_token;
-        if page.is_none() {
-            return Ok(());
-        }
-    }
+    client
+        .list_files(space_id, &prefix, |files| {
+            for file in &files {
+                output.line(file, line(file))?;
+            }
+            anyhow::Ok(())
+        })
+        .await
 }
 
 fn line(file: &FileView) -> String {

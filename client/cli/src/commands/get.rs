@@ -2,23 +2,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context as _;
-use client::{Client, Content, Error, Progress as _, Sha256Stream, sha256};
+use client::{Client, Content, Error, Progress as _, Sha256Stream, next_piece};
 use serde_json::json;
 use tempfile::TempPath;
-use tokio::time::timeout;
 
 use crate::arguments::Get;
 use crate::commands::files::find;
 use crate::failure::{Kind, failure};
 use crate::output::{self, Output};
-use crate::place;
+use crate::place::{self, short_name};
 use crate::progress::{Bar, Bars};
-
-/// How long storage may say nothing.
-const SILENCE: Duration = Duration::from_mins(1);
 
 /// Downloads a file: all of it and verified, or nothing.
 pub(crate) async fn run(client: &Client, get: &Get, output: Output) -> anyhow::Result<()> {
@@ -114,14 +109,8 @@ fn occupied(to: &Path) -> anyhow::Error {
 /// Beside the destination, so that it can take its place in one step, and named after the content.
 fn part(to: &Path, content: &Content) -> PathBuf {
     let whole = format!("{} {} {}", to.display(), content.file_id, content.sha256);
-    let digest = sha256(whole.as_bytes());
-    let name: Vec<String> = digest
-        .as_bytes()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    to.with_file_name(format!(".syncsphere-{}.part", name.concat()))
+    let name = short_name(&whole);
+    to.with_file_name(format!(".syncsphere-{name}.part"))
 }
 
 /// Whoever reads it knows by the exit status whether it was right.
@@ -129,13 +118,7 @@ async fn to_output(client: &Client, content: &Content, bar: &Bar<'_>) -> anyhow:
     use std::io::Write as _;
     let mut download = client.download(content.file_id, Some(content.version)).await?;
     let mut digest = Sha256Stream::default();
-    loop {
-        let piece = timeout(SILENCE, download.chunk())
-            .await
-            .map_err(|_| Error::Silent)?;
-        let Some(piece) = piece.map_err(|error| Error::from(error.without_url()))? else {
-            break;
-        };
+    while let Some(piece) = next_piece(&mut download).await? {
         digest.update(&piece);
         io::stdout().lock().write_all(&piece)?;
         bar.moved(piece.len() as u64);

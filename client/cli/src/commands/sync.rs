@@ -163,7 +163,7 @@ impl<'a> Keeper<'a> {
                 keeper.placed.insert(path, Placed { sha256, stamp });
             }
         }
-        keeper.touch_all();
+        keeper.touch_placed();
         Ok(keeper)
     }
 
@@ -181,33 +181,21 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    /// Everything is to be looked at.
-    fn touch_all(&mut self) {
-        let paths: Vec<SpacePath> = self
-            .mirror
-            .files()
-            .keys()
-            .chain(self.placed.keys())
-            .cloned()
-            .collect();
-        self.mirror.touched.extend(paths);
+    /// What was put here and went from the space is to be looked at too.
+    fn touch_placed(&mut self) {
+        self.mirror.touched.extend(self.placed.keys().cloned());
     }
 
     /// Lists what the space has. Changes from the cursor on, which is of before that, follow.
     async fn list(&mut self, cursor: Cursor) -> anyhow::Result<()> {
         let mut files = Vec::new();
-        let mut page = None;
-        loop {
-            let listing = self.client.list_files(Some(self.space_id), "/", page.as_ref());
-            let list = listing.await.context("cannot list the space")?;
-            files.extend(list.files.iter().map(|file| (file.path.clone(), file.into())));
-            page = list.next_page_token;
-            if page.is_none() {
-                break;
-            }
-        }
+        let listing = self.client.list_files(Some(self.space_id), "/", |page| {
+            files.extend(page.iter().map(|file| (file.path.clone(), file.into())));
+            Ok::<_, Error>(())
+        });
+        listing.await.context("cannot list the space")?;
         self.mirror = Mirror::of(files);
-        self.touch_all();
+        self.touch_placed();
         self.cursor = Some(cursor);
         self.changed = true;
         Ok(())

@@ -151,13 +151,14 @@ impl Uploading<'_> {
             .client
             .upload_with_key(description, &key.text, content, bar)
             .await;
-        let useless = match &sent {
-            // The earlier attempt is too old.
-            Err(error) => error.status() == Some(410),
-            // It was completed and not forgotten, and since then the file has changed again.
-            Ok(changed) => !key.new && !self.is_current(changed).await?,
-        };
-        let sent = if useless && !key.new {
+        let useless = !key.new
+            && match &sent {
+                // The earlier attempt is too old.
+                Err(error) => error.status() == Some(410),
+                // It was completed and not forgotten, and since then the file has changed again.
+                Ok(changed) => !self.is_current(changed).await?,
+            };
+        let sent = if useless {
             let key = self.keys.another(description)?;
             bar.lost(description.size.get().unsigned_abs());
             self.client
@@ -166,14 +167,13 @@ impl Uploading<'_> {
         } else {
             sent
         };
-        let is_over = match &sent {
-            Ok(_) => true,
-            // Whatever comes of it, this attempt cannot be gone on with.
-            Err(Error::Refused(problem)) => problem.status != 401 && (400..500).contains(&problem.status),
-            Err(Error::Unexpected { status, .. }) => *status == 404,
-            Err(_) => false,
+        let can_be_gone_on_with = match &sent {
+            Ok(_) => false,
+            Err(error) if error.is_passing() => true,
+            Err(Error::Refused(problem)) => problem.status == 401,
+            Err(error) => error.status() != Some(404),
         };
-        if is_over && !sent.as_ref().is_err_and(Error::is_passing) {
+        if !can_be_gone_on_with {
             self.keys.forget(description);
         }
         Ok(sent?)
@@ -194,15 +194,15 @@ impl Uploading<'_> {
                 .client
                 .find_file(self.space_id, path)
                 .await
-                .or_else(nothing_there)?
+                .or_else(|error| nothing_there(self.space_id, error))?
                 .map(|file| Content::from(&file))),
         }
     }
 }
 
 /// A personal space that was not used yet is not there.
-fn nothing_there<T: Default>(error: Error) -> Result<T, Error> {
-    if error.status() == Some(404) {
+fn nothing_there<T: Default>(space_id: Option<SpaceId>, error: Error) -> Result<T, Error> {
+    if space_id.is_none() && error.status() == Some(404) {
         Ok(T::default())
     } else {
         Err(error)
@@ -221,27 +221,15 @@ async fn there(
     let mut wanted: HashMap<&SpacePath, Option<Content>> =
         plan.items.iter().map(|item| (&item.to, None)).collect();
     let prefix = plan.common_prefix();
-    let mut page = None;
-    loop {
-        let listing = client.list_files(space_id, prefix, page.as_ref());
-        let list = match listing.await {
-            Ok(list) => list,
-            Err(error) if space_id.is_none() => {
-                nothing_there::<()>(error)?;
-                break;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        for file in &list.files {
+    let listing = client.list_files(space_id, prefix, |files| {
+        for file in &files {
             if let Some(found) = wanted.get_mut(&file.path) {
                 *found = Some(file.into());
             }
         }
-        page = list.next_page_token;
-        if page.is_none() {
-            break;
-        }
-    }
+        Ok::<_, Error>(())
+    });
+    listing.await.or_else(|error| nothing_there(space_id, error))?;
     let found = wanted
         .into_iter()
         .filter_map(|(path, found)| Some((path.clone(), found?)));

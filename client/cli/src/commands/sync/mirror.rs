@@ -16,13 +16,12 @@ pub(super) struct Mirror {
 
 impl Mirror {
     /// From what was listed or kept. A file that was moved while it was listed may come twice; the later path counts, and a change says
-    /// which was right.
+    /// which was right. All of it is touched.
     pub(super) fn of(files: impl IntoIterator<Item = (SpacePath, Content)>) -> Self {
         let mut mirror = Self::default();
         for (path, content) in files {
             mirror.put(path, content);
         }
-        mirror.touched.clear();
         mirror
     }
 

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use client::sha256;
 use model::{CreateUploadRequest, IdempotencyKey, MIN_PART_BYTES};
 
 use crate::accounts::{Account, new_id};
+use crate::place::short_name;
 
 /// How long a key is kept: longer than the service keeps an upload, which is 7 days and one more.
 const KEPT: Duration = Duration::from_hours(9 * 24);
@@ -72,13 +72,7 @@ impl Keys {
     /// Named after the account and all that the service is told.
     fn file(&self, description: &CreateUploadRequest) -> PathBuf {
         let whole = format!("{}\n{description:?}", self.account);
-        let digest = sha256(whole.as_bytes());
-        let name: Vec<String> = digest
-            .as_bytes()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        self.folder.join(name.concat())
+        self.folder.join(short_name(&whole))
     }
 }
 
