@@ -413,6 +413,73 @@ mod tests {
         assert_eq!(session.after(&token).await.unwrap(), None);
     }
 
+    /// A user pool that gives each request the next answer, and what it was asked.
+    async fn pool_that_answers(answers: Vec<Value>) -> (UserPool, tokio::task::JoinHandle<Vec<Value>>) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let pool = UserPool {
+            endpoint: format!("http://{}", listener.local_addr().unwrap()),
+            client_id: "client".to_owned(),
+        };
+        let asked = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                // The body is what follows the empty line, and is complete when it is JSON.
+                let body = loop {
+                    stream.read_buf(&mut request).await.unwrap();
+                    let text = String::from_utf8_lossy(&request);
+                    let body = text
+                        .split_once("\r\n\r\n")
+                        .map(|(_, body)| serde_json::from_str(body));
+                    if let Some(Ok(body)) = body {
+                        break body;
+                    }
+                };
+                asked.push(body);
+                let answer = answer.to_string();
+                let length = answer.len();
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+                stream
+                    .write_all(format!("{head}{answer}").as_bytes())
+                    .await
+                    .unwrap();
+            }
+            asked
+        });
+        (pool, asked)
+    }
+
+    #[tokio::test]
+    async fn a_first_password_is_replaced() {
+        let challenge =
+            json!({ "ChallengeName": "NEW_PASSWORD_REQUIRED", "Session": "s1", "ChallengeParameters": {} });
+        let token = jwt(7);
+        let tokens = json!({ "AuthenticationResult": { "IdToken": token.as_str(), "RefreshToken": "r1" } });
+        let (pool, asked) = pool_that_answers(vec![challenge.clone(), challenge, tokens]).await;
+        let first = Session::sign_in(pool.clone(), "alice", "first").await;
+        assert!(matches!(first, Err(Error::NewPassword)), "{first:?}");
+        let session = Session::sign_in_with_new_password(pool, "alice", "first", "second").await;
+        assert_eq!(session.unwrap().refresh_token().unwrap().as_str(), "r1");
+        let asked = asked.await.unwrap();
+        assert_eq!(asked[1]["AuthParameters"]["PASSWORD"], "first");
+        assert_eq!(
+            asked[2]["ChallengeResponses"],
+            json!({ "USERNAME": "alice", "NEW_PASSWORD": "second" })
+        );
+        assert_eq!(asked[2]["Session"], "s1");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_answered_is_named() {
+        let challenge = json!({ "ChallengeName": "SOFTWARE_TOKEN_MFA", "Session": "s1" });
+        let (pool, _asked) = pool_that_answers(vec![challenge]).await;
+        let error = Session::sign_in(pool, "alice", "secret").await.unwrap_err();
+        assert!(error.to_string().contains("SOFTWARE_TOKEN_MFA"), "{error}");
+    }
+
     #[test]
     fn secrets_are_not_shown() {
         let pool = UserPool {
