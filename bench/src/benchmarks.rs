@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use xtask::BENCHMARKS;
+use runner::arguments::BENCHMARKS;
 
 use crate::report::Benchmark;
 use crate::stage::Stage;

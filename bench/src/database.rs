@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 use tokio_rustls::TlsAcceptor;
-use xtask::tls::accept_postgres;
+use fakes::tls::accept_postgres;
 
 /// A client of the schema's owner.
 pub(crate) async fn connect(url: &str) -> Result<Client> {

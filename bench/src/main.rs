@@ -48,7 +48,7 @@ struct Arguments {
     #[arg(long)]
     page: Option<PathBuf>,
     /// Which; all if none is named.
-    #[arg(value_parser = xtask::BENCHMARKS)]
+    #[arg(value_parser = runner::arguments::BENCHMARKS)]
     names: Vec<String>,
 }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use tokio::process::Command;
-use xtask::lambda::Environment;
+use fakes::lambda::Environment;
+use runner::project::Project;
 
 /// How long an invocation may take. Longer than Lambda would allow some, since peers are slow.
 const TIMEOUT: Duration = Duration::from_mins(5);
@@ -330,7 +331,7 @@ impl Drop for Quota {
 /// Compiles the library that counts allocations. Rust links with a C compiler, so there is one.
 pub(crate) fn allocation_counter(folder: &Path) -> Result<PathBuf> {
     let library = folder.join("allocations.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("allocations.c");
+    let source = Project::find()?.root.join("bench/allocations.c");
     let compiling = StdCommand::new("cc")
         .args(["-O2", "-shared", "-fPIC", "-o"])
         .arg(&library)

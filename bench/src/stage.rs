@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 use db::DatabaseUrl;
 use serde_json::Value;
 use tokio_postgres::Client;
-use xtask::tls::Authority;
-use xtask::{BY_IAM, ROLE, lambda};
+use fakes::tls::Authority;
+use fakes::{BY_IAM, lambda};
+use runner::postgres::ROLE;
 
 use crate::database::{self, Relay};
 use crate::process::{CORE, Program, allocation_counter};

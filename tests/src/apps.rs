@@ -295,7 +295,7 @@ impl Apps {
         }
     }
 
-    fn queue(&self, aws: &xtask::SdkConfig) -> changes::Queue {
+    fn queue(&self, aws: &aws_types::SdkConfig) -> changes::Queue {
         changes::Queue {
             sqs: aws_sdk_sqs::Client::new(aws),
             url: self.queue.url.clone(),

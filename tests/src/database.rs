@@ -1,8 +1,9 @@
 //! A database for each test.
 
 use db::{Connector, Database, DatabaseUrl};
+use fakes::BY_IAM;
+use runner::postgres::ROLE;
 use tokio_postgres::{Client, NoTls, Row};
-use xtask::{BY_IAM, ROLE};
 
 use crate::stack;
 

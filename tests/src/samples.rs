@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
+use runner::project::Project;
 use serde_json::{Value, json};
 
 /// A file of `events/`.
@@ -19,7 +20,7 @@ pub struct Sample {
 
 /// A file of the project.
 pub fn project_file(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(path)
+    Project::find().unwrap().root.join(path)
 }
 
 /// All samples.

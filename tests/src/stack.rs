@@ -11,7 +11,7 @@ use client::Token;
 use serde_json::Value;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::{sleep, timeout};
-use xtask::{STACK, Stack};
+use ::stack::{STACK, Stack};
 
 /// Tests share the stack; one that keeps the emulator busy for seconds has it alone.
 static USE: RwLock<()> = RwLock::const_new(());
@@ -41,8 +41,8 @@ pub fn stack() -> &'static Stack {
 }
 
 /// How clients of the emulator are configured.
-pub async fn aws() -> xtask::SdkConfig {
-    xtask::aws_config(&stack().aws_endpoint).await.unwrap()
+pub async fn aws() -> aws_types::SdkConfig {
+    ::stack::emulator::aws_config(&stack().aws_endpoint).await.unwrap()
 }
 
 /// A user of the stack whom no other test knows, and a token of theirs.
@@ -90,10 +90,7 @@ pub fn raw_http() -> reqwest::Client {
 
 /// A request to the emulator for which there is no client here, as the account's owner.
 pub fn emulator(method: reqwest::Method, service: &str, path: &str) -> reqwest::RequestBuilder {
-    let scope = format!("test/20260101/us-east-1/{service}/aws4_request");
-    raw_http()
-        .request(method, format!("{}{path}", stack().aws_endpoint))
-        .header("Authorization", format!("AWS4-HMAC-SHA256 Credential={scope}"))
+    ::stack::emulator::request(&stack().aws_endpoint, method, service, path).unwrap()
 }
 
 /// Invokes a function of the stack, by its logical id, and returns its answer. A function that fails is a failure.

@@ -4,48 +4,22 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
-
-use crate::environment::command;
-use crate::postgres::{Postgres, free_address};
-use crate::process;
-use crate::project::Project;
-use crate::stack::{build_functions, cargo_lambda_build};
-use crate::tools;
-use crate::ui::Step;
+use runner::arguments::Bench;
+use runner::build::{build_functions, cargo_lambda_build};
+use runner::environment::command;
+use runner::postgres::{Postgres, free_address};
+use runner::process;
+use runner::project::Project;
+use runner::tools::{self, CARGO_LAMBDA, POSTGRES};
+use runner::ui::Step;
 
 /// The package.
 const PACKAGE: &str = "bench";
 
-/// The benchmarks, in order.
-pub const BENCHMARKS: [&str; 7] = [
-    "complete",
-    "fan-out",
-    "cold",
-    "feed",
-    "connect",
-    "backlog",
-    "end-to-end",
-];
-
-/// What is measured, and how thoroughly.
-#[derive(Args, Debug)]
-pub(crate) struct Options {
-    /// Which benchmarks; all if none is named.
-    #[arg(value_parser = BENCHMARKS)]
-    names: Vec<String>,
-    /// Only show that the benchmarks work: seconds instead of minutes, and figures that mean nothing.
-    #[arg(long)]
-    quick: bool,
-    /// Measure these binaries instead of building the functions: a folder like target/lambda.
-    #[arg(long)]
-    binaries: Option<PathBuf>,
-}
-
 /// Runs benchmarks. A full run of all of them writes docs/performance.md.
-pub(crate) async fn run(project: &Project, options: &Options) -> Result<()> {
+pub(crate) async fn run(project: &Project, options: &Bench) -> Result<()> {
     let _lock = project.lock()?;
-    tools::install(project).await?;
+    tools::install(project, &[POSTGRES, CARGO_LAMBDA]).await?;
     let (node, python) = tools::install_peers(project).await?;
     let binaries = match &options.binaries {
         Some(binaries) => binaries.clone(),

@@ -1,8 +1,114 @@
-//! `cargo xtask`.
+//! `cargo xtask`: installs the tools of a command, builds the program that runs it, and becomes that program.
 
+mod bench;
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser as _;
+use runner::arguments::{Cli, Command};
+use runner::build;
+use runner::environment;
+use runner::project::Project;
+use runner::services::Ports;
+use runner::signals::until_interrupted;
+use runner::tools::{self, CARGO_LAMBDA, EMULATOR, POSTGRES, SAM, SCHEMATHESIS, Tool};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    xtask::main().await
+    let cli = Cli::parse();
+    until_interrupted(run(&cli)).await
+}
+
+async fn run(cli: &Cli) -> Result<()> {
+    let project = Project::find()?;
+    match &cli.command {
+        Command::Tools => return tools::show(&project).await,
+        Command::Bench(options) => return bench::run(&project, options).await,
+        _ => {}
+    }
+    // Before minutes of compiling. A running stack is what `deploy` needs.
+    if !matches!(cli.command, Command::Deploy { .. }) {
+        project.check_unused()?;
+    }
+    if uses_ports(&cli.command) {
+        Ports::from_base(cli.port)?.check()?;
+    }
+    let (program, packages) = packages(&project, &cli.command)?;
+    let (folder, ()) = tokio::try_join!(
+        build::build(&project, &packages),
+        tools::install(&project, tools_of(&cli.command)),
+    )?;
+    Err(replace_by(&project, &folder.join(program)))
+}
+
+/// Whether a command starts services on the ports of its command line. The others choose free ones.
+fn uses_ports(command: &Command) -> bool {
+    match command {
+        Command::Up { address, .. } => address.is_loopback(),
+        Command::Chaos(_) | Command::Deploy { .. } | Command::Samples => false,
+        _ => true,
+    }
+}
+
+/// The program that runs a command, and the packages that have to be compiled for it.
+fn packages(project: &Project, command: &Command) -> Result<(&'static str, Vec<String>)> {
+    let program = match command {
+        Command::Chaos(_) => "chaos",
+        _ => "stack",
+    };
+    let mut packages = match command {
+        // These use the functions as they are deployed, which cargo-lambda builds, or have cargo-lambda build what it invokes.
+        Command::Chaos(_) | Command::Update { .. } | Command::Samples | Command::Up { services: true, .. } => {
+            Vec::new()
+        }
+        Command::Demo { profile, .. } | Command::Up { profile, .. } | Command::Deploy { profile }
+            if profile.release =>
+        {
+            Vec::new()
+        }
+        Command::Throughput { quick: false } => Vec::new(),
+        _ => build::function_names(project)?,
+    };
+    packages.push(program.to_owned());
+    Ok((program, packages))
+}
+
+/// The tools that a command needs.
+fn tools_of(command: &Command) -> &'static [Tool] {
+    const LOCAL: &[Tool] = &[EMULATOR, POSTGRES, SAM];
+    const RELEASE: &[Tool] = &[EMULATOR, POSTGRES, SAM, CARGO_LAMBDA];
+    match command {
+        Command::Up { services: true, .. } => &[EMULATOR, POSTGRES, CARGO_LAMBDA],
+        Command::Demo { profile, .. } | Command::Up { profile, .. } | Command::Deploy { profile } => {
+            if profile.release {
+                RELEASE
+            } else {
+                LOCAL
+            }
+        }
+        Command::Test { page: false, arguments } if arguments.is_empty() => {
+            &[EMULATOR, POSTGRES, SAM, SCHEMATHESIS]
+        }
+        Command::Test { .. } | Command::Policies => LOCAL,
+        Command::Throughput { quick: true } => LOCAL,
+        Command::Throughput { quick: false } | Command::Update { .. } | Command::Samples => RELEASE,
+        Command::Chaos(_) => &[POSTGRES, CARGO_LAMBDA],
+        // They install their own.
+        Command::Bench(_) | Command::Tools => &[],
+    }
+}
+
+/// Replaces this process by a program with the same arguments, so that signals and the exit status are the program's. Returns only if
+/// that fails.
+fn replace_by(project: &Project, program: &Path) -> anyhow::Error {
+    let mut command = environment::command(project, &program.display().to_string());
+    // A file on the command line is meant in the developer's folder.
+    if let Ok(folder) = std::env::current_dir() {
+        command.current_dir(folder);
+    }
+    let error = command.as_std_mut().args(std::env::args_os().skip(1)).exec();
+    anyhow::Error::new(error).context(format!("cannot start {}", program.display()))
 }

@@ -1,7 +1,7 @@
 //! What memory sizes cost: Lambda bills a function's time by its memory, with which its CPU comes.
 
 use anyhow::Result;
-use xtask::lambda::MEMORY;
+use fakes::lambda::MEMORY;
 
 use super::{each, number};
 use crate::process::{Process, Program, Quota};

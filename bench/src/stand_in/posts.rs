@@ -14,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use time::PrimitiveDateTime;
 use time::macros::format_description;
 use tokio_rustls::TlsAcceptor;
-use xtask::{ACCESS_KEY, REGION};
+use runner::environment::{ACCESS_KEY, REGION};
 
 use super::{Reply, Request, Server, reply};
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
-use xtask::md5;
+use fakes::md5;
 
 use super::{Request, Server, reply};
 

@@ -60,7 +60,7 @@ impl Person {
         login.stdin(Stdio::piped()).stdout(Stdio::null());
         let mut login = login.spawn().unwrap();
         let mut input = login.stdin.take().unwrap();
-        let password = format!("{}\n", xtask::PASSWORD);
+        let password = format!("{}\n", stack::PASSWORD);
         AsyncWriteExt::write_all(&mut input, password.as_bytes())
             .await
             .unwrap();

@@ -1,6 +1,7 @@
 //! What is compared: `fan-out`, its limit, and the peers.
 
 use anyhow::Result;
+use runner::project::Project;
 
 use super::hall::{Audience, Delivered, Hall};
 use crate::process::{Process, Program};
@@ -75,7 +76,8 @@ pub(super) async fn peers(stage: &Stage, variables: &Variables) -> Result<Vec<Pe
     }
     if let Some(folder) = &stage.options.python_peer {
         let python = folder.join("bin/python").display().to_string();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/python/bootstrap.py").to_owned();
+        let script = Project::find()?.root.join("bench/peers/python/bootstrap.py");
+        let script = script.display().to_string();
         let command = vec![python, "-B".to_owned(), script];
         let program = stage.program("peer-python", command, variables.clone());
         peers.push(Peer {

@@ -1,0 +1,197 @@
+//! Each kind of finding, on books that agree but for one thing.
+
+use model::{Change, FileState, Message};
+use uuid::Uuid;
+
+use super::*;
+use crate::database::Content;
+use crate::view::FileSeen;
+use crate::view::tests::{event, file, space};
+
+const MINE: u128 = 1;
+
+fn updated() -> (FileState, model::Event) {
+    let state = file(7, "/a", 1);
+    let event = event(space(MINE), 1, Change::FileUpdated(state.clone()));
+    (state, event)
+}
+
+/// One upload of one user with one device, all as it should be.
+fn books() -> Books {
+    let (state, event) = updated();
+    let user: UserId = "alice".parse().unwrap();
+    let upload_id = Uuid::from_u128(5).into();
+    let mut view = View::new(space(MINE));
+    view.hear(&event);
+    let acknowledged = Acknowledged {
+        upload_id,
+        event_id: event.event_id,
+        space_id: event.space_id,
+        sequence: event.sequence,
+        file_id: state.file_id,
+        version: state.version,
+        sha256: state.sha256,
+    };
+    let content = Content {
+        object_key: upload_id.object_key(),
+        size: state.size.get(),
+        sha256: state.sha256,
+    };
+    let seen = FileSeen {
+        path: state.path,
+        version: state.version,
+        sha256: state.sha256,
+    };
+    let object = Object {
+        size: content.size,
+        sha256: content.sha256,
+    };
+    Books {
+        acknowledged: vec![acknowledged],
+        objects: HashMap::from([(content.object_key.clone(), object)]),
+        database: Snapshot {
+            last_sequences: HashMap::from([(space(MINE), 1)]),
+            members: HashSet::from([(space(MINE), user.clone())]),
+            changes: HashMap::from([(space(MINE), vec![(1, event.event_id)])]),
+            files: HashMap::from([(space(MINE), HashMap::from([(state.file_id, seen)]))]),
+            versions: HashMap::from([((state.file_id, state.version), content)]),
+            completed_uploads: 1,
+            updates: 1,
+            outbox: Vec::new(),
+        },
+        announced: HashSet::from([event.event_id]),
+        queue: Vec::new(),
+        dead_letters: vec!["poison 1".into()],
+        exhausted: Vec::new(),
+        poison: HashMap::from([("poison 1".into(), 1)]),
+        devices: vec![Belief {
+            user,
+            device: Uuid::from_u128(6).into(),
+            listening: true,
+            view,
+        }],
+    }
+}
+
+/// What is found once something is not as it should be.
+fn found(spoil: impl FnOnce(&mut Books)) -> Vec<&'static str> {
+    let mut books = books();
+    spoil(&mut books);
+    let findings = Findings::default();
+    books.judge(&findings);
+    let kept = findings.kept();
+    assert_eq!(findings.counts().0 + findings.counts().1, kept.len() as u64);
+    kept.into_iter().map(|finding| finding.what).collect()
+}
+
+#[test]
+fn books_that_agree_have_no_findings() {
+    assert!(found(|_| ()).is_empty());
+}
+
+#[test]
+fn an_upload_that_was_acknowledged_and_is_not_there_is_lost() {
+    let lost = found(|books| books.database.versions.clear());
+    assert!(
+        lost.contains(&"acknowledged upload without its version"),
+        "{lost:?}"
+    );
+    let lost = found(|books| books.acknowledged[0].sha256 = [9; 32].into());
+    assert_eq!(lost, ["acknowledged upload whose version is another one's"]);
+    let lost = found(|books| books.acknowledged[0].event_id = Uuid::from_u128(8).into());
+    assert_eq!(lost, ["acknowledged upload without its change"]);
+}
+
+#[test]
+fn a_change_that_a_connected_device_has_not_heard_of_is_lost() {
+    let lost = found(|books| books.devices[0].view = View::new(space(MINE)));
+    assert_eq!(lost, ["change that a connected device has not heard of"]);
+    let unexpected = found(|books| books.devices[0].listening = false);
+    assert_eq!(unexpected, ["device that does not connect"]);
+}
+
+#[test]
+fn what_is_left_on_its_way_or_was_never_sent_is_lost() {
+    let (_, event) = updated();
+    let lost = found(|books| books.database.outbox.push(event.event_id));
+    assert_eq!(lost, ["event left in the outbox"]);
+    let lost = found(|books| books.queue.push(Message::from(event).encode().unwrap().into()));
+    assert_eq!(lost, ["message left in the queue"]);
+    let lost = found(|books| books.announced.clear());
+    assert_eq!(lost, ["change that was never announced"]);
+}
+
+#[test]
+fn an_event_without_a_change_is_unexpected() {
+    let unexpected = found(|books| {
+        books.announced.insert(Uuid::from_u128(8).into());
+    });
+    assert_eq!(unexpected, ["event that was never committed"]);
+}
+
+#[test]
+fn a_view_of_something_else_is_unexpected() {
+    let unexpected = found(|books| {
+        let feed = books.devices[0].view.spaces.get_mut(&space(MINE)).unwrap();
+        feed.events[0] = Uuid::from_u128(8).into();
+    });
+    assert_eq!(unexpected, ["change that is not in the database"]);
+    let unexpected = found(|books| {
+        let feed = books.devices[0].view.spaces.get_mut(&space(MINE)).unwrap();
+        feed.files.clear();
+    });
+    assert_eq!(unexpected, ["files that are not as in the database"]);
+    let unexpected = found(|books| {
+        let spaces = &mut books.devices[0].view.spaces;
+        spaces.insert(space(2), crate::view::Feed::default());
+    });
+    assert_eq!(unexpected, ["space that the user is no member of any more"]);
+}
+
+#[test]
+fn numbers_with_a_gap_or_another_end_are_unexpected() {
+    let unexpected = found(|books| {
+        books.acknowledged.clear();
+        let changes = books.database.changes.get_mut(&space(MINE)).unwrap();
+        changes[0].0 = 2;
+    });
+    assert_eq!(unexpected, ["gap in the numbers"]);
+    let unexpected = found(|books| {
+        books.database.last_sequences.insert(space(MINE), 2);
+    });
+    assert_eq!(unexpected, ["last number that is not the number of changes"]);
+    let unexpected = found(|books| books.database.updates = 2);
+    assert_eq!(
+        unexpected,
+        ["completed uploads, versions and changes that are not as many"]
+    );
+}
+
+#[test]
+fn a_version_without_its_content_is_unexpected() {
+    let unexpected = found(|books| books.objects.clear());
+    assert_eq!(unexpected, ["version without its object"]);
+    let unexpected = found(|books| {
+        for object in books.objects.values_mut() {
+            object.size += 1;
+        }
+    });
+    assert_eq!(unexpected, ["version whose object is another one"]);
+}
+
+#[test]
+fn events_in_the_dead_letter_queue_are_unexpected_and_poison_anywhere_else() {
+    let (_, event) = updated();
+    let message: Arc<str> = Message::from(event).encode().unwrap().into();
+    let unexpected = found(|books| books.dead_letters.push(Arc::clone(&message)));
+    assert_eq!(unexpected, ["event in the dead-letter queue"]);
+    let unexpected = found(|books| books.exhausted.push(message));
+    assert_eq!(unexpected, ["event received too often and set aside"]);
+    let unexpected = found(|books| books.dead_letters.clear());
+    assert_eq!(unexpected, ["poison message that was not set aside"]);
+    let unexpected = found(|books| books.dead_letters.push("poison 1".into()));
+    assert_eq!(
+        unexpected,
+        ["poison message set aside more often than it was received"]
+    );
+}

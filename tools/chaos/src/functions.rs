@@ -1,0 +1,173 @@
+//! SyncSphere's functions, configured as the template does, each with its chance to be killed.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use axum::body::Bytes;
+
+use super::findings::Findings;
+use super::proxy::Proxy;
+use super::s3::BUCKET;
+use super::sqs::{Sqs, Which};
+use super::weather::{Kind, Weather};
+use fakes::lambda::{self, Failure, Function, Settings};
+use runner::postgres::{self, DATABASE, ROLE};
+use runner::project::Project;
+
+/// Environments of `fan-out`, and pollers of its event source mapping.
+pub(crate) const FAN_OUT_CONCURRENCY: usize = 4;
+
+/// Environments of each function that answers requests: one for each upload under way, and some.
+const API_CONCURRENCY: usize = 24;
+
+/// Milliseconds into an invocation before which a function that is to be killed is.
+const KILL_WITHIN: std::ops::Range<u64> = 0..40;
+
+/// Function, timeout in seconds and environments.
+const TEMPLATE: [(&str, u64, usize); 8] = [
+    ("create-upload", 15, API_CONCURRENCY),
+    ("complete-upload", 29, API_CONCURRENCY),
+    ("browse-files", 15, API_CONCURRENCY),
+    ("manage-spaces", 15, API_CONCURRENCY),
+    ("list-changes", 15, API_CONCURRENCY),
+    ("track-connections", 15, API_CONCURRENCY),
+    ("fan-out", 30, FAN_OUT_CONCURRENCY),
+    ("relay-events", 50, 2),
+];
+
+/// All of them.
+pub(crate) struct Functions {
+    all: Vec<Function>,
+    weather: Arc<Weather>,
+    findings: Arc<Findings>,
+}
+
+impl Functions {
+    /// Configures each with the same variables; a function reads those that it needs.
+    pub(crate) fn new(
+        project: &Project,
+        binaries: &Path,
+        folder: &Path,
+        variables: &[(&'static str, String)],
+        (weather, findings): (Arc<Weather>, Arc<Findings>),
+    ) -> Result<Self> {
+        let all = TEMPLATE.into_iter().map(|(name, seconds, concurrency)| {
+            let settings = Settings {
+                name,
+                timeout: Duration::from_secs(seconds),
+                concurrency,
+                variables: variables.to_vec(),
+            };
+            Function::new(project, binaries, folder, settings)
+        });
+        Ok(Self {
+            all: all.collect::<Result<_>>()?,
+            weather,
+            findings,
+        })
+    }
+
+    /// Invokes the function behind a route of the HTTP API.
+    pub(crate) async fn route(&self, route: &str, payload: Bytes) -> Result<Bytes, Failure> {
+        let path = route.split_once(' ').map_or(route, |(_, path)| path);
+        let function = match path.split('/').nth(1) {
+            Some("uploads") if path.ends_with("/complete") => "complete-upload",
+            Some("files") => "browse-files",
+            Some("spaces") => "manage-spaces",
+            Some("changes") => "list-changes",
+            Some("tickets") => "track-connections",
+            _ => "create-upload",
+        };
+        self.invoke(function, payload).await
+    }
+
+    /// Invokes the function behind the WebSocket API.
+    pub(crate) async fn track_connections(&self, payload: Bytes) -> Result<Bytes, Failure> {
+        self.invoke("track-connections", payload).await
+    }
+
+    /// Hands `fan-out` a batch.
+    pub(crate) async fn fan_out(&self, payload: Bytes) -> Result<Bytes, Failure> {
+        self.invoke("fan-out", payload).await
+    }
+
+    /// Invokes `relay-events` as its schedule does.
+    pub(crate) async fn relay_events(&self) -> Result<Bytes, Failure> {
+        self.invoke("relay-events", Bytes::from_static(b"{}")).await
+    }
+
+    /// Whether a function runs right now.
+    pub(crate) fn is_running(&self, name: &str) -> bool {
+        self.all
+            .iter()
+            .any(|function| function.name() == name && function.running() > 0)
+    }
+
+    /// How many environments were started, of all functions together.
+    pub(crate) fn started(&self) -> u64 {
+        self.all.iter().map(Function::started).sum()
+    }
+
+    async fn invoke(&self, name: &str, payload: Bytes) -> Result<Bytes, Failure> {
+        let function = self.all.iter().find(|function| function.name() == name);
+        let Some(function) = function else {
+            return Err(Failure::Crashed(format!("there is no function {name}")));
+        };
+        let kill = match name {
+            "fan-out" => Kind::FanOutKilled,
+            "relay-events" => Kind::RelayKilled,
+            _ => Kind::Killed,
+        };
+        let kill_after = self
+            .weather
+            .decides(kill)
+            .then(|| self.weather.millis(kill, KILL_WITHIN));
+        let excused = self.weather.excuses();
+        let outcome = function.invoke(payload, kill_after).await;
+        match &outcome {
+            Ok(_) => {}
+            // So its schedule's alarm tells that a run could not finish.
+            Err(Failure::Reported(_)) if excused && name == "relay-events" => {}
+            Err(Failure::Killed) => self.weather.count(kill),
+            Err(Failure::TimedOut) => self.findings.unexpected("function timed out", name),
+            Err(Failure::Crashed(how)) => {
+                self.findings
+                    .unexpected("function crashed", format!("{name}: {how}"));
+            }
+            Err(Failure::Reported(error)) => {
+                self.findings
+                    .unexpected("function reported an error", format!("{name}: {error}"));
+            }
+        }
+        outcome
+    }
+}
+
+/// What the template sets, and what points AWS clients at the stand-ins.
+pub(crate) fn variables(proxies: &[Proxy; 4], log_level: &str) -> Vec<(&'static str, String)> {
+    let [database, storage, queue, connections] = proxies;
+    let SocketAddr::V4(address) = database.address else {
+        return Vec::new();
+    };
+    let mut variables = lambda::variables();
+    variables.extend([
+        ("AWS_LAMBDA_LOG_LEVEL", log_level.to_owned()),
+        ("AWS_ENDPOINT_URL_S3", format!("http://{}", storage.address)),
+        ("AWS_ENDPOINT_URL_SQS", format!("http://{}", queue.address)),
+        ("DATABASE_URL", postgres::url(address, ROLE, DATABASE)),
+        ("BUCKET_NAME", BUCKET.to_owned()),
+        ("QUEUE_URL", Sqs::url(queue, Which::Events)),
+        ("DEAD_LETTER_QUEUE_URL", Sqs::url(queue, Which::DeadLetters)),
+        (
+            "CONNECTIONS_ENDPOINT",
+            format!("http://{}/live", connections.address),
+        ),
+        ("WEBSOCKET_URL", "ws://chaos.example/live".to_owned()),
+        ("POSTS_PER_SECOND", "5000".to_owned()),
+        ("MAXIMUM_CONCURRENCY", FAN_OUT_CONCURRENCY.to_string()),
+    ]);
+    variables
+}

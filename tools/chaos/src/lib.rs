@@ -1,0 +1,108 @@
+//! `cargo xtask chaos`: the functions as deployed, while everything that they depend on fails, and the account afterwards.
+//!
+//! The functions are real processes, PostgreSQL is real; S3, SQS and API Gateway are played by this process, for only so can
+//! they fail at the worst moment. Nothing that the account holds against each other comes from the functions.
+
+mod account;
+mod api;
+mod database;
+mod device;
+mod findings;
+mod functions;
+mod ledger;
+mod mapping;
+mod metrics;
+mod outage;
+mod planted;
+mod proxy;
+mod queue;
+mod report;
+mod run;
+mod s3;
+mod schedule;
+mod sharing;
+mod sockets;
+mod sqs;
+mod stage;
+mod upload;
+mod view;
+mod weather;
+mod workload;
+
+use anyhow::{Result, bail};
+use futures_util::stream::{self, StreamExt as _};
+
+use runner::arguments::Chaos;
+use runner::build::build_functions;
+use runner::project::Project;
+use runner::ui;
+use report::Report;
+use run::Plan;
+
+/// Runs what was asked for. Fails if anything was lost or unexpected.
+pub async fn run(project: &Project, options: &Chaos) -> Result<()> {
+    let _lock = project.lock()?;
+    let first = options.seed.unwrap_or_else(fresh_seed);
+    ui::line(format_args!("seed {first}"));
+    if options.planted {
+        return planted::run(project, first, options.uploads).await;
+    }
+    let binaries = match &options.binaries {
+        Some(folder) => std::path::absolute(folder)?,
+        None => build_functions(project, &project.root).await?,
+    };
+    if options.outage {
+        let plan = Plan {
+            binaries,
+            seed: first,
+            uploads: options.uploads,
+        };
+        return outage::run(project, &plan, options.json).await;
+    }
+    let plans = (0..options.seeds).map(|number| Plan {
+        binaries: binaries.clone(),
+        seed: first.wrapping_add(number),
+        uploads: options.uploads,
+    });
+    let runs = stream::iter(plans).map(|plan| async move { run::run(project, &plan).await });
+    let mut runs = runs.buffer_unordered(options.jobs.max(1));
+    let (mut done, mut failed) = (0_u64, Vec::new());
+    let (mut lost, mut unexpected) = (0, 0);
+    while let Some(report) = runs.next().await {
+        let report = report?;
+        done += 1;
+        lost += report.lost;
+        unexpected += report.unexpected;
+        if !report.is_clean() {
+            failed.push(report.seed);
+        }
+        tell(&report, options)?;
+    }
+    if options.seeds > 1 {
+        ui::line(format_args!(
+            "{done} runs: lost {lost}, unexpected {unexpected}; seeds that failed: {failed:?}"
+        ));
+    }
+    if !failed.is_empty() {
+        bail!("{lost} lost, {unexpected} unexpected");
+    }
+    Ok(())
+}
+
+fn tell(report: &Report, options: &Chaos) -> Result<()> {
+    if options.json {
+        ui::output(serde_json::to_string(report)?);
+    }
+    if options.seeds == 1 {
+        report.show();
+    } else {
+        report.show_findings();
+    }
+    Ok(())
+}
+
+fn fresh_seed() -> u64 {
+    // Short enough to type.
+    let (_, low) = edge::ids::new_id().as_u64_pair();
+    low % 1_000_000
+}

@@ -1,0 +1,121 @@
+//! An event source mapping: takes batches from the queue, invokes `fan-out`, deletes what it is done with.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::findings::Findings;
+use super::functions::Functions;
+use super::queue::Received;
+use fakes::md5;
+
+use super::sqs::{Sqs, Which};
+
+/// Records of a batch.
+const BATCH: usize = 10;
+
+/// How long to wait for a message before asking again.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// The mapping, with as many pollers as `fan-out` has environments.
+pub(crate) struct Mapping {
+    sqs: Arc<Sqs>,
+    functions: Arc<Functions>,
+    findings: Arc<Findings>,
+    enabled: AtomicBool,
+}
+
+impl Mapping {
+    /// Enabled, but nothing polls yet.
+    pub(crate) fn new(sqs: Arc<Sqs>, functions: Arc<Functions>, findings: Arc<Findings>) -> Self {
+        Self {
+            sqs,
+            functions,
+            findings,
+            enabled: AtomicBool::new(true),
+        }
+    }
+
+    /// Takes messages from now on, or none.
+    pub(crate) fn enable(&self, enabled: bool) {
+        self.enabled.store(enabled, Ordering::SeqCst);
+    }
+
+    /// One poller; never ends.
+    pub(crate) async fn poll(&self) {
+        loop {
+            let batch = if self.enabled.load(Ordering::SeqCst) {
+                self.sqs.poll(BATCH)
+            } else {
+                Vec::new()
+            };
+            if batch.is_empty() {
+                let _ = tokio::time::timeout(IDLE, self.sqs.sent.notified()).await;
+            } else {
+                self.hand_over(&batch).await;
+            }
+        }
+    }
+
+    async fn hand_over(&self, batch: &[Received]) {
+        let records: Vec<_> = batch.iter().map(record).collect();
+        let payload = json!({ "Records": records }).to_string();
+        // If it fails as a whole, all of it comes again after the visibility timeout.
+        let Ok(answer) = self.functions.fan_out(Bytes::from(payload)).await else {
+            return;
+        };
+        let Ok(answer) = serde_json::from_slice::<Answer>(&answer) else {
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            self.findings
+                .unexpected("batch answer that cannot be read", answer);
+            return;
+        };
+        let failed: HashSet<&str> = answer
+            .batch_item_failures
+            .iter()
+            .map(|failure| failure.item_identifier.as_str())
+            .collect();
+        for message in batch {
+            if !failed.contains(message.message_id.as_ref()) {
+                self.sqs.delete(Which::Events, &message.receipt);
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    #[serde(default)]
+    batch_item_failures: Vec<ItemFailure>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ItemFailure {
+    item_identifier: String,
+}
+
+fn record(message: &Received) -> serde_json::Value {
+    json!({
+        "messageId": message.message_id,
+        "receiptHandle": message.receipt,
+        "body": message.body,
+        "attributes": {
+            "ApproximateReceiveCount": message.receives.to_string(),
+            "SentTimestamp": message.sent_ms.to_string(),
+            "SenderId": "AROAEXAMPLE:syncsphere",
+            "ApproximateFirstReceiveTimestamp": message.sent_ms.to_string(),
+        },
+        "messageAttributes": {},
+        "md5OfBody": md5(&message.body),
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:events",
+        "awsRegion": "us-east-1",
+    })
+}

@@ -1,0 +1,198 @@
+//! `cargo xtask chaos --outage`: uploads while SQS refuses and nothing consumes, compared with uploads while all is well.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use super::metrics::Counted;
+use super::run::{Plan, folder, patience, progress, report};
+use super::stage::Stage;
+use super::workload::Workload;
+use runner::project::Project;
+use runner::ui::{self, Step};
+
+/// How long a send to the queue may take, as the functions bound it.
+const SEND_TIMEOUT: Duration = Duration::from_millis(2_500);
+
+/// How much longer than in health completing may take on top of that.
+const ALLOWED_RATIO: f64 = 1.1;
+
+/// What came of it. Durations are in milliseconds or seconds, as they say.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Outcome {
+    seed: u64,
+    uploads: u64,
+    healthy_p50_ms: f64,
+    healthy_p99_ms: f64,
+    outage_p50_ms: f64,
+    outage_p99_ms: f64,
+    ratio_p50: f64,
+    ratio_p99: f64,
+    refused_sends: u64,
+    waiting_in_outbox: u64,
+    drain_seconds: f64,
+    drained: bool,
+    healthy_notification_p50_ms: f64,
+    healthy_notification_p99_ms: f64,
+    counted_committed: u64,
+    counted_published: u64,
+    lost: u64,
+    unexpected: u64,
+}
+
+/// Runs both phases and the return of the queue. Fails if anything was lost or completing was held up.
+pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<()> {
+    let begun = Instant::now();
+    let step = Step::begin("outage");
+    let folder = folder(project, plan.seed)?;
+    let stage = Stage::start(project, plan, folder, 0.0, &step).await?;
+
+    let healthy = phase(&stage, plan, plan.seed, &step).await;
+    stage.settle(patience(plan.uploads)).await?;
+    let told = Counted::read(&stage.folder)?.latencies;
+
+    stage.weather.excuse(true);
+    stage.mapping.enable(false);
+    stage.sqs.set_down(true);
+    let outage = phase(&stage, plan, plan.seed.wrapping_add(1), &step).await;
+    let refused_sends = stage.sqs.refused();
+    let waiting = stage.outbox_size().await?;
+
+    step.note("waiting for every device");
+    let returned = Instant::now();
+    stage.sqs.set_down(false);
+    stage.mapping.enable(true);
+    stage.weather.excuse(false);
+    let drained = stage.settle(patience(plan.uploads)).await?;
+    let drain = returned.elapsed();
+    let committed = stage.judge().await?;
+    let account = report(&stage, plan.seed, committed, drain, begun.elapsed());
+    let counted = Counted::read(&stage.folder)?;
+    step.done("");
+
+    let (healthy, outage) = (milliseconds(&healthy), milliseconds(&outage));
+    let outcome = Outcome {
+        seed: plan.seed,
+        uploads: plan.uploads,
+        healthy_p50_ms: percentile(&healthy, 0.5),
+        healthy_p99_ms: percentile(&healthy, 0.99),
+        outage_p50_ms: percentile(&outage, 0.5),
+        outage_p99_ms: percentile(&outage, 0.99),
+        ratio_p50: percentile(&outage, 0.5) / percentile(&healthy, 0.5),
+        ratio_p99: percentile(&outage, 0.99) / percentile(&healthy, 0.99),
+        refused_sends,
+        waiting_in_outbox: u64::try_from(waiting).unwrap_or_default(),
+        drain_seconds: drain.as_secs_f64(),
+        drained,
+        healthy_notification_p50_ms: percentile(&told, 0.5),
+        healthy_notification_p99_ms: percentile(&told, 0.99),
+        counted_committed: counted.committed,
+        counted_published: counted.published,
+        lost: account.lost,
+        unexpected: account.unexpected,
+    };
+    account.show();
+    outcome.show();
+    if json {
+        ui::output(serde_json::to_string(&outcome)?);
+    }
+    ensure!(
+        account.is_clean(),
+        "{} lost, {} unexpected",
+        outcome.lost,
+        outcome.unexpected
+    );
+    for (what, healthy, outage) in [
+        ("median", outcome.healthy_p50_ms, outcome.outage_p50_ms),
+        ("99th percentile", outcome.healthy_p99_ms, outcome.outage_p99_ms),
+    ] {
+        let limit = healthy * ALLOWED_RATIO + SEND_TIMEOUT.as_secs_f64() * 1_000.0;
+        ensure!(
+            outage <= limit,
+            "completing took {outage:.1} ms at the {what} in the outage, more than {limit:.1} ms"
+        );
+    }
+    let sums = [outcome.counted_committed, outcome.counted_published];
+    ensure!(
+        sums == [account.committed; 2],
+        "{} changes are committed; the functions counted {} committed and {} published",
+        account.committed,
+        outcome.counted_committed,
+        outcome.counted_published
+    );
+    Ok(())
+}
+
+/// Uploads, and returns how long each completion took.
+async fn phase(stage: &Stage, plan: &Plan, seed: u64, step: &Step) -> Vec<Duration> {
+    let counts = &stage.world.ledger.counts;
+    counts.take_latencies();
+    let workload = Workload::only_uploads(stage.world.clone(), stage.users.clone(), seed, plan.uploads);
+    tokio::select! {
+        () = workload.run() => {}
+        () = progress(step, &workload, plan.uploads) => {}
+    }
+    let mut latencies = counts.take_latencies();
+    latencies.sort_unstable();
+    latencies
+}
+
+fn milliseconds(durations: &[Duration]) -> Vec<f64> {
+    let durations = durations.iter();
+    durations
+        .map(|duration| duration.as_secs_f64() * 1_000.0)
+        .collect()
+}
+
+/// Of a sorted list; 0 if it is empty.
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index of a list"
+    )]
+    let at = (share * sorted.len() as f64) as usize;
+    let at = at.min(sorted.len().saturating_sub(1));
+    sorted.get(at).copied().unwrap_or_default()
+}
+
+impl Outcome {
+    fn show(&self) {
+        ui::line(format_args!(
+            "\ncompleting, ms        healthy    outage     ratio\n  p50            {:>12.1} {:>9.1} {:>9.2}\n  p99            {:>12.1} {:>9.1} {:>9.2}",
+            self.healthy_p50_ms,
+            self.outage_p50_ms,
+            self.ratio_p50,
+            self.healthy_p99_ms,
+            self.outage_p99_ms,
+            self.ratio_p99
+        ));
+        ui::line(format_args!(
+            "from commit to the last device, healthy: p50 {:.1} ms, p99 {:.1} ms\ncounted by the functions: {} committed, {} published",
+            self.healthy_notification_p50_ms,
+            self.healthy_notification_p99_ms,
+            self.counted_committed,
+            self.counted_published
+        ));
+        ui::line(format_args!(
+            "requests that SQS refused {:>6}\nevents in the outbox      {:>6}\nuntil every device knew   {:>6.1} s",
+            self.refused_sends, self.waiting_in_outbox, self.drain_seconds
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_the_sorted_list() {
+        let sorted: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert!((percentile(&sorted, 0.5) - 51.0).abs() < 0.01);
+        assert!((percentile(&sorted, 0.99) - 100.0).abs() < 0.01);
+        assert!(percentile(&[], 0.5).abs() < 0.01);
+    }
+}

@@ -1,0 +1,239 @@
+//! One run: uploads and faults together, then quiet, then the account.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::Notify;
+
+use super::proxy::Mode;
+use super::report::Report;
+use super::schedule::{Disturbance, Schedule};
+use super::sqs::POISON;
+use super::stage::Stage;
+use super::weather::Kind;
+use super::workload::Workload;
+use runner::project::Project;
+use runner::ui::Step;
+
+/// How long everything may take to become quiet once the faults are over, for a run of no uploads.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How many of the run's uploads may be told in a second at the least, which bounds the wait of a long one.
+const SLOWEST_DRAIN: u64 = 50;
+
+/// Uploads up to which functions log everything, some 5 KB for each.
+const CHATTY_UPLOADS: u64 = 20_000;
+
+/// How often the developer is told how far it is.
+const PROGRESS: Duration = Duration::from_millis(500);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Where the functions are.
+    pub(crate) binaries: PathBuf,
+    /// The seed of everything random.
+    pub(crate) seed: u64,
+    /// How many uploads.
+    pub(crate) uploads: u64,
+}
+
+impl Plan {
+    /// What functions log. A long run would fill the disk with what went well.
+    pub(crate) fn log_level(&self) -> &'static str {
+        if self.uploads > CHATTY_UPLOADS {
+            "WARN"
+        } else {
+            "INFO"
+        }
+    }
+}
+
+/// Runs it in a folder of its own.
+pub(crate) async fn run(project: &Project, plan: &Plan) -> Result<Report> {
+    let begun = Instant::now();
+    let seed = plan.seed;
+    let step = Step::begin(format!("seed {seed}"));
+    let folder = folder(project, seed)?;
+    let stage = Stage::start(project, plan, folder.clone(), kill_chance(plan.uploads), &step).await?;
+
+    let workload = Workload::new(stage.world.clone(), stage.users.clone(), seed, plan.uploads);
+    stage.weather.turn(true);
+    let over = Notify::new();
+    let uploading = async {
+        workload.run().await;
+        over.notify_one();
+        Ok(())
+    };
+    let faults = disturb(&stage, Schedule::new(seed, gap(plan.uploads)), seed, &over);
+    tokio::select! {
+        ended = async { tokio::try_join!(uploading, faults) } => ended.map(|_| ())?,
+        () = progress(&step, &workload, plan.uploads) => {}
+    }
+    stage.calm();
+    let settling = Instant::now();
+    step.note("waiting for quiet");
+    stage.settle(patience(plan.uploads)).await?;
+    let settled = settling.elapsed();
+    let committed = stage.judge().await?;
+    let report = report(&stage, seed, committed, settled, begun.elapsed());
+    drop(stage);
+    if report.is_clean() {
+        // Nobody will look into the database, and many runs have many.
+        let _ = fs::remove_dir_all(folder.join("postgres"));
+    }
+    step.done(report.line());
+    Ok(report)
+}
+
+/// How long to wait for quiet.
+pub(crate) fn patience(uploads: u64) -> Duration {
+    PATIENCE + Duration::from_secs(uploads / SLOWEST_DRAIN)
+}
+
+/// An empty folder for the data and logs of a run. Those of a former run with the seed go.
+pub(crate) fn folder(project: &Project, seed: u64) -> Result<PathBuf> {
+    let folder = project.run().join(format!("chaos-{seed}"));
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    Ok(folder)
+}
+
+/// Puts together what a run came to.
+pub(crate) fn report(
+    stage: &Stage,
+    seed: u64,
+    committed: usize,
+    settled: Duration,
+    took: Duration,
+) -> Report {
+    let ledger = &stage.world.ledger;
+    let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+    let (lost, unexpected) = stage.world.findings.counts();
+    Report {
+        seed,
+        attempted: count(&ledger.counts.attempted),
+        acknowledged: ledger.acknowledged().len() as u64,
+        refused: count(&ledger.counts.refused),
+        committed: committed as u64,
+        announced: stage.sqs.announced_count() as u64,
+        received: count(&ledger.counts.received),
+        pulled: count(&ledger.counts.pulled),
+        duplicated: count(&ledger.counts.duplicated),
+        lost,
+        unexpected,
+        environments: stage.functions.started(),
+        faults: stage.weather.counts(),
+        settling_seconds: settled.as_secs_f64(),
+        seconds: took.as_secs_f64(),
+        findings: stage.world.findings.kept(),
+        logs: relative(&stage.folder),
+    }
+}
+
+fn relative(folder: &Path) -> String {
+    let name = folder.file_name().unwrap_or_default();
+    format!(".local/run/{}", name.to_string_lossy())
+}
+
+/// How many uploads there are, at least one.
+pub(crate) fn number(uploads: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^52 uploads")]
+    let number = uploads.max(1) as f64;
+    number
+}
+
+/// Kills so often that a short run has some dozens, and a long one is not all restarts.
+fn kill_chance(uploads: u64) -> f64 {
+    (12.0 / number(uploads)).clamp(0.01, 0.06)
+}
+
+/// Disturbs so often that a short run has some dozens, and a long one still gets on.
+fn gap(uploads: u64) -> Duration {
+    Duration::from_millis(uploads).clamp(Duration::from_millis(200), Duration::from_secs(1))
+}
+
+/// Tells the developer how far the uploads are; never ends.
+pub(crate) async fn progress(step: &Step, workload: &Workload, uploads: u64) {
+    loop {
+        step.note(&format!("{} of {uploads} uploads", workload.done()));
+        tokio::time::sleep(PROGRESS).await;
+    }
+}
+
+/// Lets the planned disturbances happen until it is over, and those that are under way then come to their ends.
+async fn disturb(stage: &Stage, schedule: Schedule, seed: u64, over: &Notify) -> Result<()> {
+    let mut under_way = FuturesUnordered::new();
+    'planned: for (number, planned) in (0_u64..).zip(schedule) {
+        let mut waiting = std::pin::pin!(tokio::time::sleep(planned.after));
+        loop {
+            tokio::select! {
+                () = &mut waiting => break,
+                () = over.notified() => break 'planned,
+                Some(ended) = under_way.next() => ended?,
+            }
+        }
+        under_way.push(one(stage, planned.disturbance, (seed, number)));
+    }
+    while let Some(ended) = under_way.next().await {
+        ended?;
+    }
+    Ok(())
+}
+
+async fn one(stage: &Stage, disturbance: Disturbance, (seed, number): (u64, u64)) -> Result<()> {
+    let weather = Arc::clone(&stage.weather);
+    match disturbance {
+        Disturbance::CrashDatabase => {
+            weather.count(Kind::DatabaseCrashed);
+            stage.crash_database().await?;
+        }
+        Disturbance::Cut(dependency) => {
+            weather.count(Kind::Cut);
+            stage.proxy(dependency).cut_all();
+        }
+        Disturbance::Slow(dependency, late, long) => {
+            weather.count(Kind::Slowed);
+            stage.proxy(dependency).set(Mode::Slow(late));
+            tokio::time::sleep(long).await;
+            stage.proxy(dependency).set(Mode::Open);
+        }
+        Disturbance::Hang(dependency, long) => {
+            weather.count(Kind::Hung);
+            stage.proxy(dependency).set(Mode::Hung);
+            tokio::time::sleep(long).await;
+            stage.proxy(dependency).set(Mode::Open);
+        }
+        Disturbance::Refuse(dependency, long) => {
+            weather.count(Kind::Refused);
+            stage.proxy(dependency).set(Mode::Refused);
+            stage.proxy(dependency).cut_all();
+            tokio::time::sleep(long).await;
+            stage.proxy(dependency).set(Mode::Open);
+        }
+        Disturbance::QueueOutage(long) => {
+            weather.count(Kind::QueueOutage);
+            stage.sqs.set_down(true);
+            tokio::time::sleep(long).await;
+            stage.sqs.set_down(false);
+        }
+        Disturbance::Forbid(long) => {
+            weather.count(Kind::Forbidden);
+            stage.world.sockets.forbid(true);
+            tokio::time::sleep(long).await;
+            stage.world.sockets.forbid(false);
+        }
+        Disturbance::DropSocket => stage.world.sockets.drop_one().await,
+        Disturbance::Poison => {
+            weather.count(Kind::Poisoned);
+            stage.sqs.inject(&format!("{POISON}{seed}-{number}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! The whole system on this machine: the functions, what they depend on, and the devices of some users.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use db::DatabaseUrl;
+use model::UserId;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+use super::account::{Belief, Books};
+use super::api::Api;
+use super::database::{self, Snapshot};
+use super::device::{Device, World};
+use super::findings::Findings;
+use super::functions::{FAN_OUT_CONCURRENCY, Functions, variables};
+use super::ledger::Ledger;
+use super::mapping::Mapping;
+use super::proxy::{Mode, Proxy};
+use super::run::Plan;
+use super::s3::S3;
+use super::schedule::Dependency;
+use super::sockets::Sockets;
+use super::sqs::{Sqs, Which};
+use super::weather::{self, Kind, Weather};
+use super::workload::{User, first_uploads};
+use fakes::BY_IAM;
+use runner::postgres::{Postgres, free_address};
+use runner::project::Project;
+use runner::ui::Step;
+
+/// Users.
+const USERS: usize = 6;
+
+/// The stream of the seed for pauses.
+const PAUSES: u64 = 1;
+
+/// How often `relay-events` runs. The template says every minute; a run should not take that long.
+const RELAY_EVERY: Duration = Duration::from_secs(2);
+
+/// How long everything must have been quiet.
+const QUIET: Duration = Duration::from_millis(1_500);
+
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Attempts of an AWS call, each of which may set a poison message aside.
+const SDK_ATTEMPTS: usize = 2;
+
+/// The system.
+pub(crate) struct Stage {
+    project: Project,
+    /// Its folder, with the logs.
+    pub(crate) folder: PathBuf,
+    /// Random faults.
+    pub(crate) weather: Arc<Weather>,
+    /// The queue.
+    pub(crate) sqs: Arc<Sqs>,
+    s3: Arc<S3>,
+    /// From the queue to `fan-out`.
+    pub(crate) mapping: Arc<Mapping>,
+    /// The functions.
+    pub(crate) functions: Arc<Functions>,
+    /// What clients use.
+    pub(crate) world: World,
+    /// The users.
+    pub(crate) users: Vec<User>,
+    /// Their devices.
+    pub(crate) devices: Vec<Arc<Device>>,
+    postgres: Mutex<Postgres>,
+    database_url: String,
+    proxies: [Proxy; 4],
+    tasks: JoinSet<()>,
+}
+
+impl Stage {
+    /// Starts it all in a folder, with a clean database, every user's personal space and every device connected.
+    pub(crate) async fn start(
+        project: &Project,
+        plan: &Plan,
+        folder: PathBuf,
+        kill_chance: f64,
+        step: &Step,
+    ) -> Result<Self> {
+        let seed = plan.seed;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let mut tasks = JoinSet::new();
+        let weather = Arc::new(Weather::new(seed, kill_chance));
+        let findings = Arc::new(Findings::default());
+
+        let address = free_address()?;
+        let postgres = Postgres::start(project, &folder, address, step).await?;
+        let database_url = postgres.url();
+        db::migrate(&database_url.parse::<DatabaseUrl>()?.into(), Some(BY_IAM)).await?;
+        let database = Proxy::start(SocketAddr::V4(address)).await?;
+        let (s3, storage) = S3::start(Arc::clone(&weather), &mut tasks).await?;
+        let (sqs, queue) = Sqs::start(Arc::clone(&weather), &mut tasks).await?;
+        let (sockets, connections) = Sockets::start(Arc::clone(&weather), &mut tasks).await?;
+
+        let proxies = [database, storage, queue, connections];
+        let variables = variables(&proxies, plan.log_level());
+        let shared = (Arc::clone(&weather), Arc::clone(&findings));
+        let functions = Arc::new(Functions::new(
+            project,
+            &plan.binaries,
+            &folder,
+            &variables,
+            shared,
+        )?);
+        sockets.set_functions(Arc::clone(&functions));
+        let api = Api::new(
+            Arc::clone(&functions),
+            Arc::clone(&findings),
+            weather::stream(seed, PAUSES),
+        );
+        let world = World {
+            api: Arc::new(api),
+            sockets,
+            ledger: Arc::new(Ledger::default()),
+            findings: Arc::clone(&findings),
+            http: reqwest::Client::builder().no_proxy().build()?,
+        };
+        let mapping = Mapping::new(Arc::clone(&sqs), Arc::clone(&functions), findings);
+        let mut stage = Self {
+            project: project.clone(),
+            folder,
+            weather,
+            sqs,
+            s3,
+            mapping: Arc::new(mapping),
+            functions,
+            world,
+            users: Vec::new(),
+            devices: Vec::new(),
+            postgres: Mutex::new(postgres),
+            database_url,
+            proxies,
+            tasks,
+        };
+        stage.populate(seed).await?;
+        Ok(stage)
+    }
+
+    async fn populate(&mut self, seed: u64) -> Result<()> {
+        for number in 0..USERS {
+            self.users.push(User {
+                id: UserId::try_from(format!("user-{number}"))?,
+                device: edge::ids::new_id().into(),
+            });
+        }
+        let personal = first_uploads(&self.world, seed, &self.users).await?;
+        for (number, (user, space)) in self.users.iter_mut().zip(personal).enumerate() {
+            for device in 0..2 + number % 2 {
+                let added = Arc::new(Device::new(user.id.clone(), space));
+                if device == 0 {
+                    user.device = added.id;
+                }
+                let (device, world) = (Arc::clone(&added), self.world.clone());
+                self.tasks.spawn(async move { device.run(&world).await });
+                self.devices.push(added);
+            }
+        }
+        for _ in 0..FAN_OUT_CONCURRENCY {
+            let mapping = Arc::clone(&self.mapping);
+            self.tasks.spawn(async move { mapping.poll().await });
+        }
+        let (functions, weather) = (Arc::clone(&self.functions), Arc::clone(&self.weather));
+        self.tasks.spawn(async move { relay(&functions, &weather).await });
+        let begun = Instant::now();
+        while !self.devices.iter().all(|device| device.is_listening()) {
+            anyhow::ensure!(
+                begun.elapsed() < Duration::from_secs(30),
+                "the devices do not connect; the functions' logs are in {}",
+                self.folder.display()
+            );
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// The network in front of a dependency.
+    pub(crate) fn proxy(&self, dependency: Dependency) -> &Proxy {
+        &self.proxies[dependency as usize]
+    }
+
+    /// Crashes PostgreSQL and starts it again.
+    pub(crate) async fn crash_database(&self) -> Result<()> {
+        self.postgres.lock().await.crash(&self.project).await
+    }
+
+    /// Ends every fault that lasts.
+    pub(crate) fn calm(&self) {
+        self.weather.turn(false);
+        self.sqs.set_down(false);
+        self.world.sockets.forbid(false);
+        for proxy in &self.proxies {
+            proxy.set(Mode::Open);
+        }
+    }
+
+    /// Waits until nothing is on its way any more, but not longer than `patience`. Nobody pulls for it.
+    pub(crate) async fn settle(&self, patience: Duration) -> Result<bool> {
+        let begun = Instant::now();
+        let mut quiet_since = None;
+        while begun.elapsed() < patience {
+            if self.is_quiet().await? {
+                if quiet_since.get_or_insert_with(Instant::now).elapsed() >= QUIET {
+                    return Ok(true);
+                }
+            } else {
+                quiet_since = None;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(false)
+    }
+
+    /// How many events wait in the outbox.
+    pub(crate) async fn outbox_size(&self) -> Result<i64> {
+        database::outbox_size(&self.database_url).await
+    }
+
+    async fn is_quiet(&self) -> Result<bool> {
+        let local = self.devices.iter().all(|device| device.is_listening())
+            && self.world.sockets.pending() == 0
+            && self.sqs.is_empty(Which::Events)
+            // Those are brought back.
+            && !self.sqs.has_dead_events()
+            && !self.functions.is_running("fan-out");
+        Ok(local && self.outbox_size().await? == 0)
+    }
+
+    /// Holds everything against each other. Returns how many changes there are.
+    pub(crate) async fn judge(&self) -> Result<usize> {
+        let poison = self.sqs.poison_receives().into_iter();
+        let books = Books {
+            acknowledged: self.world.ledger.acknowledged(),
+            database: Snapshot::read(&self.database_url).await?,
+            objects: self.s3.objects(),
+            announced: self.sqs.announced(),
+            queue: self.sqs.bodies(Which::Events),
+            dead_letters: self.sqs.bodies(Which::DeadLetters),
+            exhausted: self.sqs.exhausted(),
+            poison: poison
+                .map(|(body, receives)| {
+                    (
+                        body,
+                        usize::try_from(receives).unwrap_or(usize::MAX) * SDK_ATTEMPTS,
+                    )
+                })
+                .collect(),
+            devices: self
+                .devices
+                .iter()
+                .map(|device| Belief {
+                    user: device.user.clone(),
+                    device: device.id,
+                    listening: device.is_listening(),
+                    view: device.view(),
+                })
+                .collect(),
+        };
+        books.judge(&self.world.findings);
+        Ok(books.database.committed())
+    }
+}
+
+/// Invokes `relay-events` as its schedule does; while faults strike, sometimes two at once.
+async fn relay(functions: &Functions, weather: &Weather) {
+    loop {
+        tokio::time::sleep(RELAY_EVERY).await;
+        // AWS's scheduler does not wait for an answer, but neither does it start two at once on purpose.
+        if weather.strikes(Kind::RelayedTwice) {
+            let _ = tokio::join!(functions.relay_events(), functions.relay_events());
+        } else {
+            let _ = functions.relay_events().await;
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Digests of message bodies.
+
+use std::fmt::Write as _;
+
+use md5::{Digest as _, Md5};
+
+/// The MD5 of a message's body in hexadecimal, which SQS answers and its clients compare.
+pub fn md5(body: &str) -> String {
+    let digest = Md5::digest(body.as_bytes());
+    digest.iter().fold(String::with_capacity(32), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_have_the_digest_that_clients_expect() {
+        assert_eq!(md5(""), "d41d8cd98f00b204e9800998ecf8427e");
+    }
+}

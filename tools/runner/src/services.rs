@@ -1,0 +1,190 @@
+//! PostgreSQL and the AWS emulator, as processes of this command.
+
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::environment::{command, emulated};
+use crate::postgres::{self, Postgres};
+use crate::process::{Group, last_lines};
+use crate::project::Project;
+use crate::ui::Step;
+
+/// How long a service may take to answer. On a busy machine the emulator needs some 10 s.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How often a service is asked whether it is ready.
+pub const POLL: Duration = Duration::from_millis(50);
+
+/// How long the emulator may take to report its health once.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How much of that report is read, in bytes.
+const HEALTH_LIMIT: u64 = 64 * 1024;
+
+/// Where the services listen.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// 127.0.0.1, unless functions in containers are to reach them.
+    pub address: Ipv4Addr,
+    /// The emulator's port.
+    pub emulator: u16,
+    /// PostgreSQL's port.
+    pub postgres: u16,
+    /// Of the server of the page.
+    pub web: u16,
+}
+
+impl Ports {
+    /// The emulator's port, the next one for PostgreSQL, and the one after that for the page.
+    pub fn from_base(port: u16) -> Result<Self> {
+        let Some(web) = port.checked_add(2).filter(|_| port > 0) else {
+            bail!("--port takes a number from 1 to 65533");
+        };
+        Ok(Self {
+            address: Ipv4Addr::LOCALHOST,
+            emulator: port,
+            postgres: web - 1,
+            web,
+        })
+    }
+
+    /// The emulator's address and port.
+    pub fn emulator(self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.address, self.emulator)
+    }
+
+    /// PostgreSQL's address and port.
+    pub fn postgres(self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.address, self.postgres)
+    }
+
+    /// The address and port of the page's server.
+    pub fn web(self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.address, self.web)
+    }
+
+    /// The page's origin, the only one whose pages the stack lets in.
+    pub fn web_origin(self) -> String {
+        format!("http://{}", self.web())
+    }
+
+    /// Where AWS clients find the emulator. An address rather than a name makes S3 clients put the bucket in the path.
+    pub fn aws_endpoint(self) -> String {
+        format!("http://{}", self.emulator())
+    }
+
+    /// The stack's database, as a role.
+    pub fn database_url(self, role: &str) -> String {
+        postgres::url(self.postgres(), role, postgres::DATABASE)
+    }
+
+    /// Fails if one of the ports is taken.
+    pub fn check(self) -> Result<()> {
+        for (port, user) in [
+            (self.emulator, "the AWS emulator"),
+            (self.postgres, "PostgreSQL"),
+            (self.web, "the page"),
+        ] {
+            if TcpListener::bind((self.address, port)).is_err() {
+                bail!(
+                    "port {port}, wanted for {user}, is taken; stop what uses it (`lsof -i :{port}` names it) or choose \
+                     other ports: cargo xtask --port 4600 …"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Both services; dropping it stops them.
+pub struct Services {
+    _postgres: Postgres,
+    _emulator: Group,
+    /// Where they listen.
+    pub ports: Ports,
+}
+
+impl Services {
+    /// Starts both, empty, and waits until they answer.
+    pub async fn start(project: &Project, ports: Ports) -> Result<Self> {
+        ports.check()?;
+        let step = Step::begin("starting PostgreSQL and emulator");
+        let mut emulator = start_emulator(project, ports)?;
+        let postgres = Postgres::start(project, &project.run(), ports.postgres(), &step).await?;
+        wait_for_emulator(ports, &mut emulator).await?;
+        step.done("");
+        Ok(Self {
+            _postgres: postgres,
+            _emulator: emulator,
+            ports,
+        })
+    }
+}
+
+fn start_emulator(project: &Project, ports: Ports) -> Result<Group> {
+    let program = project.tools().join("emulator/bin/ministack");
+    let mut emulator = emulated(command(project, &program.display().to_string()), ports);
+    emulator
+        .env("BIND_HOST", ports.address.to_string())
+        .env("GATEWAY_PORT", ports.emulator.to_string())
+        // Listeners that nothing here needs.
+        .env("IOT_MTLS_ENABLED", "0")
+        .env("SFTP_ENABLED", "0")
+        // The functions' code goes here, so that what is left of them can be recognized.
+        .env("TMPDIR", project.run().join("tmp"))
+        // Requests are signed, and functions may do what their roles allow, as on AWS.
+        .env("AUTH", "true")
+        // Its signing keys: tests make an expired token with them.
+        .env("STATE_DIR", project.run().join("state"))
+        // For the functions, which inherit it.
+        .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
+        .env_remove("RUST_LOG");
+    Group::start(&project.run(), "emulator", emulator)
+}
+
+async fn wait_for_emulator(ports: Ports, emulator: &mut Group) -> Result<()> {
+    let asked = Instant::now();
+    while !is_healthy(ports).await {
+        check_alive("the AWS emulator", emulator, asked)?;
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
+}
+
+/// Whether the emulator reports that it is ready. A request of one line: an HTTP client would be compiled before any command can begin.
+async fn is_healthy(ports: Ports) -> bool {
+    let asking = async {
+        let mut connection = TcpStream::connect(ports.emulator()).await?;
+        let request = format!("GET /_ministack/health HTTP/1.0\r\nHost: {}\r\n\r\n", ports.emulator());
+        connection.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        connection.take(HEALTH_LIMIT).read_to_end(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    match timeout(HEALTH_TIMEOUT, asking).await {
+        Ok(Ok(answer)) => answer.starts_with(b"HTTP/1.1 200") || answer.starts_with(b"HTTP/1.0 200"),
+        _ => false,
+    }
+}
+
+/// Fails if a service has ended, or has not answered for too long.
+pub fn check_alive(name: &str, service: &mut Group, asked: Instant) -> Result<()> {
+    if let Some(status) = service.ended() {
+        bail!(
+            "{name} did not start ({status}). Its last lines:\n{}",
+            last_lines(&service.log)
+        );
+    }
+    if asked.elapsed() > START_TIMEOUT {
+        bail!(
+            "{name} does not answer after {START_TIMEOUT:?}. Its last lines:\n{}",
+            last_lines(&service.log)
+        );
+    }
+    Ok(())
+}

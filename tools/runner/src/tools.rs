@@ -1,0 +1,320 @@
+//! The pinned tools, each in an environment of its own, installed by uv, npm or cargo.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::process::Command;
+use tokio::task::spawn_blocking;
+
+use crate::environment::command;
+use crate::process;
+use crate::project::Project;
+use crate::ui::{self, Step};
+
+/// A tool from the Python package index and everything that it needs, version by version.
+#[derive(Clone, Copy, Debug)]
+pub struct Tool {
+    name: &'static str,
+    requirements: &'static str,
+}
+
+/// The AWS emulator.
+pub const EMULATOR: Tool = Tool {
+    name: "emulator",
+    requirements: include_str!("../../requirements/emulator.txt"),
+};
+
+/// PostgreSQL.
+pub const POSTGRES: Tool = Tool {
+    name: "postgres",
+    requirements: include_str!("../../requirements/postgres.txt"),
+};
+
+/// The AWS SAM CLI. Apart from the emulator, because both need different versions of the same packages.
+pub const SAM: Tool = Tool {
+    name: "sam",
+    requirements: include_str!("../../requirements/sam.txt"),
+};
+
+/// cargo-lambda, with the Zig that it links with.
+pub const CARGO_LAMBDA: Tool = Tool {
+    name: "cargo-lambda",
+    requirements: include_str!("../../requirements/cargo-lambda.txt"),
+};
+
+/// Makes up requests from the API's description.
+pub const SCHEMATHESIS: Tool = Tool {
+    name: "schemathesis",
+    requirements: include_str!("../../requirements/schemathesis.txt"),
+};
+
+/// The benchmarks' peer in Python.
+const PYTHON_PEER: Tool = Tool {
+    name: "peer-python",
+    requirements: include_str!("../../../bench/peers/python/requirements.txt"),
+};
+
+/// Installs all other tools.
+const UV: Tool = Tool {
+    name: "uv",
+    requirements: include_str!("../../requirements/uv.txt"),
+};
+
+/// The tools that `cargo xtask tools` installs and prints.
+const ALL: [Tool; 5] = [EMULATOR, POSTGRES, SAM, CARGO_LAMBDA, SCHEMATHESIS];
+
+/// The oldest Python that all tools run on.
+const OLDEST_PYTHON: (u32, u32) = (3, 10);
+
+/// The next step after an installation has failed.
+const INDEX_REMEDY: &str = "check the connection to the Python package index (uv's own settings apply, UV_DEFAULT_INDEX, HTTPS_PROXY and \
+                            SSL_CERT_FILE among them) and run the command again";
+
+/// Installs tools that are missing. An installation that was interrupted is done again.
+pub async fn install(project: &Project, tools: &[Tool]) -> Result<()> {
+    let is_missing = |tool: &&Tool| !is_installed(project, tool);
+    if !tools.iter().any(|tool| is_missing(&tool)) {
+        return Ok(());
+    }
+    let _lock = lock(project).await?;
+    // Another command may have installed them meanwhile.
+    let missing: Vec<&Tool> = tools.iter().filter(is_missing).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.iter().map(|tool| tool.name).collect();
+    let step = Step::begin("installing tools");
+    if !is_installed(project, &UV) {
+        step.note("uv");
+        install_uv(project, &step).await?;
+    }
+    for tool in missing {
+        step.note(tool.name);
+        install_one(project, tool, &step).await?;
+    }
+    step.done(names.join(", "));
+    Ok(())
+}
+
+/// Keeps other commands from installing at the same time, for as long as the file is open.
+async fn lock(project: &Project) -> Result<File> {
+    let folder = project.tools();
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let step = Step::begin("waiting for another command that installs tools");
+            let file = spawn_blocking(move || file.lock().map(|()| file)).await??;
+            step.done("");
+            Ok(file)
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// The files that `npm ci` installs the benchmarks' peer in Node.js from.
+const NODE_PEER: [(&str, &str); 5] = [
+    (
+        "package.json",
+        include_str!("../../../bench/peers/node/package.json"),
+    ),
+    (
+        "package-lock.json",
+        include_str!("../../../bench/peers/node/package-lock.json"),
+    ),
+    (".npmrc", include_str!("../../../bench/peers/node/.npmrc")),
+    (
+        "bootstrap.mjs",
+        include_str!("../../../bench/peers/node/bootstrap.mjs"),
+    ),
+    (
+        "handler.mjs",
+        include_str!("../../../bench/peers/node/handler.mjs"),
+    ),
+];
+
+/// Installs the peers of benchmarks, and returns their folders: of Node.js, with the program in it, if there is one; and of Python, with
+/// `bin/python`.
+pub async fn install_peers(project: &Project) -> Result<(Option<PathBuf>, PathBuf)> {
+    install(project, &[PYTHON_PEER]).await?;
+    let node = if has_npm(project).await {
+        Some(install_packages(project, "peer-node", &NODE_PEER).await?)
+    } else {
+        ui::line(
+            "… without the peer in Node.js, for there is no npm: `apt-get install nodejs npm` or https://nodejs.org/",
+        );
+        None
+    };
+    Ok((node, folder(project, &PYTHON_PEER)))
+}
+
+/// The files of the packages that test the page: TypeScript's checker, and a driver for browsers. The page itself needs no package.
+const WEB: [(&str, &str); 3] = [
+    (
+        "package.json",
+        include_str!("../../../client/web/package.json"),
+    ),
+    (
+        "package-lock.json",
+        include_str!("../../../client/web/package-lock.json"),
+    ),
+    (".npmrc", include_str!("../../../client/web/.npmrc")),
+];
+
+/// Installs the packages that test the page, and returns their folder, if there is an npm.
+pub async fn install_web(project: &Project) -> Result<Option<PathBuf>> {
+    if !has_npm(project).await {
+        return Ok(None);
+    }
+    install_packages(project, "web", &WEB).await.map(Some)
+}
+
+async fn has_npm(project: &Project) -> bool {
+    let asking = command(project, "npm").arg("--version").output();
+    asking.await.is_ok_and(|answer| answer.status.success())
+}
+
+/// `npm ci` of these files, in a folder of their own.
+async fn install_packages(project: &Project, name: &str, files: &[(&str, &str)]) -> Result<PathBuf> {
+    let folder = project.tools().join(name);
+    let all: String = files.iter().map(|(_, text)| *text).collect();
+    let receipt = folder.join("installed.txt");
+    if !fs::read_to_string(&receipt).is_ok_and(|installed| installed == all) {
+        let step = Step::begin(format!("installing {name}"));
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        for (name, text) in files {
+            fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))?;
+        }
+        let mut npm = command(project, "npm");
+        npm.current_dir(&folder)
+            .args(["ci", "--omit=dev", "--no-audit", "--no-fund"]);
+        let remedy =
+            "check the connection to the npm registry (npm's own settings apply) and run the command again";
+        process::run(&step, &folder.join("install.log"), npm, remedy).await?;
+        fs::write(&receipt, all).context("cannot record the installation")?;
+        step.done("");
+    }
+    Ok(folder)
+}
+
+/// `cargo xtask tools`.
+pub async fn show(project: &Project) -> Result<()> {
+    install(project, &ALL).await?;
+    for tool in ALL {
+        ui::output(folder(project, &tool).join("bin").display());
+    }
+    Ok(())
+}
+
+fn folder(project: &Project, tool: &Tool) -> PathBuf {
+    project.tools().join(tool.name)
+}
+
+/// Written last, so that a half-done or outdated installation does not count.
+fn receipt_file(folder: &Path) -> PathBuf {
+    folder.join("installed.txt")
+}
+
+/// The contents of an installation, and its folder: programs of a Python environment do not work in another place, where a copy of the
+/// checkout would have them.
+fn receipt(folder: &Path, tool: &Tool) -> String {
+    format!("# in {}\n{}", folder.display(), tool.requirements)
+}
+
+fn is_installed(project: &Project, tool: &Tool) -> bool {
+    let folder = folder(project, tool);
+    fs::read_to_string(receipt_file(&folder)).is_ok_and(|installed| installed == receipt(&folder, tool))
+}
+
+async fn python(project: &Project) -> Result<&'static str> {
+    let remedy = "install Python 3.10 or newer: `apt-get install python3 python3-venv` or https://www.python.org/downloads/";
+    let asking = command(project, "python3")
+        .args([
+            "-c",
+            "import sys, venv, ensurepip; print(sys.version_info.major, sys.version_info.minor)",
+        ])
+        .output();
+    let answer = asking
+        .await
+        .with_context(|| format!("python3 is missing; {remedy}"))?;
+    if !answer.status.success() {
+        bail!("this python3 cannot make virtual environments; {remedy}");
+    }
+    let answer = String::from_utf8_lossy(&answer.stdout);
+    let version: Vec<u32> = answer
+        .split_whitespace()
+        .filter_map(|part| part.parse().ok())
+        .collect();
+    match version[..] {
+        [major, minor] if (major, minor) >= OLDEST_PYTHON => Ok("python3"),
+        _ => bail!("python3 is version {}; {remedy}", answer.trim()),
+    }
+}
+
+/// An empty folder for a tool.
+fn emptied(project: &Project, tool: &Tool) -> Result<PathBuf> {
+    let folder = folder(project, tool);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Installs uv with the pip of a Python environment.
+async fn install_uv(project: &Project, step: &Step) -> Result<()> {
+    let python = python(project).await?;
+    let folder = emptied(project, &UV)?;
+    let log = project.logs().join("uv.log");
+    let mut environment = command(project, python);
+    environment.args(["-m", "venv"]).arg(&folder);
+    process::run(step, &log, environment, "is there space on the disk?").await?;
+
+    let requirements = folder.join("requirements.txt");
+    fs::write(&requirements, UV.requirements)
+        .with_context(|| format!("cannot write {}", requirements.display()))?;
+    let mut pip = Command::new(folder.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--no-deps", "--disable-pip-version-check"]);
+    pip.args(["--progress-bar", "off", "-r"]).arg(&requirements);
+    let remedy = "check the connection to the Python package index (pip's own settings apply) and run the command again";
+    process::run(step, &log, pip, remedy).await?;
+    fs::write(receipt_file(&folder), receipt(&folder, &UV)).context("cannot record the installation")
+}
+
+/// Installs a tool with uv, which takes seconds where pip takes minutes.
+async fn install_one(project: &Project, tool: &Tool, step: &Step) -> Result<()> {
+    let folder = emptied(project, tool)?;
+    let log = project.logs().join(format!("{}.log", tool.name));
+    let mut environment = uv(project);
+    environment
+        .args(["venv", "--quiet", "--allow-existing", "--python", "python3"])
+        .arg(&folder);
+    process::run(step, &log, environment, "is there space on the disk?").await?;
+
+    let requirements = folder.join("requirements.txt");
+    fs::write(&requirements, tool.requirements)
+        .with_context(|| format!("cannot write {}", requirements.display()))?;
+    let mut install = uv(project);
+    install
+        .args(["pip", "install", "--no-deps", "--python"])
+        .arg(folder.join("bin/python"))
+        .arg("-r")
+        .arg(&requirements);
+    process::run(step, &log, install, INDEX_REMEDY).await?;
+    fs::write(receipt_file(&folder), receipt(&folder, tool)).context("cannot record the installation")
+}
+
+/// uv, with this machine's Python and certificates.
+fn uv(project: &Project) -> Command {
+    let program = folder(project, &UV).join("bin/uv");
+    let mut uv = command(project, &program.display().to_string());
+    uv.env("UV_NO_PROGRESS", "1")
+        .env("UV_PYTHON_DOWNLOADS", "never")
+        .env("UV_SYSTEM_CERTS", "1");
+    uv
+}

@@ -1,0 +1,63 @@
+//! Lets `syncsphere` know of the local stack, so that it works at once.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use client::Session;
+use syncsphere::accounts::{Accounts, Pool, Stack as KnownStack, User};
+
+use crate::deployment::{STACK, Stack};
+
+/// The local stack is known; when this ends it is forgotten.
+pub(crate) struct CommandLine {
+    accounts: Accounts,
+    http_api_url: String,
+}
+
+impl CommandLine {
+    /// Tells of the stack and of those who are signed in to it, of whom the first is meant unless another is said. Somebody who uses
+    /// a stack of their own goes on with that unless they say otherwise.
+    pub(crate) async fn tell(
+        accounts: Accounts,
+        stack: &Stack,
+        sessions: &[(&str, Session)],
+    ) -> Result<Self> {
+        let mut users = BTreeMap::new();
+        for (name, session) in sessions {
+            users.insert((*name).to_owned(), User::signed_in(session).await?);
+        }
+        let http_api_url = stack.outputs.http_api_url.clone();
+        let known = KnownStack {
+            http_api_url: http_api_url.clone(),
+            user_pool: Some(Pool {
+                endpoint: stack.aws_endpoint.clone(),
+                client_id: stack.outputs.user_pool_client_id.clone(),
+            }),
+            user: sessions.first().map(|(name, _)| (*name).to_owned()),
+            users,
+        };
+        accounts.change(STACK, |stack| *stack = Some(known))?;
+        if accounts.chosen().is_none() {
+            accounts.choose(STACK)?;
+        }
+        Ok(Self {
+            accounts,
+            http_api_url,
+        })
+    }
+}
+
+impl Drop for CommandLine {
+    fn drop(&mut self) {
+        // One that stays says that the stack cannot be reached.
+        let _ = self.accounts.change(STACK, |stack| {
+            // Another checkout may have told of its own since.
+            if stack
+                .as_ref()
+                .is_some_and(|stack| stack.http_api_url == self.http_api_url)
+            {
+                *stack = None;
+            }
+        });
+    }
+}

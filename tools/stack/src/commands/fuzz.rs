@@ -1,0 +1,81 @@
+//! The deployed API under requests that schemathesis makes up from its description.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+use model::FileId;
+
+use runner::environment::command;
+use runner::process;
+use runner::project::Project;
+use crate::deployment::Stack;
+use runner::ui;
+
+/// The user who makes the requests.
+const USER: &str = "fuzz";
+
+/// How many requests are made up for an operation in each phase.
+const EXAMPLES: &str = "30";
+
+/// Checks that do not fit. What is no route, a known path with another method too, is 404 here. And not every rule can be
+/// told in a schema: that parts come once each, that text is in normalization form C, what a page token is.
+const EXCLUDED: &str = "unsupported_method,positive_data_acceptance";
+
+/// Fails if an answer is a 5xx, of a status that is not described, not of the form that is, or if something invalid is
+/// accepted.
+pub(crate) async fn run(project: &Project, stack: &Stack) -> Result<()> {
+    stack.create_user(USER).await?;
+    let token = stack.sign_in(USER).await?.token().await?;
+    let device = stack.device(token.clone())?;
+    let mut files: Vec<FileId> = Vec::new();
+    for path in ["/kept", "/deleted"] {
+        let uploading = device.upload(None, path.parse()?, path.as_bytes());
+        files.push(uploading.await.context("cannot upload a file")?.file_id);
+    }
+    // Without these, requests for a file would seldom meet one.
+    let [kept, deleted] = files[..] else {
+        bail!("no files to ask for")
+    };
+    let settings = format!(
+        r#"[[operations]]
+include-operation-id = ["showFile", "downloadFile", "moveFile"]
+parameters = {{ "path.fileId" = "{kept}" }}
+
+[[operations]]
+include-operation-id = "deleteFile"
+parameters = {{ "path.fileId" = "{deleted}" }}
+
+# An upload that was given up is still shown, as such.
+[[operations]]
+include-operation-id = "showUpload"
+checks.use_after_free.enabled = false
+"#
+    );
+    let file = project.run().join("schemathesis.toml");
+    fs::write(&file, settings).with_context(|| format!("cannot write {}", file.display()))?;
+
+    ui::line("… schemathesis");
+    let program = project.tools().join("schemathesis/bin/schemathesis");
+    let mut schemathesis = command(project, &program.display().to_string());
+    schemathesis
+        .current_dir(project.run())
+        .args(["--config-file", "schemathesis.toml", "run"])
+        .arg(project.root.join("docs/openapi.yaml"))
+        .args(["--url", &stack.outputs.http_api_url])
+        .args(["--header", &format!("Authorization: Bearer {}", token.as_str())])
+        .args(["--exclude-checks", EXCLUDED])
+        .args([
+            "--max-examples",
+            EXAMPLES,
+            "--max-redirects",
+            "0",
+            "--workers",
+            "2",
+        ])
+        .args(["--continue-on-failure", "--no-color"]);
+    let status = process::attached(schemathesis).await?;
+    if !status.success() {
+        bail!("the API is not as docs/openapi.yaml says");
+    }
+    Ok(())
+}

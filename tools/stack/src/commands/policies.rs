@@ -1,0 +1,61 @@
+//! `cargo xtask policies`: whether each statement of each policy is needed, and its absence noticed.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use runner::arguments::Profile;
+use runner::build::cargo;
+use runner::environment::{command, emulated};
+use runner::process;
+use runner::project::Project;
+use runner::services::{Ports, Services};
+use crate::deployment::Stack;
+use runner::ui::Step;
+
+/// Deploys the stack, and has `policies.py` take statements away and run tests.
+pub(crate) async fn run(project: &Project, ports: Ports) -> Result<()> {
+    let _lock = project.lock()?;
+    let services = Services::start(project, ports).await?;
+    Stack::deploy(project, services.ports, Profile { release: false }).await?;
+    let step = Step::begin("building the tests (cargo test)");
+    let tests = build_tests(project).await?;
+    step.done("");
+
+    // The emulator's Python has the AWS SDK.
+    let python = project.tools().join("emulator/bin/python");
+    let mut script = emulated(command(project, &python.display().to_string()), services.ports);
+    script
+        .args(["tools/stack/policies.py", &tests])
+        .env("SYNCSPHERE_STACK", project.stack_file());
+    let status = process::attached(script).await?;
+    if !status.success() {
+        bail!("a statement is not needed, or nothing notices that it is missing");
+    }
+    Ok(())
+}
+
+/// Builds the integration tests and returns their binary.
+async fn build_tests(project: &Project) -> Result<String> {
+    #[derive(Deserialize)]
+    struct Message {
+        #[serde(default)]
+        executable: Option<String>,
+    }
+    let mut building = cargo(project);
+    building.args(["test", "--package", "tests", "--test", "it", "--no-run"]);
+    building
+        .args(["--message-format", "json-render-diagnostics"])
+        .stderr(Stdio::inherit());
+    let output = building.output().await.context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("the tests cannot be built");
+    }
+    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+    let built = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok()?.executable)
+        .next_back();
+    built.context("cargo built no tests")
+}

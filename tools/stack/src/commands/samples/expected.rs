@@ -1,0 +1,144 @@
+//! What the samples are answered.
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
+use Expected::{NoFailures, Report, Status, Success};
+
+/// What is right for a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// An answer to API Gateway, with this status.
+    Status(u16),
+    /// An answer to SQS, by which no record is to come again.
+    NoFailures,
+    /// An account of what was done.
+    Report,
+    /// An answer to CloudFormation, that all is well.
+    Success,
+}
+
+/// Each file of `events/`. What a sample names is not there, and the route of one is none.
+pub(crate) const EXPECTED: [(&str, Expected); 30] = [
+    ("browse-files.content.json", Status(404)),
+    ("browse-files.delete.json", Status(404)),
+    ("browse-files.get.json", Status(404)),
+    ("browse-files.list.json", Status(200)),
+    ("browse-files.patch.json", Status(404)),
+    ("complete-upload.post.json", Status(404)),
+    ("create-upload.delete.json", Status(404)),
+    ("create-upload.get.json", Status(404)),
+    ("create-upload.parts.json", Status(404)),
+    ("create-upload.post-multipart.json", Status(201)),
+    ("create-upload.post.json", Status(201)),
+    ("create-upload.preflight.json", Status(204)),
+    ("create-upload.unknown-route.json", Status(404)),
+    ("fan-out.batch.json", NoFailures),
+    ("fan-out.poison.json", NoFailures),
+    ("list-changes.get.json", Status(200)),
+    ("manage-spaces.delete-member.json", Status(404)),
+    ("manage-spaces.list.json", Status(200)),
+    ("manage-spaces.member.json", Status(404)),
+    ("manage-spaces.members.json", Status(404)),
+    ("manage-spaces.post.json", Status(201)),
+    ("manage-spaces.put-member.json", Status(404)),
+    ("migrate.create.json", Success),
+    ("migrate.delete.json", Success),
+    ("migrate.update.json", Success),
+    ("relay-events.schedule.json", Report),
+    ("track-connections.connect.json", Status(401)),
+    ("track-connections.disconnect.json", Status(200)),
+    ("track-connections.ping.json", Status(200)),
+    ("track-connections.post-tickets.json", Status(201)),
+];
+
+/// What a report counts.
+const COUNTED: [&str; 5] = ["published", "expired", "aborted", "redriven", "freed"];
+
+impl Expected {
+    /// Says in a word what an answer is, or that it is wrong.
+    pub(crate) fn check(self, answer: &Value) -> Result<String> {
+        let (right, said) = match self {
+            Status(status) => (answer["statusCode"] == status, status.to_string()),
+            NoFailures => (answer["batchItemFailures"] == json!([]), self.to_string()),
+            Report => (
+                COUNTED.iter().all(|count| answer[count].is_u64()),
+                answer.to_string(),
+            ),
+            Success => (answer["Status"] == "SUCCESS", self.to_string()),
+        };
+        if !right {
+            bail!("{answer} instead of {self}");
+        }
+        Ok(said)
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Status(status) => write!(f, "status {status}"),
+            NoFailures => f.write_str("no failures"),
+            Report => f.write_str("a report"),
+            Success => f.write_str("SUCCESS"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use super::*;
+    use runner::project::Project;
+    use crate::resources::{ANSWERS, BUCKET};
+    use crate::commands::samples::NAMED_ENDPOINT;
+
+    #[test]
+    fn every_sample_has_its_answer_here_and_every_answer_its_sample() {
+        let files = fs::read_dir(Project::find().unwrap().root.join("events")).unwrap();
+        let files: BTreeSet<String> = files
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let expected: BTreeSet<String> = EXPECTED.iter().map(|(name, _)| (*name).to_owned()).collect();
+        assert_eq!(files, expected);
+        assert_eq!(expected.len(), EXPECTED.len());
+    }
+
+    #[test]
+    fn samples_of_cloud_formation_ask_for_answers_where_they_are_looked_for() {
+        for (name, expected) in EXPECTED {
+            let event = fs::read(Project::find().unwrap().root.join("events").join(name)).unwrap();
+            let event: Value = serde_json::from_slice(&event).unwrap();
+            let url = format!("{NAMED_ENDPOINT}/{BUCKET}/{ANSWERS}{name}");
+            let asked_for = event.get("ResponseURL").map(|url| url.as_str().unwrap());
+            assert_eq!(asked_for, (expected == Success).then_some(url.as_str()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_answer_is_not_taken_for_a_right_one() {
+        let report = json!({ "published": 1, "expired": 0, "aborted": 0, "redriven": 0, "freed": 0 });
+        for (expected, right) in [
+            (Status(404), json!({ "statusCode": 404, "body": "{}" })),
+            (NoFailures, json!({ "batchItemFailures": [] })),
+            (Report, report),
+            (Success, json!({ "Status": "SUCCESS" })),
+        ] {
+            assert!(expected.check(&right).is_ok(), "{right}");
+            for wrong in [
+                json!(null),
+                json!({ "statusCode": 500 }),
+                json!({ "batchItemFailures": [{ "itemIdentifier": "1" }] }),
+                json!({ "published": 1 }),
+                json!({ "Status": "FAILED" }),
+                json!({ "errorType": "Runtime.ExitError" }),
+            ] {
+                assert!(expected.check(&wrong).is_err(), "{wrong}");
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! `cargo xtask samples`: every event of `events/`, invoked as README says, is answered as README says.
+
+mod container;
+mod expected;
+mod watch;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use tokio::process::Command;
+
+use runner::process;
+use runner::project::Project;
+use crate::resources::{self, ANSWERS, BUCKET};
+use runner::services::{Ports, Services};
+use crate::deployment::Stack;
+use crate::emulator::aws_config;
+use runner::ui::{self, Step};
+
+use expected::{EXPECTED, Expected};
+use watch::Watch;
+
+/// Where samples say that the services are.
+const NAMED_ENDPOINT: &str = "http://127.0.0.1:4566";
+
+/// How long the first answer of a function may take: cargo-lambda has cargo look for something to compile, SAM fetches an image.
+const FIRST_LIMIT: Duration = Duration::from_mins(10);
+
+/// How long every other answer may take.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Invokes every sample, with cargo-lambda and, where it is possible, in a container. Fails if an answer is wrong, after all
+/// were asked for.
+pub(crate) async fn run(project: &Project, ports: Ports) -> Result<()> {
+    let _lock = project.lock()?;
+    let bridge = container::bridge(project).await;
+    let address = bridge.unwrap_or(ports.address);
+    let services = Services::start(project, Ports { address, ..ports }).await?;
+    let ports = services.ports;
+    resources::prepare(project, ports).await?;
+    let trial = Trial::new(project, ports).await?;
+
+    let watch = Watch::start(project, ports).await?;
+    let invoke = |function: &str, event: &Path| Ok(watch.invoke(project, function, event));
+    let mut wrong = trial.try_all("cargo lambda invoke", invoke).await;
+    drop(watch);
+
+    match bridge {
+        Ok(_) => {
+            Stack::build(project, ports, &project.root).await?;
+            let has_image = container::has_image(project).await?;
+            let invoke =
+                |function: &str, event: &Path| container::invoke(project, ports, has_image, function, event);
+            wrong.extend(trial.try_all("sam local invoke", invoke).await);
+        }
+        Err(reason) => ui::line(format_args!("– sam local invoke is left out: {reason}")),
+    }
+    if !wrong.is_empty() {
+        bail!(
+            "{} answers are wrong: {}; logs are in .local/run",
+            wrong.len(),
+            wrong.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// The function that a sample is for: its name up to the first dot.
+fn function(sample: &str) -> &str {
+    sample.split('.').next().unwrap_or_default()
+}
+
+/// What invocations have in common.
+struct Trial<'a> {
+    project: &'a Project,
+    ports: Ports,
+    /// For events that are not as in `events/`, and for logs.
+    folder: PathBuf,
+    s3: aws_sdk_s3::Client,
+}
+
+impl<'a> Trial<'a> {
+    async fn new(project: &'a Project, ports: Ports) -> Result<Self> {
+        let folder = project.run().join("samples");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(Self {
+            project,
+            ports,
+            folder,
+            s3: aws_sdk_s3::Client::new(&aws_config(&ports.aws_endpoint()).await?),
+        })
+    }
+
+    /// Tries all samples one after the other in one way, and returns which were answered wrongly.
+    async fn try_all(&self, way: &str, invoke: impl Fn(&str, &Path) -> Result<Command>) -> Vec<String> {
+        ui::line(format_args!("… {way}"));
+        let (mut functions, mut wrong) = (BTreeSet::new(), Vec::new());
+        for (name, expected) in EXPECTED {
+            let function = function(name);
+            let limit = if functions.insert(function) {
+                FIRST_LIMIT
+            } else {
+                LIMIT
+            };
+            let step = Step::begin(name);
+            let invoking = async {
+                let command = invoke(function, &self.event(name)?)?;
+                self.answer(name, expected, command, limit).await
+            };
+            match invoking.await {
+                Ok(said) => step.done(said),
+                Err(error) => {
+                    drop(step);
+                    ui::failure(&error.context(name));
+                    wrong.push(format!("{name} ({way})"));
+                }
+            }
+        }
+        wrong
+    }
+
+    /// Runs an invocation, and says in a word what its answer is.
+    async fn answer(
+        &self,
+        name: &str,
+        expected: Expected,
+        command: Command,
+        limit: Duration,
+    ) -> Result<String> {
+        if expected == Expected::Success {
+            self.forget_told(name).await?;
+        }
+        let output = process::output(&self.folder, name, command, limit).await?;
+        let answer = output.lines().rfind(|line| !line.trim().is_empty());
+        let answer: Value = serde_json::from_str(answer.unwrap_or_default())
+            .with_context(|| format!("the answer is not JSON: {output:?}"))?;
+        if expected == Expected::Success {
+            expected.check(&self.told(name).await?)
+        } else {
+            expected.check(&answer)
+        }
+    }
+
+    /// The file with a sample's event: its own, unless that says that the services are elsewhere.
+    fn event(&self, name: &str) -> Result<PathBuf> {
+        let sample = self.project.root.join("events").join(name);
+        let text =
+            fs::read_to_string(&sample).with_context(|| format!("cannot read {}", sample.display()))?;
+        let event = text.replace(NAMED_ENDPOINT, &self.ports.aws_endpoint());
+        if event == text {
+            return Ok(sample);
+        }
+        let file = self.folder.join(name);
+        fs::write(&file, event).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(file)
+    }
+
+    /// Removes what CloudFormation was told before.
+    async fn forget_told(&self, name: &str) -> Result<()> {
+        let deleting = self.s3.delete_object().bucket(BUCKET);
+        let deleting = deleting.key(format!("{ANSWERS}{name}")).send();
+        deleting.await.context("cannot remove the former answer")?;
+        Ok(())
+    }
+
+    /// What CloudFormation was told.
+    async fn told(&self, name: &str) -> Result<Value> {
+        let getting = self.s3.get_object().bucket(BUCKET);
+        let getting = getting.key(format!("{ANSWERS}{name}")).send();
+        let told = getting.await.context("CloudFormation was told nothing")?;
+        let told = told.body.collect().await.context("cannot read the answer")?;
+        serde_json::from_slice(&told.to_vec()).context("what CloudFormation was told is not JSON")
+    }
+}

@@ -1,0 +1,76 @@
+//! The functions under `cargo lambda watch`.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use runner::environment::{command, direct};
+use runner::process::{self, Group};
+use runner::project::Project;
+use crate::resources::env_file;
+use runner::services::{POLL, Ports, check_alive};
+use runner::build::BUILD_REMEDY;
+use runner::ui::Step;
+
+/// Where it listens. Its own choice, an address of IPv6, is not there on every machine.
+const ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// A running `cargo lambda watch`, which ends the functions that it has started when it is interrupted; dropping it does.
+pub(crate) struct Watch {
+    _group: Group,
+    port: u16,
+}
+
+impl Watch {
+    /// Starts it, and waits until it can be reached.
+    pub(crate) async fn start(project: &Project, ports: Ports) -> Result<Self> {
+        // It would compile a function at its first invocation, and let that wait for ever if it does not compile.
+        let step = Step::begin("compiling the functions");
+        let mut cargo = command(project, "cargo");
+        cargo.arg("build");
+        process::run(&step, &project.run().join("cargo-build.log"), cargo, BUILD_REMEDY).await?;
+        step.done("");
+
+        let step = Step::begin("starting cargo lambda watch");
+        let port = free_port().context("there is no free port")?;
+        let mut watch = direct(command(project, "cargo"), ports);
+        watch
+            // A file that is saved meanwhile would restart a function under its invocation.
+            .args(["lambda", "watch", "--ignore-changes"])
+            .arg("--env-file")
+            .arg(env_file(project));
+        at(&mut watch, port);
+        let mut group = Group::start(&project.run(), "watch", watch)?;
+        let asked = Instant::now();
+        while TcpStream::connect((ADDRESS, port)).await.is_err() {
+            check_alive("cargo lambda watch", &mut group, asked)?;
+            tokio::time::sleep(POLL).await;
+        }
+        step.done("");
+        Ok(Self { _group: group, port })
+    }
+
+    /// The command that invokes a function.
+    pub(crate) fn invoke(&self, project: &Project, function: &str, event: &Path) -> Command {
+        let mut invoke = command(project, "cargo");
+        invoke
+            .args(["lambda", "invoke", function, "--data-file"])
+            .arg(event);
+        at(&mut invoke, self.port);
+        invoke
+    }
+}
+
+fn at(command: &mut Command, port: u16) {
+    command
+        .args(["--invoke-address", &ADDRESS.to_string()])
+        .args(["--invoke-port", &port.to_string()]);
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((ADDRESS, 0))?.local_addr()?.port())
+}

@@ -1,0 +1,40 @@
+//! `cargo xtask test`: every test, with the services that they need.
+
+use anyhow::{Result, bail};
+
+use runner::arguments::Profile;
+use runner::build::cargo;
+use super::fuzz;
+use runner::process;
+use runner::project::Project;
+use runner::services::{Ports, Services};
+use crate::deployment::Stack;
+use runner::ui;
+use super::web_test;
+
+/// Deploys the stack and runs schemathesis, the page's tests and `cargo test` against it; with arguments, only the tests that they name,
+/// and for the page, only its own.
+pub(crate) async fn run(project: &Project, ports: Ports, page: bool, arguments: &[String]) -> Result<()> {
+    let _lock = project.lock()?;
+    let services = Services::start(project, ports).await?;
+    let stack = Stack::deploy(project, services.ports, Profile { release: false }).await?;
+    if page {
+        return web_test::run(project, services.ports, &stack).await;
+    }
+    if arguments.is_empty() {
+        // Before the tests, whose result is what a reader looks for at the end.
+        fuzz::run(project, &stack).await?;
+        web_test::run(project, services.ports, &stack).await?;
+    }
+
+    ui::line("… cargo test");
+    let mut test = cargo(project);
+    test.args(["test", "--workspace"])
+        .args(arguments)
+        .env("SYNCSPHERE_STACK", project.stack_file());
+    let status = process::attached(test).await?;
+    if !status.success() {
+        bail!("tests failed; logs of the stack are in .local/run");
+    }
+    Ok(())
+}

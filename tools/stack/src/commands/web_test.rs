@@ -1,0 +1,134 @@
+//! The page's own tests: its types, its modules under Node.js, and the page itself in Chromium against the local stack.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+
+use runner::environment::command;
+use runner::process;
+use runner::project::Project;
+use runner::tools;
+use runner::services::Ports;
+use crate::deployment::{PASSWORD, Stack};
+use runner::ui::{self, Step, step};
+use crate::page::Page;
+
+/// Where the page's development files are in the project.
+const FOLDER: &str = "client/web";
+
+/// What Chromium is called by those who package it.
+const BROWSERS: [&str; 4] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome-stable",
+    "google-chrome",
+];
+
+/// The users of the page in the test.
+const USERS: [&str; 2] = ["web-alice", "web-bob"];
+
+/// Runs them all. What they need that is not on this machine is said, with the command that installs it.
+pub(crate) async fn run(project: &Project, ports: Ports, stack: &Stack) -> Result<()> {
+    let Some(packages) = tools::install_web(project).await? else {
+        skipped(
+            "the page's tests",
+            "there is no npm",
+            "apt-get install nodejs npm",
+        );
+        return Ok(());
+    };
+    let folder = project.root.join(FOLDER);
+    types(project, &folder, &packages).await?;
+
+    ui::line("… node --test (the page's modules)");
+    let mut node = command(project, "node");
+    node.current_dir(&folder)
+        .arg("--test")
+        .args(tests_in(&folder.join("test"))?);
+    if !process::attached(node).await?.success() {
+        bail!("the page's modules fail their tests");
+    }
+
+    let Some(browser) = browser() else {
+        skipped(
+            "the page in a browser",
+            "there is no Chromium",
+            "apt-get install chromium",
+        );
+        return Ok(());
+    };
+    in_browser(project, ports, stack, &packages, &browser).await
+}
+
+fn skipped(what: &str, why: &str, remedy: &str) {
+    ui::line(format_args!("! SKIPPED {what}, for {why}: {remedy}"));
+}
+
+async fn types(project: &Project, folder: &Path, packages: &Path) -> Result<()> {
+    let step = Step::begin("checking the page's types (tsc)");
+    let mut tsc = command(project, "node");
+    tsc.current_dir(folder)
+        .arg(packages.join("node_modules/typescript/bin/tsc"))
+        .args(["--project", "tsconfig.json"]);
+    process::run(&step, &project.run().join("tsc.log"), tsc, "mend the types").await?;
+    step.done("");
+    Ok(())
+}
+
+/// Two people in real windows, against the stack.
+async fn in_browser(
+    project: &Project,
+    ports: Ports,
+    stack: &Stack,
+    packages: &Path,
+    browser: &Path,
+) -> Result<()> {
+    let page = Page::serve(project, ports, stack).await?;
+    step("creating the page's users", stack.create_users(&USERS)).await?;
+    let shots = project.run().join("screenshots");
+    fs::create_dir_all(&shots).with_context(|| format!("cannot create {}", shots.display()))?;
+    let settings = json!({
+        "page": ports.web_origin(),
+        "aws": stack.aws_endpoint,
+        "userPoolId": stack.outputs.user_pool_id,
+        "users": USERS,
+        "password": PASSWORD,
+        "browser": browser,
+        "packages": packages,
+        "screenshots": shots,
+    });
+
+    ui::line("… the page in Chromium");
+    let mut node = command(project, "node");
+    node.current_dir(project.root.join(FOLDER))
+        .args(["--test", "--test-reporter=spec"])
+        .args(tests_in(&project.root.join(FOLDER).join("browser"))?)
+        .env("SYNCSPHERE_PAGE", settings.to_string());
+    let status = process::attached(node).await?;
+    drop(page);
+    if !status.success() {
+        bail!("the page fails its test in the browser; what it looked like is in .local/run/screenshots");
+    }
+    Ok(())
+}
+
+/// The tests of a folder, by name: versions of Node.js disagree on what a folder means.
+fn tests_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut tests: Vec<_> = files
+        .filter(|file| file.to_string_lossy().ends_with(".test.mjs"))
+        .collect();
+    tests.sort();
+    Ok(tests)
+}
+
+fn browser() -> Option<PathBuf> {
+    let folders = env::var_os("PATH")?;
+    env::split_paths(&folders)
+        .flat_map(|folder| BROWSERS.map(|name| folder.join(name)))
+        .find(|program| program.is_file())
+}

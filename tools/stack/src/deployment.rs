@@ -1,0 +1,259 @@
+//! Building and deploying the template, as an engineer would to AWS, and what comes out of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use client::{Client, Session, UserPool};
+use model::DeviceId;
+use runner::arguments::Profile;
+use runner::build::{self, BUILD_REMEDY, architecture};
+use runner::environment::{command, emulated};
+use runner::postgres::{OWNER, ROLE};
+use runner::process;
+use runner::project::Project;
+use runner::services::Ports;
+use runner::ui::Step;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::cors;
+use crate::emulator;
+use crate::secrets;
+
+/// The stack's name in the emulator.
+pub const STACK: &str = "syncsphere-local";
+
+/// The password of local users.
+pub const PASSWORD: &str = "Correct-Horse-1";
+
+/// A deployed stack: where its parts are. Also what tests read.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stack {
+    /// Where AWS clients find the emulator.
+    pub aws_endpoint: String,
+    /// The stack's database, for who owns the schema.
+    pub database_url: String,
+    /// The template's outputs.
+    #[serde(flatten)]
+    pub outputs: Outputs,
+    pub(crate) port: u16,
+}
+
+/// The template's outputs, which clients and scripts rely on.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the template describes them")]
+pub struct Outputs {
+    pub http_api_url: String,
+    pub web_socket_url: String,
+    pub user_pool_id: String,
+    pub user_pool_client_id: String,
+    pub bucket_name: String,
+    pub queue_url: String,
+    pub dead_letter_queue_url: String,
+}
+
+impl Stack {
+    /// Packages the functions and deploys the template to the emulator. Without `release` the functions are those that `xtask` has
+    /// just compiled for this machine.
+    pub(crate) async fn deploy(project: &Project, ports: Ports, profile: Profile) -> Result<Self> {
+        if profile.release {
+            Self::build(project, ports, &project.root).await?;
+            return Self::deploy_built(project, ports, &project.root).await;
+        }
+        let packaged = package(project).await?;
+        Self::deploy_template(project, ports, &project.root, Some(&packaged)).await
+    }
+
+    /// `sam build` of the release in a folder: the functions, by cargo-lambda, as on AWS.
+    ///
+    /// SAM has it build one function after the other; first building all at once, with the same flags, uses every core.
+    pub(crate) async fn build(project: &Project, ports: Ports, folder: &Path) -> Result<()> {
+        build::build_functions(project, folder).await?;
+        let step = Step::begin("packaging (sam build)");
+        let mut sam = emulated(command(project, "sam"), ports);
+        sam.current_dir(folder).args([
+            "build",
+            "--config-env",
+            "local",
+            "--parameter-overrides",
+            &format!("Architecture={}", architecture()?),
+        ]);
+        process::run(&step, &project.logs().join("sam-build.log"), sam, BUILD_REMEDY).await?;
+        step.done("");
+        Ok(())
+    }
+
+    /// `sam deploy` of the release in a folder, which [`build`](Self::build) has built.
+    pub(crate) async fn deploy_built(project: &Project, ports: Ports, folder: &Path) -> Result<Self> {
+        Self::deploy_template(project, ports, folder, None).await
+    }
+
+    /// `sam deploy` of the release in a folder: of a packaged template, or of what `sam build` has left there.
+    async fn deploy_template(
+        project: &Project,
+        ports: Ports,
+        folder: &Path,
+        packaged: Option<&Path>,
+    ) -> Result<Self> {
+        let step = Step::begin("deploying (sam deploy)");
+        let template =
+            fs::read_to_string(folder.join("template.yaml")).context("cannot read template.yaml")?;
+        let takes = |parameter: &str| template.contains(&format!("\n  {parameter}:\n    Type:"));
+        let mut overrides = vec![
+            format!("Architecture={}", architecture()?),
+            format!("LocalEndpoint={}", ports.emulator()),
+        ];
+        if takes("AllowedOrigins") {
+            overrides.push(format!("AllowedOrigins={}", ports.web_origin()));
+        }
+        if takes("DatabaseSecretArn") {
+            overrides.extend([
+                format!("DatabaseUrl={}", ports.database_url(ROLE)),
+                format!("DatabaseSecretArn={}", secrets::owner(ports).await?),
+                // The emulator has no CodeDeploy.
+                "GradualDeployments=false".to_owned(),
+            ]);
+        } else {
+            // A release from before there was a role for functions.
+            overrides.push(format!("DatabaseUrl={}", ports.database_url(OWNER)));
+        }
+        let mut sam = emulated(command(project, "sam"), ports);
+        sam.current_dir(folder)
+            .args(["deploy", "--config-env", "local", "--parameter-overrides"])
+            .args(overrides);
+        if let Some(packaged) = packaged {
+            // SAM looks for its settings beside the template.
+            let settings = folder.join("samconfig.toml");
+            sam.arg("--config-file").arg(settings).arg("--template-file").arg(packaged);
+        }
+        let remedy = "the emulator's log is .local/run/emulator.log";
+        process::run(&step, &project.run().join("sam-deploy.log"), sam, remedy).await?;
+        let stack = Self {
+            aws_endpoint: ports.aws_endpoint(),
+            database_url: ports.database_url(OWNER),
+            outputs: outputs(project, ports).await?,
+            port: ports.emulator,
+        };
+        cors::repair(ports, &stack.outputs).await?;
+        let file = project.stack_file();
+        fs::write(&file, serde_json::to_vec_pretty(&stack)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        step.done(&stack.outputs.http_api_url);
+        Ok(stack)
+    }
+
+    /// The stack that another command keeps running.
+    pub(crate) fn running(project: &Project) -> Result<Self> {
+        let text =
+            fs::read(project.stack_file()).context("no stack is running; start one: cargo xtask up")?;
+        serde_json::from_slice(&text).context("the running stack cannot be read; restart it: cargo xtask up")
+    }
+
+    /// Makes a user with the local password, or leaves the one that is there.
+    pub async fn create_user(&self, user: &str) -> Result<()> {
+        let pool = &self.outputs.user_pool_id;
+        let creating = json!({ "UserPoolId": pool, "Username": user, "MessageAction": "SUPPRESS" });
+        let created = emulator::cognito(&self.aws_endpoint, "AdminCreateUser", &creating).await?;
+        if !created.is_success() && !created.is("UsernameExistsException") {
+            return Err(created.error("cannot create the user"));
+        }
+        let password = json!({ "UserPoolId": pool, "Username": user, "Password": PASSWORD, "Permanent": true });
+        let set = emulator::cognito(&self.aws_endpoint, "AdminSetUserPassword", &password).await?;
+        if set.is_success() {
+            Ok(())
+        } else {
+            Err(set.error("cannot set the user's password"))
+        }
+    }
+
+    /// Creates several.
+    pub(crate) async fn create_users(&self, users: &[&str]) -> Result<()> {
+        for user in users {
+            self.create_user(user).await?;
+        }
+        Ok(())
+    }
+
+    /// Signs a user in.
+    pub async fn sign_in(&self, user: &str) -> Result<Session> {
+        let pool = UserPool {
+            endpoint: self.aws_endpoint.clone(),
+            client_id: self.outputs.user_pool_client_id.clone(),
+        };
+        Session::sign_in(pool, user, PASSWORD)
+            .await
+            .context("cannot sign in")
+    }
+
+    /// A device of a signed-in user, which shows each failure.
+    pub fn device(&self, session: impl Into<Session>) -> Result<Client> {
+        let device_id = DeviceId::from(edge::ids::new_id());
+        let device = Client::new(&self.outputs.http_api_url, session, Some(device_id));
+        Ok(device
+            .context("cannot make a client")?
+            .with_patience(Duration::ZERO))
+    }
+}
+
+/// Packages the functions that cargo has compiled for this machine, and returns the template that names the packages.
+async fn package(project: &Project) -> Result<PathBuf> {
+    let step = Step::begin("packaging");
+    let folder = project.root.join(".local/packages");
+    let python = project.tools().join("sam/bin/python");
+    let mut packaging = command(project, &python.display().to_string());
+    packaging
+        .args(["tools/stack/package.py", "template.yaml"])
+        .arg(build::programs(project))
+        .arg(&folder);
+    process::run(&step, &project.logs().join("package.log"), packaging, BUILD_REMEDY).await?;
+    step.done("");
+    Ok(folder.join("template.yaml"))
+}
+
+async fn outputs(project: &Project, ports: Ports) -> Result<Outputs> {
+    #[derive(Deserialize)]
+    struct Output {
+        #[serde(rename = "OutputKey")]
+        key: String,
+        #[serde(rename = "OutputValue")]
+        value: String,
+    }
+    let mut sam = emulated(command(project, "sam"), ports);
+    sam.args([
+        "list",
+        "stack-outputs",
+        "--stack-name",
+        STACK,
+        "--region",
+        runner::environment::REGION,
+        "--output",
+        "json",
+    ]);
+    let answer = sam.output().await.context("cannot run sam")?;
+    if !answer.status.success() {
+        bail!(
+            "sam list stack-outputs failed: {}",
+            String::from_utf8_lossy(&answer.stderr)
+        );
+    }
+    let outputs: Vec<Output> =
+        serde_json::from_slice(&answer.stdout).context("the stack's outputs are not JSON")?;
+    let outputs: serde_json::Map<_, _> = outputs
+        .into_iter()
+        .map(|output| (decapitalized(&output.key), output.value.into()))
+        .collect();
+    serde_json::from_value(outputs.into()).context("the stack lacks an output")
+}
+
+/// A name of `CloudFormation`'s as JSON has it elsewhere.
+pub(crate) fn decapitalized(name: &str) -> String {
+    let mut name = name.to_owned();
+    if let Some(first) = name.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    name
+}

@@ -1,0 +1,15 @@
+//! The local stack: the template deployed to the AWS emulator, its users, and the commands that need one.
+
+mod command_line;
+mod commands;
+mod cors;
+mod deployment;
+pub mod emulator;
+mod logs;
+mod page;
+mod resources;
+mod secrets;
+
+pub use commands::run;
+pub use deployment::{Outputs, PASSWORD, STACK, Stack};
+pub use secrets::OWNER_SECRET;

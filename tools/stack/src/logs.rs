@@ -1,0 +1,29 @@
+//! The functions' logs, as they come.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+
+use runner::environment::{command, emulated};
+use runner::process;
+use runner::project::Project;
+use runner::services::Ports;
+use crate::deployment::STACK;
+
+/// Shows the logs of all functions until it is stopped.
+pub(crate) async fn follow(project: &Project, ports: Ports) -> Result<()> {
+    let template =
+        fs::read_to_string(project.root.join("template.yaml")).context("cannot read template.yaml")?;
+    // The emulator calls a log group without a name of its own by its logical id.
+    let ids = template.lines().filter_map(|line| {
+        line.trim()
+            .strip_prefix("LoggingConfig: { LogGroup: !Ref ")?
+            .strip_suffix(" }")
+    });
+    let groups = ids.map(|id| format!("--cw-log-group=/aws/cloudformation/{STACK}/{id}"));
+    let mut sam = emulated(command(project, "sam"), ports);
+    sam.args(["logs", "--region", runner::environment::REGION, "--tail"])
+        .args(groups);
+    let status = process::attached(sam).await?;
+    bail!("sam logs ended ({status})");
+}
