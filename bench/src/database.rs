@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use fakes::tls::accept_postgres;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 use tokio_rustls::TlsAcceptor;
-use fakes::tls::accept_postgres;
 
 /// A client of the schema's owner.
 pub(crate) async fn connect(url: &str) -> Result<Client> {

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use tokio::process::Command;
 use fakes::lambda::Environment;
 use runner::project::Project;
+use tokio::process::Command;
 
 /// How long an invocation may take. Longer than Lambda would allow some, since peers are slow.
 const TIMEOUT: Duration = Duration::from_mins(5);

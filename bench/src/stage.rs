@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use db::DatabaseUrl;
-use serde_json::Value;
-use tokio_postgres::Client;
 use fakes::tls::Authority;
 use fakes::{BY_IAM, lambda};
 use runner::postgres::ROLE;
+use serde_json::Value;
+use tokio_postgres::Client;
 
 use crate::database::{self, Relay};
 use crate::process::{CORE, Program, allocation_counter};

@@ -18,19 +18,19 @@ mod stack;
 
 use std::io::Write as _;
 
+pub use ::stack::{OWNER_SECRET, STACK};
 pub use apps::{
     Answer, Apps, Call, Environment, MAX_UPLOAD_BYTES, MULTIPART_THRESHOLD_BYTES, START, http_client,
     hung_server, put_to_storage, upload_body,
 };
-pub use ::stack::{OWNER_SECRET, STACK};
 pub use contract::Contract;
 pub use database::TestDatabase;
 pub use fakes::BY_IAM;
 pub use fakes::tls::TlsFront;
 pub use gateway::Gateway;
-pub use runner::postgres::ROLE;
 pub use proxy::Proxy;
 pub use queue::TestQueue;
+pub use runner::postgres::ROLE;
 pub use samples::{PREFLIGHT, Sample, http_event, project_file, sample, samples, template_routes};
 pub use stack::{
     Shared, alone, aws, dead_letter, emulator, invoke, new_user, raw_http, share, stack, subject,

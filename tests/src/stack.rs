@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use ::stack::{STACK, Stack};
 use aws_sdk_sqs::types::Message;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use client::Token;
 use serde_json::Value;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::{sleep, timeout};
-use ::stack::{STACK, Stack};
 
 /// Tests share the stack; one that keeps the emulator busy for seconds has it alone.
 static USE: RwLock<()> = RwLock::const_new(());
@@ -42,7 +42,9 @@ pub fn stack() -> &'static Stack {
 
 /// How clients of the emulator are configured.
 pub async fn aws() -> aws_types::SdkConfig {
-    ::stack::emulator::aws_config(&stack().aws_endpoint).await.unwrap()
+    ::stack::emulator::aws_config(&stack().aws_endpoint)
+        .await
+        .unwrap()
 }
 
 /// A user of the stack whom no other test knows, and a token of theirs.

@@ -36,7 +36,8 @@ async fn run(cli: &Cli) -> Result<()> {
     if uses_ports(&cli.command) {
         Ports::from_base(cli.port)?.check()?;
     }
-    let (program, packages) = packages(&project, &cli.command)?;
+    let program = program(&cli.command);
+    let packages = packages(&project, program)?;
     let (folder, ()) = tokio::try_join!(
         build::build(&project, &packages),
         tools::install(&project, tools_of(&cli.command)),
@@ -53,27 +54,23 @@ fn uses_ports(command: &Command) -> bool {
     }
 }
 
-/// The program that runs a command, and the packages that have to be compiled for it.
-fn packages(project: &Project, command: &Command) -> Result<(&'static str, Vec<String>)> {
-    let program = match command {
+/// The program that runs a command.
+fn program(command: &Command) -> &'static str {
+    match command {
         Command::Chaos(_) => "chaos",
         _ => "stack",
-    };
-    let mut packages = match command {
-        // These use the functions as they are deployed, which cargo-lambda builds, or have cargo-lambda build what it invokes.
-        Command::Chaos(_) | Command::Update { .. } | Command::Samples | Command::Up { services: true, .. } => {
-            Vec::new()
-        }
-        Command::Demo { profile, .. } | Command::Up { profile, .. } | Command::Deploy { profile }
-            if profile.release =>
-        {
-            Vec::new()
-        }
-        Command::Throughput { quick: false } => Vec::new(),
-        _ => build::function_names(project)?,
-    };
-    packages.push(program.to_owned());
-    Ok((program, packages))
+    }
+}
+
+/// The packages that are compiled for a command. All have the functions and the local stack in common, also those that do not use them:
+/// cargo compiles a crate once for each set of features, and the set depends on the packages.
+fn packages(project: &Project, program: &str) -> Result<Vec<String>> {
+    let mut packages = build::function_names(project)?;
+    packages.push("stack".to_owned());
+    if program != "stack" {
+        packages.push(program.to_owned());
+    }
+    Ok(packages)
 }
 
 /// The tools that a command needs.
@@ -89,9 +86,10 @@ fn tools_of(command: &Command) -> &'static [Tool] {
                 LOCAL
             }
         }
-        Command::Test { page: false, arguments } if arguments.is_empty() => {
-            &[EMULATOR, POSTGRES, SAM, SCHEMATHESIS]
-        }
+        Command::Test {
+            page: false,
+            arguments,
+        } if arguments.is_empty() => &[EMULATOR, POSTGRES, SAM, SCHEMATHESIS],
         Command::Test { .. } | Command::Policies => LOCAL,
         Command::Throughput { quick: true } => LOCAL,
         Command::Throughput { quick: false } | Command::Update { .. } | Command::Samples => RELEASE,
@@ -111,4 +109,51 @@ fn replace_by(project: &Project, program: &Path) -> anyhow::Error {
     }
     let error = command.as_std_mut().args(std::env::args_os().skip(1)).exec();
     anyhow::Error::new(error).context(format!("cannot start {}", program.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::process;
+
+    use super::*;
+
+    /// The features of each crate that cargo compiles for these packages.
+    #[expect(clippy::unwrap_used, reason = "a test's failure is a panic")]
+    fn features(project: &Project, arguments: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
+        let output = process::Command::new(env!("CARGO"))
+            .current_dir(&project.root)
+            .args(["tree", "--locked", "--prefix", "none", "--format", "{p} [{f}]"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let mut crates: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let text = String::from_utf8_lossy(&output.stdout);
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            let (name, features) = line.trim_end_matches(" (*)").rsplit_once(" [").unwrap();
+            let features = features.trim_end_matches(']').split(',').map(str::to_owned);
+            crates.entry(name.to_owned()).or_default().extend(features);
+        }
+        crates
+    }
+
+    #[test]
+    #[expect(clippy::unwrap_used, reason = "a test's failure is a panic")]
+    fn demo_and_tests_share_what_they_compile() {
+        let project = Project::find().unwrap();
+        let packages = packages(&project, "stack").unwrap();
+        let mut demo = vec!["--edges", "normal,build"];
+        for package in &packages {
+            demo.extend(["--package", package]);
+        }
+        let tests = features(&project, &["--workspace", "--edges", "normal,build,dev"]);
+        for (name, features) in features(&project, &demo) {
+            assert_eq!(features, tests[&name], "{name}; see tools/stack/Cargo.toml");
+        }
+    }
 }

@@ -11,10 +11,10 @@ use aws_sigv4::sign::v4;
 use aws_smithy_runtime_api::client::identity::Identity;
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
+use runner::environment::{ACCESS_KEY, REGION};
 use time::PrimitiveDateTime;
 use time::macros::format_description;
 use tokio_rustls::TlsAcceptor;
-use runner::environment::{ACCESS_KEY, REGION};
 
 use super::{Reply, Request, Server, reply};
 

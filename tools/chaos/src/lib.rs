@@ -32,12 +32,12 @@ mod workload;
 use anyhow::{Result, bail};
 use futures_util::stream::{self, StreamExt as _};
 
+use report::Report;
+use run::Plan;
 use runner::arguments::Chaos;
 use runner::build::build_functions;
 use runner::project::Project;
 use runner::ui;
-use report::Report;
-use run::Plan;
 
 /// Runs what was asked for. Fails if anything was lost or unexpected.
 pub async fn run(project: &Project, options: &Chaos) -> Result<()> {

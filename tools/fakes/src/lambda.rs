@@ -126,11 +126,7 @@ impl Function {
 
     /// Invokes the function and waits for its answer. With `kill_after`, its process gets a SIGKILL that long after the
     /// invocation began, unless it has answered by then.
-    pub async fn invoke(
-        &self,
-        payload: Bytes,
-        kill_after: Option<Duration>,
-    ) -> Result<Bytes, Failure> {
+    pub async fn invoke(&self, payload: Bytes, kill_after: Option<Duration>) -> Result<Bytes, Failure> {
         self.running.fetch_add(1, Ordering::SeqCst);
         let _running = Running(&self.running);
         let _permit = self.permits.acquire().await;

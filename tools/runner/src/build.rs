@@ -87,7 +87,13 @@ pub async fn cargo_lambda_build(
     if architecture()? == "arm64" {
         cargo.arg("--arm64");
     }
-    process::run(step, &project.logs().join("cargo-lambda.log"), cargo, BUILD_REMEDY).await
+    process::run(
+        step,
+        &project.logs().join("cargo-lambda.log"),
+        cargo,
+        BUILD_REMEDY,
+    )
+    .await
 }
 
 /// The names of this release's functions.

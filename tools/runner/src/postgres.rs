@@ -54,12 +54,7 @@ pub struct Postgres {
 
 impl Postgres {
     /// Makes a server in `folder` and waits until it answers.
-    pub async fn start(
-        project: &Project,
-        folder: &Path,
-        address: SocketAddrV4,
-        step: &Step,
-    ) -> Result<Self> {
+    pub async fn start(project: &Project, folder: &Path, address: SocketAddrV4, step: &Step) -> Result<Self> {
         let data = folder.join("postgres");
         let mut initdb = postgres_command(project, "initdb").await?;
         initdb

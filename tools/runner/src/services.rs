@@ -160,7 +160,10 @@ async fn wait_for_emulator(ports: Ports, emulator: &mut Group) -> Result<()> {
 async fn is_healthy(ports: Ports) -> bool {
     let asking = async {
         let mut connection = TcpStream::connect(ports.emulator()).await?;
-        let request = format!("GET /_ministack/health HTTP/1.0\r\nHost: {}\r\n\r\n", ports.emulator());
+        let request = format!(
+            "GET /_ministack/health HTTP/1.0\r\nHost: {}\r\n\r\n",
+            ports.emulator()
+        );
         connection.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         connection.take(HEALTH_LIMIT).read_to_end(&mut answer).await?;

@@ -155,10 +155,7 @@ pub async fn install_peers(project: &Project) -> Result<(Option<PathBuf>, PathBu
 
 /// The files of the packages that test the page: TypeScript's checker, and a driver for browsers. The page itself needs no package.
 const WEB: [(&str, &str); 3] = [
-    (
-        "package.json",
-        include_str!("../../../client/web/package.json"),
-    ),
+    ("package.json", include_str!("../../../client/web/package.json")),
     (
         "package-lock.json",
         include_str!("../../../client/web/package-lock.json"),

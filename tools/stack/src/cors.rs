@@ -19,7 +19,9 @@ pub(crate) async fn repair(ports: Ports, outputs: &Outputs) -> Result<()> {
     let path = format!("/v2/apis/{id}");
     let endpoint = ports.aws_endpoint();
     let reading = emulator::request(&endpoint, Method::GET, "apigateway", &path)?;
-    let api = emulator::send(reading).await?.success("cannot read the HTTP API")?;
+    let api = emulator::send(reading)
+        .await?
+        .success("cannot read the HTTP API")?;
     if let Some(settings) = api["corsConfiguration"].as_object() {
         let cors: Map<String, Value> = settings
             .iter()

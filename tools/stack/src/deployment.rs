@@ -16,7 +16,7 @@ use runner::project::Project;
 use runner::services::Ports;
 use runner::ui::Step;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::cors;
 use crate::emulator;
@@ -128,7 +128,10 @@ impl Stack {
         if let Some(packaged) = packaged {
             // SAM looks for its settings beside the template.
             let settings = folder.join("samconfig.toml");
-            sam.arg("--config-file").arg(settings).arg("--template-file").arg(packaged);
+            sam.arg("--config-file")
+                .arg(settings)
+                .arg("--template-file")
+                .arg(packaged);
         }
         let remedy = "the emulator's log is .local/run/emulator.log";
         process::run(&step, &project.run().join("sam-deploy.log"), sam, remedy).await?;
@@ -161,7 +164,8 @@ impl Stack {
         if !created.is_success() && !created.is("UsernameExistsException") {
             return Err(created.error("cannot create the user"));
         }
-        let password = json!({ "UserPoolId": pool, "Username": user, "Password": PASSWORD, "Permanent": true });
+        let password =
+            json!({ "UserPoolId": pool, "Username": user, "Password": PASSWORD, "Permanent": true });
         let set = emulator::cognito(&self.aws_endpoint, "AdminSetUserPassword", &password).await?;
         if set.is_success() {
             Ok(())
@@ -209,42 +213,33 @@ async fn package(project: &Project) -> Result<PathBuf> {
         .args(["tools/stack/package.py", "template.yaml"])
         .arg(build::programs(project))
         .arg(&folder);
-    process::run(&step, &project.logs().join("package.log"), packaging, BUILD_REMEDY).await?;
+    process::run(
+        &step,
+        &project.logs().join("package.log"),
+        packaging,
+        BUILD_REMEDY,
+    )
+    .await?;
     step.done("");
     Ok(folder.join("template.yaml"))
 }
 
 async fn outputs(project: &Project, ports: Ports) -> Result<Outputs> {
-    #[derive(Deserialize)]
-    struct Output {
-        #[serde(rename = "OutputKey")]
-        key: String,
-        #[serde(rename = "OutputValue")]
-        value: String,
-    }
-    let mut sam = emulated(command(project, "sam"), ports);
-    sam.args([
-        "list",
-        "stack-outputs",
-        "--stack-name",
-        STACK,
-        "--region",
-        runner::environment::REGION,
-        "--output",
-        "json",
-    ]);
-    let answer = sam.output().await.context("cannot run sam")?;
+    let python = project.tools().join("emulator/bin/python");
+    let mut script = emulated(command(project, &python.display().to_string()), ports);
+    script.args(["tools/stack/outputs.py", STACK]);
+    let answer = script.output().await.context("cannot run Python")?;
     if !answer.status.success() {
         bail!(
-            "sam list stack-outputs failed: {}",
+            "cannot read the stack's outputs: {}",
             String::from_utf8_lossy(&answer.stderr)
         );
     }
-    let outputs: Vec<Output> =
+    let outputs: Map<String, Value> =
         serde_json::from_slice(&answer.stdout).context("the stack's outputs are not JSON")?;
-    let outputs: serde_json::Map<_, _> = outputs
+    let outputs: Map<String, Value> = outputs
         .into_iter()
-        .map(|output| (decapitalized(&output.key), output.value.into()))
+        .map(|(name, value)| (decapitalized(&name), value))
         .collect();
     serde_json::from_value(outputs.into()).context("the stack lacks an output")
 }

@@ -14,8 +14,7 @@ use serde_json::Value;
 pub async fn aws_config(endpoint: &str) -> Result<SdkConfig> {
     // Nothing from the developer's environment.
     let aws = Aws::from_vars(&Vars::from_lookup(|_| None))?;
-    let credentials =
-        aws_sdk_s3::config::Credentials::new(ACCESS_KEY, ACCESS_KEY, None, None, "emulator");
+    let credentials = aws_sdk_s3::config::Credentials::new(ACCESS_KEY, ACCESS_KEY, None, None, "emulator");
     Ok(aws
         .sdk
         .into_builder()
@@ -80,7 +79,10 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Answer> {
 /// An action of Cognito user pools.
 pub(crate) async fn cognito(endpoint: &str, action: &str, body: &Value) -> Result<Answer> {
     let request = request(endpoint, Method::POST, "cognito-idp", "/")?
-        .header("X-Amz-Target", format!("AWSCognitoIdentityProviderService.{action}"))
+        .header(
+            "X-Amz-Target",
+            format!("AWSCognitoIdentityProviderService.{action}"),
+        )
         .header("Content-Type", "application/x-amz-json-1.1")
         .body(body.to_string());
     send(request).await

@@ -4,11 +4,11 @@ use std::fs;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::deployment::STACK;
 use runner::environment::{command, emulated};
 use runner::process;
 use runner::project::Project;
 use runner::services::Ports;
-use crate::deployment::STACK;
 
 /// Shows the logs of all functions until it is stopped.
 pub(crate) async fn follow(project: &Project, ports: Ports) -> Result<()> {

@@ -17,9 +17,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tower_http::services::ServeDir;
 
+use crate::deployment::Stack;
 use runner::project::Project;
 use runner::services::Ports;
-use crate::deployment::Stack;
 
 /// The page's files in the project.
 const FILES: &str = "client/web/site";

@@ -9,13 +9,13 @@ use anyhow::{Context as _, Result};
 use db::{DatabaseUrl, Role};
 use serde_json::json;
 
+use crate::emulator::aws_config;
+use crate::secrets;
 use runner::environment::aws_variables;
 use runner::postgres::{OWNER, ROLE};
 use runner::project::Project;
-use crate::secrets;
 use runner::services::Ports;
 use runner::ui::step;
-use crate::emulator::aws_config;
 
 /// The bucket's name.
 pub(crate) const BUCKET: &str = "syncsphere-services";

@@ -4,9 +4,9 @@ use anyhow::{Context as _, Result};
 use aws_sdk_secretsmanager::operation::create_secret::CreateSecretError;
 use serde_json::json;
 
+use crate::emulator::aws_config;
 use runner::postgres::OWNER;
 use runner::services::Ports;
-use crate::emulator::aws_config;
 
 /// Its name in the emulator.
 pub const OWNER_SECRET: &str = "syncsphere-owner";

@@ -9,10 +9,10 @@ use model::{EventId, SpacePath};
 use runner::arguments::Profile;
 use serde_json::json;
 
-use runner::project::Project;
-use runner::services::{Ports, Services};
 use crate::deployment::Stack;
 use crate::emulator::aws_config;
+use runner::project::Project;
+use runner::services::{Ports, Services};
 use runner::ui::{self, Step, step};
 
 /// How long the other device waits: what the product promises.

@@ -5,10 +5,10 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 use model::FileId;
 
+use crate::deployment::Stack;
 use runner::environment::command;
 use runner::process;
 use runner::project::Project;
-use crate::deployment::Stack;
 use runner::ui;
 
 /// The user who makes the requests.

@@ -5,13 +5,13 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
+use crate::deployment::Stack;
 use runner::arguments::Profile;
 use runner::build::cargo;
 use runner::environment::{command, emulated};
 use runner::process;
 use runner::project::Project;
 use runner::services::{Ports, Services};
-use crate::deployment::Stack;
 use runner::ui::Step;
 
 /// Deploys the stack, and has `policies.py` take statements away and run tests.

@@ -2,15 +2,15 @@
 
 use anyhow::{Result, bail};
 
+use super::fuzz;
+use super::web_test;
+use crate::deployment::Stack;
 use runner::arguments::Profile;
 use runner::build::cargo;
-use super::fuzz;
 use runner::process;
 use runner::project::Project;
 use runner::services::{Ports, Services};
-use crate::deployment::Stack;
 use runner::ui;
-use super::web_test;
 
 /// Deploys the stack and runs schemathesis, the page's tests and `cargo test` against it; with arguments, only the tests that they name,
 /// and for the page, only its own.

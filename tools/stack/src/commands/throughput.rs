@@ -19,12 +19,12 @@ use tokio::process::Command;
 use tokio::time::sleep;
 
 use crate::command_line::CommandLine;
+use crate::deployment::Stack;
 use runner::arguments::Profile;
 use runner::build::{BUILD_REMEDY, cargo, target};
 use runner::process;
 use runner::project::Project;
 use runner::services::{Ports, Services};
-use crate::deployment::Stack;
 use runner::ui::{self, Step, step};
 
 /// The user of all uploads.

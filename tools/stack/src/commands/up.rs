@@ -7,12 +7,12 @@ use runner::arguments::Profile;
 use syncsphere::accounts::Accounts;
 
 use crate::command_line::CommandLine;
-use runner::project::Project;
-use runner::services::{Ports, Services};
 use crate::deployment::{PASSWORD, Stack};
-use runner::ui::{self, step};
 use crate::page::Page;
 use crate::{logs, resources};
+use runner::project::Project;
+use runner::services::{Ports, Services};
+use runner::ui::{self, step};
 
 /// The users that `up` makes: two, so that one can share with the other.
 const USERS: [&str; 2] = ["alice", "bob"];

@@ -13,11 +13,11 @@ use futures_util::future::join_all;
 use model::Cursor;
 use tokio::time::{sleep, timeout};
 
+use crate::deployment::Stack;
 use runner::environment::command;
 use runner::process;
 use runner::project::Project;
 use runner::services::{Ports, Services};
-use crate::deployment::Stack;
 use runner::ui::{self, Step};
 
 /// The user of all devices.

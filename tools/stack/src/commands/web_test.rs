@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
+use crate::deployment::{PASSWORD, Stack};
+use crate::page::Page;
 use runner::environment::command;
 use runner::process;
 use runner::project::Project;
-use runner::tools;
 use runner::services::Ports;
-use crate::deployment::{PASSWORD, Stack};
+use runner::tools;
 use runner::ui::{self, Step, step};
-use crate::page::Page;
 
 /// Where the page's development files are in the project.
 const FOLDER: &str = "client/web";

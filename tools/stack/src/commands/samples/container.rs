@@ -8,11 +8,11 @@ use anyhow::Result;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::resources::sam_env_file;
+use runner::build::architecture;
 use runner::environment::{command, emulated};
 use runner::project::Project;
-use crate::resources::sam_env_file;
 use runner::services::Ports;
-use runner::build::architecture;
 
 /// Where Docker's bridge is unless it was told otherwise.
 const DEFAULT_BRIDGE: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);

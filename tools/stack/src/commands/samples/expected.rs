@@ -93,9 +93,9 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use runner::project::Project;
-    use crate::resources::{ANSWERS, BUCKET};
     use crate::commands::samples::NAMED_ENDPOINT;
+    use crate::resources::{ANSWERS, BUCKET};
+    use runner::project::Project;
 
     #[test]
     fn every_sample_has_its_answer_here_and_every_answer_its_sample() {

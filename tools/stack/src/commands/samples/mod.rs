@@ -13,12 +13,12 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use tokio::process::Command;
 
-use runner::process;
-use runner::project::Project;
-use crate::resources::{self, ANSWERS, BUCKET};
-use runner::services::{Ports, Services};
 use crate::deployment::Stack;
 use crate::emulator::aws_config;
+use crate::resources::{self, ANSWERS, BUCKET};
+use runner::process;
+use runner::project::Project;
+use runner::services::{Ports, Services};
 use runner::ui::{self, Step};
 
 use expected::{EXPECTED, Expected};

@@ -8,12 +8,12 @@ use anyhow::{Context as _, Result};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use crate::resources::env_file;
+use runner::build::BUILD_REMEDY;
 use runner::environment::{command, direct};
 use runner::process::{self, Group};
 use runner::project::Project;
-use crate::resources::env_file;
 use runner::services::{POLL, Ports, check_alive};
-use runner::build::BUILD_REMEDY;
 use runner::ui::Step;
 
 /// Where it listens. Its own choice, an address of IPv6, is not there on every machine.
