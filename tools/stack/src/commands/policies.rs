@@ -44,7 +44,7 @@ async fn build_tests(project: &Project) -> Result<String> {
         executable: Option<String>,
     }
     let mut building = cargo(project);
-    building.args(["test", "--package", "tests", "--test", "it", "--no-run"]);
+    building.args(["test", "--workspace", "--test", "it", "--no-run"]);
     building
         .args(["--message-format", "json-render-diagnostics"])
         .stderr(Stdio::inherit());
