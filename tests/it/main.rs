@@ -8,6 +8,7 @@
 
 mod access;
 mod connections;
+mod custom_resources;
 mod end_to_end;
 mod fan_out;
 mod feed;
@@ -16,6 +17,7 @@ mod histories;
 mod large;
 mod migrations;
 mod multipart;
+mod owner;
 mod problems;
 mod protocol;
 mod relay;

@@ -2,15 +2,16 @@
 //!
 //! CloudFormation waits for an answer at a URL that comes with the request, so every path that is not a crash ends with one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest as Request;
 use bytes::Bytes;
 use db::{DatabaseUrl, Migrated};
-use edge::aws::Account;
+use edge::chain;
 use edge::client::{HttpClient, Server};
 use edge::config::{ConfigError, Vars};
-use edge::{chain, rds};
+use edge::rds::Tokens;
 use http::Uri;
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery};
@@ -60,8 +61,8 @@ impl Config {
 pub struct App {
     /// Where the schema is.
     pub database_url: DatabaseUrl,
-    /// Who signs in where there is no owner with a password.
-    pub account: Option<Account>,
+    /// To sign in with where there is no owner, or where its password is refused.
+    pub tokens: Arc<Tokens>,
     /// Where its owner's password is.
     pub owner: Option<Owner>,
     /// How long what cannot be reached is tried again.
@@ -96,6 +97,16 @@ enum Failure {
         "the secret is of the user in the database's URL; functions sign in as another role, which needs no secret"
     )]
     OwnSecret,
+    #[error(
+        "{owner} could sign in neither by the secret's password ({by_password}) nor by IAM; see whether the password in the secret is \
+         that of the database, and whether {owner} is a member of rds_iam"
+    )]
+    RefusedOwner {
+        owner: String,
+        by_password: String,
+        #[source]
+        by_iam: db::MigrationError,
+    },
     #[error(transparent)]
     Migration(#[from] db::MigrationError),
 }
@@ -103,7 +114,8 @@ enum Failure {
 impl Failure {
     fn may_pass(&self) -> bool {
         match self {
-            Self::Secret(_) => true,
+            // A password that was just changed reaches secret and database one after the other.
+            Self::Secret(_) | Self::RefusedOwner { .. } => true,
             Self::Migration(error) => error.is_unreachable(),
             Self::NoCredentials | Self::OwnSecret => false,
         }
@@ -195,7 +207,7 @@ async fn patiently(app: &App) -> Result<Migrated, Failure> {
 async fn migrate(app: &App) -> Result<Migrated, Failure> {
     let url = &app.database_url;
     let Some(owner) = &app.owner else {
-        let signing_in = url.clone().with_passwords(rds::passwords(app.account.clone()));
+        let signing_in = url.clone().with_passwords(app.tokens.clone().passwords());
         return Ok(db::migrate(&signing_in, None).await?);
     };
     let reading = owner.secrets.get_secret_value().secret_id(&owner.secret_arn);
@@ -210,8 +222,29 @@ async fn migrate(app: &App) -> Result<Migrated, Failure> {
     if owner.username == url.role().name {
         return Err(Failure::OwnSecret);
     }
-    let signing_in = url.for_user(&owner.username, &owner.password).into();
-    Ok(db::migrate(&signing_in, Some(url.role())).await?)
+    let by_password = url.for_user(&owner.username, &owner.password).into();
+    let refused = match db::migrate(&by_password, Some(url.role())).await {
+        Err(error) if error.is_refused_sign_in() => error,
+        outcome => return Ok(outcome?),
+    };
+    let Some(by_iam) = url.for_user_by_iam(&owner.username) else {
+        return Err(refused.into());
+    };
+    // RDS asks members of rds_iam for a token instead of their password, and indirect members too. Since PostgreSQL 16 the owner is a member
+    // of each role that it made (Amazon RDS User Guide, "Database authentication with Amazon RDS"; PostgreSQL documentation, "CREATE ROLE").
+    warn!(
+        error = chain(&refused),
+        "the owner's password is refused: trying a token"
+    );
+    let by_iam = by_iam.with_passwords(app.tokens.clone().passwords());
+    match db::migrate(&by_iam, Some(url.role())).await {
+        Err(error) if error.is_refused_sign_in() => Err(Failure::RefusedOwner {
+            owner: owner.username,
+            by_password: chain(&refused),
+            by_iam: error,
+        }),
+        outcome => Ok(outcome?),
+    }
 }
 
 /// The URL is signed for a request without a content type.
