@@ -215,14 +215,14 @@ def main(arguments=None):
     parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="read the bundle from FILE instead of downloading it")
     parser.add_argument("--to", dest="path", type=Path, metavar="FILE", default=BUNDLE, help="write to FILE instead of functions/db/amazon-rds.pem")
     parser.add_argument("--allow-removal", action="store_true", help="write a bundle that lacks authorities of the former one")
-    parser.add_argument("--check", action="store_true", help="only validate the file that is there")
+    parser.add_argument("--check", action="store_true", help="only validate the file that is there, and list its regions")
     options = parser.parse_args(arguments)
     today = datetime.datetime.now(datetime.timezone.utc)
     source = options.path if options.check else options.source or URL
     try:
         if options.check:
             authorities = parse(read(options.path), today)
-            print(f"{options.path.name}: {len(authorities)} authorities of {len(regions(authorities))} regions, all valid")
+            print(f"{options.path.name}: {len(authorities)} valid authorities of {len(regions(authorities))} regions:", *sorted(regions(authorities)))
             return 0
         bundle = read(options.source) if options.source else download(URL)
         lines = renew(bundle, options.path, options.allow_removal, today)

@@ -186,6 +186,12 @@ class CompiledIn(unittest.TestCase):
         authorities = rds_authorities.parse(rds_authorities.BUNDLE.read_bytes(), NOW)
         self.assertEqual(rds_authorities.BUNDLE.read_text(), rds_authorities.render(authorities))
 
+    def test_checking_lists_the_regions(self):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            self.assertEqual(rds_authorities.main(["--check"]), 0)
+        self.assertIn(" eu-central-1 ", printed.getvalue())
+
     def test_every_region_has_the_three_authorities_that_an_instance_can_choose(self):
         """Amazon RDS User Guide, "Using SSL/TLS to encrypt a connection", certificate authorities."""
         authorities = rds_authorities.parse(rds_authorities.BUNDLE.read_bytes(), NOW)
