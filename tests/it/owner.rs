@@ -71,12 +71,13 @@ impl Rds {
         let _alone = RULES.lock().await;
         let loaded = "SELECT (extract(epoch FROM pg_conf_load_time()) * 1000000)::bigint";
         let before = self.database.number(loaded).await;
-        let file = self.database.rows("SELECT current_setting('hba_file')").await;
-        let file: &str = file[0].get(0);
+        let file = "SELECT current_setting('hba_file'), pg_read_file(current_setting('hba_file'))";
+        let file = self.database.rows(file).await;
+        let (file, others): (&str, &str) = (file[0].get(0), file[0].get(1));
         self.database
             .execute(&format!(
                 "ALTER ROLE {owner} PASSWORD '{token}';
-                COPY (SELECT unnest(string_to_array('{rules}' || pg_read_file('{file}'), E'\\n'))) TO '{file}';
+                COPY (SELECT unnest(string_to_array('{rules}{others}', E'\n'))) TO '{file}';
                 SELECT pg_reload_conf()"
             ))
             .await;
