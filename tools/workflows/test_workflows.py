@@ -86,6 +86,13 @@ class Workflows(unittest.TestCase):
                     self.assertEqual(found.setdefault(action, used), used, "one action in two versions")
         self.assertTrue(found)
 
+    def test_no_checkout_leaves_its_token_behind(self):
+        for path in (GITHUB / "workflows").glob("*.yml"):
+            for name, job in workflow(path.name)["jobs"].items():
+                for step in job.get("steps", []):
+                    if step.get("uses", "").startswith("actions/checkout@"):
+                        self.assertIs(step["with"]["persist-credentials"], False, f"{path.name}, {name}")
+
     def test_files_that_workflows_name_exist(self):
         named = re.compile(r"(?<![\w/$\"}.-])((?:tools|xtask|\.ci)/[\w./-]+)")
         found = set()
