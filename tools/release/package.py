@@ -33,6 +33,13 @@ BUILD = re.compile(
 )
 
 
+# `e_machine` of ELF.
+MACHINES = {"arm64": 183, "x86_64": 62}
+
+# The C library of Lambda's runtime `provided.al2023` (awslabs/aws-lambda-rust-runtime#932).
+NEWEST_GLIBC = (2, 34)
+
+
 class Failure(Exception):
     """The release cannot be made as asked; the message says why and what to do."""
 
@@ -93,9 +100,19 @@ def functions(tag: str, architecture: str, binaries: Path, output: Path, root: P
             raise Failure(f"{built} is missing: cargo lambda build --release --output-format zip --{architecture.replace('_', '-')}")
         with zipfile.ZipFile(built) as archive:
             bootstrap = archive.read("bootstrap")
+        refuse_what_lambda_cannot_run(name, bootstrap, architecture)
         files[f"functions/{name}.zip"] = zipped({"bootstrap": bootstrap}, executable={"bootstrap"})
     name = f"syncsphere-functions-{tag}-{architecture}"
     return write(output / f"{name}.zip", zipped({f"{name}/{path}": content for path, content in files.items()}))
+
+
+def refuse_what_lambda_cannot_run(name: str, program: bytes, architecture: str) -> None:
+    """A program for another processor, or linked to a newer C library than Lambda's, fails at its first invocation only."""
+    if program[:4] != b"\x7fELF" or int.from_bytes(program[18:20], "little") != MACHINES[architecture]:
+        raise Failure(f"{name} is not a program for Linux on {architecture}")
+    needed = {(int(major), int(minor)) for major, minor in re.findall(rb"\0GLIBC_(\d+)\.(\d+)", program)}
+    if max(needed, default=NEWEST_GLIBC) > NEWEST_GLIBC:
+        raise Failure(f"{name} needs GLIBC {max(needed)} and Lambda has {NEWEST_GLIBC}: build it with cargo lambda")
 
 
 def command(tag: str, target: str, binary: Path, output: Path, root: Path = ROOT) -> Path:

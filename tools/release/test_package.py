@@ -10,6 +10,12 @@ from pathlib import Path
 
 import package
 
+
+def program(name: str, machine: int, glibc: str = "2.34") -> bytes:
+    """As much of an ELF program as is looked at."""
+    return b"\x7fELF" + bytes(14) + machine.to_bytes(2, "little") + f"{name}\0GLIBC_2.17\0GLIBC_{glibc}\0".encode()
+
+
 CARGO = '[workspace.package]\nversion = "1.2.3"\n'
 
 
@@ -46,10 +52,15 @@ class Archives(unittest.TestCase):
         self.text = (package.ROOT / "template.yaml").read_text("utf-8")
         self.names = re.findall(r"Binary: ([a-z0-9-]+)", self.text)
         for name in self.names:
-            built = self.folder / "lambda" / name / "bootstrap.zip"
-            package.write(built, package.zipped({"bootstrap": name.encode()}, executable={"bootstrap"}))
+            self.build(name, program(name, 183))
+
+    def build(self, name: str, content: bytes):
+        built = self.folder / "lambda" / name / "bootstrap.zip"
+        package.write(built, package.zipped({"bootstrap": content}, executable={"bootstrap"}))
 
     def test_every_function_names_a_package_with_an_executable_bootstrap(self):
+        for name in self.names:
+            self.build(name, program(name, 62))
         made = package.functions("v1", "x86_64", self.folder / "lambda", self.folder / "out")
         self.assertEqual(made.name, "syncsphere-functions-v1-x86_64.zip")
         with zipfile.ZipFile(made) as archive:
@@ -62,7 +73,7 @@ class Archives(unittest.TestCase):
         for name, uri in zip(self.names, uris):
             with zipfile.ZipFile(root / uri) as function:
                 self.assertEqual(function.namelist(), ["bootstrap"])
-                self.assertEqual(function.read("bootstrap"), name.encode())
+                self.assertEqual(function.read("bootstrap"), program(name, 62))
                 self.assertEqual(function.infolist()[0].external_attr >> 16, 0o100755)
         parameter = re.search(r"^  Architecture:\n(?:    .*\n)+", text, re.MULTILINE)[0]
         self.assertIn("    Default: x86_64\n", parameter)
@@ -77,6 +88,12 @@ class Archives(unittest.TestCase):
         (self.folder / "lambda" / self.names[0] / "bootstrap.zip").unlink()
         with self.assertRaisesRegex(package.Failure, self.names[0]):
             package.functions("v1", "arm64", self.folder / "lambda", self.folder / "out")
+
+    def test_a_program_that_lambda_cannot_run_is_refused(self):
+        for content in [program("x", 62), b"#!/bin/sh\n", program("x", 183, "2.39")]:
+            self.build(self.names[1], content)
+            with self.assertRaisesRegex(package.Failure, f"{self.names[1]} (is not a program|needs GLIBC)"):
+                package.functions("v1", "arm64", self.folder / "lambda", self.folder / "out")
 
     def test_a_function_that_is_built_in_another_way_is_refused(self):
         other = self.text.replace("{ BuildMethod: rust-cargolambda,", "{ BuildMethod: makefile,", 1)
