@@ -32,7 +32,6 @@ BUILD = re.compile(
     re.MULTILINE,
 )
 
-
 # `e_machine` of ELF.
 MACHINES = {"arm64": 183, "x86_64": 62}
 
