@@ -24,6 +24,7 @@ mod relay;
 mod rights;
 mod roles;
 mod samples;
+mod second_storage;
 mod sign_in;
 mod spaces;
 mod storage;
@@ -31,3 +32,8 @@ mod template;
 mod traces;
 mod uploads;
 mod watching;
+
+/// Everything anew; content is in the emulator.
+async fn apps() -> tests::Apps {
+    tests::Apps::create().await
+}
