@@ -6,7 +6,7 @@
     package.py command TAG TARGET BINARY OUTPUT                from `cargo build --release --package syncsphere`
     package.py sums FOLDER                                     SHA256SUMS of the archives in it
 
-It needs Python 3.11 or newer and nothing else.
+It needs Python 3.10 or newer and nothing else.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import io
 import re
 import sys
 import tarfile
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -45,7 +44,7 @@ class Failure(Exception):
 
 def notes(tag: str, root: Path = ROOT) -> str:
     """The section of the changelog for a tag that agrees with the workspace's version."""
-    version = tomllib.loads((root / "Cargo.toml").read_text("utf-8"))["workspace"]["package"]["version"]
+    version = re.search(r'^\[workspace\.package\]\nversion = "(.+)"$', (root / "Cargo.toml").read_text("utf-8"), re.MULTILINE)[1]
     if tag != f"v{version}":
         raise Failure(f"the tag is {tag} and Cargo.toml has version {version}: tag v{version}, or change the version first")
     changelog = (root / "CHANGELOG.md").read_text("utf-8")
