@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """Makes the archives of a release. They are the same, byte for byte, for the same content.
 
-    package.py notes TAG                                       the tag's section of CHANGELOG.md, after checking the tag
-    package.py functions TAG ARCHITECTURE BINARIES OUTPUT      from `cargo lambda build --output-format zip`
-    package.py command TAG TARGET BINARY OUTPUT                from `cargo build --release --package syncsphere`
-    package.py sums FOLDER                                     SHA256SUMS of the archives in it
+    package.py notes TAG
+        The tag's section of CHANGELOG.md, after checking the tag.
+    package.py functions TAG ARCHITECTURE BINARIES OUTPUT
+        From what `cargo lambda build --output-format zip` made.
+    package.py command TAG TARGET BINARY OUTPUT
+        From what `cargo build --release --package syncsphere` made.
+    package.py sums FOLDER
+        SHA256SUMS of the archives in it.
 
 It needs Python 3.10 or newer and nothing else.
 """
@@ -44,13 +48,19 @@ class Failure(Exception):
 
 def notes(tag: str, root: Path = ROOT) -> str:
     """The section of the changelog for a tag that agrees with the workspace's version."""
-    version = re.search(r'^\[workspace\.package\]\nversion = "(.+)"$', (root / "Cargo.toml").read_text("utf-8"), re.MULTILINE)[1]
+    version = re.search(
+        r'^\[workspace\.package\]\nversion = "(.+)"$', (root / "Cargo.toml").read_text("utf-8"), re.MULTILINE
+    )[1]
     if tag != f"v{version}":
-        raise Failure(f"the tag is {tag} and Cargo.toml has version {version}: tag v{version}, or change the version first")
+        raise Failure(
+            f"the tag is {tag} and Cargo.toml has version {version}: tag v{version}, or change the version first"
+        )
     changelog = (root / "CHANGELOG.md").read_text("utf-8")
     section = re.search(rf"^## {re.escape(version)}\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
     if section is None or not section[1].strip():
-        raise Failure(f"CHANGELOG.md says nothing of {version}: rename the section Unreleased to {version} before tagging")
+        raise Failure(
+            f"CHANGELOG.md says nothing of {version}: rename the section Unreleased to {version} before tagging"
+        )
     return section[1].strip() + "\n"
 
 
@@ -62,12 +72,16 @@ def template(text: str, architecture: str) -> tuple[str, list[str]]:
     parameter = re.search(r"^  Architecture:\n(?:    .*\n)+", text, re.MULTILINE)
     if parameter is None:
         raise Failure("template.yaml has no parameter Architecture")
-    changed, count = re.subn(r"^    Default: \w+$", f"    Default: {architecture}", parameter[0], flags=re.MULTILINE)
+    changed, count = re.subn(
+        r"^    Default: \w+$", f"    Default: {architecture}", parameter[0], flags=re.MULTILINE
+    )
     changed, allowed = re.subn(
         r"^    AllowedValues: \[.*\]$", f"    AllowedValues: [{architecture}]", changed, flags=re.MULTILINE
     )
     if (count, allowed) != (1, 1):
-        raise Failure("the parameter Architecture of template.yaml needs one line `Default:` and one `AllowedValues: […]`")
+        raise Failure(
+            "the parameter Architecture of template.yaml needs one line `Default:` and one `AllowedValues: […]`"
+        )
     text = text.replace(parameter[0], changed)
     functions = len(re.findall(r"^    Type: AWS::Serverless::Function$", text, re.MULTILINE))
     if functions != len(binaries) or "BuildMethod" in text:
@@ -95,22 +109,28 @@ def functions(tag: str, architecture: str, binaries: Path, output: Path, root: P
     for name in names:
         built = binaries / name / "bootstrap.zip"
         if not built.is_file():
-            raise Failure(f"{built} is missing: cargo lambda build --release --output-format zip --{architecture.replace('_', '-')}")
+            raise Failure(
+                f"{built} is missing: cargo lambda build --release --output-format zip --{architecture.replace('_', '-')}"
+            )
         with zipfile.ZipFile(built) as archive:
             bootstrap = archive.read("bootstrap")
         refuse_what_lambda_cannot_run(name, bootstrap, architecture)
         files[f"functions/{name}.zip"] = zipped({"bootstrap": bootstrap}, executable={"bootstrap"})
     name = f"syncsphere-functions-{tag}-{architecture}"
-    return write(output / f"{name}.zip", zipped({f"{name}/{path}": content for path, content in files.items()}))
+    return write(
+        output / f"{name}.zip", zipped({f"{name}/{path}": content for path, content in files.items()})
+    )
 
 
 def refuse_what_lambda_cannot_run(name: str, program: bytes, architecture: str) -> None:
-    """A program for another processor, or linked to a newer C library than Lambda's, fails at its first invocation only."""
+    """A program for another processor, or linked to a newer C library than Lambda's, fails only when it is invoked."""
     if program[:4] != b"\x7fELF" or int.from_bytes(program[18:20], "little") != MACHINES[architecture]:
         raise Failure(f"{name} is not a program for Linux on {architecture}")
     needed = {(int(major), int(minor)) for major, minor in re.findall(rb"\0GLIBC_(\d+)\.(\d+)", program)}
     if max(needed, default=NEWEST_GLIBC) > NEWEST_GLIBC:
-        raise Failure(f"{name} needs GLIBC {max(needed)} and Lambda has {NEWEST_GLIBC}: build it with cargo lambda")
+        raise Failure(
+            f"{name} needs GLIBC {max(needed)} and Lambda has {NEWEST_GLIBC}: build it with cargo lambda"
+        )
 
 
 def command(tag: str, target: str, binary: Path, output: Path, root: Path = ROOT) -> Path:
@@ -141,13 +161,15 @@ def zipped(files: dict[str, bytes], executable: frozenset[str] | set[str] = froz
 
 def tarred(files: dict[str, bytes], executable: set[str]) -> bytes:
     made = io.BytesIO()
-    with gzip.GzipFile(filename="", fileobj=made, mode="wb", mtime=0) as compressed:
-        with tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for path, content in sorted(files.items()):
-                entry = tarfile.TarInfo(path)
-                entry.size = len(content)
-                entry.mode = 0o755 if path in executable else 0o644
-                archive.addfile(entry, io.BytesIO(content))
+    with (
+        gzip.GzipFile(filename="", fileobj=made, mode="wb", mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for path, content in sorted(files.items()):
+            entry = tarfile.TarInfo(path)
+            entry.size = len(content)
+            entry.mode = 0o755 if path in executable else 0o644
+            archive.addfile(entry, io.BytesIO(content))
     return made.getvalue()
 
 

@@ -13,7 +13,12 @@ import package
 
 def program(name: str, machine: int, glibc: str = "2.34") -> bytes:
     """As much of an ELF program as is looked at."""
-    return b"\x7fELF" + bytes(14) + machine.to_bytes(2, "little") + f"{name}\0GLIBC_2.17\0GLIBC_{glibc}\0".encode()
+    return (
+        b"\x7fELF"
+        + bytes(14)
+        + machine.to_bytes(2, "little")
+        + f"{name}\0GLIBC_2.17\0GLIBC_{glibc}\0".encode()
+    )
 
 
 CARGO = '[workspace.package]\nversion = "1.2.3"\n'
@@ -29,7 +34,9 @@ class Notes(unittest.TestCase):
         return root
 
     def test_the_notes_are_the_section_of_the_version_alone(self):
-        root = self.root("# Changelog\n\n## Unreleased\n\n- next\n\n## 1.2.3\n\n- this\n\n## 1.2.2\n\n- former\n")
+        root = self.root(
+            "# Changelog\n\n## Unreleased\n\n- next\n\n## 1.2.3\n\n- this\n\n## 1.2.2\n\n- former\n"
+        )
         self.assertEqual(package.notes("v1.2.3", root), "- this\n")
 
     def test_a_tag_that_is_not_the_version_is_refused(self):
@@ -39,7 +46,10 @@ class Notes(unittest.TestCase):
                 package.notes(tag, root)
 
     def test_a_version_without_notes_is_refused(self):
-        for changelog in ["# Changelog\n\n## Unreleased\n\n- next\n", "# Changelog\n\n## 1.2.3\n\n## 1.2.2\n\n- former\n"]:
+        for changelog in [
+            "# Changelog\n\n## Unreleased\n\n- next\n",
+            "# Changelog\n\n## 1.2.3\n\n## 1.2.2\n\n- former\n",
+        ]:
             with self.assertRaisesRegex(package.Failure, "CHANGELOG.md"):
                 package.notes("v1.2.3", self.root(changelog))
 
@@ -70,7 +80,7 @@ class Archives(unittest.TestCase):
         uris = re.findall(r"^      CodeUri: (\S+)$", text, re.MULTILINE)
         self.assertEqual(uris, [f"functions/{name}.zip" for name in self.names])
         self.assertEqual(text.count("CodeUri"), text.count("Type: AWS::Serverless::Function\n"))
-        for name, uri in zip(self.names, uris):
+        for name, uri in zip(self.names, uris, strict=True):
             with zipfile.ZipFile(root / uri) as function:
                 self.assertEqual(function.namelist(), ["bootstrap"])
                 self.assertEqual(function.read("bootstrap"), program(name, 62))
@@ -81,7 +91,9 @@ class Archives(unittest.TestCase):
 
     def test_nothing_else_of_the_template_changes(self):
         changed, _ = package.template(self.text, "arm64")
-        of_functions = re.compile(r"^ *(Metadata: \{ BuildMethod.*|CodeUri: .*|AllowedValues: \[arm64.*)\n", re.MULTILINE)
+        of_functions = re.compile(
+            r"^ *(Metadata: \{ BuildMethod.*|CodeUri: .*|AllowedValues: \[arm64.*)\n", re.MULTILINE
+        )
         self.assertEqual(of_functions.sub("", changed), of_functions.sub("", self.text))
 
     def test_a_missing_binary_is_named(self):
@@ -117,7 +129,9 @@ class Archives(unittest.TestCase):
             one = package.command("v1", target, binary, self.folder / "one").read_bytes()
             self.assertEqual(one, package.command("v1", target, binary, self.folder / "two").read_bytes())
         one = package.functions("v1", "arm64", self.folder / "lambda", self.folder / "one").read_bytes()
-        self.assertEqual(one, package.functions("v1", "arm64", self.folder / "lambda", self.folder / "two").read_bytes())
+        self.assertEqual(
+            one, package.functions("v1", "arm64", self.folder / "lambda", self.folder / "two").read_bytes()
+        )
 
     def test_sums_name_each_archive(self):
         archive = package.write(self.folder / "out" / "a.zip", b"content")

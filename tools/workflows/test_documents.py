@@ -3,14 +3,15 @@
 import re
 import subprocess
 import unittest
-from pathlib import Path
 
 from test_workflows import ROOT, files
 
 # `v1.2.3` as a word. Prose that means any version says TAG.
 TAG = re.compile(r"(?<![\w./-])v\d+\.\d+(?:\.\d+)?(?:-[\w.]+)?(?![\w.]*\w)")
 # In links and commands, a tag in whatever form.
-IN_ADDRESS = re.compile(r"(?:/releases/(?:tag|download)/|/(?:tree|blob)/|git checkout |--from |--tag )(v?\d+\.\d+[\w.-]*)")
+IN_ADDRESS = re.compile(
+    r"(?:/releases/(?:tag|download)/|/(?:tree|blob)/|git checkout |--from |--tag )(v?\d+\.\d+[\w.-]*)"
+)
 HEADING = re.compile(r"^## \[?v?(\d+\.\d+\.\d+[\w.-]*)", re.MULTILINE)
 
 
@@ -21,7 +22,9 @@ def named(text: str) -> set[str]:
 
 class Documents(unittest.TestCase):
     def setUp(self):
-        listed = subprocess.run(["git", "tag", "--list"], cwd=ROOT, check=True, capture_output=True, text=True)
+        listed = subprocess.run(
+            ["git", "tag", "--list"], cwd=ROOT, check=True, capture_output=True, text=True
+        )
         self.tags = set(listed.stdout.split())
         self.documents = [name for name in files() if name.endswith(".md")]
 

@@ -1,4 +1,4 @@
-"""What no linter knows of this project: workflows, update bot and .ci/run agree with each other and with the files."""
+"""Rules that no linter knows: workflows, update bot and .ci/run agree with each other and with the files."""
 
 import re
 import subprocess
@@ -17,7 +17,9 @@ def workflow(name: str) -> dict:
 
 def scripts(document: dict) -> list[str]:
     """What the steps run."""
-    return [step["run"] for job in document["jobs"].values() for step in job.get("steps", []) if "run" in step]
+    return [
+        step["run"] for job in document["jobs"].values() for step in job.get("steps", []) if "run" in step
+    ]
 
 
 def files() -> list[str]:
@@ -70,8 +72,15 @@ class Workflows(unittest.TestCase):
         rights = set()
         for path in (GITHUB / "workflows").glob("*.yml"):
             for name, job in workflow(path.name)["jobs"].items():
-                rights |= {(path.stem, name, right) for right, level in job["permissions"].items() if level == "write"}
-        publish = {("release", "publish", right) for right in ["artifact-metadata", "attestations", "contents", "id-token"]}
+                rights |= {
+                    (path.stem, name, right)
+                    for right, level in job["permissions"].items()
+                    if level == "write"
+                }
+        publish = {
+            ("release", "publish", right)
+            for right in ["artifact-metadata", "attestations", "contents", "id-token"]
+        }
         self.assertEqual(rights, publish | {("deploy", "deploy", "id-token")})
 
     def test_actions_of_others_are_pinned_by_commit_with_their_version(self):
@@ -110,7 +119,9 @@ class Updates(unittest.TestCase):
                 seen.add((update["package-ecosystem"], folder))
         wanted = {("cargo", "/"), ("github-actions", "/")}
         # It looks for the actions of workflows by itself, and for those of an action in the action's folder.
-        wanted |= {("github-actions", f"/{Path(name).parent}") for name in files() if name.endswith("/action.yml")}
+        wanted |= {
+            ("github-actions", f"/{Path(name).parent}") for name in files() if name.endswith("/action.yml")
+        }
         for name in files():
             path = Path(name)
             if path.name == "package.json":
