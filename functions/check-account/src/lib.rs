@@ -69,7 +69,7 @@ enum Missing {
     Authorities(String),
 }
 
-/// What Lambda says (AWS Lambda API Reference, "GetAccountSettings").
+/// Lambda's answer to `GetAccountSettings`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct AccountSettings {

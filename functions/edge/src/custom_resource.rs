@@ -54,7 +54,7 @@ pub struct Request {
     pub properties: Value,
     /// The stack's ARN.
     pub stack_id: String,
-    request_id: String,
+    id: String,
     logical_id: String,
     response_url: String,
 }
@@ -69,7 +69,7 @@ impl TryFrom<CloudFormationCustomResourceRequest> for Request {
                 change: Change::Create,
                 properties: r.resource_properties,
                 stack_id: r.stack_id,
-                request_id: r.request_id,
+                id: r.request_id,
                 logical_id: r.logical_resource_id,
                 response_url: r.response_url,
             },
@@ -77,7 +77,7 @@ impl TryFrom<CloudFormationCustomResourceRequest> for Request {
                 change: Change::Update(r.old_resource_properties),
                 properties: r.resource_properties,
                 stack_id: r.stack_id,
-                request_id: r.request_id,
+                id: r.request_id,
                 logical_id: r.logical_resource_id,
                 response_url: r.response_url,
             },
@@ -85,7 +85,7 @@ impl TryFrom<CloudFormationCustomResourceRequest> for Request {
                 change: Change::Delete,
                 properties: r.resource_properties,
                 stack_id: r.stack_id,
-                request_id: r.request_id,
+                id: r.request_id,
                 logical_id: r.logical_resource_id,
                 response_url: r.response_url,
             },
@@ -108,7 +108,7 @@ impl Request {
             "Status": "SUCCESS",
             "PhysicalResourceId": physical_id,
             "StackId": self.stack_id,
-            "RequestId": self.request_id,
+            "RequestId": self.id,
             "LogicalResourceId": self.logical_id,
         });
         match outcome {

@@ -5,29 +5,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest as Request;
-use bytes::Bytes;
+use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
 use db::{DatabaseUrl, Migrated};
 use edge::chain;
-use edge::client::{HttpClient, Server};
+use edge::client::HttpClient;
 use edge::config::{ConfigError, Vars};
+use edge::custom_resource::{Change, Error, Request};
 use edge::rds::Tokens;
-use http::Uri;
-use http::header::HOST;
-use http::uri::{Authority, PathAndQuery};
-use http_body_util::Full;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error as ThisError;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 /// The resource is always the same one: were its id to change, CloudFormation would delete the former.
 const PHYSICAL_RESOURCE_ID: &str = "syncsphere-schema";
-
-/// The longest reason in characters: CloudFormation takes a response of 4,096 bytes (AWS CloudFormation User Guide, "Custom
-/// resource response objects").
-const MAX_REASON_CHARACTERS: usize = 900;
 
 /// How long the secret and the database are asked for, again and again: both may have been made a moment ago, and a first deployment that fails
 /// leaves much behind. The function's timeout is 300 s.
@@ -35,9 +27,6 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long in between.
 const PAUSE: Duration = Duration::from_secs(2);
-
-/// How long the answer may take to be sent.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What this function reads from its environment.
 pub struct Config {
@@ -122,71 +111,33 @@ impl Failure {
     }
 }
 
-/// CloudFormation did not get its answer. Lambda runs the request again, which is harmless.
-#[derive(Debug, ThisError)]
-pub enum Error {
-    /// This release does not know the request.
-    #[error("unknown request type")]
-    UnknownRequest,
-    /// The answer could not be sent. The URL is a secret and is not shown.
-    #[error("CloudFormation could not be answered")]
-    Unanswered(#[source] BoxError),
+/// Handles one request and answers it.
+pub async fn handle(app: &App, request: CloudFormationCustomResourceRequest) -> Result<(), Error> {
+    let request = Request::try_from(request)?;
+    let outcome = match request.change {
+        Change::Create | Change::Update(_) => bring_up(app).await,
+        // Deleting the stack leaves the data alone.
+        Change::Delete => Ok(json!({})),
+    };
+    request.answer(&app.http, PHYSICAL_RESOURCE_ID, outcome).await
 }
 
-/// Handles one request and answers it.
-pub async fn handle(app: &App, request: Request) -> Result<(), Error> {
-    let (migrates, stack_id, request_id, logical_id, response_url) = match request {
-        Request::Create(r) => (
-            true,
-            r.stack_id,
-            r.request_id,
-            r.logical_resource_id,
-            r.response_url,
-        ),
-        Request::Update(r) => (
-            true,
-            r.stack_id,
-            r.request_id,
-            r.logical_resource_id,
-            r.response_url,
-        ),
-        Request::Delete(r) => (
-            false,
-            r.stack_id,
-            r.request_id,
-            r.logical_resource_id,
-            r.response_url,
-        ),
-        _ => return Err(Error::UnknownRequest),
-    };
-    let mut answer = json!({
-        "Status": "SUCCESS",
-        "PhysicalResourceId": PHYSICAL_RESOURCE_ID,
-        "StackId": stack_id,
-        "RequestId": request_id,
-        "LogicalResourceId": logical_id,
-    });
-    // Deleting the stack leaves the data alone.
-    if migrates {
-        match patiently(app).await {
-            Ok(Migrated { applied, version }) => {
-                info!(
-                    applied,
-                    version, "the schema is at version {version}: {applied} migrations applied"
-                );
-                answer["Data"] = json!({ "SchemaVersion": version.to_string() });
-            }
-            Err(error) => {
-                let reason: String = chain(&error).chars().take(MAX_REASON_CHARACTERS).collect();
-                error!(error = reason, "the schema could not be brought up");
-                answer["Status"] = "FAILED".into();
-                answer["Reason"] = reason.into();
-            }
+/// The resource's attributes, or why there are none.
+async fn bring_up(app: &App) -> Result<Value, String> {
+    match patiently(app).await {
+        Ok(Migrated { applied, version }) => {
+            info!(
+                applied,
+                version, "the schema is at version {version}: {applied} migrations applied"
+            );
+            Ok(json!({ "SchemaVersion": version.to_string() }))
+        }
+        Err(failure) => {
+            let reason = chain(&failure);
+            error!(error = reason, "the schema could not be brought up");
+            Err(reason)
         }
     }
-    respond(&app.http, &response_url, &answer)
-        .await
-        .map_err(Error::Unanswered)
 }
 
 /// Migrates, and tries again for as long as the secret or the database cannot be reached.
@@ -246,22 +197,3 @@ async fn migrate(app: &App) -> Result<Migrated, Failure> {
         outcome => Ok(outcome?),
     }
 }
-
-/// The URL is signed for a request without a content type.
-async fn respond(http: &HttpClient, url: &str, answer: &Value) -> Result<(), BoxError> {
-    let url: Uri = url.parse()?;
-    let (server, host) = (Server::of(&url)?, url.authority().map_or("", Authority::as_str));
-    let path = url.path_and_query().map_or("/", PathAndQuery::as_str);
-    let body = Bytes::from(answer.to_string());
-    let sending = http.send(&server, || {
-        let request = http::Request::put(path).header(HOST, host);
-        Ok(request.body(Full::new(body.clone()))?)
-    });
-    let reply = timeout(ANSWER_TIMEOUT, sending).await??;
-    if !reply.status().is_success() {
-        return Err(format!("answered {}", reply.status()).into());
-    }
-    Ok(())
-}
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
