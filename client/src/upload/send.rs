@@ -174,7 +174,7 @@ mod tests {
                 );
                 stream.write_all((head + &body).as_bytes()).await.unwrap();
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let content = b"content".as_slice();
         let again = async || unreachable!("no URL has expired");

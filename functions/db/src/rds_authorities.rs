@@ -66,7 +66,7 @@ pub(crate) fn region_of_endpoint(host: &str) -> Option<&str> {
         return host.rsplit('.').next();
     }
     let (rest, region) = host.strip_suffix(".amazonaws.com.cn")?.rsplit_once('.')?;
-    rest.ends_with(".rds").then_some(region)
+    (rest.rsplit('.').next() == Some("rds")).then_some(region)
 }
 
 #[cfg(test)]

@@ -412,10 +412,10 @@ mod tests {
                 .map(|address| address.ip().to_string())
                 .collect::<Vec<_>>()
         };
-        let (a, b, c) = ("192.0.2.1:443", "192.0.2.2:443", "192.0.2.3:443");
-        let (x, y) = ("[2001:db8::1]:443", "[2001:db8::2]:443");
+        let [first, second, third] = ["192.0.2.1:443", "192.0.2.2:443", "192.0.2.3:443"];
+        let [one, other] = ["[2001:db8::1]:443", "[2001:db8::2]:443"];
         assert_eq!(
-            of(&[a, b, c, x, y]),
+            of(&[first, second, third, one, other]),
             [
                 "192.0.2.1",
                 "2001:db8::1",
@@ -424,8 +424,11 @@ mod tests {
                 "192.0.2.3"
             ]
         );
-        assert_eq!(of(&[x, y, a]), ["2001:db8::1", "192.0.2.1", "2001:db8::2"]);
-        assert_eq!(of(&[b, a]), ["192.0.2.2", "192.0.2.1"]);
+        assert_eq!(
+            of(&[one, other, first]),
+            ["2001:db8::1", "192.0.2.1", "2001:db8::2"]
+        );
+        assert_eq!(of(&[second, first]), ["192.0.2.2", "192.0.2.1"]);
         assert!(of(&[]).is_empty());
         // Both families get their turn in time, and TLS what is left.
         assert!(ADDRESS_TIMEOUT * 2 < CONNECT_TIMEOUT);
