@@ -74,16 +74,22 @@ impl Server {
         std::fs::create_dir_all(&folder).unwrap();
         let identity = serde_json::json!({ "identities": [{
             "name": "test",
-            "credentials": [{ "accessKey": xtask::ACCESS_KEY, "secretKey": "test" }],
+            "credentials": [{ "accessKey": xtask::ACCESS_KEY, "secretKey": xtask::ACCESS_KEY }],
             "actions": ["Admin", "Read", "Write", "List"],
         }]});
         std::fs::write(folder.join("s3.json"), identity.to_string()).unwrap();
         let log = std::fs::File::create(folder.join("log")).unwrap();
 
-        let ports: Vec<u16> = free_ports(8).await;
+        let ports = free_ports(8).await;
+        // It makes sockets there, whatever it is told.
+        let sockets: String = ports
+            .iter()
+            .map(|port| format!(" /tmp/seaweedfs-*-{port}.sock"))
+            .collect();
         let mut command = Command::new("sh");
         command
-            .args(["-c", "\"$@\" & cat; kill -KILL $!; rm -rf \"$0\""])
+            .arg("-c")
+            .arg(format!("\"$@\" & cat; kill -KILL $!; rm -rf \"$0\"{sockets}"))
             .arg(&folder)
             .arg(&weed)
             .args(["server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"])
@@ -124,14 +130,20 @@ impl Server {
     }
 }
 
-/// Ports that nobody listens on, all different.
+/// Ports that nobody listens on. They are below those that a system hands out by itself, of which Linux has the lowest, 32768: so
+/// nobody is given one before the server has it.
 async fn free_ports(count: usize) -> Vec<u16> {
-    let mut listeners = Vec::new();
-    for _ in 0..count {
-        listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let first = 20_000 + u16::try_from(std::process::id() % 1_200).unwrap() * 10;
+    let mut ports = Vec::new();
+    for port in first..32_768 {
+        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
+            ports.push(port);
+        }
+        if ports.len() == count {
+            return ports;
+        }
     }
-    let ports = listeners.iter().map(|one| one.local_addr().unwrap().port());
-    ports.collect()
+    panic!("there are fewer than {count} free ports from {first} to 32767");
 }
 
 fn end_of(mut log: std::fs::File) -> String {
