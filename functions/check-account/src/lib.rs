@@ -64,7 +64,7 @@ enum Missing {
     },
     #[error(
         "This release has no certificate authority of Amazon RDS for {0}, so its functions cannot verify a database there. Download the current \
-         ones and deploy again: python tools/rds_authorities.py && sam build && sam deploy. Or deploy to another region."
+         ones and deploy again: python3 tools/rds_authorities.py && sam build && sam deploy. Or deploy to another region."
     )]
     Authorities(String),
 }
