@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_sdk_s3::primitives::ByteStream;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -120,11 +121,21 @@ impl Server {
         server
     }
 
-    /// Waits until it can.
+    /// Waits until it can, and until an object is taken: for the first it makes volumes, longer than functions wait.
     async fn make_bucket(&self) {
         let endpoint = format!("http://127.0.0.1:{}", self.port);
         let s3 = aws_sdk_s3::Client::new(&xtask::aws_config(&endpoint).await.unwrap());
         while s3.create_bucket().bucket(BUCKET).send().await.is_err() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        let first = || {
+            s3.put_object()
+                .bucket(BUCKET)
+                .key("first")
+                .body(ByteStream::from_static(b"x"))
+                .send()
+        };
+        while first().await.is_err() {
             sleep(Duration::from_millis(100)).await;
         }
     }
