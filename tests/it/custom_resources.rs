@@ -155,6 +155,29 @@ async fn a_region_without_authorities_fails_only_if_they_are_needed() {
     }
 }
 
+/// A later deployment with the answers of the first would take the protection away.
+#[tokio::test]
+async fn a_larger_size_becomes_no_trial_again_unless_growing_is_taken_back() {
+    for (status, former, size, outcome) in [
+        (Some("UPDATE_IN_PROGRESS"), "small", "trial", "FAILED"),
+        (None, "small", "trial", "FAILED"),
+        (Some("UPDATE_ROLLBACK_IN_PROGRESS"), "small", "trial", "SUCCESS"),
+        (Some("UPDATE_IN_PROGRESS"), "trial", "small", "SUCCESS"),
+        (Some("UPDATE_IN_PROGRESS"), "trial", "trial", "SUCCESS"),
+        (Some("UPDATE_IN_PROGRESS"), "large", "small", "SUCCESS"),
+    ] {
+        let aws = Aws::saying((1_000, 1_000), status).await;
+        let mut event = aws.event("check-account.update", &json!({ "Size": size }));
+        event["OldResourceProperties"]["Size"] = former.into();
+        let answer = checked(&aws, "eu-central-1", event).await;
+        assert_eq!(answer["Status"], outcome, "{former} to {size}: {answer}");
+        if status == Some("UPDATE_IN_PROGRESS") && outcome == "FAILED" {
+            let reason = answer["Reason"].as_str().unwrap();
+            assert!(reason.contains("--parameter-overrides Size=small"), "{reason}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn deleting_the_check_always_succeeds() {
     let aws = Aws::saying((10, 10), None).await;

@@ -17,6 +17,12 @@ const PHYSICAL_RESOURCE_ID: &str = "syncsphere-account-check";
 /// Concurrency that Lambda keeps for functions that reserve none (AWS Lambda Developer Guide, "Configuring reserved concurrency for a function").
 const UNRESERVED: i64 = 100;
 
+/// The size whose resources go with the stack.
+const TRIAL: &str = "trial";
+
+/// Of a stack that CloudFormation takes back to what it was (AWS CloudFormation API Reference, "Stack", `StackStatus`).
+const TAKEN_BACK: &str = "UPDATE_ROLLBACK_IN_PROGRESS";
+
 /// Where the AWS Lambda API Reference has `GetAccountSettings`.
 const ACCOUNT_SETTINGS: &str = "/2016-08-19/account-settings/";
 
@@ -44,6 +50,13 @@ struct Needs {
 enum Missing {
     #[error("the resource's property {0} is not what the template says")]
     Property(&'static str),
+    #[error(
+        "This stack is of Size={0}: its database, content and users outlive it. Size=trial would delete them with the stack, and shrink the \
+         database. Deploy with --parameter-overrides Size={0}, and change Size in samconfig.toml if it stands there."
+    )]
+    Protection(String),
+    #[error("the stack's status could not be read")]
+    Status(#[source] signed::Error),
     #[error("the account's Lambda quota could not be read")]
     Unreadable(#[source] signed::Error),
     #[error("Lambda's answer about the account's quota cannot be read")]
@@ -88,7 +101,10 @@ pub async fn handle(app: &App, request: CloudFormationCustomResourceRequest) -> 
     let request = Request::try_from(request)?;
     let outcome = match &request.change {
         Change::Create => check(app, &request.properties, None).await,
-        Change::Update(former) => check(app, &request.properties, Some(former)).await,
+        Change::Update(former) => match keeps_protection(app, &request, former).await {
+            Ok(()) => check(app, &request.properties, Some(former)).await,
+            Err(missing) => Err(missing),
+        },
         Change::Delete => Ok(json!({})),
     };
     let outcome = outcome.map_err(|missing| {
@@ -97,6 +113,20 @@ pub async fn handle(app: &App, request: CloudFormationCustomResourceRequest) -> 
         reason
     });
     request.answer(&app.http, PHYSICAL_RESOURCE_ID, outcome).await
+}
+
+/// Refuses to make a trial of a stack whose content is protected, unless growing from a trial is being taken back.
+async fn keeps_protection(app: &App, request: &Request, former: &Value) -> Result<(), Missing> {
+    let size = |properties: &Value| properties["Size"].as_str().unwrap_or(TRIAL).to_owned();
+    let (size, former) = (size(&request.properties), size(former));
+    if size != TRIAL || former == TRIAL {
+        return Ok(());
+    }
+    let status = app.services.stack_status(&request.stack_id).await;
+    if status.map_err(Missing::Status)? == TAKEN_BACK {
+        return Ok(());
+    }
+    Err(Missing::Protection(former))
 }
 
 async fn check(app: &App, properties: &Value, former: Option<&Value>) -> Result<Value, Missing> {

@@ -9,6 +9,7 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::Full;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error as ThisError;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
@@ -137,6 +138,14 @@ impl Services {
         self.ask(&asked).await
     }
 
+    /// The status of a stack of CloudFormation, such as `UPDATE_IN_PROGRESS` (AWS CloudFormation API Reference, "Stack"); empty if the answer has none.
+    pub async fn stack_status(&self, stack_id: &str) -> Result<String, Error> {
+        let stack = utf8_percent_encode(stack_id, NON_ALPHANUMERIC);
+        let asked = format!("Action=DescribeStacks&StackName={stack}&Version=2010-05-15");
+        let answer = self.query("cloudformation", asked).await?;
+        Ok(status_in(&String::from_utf8_lossy(&answer)).to_owned())
+    }
+
     /// Asks, and asks again where that may help.
     async fn ask(&self, asked: &Asked<'_>) -> Result<Bytes, Error> {
         let account = self.account.as_ref().ok_or(Error::NoAccount)?;
@@ -216,6 +225,12 @@ impl Services {
     }
 }
 
+/// Of the answer's XML, which describes one stack.
+fn status_in(answer: &str) -> &str {
+    let after = answer.split_once("<StackStatus>").map_or("", |(_, after)| after);
+    after.split_once('<').map_or("", |(status, _)| status).trim()
+}
+
 #[cfg(test)]
 mod tests {
     use aws_credential_types::Credentials;
@@ -277,6 +292,14 @@ mod tests {
         );
         let (answer, _) = asked_of(&[BUSY, BUSY, BUSY]).await;
         assert!(answer.unwrap_err().to_string().contains("503"));
+    }
+
+    #[test]
+    fn a_stacks_status_is_read_from_cloud_formations_answer() {
+        let answer = "<DescribeStacksResponse><Stacks><member><StackName>s</StackName>\
+                      <StackStatus>DELETE_IN_PROGRESS</StackStatus></member></Stacks></DescribeStacksResponse>";
+        assert_eq!(status_in(answer), "DELETE_IN_PROGRESS");
+        assert_eq!(status_in("<Error><Code>AccessDenied</Code></Error>"), "");
     }
 
     #[tokio::test]

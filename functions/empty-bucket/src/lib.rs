@@ -13,7 +13,6 @@ use edge::client::HttpClient;
 use edge::config::{ConfigError, Vars};
 use edge::custom_resource::{Change, Error, Request};
 use edge::signed::{self, Services};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use thiserror::Error as ThisError;
 use tokio::time::Instant;
@@ -99,9 +98,8 @@ async fn delete(app: &App, request: &Request, stop: Instant) -> Result<Value, Fa
         info!("content outlives the stack");
         return Ok(json!({}));
     }
-    let status = status(&app.services, &request.stack_id)
-        .await
-        .map_err(Failure::Status)?;
+    let status = app.services.stack_status(&request.stack_id).await;
+    let status = status.map_err(Failure::Status)?;
     if !DELETED.contains(&status.as_str()) {
         info!(status, "the stack is not being deleted, so content stays");
         return Ok(json!({}));
@@ -109,20 +107,6 @@ async fn delete(app: &App, request: &Request, stop: Instant) -> Result<Value, Fa
     let deleted = empty(app, stop).await?;
     info!(deleted, "content is deleted");
     Ok(json!({}))
-}
-
-/// A stack's status; nothing that is known if the answer has none.
-async fn status(services: &Services, stack_id: &str) -> Result<String, signed::Error> {
-    let stack = utf8_percent_encode(stack_id, NON_ALPHANUMERIC);
-    let asked = format!("Action=DescribeStacks&StackName={stack}&Version=2010-05-15");
-    let answer = services.query("cloudformation", asked).await?;
-    Ok(status_in(&String::from_utf8_lossy(&answer)).to_owned())
-}
-
-/// Of the answer's XML, which describes one stack.
-fn status_in(answer: &str) -> &str {
-    let after = answer.split_once("<StackStatus>").map_or("", |(_, after)| after);
-    after.split_once('<').map_or("", |(status, _)| status).trim()
 }
 
 /// Deletes all versions, markers and uploads in parts: how many versions there were.
@@ -193,18 +177,5 @@ async fn abort_uploads(app: &App, stop: Instant) -> Result<(), Failure> {
                 .set_upload_id(upload.upload_id.clone());
             aborting.send().await.map_err(|error| failed(error.into()))?;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stacks_status_is_read_from_cloud_formations_answer() {
-        let answer = "<DescribeStacksResponse><Stacks><member><StackName>s</StackName>\
-                      <StackStatus>DELETE_IN_PROGRESS</StackStatus></member></Stacks></DescribeStacksResponse>";
-        assert_eq!(status_in(answer), "DELETE_IN_PROGRESS");
-        assert_eq!(status_in("<Error><Code>AccessDenied</Code></Error>"), "");
     }
 }
