@@ -77,6 +77,9 @@ impl Error {
             Self::Silent | Self::WebSocket(_) => true,
             // How S3 says that a line was too slow (Amazon S3 API Reference, "Error responses").
             Self::Unexpected { status: 400, body } => body.contains("RequestTimeout"),
+            // Another request for the same object is under way, such as a former attempt whose connection was lost. S3 asks for a
+            // repetition (Amazon S3 API Reference, "PutObject", `If-None-Match`).
+            Self::Unexpected { status: 409, body } => body.contains("ConditionalRequestConflict"),
             error => matches!(error.status(), Some(408 | 429 | 500..)),
         }
     }
@@ -123,6 +126,7 @@ mod tests {
             refused(429),
             unexpected(502, ""),
             unexpected(400, "<Code>RequestTimeout</Code>"),
+            unexpected(409, "<Code>ConditionalRequestConflict</Code>"),
             Error::Silent,
         ] {
             assert!(error.is_passing(), "{error:?}");
@@ -132,6 +136,7 @@ mod tests {
             refused(404),
             refused(401),
             unexpected(400, "<Code>BadDigest</Code>"),
+            unexpected(409, "<Code>OperationAborted</Code>"),
             unexpected(403, ""),
             Error::TooLarge,
             Error::SignedOut(String::new()),

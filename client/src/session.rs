@@ -232,16 +232,25 @@ impl Session {
     }
 }
 
+/// The system's shell, running a command.
+#[cfg(not(windows))]
+fn shell(command: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command]);
+    shell
+}
+
+/// The system's shell, running a command. `cmd` does not understand the escapes with which Rust passes quotes, so
+/// the command is passed as it is; with `/S`, `cmd` removes exactly the first and the last quote (`cmd /?`).
+#[cfg(windows)]
+fn shell(command: &str) -> Command {
+    let mut shell = Command::new("cmd");
+    shell.args(["/D", "/S", "/C"]).raw_arg(format!("\"{command}\""));
+    shell
+}
+
 async fn of_command(command: &str) -> Result<Token, Error> {
-    let (shell, flag) = if cfg!(windows) {
-        ("cmd", "/C")
-    } else {
-        ("sh", "-c")
-    };
-    let running = Command::new(shell)
-        .args([flag, command])
-        .kill_on_drop(true)
-        .output();
+    let running = shell(command).kill_on_drop(true).output();
     let output = timeout(SIGN_IN_WITHIN, running)
         .await
         .map_err(|_| Error::Silent)?;
@@ -381,10 +390,16 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("client-{}", std::process::id()));
         let counter = folder.display();
         // Each time one more, each long over.
-        let command = format!(
-            "echo x >> {counter}; echo {}.$(wc -l < {counter})",
-            jwt(1).as_str()
-        );
+        let jwt = jwt(1);
+        let command = if cfg!(windows) {
+            // `%~zf` is the size of the file.
+            format!(
+                "echo x>>{counter}& for %f in ({counter}) do @echo {}.%~zf",
+                jwt.as_str()
+            )
+        } else {
+            format!("echo x >> {counter}; echo {}.$(wc -l < {counter})", jwt.as_str())
+        };
         let session = Session::of_command(command);
         let (one, two) = (session.token().await.unwrap(), session.token().await.unwrap());
         assert_ne!(one, two);
@@ -396,14 +411,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_command_that_fails_says_why() {
+        let (fails, succeeds) = if cfg!(windows) {
+            ("echo never>&2& exit 3", "rem")
+        } else {
+            ("echo never >&2; exit 3", "true")
+        };
         for (command, why) in [
-            ("echo never >&2; exit 3", "never"),
-            ("true", "printed no token"),
+            (fails, "never"),
+            (succeeds, "printed no token"),
             ("echo two words", "printed no token"),
         ] {
             let error = Session::of_command(command).token().await.unwrap_err();
             assert!(error.to_string().contains(why), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_shell_gets_quotes_as_they_are() {
+        let command = if cfg!(windows) {
+            r#"echo "quoted""#
+        } else {
+            r#"echo '"quoted"'"#
+        };
+        let token = Session::of_command(command).token().await.unwrap();
+        assert_eq!(token.as_str(), r#""quoted""#);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 
 mod access;
 mod connections;
+mod custom_resources;
 mod end_to_end;
 mod fan_out;
 mod feed;
@@ -16,12 +17,14 @@ mod histories;
 mod large;
 mod migrations;
 mod multipart;
+mod owner;
 mod problems;
 mod protocol;
 mod relay;
 mod rights;
 mod roles;
 mod samples;
+mod second_storage;
 mod sign_in;
 mod spaces;
 mod storage;
@@ -29,3 +32,8 @@ mod template;
 mod traces;
 mod uploads;
 mod watching;
+
+/// Everything anew; content is in the emulator.
+async fn apps() -> tests::Apps {
+    tests::Apps::create().await
+}

@@ -5,6 +5,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::put;
+use edge::Clock;
+use edge::rds::Tokens;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use tests::{BY_IAM, OWNER_SECRET, ROLE, TestDatabase, sample};
@@ -35,13 +37,9 @@ async fn request(database_url: &str, name: &str) -> Value {
 
 /// The same for functions that sign in as another role.
 async fn request_as(database_url: &str, role: &str, name: &str) -> Value {
-    client::use_ring();
-    let (url, answers) = cloud_formation().await;
-    let mut event = sample(name);
-    event["ResponseURL"] = url.into();
     let url: db::DatabaseUrl = database_url.parse().unwrap();
     let app = migrate::App {
-        account: None,
+        tokens: Arc::new(Tokens::new(None, Clock::system())),
         database_url: url.for_user(role, ""),
         owner: Some(migrate::Owner {
             secrets: aws_sdk_secretsmanager::Client::new(&tests::aws().await),
@@ -50,7 +48,16 @@ async fn request_as(database_url: &str, role: &str, name: &str) -> Value {
         patience: Duration::ZERO,
         http: tests::http_client(),
     };
-    migrate::handle(&app, serde_json::from_value(event).unwrap())
+    answer_of(&app, name).await
+}
+
+/// What the function answers to a sample.
+pub(crate) async fn answer_of(app: &migrate::App, name: &str) -> Value {
+    client::use_ring();
+    let (url, answers) = cloud_formation().await;
+    let mut event = sample(name);
+    event["ResponseURL"] = url.into();
+    migrate::handle(app, serde_json::from_value(event).unwrap())
         .await
         .unwrap();
     let mut answers = answers.lock().unwrap();
@@ -180,4 +187,18 @@ async fn a_failure_is_answered_with_its_reason_and_without_the_password() {
         "{answer}"
     );
     assert!(!answer.to_string().contains("hunter2"));
+}
+
+/// Such a database could not be verified, however long it is tried. The name does not resolve, so a connection that was tried would be
+/// another reason.
+#[tokio::test]
+async fn a_region_without_authorities_is_the_reason_of_a_failure() {
+    let url = "postgresql://syncsphere@db.abc.xx-nowhere-1.rds.amazonaws.com:5432/syncsphere";
+    let answer = request(url, "migrate.create").await;
+    assert_eq!(answer["Status"], "FAILED");
+    let reason = answer["Reason"].as_str().unwrap();
+    assert!(
+        reason.contains("region xx-nowhere-1") && reason.contains("run tools/rds_authorities.py"),
+        "{reason}"
+    );
 }

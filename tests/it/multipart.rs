@@ -72,7 +72,7 @@ fn numbers(view: &UploadView) -> Vec<i64> {
 
 #[tokio::test]
 async fn content_in_parts_is_assembled_as_it_was() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let content = content();
     let created = apps.opened("alice", "/big", &content).await;
     assert!(created.put().is_none());
@@ -93,7 +93,7 @@ async fn content_in_parts_is_assembled_as_it_was() {
 
 #[tokio::test]
 async fn an_upload_that_was_interrupted_shows_what_is_there_and_goes_on() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let content = content();
     let created = apps.opened("alice", "/big", &content).await;
     assert_eq!(numbers(&show(&apps, &created).await), Vec::<i64>::new());
@@ -126,7 +126,7 @@ async fn an_upload_that_was_interrupted_shows_what_is_there_and_goes_on() {
 
 #[tokio::test]
 async fn a_completion_that_died_after_assembling_is_completed_by_the_next() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let content = content();
     let created = apps.opened("alice", "/big", &content).await;
     send(&apps, &created, &content, &[1, 2]).await;
@@ -153,7 +153,7 @@ async fn a_completion_that_died_after_assembling_is_completed_by_the_next() {
 
 #[tokio::test]
 async fn completing_eight_times_at_once_assembles_once() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let content = content();
     let created = apps.opened("alice", "/big", &content).await;
     send(&apps, &created, &content, &[1, 2]).await;
@@ -166,7 +166,7 @@ async fn completing_eight_times_at_once_assembles_once() {
 
 #[tokio::test]
 async fn aborting_frees_the_parts_for_good() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let content = content();
     let created = apps.opened("alice", "/big", &content).await;
     let parts = presigned(&apps, &created, &content, &[1, 2]).await;
@@ -194,7 +194,7 @@ async fn aborting_frees_the_parts_for_good() {
 
 #[tokio::test]
 async fn what_is_complete_cannot_be_aborted_nor_sent_again() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let content = content();
     let created = apps.opened("alice", "/big", &content).await;
     send(&apps, &created, &content, &[1, 2]).await;
@@ -209,7 +209,7 @@ async fn what_is_complete_cannot_be_aborted_nor_sent_again() {
 
 #[tokio::test]
 async fn aborting_and_completing_at_once_has_one_winner() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     for _ in 0..8 {
         let created = apps.put("alice", "/small", b"x").await;
         let (completed, aborted) = tokio::join!(apps.complete("alice", &created), abort(&apps, &created));
@@ -224,7 +224,7 @@ async fn aborting_and_completing_at_once_has_one_winner() {
 
 #[tokio::test]
 async fn a_part_takes_exactly_its_bytes() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let content = content();
     let created = apps.opened("alice", "/big", &content).await;
     let parts = presigned(&apps, &created, &content, &[2]).await;
@@ -247,7 +247,7 @@ async fn a_part_takes_exactly_its_bytes() {
 
 #[tokio::test]
 async fn a_page_of_parts_has_1_to_100_of_those_that_there_are() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let content = content();
     let created = apps.opened("alice", "/big", &content).await;
     let sha256 = client::sha256(b"x");
@@ -277,7 +277,7 @@ async fn a_page_of_parts_has_1_to_100_of_those_that_there_are() {
 
 #[tokio::test]
 async fn an_upload_in_one_request_can_be_taken_up_again_too() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let created = apps.opened("alice", "/small", b"x").await;
     let view = show(&apps, &created).await;
     assert!(!view.stored);
@@ -291,7 +291,7 @@ async fn an_upload_in_one_request_can_be_taken_up_again_too() {
 
 #[tokio::test]
 async fn uploads_are_their_openers_own() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let created = apps.opened("alice", "/big", &content()).await;
     let id = created.upload_id;
     for call in [
@@ -308,7 +308,7 @@ async fn uploads_are_their_openers_own() {
 
 #[tokio::test]
 async fn the_same_key_and_body_is_the_same_upload() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let content = content();
     for (path, content) in [("/small", b"x".as_slice()), ("/big", &content)] {
         let open = |key: &'static str, body: Value| {
@@ -353,7 +353,7 @@ async fn the_same_key_and_body_is_the_same_upload() {
 
 #[tokio::test]
 async fn sixteen_requests_with_one_key_at_once_open_one_upload() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let body = upload_body("/big", &content());
     let opening = (0..16).map(|_| {
         apps.call(
@@ -371,10 +371,8 @@ async fn sixteen_requests_with_one_key_at_once_open_one_upload() {
     );
     assert_eq!(apps.database.number("SELECT count(*) FROM uploads").await, 1);
     // Storage keeps the one multipart upload that is recorded.
-    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
-    let listing = s3
-        .list_multipart_uploads()
-        .bucket(&tests::stack().outputs.bucket_name);
+    let storage = &apps.storage;
+    let listing = storage.s3.list_multipart_uploads().bucket(&storage.bucket);
     let listed = listing
         .prefix(opened[0].upload_id.object_key())
         .send()
@@ -387,7 +385,7 @@ async fn sixteen_requests_with_one_key_at_once_open_one_upload() {
 
 #[tokio::test]
 async fn a_retry_after_a_crash_before_storage_was_told_begins_the_parts() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let content = content();
     let call = Call::new("POST /uploads")
         .header("idempotency-key", "one")

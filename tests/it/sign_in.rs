@@ -1,6 +1,7 @@
 //! Signing in to a real PostgreSQL over TLS, as functions sign in to RDS. It asks the test's role for a password, which here is the very token
 //! that RDS would check.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
@@ -70,18 +71,16 @@ impl Stage {
         .unwrap()
     }
 
-    /// As functions connect, but that the server has another authority's word than Amazon's.
+    /// As functions connect, but to a server whose certificate is of the test's authority.
     fn connector(&self, host: &str) -> Connector {
-        self.amazons(host)
-            .with_authorities(self.front.authorities.clone())
+        let url = self.url(host).with_authorities(self.front.authorities.clone());
+        url.with_passwords(Arc::new(tokens(&self.clock)).passwords())
     }
 
     /// As functions connect.
     fn amazons(&self, host: &str) -> Connector {
-        let tokens = tokens(&self.clock);
-        self.url(host).with_passwords(Box::new(move |host, port, user| {
-            Ok(tokens.token(host, port, user)?)
-        }))
+        self.url(host)
+            .with_passwords(Arc::new(tokens(&self.clock)).passwords())
     }
 
     /// Has the server take what would be a good token at this moment.
@@ -206,4 +205,25 @@ print(session.client('rds').generate_db_auth_token('db.abc.eu-central-1.rds.amaz
         (target.to_owned(), parameters)
     };
     assert_eq!(parts(&token), parts(expected));
+}
+
+/// Those that botocore knows, in AWS's commercial partition: the template is for it alone.
+#[tokio::test]
+async fn every_region_of_rds_has_authorities() {
+    let script = "import boto3; print(*boto3.Session().get_available_regions('rds', 'aws'))";
+    let python = project_file(".local/tools/sam/bin/python");
+    let output = Command::new(python).args(["-c", script]).output().await.unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let listed = String::from_utf8(output.stdout).unwrap();
+    assert!(listed.contains("us-east-1"), "{listed}");
+    let mut missing: Vec<&str> = listed.split_whitespace().collect();
+    missing.retain(|region| !db::rds_authorities::has_region(region));
+    assert!(
+        missing.is_empty(),
+        "functions/db/amazon-rds.pem has no authorities of {missing:?}: run tools/rds_authorities.py"
+    );
 }

@@ -1,7 +1,7 @@
 //! What the guarantees stand on: storage itself refuses what was not declared.
 
 use model::CreatedUpload;
-use tests::{Apps, raw_http};
+use tests::raw_http;
 
 const CONTENT: &[u8] = b"hello, world";
 
@@ -31,7 +31,7 @@ fn refused(status: u16, code: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn length_checksum_and_no_overwriting_are_signed() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let created = apps.opened("alice", "/a", CONTENT).await;
     let signed: Vec<&str> = created
         .put()
@@ -53,7 +53,7 @@ async fn length_checksum_and_no_overwriting_are_signed() {
 
 #[tokio::test]
 async fn a_body_with_another_checksum_is_refused() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let created = apps.opened("alice", "/a", CONTENT).await;
     assert_eq!(
         put(&created, b"HELLO, WORLD", None).await,
@@ -67,7 +67,7 @@ async fn a_body_with_another_checksum_is_refused() {
 
 #[tokio::test]
 async fn a_longer_body_is_refused() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let created = apps.opened("alice", "/a", CONTENT).await;
     assert_eq!(
         put(&created, b"hello, world!", None).await,
@@ -81,7 +81,7 @@ async fn a_longer_body_is_refused() {
 
 #[tokio::test]
 async fn a_put_without_a_signed_header_is_refused() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let created = apps.opened("alice", "/a", CONTENT).await;
     for header in ["if-none-match", "x-amz-checksum-sha256"] {
         assert_eq!(
@@ -98,7 +98,7 @@ async fn a_put_without_a_signed_header_is_refused() {
 
 #[tokio::test]
 async fn a_second_put_is_refused() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let created = apps.opened("alice", "/a", CONTENT).await;
     assert_eq!(put(&created, CONTENT, None).await, (200, String::new()));
     assert_eq!(
@@ -110,13 +110,13 @@ async fn a_second_put_is_refused() {
 
 #[tokio::test]
 async fn an_empty_file_is_a_file() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     assert_eq!(apps.upload("alice", "/empty", b"").await.size.get(), 0);
 }
 
 #[tokio::test]
 async fn the_content_type_is_kept_and_signed() {
-    let apps = Apps::create().await;
+    let apps = super::apps().await;
     let body = serde_json::json!({
         "path": "/a.txt", "size": 12, "sha256": client::sha256(CONTENT), "contentType": "text/plain; charset=utf-8",
     });

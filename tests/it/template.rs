@@ -51,6 +51,12 @@ fn source(binary: &str) -> String {
         .collect()
 }
 
+/// Functions that only CloudFormation calls: not by their alias, and two of them before there is a schema.
+const CUSTOM_RESOURCES: [&str; 3] = ["CheckAccount", "EmptyBucket", "Migrate"];
+
+/// Those of them that do not use the database, and stand outside of the network.
+const WITHOUT_DATABASE: [&str; 2] = ["CheckAccount", "EmptyBucket"];
+
 /// What follows each `before` up to the next quotation mark.
 fn quoted_after(text: &str, before: &str) -> BTreeSet<String> {
     text.split(before)
@@ -96,12 +102,14 @@ fn every_binary_is_a_function_and_every_function_a_binary() {
 fn every_variable_that_a_function_reads_is_set_and_none_is_set_unused() {
     let template = template();
     let mut shared = keys(&template["Globals"]["Function"]["Environment"]["Variables"]);
-    // The SDK reads two, and nobody the third.
-    for read_elsewhere in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "NETWORK"] {
+    // By the SDK.
+    for read_elsewhere in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"] {
         assert!(shared.remove(read_elsewhere), "{read_elsewhere}");
     }
     for (id, (binary, function)) in functions(&template) {
-        let own = keys(&function["Properties"]["Environment"]["Variables"]);
+        let mut own = keys(&function["Properties"]["Environment"]["Variables"]);
+        // No code reads it: SAM moves the alias for it.
+        assert!(own.remove("PARAMETERS"), "{id}");
         let set: BTreeSet<String> = shared.union(&own).cloned().collect();
         let source = source(&binary);
         let mut read = quoted_after(&source, "vars.required(\"");
@@ -116,19 +124,39 @@ fn every_function_waits_for_the_schema_and_logs_where_logs_expire() {
     let template = template();
     for (id, (_, function)) in functions(&template) {
         let waits = function["DependsOn"] == "Schema";
-        assert_eq!(waits, id != "Migrate", "{id}");
+        assert_eq!(waits, !CUSTOM_RESOURCES.contains(&id.as_str()), "{id}");
         let group = tagged(&function["Properties"]["LoggingConfig"]["LogGroup"], "Ref");
         assert_eq!(group, format!("{id}Logs"));
         let group = &template["Resources"][group]["Properties"];
         assert_eq!(tagged(&group["RetentionInDays"], "Ref"), "LogRetentionDays");
     }
-    let schema = &template["Resources"]["Schema"]["Properties"];
-    // So that each deployment of other migrations or rights runs them.
-    assert_eq!(tagged(&schema["Code"], "Ref"), "Migrate.Version");
-    let migrates_for = template["Resources"]["Migrate"]["Properties"]["Timeout"]
-        .as_i64()
-        .unwrap();
-    assert!(schema["ServiceTimeout"].as_i64().unwrap() > migrates_for);
+    let resources = &template["Resources"];
+    // So that each deployment of other migrations or rights, or of other checks, runs them.
+    assert_eq!(
+        tagged(&resources["Schema"]["Properties"]["Code"], "Ref"),
+        "Migrate.Version"
+    );
+    assert_eq!(
+        tagged(&resources["AccountCheck"]["Properties"]["Code"], "Ref"),
+        "CheckAccount.Version"
+    );
+    // CloudFormation waits longer for an answer than the function that gives it runs.
+    for (resource, function) in [
+        ("AccountCheck", "CheckAccount"),
+        ("Content", "EmptyBucket"),
+        ("Schema", "Migrate"),
+    ] {
+        let properties = &resources[resource]["Properties"];
+        assert_eq!(
+            tagged(&properties["ServiceToken"], "GetAtt"),
+            format!("{function}.Arn")
+        );
+        let runs_for = resources[function]["Properties"]["Timeout"].as_i64().unwrap();
+        assert!(
+            properties["ServiceTimeout"].as_i64().unwrap() > runs_for,
+            "{resource}"
+        );
+    }
 }
 
 #[test]
@@ -178,9 +206,9 @@ fn every_route_is_guarded_and_served_by_the_function_behind_it() {
     assert_eq!(served, known);
 }
 
-/// What a person has put into the stack, and what that stands in.
+/// What a person has put into the stack, and what that stands in. The expanded template is tested by `tools/template/test_sizes.py`.
 #[test]
-fn deleting_the_stack_leaves_files_users_and_the_database() {
+fn deleting_the_stack_leaves_files_users_and_the_database_unless_it_is_a_trial() {
     let template = template();
     let kept = [
         "Bucket",
@@ -202,13 +230,17 @@ fn deleting_the_stack_leaves_files_users_and_the_database() {
     ];
     for (id, resource) in template["Resources"].as_mapping().unwrap() {
         let id = id.as_str().unwrap();
-        let policy = |name: &str| resource.get(name).and_then(Value::as_str);
-        let expected = kept.contains(&id).then_some("Retain");
+        let policy = |name: &str| {
+            let policy = resource.get(name)?;
+            Some(serde_norway::to_string(policy).unwrap())
+        };
+        let expected = kept
+            .contains(&id)
+            .then(|| "!If\n- IsTrial\n- Delete\n- Retain\n".to_owned());
         assert_eq!(policy("DeletionPolicy"), expected, "{id}");
         assert_eq!(policy("UpdateReplacePolicy"), expected, "{id}");
     }
     let database = &template["Resources"]["Database"]["Properties"];
-    assert_eq!(database["DeletionProtection"], Value::from(true));
     assert_eq!(database["StorageEncrypted"], Value::from(true));
     assert_eq!(database["PubliclyAccessible"], Value::from(false));
 }
@@ -219,7 +251,7 @@ fn new_code_comes_by_an_alias_and_little_by_little() {
     assert_eq!(template["Globals"]["Function"]["AutoPublishAlias"], "live");
     for (id, (_, function)) in functions(&template) {
         let preference = &function["Properties"]["DeploymentPreference"];
-        if id == "Migrate" {
+        if CUSTOM_RESOURCES.contains(&id.as_str()) {
             assert!(preference.is_null());
             continue;
         }

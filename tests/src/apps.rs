@@ -22,7 +22,7 @@ use time::macros::datetime;
 use tokio::time::Instant;
 use track_connections::Incoming;
 
-use crate::{Contract, Gateway, Shared, TestDatabase, TestQueue, aws, raw_http, sample, share, stack};
+use crate::{Contract, Gateway, Shared, Storage, TestDatabase, TestQueue, aws, raw_http, sample, share};
 
 /// Where a test's clock starts.
 pub const START: OffsetDateTime = datetime!(2026-01-02 03:04:05.678 UTC);
@@ -223,6 +223,8 @@ pub struct Apps {
     pub queue: TestQueue,
     /// Where what cannot be read goes.
     pub dead_letters: TestQueue,
+    /// Where content goes.
+    pub storage: Storage,
     /// The WebSocket API's management interface.
     pub gateway: Gateway,
     /// Their time.
@@ -231,9 +233,15 @@ pub struct Apps {
 }
 
 impl Apps {
-    /// Makes everything anew.
+    /// Makes everything anew; content is in the stack's bucket.
     pub async fn create() -> Self {
+        Self::on(Storage::of_the_stack().await).await
+    }
+
+    /// Makes everything anew; content is in this bucket.
+    pub async fn on(storage: Storage) -> Self {
         Self {
+            storage,
             _shared: share().await,
             database: TestDatabase::create().await,
             queue: TestQueue::create().await,
@@ -247,8 +255,8 @@ impl Apps {
     pub async fn create_upload(&self) -> create_upload::App {
         create_upload::App {
             db: self.database.environment(),
-            s3: aws_sdk_s3::Client::new(&aws().await),
-            bucket: stack().outputs.bucket_name.clone(),
+            s3: self.storage.s3.clone(),
+            bucket: self.storage.bucket.clone(),
             max_upload_bytes: MAX_UPLOAD_BYTES,
             multipart_threshold_bytes: MULTIPART_THRESHOLD_BYTES,
             clock: self.clock.clone(),
@@ -260,9 +268,9 @@ impl Apps {
         let aws = aws().await;
         complete_upload::App {
             db: self.database.environment(),
-            s3: aws_sdk_s3::Client::new(&aws),
+            s3: self.storage.s3.clone(),
             queue: self.queue(&aws),
-            bucket: stack().outputs.bucket_name.clone(),
+            bucket: self.storage.bucket.clone(),
             clock: self.clock.clone(),
         }
     }
@@ -272,9 +280,9 @@ impl Apps {
         let aws = aws().await;
         browse_files::App {
             db: self.database.environment(),
-            s3: aws_sdk_s3::Client::new(&aws),
+            s3: self.storage.s3.clone(),
             queue: self.queue(&aws),
-            bucket: stack().outputs.bucket_name.clone(),
+            bucket: self.storage.bucket.clone(),
             clock: self.clock.clone(),
         }
     }
@@ -333,8 +341,8 @@ impl Apps {
         let aws = aws().await;
         relay_events::App {
             db: self.database.environment(),
-            s3: aws_sdk_s3::Client::new(&aws),
-            bucket: stack().outputs.bucket_name.clone(),
+            s3: self.storage.s3.clone(),
+            bucket: self.storage.bucket.clone(),
             queue: self.queue(&aws),
             dead_letter_queue_url: self.dead_letters.url.clone(),
             clock: self.clock.clone(),

@@ -15,6 +15,7 @@ mod proxy;
 mod queue;
 mod samples;
 mod stack;
+mod storage;
 
 use std::io::Write as _;
 
@@ -35,6 +36,7 @@ pub use samples::{PREFLIGHT, Sample, http_event, project_file, sample, samples, 
 pub use stack::{
     Shared, alone, aws, dead_letter, emulator, invoke, new_user, raw_http, share, stack, subject,
 };
+pub use storage::Storage;
 
 /// Says something past the capture of a passing test's output: a seed, a figure.
 pub fn report(line: &str) {

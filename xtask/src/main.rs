@@ -14,7 +14,10 @@ use runner::environment;
 use runner::project::Project;
 use runner::services::Ports;
 use runner::signals::until_interrupted;
-use runner::tools::{self, CARGO_LAMBDA, EMULATOR, POSTGRES, SAM, SCHEMATHESIS, Tool};
+use runner::template;
+use runner::tools::{
+    self, CARGO_LAMBDA, CHECKOV, EMULATOR, POSTGRES, SAM, SCHEMATHESIS, SEAWEEDFS, TEMPLATE, Tool,
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -26,6 +29,10 @@ async fn run(cli: &Cli) -> Result<()> {
     let project = Project::find()?;
     match &cli.command {
         Command::Tools => return tools::show(&project).await,
+        Command::Template => {
+            tools::install(&project, template::TOOLS).await?;
+            return template::check(&project).await;
+        }
         Command::Bench(options) => return bench::run(&project, options).await,
         _ => {}
     }
@@ -95,7 +102,7 @@ fn tools_of(command: &Command) -> &'static [Tool] {
         Command::Throughput { quick: false } | Command::Update { .. } | Command::Samples => RELEASE,
         Command::Chaos(_) => &[POSTGRES, CARGO_LAMBDA],
         // They install their own.
-        Command::Bench(_) | Command::Tools => &[],
+        Command::Bench(_) | Command::Template | Command::Tools => &[],
     }
 }
 

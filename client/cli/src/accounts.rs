@@ -382,7 +382,9 @@ fn token_of_environment() -> Option<String> {
     (!token.is_empty()).then(|| token.to_owned())
 }
 
-/// Makes a folder that only this user may look into.
+/// Makes a folder that only this user may look into: mode 0700 on Unix. On Windows it inherits the permissions of
+/// its parent. `%APPDATA%` admits the user, the system and administrators; a folder named by `SYNCSPHERE_HOME`
+/// admits the people whom its own permissions admit.
 fn private_folder(folder: &Path) -> anyhow::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -393,7 +395,8 @@ fn private_folder(folder: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot create {}", folder.display()))
 }
 
-/// Writes a file that only this user may read (0600), all of it or nothing.
+/// Writes a file that only this user may read, all of it or nothing: mode 0600 on Unix. On Windows it inherits the
+/// permissions of its folder.
 pub(crate) fn write_private(file: &Path, text: &[u8]) -> anyhow::Result<()> {
     let writing = || -> io::Result<()> {
         let folder = file.parent().unwrap_or(file);

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -118,7 +119,7 @@ pub enum Command {
     /// Keep a folder current from a space.
     Sync(Sync),
     /// Check a deployment step by step, as a user would, and say which link is broken.
-    Doctor,
+    Doctor(Doctor),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -150,6 +151,83 @@ pub struct Login {
     /// needed.
     #[arg(long, value_name = "COMMAND", conflicts_with = "user_pool_client_id")]
     pub token_command: Option<String>,
+}
+
+/// What to check.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Instead check, with the AWS CLI, that the account and the region have what a deployment needs, and say how to get what is missing.
+    #[arg(long)]
+    pub before_deploy: bool,
+    /// For which deployment.
+    #[command(flatten)]
+    pub what: BeforeDeploy,
+}
+
+/// A deployment that is to be.
+#[derive(Debug, Args)]
+pub struct BeforeDeploy {
+    /// The AWS region; unless said, that of the AWS CLI.
+    #[arg(long, requires = "before_deploy")]
+    pub region: Option<String>,
+    /// The template's parameter `Size`.
+    #[arg(long, requires = "before_deploy", value_enum, default_value_t = Size::Trial)]
+    pub size: Size,
+    /// With `ReserveConcurrency=false`.
+    #[arg(long, requires = "before_deploy")]
+    pub no_reserved_concurrency: bool,
+    /// Into a network of your own.
+    #[arg(long, requires = "before_deploy")]
+    pub own_network: bool,
+    /// With a database of your own.
+    #[arg(long, requires = "before_deploy")]
+    pub own_database: bool,
+}
+
+/// Sizes of a deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Size {
+    /// To try it.
+    Trial,
+    /// To begin with.
+    Small,
+    /// For more.
+    Medium,
+    /// For most.
+    Large,
+}
+
+impl Size {
+    /// Concurrency that all functions together reserve, if they do.
+    pub fn copies(self) -> Option<i64> {
+        match self {
+            Self::Trial => None,
+            Self::Small => Some(72),
+            Self::Medium => Some(227),
+            Self::Large => Some(972),
+        }
+    }
+
+    /// The database's class.
+    pub fn database_class(self) -> &'static str {
+        match self {
+            Self::Trial => "db.t4g.micro",
+            Self::Small => "db.t4g.medium",
+            Self::Medium => "db.m7g.large",
+            Self::Large => "db.m7g.2xlarge",
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trial => "trial",
+            Self::Small => "small",
+            Self::Medium => "medium",
+            Self::Large => "large",
+        })
+    }
 }
 
 /// What to upload.

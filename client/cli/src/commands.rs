@@ -5,6 +5,7 @@ pub(crate) mod files;
 pub(crate) mod get;
 pub(crate) mod history;
 pub(crate) mod login;
+pub(crate) mod prerequisites;
 pub(crate) mod spaces;
 pub(crate) mod sync;
 pub(crate) mod upload;

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::accounts::{Account, Accounts};
-use crate::arguments::{Arguments, Command};
+use crate::arguments::{Arguments, Command, Doctor};
 use crate::failure::{Kind, failure, kind_of};
 use crate::output::Output;
 
@@ -78,6 +78,10 @@ async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
             clap_mangen::generate_to(Arguments::command(), &folder)?;
             Ok(())
         }
+        Command::Doctor(Doctor {
+            before_deploy: true,
+            what,
+        }) => commands::prerequisites::run(&what, output).await,
         command => {
             let mut account = Accounts::find()?.account(of)?;
             let outcome = with_account(command, &mut account, output).await;
@@ -104,7 +108,7 @@ async fn with_account(command: Command, account: &mut Account, output: Output) -
         Command::Share(share) => commands::spaces::share(client, &share, output).await,
         Command::History(history) => commands::history::run(client, &history, output).await,
         Command::Sync(sync) => commands::sync::run(account, &sync, output).await,
-        Command::Doctor => commands::doctor::run(account, output).await,
+        Command::Doctor(_) => commands::doctor::run(account, output).await,
     }
 }
 

@@ -1,4 +1,5 @@
 //! The command as people and scripts run it, against the deployed stack. Run it with `cargo xtask test`.
+#![cfg(unix)]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -138,3 +138,76 @@ async fn stored(answer: reqwest::Result<Response>) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::Token;
+
+    /// What becomes of sending "content" to a storage that answers one request after the other like this, and how often it was sent.
+    async fn put(answers: &[(&str, &str)]) -> (Result<(), Error>, usize) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!(
+            "http://{}/object?signature=secret",
+            listener.local_addr().unwrap()
+        );
+        let client = Client::new(&url, Token::from("token".to_owned()), None).unwrap();
+        let headers = [].into();
+        let presigned = PresignedPut { url, headers };
+        let mut sent = 0;
+        let answering = async {
+            for (status, code) in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut raw = Vec::new();
+                while !raw.ends_with(b"content") {
+                    assert!(stream.read_buf(&mut raw).await.unwrap() > 0);
+                }
+                sent += 1;
+                let body =
+                    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code></Error>");
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all((head + &body).as_bytes()).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let content = b"content".as_slice();
+        let again = async || unreachable!("no URL has expired");
+        let outcome = tokio::select! {
+            outcome = client.put(&presigned, content, 0, 7, &(), again) => outcome,
+            () = answering => unreachable!("it answers for ever"),
+        };
+        (outcome, sent)
+    }
+
+    #[tokio::test]
+    async fn a_conflict_with_a_former_attempt_is_waited_out() {
+        let conflict = ("409 Conflict", "ConditionalRequestConflict");
+        let (outcome, sent) = put(&[
+            conflict,
+            conflict,
+            ("412 Precondition Failed", "PreconditionFailed"),
+        ])
+        .await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert_eq!(sent, 3);
+        let (outcome, sent) = put(&[conflict, ("200 OK", "")]).await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert_eq!(sent, 2);
+    }
+
+    #[tokio::test]
+    async fn another_conflict_is_an_error() {
+        let (outcome, sent) = put(&[("409 Conflict", "OperationAborted")]).await;
+        assert!(
+            matches!(outcome, Err(Error::Unexpected { status: 409, .. })),
+            "{outcome:?}"
+        );
+        assert_eq!(sent, 1);
+    }
+}

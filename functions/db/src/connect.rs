@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rustls::RootCertStore;
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use thiserror::Error as ThisError;
 use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode};
@@ -15,6 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::warn;
 
 use crate::error::{BoxError, Error};
+use crate::rds_authorities;
 use crate::role::Role;
 
 /// How long connecting may take, TLS and sign-in included. A hung database surfaces within 3 s altogether.
@@ -27,10 +27,6 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_millis(600);
 /// PostgreSQL's own port, where the URL names none.
 const DEFAULT_PORT: u16 = 5432;
 
-/// The authorities that sign certificates of RDS, which are not among the public ones (Amazon RDS User Guide, "Using SSL/TLS to encrypt
-/// a connection to a DB instance").
-const AMAZON_RDS: &[u8] = include_bytes!("../amazon-rds.pem");
-
 /// Where the database is: `postgresql://user:password@host:port/name`. Secret, because of the password.
 ///
 /// How to sign in follows from it. With a password, by that, to a server that a public authority vouches for. Without, by a password that is
@@ -42,11 +38,12 @@ pub struct DatabaseUrl {
     authorities: Authorities,
 }
 
-/// Whose word is taken for which server is the database.
-#[derive(Clone, Copy)]
+/// Root certificates that the database's certificate must chain to.
+#[derive(Clone)]
 enum Authorities {
     AmazonRds,
     Public,
+    Given(RootCertStore),
 }
 
 /// The text is no database URL. The text is not repeated, for it may hold a password.
@@ -91,13 +88,29 @@ impl DatabaseUrl {
         self.config.get_user().unwrap_or_default()
     }
 
-    /// The same server for somebody else, who has a password. Whose word is taken for the server stays as it was: RDS has owners with
-    /// passwords too.
+    /// The same server for another user, who has a password. The authorities stay the same: RDS has owners with passwords too.
     #[must_use]
     pub fn for_user(&self, user: &str, password: &str) -> Self {
         let mut url = self.clone();
         url.config.user(user).password(password);
         url
+    }
+
+    /// The same server for another user who signs in by IAM. Nothing if nobody signs in to this server by IAM, or not over TLS.
+    pub fn for_user_by_iam(&self, user: &str) -> Option<Self> {
+        let by_iam = self.role().by_iam && self.config.get_ssl_mode() != SslMode::Disable;
+        by_iam.then(|| {
+            let mut url = self.clone();
+            url.config.user(user);
+            url
+        })
+    }
+
+    /// Accepts the server only if its certificate chains to one of these authorities.
+    #[must_use]
+    pub fn with_authorities(mut self, authorities: RootCertStore) -> Self {
+        self.authorities = Authorities::Given(authorities);
+        self
     }
 
     /// Signs in with passwords from here if the URL has none.
@@ -127,8 +140,6 @@ pub type Passwords = Box<dyn Fn(&str, u16, &str) -> Result<String, BoxError> + S
 pub struct Connector {
     url: DatabaseUrl,
     passwords: Option<Passwords>,
-    /// Whose word is taken instead of theirs that follow from the URL.
-    authorities_instead: Option<RootCertStore>,
     /// Made once: reading all authorities for each connection would take longer than connecting.
     tls: OnceLock<MakeRustlsConnect>,
 }
@@ -138,20 +149,12 @@ impl From<DatabaseUrl> for Connector {
         Self {
             url,
             passwords: None,
-            authorities_instead: None,
             tls: OnceLock::new(),
         }
     }
 }
 
 impl Connector {
-    /// Believes servers that these authorities vouch for, and no others.
-    #[must_use]
-    pub fn with_authorities(mut self, authorities: RootCertStore) -> Self {
-        self.authorities_instead = Some(authorities);
-        self
-    }
-
     /// Connects, with settings such as `-c lock_timeout=5s` for the session.
     pub(crate) async fn connect(&self, options: &str) -> Result<Client, Error> {
         timeout(CONNECT_TIMEOUT, self.connect_and_sign_in(options))
@@ -192,12 +195,10 @@ impl Connector {
         if let Some(tls) = self.tls.get() {
             return Ok(tls.clone());
         }
-        let authorities = match &self.authorities_instead {
-            Some(authorities) => authorities.clone(),
-            None => match self.url.authorities {
-                Authorities::AmazonRds => amazon_rds()?,
-                Authorities::Public => public()?,
-            },
+        let authorities = match &self.url.authorities {
+            Authorities::AmazonRds => amazon_rds(self.url.host())?,
+            Authorities::Public => public()?,
+            Authorities::Given(authorities) => authorities.clone(),
         };
         let tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -216,15 +217,16 @@ async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error
     }
 }
 
-fn amazon_rds() -> Result<RootCertStore, Error> {
-    let mut authorities = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(AMAZON_RDS) {
-        let certificate = certificate.map_err(|error| Error::Authorities(error.into()))?;
-        authorities
-            .add(certificate)
-            .map_err(|error| Error::Authorities(error.into()))?;
+/// Fails before anything is sent where no certificate of the server could be accepted.
+fn amazon_rds(host: &str) -> Result<RootCertStore, Error> {
+    if let Some(region) = rds_authorities::region_of_endpoint(host)
+        && !rds_authorities::has_region(region)
+    {
+        return Err(Error::NoAuthorities {
+            region: region.to_owned(),
+        });
     }
-    Ok(authorities)
+    rds_authorities::store()
 }
 
 fn public() -> Result<RootCertStore, Error> {
@@ -289,11 +291,40 @@ mod tests {
         assert_eq!(url.port(), 7);
     }
 
-    /// RDS has three authorities in each region.
+    /// The name does not resolve, so a connection that was tried would be another error.
+    #[tokio::test]
+    async fn a_region_without_authorities_is_named_before_anything_is_sent() {
+        let url = "postgresql://syncsphere@db.abc.xx-nowhere-1.rds.amazonaws.com/x";
+        let url: DatabaseUrl = url.parse().unwrap();
+        let by_password = url.for_user("owner", "password").into();
+        let by_iam = url.with_passwords(Box::new(|_, _, _| Ok(String::new())));
+        for connector in [by_password, by_iam] {
+            let error = Connector::connect(&connector, "").await.unwrap_err();
+            assert!(
+                matches!(&error, Error::NoAuthorities { region } if region == "xx-nowhere-1"),
+                "{error:?}"
+            );
+            let said = error.to_string();
+            assert!(
+                said.contains("xx-nowhere-1") && said.contains("tools/rds_authorities.py"),
+                "{said}"
+            );
+            assert!(!crate::MigrationError::from(error).is_unreachable());
+        }
+    }
+
     #[test]
-    fn amazons_authorities_can_all_be_read() {
-        let authorities = amazon_rds().unwrap();
-        assert!(authorities.len() >= 3 * 27, "{}", authorities.len());
-        assert_eq!(authorities.len() % 3, 0);
+    fn another_user_signs_in_by_iam_only_where_the_urls_user_does() {
+        let by_iam = |url: &str| {
+            let url: DatabaseUrl = url.parse().unwrap();
+            let other = url.for_user_by_iam("owner");
+            other.map(|url| (url.user().to_owned(), url.role().by_iam))
+        };
+        assert_eq!(
+            by_iam("postgresql://u@db.example/x"),
+            Some(("owner".to_owned(), true))
+        );
+        assert_eq!(by_iam("postgresql://u:p@db.example/x"), None);
+        assert_eq!(by_iam("postgresql://u@db.example/x?sslmode=disable"), None);
     }
 }

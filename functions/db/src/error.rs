@@ -38,6 +38,28 @@ pub enum Error {
     /// The certificates of authorities that could vouch for the database cannot be used.
     #[error("cannot load the authorities that vouch for the database")]
     Authorities(#[source] BoxError),
+    /// No certificate of a database in this region could be verified.
+    #[error(
+        "no certificate authority of Amazon RDS in region {region} is compiled in, so its databases cannot be verified: \
+         run tools/rds_authorities.py, which gets AWS's current list, then build and deploy again"
+    )]
+    NoAuthorities {
+        /// The region in the name of the endpoint.
+        region: String,
+    },
+    /// The schema's owner lacks a right that only another role can give.
+    #[error("{owner} may not {action}: {remedy}, then deploy again")]
+    MissingRight {
+        /// The role that signed in.
+        owner: String,
+        /// The refused action.
+        action: String,
+        /// The right, and a statement that gives it.
+        remedy: String,
+        /// PostgreSQL's answer.
+        #[source]
+        source: tokio_postgres::Error,
+    },
     /// PostgreSQL refused a statement, or the connection broke meanwhile.
     #[error("query {query} failed")]
     Query {
@@ -119,6 +141,11 @@ pub enum MigrationError {
 }
 
 impl MigrationError {
+    /// Whether PostgreSQL refused the user or the password.
+    pub fn is_refused_sign_in(&self) -> bool {
+        matches!(self, Self::Database(Error::SignIn { .. }))
+    }
+
     /// Whether no connection could be made, so that trying again shortly may help: a database that was just made or is failing over.
     pub fn is_unreachable(&self) -> bool {
         matches!(

@@ -13,6 +13,7 @@ mod leftovers;
 mod migrations;
 mod outbox;
 mod query;
+pub mod rds_authorities;
 mod role;
 mod row;
 mod spaces;

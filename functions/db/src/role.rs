@@ -43,6 +43,7 @@ pub(crate) async fn provide(client: &Client, role: Role<'_>) -> Result<(), Error
         .query_one(
             "-- describe_role
             SELECT quote_ident($1) AS role,
+                quote_ident(current_user) AS owner,
                 quote_ident(current_database()) AS database,
                 EXISTS (SELECT FROM pg_roles WHERE rolname = $1) AS exists,
                 -- Whom RDS signs in by IAM authentication. Only it has such a role.
@@ -54,20 +55,40 @@ pub(crate) async fn provide(client: &Client, role: Role<'_>) -> Result<(), Error
         .await
         .map_err(failed)?;
     let by_iam = role.by_iam;
-    let (role, database): (&str, &str) = (facts.get("role"), facts.get("database"));
+    let [role, owner, database]: [&str; 3] = ["role", "owner", "database"].map(|column| facts.get(column));
+    let refused = |error: tokio_postgres::Error, action: String, remedy: String| match error.code() {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::MissingRight {
+            owner: owner.to_owned(),
+            action,
+            remedy,
+            source: error,
+        },
+        _ => failed(error),
+    };
     if !facts.get::<_, bool>("exists") {
         let made = client.batch_execute(&format!("CREATE ROLE {role} LOGIN")).await;
         // Roles belong to all databases of a server: another one's migration may have come first.
         made.or_else(|error| match error.code() {
             Some(&SqlState::DUPLICATE_OBJECT | &SqlState::UNIQUE_VIOLATION) => Ok(()),
-            _ => Err(failed(error)),
+            _ => Err(refused(
+                error,
+                format!("make the role {role}"),
+                format!(
+                    "it lacks the attribute CREATEROLE; as the master user run ALTER ROLE {owner} CREATEROLE"
+                ),
+            )),
         })?;
     }
     if by_iam && facts.get("has_iam") && !facts.get::<_, bool>("by_iam") {
-        client
-            .batch_execute(&format!("GRANT rds_iam TO {role}"))
-            .await
-            .map_err(failed)?;
+        // Since PostgreSQL 16 this takes the admin option on rds_iam, which CREATEROLE does not include.
+        let granted = client.batch_execute(&format!("GRANT rds_iam TO {role}")).await;
+        granted.map_err(|error| {
+            refused(
+                error,
+                format!("grant rds_iam to {role}"),
+                format!("it lacks the admin option on rds_iam; as a member of rds_superuser run GRANT rds_iam TO {role}"),
+            )
+        })?;
     }
     let mut statements = format!(
         "BEGIN;

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +30,8 @@ use tokio_rustls::TlsConnector;
 /// How long TCP and TLS may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// How long each of a server's addresses is waited for, before the next is tried: a network may have a way to IPv4 or to IPv6 alone.
+/// How long each of a server's addresses is waited for, before the next is tried: a network may have a way to IPv4 or to IPv6 alone. A
+/// server's first two addresses, one of each family where it has both, are tried within `CONNECT_TIMEOUT`.
 const ADDRESS_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How long a connection may be unused until it is taken for dead: the server or something on the way may have dropped it while Lambda had the
@@ -206,8 +208,14 @@ impl HttpClient {
 }
 
 async fn connect_tcp(server: &Server) -> std::io::Result<TcpStream> {
+    let addresses = tokio::net::lookup_host((server.host.as_str(), server.port)).await?;
+    connect_to_one(alternating(addresses)).await
+}
+
+/// Connects to the first address that answers in time.
+async fn connect_to_one(addresses: impl IntoIterator<Item = SocketAddr>) -> std::io::Result<TcpStream> {
     let mut last = None;
-    for address in tokio::net::lookup_host((server.host.as_str(), server.port)).await? {
+    for address in addresses {
         match timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true)?;
@@ -218,6 +226,21 @@ async fn connect_tcp(server: &Server) -> std::io::Result<TcpStream> {
         }
     }
     Err(last.unwrap_or_else(|| std::io::ErrorKind::NotFound.into()))
+}
+
+/// The same addresses, one of each family in turn, beginning with the family that the resolver prefers (RFC 8305, section 4): several
+/// addresses of a family that leads nowhere would use up the time for the other.
+fn alternating(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let addresses: Vec<SocketAddr> = addresses.into_iter().collect();
+    let first_is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let of_family = |ipv4| {
+        let same = addresses.iter().filter(move |address| address.is_ipv4() == ipv4);
+        same.enumerate()
+            .map(move |(place, address)| (place, ipv4 != first_is_ipv4, *address))
+    };
+    let mut all: Vec<_> = of_family(true).chain(of_family(false)).collect();
+    all.sort_by_key(|&(place, is_other_family, _)| (place, is_other_family));
+    all.into_iter().map(|(_, _, address)| address).collect()
 }
 
 /// Speaks HTTP over a stream, in a task that ends with the connection.
@@ -378,6 +401,52 @@ mod tests {
         let hung = client.send(&server, request).await;
         assert!(matches!(hung, Err(Error::ConnectTimeout(_))), "{hung:?}");
         drop(silent);
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_tried_in_turn() {
+        let of = |addresses: &[&str]| {
+            let parsed = addresses.iter().map(|address| address.parse().unwrap());
+            let ordered = alternating(parsed).into_iter();
+            ordered
+                .map(|address| address.ip().to_string())
+                .collect::<Vec<_>>()
+        };
+        let [first, second, third] = ["192.0.2.1:443", "192.0.2.2:443", "192.0.2.3:443"];
+        let [one, other] = ["[2001:db8::1]:443", "[2001:db8::2]:443"];
+        assert_eq!(
+            of(&[first, second, third, one, other]),
+            [
+                "192.0.2.1",
+                "2001:db8::1",
+                "192.0.2.2",
+                "2001:db8::2",
+                "192.0.2.3"
+            ]
+        );
+        assert_eq!(
+            of(&[one, other, first]),
+            ["2001:db8::1", "192.0.2.1", "2001:db8::2"]
+        );
+        assert_eq!(of(&[second, first]), ["192.0.2.2", "192.0.2.1"]);
+        assert!(of(&[]).is_empty());
+        // Both families get their turn in time, and TLS what is left.
+        assert!(ADDRESS_TIMEOUT * 2 < CONNECT_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_is_followed_by_the_next() {
+        let (listener, _) = listen().await;
+        let there = listener.local_addr().unwrap();
+        let absent = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let stream = connect_to_one([absent, there]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), there);
+        let refused = connect_to_one([absent]).await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     }
 
     #[test]

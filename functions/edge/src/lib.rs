@@ -5,6 +5,7 @@ pub mod batch;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod custom_resource;
 pub mod digest;
 pub mod http;
 pub mod ids;
@@ -14,6 +15,7 @@ pub mod panics;
 pub mod problem;
 pub mod rds;
 pub mod secret;
+pub mod signed;
 pub mod trace;
 
 use tracing_subscriber::filter::LevelFilter;

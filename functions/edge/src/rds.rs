@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration as StdDuration;
 
 use aws_sigv4::http_request::{
@@ -49,12 +49,12 @@ pub enum TokenError {
 
 /// Makes tokens for whatever server and role it is asked for, with the credentials and in the region of the function.
 pub fn passwords(account: Option<Account>) -> Passwords {
-    let tokens = Tokens::new(account, Clock::system());
-    Box::new(move |host, port, user| Ok(tokens.token(host, port, user)?))
+    Arc::new(Tokens::new(account, Clock::system())).passwords()
 }
 
 /// The same as `db::Passwords`, which this library does not know.
-type Passwords = Box<dyn Fn(&str, u16, &str) -> Result<String, Box<dyn Error + Send + Sync>> + Send + Sync>;
+pub type Passwords =
+    Box<dyn Fn(&str, u16, &str) -> Result<String, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
 /// Makes tokens, and keeps the last one for as long as it is good.
 pub struct Tokens {
@@ -78,6 +78,11 @@ impl Tokens {
             clock,
             last: Mutex::default(),
         }
+    }
+
+    /// The same tokens as passwords of connections.
+    pub fn passwords(self: Arc<Self>) -> Passwords {
+        Box::new(move |host, port, user| Ok(self.token(host, port, user)?))
     }
 
     /// A token for a role at a server, by the name and port under which RDS knows it.

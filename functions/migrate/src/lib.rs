@@ -2,31 +2,24 @@
 //!
 //! CloudFormation waits for an answer at a URL that comes with the request, so every path that is not a crash ends with one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest as Request;
-use bytes::Bytes;
+use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
 use db::{DatabaseUrl, Migrated};
-use edge::aws::Account;
-use edge::client::{HttpClient, Server};
+use edge::chain;
+use edge::client::HttpClient;
 use edge::config::{ConfigError, Vars};
-use edge::{chain, rds};
-use http::Uri;
-use http::header::HOST;
-use http::uri::{Authority, PathAndQuery};
-use http_body_util::Full;
+use edge::custom_resource::{Change, Error, Request};
+use edge::rds::Tokens;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error as ThisError;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 /// The resource is always the same one: were its id to change, CloudFormation would delete the former.
 const PHYSICAL_RESOURCE_ID: &str = "syncsphere-schema";
-
-/// The longest reason in characters: CloudFormation takes a response of 4,096 bytes (AWS CloudFormation User Guide, "Custom
-/// resource response objects").
-const MAX_REASON_CHARACTERS: usize = 900;
 
 /// How long the secret and the database are asked for, again and again: both may have been made a moment ago, and a first deployment that fails
 /// leaves much behind. The function's timeout is 300 s.
@@ -34,9 +27,6 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long in between.
 const PAUSE: Duration = Duration::from_secs(2);
-
-/// How long the answer may take to be sent.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What this function reads from its environment.
 pub struct Config {
@@ -60,8 +50,8 @@ impl Config {
 pub struct App {
     /// Where the schema is.
     pub database_url: DatabaseUrl,
-    /// Who signs in where there is no owner with a password.
-    pub account: Option<Account>,
+    /// To sign in with where there is no owner, or where its password is refused.
+    pub tokens: Arc<Tokens>,
     /// Where its owner's password is.
     pub owner: Option<Owner>,
     /// How long what cannot be reached is tried again.
@@ -96,6 +86,16 @@ enum Failure {
         "the secret is of the user in the database's URL; functions sign in as another role, which needs no secret"
     )]
     OwnSecret,
+    #[error(
+        "{owner} could sign in neither by the secret's password ({by_password}) nor by IAM; see whether the password in the secret is \
+         that of the database, and whether {owner} is a member of rds_iam"
+    )]
+    RefusedOwner {
+        owner: String,
+        by_password: String,
+        #[source]
+        by_iam: db::MigrationError,
+    },
     #[error(transparent)]
     Migration(#[from] db::MigrationError),
 }
@@ -103,78 +103,41 @@ enum Failure {
 impl Failure {
     fn may_pass(&self) -> bool {
         match self {
-            Self::Secret(_) => true,
+            // A password that was just changed reaches secret and database one after the other.
+            Self::Secret(_) | Self::RefusedOwner { .. } => true,
             Self::Migration(error) => error.is_unreachable(),
             Self::NoCredentials | Self::OwnSecret => false,
         }
     }
 }
 
-/// CloudFormation did not get its answer. Lambda runs the request again, which is harmless.
-#[derive(Debug, ThisError)]
-pub enum Error {
-    /// This release does not know the request.
-    #[error("unknown request type")]
-    UnknownRequest,
-    /// The answer could not be sent. The URL is a secret and is not shown.
-    #[error("CloudFormation could not be answered")]
-    Unanswered(#[source] BoxError),
+/// Handles one request and answers it.
+pub async fn handle(app: &App, request: CloudFormationCustomResourceRequest) -> Result<(), Error> {
+    let request = Request::try_from(request)?;
+    let outcome = match request.change {
+        Change::Create | Change::Update(_) => bring_up(app).await,
+        // Deleting the stack leaves the data alone.
+        Change::Delete => Ok(json!({})),
+    };
+    request.answer(&app.http, PHYSICAL_RESOURCE_ID, outcome).await
 }
 
-/// Handles one request and answers it.
-pub async fn handle(app: &App, request: Request) -> Result<(), Error> {
-    let (migrates, stack_id, request_id, logical_id, response_url) = match request {
-        Request::Create(r) => (
-            true,
-            r.stack_id,
-            r.request_id,
-            r.logical_resource_id,
-            r.response_url,
-        ),
-        Request::Update(r) => (
-            true,
-            r.stack_id,
-            r.request_id,
-            r.logical_resource_id,
-            r.response_url,
-        ),
-        Request::Delete(r) => (
-            false,
-            r.stack_id,
-            r.request_id,
-            r.logical_resource_id,
-            r.response_url,
-        ),
-        _ => return Err(Error::UnknownRequest),
-    };
-    let mut answer = json!({
-        "Status": "SUCCESS",
-        "PhysicalResourceId": PHYSICAL_RESOURCE_ID,
-        "StackId": stack_id,
-        "RequestId": request_id,
-        "LogicalResourceId": logical_id,
-    });
-    // Deleting the stack leaves the data alone.
-    if migrates {
-        match patiently(app).await {
-            Ok(Migrated { applied, version }) => {
-                info!(
-                    applied,
-                    version, "the schema is at version {version}: {applied} migrations applied"
-                );
-                answer["Data"] = json!({ "SchemaVersion": version.to_string() });
-            }
-            Err(error) => {
-                let reason: String = chain(&error).chars().take(MAX_REASON_CHARACTERS).collect();
-                error!(error = reason, "the schema could not be brought up");
-                answer["Status"] = "FAILED".into();
-                answer["Reason"] = reason.into();
-            }
+/// The resource's attributes, or why there are none.
+async fn bring_up(app: &App) -> Result<Value, String> {
+    match patiently(app).await {
+        Ok(Migrated { applied, version }) => {
+            info!(
+                applied,
+                version, "the schema is at version {version}: {applied} migrations applied"
+            );
+            Ok(json!({ "SchemaVersion": version.to_string() }))
+        }
+        Err(failure) => {
+            let reason = chain(&failure);
+            error!(error = reason, "the schema could not be brought up");
+            Err(reason)
         }
     }
-    respond(&app.http, &response_url, &answer)
-        .await
-        .map_err(Error::Unanswered)
 }
 
 /// Migrates, and tries again for as long as the secret or the database cannot be reached.
@@ -195,7 +158,7 @@ async fn patiently(app: &App) -> Result<Migrated, Failure> {
 async fn migrate(app: &App) -> Result<Migrated, Failure> {
     let url = &app.database_url;
     let Some(owner) = &app.owner else {
-        let signing_in = url.clone().with_passwords(rds::passwords(app.account.clone()));
+        let signing_in = url.clone().with_passwords(app.tokens.clone().passwords());
         return Ok(db::migrate(&signing_in, None).await?);
     };
     let reading = owner.secrets.get_secret_value().secret_id(&owner.secret_arn);
@@ -210,25 +173,27 @@ async fn migrate(app: &App) -> Result<Migrated, Failure> {
     if owner.username == url.role().name {
         return Err(Failure::OwnSecret);
     }
-    let signing_in = url.for_user(&owner.username, &owner.password).into();
-    Ok(db::migrate(&signing_in, Some(url.role())).await?)
-}
-
-/// The URL is signed for a request without a content type.
-async fn respond(http: &HttpClient, url: &str, answer: &Value) -> Result<(), BoxError> {
-    let url: Uri = url.parse()?;
-    let (server, host) = (Server::of(&url)?, url.authority().map_or("", Authority::as_str));
-    let path = url.path_and_query().map_or("/", PathAndQuery::as_str);
-    let body = Bytes::from(answer.to_string());
-    let sending = http.send(&server, || {
-        let request = http::Request::put(path).header(HOST, host);
-        Ok(request.body(Full::new(body.clone()))?)
-    });
-    let reply = timeout(ANSWER_TIMEOUT, sending).await??;
-    if !reply.status().is_success() {
-        return Err(format!("answered {}", reply.status()).into());
+    let by_password = url.for_user(&owner.username, &owner.password).into();
+    let refused = match db::migrate(&by_password, Some(url.role())).await {
+        Err(error) if error.is_refused_sign_in() => error,
+        outcome => return Ok(outcome?),
+    };
+    let Some(by_iam) = url.for_user_by_iam(&owner.username) else {
+        return Err(refused.into());
+    };
+    // RDS asks members of rds_iam for a token instead of their password, and indirect members too. Since PostgreSQL 16 the owner is a member
+    // of each role that it made (Amazon RDS User Guide, "Database authentication with Amazon RDS"; PostgreSQL documentation, "CREATE ROLE").
+    warn!(
+        error = chain(&refused),
+        "the owner's password is refused: trying a token"
+    );
+    let by_iam = by_iam.with_passwords(app.tokens.clone().passwords());
+    match db::migrate(&by_iam, Some(url.role())).await {
+        Err(error) if error.is_refused_sign_in() => Err(Failure::RefusedOwner {
+            owner: owner.username,
+            by_password: chain(&refused),
+            by_iam: error,
+        }),
+        outcome => Ok(outcome?),
     }
-    Ok(())
 }
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;

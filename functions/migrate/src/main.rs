@@ -1,7 +1,11 @@
 //! Runs the function on Lambda.
 
+use std::sync::Arc;
+
+use edge::Clock;
 use edge::aws::Aws;
 use edge::config::Vars;
+use edge::rds::Tokens;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use migrate::{App, Config, Owner, PATIENCE, handle};
 
@@ -20,7 +24,7 @@ async fn main() -> Result<(), Error> {
     };
     let app = App {
         database_url: config.database_url,
-        account: aws.account,
+        tokens: Arc::new(Tokens::new(aws.account, Clock::system())),
         owner,
         patience: PATIENCE,
         http: aws.http,

@@ -4,45 +4,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use serde::Deserialize;
 use serde_norway::Value;
 use tests::project_file;
 
-use super::{functions, source, tagged, template};
+use super::{WITHOUT_DATABASE, functions, source, tagged, template};
 
-/// What a call of an SDK needs (Service Authorization Reference; Amazon S3 User Guide, "Required permissions for Amazon S3 API operations").
-const CALLS: [(&str, &[&str]); 17] = [
-    // Without ListBucket, an object that is not there is 403 rather than 404.
-    (".head_object()", &["s3:GetObject", "s3:ListBucket"]),
-    (".get_object()", &["s3:GetObject"]),
-    (".put_object()", &["s3:PutObject"]),
-    (".upload_part()", &["s3:PutObject"]),
-    (".create_multipart_upload()", &["s3:PutObject"]),
-    (".complete_multipart_upload()", &["s3:PutObject"]),
-    (".abort_multipart_upload()", &["s3:AbortMultipartUpload"]),
-    (".list_parts()", &["s3:ListMultipartUploadParts"]),
-    (".delete_object()", &["s3:DeleteObject"]),
-    (".send_message_batch()", &["sqs:SendMessage"]),
-    // The one place that sends a single message.
-    ("settle(&app.queue", &["sqs:SendMessage"]),
-    (".receive_message()", &["sqs:ReceiveMessage"]),
-    (".delete_message_batch()", &["sqs:DeleteMessage"]),
-    (
-        ".change_message_visibility_batch()",
-        &["sqs:ChangeMessageVisibility"],
-    ),
-    (".get_queue_attributes()", &["sqs:GetQueueAttributes"]),
-    // What the SDK's `post_to_connection` asks for, without it.
-    ("/@connections/{id}\"", &["execute-api:ManageConnections"]),
-    (".get_secret_value()", &["secretsmanager:GetSecretValue"]),
-];
+/// What functions ask of AWS, which `tools/template/test_policies.py` holds against the policies of their roles.
+#[derive(Deserialize)]
+struct Calls {
+    /// Actions that a call in the code needs.
+    calls: BTreeMap<String, BTreeSet<String>>,
+    /// Actions of an event source mapping with its function's role.
+    event_source_mapping: BTreeSet<String>,
+    /// Actions that each function needs, by resource.
+    functions: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
+}
 
-/// What an event source mapping does with its function's role (AWS Lambda Developer Guide, "Configuring execution role permissions" for
-/// SQS).
-const EVENT_SOURCE_MAPPING: [&str; 3] = [
-    "sqs:ReceiveMessage",
-    "sqs:DeleteMessage",
-    "sqs:GetQueueAttributes",
-];
+fn calls() -> Calls {
+    let text = fs::read_to_string(project_file("tools/template/calls.yaml")).unwrap();
+    serde_norway::from_str(&text).unwrap()
+}
+
+/// An action that knows no resources (Service Authorization Reference).
+const WITHOUT_RESOURCE: [&str; 1] = ["lambda:GetAccountSettings"];
 
 /// What a statement allows; an asterisk after an action of SQS is for the emulator.
 fn actions(statement: &Value) -> BTreeSet<String> {
@@ -58,7 +43,7 @@ fn actions(statement: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-/// The statements of a function's own policy. One of them is there only if there is a secret.
+/// The statements of a function's own policy. Some are there only under a condition.
 fn statements(template: &Value, function: &str) -> Vec<Value> {
     let role = &template["Resources"][format!("{function}Role")]["Properties"];
     let policies = role["Policies"].as_sequence().unwrap();
@@ -76,20 +61,23 @@ fn statements(template: &Value, function: &str) -> Vec<Value> {
 #[test]
 fn each_role_may_do_what_its_function_calls_and_nothing_else() {
     let template = template();
+    let known = calls();
     for (id, (binary, function)) in functions(&template) {
         assert_eq!(
             tagged(&function["Properties"]["Role"], "GetAtt"),
             format!("{id}Role.Arn")
         );
         let source = source(&binary);
-        let called = CALLS.iter().filter(|(call, _)| source.contains(call));
-        let mut needed: BTreeSet<String> = called
-            .flat_map(|(_, actions)| *actions)
-            .map(|&action| action.to_owned())
-            .collect();
+        let called = known.calls.iter().filter(|(call, _)| source.contains(*call));
+        let mut needed: BTreeSet<String> = called.flat_map(|(_, actions)| actions.clone()).collect();
         if function["Properties"]["Events"]["Queue"].is_mapping() {
-            needed.extend(EVENT_SOURCE_MAPPING.map(str::to_owned));
+            needed.extend(known.event_source_mapping.clone());
         }
+        let declared = known.functions.get(&id).into_iter().flatten();
+        let mut declared: BTreeSet<String> = declared.flat_map(|(_, actions)| actions.clone()).collect();
+        // Signing in to the database is in a policy of its own.
+        declared.remove("rds-db:connect");
+        assert_eq!(declared, needed, "{id} in tools/template/calls.yaml");
         needed.extend(["logs:CreateLogStream", "logs:PutLogEvents"].map(str::to_owned));
         let allowed: BTreeSet<String> = statements(&template, &id).iter().flat_map(actions).collect();
         assert_eq!(allowed, needed, "{id}");
@@ -128,6 +116,10 @@ fn each_statement_names_what_it_is_about_and_has_a_name() {
             let name = statement["Sid"].as_str().unwrap().to_owned();
             assert_eq!(statement["Effect"], "Allow");
             let resource = serde_norway::to_string(&statement["Resource"]).unwrap();
+            if actions(&statement).iter().eq(WITHOUT_RESOURCE) {
+                assert_eq!(statement["Resource"], "*");
+                continue;
+            }
             assert!(
                 !resource.trim().ends_with("'*'") && resource.contains('!'),
                 "{id}: {resource}"
@@ -159,9 +151,13 @@ fn functions_sign_in_to_one_database_as_one_role() {
         resource.contains(":dbuser:${ResourceId}/syncsphere"),
         "{resource}"
     );
-    for id in functions(&template).into_keys() {
+    for (id, (_, function)) in functions(&template) {
         let role = &template["Resources"][format!("{id}Role")]["Properties"];
         let attached = serde_norway::to_string(&role["ManagedPolicyArns"]).unwrap();
+        if WITHOUT_DATABASE.contains(&id.as_str()) {
+            assert!(!attached.contains("SignInPolicy"), "{id}");
+            continue;
+        }
         assert!(attached.contains("!Ref SignInPolicy"), "{id}");
         // Whoever migrates signs in as the owner, unless there is none.
         let condition = if id == "Migrate" {
@@ -170,14 +166,13 @@ fn functions_sign_in_to_one_database_as_one_role() {
             "SignsInByIam"
         };
         assert!(attached.contains(condition), "{id}: {attached}");
+        let variables = &function["Properties"]["Environment"]["Variables"];
+        let url = serde_norway::to_string(&variables["DATABASE_URL"]).unwrap();
+        assert!(
+            url.contains("postgresql://syncsphere@${Database.Endpoint.Address}"),
+            "{id}: {url}"
+        );
     }
-    let url =
-        serde_norway::to_string(&template["Globals"]["Function"]["Environment"]["Variables"]["DATABASE_URL"])
-            .unwrap();
-    assert!(
-        url.contains("postgresql://syncsphere@${Database.Endpoint.Address}"),
-        "{url}"
-    );
 }
 
 #[test]

@@ -90,6 +90,8 @@ pub enum Command {
         #[arg(long)]
         from: String,
     },
+    /// Expand the template as AWS does, and judge it: linters, policies, sizes, names, and the dialogue of a first deployment.
+    Template,
     /// Install the pinned tools, and print where they are.
     Tools,
 }

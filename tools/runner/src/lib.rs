@@ -9,5 +9,6 @@ pub mod process;
 pub mod project;
 pub mod services;
 pub mod signals;
+pub mod template;
 pub mod tools;
 pub mod ui;

@@ -49,6 +49,24 @@ pub const SCHEMATHESIS: Tool = Tool {
     requirements: include_str!("../../requirements/schemathesis.txt"),
 };
 
+/// Another implementation of S3, which judges uploads beside the emulator.
+pub const SEAWEEDFS: Tool = Tool {
+    name: "seaweedfs",
+    requirements: include_str!("../../storage/requirements.txt"),
+};
+
+/// The judges of the template: SAM's translator, cfn-lint and the list of all IAM actions.
+pub const TEMPLATE: Tool = Tool {
+    name: "template",
+    requirements: include_str!("../../template/requirements.txt"),
+};
+
+/// Another judge of the template, which needs other versions of the same packages.
+pub const CHECKOV: Tool = Tool {
+    name: "checkov",
+    requirements: include_str!("../../template/checkov.txt"),
+};
+
 /// The benchmarks' peer in Python.
 const PYTHON_PEER: Tool = Tool {
     name: "peer-python",

@@ -10,6 +10,7 @@ use runner::build::cargo;
 use runner::process;
 use runner::project::Project;
 use runner::services::{Ports, Services};
+use runner::template;
 use runner::ui;
 
 /// Deploys the stack and runs schemathesis, the page's tests and `cargo test` against it; with arguments, only the tests that they name,
@@ -23,6 +24,7 @@ pub(crate) async fn run(project: &Project, ports: Ports, page: bool, arguments: 
     }
     if arguments.is_empty() {
         // Before the tests, whose result is what a reader looks for at the end.
+        template::check(project).await?;
         fuzz::run(project, &stack).await?;
         web_test::run(project, services.ports, &stack).await?;
     }

@@ -147,7 +147,8 @@ impl Folder {
         file.write_all(text)?;
         file.sync_all()?;
         self.own.rename(&new, &self.own, STATE)?;
-        self.journal.set_len(0)
+        // By another handle: on Windows one that appends may not truncate (rust-lang/rust#105437).
+        self.own.create(JOURNAL).map(drop)
     }
 
     /// What was put there since, or was about to be.
@@ -375,6 +376,21 @@ mod tests {
         assert_eq!(folder.parts.entries().unwrap().count(), 0);
         folder.remove(&at).unwrap();
         assert!(!temporary.path().join("new/folder/a").exists());
+    }
+
+    #[tokio::test]
+    async fn keeping_the_state_empties_the_journal_which_goes_on() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::open(temporary.path()).unwrap();
+        for path in ["/a", "/b"] {
+            let path: SpacePath = path.parse().unwrap();
+            gather(&folder).await;
+            folder.place(&content(), &path, &local(&path).unwrap()).unwrap();
+            assert_eq!(folder.journal().unwrap(), [(path, content().sha256)]);
+            folder.keep(b"{}").unwrap();
+            assert_eq!(folder.journal().unwrap(), []);
+            assert_eq!(folder.kept().unwrap().unwrap(), b"{}");
+        }
     }
 
     #[tokio::test]

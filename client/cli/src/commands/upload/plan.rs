@@ -1,7 +1,7 @@
 //! Which files go where.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, is_separator};
 
 use anyhow::Context as _;
 use model::SpacePath;
@@ -85,7 +85,10 @@ impl Plan {
 
     /// Adds what is in a folder: under the folder's own name, unless it is named by `.`, as in `cp -r`.
     fn add_folder(&mut self, given: &Path, to: &str) {
-        let by_dot = given.as_os_str().as_encoded_bytes().ends_with(b"/.");
+        let without_dot = given.as_os_str().as_encoded_bytes().strip_suffix(b".");
+        let by_dot = without_dot
+            .and_then(<[u8]>::last)
+            .is_some_and(|before| is_separator(char::from(*before)));
         let base = match given.file_name().and_then(|name| name.to_str()) {
             Some(name) if !by_dot => format!("{to}{name}/"),
             _ => to.to_owned(),

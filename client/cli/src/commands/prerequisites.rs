@@ -1,0 +1,296 @@
+//! `doctor --before-deploy`: what a deployment needs and the account or the region may lack, before there is anything.
+
+use std::fmt::Display;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::arguments::{BeforeDeploy, Size};
+use crate::failure::{self, Kind, failure};
+use crate::output::Output;
+
+/// Of the database, as the template has it.
+const ENGINE: &str = "postgres";
+const ENGINE_VERSION: &str = "18";
+const STORAGE: &str = "gp3";
+
+/// Concurrency that Lambda keeps for functions that reserve none (AWS Lambda Developer Guide, "Configuring reserved concurrency for a function").
+const UNRESERVED: i64 = 100;
+
+/// "Concurrent executions" of Lambda (Service Quotas).
+const LAMBDA_QUOTA: [&str; 4] = ["--service-code", "lambda", "--quota-code", "L-B99A9384"];
+
+/// "VPCs per Region" of Amazon VPC (Service Quotas). The quota of egress-only internet gateways follows it.
+const VPC_QUOTA: [&str; 4] = ["--service-code", "vpc", "--quota-code", "L-F678F1CE"];
+
+/// Authorities of RDS that the functions are compiled with.
+const AUTHORITIES: &str = include_str!("../../../../functions/db/amazon-rds.pem");
+
+/// Asks the AWS CLI for all of it, and says of each whether it suffices.
+pub(crate) async fn run(arguments: &BeforeDeploy, output: Output) -> anyhow::Result<()> {
+    let region = arguments.region.as_deref();
+    let aws = Aws { region };
+    // Whichever way the CLI is told of it.
+    let zones = [
+        "ec2",
+        "describe-availability-zones",
+        "--query",
+        "AvailabilityZones[].RegionName",
+    ];
+    let found: Vec<String> = aws.ask(&zones).await?;
+    let Some(region) = found.into_iter().next() else {
+        return Err(failure(Kind::Failed, "the AWS CLI names no zone of the region"));
+    };
+    let aws = Aws {
+        region: Some(&region),
+    };
+    let mut checks = vec![("Lambda concurrency", aws.concurrency(&region, arguments).await)];
+    if !arguments.own_network {
+        checks.push(("VPCs", aws.networks(&region).await));
+    }
+    if !arguments.own_database {
+        checks.push(("RDS authorities", authorities(&region)));
+        checks.push(("database class", aws.database(&region, arguments.size).await));
+    }
+    let mut missing = 0;
+    for (name, outcome) in checks {
+        missing += usize::from(outcome.is_err());
+        tell(output, name, outcome)?;
+    }
+    if missing == 0 {
+        return Ok(());
+    }
+    let message = format!(
+        "a deployment with Size={} to {region} would fail: {missing} of the above",
+        arguments.size
+    );
+    Err(failure(Kind::Refused, message))
+}
+
+/// What there is, or what is missing and how to get it.
+type Outcome = anyhow::Result<String>;
+
+fn tell(output: Output, name: &str, outcome: Outcome) -> std::io::Result<()> {
+    match outcome {
+        Ok(told) => output.line(
+            &json!({ "check": name, "ok": true, "told": told }),
+            format_args!("✓ {name:20} {told}"),
+        ),
+        Err(error) => {
+            let said = failure::sentence(&error);
+            output.line(
+                &json!({ "check": name, "ok": false, "missing": said }),
+                format_args!("✗ {name:20} {said}"),
+            )
+        }
+    }
+}
+
+fn lacking(message: impl Into<String>) -> anyhow::Error {
+    failure(Kind::Refused, message)
+}
+
+/// The command that asks AWS for more.
+fn request(quota: [&str; 4], desired: impl Display, region: &str) -> String {
+    format!(
+        "aws service-quotas request-service-quota-increase {} --desired-value {desired} --region {region}",
+        quota.join(" ")
+    )
+}
+
+/// The AWS CLI, with its credentials.
+struct Aws<'a> {
+    region: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct AccountLimit {
+    concurrent_executions: i64,
+    unreserved_concurrent_executions: i64,
+}
+
+impl Aws<'_> {
+    async fn ask<T: DeserializeOwned>(&self, arguments: &[&str]) -> anyhow::Result<T> {
+        let mut aws = Command::new("aws");
+        aws.args(arguments)
+            .args(["--output", "json"])
+            .args(
+                self.region
+                    .map(|region| ["--region", region])
+                    .into_iter()
+                    .flatten(),
+            )
+            .kill_on_drop(true);
+        let ran = aws.output().await.map_err(|error| {
+            let message = format!(
+                "the AWS CLI, which is asked about the account, does not run ({error}); \
+                 install it: https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html"
+            );
+            failure(Kind::Failed, message)
+        })?;
+        let asked = arguments[..2].join(" ");
+        if !ran.status.success() {
+            let said = String::from_utf8_lossy(&ran.stderr);
+            return Err(failure(
+                Kind::Failed,
+                format!("aws {asked} failed: {}", said.trim()),
+            ));
+        }
+        serde_json::from_slice(&ran.stdout).map_err(|error| {
+            failure(
+                Kind::Failed,
+                format!("aws {asked} answered something else: {error}"),
+            )
+        })
+    }
+
+    async fn concurrency(&self, region: &str, arguments: &BeforeDeploy) -> Outcome {
+        let asked = ["lambda", "get-account-settings", "--query", "AccountLimit"];
+        let limit: AccountLimit = self.ask(&asked).await?;
+        let (quota, left) = (
+            limit.concurrent_executions,
+            limit.unreserved_concurrent_executions,
+        );
+        let reserved = match arguments.size.copies() {
+            Some(copies) if !arguments.no_reserved_concurrency => copies,
+            _ => return Ok(format!("{quota}, of which nothing is reserved")),
+        };
+        if reserved + UNRESERVED <= left {
+            return Ok(format!("{left} are left of {quota}, and {reserved} are reserved"));
+        }
+        let needed = quota - left + reserved + UNRESERVED;
+        Err(lacking(format!(
+            "{left} are left of {quota}; {reserved} are reserved and Lambda keeps {UNRESERVED}, so the quota must be {needed}: {}; \
+             or deploy with Size=trial or ReserveConcurrency=false",
+            request(LAMBDA_QUOTA, needed.max(1_000), region)
+        )))
+    }
+
+    async fn networks(&self, region: &str) -> Outcome {
+        let there: i64 = self
+            .ask(&["ec2", "describe-vpcs", "--query", "length(Vpcs)"])
+            .await?;
+        let mut asked = vec!["service-quotas", "get-service-quota", "--query", "Quota.Value"];
+        asked.extend(VPC_QUOTA);
+        let quota: f64 = self.ask(&asked).await?;
+        #[expect(clippy::cast_possible_truncation, reason = "a quota is a small whole number")]
+        let quota = quota as i64;
+        if there < quota {
+            return Ok(format!("{there} of {quota}"));
+        }
+        Err(lacking(format!(
+            "all {quota} are there: {}; or delete one that nothing uses; or deploy into it, with VpcId and SubnetIds",
+            request(VPC_QUOTA, there + 1, region)
+        )))
+    }
+
+    async fn database(&self, region: &str, size: Size) -> Outcome {
+        let class = size.database_class();
+        let query = format!(
+            "OrderableDBInstanceOptions[?starts_with(EngineVersion, '{ENGINE_VERSION}.') && StorageType == '{STORAGE}'].EngineVersion"
+        );
+        let asked = [
+            "rds",
+            "describe-orderable-db-instance-options",
+            "--engine",
+            ENGINE,
+            "--db-instance-class",
+            class,
+            "--vpc",
+            "--query",
+            &query,
+        ];
+        let versions: Vec<String> = self.ask(&asked).await?;
+        match versions.last() {
+            Some(version) => Ok(format!("{class} with PostgreSQL {version}")),
+            None => Err(lacking(format!(
+                "RDS offers no {class} with PostgreSQL {ENGINE_VERSION} and {STORAGE} in {region}; take another size or region, or a database \
+                 of your own. What there is: aws rds describe-orderable-db-instance-options --engine {ENGINE} --vpc --region {region} \
+                 --query 'OrderableDBInstanceOptions[].[DBInstanceClass,EngineVersion]' --output text"
+            ))),
+        }
+    }
+}
+
+fn authorities(region: &str) -> Outcome {
+    if has_authorities(region) {
+        return Ok(format!("compiled in for {region}"));
+    }
+    Err(lacking(format!(
+        "this release has none for {region}; download the current ones: python3 tools/rds_authorities.py"
+    )))
+}
+
+/// Whether RDS endpoints of a region can be verified. `db::rds_authorities` decides it in the functions.
+fn has_authorities(region: &str) -> bool {
+    let name = format!("Amazon RDS {region} Root CA ");
+    let blocks = AUTHORITIES.split("-----BEGIN CERTIFICATE-----").skip(1);
+    let mut certificates = blocks.filter_map(|block| {
+        let body = block.split("-----END").next()?;
+        let body: String = body.split_whitespace().collect();
+        STANDARD.decode(body).ok()
+    });
+    certificates.any(|der| der.windows(name.len()).any(|part| part == name.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+
+    const TEMPLATE: &str = include_str!("../../../../template.yaml");
+
+    #[test]
+    fn the_database_is_the_templates() {
+        assert!(TEMPLATE.contains(&format!(
+            "      Engine: {ENGINE}\n      EngineVersion: \"{ENGINE_VERSION}\"\n"
+        )));
+        assert!(TEMPLATE.contains(&format!("      StorageType: {STORAGE}\n")));
+    }
+
+    #[test]
+    fn sizes_are_the_templates() {
+        let sizes = TEMPLATE.split_once("\n  Sizes:\n").unwrap().1;
+        for size in Size::value_variants() {
+            let numbers = sizes
+                .split_once(&format!("\n    {size}:\n"))
+                .map(|(_, after)| after);
+            // The first follows the heading at once.
+            let numbers = numbers
+                .or_else(|| sizes.strip_prefix(&format!("    {size}:\n")))
+                .unwrap();
+            let value = |name: &str| {
+                let line = numbers.lines().find_map(|line| line.trim().strip_prefix(name));
+                line.unwrap().trim().to_owned()
+            };
+            assert_eq!(value("DatabaseClass:"), size.database_class());
+            if let Some(copies) = size.copies() {
+                assert_eq!(value("Copies:"), copies.to_string());
+            }
+        }
+        let allowed = "AllowedValues: [trial, small, medium, large]";
+        assert!(TEMPLATE.contains(allowed) && Size::value_variants().len() == 4);
+    }
+
+    // The functions' crates are dependencies of tests on Unix only.
+    #[cfg(unix)]
+    #[test]
+    fn authorities_are_those_of_the_functions() {
+        let regions: Vec<&str> = db::rds_authorities::regions().collect();
+        assert!(regions.len() >= 27, "{regions:?}");
+        assert!(regions.into_iter().all(has_authorities));
+        for unknown in ["xx-nowhere-1", "", "eu-central"] {
+            assert_eq!(
+                has_authorities(unknown),
+                db::rds_authorities::has_region(unknown),
+                "{unknown:?}"
+            );
+        }
+    }
+}

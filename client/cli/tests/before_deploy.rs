@@ -1,0 +1,188 @@
+//! `syncsphere doctor --before-deploy`, with a stand-in for the AWS CLI.
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test's failure is a panic")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Answers each command with a file of its name, and fails if there is none. What it was asked is kept.
+const AWS: &str = r#"#!/bin/sh
+folder=$(dirname "$0")
+echo "$*" >> "$folder/asked"
+case "$*" in
+*"describe-orderable"*) file=$4-$6 ;;
+*) file=$1-$2 ;;
+esac
+cat "$folder/$file.json" 2>/dev/null && exit 0
+echo "An error occurred (AccessDenied): not allowed" >&2
+exit 254
+"#;
+
+/// An account in a region that has all that is needed.
+const ACCOUNT: [(&str, &str); 5] = [
+    (
+        "ec2-describe-availability-zones",
+        r#"["eu-central-1", "eu-central-1"]"#,
+    ),
+    (
+        "lambda-get-account-settings",
+        r#"{"ConcurrentExecutions": 1000, "UnreservedConcurrentExecutions": 1000}"#,
+    ),
+    ("ec2-describe-vpcs", "1"),
+    ("service-quotas-get-service-quota", "5.0"),
+    ("postgres-db.t4g.micro", r#"["18.3", "18.4"]"#),
+];
+
+/// The machine of whoever deploys: this account, but for some answers. An empty one is a command that fails.
+fn machine(but: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("aws");
+    fs::write(&script, AWS).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    for (name, answer) in ACCOUNT.iter().chain(but) {
+        let file = folder.path().join(format!("{name}.json"));
+        if answer.is_empty() {
+            let _ = fs::remove_file(file);
+        } else {
+            fs::write(file, answer).unwrap();
+        }
+    }
+    folder
+}
+
+fn doctor(machine: &TempDir, arguments: &[&str]) -> Output {
+    let mut doctor = Command::new(env!("CARGO_BIN_EXE_syncsphere"));
+    doctor
+        .args(["--json", "doctor", "--before-deploy"])
+        .args(arguments);
+    let path = format!("{}:/usr/bin:/bin", machine.path().display());
+    doctor.env_clear().env("HOME", machine.path()).env("PATH", path);
+    doctor.output().unwrap()
+}
+
+/// The exit status, and each check with what was said.
+fn checked(machine: &TempDir, arguments: &[&str]) -> (i32, Vec<(String, bool, String)>) {
+    let output = doctor(machine, arguments);
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let checks = lines.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let said = line["told"]
+            .as_str()
+            .or(line["missing"].as_str())
+            .unwrap()
+            .to_owned();
+        (
+            line["check"].as_str().unwrap().to_owned(),
+            line["ok"] == true,
+            said,
+        )
+    });
+    (output.status.code().unwrap(), checks.collect())
+}
+
+/// The one thing that is missing.
+fn missing(but: &[(&str, &str)], arguments: &[&str]) -> (String, String) {
+    let (status, checks) = checked(&machine(but), arguments);
+    assert_eq!(status, 6, "{checks:?}");
+    let mut missing: Vec<_> = checks.into_iter().filter(|(_, ok, _)| !ok).collect();
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    let (name, _, said) = missing.remove(0);
+    (name, said)
+}
+
+#[test]
+fn an_account_that_has_everything_passes() {
+    let machine = machine(&[]);
+    let (status, checks) = checked(&machine, &[]);
+    assert_eq!(status, 0, "{checks:?}");
+    let names: Vec<&str> = checks.iter().map(|(name, _, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["Lambda concurrency", "VPCs", "RDS authorities", "database class"]
+    );
+    assert!(checks.iter().all(|(_, ok, _)| *ok), "{checks:?}");
+    // All about one region.
+    let asked = fs::read_to_string(machine.path().join("asked")).unwrap();
+    let others = asked.lines().skip(1);
+    assert!(
+        others.clone().count() == 4 && others.clone().all(|line| line.ends_with("--region eu-central-1")),
+        "{asked}"
+    );
+}
+
+#[test]
+fn a_new_account_may_deploy_a_trial_and_is_told_what_small_needs() {
+    let new = (
+        "lambda-get-account-settings",
+        r#"{"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}"#,
+    );
+    assert_eq!(checked(&machine(&[new]), &[]).0, 0);
+    let small = ("postgres-db.t4g.medium", r#"["18.4"]"#);
+    let (name, said) = missing(&[new, small], &["--size", "small"]);
+    assert_eq!(name, "Lambda concurrency");
+    for part in [
+        "the quota must be 172",
+        "aws service-quotas request-service-quota-increase --service-code lambda --quota-code L-B99A9384",
+        "--desired-value 1000 --region eu-central-1",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    let arguments = ["--size", "small", "--no-reserved-concurrency"];
+    assert_eq!(checked(&machine(&[new, small]), &arguments).0, 0);
+}
+
+#[test]
+fn a_quota_of_vpcs_that_is_used_up_is_named_with_the_command_that_raises_it() {
+    let full = [("ec2-describe-vpcs", "5")];
+    let (name, said) = missing(&full, &[]);
+    assert_eq!(name, "VPCs");
+    assert!(
+        said.contains("--service-code vpc --quota-code L-F678F1CE --desired-value 6 --region eu-central-1"),
+        "{said}"
+    );
+    assert_eq!(checked(&machine(&full), &["--own-network"]).0, 0);
+}
+
+#[test]
+fn a_region_without_authorities_or_class_is_named() {
+    let nowhere = [("ec2-describe-availability-zones", r#"["xx-nowhere-1"]"#)];
+    let (name, said) = missing(&nowhere, &[]);
+    assert_eq!(name, "RDS authorities");
+    assert!(
+        said.contains("xx-nowhere-1") && said.contains("rds_authorities.py"),
+        "{said}"
+    );
+    let unoffered = [("postgres-db.t4g.micro", "[]")];
+    let (name, said) = missing(&unoffered, &[]);
+    assert_eq!(name, "database class");
+    assert!(said.contains("no db.t4g.micro with PostgreSQL 18"), "{said}");
+    assert_eq!(
+        checked(&machine(&unoffered), &["--own-network", "--own-database"]).0,
+        0
+    );
+}
+
+#[test]
+fn a_question_that_aws_does_not_answer_is_no_pass() {
+    let (name, said) = missing(&[("ec2-describe-vpcs", "")], &[]);
+    assert_eq!(name, "VPCs");
+    assert!(
+        said.contains("aws ec2 describe-vpcs failed") && said.contains("AccessDenied"),
+        "{said}"
+    );
+    let nothing = tempfile::tempdir().unwrap();
+    let output = doctor(&nothing, &[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("the AWS CLI"), "{said}");
+}
+
+#[test]
+fn options_of_the_check_need_it() {
+    let mut doctor = Command::new(env!("CARGO_BIN_EXE_syncsphere"));
+    let output = doctor.args(["doctor", "--size", "small"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -1,0 +1,255 @@
+//! CloudFormation custom resource: fails a deployment that the account's quota or the region does not allow, before anything that costs is made,
+//! and says what to do.
+
+use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
+use edge::chain;
+use edge::client::HttpClient;
+use edge::custom_resource::{Change, Error, Request};
+use edge::signed::{self, Services};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use thiserror::Error as ThisError;
+use tracing::{error, info};
+
+/// The resource is always the same one.
+const PHYSICAL_RESOURCE_ID: &str = "syncsphere-account-check";
+
+/// Concurrency that Lambda keeps for functions that reserve none (AWS Lambda Developer Guide, "Configuring reserved concurrency for a function").
+const UNRESERVED: i64 = 100;
+
+/// The size whose resources go with the stack.
+const TRIAL: &str = "trial";
+
+/// Of a stack that CloudFormation takes back to what it was (AWS CloudFormation API Reference, "Stack", `StackStatus`).
+const TAKEN_BACK: &str = "UPDATE_ROLLBACK_IN_PROGRESS";
+
+/// Where the AWS Lambda API Reference has `GetAccountSettings`.
+const ACCOUNT_SETTINGS: &str = "/2016-08-19/account-settings/";
+
+/// All that requests share.
+pub struct App {
+    /// The function's region.
+    pub region: Option<String>,
+    /// For the account's settings.
+    pub services: Services,
+    /// For the answer.
+    pub http: HttpClient,
+}
+
+/// The resource's properties, as CloudFormation sends them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Needs {
+    /// Sum of what the functions reserve.
+    reserved: i64,
+    /// Whether functions verify the database by RDS's authorities.
+    rds_authorities: bool,
+}
+
+/// What keeps the deployment from succeeding.
+#[derive(Debug, ThisError)]
+enum Missing {
+    #[error("the resource's property {0} is not what the template says")]
+    Property(&'static str),
+    #[error(
+        "This stack is of Size={0}: its database, content and users outlive it. Size=trial would delete them with the stack, and shrink the \
+         database. Deploy with --parameter-overrides Size={0}, and change Size in samconfig.toml if it stands there."
+    )]
+    Protection(String),
+    #[error("the stack's status could not be read")]
+    Status(#[source] signed::Error),
+    #[error("the account's Lambda quota could not be read")]
+    Unreadable(#[source] signed::Error),
+    #[error("Lambda's answer about the account's quota cannot be read")]
+    Answer(#[source] serde_json::Error),
+    #[error(
+        "This account may run {quota} copies of Lambda functions at once in {region}, of which {available} are left to this stack. Its functions \
+         reserve {reserved}, and Lambda keeps {UNRESERVED} for others, so it needs a quota of {needed}. Ask for it: aws service-quotas \
+         request-service-quota-increase --service-code lambda --quota-code L-B99A9384 --desired-value {desired} --region {region}. Or deploy with \
+         Size=trial or ReserveConcurrency=false, which reserve nothing."
+    )]
+    Concurrency {
+        quota: i64,
+        available: i64,
+        reserved: i64,
+        needed: i64,
+        desired: i64,
+        region: String,
+    },
+    #[error(
+        "This release has no certificate authority of Amazon RDS for {0}, so its functions cannot verify a database there. Download the current \
+         ones and deploy again: python3 tools/rds_authorities.py && sam build && sam deploy. Or deploy to another region."
+    )]
+    Authorities(String),
+}
+
+/// Lambda's answer to `GetAccountSettings`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct AccountSettings {
+    account_limit: AccountLimit,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct AccountLimit {
+    concurrent_executions: i64,
+    unreserved_concurrent_executions: i64,
+}
+
+/// Handles one request and answers it.
+pub async fn handle(app: &App, request: CloudFormationCustomResourceRequest) -> Result<(), Error> {
+    let request = Request::try_from(request)?;
+    let outcome = match &request.change {
+        Change::Create => check(app, &request.properties, None).await,
+        Change::Update(former) => match keeps_protection(app, &request, former).await {
+            Ok(()) => check(app, &request.properties, Some(former)).await,
+            Err(missing) => Err(missing),
+        },
+        Change::Delete => Ok(json!({})),
+    };
+    let outcome = outcome.map_err(|missing| {
+        let reason = chain(&missing);
+        error!(reason, "the deployment cannot succeed");
+        reason
+    });
+    request.answer(&app.http, PHYSICAL_RESOURCE_ID, outcome).await
+}
+
+/// Refuses to make a trial of a stack whose content is protected, unless growing from a trial is being taken back.
+async fn keeps_protection(app: &App, request: &Request, former: &Value) -> Result<(), Missing> {
+    let size = |properties: &Value| properties["Size"].as_str().unwrap_or(TRIAL).to_owned();
+    let (size, former) = (size(&request.properties), size(former));
+    if size != TRIAL || former == TRIAL {
+        return Ok(());
+    }
+    let status = app.services.stack_status(&request.stack_id).await;
+    if status.map_err(Missing::Status)? == TAKEN_BACK {
+        return Ok(());
+    }
+    Err(Missing::Protection(former))
+}
+
+async fn check(app: &App, properties: &Value, former: Option<&Value>) -> Result<Value, Missing> {
+    let needs = Needs::of(properties)?;
+    let region = app.region.as_deref().unwrap_or_default();
+    if needs.rds_authorities && !db::rds_authorities::has_region(region) {
+        return Err(Missing::Authorities(region.to_owned()));
+    }
+    let answer = app.services.get("lambda", ACCOUNT_SETTINGS).await;
+    let answer = answer.map_err(Missing::Unreadable)?;
+    let settings: AccountSettings = serde_json::from_slice(&answer).map_err(Missing::Answer)?;
+    let limit = settings.account_limit;
+    // What this stack has reserved already, it may go on reserving.
+    let former = former.map_or(Ok(0), |former| Ok(Needs::of(former)?.reserved))?;
+    suffices(limit, needs.reserved, former, region)?;
+    let quota = limit.concurrent_executions;
+    info!(quota, reserved = needs.reserved, "the account's quota suffices");
+    Ok(json!({ "ConcurrentExecutions": quota.to_string() }))
+}
+
+/// Whether so much can be reserved in place of what the stack had.
+fn suffices(limit: AccountLimit, reserved: i64, former: i64, region: &str) -> Result<(), Missing> {
+    let available = limit.unreserved_concurrent_executions + former;
+    if reserved <= former || reserved + UNRESERVED <= available {
+        return Ok(());
+    }
+    let quota = limit.concurrent_executions;
+    let needed = quota - available + reserved + UNRESERVED;
+    Err(Missing::Concurrency {
+        quota,
+        available,
+        reserved,
+        needed,
+        // At least the default of an account that is not new.
+        desired: needed.max(1_000),
+        region: region.to_owned(),
+    })
+}
+
+impl Needs {
+    fn of(properties: &Value) -> Result<Self, Missing> {
+        let text = |name: &'static str| properties[name].as_str().ok_or(Missing::Property(name));
+        let (reserved, authorities) = ("ReservedConcurrency", "NeedsRdsAuthorities");
+        Ok(Self {
+            reserved: text(reserved)?.parse().map_err(|_| Missing::Property(reserved))?,
+            rds_authorities: text(authorities)?
+                .parse()
+                .map_err(|_| Missing::Property(authorities))?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(quota: i64, reserved: i64) -> AccountLimit {
+        AccountLimit {
+            concurrent_executions: quota,
+            unreserved_concurrent_executions: quota - reserved,
+        }
+    }
+
+    fn refusal(limit: AccountLimit, reserved: i64, former: i64) -> Option<String> {
+        let outcome = suffices(limit, reserved, former, "eu-central-1");
+        outcome.err().map(|missing| missing.to_string())
+    }
+
+    #[test]
+    fn a_new_account_may_reserve_nothing_and_is_told_how_to_get_more() {
+        assert_eq!(refusal(limit(10, 0), 0, 0), None);
+        let told = refusal(limit(10, 0), 72, 0).unwrap();
+        assert!(told.contains("may run 10 copies"), "{told}");
+        assert!(told.contains("needs a quota of 172"), "{told}");
+        assert!(
+            told.contains(
+                "--service-code lambda --quota-code L-B99A9384 --desired-value 1000 --region eu-central-1"
+            ),
+            "{told}"
+        );
+        assert!(told.contains("Size=trial"), "{told}");
+        // CloudFormation shows the first 900 characters.
+        assert!(told.len() < 900, "{}", told.len());
+    }
+
+    #[test]
+    fn the_quota_is_compared_with_what_all_functions_of_the_account_reserve() {
+        assert_eq!(refusal(limit(172, 0), 72, 0), None);
+        assert!(refusal(limit(171, 0), 72, 0).is_some());
+        // Others have reserved as well.
+        assert!(
+            refusal(limit(1_000, 0), 972, 0)
+                .unwrap()
+                .contains("--desired-value 1072")
+        );
+        let told = refusal(limit(1_000, 800), 227, 0).unwrap();
+        assert!(
+            told.contains("200 are left") && told.contains("a quota of 1127"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn what_the_stack_has_reserved_it_may_go_on_reserving() {
+        // From small to medium, in an account in which that just fits.
+        assert_eq!(refusal(limit(327, 72), 227, 72), None);
+        assert!(refusal(limit(326, 72), 227, 72).is_some());
+        // An update that changes nothing, or that is taken back, never fails: not even if the quota was lowered meanwhile.
+        assert_eq!(refusal(limit(100, 72), 72, 72), None);
+        assert_eq!(refusal(limit(100, 72), 72, 227), None);
+    }
+
+    #[test]
+    fn properties_are_text_and_complete() {
+        let needs = |properties: Value| Needs::of(&properties).map_err(|missing| missing.to_string());
+        assert_eq!(
+            needs(json!({ "ReservedConcurrency": "72", "NeedsRdsAuthorities": "true" })),
+            Ok(Needs {
+                reserved: 72,
+                rds_authorities: true
+            })
+        );
+        let told = needs(json!({ "ReservedConcurrency": "72" })).unwrap_err();
+        assert!(told.contains("NeedsRdsAuthorities"), "{told}");
+    }
+}

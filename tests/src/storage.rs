@@ -1,0 +1,241 @@
+//! Where content is: the emulator's S3, or another implementation that checks signatures, SeaweedFS.
+
+use std::collections::HashMap;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_sdk_s3::primitives::ByteStream;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{Method, Response};
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+use tokio::time::{sleep, timeout};
+
+use crate::{aws, project_file, raw_http, stack};
+
+/// Content of the second implementation.
+const BUCKET: &str = "content";
+
+/// The largest part, in bytes, that passes on its way to the second implementation.
+const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+
+/// How long `SeaweedFS` may take to start; it took 4 s on two busy cores.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A bucket and how to reach it.
+#[derive(Clone)]
+pub struct Storage {
+    /// A client of it, as a function has one.
+    pub s3: aws_sdk_s3::Client,
+    /// The bucket's name.
+    pub bucket: String,
+}
+
+impl Storage {
+    /// The stack's bucket, in the emulator.
+    pub async fn of_the_stack() -> Self {
+        Self {
+            s3: aws_sdk_s3::Client::new(&aws().await),
+            bucket: stack().outputs.bucket_name.clone(),
+        }
+    }
+
+    /// A bucket of `SeaweedFS`, which all tests of this process share.
+    pub async fn second() -> Self {
+        static SERVER: OnceCell<Server> = OnceCell::const_new();
+        let server = SERVER.get_or_init(Server::start).await;
+        let endpoint = listing_checksums(format!("http://127.0.0.1:{}", server.port)).await;
+        let sdk = ::stack::emulator::aws_config(&endpoint).await.unwrap();
+        Self {
+            s3: aws_sdk_s3::Client::new(&sdk),
+            bucket: BUCKET.to_owned(),
+        }
+    }
+}
+
+/// `SeaweedFS`. A shell ends it when this process has ended, however that happened: then its standard input is at its end.
+struct Server {
+    port: u16,
+    _shell: Child,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let weed = project_file(".local/tools/seaweedfs/bin/weed");
+        assert!(
+            weed.exists(),
+            "{} is not there: run `cargo xtask test`, which installs it",
+            weed.display()
+        );
+        let folder = project_file(".local/run").join(format!("seaweedfs-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let identity = serde_json::json!({ "identities": [{
+            "name": "test",
+            "credentials": [{ "accessKey": runner::environment::ACCESS_KEY, "secretKey": runner::environment::ACCESS_KEY }],
+            "actions": ["Admin", "Read", "Write", "List"],
+        }]});
+        std::fs::write(folder.join("s3.json"), identity.to_string()).unwrap();
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+
+        let ports = free_ports(8).await;
+        // It makes sockets there, whatever it is told.
+        let sockets: String = ports
+            .iter()
+            .map(|port| format!(" /tmp/seaweedfs-*-{port}.sock"))
+            .collect();
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(format!("\"$@\" & cat; kill -KILL $!; rm -rf \"$0\"{sockets}"))
+            .arg(&folder)
+            .arg(&weed)
+            .args(["server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"])
+            .arg(format!("-dir={}", folder.display()))
+            .arg(format!("-s3.config={}", folder.join("s3.json").display()))
+            // It reports figures to its makers otherwise.
+            .arg("-master.telemetry=false")
+            .args(["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"])
+            .args(["-volume.max=20", "-master.volumeSizeLimitMB=64"]);
+        let names = ["s3", "master", "volume", "filer"];
+        for (name, ports) in names.into_iter().zip(ports.chunks(2)) {
+            command.arg(format!("-{name}.port={}", ports[0]));
+            command.arg(format!("-{name}.port.grpc={}", ports[1]));
+        }
+        command
+            .current_dir(&folder)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log.try_clone().unwrap());
+        let shell = command.spawn().unwrap();
+
+        let server = Self {
+            port: ports[0],
+            _shell: shell,
+        };
+        let started = timeout(START_TIMEOUT, server.make_bucket()).await;
+        assert!(started.is_ok(), "SeaweedFS does not start: {}", end_of(log));
+        server
+    }
+
+    /// Waits until it can, and until an object is taken: for the first it makes volumes, longer than functions wait.
+    async fn make_bucket(&self) {
+        let endpoint = format!("http://127.0.0.1:{}", self.port);
+        let s3 = aws_sdk_s3::Client::new(&::stack::emulator::aws_config(&endpoint).await.unwrap());
+        while s3.create_bucket().bucket(BUCKET).send().await.is_err() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        let first = || {
+            s3.put_object()
+                .bucket(BUCKET)
+                .key("first")
+                .body(ByteStream::from_static(b"x"))
+                .send()
+        };
+        while first().await.is_err() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Ports that nobody listens on. They are below those that a system hands out by itself, of which Linux has the lowest, 32768: so
+/// nobody is given one before the server has it.
+async fn free_ports(count: usize) -> Vec<u16> {
+    let first = 20_000 + u16::try_from(std::process::id() % 1_200).unwrap() * 10;
+    let mut ports = Vec::new();
+    for port in first..32_768 {
+        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
+            ports.push(port);
+        }
+        if ports.len() == count {
+            return ports;
+        }
+    }
+    panic!("there are fewer than {count} free ports from {first} to 32767");
+}
+
+fn end_of(mut log: std::fs::File) -> String {
+    let mut text = Vec::new();
+    log.seek(SeekFrom::Start(0)).unwrap();
+    log.read_to_end(&mut text).unwrap();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+/// A part of an upload: the upload's id and the part's number.
+type PartId = (String, String);
+
+/// The SHA-256 with which each part was accepted.
+type Checksums = Arc<Mutex<HashMap<PartId, String>>>;
+
+/// Starts a proxy that adds to `ListParts` the SHA-256 of each part. S3 lists it for an upload that was begun with that algorithm
+/// (Amazon S3 API Reference, `ListParts`, "`ChecksumSHA256`"), and `complete-upload` stands on it; `SeaweedFS` 4.48 checks
+/// and keeps it, but does not list it. Everything else passes as it is: host and signature stay.
+async fn listing_checksums(target: String) -> String {
+    let checksums = Checksums::default();
+    let http = raw_http();
+    let app = Router::new()
+        .fallback(forward)
+        .with_state((target, http, checksums));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async { axum::serve(listener, app).await });
+    endpoint
+}
+
+async fn forward(
+    State((target, http, checksums)): State<(String, reqwest::Client, Checksums)>,
+    request: Request,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().unwrap().as_str();
+    let parameters: HashMap<String, String> =
+        serde_html_form::from_str(parts.uri.query().unwrap_or_default()).unwrap();
+    let upload = parameters.get("uploadId").cloned().unwrap_or_default();
+    let part = parameters.get("partNumber").cloned();
+    let sha256 = parts.headers.get("x-amz-checksum-sha256");
+    let sha256 = sha256.map(|sha256| sha256.to_str().unwrap().to_owned());
+
+    let body = to_bytes(body, MAX_BODY_BYTES).await.unwrap();
+    let sending = http.request(parts.method.clone(), format!("{target}{path}"));
+    let answer = sending.headers(parts.headers).body(body).send().await.unwrap();
+    let (status, mut headers) = (answer.status(), answer.headers().clone());
+    let mut content = answer.bytes().await.unwrap();
+    if let (true, Some(part), Some(sha256)) = (status.is_success(), part, sha256) {
+        checksums.lock().unwrap().insert((upload.clone(), part), sha256);
+    }
+    let text = std::str::from_utf8(&content).unwrap_or_default();
+    if parts.method == Method::GET && text.contains("<ListPartsResult") {
+        let listed = with_checksums(text, &upload, &checksums.lock().unwrap());
+        headers.insert("content-length", listed.len().into());
+        content = listed.into();
+    }
+    let mut response = Response::new(Body::from(content));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn with_checksums(listing: &str, upload: &str, checksums: &HashMap<PartId, String>) -> String {
+    assert!(
+        !listing.contains("ChecksumSHA256"),
+        "SeaweedFS lists checksums itself now: take this proxy away"
+    );
+    let Some((parts, last)) = listing.rsplit_once("</Part>") else {
+        return listing.to_owned();
+    };
+    let parts: String = parts
+        .split("</Part>")
+        .map(|part| {
+            let (_, number) = part.rsplit_once("<PartNumber>").unwrap();
+            let (number, _) = number.split_once('<').unwrap();
+            let sha256 = &checksums[&(upload.to_owned(), number.to_owned())];
+            format!("{part}<ChecksumSHA256>{sha256}</ChecksumSHA256></Part>")
+        })
+        .collect();
+    parts + last
+}
