@@ -1,7 +1,7 @@
 """The commands of docs/operations.md are commands: the shell reads them, and service, operation, options and query of each call of the AWS CLI exist.
 
-They run with stand-ins for `aws`, `sam`, `syncsphere` and `cargo`, which only write down what they were asked. botocore's models, from which the AWS CLI makes
-its commands, judge those of `aws`; the template's parameters those of `sam`.
+They run with stand-ins for `aws`, `sam`, `syncsphere` and `cargo`, which log their arguments. The calls of `aws` are checked against botocore's models,
+from which the AWS CLI generates its commands, and those of `sam` against the template's parameters.
 """
 
 import functools
@@ -36,7 +36,7 @@ STAND_IN = """#!/bin/sh
 echo value
 """
 
-# What the manual explains once, above all commands.
+# Variables that the manual sets once, above all commands.
 PREAMBLE = """
 export AWS_REGION=us-east-1 STACK=syncsphere HTTP_API_URL=http://127.0.0.1:9
 res() { aws cloudformation describe-stack-resource --stack-name $STACK --logical-resource-id "$1" \\
@@ -47,12 +47,12 @@ VPC=v SUBNETS=s SG=g NEW=n
 
 
 def commands():
-    """Blocks of commands as a shell takes them: without prompts and without what commands print."""
+    """Blocks of commands without prompts and output."""
     for block in re.findall(r"^```console\n(.*?)^```", MANUAL.read_text(), re.MULTILINE | re.DOTALL):
         lines, goes_on = [], False
         for line in block.splitlines():
             begins = line.startswith("$ ")
-            # What is indented belongs to the command above it.
+            # An indented line continues the command above it.
             goes_on = begins or (goes_on and line.startswith("  "))
             if goes_on:
                 lines.append(line.removeprefix("$ "))
@@ -65,7 +65,7 @@ def commands():
 
 @functools.cache
 def asked(script):
-    """What a block asks of the stand-ins; fails if the shell does not take it."""
+    """Runs a block: the calls that the stand-ins logged. Fails if the shell fails."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("aws", "sam", "syncsphere", "cargo"):
             stand_in = Path(folder) / name
@@ -83,7 +83,7 @@ def asked(script):
 
 
 def complaints(arguments):
-    """What the AWS CLI would not understand of its arguments."""
+    """Errors that the AWS CLI would report about its arguments."""
     service, operation, *rest = arguments
     name = {"s3api": "s3"}.get(service, service)
     if name not in SESSION.get_available_services():
