@@ -1,5 +1,5 @@
-//! The custom resources around a deployment: what is missing is said before anything costs, and a trial's content goes with its stack and never
-//! without it.
+//! The custom resources around a deployment: a missing prerequisite fails it before anything costs, and a trial's content is deleted with its
+//! stack and never without it.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,12 +18,12 @@ use serde_json::{Value, json};
 use tests::sample;
 use tokio::time::Instant;
 
-/// A stand-in for CloudFormation and Lambda: what they say, and the answers that CloudFormation was given.
+/// A stand-in for CloudFormation and Lambda. It keeps the answers that functions send to CloudFormation.
 #[derive(Clone)]
 struct Aws {
-    /// The account's quota and what is left of it.
+    /// The account's quota and its unreserved part.
     limits: (i64, i64),
-    /// The stack's status; nothing refuses to tell it.
+    /// The stack's status; none makes `DescribeStacks` fail with 403.
     status: Option<&'static str>,
     answers: Arc<Mutex<Vec<Value>>>,
     url: String,
@@ -131,7 +131,7 @@ async fn a_trial_fits_into_a_new_account_and_a_stack_may_keep_what_it_has_reserv
     let answer = checked(&aws, "eu-central-1", event).await;
     assert_eq!(answer["Status"], "SUCCESS", "{answer}");
     assert_eq!(answer["PhysicalResourceId"], "syncsphere-account-check");
-    // From 72 to 72, with what is left of 172.
+    // From 72 to 72, in an account with a quota of 172.
     let aws = Aws::saying((172, 100), None).await;
     let mut event = aws.event("check-account.update", &json!({ "ReservedConcurrency": "72" }));
     event["OldResourceProperties"]["ReservedConcurrency"] = "72".into();
@@ -231,7 +231,7 @@ async fn left(storage: &aws_sdk_s3::Client, bucket: &str) -> (usize, usize) {
     )
 }
 
-/// Has the content of a bucket deleted by an event: CloudFormation's answer, and what is left.
+/// Sends an event to the function for a bucket with content: the answer to CloudFormation, and the remaining content.
 async fn emptied(
     status: Option<&'static str>,
     kind: &str,

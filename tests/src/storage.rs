@@ -1,11 +1,12 @@
 //! Where content is: the emulator's S3, or another implementation that checks signatures, SeaweedFS.
 
 use std::collections::HashMap;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -25,6 +26,9 @@ const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
 /// How long `SeaweedFS` may take to start; it took 4 s on two busy cores.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the second implementation may take for a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A bucket and how to reach it.
 #[derive(Clone)]
@@ -50,6 +54,13 @@ impl Storage {
         let server = SERVER.get_or_init(Server::start).await;
         let endpoint = listing_checksums(format!("http://127.0.0.1:{}", server.port)).await;
         let sdk = ::stack::emulator::aws_config(&endpoint).await.unwrap();
+        // Functions wait for S3 for about a second. That is too short for eight large requests at once on a busy machine.
+        let patience = TimeoutConfig::builder()
+            .operation_attempt_timeout(REQUEST_TIMEOUT)
+            .operation_timeout(REQUEST_TIMEOUT)
+            .read_timeout(REQUEST_TIMEOUT)
+            .build();
+        let sdk = sdk.into_builder().timeout_config(patience).build();
         Self {
             s3: aws_sdk_s3::Client::new(&sdk),
             bucket: BUCKET.to_owned(),
@@ -79,7 +90,8 @@ impl Server {
             "actions": ["Admin", "Read", "Write", "List"],
         }]});
         std::fs::write(folder.join("s3.json"), identity.to_string()).unwrap();
-        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let log = folder.join("log");
+        let output = std::fs::File::create(&log).unwrap();
 
         let ports = free_ports(8).await;
         // It makes sockets there, whatever it is told.
@@ -108,8 +120,8 @@ impl Server {
         command
             .current_dir(&folder)
             .stdin(Stdio::piped())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log.try_clone().unwrap());
+            .stdout(output.try_clone().unwrap())
+            .stderr(output);
         let shell = command.spawn().unwrap();
 
         let server = Self {
@@ -117,7 +129,7 @@ impl Server {
             _shell: shell,
         };
         let started = timeout(START_TIMEOUT, server.make_bucket()).await;
-        assert!(started.is_ok(), "SeaweedFS does not start: {}", end_of(log));
+        assert!(started.is_ok(), "SeaweedFS does not start: {}", end_of(&log));
         server
     }
 
@@ -157,10 +169,8 @@ async fn free_ports(count: usize) -> Vec<u16> {
     panic!("there are fewer than {count} free ports from {first} to 32767");
 }
 
-fn end_of(mut log: std::fs::File) -> String {
-    let mut text = Vec::new();
-    log.seek(SeekFrom::Start(0)).unwrap();
-    log.read_to_end(&mut text).unwrap();
+fn end_of(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")

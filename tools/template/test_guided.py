@@ -86,7 +86,7 @@ def _press_enter(terminal):
 
 
 def questions(transcript):
-    """What was asked, with the answer that Enter gives."""
+    """The questions of a transcript, each with the answer that Enter gives."""
     found = []
     for match in PROMPT.finditer(transcript.split(ASKS_AWS)[0]):
         question, default, bare = match.groups()

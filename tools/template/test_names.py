@@ -1,7 +1,7 @@
 """Two stacks fit into one account and region: no resource of the expanded template has a name that another stack's would have too.
 
-The resource schemas that cfn-lint carries say what identifies a resource. Its name is fixed if every such property that the template sets is plain
-text: neither the stack's name nor anything of another resource is in it.
+The resource schemas of cfn-lint name the identifying properties of each type. A name is fixed if none of those properties that the template sets
+refers to the stack or to another resource.
 """
 
 import re

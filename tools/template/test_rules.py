@@ -29,7 +29,7 @@ def broken(**parameters):
 
 ZONES = {"FirstZone": "us-east-1b", "SecondZone": "us-east-1c"}
 
-# Answers that contradict each other, and a word of what is said about them.
+# Answers that contradict each other, and a part of the message.
 REFUSED = [
     ({"VpcId": OWN_NETWORK["VpcId"]}, "needs SubnetIds"),
     ({"SubnetIds": OWN_NETWORK["SubnetIds"]}, "need VpcId"),

@@ -1,4 +1,4 @@
-"""A trial leaves nothing behind, the other sizes keep what people have put into the stack, and growing replaces nothing."""
+"""A trial leaves nothing behind, the other sizes keep content, users and database, and growing replaces nothing."""
 
 import json
 import unittest
@@ -6,10 +6,10 @@ import unittest
 import expansion
 from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 
-# What the documented way of growing changes (docs/operations.md, "Growing").
+# The sizes that a trial grows into (docs/operations.md, "Growing").
 PROTECTED = ["small", "medium", "large"]
 
-# What AWS makes beside the database, which no deletion of a stack takes away.
+# RDS makes the log groups of these itself, so deleting a stack leaves them.
 LOG_EXPORTS = "EnableCloudwatchLogsExports"
 
 
@@ -59,11 +59,11 @@ class Trial(unittest.TestCase):
         self.assertIn(mapping["ScalingConfig"]["MaximumConcurrency"], range(2, 6))
         self.assertEqual(int(resources["AccountCheck"]["Properties"]["ReservedConcurrency"]), 0)
 
-    def test_content_goes_after_all_who_may_put_it_and_before_its_bucket(self):
+    def test_content_goes_after_all_roles_that_may_put_it_and_before_its_bucket(self):
         resources = resolved()
         self.assertEqual(str(resources["Content"]["Properties"]["DeletedWithStack"]).lower(), "true")
         reaches = dependencies(expansion.expand({}))
-        # CloudFormation deletes what depends first.
+        # CloudFormation deletes a resource before those that it depends on.
         self.assertIn("Bucket", reaches("Content"))
         for name, role in of_type(resources, "AWS::IAM::Role").items():
             statements = [statement for policy in role.get("Policies", []) for statement in policy["PolicyDocument"]["Statement"]]
@@ -72,7 +72,7 @@ class Trial(unittest.TestCase):
 
 
 class Protected(unittest.TestCase):
-    def test_what_people_have_put_into_it_outlives_the_stack(self):
+    def test_content_users_and_database_outlive_the_stack(self):
         for size in PROTECTED:
             with self.subTest(size=size):
                 resources = resolved(Size=size)
@@ -121,7 +121,7 @@ class Growing(unittest.TestCase):
 
 
 class Checked(unittest.TestCase):
-    def test_what_costs_or_stays_waits_for_the_check_of_the_account(self):
+    def test_everything_that_costs_or_stays_waits_for_the_check_of_the_account(self):
         for size in ["trial", *PROTECTED]:
             expanded = expansion.expand({"Size": size})
             reaches = dependencies(expanded)
@@ -136,7 +136,7 @@ class Checked(unittest.TestCase):
             # And the check waits for none of them.
             self.assertEqual(reaches("AccountCheck") & kept, set())
 
-    def test_the_check_is_told_what_the_functions_reserve(self):
+    def test_the_check_gets_the_sum_of_all_reservations(self):
         for size in PROTECTED:
             resources = resolved(Size=size)
             reserved = [
@@ -202,7 +202,7 @@ def immutable(kind):
 
 
 def at(value, path):
-    """What is at a path; `*` stands for each item of a list."""
+    """The value at a path; `*` stands for each item of a list."""
     for number, step in enumerate(path):
         if step == "*":
             return [at(item, path[number + 1 :]) for item in value or []]

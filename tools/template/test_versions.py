@@ -1,7 +1,7 @@
 """A parameter that changes the view of a function makes a new version of it, to which SAM moves the alias.
 
 SAM's version id is a hash of a function's code, memory and variables, as they stand after `AWS::LanguageExtensions`, which resolves parameters in
-Resources and not in Globals. What a function sees is compared after everything is resolved.
+Resources and not in Globals. The tests compare ids with the functions' fully resolved properties.
 """
 
 import unittest
@@ -9,7 +9,7 @@ import unittest
 import expansion
 from expansion import OWN_DATABASE, OWN_NETWORK
 
-# What of a function a version fixes. The code's place in S3 is compared by SAM.
+# Properties that a published version fixes. SAM itself compares the place of the code in S3.
 VIEW = ["Architectures", "Environment", "Handler", "Layers", "MemorySize", "Runtime", "Timeout", "VpcConfig"]
 
 # Another value of each parameter, and the deployment in which it matters. Its former value is that deployment's, or the default.
@@ -76,7 +76,7 @@ class Versions(unittest.TestCase):
     def test_every_parameter_has_another_value(self):
         self.assertEqual(set(OTHERS), set(expansion.template()["Parameters"]))
 
-    def test_what_a_function_sees_moves_its_alias(self):
+    def test_a_change_of_a_functions_properties_moves_its_alias(self):
         moved = set()
         for parameter, cases in OTHERS.items():
             for base, value in cases:
@@ -90,7 +90,7 @@ class Versions(unittest.TestCase):
                                 after.versions[function],
                                 f"{parameter} changes {function}, and its alias stays on the former version",
                             )
-        # So that the comparison of views cannot become empty unnoticed: another database, another network, and what one function alone reads.
+        # Guards against a comparison of views that finds no difference at all.
         self.assertLessEqual({"Architecture", "DatabaseUrl", "MaxUploadBytes", "PostsPerSecond", "SubnetIds", "VpcId"}, moved)
 
     def test_a_restored_database_moves_every_alias(self):

@@ -153,18 +153,19 @@ pub struct Login {
     pub token_command: Option<String>,
 }
 
-/// What to check.
+/// The check.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Instead check, with the AWS CLI, that the account and the region have what a deployment needs, and say how to get what is missing.
+    /// Check the account and the region for prerequisites of a deployment instead, with the AWS CLI. Each failed check names the command that
+    /// fixes it.
     #[arg(long)]
     pub before_deploy: bool,
-    /// For which deployment.
+    /// The planned deployment.
     #[command(flatten)]
-    pub what: BeforeDeploy,
+    pub planned: BeforeDeploy,
 }
 
-/// A deployment that is to be.
+/// A planned deployment.
 #[derive(Debug, Args)]
 pub struct BeforeDeploy {
     /// The AWS region; unless said, that of the AWS CLI.

@@ -80,8 +80,8 @@ async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
         }
         Command::Doctor(Doctor {
             before_deploy: true,
-            what,
-        }) => commands::prerequisites::run(&what, output).await,
+            planned,
+        }) => commands::prerequisites::run(&planned, output).await,
         command => {
             let mut account = Accounts::find()?.account(of)?;
             let outcome = with_account(command, &mut account, output).await;

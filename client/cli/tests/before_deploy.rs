@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Answers each command with a file of its name, and fails if there is none. What it was asked is kept.
+/// Answers each command with a file of its name, and fails if there is none. It logs its arguments.
 const AWS: &str = r#"#!/bin/sh
 folder=$(dirname "$0")
 echo "$*" >> "$folder/asked"
@@ -37,7 +37,7 @@ const ACCOUNT: [(&str, &str); 5] = [
     ("postgres-db.t4g.micro", r#"["18.3", "18.4"]"#),
 ];
 
-/// The machine of whoever deploys: this account, but for some answers. An empty one is a command that fails.
+/// A folder with the stand-in, which answers for this account. `but` replaces answers; an empty one makes the command fail.
 fn machine(but: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("aws");
@@ -64,7 +64,7 @@ fn doctor(machine: &TempDir, arguments: &[&str]) -> Output {
     doctor.output().unwrap()
 }
 
-/// The exit status, and each check with what was said.
+/// The exit status, and each check's name, outcome and message.
 fn checked(machine: &TempDir, arguments: &[&str]) -> (i32, Vec<(String, bool, String)>) {
     let output = doctor(machine, arguments);
     let lines = String::from_utf8(output.stdout).unwrap();

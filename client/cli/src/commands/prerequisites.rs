@@ -1,4 +1,4 @@
-//! `doctor --before-deploy`: what a deployment needs and the account or the region may lack, before there is anything.
+//! `doctor --before-deploy`: checks the account and the region for prerequisites of a deployment.
 
 use std::fmt::Display;
 
@@ -30,11 +30,11 @@ const VPC_QUOTA: [&str; 4] = ["--service-code", "vpc", "--quota-code", "L-F678F1
 /// Authorities of RDS that the functions are compiled with.
 const AUTHORITIES: &str = include_str!("../../../../functions/db/amazon-rds.pem");
 
-/// Asks the AWS CLI for all of it, and says of each whether it suffices.
+/// Checks each prerequisite with the AWS CLI. A missing one does not end the checks.
 pub(crate) async fn run(arguments: &BeforeDeploy, output: Output) -> anyhow::Result<()> {
     let region = arguments.region.as_deref();
     let aws = Aws { region };
-    // Whichever way the CLI is told of it.
+    // The CLI itself resolves the region, from its options, environment or profile.
     let zones = [
         "ec2",
         "describe-availability-zones",
@@ -71,7 +71,7 @@ pub(crate) async fn run(arguments: &BeforeDeploy, output: Output) -> anyhow::Res
     Err(failure(Kind::Refused, message))
 }
 
-/// What there is, or what is missing and how to get it.
+/// The state of a prerequisite, or an error that names the missing thing and the command that gets it.
 type Outcome = anyhow::Result<String>;
 
 fn tell(output: Output, name: &str, outcome: Outcome) -> std::io::Result<()> {
@@ -210,7 +210,7 @@ impl Aws<'_> {
             Some(version) => Ok(format!("{class} with PostgreSQL {version}")),
             None => Err(lacking(format!(
                 "RDS offers no {class} with PostgreSQL {ENGINE_VERSION} and {STORAGE} in {region}; take another size or region, or a database \
-                 of your own. What there is: aws rds describe-orderable-db-instance-options --engine {ENGINE} --vpc --region {region} \
+                 of your own. List the offers: aws rds describe-orderable-db-instance-options --engine {ENGINE} --vpc --region {region} \
                  --query 'OrderableDBInstanceOptions[].[DBInstanceClass,EngineVersion]' --output text"
             ))),
         }

@@ -1,0 +1,156 @@
+"""The commands of docs/operations.md are commands: the shell reads them, and service, operation, options and query of each call of the AWS CLI exist.
+
+They run with stand-ins for `aws`, `sam`, `syncsphere` and `cargo`, which log their arguments. The calls of `aws` are checked against botocore's models,
+from which the AWS CLI generates its commands, and those of `sam` against the template's parameters.
+"""
+
+import functools
+import os
+import re
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+import botocore.session
+import expansion
+import jmespath
+from botocore import xform_name
+from botocore.utils import ArgumentGenerator
+
+MANUAL = expansion.TEMPLATE.parent / "docs" / "operations.md"
+
+# Options of every command of the AWS CLI that are used here.
+GLOBAL = {"--query", "--output", "--region"}
+
+# Commands of the AWS CLI that are no operation.
+WAITERS = "wait"
+
+SESSION = botocore.session.get_session()
+
+service_model = functools.cache(SESSION.get_service_model)
+
+# Writes its name and arguments down, each with a unit separator after it, and a record separator at the end.
+STAND_IN = """#!/bin/sh
+{ printf '%s\\037' "${0##*/}" "$@"; printf '\\036'; } >> "${0%/*}/asked"
+echo value
+"""
+
+# Variables that the manual sets once, above all commands.
+PREAMBLE = """
+export AWS_REGION=us-east-1 STACK=syncsphere HTTP_API_URL=http://127.0.0.1:9
+res() { aws cloudformation describe-stack-resource --stack-name $STACK --logical-resource-id "$1" \\
+    --query StackResourceDetail.PhysicalResourceId --output text; }
+FUNCTIONS="CreateUpload CompleteUpload BrowseFiles ManageSpaces ListChanges TrackConnections FanOut RelayEvents"
+VPC=v SUBNETS=s SG=g NEW=n
+"""
+
+
+def commands():
+    """Blocks of commands without prompts and output."""
+    for block in re.findall(r"^```console\n(.*?)^```", MANUAL.read_text(), re.MULTILINE | re.DOTALL):
+        lines, goes_on = [], False
+        for line in block.splitlines():
+            begins = line.startswith("$ ")
+            # An indented line continues the command above it.
+            goes_on = begins or (goes_on and line.startswith("  "))
+            if goes_on:
+                lines.append(line.removeprefix("$ "))
+        yield "\n".join(lines)
+    # Those in sentences and tables.
+    for command in re.findall(r"`(aws [a-z0-9-]+ [^`]+)`", MANUAL.read_text()):
+        if "…" not in command:
+            yield " ".join(command.split())
+
+
+@functools.cache
+def asked(script):
+    """Runs a block: the calls that the stand-ins logged. Fails if the shell fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("aws", "sam", "syncsphere", "cargo"):
+            stand_in = Path(folder) / name
+            stand_in.write_text(STAND_IN)
+            stand_in.chmod(0o755)
+        environment = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": folder}
+        ran = subprocess.run(
+            ["bash", "-u", "-c", PREAMBLE + script], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+        )
+        if ran.returncode != 0:
+            raise AssertionError(f"bash: {ran.stderr}\n{script}")
+        log = Path(folder) / "asked"
+        calls = log.read_text().split("\036")[:-1] if log.exists() else []
+        return [call.split("\037")[:-1] for call in calls]
+
+
+def complaints(arguments):
+    """Errors that the AWS CLI would report about its arguments."""
+    service, operation, *rest = arguments
+    name = {"s3api": "s3"}.get(service, service)
+    if name not in SESSION.get_available_services():
+        return [f"there is no service {service}"]
+    model = service_model(name)
+    if operation == WAITERS:
+        waiters = SESSION.get_waiter_model(name).waiter_names
+        return [] if rest[0].replace("-", "_") in map(xform_name, waiters) else [f"there is nothing to wait for: {rest[0]}"]
+    operations = {xform_name(each, "-"): model.operation_model(each) for each in model.operation_names}
+    if operation not in operations:
+        return [f"{service} has no {operation}"]
+    known = operations[operation]
+    shape = known.input_shape
+    # In a sentence a command may be a mere name.
+    if not rest:
+        return []
+    members = {"--" + xform_name(member, "-"): member for member in (shape.members if shape else {})}
+    given = {word for word in rest if word.startswith("--")}
+    found = []
+    for option in given - GLOBAL:
+        positive = option.replace("--no-", "--", 1)
+        if option not in members and not (positive in members and shape.members[members[positive]].type_name == "boolean"):
+            found.append(f"{service} {operation} has no {option}")
+    for member in shape.required_members if shape else []:
+        if "--" + xform_name(member, "-") not in given:
+            found.append(f"{service} {operation} needs --{xform_name(member, '-')}")
+    if "--query" in rest:
+        query = rest[rest.index("--query") + 1]
+        sample = ArgumentGenerator().generate_skeleton(known.output_shape)
+        # Of a list that is empty in the sample only the last but one exists.
+        if jmespath.search(query.replace("[-2]", "[-1]"), sample) is None:
+            found.append(f"{service} {operation} answers nothing for {query}")
+    return found
+
+
+class Manual(unittest.TestCase):
+    def test_commands_are_commands(self):
+        services = set()
+        for script in commands():
+            with self.subTest(script=script[:80]):
+                for program, *arguments in asked(script):
+                    if program == "aws":
+                        services.add(arguments[0])
+                        self.assertEqual(complaints(arguments), [])
+        # So that no change of the manual's form hides its commands.
+        self.assertLessEqual({"apigateway", "cloudformation", "ec2", "lambda", "rds", "s3api", "service-quotas", "sqs"}, services)
+
+    def test_sam_is_given_parameters_of_the_template(self):
+        declared = set(expansion.template()["Parameters"])
+        given = set()
+        for script in commands():
+            for program, *arguments in asked(script):
+                if program == "sam" and "--parameter-overrides" in arguments:
+                    overrides = arguments[arguments.index("--parameter-overrides") + 1 :]
+                    given |= {word.split("=", 1)[0] for word in overrides}
+        self.assertLessEqual(given, declared)
+        self.assertLessEqual({"Size", "DatabaseUrl", "GradualDeployments"}, given)
+
+    def test_mistakes_are_found(self):
+        self.assertEqual(complaints(["rds", "delete-instance"]), ["rds has no delete-instance"])
+        self.assertEqual(complaints(["sqs", "purge-queue", "--region", "r"]), ["sqs purge-queue needs --queue-url"])
+        self.assertEqual(complaints(["sqs", "purge-queue", "--queue-url", "u", "--all"]), ["sqs purge-queue has no --all"])
+        wrong = ["lambda", "get-alias", "--function-name", "f", "--name", "live", "--query", "Version"]
+        self.assertEqual(complaints(wrong), ["lambda get-alias answers nothing for Version"])
+        with self.assertRaisesRegex(AssertionError, "syntax error"):
+            asked("for f in a; do")
+
+
+if __name__ == "__main__":
+    unittest.main()
