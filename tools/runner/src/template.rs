@@ -12,7 +12,7 @@ use crate::ui;
 pub const TOOLS: &[Tool] = &[SAM, TEMPLATE, CHECKOV];
 
 /// Folders of `tools/` with tests.
-const FOLDERS: [&str; 3] = ["tools", "tools/release", "tools/template"];
+const FOLDERS: [&str; 2] = ["tools", "tools/template"];
 
 /// Runs the tests; fails if one does.
 pub async fn check(project: &Project) -> Result<()> {
