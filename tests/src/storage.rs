@@ -53,7 +53,7 @@ impl Storage {
         static SERVER: OnceCell<Server> = OnceCell::const_new();
         let server = SERVER.get_or_init(Server::start).await;
         let endpoint = listing_checksums(format!("http://127.0.0.1:{}", server.port)).await;
-        let sdk = ::stack::emulator::aws_config(&endpoint).await.unwrap();
+        let sdk = ::stack::emulator::aws_config(&endpoint).unwrap();
         // Functions wait for S3 for about a second. That is too short for eight large requests at once on a busy machine.
         let patience = TimeoutConfig::builder()
             .operation_attempt_timeout(REQUEST_TIMEOUT)
@@ -136,7 +136,7 @@ impl Server {
     /// Waits until it can, and until an object is taken: for the first it makes volumes, longer than functions wait.
     async fn make_bucket(&self) {
         let endpoint = format!("http://127.0.0.1:{}", self.port);
-        let s3 = aws_sdk_s3::Client::new(&::stack::emulator::aws_config(&endpoint).await.unwrap());
+        let s3 = aws_sdk_s3::Client::new(&::stack::emulator::aws_config(&endpoint).unwrap());
         while s3.create_bucket().bucket(BUCKET).send().await.is_err() {
             sleep(Duration::from_millis(100)).await;
         }

@@ -135,7 +135,6 @@ mod tests {
     use super::*;
 
     /// The features of each crate that cargo compiles for these packages.
-    #[expect(clippy::unwrap_used, reason = "a test's failure is a panic")]
     fn features(project: &Project, arguments: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
         let output = process::Command::new(env!("CARGO"))
             .current_dir(&project.root)
@@ -159,7 +158,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::unwrap_used, reason = "a test's failure is a panic")]
     fn demo_and_tests_share_what_they_compile() {
         let project = Project::find().unwrap();
         let packages = packages(&project, "stack").unwrap();

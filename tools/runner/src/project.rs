@@ -102,7 +102,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::unwrap_used, reason = "a test's failure is a panic")]
     fn the_checkout_is_the_one_around_the_current_folder() {
         // `cargo test` runs tests in the folder of their package.
         let package = env::current_dir().unwrap();

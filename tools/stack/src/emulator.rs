@@ -1,6 +1,9 @@
 //! Requests of the account's owner to the emulator. An SDK for the few that have none elsewhere in the project would compile for minutes.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Error, Result, anyhow};
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use aws_types::region::Region;
 use aws_types::sdk_config::SharedCredentialsProvider;
@@ -10,8 +13,22 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use runner::environment::{ACCESS_KEY, REGION};
 use serde_json::Value;
 
-/// How AWS clients reach the emulator.
-pub async fn aws_config(endpoint: &str) -> Result<SdkConfig> {
+/// How long the emulator may take for a request of a command. On a busy machine it needs seconds where functions are given one.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How a command's AWS clients reach the emulator.
+pub(crate) fn patient_config(endpoint: &str) -> Result<SdkConfig> {
+    let patience = TimeoutConfig::builder()
+        .operation_attempt_timeout(PATIENCE)
+        .operation_timeout(PATIENCE)
+        .read_timeout(PATIENCE)
+        .build();
+    let config = aws_config(endpoint)?;
+    Ok(config.into_builder().timeout_config(patience).build())
+}
+
+/// How AWS clients reach the emulator, with the timeouts of functions.
+pub fn aws_config(endpoint: &str) -> Result<SdkConfig> {
     // Nothing from the developer's environment.
     let aws = Aws::from_vars(&Vars::from_lookup(|_| None))?;
     let credentials = aws_sdk_s3::config::Credentials::new(ACCESS_KEY, ACCESS_KEY, None, None, "emulator");

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use db::{DatabaseUrl, Role};
 use serde_json::json;
 
-use crate::emulator::aws_config;
+use crate::emulator::patient_config;
 use crate::secrets;
 use runner::environment::aws_variables;
 use runner::postgres::{OWNER, ROLE};
@@ -49,7 +49,7 @@ pub(crate) async fn prepare(project: &Project, ports: Ports) -> Result<()> {
 
 /// What the template makes and functions read.
 async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
-    let aws = aws_config(&ports.aws_endpoint()).await?;
+    let aws = patient_config(&ports.aws_endpoint())?;
     make_bucket(&aws_sdk_s3::Client::new(&aws)).await?;
     let sqs = aws_sdk_sqs::Client::new(&aws);
     let mut queues = Vec::new();

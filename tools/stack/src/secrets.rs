@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use aws_sdk_secretsmanager::operation::create_secret::CreateSecretError;
 use serde_json::json;
 
-use crate::emulator::aws_config;
+use crate::emulator::patient_config;
 use runner::postgres::OWNER;
 use runner::services::Ports;
 
@@ -13,7 +13,7 @@ pub const OWNER_SECRET: &str = "syncsphere-owner";
 
 /// Makes it, unless it is there, and returns its ARN. The local PostgreSQL takes any password from its own machine.
 pub(crate) async fn owner(ports: Ports) -> Result<String> {
-    let secrets = aws_sdk_secretsmanager::Client::new(&aws_config(&ports.aws_endpoint()).await?);
+    let secrets = aws_sdk_secretsmanager::Client::new(&patient_config(&ports.aws_endpoint())?);
     let content = json!({ "username": OWNER, "password": "any" }).to_string();
     let creating = secrets.create_secret().name(OWNER_SECRET).secret_string(content);
     let arn = match creating.send().await {

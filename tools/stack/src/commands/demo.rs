@@ -10,7 +10,7 @@ use runner::arguments::Profile;
 use serde_json::json;
 
 use crate::deployment::Stack;
-use crate::emulator::aws_config;
+use crate::emulator::patient_config;
 use runner::project::Project;
 use runner::services::{Ports, Services};
 use runner::ui::{self, Step, step};
@@ -138,7 +138,7 @@ fn round(time: Duration) -> f64 {
 
 /// An object's content, straight from storage.
 async fn stored_object(stack: &Stack, key: &str) -> Result<Vec<u8>> {
-    let s3 = aws_sdk_s3::Client::new(&aws_config(&stack.aws_endpoint).await?);
+    let s3 = aws_sdk_s3::Client::new(&patient_config(&stack.aws_endpoint)?);
     let object = s3.get_object().bucket(&stack.outputs.bucket_name).key(key).send();
     let object = object.await.context("cannot download the object")?;
     Ok(object

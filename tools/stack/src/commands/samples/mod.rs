@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::deployment::Stack;
-use crate::emulator::aws_config;
+use crate::emulator::patient_config;
 use crate::resources::{self, ANSWERS, BUCKET};
 use runner::process;
 use runner::project::Project;
@@ -91,7 +91,7 @@ impl<'a> Trial<'a> {
             project,
             ports,
             folder,
-            s3: aws_sdk_s3::Client::new(&aws_config(&ports.aws_endpoint()).await?),
+            s3: aws_sdk_s3::Client::new(&patient_config(&ports.aws_endpoint())?),
         })
     }
 
