@@ -17,7 +17,7 @@ fn with(field: &str, value: Value) -> Value {
 async fn raw(apps: &Apps, change: impl FnOnce(&mut ApiGatewayV2httpRequest)) -> Answer {
     let mut event = http_event("create-upload.post", "alice", &valid());
     change(&mut event);
-    create_upload::handle(&apps.create_upload().await, &event)
+    create_upload::handle(&apps.create_upload(), &event)
         .await
         .into()
 }
@@ -184,7 +184,7 @@ async fn an_unknown_route_is_404_in_every_function() {
     let event: ApiGatewayV2httpRequest =
         serde_json::from_value(sample("create-upload.unknown-route")).unwrap();
     let answers = [
-        Answer::from(create_upload::handle(&apps.create_upload().await, &event).await),
+        Answer::from(create_upload::handle(&apps.create_upload(), &event).await),
         complete_upload::handle(&apps.complete_upload().await, &event)
             .await
             .into(),

@@ -1,4 +1,4 @@
-//! Another implementation of S3, SeaweedFS, judges the same tests: presigned requests, whose signatures it checks too, and completing what they
+//! Another implementation of S3, `SeaweedFS`, judges the same tests: presigned requests, whose signatures it checks too, and completing what they
 //! stored. Where the two differ, AWS's documentation decides.
 
 #[expect(
@@ -35,7 +35,7 @@ async fn apps() -> Apps {
 
 const CONTENT: &[u8] = b"hello, world";
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// Assembles an upload of one part, and says what is to be expected of it: the S3 error code if it is refused.
 async fn assemble(storage: &Storage, composite: Sha256, size: i64) -> Result<(), (u16, String)> {
@@ -92,7 +92,7 @@ async fn assembling_checks_the_composite_checksum() {
     }
 }
 
-/// Amazon S3 API Reference, `CompleteMultipartUpload`, "x-amz-mp-object-size": another size is 400 `InvalidRequest`. SeaweedFS 4.48 does not
+/// Amazon S3 API Reference, `CompleteMultipartUpload`, "x-amz-mp-object-size": another size is 400 `InvalidRequest`. `SeaweedFS` 4.48 does not
 /// look at it. Nothing is lost by that: `complete-upload` adds up the parts' sizes before it assembles them.
 #[tokio::test]
 async fn assembling_checks_the_size() {
@@ -109,7 +109,7 @@ async fn a_url_is_good_for_its_time_its_request_and_its_signer() {
     let apps = apps().await;
     let created = apps.put("alice", "/a", CONTENT).await;
     let key = created.upload_id.object_key();
-    let now = SystemTime::now();
+    let now = SystemTime::from(edge::Clock::system().now());
     let signed = async |s3: &Client, key: &str, since: Duration| {
         let during = PresigningConfig::builder()
             .start_time(now - since)

@@ -252,7 +252,7 @@ impl Apps {
     }
 
     /// An environment of `create-upload`.
-    pub async fn create_upload(&self) -> create_upload::App {
+    pub fn create_upload(&self) -> create_upload::App {
         create_upload::App {
             db: self.database.environment(),
             s3: self.storage.s3.clone(),
@@ -358,7 +358,7 @@ impl Apps {
     /// An environment of each function.
     pub async fn environment(&self) -> Environment {
         Environment {
-            create_upload: self.create_upload().await,
+            create_upload: self.create_upload(),
             complete_upload: self.complete_upload().await,
             browse_files: self.browse_files().await,
             manage_spaces: self.manage_spaces().await,

@@ -1,6 +1,7 @@
-//! Where content is: the emulator's S3, or another implementation that checks signatures, SeaweedFS.
+//! Where content is: the emulator's S3, or another implementation that checks signatures, `SeaweedFS`.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -25,7 +26,7 @@ const BUCKET: &str = "content";
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
 /// How long `SeaweedFS` may take to start; it took 4 s on two busy cores.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long the second implementation may take for a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -95,14 +96,15 @@ impl Server {
 
         let ports = free_ports(8).await;
         // It makes sockets there, whatever it is told.
-        let sockets: String = ports
+        let sockets: Vec<String> = ports
             .iter()
-            .map(|port| format!(" /tmp/seaweedfs-*-{port}.sock"))
+            .map(|port| format!("/tmp/seaweedfs-*-{port}.sock"))
             .collect();
+        let sockets = sockets.join(" ");
         let mut command = Command::new("sh");
         command
             .arg("-c")
-            .arg(format!("\"$@\" & cat; kill -KILL $!; rm -rf \"$0\"{sockets}"))
+            .arg(format!("\"$@\" & cat; kill -KILL $!; rm -rf \"$0\" {sockets}"))
             .arg(&folder)
             .arg(&weed)
             .args(["server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"])
@@ -238,14 +240,12 @@ fn with_checksums(listing: &str, upload: &str, checksums: &HashMap<PartId, Strin
     let Some((parts, last)) = listing.rsplit_once("</Part>") else {
         return listing.to_owned();
     };
-    let parts: String = parts
-        .split("</Part>")
-        .map(|part| {
-            let (_, number) = part.rsplit_once("<PartNumber>").unwrap();
-            let (number, _) = number.split_once('<').unwrap();
-            let sha256 = &checksums[&(upload.to_owned(), number.to_owned())];
-            format!("{part}<ChecksumSHA256>{sha256}</ChecksumSHA256></Part>")
-        })
-        .collect();
-    parts + last
+    let mut listed = String::new();
+    for part in parts.split("</Part>") {
+        let (_, number) = part.rsplit_once("<PartNumber>").unwrap();
+        let (number, _) = number.split_once('<').unwrap();
+        let sha256 = &checksums[&(upload.to_owned(), number.to_owned())];
+        write!(listed, "{part}<ChecksumSHA256>{sha256}</ChecksumSHA256></Part>").unwrap();
+    }
+    listed + last
 }

@@ -12,7 +12,7 @@ use super::{WITHOUT_DATABASE, functions, source, tagged, template};
 
 /// What functions ask of AWS, which `tools/template/test_policies.py` holds against the policies of their roles.
 #[derive(Deserialize)]
-struct Calls {
+struct Permissions {
     /// Actions that a call in the code needs.
     calls: BTreeMap<String, BTreeSet<String>>,
     /// Actions of an event source mapping with its function's role.
@@ -21,7 +21,7 @@ struct Calls {
     functions: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
 }
 
-fn calls() -> Calls {
+fn calls() -> Permissions {
     let text = fs::read_to_string(project_file("tools/template/calls.yaml")).unwrap();
     serde_norway::from_str(&text).unwrap()
 }
