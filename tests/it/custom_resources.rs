@@ -188,7 +188,7 @@ async fn deleting_the_check_always_succeeds() {
 
 /// A bucket with versions: two of an object, a deleted one, and an upload in parts.
 async fn bucket_with_content() -> (aws_sdk_s3::Client, String) {
-    let storage = aws_sdk_s3::Client::new(&tests::aws().await);
+    let storage = aws_sdk_s3::Client::new(&tests::aws());
     let bucket = format!("empty-bucket-{}", edge::ids::new_id().simple());
     storage.create_bucket().bucket(&bucket).send().await.unwrap();
     let enabled = VersioningConfiguration::builder()

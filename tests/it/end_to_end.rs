@@ -100,7 +100,7 @@ async fn of_ten_messages_with_a_poisonous_one_nine_are_delivered_once_and_one_is
         panic!("no changes")
     };
     let poison = format!("poison of {}", changes[0].event_id);
-    let sqs = aws_sdk_sqs::Client::new(&tests::aws().await);
+    let sqs = aws_sdk_sqs::Client::new(&tests::aws());
     let mut request = sqs.send_message_batch().queue_url(&stack().outputs.queue_url);
     for i in 1..=10_i64 {
         let event = Event {

@@ -107,7 +107,7 @@ async fn poison_that_cannot_be_set_aside_comes_again_alone() {
     let poison = sample("fan-out.poison")["Records"][0].clone();
     batch.push(poison.clone());
     apps.dead_letters = TestQueue::create().await;
-    let mut app = apps.fan_out().await;
+    let mut app = apps.fan_out();
     app.dead_letter_queue_url = format!("{}-that-is-not-there", apps.dead_letters.url);
     let event = serde_json::from_value(serde_json::json!({ "Records": batch })).unwrap();
     let failures = fan_out::handle(&app, event, stop()).await.batch_item_failures;
@@ -232,7 +232,7 @@ async fn a_hanging_connection_holds_up_nobody_else() {
     apps.queue.drain().await;
     let event = serde_json::from_value(json!({ "Records": batch })).unwrap();
     let stop = tokio::time::Instant::now() + StdDuration::from_secs(2);
-    let response = fan_out::handle(&apps.fan_out().await, event, stop).await;
+    let response = fan_out::handle(&apps.fan_out(), event, stop).await;
     assert!(response.batch_item_failures.is_empty());
     assert_eq!(apps.gateway.sequences("hears"), [1]);
     let left = Message::decode(&apps.queue.wait_for_one().await.unwrap()).unwrap();
@@ -287,7 +287,7 @@ async fn what_cannot_be_carried_over_comes_again_as_a_whole() {
     apps.connected("alice", "a1").await;
     apps.gateway.answer("a1", 500);
     let batch = records(&apps, "alice", &["/1"]).await;
-    let mut app = apps.fan_out().await;
+    let mut app = apps.fan_out();
     app.queue_url = format!("{}-that-is-not-there", apps.queue.url);
     let event = serde_json::from_value(json!({ "Records": batch })).unwrap();
     let failures = fan_out::handle(&app, event, stop()).await.batch_item_failures;
@@ -365,7 +365,7 @@ async fn the_next_page_goes_ahead_at_first_and_last_after_a_crash() {
     let message = apps.queue.messages().await.remove(0);
     for (times, ahead) in [(1, 1), (2, 0)] {
         let event = serde_json::from_value(json!({ "Records": [received(&message, times)] })).unwrap();
-        let app = apps.fan_out().await;
+        let app = apps.fan_out();
         let before = apps.gateway.total();
         // The invocation ends, as it may, right after the first posts.
         tokio::select! {
@@ -380,7 +380,7 @@ async fn the_next_page_goes_ahead_at_first_and_last_after_a_crash() {
 async fn without_the_database_the_whole_batch_comes_again() {
     let apps = Apps::create().await;
     let batch = records(&apps, "alice", &["/1", "/2"]).await;
-    let mut app = apps.fan_out().await;
+    let mut app = apps.fan_out();
     let nobody = "postgresql://u@127.0.0.1:9/x?sslmode=disable";
     app.db = db::Database::new(nobody.parse::<db::DatabaseUrl>().unwrap());
     let event = serde_json::from_value(serde_json::json!({ "Records": batch })).unwrap();

@@ -186,7 +186,7 @@ impl History<'_> {
             if let Some(answer) = answered {
                 return answer;
             }
-            self.environment = self.apps.environment().await;
+            self.environment = self.apps.environment();
             self.apps.database.deserted().await;
         }
         self.environment.call(&self.user(user), call).await
@@ -312,7 +312,7 @@ impl History<'_> {
         let call = |created: &CreatedUpload| {
             Call::new("POST /uploads/{uploadId}/complete").path("uploadId", created.upload_id)
         };
-        let second = self.apps.environment().await;
+        let second = self.apps.environment();
         let names = users.map(|user| self.user(user));
         let answers = tokio::join!(
             self.environment.call(&names[0], call(&one.0)),
@@ -619,7 +619,7 @@ fn run_share(seed: u64) {
         runtime.block_on(async {
             let mut history = History {
                 apps: &apps,
-                environment: apps.environment().await,
+                environment: apps.environment(),
                 world: World::new(),
                 id: edge::ids::new_id().to_string(),
                 counter: 0,

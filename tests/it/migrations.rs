@@ -42,7 +42,7 @@ async fn request_as(database_url: &str, role: &str, name: &str) -> Value {
         tokens: Arc::new(Tokens::new(None, Clock::system())),
         database_url: url.for_user(role, ""),
         owner: Some(migrate::Owner {
-            secrets: aws_sdk_secretsmanager::Client::new(&tests::aws().await),
+            secrets: aws_sdk_secretsmanager::Client::new(&tests::aws()),
             secret_arn: OWNER_SECRET.to_owned(),
         }),
         patience: Duration::ZERO,

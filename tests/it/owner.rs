@@ -92,7 +92,7 @@ impl Rds {
         let Self {
             role, name, front, ..
         } = self;
-        let secrets = aws_sdk_secretsmanager::Client::new(&tests::aws().await);
+        let secrets = aws_sdk_secretsmanager::Client::new(&tests::aws());
         let content = json!({ "username": self.owner, "password": PASSWORD }).to_string();
         let id = format!("owner-{}", edge::ids::new_id());
         let creating = secrets.create_secret().name(&id).secret_string(content);

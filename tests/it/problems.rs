@@ -17,9 +17,7 @@ fn with(field: &str, value: Value) -> Value {
 async fn raw(apps: &Apps, change: impl FnOnce(&mut ApiGatewayV2httpRequest)) -> Answer {
     let mut event = http_event("create-upload.post", "alice", &valid());
     change(&mut event);
-    create_upload::handle(&apps.create_upload(), &event)
-        .await
-        .into()
+    create_upload::handle(&apps.create_upload(), &event).await.into()
 }
 
 #[tokio::test]
@@ -185,7 +183,7 @@ async fn an_unknown_route_is_404_in_every_function() {
         serde_json::from_value(sample("create-upload.unknown-route")).unwrap();
     let answers = [
         Answer::from(create_upload::handle(&apps.create_upload(), &event).await),
-        complete_upload::handle(&apps.complete_upload().await, &event)
+        complete_upload::handle(&apps.complete_upload(), &event)
             .await
             .into(),
         track_connections::handle(

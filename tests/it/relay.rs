@@ -25,7 +25,7 @@ async fn waiting(apps: &Apps) -> i64 {
 }
 
 async fn stored(apps: &Apps, created: &CreatedUpload) -> bool {
-    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
+    let s3 = aws_sdk_s3::Client::new(&tests::aws());
     let head = s3
         .head_object()
         .bucket(&tests::stack().outputs.bucket_name)
@@ -41,7 +41,7 @@ async fn stored(apps: &Apps, created: &CreatedUpload) -> bool {
 async fn what_a_failed_send_left_is_published_by_the_next_run_and_once() {
     let apps = Apps::create().await;
     let created = apps.put("alice", "/a", b"one").await;
-    let mut app = apps.complete_upload().await;
+    let mut app = apps.complete_upload();
     app.queue.url = format!("{}-that-is-not-there", apps.queue.url);
     let id = created.upload_id.to_string();
     assert_eq!(apps.complete_in(&app, "alice", &id).await.status, 200);
@@ -59,7 +59,7 @@ async fn a_run_waits_for_the_leases_of_those_who_died_before_it() {
     let apps = Apps::create().await;
     unsent(&apps, 1).await;
     apps.clock.advance(Duration::seconds(5));
-    let app = apps.relay_events().await;
+    let app = apps.relay_events();
     // The maker may still be alive, so its lease is respected.
     let early = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(1)).await;
     assert_eq!((early.unwrap().published, waiting(&apps).await), (0, 1));
@@ -126,7 +126,7 @@ async fn while_the_queue_is_away_events_wait_and_other_passes_go_on() {
     unsent(&apps, 3).await;
     apps.ticket("alice").await;
     apps.clock.advance(Duration::minutes(1));
-    let mut app = apps.relay_events().await;
+    let mut app = apps.relay_events();
     app.queue.url = format!("{}-that-is-not-there", apps.queue.url);
     let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
     assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["publishing"]"#);
@@ -144,7 +144,7 @@ async fn an_event_that_cannot_be_read_keeps_no_other_waiting() {
     let spoilt = "UPDATE changes SET path = 'spoilt' WHERE sequence = 2";
     apps.database.execute(spoilt).await;
     apps.clock.advance(Duration::seconds(10));
-    let app = apps.relay_events().await;
+    let app = apps.relay_events();
     let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(1)).await;
     assert_eq!(run.unwrap().published, 2);
     let sequences: BTreeSet<i64> = (apps.queue.events().await.iter())
@@ -223,7 +223,7 @@ async fn the_parts_of_an_expired_upload_are_freed() {
         .advance(create_upload::MULTIPART_LIFETIME + LATE_CONTENT);
     let report = apps.relay().await.unwrap();
     assert_eq!((report.aborted, report.freed), (1, 1));
-    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
+    let s3 = aws_sdk_s3::Client::new(&tests::aws());
     let listing = s3
         .list_parts()
         .bucket(&tests::stack().outputs.bucket_name)
@@ -253,7 +253,7 @@ async fn dead_letters_come_back_unless_they_cannot_be_read_or_the_queue_is_backe
     message.delivery.attempt = fan_out::MAX_ATTEMPTS;
     let letters = || ["unreadable".to_owned(), message.encode().unwrap()];
     apps.dead_letters.send(letters()).await;
-    let mut app = apps.relay_events().await;
+    let mut app = apps.relay_events();
     app.queue.url = format!("{}-that-is-not-there", apps.queue.url);
     let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
     assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["redriving"]"#);

@@ -160,7 +160,7 @@ async fn fan_out_consumes_and_posts() {
 
 #[tokio::test]
 async fn fan_out_sets_aside_what_cannot_be_read() {
-    let sqs = aws_sdk_sqs::Client::new(&tests::aws().await);
+    let sqs = aws_sdk_sqs::Client::new(&tests::aws());
     let poison = format!("poison {}", edge::ids::new_id());
     let sending = sqs.send_message().queue_url(&stack().outputs.queue_url);
     sending.message_body(&poison).send().await.unwrap();
@@ -193,7 +193,7 @@ async fn relay_events_brings_dead_letters_back() {
     let mut event = changes[0].clone();
     event.event_id = edge::ids::new_id().into();
     let letter = Message::from(event.clone()).encode().unwrap();
-    let sqs = aws_sdk_sqs::Client::new(&tests::aws().await);
+    let sqs = aws_sdk_sqs::Client::new(&tests::aws());
     let sending = sqs
         .send_message()
         .queue_url(&stack().outputs.dead_letter_queue_url);
@@ -215,7 +215,7 @@ async fn relay_events_frees_what_was_aborted() {
     // As if that were long ago.
     let past = "UPDATE uploads SET expires_at = now() - interval '3 days' WHERE id = $1";
     database(past, &uuid::Uuid::from(opened.upload_id)).await;
-    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
+    let s3 = aws_sdk_s3::Client::new(&tests::aws());
     let stored = async || {
         let asking = s3.head_object().bucket(&stack().outputs.bucket_name);
         let answer = asking.key(opened.upload_id.object_key()).send().await;
@@ -228,7 +228,7 @@ async fn relay_events_frees_what_was_aborted() {
 
 #[tokio::test]
 async fn migrate_signs_in_as_the_owner() {
-    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
+    let s3 = aws_sdk_s3::Client::new(&tests::aws());
     let bucket = format!("answers-{}", edge::ids::new_id());
     s3.create_bucket().bucket(&bucket).send().await.unwrap();
     let presigning = aws_sdk_s3::presigning::PresigningConfig::expires_in(LIMIT).unwrap();

@@ -84,7 +84,7 @@ fn size() -> i64 {
 
 #[tokio::test]
 async fn assembling_checks_the_composite_checksum() {
-    for storage in [Storage::of_the_stack().await, Storage::second().await] {
+    for storage in [Storage::of_the_stack(), Storage::second().await] {
         assert_eq!(assemble(&storage, composite(), size()).await, Ok(()));
         // Amazon S3 User Guide, "Checking object integrity": another checksum fails the request with BadDigest.
         let refusal = assemble(&storage, [7; 32].into(), size()).await;
@@ -96,7 +96,7 @@ async fn assembling_checks_the_composite_checksum() {
 /// look at it. Nothing is lost by that: `complete-upload` adds up the parts' sizes before it assembles them.
 #[tokio::test]
 async fn assembling_checks_the_size() {
-    let emulator = Storage::of_the_stack().await;
+    let emulator = Storage::of_the_stack();
     let refusal = assemble(&emulator, composite(), size() + 1).await;
     assert_eq!(refusal, Err((400, "InvalidRequest".to_owned())));
     let second = Storage::second().await;

@@ -41,7 +41,7 @@ async fn recording_queue() -> (aws_sdk_sqs::Client, Traces) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async { axum::serve(listener, app).await });
-    let config = aws_sdk_sqs::config::Builder::from(&tests::aws().await).endpoint_url(endpoint);
+    let config = aws_sdk_sqs::config::Builder::from(&tests::aws()).endpoint_url(endpoint);
     (aws_sdk_sqs::Client::from_conf(config.build()), traces)
 }
 
@@ -65,7 +65,7 @@ async fn what_a_failed_send_left_goes_on_with_the_relays_trace() {
         .execute("INSERT INTO outbox SELECT event_id, occurred_at, occurred_at FROM changes")
         .await;
     let (sqs, traces) = recording_queue().await;
-    let mut relay = apps.relay_events().await;
+    let mut relay = apps.relay_events();
     relay.queue.sqs = sqs;
     let stop = Instant::now() + Duration::from_secs(30);
     // The stand-in has no dead letters to give, so that pass fails.
@@ -88,7 +88,7 @@ async fn posting_is_recorded_and_what_is_carried_over_goes_on_with_the_trace() {
     let daemon = UdpSocket::bind("127.0.0.1:0").unwrap();
     daemon.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let (sqs, traces) = recording_queue().await;
-    let mut app = apps.fan_out().await;
+    let mut app = apps.fan_out();
     app.sqs = sqs;
     app.tracer = Tracer::new(Some(daemon.local_addr().unwrap()));
     let batch = serde_json::from_value(json!({ "Records": [record] })).unwrap();

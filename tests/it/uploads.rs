@@ -233,9 +233,9 @@ async fn base_version_0_means_that_the_path_must_not_exist() {
 async fn a_commit_whose_send_fails_still_answers_200_and_keeps_its_outbox_row() {
     let apps = Apps::create().await;
     let created = apps.put("alice", "/a", b"one").await;
-    let mut app = apps.complete_upload().await;
+    let mut app = apps.complete_upload();
     app.queue.url = "http://127.0.0.1:9/000000000000/nobody-listens".to_owned();
-    let config = aws_sdk_sqs::config::Builder::from(&tests::aws().await).endpoint_url("http://127.0.0.1:9");
+    let config = aws_sdk_sqs::config::Builder::from(&tests::aws()).endpoint_url("http://127.0.0.1:9");
     app.queue.sqs = aws_sdk_sqs::Client::from_conf(config.build());
     let answer = apps
         .complete_in(&app, "alice", &created.upload_id.to_string())
@@ -258,9 +258,9 @@ async fn a_commit_whose_send_fails_still_answers_200_and_keeps_its_outbox_row() 
 async fn a_hung_queue_costs_one_bounded_wait_and_not_the_upload() {
     let apps = Apps::create().await;
     let created = apps.put("alice", "/a", b"one").await;
-    let mut app = apps.complete_upload().await;
+    let mut app = apps.complete_upload();
     let hung = format!("http://127.0.0.1:{}", hung_server().await);
-    let config = aws_sdk_sqs::config::Builder::from(&tests::aws().await).endpoint_url(hung);
+    let config = aws_sdk_sqs::config::Builder::from(&tests::aws()).endpoint_url(hung);
     app.queue.sqs = aws_sdk_sqs::Client::from_conf(config.build());
     let started = Instant::now();
     assert_eq!(
@@ -283,7 +283,7 @@ async fn a_hung_or_absent_database_is_503_within_seconds() {
     let apps = Apps::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     for port in [hung_server().await, 9] {
-        let mut app = apps.complete_upload().await;
+        let mut app = apps.complete_upload();
         app.db = db::Database::new(
             format!("postgresql://u@127.0.0.1:{port}/x?sslmode=disable")
                 .parse::<db::DatabaseUrl>()
@@ -306,7 +306,7 @@ async fn a_hung_or_absent_database_is_503_within_seconds() {
 #[tokio::test]
 async fn a_database_connection_that_was_cut_is_replaced_within_the_request() {
     let apps = Apps::create().await;
-    let app = apps.complete_upload().await;
+    let app = apps.complete_upload();
     for i in 0..5 {
         let created = apps.put("alice", &format!("/{i}"), b"1").await;
         // The environment's client learns of the cut only from the request, as after a freeze.

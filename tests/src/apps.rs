@@ -235,7 +235,7 @@ pub struct Apps {
 impl Apps {
     /// Makes everything anew; content is in the stack's bucket.
     pub async fn create() -> Self {
-        Self::on(Storage::of_the_stack().await).await
+        Self::on(Storage::of_the_stack()).await
     }
 
     /// Makes everything anew; content is in this bucket.
@@ -264,8 +264,8 @@ impl Apps {
     }
 
     /// An environment of `complete-upload`.
-    pub async fn complete_upload(&self) -> complete_upload::App {
-        let aws = aws().await;
+    pub fn complete_upload(&self) -> complete_upload::App {
+        let aws = aws();
         complete_upload::App {
             db: self.database.environment(),
             s3: self.storage.s3.clone(),
@@ -276,8 +276,8 @@ impl Apps {
     }
 
     /// An environment of `browse-files`.
-    pub async fn browse_files(&self) -> browse_files::App {
-        let aws = aws().await;
+    pub fn browse_files(&self) -> browse_files::App {
+        let aws = aws();
         browse_files::App {
             db: self.database.environment(),
             s3: self.storage.s3.clone(),
@@ -288,10 +288,10 @@ impl Apps {
     }
 
     /// An environment of `manage-spaces`.
-    pub async fn manage_spaces(&self) -> manage_spaces::App {
+    pub fn manage_spaces(&self) -> manage_spaces::App {
         manage_spaces::App {
             db: self.database.environment(),
-            queue: self.queue(&aws().await),
+            queue: self.queue(&aws()),
             clock: self.clock.clone(),
         }
     }
@@ -322,8 +322,8 @@ impl Apps {
     }
 
     /// An environment of `fan-out`, which may post as fast as it can.
-    pub async fn fan_out(&self) -> fan_out::App {
-        let aws = aws().await;
+    pub fn fan_out(&self) -> fan_out::App {
+        let aws = aws();
         fan_out::App {
             db: self.database.environment(),
             connections: connections(&self.gateway.endpoint),
@@ -337,8 +337,8 @@ impl Apps {
     }
 
     /// An environment of `relay-events`.
-    pub async fn relay_events(&self) -> relay_events::App {
-        let aws = aws().await;
+    pub fn relay_events(&self) -> relay_events::App {
+        let aws = aws();
         relay_events::App {
             db: self.database.environment(),
             s3: self.storage.s3.clone(),
@@ -352,16 +352,16 @@ impl Apps {
     /// A run of `relay-events`, which has ten seconds.
     pub async fn relay(&self) -> Result<relay_events::Report, relay_events::Unfinished> {
         let stop = Instant::now() + Duration::from_secs(10);
-        relay_events::handle(&self.relay_events().await, stop).await
+        relay_events::handle(&self.relay_events(), stop).await
     }
 
     /// An environment of each function.
-    pub async fn environment(&self) -> Environment {
+    pub fn environment(&self) -> Environment {
         Environment {
             create_upload: self.create_upload(),
-            complete_upload: self.complete_upload().await,
-            browse_files: self.browse_files().await,
-            manage_spaces: self.manage_spaces().await,
+            complete_upload: self.complete_upload(),
+            browse_files: self.browse_files(),
+            manage_spaces: self.manage_spaces(),
             list_changes: self.list_changes(),
             track_connections: self.track_connections(),
         }
@@ -369,7 +369,7 @@ impl Apps {
 
     /// Makes a request as a user, in an environment of its own.
     pub async fn call(&self, user: &str, call: Call) -> Answer {
-        self.environment().await.call(user, call).await
+        self.environment().call(user, call).await
     }
 
     /// `POST /uploads`.
@@ -500,7 +500,7 @@ impl Apps {
     pub async fn fan(&self, records: &[Value]) -> Vec<String> {
         let batch = serde_json::from_value(json!({ "Records": records })).unwrap();
         let stop = Instant::now() + Duration::from_secs(10);
-        let response: SqsBatchResponse = fan_out::handle(&self.fan_out().await, batch, stop).await;
+        let response: SqsBatchResponse = fan_out::handle(&self.fan_out(), batch, stop).await;
         response
             .batch_item_failures
             .into_iter()

@@ -15,7 +15,7 @@ pub struct TestQueue {
 impl TestQueue {
     /// Makes one.
     pub async fn create() -> Self {
-        let sqs = aws_sdk_sqs::Client::new(&aws().await);
+        let sqs = aws_sdk_sqs::Client::new(&aws());
         let created = sqs
             .create_queue()
             .queue_name(format!("test-{}", edge::ids::new_id()))

@@ -41,10 +41,8 @@ pub fn stack() -> &'static Stack {
 }
 
 /// How clients of the emulator are configured.
-pub async fn aws() -> aws_types::SdkConfig {
-    ::stack::emulator::aws_config(&stack().aws_endpoint)
-        .await
-        .unwrap()
+pub fn aws() -> aws_types::SdkConfig {
+    ::stack::emulator::aws_config(&stack().aws_endpoint).unwrap()
 }
 
 /// A user of the stack whom no other test knows, and a token of theirs.

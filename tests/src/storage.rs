@@ -42,9 +42,9 @@ pub struct Storage {
 
 impl Storage {
     /// The stack's bucket, in the emulator.
-    pub async fn of_the_stack() -> Self {
+    pub fn of_the_stack() -> Self {
         Self {
-            s3: aws_sdk_s3::Client::new(&aws().await),
+            s3: aws_sdk_s3::Client::new(&aws()),
             bucket: stack().outputs.bucket_name.clone(),
         }
     }

@@ -106,8 +106,7 @@ fn tools_of(command: &Command) -> &'static [Tool] {
             CHECKOV,
         ],
         Command::Test { .. } => &[EMULATOR, POSTGRES, SAM, SEAWEEDFS],
-        Command::Policies => LOCAL,
-        Command::Throughput { quick: true } => LOCAL,
+        Command::Policies | Command::Throughput { quick: true } => LOCAL,
         Command::Throughput { quick: false } | Command::Update { .. } | Command::Samples => RELEASE,
         Command::Chaos(_) => &[POSTGRES, CARGO_LAMBDA],
         // They install their own.

@@ -313,7 +313,7 @@ async fn an_upload_that_was_killed_goes_on_where_it_was() {
     alice.write("film", &content);
     let mut killed = alice.start(&["upload", "film"]);
     // Some parts, not all.
-    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
+    let s3 = aws_sdk_s3::Client::new(&tests::aws());
     let bucket = &stack().outputs.bucket_name;
     let looking = async {
         loop {

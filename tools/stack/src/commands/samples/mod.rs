@@ -42,7 +42,7 @@ pub(crate) async fn run(project: &Project, ports: Ports) -> Result<()> {
     let services = Services::start(project, Ports { address, ..ports }).await?;
     let ports = services.ports;
     resources::prepare(project, ports).await?;
-    let trial = Trial::new(project, ports).await?;
+    let trial = Trial::new(project, ports)?;
 
     let watch = Watch::start(project, ports).await?;
     let invoke = |function: &str, event: &Path| Ok(watch.invoke(project, function, event));
@@ -84,7 +84,7 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    async fn new(project: &'a Project, ports: Ports) -> Result<Self> {
+    fn new(project: &'a Project, ports: Ports) -> Result<Self> {
         let folder = project.run().join("samples");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(Self {
