@@ -1,5 +1,5 @@
-//! Another implementation of S3, `SeaweedFS`, judges the same tests: presigned requests, whose signatures it checks too, and completing what they
-//! stored. Where the two differ, AWS's documentation decides.
+//! The storage tests against another implementation of S3, `SeaweedFS`, which verifies signatures and
+//! checksums by itself. Where it and the emulator differ, AWS's documentation decides.
 
 #[expect(
     clippy::duplicate_mod,
@@ -37,7 +37,7 @@ const CONTENT: &[u8] = b"hello, world";
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Assembles an upload of one part, and says what is to be expected of it: the S3 error code if it is refused.
+/// Assembles an upload of one part. A refusal has its status and S3's error code.
 async fn assemble(storage: &Storage, composite: Sha256, size: i64) -> Result<(), (u16, String)> {
     let key = format!("objects/{}", edge::ids::new_id());
     let (s3, bucket) = (&storage.s3, &storage.bucket);
@@ -86,14 +86,15 @@ fn size() -> i64 {
 async fn assembling_checks_the_composite_checksum() {
     for storage in [Storage::of_the_stack(), Storage::second().await] {
         assert_eq!(assemble(&storage, composite(), size()).await, Ok(()));
-        // Amazon S3 User Guide, "Checking object integrity": another checksum fails the request with BadDigest.
+        // Amazon S3 API Reference, "Error responses", BadDigest: the checksum is not that of the content.
         let refusal = assemble(&storage, [7; 32].into(), size()).await;
         assert_eq!(refusal, Err((400, "BadDigest".to_owned())));
     }
 }
 
-/// Amazon S3 API Reference, `CompleteMultipartUpload`, "x-amz-mp-object-size": another size is 400 `InvalidRequest`. `SeaweedFS` 4.48 does not
-/// look at it. Nothing is lost by that: `complete-upload` adds up the parts' sizes before it assembles them.
+/// Amazon S3 API Reference, `CompleteMultipartUpload`, "x-amz-mp-object-size": another size is 400
+/// `InvalidRequest`. `SeaweedFS` 4.48 does not look at it. Nothing is lost by that: `complete-upload` adds up
+/// the parts' sizes before it assembles them.
 #[tokio::test]
 async fn assembling_checks_the_size() {
     let emulator = Storage::of_the_stack();

@@ -55,7 +55,8 @@ impl Storage {
         let server = SERVER.get_or_init(Server::start).await;
         let endpoint = listing_checksums(format!("http://127.0.0.1:{}", server.port)).await;
         let sdk = ::stack::emulator::aws_config(&endpoint).unwrap();
-        // Functions wait for S3 for about a second. That is too short for eight large requests at once on a busy machine.
+        // Functions wait for S3 for about a second. That is too short for eight large requests at once on a
+        // busy machine.
         let patience = TimeoutConfig::builder()
             .operation_attempt_timeout(REQUEST_TIMEOUT)
             .operation_timeout(REQUEST_TIMEOUT)
@@ -69,7 +70,8 @@ impl Storage {
     }
 }
 
-/// `SeaweedFS`. A shell ends it when this process has ended, however that happened: then its standard input is at its end.
+/// `SeaweedFS`. A shell ends it when this process has ended, however that happened: then its standard input
+/// is at its end.
 struct Server {
     port: u16,
     _shell: Child,
@@ -95,7 +97,7 @@ impl Server {
         let output = std::fs::File::create(&log).unwrap();
 
         let ports = free_ports(8).await;
-        // It makes sockets there, whatever it is told.
+        // SeaweedFS creates these; no option moves all of them elsewhere.
         let sockets: Vec<String> = ports
             .iter()
             .map(|port| format!("/tmp/seaweedfs-*-{port}.sock"))
@@ -110,7 +112,7 @@ impl Server {
             .args(["server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"])
             .arg(format!("-dir={}", folder.display()))
             .arg(format!("-s3.config={}", folder.join("s3.json").display()))
-            // It reports figures to its makers otherwise.
+            // On by default: it would report usage to its developers.
             .arg("-master.telemetry=false")
             .args(["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"])
             .args(["-volume.max=20", "-master.volumeSizeLimitMB=64"]);
@@ -135,7 +137,8 @@ impl Server {
         server
     }
 
-    /// Waits until it can, and until an object is taken: for the first it makes volumes, longer than functions wait.
+    /// Waits until it can, and until an object is taken: for the first it makes volumes, longer than
+    /// functions wait.
     async fn make_bucket(&self) {
         let endpoint = format!("http://127.0.0.1:{}", self.port);
         let s3 = aws_sdk_s3::Client::new(&::stack::emulator::aws_config(&endpoint).unwrap());
@@ -155,8 +158,8 @@ impl Server {
     }
 }
 
-/// Ports that nobody listens on. They are below those that a system hands out by itself, of which Linux has the lowest, 32768: so
-/// nobody is given one before the server has it.
+/// Ports that nobody listens on. They are below those that a system hands out by itself, of which Linux has
+/// the lowest, 32768: so nobody is given one before the server has it.
 async fn free_ports(count: usize) -> Vec<u16> {
     let first = 20_000 + u16::try_from(std::process::id() % 1_200).unwrap() * 10;
     let mut ports = Vec::new();
@@ -184,9 +187,10 @@ type PartId = (String, String);
 /// The SHA-256 with which each part was accepted.
 type Checksums = Arc<Mutex<HashMap<PartId, String>>>;
 
-/// Starts a proxy that adds to `ListParts` the SHA-256 of each part. S3 lists it for an upload that was begun with that algorithm
-/// (Amazon S3 API Reference, `ListParts`, "`ChecksumSHA256`"), and `complete-upload` stands on it; `SeaweedFS` 4.48 checks
-/// and keeps it, but does not list it. Everything else passes as it is: host and signature stay.
+/// Starts a proxy that adds to `ListParts` the SHA-256 of each part. S3 lists it for an upload that was begun
+/// with that algorithm (Amazon S3 API Reference, `ListParts`, "`ChecksumSHA256`"), and `complete-upload`
+/// stands on it; `SeaweedFS` 4.48 checks and keeps it, but does not list it. Everything else passes as it is:
+/// host and signature stay.
 async fn listing_checksums(target: String) -> String {
     let checksums = Checksums::default();
     let http = raw_http();

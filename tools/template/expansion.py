@@ -1,8 +1,8 @@
 """The template as CloudFormation would see it, without AWS.
 
 `expand` runs the two transforms that the template names, in their order, with AWS's own code: `AWS::LanguageExtensions` by the module of the
-AWS SAM CLI, and `AWS::Serverless` by the SAM translator. `resolve` then replaces what is left of intrinsic functions by sample values, as if
-the stack existed.
+AWS SAM CLI, and `AWS::Serverless` by the SAM translator. `resolve` replaces the remaining intrinsic functions by sample values, as if the
+stack existed.
 """
 
 import copy
@@ -22,7 +22,7 @@ from samcli.yamlhelper import yaml_parse
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 
-# It tells of feature toggles that are AWS's own, and of metrics that nobody collects here.
+# The translator logs AWS's internal feature toggles and uncollected metrics.
 logging.getLogger("samtranslator").setLevel(logging.CRITICAL)
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
@@ -65,7 +65,7 @@ def template():
 
 
 def variants():
-    """Parameters of each kind of deployment, by its name: each Size, and what changes which resources there are."""
+    """Parameters of each kind of deployment, by its name: each Size, and each choice that adds or removes resources."""
     sizes = template()["Parameters"]["Size"]["AllowedValues"]
     others = {
         "own network": OWN_NETWORK,
@@ -156,7 +156,7 @@ def _serverless(document, values):
 
 
 def sample_ref(name, resource):
-    """What `Ref` of a resource could be on AWS. For most types it is no more than an id."""
+    """A sample of what `Ref` of a resource returns on AWS."""
     lower = name.lower()
     kind = resource["Type"]
     by_kind = {
@@ -180,7 +180,7 @@ def sample_ref(name, resource):
 
 
 def sample_attribute(name, resource, attribute):
-    """What `Fn::GetAtt` of a resource could be on AWS."""
+    """A sample of what `Fn::GetAtt` of a resource returns on AWS."""
     kind, lower = resource["Type"], name.lower()
     if attribute == "Arn":
         arns = {
@@ -332,7 +332,7 @@ def resolve(expanded, parameters=()):
         waits = [name for name in waits if name in resolved or name not in expanded["Resources"]]
         if waits:
             resource["DependsOn"] = waits
-    # Nothing of an intrinsic function may be left: a test would judge it as text.
+    # A test would take a remaining intrinsic function for text.
     left = re.search(r'"(Fn::\w+|Ref)":', json.dumps(resolved))
     if left:
         raise ValueError(f"{left.group(1)} is left in the resolved template")

@@ -1,4 +1,4 @@
-"""checkov judges the resources of each kind of deployment; `checkov.yaml` holds what fails on purpose, with reasons.
+"""checkov checks the resources of each kind of deployment; `checkov.yaml` lists the accepted failures with their reasons.
 
 checkov's own pins exclude SAM's, so it has an environment of its own beside this one.
 """
@@ -21,7 +21,7 @@ CHECKOV = Path(sys.prefix).with_name("checkov") / "bin" / "checkov"
 
 
 def failures(deployments):
-    """What fails in which deployment: (check, logical id, deployment), with what the check is called."""
+    """The name of each failed check, by (check, logical id, deployment)."""
     if not CHECKOV.exists():
         raise FileNotFoundError(f"{CHECKOV} is not there; install tools/template/checkov.txt as tools/template/README.md says")
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +46,7 @@ def failures(deployments):
 
 
 def compare(failed, baseline):
-    """What fails and is in no entry, and what is in an entry and does not fail."""
+    """Failures without an entry, and entries without a failure."""
     left, stale = dict(failed), []
     for entry in baseline:
         for pattern in entry["resources"]:
@@ -76,7 +76,7 @@ class Checkov(unittest.TestCase):
             name: expansion.resolve(expansion.expand(parameters), parameters) for name, parameters in expansion.variants().items()
         }
 
-    def test_only_what_has_a_reason_fails(self):
+    def test_every_failure_has_a_reason_and_every_entry_a_failure(self):
         new, stale = compare(failures(self.deployments), self.baseline)
         self.assertEqual(new, [], "fix the template, or add an entry with the reason to checkov.yaml")
         self.assertEqual(stale, [], "these no longer fail; remove them from checkov.yaml")

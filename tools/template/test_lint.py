@@ -1,7 +1,7 @@
-"""cfn-lint judges what CloudFormation is given: the template after its transforms, and the resources of each kind of deployment.
+"""cfn-lint checks the template after its transforms, and the resources of each kind of deployment.
 
-`sam validate --lint` sees the template before them, so it sees neither what SAM makes of a function nor the value behind a parameter. The
-resource schemas are those that the pinned cfn-lint carries.
+`sam validate --lint` checks the template before its transforms: neither the resources that SAM generates nor the value behind a parameter. The
+resource schemas are those of the pinned cfn-lint.
 """
 
 import json
@@ -26,7 +26,7 @@ REGIONS = ["us-east-1", "eu-central-1", "ap-southeast-1", "il-central-1", "mx-ce
 
 
 def messages(document, regions):
-    """What cfn-lint says: rules and sentences."""
+    """The messages of cfn-lint, each with its rule."""
     matches = lint(json.dumps(document), config=ManualArgs(regions=regions))
     return [(match.rule.id, f"{match.rule.id} at {'/'.join(map(str, match.path or []))}: {match.message}") for match in matches]
 

@@ -1,5 +1,5 @@
-//! CloudFormation custom resource: fails a deployment that the account's quota or the region does not allow, before anything that costs is made,
-//! and says what to do.
+//! CloudFormation custom resource: fails a deployment that the account's quota or the region does not allow, before anything that costs is made.
+//! The message names the remedy.
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
 use edge::chain;
@@ -20,7 +20,7 @@ const UNRESERVED: i64 = 100;
 /// The size whose resources go with the stack.
 const TRIAL: &str = "trial";
 
-/// Of a stack that CloudFormation takes back to what it was (AWS CloudFormation API Reference, "Stack", `StackStatus`).
+/// Status of a stack while CloudFormation undoes an update (AWS CloudFormation API Reference, "Stack", `StackStatus`).
 const TAKEN_BACK: &str = "UPDATE_ROLLBACK_IN_PROGRESS";
 
 /// Where the AWS Lambda API Reference has `GetAccountSettings`.
@@ -39,13 +39,13 @@ pub struct App {
 /// The resource's properties, as CloudFormation sends them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Needs {
-    /// Sum of what the functions reserve.
+    /// Sum of the functions' reserved concurrency.
     reserved: i64,
     /// Whether functions verify the database by RDS's authorities.
     rds_authorities: bool,
 }
 
-/// What keeps the deployment from succeeding.
+/// Why the deployment cannot succeed.
 #[derive(Debug, ThisError)]
 enum Missing {
     #[error("the resource's property {0} is not what the template says")]
@@ -139,7 +139,7 @@ async fn check(app: &App, properties: &Value, former: Option<&Value>) -> Result<
     let answer = answer.map_err(Missing::Unreadable)?;
     let settings: AccountSettings = serde_json::from_slice(&answer).map_err(Missing::Answer)?;
     let limit = settings.account_limit;
-    // What this stack has reserved already, it may go on reserving.
+    // The stack's own former reservations are available to it.
     let former = former.map_or(Ok(0), |former| Ok(Needs::of(former)?.reserved))?;
     suffices(limit, needs.reserved, former, region)?;
     let quota = limit.concurrent_executions;
@@ -147,7 +147,7 @@ async fn check(app: &App, properties: &Value, former: Option<&Value>) -> Result<
     Ok(json!({ "ConcurrentExecutions": quota.to_string() }))
 }
 
-/// Whether so much can be reserved in place of what the stack had.
+/// Whether the account's quota allows this reservation in place of the stack's former one.
 fn suffices(limit: AccountLimit, reserved: i64, former: i64, region: &str) -> Result<(), Missing> {
     let available = limit.unreserved_concurrent_executions + former;
     if reserved <= former || reserved + UNRESERVED <= available {

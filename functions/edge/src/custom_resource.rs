@@ -34,7 +34,7 @@ pub enum Error {
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What happens to the resource.
+/// A change of the resource.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// It is made.
@@ -48,7 +48,7 @@ pub enum Change {
 /// A request of CloudFormation.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What happens.
+    /// The change.
     pub change: Change,
     /// The resource's properties. CloudFormation sends numbers and booleans as text.
     pub properties: Value,

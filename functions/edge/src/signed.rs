@@ -43,7 +43,7 @@ pub enum Error {
     /// The request could not be signed.
     #[error("the request could not be signed")]
     Signing(#[from] SigningError),
-    /// What is to be signed is incomplete.
+    /// The signature's parameters are incomplete.
     #[error("the signature's parameters are incomplete")]
     Parameters(#[from] v4::signing_params::BuildError),
     /// The server was not reached, or did not answer.
@@ -88,7 +88,7 @@ pub struct Services {
     clock: Clock,
 }
 
-/// What is asked for.
+/// A request to a service.
 struct Asked<'a> {
     service: &'a str,
     method: Method,

@@ -1,5 +1,4 @@
-//! CloudFormation custom resource: when a stack is deleted whose content is not to outlive it, deletes every version of every object, so that the
-//! bucket can be deleted.
+//! CloudFormation custom resource: deletes every version of every object when a trial's stack is deleted, so that the bucket can be deleted.
 //!
 //! CloudFormation also asks for a deletion when a resource leaves the template or is replaced. Content is deleted only if the template says that it
 //! goes with the stack, and CloudFormation says that the stack itself is being deleted.
@@ -24,10 +23,10 @@ const PHYSICAL_RESOURCE_ID: &str = "syncsphere-content";
 /// Time of an invocation that is left for the last request and the answer.
 pub const RESERVE: Duration = Duration::from_secs(20);
 
-/// Of a stack that is being deleted, or whose creation failed and is undone (AWS CloudFormation API Reference, "Stack", `StackStatus`).
+/// Statuses of a stack during its deletion, and while a failed creation is undone (AWS CloudFormation API Reference, "Stack", `StackStatus`).
 const DELETED: [&str; 2] = ["DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"];
 
-/// What this function reads from its environment.
+/// Configuration from the environment.
 pub struct Config {
     /// `BUCKET_NAME`: where content is.
     pub bucket: String,
@@ -75,7 +74,7 @@ enum Failure {
     Uploads(String),
 }
 
-/// Handles one request and answers it. What deletes stops at a time.
+/// Handles one request and answers it. Deleting stops at `stop`.
 pub async fn handle(
     app: &App,
     request: CloudFormationCustomResourceRequest,
@@ -115,7 +114,7 @@ async fn empty(app: &App, stop: Instant) -> Result<usize, Failure> {
         |error: Box<dyn std::error::Error + Send + Sync>| Failure::Storage(app.bucket.clone(), error);
     let mut deleted = 0;
     loop {
-        // From the beginning each time: what was listed before is gone.
+        // From the beginning each time: the versions listed before are gone.
         let listing = app.storage.list_object_versions().bucket(&app.bucket);
         let page = listing.send().await.map_err(|error| failed(error.into()))?;
         let versions = page.versions().iter().map(|v| (v.key(), v.version_id()));

@@ -10,7 +10,8 @@ use tests::project_file;
 
 use super::{WITHOUT_DATABASE, functions, source, tagged, template};
 
-/// What functions ask of AWS, which `tools/template/test_policies.py` holds against the policies of their roles.
+/// AWS actions that functions use; `tools/template/test_policies.py` compares the same list with the policies
+/// of their roles.
 #[derive(Deserialize)]
 struct Permissions {
     /// Actions that a call in the code needs.
