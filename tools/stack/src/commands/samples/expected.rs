@@ -21,12 +21,14 @@ pub(crate) enum Expected {
 }
 
 /// Each file of `events/`. What a sample names is not there, and the route of one is none.
-pub(crate) const EXPECTED: [(&str, Expected); 30] = [
+pub(crate) const EXPECTED: [(&str, Expected); 33] = [
     ("browse-files.content.json", Status(404)),
     ("browse-files.delete.json", Status(404)),
     ("browse-files.get.json", Status(404)),
     ("browse-files.list.json", Status(200)),
     ("browse-files.patch.json", Status(404)),
+    ("check-account.create.json", Success),
+    ("check-account.update.json", Success),
     ("complete-upload.post.json", Status(404)),
     ("create-upload.delete.json", Status(404)),
     ("create-upload.get.json", Status(404)),
@@ -35,6 +37,7 @@ pub(crate) const EXPECTED: [(&str, Expected); 30] = [
     ("create-upload.post.json", Status(201)),
     ("create-upload.preflight.json", Status(204)),
     ("create-upload.unknown-route.json", Status(404)),
+    ("empty-bucket.create.json", Success),
     ("fan-out.batch.json", NoFailures),
     ("fan-out.poison.json", NoFailures),
     ("list-changes.get.json", Status(200)),
