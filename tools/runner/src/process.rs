@@ -253,6 +253,7 @@ pub fn end_leftovers(project: &Project) {
         project.run(),
         project.tools().join("emulator"),
         project.tools().join("postgres"),
+        project.tools().join("seaweedfs"),
     ];
     let own = own.map(|path| path.display().to_string());
     let Ok(mut system) = System::new() else { return };
