@@ -50,6 +50,8 @@ pub struct NewUpload<'a> {
     pub content_type: Option<&'a ContentType>,
     /// The version that must be current, 0 for none; nothing for any.
     pub base_version: Option<Version>,
+    /// The file that must be at the path; nothing for any.
+    pub base_file_id: Option<FileId>,
     /// The size of all parts but the last, for an upload in parts.
     pub part_size: Option<ByteCount>,
     /// What the client calls this request, and the SHA-256 of all that it asks for.
@@ -125,7 +127,10 @@ pub struct Completing<'a> {
 }
 
 /// $1 id, $2 user, $3 device, $4 path, $5 size, $6 sha256, $7 content type, $8 base version, $9 now, $10 expiry, $11 space
-/// or null for the personal one, $12 part size, $13 idempotency key, $14 the request's hash.
+/// or null for the personal one, $12 part size, $13 idempotency key, $14 the request's hash, $15 base file.
+///
+/// A base version is of the file at the path, whether or not the request names that file, so the row records which file it
+/// is: until the commit another file may come to the path, and its versions are counted from 1 too.
 ///
 /// No row if the user is no member of the space or has no personal space yet. An earlier upload is one with the key, or this
 /// very one if the statement is repeated. `allowed` and not `opened`: another request with the key came in between.
@@ -140,6 +145,7 @@ WITH target AS (
             WHEN e.state = 'aborted' OR e.state = 'pending' AND e.expires_at <= $9 THEN 'expired'
             WHEN e.id IS NOT NULL THEN 'already'
             WHEN $8::bigint <> coalesce(f.version, 0) THEN 'version_conflict'
+            WHEN $15::uuid IS NOT NULL AND $15 IS DISTINCT FROM f.id THEN 'version_conflict'
             ELSE 'allowed'
         END AS outcome
     FROM spaces s
@@ -149,9 +155,10 @@ WITH target AS (
     WHERE s.id = coalesce($11, (SELECT id FROM spaces WHERE owner_id = $2))
 ), opened AS (
     INSERT INTO uploads
-        (id, space_id, user_id, device_id, path, size, sha256, content_type, base_version, part_size, idempotency_key,
-        request_hash, created_at, expires_at)
-    SELECT $1, space_id, $2, $3, $4, $5, $6, $7, $8, $12, $13, $14, $9, $10
+        (id, space_id, user_id, device_id, path, size, sha256, content_type, base_version, base_file_id, part_size,
+        idempotency_key, request_hash, created_at, expires_at)
+    SELECT $1, space_id, $2, $3, $4, $5, $6, $7, $8,
+        CASE WHEN $8 IS NOT NULL OR $15 IS NOT NULL THEN current_file_id END, $12, $13, $14, $9, $10
     FROM target
     WHERE outcome = 'allowed'
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
@@ -203,6 +210,7 @@ WITH target AS (
             WHEN u.state = 'aborted' OR u.expires_at <= $2 THEN 'expired'
             WHEN m.role = 'viewer' THEN 'forbidden'
             WHEN u.base_version <> coalesce(f.version, 0) THEN 'version_conflict'
+            WHEN u.base_file_id IS NOT NULL AND u.base_file_id IS DISTINCT FROM f.id THEN 'version_conflict'
             ELSE 'allowed'
         END AS outcome
     FROM uploads u
@@ -298,6 +306,7 @@ impl Database {
                     &new.part_size.map(ByteCount::get),
                     &new.key.map(|(key, _)| key.as_str()),
                     &hash,
+                    &new.base_file_id.map(Uuid::from),
                 ],
             )
             .await?;
