@@ -286,6 +286,101 @@ async fn a_move_is_refused_when_the_path_is_taken_or_the_version_old() {
 }
 
 #[tokio::test]
+async fn a_move_from_where_the_file_is_no_longer_is_a_conflict_and_its_repetition_finds_its_own_change() {
+    let apps = Apps::create().await;
+    let id = apps.upload("alice", "/a", b"one").await.file_id;
+    let body = |path: &str, base: &str, version: i64, device: u128| {
+        json!({
+            "path": path, "basePath": base, "baseVersion": version, "deviceId": uuid::Uuid::from_u128(device),
+        })
+    };
+    let first = body("/b", "/a", 1, 1);
+    let moved: FileChanged = rename(&apps, "alice", id, first.clone()).await.parsed();
+    // Another device has seen the file where it was.
+    let late = rename(&apps, "alice", id, body("/c", "/a", 1, 2)).await;
+    assert_eq!(late.problem(), (409, "version-conflict"));
+    assert_eq!(current(&late).file_id, Some(id));
+    // It moves the file from where it is, and the first device repeats its request.
+    assert_eq!(
+        rename(&apps, "alice", id, body("/c", "/b", 1, 2)).await.status,
+        200
+    );
+    let again = rename(&apps, "alice", id, first.clone()).await;
+    assert_eq!(
+        (again.status, again.parsed::<FileChanged>()),
+        (200, moved.clone())
+    );
+    // Nobody else's, and no other move of the same device.
+    for other in [
+        body("/b", "/a", 1, 3),
+        body("/d", "/a", 1, 1),
+        body("/b", "/d", 1, 1),
+    ] {
+        let refused = rename(&apps, "alice", id, other).await;
+        assert_eq!(refused.problem(), (409, "version-conflict"));
+    }
+    // Nor does a new version keep the repetition from finding it.
+    apps.upload("alice", "/c", b"two").await;
+    assert_eq!(rename(&apps, "alice", id, first.clone()).await.body, again.body);
+    let unsaid = json!({ "path": "/b", "baseVersion": 1, "deviceId": uuid::Uuid::from_u128(1) });
+    assert_eq!(rename(&apps, "alice", id, unsaid).await.body, again.body);
+    let feed = apps.feed("alice", None).await;
+    assert_eq!(feed.latest_sequence.get(), 4);
+    assert_eq!(
+        paths(&list(&apps, "alice", Call::new("GET /files")).await),
+        ["/c"]
+    );
+    // The same move is made again when the file is back at its base.
+    let back: FileChanged = rename(&apps, "alice", id, body("/a", "/c", 2, 2)).await.parsed();
+    assert_eq!(back.sequence.get(), 5);
+    let anew: FileChanged = rename(&apps, "alice", id, body("/b", "/a", 2, 1)).await.parsed();
+    assert_eq!((anew.sequence.get(), anew.path.as_str()), (6, "/b"));
+}
+
+#[tokio::test]
+async fn a_delete_of_a_file_that_was_moved_is_a_conflict() {
+    let apps = Apps::create().await;
+    let id = apps.upload("alice", "/a", b"one").await.file_id;
+    assert_eq!(
+        rename(&apps, "alice", id, json!({ "path": "/b" })).await.status,
+        200
+    );
+    let from = |path: &str| {
+        file("DELETE /files/{fileId}", id)
+            .query("baseVersion", 1)
+            .query("basePath", path)
+    };
+    let refused = apps.call("alice", from("/a")).await;
+    assert_eq!(refused.problem(), (409, "version-conflict"));
+    assert_eq!(current(&refused).file_id, Some(id));
+    let deleted = apps.call("alice", from("/b")).await;
+    assert_eq!((deleted.status, &deleted.body["sequence"]), (200, &json!(3)));
+    assert_eq!(apps.call("alice", from("/b")).await.body, deleted.body);
+    assert_eq!(apps.call("alice", from("/a")).await.problem(), (404, "not-found"));
+}
+
+#[tokio::test]
+async fn a_viewer_who_repeats_somebody_elses_delete_sees_no_file() {
+    let apps = Apps::create().await;
+    let space = apps.space("alice").await;
+    let mut body = upload_body("/a", b"one");
+    body["spaceId"] = json!(space);
+    let made: FileChanged = apps.upload_as("alice", &body, b"one").await.parsed();
+    apps.call("victor", Call::new("GET /spaces")).await;
+    assert_eq!(apps.share("alice", space, "victor", "viewer").await.status, 200);
+    assert_eq!(
+        delete(&apps, "victor", made.file_id).await.problem(),
+        (403, "forbidden")
+    );
+    assert_eq!(delete(&apps, "alice", made.file_id).await.status, 200);
+    assert_eq!(
+        delete(&apps, "victor", made.file_id).await.problem(),
+        (404, "not-found")
+    );
+    assert_eq!(delete(&apps, "alice", made.file_id).await.status, 200);
+}
+
+#[tokio::test]
 async fn two_files_that_swap_paths_or_race_for_one_never_deadlock() {
     let apps = Apps::create().await;
     let (a, b) = (

@@ -26,7 +26,7 @@ pub use client::Database;
 pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};
 pub use error::{BoxError, Error, MigrationError};
-pub use files::Content;
+pub use files::{Base, Content};
 pub use leftovers::Leftover;
 pub use migrations::{Migrated, migrate, schema_version};
 pub use outbox::Waiting;

@@ -168,6 +168,9 @@ pub struct MoveFileRequest {
     /// The version that must be current, if the caller cares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_version: Option<Version>,
+    /// The path that the caller has seen the file at, if the caller cares: a move makes no version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_path: Option<SpacePath>,
     /// The device that moves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
