@@ -217,6 +217,7 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
         let completing = Completing {
             upload_id: created.upload_id,
             new_file_id: edge::ids::new_id().into(),
+            path: &created.path,
             object_key: &created.upload_id.object_key(),
         };
         let new = changes::new_change(&apps.clock, &edith, None);

@@ -492,6 +492,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
         let completing = db::Completing {
             upload_id: created.upload_id,
             new_file_id: edge::ids::new_id().into(),
+            path: &created.path,
             object_key: &created.upload_id.object_key(),
         };
         environment

@@ -42,6 +42,42 @@ pub struct Base<'a> {
     pub path: Option<&'a SpacePath>,
 }
 
+/// A subquery for the file that keeps another from a path, other than at the path itself: one of the path's folders that is a
+/// file, or one of the files below it. Of a space, a path, an array of the path's folders, and a file that is not in its own
+/// way. Each half is one step down the index `files_live_path`, however many files there are below.
+macro_rules! in_the_way {
+    ($space:literal, $path:literal, $folders:literal, $except:literal) => {
+        concat!(
+            "((SELECT id, version, path
+            FROM files
+            WHERE space_id = ",
+            $space,
+            " AND deleted_at IS NULL AND path = ANY (",
+            $folders,
+            "::text[]) AND id <> ",
+            $except,
+            "
+            LIMIT 1)
+        UNION ALL
+        (SELECT id, version, path
+            FROM files
+            WHERE space_id = ",
+            $space,
+            " AND deleted_at IS NULL AND path >= ",
+            $path,
+            " || '/' AND path < ",
+            $path,
+            " || '0' AND id <> ",
+            $except,
+            "
+            ORDER BY path
+            LIMIT 1)
+        LIMIT 1)"
+        )
+    };
+}
+pub(crate) use in_the_way;
+
 /// $1 space or null for the personal one, $2 user, $3 first path, $4 path after the last, $5 how many.
 const LIST_FILES: Query = Query::new(
     "-- list_files
@@ -102,16 +138,17 @@ WHERE id = (SELECT space_id FROM files WHERE id = $1)
 FOR NO KEY UPDATE",
 );
 
-/// $6 file, $7 path, $8 base version or null, $9 base path or null. Moving a file to where it is changes nothing.
+/// $6 file, $7 path, $8 base version or null, $9 base path or null, $10 the path's folders. Moving a file to where it is changes nothing.
 ///
 /// `own` is the same move, made earlier by the same user and device from the same base, if the file is not at that base any
 /// more. It is looked for among the file's last 100 changes; a request is repeated within minutes.
-const MOVE_FILE: Query = command!(
+const MOVE_FILE: Query = command!(concat!(
     "-- move_file
 WITH target AS (
     SELECT f.id, coalesce(own.event_id,
             (SELECT event_id FROM changes WHERE file_id = f.id ORDER BY sequence DESC LIMIT 1)) AS earlier_event_id,
-        coalesce(other.id, f.id) AS current_file_id, coalesce(other.version, f.version) AS current_version,
+        coalesce(other.id, way.id, f.id) AS current_file_id,
+        coalesce(other.version, way.version, f.version) AS current_version,
         CASE
             WHEN f.deleted_at IS NOT NULL THEN 'not_found'
             WHEN m.role = 'viewer' THEN 'forbidden'
@@ -119,13 +156,16 @@ WITH target AS (
             WHEN $8::bigint <> f.version THEN 'version_conflict'
             WHEN $9::text <> f.path AND f.path <> $7 THEN 'version_conflict'
             WHEN f.path = $7 THEN 'already'
-            WHEN other.id IS NOT NULL THEN 'path_taken'
+            WHEN other.id IS NOT NULL OR way.id IS NOT NULL THEN 'path_taken'
             ELSE 'allowed'
         END AS outcome
     FROM files f
     JOIN members m ON m.space_id = f.space_id AND m.user_id = $4
     LEFT JOIN files other ON other.space_id = f.space_id AND other.path = $7 AND other.deleted_at IS NULL
         AND other.id <> f.id AND ($8::bigint IS NULL OR $8 = f.version) AND ($9::text IS NULL OR $9 = f.path)
+    LEFT JOIN LATERAL ",
+    in_the_way!("f.space_id", "$7", "$10", "f.id"),
+    " way ON f.path <> $7 AND ($8 IS NULL OR $8 = f.version) AND ($9 IS NULL OR $9 = f.path)
     LEFT JOIN LATERAL (
         SELECT c.event_id
         FROM (SELECT * FROM changes WHERE file_id = f.id ORDER BY sequence DESC LIMIT 100) c
@@ -154,7 +194,7 @@ WITH target AS (
     FROM moved f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
 )"
-);
+));
 
 /// $6 file, $7 base version or null, $8 base path or null. Deleting a file that is deleted changes nothing.
 const DELETE_FILE: Query = command!(
@@ -299,6 +339,7 @@ impl Database {
                 &path.as_str(),
                 &base.version.map(Version::get),
                 &base.path.map(SpacePath::as_str),
+                &path.folders().collect::<Vec<_>>(),
             ],
         )
         .await

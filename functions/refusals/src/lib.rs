@@ -3,10 +3,11 @@
 use db::Refusal;
 use edge::Problem;
 use http::StatusCode;
+use model::{CurrentVersion, SpacePath};
 
 /// What the user reads of a refusal.
 pub fn problem(refusal: Refusal) -> Problem {
-    let conflict = |code, title, detail| Problem::new(StatusCode::CONFLICT, code, title, detail);
+    let conflict = |code, title, detail: &str| Problem::new(StatusCode::CONFLICT, code, title, detail);
     match refusal {
         Refusal::NotFound => Problem::not_found("There is nothing like this, or nothing that you may see."),
         Refusal::Forbidden => Problem::new(
@@ -18,13 +19,13 @@ pub fn problem(refusal: Refusal) -> Problem {
         Refusal::VersionConflict(current) => conflict(
             "version-conflict",
             "The version is not current",
-            "The path does not hold the version that this started from; current says what it holds.",
+            "The path does not hold what this started from: another device changed it since. Look at it again, then decide.",
         )
         .with("current", current),
         Refusal::PathTaken(current) => conflict(
             "path-taken",
             "The path is taken",
-            "Another file is at this path; current says which.",
+            &taken(&current),
         )
         .with("current", current),
         Refusal::Expired => Problem::new(
@@ -56,4 +57,9 @@ pub fn problem(refusal: Refusal) -> Problem {
             "This Idempotency-Key came with another body before. Use a new one for a new request.",
         ),
     }
+}
+
+fn taken(current: &CurrentVersion) -> String {
+    let file = current.path.as_ref().map_or("Another file", SpacePath::as_str);
+    format!("{file} is in the way: no two files are at one path, and no path is both a file and a folder. Choose another path.")
 }
