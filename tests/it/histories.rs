@@ -677,6 +677,9 @@ fn run_share(seed: u64) {
                 id: edge::ids::new_id().to_string(),
                 counter: 0,
             };
+            for user in 0..USERS {
+                apps.known(&history.user(user)).await;
+            }
             for step in steps {
                 history.step(step).await;
             }

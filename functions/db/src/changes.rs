@@ -68,6 +68,10 @@ pub enum Refusal {
     LastOwner,
     /// A personal space cannot be shared.
     PersonalSpace,
+    /// Nobody with this id has used the service yet.
+    UnknownUser,
+    /// The space has as many members as allowed.
+    TooManyMembers,
     /// The key came with another request before.
     KeyReused,
 }
@@ -253,6 +257,8 @@ pub(crate) fn outcome(row: &Row) -> Result<Result<Outcome, Refusal>, Error> {
         "completed" => Refusal::Completed,
         "last_owner" => Refusal::LastOwner,
         "personal_space" => Refusal::PersonalSpace,
+        "unknown_user" => Refusal::UnknownUser,
+        "too_many_members" => Refusal::TooManyMembers,
         "key_reused" => Refusal::KeyReused,
         other => {
             return Err(Error::Column {

@@ -3,7 +3,7 @@
 use db::Refusal;
 use edge::Problem;
 use http::StatusCode;
-use model::{CurrentVersion, SpacePath};
+use model::{CurrentVersion, MAX_MEMBERS, SpacePath};
 
 /// What the user reads of a refusal.
 pub fn problem(refusal: Refusal) -> Problem {
@@ -49,6 +49,20 @@ pub fn problem(refusal: Refusal) -> Problem {
             "personal-space",
             "A personal space has one member",
             "A personal space cannot be shared or left. Create a shared space.",
+        ),
+        Refusal::UnknownUser => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "unknown-user",
+            "Nobody has this user ID",
+            "Nobody with this user ID has used the service yet. Ask the person to sign in once, and for the ID that is shown then.",
+        ),
+        Refusal::TooManyMembers => Problem::new(
+            StatusCode::CONFLICT,
+            "too-many-members",
+            "The space is full",
+            format!(
+                "A space has at most {MAX_MEMBERS} members. Remove a member first, or share another space."
+            ),
         ),
         Refusal::KeyReused => Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
