@@ -282,6 +282,24 @@ async fn what_failed_ten_times_is_dead_lettered() {
 }
 
 #[tokio::test]
+async fn an_expired_connection_is_not_posted_to() {
+    let apps = Apps::create().await;
+    apps.connected("alice", "expired").await;
+    apps.clock.advance(track_connections::CONNECTION_LIFETIME);
+    apps.connected("alice", "open").await;
+    apps.upload("alice", "/1", b"1").await;
+    let mut message = apps.queue.messages().await.remove(0);
+    for to in [Recipients::All, only(&["expired", "open"])] {
+        message.delivery.to = to;
+        assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+    }
+    assert_eq!(
+        (apps.gateway.posts("expired"), apps.gateway.posts("open")),
+        (0, 2)
+    );
+}
+
+#[tokio::test]
 async fn what_cannot_be_carried_over_comes_again_as_a_whole() {
     let apps = Apps::create().await;
     apps.connected("alice", "a1").await;
@@ -351,6 +369,99 @@ async fn an_audience_of_2500_is_told_in_three_pages_and_nobody_twice() {
     for connection in names {
         assert_eq!(apps.gateway.posts(&connection), 1, "{connection}");
     }
+}
+
+/// Members of the space without a connection, as many as the service let anybody add before there was a limit.
+async fn fill(apps: &Apps, space: model::SpaceId, members: usize) {
+    let made_up = format!(
+        "INSERT INTO members
+        SELECT '{space}', 'made-up-' || lpad(i::text, 8, '0'), 'viewer', now() FROM generate_series(1, {members}) i
+        ON CONFLICT DO NOTHING;
+        ANALYZE members"
+    );
+    apps.database.execute(&made_up).await;
+}
+
+/// The message about a change of the space.
+async fn changed(apps: &Apps, user: &str, space: model::SpaceId) -> Message {
+    let mut body = tests::upload_body("/1", b"1");
+    body["spaceId"] = json!(space);
+    apps.upload_as(user, &body, b"1").await;
+    let messages = apps.queue.messages().await;
+    let mut messages = messages.into_iter();
+    messages.find(|message| message.event.space_id == space).unwrap()
+}
+
+#[tokio::test]
+async fn a_space_of_5000_members_is_told_page_by_page_whether_they_are_connected_or_not() {
+    let apps = Apps::create().await;
+    let space = apps.space("alice").await;
+    apps.share("alice", space, "zoe", "viewer").await;
+    fill(&apps, space, 5_000).await;
+    for (user, connection) in [("alice", "a1"), ("zoe", "z1"), ("zoe", "z2")] {
+        apps.connected(user, connection).await;
+    }
+    let mut page = Some(changed(&apps, "alice", space).await);
+    let mut pages = 0;
+    while let Some(message) = page {
+        pages += 1;
+        assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+        page = apps.queue.messages().await.pop();
+    }
+    assert_eq!(pages, 6);
+    for connection in ["a1", "z1", "z2"] {
+        assert_eq!(apps.gateway.posts(connection), 1, "{connection}");
+    }
+}
+
+/// What PostgreSQL reads for ten audiences, in pages of 8 KiB.
+#[tokio::test]
+async fn what_is_read_of_an_audience_does_not_grow_with_the_space() {
+    let apps = Apps::create().await;
+    let space = apps.space("alice").await;
+    apps.connected("alice", "a1").await;
+    let (_, sql) = db::queries().find(|(name, _)| *name == "recipients").unwrap();
+    apps.database
+        .execute(&format!(
+            "SET plan_cache_mode = force_generic_plan; PREPARE recipients AS {sql}"
+        ))
+        .await;
+    let mut read = Vec::new();
+    for members in [2 * fan_out::MEMBERS, 100_000] {
+        fill(
+            &apps,
+            space,
+            members - usize::from(members == 100_000) * 2 * fan_out::MEMBERS,
+        )
+        .await;
+        let explained = format!(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE recipients
+            (array[0], array['{space}'::uuid], array[''], array[''], '{{}}', '{{}}', '{{}}', now(), 1001, {})",
+            fan_out::MEMBERS
+        );
+        let plan: Value = apps.database.rows(&explained).await[0].get(0);
+        let plan = &plan[0]["Plan"];
+        read.push(plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap());
+    }
+    assert!(read[1] <= 2 * read[0], "{read:?}");
+}
+
+/// A space with a member whose id no request could have made: what is wrong with one audience is no reason to keep others waiting.
+#[tokio::test]
+async fn an_audience_that_cannot_be_read_fails_alone() {
+    let apps = Apps::create().await;
+    let space = apps.space("alice").await;
+    apps.connected("bob", "b1").await;
+    let spoilt = format!(
+        "INSERT INTO members VALUES ('{space}', '', 'viewer', now());
+        INSERT INTO connections SELECT 'spoilt', '', NULL, connected_at, expires_at FROM connections"
+    );
+    apps.database.execute(&spoilt).await;
+    let failing = received(&changed(&apps, "alice", space).await, 1);
+    let mut batch = records(&apps, "bob", &["/1", "/2"]).await;
+    batch.insert(1, failing.clone());
+    assert_eq!(apps.fan(&batch).await, [id(&failing)]);
+    assert_eq!(apps.gateway.sequences("b1"), [1, 2]);
 }
 
 #[tokio::test]

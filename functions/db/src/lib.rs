@@ -20,7 +20,7 @@ mod spaces;
 mod tickets;
 mod uploads;
 
-pub use audience::{Audience, Recipient};
+pub use audience::{Audience, Page, PageSize, Recipient};
 pub use changes::{Changed, NewChange, Refusal};
 pub use client::Database;
 pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};

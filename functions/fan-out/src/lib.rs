@@ -34,6 +34,10 @@ pub const SETTLING_TIME: Duration = Duration::seconds(30);
 /// How many connections a record is delivered to in one invocation. The rest is a message of its own.
 pub const PAGE: usize = 1_000;
 
+/// Of how many members the connections are read in one invocation, for each audience. What a space without any connection costs is bounded by
+/// it: 1,000 look-ups in an index, some 5 ms.
+pub const MEMBERS: usize = 1_000;
+
 /// How often a message is tried until it goes to the dead-letter queue, the first time included.
 pub const MAX_ATTEMPTS: u32 = 10;
 
