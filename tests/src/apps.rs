@@ -327,6 +327,7 @@ impl Apps {
         fan_out::App {
             db: self.database.environment(),
             connections: connections(&self.gateway.endpoint),
+            closer: fan_out::Closer::new(&aws, &self.gateway.endpoint),
             pace: fan_out::Pace::new(NonZeroU32::MAX, NonZeroU32::MIN),
             sqs: aws_sdk_sqs::Client::new(&aws),
             queue_url: self.queue.url.clone(),

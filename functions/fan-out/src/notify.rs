@@ -11,10 +11,11 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::closing::close;
 use crate::connections::Frame;
 use crate::posting::{Outcome, Post, post_all};
 use crate::queue::{Sending, To, backoff_seconds, count_dead_letters, send};
-use crate::{App, MAX_ATTEMPTS, MEMBERS, PAGE, Record, counts};
+use crate::{App, MAX_ATTEMPTS, MAX_HANGING_ATTEMPTS, MEMBERS, PAGE, Record, counts};
 
 /// Records about one space for the same recipients: their changes travel together.
 struct Group<'a> {
@@ -78,7 +79,7 @@ pub(crate) async fn notify(app: &App, records: &[Record], stop: Instant) -> BTre
         })
         .collect();
     let begun = app.clock.now();
-    let outcomes = post_all(app, &posts, stop).await;
+    let mut outcomes = post_all(app, &posts, stop).await;
     let delivered = |outcome: &&Outcome| matches!(outcome, Outcome::Delivered(_));
     let delivered = outcomes.iter().filter(delivered).count();
     app.tracer.record(
@@ -88,8 +89,9 @@ pub(crate) async fn notify(app: &App, records: &[Record], stop: Instant) -> BTre
         format_args!("{delivered} of {} connections were told", posts.len()),
     );
 
+    close_deaf(app, &groups, &posts, &mut outcomes).await;
     let gone: Vec<&Recipient> = (posts.iter().zip(&outcomes))
-        .filter(|(_, outcome)| **outcome == Outcome::Gone)
+        .filter(|(_, outcome)| matches!(outcome, Outcome::Gone | Outcome::Closed))
         .map(|(post, _)| post.recipient)
         .collect();
     let mut rest = next_pages(&groups, |record| !first_time(record));
@@ -189,15 +191,47 @@ enum Left {
     Refused,
 }
 
+/// Closes the connections that have taken nothing in all of a message's attempts.
+async fn close_deaf(app: &App, groups: &[Group<'_>], posts: &[Post<'_>], outcomes: &mut [Outcome]) {
+    let mut deaf: BTreeMap<&str, &Recipient> = BTreeMap::new();
+    for (post, outcome) in posts.iter().zip(&*outcomes) {
+        let attempts = match outcome {
+            Outcome::Failed => MAX_ATTEMPTS,
+            Outcome::Hung => MAX_HANGING_ATTEMPTS,
+            _ => continue,
+        };
+        let records = groups.get(post.group).map(|group| group.records.as_slice());
+        let mut records = records.unwrap_or_default().iter();
+        if records.any(|(_, record)| record.message.delivery.attempt + 1 >= attempts) {
+            deaf.insert(&post.recipient.connection_id, post.recipient);
+        }
+    }
+    if deaf.is_empty() {
+        return;
+    }
+    let deaf: Vec<&Recipient> = deaf.into_values().collect();
+    let closed = close(app, &deaf).await;
+    let closed: BTreeSet<&str> = closed
+        .iter()
+        .map(|closed| closed.connection_id.as_str())
+        .collect();
+    for (post, outcome) in posts.iter().zip(outcomes) {
+        if closed.contains(post.recipient.connection_id.as_str()) && !matches!(outcome, Outcome::Delivered(_))
+        {
+            *outcome = Outcome::Closed;
+        }
+    }
+}
+
 /// For each record, a message to those of its recipients who did not hear of it: after a pause to those who may be reached then,
 /// to the dead-letter queue for those who can only be once somebody has looked into it.
 fn carried_over(groups: &[Group<'_>], posts: &[Post<'_>], outcomes: &[Outcome]) -> Vec<Sending> {
     let mut left: BTreeMap<(usize, Left), BTreeSet<String>> = BTreeMap::new();
     for (post, outcome) in posts.iter().zip(outcomes) {
         let why = match outcome {
-            Outcome::Delivered(_) | Outcome::Gone => continue,
+            Outcome::Delivered(_) | Outcome::Gone | Outcome::Closed => continue,
             Outcome::Untried => Left::Untried,
-            Outcome::Failed => Left::Failed,
+            Outcome::Failed | Outcome::Hung => Left::Failed,
             Outcome::Refused => Left::Refused,
         };
         let of_group = left.entry((post.group, why)).or_default();
@@ -207,9 +241,8 @@ fn carried_over(groups: &[Group<'_>], posts: &[Post<'_>], outcomes: &[Outcome]) 
     for ((group, why), connections) in left {
         let records = groups.get(group).map(|group| group.records.as_slice());
         for (i, record) in records.unwrap_or_default() {
-            let attempt = record.message.delivery.attempt + u32::from(why != Left::Untried);
-            let hopeless = why == Left::Refused || attempt >= MAX_ATTEMPTS;
-            if hopeless {
+            let attempt = (record.message.delivery.attempt).saturating_add(u32::from(why != Left::Untried));
+            let (to, delay) = if why == Left::Refused {
                 let event_id = record.message.event.event_id;
                 error!(
                     %event_id,
@@ -217,8 +250,6 @@ fn carried_over(groups: &[Group<'_>], posts: &[Post<'_>], outcomes: &[Outcome]) 
                     attempt,
                     "event {event_id} could not be delivered to all: dead-lettering the rest"
                 );
-            }
-            let (to, delay) = if hopeless {
                 (To::DeadLetters, 0)
             } else {
                 (To::Queue, backoff_seconds(attempt))
@@ -278,7 +309,8 @@ fn report(
     unsettled: &BTreeSet<usize>,
 ) {
     let mut last: BTreeMap<usize, OffsetDateTime> = BTreeMap::new();
-    let (mut notified, mut gone, mut carried_over, mut refused) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut notified, mut gone, mut closed) = (0_u64, 0_u64, 0_u64);
+    let (mut carried_over, mut refused) = (0_u64, 0_u64);
     for (post, outcome) in posts.iter().zip(outcomes) {
         match outcome {
             Outcome::Delivered(at) => {
@@ -287,7 +319,8 @@ fn report(
                 *last = (*last).max(*at);
             }
             Outcome::Gone => gone += 1,
-            Outcome::Failed | Outcome::Untried => carried_over += 1,
+            Outcome::Closed => closed += 1,
+            Outcome::Failed | Outcome::Hung | Outcome::Untried => carried_over += 1,
             Outcome::Refused => refused += 1,
         }
     }
@@ -323,6 +356,7 @@ fn report(
         records = records.len(),
         notified,
         gone,
+        closed,
         carried_over,
         refused,
         again = unsettled.len(),
