@@ -98,11 +98,14 @@ async fn a_user_who_has_done_nothing_yet_has_no_files_and_no_changes() {
         (feed.changes.len(), feed.latest_sequence.get(), feed.has_more),
         (0, 0, false)
     );
-    assert_eq!(
-        apps.call("new", Call::new("GET /spaces")).await.body,
-        json!({ "spaces": [] })
-    );
     assert_eq!(apps.database.number("SELECT count(*) FROM spaces").await, 0);
+    // The first look at one's spaces makes the personal one.
+    let spaces = apps.call("new", Call::new("GET /spaces")).await.body;
+    assert_eq!(
+        (&spaces["spaces"][0]["kind"], &spaces["spaces"][1]),
+        (&json!("personal"), &json!(null))
+    );
+    assert!(list(&apps, "new", Call::new("GET /files")).await.files.is_empty());
 }
 
 #[tokio::test]

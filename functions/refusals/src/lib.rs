@@ -75,5 +75,7 @@ pub fn problem(refusal: Refusal) -> Problem {
 
 fn taken(current: &CurrentVersion) -> String {
     let file = current.path.as_ref().map_or("Another file", SpacePath::as_str);
-    format!("{file} is in the way: no two files are at one path, and no path is both a file and a folder. Choose another path.")
+    format!(
+        "{file} is in the way: no two files are at one path, and no path is both a file and a folder. Choose another path."
+    )
 }
