@@ -46,8 +46,8 @@ impl Stage {
     pub(crate) async fn uploads(&self, user: &User, number: usize) -> Result<Vec<Uuid>> {
         let sql = format!(
             "INSERT INTO uploads (id, space_id, user_id, path, size, sha256, created_at, expires_at)
-            SELECT uuidv7(), $1, $2, '/bench/' || gen_random_uuid(), {SIZE}, {SHA256_SQL}, now(), now() + interval '1 hour'
-            FROM generate_series(1, $3)
+            SELECT id, $1, $2, '/bench/' || id, {SIZE}, {SHA256_SQL}, now(), now() + interval '1 hour'
+            FROM (SELECT uuidv7() AS id FROM generate_series(1, $3))
             RETURNING id"
         );
         let number = i32::try_from(number)?;

@@ -62,6 +62,7 @@ impl Client {
         let body = MoveFileRequest {
             path,
             base_version,
+            base_path: None,
             device_id: self.device_id(),
         };
         let request = self.request(Method::PATCH, &format!("/files/{file_id}"));

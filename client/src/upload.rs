@@ -152,6 +152,7 @@ impl Client {
             content_type: None,
             space_id,
             base_version: None,
+            base_file_id: None,
             device_id: self.device_id(),
         })
     }

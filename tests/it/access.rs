@@ -53,6 +53,9 @@ const MATRIX: [(&str, [i64; 6]); 19] = [
     ("$default", [404, 404, 404, 404, 404, 401]),
 ];
 
+/// Somebody whose name needs encoding.
+const SOMEBODY_ELSE: &str = "auth0|somebody else";
+
 struct Stage {
     proxy: Proxy,
     space: SpaceId,
@@ -87,6 +90,15 @@ impl Stage {
         for column in 1..4 {
             stage.role(column, "editor").await;
         }
+        let url: db::DatabaseUrl = tests::stack().database_url.parse().unwrap();
+        db::Database::new(url)
+            .create_personal_space(
+                edge::ids::new_id().into(),
+                &SOMEBODY_ELSE.parse().unwrap(),
+                tests::START,
+            )
+            .await
+            .unwrap();
         for (route, _) in MATRIX.iter().filter(|(route, _)| route.contains("{uploadId}")) {
             for column in 0..4 {
                 let size = if route.ends_with("/parts") {
@@ -117,6 +129,8 @@ impl Stage {
     async fn role(&self, column: usize, role: &str) {
         let call = Call::new("PUT /spaces/{spaceId}/members/{userId}").path("spaceId", self.space);
         let member = subject(self.tokens[column].as_ref().unwrap());
+        // Others can add who has used the service.
+        self.call(column, &Call::new("GET /spaces")).await;
         let answer = self
             .call(0, &call.path("userId", member).body(json!({ "role": role })))
             .await;
@@ -171,14 +185,13 @@ impl Stage {
                 let owner = subject(self.tokens[0].as_ref().unwrap());
                 call.path("spaceId", self.space).path("userId", owner)
             }
-            // Somebody else, whose name needs encoding.
             "PUT /spaces/{spaceId}/members/{userId}" => call
                 .path("spaceId", self.space)
-                .path("userId", "auth0|somebody else")
+                .path("userId", SOMEBODY_ELSE)
                 .body(json!({ "role": "viewer" })),
-            "DELETE /spaces/{spaceId}/members/{userId}" => call
-                .path("spaceId", self.space)
-                .path("userId", "auth0|somebody else"),
+            "DELETE /spaces/{spaceId}/members/{userId}" => {
+                call.path("spaceId", self.space).path("userId", SOMEBODY_ELSE)
+            }
             "POST /tickets" => call.body(json!({})),
             "$default" => Call::new("GET /nowhere"),
             _ => call,

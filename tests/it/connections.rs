@@ -89,13 +89,31 @@ async fn a_ticket_is_worthless_after_30_seconds() {
     );
 }
 
+/// Anybody can make handshakes with texts that are no tickets, so these cost no query.
+#[tokio::test]
+async fn a_malformed_ticket_is_refused_without_the_database() {
+    let apps = Apps::create().await;
+    let nobody = "postgresql://u@127.0.0.1:9/x?sslmode=disable";
+    let mut app = apps.track_connections();
+    app.db = db::Database::new(nobody.parse::<db::DatabaseUrl>().unwrap());
+    for malformed in ["", "x", &"A".repeat(42), &"A".repeat(44), &"!".repeat(43)] {
+        let answer = apps.connect_in(&app, malformed, "one", None).await;
+        assert_eq!(answer.problem(), (401, "invalid-ticket"), "{malformed}");
+    }
+    let well_formed = apps.connect_in(&app, &"A".repeat(43), "one", None).await;
+    assert_eq!(well_formed.status, 503);
+}
+
 #[tokio::test]
 async fn no_ticket_or_a_made_up_one_is_401() {
     let apps = Apps::create().await;
-    assert_eq!(
-        apps.connect("made-up", "one", None).await.problem(),
-        (401, "invalid-ticket")
-    );
+    for made_up in ["made-up", &"A".repeat(43)] {
+        assert_eq!(
+            apps.connect(made_up, "one", None).await.problem(),
+            (401, "invalid-ticket"),
+            "{made_up}"
+        );
+    }
     let mut event = sample("track-connections.connect");
     event.as_object_mut().unwrap().remove("queryStringParameters");
     event
@@ -105,6 +123,33 @@ async fn no_ticket_or_a_made_up_one_is_401() {
     let answer =
         track_connections::handle(&apps.track_connections(), &serde_json::from_value(event).unwrap()).await;
     assert_eq!(Answer::from(answer).problem(), (401, "invalid-ticket"));
+}
+
+/// API Gateway selects the route by a field of the message, which the client writes.
+#[tokio::test]
+async fn a_message_that_names_a_lifecycle_route_is_a_message() {
+    let apps = Apps::create().await;
+    apps.connected("alice", "one").await;
+    let ticket = apps.ticket("alice").await.ticket;
+    for route in ["$disconnect", "$connect", "$default"] {
+        let mut event = sample("track-connections.ping");
+        event["requestContext"]["connectionId"] = json!("one");
+        event["requestContext"]["routeKey"] = json!(route);
+        event["queryStringParameters"] = json!({ "ticket": ticket });
+        event["multiValueQueryStringParameters"] = json!({ "ticket": [ticket] });
+        event["body"] = json!(json!({ "action": route }).to_string());
+        let event = serde_json::from_value(event).unwrap();
+        let answer = track_connections::handle(&apps.track_connections(), &event).await;
+        let frame = Answer::from(answer).body;
+        Contract::get().check_frame(&frame);
+        assert_eq!(
+            (&frame["type"], &frame["code"]),
+            (&json!("error"), &json!("invalid-message")),
+            "{route}"
+        );
+        assert_eq!(apps.connections("one").await, 1, "{route}");
+    }
+    assert_eq!(apps.database.number("SELECT count(*) FROM tickets").await, 1);
 }
 
 #[tokio::test]
@@ -135,8 +180,9 @@ async fn a_user_has_at_most_the_allowed_connections_even_when_they_come_at_once(
     let apps = Apps::create().await;
     let environments: Vec<_> = (0..12).map(|_| apps.track_connections()).collect();
     // Connected and prepared, so that all their requests are one and the same moment's.
+    let unknown = "A".repeat(43);
     for app in &environments {
-        assert_eq!(apps.connect_in(app, "none", "none", None).await.status, 401);
+        assert_eq!(apps.connect_in(app, &unknown, "none", None).await.status, 401);
     }
     for round in 0..16 {
         let user = &format!("user-{round}");

@@ -261,24 +261,219 @@ async fn a_refused_post_is_dead_lettered_for_those_alone_and_not_tried_again() {
         .await;
     assert_eq!(apps.relay().await.unwrap().redriven, 1);
     let again = apps.queue.messages().await;
-    assert_eq!((again.len(), again[0].delivery.attempt), (1, 0));
+    assert_eq!((again.len(), again[0].delivery.attempt), (1, 1));
     assert!(apps.fan(&[received(&again[0], 1)]).await.is_empty());
     assert_eq!(apps.gateway.sequences("a1"), [1]);
     assert_eq!(apps.gateway.sequences("a2"), [1]);
 }
 
 #[tokio::test]
-async fn what_failed_ten_times_is_dead_lettered() {
+async fn a_connection_that_takes_no_post_in_ten_attempts_is_closed_and_its_messages_are_dropped() {
+    let apps = Apps::create().await;
+    for connection in ["deaf", "hears"] {
+        apps.connected("alice", connection).await;
+    }
+    apps.upload("alice", "/1", b"1").await;
+    let mut message = apps.queue.messages().await.remove(0);
+    apps.gateway.answer("deaf", 429);
+    message.delivery.attempt = fan_out::MAX_ATTEMPTS - 2;
+    assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+    assert_eq!(
+        (apps.gateway.closed(), apps.connections("deaf").await),
+        (Vec::new(), 1)
+    );
+    message.delivery.attempt = fan_out::MAX_ATTEMPTS - 1;
+    assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+    assert_eq!(
+        (apps.gateway.closed(), apps.connections("deaf").await),
+        (vec!["deaf".to_owned()], 0)
+    );
+    assert_eq!(apps.connections("hears").await, 1);
+    assert!(apps.dead_letters.drain().await.is_empty());
+    // What is still queued for it finds nobody.
+    let posts = apps.gateway.posts("deaf");
+    message.delivery.to = only(&["deaf"]);
+    assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+    assert_eq!(apps.gateway.posts("deaf"), posts);
+}
+
+#[tokio::test]
+async fn a_connection_that_hangs_costs_one_post_an_invocation_and_is_closed_at_the_third() {
+    let apps = Apps::create().await;
+    apps.connected("alice", "hangs").await;
+    apps.gateway.answer("hangs", 0);
+    // Two audiences, so two posts.
+    let space = apps.space("alice").await;
+    let mut body = tests::upload_body("/1", b"1");
+    body["spaceId"] = json!(space);
+    apps.upload_as("alice", &body, b"1").await;
+    let mut messages = apps.queue.messages().await;
+    assert_eq!(messages.len(), 2);
+    for attempt in 0..fan_out::MAX_HANGING_ATTEMPTS {
+        assert!(apps.gateway.closed().is_empty(), "attempt {attempt}");
+        let batch: Vec<Value> = messages
+            .iter_mut()
+            .map(|message| {
+                message.delivery.attempt = attempt;
+                received(message, 1)
+            })
+            .collect();
+        let begun = Instant::now();
+        assert!(apps.fan(&batch).await.is_empty());
+        assert!(
+            begun.elapsed() < 2 * edge::aws::ATTEMPT_TIMEOUT,
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+    assert_eq!(apps.gateway.closed(), ["hangs"]);
+    assert_eq!(apps.connections("hangs").await, 0);
+}
+
+/// As long as API Gateway does not answer at all, nobody is forgotten, and messages wait.
+#[tokio::test]
+async fn a_connection_that_cannot_be_closed_is_kept_and_tried_again_in_a_minute() {
+    let apps = Apps::create().await;
+    apps.connected("alice", "a1").await;
+    apps.upload("alice", "/1", b"1").await;
+    let mut message = apps.queue.messages().await.remove(0);
+    apps.gateway.answer("a1", 503);
+    message.delivery.attempt = fan_out::MAX_ATTEMPTS - 1;
+    assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+    assert_eq!(
+        (apps.gateway.closed(), apps.connections("a1").await),
+        (Vec::new(), 1)
+    );
+    assert_eq!(apps.queue.delayed().await, 1);
+    assert!(apps.dead_letters.drain().await.is_empty());
+    // It is back.
+    apps.gateway.answer("a1", 200);
+    message.delivery.attempt = fan_out::MAX_ATTEMPTS;
+    assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+    assert_eq!(apps.gateway.sequences("a1"), [1]);
+}
+
+#[tokio::test]
+async fn sixty_connections_of_one_user_that_hang_hold_up_nobody_else() {
+    let apps = Apps::create().await;
+    apps.connected("mallory", "hangs-0").await;
+    // Past the limit of a test's user, which is not what this is about.
+    let more = "INSERT INTO connections SELECT 'hangs-' || i, user_id, device_id, connected_at, expires_at
+        FROM connections, generate_series(1, 63) i";
+    apps.database.execute(more).await;
+    for i in 0..64 {
+        apps.gateway.answer(&format!("hangs-{i}"), 0);
+    }
+    apps.connected("zoe", "hears").await;
+    let mut batch = records(&apps, "mallory", &["/1"]).await;
+    batch.extend(records(&apps, "zoe", &["/1"]).await);
+    let app = apps.fan_out().await;
+    let event = serde_json::from_value(json!({ "Records": batch })).unwrap();
+    let begun = Instant::now();
+    let heard = async {
+        while apps.gateway.sequences("hears").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        begun.elapsed()
+    };
+    tokio::select! {
+        _ = fan_out::handle(&app, event, stop()) => panic!("zoe was told last, or not at all"),
+        took = heard => assert!(took < edge::aws::ATTEMPT_TIMEOUT, "{took:?}"),
+    }
+}
+
+#[tokio::test]
+async fn connections_that_were_not_tried_have_no_attempt_less() {
+    let apps = Apps::create().await;
+    apps.connected("alice", "c0").await;
+    let more = "INSERT INTO connections SELECT 'c' || i, user_id, device_id, connected_at, expires_at
+        FROM connections, generate_series(1, 29) i";
+    apps.database.execute(more).await;
+    for i in 0..30 {
+        apps.gateway.answer(&format!("c{i}"), 0);
+    }
+    apps.upload("alice", "/1", b"1").await;
+    let message = apps.queue.messages().await.remove(0);
+    let event = serde_json::from_value(json!({ "Records": [received(&message, 1)] })).unwrap();
+    let stop = tokio::time::Instant::now() + StdDuration::from_millis(500);
+    fan_out::handle(&apps.fan_out().await, event, stop).await;
+    let mut left = Vec::new();
+    for _ in 0..2 {
+        let body = apps.queue.wait_for_one().await.unwrap();
+        let delivery = Message::decode(&body).unwrap().delivery;
+        let Recipients::Only(connections) = delivery.to else {
+            panic!("{:?}", delivery.to)
+        };
+        left.push((delivery.attempt, connections.len()));
+    }
+    left.sort_unstable();
+    let (untried, tried) = (left[0], left[1]);
+    assert_eq!((untried.0, tried.0, untried.1 + tried.1), (0, 1, 30));
+    assert!(untried.1 > 0 && tried.1 > 0, "{left:?}");
+}
+
+#[tokio::test]
+async fn a_message_that_is_queued_again_waits_the_longer_the_more_often_it_was_tried() {
     let apps = Apps::create().await;
     apps.connected("alice", "a1").await;
     apps.upload("alice", "/1", b"1").await;
     let mut message = apps.queue.messages().await.remove(0);
     apps.gateway.answer("a1", 500);
-    message.delivery.attempt = fan_out::MAX_ATTEMPTS - 1;
-    assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
-    assert!(apps.queue.drain().await.is_empty());
-    let dead = apps.dead_letters.messages().await;
-    assert_eq!(dead[0].delivery.attempt, fan_out::MAX_ATTEMPTS);
+    for attempt in [0, 3] {
+        message.delivery.attempt = attempt;
+        assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+        assert_eq!(
+            (apps.queue.delayed().await, apps.queue.drain().await.len()),
+            (1, 0),
+            "{attempt}"
+        );
+        let waiting = Instant::now();
+        apps.queue.wait_for_one().await.unwrap();
+        let earliest = StdDuration::from_secs(if attempt == 0 { 0 } else { 6 });
+        assert!(
+            waiting.elapsed() >= earliest,
+            "{attempt}: {:?}",
+            waiting.elapsed()
+        );
+        apps.queue.purge().await;
+    }
+}
+
+#[tokio::test]
+async fn a_retry_posts_only_the_frames_that_are_left() {
+    let apps = Apps::create().await;
+    apps.connected("alice", "a1").await;
+    // More than a frame holds.
+    let paths: Vec<String> = (0..40).map(|i| format!("/{i}/{}", "x".repeat(900))).collect();
+    for chunk in paths.chunks(10) {
+        join_all(chunk.iter().map(|path| apps.upload("alice", path, b"x"))).await;
+    }
+    let mut batch = Vec::new();
+    for message in apps.queue.messages().await {
+        batch.push(received(&message, 1));
+    }
+    apps.gateway.answer_once_each("a1", &[200, 500]);
+    assert!(apps.fan(&batch).await.is_empty());
+    assert_eq!(apps.gateway.sequences("a1"), (1..=40).collect::<Vec<_>>());
+    assert_eq!(apps.gateway.posts("a1"), 3);
+}
+
+#[tokio::test]
+async fn an_expired_connection_is_not_posted_to() {
+    let apps = Apps::create().await;
+    apps.connected("alice", "expired").await;
+    apps.clock.advance(track_connections::CONNECTION_LIFETIME);
+    apps.connected("alice", "open").await;
+    apps.upload("alice", "/1", b"1").await;
+    let mut message = apps.queue.messages().await.remove(0);
+    for to in [Recipients::All, only(&["expired", "open"])] {
+        message.delivery.to = to;
+        assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+    }
+    assert_eq!(
+        (apps.gateway.posts("expired"), apps.gateway.posts("open")),
+        (0, 2)
+    );
 }
 
 #[tokio::test]
@@ -351,6 +546,99 @@ async fn an_audience_of_2500_is_told_in_three_pages_and_nobody_twice() {
     for connection in names {
         assert_eq!(apps.gateway.posts(&connection), 1, "{connection}");
     }
+}
+
+/// Members of the space without a connection, as many as the service let anybody add before there was a limit.
+async fn fill(apps: &Apps, space: model::SpaceId, members: usize) {
+    let made_up = format!(
+        "INSERT INTO members
+        SELECT '{space}', 'made-up-' || lpad(i::text, 8, '0'), 'viewer', now() FROM generate_series(1, {members}) i
+        ON CONFLICT DO NOTHING;
+        ANALYZE members"
+    );
+    apps.database.execute(&made_up).await;
+}
+
+/// The message about a change of the space.
+async fn changed(apps: &Apps, user: &str, space: model::SpaceId) -> Message {
+    let mut body = tests::upload_body("/1", b"1");
+    body["spaceId"] = json!(space);
+    apps.upload_as(user, &body, b"1").await;
+    let messages = apps.queue.messages().await;
+    let mut messages = messages.into_iter();
+    messages.find(|message| message.event.space_id == space).unwrap()
+}
+
+#[tokio::test]
+async fn a_space_of_5000_members_is_told_page_by_page_whether_they_are_connected_or_not() {
+    let apps = Apps::create().await;
+    let space = apps.space("alice").await;
+    apps.share("alice", space, "zoe", "viewer").await;
+    fill(&apps, space, 5_000).await;
+    for (user, connection) in [("alice", "a1"), ("zoe", "z1"), ("zoe", "z2")] {
+        apps.connected(user, connection).await;
+    }
+    let mut page = Some(changed(&apps, "alice", space).await);
+    let mut pages = 0;
+    while let Some(message) = page {
+        pages += 1;
+        assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+        page = apps.queue.messages().await.pop();
+    }
+    assert_eq!(pages, 6);
+    for connection in ["a1", "z1", "z2"] {
+        assert_eq!(apps.gateway.posts(connection), 1, "{connection}");
+    }
+}
+
+/// What PostgreSQL reads for ten audiences, in pages of 8 KiB.
+#[tokio::test]
+async fn what_is_read_of_an_audience_does_not_grow_with_the_space() {
+    let apps = Apps::create().await;
+    let space = apps.space("alice").await;
+    apps.connected("alice", "a1").await;
+    let (_, sql) = db::queries().find(|(name, _)| *name == "recipients").unwrap();
+    apps.database
+        .execute(&format!(
+            "SET plan_cache_mode = force_generic_plan; PREPARE recipients AS {sql}"
+        ))
+        .await;
+    let mut read = Vec::new();
+    for members in [2 * fan_out::MEMBERS, 100_000] {
+        fill(
+            &apps,
+            space,
+            members - usize::from(members == 100_000) * 2 * fan_out::MEMBERS,
+        )
+        .await;
+        let explained = format!(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE recipients
+            (array[0], array['{space}'::uuid], array[''], array[''], '{{}}', '{{}}', '{{}}', now(), 1001, {})",
+            fan_out::MEMBERS
+        );
+        let plan: Value = apps.database.rows(&explained).await[0].get(0);
+        let plan = &plan[0]["Plan"];
+        read.push(plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap());
+    }
+    assert!(read[1] <= 2 * read[0], "{read:?}");
+}
+
+/// A space with a member whose id no request could have made: what is wrong with one audience is no reason to keep others waiting.
+#[tokio::test]
+async fn an_audience_that_cannot_be_read_fails_alone() {
+    let apps = Apps::create().await;
+    let space = apps.space("alice").await;
+    apps.connected("bob", "b1").await;
+    let spoilt = format!(
+        "INSERT INTO members VALUES ('{space}', '', 'viewer', now());
+        INSERT INTO connections SELECT 'spoilt', '', NULL, connected_at, expires_at FROM connections"
+    );
+    apps.database.execute(&spoilt).await;
+    let failing = received(&changed(&apps, "alice", space).await, 1);
+    let mut batch = records(&apps, "bob", &["/1", "/2"]).await;
+    batch.insert(1, failing.clone());
+    assert_eq!(apps.fan(&batch).await, [id(&failing)]);
+    assert_eq!(apps.gateway.sequences("b1"), [1, 2]);
 }
 
 #[tokio::test]

@@ -45,13 +45,13 @@ fn current(answer: &Answer) -> CurrentVersion {
 async fn pages_of_a_prefix_are_in_order_and_stay_right_while_files_come_and_go() {
     let apps = Apps::create().await;
     let mut ids = Vec::new();
-    for path in ["/b/3", "/a", "/b/1", "/b", "/b/2", "/ba", "/c", "/b/4", "/B/1"] {
+    for path in ["/b/3", "/a", "/b/1", "/b.", "/b/2", "/ba", "/c", "/b/4", "/B/1"] {
         ids.push((path, apps.upload("alice", path, b"x").await.file_id));
     }
     let everything = list(&apps, "alice", Call::new("GET /files")).await;
     assert_eq!(
         paths(&everything),
-        ["/B/1", "/a", "/b", "/b/1", "/b/2", "/b/3", "/b/4", "/ba", "/c"]
+        ["/B/1", "/a", "/b.", "/b/1", "/b/2", "/b/3", "/b/4", "/ba", "/c"]
     );
     let page = Call::new("GET /files").query("prefix", "/b/").query("limit", 2);
     let first = list(&apps, "alice", page.clone()).await;
@@ -98,11 +98,14 @@ async fn a_user_who_has_done_nothing_yet_has_no_files_and_no_changes() {
         (feed.changes.len(), feed.latest_sequence.get(), feed.has_more),
         (0, 0, false)
     );
-    assert_eq!(
-        apps.call("new", Call::new("GET /spaces")).await.body,
-        json!({ "spaces": [] })
-    );
     assert_eq!(apps.database.number("SELECT count(*) FROM spaces").await, 0);
+    // The first look at one's spaces makes the personal one.
+    let spaces = apps.call("new", Call::new("GET /spaces")).await.body;
+    assert_eq!(
+        (&spaces["spaces"][0]["kind"], &spaces["spaces"][1]),
+        (&json!("personal"), &json!(null))
+    );
+    assert!(list(&apps, "new", Call::new("GET /files")).await.files.is_empty());
 }
 
 #[tokio::test]
@@ -265,7 +268,8 @@ async fn a_move_is_refused_when_the_path_is_taken_or_the_version_old() {
         current(&taken),
         CurrentVersion {
             version: b.version,
-            file_id: Some(b.file_id)
+            file_id: Some(b.file_id),
+            path: Some(b.path),
         }
     );
     let old = rename(
@@ -283,6 +287,279 @@ async fn a_move_is_refused_when_the_path_is_taken_or_the_version_old() {
     assert_eq!(apps.feed("alice", None).await.latest_sequence.get(), 3);
     let body = json!({ "path": "/c", "baseVersion": 2 });
     assert_eq!(rename(&apps, "alice", a.file_id, body).await.status, 200);
+}
+
+/// Refused for this file's sake, which the detail names too.
+fn assert_taken(answer: &Answer, by: &FileChanged) {
+    assert_eq!(answer.problem(), (409, "path-taken"));
+    let expected = CurrentVersion {
+        version: by.version,
+        file_id: Some(by.file_id),
+        path: Some(by.path.clone()),
+    };
+    assert_eq!(current(answer), expected);
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(detail.starts_with(by.path.as_str()), "{detail}");
+}
+
+#[tokio::test]
+async fn a_path_is_never_both_a_file_and_a_folder() {
+    let apps = Apps::create().await;
+    let deep = apps.upload("alice", "/a/b/c", b"deep").await;
+    let flat = apps.upload("alice", "/f", b"flat").await;
+    // Names that only begin alike are no folders of each other.
+    for path in ["/a.b", "/a0", "/ab", "/A", "/f.", "/a/b0"] {
+        apps.upload("alice", path, b"x").await;
+    }
+    for (path, by) in [
+        ("/a", &deep),
+        ("/a/b", &deep),
+        ("/a/b/c/d/e", &deep),
+        ("/f/1", &flat),
+    ] {
+        assert_taken(&apps.open("alice", &upload_body(path, b"x")).await, by);
+        let other = if by.file_id == deep.file_id { &flat } else { &deep };
+        assert_taken(
+            &rename(&apps, "alice", other.file_id, json!({ "path": path })).await,
+            by,
+        );
+    }
+    // A file is not in its own way, down or up.
+    for path in ["/a/b", "/a/b/c/d", "/a/b/c"] {
+        let moved = rename(&apps, "alice", deep.file_id, json!({ "path": path })).await;
+        assert_eq!(moved.status, 200, "{moved:?}");
+    }
+    // A deleted one is in nobody's way, and neither is one of another space.
+    assert_eq!(delete(&apps, "alice", flat.file_id).await.status, 200);
+    apps.upload("alice", "/f/1", b"x").await;
+    apps.upload("bob", "/a", b"x").await;
+}
+
+#[tokio::test]
+async fn of_a_file_and_a_folder_that_race_for_a_path_one_is_completed() {
+    let apps = Apps::create().await;
+    let uploads = [
+        apps.put("alice", "/a", b"file").await,
+        apps.put("alice", "/a/b", b"in a folder").await,
+        apps.put("alice", "/a/b/c", b"deeper").await,
+    ];
+    let answers = join_all(uploads.iter().map(|created| apps.complete("alice", created))).await;
+    let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert_eq!(won.len(), 1);
+    for answer in lost {
+        assert_taken(answer, &won[0].parsed());
+    }
+    // It is found again when the request is repeated, and the others once the path is free.
+    let won: FileChanged = won[0].parsed();
+    for (created, answer) in uploads
+        .iter()
+        .zip(&answers)
+        .filter(|(_, answer)| answer.status == 200)
+    {
+        assert_eq!(apps.complete("alice", created).await.body, answer.body);
+    }
+    assert_eq!(delete(&apps, "alice", won.file_id).await.status, 200);
+    let (created, _) = uploads
+        .iter()
+        .zip(&answers)
+        .find(|(_, answer)| answer.status == 409)
+        .unwrap();
+    assert_eq!(apps.complete("alice", created).await.status, 200);
+}
+
+/// Earlier releases took both.
+#[tokio::test]
+async fn a_file_that_is_a_folder_already_can_be_updated_moved_and_deleted() {
+    let apps = Apps::create().await;
+    let both = apps.upload("alice", "/a", b"one").await;
+    let below = apps.upload("alice", "/b", b"below").await;
+    apps.database
+        .execute("UPDATE files SET path = '/a/b' WHERE path = '/b'")
+        .await;
+    assert_eq!(apps.upload("alice", "/a", b"two").await.file_id, both.file_id);
+    assert_eq!(apps.upload("alice", "/a/b", b"two").await.file_id, below.file_id);
+    assert_taken(
+        &apps.open("alice", &upload_body("/a/c", b"x")).await,
+        &FileChanged {
+            version: 2.try_into().unwrap(),
+            ..both.clone()
+        },
+    );
+    let moved = rename(&apps, "alice", both.file_id, json!({ "path": "/free" })).await;
+    assert_eq!(moved.status, 200);
+    assert_eq!(delete(&apps, "alice", both.file_id).await.status, 200);
+}
+
+/// The plan's nodes that read `files`: how, and how many rows each.
+fn reads_of_files(plan: &Value, found: &mut Vec<(String, f64)>) {
+    if plan["Relation Name"] == "files" {
+        let rows = plan["Actual Rows"].as_f64().unwrap() * plan["Actual Loops"].as_f64().unwrap();
+        let removed = plan["Rows Removed by Filter"].as_f64().unwrap_or(0.0);
+        found.push((plan["Node Type"].as_str().unwrap().to_owned(), rows + removed));
+    }
+    for child in plan["Plans"].as_array().into_iter().flatten() {
+        reads_of_files(child, found);
+    }
+}
+
+#[tokio::test]
+async fn whether_a_path_is_free_costs_the_same_among_a_hundred_thousand_files() {
+    let apps = Apps::create().await;
+    let file = apps.upload("alice", "/folder/first", b"x").await;
+    let created = apps.put("alice", "/folder/sub/new", b"x").await;
+    let many = format!(
+        "INSERT INTO files (id, space_id, path, version, created_at)
+            SELECT gen_random_uuid(), '{}', '/folder/' || n % 100 || '/' || n, 1, now() FROM generate_series(1, 100000) n;
+        ANALYZE files",
+        file.space_id
+    );
+    apps.database.execute(&many).await;
+    let (space, id, upload) = (file.space_id, file.file_id, created.upload_id);
+    let common = "gen_random_uuid(), now(), now(), 'alice', NULL";
+    let digest = "decode(repeat('00', 32), 'hex')";
+    for (name, arguments) in [
+        (
+            "open_upload",
+            format!(
+                "gen_random_uuid(), 'alice', NULL, '/folder', 1, {digest}, NULL, NULL, now(), now(), '{space}', NULL, NULL, \
+                NULL, NULL, '{{}}'"
+            ),
+        ),
+        (
+            "open_upload",
+            format!(
+                "gen_random_uuid(), 'alice', NULL, '/folder/1/1/x', 1, {digest}, NULL, NULL, now(), now(), '{space}', NULL, \
+                NULL, NULL, NULL, '{{/folder,/folder/1,/folder/1/1}}'"
+            ),
+        ),
+        (
+            "move_file",
+            format!("{common}, '{id}', '/folder', NULL, NULL, '{{}}'"),
+        ),
+        (
+            "move_file",
+            format!(
+                "{common}, '{id}', '/folder/2/2/x', 1, '/folder/first', '{{/folder,/folder/2,/folder/2/2}}'"
+            ),
+        ),
+        (
+            "complete_upload",
+            format!(
+                "{common}, '{upload}', gen_random_uuid(), 'objects/x', '/folder/sub/new', '{{/folder,/folder/sub}}'"
+            ),
+        ),
+    ] {
+        let (_, sql) = db::queries().find(|(query, _)| *query == name).unwrap();
+        // The generic plan is the one that a warm environment comes to.
+        let prepare =
+            format!("SET plan_cache_mode = force_generic_plan; DEALLOCATE ALL; PREPARE {name} AS {sql}");
+        apps.database.execute(&prepare).await;
+        let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {name} ({arguments})");
+        let rows = apps.database.rows(&explain).await;
+        let plan: Value = rows[0].get(0);
+        let mut reads = Vec::new();
+        reads_of_files(&plan[0]["Plan"], &mut reads);
+        let read: f64 = reads.iter().map(|(_, rows)| rows).sum();
+        assert!(
+            reads.len() >= 3 && read <= 8.0 && reads.iter().all(|(node, _)| !node.contains("Seq")),
+            "{name}: {reads:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_move_from_where_the_file_is_no_longer_is_a_conflict_and_its_repetition_finds_its_own_change() {
+    let apps = Apps::create().await;
+    let id = apps.upload("alice", "/a", b"one").await.file_id;
+    let body = |path: &str, base: &str, version: i64, device: u128| {
+        json!({
+            "path": path, "basePath": base, "baseVersion": version, "deviceId": uuid::Uuid::from_u128(device),
+        })
+    };
+    let first = body("/b", "/a", 1, 1);
+    let moved: FileChanged = rename(&apps, "alice", id, first.clone()).await.parsed();
+    // Another device has seen the file where it was.
+    let late = rename(&apps, "alice", id, body("/c", "/a", 1, 2)).await;
+    assert_eq!(late.problem(), (409, "version-conflict"));
+    assert_eq!(current(&late).file_id, Some(id));
+    // It moves the file from where it is, and the first device repeats its request.
+    assert_eq!(
+        rename(&apps, "alice", id, body("/c", "/b", 1, 2)).await.status,
+        200
+    );
+    let again = rename(&apps, "alice", id, first.clone()).await;
+    assert_eq!(
+        (again.status, again.parsed::<FileChanged>()),
+        (200, moved.clone())
+    );
+    // Nobody else's, and no other move of the same device.
+    for other in [
+        body("/b", "/a", 1, 3),
+        body("/d", "/a", 1, 1),
+        body("/b", "/d", 1, 1),
+    ] {
+        let refused = rename(&apps, "alice", id, other).await;
+        assert_eq!(refused.problem(), (409, "version-conflict"));
+    }
+    // Nor does a new version keep the repetition from finding it.
+    apps.upload("alice", "/c", b"two").await;
+    assert_eq!(rename(&apps, "alice", id, first.clone()).await.body, again.body);
+    let unsaid = json!({ "path": "/b", "baseVersion": 1, "deviceId": uuid::Uuid::from_u128(1) });
+    assert_eq!(rename(&apps, "alice", id, unsaid).await.body, again.body);
+    let feed = apps.feed("alice", None).await;
+    assert_eq!(feed.latest_sequence.get(), 4);
+    assert_eq!(
+        paths(&list(&apps, "alice", Call::new("GET /files")).await),
+        ["/c"]
+    );
+    // The same move is made again when the file is back at its base.
+    let back: FileChanged = rename(&apps, "alice", id, body("/a", "/c", 2, 2)).await.parsed();
+    assert_eq!(back.sequence.get(), 5);
+    let anew: FileChanged = rename(&apps, "alice", id, body("/b", "/a", 2, 1)).await.parsed();
+    assert_eq!((anew.sequence.get(), anew.path.as_str()), (6, "/b"));
+}
+
+#[tokio::test]
+async fn a_delete_of_a_file_that_was_moved_is_a_conflict() {
+    let apps = Apps::create().await;
+    let id = apps.upload("alice", "/a", b"one").await.file_id;
+    assert_eq!(
+        rename(&apps, "alice", id, json!({ "path": "/b" })).await.status,
+        200
+    );
+    let from = |path: &str| {
+        file("DELETE /files/{fileId}", id)
+            .query("baseVersion", 1)
+            .query("basePath", path)
+    };
+    let refused = apps.call("alice", from("/a")).await;
+    assert_eq!(refused.problem(), (409, "version-conflict"));
+    assert_eq!(current(&refused).file_id, Some(id));
+    let deleted = apps.call("alice", from("/b")).await;
+    assert_eq!((deleted.status, &deleted.body["sequence"]), (200, &json!(3)));
+    assert_eq!(apps.call("alice", from("/b")).await.body, deleted.body);
+    assert_eq!(apps.call("alice", from("/a")).await.problem(), (404, "not-found"));
+}
+
+#[tokio::test]
+async fn a_viewer_who_repeats_somebody_elses_delete_sees_no_file() {
+    let apps = Apps::create().await;
+    let space = apps.space("alice").await;
+    let mut body = upload_body("/a", b"one");
+    body["spaceId"] = json!(space);
+    let made: FileChanged = apps.upload_as("alice", &body, b"one").await.parsed();
+    apps.call("victor", Call::new("GET /spaces")).await;
+    assert_eq!(apps.share("alice", space, "victor", "viewer").await.status, 200);
+    assert_eq!(
+        delete(&apps, "victor", made.file_id).await.problem(),
+        (403, "forbidden")
+    );
+    assert_eq!(delete(&apps, "alice", made.file_id).await.status, 200);
+    assert_eq!(
+        delete(&apps, "victor", made.file_id).await.problem(),
+        (404, "not-found")
+    );
+    assert_eq!(delete(&apps, "alice", made.file_id).await.status, 200);
 }
 
 #[tokio::test]

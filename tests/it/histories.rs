@@ -26,15 +26,22 @@ const THREADS: u32 = 4;
 const SEED: &str = "SYNCSPHERE_HISTORIES_SEED";
 
 const USERS: usize = 3;
-const PATHS: [&str; 4] = ["/a", "/b", "/Docs/a", "/Docs/ü"];
+const PATHS: [&str; 6] = ["/a", "/b", "/Docs", "/Docs/a", "/Docs/ü", "/a/x"];
 
-/// Which version a request says that it started from.
-#[derive(Clone, Copy, Debug)]
+/// Which version a request says that it started from, and of which file, or of the file at which path.
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Base {
     Unsaid,
     Current,
     Stale,
+    /// The current version, with the file or its path.
+    Named,
+    /// The current version, but of another file or at another path.
+    Elsewhere,
 }
+
+/// A path that no file is ever at.
+const NOWHERE: &str = "/nowhere";
 
 /// What a user does. Spaces and files are named by their place among those that there are.
 #[derive(Clone, Debug)]
@@ -57,7 +64,12 @@ struct Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let base = || prop_oneof![3 => Just(Base::Unsaid), 2 => Just(Base::Current), 1 => Just(Base::Stale)];
+    let base = || {
+        prop_oneof![
+            3 => Just(Base::Unsaid), 2 => Just(Base::Current), 1 => Just(Base::Stale), 2 => Just(Base::Named),
+            1 => Just(Base::Elsewhere),
+        ]
+    };
     let role = prop_oneof![Just(Role::Owner), Just(Role::Editor), Just(Role::Viewer)];
     let (space, file, path) = (0..5_usize, 0..8_usize, 0..PATHS.len());
     let act = prop_oneof![
@@ -105,6 +117,17 @@ impl Space {
             .map(|(id, file)| (*id, file))
     }
 
+    /// The files, but for `except`, that keep one from this path, since no path is both a file and a folder.
+    fn in_the_way(&self, path: &str, except: Option<FileId>) -> Vec<FileId> {
+        let below =
+            |one: &str, other: &str| one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
+        let files = self.files.iter().filter(|(id, _)| Some(**id) != except);
+        files
+            .filter(|(_, file)| below(&file.path, path) || below(path, &file.path))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
     fn owners(&self) -> usize {
         self.members.values().filter(|role| **role == Role::Owner).count()
     }
@@ -121,6 +144,7 @@ type Expected = (i64, &'static str);
 const NOT_FOUND: Expected = (404, "not-found");
 const FORBIDDEN: Expected = (403, "forbidden");
 const CONFLICT: Expected = (409, "version-conflict");
+const TAKEN: Expected = (409, "path-taken");
 
 impl World {
     fn new() -> Self {
@@ -218,8 +242,16 @@ impl History<'_> {
     fn base(base: Base, current: i64) -> Option<i64> {
         match base {
             Base::Unsaid => None,
-            Base::Current => Some(current),
+            Base::Current | Base::Named | Base::Elsewhere => Some(current),
             Base::Stale => Some(current + 1),
+        }
+    }
+
+    fn base_path(base: Base, current: &str) -> Option<String> {
+        match base {
+            Base::Named => Some(current.to_owned()),
+            Base::Elsewhere => Some(NOWHERE.to_owned()),
+            Base::Unsaid | Base::Current | Base::Stale => None,
         }
     }
 
@@ -230,6 +262,7 @@ impl History<'_> {
         space: usize,
         path: &str,
         base: Option<i64>,
+        base_file: Option<FileId>,
     ) -> Result<(CreatedUpload, String), Answer> {
         self.counter += 1;
         let content = format!("{} {}", self.id, self.counter);
@@ -239,6 +272,9 @@ impl History<'_> {
         }
         if let Some(base) = base {
             body["baseVersion"] = json!(base);
+        }
+        if let Some(file) = base_file {
+            body["baseFileId"] = json!(file);
         }
         let answer = self.call(user, Call::new("POST /uploads").body(body), None).await;
         if answer.status != 201 {
@@ -251,15 +287,23 @@ impl History<'_> {
 
     async fn upload(&mut self, user: usize, space: usize, path: &str, base: Base, dies_after: Option<usize>) {
         let space = self.world.space(user, space);
-        let current = self.world.spaces[space]
-            .at(path)
-            .map_or(0, |(_, file)| file.version);
-        let base = Self::base(base, current);
+        let there = self.world.spaces[space].at(path);
+        let (current, file) = there.map_or((0, None), |(id, file)| (file.version, Some(id)));
+        let base_file = match base {
+            Base::Named => file,
+            Base::Elsewhere => Some(FileId::from(edge::ids::new_id())),
+            Base::Unsaid | Base::Current | Base::Stale => None,
+        };
+        // Version 0 of a file would contradict itself.
+        let base = Self::base(base, current).filter(|base| *base > 0 || base_file.is_none());
+        let conflict = base.is_some_and(|base| base != current) || base_file.is_some() && base_file != file;
+        let taken = file.is_none() && !self.world.spaces[space].in_the_way(path, None).is_empty();
         let refused = self
             .world
             .refuses(user, space)
-            .or((base.is_some_and(|base| base != current)).then_some(CONFLICT));
-        match (self.put(user, space, path, base).await, refused) {
+            .or(conflict.then_some(CONFLICT))
+            .or(taken.then_some(TAKEN));
+        match (self.put(user, space, path, base, base_file).await, refused) {
             (Err(answer), Some(expected)) => assert_eq!(answer.problem(), expected),
             (Ok((created, content)), None) => {
                 let call = Call::new("POST /uploads/{uploadId}/complete").path("uploadId", created.upload_id);
@@ -299,6 +343,7 @@ impl History<'_> {
             .iter()
             .any(|user| self.world.refuses(*user, space).is_some())
             || self.world.spaces[space].id.is_none()
+            || !self.world.spaces[space].in_the_way(path, None).is_empty()
         {
             return;
         }
@@ -307,8 +352,8 @@ impl History<'_> {
                 .at(path)
                 .map_or(0, |(_, file)| file.version),
         );
-        let one = self.put(users[0], space, path, base).await.unwrap();
-        let other = self.put(users[1], space, path, base).await.unwrap();
+        let one = self.put(users[0], space, path, base, None).await.unwrap();
+        let other = self.put(users[1], space, path, base, None).await.unwrap();
         let call = |created: &CreatedUpload| {
             Call::new("POST /uploads/{uploadId}/complete").path("uploadId", created.upload_id)
         };
@@ -335,23 +380,28 @@ impl History<'_> {
             return;
         };
         let before = self.world.spaces[space].files[&id].clone();
+        let base_path = Self::base_path(base, &before.path);
         let base = Self::base(base, before.version);
         let mut body = json!({ "path": path });
         if let Some(base) = base {
             body["baseVersion"] = json!(base);
         }
+        if let Some(base_path) = &base_path {
+            body["basePath"] = json!(base_path);
+        }
         let call = Call::new("PATCH /files/{fileId}").path("fileId", id).body(body);
         let answer = self.call(user, call, dies_after).await;
         let taken = self.world.spaces[space]
             .at(path)
-            .is_some_and(|(other, _)| other != id);
+            .is_some_and(|(other, _)| other != id)
+            || before.path != path && !self.world.spaces[space].in_the_way(path, Some(id)).is_empty();
+        let conflict = base.is_some_and(|base| base != before.version)
+            || base_path.is_some_and(|base| base != before.path && before.path != path);
         let refused = self
             .world
             .refuses(user, space)
-            .or(base
-                .is_some_and(|base| base != before.version)
-                .then_some(CONFLICT))
-            .or(taken.then_some((409, "path-taken")));
+            .or(conflict.then_some(CONFLICT))
+            .or(taken.then_some(TAKEN));
         if let Some(expected) = refused {
             assert_eq!(answer.problem(), expected);
             return;
@@ -382,16 +432,19 @@ impl History<'_> {
             return;
         };
         let before = self.world.spaces[space].files[&id].clone();
+        let base_path = Self::base_path(base, &before.path);
         let base = Self::base(base, before.version);
         let mut call = Call::new("DELETE /files/{fileId}").path("fileId", id);
         if let Some(base) = base {
             call = call.query("baseVersion", base);
         }
+        if let Some(base_path) = &base_path {
+            call = call.query("basePath", base_path);
+        }
         let answer = self.call(user, call, dies_after).await;
-        let conflict = base
-            .is_some_and(|base| base != before.version)
-            .then_some(CONFLICT);
-        if let Some(expected) = self.world.refuses(user, space).or(conflict) {
+        let conflict = base.is_some_and(|base| base != before.version)
+            || base_path.is_some_and(|base| base != before.path);
+        if let Some(expected) = self.world.refuses(user, space).or(conflict.then_some(CONFLICT)) {
             assert_eq!(answer.problem(), expected);
             return;
         }
@@ -624,6 +677,9 @@ fn run_share(seed: u64) {
                 id: edge::ids::new_id().to_string(),
                 counter: 0,
             };
+            for user in 0..USERS {
+                apps.known(&history.user(user)).await;
+            }
             for step in steps {
                 history.step(step).await;
             }

@@ -266,9 +266,88 @@ async fn dead_letters_come_back_unless_they_cannot_be_read_or_the_queue_is_backe
         .await;
     assert_eq!(apps.relay().await.unwrap().redriven, 25);
     let back: Vec<Message> = apps.queue.messages().await;
-    assert_eq!((back.len(), back[0].delivery.attempt), (25, 0));
+    // With the attempts that were made, or what fails for ever would be tried for ever.
+    assert_eq!(
+        (back.len(), back[0].delivery.attempt),
+        (25, fan_out::MAX_ATTEMPTS)
+    );
+    // Two of either kind that the first run had looked at, one unreadable one of the second.
+    assert_eq!(apps.dead_letters.len().await, 3);
 
     apps.queue.send((0..1_001).map(|i| i.to_string())).await;
     apps.dead_letters.send(letters()).await;
     assert_eq!(apps.relay().await.unwrap().redriven, 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_stays_where_operators_look() {
+    let apps = Apps::create().await;
+    apps.upload("alice", "/a", b"one").await;
+    let message = apps.queue.messages().await.remove(0);
+    apps.dead_letters
+        .send([
+            "unreadable".to_owned(),
+            message.encode().unwrap(),
+            "{}".to_owned(),
+        ])
+        .await;
+    assert_eq!(apps.relay().await.unwrap().redriven, 1);
+    assert_eq!((apps.queue.len().await, apps.dead_letters.len().await), (1, 2));
+}
+
+/// Every connection that was open when the change was made is closed, and newer ones have read it in the feed.
+#[tokio::test]
+async fn a_dead_letter_that_can_reach_nobody_any_more_is_dropped() {
+    let apps = Apps::create().await;
+    assert!(relay_events::MESSAGE_LIFETIME >= track_connections::CONNECTION_LIFETIME);
+    apps.upload("alice", "/a", b"one").await;
+    let message = apps.queue.messages().await.remove(0);
+    apps.clock
+        .advance(relay_events::MESSAGE_LIFETIME - Duration::milliseconds(1));
+    apps.dead_letters.send([message.encode().unwrap()]).await;
+    assert_eq!(apps.relay().await.unwrap().redriven, 1);
+    assert_eq!(apps.queue.messages().await.len(), 1);
+    apps.clock.advance(Duration::milliseconds(1));
+    apps.dead_letters.send([message.encode().unwrap()]).await;
+    assert_eq!(apps.relay().await.unwrap().redriven, 0);
+    assert_eq!((apps.queue.len().await, apps.dead_letters.len().await), (0, 0));
+}
+
+#[tokio::test]
+async fn an_upload_whose_parts_are_gone_already_is_forgotten_too() {
+    let apps = Apps::create().await;
+    let body = upload_body("/large", &vec![7; 2 * 1024 * 1024]);
+    let created: CreatedUpload = apps.open("alice", &body).await.parsed();
+    let multipart_id = apps.database.rows("SELECT multipart_id FROM uploads").await;
+    let multipart_id: String = multipart_id[0].get(0);
+    let request = apps
+        .storage
+        .s3
+        .abort_multipart_upload()
+        .bucket(&apps.storage.bucket);
+    let request = request
+        .key(created.upload_id.object_key())
+        .upload_id(multipart_id);
+    request.send().await.unwrap();
+    apps.clock
+        .advance(create_upload::MULTIPART_LIFETIME + LATE_CONTENT);
+    let report = apps.relay().await.unwrap();
+    assert_eq!((report.aborted, report.freed), (1, 1));
+    assert_eq!(apps.database.number("SELECT count(*) FROM uploads").await, 0);
+}
+
+/// Or a run would never end while others commit.
+#[tokio::test]
+async fn a_run_waits_for_no_event_that_is_newer_than_itself() {
+    let apps = Apps::create().await;
+    let database = apps.database.environment();
+    unsent(&apps, 2).await;
+    let committed = apps.clock.now();
+    let before = database.waiting_events(committed).await.unwrap();
+    assert_eq!((before.events, before.claimable_at), (2, None));
+    let after = database
+        .waiting_events(committed + Duration::milliseconds(1))
+        .await
+        .unwrap();
+    assert!(after.claimable_at.is_some_and(|at| at > committed), "{after:?}");
 }

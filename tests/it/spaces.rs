@@ -179,6 +179,7 @@ async fn roles_allow_what_they_say() {
             .await,
         0
     );
+    apps.known("carol").await;
     assert_eq!(attempts("alice").await, [201, 200, 200, 204, 409]);
 }
 
@@ -217,6 +218,7 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
         let completing = Completing {
             upload_id: created.upload_id,
             new_file_id: edge::ids::new_id().into(),
+            path: &created.path,
             object_key: &created.upload_id.object_key(),
         };
         let new = changes::new_change(&apps.clock, &edith, None);
@@ -248,7 +250,7 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
 async fn joining_changing_roles_and_leaving_are_changes_of_the_members_personal_space() {
     let apps = Apps::create().await;
     let space = apps.space("alice").await;
-    // Bob has never used the service. The third time changes nothing.
+    // The third time changes nothing.
     for role in ["viewer", "editor", "editor"] {
         assert_eq!(apps.share("alice", space, "bob", role).await.body["role"], role);
     }
@@ -286,6 +288,72 @@ async fn joining_changing_roles_and_leaving_are_changes_of_the_members_personal_
     assert_eq!(apps.call("bob", gone).await.problem(), (404, "not-found"));
     assert_eq!(apps.unshare("alice", space, "bob").await.status, 204);
     assert_eq!(apps.feed("bob", None).await.latest_sequence.get(), 3);
+}
+
+#[tokio::test]
+async fn only_who_has_used_the_service_can_be_added() {
+    let apps = Apps::create().await;
+    let space = apps.space("alice").await;
+    let add =
+        member("PUT /spaces/{spaceId}/members/{userId}", space, "bob").body(json!({ "role": "viewer" }));
+    assert_eq!(
+        apps.call("alice", add.clone()).await.problem(),
+        (422, "unknown-user")
+    );
+    let bobs = "SELECT count(*) FROM spaces s JOIN members m ON m.space_id = s.id WHERE m.user_id = 'bob'";
+    assert_eq!(apps.database.number(bobs).await, 0);
+    // The first request makes him known.
+    let list: SpaceList = apps.call("bob", Call::new("GET /spaces")).await.parsed();
+    assert_eq!(list.spaces.len(), 1);
+    assert_eq!(
+        (
+            list.spaces[0].kind,
+            list.spaces[0].role,
+            list.spaces[0].latest_sequence.get()
+        ),
+        (SpaceKind::Personal, Role::Owner, 0)
+    );
+    assert_eq!(apps.call("alice", add).await.status, 200);
+    assert_eq!(apps.database.number(bobs).await, 2);
+}
+
+/// The spaces whose number of members is not what it says.
+async fn miscounted(apps: &Apps) -> i64 {
+    let miscounted = "SELECT count(*) FROM spaces s
+        WHERE member_count <> (SELECT count(*) FROM members m WHERE m.space_id = s.id)";
+    apps.database.number(miscounted).await
+}
+
+#[tokio::test]
+async fn a_space_has_a_thousand_members_at_most() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    apps.share("alice", space, "olga", "owner").await;
+    for user in ["bob", "carol"] {
+        apps.known(user).await;
+    }
+    // All but one, in a statement as the release before this one has it.
+    let members = format!(
+        "INSERT INTO members SELECT '{space}', 'member-' || i, 'viewer', now() FROM generate_series(5, {}) i",
+        model::MAX_MEMBERS - 1
+    );
+    apps.database.execute(&members).await;
+    let (one, other) = tokio::join!(
+        apps.share("alice", space, "bob", "viewer"),
+        apps.share("olga", space, "carol", "viewer")
+    );
+    let mut problems = [one.problem(), other.problem()];
+    problems.sort_unstable();
+    assert_eq!(problems, [(200, "none"), (409, "too-many-members")]);
+    // Roles can be changed in a full space, and who leaves makes room.
+    assert_eq!(apps.share("alice", space, "edith", "viewer").await.status, 200);
+    assert_eq!(
+        apps.share("alice", space, "zoe", "viewer").await.problem(),
+        (409, "too-many-members")
+    );
+    assert_eq!(apps.unshare("victor", space, "victor").await.status, 204);
+    assert_eq!(apps.share("alice", space, "zoe", "viewer").await.status, 200);
+    assert_eq!(miscounted(&apps).await, 0);
 }
 
 #[tokio::test]
@@ -342,8 +410,8 @@ async fn a_personal_space_is_not_shared() {
         apps.share("bob", space, "bob", "owner").await.problem(),
         (404, "not-found")
     );
-    // Nothing came to be of the attempts.
-    assert_eq!(apps.database.number("SELECT count(*) FROM spaces").await, 1);
+    // Nothing came to be of the attempts; bob's own is from his first request.
+    assert_eq!(apps.database.number("SELECT count(*) FROM spaces").await, 2);
 }
 
 #[tokio::test]

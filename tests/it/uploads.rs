@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use model::{CurrentVersion, FileChanged};
-use serde_json::json;
-use tests::{Apps, hung_server};
+use model::{CurrentVersion, FileChanged, FileId};
+use serde_json::{Value, json};
+use tests::{Apps, Call, hung_server, upload_body};
 
 #[tokio::test]
 async fn completing_twice_sends_one_event_and_answers_the_same() {
@@ -229,6 +229,117 @@ async fn base_version_0_means_that_the_path_must_not_exist() {
     );
 }
 
+/// A body that says which version of which file it starts from.
+fn based(path: &str, content: &[u8], version: i64, file_id: Option<FileId>) -> Value {
+    let mut body = upload_body(path, content);
+    body["baseVersion"] = json!(version);
+    if let Some(file_id) = file_id {
+        body["baseFileId"] = json!(file_id);
+    }
+    body
+}
+
+async fn rename(apps: &Apps, file_id: FileId, path: &str) {
+    let call = Call::new("PATCH /files/{fileId}").path("fileId", file_id);
+    let answer = apps.call("alice", call.body(json!({ "path": path }))).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+async fn delete(apps: &Apps, file_id: FileId) {
+    let call = Call::new("DELETE /files/{fileId}").path("fileId", file_id);
+    assert_eq!(apps.call("alice", call).await.status, 200);
+}
+
+/// Each way in which another file with the same version number comes to `/a`; its id.
+async fn replace(apps: &Apps, way: usize, first: FileId) -> FileId {
+    match way {
+        0 => delete(apps, first).await,
+        1 => rename(apps, first, "/away").await,
+        2 => {
+            let other = apps.upload("alice", "/other", b"other").await.file_id;
+            delete(apps, first).await;
+            rename(apps, other, "/a").await;
+            return other;
+        }
+        _ => {
+            let other = apps.upload("alice", "/other", b"other").await.file_id;
+            rename(apps, first, "/third").await;
+            rename(apps, other, "/a").await;
+            rename(apps, first, "/other").await;
+            return other;
+        }
+    }
+    apps.upload("alice", "/a", b"second").await.file_id
+}
+
+#[tokio::test]
+async fn version_1_of_another_file_is_not_the_base_when_opening() {
+    for way in 0..4 {
+        let apps = Apps::create().await;
+        let first = apps.upload("alice", "/a", b"first").await.file_id;
+        let second = replace(&apps, way, first).await;
+        let refused = apps.open("alice", &based("/a", b"late", 1, Some(first))).await;
+        assert_eq!(refused.problem(), (409, "version-conflict"), "way {way}");
+        assert_eq!(refused.body["current"]["version"], 1);
+        assert_eq!(refused.body["current"]["fileId"], json!(second));
+        let answer = apps
+            .upload_as("alice", &based("/a", b"next", 1, Some(second)), b"next")
+            .await;
+        assert_eq!((answer.status, &answer.body["version"]), (200, &json!(2)));
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_replaced_after_opening_is_a_conflict_whether_or_not_the_request_named_it() {
+    for way in 0..4 {
+        let apps = Apps::create().await;
+        let first = apps.upload("alice", "/a", b"first").await.file_id;
+        let mut uploads = Vec::new();
+        for named in [None, Some(first)] {
+            let body = based("/a", b"late", 1, named);
+            let created: model::CreatedUpload = apps.open("alice", &body).await.parsed();
+            apps.send(&created, b"late").await;
+            uploads.push(created);
+        }
+        let second = replace(&apps, way, first).await;
+        for created in uploads {
+            let refused = apps.complete("alice", &created).await;
+            assert_eq!(refused.problem(), (409, "version-conflict"), "way {way}");
+            assert_eq!(refused.body["current"]["fileId"], json!(second));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_base_file_alone_is_compared_and_contradicts_that_there_is_none() {
+    let apps = Apps::create().await;
+    let first = apps.upload("alice", "/a", b"first").await.file_id;
+    let named = |version: Option<i64>| {
+        let mut body = based("/a", b"next", 0, Some(first));
+        body["baseVersion"] = json!(version);
+        body
+    };
+    let contradiction = apps.open("alice", &named(Some(0))).await;
+    assert_eq!(contradiction.problem(), (400, "invalid-request"));
+    assert!(
+        contradiction.body["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with("baseFileId: ")
+    );
+    assert_eq!(apps.upload_as("alice", &named(None), b"next").await.status, 200);
+    let created: model::CreatedUpload = apps.open("alice", &named(None)).await.parsed();
+    apps.send(&created, b"next").await;
+    delete(&apps, first).await;
+    for refused in [
+        apps.open("alice", &named(None)).await,
+        apps.complete("alice", &created).await,
+    ] {
+        assert_eq!(refused.problem(), (409, "version-conflict"));
+        assert_eq!(refused.body["current"], json!({ "version": 0 }));
+    }
+}
+
 #[tokio::test]
 async fn a_commit_whose_send_fails_still_answers_200_and_keeps_its_outbox_row() {
     let apps = Apps::create().await;
@@ -348,6 +459,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
             sha256: client::sha256(b"o"),
             content_type: None,
             base_version: None,
+            base_file_id: None,
             part_size: None,
             key: None,
             created_at: apps.clock.now(),
@@ -380,6 +492,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
         let completing = db::Completing {
             upload_id: created.upload_id,
             new_file_id: edge::ids::new_id().into(),
+            path: &created.path,
             object_key: &created.upload_id.object_key(),
         };
         environment
@@ -391,7 +504,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
     assert_eq!(apps.database.number("SELECT count(*) FROM changes").await, 2);
 
     // S3's id of a multipart upload is this request's own.
-    let body = tests::upload_body("/b", &vec![0; 2 * 1024 * 1024]);
+    let body = upload_body("/b", &vec![0; 2 * 1024 * 1024]);
     let parts: model::CreatedUpload = apps.open("alice", &body).await.parsed();
     let upload = environment.load_upload(parts.upload_id, &user_id).await.unwrap();
     let multipart_id = upload.unwrap().multipart_id.unwrap();

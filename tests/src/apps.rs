@@ -327,6 +327,7 @@ impl Apps {
         fan_out::App {
             db: self.database.environment(),
             connections: connections(&self.gateway.endpoint),
+            closer: fan_out::Closer::new(&aws, &self.gateway.endpoint),
             pace: fan_out::Pace::new(NonZeroU32::MAX, NonZeroU32::MIN),
             sqs: aws_sdk_sqs::Client::new(&aws),
             queue_url: self.queue.url.clone(),
@@ -433,8 +434,15 @@ impl Apps {
         self.call(owner, call).await.parsed::<model::SpaceView>().space_id
     }
 
-    /// `PUT /spaces/{spaceId}/members/{userId}`.
+    /// A user who has used the service, so that others can add them to spaces.
+    pub async fn known(&self, user: &str) {
+        let answer = self.call(user, Call::new("GET /spaces")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    /// `PUT /spaces/{spaceId}/members/{userId}`, of a member who is known.
     pub async fn share(&self, owner: &str, space: SpaceId, member: &str, role: &str) -> Answer {
+        self.known(member).await;
         let call = Call::new("PUT /spaces/{spaceId}/members/{userId}").path("spaceId", space);
         self.call(owner, call.path("userId", member).body(json!({ "role": role })))
             .await

@@ -1,7 +1,7 @@
 //! A stand-in for `@connections`, which speaks its protocol and misbehaves as told. The emulator never answers 410 while
 //! `$connect` runs, nor 429.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -23,6 +23,8 @@ pub struct Gateway {
 #[derive(Default)]
 struct Inner {
     statuses: HashMap<String, u16>,
+    scripts: HashMap<String, VecDeque<u16>>,
+    closed: Vec<String>,
     posts: HashMap<String, usize>,
     frames: Vec<(String, serde_json::Value)>,
 }
@@ -32,7 +34,7 @@ impl Gateway {
     pub async fn start() -> Self {
         let state = Arc::new(Mutex::new(Inner::default()));
         let app = Router::new()
-            .route("/live/@connections/{id}", post(take))
+            .route("/live/@connections/{id}", post(take).delete(close))
             .with_state(Arc::clone(&state));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}/live", listener.local_addr().unwrap());
@@ -47,6 +49,21 @@ impl Gateway {
             .unwrap()
             .statuses
             .insert(connection_id.to_owned(), status);
+    }
+
+    /// Makes the next posts to a connection end in these statuses, one after the other.
+    pub fn answer_once_each(&self, connection_id: &str, statuses: &[u16]) {
+        let script = statuses.iter().copied().collect();
+        self.state
+            .lock()
+            .unwrap()
+            .scripts
+            .insert(connection_id.to_owned(), script);
+    }
+
+    /// The connections that were closed, in order.
+    pub fn closed(&self) -> Vec<String> {
+        self.state.lock().unwrap().closed.clone()
     }
 
     /// How often a connection was posted to, whatever the answer.
@@ -79,8 +96,24 @@ impl Gateway {
     }
 }
 
+/// `DeleteConnection`, which works unless every call to this connection is answered by a refusal or a failure.
+async fn close(State(state): State<Arc<Mutex<Inner>>>, Path(id): Path<String>) -> Response {
+    let mut state = state.lock().unwrap();
+    match state.statuses.get(&id).copied() {
+        Some(status @ (403 | 503)) => StatusCode::from_u16(status).unwrap().into_response(),
+        _ => {
+            state.closed.push(id);
+            StatusCode::NO_CONTENT.into_response()
+        }
+    }
+}
+
 async fn take(State(state): State<Arc<Mutex<Inner>>>, Path(id): Path<String>, body: String) -> Response {
-    let status = state.lock().unwrap().statuses.get(&id).copied();
+    let status = {
+        let mut state = state.lock().unwrap();
+        let next = state.scripts.get_mut(&id).and_then(VecDeque::pop_front);
+        next.or_else(|| state.statuses.get(&id).copied())
+    };
     if status == Some(0) {
         std::future::pending::<()>().await;
     }

@@ -1,6 +1,6 @@
 //! A queue of the emulator for each test.
 
-use aws_sdk_sqs::types::MessageSystemAttributeName;
+use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use model::{Event, Message};
 
 use crate::aws;
@@ -90,6 +90,38 @@ impl TestQueue {
             let request = self.sqs.send_message().queue_url(&self.url);
             request.message_body(body).send().await.unwrap();
         }
+    }
+
+    /// How many messages wait for the end of their delay.
+    pub async fn delayed(&self) -> u64 {
+        self.count(&[QueueAttributeName::ApproximateNumberOfMessagesDelayed])
+            .await
+    }
+
+    /// How many messages there are, visible or not.
+    pub async fn len(&self) -> u64 {
+        self.count(&[
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        ])
+        .await
+    }
+
+    async fn count(&self, names: &[QueueAttributeName]) -> u64 {
+        let request = self.sqs.get_queue_attributes().queue_url(&self.url);
+        let answer = request
+            .set_attribute_names(Some(names.to_vec()))
+            .send()
+            .await
+            .unwrap();
+        let counts = answer.attributes.unwrap();
+        counts.values().map(|count| count.parse::<u64>().unwrap()).sum()
+    }
+
+    /// Empties the queue, of hidden messages too.
+    pub async fn purge(&self) {
+        self.sqs.purge_queue().queue_url(&self.url).send().await.unwrap();
     }
 
     /// Sends a body, and receives it as a record that a function can be given.

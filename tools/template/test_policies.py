@@ -87,6 +87,7 @@ class Deployment:
             "queue": f"arn:{PARTITION}:sqs:{REGION}:{ACCOUNT}:{STACK}-Queue",
             "dead-letter queue": f"arn:{PARTITION}:sqs:{REGION}:{ACCOUNT}:{STACK}-DeadLetterQueue",
             "connections": f"arn:{PARTITION}:execute-api:{REGION}:{ACCOUNT}:{socket}/live/POST/@connections/L0SM9cOFvHcCIhw=",
+            "connections to close": f"arn:{PARTITION}:execute-api:{REGION}:{ACCOUNT}:{socket}/live/DELETE/@connections/L0SM9cOFvHcCIhw=",
             "stack": STACK_ID,
         }
         if "SignInPolicy" in self.resources:
@@ -112,7 +113,7 @@ class Deployment:
         database = f"arn:{PARTITION}:rds-db:{REGION}:{ACCOUNT}:dbuser:"
         foreign = {
             f"{connections}/live/GET/@connections/L0SM9cOFvHcCIhw=",
-            f"{connections}/live/DELETE/@connections/L0SM9cOFvHcCIhw=",
+            f"{connections}/other/DELETE/@connections/L0SM9cOFvHcCIhw=",
             f"{connections}/other/POST/@connections/L0SM9cOFvHcCIhw=",
             f"arn:{PARTITION}:execute-api:{REGION}:{ACCOUNT}:{http}/$default/GET/files",
             f"{database}db-ABCDEFGHIJKL01234/postgres",

@@ -34,7 +34,7 @@ pub(crate) async fn run() -> Result<(), Error> {
         let mut took = Vec::new();
         for upload in event.payload.uploads {
             let begun = Instant::now();
-            let key = format!("objects/{upload}");
+            let (key, path) = (format!("objects/{upload}"), format!("/bench/{upload}").parse()?);
             let now = clock.now();
             let new = NewChange {
                 event_id: edge::ids::new_id().into(),
@@ -46,6 +46,7 @@ pub(crate) async fn run() -> Result<(), Error> {
             let completing = Completing {
                 upload_id: upload.into(),
                 new_file_id: edge::ids::new_id().into(),
+                path: &path,
                 object_key: &key,
             };
             let changed = database.complete_upload(completing, new).await?;

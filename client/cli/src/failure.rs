@@ -121,7 +121,7 @@ fn refusal(problem: &Problem) -> String {
     let Problem {
         detail, request_id, ..
     } = problem;
-    match problem.current {
+    match &problem.current {
         Some(CurrentVersion { version, .. }) => {
             format!("{detail} (current version {version}; request {request_id})")
         }
@@ -139,7 +139,7 @@ pub fn json(error: &anyhow::Error) -> serde_json::Value {
         "exitStatus": kind_of(error) as u8,
         "message": sentence(error),
         "code": problem.map(|problem| &problem.code),
-        "current": problem.and_then(|problem| problem.current),
+        "current": problem.and_then(|problem| problem.current.as_ref()),
         "requestId": problem.map(|problem| &problem.request_id),
     }})
 }

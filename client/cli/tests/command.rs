@@ -461,6 +461,8 @@ async fn a_sync_that_is_killed_at_any_time_ends_right_when_it_is_run_again() {
 #[tokio::test]
 async fn a_sync_ends_when_its_user_is_no_member_any_more() {
     let (alice, bob) = (Person::new().await, Person::new().await);
+    // Who has used the service can be added.
+    bob.json(&["spaces"]).await;
     alice.json(&["spaces", "create", "Shared"]).await;
     alice.write("a", b"1");
     alice.json(&["upload", "a", "--space", "Shared"]).await;

@@ -1,24 +1,27 @@
 //! `PATCH` and `DELETE /files/{fileId}`.
 
 use changes::{new_change, settle};
+use db::Base;
 use edge::Problem;
 use edge::http::{Request, Response, json};
 use http::StatusCode;
-use model::{DeviceId, Event, FileChanged, FileId, MoveFileRequest, UserId, Version};
+use model::{DeviceId, Event, FileChanged, FileId, MoveFileRequest, SpacePath, UserId, Version};
 use serde::Deserialize;
 
 use crate::App;
 
-/// Moves a file. Moving it to where it is changes nothing and answers its newest change.
+/// Moves a file. Moving it to where it is changes nothing and answers its newest change. A repeated move answers the change that
+/// it made, whatever became of the file since.
 pub(crate) async fn rename(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let file_id: FileId = request.path_parameter("fileId")?;
     let body: MoveFileRequest = request.json()?;
     let new = new_change(&app.clock, &user_id, body.device_id);
-    let outcome = app
-        .db
-        .move_file(file_id, &body.path, body.base_version, new)
-        .await;
+    let base = Base {
+        version: body.base_version,
+        path: body.base_path.as_ref(),
+    };
+    let outcome = app.db.move_file(file_id, &body.path, base, new).await;
     answer(settle(&app.queue, &app.db, &app.clock, outcome).await?)
 }
 
@@ -26,6 +29,7 @@ pub(crate) async fn rename(app: &App, request: Request<'_>) -> Result<Response, 
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct DeleteQuery {
     base_version: Option<Version>,
+    base_path: Option<SpacePath>,
     device_id: Option<DeviceId>,
 }
 
@@ -35,7 +39,11 @@ pub(crate) async fn delete(app: &App, request: Request<'_>) -> Result<Response, 
     let file_id: FileId = request.path_parameter("fileId")?;
     let query: DeleteQuery = request.query()?;
     let new = new_change(&app.clock, &user_id, query.device_id);
-    let outcome = app.db.delete_file(file_id, query.base_version, new).await;
+    let base = Base {
+        version: query.base_version,
+        path: query.base_path.as_ref(),
+    };
+    let outcome = app.db.delete_file(file_id, base, new).await;
     answer(settle(&app.queue, &app.db, &app.clock, outcome).await?)
 }
 

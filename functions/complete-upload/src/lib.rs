@@ -147,6 +147,7 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
     let completing = Completing {
         upload_id,
         new_file_id: ids::new_id().into(),
+        path: &upload.path,
         object_key: &object_key,
     };
     let new = new_change(&app.clock, &user_id, upload.device_id);

@@ -21,6 +21,10 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
         }
         .into());
     }
+    if body.base_file_id.is_some() && body.base_version.is_some_and(|version| version.get() == 0) {
+        let detail = "baseFileId: with baseVersion 0 the path must hold no file, so there is none to name. Leave one of them out.";
+        return Err(Problem::invalid(detail));
+    }
     let parts = Some(body.size)
         .filter(|size| size.get() > app.multipart_threshold_bytes)
         .and_then(Parts::of);
@@ -44,6 +48,7 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
         sha256: body.sha256,
         content_type: body.content_type.as_ref(),
         base_version: body.base_version,
+        base_file_id: body.base_file_id,
         part_size: parts.map(|parts| parts.part_size),
         key: key.as_ref().map(|key| (key, digest::sha256(&request_hash))),
         created_at,

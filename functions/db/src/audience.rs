@@ -23,8 +23,6 @@ pub struct Audience {
 /// A connection of somebody who may see a space, at the moment of asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
-    /// Which of the audiences that were asked for, counted from 0.
-    pub audience: usize,
     /// Whose it is.
     pub user_id: UserId,
     /// API Gateway's name for the connection.
@@ -43,22 +41,70 @@ impl Recipient {
     }
 }
 
+/// A page of an audience.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Its connections, in order.
+    pub recipients: Vec<Recipient>,
+    /// The place from which the audience goes on, if it does.
+    pub next: Option<Place>,
+}
+
+/// How much of an audience is read at once.
+#[derive(Clone, Copy, Debug)]
+pub struct PageSize {
+    /// Connections.
+    pub connections: usize,
+    /// Members, whether they have connections or not. Bounds the work for a space of any size.
+    pub members: usize,
+}
+
 /// $1 to $4 audiences to read in order: number, space, and the user and connection after which to begin; $5 to $7 single
-/// connections: number, space and connection; $8 now, $9 how many of each audience.
+/// connections: number, space and connection; $8 now, $9 connections to read of each audience, $10 members.
+///
+/// A row without a connection is the first member that was not read.
 const RECIPIENTS: Query = Query::new(
     "-- recipients
+WITH ordered AS (
+    SELECT *
+    FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[]) AS a (audience, space_id, user_id, connection_id)
+)
 (
     SELECT a.audience, c.user_id, c.connection_id, c.connected_at
-    FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[]) AS a (audience, space_id, user_id, connection_id)
+    FROM ordered a
     CROSS JOIN LATERAL (
         SELECT c.user_id, c.connection_id, c.connected_at
-        FROM members m
-        JOIN connections c ON c.user_id = m.user_id
-        WHERE m.space_id = a.space_id AND m.user_id >= a.user_id
-            AND (c.user_id, c.connection_id) > (a.user_id, a.connection_id) AND c.expires_at > $8
-        ORDER BY c.user_id, c.connection_id
+        FROM (
+            SELECT m.user_id
+            FROM members m
+            WHERE m.space_id = a.space_id AND m.user_id >= a.user_id
+            ORDER BY m.user_id
+            LIMIT $10
+        ) m
+        CROSS JOIN LATERAL (
+            SELECT c.user_id, c.connection_id, c.connected_at
+            FROM connections c
+            WHERE c.user_id = m.user_id AND (c.user_id, c.connection_id) > (a.user_id, a.connection_id)
+                AND c.expires_at > $8
+            ORDER BY c.connection_id
+            LIMIT $9
+        ) c
+        ORDER BY m.user_id, c.connection_id
         LIMIT $9
     ) c
+)
+UNION ALL
+(
+    SELECT a.audience, m.user_id, NULL, NULL
+    FROM ordered a
+    CROSS JOIN LATERAL (
+        SELECT m.user_id
+        FROM members m
+        WHERE m.space_id = a.space_id AND m.user_id >= a.user_id
+        ORDER BY m.user_id
+        OFFSET $10
+        LIMIT 1
+    ) m
 )
 UNION ALL
 (
@@ -71,13 +117,13 @@ ORDER BY audience, user_id, connection_id",
 );
 
 impl Database {
-    /// The connections of the audiences, in order, at most `limit` of each. Whoever is no member now is not among them.
+    /// The first page of each of the audiences. Whoever is no member now is on none.
     pub async fn recipients(
         &self,
         audiences: &[Audience],
-        limit: i64,
+        size: PageSize,
         now: OffsetDateTime,
-    ) -> Result<Vec<Recipient>, Error> {
+    ) -> Result<Vec<Page>, Error> {
         let mut ordered = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut single = (Vec::new(), Vec::new(), Vec::new());
         for (number, audience) in (0_i64..).zip(audiences) {
@@ -99,24 +145,54 @@ impl Database {
             ordered.2.push(user_id);
             ordered.3.push(connection_id);
         }
+        // One connection more than the page has tells whether there are more.
+        let [connections, members] =
+            [size.connections + 1, size.members].map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
         let rows = self
             .rows(
                 &RECIPIENTS,
                 &[
-                    &ordered.0, &ordered.1, &ordered.2, &ordered.3, &single.0, &single.1, &single.2, &now,
-                    &limit,
+                    &ordered.0,
+                    &ordered.1,
+                    &ordered.2,
+                    &ordered.3,
+                    &single.0,
+                    &single.1,
+                    &single.2,
+                    &now,
+                    &connections,
+                    &members,
                 ],
             )
             .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Recipient {
-                    audience: column::<i64, usize>(row, "audience")?,
-                    user_id: column::<String, UserId>(row, "user_id")?,
-                    connection_id: plain(row, "connection_id")?,
+        let mut pages = vec![Page::default(); audiences.len()];
+        for row in &rows {
+            let number: usize = column::<i64, usize>(row, "audience")?;
+            let Some(page) = pages.get_mut(number) else {
+                continue;
+            };
+            let user_id = column::<String, UserId>(row, "user_id")?;
+            match plain::<Option<String>>(row, "connection_id")? {
+                Some(connection_id) => page.recipients.push(Recipient {
+                    user_id,
+                    connection_id,
                     connected_at: plain(row, "connected_at")?,
-                })
-            })
-            .collect()
+                }),
+                None => {
+                    page.next = Some(Place {
+                        user_id,
+                        connection_id: String::new(),
+                    });
+                }
+            }
+        }
+        for (page, audience) in pages.iter_mut().zip(audiences) {
+            // Single connections are all on one page: a message names at most one page of them.
+            if !matches!(audience.to, Recipients::Only(_)) && page.recipients.len() > size.connections {
+                page.recipients.truncate(size.connections);
+                page.next = page.recipients.last().map(Recipient::place);
+            }
+        }
+        Ok(pages)
     }
 }

@@ -50,7 +50,7 @@ pub enum Changed {
 }
 
 /// Why a command changed nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// There is no such thing that the user may know of.
     NotFound,
@@ -58,7 +58,7 @@ pub enum Refusal {
     Forbidden,
     /// The base version is not what is current.
     VersionConflict(CurrentVersion),
-    /// Another file is at the path.
+    /// Another file is at the path, above it or below it: a path is never both a file and a folder.
     PathTaken(CurrentVersion),
     /// It is too late.
     Expired,
@@ -68,6 +68,10 @@ pub enum Refusal {
     LastOwner,
     /// A personal space cannot be shared.
     PersonalSpace,
+    /// Nobody with this id has used the service yet.
+    UnknownUser,
+    /// The space has as many members as allowed.
+    TooManyMembers,
     /// The key came with another request before.
     KeyReused,
 }
@@ -81,7 +85,7 @@ pub enum Refusal {
 ///
 /// What follows takes the space's next number and writes change and outbox row.
 macro_rules! command {
-    ($first:literal) => {
+    ($first:expr) => {
         $crate::query::Query::new(concat!(
             $first,
             ", numbered AS (
@@ -111,11 +115,12 @@ macro_rules! command {
     JOIN changes c ON c.event_id = t.earlier_event_id
     WHERE t.outcome <> 'allowed'
 )
-SELECT t.outcome, t.current_file_id, t.current_version, told.sequence, told.event_id, told.event_type, told.space_id,
+SELECT t.outcome, t.current_file_id, t.current_version, current.path AS current_path, told.sequence, told.event_id, told.event_type, told.space_id,
     told.user_id, told.device_id, told.file_id, told.path, told.version, told.size, told.sha256, told.subject_space_id,
     told.subject_role, told.occurred_at
 FROM target t
-LEFT JOIN told ON true"
+LEFT JOIN told ON true
+LEFT JOIN files current ON current.id = t.current_file_id"
         ))
     };
 }
@@ -238,7 +243,7 @@ pub(crate) enum Outcome {
     Unchanged,
 }
 
-/// Reads the columns `outcome`, `current_file_id` and `current_version`.
+/// Reads the columns `outcome`, `current_file_id`, `current_version` and `current_path`.
 pub(crate) fn outcome(row: &Row) -> Result<Result<Outcome, Refusal>, Error> {
     Ok(Err(match plain::<&str>(row, "outcome")? {
         "allowed" => return Ok(Ok(Outcome::Allowed)),
@@ -252,6 +257,8 @@ pub(crate) fn outcome(row: &Row) -> Result<Result<Outcome, Refusal>, Error> {
         "completed" => Refusal::Completed,
         "last_owner" => Refusal::LastOwner,
         "personal_space" => Refusal::PersonalSpace,
+        "unknown_user" => Refusal::UnknownUser,
+        "too_many_members" => Refusal::TooManyMembers,
         "key_reused" => Refusal::KeyReused,
         other => {
             return Err(Error::Column {
@@ -270,6 +277,7 @@ fn current_version(row: &Row) -> Result<CurrentVersion, Error> {
             source: Box::new(source),
         })?,
         file_id: optional::<Uuid, FileId>(row, "current_file_id")?,
+        path: optional::<String, SpacePath>(row, "current_path")?,
     })
 }
 

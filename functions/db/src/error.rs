@@ -114,6 +114,15 @@ impl Error {
         others.contains(code) || code.code().starts_with("08")
     }
 
+    /// Whether what was asked may be the reason, so that asking for less may help.
+    pub fn is_of_the_statement(&self) -> bool {
+        match self {
+            Self::Query { source, .. } => source.as_db_error().is_some() && !self.is_disconnection(),
+            Self::QueryTimeout { .. } | Self::Column { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether the session can go on: PostgreSQL has answered, so nothing of this exchange is still to come.
     pub(crate) fn leaves_a_usable_session(&self) -> bool {
         matches!(self, Self::Query { source, .. } if source.as_db_error().is_some())

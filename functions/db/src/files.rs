@@ -33,6 +33,51 @@ pub struct Content {
     pub content_type: Option<ContentType>,
 }
 
+/// What a file must be like for a change of it: as the caller has seen it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Base<'a> {
+    /// The version that must be current; nothing for any.
+    pub version: Option<Version>,
+    /// Where it must be; nothing for anywhere.
+    pub path: Option<&'a SpacePath>,
+}
+
+/// A subquery for the file that keeps another from a path, other than at the path itself: one of the path's folders that is a
+/// file, or one of the files below it. Of a space, a path, an array of the path's folders, and a file that is not in its own
+/// way. Each half is one step down the index `files_live_path`, however many files there are below.
+macro_rules! in_the_way {
+    ($space:literal, $path:literal, $folders:literal, $except:literal) => {
+        concat!(
+            "((SELECT id, version, path
+            FROM files
+            WHERE space_id = ",
+            $space,
+            " AND deleted_at IS NULL AND path = ANY (",
+            $folders,
+            "::text[]) AND id <> ",
+            $except,
+            "
+            LIMIT 1)
+        UNION ALL
+        (SELECT id, version, path
+            FROM files
+            WHERE space_id = ",
+            $space,
+            " AND deleted_at IS NULL AND path >= ",
+            $path,
+            " || '/' AND path < ",
+            $path,
+            " || '0' AND id <> ",
+            $except,
+            "
+            ORDER BY path
+            LIMIT 1)
+        LIMIT 1)"
+        )
+    };
+}
+pub(crate) use in_the_way;
+
 /// $1 space or null for the personal one, $2 user, $3 first path, $4 path after the last, $5 how many.
 const LIST_FILES: Query = Query::new(
     "-- list_files
@@ -93,24 +138,49 @@ WHERE id = (SELECT space_id FROM files WHERE id = $1)
 FOR NO KEY UPDATE",
 );
 
-/// $6 file, $7 path, $8 base version or null. Moving a file to where it is changes nothing.
-const MOVE_FILE: Query = command!(
+/// $6 file, $7 path, $8 base version or null, $9 base path or null, $10 the path's folders. Moving a file to where it is changes nothing.
+///
+/// `own` is the same move, made earlier by the same user and device from the same base, if the file is not at that base any
+/// more. It is looked for among the file's last 100 changes; a request is repeated within minutes.
+const MOVE_FILE: Query = command!(concat!(
     "-- move_file
 WITH target AS (
-    SELECT f.id, (SELECT event_id FROM changes WHERE file_id = f.id ORDER BY sequence DESC LIMIT 1) AS earlier_event_id,
-        coalesce(other.id, f.id) AS current_file_id, coalesce(other.version, f.version) AS current_version,
+    SELECT f.id, coalesce(own.event_id,
+            (SELECT event_id FROM changes WHERE file_id = f.id ORDER BY sequence DESC LIMIT 1)) AS earlier_event_id,
+        coalesce(other.id, way.id, f.id) AS current_file_id,
+        coalesce(other.version, way.version, f.version) AS current_version,
         CASE
             WHEN f.deleted_at IS NOT NULL THEN 'not_found'
             WHEN m.role = 'viewer' THEN 'forbidden'
+            WHEN own.event_id IS NOT NULL THEN 'already'
             WHEN $8::bigint <> f.version THEN 'version_conflict'
+            WHEN $9::text <> f.path AND f.path <> $7 THEN 'version_conflict'
             WHEN f.path = $7 THEN 'already'
-            WHEN other.id IS NOT NULL THEN 'path_taken'
+            WHEN other.id IS NOT NULL OR way.id IS NOT NULL THEN 'path_taken'
             ELSE 'allowed'
         END AS outcome
     FROM files f
     JOIN members m ON m.space_id = f.space_id AND m.user_id = $4
     LEFT JOIN files other ON other.space_id = f.space_id AND other.path = $7 AND other.deleted_at IS NULL
-        AND other.id <> f.id AND ($8::bigint IS NULL OR $8 = f.version)
+        AND other.id <> f.id AND ($8::bigint IS NULL OR $8 = f.version) AND ($9::text IS NULL OR $9 = f.path)
+    LEFT JOIN LATERAL ",
+    in_the_way!("f.space_id", "$7", "$10", "f.id"),
+    " way ON f.path <> $7 AND ($8 IS NULL OR $8 = f.version) AND ($9 IS NULL OR $9 = f.path)
+    LEFT JOIN LATERAL (
+        SELECT c.event_id
+        FROM (SELECT * FROM changes WHERE file_id = f.id ORDER BY sequence DESC LIMIT 100) c
+        WHERE c.event_type = 'FILE_MOVED' AND c.path = $7 AND c.user_id = $4 AND c.device_id IS NOT DISTINCT FROM $5
+            AND c.version = coalesce($8, c.version)
+            AND ($9 IS NULL OR $9 = (
+                SELECT path
+                FROM changes
+                WHERE file_id = f.id AND sequence < c.sequence
+                ORDER BY sequence DESC
+                LIMIT 1
+            ))
+        ORDER BY c.sequence DESC
+        LIMIT 1
+    ) own ON $8 <> f.version OR $9 <> f.path AND f.path <> $7
     WHERE f.id = $6
 ), moved AS (
     UPDATE files f
@@ -124,19 +194,19 @@ WITH target AS (
     FROM moved f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
 )"
-);
+));
 
-/// $6 file, $7 base version or null. Deleting a file that is deleted changes nothing.
+/// $6 file, $7 base version or null, $8 base path or null. Deleting a file that is deleted changes nothing.
 const DELETE_FILE: Query = command!(
     "-- delete_file
 WITH target AS (
     SELECT f.id, (SELECT event_id FROM changes WHERE file_id = f.id ORDER BY sequence DESC LIMIT 1) AS earlier_event_id,
         f.id AS current_file_id, f.version AS current_version,
         CASE
-            WHEN f.deleted_at IS NOT NULL AND (m.role = 'viewer' OR $7 <> f.version) THEN 'not_found'
+            WHEN f.deleted_at IS NOT NULL AND (m.role = 'viewer' OR $7 <> f.version OR $8 <> f.path) THEN 'not_found'
             WHEN f.deleted_at IS NOT NULL THEN 'already'
             WHEN m.role = 'viewer' THEN 'forbidden'
-            WHEN $7::bigint <> f.version THEN 'version_conflict'
+            WHEN $7::bigint <> f.version OR $8::text <> f.path THEN 'version_conflict'
             ELSE 'allowed'
         END AS outcome
     FROM files f
@@ -256,7 +326,7 @@ impl Database {
         &self,
         id: FileId,
         path: &SpacePath,
-        base_version: Option<Version>,
+        base: Base<'_>,
         new: NewChange<'_>,
     ) -> Result<Result<Changed, Refusal>, Error> {
         let id = Uuid::from(id);
@@ -264,7 +334,13 @@ impl Database {
             (&LOCK_SPACE_OF_FILE, &[&id]),
             &MOVE_FILE,
             new,
-            &[&id, &path.as_str(), &base_version.map(Version::get)],
+            &[
+                &id,
+                &path.as_str(),
+                &base.version.map(Version::get),
+                &base.path.map(SpacePath::as_str),
+                &path.folders().collect::<Vec<_>>(),
+            ],
         )
         .await
     }
@@ -273,7 +349,7 @@ impl Database {
     pub async fn delete_file(
         &self,
         id: FileId,
-        base_version: Option<Version>,
+        base: Base<'_>,
         new: NewChange<'_>,
     ) -> Result<Result<Changed, Refusal>, Error> {
         let id = Uuid::from(id);
@@ -281,7 +357,11 @@ impl Database {
             (&LOCK_SPACE_OF_FILE, &[&id]),
             &DELETE_FILE,
             new,
-            &[&id, &base_version.map(Version::get)],
+            &[
+                &id,
+                &base.version.map(Version::get),
+                &base.path.map(SpacePath::as_str),
+            ],
         )
         .await
     }

@@ -20,13 +20,13 @@ mod spaces;
 mod tickets;
 mod uploads;
 
-pub use audience::{Audience, Recipient};
+pub use audience::{Audience, Page, PageSize, Recipient};
 pub use changes::{Changed, NewChange, Refusal};
 pub use client::Database;
 pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};
 pub use error::{BoxError, Error, MigrationError};
-pub use files::Content;
+pub use files::{Base, Content};
 pub use leftovers::Leftover;
 pub use migrations::{Migrated, migrate, schema_version};
 pub use outbox::Waiting;

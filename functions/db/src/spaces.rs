@@ -1,7 +1,8 @@
 //! Spaces and their members.
 
 use model::{
-    Cursor, IdempotencyKey, MemberView, PageLimit, Role, SpaceId, SpaceKind, SpaceName, SpaceView, UserId,
+    Cursor, IdempotencyKey, MAX_MEMBERS, MemberView, PageLimit, Role, SpaceId, SpaceKind, SpaceName,
+    SpaceView, UserId,
 };
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -22,7 +23,6 @@ pub(crate) const QUERIES: &[&Query] = &[
     &LIST_MEMBERS,
     &LOAD_MEMBER,
     &LOCK_SPACE,
-    &PREPARE_MEMBER,
     &SET_MEMBER,
     &REMOVE_MEMBER,
 ];
@@ -49,8 +49,6 @@ pub struct Membership<'a> {
     pub member_id: &'a UserId,
     /// What the member may do from now on.
     pub role: Role,
-    /// The id of the member's personal space, should this be its first use.
-    pub new_space_id: SpaceId,
 }
 
 /// $1 space's id, $2 user, $3 now. Of two at once, the second waits for the first and changes nothing.
@@ -160,27 +158,8 @@ WHERE id = $1
 FOR NO KEY UPDATE",
 );
 
-/// $1 the personal space's id, $2 member, $3 now, $4 space, $5 user. Makes the member's personal space, if it has none and the
-/// user may add members.
-const PREPARE_MEMBER: Query = Query::new(
-    "-- prepare_member
-WITH personal AS (
-    INSERT INTO spaces (id, kind, owner_id, created_at)
-    SELECT $1, 'personal', $2, $3
-    FROM members m
-    JOIN spaces s ON s.id = m.space_id AND s.kind = 'shared'
-    WHERE m.space_id = $4 AND m.user_id = $5 AND m.role = 'owner'
-    ON CONFLICT (owner_id) DO NOTHING
-    RETURNING id
-)
-INSERT INTO members (space_id, user_id, role, added_at)
-SELECT id, $2, 'owner', $3
-FROM personal",
-);
-
-/// $6 space, $7 member, $8 role. The change is one of the member's personal space, whose row is locked second; no command
-/// locks a shared space after a personal one. Without a personal space, the user was no owner yet a moment ago, when
-/// [`PREPARE_MEMBER`] ran.
+/// $6 space, $7 member, $8 role, $9 limit of members. The change is one of the member's personal space, whose row is locked second;
+/// no command locks a shared space after a personal one. Users have a personal space from their first request on, so who has none is unknown.
 const SET_MEMBER: Query = command!(
     "-- set_member
 WITH target AS (
@@ -190,9 +169,12 @@ WITH target AS (
             WHEN s.kind = 'personal' THEN 'personal_space'
             WHEN o.role = $8 AND (m.role = 'owner' OR $4 = $7) THEN 'unchanged'
             WHEN m.role <> 'owner' THEN 'forbidden'
-            WHEN o.role = 'owner'
-                AND (SELECT count(*) FROM members x WHERE x.space_id = s.id AND x.role = 'owner') = 1 THEN 'last_owner'
-            WHEN p.id IS NULL THEN 'forbidden'
+            WHEN o.role = 'owner' AND NOT EXISTS (
+                SELECT FROM members x
+                WHERE x.space_id = s.id AND x.role = 'owner' AND x.user_id <> $7
+            ) THEN 'last_owner'
+            WHEN p.id IS NULL THEN 'unknown_user'
+            WHEN o.role IS NULL AND s.member_count >= $9 THEN 'too_many_members'
             ELSE 'allowed'
         END AS outcome
     FROM spaces s
@@ -224,8 +206,10 @@ WITH target AS (
             WHEN s.kind = 'personal' THEN 'personal_space'
             WHEN m.role <> 'owner' AND $4 <> $7 THEN 'forbidden'
             WHEN o.role IS NULL THEN 'unchanged'
-            WHEN o.role = 'owner'
-                AND (SELECT count(*) FROM members x WHERE x.space_id = s.id AND x.role = 'owner') = 1 THEN 'last_owner'
+            WHEN o.role = 'owner' AND NOT EXISTS (
+                SELECT FROM members x
+                WHERE x.space_id = s.id AND x.role = 'owner' AND x.user_id <> $7
+            ) THEN 'last_owner'
             ELSE 'allowed'
         END AS outcome
     FROM spaces s
@@ -248,7 +232,7 @@ WITH target AS (
 
 impl Database {
     /// Makes the user's personal space, unless there is one.
-    pub(crate) async fn create_personal_space(
+    pub async fn create_personal_space(
         &self,
         new_space_id: SpaceId,
         user_id: &UserId,
@@ -376,23 +360,12 @@ impl Database {
         new: NewChange<'_>,
     ) -> Result<Result<Changed, Refusal>, Error> {
         let space_id = Uuid::from(membership.space_id);
-        let (user_id, member_id) = (new.user_id.as_str(), membership.member_id.as_str());
-        self.rows(
-            &PREPARE_MEMBER,
-            &[
-                &Uuid::from(membership.new_space_id),
-                &member_id,
-                &new.now,
-                &space_id,
-                &user_id,
-            ],
-        )
-        .await?;
+        let member_id = membership.member_id.as_str();
         self.command(
             (&LOCK_SPACE, &[&space_id]),
             &SET_MEMBER,
             new,
-            &[&space_id, &member_id, &membership.role.as_str()],
+            &[&space_id, &member_id, &membership.role.as_str(), &MAX_MEMBERS],
         )
         .await
     }

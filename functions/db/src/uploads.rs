@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::changes::{Changed, NewChange, Refusal, command, event, outcome};
 use crate::client::{Database, Locked};
 use crate::error::Error;
+use crate::files::in_the_way;
 use crate::query::Query;
 use crate::row::{column, optional, plain};
 use model::Event;
@@ -50,6 +51,8 @@ pub struct NewUpload<'a> {
     pub content_type: Option<&'a ContentType>,
     /// The version that must be current, 0 for none; nothing for any.
     pub base_version: Option<Version>,
+    /// The file that must be at the path; nothing for any.
+    pub base_file_id: Option<FileId>,
     /// The size of all parts but the last, for an upload in parts.
     pub part_size: Option<ByteCount>,
     /// What the client calls this request, and the SHA-256 of all that it asks for.
@@ -120,19 +123,26 @@ pub struct Completing<'a> {
     pub upload_id: UploadId,
     /// The file's id, should the path hold no file.
     pub new_file_id: FileId,
+    /// Where the upload goes, as it was opened.
+    pub path: &'a SpacePath,
     /// The S3 key that was verified to hold the content.
     pub object_key: &'a str,
 }
 
 /// $1 id, $2 user, $3 device, $4 path, $5 size, $6 sha256, $7 content type, $8 base version, $9 now, $10 expiry, $11 space
-/// or null for the personal one, $12 part size, $13 idempotency key, $14 the request's hash.
+/// or null for the personal one, $12 part size, $13 idempotency key, $14 the request's hash, $15 base file, $16
+/// the path's folders.
+///
+/// A base version is of the file at the path, whether or not the request names that file, so the row records which file it
+/// is: until the commit another file may come to the path, and its versions are counted from 1 too.
 ///
 /// No row if the user is no member of the space or has no personal space yet. An earlier upload is one with the key, or this
 /// very one if the statement is repeated. `allowed` and not `opened`: another request with the key came in between.
-const OPEN_UPLOAD: Query = Query::new(
+const OPEN_UPLOAD: Query = Query::new(concat!(
     "-- open_upload
 WITH target AS (
-    SELECT s.id AS space_id, f.id AS current_file_id, f.version AS current_version,
+    SELECT s.id AS space_id, coalesce(f.id, way.id) AS current_file_id, coalesce(f.version, way.version) AS current_version,
+        coalesce(f.path, way.path) AS current_path,
         e.id AS earlier_id, e.expires_at AS earlier_expires_at, e.part_size AS earlier_part_size, e.multipart_id,
         CASE
             WHEN m.role = 'viewer' THEN 'forbidden'
@@ -140,27 +150,33 @@ WITH target AS (
             WHEN e.state = 'aborted' OR e.state = 'pending' AND e.expires_at <= $9 THEN 'expired'
             WHEN e.id IS NOT NULL THEN 'already'
             WHEN $8::bigint <> coalesce(f.version, 0) THEN 'version_conflict'
+            WHEN $15::uuid IS NOT NULL AND $15 IS DISTINCT FROM f.id THEN 'version_conflict'
+            WHEN way.id IS NOT NULL THEN 'path_taken'
             ELSE 'allowed'
         END AS outcome
     FROM spaces s
     JOIN members m ON m.space_id = s.id AND m.user_id = $2
     LEFT JOIN files f ON f.space_id = s.id AND f.path = $4 AND f.deleted_at IS NULL
+    LEFT JOIN LATERAL ",
+    in_the_way!("s.id", "$4", "$16", "$1"),
+    " way ON f.id IS NULL AND coalesce($8::bigint, 0) = 0 AND $15::uuid IS NULL
     LEFT JOIN uploads e ON (e.user_id = $2 AND e.idempotency_key = $13) OR e.id = $1
     WHERE s.id = coalesce($11, (SELECT id FROM spaces WHERE owner_id = $2))
 ), opened AS (
     INSERT INTO uploads
-        (id, space_id, user_id, device_id, path, size, sha256, content_type, base_version, part_size, idempotency_key,
-        request_hash, created_at, expires_at)
-    SELECT $1, space_id, $2, $3, $4, $5, $6, $7, $8, $12, $13, $14, $9, $10
+        (id, space_id, user_id, device_id, path, size, sha256, content_type, base_version, base_file_id, part_size,
+        idempotency_key, request_hash, created_at, expires_at)
+    SELECT $1, space_id, $2, $3, $4, $5, $6, $7, $8,
+        CASE WHEN $8 IS NOT NULL OR $15 IS NOT NULL THEN current_file_id END, $12, $13, $14, $9, $10
     FROM target
     WHERE outcome = 'allowed'
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
     RETURNING id
 )
-SELECT t.outcome, t.current_file_id, t.current_version, t.space_id, t.multipart_id, EXISTS (SELECT FROM opened) AS opened,
+SELECT t.outcome, t.current_file_id, t.current_version, t.current_path, t.space_id, t.multipart_id, EXISTS (SELECT FROM opened) AS opened,
     t.earlier_id, t.earlier_expires_at, t.earlier_part_size
 FROM target t",
-);
+));
 
 /// $1 upload, $2 S3's id of its multipart upload. No row if another request was first.
 const SET_MULTIPART_ID: Query = Query::new(
@@ -193,22 +209,28 @@ WHERE id = (SELECT space_id FROM uploads WHERE id = $1 AND user_id = $2)
 FOR NO KEY UPDATE",
 );
 
-/// $6 upload, $7 id of a new file, $8 S3 key.
-const COMPLETE_UPLOAD: Query = command!(
+/// $6 upload, $7 id of a new file, $8 S3 key, $9 path, $10 the path's folders.
+const COMPLETE_UPLOAD: Query = command!(concat!(
     "-- complete_upload
 WITH target AS (
-    SELECT u.*, u.event_id AS earlier_event_id, f.id AS current_file_id, f.version AS current_version,
+    SELECT u.*, u.event_id AS earlier_event_id, coalesce(f.id, way.id) AS current_file_id,
+        coalesce(f.version, way.version) AS current_version,
         CASE
             WHEN u.state = 'completed' THEN 'already'
             WHEN u.state = 'aborted' OR u.expires_at <= $2 THEN 'expired'
             WHEN m.role = 'viewer' THEN 'forbidden'
             WHEN u.base_version <> coalesce(f.version, 0) THEN 'version_conflict'
+            WHEN u.base_file_id IS NOT NULL AND u.base_file_id IS DISTINCT FROM f.id THEN 'version_conflict'
+            WHEN way.id IS NOT NULL THEN 'path_taken'
             ELSE 'allowed'
         END AS outcome
     FROM uploads u
     JOIN members m ON m.space_id = u.space_id AND m.user_id = $4
     LEFT JOIN files f ON f.space_id = u.space_id AND f.path = u.path AND f.deleted_at IS NULL
-    WHERE u.id = $6 AND u.user_id = $4
+    LEFT JOIN LATERAL ",
+    in_the_way!("u.space_id", "u.path", "$10", "$7"),
+    " way ON f.id IS NULL AND coalesce(u.base_version, 0) = 0 AND u.base_file_id IS NULL
+    WHERE u.id = $6 AND u.user_id = $4 AND u.path = $9
 ), created AS (
     INSERT INTO files (id, space_id, path, version, created_at)
     SELECT $7, space_id, path, 1, $2
@@ -239,7 +261,7 @@ WITH target AS (
         NULL::uuid AS subject_space_id, NULL AS subject_role
     FROM target t, file
 )"
-);
+));
 
 /// $1 upload, $2 user.
 const ABORT_UPLOAD: Query = Query::new(
@@ -298,6 +320,8 @@ impl Database {
                     &new.part_size.map(ByteCount::get),
                     &new.key.map(|(key, _)| key.as_str()),
                     &hash,
+                    &new.base_file_id.map(Uuid::from),
+                    &new.path.folders().collect::<Vec<_>>(),
                 ],
             )
             .await?;
@@ -360,6 +384,8 @@ impl Database {
                 &upload_id,
                 &Uuid::from(completing.new_file_id),
                 &completing.object_key,
+                &completing.path.as_str(),
+                &completing.path.folders().collect::<Vec<_>>(),
             ],
         )
         .await

@@ -11,11 +11,21 @@ use crate::digest::sha256;
 #[error("the operating system gave no random numbers")]
 pub struct NoRandomness;
 
+/// How many random bytes a secret is made of.
+const SECRET_BYTES: usize = 32;
+
 /// 256 random bits as 43 characters of unpadded base64url.
 pub fn new_secret() -> Result<String, NoRandomness> {
-    let mut bits = [0; 32];
+    let mut bits = [0; SECRET_BYTES];
     SystemRandom::new().fill(&mut bits).map_err(|_| NoRandomness)?;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(bits))
+}
+
+/// Whether a text could have come from [`new_secret`]. Anything else needs no look into the database.
+pub fn is_secret(text: &str) -> bool {
+    BASE64_URL_SAFE_NO_PAD
+        .decode(text)
+        .is_ok_and(|bits| bits.len() == SECRET_BYTES)
 }
 
 /// The SHA-256 by which a secret is stored and found. A secret of 256 random bits cannot be guessed, so it needs neither
@@ -38,5 +48,23 @@ mod tests {
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         );
         assert_ne!(secret_hash(&one), secret_hash(&other));
+        assert!(is_secret(&one) && is_secret(&other));
+    }
+
+    #[test]
+    fn what_no_secret_looks_like_is_none() {
+        let good = "A".repeat(43);
+        assert!(is_secret(&good));
+        for bad in [
+            "",
+            "x",
+            &good[1..],
+            &format!("{good}A"),
+            &format!("{good}="),
+            &good.replacen('A', "+", 1),
+            &"ä".repeat(43),
+        ] {
+            assert!(!is_secret(bad), "{bad}");
+        }
     }
 }

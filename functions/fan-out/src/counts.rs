@@ -11,6 +11,9 @@ pub(crate) const NOTIFIED: &str = "ConnectionsNotified";
 /// Connections that were gone, and are forgotten.
 pub(crate) const GONE: &str = "ConnectionsGone";
 
+/// Connections that took no posts, and were closed.
+pub(crate) const CLOSED: &str = "ConnectionsClosed";
+
 /// Posts that API Gateway answered with 429.
 pub(crate) const THROTTLED: &str = "PostsThrottled";
 
@@ -23,14 +26,15 @@ pub(crate) const REFUSED: &str = "PostsRefused";
 /// Connections that are left to a later invocation.
 pub(crate) const CARRIED_OVER: &str = "ConnectionsCarriedOver";
 
-/// Messages that were put into the dead-letter queue: unreadable, refused, or tried too often.
+/// Messages that were put into the dead-letter queue: unreadable or refused.
 pub(crate) const DEAD_LETTERED: &str = "MessagesDeadLettered";
 
 /// All of these.
-pub const METRICS: [Metric; 8] = [
+pub const METRICS: [Metric; 9] = [
     Metric::Milliseconds(LATENCY),
     Metric::Count(NOTIFIED),
     Metric::Count(GONE),
+    Metric::Count(CLOSED),
     Metric::Count(THROTTLED),
     Metric::Count(RETRIED),
     Metric::Count(REFUSED),

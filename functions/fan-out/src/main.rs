@@ -3,7 +3,7 @@
 use db::Database;
 use edge::aws::Aws;
 use edge::{Clock, config::Vars, lambda, metrics::Metrics, rds, trace::Tracer};
-use fan_out::{App, Config, Connections, METRICS, Pace, RESERVE, handle};
+use fan_out::{App, Closer, Config, Connections, METRICS, Pace, RESERVE, handle};
 use lambda_runtime::{Error, LambdaEvent};
 
 #[tokio::main(flavor = "current_thread")]
@@ -20,6 +20,7 @@ async fn main() -> Result<(), Error> {
                 .with_passwords(rds::passwords(aws.account.clone())),
         ),
         connections: Connections::new(aws.http, aws.account, &config.connections_endpoint)?,
+        closer: Closer::new(&aws.sdk, &config.connections_endpoint),
         pace: Pace::new(config.posts_per_second, config.maximum_concurrency),
         sqs: aws_sdk_sqs::Client::new(&aws.sdk),
         queue_url: config.queue_url,

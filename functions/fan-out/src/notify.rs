@@ -2,27 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use db::{Audience, Recipient};
+use db::{Audience, Page, PageSize, Recipient};
 use edge::chain;
 use edge::panics::contain;
 use metrics::{counter, histogram};
-use model::{Delivery, Event, Message, Recipients};
+use model::{Delivery, Event, Message, Place, Recipients};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::closing::close;
 use crate::connections::Frame;
 use crate::posting::{Outcome, Post, post_all};
 use crate::queue::{Sending, To, backoff_seconds, count_dead_letters, send};
-use crate::{App, MAX_ATTEMPTS, PAGE, Record, counts};
+use crate::{App, MAX_ATTEMPTS, MAX_HANGING_ATTEMPTS, MEMBERS, PAGE, Record, counts};
 
 /// Records about one space for the same recipients: their changes travel together.
 struct Group<'a> {
     records: Vec<(usize, &'a Record)>,
     frames: Vec<Frame>,
     recipients: &'a [Recipient],
-    /// Whether there are recipients after these.
-    has_more: bool,
+    /// Where the audience goes on after these, if it does.
+    next: Option<&'a Place>,
 }
 
 /// Notifies everybody whom the records are for, and returns which of them are to come again: those that were not delivered and
@@ -37,31 +38,20 @@ pub(crate) async fn notify(app: &App, records: &[Record], stop: Instant) -> BTre
         by_audience.entry(audience).or_default().push((i, record));
     }
     let audiences: Vec<Audience> = by_audience.keys().cloned().collect();
-    // One more than a page tells whether there are more.
-    let limit = i64::try_from(PAGE + 1).unwrap_or(i64::MAX);
-    let recipients = match app.db.recipients(&audiences, limit, app.clock.now()).await {
-        Ok(recipients) => recipients,
-        Err(error) => {
-            error!(
-                error = chain(&error),
-                records = records.len(),
-                "nobody was notified: the audience is unknown"
-            );
-            return (0..records.len()).collect();
-        }
-    };
-    let by_audience = by_audience
-        .into_values()
-        .zip(by_group(&recipients, audiences.len()));
+    let pages = pages(app, &audiences, stop).await;
 
     let (mut groups, mut unsettled) = (Vec::new(), BTreeSet::new());
-    for (records, recipients) in by_audience {
-        match group(records.clone(), recipients) {
+    for (records, page) in by_audience.into_values().zip(&pages) {
+        let Some(page) = page else {
+            unsettled.extend(records.iter().map(|(i, _)| *i));
+            continue;
+        };
+        match group(records.clone(), page) {
             Ok(group) => groups.push(group),
             // Each on its own, or one would keep the others from their audience.
             Err(_) => {
                 for record in records {
-                    match group(vec![record], recipients) {
+                    match group(vec![record], page) {
                         Ok(group) => groups.push(group),
                         Err(reason) => {
                             unsettled.insert(record.0);
@@ -89,7 +79,7 @@ pub(crate) async fn notify(app: &App, records: &[Record], stop: Instant) -> BTre
         })
         .collect();
     let begun = app.clock.now();
-    let outcomes = post_all(app, &posts, stop).await;
+    let mut outcomes = post_all(app, &posts, stop).await;
     let delivered = |outcome: &&Outcome| matches!(outcome, Outcome::Delivered(_));
     let delivered = outcomes.iter().filter(delivered).count();
     app.tracer.record(
@@ -99,8 +89,9 @@ pub(crate) async fn notify(app: &App, records: &[Record], stop: Instant) -> BTre
         format_args!("{delivered} of {} connections were told", posts.len()),
     );
 
+    close_deaf(app, &groups, &posts, &mut outcomes).await;
     let gone: Vec<&Recipient> = (posts.iter().zip(&outcomes))
-        .filter(|(_, outcome)| **outcome == Outcome::Gone)
+        .filter(|(_, outcome)| matches!(outcome, Outcome::Gone | Outcome::Closed))
         .map(|(post, _)| post.recipient)
         .collect();
     let mut rest = next_pages(&groups, |record| !first_time(record));
@@ -116,19 +107,47 @@ pub(crate) async fn notify(app: &App, records: &[Record], stop: Instant) -> BTre
     unsettled
 }
 
-/// Cuts recipients, which come audience by audience, into one slice for each.
-fn by_group(recipients: &[Recipient], audiences: usize) -> impl Iterator<Item = &[Recipient]> {
-    let mut rest = recipients;
-    (0..audiences).map(move |audience| {
-        let end = rest.partition_point(|recipient| recipient.audience <= audience);
-        let (own, others) = rest.split_at(end);
-        rest = others;
-        own
-    })
+/// The first page of each audience; none of one that cannot be read. What is wrong with one audience is kept from the others by reading each
+/// alone once they cannot be read together.
+async fn pages(app: &App, audiences: &[Audience], stop: Instant) -> Vec<Option<Page>> {
+    const SIZE: PageSize = PageSize {
+        connections: PAGE,
+        members: MEMBERS,
+    };
+    let now = app.clock.now();
+    let failure = match app.db.recipients(audiences, SIZE, now).await {
+        Ok(pages) => return pages.into_iter().map(Some).collect(),
+        Err(failure) => failure,
+    };
+    if !failure.is_of_the_statement() || audiences.len() == 1 {
+        error!(
+            error = chain(&failure),
+            audiences = audiences.len(),
+            "nobody was notified: the audience is unknown"
+        );
+        return vec![None; audiences.len()];
+    }
+    let mut pages = Vec::with_capacity(audiences.len());
+    for audience in audiences {
+        let space_id = audience.space_id;
+        let page = if Instant::now() < stop {
+            app.db.recipients(std::slice::from_ref(audience), SIZE, now).await
+        } else {
+            Ok(Vec::new())
+        };
+        pages.push(page.map_or_else(
+            |failure| {
+                error!(%space_id, error = chain(&failure), "nobody in space {space_id} was notified: the audience is unknown");
+                None
+            },
+            |mut page| page.pop(),
+        ));
+    }
+    pages
 }
 
-/// Writes the frames of a group, and cuts its recipients to a page. A defect here, even a panic, is its records' own.
-fn group<'a>(records: Vec<(usize, &'a Record)>, recipients: &'a [Recipient]) -> Result<Group<'a>, String> {
+/// Writes the frames of a group. A defect here, even a panic, is its records' own.
+fn group<'a>(records: Vec<(usize, &'a Record)>, page: &'a Page) -> Result<Group<'a>, String> {
     let events: Vec<Event> = records
         .iter()
         .map(|(_, record)| record.message.event.clone())
@@ -143,22 +162,20 @@ fn group<'a>(records: Vec<(usize, &'a Record)>, recipients: &'a [Recipient]) -> 
     Ok(Group {
         records,
         frames: frames.into_iter().map(Frame::new).collect(),
-        recipients: recipients.get(..PAGE).unwrap_or(recipients),
-        has_more: recipients.len() > PAGE,
+        recipients: &page.recipients,
+        next: page.next.as_ref(),
     })
 }
 
 /// For each record that is to have it, a message to the recipients after its page.
 fn next_pages(groups: &[Group<'_>], has_it_now: impl Fn(&Record) -> bool) -> Vec<Sending> {
     let mut sendings = Vec::new();
-    for group in groups.iter().filter(|group| group.has_more) {
-        let Some(last) = group.recipients.last() else {
-            continue;
-        };
+    for group in groups {
+        let Some(next) = group.next else { continue };
         for (i, record) in group.records.iter().filter(|(_, record)| has_it_now(record)) {
             let delivery = Delivery {
                 attempt: record.message.delivery.attempt,
-                to: Recipients::After(last.place()),
+                to: Recipients::After(next.clone()),
             };
             sendings.extend(sending(*i, record, To::Queue, delivery, 0));
         }
@@ -174,15 +191,47 @@ enum Left {
     Refused,
 }
 
+/// Closes the connections that have taken nothing in all of a message's attempts.
+async fn close_deaf(app: &App, groups: &[Group<'_>], posts: &[Post<'_>], outcomes: &mut [Outcome]) {
+    let mut deaf: BTreeMap<&str, &Recipient> = BTreeMap::new();
+    for (post, outcome) in posts.iter().zip(&*outcomes) {
+        let attempts = match outcome {
+            Outcome::Failed => MAX_ATTEMPTS,
+            Outcome::Hung => MAX_HANGING_ATTEMPTS,
+            _ => continue,
+        };
+        let records = groups.get(post.group).map(|group| group.records.as_slice());
+        let mut records = records.unwrap_or_default().iter();
+        if records.any(|(_, record)| record.message.delivery.attempt + 1 >= attempts) {
+            deaf.insert(&post.recipient.connection_id, post.recipient);
+        }
+    }
+    if deaf.is_empty() {
+        return;
+    }
+    let deaf: Vec<&Recipient> = deaf.into_values().collect();
+    let closed = close(app, &deaf).await;
+    let closed: BTreeSet<&str> = closed
+        .iter()
+        .map(|closed| closed.connection_id.as_str())
+        .collect();
+    for (post, outcome) in posts.iter().zip(outcomes) {
+        if closed.contains(post.recipient.connection_id.as_str()) && !matches!(outcome, Outcome::Delivered(_))
+        {
+            *outcome = Outcome::Closed;
+        }
+    }
+}
+
 /// For each record, a message to those of its recipients who did not hear of it: after a pause to those who may be reached then,
 /// to the dead-letter queue for those who can only be once somebody has looked into it.
 fn carried_over(groups: &[Group<'_>], posts: &[Post<'_>], outcomes: &[Outcome]) -> Vec<Sending> {
     let mut left: BTreeMap<(usize, Left), BTreeSet<String>> = BTreeMap::new();
     for (post, outcome) in posts.iter().zip(outcomes) {
         let why = match outcome {
-            Outcome::Delivered(_) | Outcome::Gone => continue,
+            Outcome::Delivered(_) | Outcome::Gone | Outcome::Closed => continue,
             Outcome::Untried => Left::Untried,
-            Outcome::Failed => Left::Failed,
+            Outcome::Failed | Outcome::Hung => Left::Failed,
             Outcome::Refused => Left::Refused,
         };
         let of_group = left.entry((post.group, why)).or_default();
@@ -192,9 +241,8 @@ fn carried_over(groups: &[Group<'_>], posts: &[Post<'_>], outcomes: &[Outcome]) 
     for ((group, why), connections) in left {
         let records = groups.get(group).map(|group| group.records.as_slice());
         for (i, record) in records.unwrap_or_default() {
-            let attempt = record.message.delivery.attempt + u32::from(why != Left::Untried);
-            let hopeless = why == Left::Refused || attempt >= MAX_ATTEMPTS;
-            if hopeless {
+            let attempt = (record.message.delivery.attempt).saturating_add(u32::from(why != Left::Untried));
+            let (to, delay) = if why == Left::Refused {
                 let event_id = record.message.event.event_id;
                 error!(
                     %event_id,
@@ -202,8 +250,6 @@ fn carried_over(groups: &[Group<'_>], posts: &[Post<'_>], outcomes: &[Outcome]) 
                     attempt,
                     "event {event_id} could not be delivered to all: dead-lettering the rest"
                 );
-            }
-            let (to, delay) = if hopeless {
                 (To::DeadLetters, 0)
             } else {
                 (To::Queue, backoff_seconds(attempt))
@@ -263,7 +309,8 @@ fn report(
     unsettled: &BTreeSet<usize>,
 ) {
     let mut last: BTreeMap<usize, OffsetDateTime> = BTreeMap::new();
-    let (mut notified, mut gone, mut carried_over, mut refused) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut notified, mut gone, mut closed) = (0_u64, 0_u64, 0_u64);
+    let (mut carried_over, mut refused) = (0_u64, 0_u64);
     for (post, outcome) in posts.iter().zip(outcomes) {
         match outcome {
             Outcome::Delivered(at) => {
@@ -272,7 +319,8 @@ fn report(
                 *last = (*last).max(*at);
             }
             Outcome::Gone => gone += 1,
-            Outcome::Failed | Outcome::Untried => carried_over += 1,
+            Outcome::Closed => closed += 1,
+            Outcome::Failed | Outcome::Hung | Outcome::Untried => carried_over += 1,
             Outcome::Refused => refused += 1,
         }
     }
@@ -308,6 +356,7 @@ fn report(
         records = records.len(),
         notified,
         gone,
+        closed,
         carried_over,
         refused,
         again = unsettled.len(),

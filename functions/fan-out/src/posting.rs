@@ -1,6 +1,6 @@
 //! Posting frames to connections: many at once, at a pace, again where that may help.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use aws_sdk_apigatewaymanagement::error::SdkError;
@@ -11,6 +11,7 @@ use edge::panics::contain_async;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::StatusCode;
 use metrics::counter;
+use model::UserId;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, warn};
@@ -53,6 +54,10 @@ pub(crate) enum Outcome {
     Gone,
     /// Not all frames could be posted; trying again may help.
     Failed,
+    /// API Gateway did not answer in time, as it does for a client that reads nothing.
+    Hung,
+    /// It took no posts for too long, and is closed.
+    Closed,
     /// There was no time to try.
     Untried,
     /// Trying again cannot help before somebody has changed something: the function may not post, or posts what it must not.
@@ -71,6 +76,7 @@ enum Reply {
     /// With the time before the post was made. `$connect` may have ended since; what counts is whether it could still run then.
     Gone(OffsetDateTime),
     Throttled,
+    Hung,
     Failed(String),
     Refused(String),
 }
@@ -83,8 +89,10 @@ pub(crate) async fn post_all(app: &App, posts: &[Post<'_>], stop: Instant) -> Ve
         outcome: None,
     };
     let mut all: Vec<Progress> = posts.iter().map(start).collect();
-    let mut ready: VecDeque<usize> = (0..posts.len()).collect();
+    let mut ready = in_turns(posts);
     let (mut flying, mut pausing) = (FuturesUnordered::new(), FuturesUnordered::new());
+    let (mut users, mut hung): (HashMap<&UserId, UsersPosts>, HashSet<&str>) =
+        (HashMap::new(), HashSet::new());
     // Connections are made as posts succeed: to make all of them for a few posts would take longer than the posts.
     let mut most_flying = app.connections.idle().clamp(FIRST_POSTS, CONCURRENT_POSTS);
     let time_is_up = sleep_until(stop);
@@ -93,6 +101,18 @@ pub(crate) async fn post_all(app: &App, posts: &[Post<'_>], stop: Instant) -> Ve
         while flying.len() < most_flying
             && let Some(i) = ready.pop_front()
         {
+            let recipient = posts[i].recipient;
+            if hung.contains(recipient.connection_id.as_str()) {
+                all[i].outcome = Some(Outcome::Hung);
+                continue;
+            }
+            let users_posts = users.entry(&recipient.user_id).or_default();
+            // A quarter is for others, whose posts may come up again meanwhile.
+            if users_posts.flying >= most_flying - most_flying / 4 {
+                users_posts.waiting.push_back(i);
+                continue;
+            }
+            users_posts.flying += 1;
             all[i].attempts += 1;
             flying.push(attempt(app, i, &posts[i], all[i].frames));
         }
@@ -102,8 +122,15 @@ pub(crate) async fn post_all(app: &App, posts: &[Post<'_>], stop: Instant) -> Ve
         tokio::select! {
             Some((i, frames, reply)) = flying.next() => {
                 most_flying = (most_flying + 1).min(CONCURRENT_POSTS);
+                let recipient = posts[i].recipient;
+                let users_posts = users.entry(&recipient.user_id).or_default();
+                users_posts.flying -= 1;
+                ready.extend(users_posts.waiting.pop_front());
                 all[i].frames = frames;
                 all[i].outcome = judge(app, &posts[i], all[i].attempts, reply);
+                if all[i].outcome == Some(Outcome::Hung) {
+                    hung.insert(&recipient.connection_id);
+                }
                 if all[i].outcome.is_none() {
                     counter!(counts::RETRIED).increment(1);
                     pausing.push(pause(i, all[i].attempts));
@@ -125,6 +152,26 @@ pub(crate) async fn post_all(app: &App, posts: &[Post<'_>], stop: Instant) -> Ve
         .collect()
 }
 
+/// The posts, of each user one before the second of anyone, so that connections which take nothing hold up nobody else's.
+fn in_turns(posts: &[Post<'_>]) -> VecDeque<usize> {
+    let mut counts: HashMap<&UserId, usize> = HashMap::new();
+    let mut turns = Vec::with_capacity(posts.len());
+    for (i, post) in posts.iter().enumerate() {
+        let count = counts.entry(&post.recipient.user_id).or_default();
+        turns.push((*count, i));
+        *count += 1;
+    }
+    turns.sort_unstable();
+    turns.into_iter().map(|(_, i)| i).collect()
+}
+
+/// Posts to the connections of one user.
+#[derive(Default)]
+struct UsersPosts {
+    flying: usize,
+    waiting: VecDeque<usize>,
+}
+
 /// Posts what is left of the frames; returns how many are through.
 async fn attempt(app: &App, i: usize, post: &Post<'_>, mut sent: usize) -> (usize, usize, Reply) {
     while let Some(frame) = post.frames.get(sent) {
@@ -143,6 +190,9 @@ async fn attempt(app: &App, i: usize, post: &Post<'_>, mut sent: usize) -> (usiz
 }
 
 fn reply(failure: &SdkError<PostToConnectionError, StatusCode>, asked_at: OffsetDateTime) -> Reply {
+    if matches!(failure, SdkError::TimeoutError(_)) {
+        return Reply::Hung;
+    }
     match failure.raw_response().map(StatusCode::as_u16) {
         Some(410) => Reply::Gone(asked_at),
         Some(429) => Reply::Throttled,
@@ -165,6 +215,14 @@ fn judge(app: &App, post: &Post<'_>, attempts: u32, reply: Reply) -> Option<Outc
                 error, "posting to {connection_id} is refused: check the function's role and the API"
             );
             return Some(Outcome::Refused);
+        }
+        // Not again now: another attempt would take as long.
+        Reply::Hung => {
+            warn!(
+                connection_id,
+                "posting to {connection_id} was not answered in time"
+            );
+            return Some(Outcome::Hung);
         }
         Reply::Gone(_) => "410 Gone, perhaps not yet there".to_owned(),
         Reply::Throttled => {

@@ -15,7 +15,7 @@ use metrics::counter;
 use model::Message;
 use tracing::{error, warn};
 
-use crate::{App, Record, counts};
+use crate::{App, MAX_ATTEMPTS, Record, counts};
 
 /// The longest wait in seconds before something that failed is tried again. Ten attempts then span well over the 30 s in which
 /// a connection settles.
@@ -27,6 +27,9 @@ const MAX_BATCH_ENTRIES: usize = 10;
 /// How many bytes the messages of a batch request have together at most. SQS takes 1 MiB (Amazon SQS Developer Guide, "Amazon SQS
 /// message quotas").
 const MAX_BATCH_BYTES: usize = 512 * 1024;
+
+/// The wait in seconds before the next attempt at a connection that takes no posts and could not be closed either.
+const LATE_BACKOFF_SECONDS: i32 = 60;
 
 /// Which of the two queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,8 +211,11 @@ fn receive_count(message: &SqsMessage) -> u32 {
         .unwrap_or(1)
 }
 
-/// 1, 2, 4, 8, then 10 s, by how often it was tried.
+/// 1, 2, 4, 8, then 10 s, by how often it was tried, and a minute once all attempts are made.
 pub(crate) fn backoff_seconds(tried: u32) -> i32 {
+    if tried >= MAX_ATTEMPTS {
+        return LATE_BACKOFF_SECONDS;
+    }
     1_i32
         .checked_shl(tried.saturating_sub(1))
         .filter(|_| tried < 5)
@@ -222,12 +228,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_back_off_grows_to_ten_seconds() {
-        let waits: Vec<i32> = [0, 1, 2, 3, 4, 5, 10, 1_000]
+    fn the_back_off_grows_to_ten_seconds_and_is_a_minute_in_the_end() {
+        let waits: Vec<i32> = [0, 1, 2, 3, 4, 5, 9, 10, 1_000]
             .into_iter()
             .map(backoff_seconds)
             .collect();
-        assert_eq!(waits, [1, 1, 2, 4, 8, 10, 10, 10]);
+        assert_eq!(waits, [1, 1, 2, 4, 8, 10, 10, 60, 60]);
         // Ten attempts, so nine waits, outlast the time in which a connection settles.
         let total: i32 = (1..10).map(backoff_seconds).sum();
         assert!(i64::from(total) > crate::SETTLING_TIME.whole_seconds());

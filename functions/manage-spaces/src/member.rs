@@ -2,8 +2,8 @@
 
 use changes::{new_change, settle};
 use db::{Membership, Refusal};
+use edge::Problem;
 use edge::http::{Request, Response, empty, json};
-use edge::{Problem, ids};
 use http::StatusCode;
 use model::{DeviceId, MemberList, PageQuery, SetMemberRequest, SpaceId, UserId, page};
 use serde::Deserialize;
@@ -52,7 +52,6 @@ pub(crate) async fn set(app: &App, request: Request<'_>) -> Result<Response, Pro
             space_id,
             member_id: &member_id,
             role: body.role,
-            new_space_id: ids::new_id().into(),
         },
         new,
     );

@@ -5,7 +5,7 @@ use db::NewSpace;
 use edge::http::{Request, Response, json};
 use edge::{Problem, ids};
 use http::StatusCode;
-use model::{CreateSpaceRequest, IdempotencyKey, PageQuery, SpaceId, SpaceList, UserId, page};
+use model::{CreateSpaceRequest, IdempotencyKey, PageQuery, SpaceId, SpaceKind, SpaceList, UserId, page};
 
 use crate::App;
 
@@ -14,8 +14,16 @@ pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Pr
     let user_id: UserId = request.subject()?;
     let query: PageQuery<SpaceId> = request.query()?;
     let after = query.page_token.map(|token| token.0);
-    let listing = app.db.list_spaces(&user_id, after, query.limit);
-    let spaces = listing.await.map_err(Problem::unavailable)?;
+    let list = || app.db.list_spaces(&user_id, after, query.limit);
+    let mut spaces = list().await.map_err(Problem::unavailable)?;
+    // The first request of most users. From now on others can add them to spaces.
+    if after.is_none() && !spaces.iter().any(|space| space.kind == SpaceKind::Personal) {
+        let making = app
+            .db
+            .create_personal_space(ids::new_id().into(), &user_id, app.clock.now());
+        making.await.map_err(Problem::unavailable)?;
+        spaces = list().await.map_err(Problem::unavailable)?;
+    }
     let (spaces, next_page_token) = page(spaces, query.limit, |space| space.space_id);
     json(
         StatusCode::OK,

@@ -109,6 +109,24 @@ mod tests {
         assert_eq!(all, (1..=100).collect::<Vec<_>>());
     }
 
+    /// Whatever the sizes: commas between changes count too.
+    #[test]
+    fn no_frame_is_a_byte_too_large() {
+        let mut largest = 0;
+        for last in 1..1_000 {
+            let mut events: Vec<Event> = (1..=39)
+                .map(|n| numbered(n, &format!("/{}", "x".repeat(500))))
+                .collect();
+            events.push(numbered(40, &format!("/{}", "x".repeat(last))));
+            let frames = frames(events[0].space_id, &events).unwrap();
+            largest = largest.max(frames[0].len());
+        }
+        assert!(
+            (MAX_FRAME_BYTES - 2..=MAX_FRAME_BYTES).contains(&largest),
+            "{largest}"
+        );
+    }
+
     #[test]
     fn a_pong_is_a_pong() {
         assert_eq!(serde_json::to_string(&Pong {}).unwrap(), r#"{"type":"pong"}"#);

@@ -34,5 +34,6 @@ pub use page::{InvalidPageToken, PageQuery, PageToken, page};
 pub use parts::{MAX_PARTS, MIN_PART_BYTES, Parts};
 pub use path::{InvalidPath, MAX_PATH_BYTES, PathPrefix, SpacePath};
 pub use space::{
-    InvalidRole, InvalidSpaceKind, InvalidSpaceName, MAX_SPACE_NAME_BYTES, Role, SpaceKind, SpaceName,
+    InvalidRole, InvalidSpaceKind, InvalidSpaceName, MAX_MEMBERS, MAX_SPACE_NAME_BYTES, Role, SpaceKind,
+    SpaceName,
 };

@@ -43,6 +43,11 @@ impl SpacePath {
         &self.0
     }
 
+    /// The folders that the path is in, outermost first: `/a` and `/a/b` of `/a/b/c`.
+    pub fn folders(&self) -> impl Iterator<Item = &str> {
+        self.0.match_indices('/').skip(1).map(|(end, _)| &self.0[..end])
+    }
+
     /// The last segment.
     pub fn file_name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
@@ -166,6 +171,16 @@ mod tests {
         ] {
             assert_eq!(good.parse::<SpacePath>().map(String::from), Ok(good.to_owned()));
         }
+    }
+
+    #[test]
+    fn a_path_is_in_its_folders_and_not_in_itself() {
+        let folders = |path: &str| {
+            let path: SpacePath = path.parse().unwrap();
+            path.folders().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(folders("/a"), Vec::<String>::new());
+        assert_eq!(folders("/a/ü/c"), ["/a", "/a/ü"]);
     }
 
     #[test]

@@ -73,6 +73,9 @@ impl TryFrom<&str> for SpaceKind {
     }
 }
 
+/// How many members a space has at most. Each change of the space is addressed to all of them.
+pub const MAX_MEMBERS: i32 = 1_000;
+
 /// The longest name of a space in bytes of UTF-8.
 pub const MAX_SPACE_NAME_BYTES: usize = 255;
 

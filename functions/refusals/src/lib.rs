@@ -3,10 +3,11 @@
 use db::Refusal;
 use edge::Problem;
 use http::StatusCode;
+use model::{CurrentVersion, MAX_MEMBERS, SpacePath};
 
 /// What the user reads of a refusal.
 pub fn problem(refusal: Refusal) -> Problem {
-    let conflict = |code, title, detail| Problem::new(StatusCode::CONFLICT, code, title, detail);
+    let conflict = |code, title, detail: &str| Problem::new(StatusCode::CONFLICT, code, title, detail);
     match refusal {
         Refusal::NotFound => Problem::not_found("There is nothing like this, or nothing that you may see."),
         Refusal::Forbidden => Problem::new(
@@ -18,13 +19,13 @@ pub fn problem(refusal: Refusal) -> Problem {
         Refusal::VersionConflict(current) => conflict(
             "version-conflict",
             "The version is not current",
-            "The path does not hold the version that this started from; current says what it holds.",
+            "The path does not hold what this started from: another device changed it since. Look at it again, then decide.",
         )
         .with("current", current),
         Refusal::PathTaken(current) => conflict(
             "path-taken",
             "The path is taken",
-            "Another file is at this path; current says which.",
+            &taken(&current),
         )
         .with("current", current),
         Refusal::Expired => Problem::new(
@@ -49,6 +50,20 @@ pub fn problem(refusal: Refusal) -> Problem {
             "A personal space has one member",
             "A personal space cannot be shared or left. Create a shared space.",
         ),
+        Refusal::UnknownUser => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "unknown-user",
+            "Nobody has this user ID",
+            "Nobody with this user ID has used the service yet. Ask the person to sign in once, and for the ID that is shown then.",
+        ),
+        Refusal::TooManyMembers => Problem::new(
+            StatusCode::CONFLICT,
+            "too-many-members",
+            "The space is full",
+            format!(
+                "A space has at most {MAX_MEMBERS} members. Remove a member first, or share another space."
+            ),
+        ),
         Refusal::KeyReused => Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "idempotency-key-reused",
@@ -56,4 +71,11 @@ pub fn problem(refusal: Refusal) -> Problem {
             "This Idempotency-Key came with another body before. Use a new one for a new request.",
         ),
     }
+}
+
+fn taken(current: &CurrentVersion) -> String {
+    let file = current.path.as_ref().map_or("Another file", SpacePath::as_str);
+    format!(
+        "{file} is in the way: no two files are at one path, and no path is both a file and a folder. Choose another path."
+    )
 }

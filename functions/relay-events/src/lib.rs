@@ -20,6 +20,8 @@ use time::Duration;
 use tokio::time::Instant;
 use tracing::error;
 
+pub use redrive::MESSAGE_LIFETIME;
+
 /// How long after its expiry an upload's content may still arrive: S3 looks at a presigned URL's expiry when a request begins, and
 /// a slow one may take hours from then.
 pub const LATE_CONTENT: Duration = Duration::hours(24);

@@ -6,7 +6,8 @@ use aws_sdk_sqs::types::{
     DeleteMessageBatchRequestEntry, Message as Letter, QueueAttributeName, SendMessageBatchRequestEntry,
 };
 use metrics::counter;
-use model::{Delivery, Message};
+use model::Message;
+use time::Duration;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -22,7 +23,12 @@ const BATCH: i32 = 10;
 /// For how many seconds a dead letter that was looked at is not shown again: this run need not see it twice.
 const VISIBILITY_SECONDS: i32 = 20;
 
-/// Brings dead letters back that can be read, each to be tried as if for the first time.
+/// How long after its change a message can still reach somebody: API Gateway keeps no connection for longer than two hours (Amazon API Gateway
+/// Developer Guide, "Quotas for configuring and running a WebSocket API"), and whoever connects later reads the feed. A minute more for clocks
+/// that differ. So a message that fails again and again comes to an end.
+pub const MESSAGE_LIFETIME: Duration = Duration::minutes(121);
+
+/// Brings dead letters back that can be read, with the attempts that were made, and drops those that can reach nobody any more.
 pub(crate) async fn redrive(app: &App, stop: Instant) -> Result<usize, Error> {
     let mut redriven = 0;
     while Instant::now() < stop {
@@ -75,50 +81,58 @@ async fn is_healthy(app: &App) -> Result<bool, Error> {
 async fn bring_back(app: &App, letters: &[Letter]) -> Result<usize, Error> {
     let sqs = &app.queue.sqs;
     let mut sending = sqs.send_message_batch().queue_url(&app.queue.url);
-    let mut any = false;
+    let (mut any, mut settled) = (false, Vec::new());
     for (i, letter) in letters.iter().enumerate() {
+        // What cannot be read stays.
         let Ok(message) = Message::decode(letter.body().unwrap_or_default()) else {
             continue;
         };
-        let delivery = Delivery {
-            attempt: 0,
-            ..message.delivery.clone()
-        };
-        let body = Message { delivery, ..message }.encode()?;
+        let event_id = message.event.event_id;
+        if app.clock.now() - message.event.occurred_at >= MESSAGE_LIFETIME {
+            info!(%event_id, "dropped a dead letter about event {event_id}: it can reach nobody any more");
+            settled.push(letter);
+            continue;
+        }
         let entry = SendMessageBatchRequestEntry::builder()
             .id(i.to_string())
-            .message_body(body)
+            .message_body(message.encode()?)
             .set_message_system_attributes(changes::trace_attribute());
         sending = sending.entries(entry.build().map_err(|error| Error::Queue(error.into()))?);
         any = true;
     }
-    if !any {
-        return Ok(0);
+    let (mut taken, mut refused) = (0, 0);
+    if any {
+        let sent = sending.send().await.map_err(|error| Error::Queue(error.into()))?;
+        (taken, refused) = (sent.successful().len(), sent.failed().len());
+        counter!(REDRIVEN).increment(u64::try_from(taken).unwrap_or(u64::MAX));
+        let of = |id: &str| id.parse().ok().and_then(|i: usize| letters.get(i));
+        settled.extend(sent.successful().iter().filter_map(|entry| of(entry.id())));
     }
-    let sent = sending.send().await.map_err(|error| Error::Queue(error.into()))?;
-    let mut deleting = sqs.delete_message_batch().queue_url(&app.dead_letter_queue_url);
-    for entry in sent.successful() {
-        let letter = entry.id().parse().ok().and_then(|i: usize| letters.get(i));
-        let Some(handle) = letter.and_then(Letter::receipt_handle) else {
-            continue;
-        };
-        let entry = DeleteMessageBatchRequestEntry::builder()
-            .id(entry.id())
-            .receipt_handle(handle)
-            .build();
-        deleting = deleting.entries(entry.map_err(|error| Error::Queue(error.into()))?);
-    }
-    let taken = sent.successful().len();
-    counter!(REDRIVEN).increment(u64::try_from(taken).unwrap_or(u64::MAX));
-    if taken > 0 {
-        deleting
-            .send()
-            .await
-            .map_err(|error| Error::Queue(error.into()))?;
-    }
-    let refused = sent.failed().len();
+    delete(app, &settled).await?;
     if refused > 0 {
         return Err(Error::NotTaken(refused));
     }
     Ok(taken)
+}
+
+async fn delete(app: &App, letters: &[&Letter]) -> Result<(), Error> {
+    let mut deleting = (app.queue.sqs.delete_message_batch()).queue_url(&app.dead_letter_queue_url);
+    for (i, letter) in letters.iter().enumerate() {
+        let entry = DeleteMessageBatchRequestEntry::builder()
+            .id(i.to_string())
+            .receipt_handle(letter.receipt_handle().unwrap_or_default())
+            .build();
+        deleting = deleting.entries(entry.map_err(|error| Error::Queue(error.into()))?);
+    }
+    if letters.is_empty() {
+        return Ok(());
+    }
+    let deleted = deleting
+        .send()
+        .await
+        .map_err(|error| Error::Queue(error.into()))?;
+    match deleted.failed().len() {
+        0 => Ok(()),
+        kept => Err(Error::NotTaken(kept)),
+    }
 }

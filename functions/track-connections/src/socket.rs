@@ -1,5 +1,7 @@
-//! The WebSocket API's routes. The status of `$connect` decides whether the handshake succeeds; the body of the answer to a
+//! The WebSocket API's events. The status of the answer to `CONNECT` decides whether the handshake succeeds; the body of the answer to a
 //! message goes back through the socket.
+//!
+//! The event's type says what it is. The route key does not: API Gateway takes it from the message, where a client may write `$disconnect`.
 
 use aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequest;
 use db::{Connecting, NewConnection};
@@ -44,6 +46,8 @@ enum Error {
     TooMany { limit: i64 },
     #[error("the event names no connection")]
     NoConnectionId,
+    #[error("the event is of type {0:?}")]
+    UnknownEvent(Option<String>),
     #[error("the database did not answer")]
     Database(#[from] db::Error),
 }
@@ -69,7 +73,7 @@ impl From<Error> for Problem {
                 "Too many connections",
                 format!("A user has at most {limit} open connections."),
             ),
-            Error::NoConnectionId => Problem::internal(error),
+            Error::NoConnectionId | Error::UnknownEvent(_) => Problem::internal(error),
             Error::Database(error) => Problem::unavailable(error),
         }
     }
@@ -83,10 +87,11 @@ pub(crate) async fn handle(app: &App, event: &ApiGatewayWebsocketProxyRequest) -
     let span = info_span!("request", request_id, route, connection_id);
     let handling = async {
         let connection_id = connection_id.ok_or(Error::NoConnectionId)?;
-        match route {
-            Some("$connect") => connect(app, event, connection_id).await,
-            Some("$disconnect") => disconnect(app, connection_id).await,
-            _ => answer(event.body.as_deref().unwrap_or_default()),
+        match context.event_type.as_deref() {
+            Some("CONNECT") => connect(app, event, connection_id).await,
+            Some("DISCONNECT") => disconnect(app, connection_id).await,
+            Some("MESSAGE") => answer(event.body.as_deref().unwrap_or_default()),
+            other => Err(Error::UnknownEvent(other.map(str::to_owned)).into()),
         }
     };
     respond(request_id.unwrap_or_default(), handling)
@@ -109,6 +114,7 @@ async fn connect(
     let ticket = event
         .query_string_parameters
         .first("ticket")
+        .filter(|ticket| secret::is_secret(ticket))
         .ok_or(Error::Ticket)?;
 
     let ticket_hash = secret::secret_hash(ticket);

@@ -126,10 +126,12 @@ fn each_statement_names_what_it_is_about_and_has_a_name() {
                 "{id}: {resource}"
             );
             if actions(&statement).contains("execute-api:ManageConnections") {
-                assert!(
-                    resource.contains("${WebSocketApi}/live/POST/@connections/*"),
-                    "{resource}"
-                );
+                for method in ["POST", "DELETE"] {
+                    assert!(
+                        resource.contains(&format!("${{WebSocketApi}}/live/{method}/@connections/*")),
+                        "{resource}"
+                    );
+                }
             }
             assert!(names.insert(name, resource).is_none(), "{id}");
         }

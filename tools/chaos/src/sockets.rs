@@ -90,7 +90,7 @@ impl Sockets {
         let proxy = Proxy::start(listener.local_addr().context("cannot listen")?).await?;
         let _ = sockets.proxy.set(proxy.clone());
         let app = Router::new()
-            .route("/live/@connections/{id}", post(take))
+            .route("/live/@connections/{id}", post(take).delete(close))
             .with_state(Arc::clone(&sockets))
             .into_make_service_with_connect_info::<SocketAddr>();
         tasks.spawn(async move {
@@ -245,6 +245,12 @@ async fn take(
         return std::future::pending().await;
     }
     StatusCode::OK.into_response()
+}
+
+/// `DeleteConnection`: the client sees the end of its socket.
+async fn close(State(sockets): State<Arc<Sockets>>, Path(id): Path<String>) -> StatusCode {
+    sockets.remove(&id);
+    StatusCode::NO_CONTENT
 }
 
 fn refusal(status: StatusCode, kind: &'static str) -> Response {

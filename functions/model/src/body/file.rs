@@ -60,14 +60,17 @@ impl TryFrom<Event> for FileChanged {
 }
 
 /// `current` of a `version-conflict` or `path-taken` problem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CurrentVersion {
     /// The version that is current; 0 if the path holds no file.
     pub version: Version,
-    /// The file at the path, if there is one.
+    /// The file at the path, if there is one; of `path-taken`, the file that is in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_id: Option<FileId>,
+    /// Where that file is. Earlier releases don't say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<SpacePath>,
 }
 
 /// A file as it is.
@@ -168,6 +171,9 @@ pub struct MoveFileRequest {
     /// The version that must be current, if the caller cares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_version: Option<Version>,
+    /// The path that the caller has seen the file at, if the caller cares: a move makes no version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_path: Option<SpacePath>,
     /// The device that moves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,

@@ -7,7 +7,8 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 
 use crate::{
-    ByteCount, ContentType, DeviceId, PartNumber, Parts, Sha256, SpaceId, SpacePath, UploadId, Version,
+    ByteCount, ContentType, DeviceId, FileId, PartNumber, Parts, Sha256, SpaceId, SpacePath, UploadId,
+    Version,
 };
 
 /// The body of `POST /uploads`.
@@ -29,6 +30,9 @@ pub struct CreateUploadRequest {
     /// The version that the device started from: 0 if the path must not exist, nothing to overwrite what is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_version: Option<Version>,
+    /// The file that the device started from. Each file counts its versions from 1, so the version alone does not name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_file_id: Option<FileId>,
     /// The device that uploads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,

@@ -106,6 +106,7 @@ mod tests {
             content_type: None,
             space_id: None,
             base_version: None,
+            base_file_id: None,
             device_id: None,
         }
     }
