@@ -5,7 +5,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { test } from "node:test";
 
 import { Unreachable } from "../site/src/errors.js";
-import { OtherContent, download } from "../site/src/transfer.js";
+import { MissingContent, OtherContent, download } from "../site/src/transfer.js";
 
 /** Storage whose connections end after some bytes. */
 function storage(content, cuts) {
@@ -16,6 +16,7 @@ function storage(content, cuts) {
     const cut = cuts.shift();
     if (cut === "stale") return new Response("", { status: 403 });
     if (cut === "gone") throw new TypeError("network");
+    if (cut === "missing") return new Response("<Error><Code>NoSuchKey</Code></Error>", { status: 404 });
     const body = new ReadableStream({
       start(controller) {
         controller.enqueue(new Uint8Array(content.subarray(from, from + (cut ?? content.length))));
@@ -77,6 +78,40 @@ test("what is not what was uploaded is not saved", async () => {
   const content = randomBytes(1_000);
   storage(content, []);
   await assert.rejects(start(content, digest("something else")).saving, OtherContent);
+});
+
+test("content that is longer than declared is cut off at the declared size", async () => {
+  // As a small compressed body is to a browser, which decodes it: more comes for as long as somebody reads.
+  for (const declared of [0, 1, 1_000, 20 * 1024 * 1024]) {
+    let given = 0;
+    let cancelled = false;
+    globalThis.fetch = async () =>
+      new Response(
+        new ReadableStream({
+          pull(controller) {
+            given += 1024 * 1024;
+            if (given > 100 * 1024 * 1024) controller.close();
+            else controller.enqueue(new Uint8Array(1024 * 1024));
+          },
+          cancel() {
+            cancelled = true;
+          },
+        }),
+      );
+    const progress = [];
+    const locate = async () => ({ url: "url" });
+    const saving = download({ locate, size: declared, sha256: digest(Buffer.alloc(declared)) }, new AbortController().signal, (bytes) => progress.push(bytes));
+    await assert.rejects(saving, (error) => error instanceof OtherContent && /longer than/.test(error.message));
+    assert.ok(given <= declared + 3 * 1024 * 1024, `${given} bytes were read of ${declared}`);
+    assert.ok(Math.max(0, ...progress) <= declared, `${progress}`);
+    assert.ok(cancelled, "the connection stays open");
+  }
+});
+
+test("content that storage has lost is named as lost, at once", async () => {
+  const asked = storage(randomBytes(10), ["missing"]);
+  await assert.rejects(start(randomBytes(10)).saving, (error) => error instanceof MissingContent && /lost/.test(error.message));
+  assert.equal(asked.length, 1);
 });
 
 test("a network that stays away is not asked for ever", async () => {

@@ -11,6 +11,9 @@ export class StaleUrl extends Error {}
 /** Storage got, or gave, other bytes than were declared. */
 export class OtherContent extends Error {}
 
+/** Storage does not have what the service says that it has. */
+export class MissingContent extends Error {}
+
 /** How long an upload may make no progress before it counts as cut, in milliseconds. */
 const STALL = 60_000;
 
@@ -64,7 +67,8 @@ export function put(presigned, content, signal, onProgress) {
 }
 
 /**
- * Gets a version's content, going on where it was cut, and checks that it is what was uploaded.
+ * Gets a version's content, going on where it was cut, and checks that it is what was uploaded. Never more than `size` bytes are kept: a
+ * browser decodes a body by its `Content-Encoding`, after which a small one may have any length.
  *
  * @param {object} wanted
  * @param {() => Promise<{ url: string }>} wanted.locate
@@ -82,7 +86,7 @@ export async function download({ locate, size, sha256: declared }, signal, onPro
     const before = received;
     try {
       const { url } = await locate();
-      for await (const piece of pieces(url, received, signal)) {
+      for await (const piece of pieces(url, received, size, signal)) {
         digest.update(piece);
         content = new Blob([content, piece]);
         received += piece.length;
@@ -106,19 +110,26 @@ export async function download({ locate, size, sha256: declared }, signal, onPro
 /**
  * @param {string} url
  * @param {number} from
+ * @param {number} size of the whole content
  * @param {AbortSignal} signal
  * @returns {AsyncGenerator<Uint8Array<ArrayBuffer>>}
  */
-async function* pieces(url, from, signal) {
+async function* pieces(url, from, size, signal) {
+  /** @type {ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined} */
+  let reader;
   try {
     const headers = from > 0 ? { Range: `bytes=${from}-` } : undefined;
     const answer = await fetch(url, { headers, signal, cache: "no-store" });
+    if (answer.status === 404) throw new MissingContent("The content of this version is lost in storage. Tell whoever runs the service.");
     if (answer.status !== (from > 0 ? 206 : 200) || !answer.body) throw new Unreachable(`status ${answer.status}`);
-    const reader = answer.body.getReader();
+    reader = answer.body.getReader();
+    let left = size - from;
     /** @type {Uint8Array<ArrayBuffer>[]} */
     let gathered = [];
     let length = 0;
     for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+      left -= piece.value.length;
+      if (left < 0) throw new OtherContent("What arrives is longer than the file is said to be. It was not saved.");
       gathered.push(piece.value);
       length += piece.value.length;
       if (length >= GATHERED) {
@@ -130,7 +141,9 @@ async function* pieces(url, from, signal) {
     if (length > 0) yield joined(gathered, length);
   } catch (error) {
     signal.throwIfAborted();
-    throw error instanceof Unreachable ? error : new Unreachable(error);
+    throw error instanceof OtherContent || error instanceof MissingContent || error instanceof Unreachable ? error : new Unreachable(error);
+  } finally {
+    reader?.cancel().catch(() => {});
   }
 }
 
