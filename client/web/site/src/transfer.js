@@ -8,11 +8,23 @@ import { fullJitter } from "./timing.js";
 /** Storage does not take this URL any more, so another is to be asked for. */
 export class StaleUrl extends Error {}
 
+/** Storage refuses the request, and would again. */
+export class Refused extends Error {}
+
 /** Storage got, or gave, other bytes than were declared. */
 export class OtherContent extends Error {}
 
 /** Storage does not have what the service says that it has. */
 export class MissingContent extends Error {}
+
+/** What S3 says, with a status of 400 or 409, of requests that may succeed when they are sent again. */
+const PASSING_CODES = new Set(["RequestTimeout", "IncompleteBody", "SlowDown", "Throttling", "RequestLimitExceeded", "OperationAborted", "ConditionalRequestConflict"]);
+
+/** No answer at all, request timeout, conflict with a former attempt, too early, too many requests. */
+const PASSING_STATUSES = new Set([0, 408, 409, 425, 429]);
+
+/** What S3 says, with a status of 400, of content that is not what was declared. */
+const OTHER_CONTENT_CODES = new Set(["BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch", "EntityTooLarge", "EntityTooSmall"]);
 
 /** How long an upload may make no progress before it counts as cut, in milliseconds. */
 const STALL = 60_000;
@@ -55,15 +67,26 @@ export function put(presigned, content, signal, onProgress) {
       clearTimeout(stalled);
       signal.removeEventListener("abort", abort);
       const { status } = request;
+      // An error is XML; the request itself went to a URL that is a secret, so nothing else of it is shown.
+      const code = /<Code>(\w+)<\/Code>/.exec(request.responseText)?.[1] ?? "";
       if (signal.aborted) reject(signal.reason);
       // 412: it is there already, from an attempt whose answer was lost.
       else if ((status >= 200 && status < 300) || status === 412) resolve();
-      else if (status === 403 || status === 404) reject(new StaleUrl());
-      else if (status === 400) reject(new OtherContent("The file has changed since it was read. Add it again."));
-      else reject(new Unreachable(`status ${status}`));
+      else if (PASSING_CODES.has(code) || PASSING_STATUSES.has(status) || status >= 500) reject(new Unreachable(`${status} ${code}`));
+      else if (status === 403 || status === 404 || code === "ExpiredToken") reject(new StaleUrl(refusal(status, code)));
+      else if (OTHER_CONTENT_CODES.has(code)) reject(new OtherContent("The file has changed since it was read. Add it again."));
+      else reject(new Refused(refusal(status, code)));
     };
     request.send(content);
   });
+}
+
+/**
+ * @param {number} status
+ * @param {string} code
+ */
+function refusal(status, code) {
+  return `Storage does not take the file (${code || `status ${status}`}). Try again; if that does not help, tell whoever runs the service.`;
 }
 
 /**
