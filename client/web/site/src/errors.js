@@ -30,6 +30,16 @@ export class Unreachable extends Error {
   }
 }
 
+/** The answer was to come later: there are too many requests. */
+export class Busy extends Unreachable {
+  /** @param {unknown} cause */
+  constructor(cause) {
+    super(cause);
+    this.name = "Busy";
+    this.message = "The service has too much to do. Try again in a minute.";
+  }
+}
+
 /** Nobody is signed in any more. */
 export class SessionExpired extends Error {
   constructor() {
