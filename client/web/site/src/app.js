@@ -5,6 +5,7 @@ import { Clock } from "./clock.js";
 import { SessionExpired } from "./errors.js";
 import { HISTORY, SpaceModel } from "./spaces.js";
 import { download, put } from "./transfer.js";
+import { removeOldKeys } from "./upload.js";
 import { Uploads } from "./uploads.js";
 import { Watcher } from "./watcher.js";
 import { nameOf } from "./words.js";
@@ -43,12 +44,14 @@ export class App extends EventTarget {
     this.deviceId = deviceId();
     this.openedAt = Date.now();
     this.clock = new Clock();
+    removeOldKeys(localStorage, this.openedAt);
     this.api = new Api(config.httpApiUrl, session, this.deviceId, { fetch: fetch.bind(window), random: Math.random, sleep });
     this.uploads = new Uploads({
       api: this.api,
       pause: (ms, signal) => untilEvent(window, "online", signal, ms),
       signedIn: (signal) => this.#untilSignedIn(signal),
       storage: localStorage,
+      now: Date.now,
       put,
       random: Math.random,
     });
