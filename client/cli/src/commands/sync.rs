@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use client::{Client, Content, Error, Update, Watcher};
 use futures_util::stream::{self, StreamExt as _};
-use model::{Cursor, Sha256, SpaceId, SpacePath};
+use model::{Cursor, EventId, Sha256, SpaceId, SpacePath};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -49,17 +49,23 @@ struct Kept {
     space_id: SpaceId,
     /// Up to where changes were heard.
     cursor: Cursor,
+    /// The change at a number that was heard, to recognize the history by.
+    #[serde(default)]
+    known_change: Option<(Cursor, EventId)>,
     /// What there should be.
     files: BTreeMap<SpacePath, Content>,
     /// What was put there.
     placed: BTreeMap<SpacePath, Placed>,
 }
 
-/// A file that was put into the folder.
+/// A file of the folder that is as the space has it.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Placed {
     sha256: Sha256,
     stamp: Stamp,
+    /// Its owner put it there, with the same content as the space's. It is never deleted or replaced.
+    #[serde(default)]
+    owners: bool,
 }
 
 /// Keeps a folder current, until it is interrupted or, with `--once`, it is so.
@@ -68,19 +74,24 @@ pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyho
     let mut space = place::view(&account.client, wanted).await?;
     let folder = Folder::open(&sync.folder)?;
     let mut keeper = Keeper::new(account, folder, space.space_id, output)?;
-    // From a backup that was restored there may be fewer changes than were heard of.
-    let mut known = keeper
-        .cursor
-        .is_some_and(|cursor| cursor <= space.latest_sequence);
     loop {
+        // A restored database has fewer changes than were heard of, or others.
+        let cursor = keeper.cursor;
+        let known = match cursor {
+            None => false,
+            Some(cursor) if cursor <= space.latest_sequence && keeper.is_known_history().await? => true,
+            Some(_) => {
+                keeper.tell_rewound()?;
+                false
+            }
+        };
         if !known {
             keeper.list(space.latest_sequence).await?;
         }
         match keeper.follow(sync.once).await? {
             Followed::Current => return keeper.outcome(),
-            Followed::Rewound => known = false,
+            Followed::Rewound => space = place::view(&account.client, wanted).await?,
         }
-        space = place::view(&account.client, wanted).await?;
     }
 }
 
@@ -108,6 +119,8 @@ struct Keeper<'a> {
     space_id: SpaceId,
     /// Nothing before the first list.
     cursor: Option<Cursor>,
+    /// A change that the space's history is known to have, with its number.
+    known_change: Option<(Cursor, EventId)>,
     mirror: Mirror,
     placed: BTreeMap<SpacePath, Placed>,
     /// What could not be done at the last attempt.
@@ -138,6 +151,7 @@ impl<'a> Keeper<'a> {
             folder: Arc::new(folder),
             space_id,
             cursor: None,
+            known_change: None,
             mirror: Mirror::default(),
             placed: BTreeMap::new(),
             failures: Failures::default(),
@@ -160,7 +174,15 @@ impl<'a> Keeper<'a> {
                 && let Ok(Found::File(stamp)) = keeper.folder.look(&at)
                 && keeper.folder.digest(&at).is_ok_and(|it| it == sha256)
             {
-                keeper.placed.insert(path, Placed { sha256, stamp });
+                let owners = false;
+                keeper.placed.insert(
+                    path,
+                    Placed {
+                        sha256,
+                        stamp,
+                        owners,
+                    },
+                );
             }
         }
         keeper.touch_placed();
@@ -176,6 +198,7 @@ impl<'a> Keeper<'a> {
             return Err(failure(Kind::Conflict, message));
         }
         self.cursor = Some(kept.cursor);
+        self.known_change = kept.known_change;
         self.mirror = Mirror::of(kept.files);
         self.placed = kept.placed;
         Ok(())
@@ -184,6 +207,64 @@ impl<'a> Keeper<'a> {
     /// What was put here and went from the space is to be looked at too.
     fn touch_placed(&mut self) {
         self.mirror.touched.extend(self.placed.keys().cloned());
+    }
+
+    /// Whether the space's history still has the known change. A database that was restored and changed again has another one at that
+    /// number.
+    async fn is_known_history(&mut self) -> anyhow::Result<bool> {
+        let Some((number, event_id)) = self.known_change else {
+            return Ok(true);
+        };
+        let found = self.change_at(number).await?;
+        Ok(found.is_some_and(|found| found == event_id))
+    }
+
+    /// The ID of the change with a number.
+    async fn change_at(&self, number: Cursor) -> anyhow::Result<Option<EventId>> {
+        let Some(before) = number
+            .get()
+            .checked_sub(1)
+            .and_then(|before| before.try_into().ok())
+        else {
+            return Ok(None);
+        };
+        let asking = self.client.list_changes(Some(self.space_id), before).await;
+        let list = asking.map_err(ended)?;
+        let found = list.changes.first();
+        Ok(found
+            .filter(|event| Cursor::from(event.sequence) == number)
+            .map(|event| event.event_id))
+    }
+
+    fn tell_rewound(&self) -> io::Result<()> {
+        let text = "· the service went back to an earlier state, as from a backup; nothing is deleted here";
+        self.output.line(&json!({ "type": "rewound" }), text)
+    }
+
+    /// Gives up what was put here and is not what the space has by its list. Nothing says that anybody deleted or replaced it: the service
+    /// may have lost it. From now on it is its owner's, who is told.
+    fn give_up_unlisted(&mut self) -> io::Result<()> {
+        let (mirror, placed) = (&self.mirror, &mut self.placed);
+        let given_up: Vec<SpacePath> = placed
+            .iter()
+            .filter(|(path, placed)| mirror.at(path).is_none_or(|there| there.sha256 != placed.sha256))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in &given_up {
+            placed.remove(path);
+            let is_there = local(path).is_ok_and(|at| {
+                let found = self.folder.look(&at);
+                found.is_ok_and(|found| found != Found::Nothing)
+            });
+            // Where the space has another version, it is told when that comes.
+            if is_there && mirror.at(path).is_none() {
+                let told = json!({ "type": "left", "path": path });
+                let text =
+                    format!("· {path} is not in the space, and stays here; upload it to have it there");
+                self.output.line(&told, text)?;
+            }
+        }
+        Ok(())
     }
 
     /// Lists what the space has. Changes from the cursor on, which is of before that, follow.
@@ -195,8 +276,9 @@ impl<'a> Keeper<'a> {
         });
         listing.await.context("cannot list the space")?;
         self.mirror = Mirror::of(files);
-        self.touch_placed();
+        self.give_up_unlisted()?;
         self.cursor = Some(cursor);
+        self.known_change = self.change_at(cursor).await?.map(|event_id| (cursor, event_id));
         self.changed = true;
         Ok(())
     }
@@ -206,6 +288,7 @@ impl<'a> Keeper<'a> {
         let cursor = self.cursor.unwrap_or_default();
         let mut watcher = Watcher::of_space(self.client.clone(), self.space_id, cursor);
         let mut live = false;
+        let mut heard = self.known_change;
         let mut again = AGAIN;
         let mut again_at = None;
         loop {
@@ -227,6 +310,7 @@ impl<'a> Keeper<'a> {
                     Update::Change(event) => {
                         self.mirror.hear(&event);
                         self.cursor = Some(event.sequence.into());
+                        heard = Some((event.sequence.into(), event.event_id));
                         self.changed = true;
                     }
                     Update::Live => live = true,
@@ -250,6 +334,13 @@ impl<'a> Keeper<'a> {
                 continue;
             }
             let was_behind = !self.mirror.touched.is_empty();
+            // What was heard is of the history that the folder is of, or nothing may be removed by it.
+            if self.would_lose() {
+                if !self.is_known_history().await? {
+                    return Ok(Followed::Rewound);
+                }
+                self.known_change = heard;
+            }
             self.make_current().await?;
             // What went while it was downloaded is followed by the change that says so.
             if once && !self.awaits_changes {
@@ -269,11 +360,23 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// Whether something that was put here would be removed or replaced.
+    fn would_lose(&self) -> bool {
+        let mut touched = self.mirror.touched.iter();
+        touched.any(|path| {
+            self.placed.get(path).is_some_and(|placed| {
+                let there = self.mirror.at(path);
+                there.is_none_or(|there| there.sha256 != placed.sha256)
+            })
+        })
+    }
+
     fn keep(&mut self) -> anyhow::Result<()> {
         let kept = Kept {
             http_api_url: self.http_api_url.to_owned(),
             space_id: self.space_id,
             cursor: self.cursor.unwrap_or_default(),
+            known_change: self.known_change,
             files: self.mirror.files().clone(),
             placed: self.placed.clone(),
         };
@@ -355,7 +458,15 @@ impl<'a> Keeper<'a> {
             None => self.folder.digest(at)?,
         };
         if sha256 == content.sha256 {
-            self.placed.insert(path.clone(), Placed { sha256, stamp });
+            let owners = !placed.is_some_and(|placed| placed.sha256 == sha256 && !placed.owners);
+            self.placed.insert(
+                path.clone(),
+                Placed {
+                    sha256,
+                    stamp,
+                    owners,
+                },
+            );
         }
         Ok(sha256 != content.sha256)
     }
@@ -363,7 +474,7 @@ impl<'a> Keeper<'a> {
     /// Whether what is at a path is what was put there.
     fn is_ours(&self, path: &SpacePath, at: &Path, found: &Found) -> io::Result<bool> {
         match (self.placed.get(path), found) {
-            (Some(placed), Found::File(stamp)) => {
+            (Some(placed), Found::File(stamp)) if !placed.owners => {
                 // Other rights, say, make no other file.
                 Ok(placed.stamp == *stamp || self.folder.digest(at)? == placed.sha256)
             }
@@ -389,7 +500,12 @@ impl<'a> Keeper<'a> {
             self.output.line(&told, format_args!("- {path}"))?;
         } else if found != Found::Nothing {
             let told = json!({ "type": "left", "path": path });
-            let text = format!("· {path} went from the space and stays here: it was changed here");
+            let why = if placed.owners {
+                "it was here before"
+            } else {
+                "it was changed here"
+            };
+            let text = format!("· {path} went from the space and stays here: {why}");
             self.output.line(&told, text)?;
         }
         self.placed.remove(path);
@@ -449,7 +565,14 @@ impl<'a> Keeper<'a> {
         self.make_way(at).with_context(cannot)?;
         let stamp = self.folder.place(content, path, at).with_context(cannot)?;
         let sha256 = content.sha256;
-        self.placed.insert(path.clone(), Placed { sha256, stamp });
+        self.placed.insert(
+            path.clone(),
+            Placed {
+                sha256,
+                stamp,
+                owners: false,
+            },
+        );
         self.changed = true;
         let told = json!({ "type": "placed", "path": path, "content": content });
         let size = output::size(content.size);
