@@ -55,7 +55,7 @@ test("a folder is dropped with what is in it", { timeout: 60_000 }, async () => 
 });
 
 test("a new version, a move and a deletion are followed", { timeout: 60_000 }, async () => {
-  await alice.choose("notes.txt", "hello again");
+  await alice.chooseTaken("notes.txt", "hello again", "Replace");
   await aliceToo.file("/notes.txt").filter({ hasText: "version 2" }).waitFor();
   await alice.act("/notes.txt", "Move or rename");
   await alice.answer("/Archive/notes.txt");
@@ -111,9 +111,9 @@ test("of two who changed the same version one is told, and nothing is overwritte
     await held;
     await route.continue();
   });
-  await bob.choose("roadmap.txt", "bob's");
+  await bob.chooseTaken("roadmap.txt", "bob's", "Replace");
   await bob.page.locator("#uploads li[data-phase=completing]", { hasText: "roadmap.txt" }).waitFor();
-  await alice.choose("roadmap.txt", "alice's");
+  await alice.chooseTaken("roadmap.txt", "alice's", "Replace");
   await alice.file("/roadmap.txt").filter({ hasText: "version 2" }).waitFor();
   release();
   const conflict = bob.page.locator("#uploads li[data-phase=conflict]");
@@ -121,6 +121,51 @@ test("of two who changed the same version one is told, and nothing is overwritte
   await bob.page.unroute("**/uploads/*/complete");
   await conflict.getByRole("button", { name: "Keep both" }).click();
   await Promise.all([alice.has("/roadmap (2).txt"), bob.has("/roadmap (2).txt")]);
+});
+
+test("a file whose name is taken replaces nothing unless somebody says so", { timeout: 60_000 }, async () => {
+  const { page } = alice;
+  await alice.choose("shared.txt", "first");
+  await Promise.all([alice.has("/shared.txt"), bob.has("/shared.txt")]);
+  await alice.uploaded("shared.txt");
+  // Two at once, one of which is new: that one waits for no answer.
+  await alice.drop([local("taken/shared.txt", "stale"), local("taken/fresh.txt", "fresh")]);
+  await alice.has("/fresh.txt");
+  await page.locator("#ask[open]", { hasText: "“Team” has version 1 of it" }).waitFor();
+  await page.getByRole("button", { name: "Skip" }).click();
+  await alice.chooseTaken("shared.txt", "mine", "Keep both");
+  await bob.has("/shared (2).txt");
+  await alice.chooseTaken("shared.txt", "newer", "Replace");
+  await bob.file("/shared.txt").filter({ hasText: "version 2" }).waitFor();
+  assert.equal(await bob.file("/shared.txt").filter({ hasText: "version 3" }).count(), 0);
+
+  // A name that this window does not know of yet is asked about when the service has refused it.
+  alice.expected.push(/status of 409/);
+  await page.route("**/files?*", (route) => route.abort());
+  let release;
+  const held = new Promise((resolve) => (release = resolve));
+  await page.route("**/uploads", async (route) => {
+    await held;
+    await route.continue();
+  });
+  await alice.choose("both.txt", "alice's");
+  await page.locator("#uploads li[data-phase=opening]", { hasText: "both.txt" }).waitFor();
+  await bob.choose("both.txt", "bob's");
+  await bob.uploaded("both.txt");
+  release();
+  const conflict = page.locator("#uploads li[data-phase=conflict]", { hasText: "both.txt" });
+  await conflict.filter({ hasText: "A file with this name is already here, in version 1." }).waitFor();
+  await conflict.getByRole("button", { name: "Skip" }).click();
+  await page.unroute("**/uploads");
+  await page.unroute("**/files?*");
+  assert.equal(await bob.file("/both.txt").filter({ hasText: "version 1" }).count(), 1);
+});
+
+test("an upload says to which space it goes, also when another is open", { timeout: 60_000 }, async () => {
+  await alice.select("My files");
+  await alice.upload("shared (2).txt").filter({ hasText: "Team › shared (2).txt" }).waitFor();
+  await alice.upload("first.txt").filter({ hasText: "My files › first.txt" }).waitFor();
+  await alice.select("Team");
 });
 
 test("what happens while the network is cut is caught up with, once and in order", { timeout: 90_000 }, async () => {

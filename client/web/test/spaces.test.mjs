@@ -67,11 +67,10 @@ test("beyond the pages that were read nothing is shown, and nothing is known", a
   space.apply({ ...change, fileId: "aa", path: "/aa" }, null, false);
   space.apply({ ...change, sequence: 2, fileId: "z", path: "/z" }, null, false);
   assert.deepEqual(space.sorted.map((file) => file.path), ["/a", "/aa", "/b"]);
-  assert.equal(space.versionAt("/b"), 2);
-  assert.equal(space.versionAt("/z"), undefined);
+  assert.equal(space.fileAt("/b").version, 2);
+  assert.equal(space.fileAt("/z"), undefined);
   await space.load(async (_, token) => ({ files: token === "c" ? files.slice(2) : [] }));
-  assert.equal(space.versionAt("/d"), 4);
-  assert.equal(space.versionAt("/nothing"), 0);
+  assert.equal(space.fileAt("/d").version, 4);
 });
 
 test("latency is told on the service's clock, whatever this computer takes for the time", () => {

@@ -199,13 +199,20 @@ export class App extends EventTarget {
 
   // ------------------------------------------------------------------------------------------------ Files
 
-  /** @param {{ file: File, path: string }[]} files */
-  add(files) {
-    const space = this.space;
-    if (!space?.mayWrite) return;
-    for (const { file, path } of files) {
-      this.uploads.add(file, { userId: this.userId, spaceId: space.id, path, baseVersion: space.versionAt(path) });
-    }
+  /**
+   * Uploads a file to a place in a space.
+   *
+   * @param {SpaceModel} space
+   * @param {File} file
+   * @param {import("./adding.js").Place} place
+   */
+  upload(space, file, place) {
+    this.uploads.add(file, { userId: this.userId, spaceId: space.id, ...place });
+  }
+
+  /** Where an upload goes to. The personal space gets its id with its first file. @param {string} spaceId */
+  spaceOf(spaceId) {
+    return this.spaces.get(spaceId) ?? (spaceId === NOT_MADE_YET ? [...this.spaces.values()].find(({ space }) => space.kind === "personal") : undefined);
   }
 
   /**

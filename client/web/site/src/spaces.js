@@ -40,11 +40,10 @@ export class SpaceModel {
     return this.space.role !== "viewer";
   }
 
-  /** What is at a path, if the list tells. Undefined if it does not. @param {string} path @returns {number | undefined} */
-  versionAt(path) {
-    if (this.listing !== "loaded") return undefined;
-    for (const file of this.files.values()) if (file.path === path) return file.version;
-    return this.#readTo === null ? 0 : undefined;
+  /** What is known to be at a path: nothing does not say that it is free. @param {string} path @returns {FileView | undefined} */
+  fileAt(path) {
+    for (const file of this.files.values()) if (file.path === path) return file;
+    return undefined;
   }
 
   /**

@@ -63,7 +63,7 @@ export class Upload {
 
   /**
    * @param {File} file
-   * @param {{ userId: string, spaceId: string, path: string, baseVersion?: number }} target
+   * @param {{ userId: string, spaceId: string, path: string, baseVersion?: number, baseFileId?: string }} target
    * @param {World} world
    * @param {() => void} onChange
    */
@@ -94,7 +94,7 @@ export class Upload {
   /**
    * Goes on after a conflict, to become the version after what is there, or another file.
    *
-   * @param {{ path?: string, baseVersion?: number }} target
+   * @param {{ path?: string, baseVersion?: number, baseFileId?: string }} target
    */
   again(target) {
     this.#forget();
@@ -299,9 +299,9 @@ export class Upload {
    * outlives the window says neither who uploaded nor what.
    */
   #slot() {
-    const { userId, spaceId, path, baseVersion } = this.target;
+    const { userId, spaceId, path, baseVersion, baseFileId } = this.target;
     const { size, type } = this.file;
-    const named = JSON.stringify([userId, spaceId, path, baseVersion ?? null, size, type, this.#sha256]);
+    const named = JSON.stringify([userId, spaceId, path, baseVersion ?? null, baseFileId ?? null, size, type, this.#sha256]);
     return KEPT + base64(digestOf(new TextEncoder().encode(named)));
   }
 }

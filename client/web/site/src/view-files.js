@@ -1,5 +1,6 @@
 /** The files of the selected space: what is there, adding to it, and what can be done with each. */
 
+import { beside, numbered, replacing, sorted } from "./adding.js";
 import { byId, find, h, icon, iconButton, keyed, setText } from "./dom.js";
 import { bytes, folderOf, nameOf, shortId, when } from "./words.js";
 
@@ -169,7 +170,34 @@ export class FilesView {
       this.app.notify("error", `That is more than ${MOST_DROPPED.toLocaleString()} files at once. Add them in parts.`);
       return;
     }
-    this.app.add(files);
+    const { app, dialogs } = this;
+    const { space } = app;
+    if (!space) return;
+    if (!space.mayWrite) {
+      app.notify("error", `You can only view the files of “${space.name}”. Ask one of its owners to let you add some.`);
+      return;
+    }
+    const { free, taken } = sorted(files, space.files.values());
+    for (const { file, path } of free) app.upload(space, file, beside(path));
+    const [first] = taken;
+    if (!first) return;
+    const used = new Set(files.map(({ path }) => path));
+    const keepBoth = () => {
+      for (const { file, path } of taken) {
+        const found = numbered(path, (other) => used.has(other) || space.fileAt(other) !== undefined);
+        used.add(found);
+        app.upload(space, file, beside(found));
+      }
+    };
+    const replace = () => {
+      for (const { file, there } of taken) app.upload(space, file, replacing(there));
+    };
+    const one = taken.length === 1;
+    const title = one ? `“${nameOf(first.path)}” is already here` : `${taken.length} of these files are already here`;
+    const text = one
+      ? `“${space.name}” has version ${first.there.version} of it, of ${when(first.there.updatedAt)}. Replacing it makes version ${first.there.version + 1}.`
+      : `“${space.name}” has “${nameOf(first.path)}” and ${taken.length - 1} more. Replacing them makes a new version of each.`;
+    dialogs.ask({ title, text, ok: "Keep both", cancel: "Skip", others: { Replace: replace } }, async () => keepBoth());
   }
 
   #acceptDrops() {
@@ -190,7 +218,7 @@ export class FilesView {
       if (!carriesFiles(event) || !event.dataTransfer) return;
       event.preventDefault();
       over(-depth);
-      if (!this.app.space?.mayWrite || this.app.session.state !== "active") return;
+      if (this.app.session.state !== "active") return;
       // Entries are only there while the event is handled.
       const files = Promise.all([...event.dataTransfer.items].map((item) => filesOf(item)));
       files.then((found) => this.#add(found.flat())).catch((error) => this.app.fail(error));
