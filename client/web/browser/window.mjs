@@ -118,7 +118,7 @@ export class Window {
   /** Adds a file whose name is taken, and says what to do. */
   async chooseTaken(name, content, answer) {
     await this.choose(name, content);
-    await this.page.locator("#ask[open]", { hasText: `“${name}” is already here` }).waitFor();
+    await this.page.locator("#ask[open]", { hasText: `${name}\u2069” is already here` }).waitFor();
     await this.page.locator("#ask").getByRole("button", { name: answer }).click();
     await this.page.waitForSelector("#ask:not([open])", { state: "attached" });
   }

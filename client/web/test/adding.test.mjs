@@ -10,9 +10,10 @@ const there = [{ fileId: "f", path: "/notes.txt", version: 3, size: 1, sha256: "
 const bytes = (text) => Buffer.byteLength(text.slice(text.lastIndexOf("/") + 1));
 
 test("files whose path is taken are told from those whose path is free", () => {
-  const added = ["/notes.txt", "/new.txt", "/folder/notes.txt"].map((path) => ({ file: null, path }));
-  const { free, taken } = sorted(added, there);
+  const added = ["/notes.txt", "/new.txt", "/folder/notes.txt", "/x\u202efdp.exe"].map((path) => ({ file: null, path }));
+  const { free, taken, impossible } = sorted(added, there);
   assert.deepEqual(free.map(({ path }) => path), ["/new.txt", "/folder/notes.txt"]);
+  assert.deepEqual(impossible.map(({ path }) => path), ["/x\u202efdp.exe"]);
   assert.deepEqual(taken.map(({ path, there }) => [path, there.fileId]), [["/notes.txt", "f"]]);
   assert.deepEqual(replacing(taken[0].there), { path: "/notes.txt", baseVersion: 3, baseFileId: "f" });
   assert.deepEqual(beside("/unknown.txt"), { path: "/unknown.txt", baseVersion: 0, baseFileId: undefined });

@@ -1,5 +1,7 @@
 /** Adding files to a space without replacing what is there unless somebody said so. */
 
+import { problemOfPath } from "./names.js";
+
 /** How long a name may be, in bytes of UTF-8: what file systems hold. */
 const LONGEST_NAME = 255;
 
@@ -11,7 +13,7 @@ const LONGEST_NAME = 255;
  */
 
 /**
- * Of files to add, those whose path is free as far as this window knows, and those whose path is not.
+ * Of files to add, those whose path is free as far as this window knows, those whose path is not, and those that cannot be.
  *
  * @param {Added[]} files
  * @param {Iterable<FileView>} there
@@ -20,12 +22,15 @@ export function sorted(files, there) {
   const byPath = new Map([...there].map((file) => [file.path, file]));
   /** @type {Added[]} */ const free = [];
   /** @type {Taken[]} */ const taken = [];
+  /** @type {{ path: string, problem: string }[]} */ const impossible = [];
   for (const added of files) {
+    const problem = problemOfPath(added.path);
     const found = byPath.get(added.path);
-    if (found) taken.push({ ...added, there: found });
+    if (problem) impossible.push({ path: added.path, problem });
+    else if (found) taken.push({ ...added, there: found });
     else free.push(added);
   }
-  return { free, taken };
+  return { free, taken, impossible };
 }
 
 /** The next version of what is there, and of nothing else. @param {{ path: string, version: number, fileId?: string }} there @returns {Place} */

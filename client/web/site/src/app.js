@@ -8,10 +8,14 @@ import { download, put } from "./transfer.js";
 import { removeOldKeys } from "./upload.js";
 import { Uploads } from "./uploads.js";
 import { Watcher } from "./watcher.js";
-import { nameOf } from "./words.js";
+import { quoted, saved } from "./names.js";
+import { lastOf } from "./words.js";
 
 /** Stands for the personal space of who has not used it yet: the service makes it with the first file. */
 const NOT_MADE_YET = "";
+
+/** How many pages of 500 files are read to find one; then somebody is asked whether to go on. */
+const SEARCHED_PAGES = 40;
 
 /** Over which time windows come back whose network did, in milliseconds. */
 const BACK_ONLINE_SPREAD = 1_000;
@@ -118,6 +122,7 @@ export class App extends EventTarget {
       startAt: (space) => Math.max(0, space.latestSequence - HISTORY),
       onChange: (change, heardAt) => this.#apply(change, heardAt),
       onSpaces: (spaces) => this.#updateSpaces(spaces),
+      onRewound: (space) => this.#rewound(space),
       onState: (state) => {
         this.connection = state;
         if (state.phase === "live") this.currentAt = Date.now();
@@ -148,7 +153,7 @@ export class App extends EventTarget {
     for (const [spaceId, space] of this.spaces) {
       if (ids.has(spaceId) || spaceId === NOT_MADE_YET) continue;
       this.spaces.delete(spaceId);
-      this.notify("info", `You have no access to ${space.name} any more.`);
+      this.notify("info", `You have no access to ${quoted(space.name)} any more.`);
       if (this.selected === spaceId) this.selected = personal?.spaceId ?? NOT_MADE_YET;
     }
     for (const space of spaces) {
@@ -157,6 +162,17 @@ export class App extends EventTarget {
       else this.spaces.set(space.spaceId, new SpaceModel(space));
     }
     this.select(this.selected);
+  }
+
+  /**
+   * The service's database was restored to an earlier state. All that this window has of the space is what it shows, which is read anew.
+   *
+   * @param {Space} space
+   */
+  #rewound(space) {
+    const anew = new SpaceModel(space);
+    this.spaces.set(space.spaceId, anew);
+    this.notify("error", `${quoted(anew.name)} was restored to an earlier state. What was changed since may be missing: look through it, and add again what is not there.`);
   }
 
   /** @param {string} spaceId */
@@ -169,9 +185,32 @@ export class App extends EventTarget {
 
   /** Reads the next page of the selected space's files. */
   load() {
-    const space = this.space;
-    if (!space) return;
-    const reading = space.load((spaceId, pageToken) => this.api.listFiles(spaceId, pageToken));
+    const { space } = this;
+    if (space) this.#show(space.load((spaceId, pageToken) => this.#listFiles(spaceId, pageToken)));
+  }
+
+  /**
+   * Reads more of the selected space's files, to find one among them.
+   *
+   * @param {() => boolean} isWanted
+   */
+  search(isWanted) {
+    const { space } = this;
+    if (space) this.#show(space.readOn((spaceId, pageToken) => this.#listFiles(spaceId, pageToken), SEARCHED_PAGES, isWanted));
+  }
+
+  /**
+   * @param {string} spaceId
+   * @param {string | undefined} pageToken
+   */
+  async #listFiles(spaceId, pageToken) {
+    // How far it is.
+    this.tell();
+    return this.api.listFiles(spaceId, pageToken);
+  }
+
+  /** @param {Promise<void>} reading */
+  #show(reading) {
     this.tell();
     reading.catch((error) => this.fail(error)).finally(() => this.tell());
   }
@@ -232,9 +271,9 @@ export class App extends EventTarget {
         this.downloads.set(key, bytes);
         this.tell();
       });
-      saveAs(content, nameOf(file.path));
+      saveAs(content, saved(lastOf(file.path)));
     } catch (error) {
-      this.fail(error, `${nameOf(file.path)}: `);
+      this.fail(error, `${quoted(lastOf(file.path))}: `);
     } finally {
       this.downloads.delete(key);
       this.tell();

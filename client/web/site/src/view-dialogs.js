@@ -8,6 +8,7 @@ import { submits } from "./view-sign-in.js";
  * @property {string} title
  * @property {string} text
  * @property {string} ok what the button says; of a choice, the first
+ * @property {boolean} [danger] whether it takes something away
  * @property {string} [cancel] what the button says that does nothing
  * @property {Record<string, () => void>} [others] what other buttons say, and what they do
  * @property {string} [label] of the text to enter; without it, it is a yes-or-no question
@@ -45,7 +46,8 @@ export class Dialogs {
    * @param {Question} question
    * @param {(answer: string) => Promise<void>} act
    */
-  #show({ title, text, ok, label, value = "", others = {}, cancel = "Cancel" }, act) {
+  #show({ title, text, ok, label, value = "", others = {}, cancel = "Cancel", danger = false }, act) {
+    byId("ask-ok").classList.toggle("danger", danger);
     this.#act = act;
     setText(find(this.dialog, "button[value=cancel]", HTMLButtonElement), cancel);
     byId("ask-others").replaceChildren(

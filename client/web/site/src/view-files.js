@@ -1,6 +1,7 @@
 /** The files of the selected space: what is there, adding to it, and what can be done with each. */
 
 import { beside, numbered, replacing, sorted } from "./adding.js";
+import { problemOfPath, quoted, visible } from "./names.js";
 import { byId, find, h, icon, iconButton, keyed, setText } from "./dom.js";
 import { bytes, folderOf, nameOf, shortId, when } from "./words.js";
 
@@ -10,6 +11,7 @@ const MOST_DROPPED = 10_000;
 /** @typedef {import("./types.js").FileView} FileView */
 
 export class FilesView {
+  /** The space and the text that were looked for in what had not been read. */ #searched = "";
   /** What the list shows, so that it is not gone through for every byte of an upload. @type {unknown[]} */ #shown = [];
 
   /**
@@ -27,7 +29,10 @@ export class FilesView {
       this.#add([...(this.choose.files ?? [])].map((file) => ({ file, path: pathOf(file.name) })));
       this.choose.value = "";
     });
-    byId("list-more").addEventListener("click", () => app.load());
+    byId("list-more").addEventListener("click", () => {
+      if (this.#wanted) this.#search();
+      else app.load();
+    });
     byId("versions-close").addEventListener("click", () => this.versions.close());
     this.#acceptDrops();
   }
@@ -43,7 +48,9 @@ export class FilesView {
     }
     byId("drop").hidden = !space.mayWrite;
     byId("read-only").hidden = space.mayWrite;
-    const wanted = this.filter.value.normalize("NFC").toLowerCase();
+    const wanted = this.#wanted;
+    // What is not read yet may contain it too. Where reading failed, somebody asks for it again.
+    if (wanted && space.nextPage && space.listing === "loaded" && this.#searched !== `${space.id} ${wanted}`) this.#search();
     const all = space.sorted;
     const files = wanted ? all.filter((file) => file.path.toLowerCase().includes(wanted)) : all;
     setText(byId("count"), space.listing === "loaded" && all.length ? `${files.length}${space.nextPage ? "+" : ""}` : "");
@@ -53,7 +60,18 @@ export class FilesView {
       keyed(byId("list"), files, (file) => `${file.fileId} ${space.mayWrite}`, (file) => this.#row(file));
     }
     setText(byId("list-note"), this.#note(space, all.length, files.length));
-    byId("list-more").hidden = !space.nextPage || space.listing === "loading";
+    byId("list-more").hidden = !space.nextPage || space.listing === "loading" || space.listing === "new";
+    setText(byId("list-more"), wanted ? "Search the rest" : "Show more");
+  }
+
+  get #wanted() {
+    return this.filter.value.normalize("NFC").toLowerCase();
+  }
+
+  #search() {
+    const searched = `${this.app.selected} ${this.#wanted}`;
+    this.#searched = searched;
+    this.app.search(() => `${this.app.selected} ${this.#wanted}` === searched);
   }
 
   /**
@@ -62,10 +80,12 @@ export class FilesView {
    * @param {number} shown
    */
   #note(space, there, shown) {
+    if (space.listing === "loading" && this.#wanted) return `Searching… ${there.toLocaleString()} files so far`;
     if (space.listing === "loading" || space.listing === "new") return "Reading the files…";
     if (space.listing === "failed") return "The files could not be read.";
-    if (there === 0) return space.mayWrite ? "Nothing here yet. Drop the first file." : "Nothing here yet.";
-    return shown === 0 ? "No path contains that." : "";
+    if (there === 0) return space.mayWrite ? "Nothing here yet. Add the first file." : "Nothing here yet.";
+    if (shown > 0) return "";
+    return space.nextPage ? `None of the first ${there.toLocaleString()} files has that in its path.` : "No path contains that.";
   }
 
   /** @param {FileView} first */
@@ -74,6 +94,7 @@ export class FilesView {
     let file = first;
     const folder = h("span", { class: "muted" });
     const name = h("strong", {});
+    const what = h("div", { class: "what" }, folder, name);
     const facts = h("span", { class: "muted facts" });
     const progress = h("progress", { class: "download", "aria-label": "Downloading", hidden: true });
     const actions = h(
@@ -95,7 +116,7 @@ export class FilesView {
     });
     more.classList.add("row-more");
     more.setAttribute("aria-expanded", "false");
-    const element = h("li", { class: "row" }, icon("file"), h("div", { class: "row-text" }, h("div", { class: "what" }, folder, name), facts, progress), more, actions);
+    const element = h("li", { class: "row" }, icon("file"), h("div", { class: "row-text" }, what, facts, progress), more, actions);
     let version = first.version;
     return {
       element,
@@ -104,6 +125,7 @@ export class FilesView {
         element.dataset.path = now.path;
         setText(folder, folderOf(now.path));
         setText(name, nameOf(now.path));
+        what.title = visible(now.path.slice(1));
         setText(facts, `${bytes(now.size)} · version ${now.version} · ${when(now.updatedAt)}`);
         for (const button of [more, ...actions.children]) {
           button.setAttribute("aria-label", `${button.getAttribute("title")} ${nameOf(now.path)}`);
@@ -125,7 +147,7 @@ export class FilesView {
   /** @param {FileView} file */
   async #showVersions(file) {
     const { app, versions } = this;
-    setText(byId("versions-title"), `Versions of ${nameOf(file.path)}`);
+    setText(byId("versions-title"), `Versions of ${quoted(nameOf(file.path))}`);
     const list = byId("versions-list");
     list.replaceChildren(h("li", { class: "muted" }, "Reading…"));
     versions.showModal();
@@ -150,14 +172,17 @@ export class FilesView {
 
   /** @param {FileView} file */
   #move(file) {
-    this.dialogs.ask({ title: "Move or rename", text: "Folders are part of the path, and are there with their first file.", label: "Path", value: file.path, ok: "Move" }, async (path) => {
-      await this.app.api.moveFile(file.fileId, pathOf(path.trim()), file.version);
+    this.dialogs.ask({ title: "Move or rename", text: "Folders are part of the path, and are there with their first file.", label: "Path", value: file.path, ok: "Move" }, async (entered) => {
+      const path = pathOf(entered.trim());
+      const problem = problemOfPath(path);
+      if (problem) throw new Error(problem);
+      await this.app.api.moveFile(file.fileId, path, file.version);
     });
   }
 
   /** @param {FileView} file */
   #delete(file) {
-    this.dialogs.ask({ title: `Delete ${nameOf(file.path)}?`, text: "It disappears for all members.", ok: "Delete" }, async () => {
+    this.dialogs.ask({ title: `Delete ${quoted(nameOf(file.path))}?`, text: "It disappears for all members.", ok: "Delete", danger: true }, async () => {
       await this.app.api.deleteFile(file.fileId, file.version);
     });
   }
@@ -174,10 +199,15 @@ export class FilesView {
     const { space } = app;
     if (!space) return;
     if (!space.mayWrite) {
-      app.notify("error", `You can only view the files of “${space.name}”. Ask one of its owners to let you add some.`);
+      app.notify("error", `You can only view the files of ${quoted(space.name)}. Ask one of its owners to let you add some.`);
       return;
     }
-    const { free, taken } = sorted(files, space.files.values());
+    const { free, taken, impossible } = sorted(files, space.files.values());
+    const [refused] = impossible;
+    if (refused) {
+      const more = impossible.length > 1 ? ` ${impossible.length - 1} more cannot be added either.` : "";
+      app.notify("error", `${quoted(nameOf(refused.path))} cannot be added. ${refused.problem}${more}`);
+    }
     for (const { file, path } of free) app.upload(space, file, beside(path));
     const [first] = taken;
     if (!first) return;
@@ -193,10 +223,10 @@ export class FilesView {
       for (const { file, there } of taken) app.upload(space, file, replacing(there));
     };
     const one = taken.length === 1;
-    const title = one ? `“${nameOf(first.path)}” is already here` : `${taken.length} of these files are already here`;
+    const title = one ? `${quoted(nameOf(first.path))} is already here` : `${taken.length} of these files are already here`;
     const text = one
-      ? `“${space.name}” has version ${first.there.version} of it, of ${when(first.there.updatedAt)}. Replacing it makes version ${first.there.version + 1}.`
-      : `“${space.name}” has “${nameOf(first.path)}” and ${taken.length - 1} more. Replacing them makes a new version of each.`;
+      ? `${quoted(space.name)} has version ${first.there.version} of it, of ${when(first.there.updatedAt)}. Replacing it makes version ${first.there.version + 1}.`
+      : `${quoted(space.name)} has ${quoted(nameOf(first.path))} and ${taken.length - 1} more. Replacing them makes a new version of each.`;
     dialogs.ask({ title, text, ok: "Keep both", cancel: "Skip", others: { Replace: replace } }, async () => keepBoth());
   }
 

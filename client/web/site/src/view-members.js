@@ -1,6 +1,7 @@
 /** Who sees the selected space, and sharing it. */
 
 import { byId, find, h, icon, iconButton, keyed, setText } from "./dom.js";
+import { visible } from "./names.js";
 import { submits } from "./view-sign-in.js";
 import { shortId } from "./words.js";
 
@@ -76,7 +77,7 @@ export class MembersView {
     const { app } = this;
     const { userId, spaceId } = first;
     const you = userId === app.userId;
-    const name = you ? `${app.session.user?.name ?? ""} (you)` : shortId(userId);
+    const name = you ? `${visible(app.session.user?.name ?? "")} (you)` : shortId(userId);
     const roles = /** @type {Role[]} */ (["owner", "editor", "viewer"]);
     const select = h("select", { "aria-label": `Role of ${name}` }, ...roles.map((role) => h("option", { value: role }, role)));
     const badge = h("span", { class: "badge" });
@@ -86,7 +87,7 @@ export class MembersView {
     const leave = you ? "Leave this space" : `Remove ${name}`;
     const remove = iconButton("close", leave, () => {
       const text = you ? "You see it no more, until an owner shares it with you again." : "They see it no more. What they have downloaded, they keep.";
-      this.dialogs.ask({ title: `${leave}?`, text, ok: you ? "Leave" : "Remove" }, async () => {
+      this.dialogs.ask({ title: `${leave}?`, text, ok: you ? "Leave" : "Remove", danger: true }, async () => {
         await app.api.removeMember(spaceId, userId);
         if (!you) await this.#readAgain();
       });

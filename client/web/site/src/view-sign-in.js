@@ -1,6 +1,7 @@
 /** Signing in, at first and again. */
 
 import { Busy, Unreachable } from "./errors.js";
+import { visible } from "./names.js";
 import { byId, find, setText } from "./dom.js";
 import { ChallengeEnded, SignInError } from "./session.js";
 
@@ -29,7 +30,7 @@ export class SignIn {
     byId("signin").hidden = state !== "signed-out";
     byId("app").hidden = state === "signed-out";
     if (state === "expired" && !this.expired.open) {
-      setText(byId("expired-name"), user?.name ?? "");
+      setText(byId("expired-name"), visible(user?.name ?? ""));
       find(this.expired, "input[name=username]", HTMLInputElement).value = user?.name ?? "";
       this.expired.showModal();
       find(this.expired, "input[name=password]", HTMLInputElement).focus();

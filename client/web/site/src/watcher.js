@@ -46,6 +46,8 @@ const PAGE = 1_000;
  * @property {(space: Space) => number} startAt The last sequence that the caller has applied of a space that is new to the watcher.
  * @property {(change: Change, heardAt: number | null) => void} onChange `heardAt` is null for what was read from the feed.
  * @property {(spaces: Space[]) => void} onSpaces
+ * @property {(space: Space) => void} onRewound The space is at an earlier change than the last one that was applied, as after the service's database was
+ *   restored. It is new to the watcher from then on; told before `onSpaces`.
  * @property {(state: State) => void} onState
  */
 
@@ -252,9 +254,16 @@ export class Watcher {
   }
 
   async #sweepOnce() {
-    const { source, onSpaces, startAt } = this.#options;
+    const { source, onSpaces, onRewound, startAt } = this.#options;
+    // What was applied before the question; a change that comes while it is on its way may not be in the answer.
+    const applied = new Map([...this.#feeds].map(([spaceId, feed]) => [spaceId, feed.applied]));
     const spaces = await source.listSpaces();
     if (this.#stopped) return;
+    for (const space of spaces) {
+      if (space.latestSequence >= (applied.get(space.spaceId) ?? 0)) continue;
+      this.#feeds.delete(space.spaceId);
+      onRewound(space);
+    }
     onSpaces(spaces);
     const ids = new Set(spaces.map((space) => space.spaceId));
     for (const spaceId of this.#feeds.keys()) {
