@@ -5,6 +5,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { test } from "node:test";
 
 import { Unreachable } from "../site/src/errors.js";
+import { Downloads } from "../site/src/downloads.js";
 import { MissingContent, OtherContent, download } from "../site/src/transfer.js";
 
 /** Storage whose connections end after some bytes. */
@@ -118,4 +119,30 @@ test("a network that stays away is not asked for ever", async () => {
   const asked = storage(randomBytes(10), Array.from({ length: 20 }, () => "gone"));
   await assert.rejects(start(randomBytes(10)).saving, Unreachable);
   assert.ok(asked.length <= 6, `${asked.length}`);
+});
+
+test("a version that is not what its uploader said is fetched once, and told each time", async () => {
+  const content = randomBytes(1_000);
+  const told = [];
+  const names = [];
+  const downloads = new Downloads({ locate: async () => ({ url: "url" }), download, save: (_, name) => names.push(name), fail: (context, error) => told.push(context + error.message) });
+  const file = { fileId: "f", path: "/folder/a.iso" };
+  const asked = storage(content, []);
+  const wrong = { version: 1, size: content.length, sha256: digest("something else") };
+  await downloads.save(file, wrong);
+  await downloads.save(file, wrong);
+  assert.equal(asked.length, 1);
+  assert.equal(told.length, 2);
+  assert.match(told[0], /a\.iso.*version 1.*not what was uploaded/);
+  assert.match(told[1], /not fetched again/);
+  // Another version is another content; and what storage lost may be back.
+  await downloads.save(file, { version: 2, size: content.length, sha256: digest(content) });
+  assert.deepEqual(names, ["a.iso"]);
+  const lost = storage(content, ["missing"]);
+  const third = { version: 3, size: content.length, sha256: digest(content) };
+  await downloads.save(file, third);
+  await downloads.save(file, third);
+  assert.equal(lost.length, 2);
+  assert.deepEqual(names, ["a.iso", "a.iso"]);
+  assert.equal(downloads.arrived.size, 0);
 });

@@ -2,14 +2,14 @@
 
 import { Api } from "./api.js";
 import { Clock } from "./clock.js";
+import { Downloads } from "./downloads.js";
 import { SessionExpired } from "./errors.js";
 import { HISTORY, SpaceModel } from "./spaces.js";
 import { download, put } from "./transfer.js";
 import { removeOldKeys } from "./upload.js";
 import { Uploads } from "./uploads.js";
 import { Watcher } from "./watcher.js";
-import { quoted, saved } from "./names.js";
-import { lastOf } from "./words.js";
+import { quoted } from "./names.js";
 
 /** Stands for the personal space of who has not used it yet: the service makes it with the first file. */
 const NOT_MADE_YET = "";
@@ -23,7 +23,6 @@ const BACK_ONLINE_SPREAD = 1_000;
 /**
  * @typedef {import("./types.js").Change} Change
  * @typedef {import("./types.js").Space} Space
- * @typedef {import("./types.js").FileView} FileView
  * @typedef {{ id: string, text: string, kind: "error" | "info" }} Notice
  */
 
@@ -35,7 +34,6 @@ export class App extends EventTarget {
   /** Of the newest change that was heard of at once, in milliseconds. @type {number | null} */ latency = null;
   /** When everything was current the last time. @type {number | null} */ currentAt = null;
   /** @type {Notice[]} */ notices = [];
-  /** How much has arrived, by file and version. @type {Map<string, number>} */ downloads = new Map();
   /** @type {Watcher | null} */ #watcher = null;
 
   /**
@@ -59,7 +57,13 @@ export class App extends EventTarget {
       put,
       random: Math.random,
     });
-    this.uploads.addEventListener("change", () => this.tell());
+    this.downloads = new Downloads({
+      locate: (fileId, version) => this.api.locate(fileId, version),
+      download,
+      save: saveAs,
+      fail: (context, error) => this.fail(error, context),
+    });
+    for (const transfers of [this.uploads, this.downloads]) transfers.addEventListener("change", () => this.tell());
     session.addEventListener("change", () => this.#sessionChanged());
     window.addEventListener("online", () => setTimeout(() => this.#watcher?.wake(), Math.random() * BACK_ONLINE_SPREAD));
     window.addEventListener("offline", () => this.#watcher?.lose());
@@ -252,32 +256,6 @@ export class App extends EventTarget {
   /** Where an upload goes to. The personal space gets its id with its first file. @param {string} spaceId */
   spaceOf(spaceId) {
     return this.spaces.get(spaceId) ?? (spaceId === NOT_MADE_YET ? [...this.spaces.values()].find(({ space }) => space.kind === "personal") : undefined);
-  }
-
-  /**
-   * Saves a version under its name, once it was seen to be what was uploaded.
-   *
-   * @param {FileView} file
-   * @param {{ version: number, size: number, sha256: string }} version
-   */
-  async save(file, version) {
-    const key = `${file.fileId} ${version.version}`;
-    if (this.downloads.has(key)) return;
-    this.downloads.set(key, 0);
-    this.tell();
-    try {
-      const wanted = { locate: () => this.api.locate(file.fileId, version.version), size: version.size, sha256: version.sha256 };
-      const content = await download(wanted, new AbortController().signal, (bytes) => {
-        this.downloads.set(key, bytes);
-        this.tell();
-      });
-      saveAs(content, saved(lastOf(file.path)));
-    } catch (error) {
-      this.fail(error, `${quoted(lastOf(file.path))}: `);
-    } finally {
-      this.downloads.delete(key);
-      this.tell();
-    }
   }
 
   // ------------------------------------------------------------------------------------------------ Notices

@@ -54,7 +54,7 @@ export class FilesView {
     const all = space.sorted;
     const files = wanted ? all.filter((file) => file.path.toLowerCase().includes(wanted)) : all;
     setText(byId("count"), space.listing === "loaded" && all.length ? `${files.length}${space.nextPage ? "+" : ""}` : "");
-    const shown = [all, wanted, space.mayWrite, [...app.downloads].join()];
+    const shown = [all, wanted, space.mayWrite, [...app.downloads.arrived].join()];
     if (shown.some((part, index) => part !== this.#shown[index])) {
       this.#shown = shown;
       keyed(byId("list"), files, (file) => `${file.fileId} ${space.mayWrite}`, (file) => this.#row(file));
@@ -100,7 +100,7 @@ export class FilesView {
     const actions = h(
       "div",
       { class: "row-actions" },
-      iconButton("download", "Download", () => void app.save(file, file)),
+      iconButton("download", "Download", () => void app.downloads.save(file, file)),
       iconButton("history", "Versions", () => void this.#showVersions(file)),
     );
     if (app.space?.mayWrite) {
@@ -130,7 +130,7 @@ export class FilesView {
         for (const button of [more, ...actions.children]) {
           button.setAttribute("aria-label", `${button.getAttribute("title")} ${nameOf(now.path)}`);
         }
-        const arrived = app.downloads.get(`${now.fileId} ${now.version}`);
+        const arrived = app.downloads.arrivedOf(now.fileId, now.version);
         progress.hidden = arrived === undefined;
         if (arrived !== undefined) {
           progress.max = now.size || 1;
@@ -160,7 +160,7 @@ export class FilesView {
             "li",
             { class: "row" },
             h("div", { class: "row-text" }, h("strong", {}, `Version ${version.version}`), h("span", { class: "muted facts" }, `${bytes(version.size)} · ${when(version.createdAt)} · by ${who}`)),
-            iconButton("download", `Download version ${version.version}`, () => void app.save(file, version)),
+            iconButton("download", `Download version ${version.version}`, () => void app.downloads.save(file, version)),
           );
         }),
       );
