@@ -305,6 +305,140 @@ async fn what_its_owner_put_there_is_never_deleted_or_replaced() {
     assert_eq!(files_in(&alice.path("down")), owned(&wanted));
 }
 
+/// Rows of the deployed database, changed as no request can.
+async fn change_rows(statement: &str, file_id: &str) {
+    let (client, connection) = tokio_postgres::connect(&stack().database_url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let file_id: uuid::Uuid = file_id.parse().unwrap();
+    assert_eq!(client.execute(statement, &[&file_id]).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_what_was_declared_is_fetched_once() {
+    let alice = Person::new().await;
+    alice.write("up/wrong", b"other content than declared");
+    alice.write("up/right", b"right");
+    let uploaded = alice.json(&["upload", "up/."]).await;
+    let wrong = uploaded
+        .iter()
+        .find(|it| it["change"]["path"] == "/wrong")
+        .unwrap();
+    let file_id = wrong["change"]["fileId"].as_str().unwrap();
+    let declare = "UPDATE versions SET sha256 = sha256(sha256) WHERE file_id = $1";
+    change_rows(declare, file_id).await;
+    let told = alice.fails(6, &["sync", "down", "--once"]).await;
+    assert!(told.contains("/wrong") && told.contains("1 of 2 files"), "{told}");
+    assert_eq!(files_in(&alice.path("down")), owned(&[("right", "right")]));
+    // Another attempt would find it right now.
+    let declare = "UPDATE versions SET sha256 = sha256('other content than declared') WHERE file_id = $1";
+    change_rows(declare, file_id).await;
+    alice.fails(6, &["sync", "down", "--once"]).await;
+    assert_eq!(files_in(&alice.path("down")), owned(&[("right", "right")]));
+    alice.write("up/wrong", b"a new version");
+    alice.json(&["upload", "up/wrong"]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    let wanted = owned(&[("right", "right"), ("wrong", "a new version")]);
+    assert_eq!(files_in(&alice.path("down")), wanted);
+}
+
+#[tokio::test]
+async fn a_sync_ends_and_names_what_storage_does_not_have() {
+    let alice = Person::new().await;
+    alice.write("up/here", b"here");
+    alice.write("up/lost", &vec![b'x'; 54_321]);
+    alice.json(&["upload", "up/."]).await;
+    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
+    let bucket = &stack().outputs.bucket_name;
+    let listed = s3.list_objects_v2().bucket(bucket).send().await.unwrap();
+    let lost = listed
+        .contents()
+        .iter()
+        .find(|it| it.size() == Some(54_321))
+        .unwrap();
+    let deleting = s3.delete_object().bucket(bucket).key(lost.key().unwrap());
+    deleting.send().await.unwrap();
+    let told = alice.fails(4, &["sync", "down", "--once"]).await;
+    assert!(
+        told.contains("/lost") && told.contains("storage does not have"),
+        "{told}"
+    );
+    assert_eq!(files_in(&alice.path("down")), owned(&[("here", "here")]));
+}
+
+#[tokio::test]
+async fn a_sync_once_needs_no_web_socket() {
+    let alice = Person::new().await;
+    alice.write("a", b"1");
+    alice.json(&["upload", "a"]).await;
+    let token = stack().sign_in(&alice.user).await.unwrap().token().await.unwrap();
+    let mut sync = alice.command(&["sync", "down", "--once"]);
+    sync.env("SYNCSPHERE_URL", broken_api("POST", "/tickets").await);
+    sync.env("SYNCSPHERE_TOKEN", token.as_str());
+    let output = timeout(PROMISED, sync.output()).await.expect("it hangs").unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(files_in(&alice.path("down")), owned(&[("a", "1")]));
+}
+
+#[tokio::test]
+async fn most_of_a_folder_goes_only_on_request() {
+    let alice = Person::new().await;
+    for number in 0..12 {
+        alice.write(&format!("up/{number}"), format!("{number}").as_bytes());
+    }
+    alice.json(&["upload", "up/."]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    let all = files_in(&alice.path("down"));
+    let paths: Vec<String> = (0..11).map(|number| format!("/{number}")).collect();
+    let rm: Vec<&str> = ["rm"]
+        .into_iter()
+        .chain(paths.iter().map(String::as_str))
+        .collect();
+    alice.json(&rm).await;
+    let told = alice.fails(6, &["sync", "down", "--once"]).await;
+    assert!(
+        told.contains("11 of 12") && told.contains("--allow-deletes"),
+        "{told}"
+    );
+    assert_eq!(files_in(&alice.path("down")), all);
+    alice.fails(6, &["sync", "down", "--once"]).await;
+    assert_eq!(files_in(&alice.path("down")), all);
+    alice.json(&["sync", "down", "--once", "--allow-deletes"]).await;
+    assert_eq!(files_in(&alice.path("down")), owned(&[("11", "11")]));
+}
+
+#[tokio::test]
+async fn an_edit_of_a_file_with_a_long_name_is_kept_with_its_extension() {
+    let alice = Person::new().await;
+    let name = format!("{}.pdf", "\u{e4}".repeat(125));
+    assert_eq!(name.len(), 254);
+    alice.write(&format!("up/{name}"), b"1");
+    alice.json(&["upload", "up/."]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    alice.write(&format!("down/{name}"), b"edit");
+    alice.write(&format!("up/{name}"), b"2");
+    alice.json(&["upload", "up/."]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    let kept = format!("{} (kept 1).pdf", "\u{e4}".repeat(121));
+    assert_eq!(
+        files_in(&alice.path("down")),
+        owned(&[(&kept, "edit"), (&name, "2")])
+    );
+}
+
+#[tokio::test]
+async fn people_are_told_what_a_sync_does_not_upload() {
+    let alice = Person::new().await;
+    alice.write("a", b"1");
+    alice.json(&["upload", "a"]).await;
+    alice.write("down/mine", b"mine");
+    alice.write("down/b/mine", b"mine");
+    let output = alice.run(&["sync", "down", "--once"]).await;
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("2 files here are not in the space"), "{told}");
+}
+
 #[tokio::test]
 async fn a_sync_that_is_killed_at_any_time_ends_right_when_it_is_run_again() {
     let alice = Person::new().await;

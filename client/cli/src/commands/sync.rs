@@ -2,8 +2,9 @@
 
 mod folder;
 mod mirror;
+mod names;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,14 +13,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use client::{Client, Content, Error, Update, Watcher};
 use futures_util::stream::{self, StreamExt as _};
-use model::{Cursor, EventId, Sha256, SpaceId, SpacePath};
+use model::{Cursor, EventId, FileId, Sha256, SpaceId, SpacePath, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::accounts::Account;
 use crate::arguments::Sync;
-use crate::failure::{Failures, Kind, failure, is_outage, kind_of};
+use crate::failure::{Failures, Kind, failure, is_outage, kind_of, sentence};
 use crate::output::{self, Output};
 use crate::place;
 use crate::progress::Bars;
@@ -41,6 +42,15 @@ const AGAIN_AT_MOST: Duration = Duration::from_mins(5);
 /// How long what is known of the folder may be kept only in memory. It is a memory aid: without it files are looked at once more.
 const UNKEPT: Duration = Duration::from_secs(5);
 
+/// How many files may go in [`REMOVALS_WITHIN`] before their share counts.
+const REMOVALS: usize = 10;
+
+/// How long a removal counts.
+const REMOVALS_WITHIN: Duration = Duration::from_mins(10);
+
+/// How often `--once` reads changes again, while files go that it was about to download.
+const ROUNDS: u32 = 10;
+
 /// What is known of the folder from the last time.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +66,9 @@ struct Kept {
     files: BTreeMap<SpacePath, Content>,
     /// What was put there.
     placed: BTreeMap<SpacePath, Placed>,
+    /// Versions that are not what their uploader declared.
+    #[serde(default)]
+    mismatched: Vec<(FileId, Version)>,
 }
 
 /// A file of the folder that is as the space has it.
@@ -73,7 +86,7 @@ pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyho
     let wanted = sync.space.space.as_deref();
     let mut space = place::view(&account.client, wanted).await?;
     let folder = Folder::open(&sync.folder)?;
-    let mut keeper = Keeper::new(account, folder, space.space_id, output)?;
+    let mut keeper = Keeper::new(account, folder, space.space_id, sync.allow_deletes, output)?;
     loop {
         // A restored database has fewer changes than were heard of, or others.
         let cursor = keeper.cursor;
@@ -88,7 +101,12 @@ pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyho
         if !known {
             keeper.list(space.latest_sequence).await?;
         }
-        match keeper.follow(sync.once).await? {
+        let followed = if sync.once {
+            keeper.catch_up_once().await?
+        } else {
+            keeper.follow().await?
+        };
+        match followed {
             Followed::Current => return keeper.outcome(),
             Followed::Rewound => space = place::view(&account.client, wanted).await?,
         }
@@ -125,10 +143,18 @@ struct Keeper<'a> {
     placed: BTreeMap<SpacePath, Placed>,
     /// What could not be done at the last attempt.
     failures: Failures,
-    /// Something failed that a change which is on its way will settle.
-    awaits_changes: bool,
+    /// What failed because its version is gone: a change that is on its way will settle it.
+    gone: Vec<(SpacePath, anyhow::Error)>,
     /// What cannot be in this folder.
     refused: BTreeSet<SpacePath>,
+    /// Files that cannot be in one folder with others.
+    clashing: HashSet<SpacePath>,
+    mismatched: Vec<(FileId, Version)>,
+    /// What was told of a file that failed: it is not told again with each attempt.
+    told: HashMap<SpacePath, String>,
+    /// When files were removed.
+    removals: VecDeque<Instant>,
+    allow_deletes: bool,
     kept_at: Instant,
     changed: bool,
 }
@@ -143,7 +169,13 @@ impl Drop for Keeper<'_> {
 }
 
 impl<'a> Keeper<'a> {
-    fn new(account: &'a Account, folder: Folder, space_id: SpaceId, output: Output) -> anyhow::Result<Self> {
+    fn new(
+        account: &'a Account,
+        folder: Folder,
+        space_id: SpaceId,
+        allow_deletes: bool,
+        output: Output,
+    ) -> anyhow::Result<Self> {
         let mut keeper = Self {
             client: &account.client,
             http_api_url: &account.http_api_url,
@@ -155,8 +187,13 @@ impl<'a> Keeper<'a> {
             mirror: Mirror::default(),
             placed: BTreeMap::new(),
             failures: Failures::default(),
-            awaits_changes: false,
+            gone: Vec::new(),
             refused: BTreeSet::new(),
+            clashing: HashSet::new(),
+            mismatched: Vec::new(),
+            told: HashMap::new(),
+            removals: VecDeque::new(),
+            allow_deletes,
             kept_at: Instant::now(),
             changed: false,
         };
@@ -201,6 +238,7 @@ impl<'a> Keeper<'a> {
         self.known_change = kept.known_change;
         self.mirror = Mirror::of(kept.files);
         self.placed = kept.placed;
+        self.mismatched = kept.mismatched;
         Ok(())
     }
 
@@ -279,15 +317,65 @@ impl<'a> Keeper<'a> {
         self.give_up_unlisted()?;
         self.cursor = Some(cursor);
         self.known_change = self.change_at(cursor).await?.map(|event_id| (cursor, event_id));
-        self.changed = true;
-        Ok(())
+        // By which history the files were placed that come now is known after a crash too.
+        self.keep()
     }
 
-    /// Follows changes.
-    async fn follow(&mut self, once: bool) -> anyhow::Result<Followed> {
+    /// Takes in the changes until now, and makes the folder current by them. It needs no WebSocket, and ends whatever is missing.
+    async fn catch_up_once(&mut self) -> anyhow::Result<Followed> {
+        for _ in 0..ROUNDS {
+            let before = self.cursor;
+            let Some(heard) = self.catch_up().await? else {
+                return Ok(Followed::Rewound);
+            };
+            // Whatever is gone is not so because of a change.
+            if !self.gone.is_empty() && self.cursor == before {
+                break;
+            }
+            if self.would_lose() {
+                if !self.is_known_history().await? {
+                    return Ok(Followed::Rewound);
+                }
+                self.known_change = heard.or(self.known_change);
+            }
+            self.make_current().await?;
+            if self.gone.is_empty() {
+                break;
+            }
+        }
+        self.tell_gone();
+        self.tell_others();
+        self.keep()?;
+        Ok(Followed::Current)
+    }
+
+    /// Hears the changes until now, and returns the last one; nothing if there are fewer than were heard.
+    async fn catch_up(&mut self) -> anyhow::Result<Option<Option<(Cursor, EventId)>>> {
+        let mut heard = None;
+        loop {
+            let cursor = self.cursor.unwrap_or_default();
+            let asking = self.client.list_changes(Some(self.space_id), cursor).await;
+            let list = asking.map_err(ended)?;
+            if list.latest_sequence < cursor {
+                return Ok(None);
+            }
+            for event in &list.changes {
+                self.mirror.hear(event);
+                self.cursor = Some(event.sequence.into());
+                heard = Some((event.sequence.into(), event.event_id));
+                self.changed = true;
+            }
+            if !list.has_more || list.changes.is_empty() {
+                return Ok(Some(heard));
+            }
+        }
+    }
+
+    /// Follows changes as they come.
+    async fn follow(&mut self) -> anyhow::Result<Followed> {
         let cursor = self.cursor.unwrap_or_default();
         let mut watcher = Watcher::of_space(self.client.clone(), self.space_id, cursor);
-        let mut live = false;
+        let (mut live, mut told_others) = (false, false);
         let mut heard = self.known_change;
         let mut again = AGAIN;
         let mut again_at = None;
@@ -304,6 +392,7 @@ impl<'a> Keeper<'a> {
                     continue;
                 }
             };
+            let is_repetition = update.is_none();
             let mut next = update;
             while let Some(update) = next {
                 match update {
@@ -342,10 +431,13 @@ impl<'a> Keeper<'a> {
                 self.known_change = heard;
             }
             self.make_current().await?;
-            // What went while it was downloaded is followed by the change that says so.
-            if once && !self.awaits_changes {
-                self.keep()?;
-                return Ok(Followed::Current);
+            // No change has come that says so.
+            if is_repetition {
+                self.tell_gone();
+            }
+            if !told_others {
+                self.tell_others();
+                told_others = true;
             }
             if self.mirror.touched.is_empty() {
                 (again, again_at) = (AGAIN, None);
@@ -379,6 +471,7 @@ impl<'a> Keeper<'a> {
             known_change: self.known_change,
             files: self.mirror.files().clone(),
             placed: self.placed.clone(),
+            mismatched: self.mismatched.clone(),
         };
         let keeping = self.folder.keep(&serde_json::to_vec(&kept)?);
         keeping.context("cannot write what is known of the folder")?;
@@ -389,9 +482,11 @@ impl<'a> Keeper<'a> {
 
     /// Brings the folder to where the mirror is. What cannot be done stays touched.
     async fn make_current(&mut self) -> anyhow::Result<()> {
+        self.find_clashes();
+        self.refuse_many_removals()?;
         let touched = std::mem::take(&mut self.mirror.touched);
         self.failures = Failures::default();
-        self.awaits_changes = false;
+        self.gone.clear();
         // What goes makes room, and may be what comes under another name.
         let coming: HashMap<Sha256, Content> = touched
             .iter()
@@ -404,20 +499,24 @@ impl<'a> Keeper<'a> {
                 self.attempt(path, |keeper| keeper.remove(path, &coming))?;
             }
         }
-        let doubles = if self.folder.ignores_case {
-            self.mirror.doubles()
-        } else {
-            HashSet::new()
-        };
         let mut wanted = Vec::new();
         for path in &touched {
             let Some(content) = self.mirror.at(path).cloned() else {
                 continue;
             };
             let at = match local(path) {
-                Ok(at) if !doubles.contains(path) => at,
+                Ok(_) if self.mismatched.contains(&(content.file_id, content.version)) => {
+                    let version = content.version;
+                    let why = format!(
+                        "{path} is not kept: version {version} is not what its uploader declared; upload the file again"
+                    );
+                    self.refuse(path, &failure(Kind::Refused, why));
+                    continue;
+                }
+                Ok(at) if !self.clashing.contains(path) => at,
                 Ok(_) => {
-                    let why = "cannot be kept: on this machine another file has that name";
+                    let why =
+                        "cannot be kept: another file of the space has that name here; rename one of them";
                     self.refuse(path, &failure(Kind::Refused, format!("{path} {why}")));
                     continue;
                 }
@@ -432,11 +531,99 @@ impl<'a> Keeper<'a> {
             }
         }
         self.bring(&wanted).await?;
+        self.told.retain(|path, _| self.mirror.touched.contains(path));
         if self.mirror.touched.is_empty() {
             self.folder.forget_parts()?;
         }
         self.changed = true;
         Ok(())
+    }
+
+    /// Finds what cannot be in the folder with the rest, and touches what can again.
+    fn find_clashes(&mut self) {
+        let placed = &self.placed;
+        let is_new = |path: &SpacePath| self.mirror.at(path).is_some() && !placed.contains_key(path);
+        if self.clashing.is_empty() && !self.mirror.touched.iter().any(is_new) {
+            return;
+        }
+        let key = if self.folder.ignores_case {
+            names::key
+        } else {
+            str::to_owned
+        };
+        let clashing = self.mirror.clashes(|path| placed.contains_key(path), key);
+        let free = self.clashing.difference(&clashing).cloned();
+        self.mirror.touched.extend(free);
+        self.clashing = clashing;
+        self.refused.retain(|path| self.mirror.at(path).is_some());
+    }
+
+    /// Ends before most of the folder goes at once: somebody may have deleted it by mistake, here it may be the last copy.
+    fn refuse_many_removals(&mut self) -> anyhow::Result<()> {
+        while self
+            .removals
+            .front()
+            .is_some_and(|at| at.elapsed() > REMOVALS_WITHIN)
+        {
+            self.removals.pop_front();
+        }
+        let touched = &self.mirror.touched;
+        let coming: HashSet<Sha256> = touched
+            .iter()
+            .filter_map(|path| self.mirror.at(path))
+            .map(|content| content.sha256)
+            .collect();
+        let going = touched.iter().filter(|path| {
+            let placed = self.placed.get(path);
+            let is_ours = placed.is_some_and(|it| !it.owners && !coming.contains(&it.sha256));
+            is_ours && self.mirror.at(path).is_none()
+        });
+        let going = going.count();
+        let (gone, here) = (self.removals.len(), self.placed.len());
+        if going == 0 || self.allow_deletes || going + gone <= REMOVALS || 2 * (going + gone) <= here + gone {
+            return Ok(());
+        }
+        let mut message = format!("{going} of {here} files went from the space");
+        if gone > 0 {
+            message = format!("{message}, after {gone} others");
+        }
+        message.push_str("; they stay here. If they are to go here too: syncsphere sync --allow-deletes");
+        Err(failure(Kind::Refused, message))
+    }
+
+    /// Tells of files whose version is gone though no change says so.
+    fn tell_gone(&mut self) {
+        for (path, error) in std::mem::take(&mut self.gone) {
+            self.tell_failure(&path, &error);
+        }
+    }
+
+    /// Tells of a failure, unless it was told already.
+    fn tell_failure(&mut self, path: &SpacePath, error: &anyhow::Error) {
+        let message = sentence(error);
+        if self.told.get(path) != Some(&message) {
+            self.output.failure(error);
+            self.told.insert(path.clone(), message);
+        }
+    }
+
+    /// Tells people how many files of the folder the space does not have: they may think that those are uploaded.
+    fn tell_others(&self) {
+        let others = self
+            .folder
+            .count_files(|path| path.is_some_and(|path| self.mirror.at(path).is_some()));
+        if let Ok(others @ 1..) = others
+            && !self.output.json
+        {
+            let files = if others == 1 {
+                "file here is"
+            } else {
+                "files here are"
+            };
+            output::note(format_args!(
+                "· {others} {files} not in the space; sync only downloads: `syncsphere upload` brings them there"
+            ));
+        }
     }
 
     /// A file that no file on this machine can stand for. It is told of once, and no attempt is made.
@@ -491,13 +678,23 @@ impl<'a> Keeper<'a> {
         let cannot = || format!("cannot remove {}", at.display());
         let found = self.folder.look(&at).with_context(cannot)?;
         if self.is_ours(path, &at, &found).with_context(cannot)? {
-            match coming.get(&placed.sha256) {
-                Some(content) => self.folder.take(&at, content),
-                None => self.folder.remove(&at),
+            let Found::File(stamp) = found else {
+                return Ok(());
+            };
+            let coming = coming.get(&placed.sha256);
+            let kept = match coming {
+                Some(content) => self.folder.take(&at, &stamp, content),
+                None => self.folder.remove(&at, &stamp),
+            };
+            if let Some(kept) = kept.with_context(cannot)? {
+                self.tell_kept(&at, &kept)?;
+            } else {
+                if coming.is_none() {
+                    self.removals.push_back(Instant::now());
+                }
+                let told = json!({ "type": "removed", "path": path });
+                self.output.line(&told, format_args!("- {path}"))?;
             }
-            .with_context(cannot)?;
-            let told = json!({ "type": "removed", "path": path });
-            self.output.line(&told, format_args!("- {path}"))?;
         } else if found != Found::Nothing {
             let told = json!({ "type": "left", "path": path });
             let why = if placed.owners {
@@ -558,12 +755,21 @@ impl<'a> Keeper<'a> {
 
     fn place(&mut self, path: &SpacePath, at: &Path, content: &Content) -> anyhow::Result<()> {
         let cannot = || format!("cannot write {}", at.display());
-        let found = self.folder.look(at).with_context(cannot)?;
+        let mut found = self.folder.look(at).with_context(cannot)?;
         if found != Found::Nothing && !self.is_ours(path, at, &found).with_context(cannot)? {
             self.set_aside(at).with_context(cannot)?;
+            found = Found::Nothing;
         }
         self.make_way(at).with_context(cannot)?;
-        let stamp = self.folder.place(content, path, at).with_context(cannot)?;
+        let expected = match found {
+            Found::File(stamp) => Some(stamp),
+            _ => None,
+        };
+        let placing = self.folder.place(content, path, at, expected);
+        let folder::Placement { stamp, kept } = placing.with_context(cannot)?;
+        if let Some(kept) = kept {
+            self.tell_kept(at, &kept)?;
+        }
         let sha256 = content.sha256;
         self.placed.insert(
             path.clone(),
@@ -600,16 +806,20 @@ impl<'a> Keeper<'a> {
 
     /// Keeps what its owner put where something of the space comes.
     fn set_aside(&self, at: &Path) -> io::Result<()> {
-        if let Some(name) = self.folder.set_aside(at)? {
-            let told = json!({ "type": "kept", "file": at, "as": name });
-            let text = format!(
-                "· {} was changed here, and is kept as {}",
-                at.display(),
-                name.display()
-            );
-            self.output.line(&told, text)?;
+        match self.folder.set_aside(at)? {
+            Some(name) => self.tell_kept(at, &name),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    fn tell_kept(&self, at: &Path, name: &Path) -> io::Result<()> {
+        let told = json!({ "type": "kept", "file": at, "as": name });
+        let text = format!(
+            "· {} was changed here, and is kept as {}",
+            at.display(),
+            name.display()
+        );
+        self.output.line(&told, text)
     }
 
     /// Does something about a file. If it fails, that is told, and the file stays touched; what no later attempt mends ends everything.
@@ -630,17 +840,33 @@ impl<'a> Keeper<'a> {
         if is_full || matches!(kind, Kind::SignedOut | Kind::BrokenPipe) {
             return Err(error);
         }
+        let call = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+        let content = self.mirror.at(path);
+        if matches!(call, Some(Error::Mismatch))
+            && let Some(content) = content
+        {
+            self.mismatched.push((content.file_id, content.version));
+            self.changed = true;
+            // It is not tried again, but for another version.
+            self.refuse(path, &error);
+            return Ok(None);
+        }
+        // The service itself says that the version is gone: a change that is on its way follows. Storage has lost what it does not have.
+        let is_gone = matches!(call, Some(Error::Refused(problem)) if problem.status == 404);
+        let is_lost = !is_gone && call.and_then(Error::status) == Some(404);
+        let error = if is_lost {
+            let version = content.map_or(String::new(), |content| format!(" (version {})", content.version));
+            let why = "storage does not have its content; tell the operator of the service";
+            failure(Kind::NotFound, format!("cannot download {path}{version}: {why}"))
+        } else {
+            error
+        };
         self.mirror.touched.insert(path.clone());
         self.failures.add(kind);
-        // A version that is gone was followed by a change that is on its way.
-        let gone = error.chain().any(|cause| {
-            let call = cause.downcast_ref::<Error>();
-            call.is_some_and(|call| call.status() == Some(404))
-        });
-        if gone {
-            self.awaits_changes = true;
+        if is_gone {
+            self.gone.push((path.clone(), error));
         } else {
-            self.output.failure(&error);
+            self.tell_failure(path, &error);
         }
         Ok(None)
     }
