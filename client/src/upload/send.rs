@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{READ_BYTES, Source};
 use crate::api::checked;
+use crate::error::Party;
 use crate::{Client, Error, Progress};
 
 /// How much the line is given at once, in bytes: little, so that a slow line shows that it lives.
@@ -132,9 +133,17 @@ async fn stored(answer: reqwest::Result<Response>) -> Result<(), Error> {
     // The URL is a secret.
     let answer = answer.map_err(reqwest::Error::without_url)?;
     if answer.status() != StatusCode::PRECONDITION_FAILED {
-        checked(answer).await?;
+        checked(Party::Storage, answer).await.map_err(changed)?;
     }
     Ok(())
+}
+
+/// Storage computes the digest of what it received; TLS protects the line, so another one means another content.
+fn changed(error: Error) -> Error {
+    match error {
+        Error::Unexpected(answer) if answer.code == "BadDigest" => Error::Changed,
+        error => error,
+    }
 }
 
 #[cfg(test)]
@@ -239,12 +248,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_aborted_operation_is_repeated() {
+        let (outcome, sent) = put(&[("409 Conflict", "OperationAborted"), ("200 OK", "")]).await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert_eq!(sent, 2);
+    }
+
+    #[tokio::test]
+    async fn a_digest_of_other_content_says_that_it_changed() {
+        let (outcome, sent) = put(&[("400 Bad Request", "BadDigest")]).await;
+        assert!(matches!(outcome, Err(Error::Changed)), "{outcome:?}");
+        assert_eq!(sent, 1);
+    }
+
+    #[tokio::test]
     async fn another_conflict_is_an_error() {
-        let (outcome, sent) = put(&[("409 Conflict", "OperationAborted")]).await;
-        assert!(
-            matches!(outcome, Err(Error::Unexpected { status: 409, .. })),
-            "{outcome:?}"
-        );
+        let (outcome, sent) = put(&[("409 Conflict", "InvalidBucketState")]).await;
+        assert_eq!(outcome.unwrap_err().status(), Some(409));
         assert_eq!(sent, 1);
     }
 }
