@@ -28,6 +28,7 @@ mod download;
 mod error;
 mod files;
 mod progress;
+mod proxy;
 mod retry;
 mod session;
 mod socket;
