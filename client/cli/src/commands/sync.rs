@@ -403,6 +403,12 @@ impl<'a> Keeper<'a> {
                         self.changed = true;
                     }
                     Update::Live => live = true,
+                    Update::Polling { reason } => {
+                        live = true;
+                        let told = json!({ "type": "polling", "reason": reason });
+                        let text = format!("· no push: {reason}; looking for changes every 30 to 60 s");
+                        self.output.line(&told, text)?;
+                    }
                     Update::Offline { reason, again_in } => {
                         live = false;
                         let seconds = again_in.as_secs_f64();
