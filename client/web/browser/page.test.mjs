@@ -1,7 +1,7 @@
 // The page in Chromium, on the deployed stack: what people do with it, and what their networks do to it.
 
 import assert from "node:assert/strict";
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, createHmac, randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -12,6 +12,8 @@ import { Browser, SOON } from "./window.mjs";
 const [ALICE, BOB] = settings.users;
 const NETWORK_GONE = /net::ERR_(INTERNET_DISCONNECTED|FAILED|NETWORK_CHANGED)/;
 const MIB = 1024 * 1024;
+/** The emulator takes an operator's requests from whoever says to have signed them. */
+const OPERATOR = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/cognito-idp/aws4_request, SignedHeaders=host, Signature=0";
 
 const browser = new Browser();
 let alice, aliceToo, bob;
@@ -229,6 +231,47 @@ test("a large file is sent in parts, and goes on where it was cut", { timeout: 2
   assert.equal(digest(readFileSync(await saved.path())), digest(content));
 });
 
+test("an upload that a reload cut off is named, and goes on where it was", { timeout: 180_000 }, async () => {
+  const window = await browser.open();
+  const { page } = window;
+  window.expected.push(NETWORK_GONE);
+  await window.signIn(ALICE);
+  page.on("dialog", (dialog) => dialog.accept());
+  const sent = [];
+  page.on("requestfinished", (request) => {
+    const part = new URL(request.url()).searchParams.get("partNumber");
+    if (part && request.method() === "PUT") sent.push(part);
+  });
+  // The first four parts arrive, and no other.
+  await page.route(/partNumber=/, (route) => (Number(new URL(route.request().url()).searchParams.get("partNumber")) <= 4 ? route.continue() : undefined));
+  await window.drop([local("long.bin", randomBytes(72 * MIB))]);
+  while (new Set(sent).size < 4) await page.waitForEvent("requestfinished", { timeout: 60_000 });
+  await page.reload();
+  await window.live();
+  await page.locator("#notices", { hasText: /long\.bin.* was cut off .*Add it again/ }).waitFor();
+  await page.unroute(/partNumber=/);
+  sent.length = 0;
+  await window.drop([join(browser.folder, "long.bin")]);
+  await page.locator("#uploads li[data-phase=done]", { hasText: "long.bin" }).waitFor({ timeout: 60_000 });
+  assert.ok(sent.length > 0 && sent.every((part) => Number(part) > 4), `sent again: ${sent}`);
+  // Another window is another device, and what is kept is not of this one alone.
+  assert.equal(await page.evaluate(() => Object.keys(localStorage).length), 0);
+  await window.assertQuiet();
+  await window.context.close();
+  browser.windows = browser.windows.filter((other) => other !== window);
+});
+
+test("sharing with what is no user ID is refused in words", { timeout: 60_000 }, async () => {
+  await alice.view("members");
+  for (const text of ["bob", "bob@example.com", "a/b"]) {
+    await alice.page.fill("#invite input", text);
+    await alice.page.click("#invite .primary");
+    await alice.page.locator("#invite .error", { hasText: `${text}\u2069” is not a user ID` }).waitFor();
+  }
+  await alice.page.fill("#invite input", "");
+  await alice.view("activity");
+});
+
 test("an expired session says so, loses nothing, and goes on after signing in again", { timeout: 90_000 }, async () => {
   const { page, context } = bob;
   bob.expected.push(/status of 40[01]/);
@@ -401,6 +444,83 @@ test("it is accessible, light and dark, and fits a phone", { timeout: 180_000 },
     }
   }
 });
+
+test("an account with an authenticator app asks for its code, at first and after the session has expired", { timeout: 90_000 }, async () => {
+  const config = await alice.page.evaluate(async () => (await fetch("config.json")).json());
+  const cognito = async (action, body) => {
+    const answer = await fetch(settings.aws, { method: "POST", headers: { "Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": `AWSCognitoIdentityProviderService.${action}`, Authorization: OPERATOR }, body: JSON.stringify(body) });
+    const text = await answer.text();
+    assert.ok(answer.ok, `${action}: ${text}`);
+    return text ? JSON.parse(text) : {};
+  };
+  await cognito("SetUserPoolMfaConfig", { UserPoolId: settings.userPoolId, MfaConfiguration: "OPTIONAL", SoftwareTokenMfaConfiguration: { Enabled: true } });
+  const pool = { UserPoolId: settings.userPoolId, Username: `web-mfa-${randomBytes(4).toString("hex")}` };
+  await cognito("AdminCreateUser", { ...pool, MessageAction: "SUPPRESS" });
+  await cognito("AdminSetUserPassword", { ...pool, Password: settings.password, Permanent: true });
+  const signedIn = await cognito("InitiateAuth", { ClientId: config.userPoolClientId, AuthFlow: "USER_PASSWORD_AUTH", AuthParameters: { USERNAME: pool.Username, PASSWORD: settings.password } });
+  const { AccessToken } = signedIn.AuthenticationResult;
+  const { SecretCode } = await cognito("AssociateSoftwareToken", { AccessToken });
+  await cognito("VerifySoftwareToken", { AccessToken, UserCode: codeOf(SecretCode) });
+  await cognito("SetUserMFAPreference", { AccessToken, SoftwareTokenMfaSettings: { Enabled: true, PreferredMfa: true } });
+
+  const window = await browser.open();
+  const { page } = window;
+  window.expected.push(/status of 40[01]/);
+  const enter = async (form, code) => {
+    const field = page.locator(`${form} input[name=code]`);
+    await field.waitFor();
+    assert.ok(await field.evaluate((element) => element === document.activeElement), "the code is not asked for");
+    await field.fill(code);
+    await page.keyboard.press("Enter");
+  };
+  await page.fill("#signin-form input[name=name]", pool.Username);
+  await page.fill("#signin-form input[name=password]", settings.password);
+  await page.keyboard.press("Enter");
+  await enter("#signin-form", wrong(codeOf(SecretCode)));
+  await page.locator("#signin-form .error", { hasText: /\w/ }).waitFor();
+  await window.screenshot("code");
+  // Whether a wrong code ends the attempt is the user pool's to say.
+  if (!(await page.isVisible("#signin-form input[name=code]"))) {
+    await page.fill("#signin-form input[name=password]", settings.password);
+    await page.keyboard.press("Enter");
+  }
+  await enter("#signin-form", codeOf(SecretCode));
+  await window.live();
+
+  await cognito("RevokeToken", { ClientId: config.userPoolClientId, Token: await page.evaluate(() => sessionStorage.getItem("syncsphere.session")) });
+  const api = (url) => url.href.startsWith(config.httpApiUrl);
+  await window.context.route(api, (route) =>
+    route.fulfill({ status: 401, headers: { "Access-Control-Allow-Origin": settings.page }, contentType: "application/json", body: '{"message":"Unauthorized"}' }),
+  );
+  await window.choose("mfa.txt", "nothing is lost");
+  await page.waitForSelector("#expired[open]");
+  await window.context.unroute(api);
+  await page.fill("#expired input[name=password]", settings.password);
+  await page.keyboard.press("Enter");
+  await enter("#expired", codeOf(SecretCode));
+  await page.waitForSelector("#expired:not([open])", { state: "attached" });
+  await window.live();
+  await window.uploaded("mfa.txt");
+  await window.assertQuiet();
+  await window.context.close();
+  browser.windows = browser.windows.filter((other) => other !== window);
+});
+
+/** What an authenticator app shows now (RFC 6238), of a secret in Base32. */
+function codeOf(secret) {
+  const bits = [...secret.replace(/=+$/, "")].map((character) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(character).toString(2).padStart(5, "0")).join("");
+  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => Number.parseInt(byte, 2)));
+  const counter = Buffer.alloc(8);
+  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000)));
+  const digest = createHmac("sha1", key).update(counter).digest();
+  const offset = digest[19] & 15;
+  return String((digest.readUInt32BE(offset) & 0x7fffffff) % 1_000_000).padStart(6, "0");
+}
+
+/** Another code. */
+function wrong(code) {
+  return String((Number(code) + 500_000) % 1_000_000).padStart(6, "0");
+}
 
 test("signing out leaves nothing behind", { timeout: 60_000 }, async () => {
   await aliceToo.page.click("#sign-out");

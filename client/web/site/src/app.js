@@ -7,7 +7,7 @@ import { SessionExpired } from "./errors.js";
 import { HISTORY, SpaceModel } from "./spaces.js";
 import { download, put } from "./transfer.js";
 import { removeOldKeys } from "./upload.js";
-import { Uploads } from "./uploads.js";
+import { Uploads, cutOff } from "./uploads.js";
 import { Watcher } from "./watcher.js";
 import { quoted } from "./names.js";
 
@@ -16,6 +16,9 @@ const NOT_MADE_YET = "";
 
 /** How many pages of 500 files are read to find one; then somebody is asked whether to go on. */
 const SEARCHED_PAGES = 40;
+
+/** Where the names of unfinished uploads are while the page is reloaded; it is gone with the window. */
+const UNFINISHED = "syncsphere.unfinished";
 
 /** Over which time windows come back whose network did, in milliseconds. */
 const BACK_ONLINE_SPREAD = 1_000;
@@ -67,6 +70,10 @@ export class App extends EventTarget {
     session.addEventListener("change", () => this.#sessionChanged());
     window.addEventListener("online", () => setTimeout(() => this.#watcher?.wake(), Math.random() * BACK_ONLINE_SPREAD));
     window.addEventListener("offline", () => this.#watcher?.lose());
+    window.addEventListener("pagehide", () => {
+      const names = this.uploads.unfinished(this.userId);
+      if (names.length > 0) sessionStorage.setItem(UNFINISHED, JSON.stringify({ userId: this.userId, names }));
+    });
     document.addEventListener("visibilitychange", () => {
       if (document.visibilityState === "visible") this.#watcher?.wake();
     });
@@ -108,6 +115,12 @@ export class App extends EventTarget {
 
   #begin() {
     this.#personalSpace();
+    const unfinished = sessionStorage.getItem(UNFINISHED);
+    sessionStorage.removeItem(UNFINISHED);
+    if (unfinished) {
+      const { userId, names } = JSON.parse(unfinished);
+      if (userId === this.userId) this.notify("info", cutOff(names));
+    }
     this.#watcher = new Watcher({
       source: {
         createTicket: async () => {
@@ -274,7 +287,7 @@ export class App extends EventTarget {
    * @param {string} text
    */
   notify(kind, text) {
-    // The same thing twice is one thing.
+    // The same twice is one notice.
     this.notices = [...this.notices.filter((notice) => notice.text !== text), { id: crypto.randomUUID(), text, kind }].slice(-3);
     this.tell();
   }

@@ -99,6 +99,19 @@ export function problemOfName(name, what) {
   return "";
 }
 
+/** As the user pool makes them, in hexadecimal. */
+const USER_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/**
+ * Why a text is nobody's user id; empty if it may be one. The service takes any text, and would give access to nobody.
+ *
+ * @param {string} text
+ */
+export function problemOfUserId(text) {
+  if (text === "") return "Enter their user ID. They find it under Members, as you find yours.";
+  return USER_ID.test(text) ? "" : `${quoted(text)} is not a user ID, which is neither a user name nor an e-mail address. They find theirs under Members, as you find yours.`;
+}
+
 /** @param {string} text */
 function bytesOf(text) {
   return new TextEncoder().encode(text).length;

@@ -1,6 +1,8 @@
 /** The uploads of this window: a few at a time, the others in the order in which they were added. */
 
+import { quoted } from "./names.js";
 import { Upload } from "./upload.js";
+import { lastOf } from "./words.js";
 
 /** How many run at once; each large one sends several parts by itself. */
 const CONCURRENT = 3;
@@ -15,6 +17,11 @@ export class Uploads extends EventTarget {
   /** @type {Upload[]} */ all = [];
   /** @type {Upload[]} */ #queue = [];
   /** @type {Set<Upload>} */ #running = new Set();
+
+  /** The names of those that would be lost if the window were closed now. @param {string} userId */
+  unfinished(userId) {
+    return this.all.filter((upload) => !upload.ended && upload.target.userId === userId).map((upload) => lastOf(upload.target.path));
+  }
 
   /** @param {import("./upload.js").World} world */
   constructor(world) {
@@ -75,4 +82,15 @@ export class Uploads extends EventTarget {
   #tell() {
     this.dispatchEvent(new Event("change"));
   }
+}
+
+/**
+ * What to say of uploads that were cut off when the page was reloaded.
+ *
+ * @param {string[]} names
+ */
+export function cutOff(names) {
+  const [first = "", second = ""] = names;
+  const more = names.length > 2 ? ` and ${names.length - 1} more` : names.length === 2 ? ` and ${quoted(second)}` : "";
+  return `The upload of ${quoted(first)}${more} was cut off when this page was left. Add ${names.length > 1 ? "them" : "it"} again to go on from there.`;
 }
