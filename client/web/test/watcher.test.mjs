@@ -99,6 +99,27 @@ test("a space that went back to an earlier change is told of once, and read anew
   assertAll(service, told, 20);
 });
 
+test("a space that went back and has as many changes again is noticed by the change that was applied last", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(22), { hostility: 0 });
+  service.commit("a", 9);
+  service.commit("b", 3);
+  const { watcher, told } = watch(service, time, randomFrom(23));
+  watcher.start();
+  await time.pass(1_000);
+  service.cutAll();
+  // Restored to 4 and changed by others, all before this window is back.
+  const log = service.spaces.get("a");
+  log.length = 4;
+  service.commit("a", 8);
+  for (const change of log.slice(4)) change.eventId = `another-${change.sequence}`;
+  service.commit("b", 2);
+  await time.pass(MINUTE);
+  assert.equal(watcher.state.phase, "live");
+  assert.deepEqual(told.rewound, ["a"]);
+  assertAll(service, told, 22);
+});
+
 test("a cut at any message is made up for", async () => {
   for (let message = 1; message <= 40; message += 1) {
     const time = new VirtualTime();
