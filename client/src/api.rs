@@ -9,6 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
+use crate::error::{Answer, Party, secure};
 use crate::retry::{PATIENCE, Retries, TRANSFER_PATIENCE};
 use crate::{Error, Session, use_ring};
 
@@ -20,9 +21,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many requests with content are on their way at once.
 const SENDING: usize = 8;
-
-/// How much of an unexpected body an error shows.
-const SHOWN_CHARACTERS: usize = 300;
 
 /// How many entries a page of a list has: as many as the API gives.
 const PAGE: u32 = 1_000;
@@ -44,13 +42,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// `api_url` is the stack's output `HttpApiUrl`; a token alone makes a session too.
+    /// `api_url` is the stack's output `HttpApiUrl`, with `https`, or `http` on this machine; a token alone makes a session too.
     pub fn new(
         api_url: &str,
         session: impl Into<Session>,
         device_id: Option<DeviceId>,
     ) -> Result<Self, Error> {
         use_ring();
+        secure("the API", api_url)?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(Policy::none())
@@ -158,7 +157,7 @@ impl Client {
     /// Sends a request with the session's token, and once more if there is a newer one than was refused.
     async fn authorized(&self, request: RequestBuilder) -> Result<Response, Error> {
         let again = request.try_clone();
-        let token = self.session.token().await?;
+        let token = self.session.current().await?;
         let mut response = request.bearer_auth(token.as_str()).send().await?;
         if response.status() == StatusCode::UNAUTHORIZED
             && let Some(again) = again
@@ -166,7 +165,7 @@ impl Client {
         {
             response = again.bearer_auth(next.as_str()).send().await?;
         }
-        checked(response).await
+        checked(Party::Api, response).await
     }
 }
 
@@ -175,17 +174,14 @@ async fn parsed<T: DeserializeOwned>(response: Response) -> Result<T, Error> {
 }
 
 /// An answer of status 2xx; any other is an error with what it says.
-pub(crate) async fn checked(response: Response) -> Result<Response, Error> {
+pub(crate) async fn checked(party: Party, response: Response) -> Result<Response, Error> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);
     }
     let body = response.text().await.unwrap_or_default();
     match serde_json::from_str(&body) {
-        Ok(problem) => Err(Error::Refused(problem)),
-        Err(_) => Err(Error::Unexpected {
-            status: status.as_u16(),
-            body: body.chars().take(SHOWN_CHARACTERS).collect(),
-        }),
+        Ok(problem) if party == Party::Api => Err(Error::Refused(problem)),
+        _ => Err(Answer::new(party, status.as_u16(), &body).into()),
     }
 }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use crate::api::checked;
+use crate::error::Party;
 use crate::{Client, Error, Progress, Sha256Stream};
 
 /// How long storage may say nothing.
@@ -107,7 +108,7 @@ impl Client {
             .await
             .map_err(|_| Error::Silent)?;
         // The URL is a secret.
-        checked(answer.map_err(reqwest::Error::without_url)?).await
+        checked(Party::Storage, answer.map_err(reqwest::Error::without_url)?).await
     }
 }
 

@@ -1,8 +1,14 @@
 //! What can go wrong.
 
+use std::fmt;
+use std::net::IpAddr;
+
 use model::CurrentVersion;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use thiserror::Error as ThisError;
+
+/// How much of what somebody else says an error shows.
+const SHOWN_CHARACTERS: usize = 300;
 
 /// A refusal or failure that the service explained (RFC 9457).
 #[derive(Clone, Debug, Deserialize)]
@@ -13,12 +19,149 @@ pub struct Problem {
     /// The name for programs, such as `version-conflict`.
     pub code: String,
     /// What people read.
+    #[serde(deserialize_with = "printable_text")]
     pub detail: String,
     /// The id under which operators find the request.
+    #[serde(deserialize_with = "printable_text")]
     pub request_id: String,
     /// Of a `version-conflict`: what the path holds.
     #[serde(default)]
     pub current: Option<CurrentVersion>,
+}
+
+/// Who was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Party {
+    /// The HTTP API.
+    Api,
+    /// Where content is.
+    Storage,
+    /// The user pool.
+    UserPool,
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Api => "the service",
+            Self::Storage => "storage",
+            Self::UserPool => "the user pool",
+        })
+    }
+}
+
+/// An answer that says no in words that are not the service's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Who was asked. A proxy on the way may have answered in its place.
+    pub party: Party,
+    /// The HTTP status.
+    pub status: u16,
+    /// The name of the fault for programs, such as `RequestTimeout`; empty if it has none.
+    pub code: String,
+    /// What people read, without control characters; empty if nothing was said.
+    pub message: String,
+}
+
+impl Answer {
+    /// Reads what S3 says in XML, and Cognito and API Gateway in JSON. Of anything else, such as a proxy's page, nothing is shown.
+    pub(crate) fn new(party: Party, status: u16, body: &str) -> Self {
+        let said: Said = serde_json::from_str(body)
+            .or_else(|_| quick_xml::de::from_str(body))
+            .unwrap_or_default();
+        let code = said.kind.rsplit('#').next().unwrap_or_default();
+        Self {
+            party,
+            status,
+            code: printable(code),
+            message: printable(said.message.trim()),
+        }
+    }
+
+    /// Whether the same request may succeed a little later, by what AWS says it with.
+    fn is_passing(&self) -> bool {
+        matches!(self.status, 408 | 429 | 500..) || PASSING_CODES.contains(&self.code.as_str())
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            party,
+            status,
+            code,
+            message,
+        } = self;
+        let reason = reqwest::StatusCode::from_u16(*status)
+            .ok()
+            .and_then(|status| status.canonical_reason());
+        match (code.as_str(), message.trim_end_matches('.'), reason) {
+            ("", "", Some(reason)) => write!(
+                f,
+                "{party}, or a proxy on the way to it, answered: {reason} ({status})"
+            ),
+            ("", "", None) => write!(
+                f,
+                "{party}, or a proxy on the way to it, answered with status {status}"
+            ),
+            ("", message, _) => write!(f, "{party} refused the request: {message}"),
+            (code, "", _) => write!(f, "{party} refused the request ({code})"),
+            (code, message, _) => write!(f, "{party} refused the request: {message} ({code})"),
+        }
+    }
+}
+
+/// Faults that pass, by their codes, which AWS gives with status 400, 403, 409 and 503 alike: throttling and transient errors (AWS SDKs and
+/// Tools Reference Guide, "Retry behavior"), and conflicts of S3 with another request for the same object (Amazon S3 API Reference,
+/// "Error responses", and "PutObject", `If-None-Match`). A 400 `RequestTimeout` is how S3 says that a line was too slow.
+const PASSING_CODES: [&str; 20] = [
+    "BandwidthLimitExceeded",
+    "ConditionalRequestConflict",
+    "InternalError",
+    "InternalErrorException",
+    "OperationAborted",
+    "PriorRequestNotComplete",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "SlowDown",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "TooManyRequestsException",
+    "TransactionInProgressException",
+];
+
+#[derive(Default, Deserialize)]
+struct Said {
+    #[serde(default, rename = "__type", alias = "Code", alias = "code")]
+    kind: String,
+    #[serde(default, alias = "Message")]
+    message: String,
+}
+
+/// Text of somebody else as a terminal may show it: one line, without characters that move the cursor, change colors or turn text around.
+pub(crate) fn printable(text: &str) -> String {
+    let turns =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let characters = text.chars().take(SHOWN_CHARACTERS);
+    characters
+        .map(|c| match c {
+            '\n' | '\r' | '\t' => ' ',
+            c if c.is_control() || turns(c) => char::REPLACEMENT_CHARACTER,
+            c => c,
+        })
+        .collect()
+}
+
+fn printable_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(printable(&String::deserialize(deserializer)?))
 }
 
 /// A call that did not do what it should.
@@ -29,14 +172,9 @@ pub enum Error {
     #[error("{code} ({status}): {detail} (request {request_id})", code = .0.code, status = .0.status, detail = .0.detail,
         request_id = .0.request_id)]
     Refused(Problem),
-    /// Something on the way answered in its own words: a gateway, storage or the identity provider.
-    #[error("HTTP status {status}: {body}")]
-    Unexpected {
-        /// The HTTP status.
-        status: u16,
-        /// The beginning of the body.
-        body: String,
-    },
+    /// Storage, the identity provider, or something on the way answered in its own words.
+    #[error("{0}")]
+    Unexpected(Answer),
     /// No answer, or no complete one.
     #[error("the service could not be reached")]
     Http(#[from] reqwest::Error),
@@ -61,6 +199,9 @@ pub enum Error {
     /// The content is larger than any upload can be, or not what the upload was opened for.
     #[error("the content is too large")]
     TooLarge,
+    /// A secret would travel in clear, or to somebody who is not meant.
+    #[error("{0}")]
+    Insecure(String),
     /// The WebSocket could not be opened, or broke.
     #[error("the WebSocket failed")]
     WebSocket(#[source] Box<tokio_tungstenite::tungstenite::Error>),
@@ -75,11 +216,7 @@ impl Error {
         match self {
             Self::Http(error) => !error.is_builder(),
             Self::Silent | Self::WebSocket(_) => true,
-            // How S3 says that a line was too slow (Amazon S3 API Reference, "Error responses").
-            Self::Unexpected { status: 400, body } => body.contains("RequestTimeout"),
-            // Another request for the same object is under way, such as a former attempt whose connection was lost. S3 asks for a
-            // repetition (Amazon S3 API Reference, "PutObject", `If-None-Match`).
-            Self::Unexpected { status: 409, body } => body.contains("ConditionalRequestConflict"),
+            Self::Unexpected(answer) => answer.is_passing(),
             error => matches!(error.status(), Some(408 | 429 | 500..)),
         }
     }
@@ -88,9 +225,40 @@ impl Error {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused(problem) => Some(problem.status),
-            Self::Unexpected { status, .. } => Some(*status),
+            Self::Unexpected(answer) => Some(answer.status),
             _ => None,
         }
+    }
+}
+
+/// That what is at `url` may be given a secret: it is reached over TLS, or on this machine.
+pub(crate) fn secure(what: &str, url: &str) -> Result<(), Error> {
+    let parsed =
+        reqwest::Url::parse(url).map_err(|_| Error::Insecure(format!("{what} is not a URL: {url:?}")))?;
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        let message = format!("{what} has a user name in its URL, which hides where it leads; leave it out");
+        return Err(Error::Insecure(message));
+    }
+    let is_local = match parsed.host_str().unwrap_or_default() {
+        "localhost" => true,
+        host => host
+            .trim_matches(['[', ']'])
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback()),
+    };
+    match parsed.scheme() {
+        "https" | "wss" => Ok(()),
+        "http" | "ws" if is_local => Ok(()),
+        _ => Err(Error::Insecure(format!(
+            "{what} would be sent your token unencrypted: {} is not this machine; use https",
+            parsed.host_str().unwrap_or(url)
+        ))),
+    }
+}
+
+impl From<Answer> for Error {
+    fn from(answer: Answer) -> Self {
+        Self::Unexpected(answer)
     }
 }
 
@@ -115,8 +283,7 @@ mod tests {
     }
 
     fn unexpected(status: u16, body: &str) -> Error {
-        let body = body.to_owned();
-        Error::Unexpected { status, body }
+        Answer::new(Party::Storage, status, body).into()
     }
 
     #[test]
@@ -125,8 +292,17 @@ mod tests {
             refused(503),
             refused(429),
             unexpected(502, ""),
-            unexpected(400, "<Code>RequestTimeout</Code>"),
-            unexpected(409, "<Code>ConditionalRequestConflict</Code>"),
+            unexpected(400, "<Error><Code>RequestTimeout</Code></Error>"),
+            unexpected(409, "<Error><Code>ConditionalRequestConflict</Code></Error>"),
+            unexpected(409, "<Error><Code>OperationAborted</Code></Error>"),
+            unexpected(
+                400,
+                r#"{"__type":"TooManyRequestsException","message":"Rate exceeded"}"#,
+            ),
+            unexpected(
+                400,
+                r#"{"__type":"com.amazonaws#ThrottlingException","Message":"Rate exceeded"}"#,
+            ),
             Error::Silent,
         ] {
             assert!(error.is_passing(), "{error:?}");
@@ -135,13 +311,93 @@ mod tests {
             refused(409),
             refused(404),
             refused(401),
-            unexpected(400, "<Code>BadDigest</Code>"),
-            unexpected(409, "<Code>OperationAborted</Code>"),
+            unexpected(400, "<Error><Code>BadDigest</Code></Error>"),
+            unexpected(409, "<Error><Code>BucketNotEmpty</Code></Error>"),
+            unexpected(400, "not XML: RequestTimeout"),
+            unexpected(
+                400,
+                r#"{"__type":"LimitExceededException","message":"Attempt limit exceeded"}"#,
+            ),
             unexpected(403, ""),
             Error::TooLarge,
             Error::SignedOut(String::new()),
         ] {
             assert!(!error.is_passing(), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_in_other_words_becomes_a_sentence() {
+        let xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code>\
+            <Message>Request has expired &amp; gone.</Message><X-Amz-Expires>3600</X-Amz-Expires><RequestId>R</RequestId></Error>";
+        for (answer, sentence) in [
+            (
+                Answer::new(Party::Storage, 403, xml),
+                "storage refused the request: Request has expired & gone (AccessDenied)",
+            ),
+            (
+                Answer::new(Party::Api, 403, r#"{"message":"Forbidden"}"#),
+                "the service refused the request: Forbidden",
+            ),
+            (
+                Answer::new(
+                    Party::UserPool,
+                    400,
+                    r#"{"__type":"x#InvalidParameterException"}"#,
+                ),
+                "the user pool refused the request (InvalidParameterException)",
+            ),
+            (
+                Answer::new(Party::Api, 502, "<html><body>\u{1b}[2J Bad gateway</body></html>"),
+                "the service, or a proxy on the way to it, answered: Bad Gateway (502)",
+            ),
+        ] {
+            assert_eq!(answer.to_string(), sentence);
+        }
+    }
+
+    #[test]
+    fn text_of_others_does_not_reach_the_terminal_raw() {
+        let body = "{\"message\":\"\\u001b]0;title\\u0007 \\u202egnp.exe\\nnext\"}";
+        let said = unexpected(400, body).to_string();
+        let problem = r#"{"status":400,"code":"c","detail":"\u001b[31mred","requestId":"\u009b2J"}"#;
+        let problem: Problem = serde_json::from_str(problem).unwrap();
+        for text in [said, Error::Refused(problem).to_string()] {
+            assert!(
+                !text.contains(|c: char| c.is_control() || c == '\u{202e}'),
+                "{text:?}"
+            );
+        }
+        assert!(
+            unexpected(400, &format!(r#"{{"message":"{}"}}"#, "x".repeat(5_000)))
+                .to_string()
+                .len()
+                < 400
+        );
+    }
+
+    #[test]
+    fn secrets_go_over_tls_or_stay_on_this_machine() {
+        for url in [
+            "https://files.example.org/api",
+            "http://127.0.0.1:4566/x",
+            "http://[::1]:1",
+            "http://localhost:8080",
+            "wss://a.example/live",
+        ] {
+            assert!(secure("it", url).is_ok(), "{url}");
+        }
+        for url in [
+            "http://files.example.org",
+            "http://192.168.1.1",
+            "http://localhost.example.org",
+            "ws://a.example",
+            "ftp://127.0.0.1",
+            "nothing",
+            "https://a@b.example",
+            "http://127.0.0.1@evil.example",
+        ] {
+            assert!(matches!(secure("it", url), Err(Error::Insecure(_))), "{url}");
         }
     }
 }

@@ -8,10 +8,8 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use client::{Client, LocalFile, Session, UserPool};
 //!
-//! let pool = UserPool {
-//!     endpoint: "https://cognito-idp.eu-central-1.amazonaws.com".to_owned(),
-//!     client_id: "the stack's output UserPoolClientId".to_owned(),
-//! };
+//! // The stack's output UserPoolClientId.
+//! let pool = UserPool::in_region("eu-central-1", "1h57kf5cpq17m0eml12EXAMPLE")?;
 //! let session = Session::sign_in(pool, "alice", "secret").await?;
 //! let device = Client::new("the stack's output HttpApiUrl", session, None)?;
 //!
@@ -30,6 +28,7 @@ mod download;
 mod error;
 mod files;
 mod progress;
+mod proxy;
 mod retry;
 mod session;
 mod socket;
@@ -39,9 +38,9 @@ mod watch;
 
 pub use api::Client;
 pub use download::{Content, next_piece};
-pub use error::{Error, Problem};
+pub use error::{Answer, Error, Party, Problem};
 pub use progress::Progress;
-pub use session::{Session, Token, UserPool};
+pub use session::{Challenge, Session, SignIn, Token, UserPool};
 pub use socket::{Frame, Socket};
 pub use upload::{LocalFile, Source};
 pub use watch::{Update, Watcher};

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use model::UserId;
+use reqwest::redirect::Policy;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -13,6 +14,8 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::api::checked;
+use crate::error::{Party, printable, secure};
+use crate::retry::{PATIENCE, Retries};
 use crate::{Error, use_ring};
 
 /// How long before its end a token is replaced: longer than a request takes.
@@ -22,13 +25,36 @@ const MARGIN: Duration = Duration::from_mins(1);
 const SIGN_IN_WITHIN: Duration = Duration::from_secs(30);
 
 /// A bearer token. Not shown by `Debug`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
+#[derive(Clone)]
+pub struct Token {
+    text: String,
+    received_at: Option<SystemTime>,
+}
+
+/// Two are the same if their text is.
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Token {}
 
 impl Token {
+    /// One that was received at this time of this machine's clock, which need not be right: the token's age is counted from then.
+    pub fn received(text: impl Into<String>, at: SystemTime) -> Self {
+        let (text, received_at) = (text.into(), Some(at));
+        Self { text, received_at }
+    }
+
     /// The token itself, which is a secret.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// When it was received, by this machine's clock, if that is known.
+    pub fn received_at(&self) -> Option<SystemTime> {
+        self.received_at
     }
 
     /// Whose it is, if it is a JWT that says so (RFC 7519, section 4.1.2): the user id by which others share with them. Nothing is
@@ -37,27 +63,51 @@ impl Token {
         self.claims()?.sub
     }
 
-    /// When it ends, if it says so (section 4.1.4).
+    /// When it ends by this machine's clock, if it says so (sections 4.1.4 and 4.1.6): as long after it was received as it counts from
+    /// its issue on. Where one of the two is not known, at the time that it names.
     fn ends_at(&self) -> Option<SystemTime> {
-        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(self.claims()?.exp?))
+        let Claims { iat, exp, .. } = self.claims()?;
+        let exp = exp?;
+        match (self.received_at, iat) {
+            (Some(at), Some(iat)) => at.checked_add(Duration::from_secs(exp.saturating_sub(iat))),
+            _ => SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(exp)),
+        }
+    }
+
+    /// Whether it still counts for a minute, as far as is known. A clock that was set back since says nothing of its age.
+    fn is_fresh(&self) -> bool {
+        let now = now();
+        let is_set_back = self.received_at.is_some_and(|at| at > now);
+        !is_set_back && self.ends_at().is_none_or(|end| end > now + MARGIN)
     }
 
     fn claims(&self) -> Option<Claims> {
-        let payload = self.0.split('.').nth(1)?;
+        let payload = self.text.split('.').nth(1)?;
         let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
         serde_json::from_slice(&payload).ok()
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the end of a token is a time of day, and tests make tokens with the end that they need"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 #[derive(Deserialize)]
 struct Claims {
     sub: Option<UserId>,
+    iat: Option<u64>,
     exp: Option<u64>,
 }
 
 impl From<String> for Token {
-    fn from(token: String) -> Self {
-        Self(token)
+    /// Of which is not known when it was received.
+    fn from(text: String) -> Self {
+        let received_at = None;
+        Self { text, received_at }
     }
 }
 
@@ -95,6 +145,130 @@ pub struct UserPool {
     pub client_id: String,
 }
 
+impl UserPool {
+    /// Of AWS. Region and ID become part of the place that passwords are sent to, so they may be nothing else.
+    pub fn in_region(region: &str, client_id: &str) -> Result<Self, Error> {
+        if !is_region(region) {
+            let message = format!("{region:?} is not an AWS region, such as eu-central-1");
+            return Err(Error::Insecure(message));
+        }
+        if client_id.is_empty() || !client_id.chars().all(|c| c.is_ascii_alphanumeric()) {
+            let message = format!("{client_id:?} is not the ID of a user pool's client");
+            return Err(Error::Insecure(message));
+        }
+        Ok(Self {
+            endpoint: format!("https://cognito-idp.{region}.amazonaws.com"),
+            client_id: client_id.to_owned(),
+        })
+    }
+}
+
+/// Such as `eu-central-1` and `us-gov-west-1`: letters of an area, words, and a number.
+fn is_region(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [area, words @ .., number] = parts.as_slice() else {
+        return false;
+    };
+    let is_word = |word: &&str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase());
+    area.len() == 2
+        && is_word(area)
+        && !words.is_empty()
+        && words.iter().all(is_word)
+        && matches!(number.as_bytes(), [b'1'..=b'9'])
+}
+
+/// How far signing in got.
+#[derive(Debug)]
+pub enum SignIn {
+    /// To its end.
+    Done(Session),
+    /// The password was an administrator's: [`Challenge::answer`] with a new one.
+    NewPassword(Challenge),
+    /// The account is protected by an authenticator app: [`Challenge::answer`] with the six digits that it shows.
+    Code(Challenge),
+}
+
+/// What the user pool wants to know besides.
+pub struct Challenge {
+    pool: UserPool,
+    user: String,
+    name: &'static str,
+    session: String,
+}
+
+impl fmt::Debug for Challenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Challenge").field(&self.name).finish()
+    }
+}
+
+impl Challenge {
+    /// Answers it; another one may follow.
+    pub async fn answer(self, answer: &str) -> Result<SignIn, Error> {
+        let Self {
+            pool,
+            user,
+            name,
+            session,
+        } = self;
+        let field = match name {
+            NEW_PASSWORD => "NEW_PASSWORD",
+            _ => "SOFTWARE_TOKEN_MFA_CODE",
+        };
+        let body = json!({
+            "ClientId": pool.client_id,
+            "ChallengeName": name,
+            "ChallengeResponses": { "USERNAME": user, field: answer },
+            "Session": session,
+        });
+        let said = patiently(async || {
+            post(&pool, "RespondToAuthChallenge", &body)
+                .await
+                .map_err(sent_once)
+        });
+        let said = serde_json::from_slice(&said.await?)?;
+        SignIn::of(pool.clone(), &user, said)
+    }
+}
+
+/// An answer to a challenge counts once. Whether one counted to which no answer came is not known.
+fn sent_once(error: Error) -> Error {
+    match error {
+        Error::Http(error) if !error.is_connect() => {
+            Error::SignedOut(format!("the user pool gave no answer ({})", error.without_url()))
+        }
+        error => error,
+    }
+}
+
+impl SignIn {
+    fn of(pool: UserPool, user: &str, said: Said) -> Result<Self, Error> {
+        if let Some(tokens) = said.authentication_result {
+            return Ok(Self::Done(Session::of_tokens(pool, tokens)));
+        }
+        let asked = said.challenge_name.unwrap_or_default();
+        let challenge = |name| {
+            said.session.map(|session| Challenge {
+                pool,
+                user: user.to_owned(),
+                name,
+                session,
+            })
+        };
+        let step = match asked.as_str() {
+            NEW_PASSWORD => challenge(NEW_PASSWORD).map(Self::NewPassword),
+            SOFTWARE_TOKEN => challenge(SOFTWARE_TOKEN).map(Self::Code),
+            _ => None,
+        };
+        step.ok_or_else(|| {
+            let asked = printable(&asked);
+            Error::SignedOut(format!(
+                "this account asks for more than a password and an authenticator app's code ({asked}), which cannot be answered here"
+            ))
+        })
+    }
+}
+
 impl From<Token> for Session {
     /// Ends when the token does.
     fn from(token: Token) -> Self {
@@ -113,36 +287,23 @@ impl Session {
         Self::new(Source::Command(command.into()), None)
     }
 
-    /// Signs in with user name and password (`USER_PASSWORD_AUTH`). [`Error::NewPassword`] asks for
-    /// [`Session::sign_in_with_new_password`].
-    pub async fn sign_in(pool: UserPool, user: &str, password: &str) -> Result<Self, Error> {
-        match authenticate(&pool, user, password).await? {
-            Answer::Tokens(tokens) => Ok(Self::of_tokens(pool, tokens)),
-            Answer::NewPassword { .. } => Err(Error::NewPassword),
-        }
+    /// Begins to sign in with user name and password (`USER_PASSWORD_AUTH`).
+    pub async fn begin(pool: UserPool, user: &str, password: &str) -> Result<SignIn, Error> {
+        let parameters = json!({ "USERNAME": user, "PASSWORD": password });
+        let said = patiently(async || initiate_auth(&pool, "USER_PASSWORD_AUTH", &parameters).await);
+        let said = said.await?;
+        SignIn::of(pool, user, said)
     }
 
-    /// Signs in with a password that an administrator gave, which has to be replaced at once.
-    pub async fn sign_in_with_new_password(
-        pool: UserPool,
-        user: &str,
-        password: &str,
-        new_password: &str,
-    ) -> Result<Self, Error> {
-        let session = match authenticate(&pool, user, password).await? {
-            // It was replaced already.
-            Answer::Tokens(tokens) => return Ok(Self::of_tokens(pool, tokens)),
-            Answer::NewPassword { session } => session,
-        };
-        let body = json!({
-            "ClientId": pool.client_id,
-            "ChallengeName": NEW_PASSWORD,
-            "ChallengeResponses": { "USERNAME": user, "NEW_PASSWORD": new_password },
-            "Session": session,
-        });
-        match ask(&pool, "RespondToAuthChallenge", &body).await? {
-            Answer::Tokens(tokens) => Ok(Self::of_tokens(pool, tokens)),
-            Answer::NewPassword { .. } => Err(Error::NewPassword),
+    /// Signs in with user name and password, if that is enough. [`Error::NewPassword`] and [`Error::SignedOut`] say that it is not, and
+    /// [`Session::begin`] asks for the rest.
+    pub async fn sign_in(pool: UserPool, user: &str, password: &str) -> Result<Self, Error> {
+        match Self::begin(pool, user, password).await? {
+            SignIn::Done(session) => Ok(session),
+            SignIn::NewPassword(_) => Err(Error::NewPassword),
+            SignIn::Code(_) => Err(Error::SignedOut(
+                "this account asks for a code of its authenticator app".to_owned(),
+            )),
         }
     }
 
@@ -151,10 +312,11 @@ impl Session {
             Some(refresh) => Source::Cognito(pool, refresh.into()),
             None => Source::Nowhere,
         };
-        Self::new(source, Some(tokens.id_token.into()))
+        Self::new(source, Some(Token::received(tokens.id_token, now())))
     }
 
-    /// Goes on with a session of earlier, of which [`Session::refresh_token`] was kept, and may be the last token too.
+    /// Goes on with a session of earlier, of which [`Session::refresh_token`] was kept, and may be the last token too, with the time when it
+    /// was received.
     pub fn resume(pool: UserPool, refresh_token: Token, token: Option<Token>) -> Self {
         Self::new(Source::Cognito(pool, refresh_token), token)
     }
@@ -163,7 +325,7 @@ impl Session {
     pub async fn revoke(&self) -> Result<(), Error> {
         if let Source::Cognito(pool, refresh) = &self.0.source {
             let body = json!({ "ClientId": pool.client_id, "Token": refresh.as_str() });
-            post(pool, "RevokeToken", &body).await?;
+            patiently(async || post(pool, "RevokeToken", &body).await).await?;
         }
         Ok(())
     }
@@ -181,18 +343,16 @@ impl Session {
         self.0.token.lock().await.clone()
     }
 
-    /// A token that still counts for a minute, as far as it says.
+    /// A token that still counts for a minute, as far as is known.
     pub async fn token(&self) -> Result<Token, Error> {
+        patiently(async || self.current().await).await
+    }
+
+    /// The same in one attempt, for callers that repeat what fails.
+    pub(crate) async fn current(&self) -> Result<Token, Error> {
         let mut current = self.0.token.lock().await;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the end of a token is a time of day, and tests make tokens with the end that they need"
-        )]
-        let soon = SystemTime::now() + MARGIN;
         match &*current {
-            Some(token) if !self.has_next() || token.ends_at().is_none_or(|end| end > soon) => {
-                Ok(token.clone())
-            }
+            Some(token) if !self.has_next() || token.is_fresh() => Ok(token.clone()),
             _ => self.renew(&mut current).await,
         }
     }
@@ -223,9 +383,10 @@ impl Session {
             Source::Command(command) => of_command(command).await,
             Source::Cognito(pool, refresh) => {
                 let parameters = json!({ "REFRESH_TOKEN": refresh.as_str() });
-                match initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await? {
-                    Answer::Tokens(tokens) => Ok(tokens.id_token.into()),
-                    Answer::NewPassword { .. } => Err(Error::NewPassword),
+                let said = initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await?;
+                match said.authentication_result {
+                    Some(tokens) => Ok(Token::received(tokens.id_token, now())),
+                    None => Err(Error::SignedOut("the user pool gave no token".to_owned())),
                 }
             }
         }
@@ -270,7 +431,18 @@ async fn of_command(command: &str) -> Result<Token, Error> {
             "the token's command printed no token".to_owned(),
         ));
     }
-    Ok(token.into())
+    Ok(Token::received(token, now()))
+}
+
+/// Repeats what is throttled, or fails for another reason that passes, for some seconds.
+async fn patiently<T>(attempt: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    let mut retries = Retries::new(PATIENCE);
+    loop {
+        match attempt().await {
+            Err(error) => retries.after(error).await?,
+            outcome => return outcome,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -284,47 +456,30 @@ struct Tokens {
 /// What Cognito calls the wish for another password.
 const NEW_PASSWORD: &str = "NEW_PASSWORD_REQUIRED";
 
+/// What Cognito calls the wish for the code of an authenticator app (RFC 6238).
+const SOFTWARE_TOKEN: &str = "SOFTWARE_TOKEN_MFA";
+
 /// What an attempt to sign in leads to.
-enum Answer {
-    Tokens(Tokens),
-    NewPassword { session: String },
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Said {
+    authentication_result: Option<Tokens>,
+    challenge_name: Option<String>,
+    session: Option<String>,
 }
 
-async fn authenticate(pool: &UserPool, user: &str, password: &str) -> Result<Answer, Error> {
-    let parameters = json!({ "USERNAME": user, "PASSWORD": password });
-    initiate_auth(pool, "USER_PASSWORD_AUTH", &parameters).await
-}
-
-async fn initiate_auth(pool: &UserPool, flow: &str, parameters: &Value) -> Result<Answer, Error> {
+async fn initiate_auth(pool: &UserPool, flow: &str, parameters: &Value) -> Result<Said, Error> {
     let body = json!({ "AuthFlow": flow, "ClientId": pool.client_id, "AuthParameters": parameters });
-    ask(pool, "InitiateAuth", &body).await
-}
-
-async fn ask(pool: &UserPool, operation: &str, body: &Value) -> Result<Answer, Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Said {
-        authentication_result: Option<Tokens>,
-        challenge_name: Option<String>,
-        session: Option<String>,
-    }
-    let said: Said = serde_json::from_slice(&post(pool, operation, body).await?)?;
-    if let Some(tokens) = said.authentication_result {
-        return Ok(Answer::Tokens(tokens));
-    }
-    let challenge = said.challenge_name.unwrap_or_default();
-    match said.session {
-        Some(session) if challenge == NEW_PASSWORD => Ok(Answer::NewPassword { session }),
-        _ => Err(Error::SignedOut(format!(
-            "the user pool asks for more than a password ({challenge})"
-        ))),
-    }
+    Ok(serde_json::from_slice(&post(pool, "InitiateAuth", &body).await?)?)
 }
 
 /// An operation of the Amazon Cognito user pools API.
 async fn post(pool: &UserPool, operation: &str, body: &Value) -> Result<Vec<u8>, Error> {
+    secure("the user pool", &pool.endpoint)?;
     use_ring();
-    let request = reqwest::Client::new()
+    let request = reqwest::Client::builder()
+        .redirect(Policy::none())
+        .build()?
         .post(&pool.endpoint)
         .timeout(SIGN_IN_WITHIN)
         .header("Content-Type", "application/x-amz-json-1.1")
@@ -333,34 +488,30 @@ async fn post(pool: &UserPool, operation: &str, body: &Value) -> Result<Vec<u8>,
             format!("AWSCognitoIdentityProviderService.{operation}"),
         )
         .body(body.to_string());
-    let response = checked(request.send().await?).await.map_err(refused)?;
+    let response = checked(Party::UserPool, request.send().await?)
+        .await
+        .map_err(refused)?;
     Ok(response.bytes().await?.to_vec())
 }
 
-/// What Cognito says no with is status 400.
+/// What Cognito says no to a user with.
 fn refused(error: Error) -> Error {
-    #[derive(Deserialize)]
-    struct Refusal {
-        #[serde(rename = "__type")]
-        kind: String,
-        #[serde(default, alias = "Message")]
-        message: String,
-    }
-    let Error::Unexpected { status: 400, body } = &error else {
-        return error;
-    };
-    let Ok(Refusal { kind, message }) = serde_json::from_str(body) else {
-        return error;
-    };
-    match kind.rsplit('#').next() {
-        Some(
-            "NotAuthorizedException"
-            | "UserNotFoundException"
-            | "UserNotConfirmedException"
-            | "PasswordResetRequiredException"
-            | "InvalidPasswordException",
-        ) => Error::SignedOut(message),
-        _ => error,
+    match error {
+        Error::Unexpected(answer)
+            if matches!(
+                answer.code.as_str(),
+                "CodeMismatchException"
+                    | "ExpiredCodeException"
+                    | "InvalidPasswordException"
+                    | "NotAuthorizedException"
+                    | "PasswordResetRequiredException"
+                    | "UserNotConfirmedException"
+                    | "UserNotFoundException"
+            ) =>
+        {
+            Error::SignedOut(answer.message)
+        }
+        error => error,
     }
 }
 
@@ -469,10 +620,15 @@ mod tests {
                     }
                 };
                 asked.push(body);
+                // Cognito says no with status 400, whatever the reason.
+                let status = match answer["__type"] {
+                    Value::Null => "200 OK",
+                    _ => "400 Bad Request",
+                };
                 let answer = answer.to_string();
                 let length = answer.len();
                 let head =
-                    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+                    format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
                 stream
                     .write_all(format!("{head}{answer}").as_bytes())
                     .await
@@ -492,8 +648,15 @@ mod tests {
         let (pool, asked) = pool_that_answers(vec![challenge.clone(), challenge, tokens]).await;
         let first = Session::sign_in(pool.clone(), "alice", "first").await;
         assert!(matches!(first, Err(Error::NewPassword)), "{first:?}");
-        let session = Session::sign_in_with_new_password(pool, "alice", "first", "second").await;
-        assert_eq!(session.unwrap().refresh_token().unwrap().as_str(), "r1");
+        let step = Session::begin(pool, "alice", "first").await.unwrap();
+        let SignIn::NewPassword(challenge) = step else {
+            panic!("{step:?}")
+        };
+        let step = challenge.answer("second").await.unwrap();
+        let SignIn::Done(session) = step else {
+            panic!("{step:?}")
+        };
+        assert_eq!(session.refresh_token().unwrap().as_str(), "r1");
         let asked = asked.await.unwrap();
         assert_eq!(asked[1]["AuthParameters"]["PASSWORD"], "first");
         assert_eq!(
@@ -504,11 +667,125 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_authenticator_apps_code_is_asked_for_after_the_password() {
+        let first = json!({ "ChallengeName": "NEW_PASSWORD_REQUIRED", "Session": "s1" });
+        let code = json!({ "ChallengeName": "SOFTWARE_TOKEN_MFA", "Session": "s2" });
+        let wrong = json!({ "__type": "CodeMismatchException", "message": "Invalid code received for user" });
+        let tokens = json!({ "AuthenticationResult": { "IdToken": "a.b.c", "RefreshToken": "r1" } });
+        let (pool, asked) =
+            pool_that_answers(vec![first, code.clone(), tokens, code.clone(), wrong, code]).await;
+        let step = Session::begin(pool.clone(), "alice", "first").await.unwrap();
+        let SignIn::NewPassword(challenge) = step else {
+            panic!("{step:?}")
+        };
+        let step = challenge.answer("second").await.unwrap();
+        let SignIn::Code(challenge) = step else {
+            panic!("{step:?}")
+        };
+        let step = challenge.answer("123456").await.unwrap();
+        assert!(matches!(step, SignIn::Done(_)), "{step:?}");
+
+        let step = Session::begin(pool.clone(), "alice", "second").await.unwrap();
+        let SignIn::Code(challenge) = step else {
+            panic!("{step:?}")
+        };
+        let error = challenge.answer("000000").await.unwrap_err();
+        assert!(
+            matches!(&error, Error::SignedOut(said) if said.contains("Invalid code")),
+            "{error}"
+        );
+        // Who has no way to ask for it says so.
+        let error = Session::sign_in(pool, "alice", "second").await.unwrap_err();
+        assert!(error.to_string().contains("authenticator app"), "{error}");
+
+        let asked = asked.await.unwrap();
+        assert_eq!(asked[2]["ChallengeName"], "SOFTWARE_TOKEN_MFA");
+        assert_eq!(asked[2]["Session"], "s2");
+        assert_eq!(
+            asked[2]["ChallengeResponses"],
+            json!({ "USERNAME": "alice", "SOFTWARE_TOKEN_MFA_CODE": "123456" })
+        );
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_answered_is_named() {
-        let challenge = json!({ "ChallengeName": "SOFTWARE_TOKEN_MFA", "Session": "s1" });
+        let challenge = json!({ "ChallengeName": "SMS_MFA", "Session": "s1" });
         let (pool, _asked) = pool_that_answers(vec![challenge]).await;
         let error = Session::sign_in(pool, "alice", "secret").await.unwrap_err();
-        assert!(error.to_string().contains("SOFTWARE_TOKEN_MFA"), "{error}");
+        assert!(error.to_string().contains("SMS_MFA"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_throttled_user_pool_is_asked_again() {
+        let throttled = json!({ "__type": "TooManyRequestsException", "message": "Rate exceeded" });
+        let tokens = json!({ "AuthenticationResult": { "IdToken": jwt(7).as_str(), "RefreshToken": "r1" } });
+        let answers = vec![throttled.clone(), tokens.clone(), throttled, tokens];
+        let (pool, asked) = pool_that_answers(answers).await;
+        Session::sign_in(pool.clone(), "alice", "secret").await.unwrap();
+        let session = Session::resume(pool, "r1".to_owned().into(), None);
+        assert_eq!(session.token().await.unwrap(), jwt(7));
+        assert_eq!(asked.await.unwrap().len(), 4);
+    }
+
+    /// As on a machine whose clock is an hour ahead of the user pool's.
+    #[tokio::test]
+    async fn a_clock_that_is_ahead_costs_one_refresh_and_not_one_for_each_use() {
+        let seconds = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let end = seconds(now());
+        let claims = format!(r#"{{"iat":{},"exp":{end}}}"#, end - 3_600);
+        let token = format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims));
+        let tokens = json!({ "AuthenticationResult": { "IdToken": token } });
+        let (pool, asked) = pool_that_answers(vec![tokens]).await;
+        let session = Session::resume(pool.clone(), "r1".to_owned().into(), None);
+        for _ in 0..3 {
+            assert_eq!(session.token().await.unwrap().as_str(), token);
+        }
+        assert_eq!(asked.await.unwrap().len(), 1);
+
+        // It is kept with the time at which it was received, and counts in the next process too.
+        let received = session.latest().await.unwrap().received_at().unwrap();
+        let kept = Token::received(token.clone(), received);
+        let resumed = Session::resume(pool, "r1".to_owned().into(), Some(kept));
+        assert_eq!(resumed.token().await.unwrap().as_str(), token);
+
+        let ages = |minutes| Token::received(token.clone(), now() - Duration::from_mins(minutes)).is_fresh();
+        assert!(ages(58) && !ages(59) && !ages(61));
+        // A clock that was set back since says nothing of its age.
+        assert!(!Token::received(token.clone(), now() + Duration::from_mins(5)).is_fresh());
+    }
+
+    #[test]
+    fn a_password_goes_to_a_user_pool_of_aws_and_nowhere_else() {
+        for region in ["eu-central-1", "us-gov-west-1", "ap-southeast-5"] {
+            let pool = UserPool::in_region(region, "1h57kf5cpq17m0eml12EXAMPLE").unwrap();
+            assert_eq!(
+                pool.endpoint,
+                format!("https://cognito-idp.{region}.amazonaws.com")
+            );
+        }
+        for region in [
+            "",
+            "a@3232235777#",
+            "eu-central-1.evil.example/",
+            "evil",
+            "eu-1",
+            "eu--1",
+            "EU-central-1",
+            "eu-central-10",
+        ] {
+            assert!(UserPool::in_region(region, "client").is_err(), "{region}");
+        }
+        assert!(UserPool::in_region("eu-central-1", "a/b").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_password_is_not_sent_in_clear_to_another_machine() {
+        let pool = UserPool {
+            endpoint: "http://cognito-idp.eu-central-1.amazonaws.com".to_owned(),
+            client_id: "client".to_owned(),
+        };
+        let error = Session::sign_in(pool, "alice", "secret").await.unwrap_err();
+        assert!(matches!(error, Error::Insecure(_)), "{error:?}");
     }
 
     #[test]

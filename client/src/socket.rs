@@ -3,9 +3,12 @@
 use futures_util::{SinkExt as _, StreamExt as _};
 use model::{CreatedTicket, Event, SpaceId};
 use serde::Deserialize;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls};
 
+use crate::error::secure;
+use crate::proxy::{Connection, Proxies};
 use crate::{Error, use_ring};
 
 /// What the service sends.
@@ -29,17 +32,30 @@ pub enum Frame {
         /// What people read.
         detail: String,
     },
+    /// A frame of a later release, or text of API Gateway's own such as `{"message": "Internal server error"}`. It says only that the
+    /// connection lives.
+    #[serde(other)]
+    Unknown,
 }
 
 /// An open WebSocket.
 #[derive(Debug)]
-pub struct Socket(WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>);
+pub struct Socket(WebSocketStream<MaybeTlsStream<Connection>>);
 
 impl Socket {
-    /// Connects with a ticket, which is used up.
+    /// Connects with a ticket, which is used up. The proxies of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`)
+    /// count as they do for HTTP requests.
     pub async fn connect(ticket: &CreatedTicket) -> Result<Self, Error> {
+        secure("the WebSocket", &ticket.url)?;
+        Self::connect_through(ticket, &Proxies::of_environment()).await
+    }
+
+    async fn connect_through(ticket: &CreatedTicket, proxies: &Proxies) -> Result<Self, Error> {
         use_ring();
-        let (stream, _response) = connect_async(&ticket.url).await?;
+        let request = ticket.url.as_str().into_client_request()?;
+        let connecting = proxies.connect(request.uri()).await;
+        let connection = connecting.map_err(tungstenite::Error::Io)?;
+        let (stream, _response) = client_async_tls(request, connection).await?;
         Ok(Self(stream))
     }
 
@@ -52,7 +68,9 @@ impl Socket {
     pub async fn next(&mut self) -> Result<Option<Frame>, Error> {
         while let Some(message) = self.0.next().await {
             match message? {
-                Message::Text(text) => return Ok(Some(serde_json::from_str(&text)?)),
+                Message::Text(text) => {
+                    return Ok(Some(serde_json::from_str(&text).unwrap_or(Frame::Unknown)));
+                }
                 Message::Close(_) => return Ok(None),
                 _ => {}
             }
@@ -63,5 +81,133 @@ impl Socket {
     /// Closes the connection.
     pub async fn close(mut self) -> Result<(), Error> {
         Ok(self.0.close(None).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_tungstenite::accept_async;
+
+    use super::*;
+
+    async fn listener() -> (TcpListener, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (listener, port)
+    }
+
+    /// A WebSocket server that says these texts to the first that connects: its port.
+    async fn server(texts: &'static [&'static str]) -> u16 {
+        let (listener, port) = listener().await;
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut socket = accept_async(stream).await.unwrap();
+            for text in texts {
+                socket.send(Message::text(*text)).await.unwrap();
+            }
+            // Until the other side goes.
+            while let Some(Ok(_)) = socket.next().await {}
+        });
+        port
+    }
+
+    /// A proxy that answers the first CONNECT with this status line and, if that says yes, leads to `port` here, where alone names are
+    /// known: its URL, and what it was asked.
+    async fn proxy(status: &'static str, port: u16) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+        let (listener, own) = listener().await;
+        let asked = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            let mut head = Vec::new();
+            loop {
+                let mut line = String::new();
+                stream.read_line(&mut line).await.unwrap();
+                if line.trim().is_empty() {
+                    break;
+                }
+                head.push(line.trim().to_owned());
+            }
+            let answer = format!("HTTP/1.1 {status}\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            if status.starts_with("200") {
+                let mut there = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                tokio::spawn(async move { copy_bidirectional(&mut stream, &mut there).await });
+            }
+            head
+        });
+        (format!("http://user:secret@127.0.0.1:{own}"), asked)
+    }
+
+    fn ticket(url: String) -> CreatedTicket {
+        serde_json::from_value(serde_json::json!({
+            "ticket": "t", "url": url, "expiresAt": "2030-01-01T00:00:00Z",
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_name_that_only_the_proxy_knows_is_reached_through_it() {
+        let (proxy, asked) = proxy(
+            "200 Connection established",
+            server(&[r#"{"type":"pong"}"#]).await,
+        )
+        .await;
+        let ticket = ticket("ws://api.invalid:4321/live?ticket=t".to_owned());
+        let mut socket = Socket::connect_through(&ticket, &Proxies::all(&proxy, ""))
+            .await
+            .unwrap();
+        assert!(matches!(socket.next().await.unwrap(), Some(Frame::Pong)));
+        let asked = asked.await.unwrap();
+        assert_eq!(asked[0], "CONNECT api.invalid:4321 HTTP/1.1");
+        assert!(asked.contains(&"Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn what_no_proxy_names_is_reached_directly() {
+        let port = server(&[r#"{"type":"pong"}"#]).await;
+        let ticket = ticket(format!("ws://127.0.0.1:{port}/live"));
+        let proxies = Proxies::all("http://127.0.0.1:1", "127.0.0.1");
+        let mut socket = Socket::connect_through(&ticket, &proxies).await.unwrap();
+        assert!(matches!(socket.next().await.unwrap(), Some(Frame::Pong)));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_refuses_is_named_without_its_password() {
+        let (proxy, _asked) = proxy("407 Proxy Authentication Required", 1).await;
+        let ticket = ticket("wss://api.invalid/live".to_owned());
+        let error = Socket::connect_through(&ticket, &Proxies::all(&proxy, ""))
+            .await
+            .unwrap_err();
+        let Error::WebSocket(cause) = &error else {
+            panic!("{error:?}")
+        };
+        let said = cause.to_string();
+        assert!(
+            said.contains("proxy 127.0.0.1:") && said.contains("proxy authorization required"),
+            "{said}"
+        );
+        assert!(!said.contains("secret"), "{said}");
+        assert!(error.is_passing());
+    }
+
+    #[tokio::test]
+    async fn what_is_unknown_costs_no_connection() {
+        let port = server(&[
+            r#"{"message":"Internal server error","connectionId":"c","requestId":"r"}"#,
+            r#"{"type":"of a later release","more":1}"#,
+            r#"{"type":"changes","spaceId":"not one"}"#,
+            "no JSON",
+            r#"{"type":"pong"}"#,
+        ])
+        .await;
+        let mut socket = Socket::connect(&ticket(format!("ws://127.0.0.1:{port}/live")))
+            .await
+            .unwrap();
+        for _ in 0..4 {
+            assert!(matches!(socket.next().await.unwrap(), Some(Frame::Unknown)));
+        }
+        assert!(matches!(socket.next().await.unwrap(), Some(Frame::Pong)));
     }
 }

@@ -46,6 +46,13 @@ const LOST: Duration = Duration::from_secs(40);
 /// The same after failures, each of which doubles it.
 const LOST_AT_MOST: Duration = Duration::from_mins(5);
 
+/// How long a device without a WebSocket waits before it asks for changes again, in seconds: 10,000 of them then ask 222 times a second,
+/// should WebSockets alone fail.
+const POLL: Range<f64> = 30.0..60.0;
+
+/// How long one request of these may take; the client's own limit is longer than API Gateway's.
+const POLLED_WITHIN: Duration = Duration::from_secs(40);
+
 /// Within which time, at random, a request that failed is made again over a connection that stands. Each failure doubles it.
 const FAILED: Duration = Duration::from_secs(1);
 
@@ -59,6 +66,12 @@ pub enum Update {
     Change(Box<Event>),
     /// Everything was heard; what comes from now on comes as it happens.
     Live,
+    /// Everything was heard, but only push is missing: no WebSocket can be opened, as in networks that refuse them, though the service
+    /// answers. It is asked for changes every 30 to 60 s instead, and a WebSocket is tried again all the while. Told once.
+    Polling {
+        /// Why there is no WebSocket.
+        reason: String,
+    },
     /// The connection is lost, or cannot be made. It is tried again by itself, and what was missed follows then.
     Offline {
         /// Why.
@@ -140,6 +153,7 @@ impl Watcher {
             behind: BTreeSet::new(),
             unlisted: true,
             live: false,
+            polling: false,
             updates: sender,
             hurried,
             random,
@@ -198,6 +212,8 @@ struct Task<S> {
     unlisted: bool,
     /// Whether the caller was told that everything was heard.
     live: bool,
+    /// Whether the caller was told that only push is missing.
+    polling: bool,
     updates: mpsc::Sender<Result<Update, Error>>,
     hurried: mpsc::Receiver<()>,
     random: Rng,
@@ -214,27 +230,64 @@ impl<S: Service> Task<S> {
     async fn watch(&mut self) -> Result<(), End> {
         let mut within = LOST;
         loop {
-            let reason = match self.connect().await {
+            let (reason, is_refused) = match self.connect().await {
                 Ok(line) => {
                     let (reason, caught_up) = self.listen(line).await?;
                     if caught_up {
                         within = LOST;
                     }
-                    reason
+                    (reason, false)
                 }
-                Err(error) => failed(error)?,
+                Err(error) => (failed(error)?, true),
             };
             let again_in = within.mul_f64(self.random.f64());
             within = (within * 2).min(LOST_AT_MOST);
             self.live = false;
             // Whoever hurried while there was nothing to hurry meant an earlier loss.
             while self.hurried.try_recv().is_ok() {}
-            self.tell(Update::Offline { reason, again_in }).await?;
+            self.wait(reason, is_refused, Instant::now() + again_in).await?;
+        }
+    }
+
+    /// Waits for the next attempt to connect. If a connection could not even be made, it asks meanwhile for what it would have heard;
+    /// after one that was lost it does not, since all others may have lost theirs at the same moment.
+    async fn wait(&mut self, reason: String, is_refused: bool, until: Instant) -> Result<(), End> {
+        loop {
+            if is_refused && self.ask().await? {
+                if !self.polling {
+                    self.polling = true;
+                    let reason = reason.clone();
+                    self.tell(Update::Polling { reason }).await?;
+                }
+            } else {
+                self.polling = false;
+                let reason = reason.clone();
+                let again_in = until.saturating_duration_since(Instant::now());
+                self.tell(Update::Offline { reason, again_in }).await?;
+            }
+            let ask_at = self.after(POLL);
             tokio::select! {
-                () = tokio::time::sleep(again_in) => {}
-                _ = self.hurried.recv() => {}
+                () = sleep_until(until) => return Ok(()),
+                _ = self.hurried.recv() => return Ok(()),
+                () = sleep_until(ask_at), if self.polling => {}
             }
         }
+    }
+
+    /// Asks for everything that was not heard: whether all of it came.
+    async fn ask(&mut self) -> Result<bool, End> {
+        self.unlisted = true;
+        while let Some(request) = self.next_request() {
+            match timeout(POLLED_WITHIN, request).await {
+                Ok(Ok(answer)) => self.take(answer).await?,
+                Ok(Err(error)) => {
+                    failed(error)?;
+                    return Ok(false);
+                }
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     fn connect(&self) -> Connecting<S::Line> {
@@ -266,7 +319,7 @@ impl<S: Service> Task<S> {
             if request.is_none() && !self.unlisted && self.behind.is_empty() {
                 caught_up = true;
                 if !self.live {
-                    self.live = true;
+                    (self.live, self.polling) = (true, false);
                     self.tell(Update::Live).await?;
                 }
             }
@@ -454,9 +507,13 @@ async fn maybe<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
     }
 }
 
-/// Why something failed; an end if trying again cannot help before somebody has signed in again.
+/// Why something failed; an end if trying again cannot help before somebody has signed in again, or given another address. A 403 is no
+/// such end: members may do all that a watcher does, so a gateway or a firewall on the way said it.
 fn failed(error: Error) -> Result<String, End> {
-    if matches!(error, Error::SignedOut(_) | Error::NewPassword) || matches!(error.status(), Some(401 | 403))
+    if matches!(
+        error,
+        Error::SignedOut(_) | Error::NewPassword | Error::Insecure(_)
+    ) || error.status() == Some(401)
     {
         return Err(End::Refused(error));
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use client::{Client, Session, Token, UserPool};
+use client::{Client, Error, Session, Token, UserPool};
 use etcetera::BaseStrategy as _;
 use model::{DeviceId, UserId};
 use serde::{Deserialize, Serialize};
@@ -85,6 +86,9 @@ pub enum Tokens {
         /// The last token.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token: Option<String>,
+        /// When it was received, in seconds since 1970 by this machine's clock.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        received_at: Option<u64>,
     },
     /// A shell command.
     Command {
@@ -101,17 +105,33 @@ impl std::fmt::Debug for User {
     }
 }
 
+fn seconds(time: SystemTime) -> Option<u64> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(since.as_secs())
+}
+
+/// A token that was kept with the time when it was received. Earlier releases kept no time.
+fn kept_token(text: String, received_at: Option<u64>) -> Token {
+    let at = received_at.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    match at {
+        Some(at) => Token::received(text, at),
+        None => text.into(),
+    }
+}
+
 impl User {
     /// Somebody who has just signed in with a user pool.
     pub async fn signed_in(session: &Session) -> anyhow::Result<Self> {
         let refresh = session.refresh_token();
         let refresh =
             refresh.context("the user pool gives no refresh token, without which no session can be kept")?;
+        let token = session.token().await?;
         Ok(Self {
             device_id: new_id().into(),
             tokens: Tokens::Pool {
                 refresh_token: refresh.as_str().to_owned(),
-                token: Some(session.token().await?.as_str().to_owned()),
+                received_at: token.received_at().and_then(seconds),
+                token: Some(token.as_str().to_owned()),
             },
         })
     }
@@ -166,8 +186,12 @@ impl Account {
         };
         self.accounts.change(&name.stack, |stack| {
             let user = stack.as_mut().and_then(|stack| stack.users.get_mut(&name.user));
-            if let Some(Tokens::Pool { token, .. }) = user.map(|user| &mut user.tokens) {
+            if let Some(Tokens::Pool {
+                token, received_at, ..
+            }) = user.map(|user| &mut user.tokens)
+            {
                 *token = Some(latest.as_str().to_owned());
+                *received_at = latest.received_at().and_then(seconds);
             }
         })
     }
@@ -285,7 +309,7 @@ impl Accounts {
                     "SYNCSPHERE_TOKEN is set, but not for which stack: --url URL or --stack NAME",
                 )
             })?;
-            let client = Client::new(&url, Token::from(token), None)?;
+            let client = device(&url, Token::from(token), None)?;
             return Ok(Account {
                 client,
                 http_api_url: url,
@@ -304,15 +328,19 @@ impl Accounts {
         let mut kept = None;
         let session = match user.tokens {
             Tokens::Command { token_command } => Session::of_command(token_command),
-            Tokens::Pool { refresh_token, token } => {
+            Tokens::Pool {
+                refresh_token,
+                token,
+                received_at,
+            } => {
                 let pool = stack.user_pool;
                 let pool = pool.context("the stack's user pool is not known; sign in again")?;
-                kept = token.map(Token::from);
+                kept = token.map(|token| kept_token(token, received_at));
                 Session::resume(pool.into(), refresh_token.into(), kept.clone())
             }
         };
         Ok(Account {
-            client: Client::new(&stack.http_api_url, session, Some(user.device_id))?,
+            client: device(&stack.http_api_url, session, Some(user.device_id))?,
             http_api_url: stack.http_api_url,
             name: Some(Name {
                 stack: stack_name,
@@ -376,6 +404,23 @@ fn nobody(stack: &str, user: Option<&str>) -> anyhow::Error {
     )
 }
 
+/// A device; an address that must not be given a token is a mistake on the command line.
+pub(crate) fn device(
+    url: &str,
+    session: impl Into<Session>,
+    device_id: Option<DeviceId>,
+) -> anyhow::Result<Client> {
+    Client::new(url, session, device_id).map_err(usage)
+}
+
+/// An error of the command line, if it says where a secret must not go.
+pub(crate) fn usage(error: Error) -> anyhow::Error {
+    match error {
+        Error::Insecure(message) => failure(Kind::Usage, message),
+        error => error.into(),
+    }
+}
+
 fn token_of_environment() -> Option<String> {
     let token = std::env::var_os("SYNCSPHERE_TOKEN")?.into_string().ok()?;
     let token = token.trim();
@@ -428,6 +473,7 @@ mod tests {
                     tokens: Tokens::Pool {
                         refresh_token: "hidden".to_owned(),
                         token: None,
+                        received_at: None,
                     },
                 },
             )]),
@@ -469,6 +515,31 @@ mod tests {
             let error = accounts.account(&of).err().unwrap();
             assert_eq!(crate::failure::kind_of(&error), Kind::SignedOut, "{of:?}");
         }
+    }
+
+    #[test]
+    fn a_token_goes_over_tls_or_stays_on_this_machine() {
+        let error = device("http://files.example.org", Token::from(String::new()), None).unwrap_err();
+        assert_eq!(crate::failure::kind_of(&error), Kind::Usage);
+        assert!(error.to_string().contains("use https"), "{error}");
+        device("https://files.example.org", Token::from(String::new()), None).unwrap();
+    }
+
+    #[test]
+    fn a_token_is_kept_with_the_time_when_it_was_received() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+        assert_eq!(seconds(at), Some(7));
+        assert_eq!(kept_token("t".to_owned(), Some(7)).received_at(), Some(at));
+        // As an earlier release kept it.
+        let user = r#"{"deviceId":"00000000-0000-0000-0000-000000000001","refreshToken":"r","token":"t"}"#;
+        let user: User = serde_json::from_str(user).unwrap();
+        let Tokens::Pool {
+            token, received_at, ..
+        } = user.tokens
+        else {
+            panic!("of another kind")
+        };
+        assert_eq!(kept_token(token.unwrap(), received_at).received_at(), None);
     }
 
     #[test]

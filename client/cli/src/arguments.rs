@@ -394,8 +394,9 @@ pub struct History {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 One way, down: files of the space appear in the folder, verified and in one piece, and go when they go from the space. Nothing of the
-folder is uploaded. What was changed in the folder is never lost: before a file of the space takes its place it is renamed to
-\"NAME (kept N)\". What is in the folder and not in the space stays.")]
+folder is uploaded. What was changed in the folder is never lost: before a file of the space takes its place it is renamed, such as
+report.pdf to \"report (kept 1).pdf\". What is in the folder and not in the space stays. When most files go from the space within ten
+minutes, or the service goes back to an earlier state, nothing is deleted here.")]
 pub struct Sync {
     /// The folder; it is made if it is not there.
     #[arg(value_hint = ValueHint::DirPath)]
@@ -406,4 +407,7 @@ pub struct Sync {
     /// End when the folder is current, instead of keeping it so.
     #[arg(long)]
     pub once: bool,
+    /// Delete files here that went from the space, also if they are most of the folder.
+    #[arg(long)]
+    pub allow_deletes: bool,
 }

@@ -7,10 +7,11 @@
     reason = "a test's failure is a panic"
 )]
 
+mod support;
+
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use axum::Router;
@@ -19,95 +20,15 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::Value;
-use syncsphere::accounts::{Accounts, Pool, Stack};
-use tempfile::TempDir;
 use tests::{new_user, stack, subject};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::Command;
 use tokio::time::{sleep, timeout};
+
+use support::{PROMISED, Person, files_in, owned, values};
 
 const MIB: usize = 1024 * 1024;
 
-/// What the product promises.
-const PROMISED: Duration = Duration::from_secs(20);
-
-/// Somebody at a machine, signed in by the command itself.
-struct Person {
-    folder: TempDir,
-    user: String,
-    user_id: String,
-}
-
 impl Person {
-    async fn new() -> Self {
-        let (user, token) = new_user().await;
-        let person = Self {
-            folder: tempfile::tempdir().unwrap(),
-            user,
-            user_id: subject(&token),
-        };
-        let known = Stack {
-            http_api_url: stack().outputs.http_api_url.clone(),
-            user_pool: Some(Pool {
-                endpoint: stack().aws_endpoint.clone(),
-                client_id: stack().outputs.user_pool_client_id.clone(),
-            }),
-            user: None,
-            users: [].into(),
-        };
-        let accounts = Accounts::in_folder(person.path("home"));
-        accounts.change("local", |stack| *stack = Some(known)).unwrap();
-        let mut login = person.command(&["login", "--stack", "local", "--user", &person.user]);
-        login.stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut login = login.spawn().unwrap();
-        let mut input = login.stdin.take().unwrap();
-        let password = format!("{}\n", stack::PASSWORD);
-        AsyncWriteExt::write_all(&mut input, password.as_bytes())
-            .await
-            .unwrap();
-        drop(input);
-        assert!(login.wait().await.unwrap().success());
-        person
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: &[u8]) {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-
-    /// With nothing of the developer's.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_syncsphere"));
-        command
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env_clear()
-            .env("SYNCSPHERE_HOME", self.path("home"))
-            .kill_on_drop(true);
-        command
-    }
-
-    async fn run(&self, arguments: &[&str]) -> Output {
-        let running = self.command(arguments).output();
-        timeout(Duration::from_mins(2), running)
-            .await
-            .expect("it hangs")
-            .unwrap()
-    }
-
-    /// What it writes when it succeeds, a JSON value a line.
-    async fn json(&self, arguments: &[&str]) -> Vec<Value> {
-        let output = self.run(&[&["--json"], arguments].concat()).await;
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {said}");
-        values(&output.stdout)
-    }
-
     /// What it says when it fails with this exit status.
     async fn fails(&self, status: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments).await;
@@ -115,70 +36,11 @@ impl Person {
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
         said
     }
-
-    /// Starts it, and reads what it writes as it comes.
-    fn start(&self, arguments: &[&str]) -> Running {
-        let mut command = self.command(&[&["--json"], arguments].concat());
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Running { child, lines }
-    }
-}
-
-struct Running {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Running {
-    /// The next value of a type.
-    async fn next(&mut self, kind: &str) -> Value {
-        let reading = async {
-            loop {
-                let line = self.lines.next_line().await.unwrap().expect("it has ended");
-                let value: Value = serde_json::from_str(&line).unwrap();
-                if value["type"] == kind {
-                    return value;
-                }
-            }
-        };
-        timeout(PROMISED, reading)
-            .await
-            .unwrap_or_else(|_| panic!("no {kind}"))
-    }
-}
-
-fn values(text: &[u8]) -> Vec<Value> {
-    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
 }
 
 /// Content of which no two parts are alike.
 fn large(bytes: usize) -> Vec<u8> {
     (0..bytes / 8).flat_map(usize::to_le_bytes).collect()
-}
-
-/// All files of a folder but the program's own, in order.
-fn files_in(folder: &Path) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        let name = entry.file_name().into_string().unwrap();
-        if entry.file_type().unwrap().is_file() {
-            found.push((name, String::from_utf8(fs::read(entry.path()).unwrap()).unwrap()));
-        } else if name != ".syncsphere" {
-            let below = files_in(&entry.path()).into_iter();
-            found.extend(below.map(|(path, content)| (format!("{name}/{path}"), content)));
-        }
-    }
-    found.sort();
-    found
-}
-
-fn owned(files: &[(&str, &str)]) -> Vec<(String, String)> {
-    let files = files.iter();
-    files
-        .map(|(path, content)| ((*path).to_owned(), (*content).to_owned()))
-        .collect()
 }
 
 #[tokio::test]
@@ -423,6 +285,158 @@ async fn a_folder_is_kept_current_and_nothing_of_its_owners_is_lost() {
     alice
         .fails(5, &["sync", "down", "--space", "Other", "--once"])
         .await;
+}
+
+#[tokio::test]
+async fn what_its_owner_put_there_is_never_deleted_or_replaced() {
+    let alice = Person::new().await;
+    for name in ["goes", "changes"] {
+        alice.write(&format!("up/{name}"), b"the same");
+        alice.write(&format!("down/{name}"), b"the same");
+    }
+    alice.json(&["upload", "up/."]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["rm", "/goes"]).await;
+    alice.write("up/changes", b"another");
+    alice.json(&["upload", "up/changes"]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    let kept = ("changes (kept 1)", "the same");
+    let wanted = [("changes", "another"), kept, ("goes", "the same")];
+    assert_eq!(files_in(&alice.path("down")), owned(&wanted));
+}
+
+/// Rows of the deployed database, changed as no request can.
+async fn change_rows(statement: &str, file_id: &str) {
+    let (client, connection) = tokio_postgres::connect(&stack().database_url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let file_id: uuid::Uuid = file_id.parse().unwrap();
+    assert_eq!(client.execute(statement, &[&file_id]).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_what_was_declared_is_fetched_once() {
+    let alice = Person::new().await;
+    alice.write("up/wrong", b"other content than declared");
+    alice.write("up/right", b"right");
+    let uploaded = alice.json(&["upload", "up/."]).await;
+    let wrong = uploaded
+        .iter()
+        .find(|it| it["change"]["path"] == "/wrong")
+        .unwrap();
+    let file_id = wrong["change"]["fileId"].as_str().unwrap();
+    let declare = "UPDATE versions SET sha256 = sha256(sha256) WHERE file_id = $1";
+    change_rows(declare, file_id).await;
+    let told = alice.fails(6, &["sync", "down", "--once"]).await;
+    assert!(told.contains("/wrong") && told.contains("1 of 2 files"), "{told}");
+    assert_eq!(files_in(&alice.path("down")), owned(&[("right", "right")]));
+    // Another attempt would find it right now.
+    let declare = "UPDATE versions SET sha256 = sha256('other content than declared') WHERE file_id = $1";
+    change_rows(declare, file_id).await;
+    alice.fails(6, &["sync", "down", "--once"]).await;
+    assert_eq!(files_in(&alice.path("down")), owned(&[("right", "right")]));
+    alice.write("up/wrong", b"a new version");
+    alice.json(&["upload", "up/wrong"]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    let wanted = owned(&[("right", "right"), ("wrong", "a new version")]);
+    assert_eq!(files_in(&alice.path("down")), wanted);
+}
+
+#[tokio::test]
+async fn a_sync_ends_and_names_what_storage_does_not_have() {
+    let alice = Person::new().await;
+    alice.write("up/here", b"here");
+    alice.write("up/lost", &vec![b'x'; 54_321]);
+    alice.json(&["upload", "up/."]).await;
+    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
+    let bucket = &stack().outputs.bucket_name;
+    let listed = s3.list_objects_v2().bucket(bucket).send().await.unwrap();
+    let lost = listed
+        .contents()
+        .iter()
+        .find(|it| it.size() == Some(54_321))
+        .unwrap();
+    let deleting = s3.delete_object().bucket(bucket).key(lost.key().unwrap());
+    deleting.send().await.unwrap();
+    let told = alice.fails(4, &["sync", "down", "--once"]).await;
+    assert!(
+        told.contains("/lost") && told.contains("storage does not have"),
+        "{told}"
+    );
+    assert_eq!(files_in(&alice.path("down")), owned(&[("here", "here")]));
+}
+
+#[tokio::test]
+async fn a_sync_once_needs_no_web_socket() {
+    let alice = Person::new().await;
+    alice.write("a", b"1");
+    alice.json(&["upload", "a"]).await;
+    let token = stack().sign_in(&alice.user).await.unwrap().token().await.unwrap();
+    let mut sync = alice.command(&["sync", "down", "--once"]);
+    sync.env("SYNCSPHERE_URL", broken_api("POST", "/tickets").await);
+    sync.env("SYNCSPHERE_TOKEN", token.as_str());
+    let output = timeout(PROMISED, sync.output()).await.expect("it hangs").unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(files_in(&alice.path("down")), owned(&[("a", "1")]));
+}
+
+#[tokio::test]
+async fn most_of_a_folder_goes_only_on_request() {
+    let alice = Person::new().await;
+    for number in 0..12 {
+        alice.write(&format!("up/{number}"), format!("{number}").as_bytes());
+    }
+    alice.json(&["upload", "up/."]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    let all = files_in(&alice.path("down"));
+    let paths: Vec<String> = (0..11).map(|number| format!("/{number}")).collect();
+    let rm: Vec<&str> = ["rm"]
+        .into_iter()
+        .chain(paths.iter().map(String::as_str))
+        .collect();
+    alice.json(&rm).await;
+    let told = alice.fails(6, &["sync", "down", "--once"]).await;
+    assert!(
+        told.contains("11 of 12") && told.contains("--allow-deletes"),
+        "{told}"
+    );
+    assert_eq!(files_in(&alice.path("down")), all);
+    alice.fails(6, &["sync", "down", "--once"]).await;
+    assert_eq!(files_in(&alice.path("down")), all);
+    alice.json(&["sync", "down", "--once", "--allow-deletes"]).await;
+    assert_eq!(files_in(&alice.path("down")), owned(&[("11", "11")]));
+}
+
+#[tokio::test]
+async fn an_edit_of_a_file_with_a_long_name_is_kept_with_its_extension() {
+    let alice = Person::new().await;
+    let name = format!("{}.pdf", "\u{e4}".repeat(125));
+    assert_eq!(name.len(), 254);
+    alice.write(&format!("up/{name}"), b"1");
+    alice.json(&["upload", "up/."]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    alice.write(&format!("down/{name}"), b"edit");
+    alice.write(&format!("up/{name}"), b"2");
+    alice.json(&["upload", "up/."]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    let kept = format!("{} (kept 1).pdf", "\u{e4}".repeat(121));
+    assert_eq!(
+        files_in(&alice.path("down")),
+        owned(&[(&kept, "edit"), (&name, "2")])
+    );
+}
+
+#[tokio::test]
+async fn people_are_told_what_a_sync_does_not_upload() {
+    let alice = Person::new().await;
+    alice.write("a", b"1");
+    alice.json(&["upload", "a"]).await;
+    alice.write("down/mine", b"mine");
+    alice.write("down/b/mine", b"mine");
+    let output = alice.run(&["sync", "down", "--once"]).await;
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("2 files here are not in the space"), "{told}");
 }
 
 #[tokio::test]

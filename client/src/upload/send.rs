@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{READ_BYTES, Source};
 use crate::api::checked;
+use crate::error::Party;
 use crate::{Client, Error, Progress};
 
 /// How much the line is given at once, in bytes: little, so that a slow line shows that it lives.
@@ -81,13 +82,11 @@ impl Client {
         let body = stream::unfold(receiver, |mut receiver| async {
             receiver.recv().await.map(|piece| (piece, receiver))
         });
-        // S3 takes no body of unknown length, so this one's is said; an empty one says it by itself.
-        let request = self.http.put(&put.url);
+        // The length is a signed header, and S3 takes no body of unknown length. hyper sends none for an empty body unless it is set.
+        let request = self.http.put(&put.url).header(CONTENT_LENGTH, length);
         let request = match length {
             0 => request.body(Vec::new()),
-            _ => request
-                .header(CONTENT_LENGTH, length)
-                .body(Body::wrap_stream(body)),
+            _ => request.body(Body::wrap_stream(body)),
         };
         let request = put
             .headers
@@ -134,9 +133,17 @@ async fn stored(answer: reqwest::Result<Response>) -> Result<(), Error> {
     // The URL is a secret.
     let answer = answer.map_err(reqwest::Error::without_url)?;
     if answer.status() != StatusCode::PRECONDITION_FAILED {
-        checked(answer).await?;
+        checked(Party::Storage, answer).await.map_err(changed)?;
     }
     Ok(())
+}
+
+/// Storage computes the digest of what it received; TLS protects the line, so another one means another content.
+fn changed(error: Error) -> Error {
+    match error {
+        Error::Unexpected(answer) if answer.code == "BadDigest" => Error::Changed,
+        error => error,
+    }
 }
 
 #[cfg(test)]
@@ -201,13 +208,63 @@ mod tests {
         assert_eq!(sent, 2);
     }
 
+    /// S3 refuses a request in which a signed header is missing.
+    #[tokio::test]
+    async fn every_size_is_sent_with_its_signed_length() {
+        for size in [0, 1, GIVEN_BYTES, GIVEN_BYTES + 1] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/object", listener.local_addr().unwrap());
+            let client = Client::new(&url, Token::from("token".to_owned()), None)
+                .unwrap()
+                .with_patience(Duration::ZERO);
+            let headers = [("content-length".to_owned(), size.to_string())].into();
+            let presigned = PresignedPut { url, headers };
+            let answering = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut raw = Vec::new();
+                let head = loop {
+                    assert!(stream.read_buf(&mut raw).await.unwrap() > 0);
+                    let text = String::from_utf8_lossy(&raw);
+                    if let Some((head, body)) = text.split_once("\r\n\r\n")
+                        && body.len() >= size
+                    {
+                        break head.to_ascii_lowercase();
+                    }
+                };
+                let length = format!("content-length: {size}");
+                let status = match head.lines().filter(|line| *line == length).count() {
+                    1 => "200 OK",
+                    _ => "403 Forbidden",
+                };
+                let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            };
+            let content = vec![b'x'; size];
+            let mut moved = 0;
+            let sending = client.put_once(&presigned, content.as_slice(), (0, size as u64), &(), &mut moved);
+            let (outcome, ()) = tokio::join!(sending, answering);
+            assert!(outcome.is_ok(), "{size} bytes: {outcome:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_aborted_operation_is_repeated() {
+        let (outcome, sent) = put(&[("409 Conflict", "OperationAborted"), ("200 OK", "")]).await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert_eq!(sent, 2);
+    }
+
+    #[tokio::test]
+    async fn a_digest_of_other_content_says_that_it_changed() {
+        let (outcome, sent) = put(&[("400 Bad Request", "BadDigest")]).await;
+        assert!(matches!(outcome, Err(Error::Changed)), "{outcome:?}");
+        assert_eq!(sent, 1);
+    }
+
     #[tokio::test]
     async fn another_conflict_is_an_error() {
-        let (outcome, sent) = put(&[("409 Conflict", "OperationAborted")]).await;
-        assert!(
-            matches!(outcome, Err(Error::Unexpected { status: 409, .. })),
-            "{outcome:?}"
-        );
+        let (outcome, sent) = put(&[("409 Conflict", "InvalidBucketState")]).await;
+        assert_eq!(outcome.unwrap_err().status(), Some(409));
         assert_eq!(sent, 1);
     }
 }

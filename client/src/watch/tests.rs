@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use tokio::time::sleep;
 
 use super::*;
+use crate::{Answer as Foreign, Party};
 use world::{Faults, World, space};
 
 /// Seeded runs; `WATCHER_SEED` runs one of them.
@@ -16,7 +17,9 @@ const RUNS: u64 = 1_000;
 struct Caller {
     watcher: Watcher,
     heard: BTreeMap<SpaceId, Vec<Event>>,
+    live: usize,
     offline: usize,
+    polling: usize,
     rewound: usize,
 }
 
@@ -29,7 +32,9 @@ impl Caller {
         Self {
             watcher: Watcher::over(world.clone(), cursors, None, Rng::with_seed(seed)),
             heard: BTreeMap::new(),
+            live: 0,
             offline: 0,
+            polling: 0,
             rewound: 0,
         }
     }
@@ -45,7 +50,8 @@ impl Caller {
                     self.rewound += 1;
                     self.heard.remove(&space_id);
                 }
-                Update::Live => {}
+                Update::Live => self.live += 1,
+                Update::Polling { .. } => self.polling += 1,
             }
         }
     }
@@ -199,8 +205,40 @@ async fn a_refused_ticket_is_followed_by_another() {
     let mut caller = Caller::start(&world, 1);
     world.commit(space(0));
     caller.listen(Duration::from_mins(20)).await;
-    assert_eq!(caller.offline, 3);
+    assert_eq!((caller.live, caller.offline, caller.polling), (1, 0, 1));
     caller.check(&world).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_websockets_the_feed_is_asked_and_push_comes_back_by_itself() {
+    let world = World::new(1, Faults::NONE);
+    world.refuse_tickets(usize::MAX);
+    let mut caller = Caller::start(&world, 1);
+    caller.listen(Duration::from_secs(1)).await;
+    for _ in 0..50 {
+        world.commit(space(0));
+        world.commit(space(1));
+        // The longest pause between two questions, and their time.
+        caller.listen(Duration::from_secs(65)).await;
+        caller.check(&world).unwrap();
+    }
+    assert_eq!((caller.live, caller.offline, caller.polling), (0, 0, 1));
+    world.refuse_tickets(0);
+    caller.listen(LOST_AT_MOST).await;
+    assert_eq!((caller.live, caller.offline, caller.polling), (1, 0, 1));
+    world.commit(space(0));
+    caller.listen(Duration::from_secs(1)).await;
+    caller.check(&world).unwrap();
+}
+
+/// API Gateway, a firewall or a limit says it; members may do all that a watcher does.
+#[test]
+fn a_refusal_by_something_on_the_way_is_told_and_ends_nothing() {
+    for status in [403, 407, 429, 502] {
+        let error = Foreign::new(Party::Api, status, "").into();
+        assert!(failed(error).is_ok(), "{status}");
+    }
+    assert!(failed(Foreign::new(Party::Api, 401, "").into()).is_err());
 }
 
 #[tokio::test(start_paused = true)]

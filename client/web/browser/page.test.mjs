@@ -1,7 +1,7 @@
 // The page in Chromium, on the deployed stack: what people do with it, and what their networks do to it.
 
 import assert from "node:assert/strict";
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, createHmac, randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -12,6 +12,8 @@ import { Browser, SOON } from "./window.mjs";
 const [ALICE, BOB] = settings.users;
 const NETWORK_GONE = /net::ERR_(INTERNET_DISCONNECTED|FAILED|NETWORK_CHANGED)/;
 const MIB = 1024 * 1024;
+/** The emulator takes an operator's requests from whoever says to have signed them. */
+const OPERATOR = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/cognito-idp/aws4_request, SignedHeaders=host, Signature=0";
 
 const browser = new Browser();
 let alice, aliceToo, bob;
@@ -42,7 +44,7 @@ test("a file that is dropped in one window appears in the other, with its latenc
   const latency = await aliceToo.latency();
   assert.ok(latency > 0 && latency < SOON, `${latency} ms`);
   console.log(`# heard of after ${latency} ms`);
-  await aliceToo.page.locator("#announcer", { hasText: /notes\.txt: added, heard of after/ }).waitFor({ state: "attached" });
+  await aliceToo.page.locator("#announcer", { hasText: /notes\.txt.{0,2}: added, heard of after/ }).waitFor({ state: "attached" });
   assert.match(await aliceToo.page.locator("#activity li").first().textContent(), /You added/);
   assert.match(await alice.page.locator("#activity li").first().textContent(), /You, in this window, added/);
 });
@@ -55,7 +57,7 @@ test("a folder is dropped with what is in it", { timeout: 60_000 }, async () => 
 });
 
 test("a new version, a move and a deletion are followed", { timeout: 60_000 }, async () => {
-  await alice.choose("notes.txt", "hello again");
+  await alice.chooseTaken("notes.txt", "hello again", "Replace");
   await aliceToo.file("/notes.txt").filter({ hasText: "version 2" }).waitFor();
   await alice.act("/notes.txt", "Move or rename");
   await alice.answer("/Archive/notes.txt");
@@ -111,9 +113,9 @@ test("of two who changed the same version one is told, and nothing is overwritte
     await held;
     await route.continue();
   });
-  await bob.choose("roadmap.txt", "bob's");
+  await bob.chooseTaken("roadmap.txt", "bob's", "Replace");
   await bob.page.locator("#uploads li[data-phase=completing]", { hasText: "roadmap.txt" }).waitFor();
-  await alice.choose("roadmap.txt", "alice's");
+  await alice.chooseTaken("roadmap.txt", "alice's", "Replace");
   await alice.file("/roadmap.txt").filter({ hasText: "version 2" }).waitFor();
   release();
   const conflict = bob.page.locator("#uploads li[data-phase=conflict]");
@@ -121,6 +123,51 @@ test("of two who changed the same version one is told, and nothing is overwritte
   await bob.page.unroute("**/uploads/*/complete");
   await conflict.getByRole("button", { name: "Keep both" }).click();
   await Promise.all([alice.has("/roadmap (2).txt"), bob.has("/roadmap (2).txt")]);
+});
+
+test("a file whose name is taken replaces nothing unless somebody says so", { timeout: 60_000 }, async () => {
+  const { page } = alice;
+  await alice.choose("shared.txt", "first");
+  await Promise.all([alice.has("/shared.txt"), bob.has("/shared.txt")]);
+  await alice.uploaded("shared.txt");
+  // Two at once, one of which is new: that one waits for no answer.
+  await alice.drop([local("taken/shared.txt", "stale"), local("taken/fresh.txt", "fresh")]);
+  await alice.has("/fresh.txt");
+  await page.locator("#ask[open]", { hasText: /Team.{0,2} has version 1 of it/ }).waitFor();
+  await page.getByRole("button", { name: "Skip" }).click();
+  await alice.chooseTaken("shared.txt", "mine", "Keep both");
+  await bob.has("/shared (2).txt");
+  await alice.chooseTaken("shared.txt", "newer", "Replace");
+  await bob.file("/shared.txt").filter({ hasText: "version 2" }).waitFor();
+  assert.equal(await bob.file("/shared.txt").filter({ hasText: "version 3" }).count(), 0);
+
+  // A name that this window does not know of yet is asked about when the service has refused it.
+  alice.expected.push(/status of 409/);
+  await page.route("**/files?*", (route) => route.abort());
+  let release;
+  const held = new Promise((resolve) => (release = resolve));
+  await page.route("**/uploads", async (route) => {
+    await held;
+    await route.continue();
+  });
+  await alice.choose("both.txt", "alice's");
+  await page.locator("#uploads li[data-phase=opening]", { hasText: "both.txt" }).waitFor();
+  await bob.choose("both.txt", "bob's");
+  await bob.uploaded("both.txt");
+  release();
+  const conflict = page.locator("#uploads li[data-phase=conflict]", { hasText: "both.txt" });
+  await conflict.filter({ hasText: "A file with this name is already here, in version 1." }).waitFor();
+  await conflict.getByRole("button", { name: "Skip" }).click();
+  await page.unroute("**/uploads");
+  await page.unroute("**/files?*");
+  assert.equal(await bob.file("/both.txt").filter({ hasText: "version 1" }).count(), 1);
+});
+
+test("an upload says to which space it goes, also when another is open", { timeout: 60_000 }, async () => {
+  await alice.select("My files");
+  await alice.upload("shared (2).txt").filter({ hasText: "Team › shared (2).txt" }).waitFor();
+  await alice.upload("first.txt").filter({ hasText: "My files › first.txt" }).waitFor();
+  await alice.select("Team");
 });
 
 test("what happens while the network is cut is caught up with, once and in order", { timeout: 90_000 }, async () => {
@@ -184,6 +231,47 @@ test("a large file is sent in parts, and goes on where it was cut", { timeout: 2
   assert.equal(digest(readFileSync(await saved.path())), digest(content));
 });
 
+test("an upload that a reload cut off is named, and goes on where it was", { timeout: 180_000 }, async () => {
+  const window = await browser.open();
+  const { page } = window;
+  window.expected.push(NETWORK_GONE);
+  await window.signIn(ALICE);
+  page.on("dialog", (dialog) => dialog.accept());
+  const sent = [];
+  page.on("requestfinished", (request) => {
+    const part = new URL(request.url()).searchParams.get("partNumber");
+    if (part && request.method() === "PUT") sent.push(part);
+  });
+  // The first four parts arrive, and no other.
+  await page.route(/partNumber=/, (route) => (Number(new URL(route.request().url()).searchParams.get("partNumber")) <= 4 ? route.continue() : undefined));
+  await window.drop([local("long.bin", randomBytes(72 * MIB))]);
+  while (new Set(sent).size < 4) await page.waitForEvent("requestfinished", { timeout: 60_000 });
+  await page.reload();
+  await window.live();
+  await page.locator("#notices", { hasText: /long\.bin.* was cut off .*Add it again/ }).waitFor();
+  await page.unroute(/partNumber=/);
+  sent.length = 0;
+  await window.drop([join(browser.folder, "long.bin")]);
+  await page.locator("#uploads li[data-phase=done]", { hasText: "long.bin" }).waitFor({ timeout: 60_000 });
+  assert.ok(sent.length > 0 && sent.every((part) => Number(part) > 4), `sent again: ${sent}`);
+  // Another window is another device, and what is kept is not of this one alone.
+  assert.equal(await page.evaluate(() => Object.keys(localStorage).length), 0);
+  await window.assertQuiet();
+  await window.context.close();
+  browser.windows = browser.windows.filter((other) => other !== window);
+});
+
+test("sharing with what is no user ID is refused in words", { timeout: 60_000 }, async () => {
+  await alice.view("members");
+  for (const text of ["bob", "bob@example.com", "a/b"]) {
+    await alice.page.fill("#invite input", text);
+    await alice.page.click("#invite .primary");
+    await alice.page.locator("#invite .error", { hasText: `${text}\u2069” is not a user ID` }).waitFor();
+  }
+  await alice.page.fill("#invite input", "");
+  await alice.view("activity");
+});
+
 test("an expired session says so, loses nothing, and goes on after signing in again", { timeout: 90_000 }, async () => {
   const { page, context } = bob;
   bob.expected.push(/status of 40[01]/);
@@ -216,6 +304,75 @@ test("an expired session says so, loses nothing, and goes on after signing in ag
   await bob.live();
   await bob.uploaded("unsaved.txt");
   await Promise.all([alice.has("/unsaved.txt"), bob.has("/unsaved.txt")]);
+});
+
+test("the filter finds what has not been read yet, and claims nothing before it has", { timeout: 60_000 }, async () => {
+  const { page } = aliceToo;
+  // The service's pages, of two files each, as of a space with thousands.
+  const tokens = [];
+  let release;
+  const held = new Promise((resolve) => (release = resolve));
+  await page.route("**/files?*", async (route) => {
+    const url = new URL(route.request().url());
+    url.searchParams.set("limit", "2");
+    const pageToken = url.searchParams.get("pageToken");
+    if (pageToken) tokens.push(pageToken);
+    if (tokens.length === 1) await held;
+    await route.continue({ url: url.href });
+  });
+  await page.reload();
+  await aliceToo.live();
+  await aliceToo.select("Team");
+  await page.locator("#list li").nth(1).waitFor();
+  assert.equal(await page.locator("#list li").count(), 2);
+  assert.equal(await aliceToo.file("/while-3.txt").count(), 0);
+  await page.fill("#filter", "while-3");
+  await page.locator("#list-note", { hasText: "Searching" }).waitFor();
+  assert.doesNotMatch(await page.locator("#list-note").textContent(), /No path|None of/);
+  release();
+  await aliceToo.has("/while-3.txt");
+  await page.fill("#filter", "nothing like this");
+  await page.locator("#list-note", { hasText: "No path contains that." }).waitFor();
+  assert.ok(await page.locator("#list-more").isHidden());
+  assert.equal(new Set(tokens).size, tokens.length, "a page was read twice");
+  await page.fill("#filter", "");
+  await page.unroute("**/files?*");
+});
+
+test("what cannot be seen in a name is shown, and a name that cannot be is not sent", { timeout: 60_000 }, async () => {
+  const { page } = aliceToo;
+  const names = new Map([["/invoice\u202efdp.exe", "invoice⟨U+202E⟩fdp.exe"], ["/\u200b", "⟨U+200B⟩"], ["/a  b", "a  b"], [`/${"long ".repeat(50)}end`, `${"long ".repeat(50)}end`]]);
+  // From before the service refused them.
+  await page.route("**/files?*", async (route) => {
+    const answer = await route.fetch();
+    const files = [...names.keys()].map((path, index) => ({ fileId: `00000000-0000-4000-8000-00000000000${index}`, spaceId: "x", path, version: 1, size: 1, sha256: "x", createdAt: "2026-01-01T00:00:00Z", updatedAt: "2026-01-01T00:00:00Z" }));
+    await route.fulfill({ response: answer, json: { files } });
+  });
+  await page.reload();
+  await aliceToo.live();
+  await aliceToo.select("Team");
+  for (const [path, shown] of names) {
+    const name = aliceToo.file(path).locator("strong");
+    assert.equal(await name.innerText(), shown);
+    assert.equal(await name.evaluate((element) => getComputedStyle(element).unicodeBidi), "isolate");
+    assert.ok((await aliceToo.file(path).boundingBox()).height < 120);
+  }
+  await page.unroute("**/files?*");
+  const sent = [];
+  page.on("request", (request) => request.method() === "PATCH" && sent.push(request.url()));
+  await aliceToo.act("/a  b", "Move or rename");
+  for (const [path, problem] of [["/x/", /ends with a slash/], ["/x//y", /Two slashes/], [`/${"y".repeat(300)}`, /too long/], ["/a\u202eb", /cannot be seen/]]) {
+    await page.fill("#ask input", path);
+    await page.click("#ask-ok");
+    await page.locator("#ask .error", { hasText: problem }).waitFor();
+  }
+  await page.click("#ask button[value=cancel]");
+  await page.click("#new-space");
+  await page.fill("#ask input", " ");
+  await page.click("#ask-ok");
+  await page.locator("#ask .error", { hasText: "Enter a name." }).waitFor();
+  await page.click("#ask button[value=cancel]");
+  assert.deepEqual(sent, []);
 });
 
 test("reloading keeps the session and shows the same", { timeout: 60_000 }, async () => {
@@ -287,6 +444,83 @@ test("it is accessible, light and dark, and fits a phone", { timeout: 180_000 },
     }
   }
 });
+
+test("an account with an authenticator app asks for its code, at first and after the session has expired", { timeout: 90_000 }, async () => {
+  const config = await alice.page.evaluate(async () => (await fetch("config.json")).json());
+  const cognito = async (action, body) => {
+    const answer = await fetch(settings.aws, { method: "POST", headers: { "Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": `AWSCognitoIdentityProviderService.${action}`, Authorization: OPERATOR }, body: JSON.stringify(body) });
+    const text = await answer.text();
+    assert.ok(answer.ok, `${action}: ${text}`);
+    return text ? JSON.parse(text) : {};
+  };
+  await cognito("SetUserPoolMfaConfig", { UserPoolId: settings.userPoolId, MfaConfiguration: "OPTIONAL", SoftwareTokenMfaConfiguration: { Enabled: true } });
+  const pool = { UserPoolId: settings.userPoolId, Username: `web-mfa-${randomBytes(4).toString("hex")}` };
+  await cognito("AdminCreateUser", { ...pool, MessageAction: "SUPPRESS" });
+  await cognito("AdminSetUserPassword", { ...pool, Password: settings.password, Permanent: true });
+  const signedIn = await cognito("InitiateAuth", { ClientId: config.userPoolClientId, AuthFlow: "USER_PASSWORD_AUTH", AuthParameters: { USERNAME: pool.Username, PASSWORD: settings.password } });
+  const { AccessToken } = signedIn.AuthenticationResult;
+  const { SecretCode } = await cognito("AssociateSoftwareToken", { AccessToken });
+  await cognito("VerifySoftwareToken", { AccessToken, UserCode: codeOf(SecretCode) });
+  await cognito("SetUserMFAPreference", { AccessToken, SoftwareTokenMfaSettings: { Enabled: true, PreferredMfa: true } });
+
+  const window = await browser.open();
+  const { page } = window;
+  window.expected.push(/status of 40[01]/);
+  const enter = async (form, code) => {
+    const field = page.locator(`${form} input[name=code]`);
+    await field.waitFor();
+    assert.ok(await field.evaluate((element) => element === document.activeElement), "the code is not asked for");
+    await field.fill(code);
+    await page.keyboard.press("Enter");
+  };
+  await page.fill("#signin-form input[name=name]", pool.Username);
+  await page.fill("#signin-form input[name=password]", settings.password);
+  await page.keyboard.press("Enter");
+  await enter("#signin-form", wrong(codeOf(SecretCode)));
+  await page.locator("#signin-form .error", { hasText: /\w/ }).waitFor();
+  await window.screenshot("code");
+  // Whether a wrong code ends the attempt is the user pool's to say.
+  if (!(await page.isVisible("#signin-form input[name=code]"))) {
+    await page.fill("#signin-form input[name=password]", settings.password);
+    await page.keyboard.press("Enter");
+  }
+  await enter("#signin-form", codeOf(SecretCode));
+  await window.live();
+
+  await cognito("RevokeToken", { ClientId: config.userPoolClientId, Token: await page.evaluate(() => sessionStorage.getItem("syncsphere.session")) });
+  const api = (url) => url.href.startsWith(config.httpApiUrl);
+  await window.context.route(api, (route) =>
+    route.fulfill({ status: 401, headers: { "Access-Control-Allow-Origin": settings.page }, contentType: "application/json", body: '{"message":"Unauthorized"}' }),
+  );
+  await window.choose("mfa.txt", "nothing is lost");
+  await page.waitForSelector("#expired[open]");
+  await window.context.unroute(api);
+  await page.fill("#expired input[name=password]", settings.password);
+  await page.keyboard.press("Enter");
+  await enter("#expired", codeOf(SecretCode));
+  await page.waitForSelector("#expired:not([open])", { state: "attached" });
+  await window.live();
+  await window.uploaded("mfa.txt");
+  await window.assertQuiet();
+  await window.context.close();
+  browser.windows = browser.windows.filter((other) => other !== window);
+});
+
+/** What an authenticator app shows now (RFC 6238), of a secret in Base32. */
+function codeOf(secret) {
+  const bits = [...secret.replace(/=+$/, "")].map((character) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(character).toString(2).padStart(5, "0")).join("");
+  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => Number.parseInt(byte, 2)));
+  const counter = Buffer.alloc(8);
+  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000)));
+  const digest = createHmac("sha1", key).update(counter).digest();
+  const offset = digest[19] & 15;
+  return String((digest.readUInt32BE(offset) & 0x7fffffff) % 1_000_000).padStart(6, "0");
+}
+
+/** Another code. */
+function wrong(code) {
+  return String((Number(code) + 500_000) % 1_000_000).padStart(6, "0");
+}
 
 test("signing out leaves nothing behind", { timeout: 60_000 }, async () => {
   await aliceToo.page.click("#sign-out");

@@ -115,6 +115,14 @@ export class Window {
     await this.page.setInputFiles("#choose", { name, mimeType, buffer: Buffer.from(content) });
   }
 
+  /** Adds a file whose name is taken, and says what to do. */
+  async chooseTaken(name, content, answer) {
+    await this.choose(name, content);
+    await this.page.locator("#ask[open]", { hasText: `${name}\u2069” is already here` }).waitFor();
+    await this.page.locator("#ask").getByRole("button", { name: answer }).click();
+    await this.page.waitForSelector("#ask:not([open])", { state: "attached" });
+  }
+
   file(path) {
     return this.page.locator(`#list li[data-path="${path}"]`);
   }

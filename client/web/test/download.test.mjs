@@ -5,7 +5,8 @@ import { createHash, randomBytes } from "node:crypto";
 import { test } from "node:test";
 
 import { Unreachable } from "../site/src/errors.js";
-import { OtherContent, download } from "../site/src/transfer.js";
+import { Downloads } from "../site/src/downloads.js";
+import { MissingContent, OtherContent, download } from "../site/src/transfer.js";
 
 /** Storage whose connections end after some bytes. */
 function storage(content, cuts) {
@@ -16,6 +17,7 @@ function storage(content, cuts) {
     const cut = cuts.shift();
     if (cut === "stale") return new Response("", { status: 403 });
     if (cut === "gone") throw new TypeError("network");
+    if (cut === "missing") return new Response("<Error><Code>NoSuchKey</Code></Error>", { status: 404 });
     const body = new ReadableStream({
       start(controller) {
         controller.enqueue(new Uint8Array(content.subarray(from, from + (cut ?? content.length))));
@@ -79,8 +81,68 @@ test("what is not what was uploaded is not saved", async () => {
   await assert.rejects(start(content, digest("something else")).saving, OtherContent);
 });
 
+test("content that is longer than declared is cut off at the declared size", async () => {
+  // As a small compressed body is to a browser, which decodes it: more comes for as long as somebody reads.
+  for (const declared of [0, 1, 1_000, 20 * 1024 * 1024]) {
+    let given = 0;
+    let cancelled = false;
+    globalThis.fetch = async () =>
+      new Response(
+        new ReadableStream({
+          pull(controller) {
+            given += 1024 * 1024;
+            if (given > 100 * 1024 * 1024) controller.close();
+            else controller.enqueue(new Uint8Array(1024 * 1024));
+          },
+          cancel() {
+            cancelled = true;
+          },
+        }),
+      );
+    const progress = [];
+    const locate = async () => ({ url: "url" });
+    const saving = download({ locate, size: declared, sha256: digest(Buffer.alloc(declared)) }, new AbortController().signal, (bytes) => progress.push(bytes));
+    await assert.rejects(saving, (error) => error instanceof OtherContent && /longer than/.test(error.message));
+    assert.ok(given <= declared + 3 * 1024 * 1024, `${given} bytes were read of ${declared}`);
+    assert.ok(Math.max(0, ...progress) <= declared, `${progress}`);
+    assert.ok(cancelled, "the connection stays open");
+  }
+});
+
+test("content that storage has lost is named as lost, at once", async () => {
+  const asked = storage(randomBytes(10), ["missing"]);
+  await assert.rejects(start(randomBytes(10)).saving, (error) => error instanceof MissingContent && /lost/.test(error.message));
+  assert.equal(asked.length, 1);
+});
+
 test("a network that stays away is not asked for ever", async () => {
   const asked = storage(randomBytes(10), Array.from({ length: 20 }, () => "gone"));
   await assert.rejects(start(randomBytes(10)).saving, Unreachable);
   assert.ok(asked.length <= 6, `${asked.length}`);
+});
+
+test("a version that is not what its uploader said is fetched once, and told each time", async () => {
+  const content = randomBytes(1_000);
+  const told = [];
+  const names = [];
+  const downloads = new Downloads({ locate: async () => ({ url: "url" }), download, save: (_, name) => names.push(name), fail: (context, error) => told.push(context + error.message) });
+  const file = { fileId: "f", path: "/folder/a.iso" };
+  const asked = storage(content, []);
+  const wrong = { version: 1, size: content.length, sha256: digest("something else") };
+  await downloads.save(file, wrong);
+  await downloads.save(file, wrong);
+  assert.equal(asked.length, 1);
+  assert.equal(told.length, 2);
+  assert.match(told[0], /a\.iso.*version 1.*not what was uploaded/);
+  assert.match(told[1], /not fetched again/);
+  // Another version is another content; and what storage lost may be back.
+  await downloads.save(file, { version: 2, size: content.length, sha256: digest(content) });
+  assert.deepEqual(names, ["a.iso"]);
+  const lost = storage(content, ["missing"]);
+  const third = { version: 3, size: content.length, sha256: digest(content) };
+  await downloads.save(file, third);
+  await downloads.save(file, third);
+  assert.equal(lost.length, 2);
+  assert.deepEqual(names, ["a.iso", "a.iso"]);
+  assert.equal(downloads.arrived.size, 0);
 });

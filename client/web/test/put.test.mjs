@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Unreachable, isPassing } from "../site/src/errors.js";
-import { OtherContent, StaleUrl, put } from "../site/src/transfer.js";
+import { OtherContent, Refused, StaleUrl, put } from "../site/src/transfer.js";
 
-/** Storage that answers with this status, or not at all, which browsers show as 0. */
-function storage(status) {
+/** Storage that answers with this status and error, or not at all, which browsers show as 0. */
+function storage(status, code) {
   globalThis.XMLHttpRequest = class {
     upload = {};
     status = 0;
@@ -15,14 +15,15 @@ function storage(status) {
     setRequestHeader() {}
     send() {
       this.status = status;
+      this.responseText = code ? `<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>${code}</Code><Message>An &lt;error&gt;.</Message></Error>` : "";
       queueMicrotask(() => this.onloadend());
     }
     abort() {}
   };
 }
 
-const sending = (status) => {
-  storage(status);
+const sending = (status, code) => {
+  storage(status, code);
   return put({ url: "url", headers: {} }, new Blob(["content"]), new AbortController().signal, () => {});
 };
 
@@ -37,8 +38,26 @@ test("a conflict with a former attempt, a busy storage and a lost line pass", as
   }
 });
 
+test("a body that came too slowly or not whole is sent again, whatever the status", async () => {
+  for (const [status, code] of [[400, "RequestTimeout"], [400, "IncompleteBody"], [400, "SlowDown"], [409, "OperationAborted"], [408, ""], [425, ""]]) {
+    const error = await sending(status, code).catch((reason) => reason);
+    assert.ok(error instanceof Unreachable && isPassing(error), `${status} ${code}: ${error}`);
+  }
+});
+
 test("an expired URL is replaced, and other bytes are an error", async () => {
-  await assert.rejects(sending(403), StaleUrl);
-  await assert.rejects(sending(404), StaleUrl);
-  await assert.rejects(sending(400), OtherContent);
+  for (const [status, code] of [[403, "AccessDenied"], [403, ""], [404, "NoSuchUpload"], [400, "ExpiredToken"]]) await assert.rejects(sending(status, code), StaleUrl);
+  for (const code of ["BadDigest", "XAmzContentChecksumMismatch", "EntityTooLarge"]) await assert.rejects(sending(400, code), OtherContent);
+});
+
+test("what is refused for good ends, with storage's reason in a sentence", async () => {
+  for (const [status, code] of [[400, "InvalidRequest"], [405, "MethodNotAllowed"], [411, ""], [413, ""]]) {
+    await assert.rejects(sending(status, code), (error) => {
+      assert.ok(error instanceof Refused && !isPassing(error), `${status} ${code}: ${error}`);
+      assert.match(error.message, code ? new RegExp(`\\(${code}\\)`) : new RegExp(`status ${status}`));
+      assert.doesNotMatch(error.message, /[<>]/);
+      return true;
+    });
+  }
+  await assert.rejects(sending(403, "SignatureDoesNotMatch"), /SignatureDoesNotMatch/);
 });

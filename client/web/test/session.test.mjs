@@ -4,24 +4,31 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Api } from "../site/src/api.js";
-import { Problem, SessionExpired, Unreachable } from "../site/src/errors.js";
-import { Session, SignInError } from "../site/src/session.js";
+import { Problem, SessionExpired, Unreachable, isPassing } from "../site/src/errors.js";
+import { ChallengeEnded, Session, SignInError } from "../site/src/session.js";
 
 const config = { httpApiUrl: "https://api.example", cognitoEndpoint: "https://cognito.example", userPoolClientId: "client" };
 
 /** A user pool, and time. */
 class Pool {
   now = 1_000_000;
+  /** By how much its clock is ahead of the page's, in milliseconds. */
+  ahead = 0;
+  /** How it answers the next requests, whatever these are. */
+  answers = [];
   issued = 0;
   revoked = false;
   asked = [];
   gone = false;
   stored = new Map();
   challenge = null;
+  /** What it asks after the first challenge. */
+  then = [];
 
   token() {
     this.issued += 1;
-    const claims = { sub: "id-ü", "cognito:username": "alice", exp: this.now / 1_000 + 3_600, n: this.issued };
+    const iat = (this.now + this.ahead) / 1_000;
+    const claims = { sub: "id-ü", "cognito:username": "alice", iat, exp: iat + 3_600, n: this.issued };
     return `x.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.x`;
   }
 
@@ -34,14 +41,22 @@ class Pool {
         const said = JSON.parse(body);
         this.asked.push([action, said]);
         if (this.gone) throw new TypeError("network");
-        const refuse = (message) => new Response(JSON.stringify({ __type: "NotAuthorizedException", message }), { status: 400 });
+        if (this.answers.length > 0) return this.answers.shift();
+        const refuse = (message, __type = "NotAuthorizedException") => new Response(JSON.stringify({ __type, message }), { status: 400 });
         if (action === "RevokeToken") return new Response("");
         if (said.AuthFlow === "REFRESH_TOKEN_AUTH") {
           if (this.revoked) return refuse("Refresh Token has been revoked");
           return Response.json({ AuthenticationResult: { IdToken: this.token() } });
         }
         if (said.AuthParameters?.PASSWORD === "wrong") return refuse("Incorrect username or password.");
-        if (this.challenge && action === "InitiateAuth") return Response.json({ ChallengeName: this.challenge, Session: "s" });
+        if (action === "InitiateAuth") this.challenges = [...(this.challenge ? [this.challenge] : []), ...this.then];
+        else if (said.ChallengeResponses.SOFTWARE_TOKEN_MFA_CODE === "000000") return refuse("Invalid code received for user", "CodeMismatchException");
+        const [name] = this.challenges.splice(0, 1);
+        if (name) {
+          this.issued += 1;
+          const ChallengeParameters = { USER_ID_FOR_SRP: "alice", MFAS_CAN_CHOOSE: '["SMS_MFA","SOFTWARE_TOKEN_MFA"]' };
+          return Response.json({ ChallengeName: name, Session: `session-${this.issued}`, ChallengeParameters });
+        }
         return Response.json({ AuthenticationResult: { IdToken: this.token(), RefreshToken: "refresh" } });
       },
     };
@@ -92,16 +107,96 @@ test("a session that ended says so and remembers whose it was; a network that is
   assert.deepEqual(states, ["active", "expired", "active"]);
 });
 
+test("how long a token is good is counted from when it came, whatever this computer takes for the time", async () => {
+  for (const ahead of [-7_200_000, -3_600_000, 0, 3_600_000, 7_200_000]) {
+    const pool = new Pool();
+    pool.ahead = ahead;
+    const session = new Session(config, pool.world());
+    await session.signIn("alice", "right");
+    for (let use = 0; use < 10; use += 1) {
+      pool.now += 300_000;
+      await session.token();
+    }
+    assert.equal(pool.issued, 1, `the clock is ${ahead / 60_000} minutes off`);
+    pool.now += 3_600_000;
+    await session.token();
+    assert.equal(pool.issued, 2, `the clock is ${ahead / 60_000} minutes off`);
+  }
+});
+
+test("throttling and a broken answer of the user pool end no session", async () => {
+  const error = (status, __type) => new Response(JSON.stringify({ __type, message: "Rate exceeded" }), { status });
+  const broken = [
+    error(400, "TooManyRequestsException"), error(400, "com.amazonaws#ThrottlingException"), error(400, "LimitExceededException"), error(429, "Other"),
+    error(503, "Other"), new Response("<html>Bad gateway</html>", { status: 502 }), new Response("<html>Sign in to the network</html>"),
+  ];
+  const pool = new Pool();
+  const session = new Session(config, pool.world());
+  await session.signIn("alice", "right");
+  for (const answer of broken) {
+    pool.now += 4_000_000;
+    pool.answers.push(answer);
+    await assert.rejects(session.token(), (failure) => failure instanceof Unreachable && isPassing(failure));
+    assert.equal(session.state, "active");
+    assert.ok(await session.token());
+  }
+});
+
 test("a new user chooses a password, and what cannot be answered is said", async () => {
   const pool = new Pool();
   const session = new Session(config, pool.world());
   await assert.rejects(session.signIn("alice", "wrong"), /Incorrect/);
   pool.challenge = "NEW_PASSWORD_REQUIRED";
   const asks = await session.signIn("alice", "first");
+  assert.equal(asks.kind, "new-password");
   assert.equal(await asks.answer("second"), null);
   assert.deepEqual(pool.asked.at(-1)[1].ChallengeResponses, { USERNAME: "alice", NEW_PASSWORD: "second" });
-  pool.challenge = "SMS_MFA";
-  await assert.rejects(new Session(config, pool.world()).signIn("alice", "right"), SignInError);
+  for (const challenge of ["SMS_MFA", "CUSTOM_CHALLENGE"]) {
+    pool.challenge = challenge;
+    await assert.rejects(new Session(config, pool.world()).signIn("alice", "right"), (error) => error instanceof SignInError && !error.message.includes(challenge));
+  }
+});
+
+test("the code of an authenticator app is asked for, again after a wrong one, and is sent as Cognito documents it", async () => {
+  const pool = new Pool();
+  pool.challenge = "SOFTWARE_TOKEN_MFA";
+  const session = new Session(config, pool.world());
+  // An alias: challenges are answered with the name that Cognito gives back.
+  const asks = await session.signIn("alice@example.com", "right");
+  assert.equal(asks.kind, "code");
+  await assert.rejects(asks.answer("000000"), (error) => error instanceof SignInError && /code/.test(error.message));
+  assert.equal(session.state, "signed-out");
+  assert.equal(await asks.answer(" 123 456 "), null);
+  assert.equal(session.state, "active");
+  const [action, { ChallengeName, ChallengeResponses, Session: proof }] = pool.asked.at(-1);
+  assert.deepEqual([action, ChallengeName, proof], ["RespondToAuthChallenge", "SOFTWARE_TOKEN_MFA", "session-1"]);
+  assert.deepEqual(ChallengeResponses, { USERNAME: "alice", SOFTWARE_TOKEN_MFA_CODE: "123456" });
+});
+
+test("a code is asked for after a new password, and where another way could be chosen", async () => {
+  const pool = new Pool();
+  pool.challenge = "NEW_PASSWORD_REQUIRED";
+  pool.then = ["SOFTWARE_TOKEN_MFA"];
+  const session = new Session(config, pool.world());
+  const asks = await session.signIn("alice", "first");
+  const then = await asks.answer("second");
+  assert.equal(then.kind, "code");
+  assert.equal(await then.answer("123456"), null);
+  assert.equal(pool.asked.at(-1)[1].Session, "session-2");
+
+  pool.challenge = "SELECT_MFA_TYPE";
+  const chosen = await new Session(config, pool.world()).signIn("alice", "right");
+  assert.equal(chosen.kind, "code");
+  assert.deepEqual(pool.asked.at(-1)[1].ChallengeResponses, { USERNAME: "alice", ANSWER: "SOFTWARE_TOKEN_MFA" });
+});
+
+test("a challenge that has ended says to begin anew", async () => {
+  const pool = new Pool();
+  pool.challenge = "SOFTWARE_TOKEN_MFA";
+  const session = new Session(config, pool.world());
+  const asks = await session.signIn("alice", "right");
+  pool.answers.push(new Response(JSON.stringify({ __type: "NotAuthorizedException", message: "Invalid session for the user, session is expired." }), { status: 400 }));
+  await assert.rejects(asks.answer("123456"), (error) => error instanceof ChallengeEnded && /password/.test(error.message));
 });
 
 test("a request is repeated when it may help, with a new token when the token is refused, and no more often", async () => {

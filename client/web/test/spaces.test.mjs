@@ -67,11 +67,31 @@ test("beyond the pages that were read nothing is shown, and nothing is known", a
   space.apply({ ...change, fileId: "aa", path: "/aa" }, null, false);
   space.apply({ ...change, sequence: 2, fileId: "z", path: "/z" }, null, false);
   assert.deepEqual(space.sorted.map((file) => file.path), ["/a", "/aa", "/b"]);
-  assert.equal(space.versionAt("/b"), 2);
-  assert.equal(space.versionAt("/z"), undefined);
+  assert.equal(space.fileAt("/b").version, 2);
+  assert.equal(space.fileAt("/z"), undefined);
   await space.load(async (_, token) => ({ files: token === "c" ? files.slice(2) : [] }));
-  assert.equal(space.versionAt("/d"), 4);
-  assert.equal(space.versionAt("/nothing"), 0);
+  assert.equal(space.fileAt("/d").version, 4);
+});
+
+test("all pages are read to find a file, each once, and no more than are wanted", async () => {
+  const all = Array.from({ length: 70 }, (_, index) => ({ fileId: `f${index}`, path: `/d${index}`, version: 1 }));
+  const asked = [];
+  const listFiles = async (_, pageToken) => {
+    asked.push(pageToken);
+    await new Promise(setImmediate);
+    const from = Number(pageToken ?? 0);
+    return { files: all.slice(from, from + 10), nextPageToken: from + 10 < all.length ? String(from + 10) : undefined };
+  };
+  const space = new SpaceModel({ spaceId: "s", kind: "shared", role: "editor", latestSequence: 0 });
+  await space.load(listFiles);
+  // Somebody types, and each letter asks.
+  await Promise.all([space.readOn(listFiles, 3, () => true), space.readOn(listFiles, 2, () => true), space.load(listFiles)]);
+  assert.equal(space.files.size, 40);
+  await space.readOn(listFiles, 40, () => space.files.size < 60);
+  assert.equal(space.files.size, 60);
+  await space.readOn(listFiles, 40, () => true);
+  assert.equal(space.files.size, 70);
+  assert.deepEqual(asked, [undefined, "10", "20", "30", "40", "50", "60"]);
 });
 
 test("latency is told on the service's clock, whatever this computer takes for the time", () => {

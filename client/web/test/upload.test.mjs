@@ -5,8 +5,8 @@ import { createHash } from "node:crypto";
 import { test } from "node:test";
 
 import { Problem, SessionExpired, Unreachable } from "../site/src/errors.js";
-import { StaleUrl } from "../site/src/transfer.js";
-import { Upload } from "../site/src/upload.js";
+import { OtherContent, StaleUrl } from "../site/src/transfer.js";
+import { Upload, removeOldKeys } from "../site/src/upload.js";
 import { randomFrom } from "./stand-in.mjs";
 
 const PART = 4;
@@ -15,6 +15,7 @@ const PART = 4;
 class Service {
   calls = [];
   keys = new Set();
+  requests = new Map();
   parts = new Map();
   whole = null;
   completed = 0;
@@ -45,8 +46,13 @@ class Service {
     const storage = new Map();
     return {
       api: {
+        deviceId: "device",
         createUpload: (body, key) =>
           this.#call("create", () => {
+            // As the service does: a key is of one request, with all that it says.
+            const said = JSON.stringify(body);
+            if ((this.requests.get(key) ?? said) !== said) throw new Problem(422, { code: "idempotency-key-reused" });
+            this.requests.set(key, said);
             this.keys.add(key);
             this.body = body;
             return { uploadId: "upload", ...this.#target() };
@@ -76,6 +82,7 @@ class Service {
       pause: async () => void (this.paused += 1),
       signedIn: async () => void (this.signedIn = true),
       storage: { getItem: (key) => storage.get(key) ?? null, setItem: (key, value) => void storage.set(key, value), removeItem: (key) => void storage.delete(key) },
+      now: () => 1_000_000,
       random: randomFrom(1),
       stored: storage,
       ...more,
@@ -95,7 +102,7 @@ test("a small file is hashed, opened, put and completed", async () => {
   await upload.run();
   assert.equal(upload.phase, "done");
   assert.deepEqual(service.calls, ["create", "put", "complete"]);
-  assert.deepEqual(service.body, { path: "/a.txt", size: 5, sha256: digest("hello"), contentType: "text/plain", spaceId: "space", baseVersion: 0 });
+  assert.deepEqual(service.body, { path: "/a.txt", size: 5, sha256: digest("hello"), contentType: "text/plain", spaceId: "space", baseVersion: 0, deviceId: "device" });
   assert.deepEqual([...new Set(phases)], ["hashing", "opening", "sending", "completing", "done"]);
   assert.equal(world.stored.size, 0, "the key is forgotten");
 });
@@ -149,10 +156,71 @@ test("a window that was closed goes on with the same upload", async () => {
   const first = new Upload(file("01234567"), target, world, () => {});
   await first.run();
   assert.equal(first.phase, "failed");
+  // Another window is another device to the service.
+  world.api.deviceId = "another";
   const second = new Upload(file("01234567"), target, world, () => {});
   await second.run();
   assert.equal(second.phase, "done");
   assert.equal(service.keys.size, 1);
+});
+
+test("what is kept of an upload says neither who uploaded nor what, and goes when it is of no use", async () => {
+  const service = new Service(5, { faults: (name) => (name === "put" ? new Problem(400, {}) : null) });
+  const world = service.world();
+  await new Upload(file("hello"), { ...target, userId: "user-1", path: "/secret plans.txt" }, world, () => {}).run();
+  assert.equal(world.stored.size, 1);
+  const all = JSON.stringify([...world.stored]);
+  for (const told of ["user-1", "secret", "space", digest("hello")]) assert.ok(!all.includes(told), all);
+
+  const names = () => [...world.stored.keys()];
+  const storage = { ...world.storage, get length() { return world.stored.size; }, key: (index) => names()[index] ?? null };
+  world.stored.set('syncsphere.upload ["user-1","space","/old.txt",null,5,"x"]', "a-key");
+  world.stored.set("another's", "value");
+  removeOldKeys(storage, 1_000_000 + 6 * 24 * 3_600_000);
+  assert.equal(names().length, 2, `${names()}`);
+  removeOldKeys(storage, 1_000_000 + 8 * 24 * 3_600_000);
+  assert.deepEqual(names(), ["another's"]);
+});
+
+test("an upload that expired before it was complete is begun anew, a few times", async () => {
+  const expired = new Problem(410, { code: "upload-expired" });
+  for (const call of ["create", "complete"]) {
+    const service = new Service(5, { faults: (name, count) => (name === call && count === 1 ? expired : null) });
+    const upload = new Upload(file("hello"), target, service.world(), () => {});
+    await upload.run();
+    assert.equal(upload.phase, "done", call);
+    assert.equal(service.calls.filter((name) => name === "create").length, 2);
+  }
+  const service = new Service(5, { faults: (name) => (name === "complete" ? expired : null) });
+  const upload = new Upload(file("hello"), target, service.world(), () => {});
+  await upload.run();
+  assert.equal(upload.phase, "failed");
+  assert.equal(service.calls.filter((name) => name === "put").length, 3);
+});
+
+test("what cannot become the declared content is freed in storage, and read anew when it is tried again", async () => {
+  for (const [call, error] of [["put", new OtherContent("other")], ["complete", new Problem(422, { code: "checksum-mismatch" })], ["put", new DOMException("gone", "NotReadableError")]]) {
+    const service = new Service(5, { faults: (name, count) => (name === call && count === 1 ? error : null) });
+    const world = service.world();
+    const upload = new Upload(file("hello"), target, world, () => {});
+    await upload.run();
+    assert.equal(upload.phase, "failed");
+    assert.ok(service.calls.includes("abort"), `${error}`);
+    assert.equal(world.stored.size, 0);
+    upload.file = file("other");
+    await upload.again({});
+    assert.equal(upload.phase, "done");
+    assert.equal(service.body.sha256, digest("other"));
+    assert.equal(service.keys.size, 2);
+  }
+});
+
+test("an empty file is a file", async () => {
+  const service = new Service(0);
+  const upload = new Upload(file(""), target, service.world(), () => {});
+  await upload.run();
+  assert.equal(upload.phase, "done");
+  assert.deepEqual([service.body.size, service.body.sha256, service.whole.size], [0, digest(""), 0]);
 });
 
 test("an expired session is waited out", async () => {
@@ -192,10 +260,11 @@ test("a conflict is told, and goes on as the next version or beside it, as anoth
 });
 
 test("a refusal ends it with the reason, and a cancellation frees what is stored", async () => {
-  const refusing = new Service(5, { faults: (name) => (name === "create" ? new Problem(403, { detail: "You may only read." }) : null) });
+  const refusing = new Service(5, { faults: (name) => (name === "create" ? new Problem(403, { code: "forbidden", detail: "You may only read." }) : null) });
   const refused = new Upload(file("hello"), target, refusing.world(), () => {});
   await refused.run();
-  assert.deepEqual([refused.phase, refused.error], ["failed", "You may only read."]);
+  assert.equal(refused.phase, "failed");
+  assert.match(refused.error, /^You may not do this here/);
 
   const service = new Service(5);
   const upload = new Upload(file("hello"), target, service.world({ put: (_, __, signal) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))) }), () => {});

@@ -13,7 +13,7 @@ const MINUTE = 60_000;
 
 /** A watcher on a service, and what it has told. */
 function watch(service, time, random, { applied = new Map() } = {}) {
-  const told = { changes: new Map(), states: [], live: 0 };
+  const told = { changes: new Map(), states: [], live: 0, rewound: [] };
   const watcher = new Watcher({
     source: service.source(),
     openSocket: (url) => service.open(url),
@@ -28,6 +28,11 @@ function watch(service, time, random, { applied = new Map() } = {}) {
       if (heardAt !== null) told.live += 1;
     },
     onSpaces: () => {},
+    onRewound: (space) => {
+      told.rewound.push(space.spaceId);
+      told.changes.delete(space.spaceId);
+      applied.delete(space.spaceId);
+    },
     onState: (state) => told.states.push(state.phase),
   });
   return { watcher, told };
@@ -64,12 +69,55 @@ test("each change is told exactly once and in order, in 1,000 hostile runs", asy
     await time.pass(RECONNECT_LIMIT + 2 * MINUTE);
     assert.equal(watcher.state.phase, "live", `seed ${seed}`);
     assertAll(service, told, seed);
+    assert.deepEqual(told.rewound, [], `seed ${seed}`);
     pushes += told.live;
     watcher.stop();
   }
   // The runs were hostile, and not only the feed was read.
   assert.ok(drops > 7_500, `${drops} drops`);
   assert.ok(pushes > 50_000, `${pushes} pushes`);
+});
+
+test("a space that went back to an earlier change is told of once, and read anew", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(20), { hostility: 0 });
+  service.commit("a", 9);
+  service.commit("b", 3);
+  const { watcher, told } = watch(service, time, randomFrom(21));
+  watcher.start();
+  await time.pass(1_000);
+  // The database is restored, and with it all connections are unknown.
+  service.spaces.get("a").length = 4;
+  service.cutAll();
+  await time.pass(MINUTE);
+  assert.equal(watcher.state.phase, "live");
+  assert.deepEqual(told.rewound, ["a"]);
+  assertAll(service, told, 20);
+  service.commit("a", 2);
+  await time.pass(MINUTE);
+  assert.deepEqual(told.rewound, ["a"]);
+  assertAll(service, told, 20);
+});
+
+test("a space that went back and has as many changes again is noticed by the change that was applied last", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(22), { hostility: 0 });
+  service.commit("a", 9);
+  service.commit("b", 3);
+  const { watcher, told } = watch(service, time, randomFrom(23));
+  watcher.start();
+  await time.pass(1_000);
+  service.cutAll();
+  // Restored to 4 and changed by others, all before this window is back.
+  const log = service.spaces.get("a");
+  log.length = 4;
+  service.commit("a", 8);
+  for (const change of log.slice(4)) change.eventId = `another-${change.sequence}`;
+  service.commit("b", 2);
+  await time.pass(MINUTE);
+  assert.equal(watcher.state.phase, "live");
+  assert.deepEqual(told.rewound, ["a"]);
+  assertAll(service, told, 22);
 });
 
 test("a cut at any message is made up for", async () => {

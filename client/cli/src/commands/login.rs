@@ -3,12 +3,12 @@
 use std::io::{self, IsTerminal as _};
 
 use anyhow::Context as _;
-use client::{Client, Error, Session};
+use client::{Error, Session, SignIn, Token, UserPool};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::accounts::{Account, Accounts, Pool, Stack, Tokens, User, new_id};
+use crate::accounts::{Account, Accounts, Pool, Stack, Tokens, User, device, new_id, usage};
 use crate::arguments::{AccountArguments, Login};
 use crate::failure::{Kind, failure};
 use crate::output::{Output, note};
@@ -17,11 +17,13 @@ use crate::output::{Output, note};
 pub(crate) async fn run(of: &AccountArguments, login: &Login, output: Output) -> anyhow::Result<()> {
     let accounts = Accounts::find()?;
     let (name, mut stack) = stack(&accounts, of, login).await?;
+    // An address that must not be given a token is refused before a password is asked for.
+    device(&stack.http_api_url, Token::from(String::new()), None)?;
     let (user_name, user, session) = match &login.token_command {
         Some(command) => of_command(of, command).await?,
         None => of_pool(of, &name, &stack).await?,
     };
-    let client = Client::new(&stack.http_api_url, session.clone(), None)?;
+    let client = device(&stack.http_api_url, session.clone(), None)?;
     let spaces = client.all_spaces().await;
     spaces.with_context(|| format!("{} does not take the token", stack.http_api_url))?;
 
@@ -168,20 +170,37 @@ async fn of_pool(
         None => ask("User", false)?,
     };
     let password = ask(&format!("Password of {name}"), true)?;
-    let session = match Session::sign_in(pool.clone().into(), &name, &password).await {
-        Err(Error::NewPassword) => {
-            note("This password is an administrator's, and has to be replaced.");
-            let new = ask("New password", true)?;
-            if io::stdin().is_terminal() && ask("The same again", true)? != new {
-                return Err(failure(Kind::Usage, "these were two different ones"));
+    let mut step = Session::begin(pool.into(), &name, &password).await;
+    let session = loop {
+        step = match step.map_err(not_signed_in)? {
+            SignIn::Done(session) => break session,
+            SignIn::NewPassword(challenge) => {
+                note("This password is an administrator's, and has to be replaced.");
+                let new = ask("New password", true)?;
+                if io::stdin().is_terminal() && ask("The same again", true)? != new {
+                    return Err(failure(Kind::Usage, "these were two different ones"));
+                }
+                challenge.answer(&new).await
             }
-            Session::sign_in_with_new_password(pool.into(), &name, &password, &new).await
-        }
-        outcome => outcome,
+            SignIn::Code(challenge) => {
+                let code = ask("Code of your authenticator app", false)?;
+                challenge.answer(code.trim()).await
+            }
+        };
     };
-    let session = session.context("cannot sign in")?;
     let user = User::signed_in(&session).await?;
     Ok((name, user, session))
+}
+
+fn not_signed_in(error: Error) -> anyhow::Error {
+    match error {
+        Error::SignedOut(said) => {
+            let said = said.trim_end_matches('.');
+            let message = format!("cannot sign in: {said}; try again: syncsphere login");
+            failure(Kind::SignedOut, message)
+        }
+        error => usage(error).context("cannot sign in"),
+    }
 }
 
 /// Asks whoever sits there, or reads a line.
@@ -242,14 +261,13 @@ fn pool_at(url: &str, client_id: &str, region: Option<&str>) -> anyhow::Result<P
             format!("{url} does not say in which AWS region it is: --region"),
         )
     })?;
-    Ok(pool_in(region, client_id))
+    pool_in(region, client_id)
 }
 
-fn pool_in(region: &str, client_id: &str) -> Pool {
-    Pool {
-        endpoint: format!("https://cognito-idp.{region}.amazonaws.com"),
-        client_id: client_id.to_owned(),
-    }
+/// The password goes there, so a region that is none is refused before one is asked for.
+fn pool_in(region: &str, client_id: &str) -> anyhow::Result<Pool> {
+    let UserPool { endpoint, client_id } = UserPool::in_region(region, client_id).map_err(usage)?;
+    Ok(Pool { endpoint, client_id })
 }
 
 /// Asks the AWS CLI for a stack's outputs.
@@ -289,11 +307,11 @@ fn outputs(json: &[u8]) -> anyhow::Result<(String, Option<Pool>)> {
     let url = output("HttpApiUrl").context("it has no output HttpApiUrl")?;
     // Of another identity provider there is none.
     let pool = output("UserPoolClientId").zip(output("UserPoolId"));
-    let pool = pool.and_then(|(client_id, pool_id)| {
-        let (region, _) = pool_id.split_once('_')?;
-        Some(pool_in(region, &client_id))
+    let pool = pool.map(|(client_id, pool_id)| {
+        let region = pool_id.split_once('_').map_or("", |(region, _)| region);
+        pool_in(region, &client_id)
     });
-    Ok((url, pool))
+    Ok((url, pool.transpose()?))
 }
 
 #[cfg(test)]
@@ -322,6 +340,24 @@ mod tests {
         assert_eq!(
             pool.unwrap().endpoint,
             "https://cognito-idp.us-east-1.amazonaws.com"
+        );
+        for url in [
+            "https://x.execute-api.a@3232235777#.y",
+            "https://x.execute-api.evil.example",
+            "https://x.execute-api.eu-central-1@evil.amazonaws.com",
+        ] {
+            let error = pool_at(url, "client", None).unwrap_err();
+            assert_eq!(crate::failure::kind_of(&error), Kind::Usage, "{url}");
+        }
+        assert!(pool_at(own, "client", Some("eu-west-1.evil.example/#")).is_err());
+        assert!(
+            outputs(
+                described
+                    .to_string()
+                    .replace("us-east-1_Ab", "x@y#_Ab")
+                    .as_bytes()
+            )
+            .is_err()
         );
         assert!(outputs(b"null").is_err());
         assert!(outputs(b"[]").is_err());

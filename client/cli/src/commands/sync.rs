@@ -2,8 +2,9 @@
 
 mod folder;
 mod mirror;
+mod names;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,14 +13,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use client::{Client, Content, Error, Update, Watcher};
 use futures_util::stream::{self, StreamExt as _};
-use model::{Cursor, Sha256, SpaceId, SpacePath};
+use model::{Cursor, EventId, FileId, Sha256, SpaceId, SpacePath, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::accounts::Account;
 use crate::arguments::Sync;
-use crate::failure::{Failures, Kind, failure, is_outage, kind_of};
+use crate::failure::{Failures, Kind, failure, is_outage, kind_of, sentence};
 use crate::output::{self, Output};
 use crate::place;
 use crate::progress::Bars;
@@ -41,6 +42,15 @@ const AGAIN_AT_MOST: Duration = Duration::from_mins(5);
 /// How long what is known of the folder may be kept only in memory. It is a memory aid: without it files are looked at once more.
 const UNKEPT: Duration = Duration::from_secs(5);
 
+/// How many files may go in [`REMOVALS_WITHIN`] before their share counts.
+const REMOVALS: usize = 10;
+
+/// How long a removal counts.
+const REMOVALS_WITHIN: Duration = Duration::from_mins(10);
+
+/// How often `--once` reads changes again, while files go that it was about to download.
+const ROUNDS: u32 = 10;
+
 /// What is known of the folder from the last time.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -49,17 +59,26 @@ struct Kept {
     space_id: SpaceId,
     /// Up to where changes were heard.
     cursor: Cursor,
+    /// The change at a number that was heard, to recognize the history by.
+    #[serde(default)]
+    known_change: Option<(Cursor, EventId)>,
     /// What there should be.
     files: BTreeMap<SpacePath, Content>,
     /// What was put there.
     placed: BTreeMap<SpacePath, Placed>,
+    /// Versions that are not what their uploader declared.
+    #[serde(default)]
+    mismatched: Vec<(FileId, Version)>,
 }
 
-/// A file that was put into the folder.
+/// A file of the folder that is as the space has it.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Placed {
     sha256: Sha256,
     stamp: Stamp,
+    /// Its owner put it there, with the same content as the space's. It is never deleted or replaced.
+    #[serde(default)]
+    owners: bool,
 }
 
 /// Keeps a folder current, until it is interrupted or, with `--once`, it is so.
@@ -67,20 +86,30 @@ pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyho
     let wanted = sync.space.space.as_deref();
     let mut space = place::view(&account.client, wanted).await?;
     let folder = Folder::open(&sync.folder)?;
-    let mut keeper = Keeper::new(account, folder, space.space_id, output)?;
-    // From a backup that was restored there may be fewer changes than were heard of.
-    let mut known = keeper
-        .cursor
-        .is_some_and(|cursor| cursor <= space.latest_sequence);
+    let mut keeper = Keeper::new(account, folder, space.space_id, sync.allow_deletes, output)?;
     loop {
+        // A restored database has fewer changes than were heard of, or others.
+        let cursor = keeper.cursor;
+        let known = match cursor {
+            None => false,
+            Some(cursor) if cursor <= space.latest_sequence && keeper.is_known_history().await? => true,
+            Some(_) => {
+                keeper.tell_rewound()?;
+                false
+            }
+        };
         if !known {
             keeper.list(space.latest_sequence).await?;
         }
-        match keeper.follow(sync.once).await? {
+        let followed = if sync.once {
+            keeper.catch_up_once().await?
+        } else {
+            keeper.follow().await?
+        };
+        match followed {
             Followed::Current => return keeper.outcome(),
-            Followed::Rewound => known = false,
+            Followed::Rewound => space = place::view(&account.client, wanted).await?,
         }
-        space = place::view(&account.client, wanted).await?;
     }
 }
 
@@ -108,14 +137,24 @@ struct Keeper<'a> {
     space_id: SpaceId,
     /// Nothing before the first list.
     cursor: Option<Cursor>,
+    /// A change that the space's history is known to have, with its number.
+    known_change: Option<(Cursor, EventId)>,
     mirror: Mirror,
     placed: BTreeMap<SpacePath, Placed>,
     /// What could not be done at the last attempt.
     failures: Failures,
-    /// Something failed that a change which is on its way will settle.
-    awaits_changes: bool,
+    /// What failed because its version is gone: a change that is on its way will settle it.
+    gone: Vec<(SpacePath, anyhow::Error)>,
     /// What cannot be in this folder.
     refused: BTreeSet<SpacePath>,
+    /// Files that cannot be in one folder with others.
+    clashing: HashSet<SpacePath>,
+    mismatched: Vec<(FileId, Version)>,
+    /// What was told of a file that failed: it is not told again with each attempt.
+    told: HashMap<SpacePath, String>,
+    /// When files were removed.
+    removals: VecDeque<Instant>,
+    allow_deletes: bool,
     kept_at: Instant,
     changed: bool,
 }
@@ -130,7 +169,13 @@ impl Drop for Keeper<'_> {
 }
 
 impl<'a> Keeper<'a> {
-    fn new(account: &'a Account, folder: Folder, space_id: SpaceId, output: Output) -> anyhow::Result<Self> {
+    fn new(
+        account: &'a Account,
+        folder: Folder,
+        space_id: SpaceId,
+        allow_deletes: bool,
+        output: Output,
+    ) -> anyhow::Result<Self> {
         let mut keeper = Self {
             client: &account.client,
             http_api_url: &account.http_api_url,
@@ -138,11 +183,17 @@ impl<'a> Keeper<'a> {
             folder: Arc::new(folder),
             space_id,
             cursor: None,
+            known_change: None,
             mirror: Mirror::default(),
             placed: BTreeMap::new(),
             failures: Failures::default(),
-            awaits_changes: false,
+            gone: Vec::new(),
             refused: BTreeSet::new(),
+            clashing: HashSet::new(),
+            mismatched: Vec::new(),
+            told: HashMap::new(),
+            removals: VecDeque::new(),
+            allow_deletes,
             kept_at: Instant::now(),
             changed: false,
         };
@@ -160,7 +211,15 @@ impl<'a> Keeper<'a> {
                 && let Ok(Found::File(stamp)) = keeper.folder.look(&at)
                 && keeper.folder.digest(&at).is_ok_and(|it| it == sha256)
             {
-                keeper.placed.insert(path, Placed { sha256, stamp });
+                let owners = false;
+                keeper.placed.insert(
+                    path,
+                    Placed {
+                        sha256,
+                        stamp,
+                        owners,
+                    },
+                );
             }
         }
         keeper.touch_placed();
@@ -176,14 +235,74 @@ impl<'a> Keeper<'a> {
             return Err(failure(Kind::Conflict, message));
         }
         self.cursor = Some(kept.cursor);
+        self.known_change = kept.known_change;
         self.mirror = Mirror::of(kept.files);
         self.placed = kept.placed;
+        self.mismatched = kept.mismatched;
         Ok(())
     }
 
     /// What was put here and went from the space is to be looked at too.
     fn touch_placed(&mut self) {
         self.mirror.touched.extend(self.placed.keys().cloned());
+    }
+
+    /// Whether the space's history still has the known change. A database that was restored and changed again has another one at that
+    /// number.
+    async fn is_known_history(&mut self) -> anyhow::Result<bool> {
+        let Some((number, event_id)) = self.known_change else {
+            return Ok(true);
+        };
+        let found = self.change_at(number).await?;
+        Ok(found.is_some_and(|found| found == event_id))
+    }
+
+    /// The ID of the change with a number.
+    async fn change_at(&self, number: Cursor) -> anyhow::Result<Option<EventId>> {
+        let Some(before) = number
+            .get()
+            .checked_sub(1)
+            .and_then(|before| before.try_into().ok())
+        else {
+            return Ok(None);
+        };
+        let asking = self.client.list_changes(Some(self.space_id), before).await;
+        let list = asking.map_err(ended)?;
+        let found = list.changes.first();
+        Ok(found
+            .filter(|event| Cursor::from(event.sequence) == number)
+            .map(|event| event.event_id))
+    }
+
+    fn tell_rewound(&self) -> io::Result<()> {
+        let text = "· the service went back to an earlier state, as from a backup; nothing is deleted here";
+        self.output.line(&json!({ "type": "rewound" }), text)
+    }
+
+    /// Gives up what was put here and is not what the space has by its list. Nothing says that anybody deleted or replaced it: the service
+    /// may have lost it. From now on it is its owner's, who is told.
+    fn give_up_unlisted(&mut self) -> io::Result<()> {
+        let (mirror, placed) = (&self.mirror, &mut self.placed);
+        let given_up: Vec<SpacePath> = placed
+            .iter()
+            .filter(|(path, placed)| mirror.at(path).is_none_or(|there| there.sha256 != placed.sha256))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in &given_up {
+            placed.remove(path);
+            let is_there = local(path).is_ok_and(|at| {
+                let found = self.folder.look(&at);
+                found.is_ok_and(|found| found != Found::Nothing)
+            });
+            // Where the space has another version, it is told when that comes.
+            if is_there && mirror.at(path).is_none() {
+                let told = json!({ "type": "left", "path": path });
+                let text =
+                    format!("· {path} is not in the space, and stays here; upload it to have it there");
+                self.output.line(&told, text)?;
+            }
+        }
+        Ok(())
     }
 
     /// Lists what the space has. Changes from the cursor on, which is of before that, follow.
@@ -195,17 +314,69 @@ impl<'a> Keeper<'a> {
         });
         listing.await.context("cannot list the space")?;
         self.mirror = Mirror::of(files);
-        self.touch_placed();
+        self.give_up_unlisted()?;
         self.cursor = Some(cursor);
-        self.changed = true;
-        Ok(())
+        self.known_change = self.change_at(cursor).await?.map(|event_id| (cursor, event_id));
+        // By which history the files were placed that come now is known after a crash too.
+        self.keep()
     }
 
-    /// Follows changes.
-    async fn follow(&mut self, once: bool) -> anyhow::Result<Followed> {
+    /// Takes in the changes until now, and makes the folder current by them. It needs no WebSocket, and ends whatever is missing.
+    async fn catch_up_once(&mut self) -> anyhow::Result<Followed> {
+        for _ in 0..ROUNDS {
+            let before = self.cursor;
+            let Some(heard) = self.catch_up().await? else {
+                return Ok(Followed::Rewound);
+            };
+            // Whatever is gone is not so because of a change.
+            if !self.gone.is_empty() && self.cursor == before {
+                break;
+            }
+            if self.would_lose() {
+                if !self.is_known_history().await? {
+                    return Ok(Followed::Rewound);
+                }
+                self.known_change = heard.or(self.known_change);
+            }
+            self.make_current().await?;
+            if self.gone.is_empty() {
+                break;
+            }
+        }
+        self.tell_gone();
+        self.tell_others();
+        self.keep()?;
+        Ok(Followed::Current)
+    }
+
+    /// Hears the changes until now, and returns the last one; nothing if there are fewer than were heard.
+    async fn catch_up(&mut self) -> anyhow::Result<Option<Option<(Cursor, EventId)>>> {
+        let mut heard = None;
+        loop {
+            let cursor = self.cursor.unwrap_or_default();
+            let asking = self.client.list_changes(Some(self.space_id), cursor).await;
+            let list = asking.map_err(ended)?;
+            if list.latest_sequence < cursor {
+                return Ok(None);
+            }
+            for event in &list.changes {
+                self.mirror.hear(event);
+                self.cursor = Some(event.sequence.into());
+                heard = Some((event.sequence.into(), event.event_id));
+                self.changed = true;
+            }
+            if !list.has_more || list.changes.is_empty() {
+                return Ok(Some(heard));
+            }
+        }
+    }
+
+    /// Follows changes as they come.
+    async fn follow(&mut self) -> anyhow::Result<Followed> {
         let cursor = self.cursor.unwrap_or_default();
         let mut watcher = Watcher::of_space(self.client.clone(), self.space_id, cursor);
-        let mut live = false;
+        let (mut live, mut told_others) = (false, false);
+        let mut heard = self.known_change;
         let mut again = AGAIN;
         let mut again_at = None;
         loop {
@@ -221,15 +392,23 @@ impl<'a> Keeper<'a> {
                     continue;
                 }
             };
+            let is_repetition = update.is_none();
             let mut next = update;
             while let Some(update) = next {
                 match update {
                     Update::Change(event) => {
                         self.mirror.hear(&event);
                         self.cursor = Some(event.sequence.into());
+                        heard = Some((event.sequence.into(), event.event_id));
                         self.changed = true;
                     }
                     Update::Live => live = true,
+                    Update::Polling { reason } => {
+                        live = true;
+                        let told = json!({ "type": "polling", "reason": reason });
+                        let text = format!("· no push: {reason}; looking for changes every 30 to 60 s");
+                        self.output.line(&told, text)?;
+                    }
                     Update::Offline { reason, again_in } => {
                         live = false;
                         let seconds = again_in.as_secs_f64();
@@ -250,11 +429,21 @@ impl<'a> Keeper<'a> {
                 continue;
             }
             let was_behind = !self.mirror.touched.is_empty();
+            // What was heard is of the history that the folder is of, or nothing may be removed by it.
+            if self.would_lose() {
+                if !self.is_known_history().await? {
+                    return Ok(Followed::Rewound);
+                }
+                self.known_change = heard;
+            }
             self.make_current().await?;
-            // What went while it was downloaded is followed by the change that says so.
-            if once && !self.awaits_changes {
-                self.keep()?;
-                return Ok(Followed::Current);
+            // No change has come that says so.
+            if is_repetition {
+                self.tell_gone();
+            }
+            if !told_others {
+                self.tell_others();
+                told_others = true;
             }
             if self.mirror.touched.is_empty() {
                 (again, again_at) = (AGAIN, None);
@@ -269,13 +458,26 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// Whether something that was put here would be removed or replaced.
+    fn would_lose(&self) -> bool {
+        let mut touched = self.mirror.touched.iter();
+        touched.any(|path| {
+            self.placed.get(path).is_some_and(|placed| {
+                let there = self.mirror.at(path);
+                there.is_none_or(|there| there.sha256 != placed.sha256)
+            })
+        })
+    }
+
     fn keep(&mut self) -> anyhow::Result<()> {
         let kept = Kept {
             http_api_url: self.http_api_url.to_owned(),
             space_id: self.space_id,
             cursor: self.cursor.unwrap_or_default(),
+            known_change: self.known_change,
             files: self.mirror.files().clone(),
             placed: self.placed.clone(),
+            mismatched: self.mismatched.clone(),
         };
         let keeping = self.folder.keep(&serde_json::to_vec(&kept)?);
         keeping.context("cannot write what is known of the folder")?;
@@ -286,9 +488,11 @@ impl<'a> Keeper<'a> {
 
     /// Brings the folder to where the mirror is. What cannot be done stays touched.
     async fn make_current(&mut self) -> anyhow::Result<()> {
+        self.find_clashes();
+        self.refuse_many_removals()?;
         let touched = std::mem::take(&mut self.mirror.touched);
         self.failures = Failures::default();
-        self.awaits_changes = false;
+        self.gone.clear();
         // What goes makes room, and may be what comes under another name.
         let coming: HashMap<Sha256, Content> = touched
             .iter()
@@ -301,20 +505,24 @@ impl<'a> Keeper<'a> {
                 self.attempt(path, |keeper| keeper.remove(path, &coming))?;
             }
         }
-        let doubles = if self.folder.ignores_case {
-            self.mirror.doubles()
-        } else {
-            HashSet::new()
-        };
         let mut wanted = Vec::new();
         for path in &touched {
             let Some(content) = self.mirror.at(path).cloned() else {
                 continue;
             };
             let at = match local(path) {
-                Ok(at) if !doubles.contains(path) => at,
+                Ok(_) if self.mismatched.contains(&(content.file_id, content.version)) => {
+                    let version = content.version;
+                    let why = format!(
+                        "{path} is not kept: version {version} is not what its uploader declared; upload the file again"
+                    );
+                    self.refuse(path, &failure(Kind::Refused, why));
+                    continue;
+                }
+                Ok(at) if !self.clashing.contains(path) => at,
                 Ok(_) => {
-                    let why = "cannot be kept: on this machine another file has that name";
+                    let why =
+                        "cannot be kept: another file of the space has that name here; rename one of them";
                     self.refuse(path, &failure(Kind::Refused, format!("{path} {why}")));
                     continue;
                 }
@@ -329,11 +537,99 @@ impl<'a> Keeper<'a> {
             }
         }
         self.bring(&wanted).await?;
+        self.told.retain(|path, _| self.mirror.touched.contains(path));
         if self.mirror.touched.is_empty() {
             self.folder.forget_parts()?;
         }
         self.changed = true;
         Ok(())
+    }
+
+    /// Finds what cannot be in the folder with the rest, and touches what can again.
+    fn find_clashes(&mut self) {
+        let placed = &self.placed;
+        let is_new = |path: &SpacePath| self.mirror.at(path).is_some() && !placed.contains_key(path);
+        if self.clashing.is_empty() && !self.mirror.touched.iter().any(is_new) {
+            return;
+        }
+        let key = if self.folder.ignores_case {
+            names::key
+        } else {
+            str::to_owned
+        };
+        let clashing = self.mirror.clashes(|path| placed.contains_key(path), key);
+        let free = self.clashing.difference(&clashing).cloned();
+        self.mirror.touched.extend(free);
+        self.clashing = clashing;
+        self.refused.retain(|path| self.mirror.at(path).is_some());
+    }
+
+    /// Ends before most of the folder goes at once: somebody may have deleted it by mistake, here it may be the last copy.
+    fn refuse_many_removals(&mut self) -> anyhow::Result<()> {
+        while self
+            .removals
+            .front()
+            .is_some_and(|at| at.elapsed() > REMOVALS_WITHIN)
+        {
+            self.removals.pop_front();
+        }
+        let touched = &self.mirror.touched;
+        let coming: HashSet<Sha256> = touched
+            .iter()
+            .filter_map(|path| self.mirror.at(path))
+            .map(|content| content.sha256)
+            .collect();
+        let going = touched.iter().filter(|path| {
+            let placed = self.placed.get(path);
+            let is_ours = placed.is_some_and(|it| !it.owners && !coming.contains(&it.sha256));
+            is_ours && self.mirror.at(path).is_none()
+        });
+        let going = going.count();
+        let (gone, here) = (self.removals.len(), self.placed.len());
+        if going == 0 || self.allow_deletes || going + gone <= REMOVALS || 2 * (going + gone) <= here + gone {
+            return Ok(());
+        }
+        let mut message = format!("{going} of {here} files went from the space");
+        if gone > 0 {
+            message = format!("{message}, after {gone} others");
+        }
+        message.push_str("; they stay here. If they are to go here too: syncsphere sync --allow-deletes");
+        Err(failure(Kind::Refused, message))
+    }
+
+    /// Tells of files whose version is gone though no change says so.
+    fn tell_gone(&mut self) {
+        for (path, error) in std::mem::take(&mut self.gone) {
+            self.tell_failure(&path, &error);
+        }
+    }
+
+    /// Tells of a failure, unless it was told already.
+    fn tell_failure(&mut self, path: &SpacePath, error: &anyhow::Error) {
+        let message = sentence(error);
+        if self.told.get(path) != Some(&message) {
+            self.output.failure(error);
+            self.told.insert(path.clone(), message);
+        }
+    }
+
+    /// Tells people how many files of the folder the space does not have: they may think that those are uploaded.
+    fn tell_others(&self) {
+        let others = self
+            .folder
+            .count_files(|path| path.is_some_and(|path| self.mirror.at(path).is_some()));
+        if let Ok(others @ 1..) = others
+            && !self.output.json
+        {
+            let files = if others == 1 {
+                "file here is"
+            } else {
+                "files here are"
+            };
+            output::note(format_args!(
+                "· {others} {files} not in the space; sync only downloads: `syncsphere upload` brings them there"
+            ));
+        }
     }
 
     /// A file that no file on this machine can stand for. It is told of once, and no attempt is made.
@@ -355,7 +651,15 @@ impl<'a> Keeper<'a> {
             None => self.folder.digest(at)?,
         };
         if sha256 == content.sha256 {
-            self.placed.insert(path.clone(), Placed { sha256, stamp });
+            let owners = !placed.is_some_and(|placed| placed.sha256 == sha256 && !placed.owners);
+            self.placed.insert(
+                path.clone(),
+                Placed {
+                    sha256,
+                    stamp,
+                    owners,
+                },
+            );
         }
         Ok(sha256 != content.sha256)
     }
@@ -363,7 +667,7 @@ impl<'a> Keeper<'a> {
     /// Whether what is at a path is what was put there.
     fn is_ours(&self, path: &SpacePath, at: &Path, found: &Found) -> io::Result<bool> {
         match (self.placed.get(path), found) {
-            (Some(placed), Found::File(stamp)) => {
+            (Some(placed), Found::File(stamp)) if !placed.owners => {
                 // Other rights, say, make no other file.
                 Ok(placed.stamp == *stamp || self.folder.digest(at)? == placed.sha256)
             }
@@ -380,16 +684,31 @@ impl<'a> Keeper<'a> {
         let cannot = || format!("cannot remove {}", at.display());
         let found = self.folder.look(&at).with_context(cannot)?;
         if self.is_ours(path, &at, &found).with_context(cannot)? {
-            match coming.get(&placed.sha256) {
-                Some(content) => self.folder.take(&at, content),
-                None => self.folder.remove(&at),
+            let Found::File(stamp) = found else {
+                return Ok(());
+            };
+            let coming = coming.get(&placed.sha256);
+            let kept = match coming {
+                Some(content) => self.folder.take(&at, &stamp, content),
+                None => self.folder.remove(&at, &stamp),
+            };
+            if let Some(kept) = kept.with_context(cannot)? {
+                self.tell_kept(&at, &kept)?;
+            } else {
+                if coming.is_none() {
+                    self.removals.push_back(Instant::now());
+                }
+                let told = json!({ "type": "removed", "path": path });
+                self.output.line(&told, format_args!("- {path}"))?;
             }
-            .with_context(cannot)?;
-            let told = json!({ "type": "removed", "path": path });
-            self.output.line(&told, format_args!("- {path}"))?;
         } else if found != Found::Nothing {
             let told = json!({ "type": "left", "path": path });
-            let text = format!("· {path} went from the space and stays here: it was changed here");
+            let why = if placed.owners {
+                "it was here before"
+            } else {
+                "it was changed here"
+            };
+            let text = format!("· {path} went from the space and stays here: {why}");
             self.output.line(&told, text)?;
         }
         self.placed.remove(path);
@@ -442,14 +761,30 @@ impl<'a> Keeper<'a> {
 
     fn place(&mut self, path: &SpacePath, at: &Path, content: &Content) -> anyhow::Result<()> {
         let cannot = || format!("cannot write {}", at.display());
-        let found = self.folder.look(at).with_context(cannot)?;
+        let mut found = self.folder.look(at).with_context(cannot)?;
         if found != Found::Nothing && !self.is_ours(path, at, &found).with_context(cannot)? {
             self.set_aside(at).with_context(cannot)?;
+            found = Found::Nothing;
         }
         self.make_way(at).with_context(cannot)?;
-        let stamp = self.folder.place(content, path, at).with_context(cannot)?;
+        let expected = match found {
+            Found::File(stamp) => Some(stamp),
+            _ => None,
+        };
+        let placing = self.folder.place(content, path, at, expected);
+        let folder::Placement { stamp, kept } = placing.with_context(cannot)?;
+        if let Some(kept) = kept {
+            self.tell_kept(at, &kept)?;
+        }
         let sha256 = content.sha256;
-        self.placed.insert(path.clone(), Placed { sha256, stamp });
+        self.placed.insert(
+            path.clone(),
+            Placed {
+                sha256,
+                stamp,
+                owners: false,
+            },
+        );
         self.changed = true;
         let told = json!({ "type": "placed", "path": path, "content": content });
         let size = output::size(content.size);
@@ -477,16 +812,20 @@ impl<'a> Keeper<'a> {
 
     /// Keeps what its owner put where something of the space comes.
     fn set_aside(&self, at: &Path) -> io::Result<()> {
-        if let Some(name) = self.folder.set_aside(at)? {
-            let told = json!({ "type": "kept", "file": at, "as": name });
-            let text = format!(
-                "· {} was changed here, and is kept as {}",
-                at.display(),
-                name.display()
-            );
-            self.output.line(&told, text)?;
+        match self.folder.set_aside(at)? {
+            Some(name) => self.tell_kept(at, &name),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    fn tell_kept(&self, at: &Path, name: &Path) -> io::Result<()> {
+        let told = json!({ "type": "kept", "file": at, "as": name });
+        let text = format!(
+            "· {} was changed here, and is kept as {}",
+            at.display(),
+            name.display()
+        );
+        self.output.line(&told, text)
     }
 
     /// Does something about a file. If it fails, that is told, and the file stays touched; what no later attempt mends ends everything.
@@ -507,17 +846,33 @@ impl<'a> Keeper<'a> {
         if is_full || matches!(kind, Kind::SignedOut | Kind::BrokenPipe) {
             return Err(error);
         }
+        let call = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+        let content = self.mirror.at(path);
+        if matches!(call, Some(Error::Mismatch))
+            && let Some(content) = content
+        {
+            self.mismatched.push((content.file_id, content.version));
+            self.changed = true;
+            // It is not tried again, but for another version.
+            self.refuse(path, &error);
+            return Ok(None);
+        }
+        // The service itself says that the version is gone: a change that is on its way follows. Storage has lost what it does not have.
+        let is_gone = matches!(call, Some(Error::Refused(problem)) if problem.status == 404);
+        let is_lost = !is_gone && call.and_then(Error::status) == Some(404);
+        let error = if is_lost {
+            let version = content.map_or(String::new(), |content| format!(" (version {})", content.version));
+            let why = "storage does not have its content; tell the operator of the service";
+            failure(Kind::NotFound, format!("cannot download {path}{version}: {why}"))
+        } else {
+            error
+        };
         self.mirror.touched.insert(path.clone());
         self.failures.add(kind);
-        // A version that is gone was followed by a change that is on its way.
-        let gone = error.chain().any(|cause| {
-            let call = cause.downcast_ref::<Error>();
-            call.is_some_and(|call| call.status() == Some(404))
-        });
-        if gone {
-            self.awaits_changes = true;
+        if is_gone {
+            self.gone.push((path.clone(), error));
         } else {
-            self.output.failure(&error);
+            self.tell_failure(path, &error);
         }
         Ok(None)
     }

@@ -17,6 +17,7 @@ enum Told<'a> {
     Change(&'a Event),
     Live,
     Offline { reason: &'a str, again_in_ms: u128 },
+    Polling { reason: &'a str },
     Rewound { space_id: SpaceId },
 }
 
@@ -58,6 +59,10 @@ pub(crate) async fn run(client: &Client, watch: &Watch, output: Output) -> anyho
                 output.line(&Told::Change(event), text)?;
             }
             Update::Live => output.line(&Told::Live, "· up to date; what changes now comes at once")?,
+            Update::Polling { reason } => output.line(
+                &Told::Polling { reason },
+                format_args!("· no push: {reason}; looking for changes every 30 to 60 s"),
+            )?,
             Update::Offline { reason, again_in } => {
                 let again_in_ms = again_in.as_millis();
                 let seconds = again_in.as_secs_f64();

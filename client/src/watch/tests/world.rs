@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use crate::watch::service::{Line, Service};
-use crate::{Error, Frame, Problem};
+use crate::{Answer, Error, Frame, Party, Problem};
 
 /// How many changes a page has.
 const PAGE: usize = 1_000;
@@ -349,8 +349,7 @@ impl Service for World {
     async fn connect(&self) -> Result<Connection, Error> {
         let connecting = self.request(|state| {
             if state.signed_out {
-                let (status, body) = (401, String::new());
-                return Err(Error::Unexpected { status, body });
+                return Err(Answer::new(Party::Api, 401, "").into());
             }
             if state.refused_tickets > 0 {
                 state.refused_tickets -= 1;

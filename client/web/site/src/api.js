@@ -144,13 +144,13 @@ export class Api {
   // ------------------------------------------------------------------------------------------------ Uploads
 
   /**
-   * @param {{ path: string, size: number, sha256: string, contentType?: string, spaceId?: string, baseVersion?: number }} upload
+   * @param {{ path: string, size: number, sha256: string, contentType?: string, spaceId?: string, baseVersion?: number, deviceId: string }} upload
    * @param {string} key
    * @param {AbortSignal} signal
    * @returns {Promise<import("./types.js").CreatedUpload>}
    */
   createUpload(upload, key, signal) {
-    return this.#send("POST", "/uploads", { body: { ...upload, deviceId: this.deviceId }, key, signal });
+    return this.#send("POST", "/uploads", { body: upload, key, signal });
   }
 
   /**

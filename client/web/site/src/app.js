@@ -2,15 +2,23 @@
 
 import { Api } from "./api.js";
 import { Clock } from "./clock.js";
+import { Downloads } from "./downloads.js";
 import { SessionExpired } from "./errors.js";
 import { HISTORY, SpaceModel } from "./spaces.js";
 import { download, put } from "./transfer.js";
-import { Uploads } from "./uploads.js";
+import { removeOldKeys } from "./upload.js";
+import { Uploads, cutOff } from "./uploads.js";
 import { Watcher } from "./watcher.js";
-import { nameOf } from "./words.js";
+import { quoted } from "./names.js";
 
 /** Stands for the personal space of who has not used it yet: the service makes it with the first file. */
 const NOT_MADE_YET = "";
+
+/** How many pages of 500 files are read to find one; then somebody is asked whether to go on. */
+const SEARCHED_PAGES = 40;
+
+/** Where the names of unfinished uploads are while the page is reloaded; it is gone with the window. */
+const UNFINISHED = "syncsphere.unfinished";
 
 /** Over which time windows come back whose network did, in milliseconds. */
 const BACK_ONLINE_SPREAD = 1_000;
@@ -18,7 +26,6 @@ const BACK_ONLINE_SPREAD = 1_000;
 /**
  * @typedef {import("./types.js").Change} Change
  * @typedef {import("./types.js").Space} Space
- * @typedef {import("./types.js").FileView} FileView
  * @typedef {{ id: string, text: string, kind: "error" | "info" }} Notice
  */
 
@@ -30,7 +37,6 @@ export class App extends EventTarget {
   /** Of the newest change that was heard of at once, in milliseconds. @type {number | null} */ latency = null;
   /** When everything was current the last time. @type {number | null} */ currentAt = null;
   /** @type {Notice[]} */ notices = [];
-  /** How much has arrived, by file and version. @type {Map<string, number>} */ downloads = new Map();
   /** @type {Watcher | null} */ #watcher = null;
 
   /**
@@ -43,19 +49,31 @@ export class App extends EventTarget {
     this.deviceId = deviceId();
     this.openedAt = Date.now();
     this.clock = new Clock();
+    removeOldKeys(localStorage, this.openedAt);
     this.api = new Api(config.httpApiUrl, session, this.deviceId, { fetch: fetch.bind(window), random: Math.random, sleep });
     this.uploads = new Uploads({
       api: this.api,
       pause: (ms, signal) => untilEvent(window, "online", signal, ms),
       signedIn: (signal) => this.#untilSignedIn(signal),
       storage: localStorage,
+      now: Date.now,
       put,
       random: Math.random,
     });
-    this.uploads.addEventListener("change", () => this.tell());
+    this.downloads = new Downloads({
+      locate: (fileId, version) => this.api.locate(fileId, version),
+      download,
+      save: saveAs,
+      fail: (context, error) => this.fail(error, context),
+    });
+    for (const transfers of [this.uploads, this.downloads]) transfers.addEventListener("change", () => this.tell());
     session.addEventListener("change", () => this.#sessionChanged());
     window.addEventListener("online", () => setTimeout(() => this.#watcher?.wake(), Math.random() * BACK_ONLINE_SPREAD));
     window.addEventListener("offline", () => this.#watcher?.lose());
+    window.addEventListener("pagehide", () => {
+      const names = this.uploads.unfinished(this.userId);
+      if (names.length > 0) sessionStorage.setItem(UNFINISHED, JSON.stringify({ userId: this.userId, names }));
+    });
     document.addEventListener("visibilitychange", () => {
       if (document.visibilityState === "visible") this.#watcher?.wake();
     });
@@ -97,6 +115,12 @@ export class App extends EventTarget {
 
   #begin() {
     this.#personalSpace();
+    const unfinished = sessionStorage.getItem(UNFINISHED);
+    sessionStorage.removeItem(UNFINISHED);
+    if (unfinished) {
+      const { userId, names } = JSON.parse(unfinished);
+      if (userId === this.userId) this.notify("info", cutOff(names));
+    }
     this.#watcher = new Watcher({
       source: {
         createTicket: async () => {
@@ -115,6 +139,7 @@ export class App extends EventTarget {
       startAt: (space) => Math.max(0, space.latestSequence - HISTORY),
       onChange: (change, heardAt) => this.#apply(change, heardAt),
       onSpaces: (spaces) => this.#updateSpaces(spaces),
+      onRewound: (space) => this.#rewound(space),
       onState: (state) => {
         this.connection = state;
         if (state.phase === "live") this.currentAt = Date.now();
@@ -145,7 +170,7 @@ export class App extends EventTarget {
     for (const [spaceId, space] of this.spaces) {
       if (ids.has(spaceId) || spaceId === NOT_MADE_YET) continue;
       this.spaces.delete(spaceId);
-      this.notify("info", `You have no access to ${space.name} any more.`);
+      this.notify("info", `You have no access to ${quoted(space.name)} any more.`);
       if (this.selected === spaceId) this.selected = personal?.spaceId ?? NOT_MADE_YET;
     }
     for (const space of spaces) {
@@ -154,6 +179,17 @@ export class App extends EventTarget {
       else this.spaces.set(space.spaceId, new SpaceModel(space));
     }
     this.select(this.selected);
+  }
+
+  /**
+   * The service's database was restored to an earlier state. All that this window has of the space is what it shows, which is read anew.
+   *
+   * @param {Space} space
+   */
+  #rewound(space) {
+    const anew = new SpaceModel(space);
+    this.spaces.set(space.spaceId, anew);
+    this.notify("error", `${quoted(anew.name)} was restored to an earlier state. What was changed since may be missing: look through it, and add again what is not there.`);
   }
 
   /** @param {string} spaceId */
@@ -166,9 +202,32 @@ export class App extends EventTarget {
 
   /** Reads the next page of the selected space's files. */
   load() {
-    const space = this.space;
-    if (!space) return;
-    const reading = space.load((spaceId, pageToken) => this.api.listFiles(spaceId, pageToken));
+    const { space } = this;
+    if (space) this.#show(space.load((spaceId, pageToken) => this.#listFiles(spaceId, pageToken)));
+  }
+
+  /**
+   * Reads more of the selected space's files, to find one among them.
+   *
+   * @param {() => boolean} isWanted
+   */
+  search(isWanted) {
+    const { space } = this;
+    if (space) this.#show(space.readOn((spaceId, pageToken) => this.#listFiles(spaceId, pageToken), SEARCHED_PAGES, isWanted));
+  }
+
+  /**
+   * @param {string} spaceId
+   * @param {string | undefined} pageToken
+   */
+  async #listFiles(spaceId, pageToken) {
+    // How far it is.
+    this.tell();
+    return this.api.listFiles(spaceId, pageToken);
+  }
+
+  /** @param {Promise<void>} reading */
+  #show(reading) {
     this.tell();
     reading.catch((error) => this.fail(error)).finally(() => this.tell());
   }
@@ -196,39 +255,20 @@ export class App extends EventTarget {
 
   // ------------------------------------------------------------------------------------------------ Files
 
-  /** @param {{ file: File, path: string }[]} files */
-  add(files) {
-    const space = this.space;
-    if (!space?.mayWrite) return;
-    for (const { file, path } of files) {
-      this.uploads.add(file, { userId: this.userId, spaceId: space.id, path, baseVersion: space.versionAt(path) });
-    }
+  /**
+   * Uploads a file to a place in a space.
+   *
+   * @param {SpaceModel} space
+   * @param {File} file
+   * @param {import("./adding.js").Place} place
+   */
+  upload(space, file, place) {
+    this.uploads.add(file, { userId: this.userId, spaceId: space.id, ...place });
   }
 
-  /**
-   * Saves a version under its name, once it was seen to be what was uploaded.
-   *
-   * @param {FileView} file
-   * @param {{ version: number, size: number, sha256: string }} version
-   */
-  async save(file, version) {
-    const key = `${file.fileId} ${version.version}`;
-    if (this.downloads.has(key)) return;
-    this.downloads.set(key, 0);
-    this.tell();
-    try {
-      const wanted = { locate: () => this.api.locate(file.fileId, version.version), size: version.size, sha256: version.sha256 };
-      const content = await download(wanted, new AbortController().signal, (bytes) => {
-        this.downloads.set(key, bytes);
-        this.tell();
-      });
-      saveAs(content, nameOf(file.path));
-    } catch (error) {
-      this.fail(error, `${nameOf(file.path)}: `);
-    } finally {
-      this.downloads.delete(key);
-      this.tell();
-    }
+  /** Where an upload goes to. The personal space gets its id with its first file. @param {string} spaceId */
+  spaceOf(spaceId) {
+    return this.spaces.get(spaceId) ?? (spaceId === NOT_MADE_YET ? [...this.spaces.values()].find(({ space }) => space.kind === "personal") : undefined);
   }
 
   // ------------------------------------------------------------------------------------------------ Notices
@@ -247,7 +287,7 @@ export class App extends EventTarget {
    * @param {string} text
    */
   notify(kind, text) {
-    // The same thing twice is one thing.
+    // The same twice is one notice.
     this.notices = [...this.notices.filter((notice) => notice.text !== text), { id: crypto.randomUUID(), text, kind }].slice(-3);
     this.tell();
   }

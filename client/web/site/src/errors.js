@@ -1,13 +1,52 @@
 /** What can go wrong, told apart by what can be done about it. */
 
+/** What people read of each problem that the API names (docs/openapi.yaml): its `detail` is for who writes clients. */
+export const WORDS = new Map([
+  ["invalid-request", "The service does not take this as it was entered. Check it, and try again."],
+  ["unauthorized", "You are not signed in."],
+  ["forbidden", "You may not do this here. Viewers see the files of a space, editors change them too, and owners also say who its members are. Ask one of its owners."],
+  ["not-found", "It is not there any more, or you have no access to it."],
+  ["personal-space", "Your own files cannot be shared. Make a new space to share files."],
+  ["version-conflict", "It was changed on another device meanwhile. Look at what is there now, and try again."],
+  ["path-taken", "Another file or folder has this name already. Choose another name."],
+  ["upload-incomplete", "A part of the file has not arrived. Try again."],
+  ["upload-completed", "This upload is complete already."],
+  ["upload-expired", "The upload took longer than it may. Add the file again."],
+  ["not-multipart", "The upload cannot be continued. Add the file again."],
+  ["checksum-mismatch", "What arrived is not the file as it was read. Add it again."],
+  ["size-mismatch", "What arrived is not the file as it was read. Add it again."],
+  ["upload-too-large", "The file is larger than this service takes."],
+  ["body-too-large", "This is more than the service takes at once."],
+  ["idempotency-key-reused", "This was asked for before, with something else. Try again."],
+  ["last-owner", "A space needs an owner. Make somebody else an owner first."],
+  ["unavailable", "The service has a problem. Nothing is lost: try again in a minute."],
+  ["internal-error", "The service has a problem. If it stays, tell whoever runs it."],
+]);
+
+/**
+ * @param {number} status
+ * @param {{ code?: string, requestId?: string, current?: { version: number } }} body
+ */
+function wordsOf(status, { code = "", requestId, current }) {
+  const request = requestId ? ` (Request ${requestId}.)` : "";
+  if (code === "version-conflict" && current?.version === 0) return "It was deleted or moved on another device meanwhile.";
+  if (code === "version-conflict" && current) return `It was changed on another device meanwhile, to version ${current.version}. Look at that, and try again.`;
+  if (code === "internal-error") return (WORDS.get(code) ?? "") + request;
+  const words = WORDS.get(code);
+  if (words) return words;
+  if (status === 429) return "The service has too much to do. Try again in a minute.";
+  if (status >= 500) return `The service has a problem. Nothing is lost: try again in a minute.${request}`;
+  return `The service does not take this. Reload this page and try again; if that does not help, tell whoever runs the service.${request}`;
+}
+
 /** The service said no, or that it could not, and why. */
 export class Problem extends Error {
   /**
    * @param {number} status
-   * @param {{ code?: string, title?: string, detail?: string, requestId?: string, current?: { version: number, fileId?: string } }} body
+   * @param {{ code?: string, requestId?: string, current?: { version: number, fileId?: string } }} body
    */
   constructor(status, body) {
-    super(body.detail ?? body.title ?? `The service answered with status ${status}.`);
+    super(wordsOf(status, body));
     this.name = "Problem";
     this.status = status;
     this.code = body.code ?? "";
@@ -27,6 +66,16 @@ export class Unreachable extends Error {
   constructor(cause) {
     super("The service cannot be reached.", { cause });
     this.name = "Unreachable";
+  }
+}
+
+/** The answer was to come later: there are too many requests. */
+export class Busy extends Unreachable {
+  /** @param {unknown} cause */
+  constructor(cause) {
+    super(cause);
+    this.name = "Busy";
+    this.message = "The service has too much to do. Try again in a minute.";
   }
 }
 

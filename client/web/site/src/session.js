@@ -6,7 +6,7 @@
  * whoever uses this computer next.
  */
 
-import { SessionExpired, Unreachable } from "./errors.js";
+import { Busy, SessionExpired, Unreachable } from "./errors.js";
 
 /** How long before it expires a token is replaced, in milliseconds: longer than a request may take. */
 const MARGIN = 60_000;
@@ -17,11 +17,28 @@ const STORED = "syncsphere.session";
  * @typedef {{ userId: string, name: string }} User
  * @typedef {"signed-out" | "active" | "expired"} SessionState
  * @typedef {{ token: string, expiresAt: number, user: User }} Identity
- * @typedef {{ answer: (newPassword: string) => Promise<NewPassword | null> }} NewPassword
+ * @typedef {object} Challenge What the user pool asks for besides the password: a new password, or the code of an authenticator app.
+ * @property {"new-password" | "code"} kind
+ * @property {(text: string) => Promise<Challenge | null>} answer Null once signed in. After a wrong answer it can be answered again.
  */
 
 /** What the user pool refused, in words for people. */
 export class SignInError extends Error {}
+
+/** The user pool takes no answer to this challenge any more. */
+export class ChallengeEnded extends SignInError {}
+
+/** The user pool's errors that may be gone with the next attempt. Cognito answers them with status 400. */
+const PASSING = /TooManyRequests|Throttling|LimitExceeded|InternalError|ServiceUnavailable/;
+
+/** What people read of the user pool's errors whose own words are of its API. */
+const WORDS = new Map([
+  ["CodeMismatchException", "That is not the code. Enter the one that your authenticator app shows now."],
+  ["ExpiredCodeException", "That code is no longer good. Enter the one that your authenticator app shows now."],
+  ["EnableSoftwareTokenMFAException", "That code was used before. Wait for the next one."],
+  ["PasswordResetRequiredException", "Your password was reset. Ask whoever runs the service for a new one."],
+  ["UserNotConfirmedException", "This account is not confirmed yet. Ask whoever runs the service."],
+]);
 
 export class Session extends EventTarget {
   /** @type {SessionState} */ state = "signed-out";
@@ -49,44 +66,53 @@ export class Session extends EventTarget {
   }
 
   /**
-   * Null once signed in; or what asks for the new password that a new user has to choose.
+   * Null once signed in; or what else the user pool asks for.
    *
    * @param {string} name
    * @param {string} password
-   * @returns {Promise<NewPassword | null>}
+   * @returns {Promise<Challenge | null>}
    */
   async signIn(name, password) {
     const parameters = { USERNAME: name, PASSWORD: password };
+    const sentAt = this.world.now();
     const answer = await this.#ask("InitiateAuth", { AuthFlow: "USER_PASSWORD_AUTH", AuthParameters: parameters });
-    return this.#accept(name, answer);
+    return this.#accept(name, answer, sentAt);
   }
 
   /**
    * @param {string} name
    * @param {any} answer
-   * @returns {NewPassword | null}
+   * @param {number} sentAt
+   * @returns {Promise<Challenge | null>}
    */
-  #accept(name, answer) {
+  async #accept(name, answer, sentAt) {
     if (answer.AuthenticationResult) {
       this.#refreshToken = answer.AuthenticationResult.RefreshToken;
       this.world.storage.setItem(STORED, answer.AuthenticationResult.RefreshToken);
-      this.#identify(answer.AuthenticationResult.IdToken);
+      this.#identify(answer.AuthenticationResult.IdToken, sentAt);
       return null;
     }
-    if (answer.ChallengeName !== "NEW_PASSWORD_REQUIRED") {
-      throw new SignInError(`This account asks for ${answer.ChallengeName}, which this page cannot answer.`);
-    }
-    return {
-      answer: async (password) => {
-        const responses = { USERNAME: name, NEW_PASSWORD: password };
-        const next = await this.#ask("RespondToAuthChallenge", {
-          ChallengeName: answer.ChallengeName,
-          Session: answer.Session,
-          ChallengeResponses: responses,
-        });
-        return this.#accept(name, next);
-      },
+    // Who signed in by an e-mail address answers with the user name.
+    const user = answer.ChallengeParameters?.USER_ID_FOR_SRP ?? name;
+    const respond = async (/** @type {Record<string, string>} */ responses) => {
+      const sentAt = this.world.now();
+      const next = await this.#ask("RespondToAuthChallenge", {
+        ChallengeName: answer.ChallengeName,
+        Session: answer.Session,
+        ChallengeResponses: { USERNAME: user, ...responses },
+      });
+      return this.#accept(user, next, sentAt);
     };
+    switch (answer.ChallengeName) {
+      case "NEW_PASSWORD_REQUIRED":
+        return { kind: "new-password", answer: (password) => respond({ NEW_PASSWORD: password }) };
+      case "SOFTWARE_TOKEN_MFA":
+        // Apps show the code in two halves.
+        return { kind: "code", answer: (code) => respond({ SOFTWARE_TOKEN_MFA_CODE: code.replace(/\s/g, "") }) };
+      case "SELECT_MFA_TYPE":
+        if (answer.ChallengeParameters?.MFAS_CAN_CHOOSE?.includes("SOFTWARE_TOKEN_MFA")) return respond({ ANSWER: "SOFTWARE_TOKEN_MFA" });
+    }
+    throw new SignInError("This account signs in in a way that this page does not know. Ask whoever runs the service.");
   }
 
   /** Forgets everything, here and, if it can be reached, at the user pool. */
@@ -120,9 +146,10 @@ export class Session extends EventTarget {
   async #refresh() {
     if (!this.#refreshToken) throw new SessionExpired();
     const parameters = { REFRESH_TOKEN: this.#refreshToken };
+    const sentAt = this.world.now();
     try {
       const answer = await this.#ask("InitiateAuth", { AuthFlow: "REFRESH_TOKEN_AUTH", AuthParameters: parameters });
-      return this.#identify(answer.AuthenticationResult.IdToken);
+      return this.#identify(answer.AuthenticationResult.IdToken, sentAt);
     } catch (error) {
       if (!(error instanceof SignInError)) throw error;
       this.expire();
@@ -142,11 +169,14 @@ export class Session extends EventTarget {
     this.world.storage.removeItem(STORED);
   }
 
-  /** @param {string} token */
-  #identify(token) {
+  /**
+   * @param {string} token
+   * @param {number} sentAt when it was asked for, on this computer's clock, which may be hours off: the token's age is counted from here
+   */
+  #identify(token, sentAt) {
     const claims = claimsOf(token);
     const user = { userId: claims.sub, name: claims["cognito:username"] ?? claims.email ?? claims.sub };
-    this.#identity = { token, expiresAt: claims.exp * 1_000, user };
+    this.#identity = { token, expiresAt: sentAt + (claims.exp - claims.iat) * 1_000, user };
     this.user = user;
     this.#enter("active");
     return this.#identity;
@@ -179,11 +209,22 @@ export class Session extends EventTarget {
     } catch (error) {
       throw new Unreachable(error);
     }
-    const text = await answer.text();
-    const said = text ? JSON.parse(text) : {};
+    let said;
+    try {
+      const text = await answer.text();
+      said = text ? JSON.parse(text) : {};
+    } catch (error) {
+      // Cut, or not from the user pool but from a network that wants a sign-in of its own.
+      throw new Unreachable(error);
+    }
     if (answer.ok) return said;
-    if (answer.status >= 500 || said.__type?.includes("TooManyRequests")) throw new Unreachable(said.message);
-    throw new SignInError(said.message ?? "The user pool refused.");
+    const type = String(said.__type ?? "").replace(/^.*#/, "");
+    if (answer.status >= 500) throw new Unreachable(said.message);
+    if (answer.status === 429 || PASSING.test(type)) throw new Busy(said.message);
+    if (action === "RespondToAuthChallenge" && type === "NotAuthorizedException") {
+      throw new ChallengeEnded("That took too long, or there were too many attempts. Enter your password again.");
+    }
+    throw new SignInError(WORDS.get(type) ?? said.message ?? "The user pool refused.");
   }
 }
 

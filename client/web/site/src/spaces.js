@@ -2,6 +2,8 @@
  * What this window knows of its spaces: the files, kept current by applying changes to a list that was read once, and what happened last.
  */
 
+import { visible } from "./names.js";
+
 /** How many changes of the past are read of a space that is new here, and how many are shown. */
 export const HISTORY = 50;
 
@@ -13,6 +15,8 @@ export const HISTORY = 50;
  *   it; and whether that was before there was this window.
  */
 
+/** @typedef {(spaceId: string, pageToken: string | undefined) => Promise<{ files: FileView[], nextPageToken?: string }>} ListFiles */
+
 /** One space, as it is now. */
 export class SpaceModel {
   /** By id. @type {Map<string, FileView>} */ files = new Map();
@@ -22,6 +26,7 @@ export class SpaceModel {
   /** The path up to which the list was read; null once that is all. @type {string | null} */ #readTo = "";
   /** What came while the list was read. @type {Change[]} */ #early = [];
   /** @type {FileView[] | null} */ #sorted = null;
+  /** The page that is being read. @type {Promise<void> | null} */ #reading = null;
 
   /** @param {Space} space */
   constructor(space) {
@@ -32,28 +37,46 @@ export class SpaceModel {
     return this.space.spaceId;
   }
 
+  /** As it is shown. */
   get name() {
-    return this.space.kind === "personal" ? "My files" : (this.space.name ?? "Shared");
+    return this.space.kind === "personal" ? "My files" : visible(this.space.name ?? "Shared");
   }
 
   get mayWrite() {
     return this.space.role !== "viewer";
   }
 
-  /** What is at a path, if the list tells. Undefined if it does not. @param {string} path @returns {number | undefined} */
-  versionAt(path) {
-    if (this.listing !== "loaded") return undefined;
-    for (const file of this.files.values()) if (file.path === path) return file.version;
-    return this.#readTo === null ? 0 : undefined;
+  /** What is known to be at a path: nothing does not say that it is free. @param {string} path @returns {FileView | undefined} */
+  fileAt(path) {
+    for (const file of this.files.values()) if (file.path === path) return file;
+    return undefined;
   }
 
   /**
-   * Reads the next page of the list.
+   * Reads the next page of the list. Asked for meanwhile, it is the same page.
    *
-   * @param {(spaceId: string, pageToken: string | undefined) => Promise<{ files: FileView[], nextPageToken?: string }>} listFiles
+   * @param {ListFiles} listFiles
    */
-  async load(listFiles) {
-    if (this.listing === "loading") return;
+  load(listFiles) {
+    this.#reading ??= this.#read(listFiles).finally(() => {
+      this.#reading = null;
+    });
+    return this.#reading;
+  }
+
+  /**
+   * Reads on to the end of the list, or to what is enough.
+   *
+   * @param {ListFiles} listFiles
+   * @param {number} most pages
+   * @param {() => boolean} isWanted asked before each page
+   */
+  async readOn(listFiles, most, isWanted) {
+    for (let pages = 0; pages < most && this.nextPage !== undefined && isWanted(); pages += 1) await this.load(listFiles);
+  }
+
+  /** @param {ListFiles} listFiles */
+  async #read(listFiles) {
     this.listing = "loading";
     try {
       const page = await listFiles(this.id, this.nextPage);

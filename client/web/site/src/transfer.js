@@ -8,8 +8,23 @@ import { fullJitter } from "./timing.js";
 /** Storage does not take this URL any more, so another is to be asked for. */
 export class StaleUrl extends Error {}
 
+/** Storage refuses the request, and would again. */
+export class Refused extends Error {}
+
 /** Storage got, or gave, other bytes than were declared. */
 export class OtherContent extends Error {}
+
+/** Storage does not have what the service says that it has. */
+export class MissingContent extends Error {}
+
+/** What S3 says, with a status of 400 or 409, of requests that may succeed when they are sent again. */
+const PASSING_CODES = new Set(["RequestTimeout", "IncompleteBody", "SlowDown", "Throttling", "RequestLimitExceeded", "OperationAborted", "ConditionalRequestConflict"]);
+
+/** No answer at all, request timeout, conflict with a former attempt, too early, too many requests. */
+const PASSING_STATUSES = new Set([0, 408, 409, 425, 429]);
+
+/** What S3 says, with a status of 400, of content that is not what was declared. */
+const OTHER_CONTENT_CODES = new Set(["BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch", "EntityTooLarge", "EntityTooSmall"]);
 
 /** How long an upload may make no progress before it counts as cut, in milliseconds. */
 const STALL = 60_000;
@@ -52,19 +67,31 @@ export function put(presigned, content, signal, onProgress) {
       clearTimeout(stalled);
       signal.removeEventListener("abort", abort);
       const { status } = request;
+      // An error is XML; the request itself went to a URL that is a secret, so nothing else of it is shown.
+      const code = /<Code>(\w+)<\/Code>/.exec(request.responseText)?.[1] ?? "";
       if (signal.aborted) reject(signal.reason);
       // 412: it is there already, from an attempt whose answer was lost.
       else if ((status >= 200 && status < 300) || status === 412) resolve();
-      else if (status === 403 || status === 404) reject(new StaleUrl());
-      else if (status === 400) reject(new OtherContent("The file has changed since it was read. Add it again."));
-      else reject(new Unreachable(`status ${status}`));
+      else if (PASSING_CODES.has(code) || PASSING_STATUSES.has(status) || status >= 500) reject(new Unreachable(`${status} ${code}`));
+      else if (status === 403 || status === 404 || code === "ExpiredToken") reject(new StaleUrl(refusal(status, code)));
+      else if (OTHER_CONTENT_CODES.has(code)) reject(new OtherContent("The file has changed since it was read. Add it again."));
+      else reject(new Refused(refusal(status, code)));
     };
     request.send(content);
   });
 }
 
 /**
- * Gets a version's content, going on where it was cut, and checks that it is what was uploaded.
+ * @param {number} status
+ * @param {string} code
+ */
+function refusal(status, code) {
+  return `Storage does not take the file (${code || `status ${status}`}). Try again; if that does not help, tell whoever runs the service.`;
+}
+
+/**
+ * Gets a version's content, going on where it was cut, and checks that it is what was uploaded. Never more than `size` bytes are kept: a
+ * browser decodes a body by its `Content-Encoding`, after which a small one may have any length.
  *
  * @param {object} wanted
  * @param {() => Promise<{ url: string }>} wanted.locate
@@ -82,7 +109,7 @@ export async function download({ locate, size, sha256: declared }, signal, onPro
     const before = received;
     try {
       const { url } = await locate();
-      for await (const piece of pieces(url, received, signal)) {
+      for await (const piece of pieces(url, received, size, signal)) {
         digest.update(piece);
         content = new Blob([content, piece]);
         received += piece.length;
@@ -106,19 +133,26 @@ export async function download({ locate, size, sha256: declared }, signal, onPro
 /**
  * @param {string} url
  * @param {number} from
+ * @param {number} size of the whole content
  * @param {AbortSignal} signal
  * @returns {AsyncGenerator<Uint8Array<ArrayBuffer>>}
  */
-async function* pieces(url, from, signal) {
+async function* pieces(url, from, size, signal) {
+  /** @type {ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined} */
+  let reader;
   try {
     const headers = from > 0 ? { Range: `bytes=${from}-` } : undefined;
     const answer = await fetch(url, { headers, signal, cache: "no-store" });
+    if (answer.status === 404) throw new MissingContent("The content of this version is lost in storage. Tell whoever runs the service.");
     if (answer.status !== (from > 0 ? 206 : 200) || !answer.body) throw new Unreachable(`status ${answer.status}`);
-    const reader = answer.body.getReader();
+    reader = answer.body.getReader();
+    let left = size - from;
     /** @type {Uint8Array<ArrayBuffer>[]} */
     let gathered = [];
     let length = 0;
     for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+      left -= piece.value.length;
+      if (left < 0) throw new OtherContent("What arrives is longer than the file is said to be. It was not saved.");
       gathered.push(piece.value);
       length += piece.value.length;
       if (length >= GATHERED) {
@@ -130,7 +164,9 @@ async function* pieces(url, from, signal) {
     if (length > 0) yield joined(gathered, length);
   } catch (error) {
     signal.throwIfAborted();
-    throw error instanceof Unreachable ? error : new Unreachable(error);
+    throw error instanceof OtherContent || error instanceof MissingContent || error instanceof Unreachable ? error : new Unreachable(error);
+  } finally {
+    reader?.cancel().catch(() => {});
   }
 }
 

@@ -3,9 +3,10 @@
  * is asked what it has, and every request carries the same `Idempotency-Key`.
  */
 
-import { sha256 } from "./digest.js";
+import { sha256 as digestOf } from "../vendor/noble-hashes/sha2.js";
+import { base64, sha256 } from "./digest.js";
 import { Problem, SessionExpired, isAbort, isPassing } from "./errors.js";
-import { StaleUrl, put } from "./transfer.js";
+import { OtherContent, StaleUrl, put } from "./transfer.js";
 import { fullJitter } from "./timing.js";
 
 /** How many parts are on their way at once. */
@@ -17,14 +18,30 @@ const RETRY = { first: 1_000, limit: 30_000 };
 /** How often fresh URLs are asked for, without a part arriving in between, before it is given up. */
 const FRESH_URLS = 3;
 
+/** How often an upload that ended before it was complete is begun anew by itself. */
+const BEGUN_ANEW = 2;
+
+/** The service's answers to an upload that has ended, or to a key that cannot be used for it. */
+const ENDED = new Set(["upload-expired", "idempotency-key-reused"]);
+
+/** The service's answers to content that is not what was declared. */
+const OTHER = new Set(["checksum-mismatch", "size-mismatch"]);
+
+/** What the names of kept keys begin with. */
+const KEPT = "syncsphere.upload ";
+
+/** How long a kept key is of use, in milliseconds: uploads in parts expire after 7 days. */
+const KEPT_FOR = 7 * 24 * 3_600_000;
+
 /**
  * @typedef {"hashing" | "opening" | "sending" | "completing" | "waiting" | "done" | "conflict" | "failed" | "cancelled"} Phase
  *
  * @typedef {object} World
- * @property {Pick<import("./api.js").Api, "createUpload" | "showUpload" | "presignParts" | "completeUpload" | "abortUpload">} api
+ * @property {Pick<import("./api.js").Api, "deviceId" | "createUpload" | "showUpload" | "presignParts" | "completeUpload" | "abortUpload">} api
  * @property {(ms: number, signal: AbortSignal) => Promise<void>} pause until a time is over, or the network is back
  * @property {(signal: AbortSignal) => Promise<void>} signedIn until somebody is signed in
  * @property {Pick<Storage, "getItem" | "setItem" | "removeItem">} storage where keys are kept
+ * @property {() => number} now in milliseconds
  * @property {typeof put} put
  * @property {() => number} random
  */
@@ -46,7 +63,7 @@ export class Upload {
 
   /**
    * @param {File} file
-   * @param {{ userId: string, spaceId: string, path: string, baseVersion?: number }} target
+   * @param {{ userId: string, spaceId: string, path: string, baseVersion?: number, baseFileId?: string }} target
    * @param {World} world
    * @param {() => void} onChange
    */
@@ -77,15 +94,29 @@ export class Upload {
   /**
    * Goes on after a conflict, to become the version after what is there, or another file.
    *
-   * @param {{ path?: string, baseVersion?: number }} target
+   * @param {{ path?: string, baseVersion?: number, baseFileId?: string }} target
    */
   again(target) {
-    this.world.storage.removeItem(this.#slot());
+    this.#forget();
     this.target = { ...this.target, ...target };
-    this.#uploadId = null;
     this.current = undefined;
-    this.#sentOfParts.clear();
     return this.run();
+  }
+
+  /** The next attempt is another upload. */
+  #forget() {
+    this.world.storage.removeItem(this.#slot());
+    this.#uploadId = null;
+    this.#sentOfParts.clear();
+  }
+
+  /** The content is not what was read: what storage has of it is of no use, and what is known of it neither. */
+  #discard() {
+    const uploadId = this.#uploadId;
+    if (uploadId) this.world.api.abortUpload(uploadId).catch(() => {});
+    this.#forget();
+    this.#sha256 = null;
+    this.#partDigests.clear();
   }
 
   /** Gives it up, and frees what storage has of it. */
@@ -106,6 +137,7 @@ export class Upload {
       this.#enter("conflict");
     } else {
       const unreadable = error instanceof DOMException;
+      if (unreadable || error instanceof OtherContent || (error instanceof Problem && OTHER.has(error.code))) this.#discard();
       this.error = unreadable ? "The file cannot be read, or has changed. Add it again." : String(/** @type {Error} */ (error).message);
       this.#enter("failed");
     }
@@ -120,6 +152,7 @@ export class Upload {
   async #transfer(digest) {
     const { signal } = this.#controller;
     let stale = 0;
+    let ended = 0;
     for (let failures = 0; ; failures += 1) {
       try {
         const view = await this.#open(digest);
@@ -138,6 +171,9 @@ export class Upload {
           failures = 0;
         } else if (error instanceof StaleUrl && stale < FRESH_URLS) {
           stale += 1;
+        } else if (error instanceof Problem && ENDED.has(error.code) && ended < BEGUN_ANEW) {
+          ended += 1;
+          this.#forget();
         } else if (isPassing(error)) {
           this.#enter("waiting");
           await this.world.pause(fullJitter(failures, RETRY, this.world.random), signal);
@@ -162,10 +198,10 @@ export class Upload {
       this.#enter("opening");
       const { spaceId, path, baseVersion } = this.target;
       const slot = this.#slot();
-      const key = storage.getItem(slot) ?? crypto.randomUUID();
-      storage.setItem(slot, key);
+      const { key, deviceId } = kept(storage, slot) ?? { key: crypto.randomUUID(), deviceId: api.deviceId };
+      storage.setItem(slot, JSON.stringify({ key, deviceId, at: this.world.now() }));
       const contentType = /^[\w.+-]+\/[\w.+-]+$/.test(this.file.type) ? this.file.type : undefined;
-      const request = { path, size: this.file.size, sha256: digest, contentType, spaceId: spaceId || undefined, baseVersion };
+      const request = { path, size: this.file.size, sha256: digest, contentType, spaceId: spaceId || undefined, baseVersion, deviceId };
       try {
         const created = await api.createUpload(request, key, signal);
         this.#uploadId = created.uploadId;
@@ -258,9 +294,44 @@ export class Upload {
     this.onChange();
   }
 
-  /** Where the key is kept, so that the same file to the same place goes on where it was, also after the window was closed. */
+  /**
+   * Where the key is kept, so that the same file to the same place goes on where it was, also after the window was closed. The name is a digest: what
+   * outlives the window says neither who uploaded nor what.
+   */
   #slot() {
-    const { userId, spaceId, path, baseVersion } = this.target;
-    return `syncsphere.upload ${JSON.stringify([userId, spaceId, path, baseVersion ?? null, this.file.size, this.#sha256])}`;
+    const { userId, spaceId, path, baseVersion, baseFileId } = this.target;
+    const { size, type } = this.file;
+    const named = JSON.stringify([userId, spaceId, path, baseVersion ?? null, baseFileId ?? null, size, type, this.#sha256]);
+    return KEPT + base64(digestOf(new TextEncoder().encode(named)));
+  }
+}
+
+/**
+ * The key of an upload that has not finished. It came with a device's id, and the service takes it only with the same request.
+ *
+ * @param {Pick<Storage, "getItem">} storage
+ * @param {string} slot
+ * @returns {{ key: string, deviceId: string, at: number } | null}
+ */
+function kept(storage, slot) {
+  try {
+    const { key, deviceId, at } = JSON.parse(storage.getItem(slot) ?? "null");
+    return key && deviceId && at ? { key, deviceId, at } : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Removes the keys of uploads that nobody can go on with, and those of former releases, whose names said what was uploaded.
+ *
+ * @param {Storage} storage
+ * @param {number} now
+ */
+export function removeOldKeys(storage, now) {
+  const names = Array.from({ length: storage.length }, (_, index) => storage.key(index) ?? "");
+  for (const name of names.filter((name) => name.startsWith(KEPT))) {
+    const entry = kept(storage, name);
+    if (!entry || Math.abs(now - entry.at) > KEPT_FOR) storage.removeItem(name);
   }
 }

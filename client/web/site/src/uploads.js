@@ -1,14 +1,27 @@
 /** The uploads of this window: a few at a time, the others in the order in which they were added. */
 
+import { quoted } from "./names.js";
 import { Upload } from "./upload.js";
+import { lastOf } from "./words.js";
 
 /** How many run at once; each large one sends several parts by itself. */
 const CONCURRENT = 3;
 
+/**
+ * How much those that run at once have together at most, in bytes; one alone may have more. It is what a single PUT may have, whose URL works for an
+ * hour: several of that size on a slow line would each take longer.
+ */
+const CONCURRENT_BYTES = 64 * 1024 * 1024;
+
 export class Uploads extends EventTarget {
   /** @type {Upload[]} */ all = [];
   /** @type {Upload[]} */ #queue = [];
-  #running = 0;
+  /** @type {Set<Upload>} */ #running = new Set();
+
+  /** The names of those that would be lost if the window were closed now. @param {string} userId */
+  unfinished(userId) {
+    return this.all.filter((upload) => !upload.ended && upload.target.userId === userId).map((upload) => lastOf(upload.target.path));
+  }
 
   /** @param {import("./upload.js").World} world */
   constructor(world) {
@@ -23,7 +36,7 @@ export class Uploads extends EventTarget {
 
   /**
    * @param {File} file
-   * @param {{ userId: string, spaceId: string, path: string, baseVersion?: number }} target
+   * @param {{ userId: string, spaceId: string, path: string, baseVersion?: number, baseFileId?: string }} target
    */
   add(file, target) {
     const upload = new Upload(file, target, this.world, () => this.#tell());
@@ -47,17 +60,37 @@ export class Uploads extends EventTarget {
   }
 
   #fill() {
-    for (; this.#running < CONCURRENT && this.#queue.length > 0; this.#running += 1) {
-      const upload = /** @type {Upload} */ (this.#queue.shift());
+    for (let next = this.#queue[0]; next && this.#mayRun(next.file.size); next = this.#queue[0]) {
+      const upload = next;
+      this.#queue.shift();
+      this.#running.add(upload);
       void upload.run().finally(() => {
-        this.#running -= 1;
+        this.#running.delete(upload);
         this.#fill();
         this.#tell();
       });
     }
   }
 
+  /** @param {number} size of one more, in bytes */
+  #mayRun(size) {
+    let bytes = size;
+    for (const upload of this.#running) bytes += upload.file.size;
+    return this.#running.size === 0 || (this.#running.size < CONCURRENT && bytes <= CONCURRENT_BYTES);
+  }
+
   #tell() {
     this.dispatchEvent(new Event("change"));
   }
+}
+
+/**
+ * What to say of uploads that were cut off when the page was reloaded.
+ *
+ * @param {string[]} names
+ */
+export function cutOff(names) {
+  const [first = "", second = ""] = names;
+  const more = names.length > 2 ? ` and ${names.length - 1} more` : names.length === 2 ? ` and ${quoted(second)}` : "";
+  return `The upload of ${quoted(first)}${more} was cut off when this page was left. Add ${names.length > 1 ? "them" : "it"} again to go on from there.`;
 }

@@ -1,5 +1,7 @@
 /** The files of the selected space: what is there, adding to it, and what can be done with each. */
 
+import { beside, numbered, replacing, sorted } from "./adding.js";
+import { problemOfPath, quoted, visible } from "./names.js";
 import { byId, find, h, icon, iconButton, keyed, setText } from "./dom.js";
 import { bytes, folderOf, nameOf, shortId, when } from "./words.js";
 
@@ -9,6 +11,7 @@ const MOST_DROPPED = 10_000;
 /** @typedef {import("./types.js").FileView} FileView */
 
 export class FilesView {
+  /** The space and the text that were looked for in what had not been read. */ #searched = "";
   /** What the list shows, so that it is not gone through for every byte of an upload. @type {unknown[]} */ #shown = [];
 
   /**
@@ -26,7 +29,10 @@ export class FilesView {
       this.#add([...(this.choose.files ?? [])].map((file) => ({ file, path: pathOf(file.name) })));
       this.choose.value = "";
     });
-    byId("list-more").addEventListener("click", () => app.load());
+    byId("list-more").addEventListener("click", () => {
+      if (this.#wanted) this.#search();
+      else app.load();
+    });
     byId("versions-close").addEventListener("click", () => this.versions.close());
     this.#acceptDrops();
   }
@@ -42,17 +48,30 @@ export class FilesView {
     }
     byId("drop").hidden = !space.mayWrite;
     byId("read-only").hidden = space.mayWrite;
-    const wanted = this.filter.value.normalize("NFC").toLowerCase();
+    const wanted = this.#wanted;
+    // What is not read yet may contain it too. Where reading failed, somebody asks for it again.
+    if (wanted && space.nextPage && space.listing === "loaded" && this.#searched !== `${space.id} ${wanted}`) this.#search();
     const all = space.sorted;
     const files = wanted ? all.filter((file) => file.path.toLowerCase().includes(wanted)) : all;
     setText(byId("count"), space.listing === "loaded" && all.length ? `${files.length}${space.nextPage ? "+" : ""}` : "");
-    const shown = [all, wanted, space.mayWrite, [...app.downloads].join()];
+    const shown = [all, wanted, space.mayWrite, [...app.downloads.arrived].join()];
     if (shown.some((part, index) => part !== this.#shown[index])) {
       this.#shown = shown;
       keyed(byId("list"), files, (file) => `${file.fileId} ${space.mayWrite}`, (file) => this.#row(file));
     }
     setText(byId("list-note"), this.#note(space, all.length, files.length));
-    byId("list-more").hidden = !space.nextPage || space.listing === "loading";
+    byId("list-more").hidden = !space.nextPage || space.listing === "loading" || space.listing === "new";
+    setText(byId("list-more"), wanted ? "Search the rest" : "Show more");
+  }
+
+  get #wanted() {
+    return this.filter.value.normalize("NFC").toLowerCase();
+  }
+
+  #search() {
+    const searched = `${this.app.selected} ${this.#wanted}`;
+    this.#searched = searched;
+    this.app.search(() => `${this.app.selected} ${this.#wanted}` === searched);
   }
 
   /**
@@ -61,10 +80,12 @@ export class FilesView {
    * @param {number} shown
    */
   #note(space, there, shown) {
+    if (space.listing === "loading" && this.#wanted) return `Searching… ${there.toLocaleString()} files so far`;
     if (space.listing === "loading" || space.listing === "new") return "Reading the files…";
     if (space.listing === "failed") return "The files could not be read.";
-    if (there === 0) return space.mayWrite ? "Nothing here yet. Drop the first file." : "Nothing here yet.";
-    return shown === 0 ? "No path contains that." : "";
+    if (there === 0) return space.mayWrite ? "Nothing here yet. Add the first file." : "Nothing here yet.";
+    if (shown > 0) return "";
+    return space.nextPage ? `None of the first ${there.toLocaleString()} files has that in its path.` : "No path contains that.";
   }
 
   /** @param {FileView} first */
@@ -73,12 +94,13 @@ export class FilesView {
     let file = first;
     const folder = h("span", { class: "muted" });
     const name = h("strong", {});
+    const what = h("div", { class: "what" }, folder, name);
     const facts = h("span", { class: "muted facts" });
     const progress = h("progress", { class: "download", "aria-label": "Downloading", hidden: true });
     const actions = h(
       "div",
       { class: "row-actions" },
-      iconButton("download", "Download", () => void app.save(file, file)),
+      iconButton("download", "Download", () => void app.downloads.save(file, file)),
       iconButton("history", "Versions", () => void this.#showVersions(file)),
     );
     if (app.space?.mayWrite) {
@@ -94,7 +116,7 @@ export class FilesView {
     });
     more.classList.add("row-more");
     more.setAttribute("aria-expanded", "false");
-    const element = h("li", { class: "row" }, icon("file"), h("div", { class: "row-text" }, h("div", { class: "what" }, folder, name), facts, progress), more, actions);
+    const element = h("li", { class: "row" }, icon("file"), h("div", { class: "row-text" }, what, facts, progress), more, actions);
     let version = first.version;
     return {
       element,
@@ -103,11 +125,12 @@ export class FilesView {
         element.dataset.path = now.path;
         setText(folder, folderOf(now.path));
         setText(name, nameOf(now.path));
+        what.title = visible(now.path.slice(1));
         setText(facts, `${bytes(now.size)} · version ${now.version} · ${when(now.updatedAt)}`);
         for (const button of [more, ...actions.children]) {
           button.setAttribute("aria-label", `${button.getAttribute("title")} ${nameOf(now.path)}`);
         }
-        const arrived = app.downloads.get(`${now.fileId} ${now.version}`);
+        const arrived = app.downloads.arrivedOf(now.fileId, now.version);
         progress.hidden = arrived === undefined;
         if (arrived !== undefined) {
           progress.max = now.size || 1;
@@ -124,7 +147,7 @@ export class FilesView {
   /** @param {FileView} file */
   async #showVersions(file) {
     const { app, versions } = this;
-    setText(byId("versions-title"), `Versions of ${nameOf(file.path)}`);
+    setText(byId("versions-title"), `Versions of ${quoted(nameOf(file.path))}`);
     const list = byId("versions-list");
     list.replaceChildren(h("li", { class: "muted" }, "Reading…"));
     versions.showModal();
@@ -137,7 +160,7 @@ export class FilesView {
             "li",
             { class: "row" },
             h("div", { class: "row-text" }, h("strong", {}, `Version ${version.version}`), h("span", { class: "muted facts" }, `${bytes(version.size)} · ${when(version.createdAt)} · by ${who}`)),
-            iconButton("download", `Download version ${version.version}`, () => void app.save(file, version)),
+            iconButton("download", `Download version ${version.version}`, () => void app.downloads.save(file, version)),
           );
         }),
       );
@@ -149,14 +172,17 @@ export class FilesView {
 
   /** @param {FileView} file */
   #move(file) {
-    this.dialogs.ask({ title: "Move or rename", text: "Folders are part of the path, and are there with their first file.", label: "Path", value: file.path, ok: "Move" }, async (path) => {
-      await this.app.api.moveFile(file.fileId, pathOf(path.trim()), file.version);
+    this.dialogs.ask({ title: "Move or rename", text: "Folders are part of the path, and are there with their first file.", label: "Path", value: file.path, ok: "Move" }, async (entered) => {
+      const path = pathOf(entered.trim());
+      const problem = problemOfPath(path);
+      if (problem) throw new Error(problem);
+      await this.app.api.moveFile(file.fileId, path, file.version);
     });
   }
 
   /** @param {FileView} file */
   #delete(file) {
-    this.dialogs.ask({ title: `Delete ${nameOf(file.path)}?`, text: "It disappears for all members.", ok: "Delete" }, async () => {
+    this.dialogs.ask({ title: `Delete ${quoted(nameOf(file.path))}?`, text: "It disappears for all members.", ok: "Delete", danger: true }, async () => {
       await this.app.api.deleteFile(file.fileId, file.version);
     });
   }
@@ -169,7 +195,39 @@ export class FilesView {
       this.app.notify("error", `That is more than ${MOST_DROPPED.toLocaleString()} files at once. Add them in parts.`);
       return;
     }
-    this.app.add(files);
+    const { app, dialogs } = this;
+    const { space } = app;
+    if (!space) return;
+    if (!space.mayWrite) {
+      app.notify("error", `You can only view the files of ${quoted(space.name)}. Ask one of its owners to let you add some.`);
+      return;
+    }
+    const { free, taken, impossible } = sorted(files, space.files.values());
+    const [refused] = impossible;
+    if (refused) {
+      const more = impossible.length > 1 ? ` ${impossible.length - 1} more cannot be added either.` : "";
+      app.notify("error", `${quoted(nameOf(refused.path))} cannot be added. ${refused.problem}${more}`);
+    }
+    for (const { file, path } of free) app.upload(space, file, beside(path));
+    const [first] = taken;
+    if (!first) return;
+    const used = new Set(files.map(({ path }) => path));
+    const keepBoth = () => {
+      for (const { file, path } of taken) {
+        const found = numbered(path, (other) => used.has(other) || space.fileAt(other) !== undefined);
+        used.add(found);
+        app.upload(space, file, beside(found));
+      }
+    };
+    const replace = () => {
+      for (const { file, there } of taken) app.upload(space, file, replacing(there));
+    };
+    const one = taken.length === 1;
+    const title = one ? `${quoted(nameOf(first.path))} is already here` : `${taken.length} of these files are already here`;
+    const text = one
+      ? `${quoted(space.name)} has version ${first.there.version} of it, of ${when(first.there.updatedAt)}. Replacing it makes version ${first.there.version + 1}.`
+      : `${quoted(space.name)} has ${quoted(nameOf(first.path))} and ${taken.length - 1} more. Replacing them makes a new version of each.`;
+    dialogs.ask({ title, text, ok: "Keep both", cancel: "Skip", others: { Replace: replace } }, async () => keepBoth());
   }
 
   #acceptDrops() {
@@ -190,7 +248,7 @@ export class FilesView {
       if (!carriesFiles(event) || !event.dataTransfer) return;
       event.preventDefault();
       over(-depth);
-      if (!this.app.space?.mayWrite || this.app.session.state !== "active") return;
+      if (this.app.session.state !== "active") return;
       // Entries are only there while the event is handled.
       const files = Promise.all([...event.dataTransfer.items].map((item) => filesOf(item)));
       files.then((found) => this.#add(found.flat())).catch((error) => this.app.fail(error));

@@ -1,6 +1,7 @@
 /** Who sees the selected space, and sharing it. */
 
 import { byId, find, h, icon, iconButton, keyed, setText } from "./dom.js";
+import { problemOfUserId, visible } from "./names.js";
 import { submits } from "./view-sign-in.js";
 import { shortId } from "./words.js";
 
@@ -11,6 +12,7 @@ export class MembersView {
   /** @type {Member[]} */ #members = [];
   /** What is shown, or being read: a space in a state. */ #shown = "";
   #reading = false;
+  #failed = false;
 
   /**
    * @param {import("./app.js").App} app
@@ -39,11 +41,14 @@ export class MembersView {
     this.form.hidden = !owner;
     // Members are no part of the feed: they are read when the panel is opened, and when connecting has caught up.
     const open = byId("app").dataset.view === "members";
+    // Opened again, it is tried again.
+    if (!open && this.#failed) this.#shown = "";
     const wanted = `${space.id} ${space.space.role} ${app.currentAt}`;
     if (open && shared && wanted !== this.#shown && !this.#reading) void this.#read(space.id, wanted);
     const members = shared ? this.#members.filter((member) => member.spaceId === space.id) : [];
     keyed(byId("members"), members, (member) => `${member.userId} ${owner}`, (member) => this.#row(member, owner));
-    setText(byId("members-note"), shared ? (members.length ? "" : "Reading the members…") : "This space is yours alone. Make a new space to share files.");
+    const missing = this.#failed ? "The members could not be read. Open this list again to try once more." : "Reading the members…";
+    setText(byId("members-note"), shared ? (members.length ? "" : missing) : "This space is yours alone. Make a new space to share files.");
   }
 
   /**
@@ -52,10 +57,12 @@ export class MembersView {
    */
   async #read(spaceId, wanted) {
     this.#reading = true;
+    this.#failed = false;
     this.#shown = wanted;
     try {
       this.#members = await this.app.api.listMembers(spaceId);
     } catch (error) {
+      this.#failed = true;
       this.app.fail(error);
     } finally {
       this.#reading = false;
@@ -76,7 +83,7 @@ export class MembersView {
     const { app } = this;
     const { userId, spaceId } = first;
     const you = userId === app.userId;
-    const name = you ? `${app.session.user?.name ?? ""} (you)` : shortId(userId);
+    const name = you ? `${visible(app.session.user?.name ?? "")} (you)` : shortId(userId);
     const roles = /** @type {Role[]} */ (["owner", "editor", "viewer"]);
     const select = h("select", { "aria-label": `Role of ${name}` }, ...roles.map((role) => h("option", { value: role }, role)));
     const badge = h("span", { class: "badge" });
@@ -86,7 +93,7 @@ export class MembersView {
     const leave = you ? "Leave this space" : `Remove ${name}`;
     const remove = iconButton("close", leave, () => {
       const text = you ? "You see it no more, until an owner shares it with you again." : "They see it no more. What they have downloaded, they keep.";
-      this.dialogs.ask({ title: `${leave}?`, text, ok: you ? "Leave" : "Remove" }, async () => {
+      this.dialogs.ask({ title: `${leave}?`, text, ok: you ? "Leave" : "Remove", danger: true }, async () => {
         await app.api.removeMember(spaceId, userId);
         if (!you) await this.#readAgain();
       });
@@ -115,7 +122,8 @@ export class MembersView {
     const userId = find(this.form, "input", HTMLInputElement);
     const role = find(this.form, "select", HTMLSelectElement);
     if (!space) return;
-    if (!userId.value.trim()) throw new Error("Their user ID, please. They find it under Members, as you find yours.");
+    const problem = problemOfUserId(userId.value.trim());
+    if (problem) throw new Error(problem);
     await this.app.api.setMember(space.id, userId.value.trim(), /** @type {Role} */ (role.value));
     userId.value = "";
     await this.#readAgain();

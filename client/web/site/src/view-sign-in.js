@@ -1,11 +1,12 @@
 /** Signing in, at first and again. */
 
-import { Unreachable } from "./errors.js";
+import { Busy, Unreachable } from "./errors.js";
+import { visible } from "./names.js";
 import { byId, find, setText } from "./dom.js";
-import { SignInError } from "./session.js";
+import { ChallengeEnded, SignInError } from "./session.js";
 
 export class SignIn {
-  /** @type {import("./session.js").NewPassword | null} */ #newPassword = null;
+  /** What is asked for in the form that is shown. @type {import("./session.js").Challenge | null} */ #challenge = null;
 
   /** @param {import("./session.js").Session} session */
   constructor(session) {
@@ -13,8 +14,12 @@ export class SignIn {
     this.form = find(document, "#signin-form", HTMLFormElement);
     this.expired = find(document, "#expired", HTMLDialogElement);
     submits(this.form, () => this.#signIn());
-    submits(find(this.expired, "form", HTMLFormElement), () => this.#signInAgain());
+    submits(this.#expiredForm, () => this.#signInAgain());
     find(this.expired, "button[value=other]", HTMLButtonElement).addEventListener("click", () => void session.signOut());
+    for (const form of [this.form, this.#expiredForm]) {
+      // Another name or password is another attempt.
+      for (const input of form.querySelectorAll("input[name=name], input[name=password]")) input.addEventListener("input", () => this.#ask(form, null));
+    }
     // It is answered, not closed.
     this.expired.addEventListener("cancel", (event) => event.preventDefault());
     session.addEventListener("change", () => this.#show());
@@ -25,7 +30,7 @@ export class SignIn {
     byId("signin").hidden = state !== "signed-out";
     byId("app").hidden = state === "signed-out";
     if (state === "expired" && !this.expired.open) {
-      setText(byId("expired-name"), user?.name ?? "");
+      setText(byId("expired-name"), visible(user?.name ?? ""));
       find(this.expired, "input[name=username]", HTMLInputElement).value = user?.name ?? "";
       this.expired.showModal();
       find(this.expired, "input[name=password]", HTMLInputElement).focus();
@@ -33,26 +38,64 @@ export class SignIn {
     if (state !== "expired" && this.expired.open) this.expired.close();
   }
 
+  get #expiredForm() {
+    return find(this.expired, "form", HTMLFormElement);
+  }
+
   async #signIn() {
     const value = (/** @type {string} */ name) => find(this.form, `input[name=${name}]`, HTMLInputElement).value;
     const name = value("name").trim();
     if (!name || !value("password")) throw new SignInError("Your user name and password, please.");
-    this.#newPassword = this.#newPassword
-      ? await this.#newPassword.answer(value("newPassword"))
-      : await this.session.signIn(name, value("password"));
-    const asks = byId("signin-new");
-    asks.hidden = this.#newPassword === null;
-    if (this.#newPassword) find(asks, "input", HTMLInputElement).focus();
-    else this.form.reset();
+    await this.#answer(this.form, name);
   }
 
   async #signInAgain() {
-    const password = find(this.expired, "input[name=password]", HTMLInputElement);
-    const next = await this.session.signIn(this.session.user?.name ?? "", password.value);
-    if (next) throw new SignInError("A new password is asked for. Choose “Somebody else” and sign in with it.");
-    password.value = "";
+    await this.#answer(this.#expiredForm, this.session.user?.name ?? "");
+  }
+
+  /**
+   * Answers what is asked for, or else begins with the password; and asks for what is left.
+   *
+   * @param {HTMLFormElement} form
+   * @param {string} name
+   */
+  async #answer(form, name) {
+    const asked = this.#challenge;
+    try {
+      const text = find(form, `input[name=${asked ? FIELDS[asked.kind] : "password"}]`, HTMLInputElement).value;
+      if (!text) throw new SignInError(asked?.kind === "code" ? "The code, please." : "The password, please.");
+      this.#ask(form, asked ? await asked.answer(text) : await this.session.signIn(name, text));
+    } catch (error) {
+      if (error instanceof ChallengeEnded) this.#ask(form, null);
+      throw error;
+    }
+    if (!this.#challenge) form.reset();
+  }
+
+  /**
+   * Shows the field of what is asked for.
+   *
+   * @param {HTMLFormElement} form
+   * @param {import("./session.js").Challenge | null} challenge
+   */
+  #ask(form, challenge) {
+    const before = this.#challenge;
+    this.#challenge = challenge;
+    for (const [kind, name] of Object.entries(FIELDS)) {
+      const input = find(form, `input[name=${name}]`, HTMLInputElement);
+      const field = input.closest(".field");
+      if (field instanceof HTMLElement) field.hidden = challenge?.kind !== kind;
+      if (challenge?.kind === kind) input.focus();
+      else input.value = "";
+    }
+    if (before && !challenge && this.session.state !== "active" && document.activeElement?.getAttribute("name") !== "name") {
+      find(form, "input[name=password]", HTMLInputElement).focus();
+    }
   }
 }
+
+/** The field of each thing that may be asked for besides the password. */
+const FIELDS = { "new-password": "newPassword", code: "code" };
 
 /**
  * Calls `act` when a form is submitted, once at a time, and shows why it failed.
@@ -72,7 +115,7 @@ export function submits(form, act) {
     try {
       await act();
     } catch (error) {
-      const unreachable = error instanceof Unreachable ? " Is the network there?" : "";
+      const unreachable = error instanceof Unreachable && !(error instanceof Busy) ? " Is the network there?" : "";
       setText(message, String(/** @type {Error} */ (error).message) + unreachable);
     } finally {
       button.removeAttribute("aria-busy");

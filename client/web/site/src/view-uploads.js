@@ -1,5 +1,6 @@
 /** The uploads of this window: how far each is, how fast, and what to do about those that cannot go on by themselves. */
 
+import { beside, numbered, replacing } from "./adding.js";
 import { byId, h, iconButton, keyed, setText } from "./dom.js";
 import { bytes, folderOf, milliseconds, nameOf, timeLeft } from "./words.js";
 
@@ -35,18 +36,21 @@ export class UploadsView {
   #row(upload) {
     const { app } = this;
     const rate = new Rate();
+    // The list stays when another space is opened.
+    const space = h("span", { class: "muted" });
     const folder = h("span", { class: "muted" });
     const name = h("strong", {});
     const progress = h("progress", { max: upload.file.size || 1, "aria-label": `Upload of ${nameOf(upload.target.path)}` });
     const facts = h("span", { class: "facts muted" });
     const choices = h("div", { class: "choices" });
     const cancel = iconButton("close", `Cancel or remove the upload of ${nameOf(upload.target.path)}`, () => app.uploads.remove(upload));
-    const element = h("li", { class: "row" }, h("div", { class: "row-text" }, h("div", { class: "what" }, folder, name), progress, facts, choices), cancel);
+    const element = h("li", { class: "row" }, h("div", { class: "row-text" }, h("div", { class: "what" }, space, folder, name), progress, facts, choices), cancel);
     let shownPhase = "";
     return {
       element,
       update: () => {
         element.dataset.phase = upload.phase;
+        setText(space, `${app.spaceOf(upload.target.spaceId)?.name ?? "Another space"} › `);
         setText(folder, folderOf(upload.target.path));
         setText(name, nameOf(upload.target.path));
         progress.hidden = upload.ended || upload.phase === "conflict";
@@ -84,7 +88,8 @@ export class UploadsView {
       case "done":
         return `Version ${upload.changed?.version} · ${bytes(size)}${this.#heard(upload)}`;
       case "conflict":
-        return upload.current?.version ? `Somebody else has made version ${upload.current.version} meanwhile.` : "Somebody else has deleted or moved the file meanwhile.";
+        if (!upload.current?.version) return "Somebody else has deleted or moved the file meanwhile.";
+        return upload.target.baseVersion ? `Somebody else has made version ${upload.current.version} meanwhile.` : `A file with this name is already here, in version ${upload.current.version}.`;
       case "failed":
         return upload.error;
       case "cancelled":
@@ -105,26 +110,15 @@ export class UploadsView {
     const choice = (/** @type {string} */ text, /** @type {() => void} */ onclick) => h("button", { type: "button", class: "button small", onclick }, text);
     if (upload.phase === "failed") return [choice("Try again", () => void upload.again({}))];
     if (upload.phase !== "conflict") return [];
-    const version = upload.current?.version ?? 0;
+    const { path, spaceId } = upload.target;
+    const { version = 0, fileId } = upload.current ?? {};
+    const space = app.spaceOf(spaceId);
     return [
-      choice(version ? `Make it version ${version + 1}` : "Put it there", () => void upload.again({ baseVersion: version })),
-      choice("Keep both", () => void upload.again({ path: free(upload.target.path, app.spaces.get(upload.target.spaceId)), baseVersion: 0 })),
+      choice("Keep both", () => void upload.again(beside(numbered(path, (other) => space?.fileAt(other) !== undefined)))),
+      choice(version ? "Replace" : "Put it there", () => void upload.again(version ? replacing({ path, version, fileId }) : beside(path))),
+      choice("Skip", () => app.uploads.remove(upload)),
     ];
   }
-}
-
-/**
- * A path beside another that nothing is at, as far as is known.
- *
- * @param {string} path
- * @param {import("./spaces.js").SpaceModel | undefined} space
- */
-function free(path, space) {
-  const dot = path.lastIndexOf(".");
-  const [stem, extension] = dot > path.lastIndexOf("/") + 1 ? [path.slice(0, dot), path.slice(dot)] : [path, ""];
-  let number = 2;
-  while (space?.versionAt(`${stem} (${number})${extension}`)) number += 1;
-  return `${stem} (${number})${extension}`;
 }
 
 /** How fast a count grows. */

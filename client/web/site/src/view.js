@@ -1,6 +1,7 @@
 /** What the window shows of the app. Shown anew at most once a frame, however much happens. */
 
 import { byId, h, icon, iconButton, keyed, setText } from "./dom.js";
+import { problemOfName, quoted, visible } from "./names.js";
 import { Dialogs } from "./view-dialogs.js";
 import { FilesView } from "./view-files.js";
 import { MembersView } from "./view-members.js";
@@ -44,6 +45,8 @@ export class View {
       const keys = new Map();
       this.dialogs.ask({ title: "New space", text: "A space is what you share: its members see the same files.", label: "Name", ok: "Create" }, async (name) => {
         const wanted = name.normalize("NFC").trim();
+        const problem = problemOfName(wanted, "name");
+        if (problem) throw new Error(problem);
         if (!keys.has(wanted)) keys.set(wanted, crypto.randomUUID());
         const space = await app.api.createSpace(wanted, keys.get(wanted));
         app.select(space.spaceId);
@@ -80,7 +83,7 @@ export class View {
     for (const button of document.querySelectorAll(".view-button")) {
       button.setAttribute("aria-current", String(button.getAttribute("data-view") === view));
     }
-    setText(byId("account-name"), app.session.user?.name ?? "");
+    setText(byId("account-name"), visible(app.session.user?.name ?? ""));
     this.#showConnection();
     this.#showSpaces();
     this.#showActivity();
@@ -176,7 +179,7 @@ export class View {
 
   /** @param {{ change: import("./types.js").Change, latency: number }} heard */
   #hear({ change, latency }) {
-    const what = change.path ? nameOf(change.path) : (this.app.spaceName(change.spaceId) ?? "A space");
+    const what = quoted(change.path ? nameOf(change.path) : (this.app.spaceName(change.spaceId) ?? "A space"));
     if (this.#toSay.length === 0) setTimeout(() => this.#say(), GATHER);
     this.#toSay.push(`${what}: ${deed(change, (id) => this.app.spaceName(id))}, heard of after ${milliseconds(latency)}.`);
   }

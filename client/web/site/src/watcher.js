@@ -46,6 +46,8 @@ const PAGE = 1_000;
  * @property {(space: Space) => number} startAt The last sequence that the caller has applied of a space that is new to the watcher.
  * @property {(change: Change, heardAt: number | null) => void} onChange `heardAt` is null for what was read from the feed.
  * @property {(spaces: Space[]) => void} onSpaces
+ * @property {(space: Space) => void} onRewound The space does not have the change that was applied last, as after the service's database was restored.
+ *   It is new to the watcher from then on; `onSpaces` follows.
  * @property {(state: State) => void} onState
  */
 
@@ -252,9 +254,16 @@ export class Watcher {
   }
 
   async #sweepOnce() {
-    const { source, onSpaces, startAt } = this.#options;
+    const { source, onSpaces, onRewound, startAt } = this.#options;
+    // What was applied before the question; a change that comes while it is on its way may not be in the answer.
+    const applied = new Map([...this.#feeds].map(([spaceId, feed]) => [spaceId, feed.applied]));
     const spaces = await source.listSpaces();
     if (this.#stopped) return;
+    for (const space of spaces) {
+      if (space.latestSequence >= (applied.get(space.spaceId) ?? 0)) continue;
+      this.#feeds.delete(space.spaceId);
+      onRewound(space);
+    }
     onSpaces(spaces);
     const ids = new Set(spaces.map((space) => space.spaceId));
     for (const spaceId of this.#feeds.keys()) {
@@ -268,23 +277,34 @@ export class Watcher {
     // One after the other: who comes back together with thousands asks for one thing at a time.
     for (const space of spaces) {
       const feed = this.#feeds.get(space.spaceId);
-      if (feed && feed.isBehind(space.latestSequence)) await this.#pull(space.spaceId, feed);
+      if (feed && feed.isBehind(space.latestSequence)) await this.#pull(space, feed);
     }
   }
 
   /**
-   * @param {string} spaceId
+   * @param {Space} space
    * @param {Feed} feed
    */
-  async #pull(spaceId, feed) {
+  async #pull(space, feed) {
+    const { spaceId } = space;
+    // With the change that was applied last, if it is known: a database that was restored may have another with the same number by now.
+    const { applied, appliedId } = feed;
+    let after = appliedId === null ? applied : applied - 1;
     try {
       for (let more = true; more && !this.#stopped;) {
-        const page = await this.#options.source.listChanges(spaceId, feed.applied, PAGE);
+        const page = await this.#options.source.listChanges(spaceId, after, PAGE);
         if (this.#stopped) return;
+        if (after < applied && page.changes.some(({ sequence, eventId }) => sequence === applied && eventId !== appliedId)) {
+          this.#sweepAgain = true;
+          this.#feeds.delete(spaceId);
+          this.#options.onRewound(space);
+          return;
+        }
         feed.offer(page.changes, null);
         const last = page.changes.at(-1);
         if (last ? feed.applied < last.sequence : page.hasMore) throw new Unreachable("the feed has a gap");
         more = page.hasMore;
+        after = feed.applied;
       }
     } catch (error) {
       // Left, or put out, since the spaces were listed.
@@ -307,6 +327,7 @@ export class Watcher {
 /** Where this client is in a space. */
 class Feed {
   #newest = 0;
+  /** The id of the change that was applied last; null before there was one. @type {string | null} */ appliedId = null;
 
   /**
    * @param {number} applied the last sequence that was applied
@@ -337,6 +358,7 @@ class Feed {
       this.#newest = Math.max(this.#newest, change.sequence);
       if (change.sequence === this.applied + 1) {
         this.applied = change.sequence;
+        this.appliedId = change.eventId;
         this.apply(change, heardAt);
       }
     }

@@ -1,5 +1,7 @@
 /** Numbers, times and happenings in words. */
 
+import { quoted, visible } from "./names.js";
+
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 /** @param {number} count */
@@ -31,19 +33,24 @@ export function when(at) {
   return date.toDateString() === new Date().toDateString() ? TIME.format(date) : DAY.format(date);
 }
 
-/** @param {string} path */
+/** The name of a file, as it is shown. @param {string} path */
 export function nameOf(path) {
+  return visible(lastOf(path));
+}
+
+/** The name of a file, as it is. @param {string} path */
+export function lastOf(path) {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
-/** What is before the name, with its slash. @param {string} path */
+/** What is before the name, with its slash, as it is shown. @param {string} path */
 export function folderOf(path) {
-  return path.slice(1, path.lastIndexOf("/") + 1);
+  return visible(path.slice(1, path.lastIndexOf("/") + 1));
 }
 
 /** How a person is told apart who is known by an id alone. @param {string} userId */
 export function shortId(userId) {
-  return userId.length > 12 ? `${userId.slice(0, 8)}…` : userId;
+  return visible(userId.length > 12 ? `${userId.slice(0, 8)}…` : userId);
 }
 
 /**
@@ -53,7 +60,8 @@ export function shortId(userId) {
  * @param {(spaceId: string) => string | undefined} spaceName
  */
 export function deed(change, spaceName) {
-  const subject = spaceName(change.subjectSpaceId ?? "") ?? "a space";
+  const name = spaceName(change.subjectSpaceId ?? "");
+  const subject = name === undefined ? "a space" : quoted(name);
   switch (change.eventType) {
     case "FILE_UPDATED":
       return change.version === 1 ? "added" : `updated to version ${change.version}`;

@@ -12,6 +12,7 @@ use client::{Content, Sha256Stream};
 use model::{Sha256, SpacePath};
 use serde::{Deserialize, Serialize};
 
+use super::names;
 use crate::failure::{Kind, failure};
 
 /// Where this program keeps its own files in the folder.
@@ -26,11 +27,17 @@ const JOURNAL: &str = "journal";
 /// In [`OWN`]: files that are on their way.
 const PARTS: &str = "parts";
 
+/// In [`PARTS`]: a file that is about to be deleted.
+const REMOVED: &str = "removed";
+
 /// In [`OWN`]: held while somebody keeps the folder current.
 const LOCK: &str = "lock";
 
 /// The longest name of a file, and of a folder, on the file systems of today, in bytes.
 const MAX_NAME_BYTES: usize = 255;
+
+/// What is longer after the last dot of a name is no extension, in bytes with the dot.
+const MAX_EXTENSION_BYTES: usize = 32;
 
 /// How much is read at once, in bytes.
 const READ_BYTES: usize = 256 * 1024;
@@ -81,6 +88,14 @@ impl Stamp {
     fn is_moved(&self, other: &Self) -> bool {
         (self.size, self.modified, self.inode) == (other.size, other.modified, other.inode)
     }
+}
+
+/// A file that took its place.
+#[derive(Debug)]
+pub(super) struct Placement {
+    pub(super) stamp: Stamp,
+    /// Where its owner's file is that was there at the last moment.
+    pub(super) kept: Option<PathBuf>,
 }
 
 /// What is at a path.
@@ -163,6 +178,7 @@ impl Folder {
 
     /// What is at a path.
     pub(super) fn look(&self, at: &Path) -> io::Result<Found> {
+        self.refuse_own(at)?;
         let metadata = match self.root.symlink_metadata(at) {
             Ok(metadata) => metadata,
             Err(error) if is_absent(&error) => return Ok(Found::Nothing),
@@ -175,6 +191,30 @@ impl Folder {
             return Ok(Found::Other);
         }
         Stamp::of(&metadata).map(Found::File)
+    }
+
+    /// Refuses a path that leads to this program's own files by a name that the file system takes for theirs.
+    #[cfg(unix)]
+    fn refuse_own(&self, at: &Path) -> io::Result<()> {
+        use cap_std::fs::MetadataExt as _;
+        let Some(first) = at.components().next() else {
+            return Ok(());
+        };
+        let Ok(found) = self.root.metadata(first) else {
+            return Ok(());
+        };
+        let own = self.own.dir_metadata()?;
+        if (found.dev(), found.ino()) == (own.dev(), own.ino()) {
+            let why = "this name is the program's own on this file system";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        Ok(())
+    }
+
+    #[cfg(not(unix))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Unix")]
+    fn refuse_own(&self, _at: &Path) -> io::Result<()> {
+        Ok(())
     }
 
     /// The SHA-256 of a file.
@@ -207,8 +247,14 @@ impl Folder {
         Ok(tokio::fs::File::from_std(file.into_std()))
     }
 
-    /// Puts gathered content in its place, in one step.
-    pub(super) fn place(&self, content: &Content, path: &SpacePath, at: &Path) -> io::Result<Stamp> {
+    /// Puts gathered content in its place, in one step. There is `expected`, if anything: a file that may be replaced.
+    pub(super) fn place(
+        &self,
+        content: &Content,
+        path: &SpacePath,
+        at: &Path,
+        expected: Option<Stamp>,
+    ) -> io::Result<Placement> {
         if let Some(parent) = at.parent() {
             self.root
                 .create_dir_all(parent)
@@ -224,27 +270,74 @@ impl Folder {
         let mut line = serde_json::to_vec(&(path, content.sha256))?;
         line.push(b'\n');
         (&self.journal).write_all(&line)?;
-        let gathered = Stamp::of(&self.parts.metadata(part_name(content))?)?;
-        self.parts.rename(part_name(content), &self.root, at)?;
+        let part = part_name(content);
+        let gathered = Stamp::of(&self.parts.metadata(&part)?)?;
+        let (parent, name) = self.parent(at)?;
+        let mut kept = None;
+        match expected {
+            None => rename_new(&self.parts, &part, &parent, &name)?,
+            Some(expected) => {
+                if exchange(&self.parts, &part, &parent, &name)? {
+                    kept = self.discard(&part, at, &expected)?;
+                }
+            }
+        }
         match self.look(at)? {
-            Found::File(stamp) if stamp.is_moved(&gathered) => Ok(stamp),
+            Found::File(stamp) if stamp.is_moved(&gathered) => Ok(Placement { stamp, kept }),
             // Somebody was faster, and what is there now is theirs.
             _ => Err(io::Error::other("it was changed at the same time")),
         }
     }
 
-    /// Removes a file, and the folders that it leaves empty.
-    pub(super) fn remove(&self, at: &Path) -> io::Result<()> {
-        self.root.remove_file(at)?;
-        self.remove_empty_parents(at);
-        Ok(())
+    /// Removes a file, and the folders that it leaves empty. If it is not the expected one, its owner changed it at the last moment: it is
+    /// kept, and its name returned.
+    pub(super) fn remove(&self, at: &Path, expected: &Stamp) -> io::Result<Option<PathBuf>> {
+        let (parent, name) = self.parent(at)?;
+        parent.rename(&name, &self.parts, REMOVED)?;
+        let kept = self.discard(REMOVED, at, expected)?;
+        if kept.is_none() {
+            self.remove_empty_parents(at);
+        }
+        Ok(kept)
     }
 
-    /// Takes a file away as gathered content, which spares a download.
-    pub(super) fn take(&self, at: &Path, content: &Content) -> io::Result<()> {
-        self.root.rename(at, &self.parts, part_name(content))?;
-        self.remove_empty_parents(at);
-        Ok(())
+    /// The same, but the file becomes gathered content, which spares a download.
+    pub(super) fn take(&self, at: &Path, expected: &Stamp, content: &Content) -> io::Result<Option<PathBuf>> {
+        let (parent, name) = self.parent(at)?;
+        let part = part_name(content);
+        parent.rename(&name, &self.parts, &part)?;
+        if self.is_part(&part, expected)? {
+            self.remove_empty_parents(at);
+            return Ok(None);
+        }
+        self.give_back(&part, at).map(Some)
+    }
+
+    /// Deletes a file that was taken from its place, if it is the expected one; otherwise gives it back to its owner.
+    fn discard(&self, part: &str, at: &Path, expected: &Stamp) -> io::Result<Option<PathBuf>> {
+        if self.is_part(part, expected)? {
+            self.parts.remove_file(part)?;
+            return Ok(None);
+        }
+        self.give_back(part, at).map(Some)
+    }
+
+    fn is_part(&self, part: &str, expected: &Stamp) -> io::Result<bool> {
+        let found = self.parts.symlink_metadata(part)?;
+        Ok(found.is_file() && Stamp::of(&found)?.is_moved(expected))
+    }
+
+    /// Puts what was taken from a place back to it, or beside it if that is taken.
+    fn give_back(&self, part: &str, at: &Path) -> io::Result<PathBuf> {
+        let (parent, name) = self.parent(at)?;
+        match rename_new(&self.parts, part, &parent, &name) {
+            Ok(()) => Ok(at.to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let name = keep_beside(&self.parts, part, &parent, &name)?;
+                Ok(at.with_file_name(name))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Renames what is at a path to a name that is free, and says which. Of an empty folder nothing need be kept.
@@ -252,15 +345,42 @@ impl Folder {
         if self.root.remove_dir(at).is_ok() {
             return Ok(None);
         }
-        let name = at.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        for number in 1_u32.. {
-            let other = at.with_file_name(format!("{name} (kept {number})"));
-            if self.look(&other)? == Found::Nothing {
-                self.root.rename(at, &self.root, &other)?;
-                return Ok(Some(other));
+        let (parent, name) = self.parent(at)?;
+        let kept = keep_beside(&parent, &name, &parent, &name)?;
+        Ok(Some(at.with_file_name(kept)))
+    }
+
+    /// The folder of a path, and the name in it. System calls follow links on the way to a path, so they are given names alone.
+    fn parent(&self, at: &Path) -> io::Result<(Dir, String)> {
+        let name = at.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+        let parent = match at.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            Some(parent) => self.root.open_dir(parent)?,
+            None => self.root.try_clone()?,
+        };
+        Ok((parent, name))
+    }
+
+    /// Counts files that are not left out, by the path that they would have in the space, if they can have one.
+    pub(super) fn count_files(&self, leave_out: impl Fn(Option<&SpacePath>) -> bool) -> io::Result<usize> {
+        let mut folders = vec![(self.root.try_clone()?, PathBuf::new())];
+        let mut count = 0;
+        while let Some((folder, at)) = folders.pop() {
+            for entry in folder.entries()? {
+                let entry = entry?;
+                let (kind, name) = (entry.file_type()?, entry.file_name());
+                let path = at.join(&name);
+                if path == Path::new(OWN) {
+                    continue;
+                }
+                if kind.is_dir() {
+                    folders.push((entry.open_dir()?, path));
+                } else if kind.is_file() && !leave_out(space_path(&path).as_ref()) {
+                    count += 1;
+                }
             }
         }
-        Err(io::ErrorKind::AlreadyExists.into())
+        Ok(count)
     }
 
     /// Removes what was gathered and is not wanted any more.
@@ -279,6 +399,69 @@ impl Folder {
             }
         }
     }
+}
+
+/// Renames something to a name beside a path that is free.
+fn keep_beside(from: &Dir, part: &str, parent: &Dir, name: &str) -> io::Result<String> {
+    for number in 1_u32.. {
+        let kept = kept_name(name, number);
+        match rename_new(from, part, parent, &kept) {
+            Ok(()) => return Ok(kept),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// `report (kept 1).pdf`: programs still know what it is, and it is not longer than a name can be.
+fn kept_name(name: &str, number: u32) -> String {
+    let suffix = format!(" (kept {number})");
+    let dot = name
+        .rfind('.')
+        .filter(|dot| *dot > 0 && name.len() - dot <= MAX_EXTENSION_BYTES);
+    let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
+    let room = MAX_NAME_BYTES - suffix.len() - extension.len();
+    let stem = stem.get(..stem.floor_char_boundary(room)).unwrap_or(stem);
+    format!("{stem}{suffix}{extension}")
+}
+
+/// Renames a file, unless the new name is taken.
+fn rename_new(from: &Dir, name: &str, to: &Dir, new_name: &str) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    {
+        use rustix::fs::{RenameFlags, renameat_with};
+        match renameat_with(from, name, to, new_name, RenameFlags::NOREPLACE) {
+            Err(error) if is_unsupported(error) => {}
+            renamed => return Ok(renamed?),
+        }
+    }
+    // Not every file system can.
+    if to.symlink_metadata(new_name).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    from.rename(name, to, new_name)
+}
+
+/// Puts a file in the place of another, which takes its own; where the file system cannot, it goes. Returns whether it is kept.
+fn exchange(from: &Dir, name: &str, to: &Dir, new_name: &str) -> io::Result<bool> {
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    {
+        use rustix::fs::{RenameFlags, renameat_with};
+        match renameat_with(from, name, to, new_name, RenameFlags::EXCHANGE) {
+            Err(error) if is_unsupported(error) => {}
+            renamed => return Ok(renamed.map(|()| true)?),
+        }
+    }
+    from.rename(name, to, new_name)?;
+    Ok(false)
+}
+
+/// A flag of `renameat2` or `renameatx_np` that the file system or the kernel does not know.
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn is_unsupported(error: rustix::io::Errno) -> bool {
+    use rustix::io::Errno;
+    [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP, Errno::OPNOTSUPP].contains(&error)
 }
 
 fn part_name(content: &Content) -> String {
@@ -307,10 +490,12 @@ pub(super) fn space_path(at: &Path) -> Option<SpacePath> {
 pub(super) fn local(path: &SpacePath) -> anyhow::Result<PathBuf> {
     let mut local = PathBuf::new();
     for (depth, name) in path.as_str().split('/').skip(1).enumerate() {
-        let refused = if depth == 0 && name.eq_ignore_ascii_case(OWN) {
+        let refused = if depth == 0 && names::key(name) == OWN {
             Some("this name is the program's own")
         } else if name.len() > MAX_NAME_BYTES {
             Some("the name is longer than file systems allow")
+        } else if cfg!(windows) && depth == 0 && is_short_name(name) {
+            Some("on Windows the name may stand for another")
         } else if cfg!(windows) && !is_windows_name(name) {
             Some("Windows does not allow the name")
         } else {
@@ -324,8 +509,14 @@ pub(super) fn local(path: &SpacePath) -> anyhow::Result<PathBuf> {
     Ok(local)
 }
 
+/// A name such as `SYNCSP~1`, which FAT and NTFS give a file beside its own.
+fn is_short_name(name: &str) -> bool {
+    let mut after = name.split('~').skip(1);
+    after.any(|after| after.starts_with(|it: char| it.is_ascii_digit()))
+}
+
 /// Microsoft, "Naming Files, Paths, and Namespaces".
-fn is_windows_name(name: &str) -> bool {
+pub(crate) fn is_windows_name(name: &str) -> bool {
     let stem = name
         .split('.')
         .next()
@@ -370,11 +561,12 @@ mod tests {
         let at = local(&"/a/b/c".parse().unwrap()).unwrap();
         assert_eq!(folder.look(&at).unwrap(), Found::Nothing);
         gather(&folder).await;
-        let stamp = folder.place(&content(), &"/a/b/c".parse().unwrap(), &at).unwrap();
+        let path: SpacePath = "/a/b/c".parse().unwrap();
+        let stamp = folder.place(&content(), &path, &at, None).unwrap().stamp;
         assert_eq!(folder.look(&at).unwrap(), Found::File(stamp));
         assert_eq!(folder.digest(&at).unwrap(), content().sha256);
         assert_eq!(folder.parts.entries().unwrap().count(), 0);
-        folder.remove(&at).unwrap();
+        assert_eq!(folder.remove(&at, &stamp).unwrap(), None);
         assert!(!temporary.path().join("new/folder/a").exists());
     }
 
@@ -385,7 +577,9 @@ mod tests {
         for path in ["/a", "/b"] {
             let path: SpacePath = path.parse().unwrap();
             gather(&folder).await;
-            folder.place(&content(), &path, &local(&path).unwrap()).unwrap();
+            folder
+                .place(&content(), &path, &local(&path).unwrap(), None)
+                .unwrap();
             assert_eq!(folder.journal().unwrap(), [(path, content().sha256)]);
             folder.keep(b"{}").unwrap();
             assert_eq!(folder.journal().unwrap(), []);
@@ -406,6 +600,72 @@ mod tests {
     }
 
     #[test]
+    fn a_kept_name_keeps_its_extension_and_fits() {
+        for (name, kept) in [
+            ("report.pdf", "report (kept 1).pdf"),
+            ("a.tar.gz", "a.tar (kept 1).gz"),
+            (".profile", ".profile (kept 1)"),
+            ("Makefile", "Makefile (kept 1)"),
+        ] {
+            assert_eq!(kept_name(name, 1), kept);
+        }
+        for length in 240..=255 {
+            for (name, end) in [
+                ("x".repeat(length), " (kept 12)"),
+                (format!("{}.pdf", "x".repeat(length - 4)), " (kept 12).pdf"),
+                (format!("x.{}", "y".repeat(length - 2)), " (kept 12)"),
+                (
+                    format!("{}{}", "x".repeat(length % 2), "\u{e4}".repeat(length / 2)),
+                    " (kept 12)",
+                ),
+            ] {
+                let kept = kept_name(&name, 12);
+                assert!(kept.len() <= MAX_NAME_BYTES && kept.ends_with(end), "{kept}");
+            }
+        }
+    }
+
+    /// Between a look at the file and its replacement or removal.
+    #[tokio::test]
+    async fn an_edit_of_the_last_moment_is_kept() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::open(temporary.path()).unwrap();
+        let path: SpacePath = "/a.txt".parse().unwrap();
+        let at = local(&path).unwrap();
+        gather(&folder).await;
+        let ours = folder.place(&content(), &path, &at, None).unwrap().stamp;
+        std::fs::write(temporary.path().join("a.txt"), "an edit").unwrap();
+        gather(&folder).await;
+        let placed = folder.place(&content(), &path, &at, Some(ours)).unwrap();
+        assert_eq!(placed.kept.as_deref(), Some(Path::new("a (kept 1).txt")));
+        let kept = std::fs::read(temporary.path().join("a (kept 1).txt")).unwrap();
+        assert_eq!(kept, b"an edit");
+
+        std::fs::write(temporary.path().join("a.txt"), "another").unwrap();
+        assert_eq!(folder.remove(&at, &placed.stamp).unwrap(), Some(at.clone()));
+        assert_eq!(
+            folder.take(&at, &placed.stamp, &content()).unwrap(),
+            Some(at.clone())
+        );
+        assert_eq!(std::fs::read(temporary.path().join("a.txt")).unwrap(), b"another");
+        gather(&folder).await;
+        assert!(folder.place(&content(), &path, &at, None).is_err());
+        assert_eq!(std::fs::read(temporary.path().join("a.txt")).unwrap(), b"another");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn another_name_of_the_programs_own_folder_is_refused() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::open(temporary.path()).unwrap();
+        // As a file system that takes two names for one shows it.
+        std::os::unix::fs::symlink(OWN, temporary.path().join("alias")).unwrap();
+        for at in ["alias", "alias/journal", "alias/parts/x"] {
+            assert!(folder.look(Path::new(at)).is_err(), "{at}");
+        }
+    }
+
+    #[test]
     fn a_second_one_is_refused() {
         let temporary = tempfile::tempdir().unwrap();
         let _first = Folder::open(temporary.path()).unwrap();
@@ -422,16 +682,32 @@ mod tests {
         gather(&folder).await;
         assert!(
             folder
-                .place(&content(), &"/link/mine".parse().unwrap(), Path::new("link/mine"))
+                .place(
+                    &content(),
+                    &"/link/mine".parse().unwrap(),
+                    Path::new("link/mine"),
+                    None
+                )
                 .is_err()
         );
-        assert!(folder.remove(Path::new("link/theirs")).is_err());
+        let theirs = Stamp {
+            size: 6,
+            modified: Duration::ZERO,
+            inode: 0,
+            changed: (0, 0),
+        };
+        assert!(folder.remove(Path::new("link/theirs"), &theirs).is_err());
         assert!(folder.digest(Path::new("link/theirs")).is_err());
         // A link itself is not followed, but set aside.
         assert_eq!(folder.look(Path::new("link")).unwrap(), Found::Other);
         folder.set_aside(Path::new("link")).unwrap();
         folder
-            .place(&content(), &"/link/mine".parse().unwrap(), Path::new("link/mine"))
+            .place(
+                &content(),
+                &"/link/mine".parse().unwrap(),
+                Path::new("link/mine"),
+                None,
+            )
             .unwrap();
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
     }
@@ -441,6 +717,8 @@ mod tests {
         for bad in [
             "/.syncsphere/state.json",
             "/.SyncSphere",
+            "/.\u{17f}yncsphere/journal",
+            "/.sync\u{200c}sphere/lock",
             &format!("/{}", "x".repeat(256)),
         ] {
             assert!(local(&bad.parse().unwrap()).is_err(), "{bad}");
@@ -452,6 +730,7 @@ mod tests {
         for bad in ["nul", "COM1.txt", "a:b", "a ", "a.", "..\\x", "lpt\u{b9}"] {
             assert!(!is_windows_name(bad), "{bad}");
         }
+        assert!(is_short_name("SYNCSP~1") && !is_short_name("a~") && !is_short_name("~a"));
         for good in ["a", "null", "com.txt", "COM10", "\u{fc}"] {
             assert!(is_windows_name(good), "{good}");
         }

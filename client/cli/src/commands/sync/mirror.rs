@@ -35,14 +35,33 @@ impl Mirror {
         &self.files
     }
 
-    /// Those that are the same as an earlier one where case does not count.
-    pub(super) fn doubles(&self) -> HashSet<SpacePath> {
-        let mut seen = HashSet::new();
-        let paths = self.files.keys();
-        paths
-            .filter(|path| !seen.insert(path.as_str().to_lowercase()))
-            .cloned()
-            .collect()
+    /// Files that cannot be in one folder with others: two have the same name there, or one would be a file and a folder. The first of them
+    /// counts, in the order of `is_placed`, then of paths; so what is in the folder stays. `key` is the same for names that are one there.
+    pub(super) fn clashes(
+        &self,
+        is_placed: impl Fn(&SpacePath) -> bool,
+        key: impl Fn(&str) -> String,
+    ) -> HashSet<SpacePath> {
+        let (placed, others): (Vec<_>, Vec<_>) = self.files.keys().partition(|path| is_placed(path));
+        let (mut files, mut folders) = (HashSet::new(), HashSet::new());
+        let mut clashing = HashSet::new();
+        for path in placed.into_iter().chain(others) {
+            let mut parents = Vec::new();
+            let mut whole = String::new();
+            for name in path.as_str().split('/').skip(1) {
+                parents.push(whole.clone());
+                whole.push('/');
+                whole.push_str(&key(name));
+            }
+            let is_taken = files.contains(&whole) || folders.contains(&whole);
+            if is_taken || parents.iter().any(|parent| files.contains(parent)) {
+                clashing.insert(path.clone());
+            } else {
+                files.insert(whole);
+                folders.extend(parents);
+            }
+        }
+        clashing
     }
 
     /// Takes in a change. One that the list had already does no harm: once all changes up to the list's time are in, all is as it was then.
@@ -78,6 +97,7 @@ impl Mirror {
 mod tests {
     use model::FileState;
 
+    use super::super::names::key;
     use super::*;
 
     fn state(file: u8, path: &str, version: i64) -> FileState {
@@ -136,19 +156,31 @@ mod tests {
         assert_eq!(paths(&mirror), [("/b", 1)]);
     }
 
+    fn clashes(paths: &[&str], placed: &[&str], key: fn(&str) -> String) -> Vec<String> {
+        let files = paths.iter().zip(1..);
+        let mirror =
+            Mirror::of(files.map(|(path, file)| (path.parse().unwrap(), (&state(file, path, 1)).into())));
+        let clashing = mirror.clashes(|path| placed.contains(&path.as_str()), key);
+        let mut clashing: Vec<String> = clashing.into_iter().map(String::from).collect();
+        clashing.sort();
+        clashing
+    }
+
     #[test]
-    fn doubles_differ_in_case_only() {
-        let mut mirror = Mirror::default();
-        for (file, path) in ["/A", "/a", "/b", "/\u{c4}/x", "/\u{e4}/X"]
-            .into_iter()
-            .enumerate()
-        {
-            let file = u8::try_from(file).unwrap();
-            mirror.hear(&event(Change::FileUpdated(state(file, path, 1))));
-        }
-        let mut doubles: Vec<String> = mirror.doubles().into_iter().map(String::from).collect();
-        doubles.sort();
-        assert_eq!(doubles, ["/a", "/\u{e4}/X"]);
+    fn names_that_are_one_clash_segment_by_segment() {
+        let paths = [
+            "/A", "/a/b", "/b", "/D/x", "/d/y", "/d/X", "/\u{df}", "/SS", "/\u{3c3}", "/\u{3c2}",
+        ];
+        let clashing = clashes(&paths, &[], key);
+        assert_eq!(clashing, ["/a/b", "/d/X", "/\u{df}", "/\u{3c3}"]);
+        // What is in the folder stays.
+        let clashing = clashes(&paths, &["/a/b", "/\u{3c3}"], key);
+        assert_eq!(clashing, ["/A", "/d/X", "/\u{df}", "/\u{3c2}"]);
+        // Where names that differ are others, only a file that would be a folder too clashes.
+        assert_eq!(
+            clashes(&["/A", "/a/b", "/b", "/b/c"], &[], str::to_owned),
+            ["/b/c"]
+        );
     }
 
     /// The list is of a later time than the cursor from which changes follow.

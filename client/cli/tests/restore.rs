@@ -1,0 +1,167 @@
+//! The command when the service's database is restored from a backup, against the deployed stack. A program of its own: tests of others would
+//! lose their data.
+#![cfg(unix)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's failure is a panic"
+)]
+
+#[expect(dead_code, reason = "the other tests use more of it")]
+mod support;
+
+use tests::stack;
+use tokio_postgres::{Client, NoTls};
+
+use support::{Person, files_in, owned};
+
+/// Copies of the deployed database, made and put in its place as a restore on RDS does: all connections end.
+struct Backup {
+    admin: Client,
+    name: String,
+}
+
+const COPY: &str = "restored";
+
+impl Backup {
+    async fn take() -> Self {
+        let (server, database) = stack().database_url.rsplit_once('/').unwrap();
+        let name = database.split('?').next().unwrap().to_owned();
+        let url = format!("{server}/template1?sslmode=disable");
+        let (admin, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let backup = Self { admin, name };
+        let name = &backup.name;
+        backup.close().await;
+        backup.run(&format!("DROP DATABASE IF EXISTS {COPY}")).await;
+        backup
+            .run(&format!("CREATE DATABASE {COPY} TEMPLATE {name}"))
+            .await;
+        backup
+            .run(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
+            .await;
+        backup
+    }
+
+    async fn restore(self) {
+        let name = &self.name;
+        self.close().await;
+        self.run(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        self.run(&format!("ALTER DATABASE {COPY} RENAME TO {name}")).await;
+    }
+
+    async fn close(&self) {
+        let name = &self.name;
+        self.run(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+            .await;
+        let ended = "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE datname = $1";
+        self.admin.query_one(ended, &[name]).await.unwrap();
+    }
+
+    async fn run(&self, statement: &str) {
+        self.admin.batch_execute(statement).await.unwrap();
+    }
+}
+
+/// A folder with files of before the backup, and later ones that the restore takes away: a new file, a new version, and what became of a file
+/// that was moved.
+async fn mirror_and_backup() -> (Person, Backup) {
+    let alice = Person::new().await;
+    alice.write("up/a", b"first");
+    alice.write("up/moved", b"moves");
+    alice.write("up/same", b"same");
+    alice.json(&["upload", "up/."]).await;
+    let backup = Backup::take().await;
+    alice.write("up/a", b"second");
+    alice.write("up/b", b"only here");
+    alice.json(&["upload", "up/a", "up/b"]).await;
+    alice.json(&["mv", "/moved", "/elsewhere"]).await;
+    (alice, backup)
+}
+
+const AFTER: [(&str, &str); 6] = [
+    ("a", "first"),
+    ("a (kept 1)", "second"),
+    ("b", "only here"),
+    ("elsewhere", "moves"),
+    ("moved", "moves"),
+    ("same", "same"),
+];
+
+#[tokio::test]
+async fn a_restored_database_takes_nothing_from_a_synced_folder() {
+    stopped_while_the_service_went_back().await;
+    stopped_until_the_service_had_as_many_changes_again().await;
+    running_while_the_service_went_back().await;
+}
+
+async fn stopped_while_the_service_went_back() {
+    let (alice, backup) = mirror_and_backup().await;
+    alice.json(&["sync", "down", "--once"]).await;
+    backup.restore().await;
+    let told = alice.json(&["sync", "down", "--once"]).await;
+    assert_eq!(files_in(&alice.path("down")), owned(&AFTER));
+    let told_of = |kind: &str| told.iter().filter(|it| it["type"] == kind).count();
+    assert_eq!(
+        (told_of("rewound"), told_of("left"), told_of("kept")),
+        (1, 2, 1),
+        "{told:?}"
+    );
+    // They are their owner's from now on, whatever comes later.
+    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["upload", "down/b"]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["rm", "/b"]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    assert_eq!(files_in(&alice.path("down")), owned(&AFTER));
+}
+
+/// The number of the last change says nothing then.
+async fn stopped_until_the_service_had_as_many_changes_again() {
+    let (alice, backup) = mirror_and_backup().await;
+    alice.json(&["sync", "down", "--once"]).await;
+    backup.restore().await;
+    for _ in 0..2 {
+        for name in ["x", "y"] {
+            alice.write(name, name.as_bytes());
+            alice.json(&["upload", name]).await;
+            alice.json(&["rm", &format!("/{name}")]).await;
+        }
+    }
+    alice.json(&["sync", "down", "--once"]).await;
+    assert_eq!(files_in(&alice.path("down")), owned(&AFTER));
+}
+
+/// A sync whose connection outlives the restore hears only of changes with higher numbers than it knows.
+async fn running_while_the_service_went_back() {
+    let alice = Person::new().await;
+    alice.write("up/a", b"first");
+    alice.write("up/moved", b"moves");
+    alice.write("up/same", b"same");
+    alice.json(&["upload", "up/."]).await;
+    let mut sync = alice.start(&["sync", "down"]);
+    sync.next("current").await;
+    let backup = Backup::take().await;
+    alice.write("up/a", b"second");
+    alice.write("up/b", b"only here");
+    alice.json(&["upload", "up/a"]).await;
+    sync.next("placed").await;
+    alice.json(&["upload", "up/b"]).await;
+    sync.next("placed").await;
+    alice.json(&["mv", "/moved", "/elsewhere"]).await;
+    sync.next("placed").await;
+    backup.restore().await;
+    let later = ["x1", "x2", "x3", "x4", "x5"];
+    for name in later {
+        alice.write(name, name.as_bytes());
+        alice.json(&["upload", name]).await;
+    }
+    alice.json(&["mv", "/same", "/there"]).await;
+    sync.next("rewound").await;
+    sync.next("current").await;
+    // What went to another path in the lost time was there too.
+    let more = later.map(|name| (name, name));
+    let wanted = [&AFTER[..], &[("there", "same")], &more].concat();
+    assert_eq!(files_in(&alice.path("down")), owned(&wanted));
+}

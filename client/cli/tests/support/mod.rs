@@ -1,0 +1,154 @@
+//! Somebody at a machine who runs the command, against the deployed stack.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use syncsphere::accounts::{Accounts, Pool, Stack};
+use tempfile::TempDir;
+use tests::{new_user, stack, subject};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+/// What the product promises.
+pub(crate) const PROMISED: Duration = Duration::from_secs(20);
+
+/// Somebody at a machine, signed in by the command itself.
+pub(crate) struct Person {
+    pub(crate) folder: TempDir,
+    pub(crate) user: String,
+    pub(crate) user_id: String,
+}
+
+impl Person {
+    pub(crate) async fn new() -> Self {
+        let (user, token) = new_user().await;
+        let person = Self {
+            folder: tempfile::tempdir().unwrap(),
+            user,
+            user_id: subject(&token),
+        };
+        let known = Stack {
+            http_api_url: stack().outputs.http_api_url.clone(),
+            user_pool: Some(Pool {
+                endpoint: stack().aws_endpoint.clone(),
+                client_id: stack().outputs.user_pool_client_id.clone(),
+            }),
+            user: None,
+            users: [].into(),
+        };
+        let accounts = Accounts::in_folder(person.path("home"));
+        accounts.change("local", |stack| *stack = Some(known)).unwrap();
+        let mut login = person.command(&["login", "--stack", "local", "--user", &person.user]);
+        login.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut login = login.spawn().unwrap();
+        let mut input = login.stdin.take().unwrap();
+        let password = format!("{}\n", stack::PASSWORD);
+        AsyncWriteExt::write_all(&mut input, password.as_bytes())
+            .await
+            .unwrap();
+        drop(input);
+        assert!(login.wait().await.unwrap().success());
+        person
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, content: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// With nothing of the developer's.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_syncsphere"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("SYNCSPHERE_HOME", self.path("home"))
+            .kill_on_drop(true);
+        command
+    }
+
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        let running = self.command(arguments).output();
+        timeout(Duration::from_mins(2), running)
+            .await
+            .expect("it hangs")
+            .unwrap()
+    }
+
+    /// What it writes when it succeeds, a JSON value a line.
+    pub(crate) async fn json(&self, arguments: &[&str]) -> Vec<Value> {
+        let output = self.run(&[&["--json"], arguments].concat()).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        values(&output.stdout)
+    }
+
+    /// Starts it, and reads what it writes as it comes.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+        let mut command = self.command(&[&["--json"], arguments].concat());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Running { child, lines }
+    }
+}
+
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// The next value of a type.
+    pub(crate) async fn next(&mut self, kind: &str) -> Value {
+        let reading = async {
+            loop {
+                let line = self.lines.next_line().await.unwrap().expect("it has ended");
+                let value: Value = serde_json::from_str(&line).unwrap();
+                if value["type"] == kind {
+                    return value;
+                }
+            }
+        };
+        timeout(PROMISED, reading)
+            .await
+            .unwrap_or_else(|_| panic!("no {kind}"))
+    }
+}
+
+pub(crate) fn values(text: &[u8]) -> Vec<Value> {
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+}
+
+/// All files of a folder but the program's own, in order.
+pub(crate) fn files_in(folder: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_file() {
+            found.push((name, String::from_utf8(fs::read(entry.path()).unwrap()).unwrap()));
+        } else if name != ".syncsphere" {
+            let below = files_in(&entry.path()).into_iter();
+            found.extend(below.map(|(path, content)| (format!("{name}/{path}"), content)));
+        }
+    }
+    found.sort();
+    found
+}
+
+pub(crate) fn owned(files: &[(&str, &str)]) -> Vec<(String, String)> {
+    let files = files.iter();
+    files
+        .map(|(path, content)| ((*path).to_owned(), (*content).to_owned()))
+        .collect()
+}

@@ -1,0 +1,82 @@
+/** Adding files to a space without replacing what is there unless somebody said so. */
+
+import { problemOfPath } from "./names.js";
+
+/** How long a name may be, in bytes of UTF-8: what file systems hold. */
+const LONGEST_NAME = 255;
+
+/**
+ * @typedef {import("./types.js").FileView} FileView
+ * @typedef {{ file: File, path: string }} Added
+ * @typedef {Added & { there: FileView }} Taken a file to add, and the one that is at its path
+ * @typedef {{ path: string, baseVersion: number, baseFileId?: string }} Place
+ */
+
+/**
+ * Of files to add, those whose path is free as far as this window knows, those whose path is not, and those that cannot be.
+ *
+ * @param {Added[]} files
+ * @param {Iterable<FileView>} there
+ */
+export function sorted(files, there) {
+  const byPath = new Map([...there].map((file) => [file.path, file]));
+  /** @type {Added[]} */ const free = [];
+  /** @type {Taken[]} */ const taken = [];
+  /** @type {{ path: string, problem: string }[]} */ const impossible = [];
+  for (const added of files) {
+    const problem = problemOfPath(added.path);
+    const found = byPath.get(added.path);
+    if (problem) impossible.push({ path: added.path, problem });
+    else if (found) taken.push({ ...added, there: found });
+    else free.push(added);
+  }
+  return { free, taken, impossible };
+}
+
+/** The next version of what is there, and of nothing else. @param {{ path: string, version: number, fileId?: string }} there @returns {Place} */
+export function replacing({ path, version, fileId }) {
+  return { path, baseVersion: version, baseFileId: fileId };
+}
+
+/** A new file: the service says so if there is one at the path that this window does not know of. @param {string} path @returns {Place} */
+export function beside(path) {
+  return { path, baseVersion: 0, baseFileId: undefined };
+}
+
+/**
+ * A path like another that is not taken: the name with a number, shortened if it would be too long.
+ *
+ * @param {string} path
+ * @param {(path: string) => boolean} isTaken
+ */
+export function numbered(path, isTaken) {
+  const folder = path.slice(0, path.lastIndexOf("/") + 1);
+  const name = path.slice(folder.length);
+  const dot = name.lastIndexOf(".");
+  const [stem, extension] = dot > 0 ? [name.slice(0, dot), name.slice(dot)] : [name, ""];
+  for (let number = 2; ; number += 1) {
+    const end = ` (${number})${extension}`;
+    const found = folder + shortened(stem, LONGEST_NAME - bytesOf(end)) + end;
+    if (!isTaken(found)) return found;
+  }
+}
+
+/**
+ * As much of a text as fits, in whole characters as people see them.
+ *
+ * @param {string} text
+ * @param {number} most bytes
+ */
+function shortened(text, most) {
+  let kept = "";
+  for (const { segment } of new Intl.Segmenter(undefined, { granularity: "grapheme" }).segment(text)) {
+    if (bytesOf(kept + segment) > most) break;
+    kept += segment;
+  }
+  return kept;
+}
+
+/** @param {string} text */
+function bytesOf(text) {
+  return new TextEncoder().encode(text).length;
+}

@@ -1,0 +1,82 @@
+/** Downloads of this window: each version once at a time, and one that is not what its uploader said only once at all. */
+
+import { quoted, saved } from "./names.js";
+import { MissingContent, OtherContent } from "./transfer.js";
+import { lastOf } from "./words.js";
+
+/**
+ * @typedef {import("./types.js").FileView} FileView
+ * @typedef {{ version: number, size: number, sha256: string }} Version
+ *
+ * @typedef {object} World
+ * @property {(fileId: string, version: number) => Promise<{ url: string }>} locate
+ * @property {typeof import("./transfer.js").download} download
+ * @property {(content: Blob, name: string) => void} save
+ * @property {(text: string, error: unknown) => void} fail
+ */
+
+export class Downloads extends EventTarget {
+  /** How much has arrived, by file and version. @type {Map<string, number>} */ arrived = new Map();
+  /** Why it is of no use to get a version again. @type {Map<string, Error>} */ #wrong = new Map();
+
+  /** @param {World} world */
+  constructor(world) {
+    super();
+    this.world = world;
+  }
+
+  /**
+   * Saves a version under its name, once it was seen to be what was uploaded.
+   *
+   * @param {Pick<FileView, "fileId" | "path">} file
+   * @param {Version} version
+   */
+  async save({ fileId, path }, version) {
+    const key = keyOf(fileId, version.version);
+    if (this.arrived.has(key)) return;
+    const known = this.#wrong.get(key);
+    if (known) {
+      this.world.fail(`${quoted(lastOf(path))} was not fetched again. `, known);
+      return;
+    }
+    this.#progress(key, 0);
+    try {
+      const wanted = { locate: () => this.world.locate(fileId, version.version), size: version.size, sha256: version.sha256 };
+      const content = await this.world.download(wanted, new AbortController().signal, (bytes) => this.#progress(key, bytes));
+      this.world.save(content, saved(lastOf(path)));
+    } catch (error) {
+      // Versions do not change, so this one is as wrong the next time.
+      if (error instanceof OtherContent) this.#wrong.set(key, error);
+      const which = error instanceof OtherContent || error instanceof MissingContent ? `${quoted(lastOf(path))}, version ${version.version}: ` : `${quoted(lastOf(path))}: `;
+      this.world.fail(which, error);
+    } finally {
+      this.arrived.delete(key);
+      this.dispatchEvent(new Event("change"));
+    }
+  }
+
+  /**
+   * @param {string} fileId
+   * @param {number} version
+   */
+  arrivedOf(fileId, version) {
+    return this.arrived.get(keyOf(fileId, version));
+  }
+
+  /**
+   * @param {string} key
+   * @param {number} bytes
+   */
+  #progress(key, bytes) {
+    this.arrived.set(key, bytes);
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+/**
+ * @param {string} fileId
+ * @param {number} version
+ */
+function keyOf(fileId, version) {
+  return `${fileId} ${version}`;
+}
