@@ -367,7 +367,7 @@ async fn sixty_connections_of_one_user_that_hang_hold_up_nobody_else() {
     apps.connected("zoe", "hears").await;
     let mut batch = records(&apps, "mallory", &["/1"]).await;
     batch.extend(records(&apps, "zoe", &["/1"]).await);
-    let app = apps.fan_out().await;
+    let app = apps.fan_out();
     let event = serde_json::from_value(json!({ "Records": batch })).unwrap();
     let begun = Instant::now();
     let heard = async {
@@ -396,7 +396,7 @@ async fn connections_that_were_not_tried_have_no_attempt_less() {
     let message = apps.queue.messages().await.remove(0);
     let event = serde_json::from_value(json!({ "Records": [received(&message, 1)] })).unwrap();
     let stop = tokio::time::Instant::now() + StdDuration::from_millis(500);
-    fan_out::handle(&apps.fan_out().await, event, stop).await;
+    fan_out::handle(&apps.fan_out(), event, stop).await;
     let mut left = Vec::new();
     for _ in 0..2 {
         let body = apps.queue.wait_for_one().await.unwrap();

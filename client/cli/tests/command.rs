@@ -349,7 +349,7 @@ async fn a_sync_ends_and_names_what_storage_does_not_have() {
     alice.write("up/here", b"here");
     alice.write("up/lost", &vec![b'x'; 54_321]);
     alice.json(&["upload", "up/."]).await;
-    let s3 = aws_sdk_s3::Client::new(&tests::aws().await);
+    let s3 = aws_sdk_s3::Client::new(&tests::aws());
     let bucket = &stack().outputs.bucket_name;
     let listed = s3.list_objects_v2().bucket(bucket).send().await.unwrap();
     let lost = listed
