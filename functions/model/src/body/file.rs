@@ -167,6 +167,7 @@ pub struct FileVersion {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MoveFileRequest {
     /// Where the file goes, in its space.
+    #[serde(deserialize_with = "SpacePath::deserialize_new")]
     pub path: SpacePath,
     /// The version that must be current, if the caller cares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
