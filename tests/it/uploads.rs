@@ -433,6 +433,31 @@ async fn a_database_connection_that_was_cut_is_replaced_within_the_request() {
 }
 
 #[tokio::test]
+async fn a_statement_whose_answer_a_migration_changed_is_prepared_again() {
+    let apps = Apps::create().await;
+    let app = apps.complete_upload().await;
+    let uploads = [
+        apps.put("alice", "/a", b"1").await,
+        apps.put("alice", "/b", b"2").await,
+    ];
+    let complete = async |created: &model::CreatedUpload| {
+        apps.complete_in(&app, "alice", &created.upload_id.to_string())
+            .await
+            .status
+    };
+    assert_eq!(complete(&uploads[0]).await, 200);
+    // Of a statement alone, and of one under a lock.
+    apps.database
+        .execute("ALTER TABLE uploads ALTER content_type TYPE varchar(255)")
+        .await;
+    apps.database
+        .execute("ALTER TABLE changes ALTER user_id TYPE varchar(255)")
+        .await;
+    assert_eq!(complete(&uploads[1]).await, 200);
+    assert_eq!(apps.database.number("SELECT count(*) FROM changes").await, 2);
+}
+
+#[tokio::test]
 async fn what_is_sent_to_the_database_twice_is_done_once() {
     let apps = Apps::create().await;
     let environment = apps.database.environment();
