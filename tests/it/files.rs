@@ -445,7 +445,8 @@ async fn whether_a_path_is_free_costs_the_same_among_a_hundred_thousand_files() 
         (
             "complete_upload",
             format!(
-                "{common}, '{upload}', gen_random_uuid(), 'objects/x', '/folder/sub/new', '{{/folder,/folder/sub}}'"
+                "{common}, '{upload}', gen_random_uuid(), 'objects/x', '/folder/sub/new', '{{/folder,/folder/sub}}', NULL, \
+                now() - interval '12 hours'"
             ),
         ),
     ] {

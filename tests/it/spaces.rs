@@ -219,6 +219,7 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
             upload_id: created.upload_id,
             new_file_id: edge::ids::new_id().into(),
             path: &created.path,
+            composite_sha256: None,
             object_key: &created.upload_id.object_key(),
         };
         let new = changes::new_change(&apps.clock, &edith, None);
@@ -242,7 +243,7 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
         panic!("not completed")
     };
     assert_eq!(complete(&one).await, Ok(Changed::Earlier(event)));
-    apps.clock.advance(create_upload::PUT_LIFETIME);
+    apps.clock.advance(create_upload::PUT_LIFETIME + db::IN_FLIGHT);
     assert_eq!(complete(&late).await, Err(Refusal::Expired));
 }
 

@@ -14,7 +14,7 @@ mod space;
 mod visible;
 
 pub use body::{
-    ChangeList, ContentLocation, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest,
+    ChangeList, Composite, ContentLocation, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest,
     CreatedTicket, CreatedUpload, CurrentVersion, Empty, FileChanged, FileDetail, FileList, FileVersion,
     FileView, MemberList, MemberView, MoveFileRequest, NoFile, PartRequest, PresignPartsRequest,
     PresignedPart, PresignedParts, PresignedPut, SetMemberRequest, SpaceList, SpaceView, StoredPart,
