@@ -318,6 +318,33 @@ async fn only_who_has_used_the_service_can_be_added() {
     assert_eq!(apps.database.number(bobs).await, 2);
 }
 
+#[tokio::test]
+async fn who_sets_a_member_is_told_what_was_set_whatever_others_do_at_once() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    apps.share("alice", space, "olga", "owner").await;
+    apps.known("bob").await;
+    let environments = [
+        apps.environment().await,
+        apps.environment().await,
+        apps.environment().await,
+    ];
+    let set = |role: &str| {
+        member("PUT /spaces/{spaceId}/members/{userId}", space, "bob").body(json!({ "role": role }))
+    };
+    for _ in 0..40 {
+        let remove = member("DELETE /spaces/{spaceId}/members/{userId}", space, "bob");
+        let (one, other, removed) = tokio::join!(
+            environments[0].call("alice", set("editor")),
+            environments[1].call("olga", set("viewer")),
+            environments[2].call("alice", remove),
+        );
+        assert_eq!((one.status, &one.body["role"]), (200, &json!("editor")));
+        assert_eq!((other.status, &other.body["role"]), (200, &json!("viewer")));
+        assert_eq!(removed.status, 204);
+    }
+}
+
 /// The spaces whose number of members is not what it says.
 async fn miscounted(apps: &Apps) -> i64 {
     let miscounted = "SELECT count(*) FROM spaces s
