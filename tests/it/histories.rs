@@ -677,8 +677,9 @@ fn run_share(seed: u64) {
                 id: edge::ids::new_id().to_string(),
                 counter: 0,
             };
+            // Only who has used the service can become a member.
             for user in 0..USERS {
-                apps.known(&history.user(user)).await;
+                history.call(user, Call::new("GET /spaces"), None).await;
             }
             for step in steps {
                 history.step(step).await;

@@ -83,6 +83,17 @@ async fn content_in_parts_is_assembled_as_it_was() {
     send(&apps, &created, &content, &[1, 2]).await;
     let changed: FileChanged = apps.complete("alice", &created).await.parsed();
     assert_eq!(changed.sha256, client::sha256(&content));
+    let parts = [1, 2].map(|part| client::sha256(piece(&content, part)));
+    let composite = model::Composite {
+        part_size: MIN_PART_BYTES.try_into().unwrap(),
+        sha256: client::sha256(&parts.map(|part| *part.as_bytes()).concat()),
+    };
+    let call = Call::new("GET /files/{fileId}").path("fileId", changed.file_id);
+    let detail: model::FileDetail = apps.call("alice", call).await.parsed();
+    assert_eq!(detail.file.composite, Some(composite));
+    assert_eq!(detail.versions[0].composite, Some(composite));
+    let list: model::FileList = apps.call("alice", Call::new("GET /files")).await.parsed();
+    assert_eq!(list.files[0].composite, Some(composite));
 
     let call = Call::new("GET /files/{fileId}/content").path("fileId", changed.file_id);
     let url = apps.call("alice", call).await.location.unwrap();

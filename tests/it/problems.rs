@@ -65,7 +65,32 @@ async fn each_invalid_field_is_a_400_that_names_it() {
             json!(-1),
             "baseVersion: must be a whole number from 0 to 9223372036854775807",
         ),
-        ("deviceId", json!("laptop"), "deviceId: UUID parsing failed"),
+        (
+            "path",
+            json!(format!("/a/{}", "x".repeat(256))),
+            "path: a segment of a path has at most 255 bytes of UTF-8",
+        ),
+        (
+            "path",
+            json!("/invoice\u{202e}fdp.exe"),
+            "path: a path holds no bidirectional control character",
+        ),
+        (
+            "path",
+            json!("/a/\u{200b}"),
+            "path: each segment of a path has a character that can be seen",
+        ),
+        ("deviceId", json!("laptop"), "deviceId: an id is a UUID such as"),
+        (
+            "spaceId",
+            json!("{0192f0c1-7a5e-7e4e-8f6a-0d5c3b2a1908}"),
+            "spaceId: an id is a UUID such as",
+        ),
+        (
+            "baseFileId",
+            json!("0192f0c17a5e7e4e8f6a0d5c3b2a1908"),
+            "baseFileId: an id is a UUID such as",
+        ),
         ("colour", json!("red"), "colour: unknown field `colour`"),
     ];
     for (field, value, detail) in cases {

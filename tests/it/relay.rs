@@ -194,7 +194,7 @@ async fn what_an_expired_upload_left_is_freed_once_nothing_more_can_arrive() {
     let call = tests::Call::new("DELETE /uploads/{uploadId}").path("uploadId", given_up.upload_id);
     assert_eq!(apps.call("alice", call).await.status, 204);
 
-    apps.clock.advance(create_upload::PUT_LIFETIME);
+    apps.clock.advance(create_upload::PUT_LIFETIME + db::IN_FLIGHT);
     let report = apps.relay().await.unwrap();
     assert_eq!((report.aborted, report.freed), (1, 0));
     assert_eq!(

@@ -219,6 +219,7 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
             upload_id: created.upload_id,
             new_file_id: edge::ids::new_id().into(),
             path: &created.path,
+            composite_sha256: None,
             object_key: &created.upload_id.object_key(),
         };
         let new = changes::new_change(&apps.clock, &edith, None);
@@ -242,7 +243,7 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
         panic!("not completed")
     };
     assert_eq!(complete(&one).await, Ok(Changed::Earlier(event)));
-    apps.clock.advance(create_upload::PUT_LIFETIME);
+    apps.clock.advance(create_upload::PUT_LIFETIME + db::IN_FLIGHT);
     assert_eq!(complete(&late).await, Err(Refusal::Expired));
 }
 
@@ -315,6 +316,29 @@ async fn only_who_has_used_the_service_can_be_added() {
     );
     assert_eq!(apps.call("alice", add).await.status, 200);
     assert_eq!(apps.database.number(bobs).await, 2);
+}
+
+#[tokio::test]
+async fn who_sets_a_member_is_told_what_was_set_whatever_others_do_at_once() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    apps.share("alice", space, "olga", "owner").await;
+    apps.known("bob").await;
+    let environments = [apps.environment(), apps.environment(), apps.environment()];
+    let set = |role: &str| {
+        member("PUT /spaces/{spaceId}/members/{userId}", space, "bob").body(json!({ "role": role }))
+    };
+    for _ in 0..40 {
+        let remove = member("DELETE /spaces/{spaceId}/members/{userId}", space, "bob");
+        let (one, other, removed) = tokio::join!(
+            environments[0].call("alice", set("editor")),
+            environments[1].call("olga", set("viewer")),
+            environments[2].call("alice", remove),
+        );
+        assert_eq!((one.status, &one.body["role"]), (200, &json!("editor")));
+        assert_eq!((other.status, &other.body["role"]), (200, &json!("viewer")));
+        assert_eq!(removed.status, 204);
+    }
 }
 
 /// The spaces whose number of members is not what it says.

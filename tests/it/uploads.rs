@@ -143,12 +143,137 @@ async fn an_upload_expires_but_a_completed_one_stays_completed() {
         apps.put("alice", "/done", b"x").await,
     );
     let before = apps.complete("alice", &done).await;
-    apps.clock.advance(create_upload::PUT_LIFETIME);
+    apps.clock.advance(create_upload::PUT_LIFETIME + db::IN_FLIGHT);
     assert_eq!(
         apps.complete("alice", &late).await.problem(),
         (410, "upload-expired")
     );
     assert_eq!(apps.complete("alice", &done).await.body, before.body);
+}
+
+#[tokio::test]
+async fn content_that_was_in_flight_when_its_url_ended_can_be_completed() {
+    let apps = Apps::create().await;
+    let created = apps.opened("alice", "/slow", b"slow").await;
+    let second = time::Duration::SECOND;
+    apps.clock.advance(create_upload::PUT_LIFETIME);
+    // As if it had begun before; storage has a clock of its own.
+    apps.send(&created, b"slow").await;
+    let show = Call::new("GET /uploads/{uploadId}").path("uploadId", created.upload_id);
+    let shown = apps.call("alice", show.clone()).await;
+    assert_eq!(
+        (&shown.body["state"], &shown.body["stored"]),
+        (&json!("pending"), &json!(true))
+    );
+    // But no more can be sent.
+    assert!(shown.body.get("put").is_none(), "{shown:?}");
+    apps.clock.advance(db::IN_FLIGHT - second);
+    assert_eq!(apps.relay().await.unwrap().expired, 0);
+    assert_eq!(apps.complete("alice", &created).await.status, 200);
+
+    let late = apps.put("alice", "/late", b"late").await;
+    apps.clock.advance(create_upload::PUT_LIFETIME + db::IN_FLIGHT);
+    assert_eq!(
+        apps.complete("alice", &late).await.problem(),
+        (410, "upload-expired")
+    );
+    let show = Call::new("GET /uploads/{uploadId}").path("uploadId", late.upload_id);
+    assert_eq!(apps.call("alice", show).await.body["state"], "aborted");
+}
+
+#[tokio::test]
+async fn the_key_of_an_aborted_upload_opens_nothing() {
+    let apps = Apps::create().await;
+    let open = || {
+        Call::new("POST /uploads")
+            .header("idempotency-key", "one")
+            .body(upload_body("/a", b"x"))
+    };
+    let created: model::CreatedUpload = apps.call("alice", open()).await.parsed();
+    let abort = Call::new("DELETE /uploads/{uploadId}").path("uploadId", created.upload_id);
+    assert_eq!(apps.call("alice", abort).await.status, 204);
+    assert_eq!(
+        apps.call("alice", open()).await.problem(),
+        (410, "upload-expired")
+    );
+}
+
+#[tokio::test]
+async fn a_url_ends_with_its_upload_and_after_an_hour_at_most() {
+    let apps = Apps::create().await;
+    let lifetime = |put: &model::PresignedPut| -> i64 {
+        let (_, rest) = put.url.split_once("X-Amz-Expires=").unwrap();
+        rest.split('&').next().unwrap().parse().unwrap()
+    };
+    let created = apps.opened("alice", "/small", b"x").await;
+    assert_eq!(lifetime(created.put().unwrap()), 3600);
+    let show = Call::new("GET /uploads/{uploadId}").path("uploadId", created.upload_id);
+    for (minutes, left) in [(15, 45 * 60), (44, 60)] {
+        apps.clock.advance(time::Duration::minutes(minutes));
+        let view: model::UploadView = apps.call("alice", show.clone()).await.parsed();
+        let Some(model::Transfer::Put(put)) = view.transfer else {
+            panic!("{view:?}")
+        };
+        assert_eq!(lifetime(&put), left);
+    }
+
+    let content = vec![0; 2 * 1024 * 1024];
+    let parts: model::CreatedUpload = apps.open("alice", &upload_body("/big", &content)).await.parsed();
+    let presign = || {
+        let part = json!({ "partNumber": 1, "sha256": client::sha256(&content) });
+        Call::new("POST /uploads/{uploadId}/parts")
+            .path("uploadId", parts.upload_id)
+            .body(json!({ "parts": [part] }))
+    };
+    for (on, left) in [
+        (time::Duration::ZERO, 3600),
+        (
+            create_upload::MULTIPART_LIFETIME - time::Duration::minutes(10),
+            600,
+        ),
+    ] {
+        apps.clock.advance(on);
+        let presigned: model::PresignedParts = apps.call("alice", presign()).await.parsed();
+        assert_eq!(lifetime(&presigned.parts[0].put), left);
+    }
+    apps.clock.advance(time::Duration::minutes(10));
+    assert_eq!(
+        apps.call("alice", presign()).await.problem(),
+        (410, "upload-expired")
+    );
+}
+
+#[tokio::test]
+async fn content_with_a_header_that_nobody_declared_is_not_completed() {
+    let apps = Apps::create().await;
+    let created = apps.opened("alice", "/bomb", b"bomb").await;
+    let mut put = created.put().unwrap().clone();
+    put.headers
+        .insert("content-encoding".to_owned(), "gzip".to_owned());
+    tests::put_to_storage(&put, b"bomb").await;
+    let refused = apps.complete("alice", &created).await;
+    assert_eq!(refused.problem(), (422, "undeclared-headers"));
+    let detail = refused.body["detail"].as_str().unwrap();
+    assert!(detail.contains("Content-Encoding"), "{detail}");
+    assert_eq!(apps.database.number("SELECT count(*) FROM changes").await, 0);
+}
+
+#[tokio::test]
+async fn storage_is_asked_for_nothing_on_behalf_of_strangers() {
+    let apps = Apps::create().await;
+    let created = apps.put("alice", "/a", b"one").await;
+    let mut app = apps.complete_upload();
+    let dead = aws_sdk_s3::config::Builder::from(&tests::aws()).endpoint_url("http://127.0.0.1:9");
+    app.s3 = aws_sdk_s3::Client::from_conf(dead.build());
+    let id = created.upload_id.to_string();
+    assert_eq!(
+        apps.complete_in(&app, "mallory", &id).await.problem(),
+        (404, "not-found")
+    );
+    assert_eq!(
+        apps.complete_in(&app, "alice", &id).await.problem(),
+        (503, "unavailable")
+    );
 }
 
 #[tokio::test]
@@ -433,6 +558,31 @@ async fn a_database_connection_that_was_cut_is_replaced_within_the_request() {
 }
 
 #[tokio::test]
+async fn a_statement_whose_answer_a_migration_changed_is_prepared_again() {
+    let apps = Apps::create().await;
+    let app = apps.complete_upload();
+    let uploads = [
+        apps.put("alice", "/a", b"1").await,
+        apps.put("alice", "/b", b"2").await,
+    ];
+    let complete = async |created: &model::CreatedUpload| {
+        apps.complete_in(&app, "alice", &created.upload_id.to_string())
+            .await
+            .status
+    };
+    assert_eq!(complete(&uploads[0]).await, 200);
+    // Of a statement alone, and of one under a lock.
+    apps.database
+        .execute("ALTER TABLE uploads ALTER content_type TYPE varchar(255)")
+        .await;
+    apps.database
+        .execute("ALTER TABLE changes ALTER user_id TYPE varchar(255)")
+        .await;
+    assert_eq!(complete(&uploads[1]).await, 200);
+    assert_eq!(apps.database.number("SELECT count(*) FROM changes").await, 2);
+}
+
+#[tokio::test]
 async fn what_is_sent_to_the_database_twice_is_done_once() {
     let apps = Apps::create().await;
     let environment = apps.database.environment();
@@ -493,6 +643,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
             upload_id: created.upload_id,
             new_file_id: edge::ids::new_id().into(),
             path: &created.path,
+            composite_sha256: None,
             object_key: &created.upload_id.object_key(),
         };
         environment

@@ -47,6 +47,7 @@ pub(crate) async fn run() -> Result<(), Error> {
                 upload_id: upload.into(),
                 new_file_id: edge::ids::new_id().into(),
                 path: &path,
+                composite_sha256: None,
                 object_key: &key,
             };
             let changed = database.complete_upload(completing, new).await?;

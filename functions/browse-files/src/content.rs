@@ -63,6 +63,9 @@ pub(crate) async fn locate(app: &App, request: Request<'_>) -> Result<Response, 
         .key(content.object_key)
         .response_content_type(content_type.unwrap_or_else(|| "application/octet-stream".to_owned()))
         .response_content_disposition(disposition(content.path.file_name()))
+        // Earlier releases completed uploads whose uploader had added these.
+        .response_content_encoding("identity")
+        .response_cache_control("private, no-store")
         .presigned(lifetime)
         .await
         .map_err(Problem::internal)?;

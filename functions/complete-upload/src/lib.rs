@@ -7,7 +7,7 @@ mod storage;
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use changes::{Queue, new_change, settle};
-use db::{Completing, Database, DatabaseUrl, Refusal, UploadState};
+use db::{Completing, Database, DatabaseUrl, IN_FLIGHT, Refusal, UploadState};
 use edge::config::{ConfigError, Vars};
 use edge::http::{Request, Response, json, no_such_route, serve};
 use edge::{Clock, Problem, ids};
@@ -67,6 +67,8 @@ enum Error {
         declared: Sha256,
         stored: Option<String>,
     },
+    #[error("the content was put with headers that were not declared")]
+    Undeclared(Vec<&'static str>),
     #[error("storage did not answer")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the database did not answer")]
@@ -98,6 +100,16 @@ impl From<Error> for Problem {
                     None => format!("SHA-256 {declared} was declared, storage has none."),
                 },
             ),
+            Error::Undeclared(headers) => Problem::new(
+                unprocessable,
+                "undeclared-headers",
+                "The content has headers that were not declared",
+                format!(
+                    "The content was put with {}. Who downloads it would not get the declared bytes. Open another upload, and send \
+                     the headers of its put and no others.",
+                    headers.join(", ")
+                ),
+            ),
             Error::Storage(_) | Error::Database(_) => Problem::unavailable(error),
         }
     }
@@ -124,13 +136,14 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
     let Empty {} = request.json()?;
 
     let object_key = upload_id.object_key();
-    let (upload, object) = tokio::join!(app.db.load_upload(upload_id, &user_id), head(app, &object_key));
+    // Before storage is asked for anything: that costs, and is nobody's but the opener's.
+    let upload = app.db.load_upload(upload_id, &user_id).await;
     let upload = upload.map_err(Error::Database)?;
     let upload = upload.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
     match upload.state {
         UploadState::Completed(event) => return answer(*event),
         UploadState::Aborted => return Err(refusals::problem(Refusal::Expired)),
-        UploadState::Pending if upload.expires_at <= app.clock.now() => {
+        UploadState::Pending if upload.expires_at + IN_FLIGHT <= app.clock.now() => {
             return Err(refusals::problem(Refusal::Expired));
         }
         UploadState::Pending if !upload.may_write => return Err(refusals::problem(Refusal::Forbidden)),
@@ -138,16 +151,28 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
     }
 
     let expected = Expected::of(&upload);
-    match object? {
+    let composite_sha256 = match head(app, &object_key).await? {
         // Also when an earlier call assembled the parts and died before it could commit.
         Some(object) => verify(&expected, &object)?,
-        None => assemble(app, &object_key, &expected, upload.multipart_id.as_deref()).await?,
-    }
+        None => match assemble(app, &object_key, &expected, upload.multipart_id.as_deref()).await {
+            // Parts that are gone were assembled, or freed with an upload that was aborted meanwhile.
+            Err(Error::Incomplete(detail)) => {
+                let upload = app.db.load_upload(upload_id, &user_id).await;
+                let state = upload.map_err(Error::Database)?.map(|upload| upload.state);
+                return Err(match state {
+                    Some(UploadState::Aborted) => refusals::problem(Refusal::Expired),
+                    _ => Error::Incomplete(detail).into(),
+                });
+            }
+            assembled => assembled?,
+        },
+    };
 
     let completing = Completing {
         upload_id,
         new_file_id: ids::new_id().into(),
         path: &upload.path,
+        composite_sha256,
         object_key: &object_key,
     };
     let new = new_change(&app.clock, &user_id, upload.device_id);

@@ -62,25 +62,45 @@ pub(crate) async fn head(app: &App, object_key: &str) -> Result<Option<HeadObjec
 }
 
 /// Compares the object with what was declared. An object of parts can only have come from this upload's parts, since nothing
-/// else may be put under its key; so their number and the total size are what is left to check.
-pub(crate) fn verify(expected: &Expected, object: &HeadObjectOutput) -> Result<(), Error> {
+/// else may be put under its key; so their number and the total size are what is left to check. Answers with the composite
+/// SHA-256 of such an object.
+///
+/// S3 lets whoever has the URL of a PUT add headers that it keeps and sends with each download. `Content-Encoding` makes a
+/// browser decode what was never encoded, or fill the memory with it.
+pub(crate) fn verify(expected: &Expected, object: &HeadObjectOutput) -> Result<Option<Sha256>, Error> {
     let (declared, stored) = (expected.size, object.content_length().unwrap_or_default());
     if stored != declared {
         return Err(Error::SizeMismatch { declared, stored });
     }
-    let checksum = object.checksum_sha256();
-    let matches = match expected.cut {
-        Some(cut) => checksum.is_some_and(|checksum| checksum.ends_with(&format!("-{}", cut.part_count))),
-        None => checksum == Some(&expected.sha256.to_string()),
-    };
-    if matches {
-        Ok(())
-    } else {
-        Err(Error::ChecksumMismatch {
-            declared: expected.sha256,
-            stored: checksum.map(str::to_owned),
-        })
+    let undeclared: Vec<_> = [
+        ("Content-Encoding", object.content_encoding()),
+        ("Content-Language", object.content_language()),
+        ("Content-Disposition", object.content_disposition()),
+        ("Cache-Control", object.cache_control()),
+        ("Expires", object.expires_string()),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| value.map(|_| name))
+    .collect();
+    if !undeclared.is_empty() {
+        return Err(Error::Undeclared(undeclared));
     }
+    let checksum = object.checksum_sha256();
+    let mismatch = || Error::ChecksumMismatch {
+        declared: expected.sha256,
+        stored: checksum.map(str::to_owned),
+    };
+    let Some(cut) = expected.cut else {
+        return if checksum == Some(&expected.sha256.to_string()) {
+            Ok(None)
+        } else {
+            Err(mismatch())
+        };
+    };
+    let composite = checksum
+        .and_then(|checksum| checksum.strip_suffix(&format!("-{}", cut.part_count)))
+        .and_then(|digest| digest.parse().ok());
+    composite.map(Some).ok_or_else(mismatch)
 }
 
 /// Makes the object of the parts that storage has, if they are all there and of the right sizes.
@@ -89,7 +109,7 @@ pub(crate) async fn assemble(
     object_key: &str,
     expected: &Expected,
     multipart_id: Option<&str>,
-) -> Result<(), Error> {
+) -> Result<Option<Sha256>, Error> {
     let assembling = try_assemble(app, object_key, expected, multipart_id);
     timeout(ASSEMBLY_TIMEOUT, assembling)
         .await
@@ -101,7 +121,7 @@ async fn try_assemble(
     object_key: &str,
     expected: &Expected,
     multipart_id: Option<&str>,
-) -> Result<(), Error> {
+) -> Result<Option<Sha256>, Error> {
     let Some(cut) = expected.cut else {
         let detail = "The content has not arrived in storage. Put it, then complete.";
         return Err(Error::Incomplete(detail.to_owned()));
@@ -127,13 +147,13 @@ async fn try_assemble(
         .upload_id(multipart_id)
         .multipart_upload(completed)
         // S3 refuses to make anything else.
-        .checksum_sha256(&composite)
+        .checksum_sha256(format!("{composite}-{}", cut.part_count))
         .mpu_object_size(expected.size)
         .if_none_match("*")
         .customize()
         .config_override(aws_sdk_s3::config::Builder::default().timeout_config(patience()));
     match assembling.send().await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(Some(composite)),
         // The other call of two, or a part that came again meanwhile: what counts is what there is.
         Err(SdkError::ServiceError(refusal)) if refusal.raw().status().as_u16() < 500 => {
             match head(app, object_key).await? {
@@ -180,7 +200,7 @@ fn check(
     expected: &Expected,
     cut: Parts,
     parts: &[Part],
-) -> Result<(CompletedMultipartUpload, String), Error> {
+) -> Result<(CompletedMultipartUpload, Sha256), Error> {
     let mut completed = CompletedMultipartUpload::builder();
     let (mut digests, mut size) = (Vec::new(), 0);
     for (number, part) in (1..=cut.part_count.get()).zip(parts) {
@@ -212,7 +232,7 @@ fn check(
         });
     }
     let composite = Sha256::from(digest::sha256(&digests));
-    Ok((completed.build(), format!("{composite}-{count}")))
+    Ok((completed.build(), composite))
 }
 
 fn missing(number: i64, cut: Parts) -> Error {
@@ -247,7 +267,7 @@ mod tests {
     fn only_an_object_of_the_declared_size_and_sha256_passes() {
         let one = expected(5, false);
         let checksum = |byte: u8| Some(Sha256::from([byte; 32]).to_string());
-        assert!(verify(&one, &object(5, checksum(1))).is_ok());
+        assert!(matches!(verify(&one, &object(5, checksum(1))), Ok(None)));
         assert!(matches!(
             verify(&one, &object(6, checksum(1))),
             Err(Error::SizeMismatch { .. })
@@ -264,12 +284,40 @@ mod tests {
     fn an_object_of_another_number_of_parts_does_not_pass() {
         let three = expected(20 * MIB, true);
         let checksum = |count: &str| Some(format!("{}{count}", Sha256::from([9; 32])));
-        assert!(verify(&three, &object(20 * MIB, checksum("-3"))).is_ok());
-        for wrong in ["-2", "-13", ""] {
+        let composite = verify(&three, &object(20 * MIB, checksum("-3"))).unwrap();
+        assert_eq!(composite, Some([9; 32].into()));
+        for wrong in ["-2", "-13", "", "-3-3", "=-3"] {
             assert!(matches!(
                 verify(&three, &object(20 * MIB, checksum(wrong))),
                 Err(Error::ChecksumMismatch { .. })
             ));
+        }
+    }
+
+    #[test]
+    fn an_object_with_headers_that_nobody_declared_does_not_pass() {
+        let one = expected(5, false);
+        let object = || {
+            HeadObjectOutput::builder()
+                .content_length(5)
+                .content_type("text/plain")
+                .checksum_sha256(Sha256::from([1; 32]).to_string())
+        };
+        assert!(verify(&one, &object().build()).is_ok());
+        for (object, name) in [
+            (object().content_encoding("gzip"), "Content-Encoding"),
+            (object().content_language("de"), "Content-Language"),
+            (object().content_disposition("inline"), "Content-Disposition"),
+            (object().cache_control("max-age=1"), "Cache-Control"),
+            (
+                object().expires_string("Thu, 01 Jan 2026 00:00:00 GMT"),
+                "Expires",
+            ),
+        ] {
+            let Err(Error::Undeclared(names)) = verify(&one, &object.build()) else {
+                panic!("{name}")
+            };
+            assert_eq!(names, [name]);
         }
     }
 
@@ -288,7 +336,7 @@ mod tests {
         let (_, composite) = check(&three, cut, &[first.clone(), second.clone(), last.clone()]).unwrap();
         // SHA-256 of 96 bytes of value 3.
         let digest = Sha256::from(digest::sha256(&[3; 96]));
-        assert_eq!(composite, format!("{digest}-3"));
+        assert_eq!(composite, digest);
         for (parts, absent) in [
             (vec![], 1),
             (vec![first.clone(), second.clone()], 3),

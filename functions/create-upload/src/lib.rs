@@ -15,7 +15,7 @@ use thiserror::Error as ThisError;
 use time::Duration;
 use tracing::{Instrument as _, info_span};
 
-/// How long content can be put in one request and the upload completed.
+/// How long content can be put in one request. The upload can be completed [`db::IN_FLIGHT`] longer.
 pub const PUT_LIFETIME: Duration = Duration::hours(1);
 
 /// How long an upload in parts can take. The bucket's lifecycle frees the parts of what was never completed a day later.

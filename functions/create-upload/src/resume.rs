@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::operation::head_object::HeadObjectError;
-use db::{Refusal, Upload, UploadState};
+use db::{IN_FLIGHT, Refusal, Upload, UploadState};
 use edge::Problem;
 use edge::http::{Request, Response, empty, json};
 use http::StatusCode;
@@ -69,13 +69,14 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
     let upload = load(app, upload_id, &user_id).await?;
     let state = match upload.state {
         UploadState::Completed(_) => UploadStateName::Completed,
-        UploadState::Pending if upload.expires_at > app.clock.now() => UploadStateName::Pending,
+        UploadState::Pending if upload.expires_at + IN_FLIGHT > app.clock.now() => UploadStateName::Pending,
         UploadState::Pending | UploadState::Aborted => UploadStateName::Aborted,
     };
     let (mut transfer, mut parts, mut stored) = (None, None, state == UploadStateName::Completed);
+    let sendable = upload.expires_at > app.clock.now();
     if state == UploadStateName::Pending && upload.may_write {
         if let Some(cut) = cut(&upload) {
-            transfer = Some(Transfer::Multipart(cut));
+            transfer = sendable.then_some(Transfer::Multipart(cut));
             let listing = stored_parts(app, upload_id, upload.multipart_id.as_deref());
             parts = timeout(LISTING_TIMEOUT, listing)
                 .await
@@ -92,7 +93,7 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
                 upload.content_type.as_ref(),
                 expires_at,
             );
-            transfer = Some(Transfer::Put(put.await?));
+            transfer = sendable.then_some(Transfer::Put(put.await?));
         }
     }
     json(

@@ -123,6 +123,7 @@ impl Database {
     ) -> Result<T, Error> {
         let deadline = Instant::now() + EXCHANGE_TIMEOUT;
         let mut session = self.session.lock().await;
+        let mut prepared_again = false;
         loop {
             let error = match timeout_at(deadline, self.attempt(&mut session, query, &mut run)).await {
                 Ok(Ok(value)) => return Ok(value),
@@ -132,6 +133,15 @@ impl Database {
                     after: EXCHANGE_TIMEOUT,
                 },
             };
+            if error.is_of_a_stale_statement()
+                && !prepared_again
+                && let Some(session) = session.as_mut()
+            {
+                warn!(?error, "query {query} is prepared again");
+                session.prepared.clear();
+                prepared_again = true;
+                continue;
+            }
             if !error.leaves_a_usable_session() {
                 *session = None;
             }

@@ -123,6 +123,12 @@ impl Error {
         }
     }
 
+    /// Whether a migration changed what a prepared statement answers, so that it must be prepared again. Nothing was done.
+    pub(crate) fn is_of_a_stale_statement(&self) -> bool {
+        // "cached plan must not change result type"
+        matches!(self, Self::Query { source, .. } if source.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED))
+    }
+
     /// Whether the session can go on: PostgreSQL has answered, so nothing of this exchange is still to come.
     pub(crate) fn leaves_a_usable_session(&self) -> bool {
         matches!(self, Self::Query { source, .. } if source.as_db_error().is_some())

@@ -1,8 +1,8 @@
 //! Files and their versions: listed, read, moved, deleted.
 
 use model::{
-    ByteCount, ContentType, DeviceId, FileId, FileVersion, FileView, PageLimit, PathPrefix, Sha256, SpaceId,
-    SpacePath, UserId, Version,
+    ByteCount, Composite, ContentType, DeviceId, FileId, FileVersion, FileView, PageLimit, PathPrefix,
+    Sha256, SpaceId, SpacePath, UserId, Version,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -86,7 +86,7 @@ FROM spaces s
 JOIN members m ON m.space_id = s.id AND m.user_id = $2
 LEFT JOIN LATERAL (
     SELECT files.id AS file_id, files.path, files.created_at, v.version, v.size, v.sha256, v.content_type,
-        v.created_at AS updated_at
+        v.part_size, v.composite_sha256, v.created_at AS updated_at
     FROM files
     JOIN versions v ON v.file_id = files.id AND v.version = files.version
     WHERE files.space_id = s.id AND files.deleted_at IS NULL AND files.path >= $3 AND files.path < $4
@@ -102,8 +102,9 @@ ORDER BY f.path",
 const LOAD_FILE: Query = Query::new(
     "-- load_file
 SELECT f.id AS file_id, f.space_id, f.path, f.created_at, c.version, c.size, c.sha256, c.content_type,
-    c.created_at AS updated_at,
+    c.part_size, c.composite_sha256, c.created_at AS updated_at,
     v.version AS version_number, v.size AS version_size, v.sha256 AS version_sha256,
+    v.part_size AS version_part_size, v.composite_sha256 AS version_composite_sha256,
     v.content_type AS version_content_type, v.user_id AS version_user_id, v.device_id AS version_device_id,
     v.created_at AS version_created_at
 FROM files f
@@ -375,6 +376,7 @@ fn file(row: &Row) -> Result<FileView, Error> {
         version: column::<i64, Version>(row, "version")?,
         size: column::<i64, ByteCount>(row, "size")?,
         sha256: column::<&[u8], Sha256>(row, "sha256")?,
+        composite: composite(row, "part_size", "composite_sha256")?,
         content_type: optional::<String, ContentType>(row, "content_type")?,
         created_at: plain(row, "created_at")?,
         updated_at: plain(row, "updated_at")?,
@@ -386,9 +388,20 @@ fn version(row: &Row) -> Result<FileVersion, Error> {
         version: column::<i64, Version>(row, "version_number")?,
         size: column::<i64, ByteCount>(row, "version_size")?,
         sha256: column::<&[u8], Sha256>(row, "version_sha256")?,
+        composite: composite(row, "version_part_size", "version_composite_sha256")?,
         content_type: optional::<String, ContentType>(row, "version_content_type")?,
         user_id: column::<String, UserId>(row, "version_user_id")?,
         device_id: optional::<Uuid, DeviceId>(row, "version_device_id")?,
         created_at: plain(row, "version_created_at")?,
     })
+}
+
+fn composite(row: &Row, part_size: &'static str, sha256: &'static str) -> Result<Option<Composite>, Error> {
+    let (part_size, sha256) = (
+        optional::<i64, ByteCount>(row, part_size)?,
+        optional::<&[u8], Sha256>(row, sha256)?,
+    );
+    Ok(part_size
+        .zip(sha256)
+        .map(|(part_size, sha256)| Composite { part_size, sha256 }))
 }

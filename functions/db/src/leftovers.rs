@@ -12,6 +12,7 @@ use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
 use crate::row::plain;
+use crate::uploads::IN_FLIGHT;
 
 pub(crate) const QUERIES: &[&Query] = &[&ABORT_EXPIRED_UPLOADS, &LIST_LEFTOVERS, &FORGET_UPLOADS];
 
@@ -26,7 +27,7 @@ pub struct Leftover {
     pub expires_at: OffsetDateTime,
 }
 
-/// $1 now, $2 how many. Completing an upload holds its space's lock, so it comes before or after, never in between; a space
+/// $1 the expiry up to which it is too late to complete, $2 how many. Completing an upload holds its space's lock, so it comes before or after, never in between; a space
 /// that is busy is left for the next time.
 const ABORT_EXPIRED_UPLOADS: Query = Query::new(
     "-- abort_expired_uploads
@@ -68,7 +69,8 @@ WHERE id = ANY ($1) AND state = 'aborted'",
 impl Database {
     /// Aborts up to `limit` uploads that were not completed in time, and returns how many those were.
     pub async fn abort_expired_uploads(&self, now: OffsetDateTime, limit: i64) -> Result<usize, Error> {
-        let rows = self.rows(&ABORT_EXPIRED_UPLOADS, &[&now, &limit]).await?;
+        let late = now - IN_FLIGHT;
+        let rows = self.rows(&ABORT_EXPIRED_UPLOADS, &[&late, &limit]).await?;
         Ok(rows.len())
     }
 

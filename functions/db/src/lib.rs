@@ -33,7 +33,7 @@ pub use outbox::Waiting;
 pub use role::{RIGHTS, Role};
 pub use spaces::{Membership, NewSpace};
 pub use tickets::NewTicket;
-pub use uploads::{Completing, NewUpload, OpenUpload, Upload, UploadState};
+pub use uploads::{Completing, IN_FLIGHT, NewUpload, OpenUpload, Upload, UploadState};
 
 use query::Query;
 

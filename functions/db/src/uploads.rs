@@ -4,7 +4,7 @@ use model::{
     ByteCount, ContentType, DeviceId, FileId, IdempotencyKey, Sha256, SpaceId, SpacePath, UploadId, UserId,
     Version,
 };
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -24,6 +24,10 @@ pub(crate) const QUERIES: &[&Query] = &[
     &COMPLETE_UPLOAD,
     &ABORT_UPLOAD,
 ];
+
+/// How long after its expiry an upload can be completed: a PUT that began while its URL was good is let through by storage
+/// however long it takes, and 64 MiB take 12 hours at 12 kbit/s. What storage has when this ends is freed later.
+pub const IN_FLIGHT: Duration = Duration::hours(12);
 
 /// How often opening is tried while others with the same key, or first uses of the same personal space, come in between.
 const OPEN_ATTEMPTS: usize = 3;
@@ -59,7 +63,7 @@ pub struct NewUpload<'a> {
     pub key: Option<(&'a IdempotencyKey, [u8; 32])>,
     /// Now.
     pub created_at: OffsetDateTime,
-    /// Until when it can be completed.
+    /// Until when content can be sent. It can be completed [`IN_FLIGHT`] longer.
     pub expires_at: OffsetDateTime,
 }
 
@@ -125,6 +129,8 @@ pub struct Completing<'a> {
     pub new_file_id: FileId,
     /// Where the upload goes, as it was opened.
     pub path: &'a SpacePath,
+    /// The SHA-256 of the parts' SHA-256s that storage has for the object, if it was put in parts.
+    pub composite_sha256: Option<Sha256>,
     /// The S3 key that was verified to hold the content.
     pub object_key: &'a str,
 }
@@ -209,7 +215,8 @@ WHERE id = (SELECT space_id FROM uploads WHERE id = $1 AND user_id = $2)
 FOR NO KEY UPDATE",
 );
 
-/// $6 upload, $7 id of a new file, $8 S3 key, $9 path, $10 the path's folders.
+/// $6 upload, $7 id of a new file, $8 S3 key, $9 path, $10 the path's folders, $11 composite
+/// SHA-256 or null, $12 the expiry up to which it is too late.
 const COMPLETE_UPLOAD: Query = command!(concat!(
     "-- complete_upload
 WITH target AS (
@@ -217,7 +224,7 @@ WITH target AS (
         coalesce(f.version, way.version) AS current_version,
         CASE
             WHEN u.state = 'completed' THEN 'already'
-            WHEN u.state = 'aborted' OR u.expires_at <= $2 THEN 'expired'
+            WHEN u.state = 'aborted' OR u.expires_at <= $12 THEN 'expired'
             WHEN m.role = 'viewer' THEN 'forbidden'
             WHEN u.base_version <> coalesce(f.version, 0) THEN 'version_conflict'
             WHEN u.base_file_id IS NOT NULL AND u.base_file_id IS DISTINCT FROM f.id THEN 'version_conflict'
@@ -248,8 +255,10 @@ WITH target AS (
     UNION ALL
     SELECT id, version FROM updated
 ), added AS (
-    INSERT INTO versions (file_id, version, size, sha256, object_key, content_type, user_id, device_id, created_at)
-    SELECT file.id, file.version, t.size, t.sha256, $8, t.content_type, t.user_id, t.device_id, $2
+    INSERT INTO versions
+        (file_id, version, size, sha256, part_size, composite_sha256, object_key, content_type, user_id, device_id, created_at)
+    SELECT file.id, file.version, t.size, t.sha256, CASE WHEN $11::bytea IS NOT NULL THEN t.part_size END, $11, $8,
+        t.content_type, t.user_id, t.device_id, $2
     FROM target t, file
 ), completed AS (
     UPDATE uploads u
@@ -386,6 +395,11 @@ impl Database {
                 &completing.object_key,
                 &completing.path.as_str(),
                 &completing.path.folders().collect::<Vec<_>>(),
+                &completing
+                    .composite_sha256
+                    .as_ref()
+                    .map(|sha256| sha256.as_bytes().as_slice()),
+                &(new.now - IN_FLIGHT),
             ],
         )
         .await

@@ -5,7 +5,7 @@ use db::{Membership, Refusal};
 use edge::Problem;
 use edge::http::{Request, Response, empty, json};
 use http::StatusCode;
-use model::{DeviceId, MemberList, PageQuery, SetMemberRequest, SpaceId, UserId, page};
+use model::{DeviceId, MemberList, MemberView, PageQuery, SetMemberRequest, SpaceId, UserId, page};
 use serde::Deserialize;
 
 use crate::App;
@@ -37,7 +37,10 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
     let space_id: SpaceId = request.path_parameter("spaceId")?;
     let member_id: UserId = request.path_parameter("userId")?;
     request.no_query()?;
-    present(app, space_id, &user_id, &member_id).await
+    let loading = app.db.load_member(space_id, &user_id, &member_id);
+    let member = loading.await.map_err(Problem::unavailable)?;
+    let member = member.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
+    json(StatusCode::OK, &member)
 }
 
 /// Makes somebody a member or changes a member's role. Doing it again changes nothing.
@@ -47,6 +50,8 @@ pub(crate) async fn set(app: &App, request: Request<'_>) -> Result<Response, Pro
     let member_id: UserId = request.path_parameter("userId")?;
     let body: SetMemberRequest = request.json()?;
     let new = new_change(&app.clock, &user_id, body.device_id);
+    let loading = app.db.load_member(space_id, &user_id, &member_id);
+    let before = loading.await.map_err(Problem::unavailable)?;
     let setting = app.db.set_member(
         Membership {
             space_id,
@@ -56,7 +61,16 @@ pub(crate) async fn set(app: &App, request: Request<'_>) -> Result<Response, Pro
         new,
     );
     settle(&app.queue, &app.db, &app.clock, setting.await).await?;
-    present(app, space_id, &user_id, &member_id).await
+    // What this request did, and not what another one has made of it since.
+    json(
+        StatusCode::OK,
+        &MemberView {
+            space_id,
+            user_id: member_id,
+            role: body.role,
+            added_at: before.map_or(new.now, |member| member.added_at),
+        },
+    )
 }
 
 #[derive(Deserialize)]
@@ -75,16 +89,4 @@ pub(crate) async fn remove(app: &App, request: Request<'_>) -> Result<Response, 
     let outcome = app.db.remove_member(space_id, &member_id, new).await;
     settle(&app.queue, &app.db, &app.clock, outcome).await?;
     Ok(empty(StatusCode::NO_CONTENT))
-}
-
-async fn present(
-    app: &App,
-    space_id: SpaceId,
-    user_id: &UserId,
-    member_id: &UserId,
-) -> Result<Response, Problem> {
-    let loading = app.db.load_member(space_id, user_id, member_id);
-    let member = loading.await.map_err(Problem::unavailable)?;
-    let member = member.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
-    json(StatusCode::OK, &member)
 }

@@ -6,7 +6,7 @@ mod ticket;
 mod upload;
 
 pub use file::{
-    ContentLocation, CurrentVersion, FileChanged, FileDetail, FileList, FileVersion, FileView,
+    Composite, ContentLocation, CurrentVersion, FileChanged, FileDetail, FileList, FileVersion, FileView,
     MoveFileRequest, NoFile,
 };
 pub use space::{

@@ -6,13 +6,27 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
+
+/// The text is no id.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("an id is a UUID such as 0192f0c1-7a5e-7e4e-8f6a-0d5c3b2a1908")]
+pub struct InvalidId;
 
 macro_rules! uuid_newtype {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[serde(try_from = "String", into = "Uuid")]
         pub struct $name(Uuid);
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
 
         impl From<Uuid> for $name {
             fn from(id: Uuid) -> Self {
@@ -27,10 +41,12 @@ macro_rules! uuid_newtype {
         }
 
         impl FromStr for $name {
-            type Err = uuid::Error;
+            type Err = InvalidId;
 
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                text.parse().map(Self)
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                // Of the forms that `Uuid` reads, only the one with hyphens alone has this length.
+                let id = (text.len() == Hyphenated::LENGTH).then(|| text.parse());
+                id.and_then(Result::ok).map(Self).ok_or(InvalidId)
             }
         }
 
@@ -122,6 +138,27 @@ impl fmt::Display for UserId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_has_one_form() {
+        let text = "0192f0c1-7a5e-7e4e-8f6a-0d5c3b2a1908";
+        let id: FileId = text.parse().unwrap();
+        assert_eq!(id.to_string(), text);
+        assert_eq!(text.to_uppercase().parse(), Ok(id));
+        assert_eq!(serde_json::to_value(id).unwrap(), text);
+        assert_eq!(serde_json::from_value::<FileId>(text.into()).unwrap(), id);
+        let others = [
+            format!("{{{text}}}"),
+            text.replace('-', ""),
+            format!("urn:uuid:{text}"),
+            format!("{text} "),
+            text.replace('-', "_"),
+        ];
+        for other in others {
+            assert_eq!(other.parse::<FileId>(), Err(InvalidId), "{other}");
+            assert!(serde_json::from_value::<FileId>(other.into()).is_err());
+        }
+    }
 
     #[test]
     fn a_user_id_is_neither_empty_nor_endless_nor_unprintable() {

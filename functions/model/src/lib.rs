@@ -11,18 +11,19 @@ mod page;
 mod parts;
 mod path;
 mod space;
+mod visible;
 
 pub use body::{
-    ChangeList, ContentLocation, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest, CreatedTicket,
-    CreatedUpload, CurrentVersion, Empty, FileChanged, FileDetail, FileList, FileVersion, FileView,
-    MemberList, MemberView, MoveFileRequest, NoFile, PartRequest, PresignPartsRequest, PresignedPart,
-    PresignedParts, PresignedPut, SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer,
-    UploadStateName, UploadView,
+    ChangeList, Composite, ContentLocation, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest,
+    CreatedTicket, CreatedUpload, CurrentVersion, Empty, FileChanged, FileDetail, FileList, FileVersion,
+    FileView, MemberList, MemberView, MoveFileRequest, NoFile, PartRequest, PresignPartsRequest,
+    PresignedPart, PresignedParts, PresignedPut, SetMemberRequest, SpaceList, SpaceView, StoredPart,
+    Transfer, UploadStateName, UploadView,
 };
 pub use digest::{InvalidSha256, Sha256};
 pub use event::{Change, Event, FileState};
 pub use frame::{MAX_FRAME_BYTES, Pong, frames};
-pub use id::{DeviceId, EventId, FileId, InvalidUserId, SpaceId, UploadId, UserId};
+pub use id::{DeviceId, EventId, FileId, InvalidId, InvalidUserId, SpaceId, UploadId, UserId};
 pub use limits::{
     ByteCount, ContentType, Cursor, IdempotencyKey, InvalidContentType, InvalidIdempotencyKey, InvalidNumber,
     MAX_IDEMPOTENCY_KEY_BYTES, PageLimit, PartNumber, Sequence, Version,
@@ -32,8 +33,8 @@ pub use message::{
 };
 pub use page::{InvalidPageToken, PageQuery, PageToken, page};
 pub use parts::{MAX_PARTS, MIN_PART_BYTES, Parts};
-pub use path::{InvalidPath, MAX_PATH_BYTES, PathPrefix, SpacePath};
+pub use path::{InvalidPath, MAX_PATH_BYTES, MAX_SEGMENT_BYTES, PathPrefix, SpacePath};
 pub use space::{
-    InvalidRole, InvalidSpaceKind, InvalidSpaceName, MAX_MEMBERS, MAX_SPACE_NAME_BYTES, Role, SpaceKind,
-    SpaceName,
+    InvalidRole, InvalidSpaceKind, InvalidSpaceName, InvisibleSpaceName, MAX_MEMBERS, MAX_SPACE_NAME_BYTES,
+    Role, SpaceKind, SpaceName,
 };

@@ -3,12 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use thiserror::Error;
 use unicode_normalization::is_nfc;
 
+use crate::visible::{is_directional, is_visible};
+
 /// The longest path in bytes of UTF-8.
 pub const MAX_PATH_BYTES: usize = 1024;
+
+/// The longest segment of a new path in bytes of UTF-8: no file system takes a longer name (`NAME_MAX` of Linux).
+pub const MAX_SEGMENT_BYTES: usize = 255;
 
 /// An absolute path such as `/Docs/a.pdf`: `/`-separated, in Unicode normalization form C.
 ///
@@ -35,9 +40,40 @@ pub enum InvalidPath {
     /// It is Unicode, but not in the one form that makes equal names equal bytes.
     #[error("a path is in Unicode normalization form C (NFC)")]
     NotNormalized,
+    /// A segment of a new path is longer than [`MAX_SEGMENT_BYTES`].
+    #[error("a segment of a path has at most {MAX_SEGMENT_BYTES} bytes of UTF-8")]
+    SegmentTooLong,
+    /// A new path holds a character that changes the direction of text.
+    #[error("a path holds no bidirectional control character (U+202A to U+202E, U+2066 to U+2069)")]
+    Directional,
+    /// Nothing of a segment of a new path can be seen.
+    #[error("each segment of a path has a character that can be seen")]
+    Invisible,
 }
 
 impl SpacePath {
+    /// Whether a file may be put here. Earlier releases took more paths than this one does, so those of files that are there
+    /// only have to be paths.
+    pub fn for_new_file(self) -> Result<Self, InvalidPath> {
+        if self.0.split('/').any(|segment| segment.len() > MAX_SEGMENT_BYTES) {
+            return Err(InvalidPath::SegmentTooLong);
+        }
+        if self.0.chars().any(is_directional) {
+            return Err(InvalidPath::Directional);
+        }
+        if !self.0.split('/').skip(1).all(is_visible) {
+            return Err(InvalidPath::Invisible);
+        }
+        Ok(self)
+    }
+
+    /// Reads the path of a request that puts a file there.
+    pub(crate) fn deserialize_new<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)?
+            .for_new_file()
+            .map_err(de::Error::custom)
+    }
+
     /// The path as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -202,6 +238,44 @@ mod tests {
         ];
         for (bad, why) in cases {
             assert_eq!(bad.parse::<SpacePath>(), Err(why), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_path_has_names_that_a_file_system_holds_and_people_can_tell_apart() {
+        let new = |text: &str| text.parse::<SpacePath>().unwrap().for_new_file();
+        let (longest, marked) = (
+            format!("/{}/a", "ü".repeat(127)),
+            "/\u{200f}a\u{200e}/שלום/a\u{200d}b",
+        );
+        for good in [
+            "/a",
+            "/a b",
+            "/ a",
+            "/\u{fe0f}🦀",
+            &longest,
+            &format!("/a{longest}"),
+            marked,
+        ] {
+            assert!(new(good).is_ok(), "{good:?}");
+        }
+        let (first, last) = (
+            format!("/{}/a", "a".repeat(256)),
+            format!("/a/{}", "ü".repeat(128)),
+        );
+        for (bad, why) in [
+            (first.as_str(), InvalidPath::SegmentTooLong),
+            (&last, InvalidPath::SegmentTooLong),
+            ("/invoice\u{202e}fdp.exe", InvalidPath::Directional),
+            ("/a\u{202a}/b", InvalidPath::Directional),
+            ("/a\u{2066}", InvalidPath::Directional),
+            ("/a\u{2069}b", InvalidPath::Directional),
+            ("/\u{200b}", InvalidPath::Invisible),
+            ("/a/\u{ad}\u{2060}/b", InvalidPath::Invisible),
+            ("/ \u{3000}", InvalidPath::Invisible),
+            ("/a/\u{3164}", InvalidPath::Invisible),
+        ] {
+            assert_eq!(new(bad), Err(why), "{bad:?}");
         }
     }
 

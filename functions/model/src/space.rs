@@ -3,9 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use thiserror::Error;
 use unicode_normalization::is_nfc;
+
+use crate::visible::{is_directional, is_visible};
 
 /// What a member may do. Everything that a lesser one may, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -92,7 +94,27 @@ pub struct SpaceName(String);
 )]
 pub struct InvalidSpaceName;
 
+/// The text is no name for a new space.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "a name has a character that can be seen, and no bidirectional control character (U+202A to U+202E, U+2066 to U+2069)"
+)]
+pub struct InvisibleSpaceName;
+
 impl SpaceName {
+    /// Whether a space may be called so from now on. Earlier releases took names that show as nothing or as another one.
+    pub fn for_new_space(self) -> Result<Self, InvisibleSpaceName> {
+        let valid = is_visible(&self.0) && !self.0.chars().any(is_directional);
+        if valid { Ok(self) } else { Err(InvisibleSpaceName) }
+    }
+
+    /// Reads the name of a request that makes a space.
+    pub(crate) fn deserialize_new<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)?
+            .for_new_space()
+            .map_err(de::Error::custom)
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -152,7 +174,12 @@ mod tests {
     #[test]
     fn a_name_is_something_that_people_can_read() {
         for good in ["a", "Köln 2026 🦀", &"x".repeat(255)] {
-            assert!(good.parse::<SpaceName>().is_ok(), "{good}");
+            let name: SpaceName = good.parse().unwrap();
+            assert!(name.for_new_space().is_ok(), "{good}");
+        }
+        for bad in ["\u{200b}", "\u{2060} \u{ad}", "Team\u{202e}", "\u{2067}Team"] {
+            let name: SpaceName = bad.parse().unwrap();
+            assert_eq!(name.for_new_space(), Err(InvisibleSpaceName), "{bad:?}");
         }
         for bad in ["", "  ", "\u{3000}", "a\nb", "U\u{308}", &"x".repeat(256)] {
             assert_eq!(bad.parse::<SpaceName>(), Err(InvalidSpaceName), "{bad:?}");

@@ -73,6 +73,17 @@ pub struct CurrentVersion {
     pub path: Option<SpacePath>,
 }
 
+/// What storage has proved of content that was put in parts: it has checked each part's SHA-256, and nobody the whole's. Who
+/// downloads cuts the content into parts of this size and compares the SHA-256 of their SHA-256s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Composite {
+    /// The size of every part but the last, in bytes.
+    pub part_size: ByteCount,
+    /// The SHA-256 of the parts' SHA-256s, 32 bytes each, in their order.
+    pub sha256: Sha256,
+}
+
 /// A file as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -89,6 +100,9 @@ pub struct FileView {
     pub size: ByteCount,
     /// The version's SHA-256.
     pub sha256: Sha256,
+    /// What storage has proved instead of the SHA-256, if the version was put in parts. Versions of earlier releases don't say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub composite: Option<Composite>,
     /// The version's media type, if the uploader said one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<ContentType>,
@@ -149,6 +163,9 @@ pub struct FileVersion {
     pub size: ByteCount,
     /// Its SHA-256.
     pub sha256: Sha256,
+    /// What storage has proved instead of the SHA-256, if it was put in parts. Versions of earlier releases don't say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub composite: Option<Composite>,
     /// Its media type, if the uploader said one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<ContentType>,
@@ -167,6 +184,7 @@ pub struct FileVersion {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MoveFileRequest {
     /// Where the file goes, in its space.
+    #[serde(deserialize_with = "SpacePath::deserialize_new")]
     pub path: SpacePath,
     /// The version that must be current, if the caller cares.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,6 +11,7 @@ use crate::{Cursor, DeviceId, Event, PageToken, Role, SpaceId, SpaceKind, SpaceN
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateSpaceRequest {
     /// What members call it.
+    #[serde(deserialize_with = "SpaceName::deserialize_new")]
     pub name: SpaceName,
     /// The device that makes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

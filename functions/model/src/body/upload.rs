@@ -16,6 +16,7 @@ use crate::{
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateUploadRequest {
     /// Where the file goes.
+    #[serde(deserialize_with = "SpacePath::deserialize_new")]
     pub path: SpacePath,
     /// The content's exact size in bytes.
     pub size: ByteCount,
