@@ -35,6 +35,7 @@ mod socket;
 mod spaces;
 mod upload;
 mod watch;
+mod window;
 
 pub use api::Client;
 pub use download::{Content, next_piece};
