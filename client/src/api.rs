@@ -1,9 +1,10 @@
 //! Calls of the HTTP API, and what all of them share.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::{ChangeList, CreateTicketRequest, CreatedTicket, Cursor, DeviceId, SpaceId};
+use model::{ChangeList, CreateTicketRequest, CreatedTicket, Cursor, DeviceId, FileId, SpaceId, Version};
 use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -35,6 +36,8 @@ pub struct Client {
     device_id: Option<DeviceId>,
     patience: Duration,
     pub(crate) window: Arc<Window>,
+    /// Versions whose content was fetched and was not what was declared.
+    pub(crate) mismatched: Arc<Mutex<HashSet<(FileId, Version)>>>,
 }
 
 impl Client {
@@ -57,6 +60,7 @@ impl Client {
             device_id,
             patience: PATIENCE,
             window: Arc::default(),
+            mismatched: Arc::default(),
         })
     }
 
