@@ -246,6 +246,9 @@ pub struct Upload {
     /// Only if this is the current version; 0 says that there is no file yet. For a single file.
     #[arg(long, value_name = "VERSION")]
     pub base_version: Option<Version>,
+    /// Replace files that were changed on another device since this machine uploaded or downloaded them.
+    #[arg(long)]
+    pub replace: bool,
     /// How many files are on their way at once.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: u16,
