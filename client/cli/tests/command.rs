@@ -28,16 +28,6 @@ use support::{PROMISED, Person, files_in, owned, values};
 
 const MIB: usize = 1024 * 1024;
 
-impl Person {
-    /// What it says when it fails with this exit status.
-    async fn fails(&self, status: i32, arguments: &[&str]) -> String {
-        let output = self.run(arguments).await;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
-        said
-    }
-}
-
 /// Content of which no two parts are alike.
 fn large(bytes: usize) -> Vec<u8> {
     (0..bytes / 8).flat_map(usize::to_le_bytes).collect()

@@ -93,6 +93,14 @@ impl Person {
         values(&output.stdout)
     }
 
+    /// What it says when it fails with this exit status.
+    pub(crate) async fn fails(&self, status: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+        said
+    }
+
     /// Starts it, and reads what it writes as it comes.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         let mut command = self.command(&[&["--json"], arguments].concat());
