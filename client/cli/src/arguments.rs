@@ -151,6 +151,9 @@ pub struct Login {
     /// needed.
     #[arg(long, value_name = "COMMAND", conflicts_with = "user_pool_client_id")]
     pub token_command: Option<String>,
+    /// Protect the account with an authenticator app from now on: shows the key for the app, and asks for a code.
+    #[arg(long, conflicts_with = "token_command")]
+    pub authenticator: bool,
 }
 
 /// The check.
