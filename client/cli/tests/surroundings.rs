@@ -15,8 +15,12 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command as Program;
+use std::sync::{Arc, Mutex};
 
-use support::{Person, files_in, owned, values};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+
+use support::{Person, Running, files_in, owned, values};
 
 /// From here on content is sent in parts.
 const THRESHOLD: u64 = 64 * 1024 * 1024;
@@ -95,6 +99,110 @@ async fn a_clock_that_is_two_hours_off_changes_nothing() {
         );
         run(&["get", "/a", "-o", "copy"]).await;
     }
+}
+
+/// A proxy for HTTP, and by CONNECT for everything else if it allows that.
+struct Proxy {
+    url: String,
+    /// The methods that came.
+    methods: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    async fn start(allows_connect: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let methods = Arc::new(Mutex::new(Vec::new()));
+        let came = Arc::clone(&methods);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // One that is cut off by its client is no failure of the test's.
+                tokio::spawn(pass(stream, Arc::clone(&came), allows_connect));
+            }
+        });
+        Self { url, methods }
+    }
+
+    fn command(&self, person: &Person, arguments: &[&str]) -> tokio::process::Command {
+        let mut command = person.command(&[&["--json"], arguments].concat());
+        command.env("HTTP_PROXY", &self.url).env("http_proxy", &self.url);
+        command
+    }
+
+    fn count(&self, method: &str) -> usize {
+        let methods = self.methods.lock().unwrap();
+        methods.iter().filter(|it| *it == method).count()
+    }
+}
+
+/// Passes one request on, or one tunnel.
+async fn pass(
+    mut client: TcpStream,
+    came: Arc<Mutex<Vec<String>>>,
+    allows_connect: bool,
+) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await?);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let (line, headers) = head.split_once("\r\n").unwrap();
+    let mut words = line.split(' ');
+    let (method, target) = (words.next().unwrap(), words.next().unwrap());
+    came.lock().unwrap().push(method.to_owned());
+    if method == "CONNECT" {
+        if !allows_connect {
+            return client
+                .write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                .await;
+        }
+        let mut server = TcpStream::connect(target).await?;
+        client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").await?;
+        copy_bidirectional(&mut client, &mut server).await?;
+        return Ok(());
+    }
+    let (authority, path) = target.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut server = TcpStream::connect(authority).await?;
+    // The next request comes over another connection, with another head to read.
+    let head = format!("{method} /{path} HTTP/1.1\r\nConnection: close\r\n{headers}");
+    server.write_all(head.as_bytes()).await?;
+    copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn everything_goes_through_the_proxy() {
+    let alice = Person::new().await;
+    let proxy = Proxy::start(true).await;
+    let mut watching = Running::of(proxy.command(&alice, &["watch"]));
+    watching.next("live").await;
+    assert_eq!(proxy.count("CONNECT"), 1);
+    alice.write("a", b"one");
+    let uploaded = proxy.command(&alice, &["upload", "a"]).output().await.unwrap();
+    assert!(uploaded.status.success(), "{uploaded:?}");
+    assert_eq!(watching.next("change").await["path"], "/a");
+    // The content went through it too.
+    assert_eq!(proxy.count("PUT"), 1);
+    let got = proxy
+        .command(&alice, &["get", "/a", "-o", "copy"])
+        .output()
+        .await
+        .unwrap();
+    assert!(got.status.success(), "{got:?}");
+    assert_eq!(fs::read(alice.path("copy")).unwrap(), b"one");
+}
+
+#[tokio::test]
+async fn a_network_without_web_sockets_gets_files_all_the_same() {
+    let alice = Person::new().await;
+    alice.write("a", b"one");
+    alice.json(&["upload", "a"]).await;
+    let proxy = Proxy::start(false).await;
+    let mut sync = Running::of(proxy.command(&alice, &["sync", "down"]));
+    let told = sync.next("polling").await;
+    assert!(told["reason"].as_str().unwrap().contains("the proxy"), "{told}");
+    sync.next("current").await;
+    assert_eq!(files_in(&alice.path("down")), owned(&[("a", "one")]));
 }
 
 /// A file system in a file that takes names for one that differ in case, until this is dropped.

@@ -103,10 +103,7 @@ impl Person {
 
     /// Starts it, and reads what it writes as it comes.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        let mut command = self.command(&[&["--json"], arguments].concat());
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Running { child, lines }
+        Running::of(self.command(&[&["--json"], arguments].concat()))
     }
 }
 
@@ -116,6 +113,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
     /// The next value of a type.
     pub(crate) async fn next(&mut self, kind: &str) -> Value {
         let reading = async {
