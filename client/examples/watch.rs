@@ -44,6 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 cursors.remove(&space_id);
             }
             Update::Live => println!("live"),
+            Update::Polling { reason } => println!("no push: {reason}"),
             Update::Offline { reason, again_in } => println!("{reason}; again in {again_in:?}"),
         }
     }

@@ -1,16 +1,17 @@
 //! Calls of the HTTP API, and what all of them share.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::{ChangeList, CreateTicketRequest, CreatedTicket, Cursor, DeviceId, SpaceId};
+use model::{ChangeList, CreateTicketRequest, CreatedTicket, Cursor, DeviceId, FileId, SpaceId, Version};
 use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
 
 use crate::error::{Answer, Party, secure};
 use crate::retry::{PATIENCE, Retries, TRANSFER_PATIENCE};
+use crate::window::Window;
 use crate::{Error, Session, use_ring};
 
 /// How long an API call may take: API Gateway itself gives up after 30 s.
@@ -18,9 +19,6 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How many requests with content are on their way at once.
-const SENDING: usize = 8;
 
 /// How many entries a page of a list has: as many as the API gives.
 const PAGE: u32 = 1_000;
@@ -37,8 +35,9 @@ pub struct Client {
     session: Session,
     device_id: Option<DeviceId>,
     patience: Duration,
-    /// How many requests with content may be on their way to storage: more share one line, until none gets through in time.
-    pub(crate) sending: Arc<Semaphore>,
+    pub(crate) window: Arc<Window>,
+    /// Versions whose content was fetched and was not what was declared.
+    pub(crate) mismatched: Arc<Mutex<HashSet<(FileId, Version)>>>,
 }
 
 impl Client {
@@ -60,7 +59,8 @@ impl Client {
             session: session.into(),
             device_id,
             patience: PATIENCE,
-            sending: Arc::new(Semaphore::new(SENDING)),
+            window: Arc::default(),
+            mismatched: Arc::default(),
         })
     }
 

@@ -1,6 +1,8 @@
 //! Downloads, verified, and gone on with where they ended.
 
+use std::collections::HashSet;
 use std::io;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -58,13 +60,18 @@ impl Client {
     /// with the declared SHA-256, and on the disk.
     ///
     /// Lost connections are tried again, any number of times while each brings something. A beginning that turns out to be of
-    /// something else is replaced. [`Error::Mismatch`] empties the file.
+    /// something else is replaced. [`Error::Mismatch`] empties the file. The content of a version never changes, so this client and
+    /// its clones do not fetch that version again.
     pub async fn fetch(
         &self,
         content: &Content,
         into: &mut File,
         progress: &impl Progress,
     ) -> Result<(), Error> {
+        let version = (content.file_id, content.version);
+        if self.mismatched().contains(&version) {
+            return Err(Error::Mismatch);
+        }
         let mut fetching = Fetching {
             client: self.clone().persistent(),
             content,
@@ -83,11 +90,18 @@ impl Client {
                 outcome = fetching.rest().await;
             }
         }
+        if matches!(outcome, Err(Error::Mismatch)) {
+            self.mismatched().insert(version);
+        }
         outcome?;
         // A write that failed after it was taken is only told of here.
         into.flush().await?;
         into.sync_all().await?;
         Ok(())
+    }
+
+    fn mismatched(&self) -> MutexGuard<'_, HashSet<(FileId, Version)>> {
+        self.mismatched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn download_from(
@@ -207,5 +221,80 @@ impl<P: Progress> Fetching<'_, P> {
         } else {
             Err(Error::Silent)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::Token;
+
+    /// API and storage in one, where each version holds "content": a client, and how often storage was asked.
+    async fn service() -> (Client, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (there, told) = (url.clone(), Arc::clone(&asked));
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut raw = Vec::new();
+                while !raw.ends_with(b"\r\n\r\n") {
+                    stream.read_buf(&mut raw).await.unwrap();
+                }
+                let body = if raw.starts_with(b"GET /object") {
+                    told.fetch_add(1, Ordering::SeqCst);
+                    "content".to_owned()
+                } else {
+                    json!({ "url": format!("{there}/object"), "expiresAt": "2030-01-01T00:00:00Z" })
+                        .to_string()
+                };
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all((head + &body).as_bytes()).await.unwrap();
+            }
+        });
+        let client = Client::new(&url, Token::from("token".to_owned()), None).unwrap();
+        (client, asked)
+    }
+
+    #[tokio::test]
+    async fn a_version_that_is_not_what_was_declared_is_fetched_once() {
+        let (client, asked) = service().await;
+        let path = std::env::temp_dir().join(format!("client-download-{}", std::process::id()));
+        let mut options = File::options();
+        let mut file = options
+            .create(true)
+            .truncate(true)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .await
+            .unwrap();
+        let of = |version: i64, declared: &[u8]| -> Content {
+            serde_json::from_value(json!({
+                "fileId": "0192f0c1-7a5e-7e4e-8f6a-0d5c3b2a1908", "version": version, "size": 7,
+                "sha256": crate::sha256(declared),
+            }))
+            .unwrap()
+        };
+        for _ in 0..3 {
+            let fetched = client.clone().fetch(&of(1, b"CONTENT"), &mut file, &()).await;
+            assert!(matches!(fetched, Err(Error::Mismatch)), "{fetched:?}");
+            assert_eq!(file.metadata().await.unwrap().len(), 0);
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        // Another version is another content.
+        client.fetch(&of(2, b"content"), &mut file, &()).await.unwrap();
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        std::fs::remove_file(path).unwrap();
     }
 }

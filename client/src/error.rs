@@ -114,7 +114,7 @@ impl fmt::Display for Answer {
 
 /// Faults that pass, by their codes, which AWS gives with status 400, 403, 409 and 503 alike: throttling and transient errors (AWS SDKs and
 /// Tools Reference Guide, "Retry behavior"), and conflicts of S3 with another request for the same object (Amazon S3 API Reference,
-/// "Error responses", and "PutObject", `If-None-Match`). A 400 `RequestTimeout` is how S3 says that a line was too slow.
+/// "Error responses", and `If-None-Match` of `PutObject`). A 400 `RequestTimeout` is how S3 says that a line was too slow.
 const PASSING_CODES: [&str; 20] = [
     "BandwidthLimitExceeded",
     "ConditionalRequestConflict",

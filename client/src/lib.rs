@@ -35,12 +35,13 @@ mod socket;
 mod spaces;
 mod upload;
 mod watch;
+mod window;
 
 pub use api::Client;
 pub use download::{Content, next_piece};
 pub use error::{Answer, Error, Party, Problem};
 pub use progress::Progress;
-pub use session::{Challenge, Session, SignIn, Token, UserPool};
+pub use session::{Authenticator, Challenge, Session, SignIn, Token, UserPool};
 pub use socket::{Frame, Socket};
 pub use upload::{LocalFile, Source};
 pub use watch::{Update, Watcher};

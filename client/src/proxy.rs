@@ -48,14 +48,12 @@ impl Proxies {
         let target: Uri = format!("{scheme}://{host}:{port}/")
             .parse()
             .map_err(io::Error::other)?;
-        match self.0.intercept(&target) {
-            Some(proxy) => through(&proxy, target).await,
-            None => {
-                let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
-                stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
-            }
+        if let Some(proxy) = self.0.intercept(&target) {
+            return through(&proxy, target).await;
         }
+        let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
     }
 }
 

@@ -231,6 +231,37 @@ impl Challenge {
     }
 }
 
+/// An authenticator app that is about to protect an account.
+pub struct Authenticator {
+    pool: UserPool,
+    access_token: Token,
+    key: String,
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").finish_non_exhaustive()
+    }
+}
+
+impl Authenticator {
+    /// What the app is to be given: a secret, in base32 (RFC 6238).
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Protects the account, if this is the app's code of now (`VerifySoftwareToken`, `SetUserMFAPreference`).
+    pub async fn confirm(&self, code: &str) -> Result<(), Error> {
+        let token = self.access_token.as_str();
+        let body = json!({ "AccessToken": token, "UserCode": code });
+        post(&self.pool, "VerifySoftwareToken", &body).await?;
+        let settings = json!({ "Enabled": true, "PreferredMfa": true });
+        let body = json!({ "AccessToken": token, "SoftwareTokenMfaSettings": settings });
+        patiently(async || post(&self.pool, "SetUserMFAPreference", &body).await).await?;
+        Ok(())
+    }
+}
+
 /// An answer to a challenge counts once. Whether one counted to which no answer came is not known.
 fn sent_once(error: Error) -> Error {
     match error {
@@ -319,6 +350,34 @@ impl Session {
     /// was received.
     pub fn resume(pool: UserPool, refresh_token: Token, token: Option<Token>) -> Self {
         Self::new(Source::Cognito(pool, refresh_token), token)
+    }
+
+    /// Begins to protect the account with an authenticator app (`AssociateSoftwareToken`). It is protected once
+    /// [`Authenticator::confirm`] has seen a code of the app.
+    pub async fn authenticator(&self) -> Result<Authenticator, Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Associated {
+            secret_code: String,
+        }
+        let Source::Cognito(pool, refresh) = &self.0.source else {
+            let message = "only accounts of the stack's own user pool are protected here";
+            return Err(Error::SignedOut(message.to_owned()));
+        };
+        let parameters = json!({ "REFRESH_TOKEN": refresh.as_str() });
+        let said = patiently(async || initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await);
+        let tokens = said.await?.authentication_result;
+        let access_token = tokens.and_then(|tokens| tokens.access_token);
+        let access_token =
+            access_token.ok_or_else(|| Error::SignedOut("the user pool gave no token".to_owned()))?;
+        let body = json!({ "AccessToken": access_token });
+        let associated = patiently(async || post(pool, "AssociateSoftwareToken", &body).await);
+        let Associated { secret_code } = serde_json::from_slice(&associated.await?)?;
+        Ok(Authenticator {
+            pool: pool.clone(),
+            access_token: access_token.into(),
+            key: secret_code,
+        })
     }
 
     /// Ends the session with the user pool (`RevokeToken`); one of another kind has nothing to end.
@@ -451,6 +510,8 @@ struct Tokens {
     /// Its audience is the pool's client, which the API checks.
     id_token: String,
     refresh_token: Option<String>,
+    /// With it users change their own accounts.
+    access_token: Option<String>,
 }
 
 /// What Cognito calls the wish for another password.
@@ -705,6 +766,29 @@ mod tests {
             asked[2]["ChallengeResponses"],
             json!({ "USERNAME": "alice", "SOFTWARE_TOKEN_MFA_CODE": "123456" })
         );
+    }
+
+    #[tokio::test]
+    async fn an_account_is_protected_once_the_app_has_shown_a_code() {
+        let tokens = json!({ "AuthenticationResult": { "IdToken": "a.b.c", "AccessToken": "access" } });
+        let associated = json!({ "SecretCode": "JBSWY3DPEHPK3PXP" });
+        let wrong = json!({ "__type": "EnableSoftwareTokenMFAException", "message": "Code mismatch" });
+        let verified = json!({ "Status": "SUCCESS" });
+        let (pool, asked) = pool_that_answers(vec![tokens, associated, wrong, verified, json!({})]).await;
+        let session = Session::resume(pool, "r1".to_owned().into(), None);
+        let authenticator = session.authenticator().await.unwrap();
+        assert_eq!(authenticator.key(), "JBSWY3DPEHPK3PXP");
+        let error = authenticator.confirm("000000").await.unwrap_err();
+        assert!(error.to_string().contains("Code mismatch"), "{error}");
+        authenticator.confirm("123456").await.unwrap();
+        let asked = asked.await.unwrap();
+        assert_eq!(asked[3], json!({ "AccessToken": "access", "UserCode": "123456" }));
+        assert_eq!(asked[4]["SoftwareTokenMfaSettings"]["Enabled"], true);
+        // A wrong code protects nothing.
+        assert_eq!(asked[2]["UserCode"], "000000");
+
+        let of_token = Session::from(jwt(1)).authenticator().await;
+        assert!(matches!(of_token, Err(Error::SignedOut(_))));
     }
 
     #[tokio::test]

@@ -140,7 +140,7 @@ mod tests {
         (format!("http://user:secret@127.0.0.1:{own}"), asked)
     }
 
-    fn ticket(url: String) -> CreatedTicket {
+    fn ticket(url: &str) -> CreatedTicket {
         serde_json::from_value(serde_json::json!({
             "ticket": "t", "url": url, "expiresAt": "2030-01-01T00:00:00Z",
         }))
@@ -154,7 +154,7 @@ mod tests {
             server(&[r#"{"type":"pong"}"#]).await,
         )
         .await;
-        let ticket = ticket("ws://api.invalid:4321/live?ticket=t".to_owned());
+        let ticket = ticket("ws://api.invalid:4321/live?ticket=t");
         let mut socket = Socket::connect_through(&ticket, &Proxies::all(&proxy, ""))
             .await
             .unwrap();
@@ -167,7 +167,7 @@ mod tests {
     #[tokio::test]
     async fn what_no_proxy_names_is_reached_directly() {
         let port = server(&[r#"{"type":"pong"}"#]).await;
-        let ticket = ticket(format!("ws://127.0.0.1:{port}/live"));
+        let ticket = ticket(&format!("ws://127.0.0.1:{port}/live"));
         let proxies = Proxies::all("http://127.0.0.1:1", "127.0.0.1");
         let mut socket = Socket::connect_through(&ticket, &proxies).await.unwrap();
         assert!(matches!(socket.next().await.unwrap(), Some(Frame::Pong)));
@@ -176,7 +176,7 @@ mod tests {
     #[tokio::test]
     async fn a_proxy_that_refuses_is_named_without_its_password() {
         let (proxy, _asked) = proxy("407 Proxy Authentication Required", 1).await;
-        let ticket = ticket("wss://api.invalid/live".to_owned());
+        let ticket = ticket("wss://api.invalid/live");
         let error = Socket::connect_through(&ticket, &Proxies::all(&proxy, ""))
             .await
             .unwrap_err();
@@ -202,7 +202,7 @@ mod tests {
             r#"{"type":"pong"}"#,
         ])
         .await;
-        let mut socket = Socket::connect(&ticket(format!("ws://127.0.0.1:{port}/live")))
+        let mut socket = Socket::connect(&ticket(&format!("ws://127.0.0.1:{port}/live")))
             .await
             .unwrap();
         for _ in 0..4 {

@@ -4,6 +4,7 @@ mod send;
 mod source;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -14,6 +15,7 @@ use model::{
 };
 use reqwest::Method;
 
+use crate::window::{LEAST_BYTES, Slot};
 use crate::{Client, Error, Progress, Sha256Stream};
 pub use source::{LocalFile, Source};
 
@@ -84,8 +86,15 @@ impl Client {
         content: &(impl Source + ?Sized),
     ) -> Result<FileChanged, Error> {
         let description = self.describe(space_id, path, content, &()).await?;
+        let slot = self.window.enter(content.size().min(LEAST_BYTES)).await;
         let created = self.create_upload(&description, None).await?;
-        self.clone().persistent().finish(&created, content, &()).await
+        let persistent = self.clone().persistent();
+        let finished = persistent.finish(&created, content, &(), slot).await;
+        // Without a key nobody can go on with it.
+        if finished.is_err() {
+            self.give_up(created.upload_id).await;
+        }
+        finished
     }
 
     /// Uploads content that was described before. Who keeps the key until this returns can call it again, after a crash and from another
@@ -98,11 +107,22 @@ impl Client {
         content: &(impl Source + ?Sized),
         progress: &impl Progress,
     ) -> Result<FileChanged, Error> {
+        // The window of an upload begins when it is opened, so it is opened when it may be sent.
+        let slot = self.window.enter(content.size().min(LEAST_BYTES)).await;
         let created = self.create_upload(description, Some(key)).await?;
-        self.clone()
-            .persistent()
-            .finish(&created, content, progress)
-            .await
+        let persistent = self.clone().persistent();
+        let finished = persistent.finish(&created, content, progress, slot).await;
+        if finished.as_ref().is_err_and(is_of_other_content) {
+            self.give_up(created.upload_id).await;
+        }
+        finished
+    }
+
+    /// Aborts an upload that cannot be gone on with, so that what storage has of it does not stay until it expires. Should that fail, it
+    /// does expire.
+    async fn give_up(&self, upload_id: UploadId) {
+        let once = self.clone().with_patience(Duration::ZERO);
+        let _ = once.abort_upload(upload_id).await;
     }
 
     async fn finish(
@@ -110,14 +130,15 @@ impl Client {
         created: &CreatedUpload,
         content: &(impl Source + ?Sized),
         progress: &impl Progress,
+        slot: Slot<'_>,
     ) -> Result<FileChanged, Error> {
-        self.transfer(created, content, progress).await?;
+        self.transfer(created, content, progress, Some(slot)).await?;
         self.complete(created.upload_id).await
     }
 
     /// Sends the content of an upload that was just opened to storage.
     pub async fn send(&self, created: &CreatedUpload, content: &(impl Source + ?Sized)) -> Result<(), Error> {
-        self.transfer(created, content, &()).await
+        self.transfer(created, content, &(), None).await
     }
 
     async fn transfer(
@@ -125,12 +146,15 @@ impl Client {
         created: &CreatedUpload,
         content: &(impl Source + ?Sized),
         progress: &impl Progress,
+        slot: Option<Slot<'_>>,
     ) -> Result<(), Error> {
         let upload_id = created.upload_id;
         match &created.transfer {
             // Storage says by itself that it has it.
-            Transfer::Put(put) => self.send_whole(upload_id, put, content, progress).await,
+            Transfer::Put(put) => self.send_whole(upload_id, put, content, progress, slot).await,
             Transfer::Multipart(_) => {
+                // Each part has a place of its own.
+                drop(slot);
                 let upload = self.show_upload(upload_id).await?;
                 self.send_missing(upload, content, progress).await
             }
@@ -169,7 +193,7 @@ impl Client {
         };
         let upload_id = upload.upload_id;
         match transfer {
-            Transfer::Put(put) => self.send_whole(upload_id, &put, content, progress).await,
+            Transfer::Put(put) => self.send_whole(upload_id, &put, content, progress, None).await,
             Transfer::Multipart(cut) => {
                 let stored = upload.parts.unwrap_or_default();
                 let sending = self.send_parts(upload_id, cut, content, &stored, progress);
@@ -201,12 +225,14 @@ impl Client {
         put: &PresignedPut,
         content: &(impl Source + ?Sized),
         progress: &impl Progress,
+        slot: Option<Slot<'_>>,
     ) -> Result<(), Error> {
         let again = async || match self.show_upload(upload_id).await?.transfer {
             Some(Transfer::Put(put)) => Ok(Some(put)),
             _ => Ok(None),
         };
-        self.put(put, content, 0, content.size(), progress, again).await
+        self.put(put, content, 0, content.size(), progress, again, slot)
+            .await
     }
 
     async fn send_parts(
@@ -266,13 +292,22 @@ impl Client {
                 let presigned = self.presign_parts(upload_id, wanted.copied().collect()).await?;
                 Ok(presigned.parts.into_iter().next().map(|part| part.put))
             };
-            self.put(&part.put, content, offset, length, progress, again)
+            self.put(&part.put, content, offset, length, progress, again, None)
                 .await
         });
         stream::iter(sending)
             .buffer_unordered(CONCURRENT_PARTS)
             .try_collect::<()>()
             .await
+    }
+}
+
+/// Whether the content is not that for which the upload was opened, so that it can never be completed.
+fn is_of_other_content(error: &Error) -> bool {
+    match error {
+        Error::Changed | Error::TooLarge => true,
+        Error::Content(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+        _ => false,
     }
 }
 
@@ -309,4 +344,138 @@ async fn digest(
         at += length;
     }
     Ok(digest.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join;
+    use serde_json::json;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::Token;
+    use crate::window::Window;
+
+    const UPLOAD: &str = "0192f0c1-7a5e-7e4e-8f6a-0d5c3b2a1908";
+
+    /// API and storage in one, which takes no content but says that it has another digest, if `refuses`: a client, and what it
+    /// asked for.
+    async fn service(refuses: bool) -> (Client, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (there, told) = (url.clone(), Arc::clone(&asked));
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(answer(stream, there.clone(), Arc::clone(&told), refuses));
+            }
+        });
+        let client = Client::new(&url, Token::from("token".to_owned()), None).unwrap();
+        (client.with_patience(Duration::ZERO), asked)
+    }
+
+    async fn answer(mut stream: TcpStream, url: String, asked: Arc<Mutex<Vec<String>>>, refuses: bool) {
+        let mut raw = Vec::new();
+        let line = loop {
+            stream.read_buf(&mut raw).await.unwrap();
+            let text = String::from_utf8_lossy(&raw).to_ascii_lowercase();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let mut lines = head.lines();
+            let first = lines.next().unwrap().to_owned();
+            let length = lines.find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                break first.replace(" http/1.1", "");
+            }
+        };
+        asked.lock().unwrap().push(line.clone());
+        let (status, body) = match line.split_once(' ').unwrap() {
+            ("post", "/uploads") => (
+                "201 Created",
+                json!({
+                    "uploadId": UPLOAD, "spaceId": UPLOAD, "path": "/a", "expiresAt": "2030-01-01T00:00:00Z",
+                    "put": { "url": format!("{url}/object"), "headers": {} },
+                })
+                .to_string(),
+            ),
+            ("put", _) if refuses => (
+                "400 Bad Request",
+                "<Error><Code>BadDigest</Code></Error>".to_owned(),
+            ),
+            ("put", _) => ("200 OK", String::new()),
+            ("delete", _) => ("204 No Content", String::new()),
+            _ => ("404 Not Found", String::new()),
+        };
+        let head = format!(
+            "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_upload_of_other_content_is_aborted() {
+        let (client, asked) = service(true).await;
+        let content = b"content".as_slice();
+        let path: SpacePath = "/a".parse().unwrap();
+        let aborted = format!("delete /uploads/{UPLOAD}");
+
+        let description = client.describe(None, path.clone(), content, &()).await.unwrap();
+        let key: IdempotencyKey = "a-key-of-a-test".parse().unwrap();
+        let error = client
+            .upload_with_key(&description, &key, content, &())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::Changed), "{error:?}");
+        assert_eq!(asked.lock().unwrap().last(), Some(&aborted));
+
+        asked.lock().unwrap().clear();
+        client.upload(None, path, content).await.unwrap_err();
+        assert_eq!(asked.lock().unwrap().last(), Some(&aborted));
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_can_be_gone_on_with_is_not_aborted() {
+        let (client, asked) = service(false).await;
+        let content = b"content".as_slice();
+        let description = client
+            .describe(None, "/a".parse().unwrap(), content, &())
+            .await
+            .unwrap();
+        let key: IdempotencyKey = "a-key-of-a-test".parse().unwrap();
+        // This service completes nothing.
+        client
+            .upload_with_key(&description, &key, content, &())
+            .await
+            .unwrap_err();
+        let last = asked.lock().unwrap().last().cloned();
+        assert_eq!(last, Some(format!("post /uploads/{UPLOAD}/complete")));
+    }
+
+    /// Or its time would pass while others are sent.
+    #[tokio::test]
+    async fn an_upload_is_opened_when_it_may_be_sent() {
+        let (mut client, asked) = service(false).await;
+        client.window = Arc::new(Window::of(8));
+        let upload = async |path: &str| {
+            let content = b"content".as_slice();
+            client
+                .upload(None, path.parse().unwrap(), content)
+                .await
+                .unwrap_err()
+        };
+        join(upload("/a"), upload("/b")).await;
+        let asked = asked.lock().unwrap();
+        let of = |wanted: &str| -> Vec<usize> {
+            let found = asked.iter().enumerate().filter(|(_, line)| *line == wanted);
+            found.map(|(at, _)| at).collect()
+        };
+        let (opened, sent) = (of("post /uploads"), of("put /object"));
+        assert_eq!((opened.len(), sent.len()), (2, 2), "{asked:?}");
+        assert!(sent[0] < opened[1], "{asked:?}");
+    }
 }

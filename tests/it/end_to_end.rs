@@ -394,3 +394,21 @@ async fn closing_the_socket_removes_the_row() {
     };
     timeout(PROMISED, removed).await.expect("the row is still there");
 }
+
+/// Up to this size content goes in one PUT, above it in parts: the default of the template.
+const MULTIPART_THRESHOLD_BYTES: usize = 64 * 1024 * 1024;
+
+#[tokio::test]
+async fn every_size_is_uploaded_and_comes_back() {
+    let device = device().await;
+    for size in [0, 1, MULTIPART_THRESHOLD_BYTES, MULTIPART_THRESHOLD_BYTES + 1] {
+        let content: Vec<u8> = (0..size).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        let path = format!("/{size}").parse().unwrap();
+        let changed = device.upload(None, path, content.as_slice()).await.unwrap();
+        let downloaded = device
+            .download(changed.file_id, Some(changed.version))
+            .await
+            .unwrap();
+        assert!(downloaded.bytes().await.unwrap() == content, "{size} bytes");
+    }
+}

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use client::{Client, Session, Update, UserPool, Watcher};
+use ::stack::PASSWORD;
+use client::{Client, Session, SignIn, Update, UserPool, Watcher};
 use model::{Cursor, SpaceId};
+use ring::hmac;
 use tests::{Proxy, new_user, stack};
 use tokio::time::timeout;
 
@@ -58,15 +60,63 @@ async fn a_watcher_hears_what_is_committed_and_later_goes_on_from_its_cursor() {
     assert_eq!(change(&mut watcher).await.2, "/live");
 }
 
+fn pool() -> UserPool {
+    UserPool {
+        endpoint: stack().aws_endpoint.clone(),
+        client_id: stack().outputs.user_pool_client_id.clone(),
+    }
+}
+
+/// What an authenticator app shows now (RFC 6238) that was given this key.
+fn code(key: &str) -> String {
+    let bits = key.chars().filter(|c| *c != '=').flat_map(|c| {
+        let value = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".find(c).unwrap();
+        (0..5).rev().map(move |bit| u8::from(value & (1 << bit) != 0))
+    });
+    let bits: Vec<u8> = bits.collect();
+    let secret: Vec<u8> = bits
+        .chunks_exact(8)
+        .map(|byte| byte.iter().fold(0, |byte, bit| byte << 1 | bit))
+        .collect();
+    let step = edge::Clock::system().now().unix_timestamp() / 30;
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &secret);
+    let tag = hmac::sign(&key, &step.to_be_bytes());
+    let offset = usize::from(tag.as_ref()[19] & 15);
+    let number = u32::from_be_bytes(tag.as_ref()[offset..offset + 4].try_into().unwrap()) & 0x7fff_ffff;
+    format!("{:06}", number % 1_000_000)
+}
+
+#[tokio::test]
+async fn an_account_that_an_authenticator_app_protects_is_asked_for_its_code() {
+    let (user, _) = new_user().await;
+    let session = stack().sign_in(&user).await.unwrap();
+    let authenticator = session.authenticator().await.unwrap();
+    let key = authenticator.key().to_owned();
+    authenticator.confirm(&code(&key)).await.unwrap();
+
+    let challenge = async || match Session::begin(pool(), &user, PASSWORD).await.unwrap() {
+        SignIn::Code(challenge) => challenge,
+        other => panic!("{other:?}"),
+    };
+    let wrong = if code(&key) == "000000" {
+        "000001"
+    } else {
+        "000000"
+    };
+    let refused = challenge().await.answer(wrong).await.unwrap_err();
+    assert!(matches!(refused, client::Error::SignedOut(_)), "{refused:?}");
+    let SignIn::Done(session) = challenge().await.answer(&code(&key)).await.unwrap() else {
+        panic!("not signed in")
+    };
+    stack().device(session).unwrap().all_spaces().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_session_goes_on_later_with_its_refresh_token() {
     let (user, _) = new_user().await;
     let session = stack().sign_in(&user).await.unwrap();
     let refresh = session.refresh_token().unwrap().clone();
-    let pool = UserPool {
-        endpoint: stack().aws_endpoint.clone(),
-        client_id: stack().outputs.user_pool_client_id.clone(),
-    };
+    let pool = pool();
     let resumed = Session::resume(pool.clone(), refresh, None);
     let device = stack().device(resumed).unwrap();
     assert!(device.all_spaces().await.unwrap().is_empty());

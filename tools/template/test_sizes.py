@@ -43,6 +43,8 @@ class Trial(unittest.TestCase):
         self.assertIs(database["DeletionProtection"], False)
         self.assertNotIn("MaxAllocatedStorage", database)
         self.assertNotIn(LOG_EXPORTS, database)
+        # CloudFormation cannot delete a protected user pool, and the stack would stay half deleted.
+        self.assertEqual(of_type(resolved(), "AWS::Cognito::UserPool")["UserPool"]["DeletionProtection"], "INACTIVE")
         # Without DeletionPolicy CloudFormation would make a snapshot, which stays.
         self.assertEqual(resolved()["Database"]["DeletionPolicy"], "Delete")
 
@@ -71,6 +73,15 @@ class Trial(unittest.TestCase):
                 self.assertIn("Content", reaches(name), name)
 
 
+class Accounts(unittest.TestCase):
+    def test_each_user_may_protect_the_own_account(self):
+        for size in ["trial", *PROTECTED]:
+            with self.subTest(size=size):
+                pool = resolved(Size=size)["UserPool"]["Properties"]
+                self.assertEqual(pool["MfaConfiguration"], "OPTIONAL")
+                self.assertEqual(pool["EnabledMfas"], ["SOFTWARE_TOKEN_MFA"])
+
+
 class Protected(unittest.TestCase):
     def test_content_users_and_database_outlive_the_stack(self):
         for size in PROTECTED:
@@ -83,6 +94,7 @@ class Protected(unittest.TestCase):
                         self.assertEqual(resources[name]["UpdateReplacePolicy"], "Retain", name)
                 database = resources["Database"]["Properties"]
                 self.assertIs(database["DeletionProtection"], True)
+                self.assertEqual(resources["UserPool"]["Properties"]["DeletionProtection"], "ACTIVE")
                 self.assertEqual(database["BackupRetentionPeriod"], 14)
                 self.assertEqual(str(database["MultiAZ"]).lower(), "true")
                 self.assertEqual(str(resources["Content"]["Properties"]["DeletedWithStack"]).lower(), "false")

@@ -151,6 +151,9 @@ pub struct Login {
     /// needed.
     #[arg(long, value_name = "COMMAND", conflicts_with = "user_pool_client_id")]
     pub token_command: Option<String>,
+    /// Protect the account with an authenticator app from now on: shows the key for the app, and asks for a code.
+    #[arg(long, conflicts_with = "token_command")]
+    pub authenticator: bool,
 }
 
 /// The check.
@@ -246,6 +249,9 @@ pub struct Upload {
     /// Only if this is the current version; 0 says that there is no file yet. For a single file.
     #[arg(long, value_name = "VERSION")]
     pub base_version: Option<Version>,
+    /// Replace files that were changed on another device since this machine uploaded or downloaded them.
+    #[arg(long)]
+    pub replace: bool,
     /// How many files are on their way at once.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: u16,

@@ -1,5 +1,6 @@
 //! A file for each command.
 
+mod bases;
 pub(crate) mod doctor;
 pub(crate) mod files;
 pub(crate) mod get;

@@ -119,8 +119,22 @@ pub fn sentence(error: &anyhow::Error) -> String {
 
 fn refusal(problem: &Problem) -> String {
     let Problem {
-        detail, request_id, ..
+        code,
+        detail,
+        request_id,
+        ..
     } = problem;
+    // What the service says to programs, in words for people.
+    let detail = match code.as_str() {
+        "version-conflict" => {
+            "it was changed on another device; get the current version first, or say that one with --base-version"
+        }
+        "path-taken" => "another file has this path; choose another one, or move that file first",
+        "forbidden" => "you may not do this in this space; ask one of its owners for the role that it takes",
+        "last-owner" => "the space would have no owner; make another member its owner first",
+        "not-found" => "it is not there, or you are no member of the space",
+        _ => detail,
+    };
     match &problem.current {
         Some(CurrentVersion { version, .. }) => {
             format!("{detail} (current version {version}; request {request_id})")
@@ -214,6 +228,31 @@ mod tests {
         assert_eq!(json(&error)["error"]["requestId"], "r1");
         assert_eq!(json(&error)["error"]["exitStatus"], 5);
         assert!(sentence(&refused(401)).ends_with("sign in: syncsphere login"));
+    }
+
+    #[test]
+    fn people_read_no_rules_of_the_api() {
+        for code in [
+            "version-conflict",
+            "path-taken",
+            "forbidden",
+            "last-owner",
+            "not-found",
+        ] {
+            let problem = Problem {
+                status: 409,
+                code: code.to_owned(),
+                detail: "Another file is at this path; current says which.".to_owned(),
+                request_id: "r1".to_owned(),
+                current: None,
+            };
+            let said = sentence(&Error::Refused(problem).into());
+            assert!(
+                said.ends_with(" (request r1)") && !said.contains("current says"),
+                "{said}"
+            );
+            assert!(!said.contains(code), "{said}");
+        }
     }
 
     #[test]

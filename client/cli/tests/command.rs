@@ -28,16 +28,6 @@ use support::{PROMISED, Person, files_in, owned, values};
 
 const MIB: usize = 1024 * 1024;
 
-impl Person {
-    /// What it says when it fails with this exit status.
-    async fn fails(&self, status: i32, arguments: &[&str]) -> String {
-        let output = self.run(arguments).await;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
-        said
-    }
-}
-
 /// Content of which no two parts are alike.
 fn large(bytes: usize) -> Vec<u8> {
     (0..bytes / 8).flat_map(usize::to_le_bytes).collect()
@@ -437,6 +427,85 @@ async fn people_are_told_what_a_sync_does_not_upload() {
     let output = alice.run(&["sync", "down", "--once"]).await;
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains("2 files here are not in the space"), "{told}");
+}
+
+#[tokio::test]
+async fn an_upload_does_not_replace_what_another_device_changed_since() {
+    let (alice, bob) = (Person::new().await, Person::new().await);
+    alice.json(&["spaces", "create", "Shared"]).await;
+    alice.json(&["share", "Shared", &bob.user_id]).await;
+    alice.write("stale/a", b"one");
+    alice.write("stale/z.txt", b"old");
+    alice.json(&["upload", "stale/.", "--space", "Shared"]).await;
+    bob.write("z.txt", b"newer");
+    bob.json(&["upload", "z.txt", "--space", "Shared"]).await;
+    alice.write("stale/a", b"two");
+    let told = alice.fails(5, &["upload", "stale/.", "--space", "Shared"]).await;
+    assert!(
+        told.contains("/z.txt was changed on another device (version 2)"),
+        "{told}"
+    );
+    let content = async |person: &Person, path: &str| {
+        let output = person.run(&["get", path, "-o", "-", "--space", "Shared"]).await;
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(content(&bob, "/z.txt").await, "newer");
+    assert_eq!(content(&bob, "/a").await, "two");
+    // Whoever has seen the other version may replace it.
+    assert_eq!(content(&alice, "/z.txt").await, "newer");
+    alice.write("stale/z.txt", b"newest");
+    alice.json(&["upload", "stale/.", "--space", "Shared"]).await;
+    bob.write("z.txt", b"mine");
+    bob.fails(5, &["upload", "z.txt", "--space", "Shared"]).await;
+    assert_eq!(content(&alice, "/z.txt").await, "newest");
+    bob.json(&["upload", "z.txt", "--space", "Shared", "--replace"])
+        .await;
+    assert_eq!(content(&alice, "/z.txt").await, "mine");
+}
+
+/// Of content in parts the service has only the uploader's word for its SHA-256.
+#[tokio::test]
+async fn large_content_is_unchanged_only_if_this_machine_uploaded_it() {
+    let (alice, bob) = (Person::new().await, Person::new().await);
+    alice.json(&["spaces", "create", "Shared"]).await;
+    alice.json(&["share", "Shared", &bob.user_id]).await;
+    alice.write("film", &large(16 * MIB));
+    let honest = alice.json(&["upload", "film", "--space", "Shared"]).await;
+    let again = alice.json(&["upload", "film", "--space", "Shared"]).await;
+    assert_eq!(again[0]["outcome"], "unchanged");
+    bob.write("film", &vec![b'x'; 16 * MIB]);
+    bob.json(&["upload", "film", "--space", "Shared"]).await;
+    // As if it had come in parts, with the honest SHA-256.
+    let file_id = honest[0]["change"]["fileId"].as_str().unwrap();
+    let declare = "UPDATE versions v SET sha256 = o.sha256 FROM versions o
+        WHERE v.file_id = $1 AND o.file_id = v.file_id AND v.version = 2 AND o.version = 1";
+    change_rows(declare, file_id).await;
+    let repaired = alice.json(&["upload", "film", "--space", "Shared"]).await;
+    assert_eq!(repaired[0]["outcome"], "uploaded");
+    assert_eq!(repaired[0]["change"]["version"], 3);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_that_does_not_say_its_size_is_not_uploaded_as_an_empty_one() {
+    let alice = Person::new().await;
+    let told = alice.fails(6, &["upload", "/proc/version"]).await;
+    assert!(told.contains("how many bytes"), "{told}");
+    assert!(alice.json(&["ls"]).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_space_is_shared_with_people_and_not_with_names() {
+    let alice = Person::new().await;
+    alice.json(&["spaces", "create", "Team"]).await;
+    for name in ["bob", "bob@example.com", "a/b", " "] {
+        let told = alice.fails(2, &["share", "Team", name]).await;
+        assert!(
+            told.contains("is no user ID") && told.contains("whoami"),
+            "{told}"
+        );
+    }
+    assert_eq!(alice.json(&["spaces", "members", "Team"]).await.len(), 1);
 }
 
 #[tokio::test]

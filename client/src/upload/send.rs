@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::{READ_BYTES, Source};
 use crate::api::checked;
 use crate::error::Party;
+use crate::window::Slot;
 use crate::{Client, Error, Progress};
 
 /// How much the line is given at once, in bytes: little, so that a slow line shows that it lives.
@@ -32,6 +33,8 @@ const ANSWER_WITHIN: Duration = Duration::from_mins(2);
 impl Client {
     /// Sends a piece of content to storage, over and over while that may help. That it is there already, from a request whose answer was
     /// lost, is fine. A URL that has expired is replaced by what `again` gets; nothing says that there is nothing to be sent any more.
+    /// A `slot` is the first attempt's place in the window, if it has one already.
+    #[expect(clippy::too_many_arguments, reason = "a piece, where it goes, and how")]
     pub(super) async fn put(
         &self,
         put: &PresignedPut,
@@ -40,16 +43,21 @@ impl Client {
         length: u64,
         progress: &impl Progress,
         again: impl AsyncFn() -> Result<Option<PresignedPut>, Error>,
+        mut slot: Option<Slot<'_>>,
     ) -> Result<(), Error> {
         let mut retries = self.retries();
         let mut newer = None;
         let mut signed_at = None;
         loop {
             let mut moved = 0;
-            let slot = self.sending.acquire().await.map_err(|_| Error::Silent)?;
+            let slot = match slot.take() {
+                Some(slot) => slot,
+                None => self.window.enter(length).await,
+            };
             let url = newer.as_ref().unwrap_or(put);
             let sending = self.put_once(url, content, (offset, length), progress, &mut moved);
             let Err(error) = sending.await else {
+                slot.delivered();
                 progress.found(length - moved);
                 return Ok(());
             };
@@ -186,7 +194,7 @@ mod tests {
         let content = b"content".as_slice();
         let again = async || unreachable!("no URL has expired");
         let outcome = tokio::select! {
-            outcome = client.put(&presigned, content, 0, 7, &(), again) => outcome,
+            outcome = client.put(&presigned, content, 0, 7, &(), again, None) => outcome,
             () = answering => unreachable!("it answers for ever"),
         };
         (outcome, sent)

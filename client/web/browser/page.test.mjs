@@ -79,6 +79,18 @@ test("each version is saved as it was uploaded", { timeout: 60_000 }, async () =
   await page.click("#versions-close");
 });
 
+test("a file of any size is saved as it was: empty, of one byte, and around the size from which it is sent in parts", { timeout: 240_000 }, async () => {
+  for (const size of [0, 1, 64 * MIB, 64 * MIB + 1]) {
+    const name = `${size}.bin`;
+    const content = randomBytes(size);
+    await alice.drop([local(name, content)]);
+    await alice.page.locator("#uploads li[data-phase=done]", { hasText: name }).waitFor({ timeout: 60_000 });
+    await aliceToo.has(`/${name}`);
+    const [saved] = await Promise.all([aliceToo.page.waitForEvent("download", { timeout: 60_000 }), aliceToo.act(`/${name}`, "Download")]);
+    assert.ok(readFileSync(await saved.path()).equals(content), `${size} bytes`);
+  }
+});
+
 test("a space is shared, and every window of every member follows it", { timeout: 60_000 }, async () => {
   await bob.view("members");
   const bobId = await bob.ownId();

@@ -227,7 +227,7 @@ test("a request is repeated when it may help, with a new token when the token is
   assert.equal(expired, 1);
 
   answers.push({ status: 409, body: { code: "version-conflict", detail: "Another.", current: { version: 2 } } });
-  await assert.rejects(api.deleteFile("f", 1), (error) => error instanceof Problem && error.code === "version-conflict" && error.current.version === 2);
+  await assert.rejects(api.deleteFile({ fileId: "f", version: 1, path: "/a" }), (error) => error instanceof Problem && error.code === "version-conflict" && error.current.version === 2);
 
   answers.push(...Array.from({ length: 4 }, () => ({ status: 500 })));
   await assert.rejects(api.showFile("f"), (error) => error instanceof Problem && error.passing);
@@ -235,4 +235,32 @@ test("a request is repeated when it may help, with a new token when the token is
 
   answers.push({ status: 200, body: { spaces: [{ spaceId: "1" }], nextPageToken: "next" } }, { status: 200, body: { spaces: [{ spaceId: "2" }] } });
   assert.deepEqual((await api.listSpaces()).map((space) => space.spaceId), ["1", "2"]);
+});
+
+test("uploads, moves and deletions name the file and the path that they start from, and go without where the service does not know that", async () => {
+  for (const knows of [true, false]) {
+    const taken = [];
+    const fetch = async (url, { method, body }) => {
+      const said = { ...Object.fromEntries(new URL(url).searchParams), ...JSON.parse(body ?? "{}") };
+      if (!knows && ("baseFileId" in said || "basePath" in said)) return Response.json({ code: "invalid-request" }, { status: 400 });
+      delete said.deviceId;
+      taken.push([method, said]);
+      return Response.json({});
+    };
+    const session = { token: async () => "token", refused() {}, expire() {} };
+    const api = new Api("https://api.example", session, "device", { fetch, random: () => 0, sleep: async () => {} });
+    const seen = { fileId: "f", version: 3, path: "/a" };
+    const { signal } = new AbortController();
+    await api.moveFile(seen, "/b");
+    await api.deleteFile(seen);
+    await api.createUpload({ path: "/a", size: 0, sha256: "x", baseVersion: 3, baseFileId: "f" }, "key", signal);
+    await api.createUpload({ path: "/new", size: 0, sha256: "x", baseVersion: 0, baseFileId: undefined }, "key-2", signal);
+    const named = (more) => (knows ? more : {});
+    assert.deepEqual(taken, [
+      ["PATCH", { path: "/b", baseVersion: 3, ...named({ basePath: "/a" }) }],
+      ["DELETE", { baseVersion: "3", ...named({ basePath: "/a" }) }],
+      ["POST", { path: "/a", size: 0, sha256: "x", baseVersion: 3, ...named({ baseFileId: "f" }) }],
+      ["POST", { path: "/new", size: 0, sha256: "x", baseVersion: 0 }],
+    ]);
+  }
 });

@@ -102,7 +102,7 @@ test("a small file is hashed, opened, put and completed", async () => {
   await upload.run();
   assert.equal(upload.phase, "done");
   assert.deepEqual(service.calls, ["create", "put", "complete"]);
-  assert.deepEqual(service.body, { path: "/a.txt", size: 5, sha256: digest("hello"), contentType: "text/plain", spaceId: "space", baseVersion: 0, deviceId: "device" });
+  assert.deepEqual(service.body, { path: "/a.txt", size: 5, sha256: digest("hello"), contentType: "text/plain", spaceId: "space", baseVersion: 0, baseFileId: undefined, deviceId: "device" });
   assert.deepEqual([...new Set(phases)], ["hashing", "opening", "sending", "completing", "done"]);
   assert.equal(world.stored.size, 0, "the key is forgotten");
 });
@@ -245,7 +245,7 @@ test("a URL that storage takes no more is replaced, a few times", async () => {
 
 test("a conflict is told, and goes on as the next version or beside it, as another upload", async () => {
   const conflict = new Problem(409, { code: "version-conflict", current: { version: 3, fileId: "file" } });
-  for (const next of [{ baseVersion: 3 }, { path: "/a (2).txt", baseVersion: 0 }]) {
+  for (const next of [{ baseVersion: 3, baseFileId: "file" }, { path: "/a (2).txt", baseVersion: 0, baseFileId: undefined }]) {
     const service = new Service(5, { faults: (name, count) => (name === "complete" && count === 1 ? conflict : null) });
     const upload = new Upload(file("hello"), target, service.world(), () => {});
     await upload.run();
@@ -254,7 +254,7 @@ test("a conflict is told, and goes on as the next version or beside it, as anoth
     await upload.again(next);
     assert.equal(upload.phase, "done");
     assert.equal(service.keys.size, 2);
-    assert.equal(service.body.baseVersion, next.baseVersion);
+    assert.deepEqual([service.body.baseVersion, service.body.baseFileId], [next.baseVersion, next.baseFileId]);
     assert.equal(service.body.path, next.path ?? "/a.txt");
   }
 });

@@ -5,18 +5,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use client::{Client, Content, Error, Progress as _, Sha256Stream, next_piece};
+use model::SpacePath;
 use serde_json::json;
 use tempfile::TempPath;
 
+use crate::accounts::Account;
 use crate::arguments::Get;
+use crate::commands::bases::{Base, Bases};
 use crate::commands::files::find;
+use crate::commands::sync::is_windows_name;
 use crate::failure::{Kind, failure};
 use crate::output::{self, Output};
 use crate::place::{self, short_name};
 use crate::progress::{Bar, Bars};
 
 /// Downloads a file: all of it and verified, or nothing.
-pub(crate) async fn run(client: &Client, get: &Get, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow::Result<()> {
+    let client = &account.client;
     let space_id = place::space(client, get.space.space.as_deref()).await?;
     let path = place::path(&get.path)?;
     let file = find(client, space_id, &path).await?;
@@ -28,22 +33,27 @@ pub(crate) async fn run(client: &Client, get: &Get, output: Output) -> anyhow::R
             found.ok_or_else(|| failure(Kind::NotFound, format!("{path} has no version {version}")))?;
         (content.version, content.size, content.sha256) = (found.version, found.size, found.sha256);
     }
+    let to = destination(get.output.as_deref(), &path, cfg!(windows))?;
     let bytes = content.size.get().unsigned_abs();
     let bars = Bars::new(bytes, 1);
     let bar = bars.file(path.as_str(), bytes);
-    let to = match &get.output {
-        Some(to) if to == Path::new("-") => {
-            let writing = to_output(client, &content, &bar);
-            return writing.await.with_context(|| format!("cannot download {path}"));
+    let cannot = || format!("cannot download {path}");
+    match &to {
+        Some(to) => {
+            let getting = to_file(client, &content, to, get.force, &bar);
+            getting.await.with_context(cannot)?;
         }
-        Some(to) if to.is_dir() => to.join(path.file_name()),
-        Some(to) => to.clone(),
-        None => PathBuf::from(path.file_name()),
-    };
-    let getting = to_file(client, &content, &to, get.force, &bar);
-    getting.await.with_context(|| format!("cannot download {path}"))?;
+        None => to_output(client, &content, &bar).await.with_context(cannot)?,
+    }
     drop(bar);
     drop(bars);
+    // An upload after this is of somebody who knows the version; who asks for an earlier one may not.
+    if get.version.is_none() {
+        Bases::open(account, space_id)?.saw(&path, Base::from(&content))?;
+    }
+    let Some(to) = to else {
+        return Ok(());
+    };
     let told = json!({
         "file": to, "fileId": content.file_id, "path": path, "version": content.version, "size": content.size,
         "sha256": content.sha256,
@@ -54,6 +64,22 @@ pub(crate) async fn run(client: &Client, get: &Get, output: Output) -> anyhow::R
         format_args!("{} is {path}, version {version}, {size}", to.display()),
     )?;
     Ok(())
+}
+
+/// Where to; nothing is the standard output. A name that is no file's, or another file's, on this machine is refused.
+fn destination(output: Option<&Path>, path: &SpacePath, windows: bool) -> anyhow::Result<Option<PathBuf>> {
+    let folder = match output {
+        Some(to) if to == Path::new("-") => return Ok(None),
+        Some(to) if !to.is_dir() => return Ok(Some(to.to_owned())),
+        Some(folder) => folder,
+        None => Path::new(""),
+    };
+    let name = path.file_name();
+    if windows && !is_windows_name(name) {
+        let message = format!("Windows does not allow the name of {path}; say another one with -o FILE");
+        return Err(failure(Kind::Usage, message));
+    }
+    Ok(Some(folder.join(name)))
 }
 
 async fn to_file(
@@ -68,18 +94,13 @@ async fn to_file(
         return Err(occupied(to));
     }
     let part = part(to, content);
-    let mut options = tokio::fs::File::options();
-    let opening = options
-        .create(true)
-        .read(true)
-        .write(true)
-        .truncate(false)
-        .open(&part);
-    let mut file = opening
-        .await
-        .with_context(|| format!("cannot write {}", part.display()))?;
+    let opening = open_part(&part).with_context(|| format!("cannot write {}", part.display()))?;
+    let mut file = tokio::fs::File::from_std(opening);
     // What there is of it stays for the next attempt.
     client.fetch(content, &mut file, bar).await?;
+    #[cfg(unix)]
+    share(&file.into_std().await)?;
+    #[cfg(not(unix))]
     drop(file);
     let part = TempPath::try_from_path(part)?;
     let placed = if force {
@@ -113,6 +134,59 @@ fn part(to: &Path, content: &Content) -> PathBuf {
     to.with_file_name(format!(".syncsphere-{name}.part"))
 }
 
+/// Opens it for this user alone. Others may write in the folder: a link, or a file of theirs, is not taken.
+#[cfg(unix)]
+fn open_part(part: &Path) -> io::Result<std::fs::File> {
+    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+
+    use rustix::fs::OFlags;
+
+    let mut options = std::fs::File::options();
+    options
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600);
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(part)?;
+    let found = file.metadata()?;
+    let is_own = found.uid() == rustix::process::geteuid().as_raw();
+    if !found.is_file() || !is_own || found.nlink() != 1 {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it is another user's, or a link",
+        ));
+    }
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(file)
+}
+
+#[cfg(not(unix))]
+fn open_part(part: &Path) -> io::Result<std::fs::File> {
+    let mut options = std::fs::File::options();
+    options
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .open(part)
+}
+
+/// Gives a verified file the rights that a new one has.
+#[cfg(unix)]
+fn share(file: &std::fs::File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use rustix::fs::Mode;
+    use rustix::process::umask;
+
+    // There is no other way to read it.
+    let masked = umask(Mode::from_raw_mode(0o077));
+    umask(masked);
+    file.set_permissions(std::fs::Permissions::from_mode(0o666 & !masked.bits()))
+}
+
 /// Whoever reads it knows by the exit status whether it was right.
 async fn to_output(client: &Client, content: &Content, bar: &Bar<'_>) -> anyhow::Result<()> {
     use std::io::Write as _;
@@ -128,5 +202,44 @@ async fn to_output(client: &Client, content: &Content, bar: &Bar<'_>) -> anyhow:
         Ok(())
     } else {
         Err(Error::Mismatch.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_name_leads_nowhere_else_on_windows() {
+        for name in [
+            "/..\\..\\Startup\\x.bat",
+            "/C:\\x",
+            "/NUL",
+            "/a.txt:hidden",
+            "/a.",
+        ] {
+            let path = name.parse().unwrap();
+            assert!(destination(None, &path, true).is_err(), "{name}");
+            assert!(destination(None, &path, false).is_ok(), "{name}");
+            let chosen = destination(Some(Path::new("chosen")), &path, true).unwrap();
+            assert_eq!(chosen.unwrap(), Path::new("chosen"));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_planted_link_is_not_followed() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let (victim, part) = (folder.path().join("victim"), folder.path().join("part"));
+        std::fs::write(&victim, "theirs").unwrap();
+        std::os::unix::fs::symlink(&victim, &part).unwrap();
+        assert!(open_part(&part).is_err());
+        std::fs::remove_file(&part).unwrap();
+        std::fs::hard_link(&victim, &part).unwrap();
+        assert!(open_part(&part).is_err());
+        std::fs::remove_file(&part).unwrap();
+        let file = open_part(&part).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

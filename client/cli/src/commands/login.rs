@@ -45,6 +45,9 @@ pub(crate) async fn run(of: &AccountArguments, login: &Login, output: Output) ->
         *known = Some(stack);
     })?;
     accounts.choose(&name)?;
+    if login.authenticator {
+        protect(&session, &user_name).await?;
+    }
     let user_id = session.token().await?.user_id();
     let told = json!({ "stack": name, "user": user_name, "userId": user_id });
     output.line(&told, format_args!("signed in to {name} as {user_name}"))?;
@@ -190,6 +193,20 @@ async fn of_pool(
     };
     let user = User::signed_in(&session).await?;
     Ok((name, user, session))
+}
+
+/// Has the user pool ask for an authenticator app's code from now on.
+async fn protect(session: &Session, user: &str) -> anyhow::Result<()> {
+    let protecting = "cannot protect the account with an authenticator app";
+    let authenticator = session.authenticator().await.context(protecting)?;
+    let key = authenticator.key();
+    note(format!(
+        "Give this key to your authenticator app, for SyncSphere and {user}: {key}"
+    ));
+    let code = ask("Code that it shows", false)?;
+    authenticator.confirm(code.trim()).await.context(protecting)?;
+    note("The account is protected: signing in asks for a code from now on.");
+    Ok(())
 }
 
 fn not_signed_in(error: Error) -> anyhow::Error {

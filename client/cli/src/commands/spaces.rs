@@ -2,9 +2,11 @@
 
 use anyhow::Context as _;
 use client::Client;
+use model::UserId;
 use serde_json::json;
+use uuid::Uuid;
 
-use crate::accounts::new_id;
+use crate::accounts::{Account, new_id};
 use crate::arguments::{Share, SpacesCommand};
 use crate::failure::{Kind, failure};
 use crate::output::{self, Output};
@@ -29,6 +31,9 @@ pub(crate) async fn run(
             })?;
         }
         Some(SpacesCommand::Create { name }) => {
+            if name.trim().is_empty() {
+                return Err(failure(Kind::Usage, "a space needs a name; say one"));
+            }
             let name = name
                 .parse()
                 .map_err(|error| failure(Kind::Usage, format!("{name:?}: {error}")))?;
@@ -53,7 +58,9 @@ pub(crate) async fn run(
 }
 
 /// Makes somebody a member, or ends a membership.
-pub(crate) async fn share(client: &Client, share: &Share, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn share(account: &Account, share: &Share, output: Output) -> anyhow::Result<()> {
+    let client = &account.client;
+    refuse_names(&share.user_id, &account.user_id().await?)?;
     let space_id = place::shared_space(client, &share.space).await?;
     let (space, user_id) = (&share.space, &share.user_id);
     if share.remove {
@@ -62,12 +69,23 @@ pub(crate) async fn share(client: &Client, share: &Share, output: Output) -> any
             .await
             .with_context(|| format!("cannot end the membership in {space}"))?;
         let told = json!({ "spaceId": space_id, "userId": user_id, "removed": true });
-        output.line(&told, format_args!("{user_id} is no member of {space}"))?;
+        output.line(&told, format_args!("{user_id} cannot reach {space} any more"))?;
         return Ok(());
     }
     let setting = client.set_member(space_id, user_id, share.role.into());
     let member = setting.await.with_context(|| format!("cannot share {space}"))?;
     let role = member.role.as_str();
     output.line(&member, format_args!("{user_id} is {role} of {space}"))?;
+    Ok(())
+}
+
+/// Refuses what is no user's ID where those are UUIDs, as the caller's own is: the service would take a name, and nobody would have access.
+fn refuse_names(user_id: &UserId, own: &UserId) -> anyhow::Result<()> {
+    let is_uuid = |id: &UserId| Uuid::try_parse(id.as_str()).is_ok();
+    if is_uuid(own) && !is_uuid(user_id) {
+        let message =
+            format!("\"{user_id}\" is no user ID; ask them for the one that `syncsphere whoami` shows");
+        return Err(failure(Kind::Usage, message));
+    }
     Ok(())
 }

@@ -24,6 +24,7 @@ use crate::failure::{Failures, Kind, failure, is_outage, kind_of, sentence};
 use crate::output::{self, Output};
 use crate::place;
 use crate::progress::Bars;
+pub(crate) use folder::is_windows_name;
 use folder::{Folder, Found, Stamp, local, space_path};
 use mirror::Mirror;
 
@@ -615,9 +616,17 @@ impl<'a> Keeper<'a> {
 
     /// Tells people how many files of the folder the space does not have: they may think that those are uploaded.
     fn tell_others(&self) {
+        let key = |path: &SpacePath| {
+            if self.folder.ignores_case {
+                names::key(path.as_str())
+            } else {
+                path.as_str().to_owned()
+            }
+        };
+        let there: HashSet<String> = self.mirror.files().keys().map(key).collect();
         let others = self
             .folder
-            .count_files(|path| path.is_some_and(|path| self.mirror.at(path).is_some()));
+            .count_files(|path| path.is_some_and(|path| there.contains(&key(path))));
         if let Ok(others @ 1..) = others
             && !self.output.json
         {

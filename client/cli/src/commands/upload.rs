@@ -6,13 +6,15 @@ mod plan;
 use std::collections::HashMap;
 
 use anyhow::Context as _;
-use client::{Client, Content, Error, LocalFile, Progress};
+use client::{Client, Content, Error, LocalFile, Progress, Source as _};
 use futures_util::stream::{self, StreamExt as _};
-use model::{CreateUploadRequest, FileChanged, SpaceId, SpacePath};
+use model::{CreateUploadRequest, FileChanged, MIN_PART_BYTES, SpaceId, SpacePath};
 use serde_json::json;
+use tokio::io::AsyncReadExt as _;
 
 use crate::accounts::Account;
 use crate::arguments::Upload;
+use crate::commands::bases::{Base, Bases};
 use crate::failure::{Failures, Kind, failure, is_outage, kind_of};
 use crate::output::{self, Output};
 use crate::place;
@@ -44,6 +46,7 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
     let uploading = Uploading {
         client: &account.client,
         keys: Keys::open(account)?,
+        bases: Bases::open(account, space_id)?,
         upload,
         space_id,
         there: there(&account.client, space_id, &plan).await?,
@@ -107,6 +110,8 @@ fn tell(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()> {
 struct Uploading<'a> {
     client: &'a Client,
     keys: Keys,
+    /// Versions that this machine saw before.
+    bases: Bases,
     upload: &'a Upload,
     space_id: Option<SpaceId>,
     /// What the space has at the paths of the plan, if that was listed.
@@ -121,6 +126,7 @@ impl Uploading<'_> {
 
     async fn attempt(&self, item: &Item, bar: &Bar<'_>) -> anyhow::Result<Outcome> {
         let content = LocalFile::open(&item.file).await?;
+        refuse_unsized(item, &content).await?;
         let describing = self
             .client
             .describe(self.space_id, item.to.clone(), &content, bar);
@@ -129,13 +135,29 @@ impl Uploading<'_> {
         // Who says what it is based on wants to know if that is wrong.
         if description.base_version.is_none()
             && let Some(there) = self.there(&item.to).await?
-            && there.sha256 == description.sha256
-            && there.size == description.size
         {
-            bar.found(item.bytes);
-            return Ok(Outcome::Unchanged(there));
+            let base = Base::from(&there);
+            let known = self.bases.known(&item.to);
+            let is_same = (there.sha256, there.size) == (description.sha256, description.size);
+            // Of content in parts the service has only the uploader's word for the SHA-256 of the whole; here another one may have said it.
+            if is_same && (known == Some(base) || there.size.get() < MIN_PART_BYTES) {
+                self.bases.saw(&item.to, base)?;
+                bar.found(item.bytes);
+                return Ok(Outcome::Unchanged(there));
+            }
+            if !is_same && !self.upload.replace && known.is_some_and(|known| known != base) {
+                let message = format!(
+                    "{} was changed on another device (version {}); get it with `syncsphere get`, or replace it with --replace",
+                    item.to, there.version
+                );
+                return Err(failure(Kind::Conflict, message));
+            }
+            if !self.upload.replace {
+                description.base_version = Some(there.version);
+            }
         }
         let changed = self.send(&description, &content, bar).await?;
+        self.bases.saw(&item.to, Base::from(&Content::from(&changed)))?;
         let sent_bytes = bar.sent();
         Ok(Outcome::Uploaded { changed, sent_bytes })
     }
@@ -198,6 +220,19 @@ impl Uploading<'_> {
                 .map(|file| Content::from(&file))),
         }
     }
+}
+
+/// Refuses a file that says that it has no bytes and has some, as those of `/proc` do: nothing of it would be uploaded.
+async fn refuse_unsized(item: &Item, content: &LocalFile) -> anyhow::Result<()> {
+    if content.size() > 0 {
+        return Ok(());
+    }
+    let mut file = tokio::fs::File::open(&item.file).await?;
+    if file.read(&mut [0]).await? > 0 {
+        let message = "it does not say how many bytes it has; copy it to another file, and upload that";
+        return Err(failure(Kind::Refused, message));
+    }
+    Ok(())
 }
 
 /// A personal space that was not used yet is not there.

@@ -93,12 +93,17 @@ impl Person {
         values(&output.stdout)
     }
 
+    /// What it says when it fails with this exit status.
+    pub(crate) async fn fails(&self, status: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+        said
+    }
+
     /// Starts it, and reads what it writes as it comes.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        let mut command = self.command(&[&["--json"], arguments].concat());
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Running { child, lines }
+        Running::of(self.command(&[&["--json"], arguments].concat()))
     }
 }
 
@@ -108,6 +113,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
     /// The next value of a type.
     pub(crate) async fn next(&mut self, kind: &str) -> Value {
         let reading = async {

@@ -13,6 +13,7 @@ const RETRY = { first: 500, limit: 4_000 };
 
 /**
  * @typedef {import("./types.js").Role} Role
+ * @typedef {Pick<import("./types.js").FileView, "fileId" | "version" | "path">} Seen
  * @typedef {{ query?: Record<string, string | number | undefined>, body?: unknown, key?: string, signal?: AbortSignal }} Parameters
  */
 
@@ -123,34 +124,36 @@ export class Api {
   }
 
   /**
-   * @param {string} fileId
-   * @param {string} path
-   * @param {number} baseVersion
+   * @param {Seen} file as it was seen
+   * @param {string} path where it goes
    * @returns {Promise<import("./types.js").FileChanged>}
    */
-  moveFile(fileId, path, baseVersion) {
-    return this.#send("PATCH", `/files/${fileId}`, { body: { path, baseVersion, deviceId: this.deviceId } });
+  moveFile({ fileId, version, path: basePath }, path) {
+    const body = { path, baseVersion: version, deviceId: this.deviceId };
+    return this.#sendNewer("PATCH", `/files/${fileId}`, { body: { ...body, basePath } }, { body });
   }
 
   /**
-   * @param {string} fileId
-   * @param {number} baseVersion
+   * @param {Seen} file as it was seen
    * @returns {Promise<import("./types.js").FileChanged>}
    */
-  deleteFile(fileId, baseVersion) {
-    return this.#send("DELETE", `/files/${fileId}`, { query: { baseVersion, deviceId: this.deviceId } });
+  deleteFile({ fileId, version, path: basePath }) {
+    const query = { baseVersion: version, deviceId: this.deviceId };
+    return this.#sendNewer("DELETE", `/files/${fileId}`, { query: { ...query, basePath } }, { query });
   }
 
   // ------------------------------------------------------------------------------------------------ Uploads
 
   /**
-   * @param {{ path: string, size: number, sha256: string, contentType?: string, spaceId?: string, baseVersion?: number, deviceId: string }} upload
+   * @param {{ path: string, size: number, sha256: string, contentType?: string, spaceId?: string, baseVersion?: number, baseFileId?: string, deviceId: string }} upload
    * @param {string} key
    * @param {AbortSignal} signal
    * @returns {Promise<import("./types.js").CreatedUpload>}
    */
   createUpload(upload, key, signal) {
-    return this.#send("POST", "/uploads", { body: upload, key, signal });
+    const { baseFileId, ...former } = upload;
+    if (baseFileId === undefined) return this.#send("POST", "/uploads", { body: former, key, signal });
+    return this.#sendNewer("POST", "/uploads", { body: upload, key, signal }, { body: former, key, signal });
   }
 
   /**
@@ -225,6 +228,24 @@ export class Api {
         await this.world.sleep(fullJitter(failures, RETRY, this.world.random));
         parameters.signal?.throwIfAborted();
       }
+    }
+  }
+
+  /**
+   * Sends a request as the newest release of the service takes it; and as the one before does, should that one answer, as while the service is
+   * deployed: it refuses what it does not know, and makes nothing of it.
+   *
+   * @param {string} method
+   * @param {string} path
+   * @param {Parameters} newest
+   * @param {Parameters} former
+   */
+  async #sendNewer(method, path, newest, former) {
+    try {
+      return await this.#send(method, path, newest);
+    } catch (error) {
+      if (!(error instanceof Problem && error.code === "invalid-request")) throw error;
+      return this.#send(method, path, former);
     }
   }
 

@@ -15,10 +15,13 @@ export const WORDS = new Map([
   ["not-multipart", "The upload cannot be continued. Add the file again."],
   ["checksum-mismatch", "What arrived is not the file as it was read. Add it again."],
   ["size-mismatch", "What arrived is not the file as it was read. Add it again."],
+  ["undeclared-headers", "The file was sent in a way that was not declared. Add it again."],
   ["upload-too-large", "The file is larger than this service takes."],
   ["body-too-large", "This is more than the service takes at once."],
   ["idempotency-key-reused", "This was asked for before, with something else. Try again."],
   ["last-owner", "A space needs an owner. Make somebody else an owner first."],
+  ["unknown-user", "Nobody with this user ID has used the service yet. Check the ID, and ask them to sign in once."],
+  ["too-many-members", "The space has as many members as it may have. Remove somebody first."],
   ["unavailable", "The service has a problem. Nothing is lost: try again in a minute."],
   ["internal-error", "The service has a problem. If it stays, tell whoever runs it."],
 ]);

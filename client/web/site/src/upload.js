@@ -196,12 +196,12 @@ export class Upload {
     const { signal } = this.#controller;
     if (this.#uploadId === null) {
       this.#enter("opening");
-      const { spaceId, path, baseVersion } = this.target;
+      const { spaceId, path, baseVersion, baseFileId } = this.target;
       const slot = this.#slot();
       const { key, deviceId } = kept(storage, slot) ?? { key: crypto.randomUUID(), deviceId: api.deviceId };
       storage.setItem(slot, JSON.stringify({ key, deviceId, at: this.world.now() }));
       const contentType = /^[\w.+-]+\/[\w.+-]+$/.test(this.file.type) ? this.file.type : undefined;
-      const request = { path, size: this.file.size, sha256: digest, contentType, spaceId: spaceId || undefined, baseVersion, deviceId };
+      const request = { path, size: this.file.size, sha256: digest, contentType, spaceId: spaceId || undefined, baseVersion, baseFileId, deviceId };
       try {
         const created = await api.createUpload(request, key, signal);
         this.#uploadId = created.uploadId;

@@ -176,14 +176,14 @@ export class FilesView {
       const path = pathOf(entered.trim());
       const problem = problemOfPath(path);
       if (problem) throw new Error(problem);
-      await this.app.api.moveFile(file.fileId, path, file.version);
+      await this.app.api.moveFile(file, path);
     });
   }
 
   /** @param {FileView} file */
   #delete(file) {
     this.dialogs.ask({ title: `Delete ${quoted(nameOf(file.path))}?`, text: "It disappears for all members.", ok: "Delete", danger: true }, async () => {
-      await this.app.api.deleteFile(file.fileId, file.version);
+      await this.app.api.deleteFile(file);
     });
   }
 

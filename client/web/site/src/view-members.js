@@ -92,6 +92,11 @@ export class MembersView {
     });
     const leave = you ? "Leave this space" : `Remove ${name}`;
     const remove = iconButton("close", leave, () => {
+      const owners = this.#members.filter((member) => member.spaceId === spaceId && member.role === "owner");
+      if (owners.length === 1 && owners[0]?.userId === userId) {
+        app.notify("error", you ? "You are the only owner of this space. Make somebody else an owner before you leave." : "They are the only owner of this space.");
+        return;
+      }
       const text = you ? "You see it no more, until an owner shares it with you again." : "They see it no more. What they have downloaded, they keep.";
       this.dialogs.ask({ title: `${leave}?`, text, ok: you ? "Leave" : "Remove", danger: true }, async () => {
         await app.api.removeMember(spaceId, userId);

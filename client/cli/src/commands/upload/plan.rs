@@ -170,6 +170,7 @@ mod tests {
             to: to.to_owned(),
             space: SpaceArguments { space: None },
             base_version: None,
+            replace: false,
             jobs: 1,
         })
     }

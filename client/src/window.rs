@@ -1,0 +1,197 @@
+//! How much content is on its way to storage at once.
+//!
+//! What is sent together shares one line. The URLs to send it with live for an hour, so on a slow line less is sent together, and an upload
+//! is opened only when its content may be sent.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// How many requests with content are on their way at once, however small.
+const PIECES: usize = 8;
+
+/// How much content the window begins with and never goes below, in bytes: what the template lets go in one PUT. A line of 0.2 Mbit/s takes it
+/// within an hour.
+pub(crate) const LEAST_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Who is faster lets more be sent together.
+const QUICK: Duration = Duration::from_mins(2);
+
+/// Who is slower lets less be sent together: a quarter of the life of a URL.
+const SLOW: Duration = Duration::from_mins(15);
+
+/// The window: up to so many pieces, and so many bytes unless a single piece is larger.
+#[derive(Debug)]
+pub(crate) struct Window {
+    state: Mutex<State>,
+    left: Notify,
+    /// One after the other, so that a large piece is not overtaken for ever.
+    turn: tokio::sync::Mutex<()>,
+    least: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    pieces: usize,
+    bytes: u64,
+    limit: u64,
+    /// Whether something had to wait for the limit since it last changed.
+    is_tight: bool,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self::of(LEAST_BYTES)
+    }
+}
+
+impl Window {
+    pub(crate) fn of(least: u64) -> Self {
+        Self {
+            state: Mutex::new(State {
+                pieces: 0,
+                bytes: 0,
+                limit: least,
+                is_tight: false,
+            }),
+            left: Notify::new(),
+            turn: tokio::sync::Mutex::new(()),
+            least,
+        }
+    }
+
+    /// Waits until a piece of this length may be sent.
+    pub(crate) async fn enter(&self, length: u64) -> Slot<'_> {
+        let _turn = self.turn.lock().await;
+        loop {
+            let left = self.left.notified();
+            if self.admits(length) {
+                return Slot {
+                    window: self,
+                    length,
+                    since: Instant::now(),
+                };
+            }
+            left.await;
+        }
+    }
+
+    fn admits(&self, length: u64) -> bool {
+        let mut state = self.state();
+        let fits = state.pieces == 0 || state.bytes.saturating_add(length) <= state.limit;
+        state.is_tight |= !fits;
+        if !fits || state.pieces >= PIECES {
+            return false;
+        }
+        state.pieces += 1;
+        state.bytes += length;
+        true
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the window, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Slot<'a> {
+    window: &'a Window,
+    length: u64,
+    since: Instant,
+}
+
+impl Slot<'_> {
+    /// Gives the place back after all went through: the time that took says how much fits the line.
+    pub(crate) fn delivered(self) {
+        let took = self.since.elapsed();
+        let mut state = self.window.state();
+        if took < QUICK && state.is_tight {
+            state.limit = state.limit.saturating_mul(2);
+            state.is_tight = false;
+        } else if took > SLOW {
+            state.limit = (state.limit / 2).max(self.window.least);
+        }
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        let mut state = self.window.state();
+        state.pieces -= 1;
+        state.bytes -= self.length;
+        drop(state);
+        self.window.left.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use tokio::sync::Mutex;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    /// Sends so many files over one line, of which each MiB takes so long: for how long the slowest was on its way, and the whole.
+    async fn send(files: u64, mebibytes: u64, each: Duration) -> (Duration, Duration) {
+        let (window, line) = (Window::default(), Mutex::new(()));
+        let began = Instant::now();
+        let sending = (0..files).map(async |_| {
+            let slot = window.enter(mebibytes * MIB).await;
+            let opened = Instant::now();
+            for _ in 0..mebibytes {
+                let _taken = line.lock().await;
+                sleep(each).await;
+            }
+            slot.delivered();
+            opened.elapsed()
+        });
+        let slowest = join_all(sending).await.into_iter().max().unwrap();
+        (slowest, began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn on_a_slow_line_each_file_arrives_within_the_life_of_its_url() {
+        // 1 Mbit/s.
+        let (slowest, whole) = send(8, 60, Duration::from_millis(8_389)).await;
+        assert!(slowest < Duration::from_mins(10), "{slowest:?}");
+        assert!(whole < Duration::from_mins(68), "{whole:?}");
+        // Small ones before them do not widen it.
+        let window = Window::default();
+        for _ in 0..100 {
+            window.enter(4_096).await.delivered();
+        }
+        assert_eq!(window.state().limit, LEAST_BYTES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn on_a_fast_line_more_is_sent_together() {
+        let window = Window::default();
+        let mut most = 0;
+        let counted = async |_| {
+            let slot = window.enter(60 * MIB).await;
+            let now = window.state().pieces;
+            sleep(Duration::from_secs(1)).await;
+            slot.delivered();
+            now
+        };
+        for pieces in join_all((0..64).map(counted)).await {
+            most = most.max(pieces);
+        }
+        assert_eq!(most, PIECES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_piece_larger_than_the_window_goes_alone() {
+        let window = Window::default();
+        let large = window.enter(5 * 1024 * MIB).await;
+        assert!(!window.admits(1));
+        drop(large);
+        assert!(window.admits(1));
+    }
+}
