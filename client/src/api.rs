@@ -181,7 +181,7 @@ pub(crate) async fn checked(party: Party, response: Response) -> Result<Response
     }
     let body = response.text().await.unwrap_or_default();
     match serde_json::from_str(&body) {
-        Ok(problem) if party == Party::Api => Err(Error::Refused(problem)),
+        Ok(problem) if party == Party::Api => Err(Error::Refused(Box::new(problem))),
         _ => Err(Answer::new(party, status.as_u16(), &body).into()),
     }
 }

@@ -171,7 +171,7 @@ pub enum Error {
     /// The service said no and why.
     #[error("{code} ({status}): {detail} (request {request_id})", code = .0.code, status = .0.status, detail = .0.detail,
         request_id = .0.request_id)]
-    Refused(Problem),
+    Refused(Box<Problem>),
     /// Storage, the identity provider, or something on the way answered in its own words.
     #[error("{0}")]
     Unexpected(Answer),
@@ -273,13 +273,13 @@ mod tests {
     use super::*;
 
     fn refused(status: u16) -> Error {
-        Error::Refused(Problem {
+        Error::Refused(Box::new(Problem {
             status,
             code: String::new(),
             detail: String::new(),
             request_id: String::new(),
             current: None,
-        })
+        }))
     }
 
     fn unexpected(status: u16, body: &str) -> Error {
@@ -362,7 +362,7 @@ mod tests {
         let said = unexpected(400, body).to_string();
         let problem = r#"{"status":400,"code":"c","detail":"\u001b[31mred","requestId":"\u009b2J"}"#;
         let problem: Problem = serde_json::from_str(problem).unwrap();
-        for text in [said, Error::Refused(problem).to_string()] {
+        for text in [said, Error::Refused(Box::new(problem)).to_string()] {
             assert!(
                 !text.contains(|c: char| c.is_control() || c == '\u{202e}'),
                 "{text:?}"

@@ -196,7 +196,7 @@ enum Answer {
         list: ChangeList,
     },
     /// The space is not the caller's any more.
-    Gone(SpaceId, Problem),
+    Gone(SpaceId, Box<Problem>),
 }
 
 type Connecting<L> = Pin<Box<dyn Future<Output = Result<L, Error>> + Send>>;

@@ -99,12 +99,11 @@ impl Gateway {
 /// `DeleteConnection`, which works unless every call to this connection is answered by a refusal or a failure.
 async fn close(State(state): State<Arc<Mutex<Inner>>>, Path(id): Path<String>) -> Response {
     let mut state = state.lock().unwrap();
-    match state.statuses.get(&id).copied() {
-        Some(status @ (403 | 503)) => StatusCode::from_u16(status).unwrap().into_response(),
-        _ => {
-            state.closed.push(id);
-            StatusCode::NO_CONTENT.into_response()
-        }
+    if let Some(status @ (403 | 503)) = state.statuses.get(&id).copied() {
+        StatusCode::from_u16(status).unwrap().into_response()
+    } else {
+        state.closed.push(id);
+        StatusCode::NO_CONTENT.into_response()
     }
 }
 

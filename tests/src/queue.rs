@@ -99,7 +99,7 @@ impl TestQueue {
     }
 
     /// How many messages there are, visible or not.
-    pub async fn len(&self) -> u64 {
+    pub async fn count_all(&self) -> u64 {
         self.count(&[
             QueueAttributeName::ApproximateNumberOfMessages,
             QueueAttributeName::ApproximateNumberOfMessagesDelayed,

@@ -190,13 +190,13 @@ mod tests {
     use anyhow::Context as _;
 
     fn refused(status: u16) -> anyhow::Error {
-        Error::Refused(Problem {
+        Error::Refused(Box::new(Problem {
             status,
             code: "some-code".to_owned(),
             detail: "It is so.".to_owned(),
             request_id: "r1".to_owned(),
             current: None,
-        })
+        }))
         .into()
     }
 
@@ -246,7 +246,7 @@ mod tests {
                 request_id: "r1".to_owned(),
                 current: None,
             };
-            let said = sentence(&Error::Refused(problem).into());
+            let said = sentence(&Error::Refused(Box::new(problem)).into());
             assert!(
                 said.ends_with(" (request r1)") && !said.contains("current says"),
                 "{said}"

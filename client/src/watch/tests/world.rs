@@ -327,13 +327,13 @@ impl Service for World {
     async fn changes(&self, space_id: SpaceId, after: Cursor) -> Result<ChangeList, Error> {
         self.request(|state| {
             if !state.visible.contains(&space_id) {
-                return Err(Error::Refused(Problem {
+                return Err(Error::Refused(Box::new(Problem {
                     status: 404,
                     code: "not-found".to_owned(),
                     detail: String::new(),
                     request_id: String::new(),
                     current: None,
-                }));
+                })));
             }
             let after = usize::try_from(after.get()).unwrap();
             let rest = state.feed(space_id).get(after..).unwrap_or_default();
