@@ -211,6 +211,13 @@ async fn every_version_can_be_downloaded_under_its_name_and_never_as_a_page() {
     let answer = apps.call("alice", as_json.clone()).await;
     assert_eq!(answer.status, 200);
     let located: ContentLocation = answer.parsed();
+    // Whatever headers the uploader put the content with.
+    for pinned in [
+        "response-content-encoding=identity",
+        "response-cache-control=private%2C%20no-store",
+    ] {
+        assert!(located.url.contains(pinned), "{}", located.url);
+    }
     let stored = raw_http().get(located.url).send().await.unwrap();
     assert_eq!(stored.bytes().await.unwrap(), b"plain".as_slice());
     assert_eq!(apps.call("mallory", as_json).await.problem(), (404, "not-found"));
@@ -269,7 +276,7 @@ async fn a_move_is_refused_when_the_path_is_taken_or_the_version_old() {
         CurrentVersion {
             version: b.version,
             file_id: Some(b.file_id),
-            path: Some(b.path),
+            path: Some(Box::new(b.path)),
         }
     );
     let old = rename(
@@ -295,7 +302,7 @@ fn assert_taken(answer: &Answer, by: &FileChanged) {
     let expected = CurrentVersion {
         version: by.version,
         file_id: Some(by.file_id),
-        path: Some(by.path.clone()),
+        path: Some(Box::new(by.path.clone())),
     };
     assert_eq!(current(answer), expected);
     let detail = answer.body["detail"].as_str().unwrap();

@@ -1,5 +1,10 @@
 //! Uploads in parts: sent, looked at, resumed, assembled, freed.
 
+use std::sync::{Arc, Mutex};
+
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
 use futures_util::future::join_all;
 use model::{
     CreatedUpload, FileChanged, MIN_PART_BYTES, PartRequest, PresignedPart, PresignedParts, UploadStateName,
@@ -409,4 +414,76 @@ async fn a_retry_after_a_crash_before_storage_was_told_begins_the_parts() {
     assert_eq!(again.upload_id, created.upload_id);
     send(&apps, &again, &content, &[1, 2]).await;
     assert_eq!(apps.complete("alice", &again).await.status, 200);
+}
+
+/// Notes the composite checksum that storage is told to insist on.
+#[derive(Debug, Clone, Default)]
+struct Noting(Arc<Mutex<Vec<Option<String>>>>);
+
+impl Intercept for Noting {
+    fn name(&self) -> &'static str {
+        "noting"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request();
+        if request.method() == "POST" {
+            let checksum = request.headers().get("x-amz-checksum-sha256");
+            self.0.lock().unwrap().push(checksum.map(str::to_owned));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn storage_is_told_which_composite_checksum_to_insist_on() {
+    let apps = super::apps().await;
+    let content = content();
+    let created = apps.opened("alice", "/big", &content).await;
+    send(&apps, &created, &content, &[1, 2]).await;
+    let (mut app, noting) = (apps.complete_upload().await, Noting::default());
+    let config = app.s3.config().to_builder().interceptor(noting.clone());
+    app.s3 = aws_sdk_s3::Client::from_conf(config.build());
+    let id = created.upload_id.to_string();
+    assert_eq!(apps.complete_in(&app, "alice", &id).await.status, 200);
+    let parts = [1, 2].map(|part| *client::sha256(piece(&content, part)).as_bytes());
+    let composite = client::sha256(&parts.concat());
+    assert_eq!(*noting.0.lock().unwrap(), [Some(format!("{composite}-2"))]);
+}
+
+/// Storage whose parts are freed, and their upload aborted, while it is asked whether the object is there.
+#[tokio::test]
+async fn an_upload_that_is_aborted_while_it_is_completed_is_gone() {
+    let apps = super::apps().await;
+    let created = apps.opened("alice", "/big", &content()).await;
+    let abort = format!(
+        "UPDATE uploads SET state = 'aborted' WHERE id = '{}'",
+        created.upload_id
+    );
+    let database = Arc::new(apps.database.another_client().await);
+    let answer = move |request: axum::extract::Request| {
+        let (database, abort) = (database.clone(), abort.clone());
+        async move {
+            if request.method() == "HEAD" {
+                database.batch_execute(&abort).await.unwrap();
+                return (axum::http::StatusCode::NOT_FOUND, String::new());
+            }
+            let body = "<Error><Code>NoSuchUpload</Code><Message>gone</Message></Error>";
+            (axum::http::StatusCode::NOT_FOUND, body.to_owned())
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let server = axum::serve(listener, axum::Router::new().fallback(answer));
+    tokio::spawn(async move { server.await.unwrap() });
+    let mut app = apps.complete_upload().await;
+    app.s3 = aws_sdk_s3::Client::from_conf(app.s3.config().to_builder().endpoint_url(endpoint).build());
+    let id = created.upload_id.to_string();
+    let refused = apps.complete_in(&app, "alice", &id).await;
+    assert_eq!(refused.problem(), (410, "upload-expired"));
 }

@@ -48,6 +48,11 @@ impl TestDatabase {
         Database::new(self.url.parse::<DatabaseUrl>().unwrap().for_user(ROLE, ""))
     }
 
+    /// Another connection of who owns the schema.
+    pub async fn another_client(&self) -> Client {
+        connect(&self.url).await
+    }
+
     /// Runs statements.
     pub async fn execute(&self, sql: &str) {
         self.client.batch_execute(sql).await.unwrap();

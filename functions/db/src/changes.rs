@@ -277,7 +277,7 @@ fn current_version(row: &Row) -> Result<CurrentVersion, Error> {
             source: Box::new(source),
         })?,
         file_id: optional::<Uuid, FileId>(row, "current_file_id")?,
-        path: optional::<String, SpacePath>(row, "current_path")?,
+        path: optional::<String, SpacePath>(row, "current_path")?.map(Box::new),
     })
 }
 

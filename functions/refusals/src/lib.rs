@@ -60,9 +60,7 @@ pub fn problem(refusal: Refusal) -> Problem {
             StatusCode::CONFLICT,
             "too-many-members",
             "The space is full",
-            format!(
-                "A space has at most {MAX_MEMBERS} members. Remove a member first, or share another space."
-            ),
+            format!("A space has at most {MAX_MEMBERS} members. Remove a member first, or share another space."),
         ),
         Refusal::KeyReused => Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -74,7 +72,7 @@ pub fn problem(refusal: Refusal) -> Problem {
 }
 
 fn taken(current: &CurrentVersion) -> String {
-    let file = current.path.as_ref().map_or("Another file", SpacePath::as_str);
+    let file = current.path.as_deref().map_or("Another file", SpacePath::as_str);
     format!(
         "{file} is in the way: no two files are at one path, and no path is both a file and a folder. Choose another path."
     )

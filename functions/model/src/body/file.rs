@@ -68,9 +68,9 @@ pub struct CurrentVersion {
     /// The file at the path, if there is one; of `path-taken`, the file that is in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_id: Option<FileId>,
-    /// Where that file is. Earlier releases don't say it.
+    /// Where that file is. Earlier releases don't say it. Boxed, since it is part of clients' errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<SpacePath>,
+    pub path: Option<Box<SpacePath>>,
 }
 
 /// What storage has proved of content that was put in parts: it has checked each part's SHA-256, and nobody the whole's. Who
