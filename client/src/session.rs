@@ -481,7 +481,7 @@ async fn of_command(command: &str) -> Result<Token, Error> {
         return Err(Error::SignedOut(format!(
             "the token's command failed ({}): {}",
             output.status,
-            said.trim()
+            printable(said.trim())
         )));
     }
     let token = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -506,6 +506,7 @@ async fn patiently<T>(attempt: impl AsyncFn() -> Result<T, Error>) -> Result<T, 
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_field_names, reason = "Cognito's names")]
 struct Tokens {
     /// Its audience is the pool's client, which the API checks.
     id_token: String,
