@@ -481,7 +481,7 @@ async fn of_command(command: &str) -> Result<Token, Error> {
         return Err(Error::SignedOut(format!(
             "the token's command failed ({}): {}",
             output.status,
-            said.trim()
+            printable(said.trim())
         )));
     }
     let token = String::from_utf8_lossy(&output.stdout).trim().to_owned();

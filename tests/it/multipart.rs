@@ -446,7 +446,7 @@ async fn storage_is_told_which_composite_checksum_to_insist_on() {
     let content = content();
     let created = apps.opened("alice", "/big", &content).await;
     send(&apps, &created, &content, &[1, 2]).await;
-    let (mut app, noting) = (apps.complete_upload().await, Noting::default());
+    let (mut app, noting) = (apps.complete_upload(), Noting::default());
     let config = app.s3.config().to_builder().interceptor(noting.clone());
     app.s3 = aws_sdk_s3::Client::from_conf(config.build());
     let id = created.upload_id.to_string();
@@ -481,7 +481,7 @@ async fn an_upload_that_is_aborted_while_it_is_completed_is_gone() {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let server = axum::serve(listener, axum::Router::new().fallback(answer));
     tokio::spawn(async move { server.await.unwrap() });
-    let mut app = apps.complete_upload().await;
+    let mut app = apps.complete_upload();
     app.s3 = aws_sdk_s3::Client::from_conf(app.s3.config().to_builder().endpoint_url(endpoint).build());
     let id = created.upload_id.to_string();
     let refused = apps.complete_in(&app, "alice", &id).await;

@@ -1,5 +1,6 @@
 //! What went wrong, for people and for scripts.
 
+use std::env;
 use std::io;
 
 use client::{Error, Problem};
@@ -112,7 +113,13 @@ pub fn sentence(error: &anyhow::Error) -> String {
     }
     let mut sentence = parts.join(": ");
     if kind_of(error) == Kind::SignedOut && !sentence.contains("syncsphere login") {
-        sentence = format!("{}; sign in: syncsphere login", sentence.trim_end_matches('.'));
+        // Signing in does not help who brings a token.
+        let what_to_do = if env::var_os("SYNCSPHERE_TOKEN").is_some() {
+            "set SYNCSPHERE_TOKEN to a new token"
+        } else {
+            "sign in: syncsphere login"
+        };
+        sentence = format!("{}; {what_to_do}", sentence.trim_end_matches('.'));
     }
     sentence
 }

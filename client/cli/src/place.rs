@@ -11,6 +11,10 @@ const PERSONAL: &str = "personal";
 
 /// The path that a text means: in Unicode normalization form C, and from the root on.
 pub fn path(text: &str) -> anyhow::Result<SpacePath> {
+    if text.len() > 1 && text.ends_with('/') {
+        let message = format!("{text:?} names a folder; this takes a file, such as \"{text}NAME\"");
+        return Err(failure(Kind::Usage, message));
+    }
     let normalized: String = text.nfc().collect();
     let absolute = if normalized.starts_with('/') {
         normalized
@@ -108,6 +112,8 @@ mod tests {
         // As macOS has it in file names.
         assert_eq!(path("/u\u{308}").unwrap().as_str(), "/\u{fc}");
         assert!(path("/a//b").is_err());
+        let folder = path("/a/").unwrap_err().to_string();
+        assert!(folder.contains("names a folder"), "{folder}");
         assert!(path("../a").is_err());
     }
 

@@ -117,7 +117,15 @@ async fn what_is_wrong_is_said_with_the_exit_status_for_it() {
     assert_eq!(status(stranger("SYNCSPHERE_USER", "nobody")).await, Some(3));
     let mut forged = stranger("SYNCSPHERE_TOKEN", "forged");
     forged.env("SYNCSPHERE_URL", &stack().outputs.http_api_url);
-    assert_eq!(status(forged).await, Some(3));
+    let forged = forged.output().await.unwrap();
+    assert_eq!(forged.status.code(), Some(3));
+    let said = String::from_utf8(forged.stderr).unwrap();
+    assert!(
+        said.contains("a new token") && !said.contains("syncsphere login"),
+        "{said}"
+    );
+    let folder = alice.fails(2, &["get", "/a.txt/"]).await;
+    assert!(folder.contains("names a folder"), "{folder}");
     let mut nowhere = stranger("SYNCSPHERE_TOKEN", "any");
     nowhere.env("SYNCSPHERE_URL", "http://127.0.0.1:1");
     assert_eq!(status(nowhere).await, Some(7));
@@ -163,15 +171,24 @@ async fn an_upload_that_was_killed_goes_on_where_it_was() {
     let alice = Person::new().await;
     let content = large(96 * MIB);
     alice.write("film", &content);
-    let mut killed = alice.start(&["upload", "film"]);
-    // Some parts, not all.
     let s3 = aws_sdk_s3::Client::new(&tests::aws());
     let bucket = &stack().outputs.bucket_name;
+    let open = s3.list_multipart_uploads().bucket(bucket).send().await.unwrap();
+    let others: Vec<String> = open
+        .uploads()
+        .iter()
+        .map(|it| it.upload_id().unwrap().to_owned())
+        .collect();
+    let mut killed = alice.start(&["upload", "film"]);
+    // Some parts, not all.
     let looking = async {
         loop {
             let open = s3.list_multipart_uploads().bucket(bucket).send().await.unwrap();
             for upload in open.uploads() {
                 let (key, id) = (upload.key().unwrap(), upload.upload_id().unwrap());
+                if others.iter().any(|other| other == id) {
+                    continue;
+                }
                 let parts = s3.list_parts().bucket(bucket).key(key).upload_id(id).send().await;
                 if parts.is_ok_and(|parts| parts.parts().len() >= 2) {
                     return;

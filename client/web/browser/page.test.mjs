@@ -116,6 +116,31 @@ test("a space is shared, and every window of every member follows it", { timeout
   await Promise.all([alice.has("/from-bob.txt"), aliceToo.has("/from-bob.txt")]);
 });
 
+test("a space that somebody was put out of is named, also afterwards", { timeout: 60_000 }, async () => {
+  await bob.view("members");
+  const bobId = await bob.ownId();
+  await alice.createSpace("Short");
+  await alice.view("members");
+  await alice.page.fill("#invite input", bobId);
+  await alice.page.click("#invite .primary");
+  const member = alice.page.locator("#members li", { hasText: bobId.slice(0, 8) });
+  await member.waitFor();
+  await bob.select("Short");
+  await member.locator("button").click();
+  await alice.answer();
+  await bob.page.locator("#notices", { hasText: /You have no access to .{1,2}Short/ }).waitFor();
+  await bob.select("My files");
+  await bob.view("activity");
+  await bob.page.locator("#activity li", { hasText: /ended access to/ }).first().waitFor();
+  assert.match(await bob.page.locator("#activity li", { hasText: /ended access to/ }).first().textContent(), /ended access to “.?Short/);
+  // The only owner is told before anything is asked.
+  await alice.page.locator("#members li", { hasText: "(you)" }).locator("button").click();
+  await alice.page.locator("#notices", { hasText: "You are the only owner of this space." }).waitFor();
+  assert.equal(await alice.page.locator("#ask[open]").count(), 0);
+  await alice.view("activity");
+  await Promise.all([alice.select("Team"), bob.select("Team")]);
+});
+
 test("of two who changed the same version one is told, and nothing is overwritten", { timeout: 60_000 }, async () => {
   bob.expected.push(/status of 409/);
   // Bob's upload is held until Alice's is complete.

@@ -37,6 +37,7 @@ export class App extends EventTarget {
   /** Of the newest change that was heard of at once, in milliseconds. @type {number | null} */ latency = null;
   /** When everything was current the last time. @type {number | null} */ currentAt = null;
   /** @type {Notice[]} */ notices = [];
+  /** What spaces were called that this user has left. @type {Map<string, string>} */ #formerNames = new Map();
   /** @type {Watcher | null} */ #watcher = null;
 
   /**
@@ -170,6 +171,7 @@ export class App extends EventTarget {
     for (const [spaceId, space] of this.spaces) {
       if (ids.has(spaceId) || spaceId === NOT_MADE_YET) continue;
       this.spaces.delete(spaceId);
+      this.#formerNames.set(spaceId, space.name);
       this.notify("info", `You have no access to ${quoted(space.name)} any more.`);
       if (this.selected === spaceId) this.selected = personal?.spaceId ?? NOT_MADE_YET;
     }
@@ -250,7 +252,7 @@ export class App extends EventTarget {
 
   /** @param {string} spaceId */
   spaceName(spaceId) {
-    return this.spaces.get(spaceId)?.name;
+    return this.spaces.get(spaceId)?.name ?? this.#formerNames.get(spaceId);
   }
 
   // ------------------------------------------------------------------------------------------------ Files
