@@ -444,7 +444,9 @@ async fn a_retry_posts_only_the_frames_that_are_left() {
     let apps = Apps::create().await;
     apps.connected("alice", "a1").await;
     // More than a frame holds.
-    let paths: Vec<String> = (0..40).map(|i| format!("/{i}/{}", "x".repeat(900))).collect();
+    let paths: Vec<String> = (0..40)
+        .map(|i| format!("/{i}/{}", ["x".repeat(224).as_str(); 4].join("/")))
+        .collect();
     for chunk in paths.chunks(10) {
         join_all(chunk.iter().map(|path| apps.upload("alice", path, b"x"))).await;
     }
@@ -689,7 +691,9 @@ async fn a_hundred_changes_fit_into_frames_and_reach_sixty_devices() {
     let more = "INSERT INTO connections SELECT 'c' || i, user_id, device_id, connected_at, expires_at
         FROM connections, generate_series(1, 59) i";
     apps.database.execute(more).await;
-    let paths: Vec<String> = (0..100).map(|i| format!("/{i}/{}", "x".repeat(900))).collect();
+    let paths: Vec<String> = (0..100)
+        .map(|i| format!("/{i}/{}", ["x".repeat(224).as_str(); 4].join("/")))
+        .collect();
     for chunk in paths.chunks(10) {
         join_all(chunk.iter().map(|path| apps.upload("alice", path, b"x"))).await;
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Bytes;
 use client::Frame;
-use edge::ids;
+use edge::{Clock, ids};
 use model::{ChangeList, CreatedTicket, DeviceId, Event, SpaceId, UserId};
 use serde_json::json;
 
@@ -104,6 +104,8 @@ impl Device {
         add(&world.ledger.counts.received, changes.len());
         let mut behind = Vec::new();
         for event in &changes {
+            let waited = Clock::system().now() - event.occurred_at;
+            world.ledger.counts.heard_after(waited.unsigned_abs());
             if event.space_id != space_id
                 || !world
                     .ledger

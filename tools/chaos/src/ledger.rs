@@ -57,6 +57,7 @@ pub(crate) struct Counts {
     /// Changes in frames that the device knew already.
     pub(crate) duplicated: AtomicU64,
     latencies: Mutex<Vec<Duration>>,
+    heard: Mutex<Vec<Duration>>,
 }
 
 impl Counts {
@@ -64,6 +65,17 @@ impl Counts {
     pub(crate) fn took(&self, latency: Duration) {
         let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
         latencies.push(latency);
+    }
+
+    /// Adds how long a device waited for a change from its commit.
+    pub(crate) fn heard_after(&self, latency: Duration) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.push(latency);
+    }
+
+    /// Takes out how long devices waited.
+    pub(crate) fn take_heard(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes out how long completions took.

@@ -9,6 +9,7 @@ mod database;
 mod device;
 mod findings;
 mod functions;
+mod hostile;
 mod ledger;
 mod mapping;
 mod metrics;
@@ -58,6 +59,19 @@ pub async fn run(project: &Project, options: &Chaos) -> Result<()> {
             uploads: options.uploads,
         };
         return outage::run(project, &plan, options.json).await;
+    }
+    if options.hostile {
+        let plan = Plan {
+            binaries,
+            seed: first,
+            uploads: options.uploads,
+        };
+        let report = hostile::run(project, &plan, options.json).await?;
+        report.show();
+        if !report.is_clean() {
+            bail!("{} lost, {} unexpected", report.lost, report.unexpected);
+        }
+        return Ok(());
     }
     let plans = (0..options.seeds).map(|number| Plan {
         binaries: binaries.clone(),

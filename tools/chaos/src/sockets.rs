@@ -29,6 +29,8 @@ enum Connection {
     /// `$connect` still runs.
     Connecting,
     Open(mpsc::UnboundedSender<Bytes>),
+    /// Nobody reads it: posts to it hang.
+    Deaf,
 }
 
 /// The service.
@@ -36,6 +38,7 @@ pub(crate) struct Sockets {
     connections: Mutex<HashMap<String, Connection>>,
     /// Frames on their way to a device that has not handled them.
     pending: AtomicUsize,
+    hanging_posts: AtomicUsize,
     forbidden: AtomicBool,
     weather: Arc<Weather>,
     proxy: OnceLock<Proxy>,
@@ -81,6 +84,7 @@ impl Sockets {
         let sockets = Arc::new(Self {
             connections: Mutex::default(),
             pending: AtomicUsize::new(0),
+            hanging_posts: AtomicUsize::new(0),
             forbidden: AtomicBool::new(false),
             weather,
             proxy: OnceLock::new(),
@@ -145,6 +149,44 @@ impl Sockets {
         })
     }
 
+    /// A handshake of a client that then reads nothing, and whether it succeeded.
+    pub(crate) async fn connect_deaf(&self, ticket: &str) -> bool {
+        let id = format!("{}=", ids::new_id().simple());
+        self.set(&id, Connection::Connecting);
+        let event = event("$connect", "CONNECT", &id, Some(ticket));
+        let answer = match self.functions.get() {
+            Some(functions) => functions.track_connections(event).await.ok(),
+            None => None,
+        };
+        let status = answer.and_then(|answer| serde_json::from_slice::<Status>(&answer).ok());
+        let connected = status.is_some_and(|status| status.status_code == 200);
+        if connected {
+            self.set(&id, Connection::Deaf);
+        } else {
+            self.remove(&id);
+        }
+        connected
+    }
+
+    /// Sockets that nobody reads and that are open.
+    pub(crate) fn deaf(&self) -> usize {
+        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections
+            .values()
+            .filter(|state| matches!(state, Connection::Deaf))
+            .count()
+    }
+
+    /// Posts to sockets that nobody reads.
+    pub(crate) fn hanging_posts(&self) -> usize {
+        self.hanging_posts.load(Ordering::Relaxed)
+    }
+
+    fn is_deaf(&self, id: &str) -> bool {
+        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(connections.get(id), Some(Connection::Deaf))
+    }
+
     /// Closes one of the open sockets. `$disconnect` follows, or not.
     pub(crate) async fn drop_one(&self) {
         let id = {
@@ -193,7 +235,7 @@ impl Sockets {
                 self.weather.count(Kind::NotYetConnected);
                 return false;
             }
-            None => return false,
+            Some(Connection::Deaf) | None => return false,
         };
         self.pending.fetch_add(1, Ordering::SeqCst);
         let sent = sender.send(frame).is_ok();
@@ -219,6 +261,10 @@ async fn take(
     let weather = &sockets.weather;
     if sockets.forbidden.load(Ordering::SeqCst) {
         return refusal(StatusCode::FORBIDDEN, "ForbiddenException");
+    }
+    if sockets.is_deaf(&id) {
+        sockets.hanging_posts.fetch_add(1, Ordering::Relaxed);
+        return std::future::pending().await;
     }
     if weather.strikes(Kind::Throttled) {
         return refusal(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException");

@@ -219,6 +219,11 @@ impl Stage {
         Ok(false)
     }
 
+    /// The database, for who owns the schema, past the proxies.
+    pub(crate) fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
     /// How many events wait in the outbox.
     pub(crate) async fn outbox_size(&self) -> Result<i64> {
         database::outbox_size(&self.database_url).await

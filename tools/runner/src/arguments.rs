@@ -107,6 +107,7 @@ pub struct Profile {
 
 /// Faults and their extent.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub struct Chaos {
     /// Repeats the faults of another run; a fresh one if none is given.
     #[arg(long)]
@@ -126,8 +127,12 @@ pub struct Chaos {
     /// No faults but one: SQS and `fan-out` are out while as many uploads are made as before, and return.
     #[arg(long, conflicts_with_all = ["seeds", "jobs"])]
     pub outage: bool,
+    /// No faults but one: a user with a space of 100,000 members, sockets that are never read and members who come and go, compared with uploads
+    /// of the others alone.
+    #[arg(long, conflicts_with_all = ["seeds", "jobs", "outage"])]
+    pub hostile: bool,
     /// Plant every defect of tools/chaos/planted in turn in a copy of the functions, and see that it is found.
-    #[arg(long, conflicts_with_all = ["seeds", "jobs", "outage", "binaries", "json"])]
+    #[arg(long, conflicts_with_all = ["seeds", "jobs", "outage", "hostile", "binaries", "json"])]
     pub planted: bool,
     /// Take the functions from this folder, each `<name>/bootstrap`, instead of building them.
     #[arg(long, hide = true)]

@@ -1,0 +1,233 @@
+//! `cargo xtask chaos --hostile`: a user with a space of 100,000 members, sockets that are never read and members who come and go, and how
+//! soon everybody else hears of changes meanwhile.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use edge::ids;
+use model::{CreatedTicket, SpaceId, SpaceView, UserId};
+use serde::Serialize;
+use serde_json::json;
+
+use super::api::Call;
+use super::database;
+use super::report::Report;
+use super::run::{Plan, folder, patience, progress, report};
+use super::stage::Stage;
+use super::upload::{self, Upload};
+use super::workload::{User, Workload};
+use runner::project::Project;
+use runner::ui::{self, Step};
+
+/// Members of the hostile user's space, as many as there could be before there was a limit.
+const MEMBERS: i64 = 100_000;
+
+/// Open sockets of the hostile user: as many as the service allows.
+const SOCKETS: usize = 64;
+
+/// How often the hostile user uploads. Each upload is a hundred pages of audience.
+const UPLOAD_EVERY: Duration = Duration::from_secs(2);
+
+/// How often the hostile user adds or removes a member.
+const CHANGE_EVERY: Duration = Duration::from_millis(100);
+
+/// How much longer the others may wait for a notification than without the hostile user, at the 99th percentile.
+const ALLOWED_RATIO: f64 = 2.0;
+
+/// What came of it, in milliseconds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Outcome {
+    seed: u64,
+    uploads: u64,
+    alone_p50_ms: f64,
+    alone_p99_ms: f64,
+    hostile_p50_ms: f64,
+    hostile_p99_ms: f64,
+    ratio_p99: f64,
+    hanging_posts: usize,
+}
+
+/// The hostile user.
+struct Hostile<'a> {
+    stage: &'a Stage,
+    user: User,
+    space: SpaceId,
+}
+
+/// Runs both phases. What should not be is in the report.
+pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<Report> {
+    let begun = Instant::now();
+    let step = Step::begin("hostile");
+    let stage = Stage::start(project, plan, folder(project, plan.seed)?, 0.0, &step).await?;
+    let alone = phase(&stage, plan, plan.seed, &step).await;
+    ensure!(
+        stage.settle(patience(plan.uploads)).await?,
+        "the first phase does not end"
+    );
+
+    step.note("inviting the hostile user");
+    let hostile = Hostile::prepare(&stage).await?;
+    let disturbed = tokio::select! {
+        latencies = phase(&stage, plan, plan.seed.wrapping_add(1), &step) => latencies,
+        () = hostile.run(plan.seed) => unreachable!("it never ends"),
+    };
+    step.note("waiting for quiet");
+    let settling = Instant::now();
+    stage.settle(patience(plan.uploads)).await?;
+    let committed = stage.judge().await?;
+    let outcome = Outcome {
+        seed: plan.seed,
+        uploads: plan.uploads,
+        alone_p50_ms: percentile(&alone, 0.5),
+        alone_p99_ms: percentile(&alone, 0.99),
+        hostile_p50_ms: percentile(&disturbed, 0.5),
+        hostile_p99_ms: percentile(&disturbed, 0.99),
+        ratio_p99: percentile(&disturbed, 0.99) / percentile(&alone, 0.99),
+        hanging_posts: stage.world.sockets.hanging_posts(),
+    };
+    let open = stage.world.sockets.deaf();
+    if open > 0 {
+        let which = format!(
+            "{open} of {SOCKETS} sockets after {} posts",
+            outcome.hanging_posts
+        );
+        stage
+            .world
+            .findings
+            .unexpected("socket that takes no posts and is not closed", which);
+    }
+    if outcome.ratio_p99 > ALLOWED_RATIO {
+        let which = format!(
+            "{:.0} ms, alone {:.0} ms",
+            outcome.hostile_p99_ms, outcome.alone_p99_ms
+        );
+        stage
+            .world
+            .findings
+            .unexpected("others hear late because of one user", which);
+    }
+    let report = report(&stage, plan.seed, committed, settling.elapsed(), begun.elapsed());
+    step.done(report.line());
+    ui::line(format_args!(
+        "from commit to each device of others, ms: alone p50 {:.1}, p99 {:.1}; beside the hostile user p50 {:.1}, p99 {:.1}, ratio {:.2}\n\
+         posts that hung: {}",
+        outcome.alone_p50_ms,
+        outcome.alone_p99_ms,
+        outcome.hostile_p50_ms,
+        outcome.hostile_p99_ms,
+        outcome.ratio_p99,
+        outcome.hanging_posts
+    ));
+    if json {
+        ui::output(serde_json::to_string(&outcome)?);
+    }
+    Ok(report)
+}
+
+/// Uploads of everybody else, and how long each of their devices waited for each change, sorted.
+async fn phase(stage: &Stage, plan: &Plan, seed: u64, step: &Step) -> Vec<Duration> {
+    let counts = &stage.world.ledger.counts;
+    counts.take_heard();
+    let workload = Workload::only_uploads(stage.world.clone(), stage.users.clone(), seed, plan.uploads);
+    tokio::select! {
+        () = workload.run() => {}
+        () = progress(step, &workload, plan.uploads) => {}
+    }
+    let mut heard = counts.take_heard();
+    heard.sort_unstable();
+    heard
+}
+
+/// Of a sorted list, in milliseconds; 0 if it is empty.
+fn percentile(sorted: &[Duration], share: f64) -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index of a list"
+    )]
+    let at = (share * sorted.len() as f64) as usize;
+    let at = at.min(sorted.len().saturating_sub(1));
+    sorted
+        .get(at)
+        .map_or(0.0, |duration| duration.as_secs_f64() * 1_000.0)
+}
+
+impl<'a> Hostile<'a> {
+    /// Makes the space, fills it past the limit, and opens the sockets.
+    async fn prepare(stage: &'a Stage) -> Result<Self> {
+        let user = User {
+            id: UserId::try_from("hostile".to_owned())?,
+            device: ids::new_id().into(),
+        };
+        let api = &stage.world.api;
+        let call = Call::new("POST /spaces").body(json!({ "name": "Crowd", "deviceId": user.device }));
+        let answer = api.request(&user.id, &call).await.context("no space")?;
+        let space = answer.parsed::<SpaceView>().context("no space")?.space_id;
+        let members = "INSERT INTO members SELECT $1, 'made-up-' || lpad(i::text, 8, '0'), 'viewer', now()
+            FROM generate_series(1, $2::bigint) i";
+        let client = database::connect(stage.database_url()).await?;
+        client
+            .execute(members, &[&uuid::Uuid::from(space), &MEMBERS])
+            .await?;
+        let known = Call::new("GET /spaces");
+        api.request(&UserId::try_from("guest".to_owned())?, &known).await;
+        for _ in 0..SOCKETS {
+            let call = Call::new("POST /tickets").body(json!({}));
+            let answer = api.request(&user.id, &call).await.context("no ticket")?;
+            let ticket = answer.parsed::<CreatedTicket>().context("no ticket")?.ticket;
+            ensure!(stage.world.sockets.connect_deaf(&ticket).await, "no socket");
+        }
+        Ok(Self { stage, user, space })
+    }
+
+    /// Goes on; never ends.
+    async fn run(&self, seed: u64) {
+        tokio::join!(self.upload(seed), self.change_members());
+    }
+
+    async fn upload(&self, seed: u64) {
+        for number in 0_u64.. {
+            let upload = Upload {
+                user: self.user.clone(),
+                key: format!("hostile-{seed}-{number}"),
+                path: format!("/{number}"),
+                content: format!("{seed} {number}"),
+                space: Some(self.space),
+                base_version: None,
+            };
+            upload::run(&self.stage.world, &upload, false, || false).await;
+            tokio::time::sleep(UPLOAD_EVERY).await;
+        }
+    }
+
+    /// The space is full, so this is in another one.
+    async fn change_members(&self) {
+        let api = &self.stage.world.api;
+        let call = Call::new("POST /spaces").body(json!({ "name": "Door" }));
+        let Some(space) = api.request(&self.user.id, &call).await else {
+            return std::future::pending().await;
+        };
+        let space = space.parsed::<SpaceView>().map(|view| view.space_id.to_string());
+        let space = space.unwrap_or_default();
+        loop {
+            for route in [
+                "PUT /spaces/{spaceId}/members/{userId}",
+                "DELETE /spaces/{spaceId}/members/{userId}",
+            ] {
+                let call = Call::new(route).path("spaceId", &space).path("userId", &"guest");
+                let call = if route.starts_with("PUT") {
+                    call.body(json!({ "role": "viewer" }))
+                } else {
+                    call
+                };
+                match api.request(&self.user.id, &call).await {
+                    Some(answer) if answer.status >= 400 => api.wrong(&self.user.id, &call, &answer),
+                    _ => {}
+                }
+                tokio::time::sleep(CHANGE_EVERY).await;
+            }
+        }
+    }
+}
