@@ -354,16 +354,18 @@ async fn a_version_that_is_not_what_was_declared_is_fetched_once() {
 async fn a_sync_ends_and_names_what_storage_does_not_have() {
     let alice = Person::new().await;
     alice.write("up/here", b"here");
-    alice.write("up/lost", &vec![b'x'; 54_321]);
+    // Of a size that no other object has.
+    let size = fastrand::u16(20_000..);
+    alice.write("up/lost", &vec![b'x'; size.into()]);
     alice.json(&["upload", "up/."]).await;
     let s3 = aws_sdk_s3::Client::new(&tests::aws());
     let bucket = &stack().outputs.bucket_name;
-    let listed = s3.list_objects_v2().bucket(bucket).send().await.unwrap();
-    let lost = listed
-        .contents()
-        .iter()
-        .find(|it| it.size() == Some(54_321))
-        .unwrap();
+    let mut pages = s3.list_objects_v2().bucket(bucket).into_paginator().send();
+    let mut listed = Vec::new();
+    while let Some(page) = pages.next().await {
+        listed.extend(page.unwrap().contents.unwrap_or_default());
+    }
+    let lost = listed.iter().find(|it| it.size() == Some(size.into())).unwrap();
     let deleting = s3.delete_object().bucket(bucket).key(lost.key().unwrap());
     deleting.send().await.unwrap();
     let told = alice.fails(4, &["sync", "down", "--once"]).await;
@@ -413,6 +415,33 @@ async fn most_of_a_folder_goes_only_on_request() {
     assert_eq!(files_in(&alice.path("down")), all);
     alice.json(&["sync", "down", "--once", "--allow-deletes"]).await;
     assert_eq!(files_in(&alice.path("down")), owned(&[("11", "11")]));
+}
+
+/// Files that go one after the other count together.
+#[tokio::test]
+async fn most_of_a_folder_does_not_go_file_by_file_either() {
+    let alice = Person::new().await;
+    for number in 0..14 {
+        alice.write(&format!("up/{number}"), format!("{number}").as_bytes());
+    }
+    alice.json(&["upload", "up/."]).await;
+    let mut sync = alice.start(&["sync", "down"]);
+    sync.next("current").await;
+    let paths: Vec<String> = (0..13).map(|number| format!("/{number}")).collect();
+    let rm: Vec<&str> = ["rm"]
+        .into_iter()
+        .chain(paths.iter().map(String::as_str))
+        .collect();
+    alice.json(&rm).await;
+    let ended = timeout(PROMISED, sync.child.wait()).await.expect("it goes on");
+    assert_eq!(ended.unwrap().code(), Some(6));
+    let left = files_in(&alice.path("down"));
+    assert!(left.len() >= 4, "{left:?}");
+    // Nor at the next start.
+    alice.fails(6, &["sync", "down", "--once"]).await;
+    assert_eq!(files_in(&alice.path("down")), left);
+    alice.json(&["sync", "down", "--once", "--allow-deletes"]).await;
+    assert_eq!(files_in(&alice.path("down")), owned(&[("13", "13")]));
 }
 
 #[tokio::test]

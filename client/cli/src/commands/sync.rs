@@ -70,6 +70,9 @@ struct Kept {
     /// Versions that are not what their uploader declared.
     #[serde(default)]
     mismatched: Vec<(FileId, Version)>,
+    /// Too many files went from the space, and nobody has allowed yet that they go here.
+    #[serde(default)]
+    must_ask: bool,
 }
 
 /// A file of the folder that is as the space has it.
@@ -156,6 +159,7 @@ struct Keeper<'a> {
     /// When files were removed.
     removals: VecDeque<Instant>,
     allow_deletes: bool,
+    must_ask: bool,
     kept_at: Instant,
     changed: bool,
 }
@@ -195,6 +199,7 @@ impl<'a> Keeper<'a> {
             told: HashMap::new(),
             removals: VecDeque::new(),
             allow_deletes,
+            must_ask: false,
             kept_at: Instant::now(),
             changed: false,
         };
@@ -240,6 +245,7 @@ impl<'a> Keeper<'a> {
         self.mirror = Mirror::of(kept.files);
         self.placed = kept.placed;
         self.mismatched = kept.mismatched;
+        self.must_ask = kept.must_ask;
         Ok(())
     }
 
@@ -479,6 +485,7 @@ impl<'a> Keeper<'a> {
             files: self.mirror.files().clone(),
             placed: self.placed.clone(),
             mismatched: self.mismatched.clone(),
+            must_ask: self.must_ask,
         };
         let keeping = self.folder.keep(&serde_json::to_vec(&kept)?);
         keeping.context("cannot write what is known of the folder")?;
@@ -587,9 +594,17 @@ impl<'a> Keeper<'a> {
         });
         let going = going.count();
         let (gone, here) = (self.removals.len(), self.placed.len());
-        if going == 0 || self.allow_deletes || going + gone <= REMOVALS || 2 * (going + gone) <= here + gone {
+        if going == 0 || self.allow_deletes {
+            self.must_ask = false;
             return Ok(());
         }
+        let is_most = going + gone > REMOVALS && 2 * (going + gone) > here + gone;
+        if !is_most && !self.must_ask {
+            return Ok(());
+        }
+        // Or the next start would go on.
+        self.must_ask = true;
+        self.keep()?;
         let mut message = format!("{going} of {here} files went from the space");
         if gone > 0 {
             message = format!("{message}, after {gone} others");
