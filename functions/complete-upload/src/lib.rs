@@ -67,8 +67,8 @@ enum Error {
         declared: Sha256,
         stored: Option<String>,
     },
-    #[error("the content was put with headers that were not declared")]
-    Undeclared(Vec<&'static str>),
+    #[error("the content was put with Content-Encoding, which was not declared")]
+    Encoded,
     #[error("storage did not answer")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the database did not answer")]
@@ -100,15 +100,12 @@ impl From<Error> for Problem {
                     None => format!("SHA-256 {declared} was declared, storage has none."),
                 },
             ),
-            Error::Undeclared(headers) => Problem::new(
+            Error::Encoded => Problem::new(
                 unprocessable,
                 "undeclared-headers",
                 "The content has headers that were not declared",
-                format!(
-                    "The content was put with {}. Who downloads it would not get the declared bytes. Open another upload, and send \
-                     the headers of its put and no others.",
-                    headers.join(", ")
-                ),
+                "The content was put with Content-Encoding. A download of it would not be the declared bytes. Open another upload, \
+                 and send the headers of its put and no others.",
             ),
             Error::Storage(_) | Error::Database(_) => Problem::unavailable(error),
         }
