@@ -69,12 +69,18 @@ export class Window {
     });
     await page.addInitScript(() => {
       globalThis.shifts = 0;
-      // Lists grow when others add to them; nothing else moves by itself.
-      const grows = ".files, .panel";
+      globalThis.moved = [];
+      // Lists grow when others add to them, and notices come and go above the lower edge; nothing else moves by itself.
+      const grows = ".files, .panel, .notices";
       new PerformanceObserver((list) => {
         for (const entry of list.getEntries()) {
           const moved = entry.sources.filter(({ node }) => !(node instanceof Element ? node : node?.parentElement)?.closest(grows));
-          if (!entry.hadRecentInput && moved.length > 0) globalThis.shifts += entry.value;
+          if (entry.hadRecentInput || moved.length === 0) continue;
+          globalThis.shifts += entry.value;
+          for (const { node, previousRect, currentRect } of moved) {
+            const element = node instanceof Element ? node : node?.parentElement;
+            globalThis.moved.push(`${element?.tagName}#${element?.id} ${element?.className}: y ${previousRect.y} to ${currentRect.y}`);
+          }
         }
       }).observe({ type: "layout-shift", buffered: true });
     });
@@ -198,7 +204,7 @@ export class Window {
   async assertQuiet() {
     assert.deepEqual(this.complaints, []);
     assert.deepEqual([...this.strangers], []);
-    const shifts = await this.page.evaluate(() => globalThis.shifts);
-    assert.ok(shifts < 0.01, `the layout shifted by ${shifts}`);
+    const [shifts, moved] = await this.page.evaluate(() => [globalThis.shifts, globalThis.moved]);
+    assert.ok(shifts < 0.01, `the layout shifted by ${shifts}: ${moved.join("; ")}`);
   }
 }
