@@ -190,27 +190,3 @@ async fn an_owner_whose_password_is_refused_signs_in_by_token() {
         "{reason}"
     );
 }
-
-/// A token is of no use without the policy for it, and `migrate` alone reads the owner's secret.
-#[test]
-fn migrate_and_no_other_function_may_sign_in_as_the_owner() {
-    let text = std::fs::read_to_string(tests::project_file("template.yaml")).unwrap();
-    let template: serde_norway::Value = serde_norway::from_str(&text).unwrap();
-    let resources = template["Resources"].as_mapping().unwrap();
-    let text = |value| serde_norway::to_string(value).unwrap();
-    let roles = resources.iter().filter(|(_, resource)| {
-        text(&resource["Properties"]["ManagedPolicyArns"]).contains("OwnerSignInPolicy")
-    });
-    let roles: Vec<_> = roles.map(|(name, _)| name.as_str().unwrap()).collect();
-    assert_eq!(roles, ["MigrateRole"]);
-    let database = &template["Resources"]["Database"]["Properties"]["MasterUsername"];
-    let policy = &template["Resources"]["OwnerSignInPolicy"]["Properties"]["PolicyDocument"];
-    let statement = &policy["Statement"][0];
-    assert_eq!(statement["Action"], "rds-db:connect");
-    let resource = text(&statement["Resource"]);
-    assert!(
-        resource.contains(":dbuser:${ResourceId}/${Owner}")
-            && resource.contains(&format!("- {}", database.as_str().unwrap())),
-        "{resource}"
-    );
-}

@@ -247,3 +247,26 @@ fn content_travels_over_tls_and_is_never_overwritten() {
         "true"
     );
 }
+
+/// A token is of no use without the policy for it, and `migrate` alone reads the owner's secret.
+#[test]
+fn migrate_and_no_other_function_may_sign_in_as_the_owner() {
+    let template = template();
+    let resources = template["Resources"].as_mapping().unwrap();
+    let text = |value| serde_norway::to_string(value).unwrap();
+    let roles = resources.iter().filter(|(_, resource)| {
+        text(&resource["Properties"]["ManagedPolicyArns"]).contains("OwnerSignInPolicy")
+    });
+    let roles: Vec<_> = roles.map(|(name, _)| name.as_str().unwrap()).collect();
+    assert_eq!(roles, ["MigrateRole"]);
+    let database = &template["Resources"]["Database"]["Properties"]["MasterUsername"];
+    let policy = &template["Resources"]["OwnerSignInPolicy"]["Properties"]["PolicyDocument"];
+    let statement = &policy["Statement"][0];
+    assert_eq!(statement["Action"], "rds-db:connect");
+    let resource = text(&statement["Resource"]);
+    assert!(
+        resource.contains(":dbuser:${ResourceId}/${Owner}")
+            && resource.contains(&format!("- {}", database.as_str().unwrap())),
+        "{resource}"
+    );
+}
