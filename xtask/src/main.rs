@@ -2,11 +2,12 @@
 
 mod bench;
 
+use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 use runner::arguments::{Cli, Command};
 use runner::build;
@@ -36,13 +37,7 @@ async fn run(cli: &Cli) -> Result<()> {
         Command::Bench(options) => return bench::run(&project, options).await,
         _ => {}
     }
-    // Before minutes of compiling. A running stack is what `deploy` needs.
-    if !matches!(cli.command, Command::Deploy { .. }) {
-        project.check_unused()?;
-    }
-    if uses_ports(&cli.command) {
-        Ports::from_base(cli.port)?.check()?;
-    }
+    check(&project, cli)?;
     let program = program(&cli.command);
     let packages = packages(&project, program)?;
     let (folder, ()) = tokio::try_join!(
@@ -50,6 +45,26 @@ async fn run(cli: &Cli) -> Result<()> {
         tools::install(&project, tools_of(&cli.command)),
     )?;
     Err(replace_by(&project, &folder.join(program)))
+}
+
+/// Fails, before minutes of compiling, for reasons that the command would fail for after them.
+fn check(project: &Project, cli: &Cli) -> Result<()> {
+    if let Command::Deploy { .. } = cli.command {
+        // Whoever keeps a stack running uses the services.
+        ensure!(
+            project.check_unused().is_err(),
+            "no stack is running; start one: cargo xtask up"
+        );
+        return Ok(());
+    }
+    if let Command::Demo { file, .. } = &cli.command {
+        File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    }
+    project.check_unused()?;
+    if uses_ports(&cli.command) {
+        Ports::from_base(cli.port)?.check()?;
+    }
+    Ok(())
 }
 
 /// Whether a command starts services on the ports of its command line. The others choose free ones.

@@ -11,11 +11,13 @@ use serde_json::json;
 
 use super::api::Call;
 use super::database;
+use super::ledger::Counts;
+use super::phase::{percentile, phase};
 use super::report::Report;
-use super::run::{Plan, folder, patience, progress, report};
+use super::run::{Plan, folder, patience, report};
 use super::stage::Stage;
 use super::upload::{self, Upload};
-use super::workload::{User, Workload};
+use super::workload::User;
 use runner::project::Project;
 use runner::ui::{self, Step};
 
@@ -60,7 +62,7 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<Re
     let begun = Instant::now();
     let step = Step::begin("hostile");
     let stage = Stage::start(project, plan, folder(project, plan.seed)?, 0.0, &step).await?;
-    let alone = phase(&stage, plan, plan.seed, &step).await;
+    let alone = phase(&stage, plan, plan.seed, &step, Counts::take_heard).await;
     ensure!(
         stage.settle(patience(plan.uploads)).await?,
         "the first phase does not end"
@@ -69,7 +71,7 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<Re
     step.note("inviting the hostile user");
     let hostile = Hostile::prepare(&stage).await?;
     let disturbed = tokio::select! {
-        latencies = phase(&stage, plan, plan.seed.wrapping_add(1), &step) => latencies,
+        latencies = phase(&stage, plan, plan.seed.wrapping_add(1), &step, Counts::take_heard) => latencies,
         () = hostile.run(plan.seed) => unreachable!("it never ends"),
     };
     step.note("waiting for quiet");
@@ -123,35 +125,6 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<Re
         ui::output(serde_json::to_string(&outcome)?);
     }
     Ok(report)
-}
-
-/// Uploads of everybody else, and how long each of their devices waited for each change, sorted.
-async fn phase(stage: &Stage, plan: &Plan, seed: u64, step: &Step) -> Vec<Duration> {
-    let counts = &stage.world.ledger.counts;
-    counts.take_heard();
-    let workload = Workload::only_uploads(stage.world.clone(), stage.users.clone(), seed, plan.uploads);
-    tokio::select! {
-        () = workload.run() => {}
-        () = progress(step, &workload, plan.uploads) => {}
-    }
-    let mut heard = counts.take_heard();
-    heard.sort_unstable();
-    heard
-}
-
-/// Of a sorted list, in milliseconds; 0 if it is empty.
-fn percentile(sorted: &[Duration], share: f64) -> f64 {
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an index of a list"
-    )]
-    let at = (share * sorted.len() as f64) as usize;
-    let at = at.min(sorted.len().saturating_sub(1));
-    sorted
-        .get(at)
-        .map_or(0.0, |duration| duration.as_secs_f64() * 1_000.0)
 }
 
 impl<'a> Hostile<'a> {

@@ -14,6 +14,7 @@ mod ledger;
 mod mapping;
 mod metrics;
 mod outage;
+mod phase;
 mod planted;
 mod proxy;
 mod queue;

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use super::ledger::Counts;
 use super::metrics::Counted;
-use super::run::{Plan, folder, patience, progress, report};
+use super::phase::{percentile, phase};
+use super::run::{Plan, folder, patience, report};
 use super::stage::Stage;
-use super::workload::Workload;
 use runner::project::Project;
 use runner::ui::{self, Step};
 
@@ -49,14 +50,21 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<()
     let folder = folder(project, plan.seed)?;
     let stage = Stage::start(project, plan, folder, 0.0, &step).await?;
 
-    let healthy = phase(&stage, plan, plan.seed, &step).await;
+    let healthy = phase(&stage, plan, plan.seed, &step, Counts::take_latencies).await;
     stage.settle(patience(plan.uploads)).await?;
     let told = Counted::read(&stage.folder)?.latencies;
 
     stage.weather.excuse(true);
     stage.mapping.enable(false);
     stage.sqs.set_down(true);
-    let outage = phase(&stage, plan, plan.seed.wrapping_add(1), &step).await;
+    let outage = phase(
+        &stage,
+        plan,
+        plan.seed.wrapping_add(1),
+        &step,
+        Counts::take_latencies,
+    )
+    .await;
     let refused_sends = stage.sqs.refused();
     let waiting = stage.outbox_size().await?;
 
@@ -72,7 +80,6 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<()
     let counted = Counted::read(&stage.folder)?;
     step.done("");
 
-    let (healthy, outage) = (milliseconds(&healthy), milliseconds(&outage));
     let outcome = Outcome {
         seed: plan.seed,
         uploads: plan.uploads,
@@ -125,40 +132,6 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<()
     Ok(())
 }
 
-/// Uploads, and returns how long each completion took.
-async fn phase(stage: &Stage, plan: &Plan, seed: u64, step: &Step) -> Vec<Duration> {
-    let counts = &stage.world.ledger.counts;
-    counts.take_latencies();
-    let workload = Workload::only_uploads(stage.world.clone(), stage.users.clone(), seed, plan.uploads);
-    tokio::select! {
-        () = workload.run() => {}
-        () = progress(step, &workload, plan.uploads) => {}
-    }
-    let mut latencies = counts.take_latencies();
-    latencies.sort_unstable();
-    latencies
-}
-
-fn milliseconds(durations: &[Duration]) -> Vec<f64> {
-    let durations = durations.iter();
-    durations
-        .map(|duration| duration.as_secs_f64() * 1_000.0)
-        .collect()
-}
-
-/// Of a sorted list; 0 if it is empty.
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an index of a list"
-    )]
-    let at = (share * sorted.len() as f64) as usize;
-    let at = at.min(sorted.len().saturating_sub(1));
-    sorted.get(at).copied().unwrap_or_default()
-}
-
 impl Outcome {
     fn show(&self) {
         ui::line(format_args!(
@@ -181,18 +154,5 @@ impl Outcome {
             "requests that SQS refused {:>6}\nevents in the outbox      {:>6}\nuntil every device knew   {:>6.1} s",
             self.refused_sends, self.waiting_in_outbox, self.drain_seconds
         ));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_of_the_sorted_list() {
-        let sorted: Vec<f64> = (1..=100).map(f64::from).collect();
-        assert!((percentile(&sorted, 0.5) - 51.0).abs() < 0.01);
-        assert!((percentile(&sorted, 0.99) - 100.0).abs() < 0.01);
-        assert!(percentile(&[], 0.5).abs() < 0.01);
     }
 }

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use db::{DatabaseUrl, Role};
+use db::DatabaseUrl;
+use fakes::BY_IAM;
 use serde_json::json;
 
 use crate::emulator::patient_config;
@@ -63,11 +64,7 @@ async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
         queues.push(created.queue_url.context("a queue without a URL")?);
     }
     let owner: DatabaseUrl = ports.database_url(OWNER).parse()?;
-    let role = Role {
-        name: ROLE,
-        by_iam: true,
-    };
-    db::migrate(&owner.into(), Some(role)).await?;
+    db::migrate(&owner.into(), Some(BY_IAM)).await?;
 
     let mut variables = aws_variables(ports).to_vec();
     let [queue_url, dead_letter_queue_url] = <[String; 2]>::try_from(queues).unwrap_or_default();

@@ -141,15 +141,11 @@ fn open_part(part: &Path) -> io::Result<std::fs::File> {
 
     use rustix::fs::OFlags;
 
-    let mut options = std::fs::File::options();
-    options
-        .create(true)
-        .read(true)
-        .write(true)
-        .truncate(false)
-        .mode(0o600);
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = options.custom_flags(flags.bits().cast_signed()).open(part)?;
+    let file = part_options()
+        .mode(0o600)
+        .custom_flags(flags.bits().cast_signed())
+        .open(part)?;
     let found = file.metadata()?;
     let is_own = found.uid() == rustix::process::geteuid().as_raw();
     if !found.is_file() || !is_own || found.nlink() != 1 {
@@ -164,13 +160,14 @@ fn open_part(part: &Path) -> io::Result<std::fs::File> {
 
 #[cfg(not(unix))]
 fn open_part(part: &Path) -> io::Result<std::fs::File> {
+    part_options().open(part)
+}
+
+/// A part is made, or gone on with.
+fn part_options() -> std::fs::OpenOptions {
     let mut options = std::fs::File::options();
+    options.create(true).read(true).write(true).truncate(false);
     options
-        .create(true)
-        .read(true)
-        .write(true)
-        .truncate(false)
-        .open(part)
 }
 
 /// Gives a verified file the rights that a new one has.
