@@ -41,7 +41,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// `api_url` is the stack's output `HttpApiUrl`, with `https`, or `http` on this machine; a token alone makes a session too.
+    /// `api_url` is the stack's output `HttpApiUrl`, with `https`, or `http` on this machine; a token alone
+    /// makes a session too.
     pub fn new(
         api_url: &str,
         session: impl Into<Session>,

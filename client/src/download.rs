@@ -59,9 +59,9 @@ impl Client {
     /// Downloads content into a file, which may have its beginning from an earlier attempt, and returns once all of it is there,
     /// with the declared SHA-256, and on the disk.
     ///
-    /// Lost connections are tried again, any number of times while each brings something. A beginning that turns out to be of
-    /// something else is replaced. [`Error::Mismatch`] empties the file. The content of a version never changes, so this client and
-    /// its clones do not fetch that version again.
+    /// Lost connections are tried again, any number of times while each brings something. A beginning that
+    /// turns out to be of something else is replaced. [`Error::Mismatch`] empties the file. The content of a
+    /// version never changes, so this client and its clones do not fetch that version again.
     pub async fn fetch(
         &self,
         content: &Content,

@@ -65,7 +65,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads what S3 says in XML, and Cognito and API Gateway in JSON. Of anything else, such as a proxy's page, nothing is shown.
+    /// Reads what S3 says in XML, and Cognito and API Gateway in JSON. Of anything else, such as a proxy's
+    /// page, nothing is shown.
     pub(crate) fn new(party: Party, status: u16, body: &str) -> Self {
         let said: Said = serde_json::from_str(body)
             .or_else(|_| quick_xml::de::from_str(body))
@@ -112,9 +113,10 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Faults that pass, by their codes, which AWS gives with status 400, 403, 409 and 503 alike: throttling and transient errors (AWS SDKs and
-/// Tools Reference Guide, "Retry behavior"), and conflicts of S3 with another request for the same object (Amazon S3 API Reference,
-/// "Error responses", and `If-None-Match` of `PutObject`). A 400 `RequestTimeout` is how S3 says that a line was too slow.
+/// Faults that pass, by their codes, which AWS gives with status 400, 403, 409 and 503 alike: throttling and
+/// transient errors (AWS SDKs and Tools Reference Guide, "Retry behavior"), and conflicts of S3 with another
+/// request for the same object (Amazon S3 API Reference, "Error responses", and `If-None-Match` of
+/// `PutObject`). A 400 `RequestTimeout` is how S3 says that a line was too slow.
 const PASSING_CODES: [&str; 20] = [
     "BandwidthLimitExceeded",
     "ConditionalRequestConflict",
@@ -146,7 +148,8 @@ struct Said {
     message: String,
 }
 
-/// Text of somebody else as a terminal may show it: one line, without characters that move the cursor, change colors or turn text around.
+/// Text of somebody else as a terminal may show it: one line, without characters that move the cursor, change
+/// colors or turn text around.
 pub(crate) fn printable(text: &str) -> String {
     let turns =
         |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

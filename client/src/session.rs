@@ -41,7 +41,8 @@ impl PartialEq for Token {
 impl Eq for Token {}
 
 impl Token {
-    /// One that was received at this time of this machine's clock, which need not be right: the token's age is counted from then.
+    /// One that was received at this time of this machine's clock, which need not be right: the token's age
+    /// is counted from then.
     pub fn received(text: impl Into<String>, at: SystemTime) -> Self {
         let (text, received_at) = (text.into(), Some(at));
         Self { text, received_at }
@@ -63,8 +64,8 @@ impl Token {
         self.claims()?.sub
     }
 
-    /// When it ends by this machine's clock, if it says so (sections 4.1.4 and 4.1.6): as long after it was received as it counts from
-    /// its issue on. Where one of the two is not known, at the time that it names.
+    /// When it ends by this machine's clock, if it says so (sections 4.1.4 and 4.1.6): as long after it was
+    /// received as it counts from its issue on. Where one of the two is not known, at the time that it names.
     fn ends_at(&self) -> Option<SystemTime> {
         let Claims { iat, exp, .. } = self.claims()?;
         let exp = exp?;
@@ -74,7 +75,8 @@ impl Token {
         }
     }
 
-    /// Whether it still counts for a minute, as far as is known. A clock that was set back since says nothing of its age.
+    /// Whether it still counts for a minute, as far as is known. A clock that was set back since says nothing
+    /// of its age.
     fn is_fresh(&self) -> bool {
         let now = now();
         let is_set_back = self.received_at.is_some_and(|at| at > now);
@@ -146,7 +148,8 @@ pub struct UserPool {
 }
 
 impl UserPool {
-    /// Of AWS. Region and ID become part of the place that passwords are sent to, so they may be nothing else.
+    /// Of AWS. Region and ID become part of the place that passwords are sent to, so they may be nothing
+    /// else.
     pub fn in_region(region: &str, client_id: &str) -> Result<Self, Error> {
         if !is_region(region) {
             let message = format!("{region:?} is not an AWS region, such as eu-central-1");
@@ -184,7 +187,8 @@ pub enum SignIn {
     Done(Session),
     /// The password was an administrator's: [`Challenge::answer`] with a new one.
     NewPassword(Challenge),
-    /// The account is protected by an authenticator app: [`Challenge::answer`] with the six digits that it shows.
+    /// The account is protected by an authenticator app: [`Challenge::answer`] with the six digits that it
+    /// shows.
     Code(Challenge),
 }
 
@@ -250,7 +254,8 @@ impl Authenticator {
         &self.key
     }
 
-    /// Protects the account, if this is the app's code of now (`VerifySoftwareToken`, `SetUserMFAPreference`).
+    /// Protects the account, if this is the app's code of now (`VerifySoftwareToken`,
+    /// `SetUserMFAPreference`).
     pub async fn confirm(&self, code: &str) -> Result<(), Error> {
         let token = self.access_token.as_str();
         let body = json!({ "AccessToken": token, "UserCode": code });
@@ -326,8 +331,8 @@ impl Session {
         SignIn::of(pool, user, said)
     }
 
-    /// Signs in with user name and password, if that is enough. [`Error::NewPassword`] and [`Error::SignedOut`] say that it is not, and
-    /// [`Session::begin`] asks for the rest.
+    /// Signs in with user name and password, if that is enough. [`Error::NewPassword`] and
+    /// [`Error::SignedOut`] say that it is not, and [`Session::begin`] asks for the rest.
     pub async fn sign_in(pool: UserPool, user: &str, password: &str) -> Result<Self, Error> {
         match Self::begin(pool, user, password).await? {
             SignIn::Done(session) => Ok(session),
@@ -346,14 +351,14 @@ impl Session {
         Self::new(source, Some(Token::received(tokens.id_token, now())))
     }
 
-    /// Goes on with a session of earlier, of which [`Session::refresh_token`] was kept, and may be the last token too, with the time when it
-    /// was received.
+    /// Goes on with a session of earlier, of which [`Session::refresh_token`] was kept, and may be the last
+    /// token too, with the time when it was received.
     pub fn resume(pool: UserPool, refresh_token: Token, token: Option<Token>) -> Self {
         Self::new(Source::Cognito(pool, refresh_token), token)
     }
 
-    /// Begins to protect the account with an authenticator app (`AssociateSoftwareToken`). It is protected once
-    /// [`Authenticator::confirm`] has seen a code of the app.
+    /// Begins to protect the account with an authenticator app (`AssociateSoftwareToken`). It is protected
+    /// once [`Authenticator::confirm`] has seen a code of the app.
     pub async fn authenticator(&self) -> Result<Authenticator, Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]

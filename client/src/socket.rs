@@ -32,8 +32,8 @@ pub enum Frame {
         /// What people read.
         detail: String,
     },
-    /// A frame of a later release, or text of API Gateway's own such as `{"message": "Internal server error"}`. It says only that the
-    /// connection lives.
+    /// A frame of a later release, or text of API Gateway's own such as `{"message": "Internal server
+    /// error"}`. It says only that the connection lives.
     #[serde(other)]
     Unknown,
 }
@@ -43,8 +43,8 @@ pub enum Frame {
 pub struct Socket(WebSocketStream<MaybeTlsStream<Connection>>);
 
 impl Socket {
-    /// Connects with a ticket, which is used up. The proxies of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`)
-    /// count as they do for HTTP requests.
+    /// Connects with a ticket, which is used up. The proxies of the environment (`HTTPS_PROXY`, `HTTP_PROXY`,
+    /// `ALL_PROXY`, `NO_PROXY`) count as they do for HTTP requests.
     pub async fn connect(ticket: &CreatedTicket) -> Result<Self, Error> {
         secure("the WebSocket", &ticket.url)?;
         Self::connect_through(ticket, &Proxies::of_environment()).await
@@ -113,8 +113,8 @@ mod tests {
         port
     }
 
-    /// A proxy that answers the first CONNECT with this status line and, if that says yes, leads to `port` here, where alone names are
-    /// known: its URL, and what it was asked.
+    /// A proxy that answers the first CONNECT with this status line and, if that says yes, leads to `port`
+    /// here, where alone names are known: its URL, and what it was asked.
     async fn proxy(status: &'static str, port: u16) -> (String, tokio::task::JoinHandle<Vec<String>>) {
         let (listener, own) = listener().await;
         let asked = tokio::spawn(async move {

@@ -118,8 +118,8 @@ impl Client {
         finished
     }
 
-    /// Aborts an upload that cannot be gone on with, so that what storage has of it does not stay until it expires. Should that fail, it
-    /// does expire.
+    /// Aborts an upload that cannot be gone on with, so that what storage has of it does not stay until it
+    /// expires. Should that fail, it does expire.
     async fn give_up(&self, upload_id: UploadId) {
         let once = self.clone().with_patience(Duration::ZERO);
         let _ = once.abort_upload(upload_id).await;
@@ -360,8 +360,8 @@ mod tests {
 
     const UPLOAD: &str = "0192f0c1-7a5e-7e4e-8f6a-0d5c3b2a1908";
 
-    /// API and storage in one, which takes no content but says that it has another digest, if `refuses`: a client, and what it
-    /// asked for.
+    /// API and storage in one, which takes no content but says that it has another digest, if `refuses`: a
+    /// client, and what it asked for.
     async fn service(refuses: bool) -> (Client, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -46,8 +46,8 @@ const LOST: Duration = Duration::from_secs(40);
 /// The same after failures, each of which doubles it.
 const LOST_AT_MOST: Duration = Duration::from_mins(5);
 
-/// How long a device without a WebSocket waits before it asks for changes again, in seconds: 10,000 of them then ask 222 times a second,
-/// should WebSockets alone fail.
+/// How long a device without a WebSocket waits before it asks for changes again, in seconds: 10,000 of them
+/// then ask 222 times a second, should WebSockets alone fail.
 const POLL: Range<f64> = 30.0..60.0;
 
 /// How long one request of these may take; the client's own limit is longer than API Gateway's.
@@ -66,8 +66,9 @@ pub enum Update {
     Change(Box<Event>),
     /// Everything was heard; what comes from now on comes as it happens.
     Live,
-    /// Everything was heard, but only push is missing: no WebSocket can be opened, as in networks that refuse them, though the service
-    /// answers. It is asked for changes every 30 to 60 s instead, and a WebSocket is tried again all the while. Told once.
+    /// Everything was heard, but only push is missing: no WebSocket can be opened, as in networks that refuse
+    /// them, though the service answers. It is asked for changes every 30 to 60 s instead, and a WebSocket is
+    /// tried again all the while. Told once.
     Polling {
         /// Why there is no WebSocket.
         reason: String,
@@ -249,8 +250,9 @@ impl<S: Service> Task<S> {
         }
     }
 
-    /// Waits for the next attempt to connect. If a connection could not even be made, it asks meanwhile for what it would have heard;
-    /// after one that was lost it does not, since all others may have lost theirs at the same moment.
+    /// Waits for the next attempt to connect. If a connection could not even be made, it asks meanwhile for
+    /// what it would have heard; after one that was lost it does not, since all others may have lost theirs
+    /// at the same moment.
     async fn wait(&mut self, reason: String, is_refused: bool, until: Instant) -> Result<(), End> {
         loop {
             if is_refused && self.ask().await? {
@@ -507,8 +509,9 @@ async fn maybe<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
     }
 }
 
-/// Why something failed; an end if trying again cannot help before somebody has signed in again, or given another address. A 403 is no
-/// such end: members may do all that a watcher does, so a gateway or a firewall on the way said it.
+/// Why something failed; an end if trying again cannot help before somebody has signed in again, or given
+/// another address. A 403 is no such end: members may do all that a watcher does, so a gateway or a firewall
+/// on the way said it.
 fn failed(error: Error) -> Result<String, End> {
     if matches!(
         error,

@@ -1,7 +1,7 @@
 //! How much content is on its way to storage at once.
 //!
-//! What is sent together shares one line. The URLs to send it with live for an hour, so on a slow line less is sent together, and an upload
-//! is opened only when its content may be sent.
+//! What is sent together shares one line. The URLs to send it with live for an hour, so on a slow line less
+//! is sent together, and an upload is opened only when its content may be sent.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 /// How many requests with content are on their way at once, however small.
 const PIECES: usize = 8;
 
-/// How much content the window begins with and never goes below, in bytes: what the template lets go in one PUT. A line of 0.2 Mbit/s takes it
-/// within an hour.
+/// How much content the window begins with and never goes below, in bytes: what the template lets go in one
+/// PUT. A line of 0.2 Mbit/s takes it within an hour.
 pub(crate) const LEAST_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Who is faster lets more be sent together.
@@ -137,7 +137,8 @@ mod tests {
 
     const MIB: u64 = 1024 * 1024;
 
-    /// Sends so many files over one line, of which each MiB takes so long: for how long the slowest was on its way, and the whole.
+    /// Sends so many files over one line, of which each MiB takes so long: for how long the slowest was on
+    /// its way, and the whole.
     async fn send(files: u64, mebibytes: u64, each: Duration) -> (Duration, Duration) {
         let (window, line) = (Window::default(), Mutex::new(()));
         let began = Instant::now();

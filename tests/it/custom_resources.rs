@@ -1,5 +1,5 @@
-//! The custom resources around a deployment: a missing prerequisite fails it before anything costs, and a trial's content is deleted with its
-//! stack and never without it.
+//! The custom resources around a deployment: a missing prerequisite fails it before anything costs, and a
+//! trial's content is deleted with its stack and never without it.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -231,7 +231,8 @@ async fn left(storage: &aws_sdk_s3::Client, bucket: &str) -> (usize, usize) {
     )
 }
 
-/// Sends an event to the function for a bucket with content: the answer to CloudFormation, and the remaining content.
+/// Sends an event to the function for a bucket with content: the answer to CloudFormation, and the remaining
+/// content.
 async fn emptied(
     status: Option<&'static str>,
     kind: &str,

@@ -550,7 +550,8 @@ async fn an_audience_of_2500_is_told_in_three_pages_and_nobody_twice() {
     }
 }
 
-/// Members of the space without a connection, as many as the service let anybody add before there was a limit.
+/// Members of the space without a connection, as many as the service let anybody add before there was a
+/// limit.
 async fn fill(apps: &Apps, space: model::SpaceId, members: usize) {
     let made_up = format!(
         "INSERT INTO members
@@ -625,7 +626,8 @@ async fn what_is_read_of_an_audience_does_not_grow_with_the_space() {
     assert!(read[1] <= 2 * read[0], "{read:?}");
 }
 
-/// A space with a member whose id no request could have made: what is wrong with one audience is no reason to keep others waiting.
+/// A space with a member whose id no request could have made: what is wrong with one audience is no reason to
+/// keep others waiting.
 #[tokio::test]
 async fn an_audience_that_cannot_be_read_fails_alone() {
     let apps = Apps::create().await;

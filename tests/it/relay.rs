@@ -298,7 +298,8 @@ async fn what_cannot_be_read_stays_where_operators_look() {
     );
 }
 
-/// Every connection that was open when the change was made is closed, and newer ones have read it in the feed.
+/// Every connection that was open when the change was made is closed, and newer ones have read it in the
+/// feed.
 #[tokio::test]
 async fn a_dead_letter_that_can_reach_nobody_any_more_is_dropped() {
     let apps = Apps::create().await;

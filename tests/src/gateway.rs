@@ -96,7 +96,8 @@ impl Gateway {
     }
 }
 
-/// `DeleteConnection`, which works unless every call to this connection is answered by a refusal or a failure.
+/// `DeleteConnection`, which works unless every call to this connection is answered by a refusal or a
+/// failure.
 async fn close(State(state): State<Arc<Mutex<Inner>>>, Path(id): Path<String>) -> Response {
     let mut state = state.lock().unwrap();
     if let Some(status @ (403 | 503)) = state.statuses.get(&id).copied() {

@@ -84,8 +84,9 @@ fn program(command: &Command) -> &'static str {
     }
 }
 
-/// The packages that are compiled for a command. All have the functions and the local stack in common, also those that do not use them:
-/// cargo compiles a crate once for each set of features, and the set depends on the packages.
+/// The packages that are compiled for a command. All have the functions and the local stack in common, also
+/// those that do not use them: cargo compiles a crate once for each set of features, and the set depends on
+/// the packages.
 fn packages(project: &Project, program: &str) -> Result<Vec<String>> {
     let mut packages = build::function_names(project)?;
     packages.push("stack".to_owned());
@@ -129,8 +130,8 @@ fn tools_of(command: &Command) -> &'static [Tool] {
     }
 }
 
-/// Replaces this process by a program with the same arguments, so that signals and the exit status are the program's. Returns only if
-/// that fails.
+/// Replaces this process by a program with the same arguments, so that signals and the exit status are the
+/// program's. Returns only if that fails.
 fn replace_by(project: &Project, program: &Path) -> anyhow::Error {
     let mut command = environment::command(project, &program.display().to_string());
     // A file on the command line is meant in the developer's folder.

@@ -151,7 +151,8 @@ pub struct Login {
     /// needed.
     #[arg(long, value_name = "COMMAND", conflicts_with = "user_pool_client_id")]
     pub token_command: Option<String>,
-    /// Protect the account with an authenticator app from now on: shows the key for the app, and asks for a code.
+    /// Protect the account with an authenticator app from now on: shows the key for the app, and asks for a
+    /// code.
     #[arg(long, conflicts_with = "token_command")]
     pub authenticator: bool,
 }
@@ -159,8 +160,8 @@ pub struct Login {
 /// The check.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Check the account and the region for prerequisites of a deployment instead, with the AWS CLI. Each failed check names the command that
-    /// fixes it.
+    /// Check the account and the region for prerequisites of a deployment instead, with the AWS CLI. Each
+    /// failed check names the command that fixes it.
     #[arg(long)]
     pub before_deploy: bool,
     /// The planned deployment.

@@ -37,7 +37,8 @@ const ACCOUNT: [(&str, &str); 5] = [
     ("postgres-db.t4g.micro", r#"["18.3", "18.4"]"#),
 ];
 
-/// A folder with the stand-in, which answers for this account. `but` replaces answers; an empty one makes the command fail.
+/// A folder with the stand-in, which answers for this account. `but` replaces answers; an empty one makes the
+/// command fail.
 fn machine(but: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("aws");

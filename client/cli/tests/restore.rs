@@ -1,5 +1,5 @@
-//! The command when the service's database is restored from a backup, against the deployed stack. A program of its own: tests of others would
-//! lose their data.
+//! The command when the service's database is restored from a backup, against the deployed stack. A program
+//! of its own: tests of others would lose their data.
 #![cfg(unix)]
 #![expect(
     clippy::unwrap_used,
@@ -64,8 +64,8 @@ impl Backup {
     }
 }
 
-/// A folder with files of before the backup, and later ones that the restore takes away: a new file, a new version, and what became of a file
-/// that was moved.
+/// A folder with files of before the backup, and later ones that the restore takes away: a new file, a new
+/// version, and what became of a file that was moved.
 async fn mirror_and_backup() -> (Person, Backup) {
     let alice = Person::new().await;
     alice.write("up/a", b"first");

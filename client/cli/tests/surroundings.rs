@@ -1,5 +1,5 @@
-//! The command on machines that differ from a developer's: another clock, another file system, files of every kind of size. Against the deployed
-//! stack.
+//! The command on machines that differ from a developer's: another clock, another file system, files of every
+//! kind of size. Against the deployed stack.
 #![cfg(unix)]
 #![expect(
     clippy::unwrap_used,

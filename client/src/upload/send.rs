@@ -90,7 +90,8 @@ impl Client {
         let body = stream::unfold(receiver, |mut receiver| async {
             receiver.recv().await.map(|piece| (piece, receiver))
         });
-        // The length is a signed header, and S3 takes no body of unknown length. hyper sends none for an empty body unless it is set.
+        // The length is a signed header, and S3 takes no body of unknown length. hyper sends none for an
+        // empty body unless it is set.
         let request = self.http.put(&put.url).header(CONTENT_LENGTH, length);
         let request = match length {
             0 => request.body(Vec::new()),
@@ -146,7 +147,8 @@ async fn stored(answer: reqwest::Result<Response>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Storage computes the digest of what it received; TLS protects the line, so another one means another content.
+/// Storage computes the digest of what it received; TLS protects the line, so another one means another
+/// content.
 fn changed(error: Error) -> Error {
     match error {
         Error::Unexpected(answer) if answer.code == "BadDigest" => Error::Changed,

@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use crate::App;
 
-/// Moves a file. Moving it to where it is changes nothing and answers its newest change. A repeated move answers the change that
-/// it made, whatever became of the file since.
+/// Moves a file. Moving it to where it is changes nothing and answers its newest change. A repeated move
+/// answers the change that it made, whatever became of the file since.
 pub(crate) async fn rename(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let file_id: FileId = request.path_parameter("fileId")?;

@@ -1,5 +1,5 @@
-//! CloudFormation custom resource: fails a deployment that the account's quota or the region does not allow, before anything that costs is made.
-//! The message names the remedy.
+//! CloudFormation custom resource: fails a deployment that the account's quota or the region does not allow,
+//! before anything that costs is made. The message names the remedy.
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
 use edge::chain;
@@ -20,7 +20,8 @@ const UNRESERVED: i64 = 100;
 /// The size whose resources go with the stack.
 const TRIAL: &str = "trial";
 
-/// Status of a stack while CloudFormation undoes an update (AWS CloudFormation API Reference, "Stack", `StackStatus`).
+/// Status of a stack while CloudFormation undoes an update (AWS CloudFormation API Reference, "Stack",
+/// `StackStatus`).
 const TAKEN_BACK: &str = "UPDATE_ROLLBACK_IN_PROGRESS";
 
 /// Where the AWS Lambda API Reference has `GetAccountSettings`.
@@ -115,7 +116,8 @@ pub async fn handle(app: &App, request: CloudFormationCustomResourceRequest) -> 
     request.answer(&app.http, PHYSICAL_RESOURCE_ID, outcome).await
 }
 
-/// Refuses to make a trial of a stack whose content is protected, unless growing from a trial is being taken back.
+/// Refuses to make a trial of a stack whose content is protected, unless growing from a trial is being taken
+/// back.
 async fn keeps_protection(app: &App, request: &Request, former: &Value) -> Result<(), Missing> {
     let size = |properties: &Value| properties["Size"].as_str().unwrap_or(TRIAL).to_owned();
     let (size, former) = (size(&request.properties), size(former));

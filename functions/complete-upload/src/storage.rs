@@ -61,13 +61,14 @@ pub(crate) async fn head(app: &App, object_key: &str) -> Result<Option<HeadObjec
     }
 }
 
-/// Compares the object with what was declared. An object of parts can only have come from this upload's parts, since nothing
-/// else may be put under its key; so their number and the total size are what is left to check. Answers with the composite
-/// SHA-256 of such an object.
+/// Compares the object with what was declared. An object of parts can only have come from this upload's
+/// parts, since nothing else may be put under its key; so their number and the total size are what is left to
+/// check. Answers with the composite SHA-256 of such an object.
 ///
-/// S3 lets the holder of a PUT's URL add headers that it keeps and sends with each download. `Content-Encoding` would make a client
-/// decode what was never encoded, or fill its memory with it. The others are harmless: downloads override them, and a browser whose
-/// cache is off adds `Cache-Control` to each request by itself.
+/// S3 lets the holder of a PUT's URL add headers that it keeps and sends with each download.
+/// `Content-Encoding` would make a client decode what was never encoded, or fill its memory with it. The
+/// others are harmless: downloads override them, and a browser whose cache is off adds `Cache-Control` to
+/// each request by itself.
 pub(crate) fn verify(expected: &Expected, object: &HeadObjectOutput) -> Result<Option<Sha256>, Error> {
     let (declared, stored) = (expected.size, object.content_length().unwrap_or_default());
     if stored != declared {
@@ -128,8 +129,8 @@ async fn try_assemble(
         _ => Err(missing(1, cut)),
     };
     let (completed, composite, multipart_id) = match checked {
-        // Another call may have assembled the parts since the object was looked for. S3 then has no such upload; other implementations
-        // may list some of its parts, or none.
+        // Another call may have assembled the parts since the object was looked for. S3 then has no such
+        // upload; other implementations may list some of its parts, or none.
         Err(incomplete @ Error::Incomplete(_)) => {
             return match head(app, object_key).await? {
                 Some(object) => verify(expected, &object),

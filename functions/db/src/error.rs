@@ -123,7 +123,8 @@ impl Error {
         }
     }
 
-    /// Whether a migration changed what a prepared statement answers, so that it must be prepared again. Nothing was done.
+    /// Whether a migration changed what a prepared statement answers, so that it must be prepared again.
+    /// Nothing was done.
     pub(crate) fn is_of_a_stale_statement(&self) -> bool {
         // "cached plan must not change result type"
         matches!(self, Self::Query { source, .. } if source.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED))

@@ -42,9 +42,10 @@ pub struct Base<'a> {
     pub path: Option<&'a SpacePath>,
 }
 
-/// A subquery for the file that keeps another from a path, other than at the path itself: one of the path's folders that is a
-/// file, or one of the files below it. Of a space, a path, an array of the path's folders, and a file that is not in its own
-/// way. Each half is one step down the index `files_live_path`, however many files there are below.
+/// A subquery for the file that keeps another from a path, other than at the path itself: one of the path's
+/// folders that is a file, or one of the files below it. Of a space, a path, an array of the path's folders,
+/// and a file that is not in its own way. Each half is one step down the index `files_live_path`, however
+/// many files there are below.
 macro_rules! in_the_way {
     ($space:literal, $path:literal, $folders:literal, $except:literal) => {
         concat!(
@@ -139,10 +140,12 @@ WHERE id = (SELECT space_id FROM files WHERE id = $1)
 FOR NO KEY UPDATE",
 );
 
-/// $6 file, $7 path, $8 base version or null, $9 base path or null, $10 the path's folders. Moving a file to where it is changes nothing.
+/// $6 file, $7 path, $8 base version or null, $9 base path or null, $10 the path's folders. Moving a file to
+/// where it is changes nothing.
 ///
-/// `own` is the same move, made earlier by the same user and device from the same base, if the file is not at that base any
-/// more. It is looked for among the file's last 100 changes; a request is repeated within minutes.
+/// `own` is the same move, made earlier by the same user and device from the same base, if the file is not at
+/// that base any more. It is looked for among the file's last 100 changes; a request is repeated within
+/// minutes.
 const MOVE_FILE: Query = command!(concat!(
     "-- move_file
 WITH target AS (

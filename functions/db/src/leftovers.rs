@@ -27,8 +27,8 @@ pub struct Leftover {
     pub expires_at: OffsetDateTime,
 }
 
-/// $1 the expiry up to which it is too late to complete, $2 how many. Completing an upload holds its space's lock, so it comes before or after, never in between; a space
-/// that is busy is left for the next time.
+/// $1 the expiry up to which it is too late to complete, $2 how many. Completing an upload holds its space's
+/// lock, so it comes before or after, never in between; a space that is busy is left for the next time.
 const ABORT_EXPIRED_UPLOADS: Query = Query::new(
     "-- abort_expired_uploads
 WITH expired AS (

@@ -158,8 +158,9 @@ WHERE id = $1
 FOR NO KEY UPDATE",
 );
 
-/// $6 space, $7 member, $8 role, $9 limit of members. The change is one of the member's personal space, whose row is locked second;
-/// no command locks a shared space after a personal one. Users have a personal space from their first request on, so who has none is unknown.
+/// $6 space, $7 member, $8 role, $9 limit of members. The change is one of the member's personal space, whose
+/// row is locked second; no command locks a shared space after a personal one. Users have a personal space
+/// from their first request on, so who has none is unknown.
 const SET_MEMBER: Query = command!(
     "-- set_member
 WITH target AS (

@@ -25,8 +25,9 @@ pub(crate) const QUERIES: &[&Query] = &[
     &ABORT_UPLOAD,
 ];
 
-/// How long after its expiry an upload can be completed: a PUT that began while its URL was good is let through by storage
-/// however long it takes, and 64 MiB take 12 hours at 12 kbit/s. What storage has when this ends is freed later.
+/// How long after its expiry an upload can be completed: a PUT that began while its URL was good is let
+/// through by storage however long it takes, and 64 MiB take 12 hours at 12 kbit/s. What storage has when
+/// this ends is freed later.
 pub const IN_FLIGHT: Duration = Duration::hours(12);
 
 /// How often opening is tried while others with the same key, or first uses of the same personal space, come in between.
@@ -135,12 +136,13 @@ pub struct Completing<'a> {
     pub object_key: &'a str,
 }
 
-/// $1 id, $2 user, $3 device, $4 path, $5 size, $6 sha256, $7 content type, $8 base version, $9 now, $10 expiry, $11 space
-/// or null for the personal one, $12 part size, $13 idempotency key, $14 the request's hash, $15 base file, $16
-/// the path's folders.
+/// $1 id, $2 user, $3 device, $4 path, $5 size, $6 sha256, $7 content type, $8 base version, $9 now, $10
+/// expiry, $11 space or null for the personal one, $12 part size, $13 idempotency key, $14 the request's
+/// hash, $15 base file, $16 the path's folders.
 ///
-/// A base version is of the file at the path, whether or not the request names that file, so the row records which file it
-/// is: until the commit another file may come to the path, and its versions are counted from 1 too.
+/// A base version is of the file at the path, whether or not the request names that file, so the row records
+/// which file it is: until the commit another file may come to the path, and its versions are counted from 1
+/// too.
 ///
 /// No row if the user is no member of the space or has no personal space yet. An earlier upload is one with the key, or this
 /// very one if the statement is repeated. `allowed` and not `opened`: another request with the key came in between.

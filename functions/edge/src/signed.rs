@@ -138,7 +138,8 @@ impl Services {
         self.ask(&asked).await
     }
 
-    /// The status of a stack of CloudFormation, such as `UPDATE_IN_PROGRESS` (AWS CloudFormation API Reference, "Stack"); empty if the answer has none.
+    /// The status of a stack of CloudFormation, such as `UPDATE_IN_PROGRESS` (AWS CloudFormation API
+    /// Reference, "Stack"); empty if the answer has none.
     pub async fn stack_status(&self, stack_id: &str) -> Result<String, Error> {
         let stack = utf8_percent_encode(stack_id, NON_ALPHANUMERIC);
         let asked = format!("Action=DescribeStacks&StackName={stack}&Version=2010-05-15");

@@ -1,4 +1,5 @@
-//! CloudFormation custom resource: deletes every version of every object when a trial's stack is deleted, so that the bucket can be deleted.
+//! CloudFormation custom resource: deletes every version of every object when a trial's stack is deleted, so
+//! that the bucket can be deleted.
 //!
 //! CloudFormation also asks for a deletion when a resource leaves the template or is replaced. Content is deleted only if the template says that it
 //! goes with the stack, and CloudFormation says that the stack itself is being deleted.
@@ -23,7 +24,8 @@ const PHYSICAL_RESOURCE_ID: &str = "syncsphere-content";
 /// Time of an invocation that is left for the last request and the answer.
 pub const RESERVE: Duration = Duration::from_secs(20);
 
-/// Statuses of a stack during its deletion, and while a failed creation is undone (AWS CloudFormation API Reference, "Stack", `StackStatus`).
+/// Statuses of a stack during its deletion, and while a failed creation is undone (AWS CloudFormation API
+/// Reference, "Stack", `StackStatus`).
 const DELETED: [&str; 2] = ["DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"];
 
 /// Configuration from the environment.

@@ -1,6 +1,7 @@
 //! Closing connections that take no posts.
 //!
-//! The feed is the truth, so nothing is lost: the client notices that it is closed, connects again and reads what it missed.
+//! The feed is the truth, so nothing is lost: the client notices that it is closed, connects again and reads
+//! what it missed.
 
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ const CONCURRENT_CLOSINGS: usize = 64;
 /// How long closing may take in one invocation. Connections that are still open then are tried again.
 const CLOSING_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// Closes connections. By the SDK, unlike posting: it happens seldom enough that the CPU of a call does not count.
+/// Closes connections. By the SDK, unlike posting: it happens seldom enough that the CPU of a call does not
+/// count.
 pub struct Closer {
     client: aws_sdk_apigatewaymanagement::Client,
 }

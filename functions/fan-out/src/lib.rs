@@ -1,8 +1,8 @@
 //! From the queue to every WebSocket of everyone who may see the change.
 //!
-//! A record that cannot be read never holds up its batch. Of a record that could not be delivered to somebody, a message to just
-//! them goes back to the queue, and comes again within seconds. A connection that takes no posts is closed. Delivering twice is harmless:
-//! every change carries its number.
+//! A record that cannot be read never holds up its batch. Of a record that could not be delivered to
+//! somebody, a message to just them goes back to the queue, and comes again within seconds. A connection that
+//! takes no posts is closed. Delivering twice is harmless: every change carries its number.
 
 mod closing;
 mod connections;
@@ -37,18 +37,20 @@ pub const SETTLING_TIME: Duration = Duration::seconds(30);
 /// How many connections a record is delivered to in one invocation. The rest is a message of its own.
 pub const PAGE: usize = 1_000;
 
-/// Of how many members the connections are read in one invocation, for each audience. What a space without any connection costs is bounded by
-/// it: 1,000 look-ups in an index, some 5 ms.
+/// Of how many members the connections are read in one invocation, for each audience. What a space without
+/// any connection costs is bounded by it: 1,000 look-ups in an index, some 5 ms.
 pub const MEMBERS: usize = 1_000;
 
-/// How often a message is tried until the connections that do not take it are closed, the first time included. These attempts span 65 s.
+/// How often a message is tried until the connections that do not take it are closed, the first time
+/// included. These attempts span 65 s.
 pub const MAX_ATTEMPTS: u32 = 10;
 
-/// The same where API Gateway does not even answer. Such attempts take a second each of the time in which others could be posted to.
+/// The same where API Gateway does not even answer. Such attempts take a second each of the time in which
+/// others could be posted to.
 pub const MAX_HANGING_ATTEMPTS: u32 = 3;
 
-/// What is left of an invocation when posting ends: 2.5 s for closing connections, then 3 s for the database, at the same time as 2.5 s for
-/// what is carried over, and 2.5 s for what is to come again.
+/// What is left of an invocation when posting ends: 2.5 s for closing connections, then 3 s for the database,
+/// at the same time as 2.5 s for what is carried over, and 2.5 s for what is to come again.
 pub const RESERVE: StdDuration = StdDuration::from_millis(8_500);
 
 /// What this function reads from its environment.

@@ -107,8 +107,8 @@ pub(crate) async fn notify(app: &App, records: &[Record], stop: Instant) -> BTre
     unsettled
 }
 
-/// The first page of each audience; none of one that cannot be read. What is wrong with one audience is kept from the others by reading each
-/// alone once they cannot be read together.
+/// The first page of each audience; none of one that cannot be read. What is wrong with one audience is kept
+/// from the others by reading each alone once they cannot be read together.
 async fn pages(app: &App, audiences: &[Audience], stop: Instant) -> Vec<Option<Page>> {
     const SIZE: PageSize = PageSize {
         connections: PAGE,

@@ -152,7 +152,8 @@ pub(crate) async fn post_all(app: &App, posts: &[Post<'_>], stop: Instant) -> Ve
         .collect()
 }
 
-/// The posts, of each user one before the second of anyone, so that connections which take nothing hold up nobody else's.
+/// The posts, of each user one before the second of anyone, so that connections which take nothing hold up
+/// nobody else's.
 fn in_turns(posts: &[Post<'_>]) -> VecDeque<usize> {
     let mut counts: HashMap<&UserId, usize> = HashMap::new();
     let mut turns = Vec::with_capacity(posts.len());

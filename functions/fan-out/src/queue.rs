@@ -28,7 +28,8 @@ const MAX_BATCH_ENTRIES: usize = 10;
 /// message quotas").
 const MAX_BATCH_BYTES: usize = 512 * 1024;
 
-/// The wait in seconds before the next attempt at a connection that takes no posts and could not be closed either.
+/// The wait in seconds before the next attempt at a connection that takes no posts and could not be closed
+/// either.
 const LATE_BACKOFF_SECONDS: i32 = 60;
 
 /// Which of the two queues.

@@ -12,7 +12,8 @@ use crate::visible::{is_directional, is_visible};
 /// The longest path in bytes of UTF-8.
 pub const MAX_PATH_BYTES: usize = 1024;
 
-/// The longest segment of a new path in bytes of UTF-8: no file system takes a longer name (`NAME_MAX` of Linux).
+/// The longest segment of a new path in bytes of UTF-8: no file system takes a longer name (`NAME_MAX` of
+/// Linux).
 pub const MAX_SEGMENT_BYTES: usize = 255;
 
 /// An absolute path such as `/Docs/a.pdf`: `/`-separated, in Unicode normalization form C.
@@ -52,8 +53,8 @@ pub enum InvalidPath {
 }
 
 impl SpacePath {
-    /// Whether a file may be put here. Earlier releases took more paths than this one does, so those of files that are there
-    /// only have to be paths.
+    /// Whether a file may be put here. Earlier releases took more paths than this one does, so those of files
+    /// that are there only have to be paths.
     pub fn for_new_file(self) -> Result<Self, InvalidPath> {
         if self.0.split('/').any(|segment| segment.len() > MAX_SEGMENT_BYTES) {
             return Err(InvalidPath::SegmentTooLong);

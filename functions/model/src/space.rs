@@ -102,7 +102,8 @@ pub struct InvalidSpaceName;
 pub struct InvisibleSpaceName;
 
 impl SpaceName {
-    /// Whether a space may be called so from now on. Earlier releases took names that show as nothing or as another one.
+    /// Whether a space may be called so from now on. Earlier releases took names that show as nothing or as
+    /// another one.
     pub fn for_new_space(self) -> Result<Self, InvisibleSpaceName> {
         let valid = is_visible(&self.0) && !self.0.chars().any(is_directional);
         if valid { Ok(self) } else { Err(InvisibleSpaceName) }

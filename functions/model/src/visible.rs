@@ -3,8 +3,9 @@
 use icu_properties::CodePointSetData;
 use icu_properties::props::{DefaultIgnorableCodePoint, WhiteSpace};
 
-/// Whether a character changes the direction of the text around it, so that `exe.fdp` is shown as `pdf.exe` (Unicode Standard
-/// Annex #9, section 2: embeddings, overrides and isolates). The marks that Arabic and Hebrew names need are none of these.
+/// Whether a character changes the direction of the text around it, so that `exe.fdp` is shown as `pdf.exe`
+/// (Unicode Standard Annex #9, section 2: embeddings, overrides and isolates). The marks that Arabic and
+/// Hebrew names need are none of these.
 pub(crate) fn is_directional(c: char) -> bool {
     matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }

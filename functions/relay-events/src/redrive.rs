@@ -23,12 +23,14 @@ const BATCH: i32 = 10;
 /// For how many seconds a dead letter that was looked at is not shown again: this run need not see it twice.
 const VISIBILITY_SECONDS: i32 = 20;
 
-/// How long after its change a message can still reach somebody: API Gateway keeps no connection for longer than two hours (Amazon API Gateway
-/// Developer Guide, "Quotas for configuring and running a WebSocket API"), and whoever connects later reads the feed. A minute more for clocks
-/// that differ. So a message that fails again and again comes to an end.
+/// How long after its change a message can still reach somebody: API Gateway keeps no connection for longer
+/// than two hours (Amazon API Gateway Developer Guide, "Quotas for configuring and running a WebSocket API"),
+/// and whoever connects later reads the feed. A minute more for clocks that differ. So a message that fails
+/// again and again comes to an end.
 pub const MESSAGE_LIFETIME: Duration = Duration::minutes(121);
 
-/// Brings dead letters back that can be read, with the attempts that were made, and drops those that can reach nobody any more.
+/// Brings dead letters back that can be read, with the attempts that were made, and drops those that can
+/// reach nobody any more.
 pub(crate) async fn redrive(app: &App, stop: Instant) -> Result<usize, Error> {
     let mut redriven = 0;
     while Instant::now() < stop {

@@ -1,7 +1,8 @@
-//! The WebSocket API's events. The status of the answer to `CONNECT` decides whether the handshake succeeds; the body of the answer to a
-//! message goes back through the socket.
+//! The WebSocket API's events. The status of the answer to `CONNECT` decides whether the handshake succeeds;
+//! the body of the answer to a message goes back through the socket.
 //!
-//! The event's type says what it is. The route key does not: API Gateway takes it from the message, where a client may write `$disconnect`.
+//! The event's type says what it is. The route key does not: API Gateway takes it from the message, where a
+//! client may write `$disconnect`.
 
 use aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequest;
 use db::{Connecting, NewConnection};

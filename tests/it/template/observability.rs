@@ -230,7 +230,8 @@ fn access_logs_tell_no_query_string_and_nothing_that_a_sender_wrote() {
         assert!(format.contains_key("requestId"));
         for (name, variable) in &format {
             assert!(variable.starts_with("$context."), "{name}");
-            // API Gateway does not escape it, so it could end the text that it stands in and write fields of its own.
+            // API Gateway does not escape it, so it could end the text that it stands in and write fields of
+            // its own.
             assert!(!variable.contains("userAgent"), "{variable}");
             // Nor the path, which has ids in it.
             let telling = ["path", "query", "connect.url", "authorizer.claims.email"];

@@ -1,5 +1,5 @@
-//! `cargo xtask chaos --hostile`: a user with a space of 100,000 members, sockets that are never read and members who come and go, and how
-//! soon everybody else hears of changes meanwhile.
+//! `cargo xtask chaos --hostile`: a user with a space of 100,000 members, sockets that are never read and
+//! members who come and go, and how soon everybody else hears of changes meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,8 @@ const UPLOAD_EVERY: Duration = Duration::from_secs(2);
 /// How often the hostile user adds or removes a member.
 const CHANGE_EVERY: Duration = Duration::from_millis(100);
 
-/// How much longer the others may wait for a notification than without the hostile user, at the 99th percentile.
+/// How much longer the others may wait for a notification than without the hostile user, at the 99th
+/// percentile.
 const ALLOWED_RATIO: f64 = 2.0;
 
 /// What came of it, in milliseconds.

@@ -9,7 +9,8 @@ use super::run::{Plan, progress};
 use super::stage::Stage;
 use super::workload::Workload;
 
-/// Makes a plan's uploads without faults, and returns the times that `take` takes out of the counts, in milliseconds and sorted.
+/// Makes a plan's uploads without faults, and returns the times that `take` takes out of the counts, in
+/// milliseconds and sorted.
 pub(crate) async fn phase(
     stage: &Stage,
     plan: &Plan,

@@ -1,5 +1,6 @@
-//! Defects that are planted on purpose, one at a time, to see that the harness finds them. Each is a patch in `tools/chaos/planted`, whose
-//! first line says what it breaks; it is applied to a copy of the functions, never to the functions.
+//! Defects that are planted on purpose, one at a time, to see that the harness finds them. Each is a patch in
+//! `tools/chaos/planted`, whose first line says what it breaks; it is applied to a copy of the functions,
+//! never to the functions.
 
 use std::fs;
 use std::path::{Path, PathBuf};

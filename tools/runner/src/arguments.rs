@@ -1,4 +1,5 @@
-//! The command line of `cargo xtask`: read by `xtask`, and again by the program that it builds and starts for the command.
+//! The command line of `cargo xtask`: read by `xtask`, and again by the program that it builds and starts for
+//! the command.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -50,7 +51,8 @@ pub enum Command {
         /// Only PostgreSQL and the emulator with its queue and bucket, for `cargo lambda watch`.
         #[arg(long, conflicts_with = "release")]
         services: bool,
-        /// With --services, where they listen: Docker's bridge, 172.17.0.1, lets functions in containers reach them.
+        /// With --services, where they listen: Docker's bridge, 172.17.0.1, lets functions in containers
+        /// reach them.
         #[arg(long, requires = "services", default_value_t = Ipv4Addr::LOCALHOST)]
         address: Ipv4Addr,
         #[command(flatten)]
@@ -76,7 +78,8 @@ pub enum Command {
     Chaos(Chaos),
     /// Measure the functions as they are deployed, beside the limit and the peers.
     Bench(Bench),
-    /// Upload with `syncsphere` and with plain curl, many small files and a large one, and once killed half way.
+    /// Upload with `syncsphere` and with plain curl, many small files and a large one, and once killed half
+    /// way.
     Throughput {
         /// Only show that it works: seconds instead of minutes, and figures that mean nothing.
         #[arg(long)]
@@ -90,7 +93,8 @@ pub enum Command {
         #[arg(long)]
         from: String,
     },
-    /// Expand the template as AWS does, and judge it: linters, policies, sizes, names, and the dialogue of a first deployment.
+    /// Expand the template as AWS does, and judge it: linters, policies, sizes, names, and the dialogue of a
+    /// first deployment.
     Template,
     /// Install the pinned tools, and print where they are.
     Tools,
@@ -99,8 +103,8 @@ pub enum Command {
 /// The profile that functions are built with.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Profile {
-    /// Deploy the functions as they are deployed to AWS: built by `cargo lambda` and `sam build` with all optimizations, which takes
-    /// minutes.
+    /// Deploy the functions as they are deployed to AWS: built by `cargo lambda` and `sam build` with all
+    /// optimizations, which takes minutes.
     #[arg(long)]
     pub release: bool,
 }
@@ -127,11 +131,12 @@ pub struct Chaos {
     /// No faults but one: SQS and `fan-out` are out while as many uploads are made as before, and return.
     #[arg(long, conflicts_with_all = ["seeds", "jobs"])]
     pub outage: bool,
-    /// No faults but one: a user with a space of 100,000 members, sockets that are never read and members who come and go, compared with uploads
-    /// of the others alone.
+    /// No faults but one: a user with a space of 100,000 members, sockets that are never read and members who
+    /// come and go, compared with uploads of the others alone.
     #[arg(long, conflicts_with_all = ["seeds", "jobs", "outage"])]
     pub hostile: bool,
-    /// Plant every defect of tools/chaos/planted in turn in a copy of the functions, and see that it is found.
+    /// Plant every defect of tools/chaos/planted in turn in a copy of the functions, and see that it is
+    /// found.
     #[arg(long, conflicts_with_all = ["seeds", "jobs", "outage", "hostile", "binaries", "json"])]
     pub planted: bool,
     /// Take the functions from this folder, each `<name>/bootstrap`, instead of building them.

@@ -16,9 +16,11 @@ use crate::ui::Step;
 /// The next step for a developer after a build has failed.
 pub const BUILD_REMEDY: &str = "correct the code and run the command again";
 
-/// Builds programs for this machine in the development profile, each named like its package, and returns their folder.
+/// Builds programs for this machine in the development profile, each named like its package, and returns
+/// their folder.
 ///
-/// One call for all of them: cargo compiles a crate once for each set of features, and the set depends on the packages of the call.
+/// One call for all of them: cargo compiles a crate once for each set of features, and the set depends on the
+/// packages of the call.
 pub async fn build(project: &Project, packages: &[String]) -> Result<PathBuf> {
     let step = Step::begin(format!("compiling {}", described(packages)));
     let mut cargo = cargo(project);
@@ -57,12 +59,13 @@ pub fn cargo(project: &Project) -> Command {
     command(project, &cargo.to_string_lossy())
 }
 
-/// Builds the functions of the release in a folder as they are deployed to AWS, each `bootstrap` in a folder of its own; returns the
-/// folder of these.
+/// Builds the functions of the release in a folder as they are deployed to AWS, each `bootstrap` in a folder
+/// of its own; returns the folder of these.
 pub async fn build_functions(project: &Project, folder: &Path) -> Result<PathBuf> {
     let step = Step::begin("building (cargo lambda)");
-    // In two parts, or SAM, which builds one function after the other, would compile half of them once more: the S3 client depends on a
-    // crate that is a C library too (crc-fast), so that its dependencies are compiled otherwise where there is such a client.
+    // In two parts, or SAM, which builds one function after the other, would compile half of them once more:
+    // the S3 client depends on a crate that is a C library too (crc-fast), so that its dependencies are
+    // compiled otherwise where there is such a client.
     let (with_s3, without): (Vec<_>, Vec<_>) = functions(folder)?
         .into_iter()
         .partition(|(_, manifest)| manifest.contains("aws-sdk-s3"));
@@ -102,7 +105,8 @@ pub fn function_names(project: &Project) -> Result<Vec<String>> {
     Ok(functions.into_iter().map(|(name, _)| name).collect())
 }
 
-/// The functions of a release, which are the packages in `functions/` that have a program, with their manifests.
+/// The functions of a release, which are the packages in `functions/` that have a program, with their
+/// manifests.
 fn functions(folder: &Path) -> Result<Vec<(String, String)>> {
     let all = folder.join("functions");
     let entries = fs::read_dir(&all).with_context(|| format!("cannot read {}", all.display()))?;

@@ -52,7 +52,8 @@ pub fn command(project: &Project, program: &str) -> Command {
         .env("AWS_CONFIG_FILE", "/dev/null")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
         .env("SAM_CLI_TELEMETRY", "0")
-        // SAM asks for the state of a deployment every five seconds unless told otherwise, and shows progress as it comes.
+        // SAM asks for the state of a deployment every five seconds unless told otherwise, and shows progress
+        // as it comes.
         .env("SAM_CLI_POLL_DELAY", "0.5")
         .env("PYTHONUNBUFFERED", "1")
         .env("NO_PROXY", "127.0.0.1,localhost")

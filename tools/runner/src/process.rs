@@ -225,7 +225,8 @@ fn show(step: &Step, line: &[u8]) {
     }
 }
 
-/// Cargo's progress, "Building [==>   ] 12/340: serde, tokio", in words. It shows crates being compiled, not crates done.
+/// Cargo's progress, "Building [==>   ] 12/340: serde, tokio", in words. It shows crates being compiled, not
+/// crates done.
 fn cargo_progress(line: &str) -> Option<String> {
     let (_, state) = line.trim_start().strip_prefix("Building [")?.split_once("] ")?;
     let (count, crates) = state.split_once(':').unwrap_or((state, ""));

@@ -22,8 +22,8 @@ pub struct Lock {
 }
 
 impl Project {
-    /// The checkout around the current folder. It is looked for at run time, because `target` may have been moved or copied with the
-    /// checkout since this program was compiled.
+    /// The checkout around the current folder. It is looked for at run time, because `target` may have been
+    /// moved or copied with the checkout since this program was compiled.
     pub fn find() -> Result<Self> {
         let folder = env::current_dir().context("there is no current folder")?;
         match folder.ancestors().find(|folder| is_root(folder)) {
@@ -57,7 +57,8 @@ impl Project {
         self.run().join("stack.json")
     }
 
-    /// Fails at once if another command uses the services of this checkout. [`lock`](Self::lock) is what keeps others out.
+    /// Fails at once if another command uses the services of this checkout. [`lock`](Self::lock) is what
+    /// keeps others out.
     pub fn check_unused(&self) -> Result<()> {
         self.lock_file().map(drop)
     }

@@ -156,7 +156,8 @@ async fn wait_for_emulator(ports: Ports, emulator: &mut Group) -> Result<()> {
     Ok(())
 }
 
-/// Whether the emulator reports that it is ready. A request of one line: an HTTP client would be compiled before any command can begin.
+/// Whether the emulator reports that it is ready. A request of one line: an HTTP client would be compiled
+/// before any command can begin.
 async fn is_healthy(ports: Ports) -> bool {
     let asking = async {
         let mut connection = TcpStream::connect(ports.emulator()).await?;

@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 
 use crate::ui;
 
-/// Runs a command until it ends or the process is asked to end. Child processes live in guards that end with the command's future, so
-/// none outlives it.
+/// Runs a command until it ends or the process is asked to end. Child processes live in guards that end with
+/// the command's future, so none outlives it.
 pub async fn until_interrupted(command: impl Future<Output = Result<()>>) -> ExitCode {
     let outcome = tokio::select! {
         outcome = command => outcome,

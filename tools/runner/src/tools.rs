@@ -156,8 +156,8 @@ const NODE_PEER: [(&str, &str); 5] = [
     ),
 ];
 
-/// Installs the peers of benchmarks, and returns their folders: of Node.js, with the program in it, if there is one; and of Python, with
-/// `bin/python`.
+/// Installs the peers of benchmarks, and returns their folders: of Node.js, with the program in it, if there
+/// is one; and of Python, with `bin/python`.
 pub async fn install_peers(project: &Project) -> Result<(Option<PathBuf>, PathBuf)> {
     install(project, &[PYTHON_PEER]).await?;
     let node = if has_npm(project).await {
@@ -171,7 +171,8 @@ pub async fn install_peers(project: &Project) -> Result<(Option<PathBuf>, PathBu
     Ok((node, folder(project, &PYTHON_PEER)))
 }
 
-/// The files of the packages that test the page: TypeScript's checker, and a driver for browsers. The page itself needs no package.
+/// The files of the packages that test the page: TypeScript's checker, and a driver for browsers. The page
+/// itself needs no package.
 const WEB: [(&str, &str); 3] = [
     ("package.json", include_str!("../../../client/web/package.json")),
     (
@@ -235,8 +236,8 @@ fn receipt_file(folder: &Path) -> PathBuf {
     folder.join("installed.txt")
 }
 
-/// The contents of an installation, and its folder: programs of a Python environment do not work in another place, where a copy of the
-/// checkout would have them.
+/// The contents of an installation, and its folder: programs of a Python environment do not work in another
+/// place, where a copy of the checkout would have them.
 fn receipt(folder: &Path, tool: &Tool) -> String {
     format!("# in {}\n{}", folder.display(), tool.requirements)
 }

@@ -1,4 +1,5 @@
-//! Progress for the developer: a line per step with its time. On standard error, so that standard output is for results.
+//! Progress for the developer: a line per step with its time. On standard error, so that standard output is
+//! for results.
 
 use std::fmt::Display;
 use std::sync::{LazyLock, Mutex, PoisonError};

@@ -1,4 +1,5 @@
-//! CORS of the HTTP API, which the emulator takes from the template under CloudFormation's names, and looks for under API Gateway's.
+//! CORS of the HTTP API, which the emulator takes from the template under CloudFormation's names, and looks
+//! for under API Gateway's.
 
 use anyhow::{Context as _, Result};
 use reqwest::Method;

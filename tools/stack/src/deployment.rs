@@ -57,8 +57,8 @@ pub struct Outputs {
 }
 
 impl Stack {
-    /// Packages the functions and deploys the template to the emulator. Without `release` the functions are those that `xtask` has
-    /// just compiled for this machine.
+    /// Packages the functions and deploys the template to the emulator. Without `release` the functions are
+    /// those that `xtask` has just compiled for this machine.
     pub(crate) async fn deploy(project: &Project, ports: Ports, profile: Profile) -> Result<Self> {
         if profile.release {
             Self::build(project, ports, &project.root).await?;
@@ -92,7 +92,8 @@ impl Stack {
         Self::deploy_template(project, ports, folder, None).await
     }
 
-    /// `sam deploy` of the release in a folder: of a packaged template, or of what `sam build` has left there.
+    /// `sam deploy` of the release in a folder: of a packaged template, or of what `sam build` has left
+    /// there.
     async fn deploy_template(
         project: &Project,
         ports: Ports,
@@ -203,7 +204,8 @@ impl Stack {
     }
 }
 
-/// Packages the functions that cargo has compiled for this machine, and returns the template that names the packages.
+/// Packages the functions that cargo has compiled for this machine, and returns the template that names the
+/// packages.
 async fn package(project: &Project) -> Result<PathBuf> {
     let step = Step::begin("packaging");
     let folder = project.root.join(".local/packages");

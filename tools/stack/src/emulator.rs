@@ -1,4 +1,5 @@
-//! Requests of the account's owner to the emulator. An SDK for the few that have none elsewhere in the project would compile for minutes.
+//! Requests of the account's owner to the emulator. An SDK for the few that have none elsewhere in the
+//! project would compile for minutes.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use runner::environment::{ACCESS_KEY, REGION};
 use serde_json::Value;
 
-/// How long the emulator may take for a request of a command. On a busy machine it needs seconds where functions are given one.
+/// How long the emulator may take for a request of a command. On a busy machine it needs seconds where
+/// functions are given one.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a command's AWS clients reach the emulator.
@@ -41,8 +43,8 @@ pub fn aws_config(endpoint: &str) -> Result<SdkConfig> {
         .build())
 }
 
-/// A request to a service. The emulator reads the account and the service from the signature's scope, and does not compare the owner's
-/// signature.
+/// A request to a service. The emulator reads the account and the service from the signature's scope, and
+/// does not compare the owner's signature.
 pub fn request(endpoint: &str, method: Method, service: &str, path: &str) -> Result<RequestBuilder> {
     client::use_ring();
     let http = reqwest::Client::builder().no_proxy().build()?;

@@ -1,4 +1,5 @@
-//! The commands of `cargo xtask` that need the local stack. `xtask` builds this program and starts it with its own arguments.
+//! The commands of `cargo xtask` that need the local stack. `xtask` builds this program and starts it with
+//! its own arguments.
 
 use std::process::ExitCode;
 

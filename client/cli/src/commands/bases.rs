@@ -1,4 +1,4 @@
-//! Which version of a path this machine saw last, kept so that an upload notices what was changed on another device since.
+//! The version of each path that this machine saw last. With it an upload notices a change on another device.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

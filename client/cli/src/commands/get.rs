@@ -47,7 +47,7 @@ pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow:
     }
     drop(bar);
     drop(bars);
-    // An upload after this is of somebody who knows the version; who asks for an earlier one may not.
+    // The next upload is based on this version, unless an earlier version was asked for.
     if get.version.is_none() {
         Bases::open(account, space_id)?.saw(&path, Base::from(&content))?;
     }
@@ -66,7 +66,8 @@ pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow:
     Ok(())
 }
 
-/// Where to; nothing is the standard output. A name that is no file's, or another file's, on this machine is refused.
+/// Where to; nothing is the standard output. A name that is no file's, or another file's, on this machine is
+/// refused.
 fn destination(output: Option<&Path>, path: &SpacePath, windows: bool) -> anyhow::Result<Option<PathBuf>> {
     let folder = match output {
         Some(to) if to == Path::new("-") => return Ok(None),

@@ -18,7 +18,8 @@ const ENGINE: &str = "postgres";
 const ENGINE_VERSION: &str = "18";
 const STORAGE: &str = "gp3";
 
-/// Concurrency that Lambda keeps for functions that reserve none (AWS Lambda Developer Guide, "Configuring reserved concurrency for a function").
+/// Concurrency that Lambda keeps for functions that reserve none (AWS Lambda Developer Guide, "Configuring
+/// reserved concurrency for a function").
 const UNRESERVED: i64 = 100;
 
 /// "Concurrent executions" of Lambda (Service Quotas).

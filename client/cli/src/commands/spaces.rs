@@ -79,7 +79,7 @@ pub(crate) async fn share(account: &Account, share: &Share, output: Output) -> a
     Ok(())
 }
 
-/// Refuses what is no user's ID where those are UUIDs, as the caller's own is: the service would take a name, and nobody would have access.
+/// Refuses text that is not a UUID where user IDs are UUIDs, as the caller's own is: nobody has a name as ID.
 fn refuse_names(user_id: &UserId, own: &UserId) -> anyhow::Result<()> {
     let is_uuid = |id: &UserId| Uuid::try_parse(id.as_str()).is_ok();
     if is_uuid(own) && !is_uuid(user_id) {

@@ -254,8 +254,8 @@ impl<'a> Keeper<'a> {
         self.mirror.touched.extend(self.placed.keys().cloned());
     }
 
-    /// Whether the space's history still has the known change. A database that was restored and changed again has another one at that
-    /// number.
+    /// Whether the space's history still has the known change. A database that was restored and changed again
+    /// has another one at that number.
     async fn is_known_history(&mut self) -> anyhow::Result<bool> {
         let Some((number, event_id)) = self.known_change else {
             return Ok(true);
@@ -286,8 +286,8 @@ impl<'a> Keeper<'a> {
         self.output.line(&json!({ "type": "rewound" }), text)
     }
 
-    /// Gives up what was put here and is not what the space has by its list. Nothing says that anybody deleted or replaced it: the service
-    /// may have lost it. From now on it is its owner's, who is told.
+    /// Gives up what was put here and is not what the space has by its list. Nothing says that anybody
+    /// deleted or replaced it: the service may have lost it. From now on it is its owner's, who is told.
     fn give_up_unlisted(&mut self) -> io::Result<()> {
         let (mirror, placed) = (&self.mirror, &mut self.placed);
         let given_up: Vec<SpacePath> = placed
@@ -328,7 +328,8 @@ impl<'a> Keeper<'a> {
         self.keep()
     }
 
-    /// Takes in the changes until now, and makes the folder current by them. It needs no WebSocket, and ends whatever is missing.
+    /// Takes in the changes until now, and makes the folder current by them. It needs no WebSocket, and ends
+    /// whatever is missing.
     async fn catch_up_once(&mut self) -> anyhow::Result<Followed> {
         for _ in 0..ROUNDS {
             let before = self.cursor;
@@ -572,7 +573,8 @@ impl<'a> Keeper<'a> {
         self.refused.retain(|path| self.mirror.at(path).is_some());
     }
 
-    /// Ends before most of the folder goes at once: somebody may have deleted it by mistake, here it may be the last copy.
+    /// Ends before most of the folder goes at once: somebody may have deleted it by mistake, here it may be
+    /// the last copy.
     fn refuse_many_removals(&mut self) -> anyhow::Result<()> {
         while self
             .removals
@@ -629,7 +631,8 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Tells people how many files of the folder the space does not have: they may think that those are uploaded.
+    /// Tells people how many files of the folder the space does not have: they may think that those are
+    /// uploaded.
     fn tell_others(&self) {
         let key = |path: &SpacePath| {
             if self.folder.ignores_case {
@@ -881,7 +884,8 @@ impl<'a> Keeper<'a> {
             self.refuse(path, &error);
             return Ok(None);
         }
-        // The service itself says that the version is gone: a change that is on its way follows. Storage has lost what it does not have.
+        // The service itself says that the version is gone: a change that is on its way follows. Storage has
+        // lost what it does not have.
         let is_gone = matches!(call, Some(Error::Refused(problem)) if problem.status == 404);
         let is_lost = !is_gone && call.and_then(Error::status) == Some(404);
         let error = if is_lost {

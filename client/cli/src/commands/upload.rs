@@ -139,7 +139,8 @@ impl Uploading<'_> {
             let base = Base::from(&there);
             let known = self.bases.known(&item.to);
             let is_same = (there.sha256, there.size) == (description.sha256, description.size);
-            // Of content in parts the service has only the uploader's word for the SHA-256 of the whole; here another one may have said it.
+            // Of content in parts the service has only the uploader's word for the SHA-256 of the whole; here
+            // another one may have said it.
             if is_same && (known == Some(base) || there.size.get() < MIN_PART_BYTES) {
                 self.bases.saw(&item.to, base)?;
                 bar.found(item.bytes);
@@ -222,7 +223,8 @@ impl Uploading<'_> {
     }
 }
 
-/// Refuses a file that says that it has no bytes and has some, as those of `/proc` do: nothing of it would be uploaded.
+/// Refuses a file that says that it has no bytes and has some, as those of `/proc` do: nothing of it would be
+/// uploaded.
 async fn refuse_unsized(item: &Item, content: &LocalFile) -> anyhow::Result<()> {
     if content.size() > 0 {
         return Ok(());

@@ -73,8 +73,9 @@ pub struct CurrentVersion {
     pub path: Option<Box<SpacePath>>,
 }
 
-/// What storage has proved of content that was put in parts: it has checked each part's SHA-256, and nobody the whole's. Who
-/// downloads cuts the content into parts of this size and compares the SHA-256 of their SHA-256s.
+/// What storage has proved of content that was put in parts: it has checked each part's SHA-256, and nobody
+/// the whole's. Who downloads cuts the content into parts of this size and compares the SHA-256 of their
+/// SHA-256s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Composite {
@@ -100,7 +101,8 @@ pub struct FileView {
     pub size: ByteCount,
     /// The version's SHA-256.
     pub sha256: Sha256,
-    /// What storage has proved instead of the SHA-256, if the version was put in parts. Versions of earlier releases don't say it.
+    /// What storage has proved instead of the SHA-256, if the version was put in parts. Versions of earlier
+    /// releases don't say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub composite: Option<Composite>,
     /// The version's media type, if the uploader said one.
@@ -163,7 +165,8 @@ pub struct FileVersion {
     pub size: ByteCount,
     /// Its SHA-256.
     pub sha256: Sha256,
-    /// What storage has proved instead of the SHA-256, if it was put in parts. Versions of earlier releases don't say it.
+    /// What storage has proved instead of the SHA-256, if it was put in parts. Versions of earlier releases
+    /// don't say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub composite: Option<Composite>,
     /// Its media type, if the uploader said one.

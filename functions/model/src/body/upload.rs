@@ -31,7 +31,8 @@ pub struct CreateUploadRequest {
     /// The version that the device started from: 0 if the path must not exist, nothing to overwrite what is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_version: Option<Version>,
-    /// The file that the device started from. Each file counts its versions from 1, so the version alone does not name it.
+    /// The file that the device started from. Each file counts its versions from 1, so the version alone does
+    /// not name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_file_id: Option<FileId>,
     /// The device that uploads.

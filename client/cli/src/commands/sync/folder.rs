@@ -247,7 +247,8 @@ impl Folder {
         Ok(tokio::fs::File::from_std(file.into_std()))
     }
 
-    /// Puts gathered content in its place, in one step. There is `expected`, if anything: a file that may be replaced.
+    /// Puts gathered content in its place, in one step. There is `expected`, if anything: a file that may be
+    /// replaced.
     pub(super) fn place(
         &self,
         content: &Content,
@@ -289,8 +290,8 @@ impl Folder {
         }
     }
 
-    /// Removes a file, and the folders that it leaves empty. If it is not the expected one, its owner changed it at the last moment: it is
-    /// kept, and its name returned.
+    /// Removes a file, and the folders that it leaves empty. If it is not the expected one, its owner changed
+    /// it at the last moment: it is kept, and its name returned.
     pub(super) fn remove(&self, at: &Path, expected: &Stamp) -> io::Result<Option<PathBuf>> {
         let (parent, name) = self.parent(at)?;
         parent.rename(&name, &self.parts, REMOVED)?;
@@ -313,7 +314,8 @@ impl Folder {
         self.give_back(&part, at).map(Some)
     }
 
-    /// Deletes a file that was taken from its place, if it is the expected one; otherwise gives it back to its owner.
+    /// Deletes a file that was taken from its place, if it is the expected one; otherwise gives it back to
+    /// its owner.
     fn discard(&self, part: &str, at: &Path, expected: &Stamp) -> io::Result<Option<PathBuf>> {
         if self.is_part(part, expected)? {
             self.parts.remove_file(part)?;
@@ -350,7 +352,8 @@ impl Folder {
         Ok(Some(at.with_file_name(kept)))
     }
 
-    /// The folder of a path, and the name in it. System calls follow links on the way to a path, so they are given names alone.
+    /// The folder of a path, and the name in it. System calls follow links on the way to a path, so they are
+    /// given names alone.
     fn parent(&self, at: &Path) -> io::Result<(Dir, String)> {
         let name = at.file_name().and_then(|name| name.to_str());
         let name = name.ok_or(io::ErrorKind::InvalidInput)?.to_owned();
@@ -361,7 +364,8 @@ impl Folder {
         Ok((parent, name))
     }
 
-    /// Counts files that are not left out, by the path that they would have in the space, if they can have one.
+    /// Counts files that are not left out, by the path that they would have in the space, if they can have
+    /// one.
     pub(super) fn count_files(&self, leave_out: impl Fn(Option<&SpacePath>) -> bool) -> io::Result<usize> {
         let mut folders = vec![(self.root.try_clone()?, PathBuf::new())];
         let mut count = 0;
@@ -443,7 +447,8 @@ fn rename_new(from: &Dir, name: &str, to: &Dir, new_name: &str) -> io::Result<()
     from.rename(name, to, new_name)
 }
 
-/// Puts a file in the place of another, which takes its own; where the file system cannot, it goes. Returns whether it is kept.
+/// Puts a file in the place of another, which takes its own; where the file system cannot, it goes. Returns
+/// whether it is kept.
 fn exchange(from: &Dir, name: &str, to: &Dir, new_name: &str) -> io::Result<bool> {
     #[cfg(any(target_os = "linux", target_vendor = "apple"))]
     {

@@ -35,8 +35,9 @@ impl Mirror {
         &self.files
     }
 
-    /// Files that cannot be in one folder with others: two have the same name there, or one would be a file and a folder. The first of them
-    /// counts, in the order of `is_placed`, then of paths; so what is in the folder stays. `key` is the same for names that are one there.
+    /// Files that cannot be in one folder with others: two have the same name there, or one would be a file
+    /// and a folder. The first of them counts, in the order of `is_placed`, then of paths; so what is in the
+    /// folder stays. `key` is the same for names that are one there.
     pub(super) fn clashes(
         &self,
         is_placed: impl Fn(&SpacePath) -> bool,
