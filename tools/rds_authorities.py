@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Renews functions/db/amazon-rds.pem, the certificate authorities that functions accept for Amazon RDS.
+"""Renews crates/db/amazon-rds.pem, the certificate authorities that functions accept for Amazon RDS.
 
 Without --from it downloads AWS's current bundle (Amazon RDS User Guide, "Using SSL/TLS to encrypt a connection to a DB
 instance or cluster", certificate bundles for all AWS Regions). The bundle is written only if all of it is valid:
@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 URL = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
-BUNDLE = Path(__file__).resolve().parent.parent / "functions/db/amazon-rds.pem"
+BUNDLE = Path(__file__).resolve().parent.parent / "crates/db/amazon-rds.pem"
 TIMEOUT_S = 30
 # The bundle had 170 kB in 2026.
 MAX_BYTES = 4 * 1024 * 1024
@@ -213,7 +213,7 @@ def parse_former(bundle):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="read the bundle from FILE instead of downloading it")
-    parser.add_argument("--to", dest="path", type=Path, metavar="FILE", default=BUNDLE, help="write to FILE instead of functions/db/amazon-rds.pem")
+    parser.add_argument("--to", dest="path", type=Path, metavar="FILE", default=BUNDLE, help="write to FILE instead of crates/db/amazon-rds.pem")
     parser.add_argument("--allow-removal", action="store_true", help="write a bundle that lacks authorities of the former one")
     parser.add_argument("--check", action="store_true", help="only validate the file that is there, and list its regions")
     options = parser.parse_args(arguments)

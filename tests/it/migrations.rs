@@ -80,7 +80,7 @@ async fn every_query_prepares_against_the_migrated_schema() {
         );
     }
     // None was left out of the lists.
-    let sources = std::fs::read_dir(tests::project_file("functions/db/src")).unwrap();
+    let sources = std::fs::read_dir(tests::project_file("crates/db/src")).unwrap();
     let declared = sources.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
     let declared: usize = declared
         .map(|source| {

@@ -224,6 +224,6 @@ async fn every_region_of_rds_has_authorities() {
     missing.retain(|region| !db::rds_authorities::has_region(region));
     assert!(
         missing.is_empty(),
-        "functions/db/amazon-rds.pem has no authorities of {missing:?}: run tools/rds_authorities.py"
+        "crates/db/amazon-rds.pem has no authorities of {missing:?}: run tools/rds_authorities.py"
     );
 }

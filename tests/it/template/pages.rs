@@ -40,7 +40,7 @@ fn pages_of_allowed_origins_may_call_every_route_and_send_what_the_page_sends() 
     assert_eq!(set(&cors["AllowMethods"]), methods);
     // A token is a header that the page sets, never a cookie that any page could send along.
     assert!(cors["AllowCredentials"].is_null());
-    let api = fs::read_to_string(project_file("client/web/site/src/api.js"))
+    let api = fs::read_to_string(project_file("clients/web/site/src/api.js"))
         .unwrap()
         .to_lowercase();
     assert_eq!(

@@ -70,7 +70,7 @@ pub const CHECKOV: Tool = Tool {
 /// The benchmarks' peer in Python.
 const PYTHON_PEER: Tool = Tool {
     name: "peer-python",
-    requirements: include_str!("../../../bench/peers/python/requirements.txt"),
+    requirements: include_str!("../../bench/peers/python/requirements.txt"),
 };
 
 /// Installs all other tools.
@@ -139,21 +139,18 @@ async fn lock(project: &Project) -> Result<File> {
 const NODE_PEER: [(&str, &str); 5] = [
     (
         "package.json",
-        include_str!("../../../bench/peers/node/package.json"),
+        include_str!("../../bench/peers/node/package.json"),
     ),
     (
         "package-lock.json",
-        include_str!("../../../bench/peers/node/package-lock.json"),
+        include_str!("../../bench/peers/node/package-lock.json"),
     ),
-    (".npmrc", include_str!("../../../bench/peers/node/.npmrc")),
+    (".npmrc", include_str!("../../bench/peers/node/.npmrc")),
     (
         "bootstrap.mjs",
-        include_str!("../../../bench/peers/node/bootstrap.mjs"),
+        include_str!("../../bench/peers/node/bootstrap.mjs"),
     ),
-    (
-        "handler.mjs",
-        include_str!("../../../bench/peers/node/handler.mjs"),
-    ),
+    ("handler.mjs", include_str!("../../bench/peers/node/handler.mjs")),
 ];
 
 /// Installs the peers of benchmarks, and returns their folders: of Node.js, with the program in it, if there
@@ -174,12 +171,12 @@ pub async fn install_peers(project: &Project) -> Result<(Option<PathBuf>, PathBu
 /// The files of the packages that test the page: TypeScript's checker, and a driver for browsers. The page
 /// itself needs no package.
 const WEB: [(&str, &str); 3] = [
-    ("package.json", include_str!("../../../client/web/package.json")),
+    ("package.json", include_str!("../../../clients/web/package.json")),
     (
         "package-lock.json",
-        include_str!("../../../client/web/package-lock.json"),
+        include_str!("../../../clients/web/package-lock.json"),
     ),
-    (".npmrc", include_str!("../../../client/web/.npmrc")),
+    (".npmrc", include_str!("../../../clients/web/.npmrc")),
 ];
 
 /// Installs the packages that test the page, and returns their folder, if there is an npm.

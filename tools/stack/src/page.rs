@@ -1,4 +1,4 @@
-//! The page of `client/web`, served as a static host would, with the configuration of the local stack beside it.
+//! The page of `clients/web`, served as a static host would, with the configuration of the local stack beside it.
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -22,7 +22,7 @@ use runner::project::Project;
 use runner::services::Ports;
 
 /// The page's files in the project.
-const FILES: &str = "client/web/site";
+const FILES: &str = "clients/web/site";
 
 /// The page's server; dropping it stops it.
 pub(crate) struct Page(JoinHandle<()>);

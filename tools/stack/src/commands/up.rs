@@ -38,7 +38,7 @@ pub(crate) async fn stack(project: &Project, ports: Ports, profile: Profile) -> 
         "
 Page        {page}   (open it in two windows and drop a file in one)
 Users       {user} and {other}, password {PASSWORD}; a token of {user} is in .local/run/token
-Command     cargo install --path client/cli, then: syncsphere doctor, syncsphere upload FILE, syncsphere watch
+Command     cargo install --path clients/cli, then: syncsphere doctor, syncsphere upload FILE, syncsphere watch
             as {user}, or with --user {other}
 
 HTTP API    {http}

@@ -17,7 +17,7 @@ use runner::tools;
 use runner::ui::{self, Step, step};
 
 /// Where the page's development files are in the project.
-const FOLDER: &str = "client/web";
+const FOLDER: &str = "clients/web";
 
 /// What Chromium is called by those who package it.
 const BROWSERS: [&str; 4] = [

@@ -331,7 +331,7 @@ impl Drop for Quota {
 /// Compiles the library that counts allocations. Rust links with a C compiler, so there is one.
 pub(crate) fn allocation_counter(folder: &Path) -> Result<PathBuf> {
     let library = folder.join("allocations.so");
-    let source = Project::find()?.root.join("bench/allocations.c");
+    let source = Project::find()?.root.join("tools/bench/allocations.c");
     let compiling = StdCommand::new("cc")
         .args(["-O2", "-shared", "-fPIC", "-o"])
         .arg(&library)
@@ -339,7 +339,9 @@ pub(crate) fn allocation_counter(folder: &Path) -> Result<PathBuf> {
         .status();
     match compiling {
         Ok(status) if status.success() => Ok(library),
-        _ => bail!("cannot compile bench/allocations.c; is there a C compiler (`apt-get install gcc`)?"),
+        _ => {
+            bail!("cannot compile tools/bench/allocations.c; is there a C compiler (`apt-get install gcc`)?")
+        }
     }
 }
 

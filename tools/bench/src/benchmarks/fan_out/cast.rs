@@ -76,7 +76,9 @@ pub(super) async fn peers(stage: &Stage, variables: &Variables) -> Result<Vec<Pe
     }
     if let Some(folder) = &stage.options.python_peer {
         let python = folder.join("bin/python").display().to_string();
-        let script = Project::find()?.root.join("bench/peers/python/bootstrap.py");
+        let script = Project::find()?
+            .root
+            .join("tools/bench/peers/python/bootstrap.py");
         let script = script.display().to_string();
         let command = vec![python, "-B".to_owned(), script];
         let program = stage.program("peer-python", command, variables.clone());

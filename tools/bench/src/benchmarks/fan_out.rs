@@ -76,7 +76,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         name: "fan-out".to_owned(),
         about: "One event to all who listen, from the first invocation to the last answer, 64 posts in flight, without a pace. Every frame and \
             every signature is checked. The limit is a plain hyper client that posts as many bytes, 64 in flight, and signs nothing. The peers \
-            are the same fan-out as it is ordinarily written with the AWS SDKs for Node.js and Python (`bench/peers`)."
+            are the same fan-out as it is ordinarily written with the AWS SDKs for Node.js and Python (`tools/bench/peers`)."
             .to_owned(),
         rows,
         counts: counted,

@@ -29,7 +29,7 @@ const LAMBDA_QUOTA: [&str; 4] = ["--service-code", "lambda", "--quota-code", "L-
 const VPC_QUOTA: [&str; 4] = ["--service-code", "vpc", "--quota-code", "L-F678F1CE"];
 
 /// Authorities of RDS that the functions are compiled with.
-const AUTHORITIES: &str = include_str!("../../../../functions/db/amazon-rds.pem");
+const AUTHORITIES: &str = include_str!("../../../../crates/db/amazon-rds.pem");
 
 /// Checks each prerequisite with the AWS CLI. A missing one does not end the checks.
 pub(crate) async fn run(arguments: &BeforeDeploy, output: Output) -> anyhow::Result<()> {
