@@ -93,7 +93,7 @@ impl Stage {
         let url: db::DatabaseUrl = tests::stack().database_url.parse().unwrap();
         db::Database::new(url)
             .create_personal_space(
-                edge::ids::new_id().into(),
+                platform::ids::new_id().into(),
                 &SOMEBODY_ELSE.parse().unwrap(),
                 tests::START,
             )

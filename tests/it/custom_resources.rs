@@ -12,8 +12,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
-use edge::aws::Account;
-use edge::signed::Services;
+use platform::aws::Account;
+use platform::signed::Services;
 use serde_json::{Value, json};
 use tests::sample;
 use tokio::time::Instant;
@@ -189,7 +189,7 @@ async fn deleting_the_check_always_succeeds() {
 /// A bucket with versions: two of an object, a deleted one, and an upload in parts.
 async fn bucket_with_content() -> (aws_sdk_s3::Client, String) {
     let storage = aws_sdk_s3::Client::new(&tests::aws());
-    let bucket = format!("empty-bucket-{}", edge::ids::new_id().simple());
+    let bucket = format!("empty-bucket-{}", platform::ids::new_id().simple());
     storage.create_bucket().bucket(&bucket).send().await.unwrap();
     let enabled = VersioningConfiguration::builder()
         .status(BucketVersioningStatus::Enabled)

@@ -105,7 +105,7 @@ async fn of_ten_messages_with_a_poisonous_one_nine_are_delivered_once_and_one_is
     for i in 1..=10_i64 {
         let event = Event {
             sequence: (1 + i).try_into().unwrap(),
-            event_id: edge::ids::new_id().into(),
+            event_id: platform::ids::new_id().into(),
             ..changes[0].clone()
         };
         let body = if i == 5 {
@@ -328,7 +328,7 @@ async fn without_a_valid_token_every_route_is_401() {
     };
     // What the test signs is taken, so what is refused below is refused for what it says.
     assert_eq!(status("/tickets", Some(&resigned)).await, 201);
-    let upload_id = edge::ids::new_id();
+    let upload_id = platform::ids::new_id();
     for path in [
         "/tickets",
         "/uploads",

@@ -321,7 +321,7 @@ async fn a_connection_that_hangs_costs_one_post_an_invocation_and_is_closed_at_t
         let begun = Instant::now();
         assert!(apps.fan(&batch).await.is_empty());
         assert!(
-            begun.elapsed() < 2 * edge::aws::ATTEMPT_TIMEOUT,
+            begun.elapsed() < 2 * platform::aws::ATTEMPT_TIMEOUT,
             "{:?}",
             begun.elapsed()
         );
@@ -378,7 +378,7 @@ async fn sixty_connections_of_one_user_that_hang_hold_up_nobody_else() {
     };
     tokio::select! {
         _ = fan_out::handle(&app, event, stop()) => panic!("zoe was told last, or not at all"),
-        took = heard => assert!(took < edge::aws::ATTEMPT_TIMEOUT, "{took:?}"),
+        took = heard => assert!(took < platform::aws::ATTEMPT_TIMEOUT, "{took:?}"),
     }
 }
 

@@ -130,7 +130,7 @@ async fn bad_parameters_are_400_that_name_them() {
         let detail = answer.body["detail"].as_str().unwrap();
         assert!(detail.contains(name), "{detail}");
     }
-    let id = edge::ids::new_id();
+    let id = platform::ids::new_id();
     for call in [
         Call::new("GET /uploads/{uploadId}").path("uploadId", id),
         Call::new("DELETE /uploads/{uploadId}").path("uploadId", id),

@@ -291,7 +291,7 @@ impl History<'_> {
         let (current, file) = there.map_or((0, None), |(id, file)| (file.version, Some(id)));
         let base_file = match base {
             Base::Named => file,
-            Base::Elsewhere => Some(FileId::from(edge::ids::new_id())),
+            Base::Elsewhere => Some(FileId::from(platform::ids::new_id())),
             Base::Unsaid | Base::Current | Base::Stale => None,
         };
         // Version 0 of a file would contradict itself.
@@ -674,7 +674,7 @@ fn run_share(seed: u64) {
                 apps: &apps,
                 environment: apps.environment(),
                 world: World::new(),
-                id: edge::ids::new_id().to_string(),
+                id: platform::ids::new_id().to_string(),
                 counter: 0,
             };
             // Only who has used the service can become a member.
@@ -696,7 +696,7 @@ fn run_share(seed: u64) {
 #[test]
 fn a_thousand_random_histories_show_what_a_small_model_says() {
     let given = std::env::var_os(SEED).map(|seed| seed.to_str().unwrap().parse::<u64>().unwrap());
-    let seed = given.unwrap_or_else(|| edge::ids::new_id().as_u64_pair().1);
+    let seed = given.unwrap_or_else(|| platform::ids::new_id().as_u64_pair().1);
     // So that a run can be repeated, whatever becomes of it.
     report(&format!(
         "{HISTORIES} histories in {THREADS} shares from {SEED}={seed}"

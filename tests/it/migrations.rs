@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::put;
-use edge::Clock;
-use edge::rds::Tokens;
+use platform::Clock;
+use platform::rds::Tokens;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use tests::{BY_IAM, OWNER_SECRET, ROLE, TestDatabase, sample};
@@ -151,7 +151,7 @@ async fn the_owner_is_not_made_the_role_of_functions() {
 #[tokio::test]
 async fn a_role_with_a_password_is_not_signed_in_by_iam() {
     let database = TestDatabase::create_empty().await;
-    let name = format!("by_password_{}", edge::ids::new_id().simple());
+    let name = format!("by_password_{}", platform::ids::new_id().simple());
     let role = db::Role {
         name: &name,
         by_iam: false,

@@ -346,7 +346,7 @@ async fn the_same_key_and_body_is_the_same_upload() {
         );
 
         let mut other = body.clone();
-        other["deviceId"] = json!(edge::ids::new_id());
+        other["deviceId"] = json!(platform::ids::new_id());
         assert_eq!(open(key, other).await.problem(), (422, "idempotency-key-reused"));
         // Another user's key is another key.
         let call = Call::new("POST /uploads")

@@ -6,9 +6,9 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_types::region::Region;
 use db::DatabaseUrl;
-use edge::Clock;
-use edge::aws::Account;
-use edge::rds::Tokens;
+use platform::Clock;
+use platform::aws::Account;
+use platform::rds::Tokens;
 use serde_json::{Value, json};
 use tests::{TestDatabase, TlsFront};
 use time::macros::datetime;
@@ -37,7 +37,7 @@ impl Rds {
     /// `attributes` are those of the owner.
     async fn with_owner(attributes: &str) -> Self {
         let database = TestDatabase::create_empty().await;
-        let id = edge::ids::new_id().simple();
+        let id = platform::ids::new_id().simple();
         let (owner, role) = (format!("owner_{id}"), format!("functions_{id}"));
         let (server, name) = database.url.rsplit_once('/').unwrap();
         let name = name.split('?').next().unwrap().to_owned();
@@ -94,7 +94,7 @@ impl Rds {
         } = self;
         let secrets = aws_sdk_secretsmanager::Client::new(&tests::aws());
         let content = json!({ "username": self.owner, "password": PASSWORD }).to_string();
-        let id = format!("owner-{}", edge::ids::new_id());
+        let id = format!("owner-{}", platform::ids::new_id());
         let creating = secrets.create_secret().name(&id).secret_string(content);
         creating.send().await.unwrap();
         let url = format!(

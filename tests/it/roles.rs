@@ -161,7 +161,7 @@ async fn fan_out_consumes_and_posts() {
 #[tokio::test]
 async fn fan_out_sets_aside_what_cannot_be_read() {
     let sqs = aws_sdk_sqs::Client::new(&tests::aws());
-    let poison = format!("poison {}", edge::ids::new_id());
+    let poison = format!("poison {}", platform::ids::new_id());
     let sending = sqs.send_message().queue_url(&stack().outputs.queue_url);
     sending.message_body(&poison).send().await.unwrap();
     dead_letter(&sqs, &poison).await;
@@ -191,7 +191,7 @@ async fn relay_events_brings_dead_letters_back() {
         panic!("no changes")
     };
     let mut event = changes[0].clone();
-    event.event_id = edge::ids::new_id().into();
+    event.event_id = platform::ids::new_id().into();
     let letter = Message::from(event.clone()).encode().unwrap();
     let sqs = aws_sdk_sqs::Client::new(&tests::aws());
     let sending = sqs
@@ -229,7 +229,7 @@ async fn relay_events_frees_what_was_aborted() {
 #[tokio::test]
 async fn migrate_signs_in_as_the_owner() {
     let s3 = aws_sdk_s3::Client::new(&tests::aws());
-    let bucket = format!("answers-{}", edge::ids::new_id());
+    let bucket = format!("answers-{}", platform::ids::new_id());
     s3.create_bucket().bucket(&bucket).send().await.unwrap();
     let presigning = aws_sdk_s3::presigning::PresigningConfig::expires_in(LIMIT).unwrap();
     let url = s3

@@ -24,8 +24,8 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart,
 };
-use edge::digest;
 use model::Sha256;
+use platform::digest;
 use tests::{Apps, Storage, raw_http};
 
 /// Everything anew; content is in the second implementation.
@@ -39,7 +39,7 @@ const HOUR: Duration = Duration::from_hours(1);
 
 /// Assembles an upload of one part. A refusal has its status and S3's error code.
 async fn assemble(storage: &Storage, composite: Sha256, size: i64) -> Result<(), (u16, String)> {
-    let key = format!("objects/{}", edge::ids::new_id());
+    let key = format!("objects/{}", platform::ids::new_id());
     let (s3, bucket) = (&storage.s3, &storage.bucket);
     let begun = s3.create_multipart_upload().bucket(bucket).key(&key);
     let begun = begun.checksum_algorithm(ChecksumAlgorithm::Sha256);
@@ -110,7 +110,7 @@ async fn a_url_is_good_for_its_time_its_request_and_its_signer() {
     let apps = apps().await;
     let created = apps.put("alice", "/a", CONTENT).await;
     let key = created.upload_id.object_key();
-    let now = SystemTime::from(edge::Clock::system().now());
+    let now = SystemTime::from(platform::Clock::system().now());
     let signed = async |s3: &Client, key: &str, since: Duration| {
         let during = PresigningConfig::builder()
             .start_time(now - since)

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use aws_credential_types::Credentials;
 use aws_types::region::Region;
 use db::{Connector, Database, DatabaseUrl, Role};
-use edge::aws::Account;
-use edge::rds::Tokens;
-use edge::{Clock, chain};
+use platform::aws::Account;
+use platform::rds::Tokens;
+use platform::{Clock, chain};
 use tests::{TestDatabase, TlsFront, project_file};
 use time::macros::datetime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -41,7 +41,7 @@ struct Stage {
 impl Stage {
     async fn set() -> Self {
         let database = TestDatabase::create_empty().await;
-        let role = format!("signs_in_{}", edge::ids::new_id().simple());
+        let role = format!("signs_in_{}", platform::ids::new_id().simple());
         let by_iam = Role {
             name: &role,
             by_iam: true,

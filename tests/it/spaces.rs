@@ -1,6 +1,6 @@
 //! Shared spaces: who may do what, and who hears of it.
 
-use db::{Changed, Completing, Refusal};
+use db::{Changed, Completing, Rejection};
 use futures_util::future::join_all;
 use model::{
     Change, CreatedUpload, FileChanged, MemberList, Role, SpaceId, SpaceKind, SpaceList, SpaceView,
@@ -217,12 +217,12 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
     let complete = async |created: &CreatedUpload| {
         let completing = Completing {
             upload_id: created.upload_id,
-            new_file_id: edge::ids::new_id().into(),
+            new_file_id: platform::ids::new_id().into(),
             path: &created.path,
             composite_sha256: None,
             object_key: &created.upload_id.object_key(),
         };
-        let new = changes::new_change(&apps.clock, &edith, None);
+        let new = commands::new_change(&apps.clock, &edith, None);
         let database = apps.database.environment();
         database.complete_upload(completing, new).await.unwrap()
     };
@@ -232,19 +232,19 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
     let (one, other, late) = (open("/a").await, open("/b").await, open("/c").await);
     // As if each of these came between the function's look at the upload and its commit.
     apps.share("alice", space, "edith", "viewer").await;
-    assert_eq!(complete(&one).await, Err(Refusal::Forbidden));
+    assert_eq!(complete(&one).await, Err(Rejection::Forbidden));
     apps.unshare("alice", space, "edith").await;
-    assert_eq!(complete(&one).await, Err(Refusal::NotFound));
+    assert_eq!(complete(&one).await, Err(Rejection::NotFound));
     apps.share("alice", space, "edith", "editor").await;
     let abort = Call::new("DELETE /uploads/{uploadId}").path("uploadId", other.upload_id);
     assert_eq!(apps.call("edith", abort).await.status, 204);
-    assert_eq!(complete(&other).await, Err(Refusal::Expired));
+    assert_eq!(complete(&other).await, Err(Rejection::Expired));
     let Ok(Changed::Now(event)) = complete(&one).await else {
         panic!("not completed")
     };
     assert_eq!(complete(&one).await, Ok(Changed::Earlier(event)));
     apps.clock.advance(create_upload::PUT_LIFETIME + db::IN_FLIGHT);
-    assert_eq!(complete(&late).await, Err(Refusal::Expired));
+    assert_eq!(complete(&late).await, Err(Rejection::Expired));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
-use edge::trace::{Tracer, within};
+use platform::trace::{Tracer, within};
 use serde_json::{Value, json};
 use tests::Apps;
 use tokio::net::TcpListener;

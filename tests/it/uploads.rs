@@ -101,7 +101,7 @@ async fn someone_elses_upload_is_404() {
         apps.complete("mallory", &created).await.problem(),
         (404, "not-found")
     );
-    let unknown = edge::ids::new_id().to_string();
+    let unknown = platform::ids::new_id().to_string();
     for id in [unknown.as_str(), "no-id"] {
         assert_eq!(
             apps.complete_id("alice", id).await.problem(),
@@ -596,12 +596,15 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
 
     // So does opening an upload its id, and making a space its own.
     let user_id: model::UserId = "alice".parse().unwrap();
-    let (id, path) = (model::UploadId::from(edge::ids::new_id()), "/o".parse().unwrap());
+    let (id, path) = (
+        model::UploadId::from(platform::ids::new_id()),
+        "/o".parse().unwrap(),
+    );
     for _ in 0..2 {
         let new = db::NewUpload {
             id,
             space_id: None,
-            new_space_id: edge::ids::new_id().into(),
+            new_space_id: platform::ids::new_id().into(),
             user_id: &user_id,
             device_id: None,
             path: &path,
@@ -619,7 +622,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
         assert_eq!(opened.id, id);
     }
     let (space_id, name) = (
-        model::SpaceId::from(edge::ids::new_id()),
+        model::SpaceId::from(platform::ids::new_id()),
         "Shared".to_owned().try_into().unwrap(),
     );
     for _ in 0..2 {
@@ -627,9 +630,9 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
             id: space_id,
             name: &name,
             key: None,
-            new_space_id: edge::ids::new_id().into(),
+            new_space_id: platform::ids::new_id().into(),
         };
-        let new = changes::new_change(&apps.clock, &user_id, None);
+        let new = commands::new_change(&apps.clock, &user_id, None);
         let (_, view) = environment.create_space(space, new).await.unwrap().unwrap();
         assert_eq!(view.space_id, space_id);
     }
@@ -637,11 +640,11 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
 
     // A completion that was done is not done again.
     let created = apps.put("alice", "/a", b"1").await;
-    let new = changes::new_change(&apps.clock, &user_id, None);
+    let new = commands::new_change(&apps.clock, &user_id, None);
     for _ in 0..2 {
         let completing = db::Completing {
             upload_id: created.upload_id,
-            new_file_id: edge::ids::new_id().into(),
+            new_file_id: platform::ids::new_id().into(),
             path: &created.path,
             composite_sha256: None,
             object_key: &created.upload_id.object_key(),

@@ -78,7 +78,7 @@ fn code(key: &str) -> String {
         .chunks_exact(8)
         .map(|byte| byte.iter().fold(0, |byte, bit| byte << 1 | bit))
         .collect();
-    let step = edge::Clock::system().now().unix_timestamp() / 30;
+    let step = platform::Clock::system().now().unix_timestamp() / 30;
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &secret);
     let tag = hmac::sign(&key, &step.to_be_bytes());
     let offset = usize::from(tag.as_ref()[19] & 15);

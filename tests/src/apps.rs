@@ -8,13 +8,13 @@ use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse
 use aws_lambda_events::encodings::Body;
 use aws_lambda_events::sqs::SqsBatchResponse;
 use aws_types::region::Region;
-use edge::Clock;
-use edge::aws::{Account, Aws};
-use edge::client::HttpClient;
-use edge::config::Vars;
-use edge::trace::Tracer;
 use fan_out::Connections;
 use model::{ChangeList, CreatedTicket, CreatedUpload, PresignedPut, SpaceId};
+use platform::Clock;
+use platform::aws::{Account, Aws};
+use platform::client::HttpClient;
+use platform::config::Vars;
+use platform::trace::Tracer;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -303,8 +303,8 @@ impl Apps {
         }
     }
 
-    fn queue(&self, aws: &aws_types::SdkConfig) -> changes::Queue {
-        changes::Queue {
+    fn queue(&self, aws: &aws_types::SdkConfig) -> commands::Queue {
+        commands::Queue {
             sqs: aws_sdk_sqs::Client::new(aws),
             url: self.queue.url.clone(),
         }

@@ -24,7 +24,7 @@ impl TestDatabase {
 
     /// Makes one without a schema.
     pub async fn create_empty() -> Self {
-        let name = format!("test_{}", edge::ids::new_id().simple());
+        let name = format!("test_{}", platform::ids::new_id().simple());
         let admin = connect(&stack().database_url).await;
         admin
             .batch_execute(&format!("CREATE DATABASE {name}"))

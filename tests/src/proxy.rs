@@ -52,7 +52,7 @@ impl Proxy {
 
     /// A device of a signed-in user, which shows each failure.
     pub fn device(&self, token: Token) -> Client {
-        let device_id = DeviceId::from(edge::ids::new_id());
+        let device_id = DeviceId::from(platform::ids::new_id());
         Client::new(&self.url, token, Some(device_id))
             .unwrap()
             .with_patience(Duration::ZERO)

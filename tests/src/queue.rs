@@ -18,7 +18,7 @@ impl TestQueue {
         let sqs = aws_sdk_sqs::Client::new(&aws());
         let created = sqs
             .create_queue()
-            .queue_name(format!("test-{}", edge::ids::new_id()))
+            .queue_name(format!("test-{}", platform::ids::new_id()))
             .send()
             .await
             .unwrap();

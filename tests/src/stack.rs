@@ -47,7 +47,7 @@ pub fn aws() -> aws_types::SdkConfig {
 
 /// A user of the stack whom no other test knows, and a token of theirs.
 pub async fn new_user() -> (String, Token) {
-    let user = format!("user-{}", edge::ids::new_id());
+    let user = format!("user-{}", platform::ids::new_id());
     stack().create_user(&user).await.unwrap();
     let session = stack().sign_in(&user).await.unwrap();
     let token = session.token().await.unwrap();

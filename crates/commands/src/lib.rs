@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 
+use api::Problem;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{MessageSystemAttributeNameForSends, MessageSystemAttributeValue};
-use db::{Changed, Database, NewChange, Refusal};
-use edge::metrics::Metric;
-use edge::{Clock, Problem, chain, ids, trace};
+use db::{Changed, Database, NewChange, Rejection};
 use metrics::counter;
 use model::{DeviceId, Event, Message, UserId};
+use platform::metrics::Metric;
+use platform::{Clock, chain, ids, trace};
 use time::Duration;
 use tracing::{info, warn};
 
@@ -55,7 +56,7 @@ pub async fn settle(
     queue: &Queue,
     db: &Database,
     clock: &Clock,
-    outcome: Result<Result<Changed, Refusal>, db::Error>,
+    outcome: Result<Result<Changed, Rejection>, db::Error>,
 ) -> Result<Option<Event>, Problem> {
     match outcome.map_err(Problem::unavailable)? {
         Ok(Changed::Now(event)) => {
@@ -65,7 +66,7 @@ pub async fn settle(
         }
         Ok(Changed::Earlier(event)) => Ok(Some(*event)),
         Ok(Changed::Nothing) => Ok(None),
-        Err(refusal) => Err(refusals::problem(refusal)),
+        Err(refusal) => Err(Problem::from(refusal)),
     }
 }
 

@@ -51,7 +51,7 @@ pub enum Changed {
 
 /// Why a command changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Rejection {
     /// There is no such thing that the user may know of.
     NotFound,
     /// The user may see it but not change it.
@@ -161,7 +161,7 @@ impl Database {
         query: &Query,
         new: NewChange<'_>,
         parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Result<Changed, Refusal>, Error> {
+    ) -> Result<Result<Changed, Rejection>, Error> {
         let (event_id, user_id) = (Uuid::from(new.event_id), new.user_id.as_str());
         let device_id = new.device_id.map(Uuid::from);
         let mut all: Vec<&(dyn ToSql + Sync)> =
@@ -170,7 +170,7 @@ impl Database {
         let Locked { rows, repeated } = self.rows_locked(lock, (query, &all)).await?;
         let decision = match rows.first() {
             Some(row) => changed(row)?,
-            None => Err(Refusal::NotFound),
+            None => Err(Rejection::NotFound),
         };
         // What a repeated command finds may be what it did itself before the connection broke.
         if repeated && !matches!(decision, Ok(Changed::Now(_))) {
@@ -223,7 +223,7 @@ impl Database {
 }
 
 /// Reads what a command answers.
-fn changed(row: &Row) -> Result<Result<Changed, Refusal>, Error> {
+fn changed(row: &Row) -> Result<Result<Changed, Rejection>, Error> {
     Ok(match outcome(row)? {
         Ok(Outcome::Allowed) => Ok(Changed::Now(Box::new(event(row)?))),
         Ok(Outcome::Already) => Ok(Changed::Earlier(Box::new(event(row)?))),
@@ -244,22 +244,22 @@ pub(crate) enum Outcome {
 }
 
 /// Reads the columns `outcome`, `current_file_id`, `current_version` and `current_path`.
-pub(crate) fn outcome(row: &Row) -> Result<Result<Outcome, Refusal>, Error> {
+pub(crate) fn outcome(row: &Row) -> Result<Result<Outcome, Rejection>, Error> {
     Ok(Err(match plain::<&str>(row, "outcome")? {
         "allowed" => return Ok(Ok(Outcome::Allowed)),
         "already" => return Ok(Ok(Outcome::Already)),
         "unchanged" => return Ok(Ok(Outcome::Unchanged)),
-        "not_found" => Refusal::NotFound,
-        "forbidden" => Refusal::Forbidden,
-        "version_conflict" => Refusal::VersionConflict(current_version(row)?),
-        "path_taken" => Refusal::PathTaken(current_version(row)?),
-        "expired" => Refusal::Expired,
-        "completed" => Refusal::Completed,
-        "last_owner" => Refusal::LastOwner,
-        "personal_space" => Refusal::PersonalSpace,
-        "unknown_user" => Refusal::UnknownUser,
-        "too_many_members" => Refusal::TooManyMembers,
-        "key_reused" => Refusal::KeyReused,
+        "not_found" => Rejection::NotFound,
+        "forbidden" => Rejection::Forbidden,
+        "version_conflict" => Rejection::VersionConflict(current_version(row)?),
+        "path_taken" => Rejection::PathTaken(current_version(row)?),
+        "expired" => Rejection::Expired,
+        "completed" => Rejection::Completed,
+        "last_owner" => Rejection::LastOwner,
+        "personal_space" => Rejection::PersonalSpace,
+        "unknown_user" => Rejection::UnknownUser,
+        "too_many_members" => Rejection::TooManyMembers,
+        "key_reused" => Rejection::KeyReused,
         other => {
             return Err(Error::Column {
                 column: "outcome",

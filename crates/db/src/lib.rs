@@ -21,7 +21,7 @@ mod tickets;
 mod uploads;
 
 pub use audience::{Audience, Page, PageSize, Recipient};
-pub use changes::{Changed, NewChange, Refusal};
+pub use changes::{Changed, NewChange, Rejection};
 pub use client::Database;
 pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Changed, NewChange, Refusal, command};
+use crate::changes::{Changed, NewChange, Rejection, command};
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
@@ -268,7 +268,7 @@ impl Database {
         &self,
         space: NewSpace<'_>,
         new: NewChange<'_>,
-    ) -> Result<Result<(Changed, SpaceView), Refusal>, Error> {
+    ) -> Result<Result<(Changed, SpaceView), Rejection>, Error> {
         let user_id = new.user_id.as_str();
         let key = space.key.map(IdempotencyKey::as_str);
         // First, since a lock that finds no row locks nothing.
@@ -302,7 +302,7 @@ impl Database {
         Ok(match rows.first() {
             Some(row) => Ok((changed, self::space(row)?)),
             // Its maker has left it.
-            None => Err(Refusal::NotFound),
+            None => Err(Rejection::NotFound),
         })
     }
 
@@ -359,7 +359,7 @@ impl Database {
         &self,
         membership: Membership<'_>,
         new: NewChange<'_>,
-    ) -> Result<Result<Changed, Refusal>, Error> {
+    ) -> Result<Result<Changed, Rejection>, Error> {
         let space_id = Uuid::from(membership.space_id);
         let member_id = membership.member_id.as_str();
         self.command(
@@ -377,7 +377,7 @@ impl Database {
         space_id: SpaceId,
         member_id: &UserId,
         new: NewChange<'_>,
-    ) -> Result<Result<Changed, Refusal>, Error> {
+    ) -> Result<Result<Changed, Rejection>, Error> {
         let space_id = Uuid::from(space_id);
         self.command(
             (&LOCK_SPACE, &[&space_id]),

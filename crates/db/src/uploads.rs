@@ -8,7 +8,7 @@ use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Changed, NewChange, Refusal, command, event, outcome};
+use crate::changes::{Changed, NewChange, Rejection, command, event, outcome};
 use crate::client::{Database, Locked};
 use crate::error::Error;
 use crate::files::in_the_way;
@@ -296,11 +296,11 @@ FROM target",
 impl Database {
     /// Opens an upload. The user's personal space is made on its first use. The same key with the same request opens none
     /// and answers with the earlier one.
-    pub async fn open_upload(&self, new: NewUpload<'_>) -> Result<Result<OpenUpload, Refusal>, Error> {
+    pub async fn open_upload(&self, new: NewUpload<'_>) -> Result<Result<OpenUpload, Rejection>, Error> {
         for _ in 0..OPEN_ATTEMPTS {
             match self.try_open_upload(&new).await? {
                 Attempt::Decided(decision) => return Ok(decision),
-                Attempt::NoSpace if new.space_id.is_some() => return Ok(Err(Refusal::NotFound)),
+                Attempt::NoSpace if new.space_id.is_some() => return Ok(Err(Rejection::NotFound)),
                 Attempt::NoSpace => {
                     self.create_personal_space(new.new_space_id, new.user_id, new.created_at)
                         .await?;
@@ -385,7 +385,7 @@ impl Database {
         &self,
         completing: Completing<'_>,
         new: NewChange<'_>,
-    ) -> Result<Result<Changed, Refusal>, Error> {
+    ) -> Result<Result<Changed, Rejection>, Error> {
         let upload_id = Uuid::from(completing.upload_id);
         self.command(
             (&LOCK_SPACE_OF_UPLOAD, &[&upload_id, &new.user_id.as_str()]),
@@ -412,7 +412,7 @@ impl Database {
         &self,
         id: UploadId,
         user_id: &UserId,
-    ) -> Result<Result<Option<String>, Refusal>, Error> {
+    ) -> Result<Result<Option<String>, Rejection>, Error> {
         let (id, user_id) = (Uuid::from(id), user_id.as_str());
         let Locked { rows, .. } = self
             .rows_locked(
@@ -421,7 +421,7 @@ impl Database {
             )
             .await?;
         let Some(row) = rows.first() else {
-            return Ok(Err(Refusal::NotFound));
+            return Ok(Err(Rejection::NotFound));
         };
         Ok(match outcome(row)? {
             Ok(_) => Ok(plain(row, "multipart_id")?),
@@ -432,7 +432,7 @@ impl Database {
 
 /// What one attempt to open an upload came to.
 enum Attempt {
-    Decided(Result<OpenUpload, Refusal>),
+    Decided(Result<OpenUpload, Rejection>),
     /// The space is not there, or not for this user.
     NoSpace,
     /// Another request with the same key was first.

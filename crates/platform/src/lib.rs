@@ -1,4 +1,4 @@
-//! What stands between AWS and a handler, the same for every function. Knows nothing of uploads, spaces or devices.
+//! Lambda and AWS, the same for every function. Knows nothing of uploads, spaces or devices.
 
 pub mod aws;
 pub mod batch;
@@ -7,12 +7,10 @@ pub mod clock;
 pub mod config;
 pub mod custom_resource;
 pub mod digest;
-pub mod http;
 pub mod ids;
 pub mod lambda;
 pub mod metrics;
 pub mod panics;
-pub mod problem;
 pub mod rds;
 pub mod secret;
 pub mod signed;
@@ -21,7 +19,6 @@ pub mod trace;
 use tracing_subscriber::filter::LevelFilter;
 
 pub use clock::Clock;
-pub use problem::Problem;
 
 /// An error with all its sources, `this: because: because`. JSON logs show an error without them.
 pub fn chain(error: &dyn std::error::Error) -> String {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use api::Problem;
+use api::http::{Request, Response, json, redirect};
 use aws_sdk_s3::presigning::PresigningConfig;
-use db::Refusal;
-use edge::Problem;
-use edge::http::{Request, Response, json, redirect};
+use db::Rejection;
 use http::StatusCode;
 use model::{ContentLocation, FileId, UserId, Version};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -51,8 +51,8 @@ pub(crate) async fn locate(app: &App, request: Request<'_>) -> Result<Response, 
     let Query { version } = request.query()?;
     let as_json = request.header::<String>("accept")?.as_deref() == Some(AS_JSON);
     let finding = app.db.find_content(file_id, &user_id, version);
-    let content = finding.await.map_err(Problem::unavailable)?;
-    let content = content.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
+    let content = finding.await?;
+    let content = content.ok_or(Rejection::NotFound)?;
 
     let content_type = content.content_type.map(String::from);
     let lifetime = PresigningConfig::expires_in(URL_LIFETIME).map_err(Problem::internal)?;

@@ -1,9 +1,9 @@
 //! `PATCH` and `DELETE /files/{fileId}`.
 
-use changes::{new_change, settle};
+use api::Problem;
+use api::http::{Request, Response, json};
+use commands::{new_change, settle};
 use db::Base;
-use edge::Problem;
-use edge::http::{Request, Response, json};
 use http::StatusCode;
 use model::{DeviceId, Event, FileChanged, FileId, MoveFileRequest, SpacePath, UserId, Version};
 use serde::Deserialize;

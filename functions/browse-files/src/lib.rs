@@ -4,12 +4,12 @@ mod content;
 mod edit;
 mod list;
 
+use api::http::{Request, Response, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
-use changes::Queue;
+use commands::Queue;
 use db::{Database, DatabaseUrl};
-use edge::Clock;
-use edge::config::{ConfigError, Vars};
-use edge::http::{Request, Response, no_such_route, serve};
+use platform::Clock;
+use platform::config::{ConfigError, Vars};
 
 pub use content::URL_LIFETIME;
 

@@ -1,8 +1,8 @@
 //! `GET /files` and `GET /files/{fileId}`.
 
-use db::Refusal;
-use edge::Problem;
-use edge::http::{Request, Response, json};
+use api::Problem;
+use api::http::{Request, Response, json};
+use db::Rejection;
 use http::StatusCode;
 use model::{
     FileDetail, FileId, FileList, PageLimit, PageQuery, PageToken, PathPrefix, SpaceId, SpacePath, UserId,
@@ -35,8 +35,8 @@ pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Pr
         after.as_ref(),
         query.limit,
     );
-    let files = listing.await.map_err(Problem::unavailable)?;
-    let files = files.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
+    let files = listing.await?;
+    let files = files.ok_or(Rejection::NotFound)?;
     let (files, next_page_token) = page(files, query.limit, |file| file.path.clone());
     json(
         StatusCode::OK,
@@ -54,8 +54,8 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
     let query: PageQuery<Version> = request.query()?;
     let before = query.page_token.map(|token| token.0);
     let loading = app.db.load_file(file_id, &user_id, before, query.limit);
-    let loaded = loading.await.map_err(Problem::unavailable)?;
-    let (file, versions) = loaded.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
+    let loaded = loading.await?;
+    let (file, versions) = loaded.ok_or(Rejection::NotFound)?;
     let (versions, next_page_token) = page(versions, query.limit, |version| version.version);
     json(
         StatusCode::OK,

@@ -1,18 +1,18 @@
 //! Runs the function on Lambda.
 
 use browse_files::{App, Config, handle};
-use changes::Queue;
+use commands::Queue;
 use db::Database;
-use edge::aws::Aws;
-use edge::{Clock, config::Vars, lambda, metrics::Metrics, rds};
 use lambda_runtime::{Error, LambdaEvent};
+use platform::aws::Aws;
+use platform::{Clock, config::Vars, lambda, metrics::Metrics, rds};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    edge::init_logs();
+    platform::init_logs();
     let vars = Vars::from_env();
     let config = Config::from_vars(&vars)?;
-    let metrics = Metrics::init(config.metrics_namespace, &changes::METRICS)?;
+    let metrics = Metrics::init(config.metrics_namespace, &commands::METRICS)?;
     let aws = Aws::from_vars(&vars)?;
     let app = App {
         db: Database::new(

@@ -2,10 +2,10 @@
 //! before anything that costs is made. The message names the remedy.
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
-use edge::chain;
-use edge::client::HttpClient;
-use edge::custom_resource::{Change, Error, Request};
-use edge::signed::{self, Services};
+use platform::chain;
+use platform::client::HttpClient;
+use platform::custom_resource::{Change, Error, Request};
+use platform::signed::{self, Services};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error as ThisError;

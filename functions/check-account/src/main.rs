@@ -1,14 +1,14 @@
 //! Runs the function on Lambda.
 
 use check_account::{App, handle};
-use edge::aws::Aws;
-use edge::config::Vars;
-use edge::signed::Services;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use platform::aws::Aws;
+use platform::config::Vars;
+use platform::signed::Services;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    edge::init_logs();
+    platform::init_logs();
     let vars = Vars::from_env();
     let aws = Aws::from_vars(&vars)?;
     let app = App {

@@ -5,14 +5,15 @@
 
 mod storage;
 
+use api::Problem;
+use api::http::{Request, Response, json, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
-use changes::{Queue, new_change, settle};
-use db::{Completing, Database, DatabaseUrl, IN_FLIGHT, Refusal, UploadState};
-use edge::config::{ConfigError, Vars};
-use edge::http::{Request, Response, json, no_such_route, serve};
-use edge::{Clock, Problem, ids};
+use commands::{Queue, new_change, settle};
+use db::{Completing, Database, DatabaseUrl, IN_FLIGHT, Rejection, UploadState};
 use http::StatusCode;
 use model::{Empty, FileChanged, Sha256, UploadId, UserId};
+use platform::config::{ConfigError, Vars};
+use platform::{Clock, ids};
 use thiserror::Error as ThisError;
 use tracing::{Instrument as _, info_span};
 
@@ -135,15 +136,15 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
     let object_key = upload_id.object_key();
     // Before storage is asked for anything: that costs, and is nobody's but the opener's.
     let upload = app.db.load_upload(upload_id, &user_id).await;
-    let upload = upload.map_err(Error::Database)?;
-    let upload = upload.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
+    let upload = upload?;
+    let upload = upload.ok_or(Rejection::NotFound)?;
     match upload.state {
         UploadState::Completed(event) => return answer(*event),
-        UploadState::Aborted => return Err(refusals::problem(Refusal::Expired)),
+        UploadState::Aborted => return Err(Rejection::Expired.into()),
         UploadState::Pending if upload.expires_at + IN_FLIGHT <= app.clock.now() => {
-            return Err(refusals::problem(Refusal::Expired));
+            return Err(Rejection::Expired.into());
         }
-        UploadState::Pending if !upload.may_write => return Err(refusals::problem(Refusal::Forbidden)),
+        UploadState::Pending if !upload.may_write => return Err(Rejection::Forbidden.into()),
         UploadState::Pending => {}
     }
 
@@ -155,9 +156,9 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
             // Parts that are gone were assembled, or freed with an upload that was aborted meanwhile.
             Err(Error::Incomplete(detail)) => {
                 let upload = app.db.load_upload(upload_id, &user_id).await;
-                let state = upload.map_err(Error::Database)?.map(|upload| upload.state);
+                let state = upload?.map(|upload| upload.state);
                 return Err(match state {
-                    Some(UploadState::Aborted) => refusals::problem(Refusal::Expired),
+                    Some(UploadState::Aborted) => Problem::from(Rejection::Expired),
                     _ => Error::Incomplete(detail).into(),
                 });
             }

@@ -11,8 +11,8 @@ use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::types::{ChecksumMode, CompletedMultipartUpload, CompletedPart, Part};
 use db::Upload;
-use edge::digest;
 use model::{PartNumber, Parts, Sha256};
+use platform::digest;
 use tokio::time::timeout;
 
 use crate::{App, Error};

@@ -1,11 +1,12 @@
 //! `POST /uploads`.
 
+use api::Problem;
+use api::http::{Request, Response, json};
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType};
 use db::{NewUpload, OpenUpload};
-use edge::http::{Request, Response, json};
-use edge::{Problem, digest, ids};
 use http::StatusCode;
 use model::{CreateUploadRequest, CreatedUpload, IdempotencyKey, Parts, Transfer, UploadId, UserId};
+use platform::{digest, ids};
 use tracing::info;
 
 use crate::{App, Error, MULTIPART_LIFETIME, PUT_LIFETIME, presign};
@@ -54,10 +55,7 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
         created_at,
         expires_at: created_at + lifetime,
     });
-    let upload = opening
-        .await
-        .map_err(Error::Database)?
-        .map_err(refusals::problem)?;
+    let upload = opening.await??;
 
     let upload_id = upload.id;
     info!(%upload_id, size = body.size.get(), "upload {upload_id} is open");

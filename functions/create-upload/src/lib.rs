@@ -5,12 +5,13 @@ mod create;
 mod presign;
 mod resume;
 
+use api::Problem;
+use api::http::{Request, Response, empty, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use db::{Database, DatabaseUrl};
-use edge::config::{ConfigError, Vars};
-use edge::http::{Request, Response, empty, no_such_route, serve};
-use edge::{Clock, Problem};
 use http::StatusCode;
+use platform::Clock;
+use platform::config::{ConfigError, Vars};
 use thiserror::Error as ThisError;
 use time::Duration;
 use tracing::{Instrument as _, info_span};

@@ -2,13 +2,13 @@
 
 use create_upload::{App, Config, handle};
 use db::Database;
-use edge::aws::Aws;
-use edge::{Clock, config::Vars, rds};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use platform::aws::Aws;
+use platform::{Clock, config::Vars, rds};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    edge::init_logs();
+    platform::init_logs();
     let vars = Vars::from_env();
     let config = Config::from_vars(&vars)?;
     let aws = Aws::from_vars(&vars)?;

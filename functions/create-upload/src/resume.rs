@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use api::Problem;
+use api::http::{Request, Response, empty, json};
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::operation::head_object::HeadObjectError;
-use db::{IN_FLIGHT, Refusal, Upload, UploadState};
-use edge::Problem;
-use edge::http::{Request, Response, empty, json};
+use db::{IN_FLIGHT, Rejection, Upload, UploadState};
 use http::StatusCode;
 use model::{
     Parts, PresignPartsRequest, PresignedPart, PresignedParts, StoredPart, Transfer, UploadId,
@@ -35,12 +35,12 @@ pub(crate) async fn parts(app: &App, request: Request<'_>) -> Result<Response, P
 
     let upload = load(app, upload_id, &user_id).await?;
     if !upload.may_write {
-        return Err(refusals::problem(Refusal::Forbidden));
+        return Err(Rejection::Forbidden.into());
     }
     match upload.state {
-        UploadState::Completed(_) => return Err(refusals::problem(Refusal::Completed)),
+        UploadState::Completed(_) => return Err(Rejection::Completed.into()),
         UploadState::Pending if upload.expires_at > app.clock.now() => {}
-        UploadState::Pending | UploadState::Aborted => return Err(refusals::problem(Refusal::Expired)),
+        UploadState::Pending | UploadState::Aborted => return Err(Rejection::Expired.into()),
     }
     let (Some(cut), Some(multipart_id)) = (cut(&upload), upload.multipart_id.as_deref()) else {
         return Err(Error::NotMultipart.into());
@@ -117,7 +117,7 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
 pub(crate) async fn abort(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let (upload_id, user_id) = named(request)?;
     let aborting = app.db.abort_upload(upload_id, &user_id).await;
-    let multipart_id = aborting.map_err(Error::Database)?.map_err(refusals::problem)?;
+    let multipart_id = aborting??;
     if let Some(multipart_id) = multipart_id {
         presign::abort_multipart(app, upload_id, &multipart_id).await?;
     }
@@ -132,8 +132,8 @@ fn named(request: Request<'_>) -> Result<(UploadId, UserId), Problem> {
 
 async fn load(app: &App, upload_id: UploadId, user_id: &UserId) -> Result<Upload, Problem> {
     let upload = app.db.load_upload(upload_id, user_id).await;
-    let upload = upload.map_err(Error::Database)?;
-    upload.ok_or_else(|| refusals::problem(Refusal::NotFound))
+    let upload = upload?;
+    upload.ok_or_else(|| Problem::from(Rejection::NotFound))
 }
 
 fn cut(upload: &Upload) -> Option<Parts> {

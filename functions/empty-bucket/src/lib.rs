@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
-use edge::chain;
-use edge::client::HttpClient;
-use edge::config::{ConfigError, Vars};
-use edge::custom_resource::{Change, Error, Request};
-use edge::signed::{self, Services};
+use platform::chain;
+use platform::client::HttpClient;
+use platform::config::{ConfigError, Vars};
+use platform::custom_resource::{Change, Error, Request};
+use platform::signed::{self, Services};
 use serde_json::{Value, json};
 use thiserror::Error as ThisError;
 use tokio::time::Instant;

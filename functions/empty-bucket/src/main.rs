@@ -1,15 +1,15 @@
 //! Runs the function on Lambda.
 
-use edge::aws::Aws;
-use edge::config::Vars;
-use edge::lambda::stop_at;
-use edge::signed::Services;
 use empty_bucket::{App, Config, RESERVE, handle};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use platform::aws::Aws;
+use platform::config::Vars;
+use platform::lambda::stop_at;
+use platform::signed::Services;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    edge::init_logs();
+    platform::init_logs();
     let vars = Vars::from_env();
     let config = Config::from_vars(&vars)?;
     let aws = Aws::from_vars(&vars)?;

@@ -9,9 +9,9 @@ use aws_sdk_apigatewaymanagement::config::Builder;
 use aws_sdk_apigatewaymanagement::error::SdkError;
 use aws_sdk_apigatewaymanagement::operation::delete_connection::DeleteConnectionError;
 use db::Recipient;
-use edge::chain;
 use futures_util::stream::{self, StreamExt as _};
 use metrics::counter;
+use platform::chain;
 use tokio::time::timeout;
 use tracing::{info, warn};
 

@@ -16,13 +16,13 @@ use aws_sdk_apigatewaymanagement::types::error::{
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use bytes::Bytes;
-use edge::aws::{ATTEMPT_TIMEOUT, Account};
-use edge::client::{HttpClient, Server};
-use edge::digest;
 use http::header::AUTHORIZATION;
 use http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use platform::aws::{ATTEMPT_TIMEOUT, Account};
+use platform::client::{HttpClient, Server};
+use platform::digest;
 use thiserror::Error as ThisError;
 use time::{Date, OffsetDateTime};
 use tokio::time::timeout;
@@ -277,8 +277,8 @@ mod tests {
     use aws_sdk_apigatewaymanagement::config::retry::RetryConfig;
     use aws_sdk_apigatewaymanagement::primitives::Blob;
     use aws_types::SdkConfig;
-    use edge::aws::Aws;
-    use edge::config::Vars;
+    use platform::aws::Aws;
+    use platform::config::Vars;
     use time::PrimitiveDateTime;
     use time::macros::{datetime, format_description};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,6 +1,6 @@
 //! What is counted.
 
-use edge::metrics::Metric;
+use platform::metrics::Metric;
 
 /// From a change's commit to the last of the connections that heard of it in this invocation.
 pub(crate) const LATENCY: &str = "NotificationLatency";

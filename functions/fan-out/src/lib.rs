@@ -17,10 +17,10 @@ use std::time::Duration as StdDuration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use db::{Database, DatabaseUrl};
-use edge::config::{ConfigError, Vars};
-use edge::trace::Tracer;
-use edge::{Clock, batch};
 use model::Message;
+use platform::config::{ConfigError, Vars};
+use platform::trace::Tracer;
+use platform::{Clock, batch};
 use time::Duration;
 use tokio::time::Instant;
 

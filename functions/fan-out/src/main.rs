@@ -1,14 +1,14 @@
 //! Runs the function on Lambda.
 
 use db::Database;
-use edge::aws::Aws;
-use edge::{Clock, config::Vars, lambda, metrics::Metrics, rds, trace::Tracer};
 use fan_out::{App, Closer, Config, Connections, METRICS, Pace, RESERVE, handle};
 use lambda_runtime::{Error, LambdaEvent};
+use platform::aws::Aws;
+use platform::{Clock, config::Vars, lambda, metrics::Metrics, rds, trace::Tracer};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    edge::init_logs();
+    platform::init_logs();
     let vars = Vars::from_env();
     let config = Config::from_vars(&vars)?;
     let metrics = Metrics::init(config.metrics_namespace, &METRICS)?;

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use db::{Audience, Page, PageSize, Recipient};
-use edge::chain;
-use edge::panics::contain;
 use metrics::{counter, histogram};
 use model::{Delivery, Event, Message, Place, Recipients};
+use platform::chain;
+use platform::panics::contain;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::{error, info, warn};

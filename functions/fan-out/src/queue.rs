@@ -8,11 +8,11 @@ use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, MessageSystemAttributeNameForSends,
     MessageSystemAttributeValue, SendMessageBatchRequestEntry,
 };
-use edge::panics::contain;
-use edge::{chain, trace};
 use futures_util::future::join_all;
 use metrics::counter;
 use model::Message;
+use platform::panics::contain;
+use platform::{chain, trace};
 use tracing::{error, warn};
 
 use crate::{App, MAX_ATTEMPTS, Record, counts};

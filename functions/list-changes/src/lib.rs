@@ -1,12 +1,12 @@
 //! `GET /changes`: the feed of a space, the truth that every notification only hints at.
 
+use api::Problem;
+use api::http::{Request, Response, json, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
-use db::{Database, DatabaseUrl, Refusal};
-use edge::Problem;
-use edge::config::{ConfigError, Vars};
-use edge::http::{Request, Response, json, no_such_route, serve};
+use db::{Database, DatabaseUrl, Rejection};
 use http::StatusCode;
 use model::{Cursor, PageLimit, SpaceId, UserId};
+use platform::config::{ConfigError, Vars};
 use serde::Deserialize;
 
 /// What this function reads from its environment.
@@ -58,7 +58,7 @@ async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let listing = app
         .db
         .list_changes(query.space_id, &user_id, query.after, query.limit);
-    let changes = listing.await.map_err(Problem::unavailable)?;
-    let changes = changes.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
+    let changes = listing.await?;
+    let changes = changes.ok_or(Rejection::NotFound)?;
     json(StatusCode::OK, &changes)
 }

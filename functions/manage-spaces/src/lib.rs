@@ -3,12 +3,12 @@
 mod member;
 mod space;
 
+use api::http::{Request, Response, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
-use changes::Queue;
+use commands::Queue;
 use db::{Database, DatabaseUrl};
-use edge::Clock;
-use edge::config::{ConfigError, Vars};
-use edge::http::{Request, Response, no_such_route, serve};
+use platform::Clock;
+use platform::config::{ConfigError, Vars};
 
 /// What this function reads from its environment.
 pub struct Config {

@@ -1,9 +1,9 @@
 //! `GET /spaces/{spaceId}/members`, and `GET`, `PUT` and `DELETE` of one.
 
-use changes::{new_change, settle};
-use db::{Membership, Refusal};
-use edge::Problem;
-use edge::http::{Request, Response, empty, json};
+use api::Problem;
+use api::http::{Request, Response, empty, json};
+use commands::{new_change, settle};
+use db::{Membership, Rejection};
 use http::StatusCode;
 use model::{DeviceId, MemberList, MemberView, PageQuery, SetMemberRequest, SpaceId, UserId, page};
 use serde::Deserialize;
@@ -19,8 +19,8 @@ pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Pr
     let listing = app
         .db
         .list_members(space_id, &user_id, after.as_ref(), query.limit);
-    let members = listing.await.map_err(Problem::unavailable)?;
-    let members = members.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
+    let members = listing.await?;
+    let members = members.ok_or(Rejection::NotFound)?;
     let (members, next_page_token) = page(members, query.limit, |member| member.user_id.clone());
     json(
         StatusCode::OK,
@@ -38,8 +38,8 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
     let member_id: UserId = request.path_parameter("userId")?;
     request.no_query()?;
     let loading = app.db.load_member(space_id, &user_id, &member_id);
-    let member = loading.await.map_err(Problem::unavailable)?;
-    let member = member.ok_or_else(|| refusals::problem(Refusal::NotFound))?;
+    let member = loading.await?;
+    let member = member.ok_or(Rejection::NotFound)?;
     json(StatusCode::OK, &member)
 }
 
@@ -51,7 +51,7 @@ pub(crate) async fn set(app: &App, request: Request<'_>) -> Result<Response, Pro
     let body: SetMemberRequest = request.json()?;
     let new = new_change(&app.clock, &user_id, body.device_id);
     let loading = app.db.load_member(space_id, &user_id, &member_id);
-    let before = loading.await.map_err(Problem::unavailable)?;
+    let before = loading.await?;
     let setting = app.db.set_member(
         Membership {
             space_id,

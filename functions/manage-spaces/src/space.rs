@@ -1,11 +1,12 @@
 //! `GET` and `POST /spaces`.
 
-use changes::{new_change, settle};
+use api::Problem;
+use api::http::{Request, Response, json};
+use commands::{new_change, settle};
 use db::NewSpace;
-use edge::http::{Request, Response, json};
-use edge::{Problem, ids};
 use http::StatusCode;
 use model::{CreateSpaceRequest, IdempotencyKey, PageQuery, SpaceId, SpaceKind, SpaceList, UserId, page};
+use platform::ids;
 
 use crate::App;
 
@@ -15,14 +16,14 @@ pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Pr
     let query: PageQuery<SpaceId> = request.query()?;
     let after = query.page_token.map(|token| token.0);
     let list = || app.db.list_spaces(&user_id, after, query.limit);
-    let mut spaces = list().await.map_err(Problem::unavailable)?;
+    let mut spaces = list().await?;
     // The first request of most users. From now on others can add them to spaces.
     if after.is_none() && !spaces.iter().any(|space| space.kind == SpaceKind::Personal) {
         let making = app
             .db
             .create_personal_space(ids::new_id().into(), &user_id, app.clock.now());
-        making.await.map_err(Problem::unavailable)?;
-        spaces = list().await.map_err(Problem::unavailable)?;
+        making.await?;
+        spaces = list().await?;
     }
     let (spaces, next_page_token) = page(spaces, query.limit, |space| space.space_id);
     json(
@@ -49,8 +50,8 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
         },
         new,
     );
-    let decision = creating.await.map_err(Problem::unavailable)?;
-    let (changed, space) = decision.map_err(refusals::problem)?;
+    let decision = creating.await?;
+    let (changed, space) = decision?;
     settle(&app.queue, &app.db, &app.clock, Ok(Ok(changed))).await?;
     json(StatusCode::CREATED, &space)
 }

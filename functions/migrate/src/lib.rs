@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
 use db::{DatabaseUrl, Migrated};
-use edge::chain;
-use edge::client::HttpClient;
-use edge::config::{ConfigError, Vars};
-use edge::custom_resource::{Change, Error, Request};
-use edge::rds::Tokens;
+use platform::chain;
+use platform::client::HttpClient;
+use platform::config::{ConfigError, Vars};
+use platform::custom_resource::{Change, Error, Request};
+use platform::rds::Tokens;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error as ThisError;

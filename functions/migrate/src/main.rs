@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use edge::Clock;
-use edge::aws::Aws;
-use edge::config::Vars;
-use edge::rds::Tokens;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use migrate::{App, Config, Owner, PATIENCE, handle};
+use platform::Clock;
+use platform::aws::Aws;
+use platform::config::Vars;
+use platform::rds::Tokens;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    edge::init_logs();
+    platform::init_logs();
     let vars = Vars::from_env();
     let config = Config::from_vars(&vars)?;
     let aws = Aws::from_vars(&vars)?;

@@ -2,9 +2,9 @@
 
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use db::Leftover;
-use edge::chain;
 use futures_util::future::join_all;
 use model::UploadId;
+use platform::chain;
 use tokio::time::Instant;
 use tracing::{info, warn};
 

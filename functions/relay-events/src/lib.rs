@@ -9,11 +9,11 @@ mod redrive;
 
 use std::time::Duration as StdDuration;
 
-use changes::Queue;
+use commands::Queue;
 use db::{Database, DatabaseUrl};
-use edge::config::{ConfigError, Vars};
-use edge::metrics::Metric;
-use edge::{Clock, chain};
+use platform::config::{ConfigError, Vars};
+use platform::metrics::Metric;
+use platform::{Clock, chain};
 use serde::{Deserialize, Serialize};
 use thiserror::Error as ThisError;
 use time::Duration;
@@ -41,7 +41,7 @@ pub(crate) const REDRIVEN: &str = "MessagesRedriven";
 
 /// What is counted.
 pub const METRICS: [Metric; 4] = [
-    Metric::Count(changes::PUBLISHED),
+    Metric::Count(commands::PUBLISHED),
     Metric::Number(WAITING),
     Metric::Seconds(OLDEST),
     Metric::Count(REDRIVEN),

@@ -1,15 +1,15 @@
 //! Runs the function on Lambda.
 
-use changes::Queue;
+use commands::Queue;
 use db::Database;
-use edge::aws::Aws;
-use edge::{Clock, config::Vars, lambda, metrics::Metrics, rds};
 use lambda_runtime::{Error, LambdaEvent};
+use platform::aws::Aws;
+use platform::{Clock, config::Vars, lambda, metrics::Metrics, rds};
 use relay_events::{App, Config, METRICS, RESERVE, Tick, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    edge::init_logs();
+    platform::init_logs();
     let vars = Vars::from_env();
     let config = Config::from_vars(&vars)?;
     let metrics = Metrics::init(config.metrics_namespace, &METRICS)?;

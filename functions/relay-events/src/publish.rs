@@ -3,11 +3,11 @@
 use std::time::Duration as StdDuration;
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
-use changes::{PUBLISHED, trace_attribute};
-use edge::chain;
+use commands::{PUBLISHED, trace_attribute};
 use futures_util::stream::{self, StreamExt as _};
 use metrics::{counter, histogram};
 use model::{Event, EventId, Message};
+use platform::chain;
 use time::{Duration, OffsetDateTime};
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};

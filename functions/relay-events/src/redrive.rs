@@ -98,7 +98,7 @@ async fn bring_back(app: &App, letters: &[Letter]) -> Result<usize, Error> {
         let entry = SendMessageBatchRequestEntry::builder()
             .id(i.to_string())
             .message_body(message.encode()?)
-            .set_message_system_attributes(changes::trace_attribute());
+            .set_message_system_attributes(commands::trace_attribute());
         sending = sending.entries(entry.build().map_err(|error| Error::Queue(error.into()))?);
         any = true;
     }

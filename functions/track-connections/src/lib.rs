@@ -6,11 +6,11 @@
 mod socket;
 mod ticket;
 
+use api::http::{Request, Response, no_such_route, serve};
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayWebsocketProxyRequest};
 use db::{Database, DatabaseUrl};
-use edge::Clock;
-use edge::config::{ConfigError, Vars};
-use edge::http::{Request, Response, no_such_route, serve};
+use platform::Clock;
+use platform::config::{ConfigError, Vars};
 use serde::Deserialize;
 use time::Duration;
 

@@ -1,14 +1,14 @@
 //! Runs the function on Lambda.
 
 use db::Database;
-use edge::aws::Account;
-use edge::{Clock, config::Vars, rds};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use platform::aws::Account;
+use platform::{Clock, config::Vars, rds};
 use track_connections::{App, Config, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    edge::init_logs();
+    platform::init_logs();
     let vars = Vars::from_env();
     let config = Config::from_vars(&vars)?;
     let app = App {

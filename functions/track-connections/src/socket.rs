@@ -4,13 +4,14 @@
 //! The event's type says what it is. The route key does not: API Gateway takes it from the message, where a
 //! client may write `$disconnect`.
 
+use api::Problem;
+use api::http::{Response, empty, json, respond};
 use aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequest;
 use db::{Connecting, NewConnection};
-use edge::http::{Response, empty, json, respond};
-use edge::{Problem, secret};
 use http::StatusCode;
 use http::header::ORIGIN;
 use model::Pong;
+use platform::secret;
 use serde::{Deserialize, Serialize};
 use thiserror::Error as ThisError;
 use tracing::{Instrument as _, info, info_span};
@@ -127,7 +128,7 @@ async fn connect(
         expires_at: connected_at + CONNECTION_LIFETIME,
         limit: app.max_connections_per_user,
     });
-    match connecting.await.map_err(Error::Database)? {
+    match connecting.await? {
         Connecting::Connected(user_id) => {
             info!(connection_id, %user_id, "connected {connection_id} of user {user_id}");
             Ok(empty(StatusCode::OK))
@@ -141,10 +142,7 @@ async fn connect(
 }
 
 async fn disconnect(app: &App, connection_id: &str) -> Result<Response, Problem> {
-    app.db
-        .remove_connection(connection_id)
-        .await
-        .map_err(Error::Database)?;
+    app.db.remove_connection(connection_id).await?;
     info!(connection_id, "disconnected {connection_id}");
     Ok(empty(StatusCode::OK))
 }

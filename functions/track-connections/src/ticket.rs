@@ -1,10 +1,11 @@
 //! `POST /tickets`.
 
+use api::Problem;
+use api::http::{Request, Response, json};
 use db::NewTicket;
-use edge::http::{Request, Response, json};
-use edge::{Problem, secret};
 use http::StatusCode;
 use model::{CreateTicketRequest, CreatedTicket, UserId};
+use platform::secret;
 
 use crate::{App, TICKET_LIFETIME};
 
@@ -22,7 +23,7 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
         device_id,
         expires_at,
     });
-    adding.await.map_err(Problem::unavailable)?;
+    adding.await?;
 
     let url = format!("{}?ticket={ticket}", app.websocket_url);
     json(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use edge::metrics::Metric;
+use platform::metrics::Metric;
 use serde_json::Value as Json;
 use serde_norway::Value;
 use tests::project_file;
@@ -54,7 +54,7 @@ fn emitted() -> BTreeSet<String> {
     let all = fan_out::METRICS
         .iter()
         .chain(&relay_events::METRICS)
-        .chain(&changes::METRICS);
+        .chain(&commands::METRICS);
     all.map(|metric| match *metric {
         Metric::Count(name) | Metric::Number(name) | Metric::Seconds(name) | Metric::Milliseconds(name) => {
             name.to_owned()

@@ -18,7 +18,7 @@ pub(crate) struct User {
 impl Stage {
     /// Makes a user.
     pub(crate) async fn user(&self) -> Result<User> {
-        let space_id = edge::ids::new_id();
+        let space_id = platform::ids::new_id();
         let id = format!("u{}", space_id.simple());
         let sql = format!(
             "INSERT INTO spaces (id, kind, owner_id, created_at) VALUES ('{space_id}', 'personal', '{id}', now());
@@ -34,7 +34,7 @@ impl Stage {
     /// Stores a connection of the user.
     pub(crate) async fn listener(&self, user: &User) -> Result<()> {
         let sql = "INSERT INTO connections VALUES ($1, $2, NULL, now() - interval '1 hour', now() + interval '1 hour')";
-        let connection = format!("c{}=", edge::ids::new_id().simple());
+        let connection = format!("c{}=", platform::ids::new_id().simple());
         self.client
             .execute(sql, &[&connection, &user.id])
             .await

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use edge::ids;
 use model::UserId;
+use platform::ids;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Bytes;
 use client::Frame;
-use edge::{Clock, ids};
 use model::{ChangeList, CreatedTicket, DeviceId, Event, SpaceId, UserId};
+use platform::{Clock, ids};
 use serde_json::json;
 
 use super::api::{Api, Call};

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use edge::ids;
 use model::{CreatedTicket, SpaceId, SpaceView, UserId};
+use platform::ids;
 use serde::Serialize;
 use serde_json::json;
 

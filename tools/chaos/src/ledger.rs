@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use edge::Clock;
 use model::{EventId, FileChanged, FileId, Sequence, Sha256, SpaceId, UploadId, UserId, Version};
+use platform::Clock;
 use time::OffsetDateTime;
 
 /// An upload whose completion was answered with a 2xx.

@@ -118,6 +118,6 @@ fn tell(report: &Report, options: &Chaos) -> Result<()> {
 
 fn fresh_seed() -> u64 {
     // Short enough to type.
-    let (_, low) = edge::ids::new_id().as_u64_pair();
+    let (_, low) = platform::ids::new_id().as_u64_pair();
     low % 1_000_000
 }

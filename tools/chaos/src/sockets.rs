@@ -13,7 +13,7 @@ use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use edge::{Clock, ids};
+use platform::{Clock, ids};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;

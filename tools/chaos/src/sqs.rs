@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use edge::{Clock, ids};
 use model::EventId;
+use platform::{Clock, ids};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;

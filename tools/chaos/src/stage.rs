@@ -149,7 +149,7 @@ impl Stage {
         for number in 0..USERS {
             self.users.push(User {
                 id: UserId::try_from(format!("user-{number}"))?,
-                device: edge::ids::new_id().into(),
+                device: platform::ids::new_id().into(),
             });
         }
         let personal = first_uploads(&self.world, seed, &self.users).await?;

@@ -196,7 +196,7 @@ impl Stack {
 
     /// A device of a signed-in user, which shows each failure.
     pub fn device(&self, session: impl Into<Session>) -> Result<Client> {
-        let device_id = DeviceId::from(edge::ids::new_id());
+        let device_id = DeviceId::from(platform::ids::new_id());
         let device = Client::new(&self.outputs.http_api_url, session, Some(device_id));
         Ok(device
             .context("cannot make a client")?

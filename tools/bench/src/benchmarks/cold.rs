@@ -278,7 +278,7 @@ async fn event(stage: &Stage, name: &str, user: &User) -> Result<Bytes> {
         "create-upload" => {
             let mut event = stage.request("create-upload.post.json", &user.id)?;
             let body = json!({
-                "path": format!("/bench/{}", edge::ids::new_id()),
+                "path": format!("/bench/{}", platform::ids::new_id()),
                 "size": crate::settings::SIZE,
                 "sha256": crate::settings::SHA256,
             });

@@ -112,7 +112,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
 /// Users who have no connections yet.
 fn users(many: usize) -> Vec<String> {
     (0..many)
-        .map(|_| format!("u{}", edge::ids::new_id().simple()))
+        .map(|_| format!("u{}", platform::ids::new_id().simple()))
         .collect()
 }
 
@@ -123,7 +123,7 @@ async fn connect(stage: &Stage, process: &mut Process, user: &str) -> Result<()>
     let ticket = body["ticket"].as_str().context("no ticket")?;
 
     let mut event = stage.event("track-connections.connect.json")?;
-    event["requestContext"]["connectionId"] = json!(format!("{}=", edge::ids::new_id().simple()));
+    event["requestContext"]["connectionId"] = json!(format!("{}=", platform::ids::new_id().simple()));
     event["queryStringParameters"] = json!({ "ticket": ticket });
     event["multiValueQueryStringParameters"] = json!({ "ticket": [ticket] });
     let answer = process.invoke(Bytes::from(event.to_string())).await?.answer;

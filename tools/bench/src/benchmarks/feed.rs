@@ -108,7 +108,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
 /// Makes a user whose personal space has this many changes.
 async fn fill(stage: &Stage, length: usize) -> Result<User> {
     let user = stage.user().await?;
-    let (space, file) = (user.space_id, edge::ids::new_id());
+    let (space, file) = (user.space_id, platform::ids::new_id());
     let sql = format!(
         "INSERT INTO files (id, space_id, path, version, created_at) VALUES ('{file}', '{space}', '/bench/file', {length}, now());
         INSERT INTO changes (space_id, sequence, event_id, event_type, user_id, file_id, path, version, size, sha256, occurred_at)

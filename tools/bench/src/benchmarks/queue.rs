@@ -42,7 +42,7 @@ impl Batches {
     pub(crate) fn message(&self, space_id: uuid::Uuid, sequence: usize) -> Result<String> {
         let mut body: Value = serde_json::from_str(self.sample["body"].as_str().unwrap_or_default())?;
         body["spaceId"] = json!(space_id);
-        body["eventId"] = json!(edge::ids::new_id());
+        body["eventId"] = json!(platform::ids::new_id());
         body["sequence"] = json!(sequence);
         Ok(body.to_string())
     }

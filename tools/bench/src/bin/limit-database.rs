@@ -1,13 +1,13 @@
 //! A function that does nothing but has a connection to the database.
 
 use db::{Database, DatabaseUrl};
-use edge::config::Vars;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
+use platform::config::Vars;
 use serde_json::Value;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    edge::init_logs();
+    platform::init_logs();
     let url: DatabaseUrl = Vars::from_env().required("DATABASE_URL")?;
     let database = Database::new(url);
     database.warm_up().await;

@@ -17,7 +17,7 @@ pub(crate) struct Task {
 
 /// Serves invocations; answers with commits per second.
 pub(crate) async fn run() -> Result<(), Error> {
-    let url: String = edge::config::Vars::from_env().required("DATABASE_URL")?;
+    let url: String = platform::config::Vars::from_env().required("DATABASE_URL")?;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Task>| {
         let Task { clients, commits } = event.payload;
         let ready = try_join_all((0_i32..).take(clients).map(async |row| {

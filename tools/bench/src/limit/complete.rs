@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use db::{Completing, NewChange};
-use edge::Clock;
-use edge::config::Vars;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use model::UserId;
+use platform::Clock;
+use platform::config::Vars;
 use serde::{Deserialize, Serialize};
 use time::Duration;
 use uuid::Uuid;
@@ -23,7 +23,7 @@ pub(crate) struct Task {
 /// Serves invocations; answers with the microseconds that each took.
 pub(crate) async fn run() -> Result<(), Error> {
     let vars = Vars::from_env();
-    let aws = edge::aws::Aws::from_vars(&vars)?.sdk;
+    let aws = platform::aws::Aws::from_vars(&vars)?.sdk;
     let (s3, sqs) = (aws_sdk_s3::Client::new(&aws), aws_sdk_sqs::Client::new(&aws));
     let (bucket, queue): (String, String) = (vars.required("BUCKET_NAME")?, vars.required("QUEUE_URL")?);
     let database = database()?;
@@ -37,7 +37,7 @@ pub(crate) async fn run() -> Result<(), Error> {
             let (key, path) = (format!("objects/{upload}"), format!("/bench/{upload}").parse()?);
             let now = clock.now();
             let new = NewChange {
-                event_id: edge::ids::new_id().into(),
+                event_id: platform::ids::new_id().into(),
                 now,
                 leased_until: now + Duration::seconds(10),
                 user_id: &user,
@@ -45,7 +45,7 @@ pub(crate) async fn run() -> Result<(), Error> {
             };
             let completing = Completing {
                 upload_id: upload.into(),
-                new_file_id: edge::ids::new_id().into(),
+                new_file_id: platform::ids::new_id().into(),
                 path: &path,
                 composite_sha256: None,
                 object_key: &key,

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use db::{Connecting, Database, DatabaseUrl, NewConnection, NewTicket};
-use edge::Clock;
-use edge::config::{ConfigError, Vars};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use model::UserId;
+use platform::Clock;
+use platform::config::{ConfigError, Vars};
 use time::Duration;
 
 /// The database as functions have it.
@@ -25,8 +25,8 @@ pub(crate) async fn run() -> Result<(), Error> {
         for user in event.payload {
             let user_id: UserId = user.try_into()?;
             let now = clock.now();
-            let id = edge::ids::new_id().simple().to_string();
-            let hash = edge::digest::sha256(id.as_bytes());
+            let id = platform::ids::new_id().simple().to_string();
+            let hash = platform::digest::sha256(id.as_bytes());
             let ticket = NewTicket {
                 hash: &hash,
                 user_id: &user_id,

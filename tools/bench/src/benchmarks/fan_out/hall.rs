@@ -95,7 +95,7 @@ impl<'a> Hall<'a> {
 
     /// Makes a shared space whose members have ten connections each, or as many as there are.
     pub(super) async fn audience(&self, connections: usize) -> Result<Audience> {
-        let space_id = edge::ids::new_id();
+        let space_id = platform::ids::new_id();
         let tag = space_id.simple().to_string();
         let tag = tag.get(20..).unwrap_or_default().to_owned();
         let ids: Vec<String> = (0..connections).map(|i| format!("{tag}{i:08}=")).collect();

@@ -14,8 +14,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::{Instrument as _, error, info, info_span};
 
-use crate::panics::contain_async;
-use crate::{Problem, chain};
+use platform::chain;
+use platform::panics::contain_async;
+
+use crate::Problem;
 
 /// The largest body that is read, in bytes. The largest valid one, a page of 100 parts, has about 8 KiB.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
