@@ -247,8 +247,7 @@ async fn emptied(
     event["PhysicalResourceId"] = "syncsphere-content".into();
     event["OldResourceProperties"] = json!({ "DeletedWithStack": "true" });
     let app = empty_bucket::App {
-        storage: storage.clone(),
-        bucket: bucket.clone(),
+        storage: storage::Storage::new(&tests::aws(), &bucket),
         services: aws.services(),
         http: tests::http_client(),
     };

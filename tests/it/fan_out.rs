@@ -108,7 +108,9 @@ async fn poison_that_cannot_be_set_aside_comes_again_alone() {
     batch.push(poison.clone());
     apps.dead_letters = TestQueue::create().await;
     let mut app = apps.fan_out();
-    app.dead_letter_queue_url = format!("{}-that-is-not-there", apps.dead_letters.url);
+    app.dead_letters = app
+        .dead_letters
+        .with_url(format!("{}-that-is-not-there", apps.dead_letters.url));
     let event = serde_json::from_value(serde_json::json!({ "Records": batch })).unwrap();
     let failures = fan_out::handle(&app, event, stop()).await.batch_item_failures;
     assert_eq!(
@@ -128,7 +130,7 @@ async fn a_gone_connection_older_than_30_s_is_forgotten() {
     apps.connected("alice", "alive").await;
     apps.gateway.answer("dead", 410);
     let batch = records(&apps, "alice", &["/1"]).await;
-    apps.clock.advance(fan_out::SETTLING_TIME);
+    apps.clock.advance(fan_out::CONNECT_GRACE);
     assert!(apps.fan(&batch).await.is_empty());
     assert_eq!(
         (apps.connections("dead").await, apps.connections("alive").await),
@@ -144,7 +146,7 @@ async fn a_gone_connection_younger_than_30_s_is_kept_and_tried_again() {
     apps.gateway.answer("young", 410);
     let batch = records(&apps, "alice", &["/1"]).await;
     apps.clock
-        .advance(fan_out::SETTLING_TIME - Duration::milliseconds(1));
+        .advance(fan_out::CONNECT_GRACE - Duration::milliseconds(1));
     assert!(apps.fan(&batch).await.is_empty());
     assert_eq!(apps.connections("young").await, 1);
     assert!(apps.gateway.posts("young") > 1, "it was tried again at once");
@@ -309,7 +311,7 @@ async fn a_connection_that_hangs_costs_one_post_an_invocation_and_is_closed_at_t
     apps.upload_as("alice", &body, b"1").await;
     let mut messages = apps.queue.messages().await;
     assert_eq!(messages.len(), 2);
-    for attempt in 0..fan_out::MAX_HANGING_ATTEMPTS {
+    for attempt in 0..fan_out::MAX_TIMED_OUT_ATTEMPTS {
         assert!(apps.gateway.closed().is_empty(), "attempt {attempt}");
         let batch: Vec<Value> = messages
             .iter_mut()
@@ -485,7 +487,9 @@ async fn what_cannot_be_carried_over_comes_again_as_a_whole() {
     apps.gateway.answer("a1", 500);
     let batch = records(&apps, "alice", &["/1"]).await;
     let mut app = apps.fan_out();
-    app.queue_url = format!("{}-that-is-not-there", apps.queue.url);
+    app.queue = app
+        .queue
+        .with_url(format!("{}-that-is-not-there", apps.queue.url));
     let event = serde_json::from_value(json!({ "Records": batch })).unwrap();
     let failures = fan_out::handle(&app, event, stop()).await.batch_item_failures;
     assert_eq!(failures.len(), 1);

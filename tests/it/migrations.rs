@@ -45,7 +45,7 @@ async fn request_as(database_url: &str, role: &str, name: &str) -> Value {
             secrets: aws_sdk_secretsmanager::Client::new(&tests::aws()),
             secret_arn: OWNER_SECRET.to_owned(),
         }),
-        patience: Duration::ZERO,
+        retry_budget: Duration::ZERO,
         http: tests::http_client(),
     };
     answer_of(&app, name).await

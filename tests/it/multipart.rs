@@ -447,8 +447,8 @@ async fn storage_is_told_which_composite_checksum_to_insist_on() {
     let created = apps.opened("alice", "/big", &content).await;
     send(&apps, &created, &content, &[1, 2]).await;
     let (mut app, noting) = (apps.complete_upload(), Noting::default());
-    let config = app.s3.config().to_builder().interceptor(noting.clone());
-    app.s3 = aws_sdk_s3::Client::from_conf(config.build());
+    let config = apps.storage.s3.config().to_builder().interceptor(noting.clone());
+    app.storage = storage::Storage::new(config, &apps.storage.bucket);
     let id = created.upload_id.to_string();
     assert_eq!(apps.complete_in(&app, "alice", &id).await.status, 200);
     let parts = [1, 2].map(|part| *client::sha256(piece(&content, part)).as_bytes());
@@ -482,7 +482,8 @@ async fn an_upload_that_is_aborted_while_it_is_completed_is_gone() {
     let server = axum::serve(listener, axum::Router::new().fallback(answer));
     tokio::spawn(async move { server.await.unwrap() });
     let mut app = apps.complete_upload();
-    app.s3 = aws_sdk_s3::Client::from_conf(app.s3.config().to_builder().endpoint_url(endpoint).build());
+    let config = apps.storage.s3.config().to_builder().endpoint_url(endpoint);
+    app.storage = storage::Storage::new(config, &apps.storage.bucket);
     let id = created.upload_id.to_string();
     let refused = apps.complete_in(&app, "alice", &id).await;
     assert_eq!(refused.problem(), (410, "upload-expired"));

@@ -109,7 +109,7 @@ impl Rds {
                 secrets,
                 secret_arn: id,
             }),
-            patience: Duration::ZERO,
+            retry_budget: Duration::ZERO,
             http: tests::http_client(),
         };
         answer_of(&app, "migrate.update").await

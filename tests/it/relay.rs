@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration as StdDuration;
 
 use model::{CreatedUpload, EventId, Message};
-use relay_events::{LATE_CONTENT, Report};
+use relay_events::{Report, UPLOAD_GRACE};
 use tests::{Apps, upload_body};
 use time::Duration;
 use tokio::time::Instant;
@@ -42,7 +42,9 @@ async fn what_a_failed_send_left_is_published_by_the_next_run_and_once() {
     let apps = Apps::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     let mut app = apps.complete_upload();
-    app.queue.url = format!("{}-that-is-not-there", apps.queue.url);
+    app.queue = app
+        .queue
+        .with_url(format!("{}-that-is-not-there", apps.queue.url));
     let id = created.upload_id.to_string();
     assert_eq!(apps.complete_in(&app, "alice", &id).await.status, 200);
     assert_eq!(waiting(&apps).await, 1);
@@ -127,7 +129,9 @@ async fn while_the_queue_is_away_events_wait_and_other_passes_go_on() {
     apps.ticket("alice").await;
     apps.clock.advance(Duration::minutes(1));
     let mut app = apps.relay_events();
-    app.queue.url = format!("{}-that-is-not-there", apps.queue.url);
+    app.queue = app
+        .queue
+        .with_url(format!("{}-that-is-not-there", apps.queue.url));
     let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
     assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["publishing"]"#);
     assert_eq!(waiting(&apps).await, 3);
@@ -203,7 +207,7 @@ async fn what_an_expired_upload_left_is_freed_once_nothing_more_can_arrive() {
     );
     assert!(stored(&apps, &expired).await && stored(&apps, &given_up).await);
 
-    apps.clock.advance(LATE_CONTENT);
+    apps.clock.advance(UPLOAD_GRACE);
     assert_eq!(apps.relay().await.unwrap().freed, 2);
     assert!(!stored(&apps, &expired).await && !stored(&apps, &given_up).await);
     assert!(stored(&apps, &kept).await);
@@ -220,7 +224,7 @@ async fn the_parts_of_an_expired_upload_are_freed() {
     let multipart_id = apps.database.rows("SELECT multipart_id FROM uploads").await;
     let multipart_id: String = multipart_id[0].get(0);
     apps.clock
-        .advance(create_upload::MULTIPART_LIFETIME + LATE_CONTENT);
+        .advance(create_upload::MULTIPART_LIFETIME + UPLOAD_GRACE);
     let report = apps.relay().await.unwrap();
     assert_eq!((report.aborted, report.freed), (1, 1));
     let s3 = aws_sdk_s3::Client::new(&tests::aws());
@@ -240,7 +244,7 @@ async fn what_a_version_names_is_never_deleted_whatever_the_uploads_state() {
     apps.database
         .execute("UPDATE uploads SET state = 'aborted', event_id = NULL")
         .await;
-    apps.clock.advance(create_upload::PUT_LIFETIME + LATE_CONTENT);
+    apps.clock.advance(create_upload::PUT_LIFETIME + UPLOAD_GRACE);
     assert_eq!(apps.relay().await.unwrap().freed, 0);
     assert!(stored(&apps, &created).await);
 }
@@ -254,7 +258,9 @@ async fn dead_letters_come_back_unless_they_cannot_be_read_or_the_queue_is_backe
     let letters = || ["unreadable".to_owned(), message.encode().unwrap()];
     apps.dead_letters.send(letters()).await;
     let mut app = apps.relay_events();
-    app.queue.url = format!("{}-that-is-not-there", apps.queue.url);
+    app.queue = app
+        .queue
+        .with_url(format!("{}-that-is-not-there", apps.queue.url));
     let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
     assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["redriving"]"#);
 
@@ -337,7 +343,7 @@ async fn an_upload_whose_parts_are_gone_already_is_forgotten_too() {
         .upload_id(multipart_id);
     request.send().await.unwrap();
     apps.clock
-        .advance(create_upload::MULTIPART_LIFETIME + LATE_CONTENT);
+        .advance(create_upload::MULTIPART_LIFETIME + UPLOAD_GRACE);
     let report = apps.relay().await.unwrap();
     assert_eq!((report.aborted, report.freed), (1, 1));
     assert_eq!(apps.database.number("SELECT count(*) FROM uploads").await, 0);

@@ -27,7 +27,7 @@ fn every_sample_decodes_as_the_type_that_its_function_takes() {
             },
             "fan-out" => assert!(!decodes::<SqsEvent>(sample).records.is_empty()),
             "relay-events" => {
-                decodes::<relay_events::Tick>(sample);
+                decodes::<relay_events::ScheduledEvent>(sample);
             }
             "check-account" | "empty-bucket" | "migrate" => {
                 decodes::<CloudFormationCustomResourceRequest>(sample);

@@ -1,6 +1,6 @@
 //! Shared spaces: who may do what, and who hears of it.
 
-use db::{Changed, Completing, Rejection};
+use db::{Completing, Effect, Rejection};
 use futures_util::future::join_all;
 use model::{
     Change, CreatedUpload, FileChanged, MemberList, Role, SpaceId, SpaceKind, SpaceList, SpaceView,
@@ -222,7 +222,7 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
             composite_sha256: None,
             object_key: &created.upload_id.object_key(),
         };
-        let new = commands::new_change(&apps.clock, &edith, None);
+        let new = commands::begin(&apps.clock, &edith, None);
         let database = apps.database.environment();
         database.complete_upload(completing, new).await.unwrap()
     };
@@ -239,10 +239,10 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
     let abort = Call::new("DELETE /uploads/{uploadId}").path("uploadId", other.upload_id);
     assert_eq!(apps.call("edith", abort).await.status, 204);
     assert_eq!(complete(&other).await, Err(Rejection::Expired));
-    let Ok(Changed::Now(event)) = complete(&one).await else {
+    let Ok(Effect::Applied(event)) = complete(&one).await else {
         panic!("not completed")
     };
-    assert_eq!(complete(&one).await, Ok(Changed::Earlier(event)));
+    assert_eq!(complete(&one).await, Ok(Effect::AlreadyApplied(event)));
     apps.clock.advance(create_upload::PUT_LIFETIME + db::IN_FLIGHT);
     assert_eq!(complete(&late).await, Err(Rejection::Expired));
 }

@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
-use platform::trace::{Tracer, within};
+use platform::trace::{Tracer, scope};
 use serde_json::{Value, json};
 use tests::Apps;
 use tokio::net::TcpListener;
@@ -20,7 +20,7 @@ const RECEIVER: &str = "Root=1-67891233-abcdef012345678912345678;Parent=463ac35c
 type Traces = Arc<Mutex<Vec<String>>>;
 
 /// A queue that takes batches and remembers the trace of each message, which the emulator does not for batches.
-async fn recording_queue() -> (aws_sdk_sqs::Client, Traces) {
+async fn recording_queue() -> (queue::Queue, Traces) {
     let traces = Traces::default();
     let take = async |State(traces): State<Traces>, body: Bytes| {
         let request: Value = serde_json::from_slice(&body).unwrap();
@@ -42,18 +42,21 @@ async fn recording_queue() -> (aws_sdk_sqs::Client, Traces) {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async { axum::serve(listener, app).await });
     let config = aws_sdk_sqs::config::Builder::from(&tests::aws()).endpoint_url(endpoint);
-    (aws_sdk_sqs::Client::from_conf(config.build()), traces)
+    (queue::Queue::new(config, "recording"), traces)
 }
 
 #[tokio::test]
 async fn a_changes_message_goes_on_with_the_trace_of_who_made_it() {
     let apps = Apps::create().await;
-    within(
-        Some(SENDER.to_owned()),
-        Box::pin(apps.upload("alice", "/a", b"one")),
-    )
-    .await;
-    assert_eq!(apps.queue.traces().await, [SENDER]);
+    let created = apps.put("alice", "/a", b"one").await;
+    let (queue, traces) = recording_queue().await;
+    let mut app = apps.complete_upload();
+    app.queue = queue;
+    let id = created.upload_id.to_string();
+    let completing = Box::pin(apps.complete_in(&app, "alice", &id));
+    let completed = scope(Some(SENDER.to_owned()), completing).await;
+    assert_eq!(completed.status, 200);
+    assert_eq!(*traces.lock().unwrap(), [SENDER]);
 }
 
 #[tokio::test]
@@ -64,12 +67,12 @@ async fn what_a_failed_send_left_goes_on_with_the_relays_trace() {
     apps.database
         .execute("INSERT INTO outbox SELECT event_id, occurred_at, occurred_at FROM changes")
         .await;
-    let (sqs, traces) = recording_queue().await;
+    let (queue, traces) = recording_queue().await;
     let mut relay = apps.relay_events();
-    relay.queue.sqs = sqs;
+    relay.queue = queue;
     let stop = Instant::now() + Duration::from_secs(30);
     // The stand-in has no dead letters to give, so that pass fails.
-    let _ = within(Some(RECEIVER.to_owned()), relay_events::handle(&relay, stop)).await;
+    let _ = scope(Some(RECEIVER.to_owned()), relay_events::handle(&relay, stop)).await;
     assert_eq!(*traces.lock().unwrap(), [RECEIVER]);
 }
 
@@ -87,13 +90,13 @@ async fn posting_is_recorded_and_what_is_carried_over_goes_on_with_the_trace() {
 
     let daemon = UdpSocket::bind("127.0.0.1:0").unwrap();
     daemon.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let (sqs, traces) = recording_queue().await;
+    let (queue, traces) = recording_queue().await;
     let mut app = apps.fan_out();
-    app.sqs = sqs;
+    app.queue = queue;
     app.tracer = Tracer::new(Some(daemon.local_addr().unwrap()));
     let batch = serde_json::from_value(json!({ "Records": [record] })).unwrap();
     let stop = Instant::now() + Duration::from_secs(20);
-    within(
+    scope(
         Some(RECEIVER.to_owned()),
         Box::pin(fan_out::handle(&app, batch, stop)),
     )

@@ -264,7 +264,7 @@ async fn storage_is_asked_for_nothing_on_behalf_of_strangers() {
     let created = apps.put("alice", "/a", b"one").await;
     let mut app = apps.complete_upload();
     let dead = aws_sdk_s3::config::Builder::from(&tests::aws()).endpoint_url("http://127.0.0.1:9");
-    app.s3 = aws_sdk_s3::Client::from_conf(dead.build());
+    app.storage = storage::Storage::new(dead, &apps.storage.bucket);
     let id = created.upload_id.to_string();
     assert_eq!(
         apps.complete_in(&app, "mallory", &id).await.problem(),
@@ -470,9 +470,8 @@ async fn a_commit_whose_send_fails_still_answers_200_and_keeps_its_outbox_row() 
     let apps = Apps::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     let mut app = apps.complete_upload();
-    app.queue.url = "http://127.0.0.1:9/000000000000/nobody-listens".to_owned();
     let config = aws_sdk_sqs::config::Builder::from(&tests::aws()).endpoint_url("http://127.0.0.1:9");
-    app.queue.sqs = aws_sdk_sqs::Client::from_conf(config.build());
+    app.queue = queue::Queue::new(config, &apps.queue.url);
     let answer = apps
         .complete_in(&app, "alice", &created.upload_id.to_string())
         .await;
@@ -497,7 +496,7 @@ async fn a_hung_queue_costs_one_bounded_wait_and_not_the_upload() {
     let mut app = apps.complete_upload();
     let hung = format!("http://127.0.0.1:{}", hung_server().await);
     let config = aws_sdk_sqs::config::Builder::from(&tests::aws()).endpoint_url(hung);
-    app.queue.sqs = aws_sdk_sqs::Client::from_conf(config.build());
+    app.queue = queue::Queue::new(config, &apps.queue.url);
     let started = Instant::now();
     assert_eq!(
         apps.complete_in(&app, "alice", &created.upload_id.to_string())
@@ -632,7 +631,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
             key: None,
             new_space_id: platform::ids::new_id().into(),
         };
-        let new = commands::new_change(&apps.clock, &user_id, None);
+        let new = commands::begin(&apps.clock, &user_id, None);
         let (_, view) = environment.create_space(space, new).await.unwrap().unwrap();
         assert_eq!(view.space_id, space_id);
     }
@@ -640,7 +639,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
 
     // A completion that was done is not done again.
     let created = apps.put("alice", "/a", b"1").await;
-    let new = commands::new_change(&apps.clock, &user_id, None);
+    let new = commands::begin(&apps.clock, &user_id, None);
     for _ in 0..2 {
         let completing = db::Completing {
             upload_id: created.upload_id,

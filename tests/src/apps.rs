@@ -255,8 +255,7 @@ impl Apps {
     pub fn create_upload(&self) -> create_upload::App {
         create_upload::App {
             db: self.database.environment(),
-            s3: self.storage.s3.clone(),
-            bucket: self.storage.bucket.clone(),
+            storage: self.storage.storage(),
             max_upload_bytes: MAX_UPLOAD_BYTES,
             multipart_threshold_bytes: MULTIPART_THRESHOLD_BYTES,
             clock: self.clock.clone(),
@@ -265,24 +264,20 @@ impl Apps {
 
     /// An environment of `complete-upload`.
     pub fn complete_upload(&self) -> complete_upload::App {
-        let aws = aws();
         complete_upload::App {
             db: self.database.environment(),
-            s3: self.storage.s3.clone(),
-            queue: self.queue(&aws),
-            bucket: self.storage.bucket.clone(),
+            storage: self.storage.storage(),
+            queue: self.queue.queue(),
             clock: self.clock.clone(),
         }
     }
 
     /// An environment of `browse-files`.
     pub fn browse_files(&self) -> browse_files::App {
-        let aws = aws();
         browse_files::App {
             db: self.database.environment(),
-            s3: self.storage.s3.clone(),
-            queue: self.queue(&aws),
-            bucket: self.storage.bucket.clone(),
+            storage: self.storage.storage(),
+            queue: self.queue.queue(),
             clock: self.clock.clone(),
         }
     }
@@ -291,7 +286,7 @@ impl Apps {
     pub fn manage_spaces(&self) -> manage_spaces::App {
         manage_spaces::App {
             db: self.database.environment(),
-            queue: self.queue(&aws()),
+            queue: self.queue.queue(),
             clock: self.clock.clone(),
         }
     }
@@ -300,13 +295,6 @@ impl Apps {
     pub fn list_changes(&self) -> list_changes::App {
         list_changes::App {
             db: self.database.environment(),
-        }
-    }
-
-    fn queue(&self, aws: &aws_types::SdkConfig) -> commands::Queue {
-        commands::Queue {
-            sqs: aws_sdk_sqs::Client::new(aws),
-            url: self.queue.url.clone(),
         }
     }
 
@@ -328,10 +316,9 @@ impl Apps {
             db: self.database.environment(),
             connections: connections(&self.gateway.endpoint),
             closer: fan_out::Closer::new(&aws, &self.gateway.endpoint),
-            pace: fan_out::Pace::new(NonZeroU32::MAX, NonZeroU32::MIN),
-            sqs: aws_sdk_sqs::Client::new(&aws),
-            queue_url: self.queue.url.clone(),
-            dead_letter_queue_url: self.dead_letters.url.clone(),
+            rate_limiter: fan_out::RateLimiter::new(NonZeroU32::MAX, NonZeroU32::MIN),
+            queue: self.queue.queue(),
+            dead_letters: self.dead_letters.queue(),
             clock: self.clock.clone(),
             tracer: Tracer::default(),
         }
@@ -339,13 +326,11 @@ impl Apps {
 
     /// An environment of `relay-events`.
     pub fn relay_events(&self) -> relay_events::App {
-        let aws = aws();
         relay_events::App {
             db: self.database.environment(),
-            s3: self.storage.s3.clone(),
-            bucket: self.storage.bucket.clone(),
-            queue: self.queue(&aws),
-            dead_letter_queue_url: self.dead_letters.url.clone(),
+            storage: self.storage.storage(),
+            queue: self.queue.queue(),
+            dead_letters: self.dead_letters.queue(),
             clock: self.clock.clone(),
         }
     }

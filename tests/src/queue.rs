@@ -13,6 +13,11 @@ pub struct TestQueue {
 }
 
 impl TestQueue {
+    /// The queue as a function has it.
+    pub fn queue(&self) -> ::queue::Queue {
+        ::queue::Queue::new(self.sqs.config().to_builder(), &self.url)
+    }
+
     /// Makes one.
     pub async fn create() -> Self {
         let sqs = aws_sdk_sqs::Client::new(&aws());

@@ -49,6 +49,11 @@ impl Storage {
         }
     }
 
+    /// The bucket as a function has it.
+    pub fn storage(&self) -> ::storage::Storage {
+        ::storage::Storage::new(self.s3.config().to_builder(), &self.bucket)
+    }
+
     /// A bucket of `SeaweedFS`, which all tests of this process share.
     pub async fn second() -> Self {
         static SERVER: OnceCell<Server> = OnceCell::const_new();

@@ -293,7 +293,9 @@ class Names(unittest.TestCase):
 
     def test_every_action_is_one_of_awss(self):
         known = {action.lower() for action in every_action()}
-        asked = {action for actions in CALLS["calls"].values() for action in actions} | set(CALLS["network"])
+        lists = [*CALLS["calls"].values(), CALLS["network"]]
+        lists += [actions for resources in CALLS["functions"].values() for actions in resources.values()]
+        asked = {action for actions in lists for action in actions}
         self.assertEqual({action for action in asked if action.lower() not in known}, set())
         for deployment in deployments():
             for role in deployment.of_type("AWS::IAM::Role"):

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tracing::{Instrument as _, error, info, info_span};
 
 use platform::chain;
-use platform::panics::contain_async;
+use platform::panics::catch_panic_async;
 
 use crate::Problem;
 
@@ -221,7 +221,7 @@ where
     // Boxed, or the types of the SDK's futures nest deeper than the compiler follows.
     let handler = handler.boxed_local();
     async move {
-        let problem = match contain_async(handler).await {
+        let problem = match catch_panic_async(handler).await {
             Ok(Ok(response)) => return response,
             Ok(Err(problem)) => problem,
             Err(panic) => Problem::internal(panic),

@@ -1,6 +1,6 @@
 //! Who hears of a change.
 
-use model::{Place, Recipients, SpaceId, UserId};
+use model::{PageKey, Recipients, SpaceId, UserId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -33,8 +33,8 @@ pub struct Recipient {
 
 impl Recipient {
     /// Its place in the order of its audience.
-    pub fn place(&self) -> Place {
-        Place {
+    pub fn place(&self) -> PageKey {
+        PageKey {
             user_id: self.user_id.clone(),
             connection_id: self.connection_id.clone(),
         }
@@ -47,7 +47,7 @@ pub struct Page {
     /// Its connections, in order.
     pub recipients: Vec<Recipient>,
     /// The place from which the audience goes on, if it does.
-    pub next: Option<Place>,
+    pub next: Option<PageKey>,
 }
 
 /// How much of an audience is read at once.
@@ -179,7 +179,7 @@ impl Database {
                     connected_at: plain(row, "connected_at")?,
                 }),
                 None => {
-                    page.next = Some(Place {
+                    page.next = Some(PageKey {
                         user_id,
                         connection_id: String::new(),
                     });

@@ -40,13 +40,13 @@ pub struct NewChange<'a> {
 
 /// What a command did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Changed {
+pub enum Effect {
     /// It made this change, which is now to be published.
-    Now(Box<Event>),
+    Applied(Box<Event>),
     /// An earlier request did all that was asked for; this is its change. Nothing was changed.
-    Earlier(Box<Event>),
+    AlreadyApplied(Box<Event>),
     /// All is as was asked for already.
-    Nothing,
+    NoOp,
 }
 
 /// Why a command changed nothing.
@@ -161,7 +161,7 @@ impl Database {
         query: &Query,
         new: NewChange<'_>,
         parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Result<Changed, Rejection>, Error> {
+    ) -> Result<Result<Effect, Rejection>, Error> {
         let (event_id, user_id) = (Uuid::from(new.event_id), new.user_id.as_str());
         let device_id = new.device_id.map(Uuid::from);
         let mut all: Vec<&(dyn ToSql + Sync)> =
@@ -173,10 +173,10 @@ impl Database {
             None => Err(Rejection::NotFound),
         };
         // What a repeated command finds may be what it did itself before the connection broke.
-        if repeated && !matches!(decision, Ok(Changed::Now(_))) {
+        if repeated && !matches!(decision, Ok(Effect::Applied(_))) {
             let own = self.rows(&FIND_CHANGE, &[&event_id]).await?;
             if let Some(row) = own.first() {
-                return Ok(Ok(Changed::Now(Box::new(event(row)?))));
+                return Ok(Ok(Effect::Applied(Box::new(event(row)?))));
             }
         }
         Ok(decision)
@@ -223,11 +223,11 @@ impl Database {
 }
 
 /// Reads what a command answers.
-fn changed(row: &Row) -> Result<Result<Changed, Rejection>, Error> {
+fn changed(row: &Row) -> Result<Result<Effect, Rejection>, Error> {
     Ok(match outcome(row)? {
-        Ok(Outcome::Allowed) => Ok(Changed::Now(Box::new(event(row)?))),
-        Ok(Outcome::Already) => Ok(Changed::Earlier(Box::new(event(row)?))),
-        Ok(Outcome::Unchanged) => Ok(Changed::Nothing),
+        Ok(Outcome::Allowed) => Ok(Effect::Applied(Box::new(event(row)?))),
+        Ok(Outcome::Already) => Ok(Effect::AlreadyApplied(Box::new(event(row)?))),
+        Ok(Outcome::Unchanged) => Ok(Effect::NoOp),
         Err(refusal) => Err(refusal),
     })
 }

@@ -7,7 +7,7 @@ use model::{
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Changed, NewChange, Rejection, command};
+use crate::changes::{Effect, NewChange, Rejection, command};
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
@@ -332,7 +332,7 @@ impl Database {
         path: &SpacePath,
         base: Base<'_>,
         new: NewChange<'_>,
-    ) -> Result<Result<Changed, Rejection>, Error> {
+    ) -> Result<Result<Effect, Rejection>, Error> {
         let id = Uuid::from(id);
         self.command(
             (&LOCK_SPACE_OF_FILE, &[&id]),
@@ -355,7 +355,7 @@ impl Database {
         id: FileId,
         base: Base<'_>,
         new: NewChange<'_>,
-    ) -> Result<Result<Changed, Rejection>, Error> {
+    ) -> Result<Result<Effect, Rejection>, Error> {
         let id = Uuid::from(id);
         self.command(
             (&LOCK_SPACE_OF_FILE, &[&id]),

@@ -21,7 +21,7 @@ mod tickets;
 mod uploads;
 
 pub use audience::{Audience, Page, PageSize, Recipient};
-pub use changes::{Changed, NewChange, Rejection};
+pub use changes::{Effect, NewChange, Rejection};
 pub use client::Database;
 pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};
@@ -33,7 +33,7 @@ pub use outbox::Waiting;
 pub use role::{RIGHTS, Role};
 pub use spaces::{Membership, NewSpace};
 pub use tickets::NewTicket;
-pub use uploads::{Completing, IN_FLIGHT, NewUpload, OpenUpload, Upload, UploadState};
+pub use uploads::{Completing, IN_FLIGHT, NewUpload, OpenUpload, Upload, UploadPhase, UploadState};
 
 use query::Query;
 

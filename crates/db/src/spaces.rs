@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Changed, NewChange, Rejection, command};
+use crate::changes::{Effect, NewChange, Rejection, command};
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
@@ -268,7 +268,7 @@ impl Database {
         &self,
         space: NewSpace<'_>,
         new: NewChange<'_>,
-    ) -> Result<Result<(Changed, SpaceView), Rejection>, Error> {
+    ) -> Result<Result<(Effect, SpaceView), Rejection>, Error> {
         let user_id = new.user_id.as_str();
         let key = space.key.map(IdempotencyKey::as_str);
         // First, since a lock that finds no row locks nothing.
@@ -286,7 +286,7 @@ impl Database {
             Ok(changed) => changed,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if changed != Changed::Nothing {
+        if changed != Effect::NoOp {
             let view = SpaceView {
                 space_id: space.id,
                 kind: SpaceKind::Shared,
@@ -359,7 +359,7 @@ impl Database {
         &self,
         membership: Membership<'_>,
         new: NewChange<'_>,
-    ) -> Result<Result<Changed, Rejection>, Error> {
+    ) -> Result<Result<Effect, Rejection>, Error> {
         let space_id = Uuid::from(membership.space_id);
         let member_id = membership.member_id.as_str();
         self.command(
@@ -377,7 +377,7 @@ impl Database {
         space_id: SpaceId,
         member_id: &UserId,
         new: NewChange<'_>,
-    ) -> Result<Result<Changed, Rejection>, Error> {
+    ) -> Result<Result<Effect, Rejection>, Error> {
         let space_id = Uuid::from(space_id);
         self.command(
             (&LOCK_SPACE, &[&space_id]),

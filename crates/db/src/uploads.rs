@@ -1,14 +1,14 @@
 //! Uploads: opened, loaded, completed, aborted.
 
 use model::{
-    ByteCount, ContentType, DeviceId, FileId, IdempotencyKey, Sha256, SpaceId, SpacePath, UploadId, UserId,
-    Version,
+    ByteCount, ContentType, DeviceId, FileId, IdempotencyKey, Parts, Sha256, SpaceId, SpacePath, UploadId,
+    UserId, Version,
 };
 use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Changed, NewChange, Rejection, command, event, outcome};
+use crate::changes::{Effect, NewChange, Rejection, command, event, outcome};
 use crate::client::{Database, Locked};
 use crate::error::Error;
 use crate::files::in_the_way;
@@ -108,6 +108,37 @@ pub struct Upload {
     pub may_write: bool,
     /// How far it got.
     pub state: UploadState,
+}
+
+impl Upload {
+    /// The sizes of its parts; `None` if its content is put in one request.
+    pub fn parts(&self) -> Option<Parts> {
+        self.part_size
+            .and_then(|part_size| Parts::with_part_size(self.size, part_size))
+    }
+
+    /// The steps that are possible at a time. No other place decides this.
+    pub fn phase_at(&self, now: OffsetDateTime) -> UploadPhase<'_> {
+        match &self.state {
+            UploadState::Completed(event) => UploadPhase::Completed(event),
+            UploadState::Pending if now < self.expires_at => UploadPhase::Open,
+            UploadState::Pending if now < self.expires_at + IN_FLIGHT => UploadPhase::Arriving,
+            UploadState::Pending | UploadState::Aborted => UploadPhase::Ended,
+        }
+    }
+}
+
+/// The steps that are possible with an upload at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadPhase<'a> {
+    /// Content can be sent, and the upload can be completed.
+    Open,
+    /// Requests that began before the expiry may still bring content, and the upload can be completed.
+    Arriving,
+    /// It was completed by this change.
+    Completed(&'a Event),
+    /// It expired or was aborted.
+    Ended,
 }
 
 /// How far an upload got.
@@ -385,7 +416,7 @@ impl Database {
         &self,
         completing: Completing<'_>,
         new: NewChange<'_>,
-    ) -> Result<Result<Changed, Rejection>, Error> {
+    ) -> Result<Result<Effect, Rejection>, Error> {
         let upload_id = Uuid::from(completing.upload_id);
         self.command(
             (&LOCK_SPACE_OF_UPLOAD, &[&upload_id, &new.user_id.as_str()]),

@@ -29,7 +29,7 @@ pub use limits::{
     MAX_IDEMPOTENCY_KEY_BYTES, PageLimit, PartNumber, Sequence, Version,
 };
 pub use message::{
-    Delivery, Message, Place, Recipients, SCHEMA_VERSION, UndecodableMessage, UnwritableMessage,
+    Delivery, Message, PageKey, Recipients, SCHEMA_VERSION, UndecodableMessage, UnwritableMessage,
 };
 pub use page::{InvalidPageToken, PageQuery, PageToken, page};
 pub use parts::{MAX_PARTS, MIN_PART_BYTES, Parts};

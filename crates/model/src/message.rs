@@ -37,7 +37,7 @@ pub enum Recipients {
     #[default]
     All,
     /// The same, from a place in their order on.
-    After(Place),
+    After(PageKey),
     /// These connections, named by API Gateway's ids: those that an earlier attempt could not reach.
     Only(BTreeSet<String>),
 }
@@ -45,7 +45,7 @@ pub enum Recipients {
 /// A place in the order of an audience, which is by user and connection.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Place {
+pub struct PageKey {
     /// Whose connection was the last.
     pub user_id: UserId,
     /// The last connection.
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_is_left_of_an_audience_reads_back() {
-        let place = Place {
+        let place = PageKey {
             user_id: "alice".parse().unwrap(),
             connection_id: "c1=".to_owned(),
         };

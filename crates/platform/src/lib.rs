@@ -1,6 +1,7 @@
 //! Lambda and AWS, the same for every function. Knows nothing of uploads, spaces or devices.
 
 pub mod aws;
+pub mod backoff;
 pub mod batch;
 pub mod client;
 pub mod clock;
@@ -8,10 +9,10 @@ pub mod config;
 pub mod custom_resource;
 pub mod digest;
 pub mod ids;
-pub mod lambda;
 pub mod metrics;
 pub mod panics;
 pub mod rds;
+mod runtime;
 pub mod secret;
 pub mod signed;
 pub mod trace;
@@ -19,6 +20,7 @@ pub mod trace;
 use tracing_subscriber::filter::LevelFilter;
 
 pub use clock::Clock;
+pub use runtime::Runtime;
 
 /// An error with all its sources, `this: because: because`. JSON logs show an error without them.
 pub fn chain(error: &dyn std::error::Error) -> String {
@@ -27,7 +29,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Writes logs to standard output, in the format and from the level that Lambda's logging configuration asks for (AWS Lambda Developer Guide,
-/// "Configuring JSON and plain text log formats" and "Log-level filtering"). Call it first, once.
+/// "Configuring JSON and plain text log formats" and "Log-level filtering").
 ///
 /// As the runtime would, but without filters by pattern, whose regular expressions take a function space and a cold start time.
 pub fn init_logs() {

@@ -12,12 +12,12 @@ use thiserror::Error;
 pub struct Panic(String);
 
 /// Runs work that may panic.
-pub fn contain<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
+pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Panic(message(panic.as_ref())))
 }
 
 /// The same for work that waits.
-pub async fn contain_async<T>(work: impl Future<Output = T>) -> Result<T, Panic> {
+pub async fn catch_panic_async<T>(work: impl Future<Output = T>) -> Result<T, Panic> {
     let outcome = AssertUnwindSafe(work).catch_unwind().await;
     outcome.map_err(|panic| Panic(message(panic.as_ref())))
 }
@@ -35,11 +35,11 @@ mod tests {
     #[tokio::test]
     async fn a_panic_becomes_an_error_that_says_what_it_said() {
         assert_eq!(
-            contain(|| panic!("number {}", 7)).unwrap_err().to_string(),
+            catch_panic(|| panic!("number {}", 7)).unwrap_err().to_string(),
             "panic: number 7"
         );
-        let failed = contain_async(async { panic!("here") }).await;
+        let failed = catch_panic_async(async { panic!("here") }).await;
         assert_eq!(failed.map(|()| 0).unwrap_err().to_string(), "panic: here");
-        assert_eq!(contain(|| 1).unwrap(), 1);
+        assert_eq!(catch_panic(|| 1).unwrap(), 1);
     }
 }

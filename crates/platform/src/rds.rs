@@ -23,7 +23,7 @@ use crate::aws::Account;
 const LIFETIME: StdDuration = StdDuration::from_mins(15);
 
 /// How long a token is handed out again. The rest of its life is for clocks that differ.
-const KEPT: Duration = Duration::minutes(10);
+const CACHE_TTL: Duration = Duration::minutes(10);
 
 /// All but what RFC 3986 calls unreserved.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -48,8 +48,8 @@ pub enum TokenError {
 }
 
 /// Makes tokens for whatever server and role it is asked for, with the credentials and in the region of the function.
-pub fn passwords(account: Option<Account>) -> Passwords {
-    Arc::new(Tokens::new(account, Clock::system())).passwords()
+pub fn iam_auth_tokens(account: Option<Account>, clock: Clock) -> Passwords {
+    Arc::new(Tokens::new(account, clock)).passwords()
 }
 
 /// The same as `db::Passwords`, which this library does not know.
@@ -91,7 +91,7 @@ impl Tokens {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(token) = last.as_ref()
             && (token.target.0.as_str(), token.target.1, token.target.2.as_str()) == (host, port, user)
-            && now - token.made_at < KEPT
+            && now - token.made_at < CACHE_TTL
         {
             return Ok(token.text.clone());
         }
@@ -179,17 +179,17 @@ mod tests {
 
     #[test]
     fn a_token_is_kept_for_less_than_its_life_and_for_one_target() {
-        assert!(KEPT + Duration::minutes(1) < LIFETIME);
+        assert!(CACHE_TTL + Duration::minutes(1) < LIFETIME);
         let clock = Clock::manual(datetime!(2026-01-02 03:04:05 UTC));
         let tokens = tokens(None, "us-east-1", &clock);
         let token = |user| tokens.token("db.example", 5432, user).unwrap();
         let first = token("one");
-        clock.advance(KEPT - Duration::seconds(1));
+        clock.advance(CACHE_TTL - Duration::seconds(1));
         assert_eq!(token("one"), first);
         assert_ne!(token("other"), first);
         assert_ne!(token("one"), first);
         let second = token("one");
-        clock.advance(KEPT);
+        clock.advance(CACHE_TTL);
         assert_ne!(token("one"), second);
     }
 

@@ -21,7 +21,7 @@ tokio::task_local! {
 }
 
 /// Runs work as part of a trace.
-pub async fn within<T>(header: Option<String>, work: impl Future<Output = T>) -> T {
+pub async fn scope<T>(header: Option<String>, work: impl Future<Output = T>) -> T {
     HEADER.scope(header, work).await
 }
 
@@ -110,7 +110,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_knows_the_trace_that_it_is_part_of() {
-        let inside = async |given: &str| within(Some(given.to_owned()), async { header() }).await;
+        let inside = async |given: &str| scope(Some(given.to_owned()), async { header() }).await;
         let whole = format!("{TRACE};Sampled=1");
         assert_eq!(inside(&whole).await.as_ref(), Some(&whole));
         let more = format!("{TRACE};Sampled=1;Lineage=a87bd80c:1|68fd508a:5");
@@ -127,8 +127,8 @@ mod tests {
         let begun = datetime!(2026-01-02 03:04:05.25 UTC);
         let record = async || tracer.record("posts", begun, begun + Duration::from_millis(500), 7);
         record().await;
-        within(Some(format!("{TRACE};Sampled=0")), record()).await;
-        within(Some(format!("{TRACE};Sampled=1")), record()).await;
+        scope(Some(format!("{TRACE};Sampled=0")), record()).await;
+        scope(Some(format!("{TRACE};Sampled=1")), record()).await;
 
         let mut buffer = [0; 1_000];
         let length = daemon.recv(&mut buffer).unwrap();

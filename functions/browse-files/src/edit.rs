@@ -2,7 +2,6 @@
 
 use api::Problem;
 use api::http::{Request, Response, json};
-use commands::{new_change, settle};
 use db::Base;
 use http::StatusCode;
 use model::{DeviceId, Event, FileChanged, FileId, MoveFileRequest, SpacePath, UserId, Version};
@@ -16,13 +15,13 @@ pub(crate) async fn rename(app: &App, request: Request<'_>) -> Result<Response, 
     let user_id: UserId = request.subject()?;
     let file_id: FileId = request.path_parameter("fileId")?;
     let body: MoveFileRequest = request.json()?;
-    let new = new_change(&app.clock, &user_id, body.device_id);
+    let new = commands::begin(&app.clock, &user_id, body.device_id);
     let base = Base {
         version: body.base_version,
         path: body.base_path.as_ref(),
     };
-    let outcome = app.db.move_file(file_id, &body.path, base, new).await;
-    answer(settle(&app.queue, &app.db, &app.clock, outcome).await?)
+    let effect = app.db.move_file(file_id, &body.path, base, new).await??;
+    answer(commands::finish(&app.queue, &app.db, &app.clock, effect).await)
 }
 
 #[derive(Deserialize)]
@@ -38,13 +37,13 @@ pub(crate) async fn delete(app: &App, request: Request<'_>) -> Result<Response, 
     let user_id: UserId = request.subject()?;
     let file_id: FileId = request.path_parameter("fileId")?;
     let query: DeleteQuery = request.query()?;
-    let new = new_change(&app.clock, &user_id, query.device_id);
+    let new = commands::begin(&app.clock, &user_id, query.device_id);
     let base = Base {
         version: query.base_version,
         path: query.base_path.as_ref(),
     };
-    let outcome = app.db.delete_file(file_id, base, new).await;
-    answer(settle(&app.queue, &app.db, &app.clock, outcome).await?)
+    let effect = app.db.delete_file(file_id, base, new).await??;
+    answer(commands::finish(&app.queue, &app.db, &app.clock, effect).await)
 }
 
 fn answer(event: Option<Event>) -> Result<Response, Problem> {

@@ -6,10 +6,12 @@ mod list;
 
 use api::http::{Request, Response, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
-use commands::Queue;
 use db::{Database, DatabaseUrl};
 use platform::Clock;
 use platform::config::{ConfigError, Vars};
+
+use queue::Queue;
+use storage::Storage;
 
 pub use content::URL_LIFETIME;
 
@@ -42,11 +44,9 @@ pub struct App {
     /// Metadata.
     pub db: Database,
     /// Content.
-    pub s3: aws_sdk_s3::Client,
+    pub storage: Storage,
     /// Events.
     pub queue: Queue,
-    /// Where the content is.
-    pub bucket: String,
     /// The time.
     pub clock: Clock,
 }

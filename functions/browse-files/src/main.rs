@@ -1,36 +1,29 @@
 //! Runs the function on Lambda.
 
 use browse_files::{App, Config, handle};
-use commands::Queue;
 use db::Database;
-use lambda_runtime::{Error, LambdaEvent};
-use platform::aws::Aws;
-use platform::{Clock, config::Vars, lambda, metrics::Metrics, rds};
+use lambda_runtime::Error;
+use platform::Runtime;
+use platform::rds::iam_auth_tokens;
+use queue::Queue;
+use storage::Storage;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    platform::init_logs();
-    let vars = Vars::from_env();
-    let config = Config::from_vars(&vars)?;
-    let metrics = Metrics::init(config.metrics_namespace, &commands::METRICS)?;
-    let aws = Aws::from_vars(&vars)?;
+    let mut runtime = Runtime::start();
+    let config = Config::from_vars(&runtime.vars)?;
+    runtime.count(config.metrics_namespace, &commands::METRICS)?;
+    let (aws, clock) = (runtime.aws()?, runtime.clock.clone());
     let app = App {
         db: Database::new(
             config
                 .database_url
-                .with_passwords(rds::passwords(aws.account.clone())),
+                .with_passwords(iam_auth_tokens(aws.account.clone(), clock.clone())),
         ),
-        s3: aws_sdk_s3::Client::new(&aws.sdk),
-        queue: Queue {
-            sqs: aws_sdk_sqs::Client::new(&aws.sdk),
-            url: config.queue_url,
-        },
-        bucket: config.bucket,
-        clock: Clock::system(),
+        storage: Storage::new(&aws.sdk, config.bucket),
+        queue: Queue::new(&aws.sdk, config.queue_url),
+        clock,
     };
     app.db.warm_up().await;
-    lambda::run(metrics, async |event: LambdaEvent<_>| {
-        Ok(handle(&app, &event.payload).await)
-    })
-    .await
+    runtime.serve(async |event| Ok(handle(&app, &event).await)).await
 }

@@ -3,13 +3,12 @@
 //! A 200 is final: version, change and outbox row are in one committed transaction. What fails after the commit is left to
 //! the outbox and cannot fail the request.
 
-mod storage;
+mod content;
 
 use api::Problem;
 use api::http::{Request, Response, json, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
-use commands::{Queue, new_change, settle};
-use db::{Completing, Database, DatabaseUrl, IN_FLIGHT, Rejection, UploadState};
+use db::{Completing, Database, DatabaseUrl, Rejection, UploadPhase, UploadState};
 use http::StatusCode;
 use model::{Empty, FileChanged, Sha256, UploadId, UserId};
 use platform::config::{ConfigError, Vars};
@@ -17,7 +16,9 @@ use platform::{Clock, ids};
 use thiserror::Error as ThisError;
 use tracing::{Instrument as _, info_span};
 
-use storage::{Expected, assemble, head, verify};
+use content::{Declared, assemble, verify};
+use queue::Queue;
+use storage::Storage;
 
 /// What this function reads from its environment.
 pub struct Config {
@@ -48,11 +49,9 @@ pub struct App {
     /// Metadata.
     pub db: Database,
     /// Content.
-    pub s3: aws_sdk_s3::Client,
+    pub storage: Storage,
     /// Events.
     pub queue: Queue,
-    /// Where the content is.
-    pub bucket: String,
     /// The time.
     pub clock: Clock,
 }
@@ -70,8 +69,10 @@ enum Error {
     },
     #[error("the content was put with Content-Encoding, which was not declared")]
     Encoded,
-    #[error("storage did not answer")]
-    Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    #[error("storage did not assemble the parts in time")]
+    AssemblyTimeout,
     #[error("the database did not answer")]
     Database(#[from] db::Error),
 }
@@ -108,7 +109,7 @@ impl From<Error> for Problem {
                 "The content was put with Content-Encoding. A download of it would not be the declared bytes. Open another upload, \
                  and send the headers of its put and no others.",
             ),
-            Error::Storage(_) | Error::Database(_) => Problem::unavailable(error),
+            Error::Storage(_) | Error::AssemblyTimeout | Error::Database(_) => Problem::unavailable(error),
         }
     }
 }
@@ -135,24 +136,22 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
 
     let object_key = upload_id.object_key();
     // Before storage is asked for anything: that costs, and is nobody's but the opener's.
-    let upload = app.db.load_upload(upload_id, &user_id).await;
-    let upload = upload?;
+    let upload = app.db.load_upload(upload_id, &user_id).await?;
     let upload = upload.ok_or(Rejection::NotFound)?;
-    match upload.state {
-        UploadState::Completed(event) => return answer(*event),
-        UploadState::Aborted => return Err(Rejection::Expired.into()),
-        UploadState::Pending if upload.expires_at + IN_FLIGHT <= app.clock.now() => {
-            return Err(Rejection::Expired.into());
+    match upload.phase_at(app.clock.now()) {
+        UploadPhase::Completed(event) => return answer(event.clone()),
+        UploadPhase::Ended => return Err(Rejection::Expired.into()),
+        UploadPhase::Open | UploadPhase::Arriving if !upload.may_write => {
+            return Err(Rejection::Forbidden.into());
         }
-        UploadState::Pending if !upload.may_write => return Err(Rejection::Forbidden.into()),
-        UploadState::Pending => {}
+        UploadPhase::Open | UploadPhase::Arriving => {}
     }
 
-    let expected = Expected::of(&upload);
-    let composite_sha256 = match head(app, &object_key).await? {
+    let declared = Declared::of(&upload);
+    let composite_sha256 = match app.storage.head(&object_key).await.map_err(Error::Storage)? {
         // Also when an earlier call assembled the parts and died before it could commit.
-        Some(object) => verify(&expected, &object)?,
-        None => match assemble(app, &object_key, &expected, upload.multipart_id.as_deref()).await {
+        Some(object) => verify(&declared, &object)?,
+        None => match assemble(app, &object_key, &declared, upload.multipart_id.as_deref()).await {
             // Parts that are gone were assembled, or freed with an upload that was aborted meanwhile.
             Err(Error::Incomplete(detail)) => {
                 let upload = app.db.load_upload(upload_id, &user_id).await;
@@ -173,9 +172,9 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
         composite_sha256,
         object_key: &object_key,
     };
-    let new = new_change(&app.clock, &user_id, upload.device_id);
-    let outcome = app.db.complete_upload(completing, new).await;
-    let event = settle(&app.queue, &app.db, &app.clock, outcome).await?;
+    let new = commands::begin(&app.clock, &user_id, upload.device_id);
+    let effect = app.db.complete_upload(completing, new).await??;
+    let event = commands::finish(&app.queue, &app.db, &app.clock, effect).await;
     answer(event.ok_or_else(|| Problem::internal("completing changed nothing"))?)
 }
 

@@ -2,14 +2,17 @@
 
 use api::Problem;
 use api::http::{Request, Response, json};
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType};
 use db::{NewUpload, OpenUpload};
 use http::StatusCode;
-use model::{CreateUploadRequest, CreatedUpload, IdempotencyKey, Parts, Transfer, UploadId, UserId};
+use model::{
+    ContentType, CreateUploadRequest, CreatedUpload, IdempotencyKey, Parts, Transfer, UploadId, UserId,
+};
 use platform::{digest, ids};
+use storage::Put;
 use tracing::info;
 
-use crate::{App, Error, MULTIPART_LIFETIME, PUT_LIFETIME, presign};
+use crate::presign::url_lifetime;
+use crate::{App, Error, MULTIPART_LIFETIME, PUT_LIFETIME};
 
 /// Opens an upload, or finds the one that the same request opened before.
 pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, Problem> {
@@ -77,42 +80,35 @@ async fn transfer(app: &App, upload: &OpenUpload, body: &CreateUploadRequest) ->
         .part_size
         .and_then(|part_size| Parts::with_part_size(body.size, part_size));
     let Some(parts) = parts else {
-        let put = presign::put(
-            app,
-            upload.id,
-            body.size,
-            body.sha256,
-            body.content_type.as_ref(),
-            upload.expires_at,
-        )
-        .await?;
-        return Ok(Transfer::Put(put));
+        let put = Put {
+            size: body.size,
+            sha256: body.sha256,
+            content_type: body.content_type.as_ref(),
+        };
+        let (key, lifetime) = (
+            upload.id.object_key(),
+            url_lifetime(upload.expires_at, app.clock.now()),
+        );
+        let presigning = app.storage.presign_put(&key, put, lifetime);
+        return Ok(Transfer::Put(presigning.await.map_err(Error::Presign)?));
     };
-    // A request that died before here left none; its retry makes it.
+    // A request that died before here left no multipart upload; its retry makes one.
     if upload.multipart_id.is_none() {
-        begin_multipart(app, upload.id, body).await?;
+        begin_multipart(app, upload.id, body.content_type.as_ref()).await?;
     }
     Ok(Transfer::Multipart(parts))
 }
 
-async fn begin_multipart(app: &App, upload_id: UploadId, body: &CreateUploadRequest) -> Result<(), Error> {
-    let created = app
-        .s3
-        .create_multipart_upload()
-        .bucket(&app.bucket)
-        .key(upload_id.object_key())
-        .set_content_type(body.content_type.clone().map(String::from))
-        .checksum_algorithm(ChecksumAlgorithm::Sha256)
-        .checksum_type(ChecksumType::Composite)
-        .send()
-        .await
-        .map_err(|error| Error::Storage(error.into()))?;
-    let multipart_id = created
-        .upload_id()
-        .ok_or_else(|| Error::Storage("a multipart upload without an id".into()))?;
-    if !app.db.set_multipart_id(upload_id, multipart_id).await? {
-        // Another request with the same key was first; its multipart upload is the one.
-        presign::abort_multipart(app, upload_id, multipart_id).await?;
+async fn begin_multipart(
+    app: &App,
+    upload_id: UploadId,
+    content_type: Option<&ContentType>,
+) -> Result<(), Error> {
+    let key = upload_id.object_key();
+    let multipart_id = app.storage.create_multipart(&key, content_type).await?;
+    if !app.db.set_multipart_id(upload_id, &multipart_id).await? {
+        // Another request with the same key was first, and its multipart upload is used.
+        app.storage.abort_multipart(&key, &multipart_id).await?;
     }
     Ok(())
 }

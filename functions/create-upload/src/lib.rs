@@ -12,6 +12,7 @@ use db::{Database, DatabaseUrl};
 use http::StatusCode;
 use platform::Clock;
 use platform::config::{ConfigError, Vars};
+use storage::Storage;
 use thiserror::Error as ThisError;
 use time::Duration;
 use tracing::{Instrument as _, info_span};
@@ -51,9 +52,7 @@ pub struct App {
     /// Metadata.
     pub db: Database,
     /// Content.
-    pub s3: aws_sdk_s3::Client,
-    /// Where the content goes.
-    pub bucket: String,
+    pub storage: Storage,
     /// The largest content in bytes.
     pub max_upload_bytes: i64,
     /// The largest content in bytes that is put in one request.
@@ -71,9 +70,11 @@ enum Error {
     #[error("the upload is not one in parts")]
     NotMultipart,
     #[error("no URL could be presigned")]
-    Presign(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("storage did not answer")]
-    Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Presign(#[source] storage::Error),
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    #[error("storage did not list the parts in time")]
+    ListingTimeout,
     #[error("the database did not answer")]
     Database(#[from] db::Error),
 }
@@ -95,7 +96,7 @@ impl From<Error> for Problem {
                 "This upload's content is put in one request. GET the upload for its URL.",
             ),
             Error::Presign(_) => Problem::internal(error),
-            Error::Storage(_) | Error::Database(_) => Problem::unavailable(error),
+            Error::Storage(_) | Error::ListingTimeout | Error::Database(_) => Problem::unavailable(error),
         }
     }
 }

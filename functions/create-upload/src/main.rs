@@ -2,31 +2,27 @@
 
 use create_upload::{App, Config, handle};
 use db::Database;
-use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use platform::aws::Aws;
-use platform::{Clock, config::Vars, rds};
+use lambda_runtime::Error;
+use platform::Runtime;
+use platform::rds::iam_auth_tokens;
+use storage::Storage;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    platform::init_logs();
-    let vars = Vars::from_env();
-    let config = Config::from_vars(&vars)?;
-    let aws = Aws::from_vars(&vars)?;
+    let runtime = Runtime::start();
+    let config = Config::from_vars(&runtime.vars)?;
+    let (aws, clock) = (runtime.aws()?, runtime.clock.clone());
     let app = App {
         db: Database::new(
             config
                 .database_url
-                .with_passwords(rds::passwords(aws.account.clone())),
+                .with_passwords(iam_auth_tokens(aws.account.clone(), clock.clone())),
         ),
-        s3: aws_sdk_s3::Client::new(&aws.sdk),
-        bucket: config.bucket,
+        storage: Storage::new(&aws.sdk, config.bucket),
         max_upload_bytes: config.max_upload_bytes,
         multipart_threshold_bytes: config.multipart_threshold_bytes,
-        clock: Clock::system(),
+        clock,
     };
     app.db.warm_up().await;
-    run(service_fn(async |event: LambdaEvent<_>| {
-        Ok::<_, Error>(handle(&app, &event.payload).await)
-    }))
-    .await
+    runtime.serve(async |event| Ok(handle(&app, &event).await)).await
 }

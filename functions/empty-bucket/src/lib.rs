@@ -7,13 +7,13 @@
 use std::time::Duration;
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
-use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use platform::chain;
 use platform::client::HttpClient;
 use platform::config::{ConfigError, Vars};
 use platform::custom_resource::{Change, Error, Request};
 use platform::signed::{self, Services};
 use serde_json::{Value, json};
+use storage::{Batch, Storage};
 use thiserror::Error as ThisError;
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -22,7 +22,7 @@ use tracing::{error, info};
 const PHYSICAL_RESOURCE_ID: &str = "syncsphere-content";
 
 /// Time of an invocation that is left for the last request and the answer.
-pub const RESERVE: Duration = Duration::from_secs(20);
+pub const DEADLINE_MARGIN: Duration = Duration::from_secs(20);
 
 /// Statuses of a stack during its deletion, and while a failed creation is undone (AWS CloudFormation API
 /// Reference, "Stack", `StackStatus`).
@@ -45,10 +45,8 @@ impl Config {
 
 /// All that requests share.
 pub struct App {
-    /// Where content is.
-    pub storage: aws_sdk_s3::Client,
-    /// The bucket's name.
-    pub bucket: String,
+    /// The bucket.
+    pub storage: Storage,
     /// For the stack's status.
     pub services: Services,
     /// For the answer.
@@ -61,7 +59,7 @@ enum Failure {
     #[error("the stack's status could not be read, so nothing was deleted")]
     Status(#[source] signed::Error),
     #[error("the bucket {0} could not be emptied; delete the stack again")]
-    Storage(String, #[source] Box<dyn std::error::Error + Send + Sync>),
+    Storage(String, #[source] storage::Error),
     #[error("S3 did not delete {key} of {bucket}: {reason}; delete the stack again")]
     Refused {
         bucket: String,
@@ -80,11 +78,11 @@ enum Failure {
 pub async fn handle(
     app: &App,
     request: CloudFormationCustomResourceRequest,
-    stop: Instant,
+    deadline: Instant,
 ) -> Result<(), Error> {
     let request = Request::try_from(request)?;
     let outcome = match &request.change {
-        Change::Delete => delete(app, &request, stop).await.map_err(|failure| {
+        Change::Delete => delete(app, &request, deadline).await.map_err(|failure| {
             let reason = chain(&failure);
             error!(reason, "content is left");
             reason
@@ -94,7 +92,7 @@ pub async fn handle(
     request.answer(&app.http, PHYSICAL_RESOURCE_ID, outcome).await
 }
 
-async fn delete(app: &App, request: &Request, stop: Instant) -> Result<Value, Failure> {
+async fn delete(app: &App, request: &Request, deadline: Instant) -> Result<Value, Failure> {
     if request.properties["DeletedWithStack"] != "true" {
         info!("content outlives the stack");
         return Ok(json!({}));
@@ -105,78 +103,40 @@ async fn delete(app: &App, request: &Request, stop: Instant) -> Result<Value, Fa
         info!(status, "the stack is not being deleted, so content stays");
         return Ok(json!({}));
     }
-    let deleted = empty(app, stop).await?;
+    let deleted = empty(app, deadline).await?;
     info!(deleted, "content is deleted");
     Ok(json!({}))
 }
 
-/// Deletes all versions, markers and uploads in parts: how many versions there were.
-async fn empty(app: &App, stop: Instant) -> Result<usize, Failure> {
-    let failed =
-        |error: Box<dyn std::error::Error + Send + Sync>| Failure::Storage(app.bucket.clone(), error);
+/// Deletes all versions, delete markers and multipart uploads, and returns the number of versions and markers.
+async fn empty(app: &App, deadline: Instant) -> Result<usize, Failure> {
+    let bucket = || app.storage.bucket().to_owned();
+    let failed = |error| Failure::Storage(bucket(), error);
     let mut deleted = 0;
     loop {
-        // From the beginning each time: the versions listed before are gone.
-        let listing = app.storage.list_object_versions().bucket(&app.bucket);
-        let page = listing.send().await.map_err(|error| failed(error.into()))?;
-        let versions = page.versions().iter().map(|v| (v.key(), v.version_id()));
-        let markers = page.delete_markers().iter().map(|m| (m.key(), m.version_id()));
-        let found: Vec<ObjectIdentifier> = versions.chain(markers).filter_map(identifier).collect();
-        if found.is_empty() {
-            break;
+        match app.storage.delete_versions().await.map_err(failed)? {
+            Batch::Empty => break,
+            Batch::Deleted(count) => deleted += count,
+            Batch::Refused { key, reason } => {
+                return Err(Failure::Refused {
+                    bucket: bucket(),
+                    key,
+                    reason,
+                });
+            }
         }
-        if Instant::now() >= stop {
-            let bucket = app.bucket.clone();
-            return Err(Failure::Time { bucket, deleted });
-        }
-        let count = found.len();
-        let batch = Delete::builder().set_objects(Some(found)).quiet(true).build();
-        let batch = batch.map_err(|error| failed(error.into()))?;
-        let deleting = app.storage.delete_objects().bucket(&app.bucket).delete(batch);
-        let answer = deleting.send().await.map_err(|error| failed(error.into()))?;
-        if let Some(refused) = answer.errors().first() {
-            return Err(Failure::Refused {
-                bucket: app.bucket.clone(),
-                key: refused.key().unwrap_or_default().to_owned(),
-                reason: refused
-                    .message()
-                    .or(refused.code())
-                    .unwrap_or_default()
-                    .to_owned(),
+        if Instant::now() >= deadline {
+            return Err(Failure::Time {
+                bucket: bucket(),
+                deleted,
             });
         }
-        deleted += count;
     }
-    abort_uploads(app, stop).await?;
+    let in_time = || Instant::now() < deadline;
+    while !app.storage.abort_multiparts(in_time).await.map_err(failed)? {
+        if !in_time() {
+            return Err(Failure::Uploads(bucket()));
+        }
+    }
     Ok(deleted)
-}
-
-fn identifier((key, version): (Option<&str>, Option<&str>)) -> Option<ObjectIdentifier> {
-    let identifier = ObjectIdentifier::builder()
-        .key(key?)
-        .set_version_id(version.map(str::to_owned));
-    identifier.build().ok()
-}
-
-/// Parts that were sent of uploads that were not completed.
-async fn abort_uploads(app: &App, stop: Instant) -> Result<(), Failure> {
-    let failed =
-        |error: Box<dyn std::error::Error + Send + Sync>| Failure::Storage(app.bucket.clone(), error);
-    loop {
-        let listing = app.storage.list_multipart_uploads().bucket(&app.bucket);
-        let page = listing.send().await.map_err(|error| failed(error.into()))?;
-        if page.uploads().is_empty() {
-            return Ok(());
-        }
-        for upload in page.uploads() {
-            if Instant::now() >= stop {
-                return Err(Failure::Uploads(app.bucket.clone()));
-            }
-            let aborting = app.storage.abort_multipart_upload().bucket(&app.bucket);
-            let aborting = aborting
-                .set_key(upload.key.clone())
-                .set_upload_id(upload.upload_id.clone());
-            aborting.send().await.map_err(|error| failed(error.into()))?;
-        }
-    }
 }

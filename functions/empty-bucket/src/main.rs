@@ -1,27 +1,24 @@
 //! Runs the function on Lambda.
 
-use empty_bucket::{App, Config, RESERVE, handle};
-use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use platform::aws::Aws;
-use platform::config::Vars;
-use platform::lambda::stop_at;
+use empty_bucket::{App, Config, DEADLINE_MARGIN, handle};
+use lambda_runtime::Error;
+use platform::Runtime;
 use platform::signed::Services;
+use storage::Storage;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    platform::init_logs();
-    let vars = Vars::from_env();
-    let config = Config::from_vars(&vars)?;
-    let aws = Aws::from_vars(&vars)?;
+    let runtime = Runtime::start();
+    let config = Config::from_vars(&runtime.vars)?;
+    let aws = runtime.aws()?;
     let app = App {
-        storage: aws_sdk_s3::Client::new(&aws.sdk),
-        bucket: config.bucket,
-        services: Services::from_vars(&vars, aws.http.clone(), aws.account),
+        storage: Storage::new(&aws.sdk, config.bucket),
+        services: Services::from_vars(&runtime.vars, aws.http.clone(), aws.account),
         http: aws.http,
     };
-    run(service_fn(async |event: LambdaEvent<_>| {
-        let stop = stop_at(&event.context, RESERVE);
-        Ok::<_, Error>(handle(&app, event.payload, stop).await?)
-    }))
-    .await
+    runtime
+        .serve_with_deadline(DEADLINE_MARGIN, async |event, deadline| {
+            Ok(handle(&app, event, deadline).await?)
+        })
+        .await
 }

@@ -1,20 +1,12 @@
 //! The WebSocket API's management interface, `@connections`, with the least work for a post.
 //!
-//! The same requests and errors as the SDK's `post_to_connection`, which takes far more CPU for them: nearly all that a post costs
-//! is what the client does. `tests` hold the two to be the same.
+//! The requests are those of the SDK's `post_to_connection`, which takes far more CPU for them: nearly all of a post's cost is the
+//! client's. A test compares the two, signature included.
 
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
-use aws_sdk_apigatewaymanagement::error::{ErrorMetadata, SdkError};
-use aws_sdk_apigatewaymanagement::operation::post_to_connection::{
-    PostToConnectionError, PostToConnectionOutput,
-};
-use aws_sdk_apigatewaymanagement::types::error::{
-    ForbiddenException, GoneException, LimitExceededException, PayloadTooLargeException,
-};
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
-use aws_smithy_runtime_api::client::result::ConnectorError;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Request, StatusCode, Uri};
@@ -22,7 +14,7 @@ use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use platform::aws::{ATTEMPT_TIMEOUT, Account};
 use platform::client::{HttpClient, Server};
-use platform::digest;
+use platform::{chain, digest};
 use thiserror::Error as ThisError;
 use time::{Date, OffsetDateTime};
 use tokio::time::timeout;
@@ -54,17 +46,10 @@ impl Frame {
     /// Of a text.
     pub(crate) fn new(text: String) -> Self {
         Self {
-            sha256: hexadecimal(&digest::sha256(text.as_bytes())),
+            sha256: hex::encode(digest::sha256(text.as_bytes())),
             body: text.into(),
         }
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
 }
 
 /// Why posting can never work with this configuration.
@@ -78,8 +63,25 @@ pub enum InvalidEndpoint {
     NoAccount,
 }
 
-/// What a post comes to.
-pub(crate) type Posted = Result<PostToConnectionOutput, SdkError<PostToConnectionError, StatusCode>>;
+/// Why a post was not taken.
+#[derive(Debug, ThisError)]
+pub(crate) enum PostError {
+    /// The connection no longer exists, or its handshake is still running.
+    #[error("410 Gone")]
+    Gone,
+    /// The account's or the connection's rate is exceeded.
+    #[error("429 Too Many Requests")]
+    Throttled,
+    /// The request is not accepted: a fault of the role, the API or the frame. With status and message.
+    #[error("{0}")]
+    Refused(String),
+    /// API Gateway did not answer in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// API Gateway failed or could not be reached. With the reason.
+    #[error("{0}")]
+    Failed(String),
+}
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -119,20 +121,30 @@ impl Connections {
     }
 
     /// Posts a frame to a connection, once, in bounded time.
-    pub(crate) async fn post(&self, connection_id: &str, frame: &Frame, now: OffsetDateTime) -> Posted {
+    pub(crate) async fn post(
+        &self,
+        connection_id: &str,
+        frame: &Frame,
+        now: OffsetDateTime,
+    ) -> Result<(), PostError> {
         match timeout(ATTEMPT_TIMEOUT, self.try_post(connection_id, frame, now)).await {
             Ok(posted) => posted,
-            Err(elapsed) => Err(SdkError::timeout_error(elapsed)),
+            Err(_) => Err(PostError::TimedOut),
         }
     }
 
-    async fn try_post(&self, connection_id: &str, frame: &Frame, now: OffsetDateTime) -> Posted {
+    async fn try_post(
+        &self,
+        connection_id: &str,
+        frame: &Frame,
+        now: OffsetDateTime,
+    ) -> Result<(), PostError> {
         let id = utf8_percent_encode(connection_id, RESERVED);
         let path = format!("{}/@connections/{id}", self.stage);
         let posting = self.http.send(&self.server, || self.request(&path, frame, now));
         match posting.await {
-            Ok(reply) => answer(reply.status(), reply.body()),
-            Err(error) => Err(SdkError::dispatch_failure(ConnectorError::io(error.into()))),
+            Ok(response) => classify_response(response.status(), response.body()),
+            Err(error) => Err(PostError::Failed(chain(&error))),
         }
     }
 
@@ -162,32 +174,20 @@ impl Connections {
     }
 }
 
-/// An answer as the SDK has it, by its status (Amazon API Gateway Management API Reference, `PostToConnection`).
-#[expect(clippy::result_large_err, reason = "the SDK's own error")]
-fn answer(status: StatusCode, body: &[u8]) -> Posted {
-    if status.is_success() {
-        return Ok(PostToConnectionOutput::builder().build());
-    }
-    let message = || Some(String::from_utf8_lossy(body).into_owned()).filter(|text| !text.is_empty());
-    let error = match status.as_u16() {
-        410 => PostToConnectionError::GoneException(GoneException::builder().set_message(message()).build()),
-        429 => PostToConnectionError::LimitExceededException(
-            LimitExceededException::builder().set_message(message()).build(),
-        ),
-        403 => PostToConnectionError::ForbiddenException(
-            ForbiddenException::builder().set_message(message()).build(),
-        ),
-        413 => PostToConnectionError::PayloadTooLargeException(
-            PayloadTooLargeException::builder().set_message(message()).build(),
-        ),
-        _ => PostToConnectionError::generic(
-            ErrorMetadata::builder()
-                .code(status.to_string())
-                .message(message().unwrap_or_default())
-                .build(),
-        ),
+/// The result that a status means (Amazon API Gateway Management API Reference, `PostToConnection`).
+fn classify_response(status: StatusCode, body: &[u8]) -> Result<(), PostError> {
+    let reason = || {
+        format!("{status} {}", String::from_utf8_lossy(body))
+            .trim_end()
+            .to_owned()
     };
-    Err(SdkError::service_error(error, status))
+    match status.as_u16() {
+        200..=299 => Ok(()),
+        410 => Err(PostError::Gone),
+        429 => Err(PostError::Throttled),
+        400..=499 => Err(PostError::Refused(reason())),
+        _ => Err(PostError::Failed(reason())),
+    }
 }
 
 /// Signs posts (AWS Identity and Access Management User Guide, "Create a signed AWS API request").
@@ -234,7 +234,7 @@ impl Signer {
             .collect::<Vec<_>>()
             .join(";");
         let _ = write!(canonical, "\n{names}\n{sha256}");
-        let hash = hexadecimal(&digest::sha256(canonical.as_bytes()));
+        let hash = hex::encode(digest::sha256(canonical.as_bytes()));
 
         let (region, day) = (
             self.account.region.as_ref(),
@@ -275,6 +275,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use aws_sdk_apigatewaymanagement::config::retry::RetryConfig;
+    use aws_sdk_apigatewaymanagement::error::SdkError;
+    use aws_sdk_apigatewaymanagement::operation::post_to_connection::PostToConnectionError;
     use aws_sdk_apigatewaymanagement::primitives::Blob;
     use aws_types::SdkConfig;
     use platform::aws::Aws;
@@ -390,7 +392,7 @@ mod tests {
         let names = names.split(',').next().unwrap().split(';');
         let headers: Vec<(&str, &str)> = names.map(|name| (name, request.headers[name].as_str())).collect();
         let path = request.line.split(' ').nth(1).unwrap();
-        let sha256 = hexadecimal(&digest::sha256(&request.body));
+        let sha256 = hex::encode(digest::sha256(&request.body));
         signer.authorization(
             path,
             &headers,
@@ -450,7 +452,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_is_the_sdks() {
+    async fn an_error_is_of_the_class_that_the_sdk_has_for_it() {
         for (answer, name) in [
             (
                 "HTTP/1.1 410 Gone\r\nx-amzn-ErrorType: GoneException\r\ncontent-length: 0\r\n\r\n",
@@ -478,20 +480,21 @@ mod tests {
             let frame = Frame::new(FRAME.to_owned());
             let (_, (sdks, own)) = tokio::join!(serve(listener, vec![vec![answer], vec![answer]]), async {
                 let sdks = by_the_sdk(&endpoint).await.unwrap_err();
-                (
-                    sdks,
-                    connections
-                        .post(ID, &frame, NOW)
-                        .await
-                        .unwrap_err()
-                        .into_service_error(),
-                )
+                (sdks, connections.post(ID, &frame, NOW).await.unwrap_err())
             });
-            let kind = |error: &PostToConnectionError| {
-                format!("{error:?}").split(['(', ' ']).next().unwrap().to_owned()
+            // The SDK's class of each error.
+            let class = match own {
+                PostError::Gone => sdks.is_gone_exception(),
+                PostError::Throttled => sdks.is_limit_exceeded_exception(),
+                PostError::Refused(_) => {
+                    sdks.is_forbidden_exception() || sdks.is_payload_too_large_exception()
+                }
+                PostError::TimedOut => false,
+                PostError::Failed(_) => name == "Unhandled",
             };
-            assert_eq!(kind(&own), name);
-            assert_eq!(kind(&own), kind(&sdks));
+            assert!(class, "{own:?} {sdks:?}");
+            let kind = format!("{sdks:?}");
+            assert_eq!(kind.split(['(', ' ']).next(), Some(name));
         }
     }
 
@@ -504,7 +507,7 @@ mod tests {
             .post(ID, &Frame::new(String::new()), NOW)
             .await
             .unwrap_err();
-        assert!(matches!(error, SdkError::DispatchFailure(_)), "{error:?}");
+        assert!(matches!(error, PostError::Failed(_)), "{error:?}");
         for nonsense in ["", "live", "ftp://host/live", "/live"] {
             assert!(matches!(ours(nonsense), Err(InvalidEndpoint::Url)), "{nonsense}");
         }

@@ -1,38 +1,43 @@
-//! From the queue to every WebSocket of everyone who may see the change.
+//! From the queue to every WebSocket of every user who may see the change.
 //!
-//! A record that cannot be read never holds up its batch. Of a record that could not be delivered to
-//! somebody, a message to just them goes back to the queue, and comes again within seconds. A connection that
-//! takes no posts is closed. Delivering twice is harmless: every change carries its number.
+//! An unreadable record never holds up its batch. Recipients that were not reached are queued again in a new message, which is
+//! delivered within seconds. A connection that takes no posts is closed. Delivering twice is harmless: every change carries its
+//! number.
 
-mod closing;
+mod audience;
+mod close;
 mod connections;
-mod counts;
+mod delivery;
+mod follow_up;
+mod metrics;
 mod notify;
-mod pace;
-mod posting;
+mod plan;
 mod queue;
+mod rate_limiter;
+mod records;
 
 use std::num::NonZeroU32;
 use std::time::Duration as StdDuration;
 
+use ::queue::Queue;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use db::{Database, DatabaseUrl};
-use model::Message;
+use platform::Clock;
+use platform::batch::batch_item_failures;
 use platform::config::{ConfigError, Vars};
 use platform::trace::Tracer;
-use platform::{Clock, batch};
 use time::Duration;
 use tokio::time::Instant;
 
-pub use closing::Closer;
+pub use close::Closer;
 pub use connections::{Connections, InvalidEndpoint};
-pub use counts::METRICS;
-pub use pace::Pace;
+pub use metrics::METRICS;
+pub use rate_limiter::RateLimiter;
 
 /// While a connection's `$connect` still runs, posting to it answers 410 Gone as if it were dead. So one that is younger
 /// than this is tried again rather than forgotten. API Gateway allows `$connect` 29 s (Amazon API Gateway Developer Guide,
 /// "Quotas for configuring and running a WebSocket API").
-pub const SETTLING_TIME: Duration = Duration::seconds(30);
+pub const CONNECT_GRACE: Duration = Duration::seconds(30);
 
 /// How many connections a record is delivered to in one invocation. The rest is a message of its own.
 pub const PAGE: usize = 1_000;
@@ -47,11 +52,11 @@ pub const MAX_ATTEMPTS: u32 = 10;
 
 /// The same where API Gateway does not even answer. Such attempts take a second each of the time in which
 /// others could be posted to.
-pub const MAX_HANGING_ATTEMPTS: u32 = 3;
+pub const MAX_TIMED_OUT_ATTEMPTS: u32 = 3;
 
 /// What is left of an invocation when posting ends: 2.5 s for closing connections, then 3 s for the database,
 /// at the same time as 2.5 s for what is carried over, and 2.5 s for what is to come again.
-pub const RESERVE: StdDuration = StdDuration::from_millis(8_500);
+pub const DEADLINE_MARGIN: StdDuration = StdDuration::from_millis(8_500);
 
 /// What this function reads from its environment.
 pub struct Config {
@@ -94,39 +99,26 @@ pub struct App {
     pub connections: Connections,
     /// What closes connections.
     pub closer: Closer,
-    /// How fast it may be used.
-    pub pace: Pace,
-    /// Both queues.
-    pub sqs: aws_sdk_sqs::Client,
-    /// Where the records come from.
-    pub queue_url: String,
-    /// Where what cannot be read goes.
-    pub dead_letter_queue_url: String,
+    /// Bounds the posts of this environment.
+    pub rate_limiter: RateLimiter,
+    /// The queue that the records come from.
+    pub queue: Queue,
+    /// The queue for messages that nobody can read or deliver.
+    pub dead_letters: Queue,
     /// The time.
     pub clock: Clock,
-    /// Where posting is recorded.
+    /// Records posting as a part of the invocation's trace.
     pub tracer: Tracer,
 }
 
-/// A record of the batch that holds a message.
-struct Record {
-    message_id: String,
-    receipt_handle: String,
-    /// How often SQS has handed it out, this time included.
-    receive_count: u32,
-    /// The trace of who sent it.
-    trace: Option<String>,
-    message: Message,
-}
-
-/// Handles one batch, and answers with the records that are to come again. Posting ends at `stop`.
-pub async fn handle(app: &App, event: SqsEvent, stop: Instant) -> SqsBatchResponse {
-    let (records, mut failed) = queue::decode(app, event).await;
+/// Handles one batch, and answers with the records to retry. Posting ends at `deadline`.
+pub async fn handle(app: &App, event: SqsEvent, deadline: Instant) -> SqsBatchResponse {
+    let (records, unreadable) = records::decode(event);
+    let mut failed = queue::dead_letter(app, unreadable).await;
     if !records.is_empty() {
-        let unsettled = notify::notify(app, &records, stop).await;
-        let again: Vec<&Record> = unsettled.into_iter().filter_map(|i| records.get(i)).collect();
-        queue::hasten(app, &again).await;
-        failed.extend(again.into_iter().map(|record| record.message_id.clone()));
+        let retried = notify::notify(app, &records, deadline).await;
+        queue::shorten_visibility(app, &retried).await;
+        failed.extend(retried.into_iter().map(|record| record.message_id.clone()));
     }
-    batch::retry(failed)
+    batch_item_failures(failed)
 }

@@ -1,26 +1,20 @@
 //! Runs the function on Lambda.
 
 use db::Database;
-use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use lambda_runtime::Error;
 use list_changes::{App, Config, handle};
+use platform::Runtime;
 use platform::aws::Account;
-use platform::{config::Vars, rds};
+use platform::rds::iam_auth_tokens;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    platform::init_logs();
-    let vars = Vars::from_env();
-    let config = Config::from_vars(&vars)?;
+    let runtime = Runtime::start();
+    let config = Config::from_vars(&runtime.vars)?;
+    let tokens = iam_auth_tokens(Account::from_vars(&runtime.vars), runtime.clock.clone());
     let app = App {
-        db: Database::new(
-            config
-                .database_url
-                .with_passwords(rds::passwords(Account::from_vars(&vars))),
-        ),
+        db: Database::new(config.database_url.with_passwords(tokens)),
     };
     app.db.warm_up().await;
-    run(service_fn(async |event: LambdaEvent<_>| {
-        Ok::<_, Error>(handle(&app, &event.payload).await)
-    }))
-    .await
+    runtime.serve(async |event| Ok(handle(&app, &event).await)).await
 }

@@ -5,10 +5,10 @@ mod space;
 
 use api::http::{Request, Response, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
-use commands::Queue;
 use db::{Database, DatabaseUrl};
 use platform::Clock;
 use platform::config::{ConfigError, Vars};
+use queue::Queue;
 
 /// What this function reads from its environment.
 pub struct Config {

@@ -2,7 +2,6 @@
 
 use api::Problem;
 use api::http::{Request, Response, empty, json};
-use commands::{new_change, settle};
 use db::{Membership, Rejection};
 use http::StatusCode;
 use model::{DeviceId, MemberList, MemberView, PageQuery, SetMemberRequest, SpaceId, UserId, page};
@@ -49,7 +48,7 @@ pub(crate) async fn set(app: &App, request: Request<'_>) -> Result<Response, Pro
     let space_id: SpaceId = request.path_parameter("spaceId")?;
     let member_id: UserId = request.path_parameter("userId")?;
     let body: SetMemberRequest = request.json()?;
-    let new = new_change(&app.clock, &user_id, body.device_id);
+    let new = commands::begin(&app.clock, &user_id, body.device_id);
     let loading = app.db.load_member(space_id, &user_id, &member_id);
     let before = loading.await?;
     let setting = app.db.set_member(
@@ -60,7 +59,7 @@ pub(crate) async fn set(app: &App, request: Request<'_>) -> Result<Response, Pro
         },
         new,
     );
-    settle(&app.queue, &app.db, &app.clock, setting.await).await?;
+    commands::finish(&app.queue, &app.db, &app.clock, setting.await??).await;
     // What this request did, and not what another one has made of it since.
     json(
         StatusCode::OK,
@@ -85,8 +84,8 @@ pub(crate) async fn remove(app: &App, request: Request<'_>) -> Result<Response, 
     let space_id: SpaceId = request.path_parameter("spaceId")?;
     let member_id: UserId = request.path_parameter("userId")?;
     let query: RemoveQuery = request.query()?;
-    let new = new_change(&app.clock, &user_id, query.device_id);
-    let outcome = app.db.remove_member(space_id, &member_id, new).await;
-    settle(&app.queue, &app.db, &app.clock, outcome).await?;
+    let new = commands::begin(&app.clock, &user_id, query.device_id);
+    let effect = app.db.remove_member(space_id, &member_id, new).await??;
+    commands::finish(&app.queue, &app.db, &app.clock, effect).await;
     Ok(empty(StatusCode::NO_CONTENT))
 }

@@ -2,7 +2,6 @@
 
 use api::Problem;
 use api::http::{Request, Response, json};
-use commands::{new_change, settle};
 use db::NewSpace;
 use http::StatusCode;
 use model::{CreateSpaceRequest, IdempotencyKey, PageQuery, SpaceId, SpaceKind, SpaceList, UserId, page};
@@ -40,7 +39,7 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
     let user_id: UserId = request.subject()?;
     let key: Option<IdempotencyKey> = request.header("idempotency-key")?;
     let body: CreateSpaceRequest = request.json()?;
-    let new = new_change(&app.clock, &user_id, body.device_id);
+    let new = commands::begin(&app.clock, &user_id, body.device_id);
     let creating = app.db.create_space(
         NewSpace {
             id: ids::new_id().into(),
@@ -51,7 +50,7 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
         new,
     );
     let decision = creating.await?;
-    let (changed, space) = decision?;
-    settle(&app.queue, &app.db, &app.clock, Ok(Ok(changed))).await?;
+    let (effect, space) = decision?;
+    commands::finish(&app.queue, &app.db, &app.clock, effect).await;
     json(StatusCode::CREATED, &space)
 }

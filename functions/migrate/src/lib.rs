@@ -23,7 +23,7 @@ const PHYSICAL_RESOURCE_ID: &str = "syncsphere-schema";
 
 /// How long the secret and the database are asked for, again and again: both may have been made a moment ago, and a first deployment that fails
 /// leaves much behind. The function's timeout is 300 s.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const RETRY_BUDGET: Duration = Duration::from_mins(1);
 
 /// How long in between.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -55,7 +55,7 @@ pub struct App {
     /// Where its owner's password is.
     pub owner: Option<Owner>,
     /// How long what cannot be reached is tried again.
-    pub patience: Duration,
+    pub retry_budget: Duration,
     /// For the answer.
     pub http: HttpClient,
 }
@@ -101,7 +101,7 @@ enum Failure {
 }
 
 impl Failure {
-    fn may_pass(&self) -> bool {
+    fn is_transient(&self) -> bool {
         match self {
             // A password that was just changed reaches secret and database one after the other.
             Self::Secret(_) | Self::RefusedOwner { .. } => true,
@@ -124,7 +124,7 @@ pub async fn handle(app: &App, request: CloudFormationCustomResourceRequest) -> 
 
 /// The resource's attributes, or why there are none.
 async fn bring_up(app: &App) -> Result<Value, String> {
-    match patiently(app).await {
+    match with_retries(app).await {
         Ok(Migrated { applied, version }) => {
             info!(
                 applied,
@@ -141,11 +141,11 @@ async fn bring_up(app: &App) -> Result<Value, String> {
 }
 
 /// Migrates, and tries again for as long as the secret or the database cannot be reached.
-async fn patiently(app: &App) -> Result<Migrated, Failure> {
-    let deadline = Instant::now() + app.patience;
+async fn with_retries(app: &App) -> Result<Migrated, Failure> {
+    let deadline = Instant::now() + app.retry_budget;
     loop {
         match migrate(app).await {
-            Err(failure) if failure.may_pass() && Instant::now() + PAUSE < deadline => {
+            Err(failure) if failure.is_transient() && Instant::now() + PAUSE < deadline => {
                 warn!(error = chain(&failure), "not yet: trying again");
                 sleep(PAUSE).await;
             }

@@ -2,35 +2,26 @@
 
 use std::sync::Arc;
 
-use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use migrate::{App, Config, Owner, PATIENCE, handle};
-use platform::Clock;
-use platform::aws::Aws;
-use platform::config::Vars;
+use lambda_runtime::Error;
+use migrate::{App, Config, Owner, RETRY_BUDGET, handle};
+use platform::Runtime;
 use platform::rds::Tokens;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    platform::init_logs();
-    let vars = Vars::from_env();
-    let config = Config::from_vars(&vars)?;
-    let aws = Aws::from_vars(&vars)?;
-    let owner = match config.owner_secret_arn {
-        Some(secret_arn) => Some(Owner {
-            secrets: aws_sdk_secretsmanager::Client::new(&aws.sdk),
-            secret_arn,
-        }),
-        None => None,
-    };
+    let runtime = Runtime::start();
+    let config = Config::from_vars(&runtime.vars)?;
+    let aws = runtime.aws()?;
+    let owner = config.owner_secret_arn.map(|secret_arn| Owner {
+        secrets: aws_sdk_secretsmanager::Client::new(&aws.sdk),
+        secret_arn,
+    });
     let app = App {
         database_url: config.database_url,
-        tokens: Arc::new(Tokens::new(aws.account, Clock::system())),
+        tokens: Arc::new(Tokens::new(aws.account, runtime.clock.clone())),
         owner,
-        patience: PATIENCE,
+        retry_budget: RETRY_BUDGET,
         http: aws.http,
     };
-    run(service_fn(async |event: LambdaEvent<_>| {
-        Ok::<_, Error>(handle(&app, event.payload).await?)
-    }))
-    .await
+    runtime.serve(async |event| Ok(handle(&app, event).await?)).await
 }

@@ -1,6 +1,5 @@
 //! What has expired: tickets, connections, uploads, and what storage holds of those.
 
-use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use db::Leftover;
 use futures_util::future::join_all;
 use model::UploadId;
@@ -8,7 +7,7 @@ use platform::chain;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::{App, Error, LATE_CONTENT};
+use crate::{App, Error, UPLOAD_GRACE};
 
 /// How many rows a statement forgets or aborts.
 const ROWS: usize = 1_000;
@@ -17,28 +16,32 @@ const ROWS: usize = 1_000;
 const UPLOADS: usize = 16;
 
 /// Forgets tickets that nobody can use and connections that API Gateway has closed.
-pub(crate) async fn forget_expired(app: &App, stop: Instant) -> Result<usize, Error> {
+pub(crate) async fn forget_expired(app: &App, deadline: Instant) -> Result<usize, Error> {
     let now = app.clock.now();
     let limit = i64::try_from(ROWS).unwrap_or(i64::MAX);
-    let tickets = in_turns(stop, async || app.db.remove_expired_tickets(now, limit).await).await?;
-    let connections = in_turns(stop, async || app.db.remove_expired_connections(now, limit).await).await?;
+    let tickets =
+        repeat_in_batches(deadline, async || app.db.remove_expired_tickets(now, limit).await).await?;
+    let connections = repeat_in_batches(deadline, async || {
+        app.db.remove_expired_connections(now, limit).await
+    })
+    .await?;
     Ok(tickets + connections)
 }
 
 /// Aborts uploads that were not completed in time.
-pub(crate) async fn abort_expired(app: &App, stop: Instant) -> Result<usize, Error> {
+pub(crate) async fn abort_expired(app: &App, deadline: Instant) -> Result<usize, Error> {
     let now = app.clock.now();
     let limit = i64::try_from(ROWS).unwrap_or(i64::MAX);
-    in_turns(stop, async || app.db.abort_expired_uploads(now, limit).await).await
+    repeat_in_batches(deadline, async || app.db.abort_expired_uploads(now, limit).await).await
 }
 
 /// Repeats a statement for as long as it finds as many rows as it may.
-async fn in_turns(
-    stop: Instant,
+async fn repeat_in_batches(
+    deadline: Instant,
     statement: impl AsyncFn() -> Result<usize, db::Error>,
 ) -> Result<usize, Error> {
     let mut total = 0;
-    while Instant::now() < stop {
+    while Instant::now() < deadline {
         let rows = statement().await?;
         total += rows;
         if rows < ROWS {
@@ -50,12 +53,12 @@ async fn in_turns(
 
 /// Frees what storage holds of aborted uploads, once no content can arrive any more, and then forgets them. One that cannot be
 /// freed now does not stand in the way of the others.
-pub(crate) async fn free_storage(app: &App, stop: Instant) -> Result<usize, Error> {
-    let expired_before = app.clock.now() - LATE_CONTENT;
+pub(crate) async fn free_storage(app: &App, deadline: Instant) -> Result<usize, Error> {
+    let expired_before = app.clock.now() - UPLOAD_GRACE;
     let limit = i64::try_from(UPLOADS).unwrap_or(i64::MAX);
     let (mut freed, mut kept) = (0, 0);
     let mut last: Option<Leftover> = None;
-    while Instant::now() < stop {
+    while Instant::now() < deadline {
         let leftovers = app.db.leftovers(expired_before, last.as_ref(), limit).await?;
         let Some(newest) = leftovers.last() else { break };
         last = Some(newest.clone());
@@ -76,21 +79,17 @@ pub(crate) async fn free_storage(app: &App, stop: Instant) -> Result<usize, Erro
     Ok(freed)
 }
 
-/// Frees what storage holds of one upload; doing it again is fine. Nothing if that did not succeed.
+/// Deletes the parts and the object of one upload, and returns its id if that succeeded. Repeating it is harmless.
 async fn free(app: &App, leftover: &Leftover) -> Option<UploadId> {
     let upload_id = leftover.upload_id;
     let key = upload_id.object_key();
-    if let Some(multipart_id) = &leftover.multipart_id {
-        let request = app.s3.abort_multipart_upload().bucket(&app.bucket).key(&key);
-        if let Err(error) = request.upload_id(multipart_id).send().await
-            && error.code() != Some("NoSuchUpload")
-        {
-            warn!(%upload_id, error = chain(&error), "the parts of upload {upload_id} are not freed");
-            return None;
+    let freeing = async {
+        if let Some(multipart_id) = &leftover.multipart_id {
+            app.storage.abort_multipart(&key, multipart_id).await?;
         }
-    }
-    let request = app.s3.delete_object().bucket(&app.bucket).key(&key);
-    if let Err(error) = request.send().await {
+        app.storage.delete(&key).await
+    };
+    if let Err(error) = freeing.await {
         warn!(%upload_id, error = chain(&error), "the content of upload {upload_id} is not freed");
         return None;
     }

@@ -9,12 +9,13 @@ mod redrive;
 
 use std::time::Duration as StdDuration;
 
-use commands::Queue;
 use db::{Database, DatabaseUrl};
 use platform::config::{ConfigError, Vars};
 use platform::metrics::Metric;
 use platform::{Clock, chain};
+use queue::Queue;
 use serde::{Deserialize, Serialize};
+use storage::Storage;
 use thiserror::Error as ThisError;
 use time::Duration;
 use tokio::time::Instant;
@@ -24,11 +25,11 @@ pub use redrive::MESSAGE_LIFETIME;
 
 /// How long after its expiry an upload's content may still arrive: S3 looks at a presigned URL's expiry when a request begins, and
 /// a slow one may take hours from then.
-pub const LATE_CONTENT: Duration = Duration::hours(24);
+pub const UPLOAD_GRACE: Duration = Duration::hours(24);
 
 /// What is left of an invocation when no more work is begun: the longest that is under way is a round of publishing, with four
 /// exchanges with the database at 3 s and one with the queue at 2.5 s.
-pub const RESERVE: StdDuration = StdDuration::from_secs(15);
+pub const DEADLINE_MARGIN: StdDuration = StdDuration::from_secs(15);
 
 /// Events in the outbox.
 pub(crate) const WAITING: &str = "EventsWaiting";
@@ -41,7 +42,7 @@ pub(crate) const REDRIVEN: &str = "MessagesRedriven";
 
 /// What is counted.
 pub const METRICS: [Metric; 4] = [
-    Metric::Count(commands::PUBLISHED),
+    Metric::Count(queue::PUBLISHED),
     Metric::Number(WAITING),
     Metric::Seconds(OLDEST),
     Metric::Count(REDRIVEN),
@@ -79,20 +80,18 @@ pub struct App {
     /// Outbox, connections, tickets and uploads.
     pub db: Database,
     /// Content.
-    pub s3: aws_sdk_s3::Client,
-    /// Where the content is.
-    pub bucket: String,
+    pub storage: Storage,
     /// Events.
     pub queue: Queue,
-    /// Where dead letters are.
-    pub dead_letter_queue_url: String,
+    /// Messages that nobody could read or deliver.
+    pub dead_letters: Queue,
     /// The time.
     pub clock: Clock,
 }
 
 /// The schedule's event. Nothing of it matters but that it came.
 #[derive(Debug, Deserialize)]
-pub struct Tick {}
+pub struct ScheduledEvent {}
 
 /// What a run did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -114,8 +113,8 @@ pub struct Report {
 enum Error {
     #[error("the database did not answer")]
     Database(#[from] db::Error),
-    #[error("the queue did not answer")]
-    Queue(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Queue(#[from] queue::Error),
     #[error("the queue did not take {0} events")]
     NotTaken(usize),
     #[error("storage did not answer for {0} uploads")]
@@ -130,7 +129,7 @@ enum Error {
 pub struct Unfinished(Vec<&'static str>);
 
 /// Makes one run, which ends at `stop`. A pass that fails does not keep the others from their work.
-pub async fn handle(app: &App, stop: Instant) -> Result<Report, Unfinished> {
+pub async fn handle(app: &App, deadline: Instant) -> Result<Report, Unfinished> {
     let mut unfinished = Vec::new();
     let mut finish = |pass: &'static str, outcome: Result<usize, Error>| {
         outcome.unwrap_or_else(|error| {
@@ -140,11 +139,11 @@ pub async fn handle(app: &App, stop: Instant) -> Result<Report, Unfinished> {
         })
     };
     let report = Report {
-        published: finish("publishing", publish::publish(app, stop).await),
-        expired: finish("forgetting", clean_up::forget_expired(app, stop).await),
-        aborted: finish("aborting", clean_up::abort_expired(app, stop).await),
-        redriven: finish("redriving", redrive::redrive(app, stop).await),
-        freed: finish("freeing", clean_up::free_storage(app, stop).await),
+        published: finish("publishing", publish::publish(app, deadline).await),
+        expired: finish("forgetting", clean_up::forget_expired(app, deadline).await),
+        aborted: finish("aborting", clean_up::abort_expired(app, deadline).await),
+        redriven: finish("redriving", redrive::redrive(app, deadline).await),
+        freed: finish("freeing", clean_up::free_storage(app, deadline).await),
     };
     if unfinished.is_empty() {
         Ok(report)

@@ -2,11 +2,9 @@
 //!
 //! Not by SQS's own redrive, which would bring back what cannot be read too. That stays where operators look.
 
-use aws_sdk_sqs::types::{
-    DeleteMessageBatchRequestEntry, Message as Letter, QueueAttributeName, SendMessageBatchRequestEntry,
-};
 use metrics::counter;
 use model::Message;
+use queue::{Outgoing, Received, SendOutcome};
 use time::Duration;
 use tokio::time::Instant;
 use tracing::info;
@@ -16,9 +14,6 @@ use crate::{App, Error, REDRIVEN};
 /// How many messages may be in the queue, waiting, delayed or in flight, for fan-out to count as healthy: what it works off within
 /// seconds. Dead letters that fail again are among these, so a cause that persists stops the run after as many.
 const HEALTHY_BACKLOG: u64 = 1_000;
-
-/// How many messages a request takes (Amazon SQS API Reference, `ReceiveMessage`).
-const BATCH: i32 = 10;
 
 /// For how many seconds a dead letter that was looked at is not shown again: this run need not see it twice.
 const VISIBILITY_SECONDS: i32 = 20;
@@ -31,110 +26,55 @@ pub const MESSAGE_LIFETIME: Duration = Duration::minutes(121);
 
 /// Brings dead letters back that can be read, with the attempts that were made, and drops those that can
 /// reach nobody any more.
-pub(crate) async fn redrive(app: &App, stop: Instant) -> Result<usize, Error> {
+pub(crate) async fn redrive(app: &App, deadline: Instant) -> Result<usize, Error> {
     let mut redriven = 0;
-    while Instant::now() < stop {
-        let letters = receive(app).await?;
+    while Instant::now() < deadline {
+        let letters = app.dead_letters.receive(VISIBILITY_SECONDS).await?;
         if letters.is_empty() || !is_healthy(app).await? {
             break;
         }
-        let brought_back = bring_back(app, &letters).await?;
-        redriven += brought_back;
-        info!(
-            messages = brought_back,
-            "brought back {brought_back} dead letters"
-        );
+        let requeued = requeue(app, &letters).await?;
+        redriven += requeued;
+        info!(messages = requeued, "requeued {requeued} dead letters");
     }
     Ok(redriven)
 }
 
-async fn receive(app: &App) -> Result<Vec<Letter>, Error> {
-    let request = app.queue.sqs.receive_message();
-    let received = request
-        .queue_url(&app.dead_letter_queue_url)
-        .max_number_of_messages(BATCH)
-        .visibility_timeout(VISIBILITY_SECONDS)
-        .send()
-        .await;
-    let received = received.map_err(|error| Error::Queue(error.into()))?;
-    Ok(received.messages.unwrap_or_default())
-}
-
+/// Fan-out works off a healthy backlog within seconds.
 async fn is_healthy(app: &App) -> Result<bool, Error> {
-    let request = app.queue.sqs.get_queue_attributes().queue_url(&app.queue.url);
-    let counts = [
-        QueueAttributeName::ApproximateNumberOfMessages,
-        QueueAttributeName::ApproximateNumberOfMessagesDelayed,
-        QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
-    ];
-    let answer = request.set_attribute_names(Some(counts.to_vec())).send().await;
-    let attributes = answer.map_err(|error| Error::Queue(error.into()))?.attributes;
-    let attributes = attributes.unwrap_or_default();
-    let count = |name| {
-        attributes
-            .get(name)
-            .and_then(|count: &String| count.parse::<u64>().ok())
-    };
-    let total: Option<u64> = counts.iter().map(count).sum();
-    Ok(total.is_some_and(|messages| messages <= HEALTHY_BACKLOG))
+    let backlog = app.queue.backlog().await?;
+    Ok(backlog.is_some_and(|messages| messages <= HEALTHY_BACKLOG))
 }
 
-/// Sends what can be read to the queue and then deletes it here: dying in between makes it come twice.
-async fn bring_back(app: &App, letters: &[Letter]) -> Result<usize, Error> {
-    let sqs = &app.queue.sqs;
-    let mut sending = sqs.send_message_batch().queue_url(&app.queue.url);
-    let (mut any, mut settled) = (false, Vec::new());
-    for (i, letter) in letters.iter().enumerate() {
-        // What cannot be read stays.
-        let Ok(message) = Message::decode(letter.body().unwrap_or_default()) else {
+/// Sends readable dead letters to the queue and then deletes them here. Dying in between makes them come twice.
+async fn requeue(app: &App, letters: &[Received]) -> Result<usize, Error> {
+    let (mut done, mut sending, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+    for letter in letters {
+        // Unreadable ones stay.
+        let Ok(message) = Message::decode(&letter.body) else {
             continue;
         };
         let event_id = message.event.event_id;
         if app.clock.now() - message.event.occurred_at >= MESSAGE_LIFETIME {
-            info!(%event_id, "dropped a dead letter about event {event_id}: it can reach nobody any more");
-            settled.push(letter);
+            info!(%event_id, "dropped a dead letter about event {event_id}: every connection of that time has ended");
+            done.push(letter.receipt_handle.as_str());
             continue;
         }
-        let entry = SendMessageBatchRequestEntry::builder()
-            .id(i.to_string())
-            .message_body(message.encode()?)
-            .set_message_system_attributes(commands::trace_attribute());
-        sending = sending.entries(entry.build().map_err(|error| Error::Queue(error.into()))?);
-        any = true;
+        sending.push(letter.receipt_handle.as_str());
+        messages.push(Outgoing {
+            body: message.encode()?,
+            delay_seconds: 0,
+        });
     }
-    let (mut taken, mut refused) = (0, 0);
-    if any {
-        let sent = sending.send().await.map_err(|error| Error::Queue(error.into()))?;
-        (taken, refused) = (sent.successful().len(), sent.failed().len());
-        counter!(REDRIVEN).increment(u64::try_from(taken).unwrap_or(u64::MAX));
-        let of = |id: &str| id.parse().ok().and_then(|i: usize| letters.get(i));
-        settled.extend(sent.successful().iter().filter_map(|entry| of(entry.id())));
+    let outcomes = app.queue.send_all(messages).await;
+    let sent = sending.iter().zip(&outcomes);
+    let sent = sent.filter(|(_, outcome)| **outcome == SendOutcome::Sent);
+    let sent: Vec<&str> = sent.map(|(receipt_handle, _)| *receipt_handle).collect();
+    counter!(REDRIVEN).increment(u64::try_from(sent.len()).unwrap_or(u64::MAX));
+    done.extend(&sent);
+    let kept = app.dead_letters.delete(&done).await? + outcomes.len() - sent.len();
+    if kept > 0 {
+        return Err(Error::NotTaken(kept));
     }
-    delete(app, &settled).await?;
-    if refused > 0 {
-        return Err(Error::NotTaken(refused));
-    }
-    Ok(taken)
-}
-
-async fn delete(app: &App, letters: &[&Letter]) -> Result<(), Error> {
-    let mut deleting = (app.queue.sqs.delete_message_batch()).queue_url(&app.dead_letter_queue_url);
-    for (i, letter) in letters.iter().enumerate() {
-        let entry = DeleteMessageBatchRequestEntry::builder()
-            .id(i.to_string())
-            .receipt_handle(letter.receipt_handle().unwrap_or_default())
-            .build();
-        deleting = deleting.entries(entry.map_err(|error| Error::Queue(error.into()))?);
-    }
-    if letters.is_empty() {
-        return Ok(());
-    }
-    let deleted = deleting
-        .send()
-        .await
-        .map_err(|error| Error::Queue(error.into()))?;
-    match deleted.failed().len() {
-        0 => Ok(()),
-        kept => Err(Error::NotTaken(kept)),
-    }
+    Ok(sent.len())
 }

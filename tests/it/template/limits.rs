@@ -135,7 +135,7 @@ fn repair_runs_every_minute_and_ends_before_the_next() {
     let event = &relay["Events"]["EveryMinute"]["Properties"];
     assert_eq!(event["ScheduleExpression"], "rate(1 minute)");
     let timeout = relay["Timeout"].as_u64().unwrap();
-    assert!(timeout < 60 && timeout > relay_events::RESERVE.as_secs());
+    assert!(timeout < 60 && timeout > relay_events::DEADLINE_MARGIN.as_secs());
     // A run that failed is not repeated: the next one does its work.
     let retries = &relay["EventInvokeConfig"]["MaximumRetryAttempts"];
     assert_eq!(retries.as_u64(), Some(0));
@@ -145,7 +145,7 @@ fn repair_runs_every_minute_and_ends_before_the_next() {
 fn notifying_ends_in_time_and_shares_its_pace_among_all_who_may_run() {
     let template = template();
     let fan_out = &template["Resources"]["FanOut"]["Properties"];
-    assert!(fan_out["Timeout"].as_u64().unwrap() > 2 * fan_out::RESERVE.as_secs());
+    assert!(fan_out["Timeout"].as_u64().unwrap() > 2 * fan_out::DEADLINE_MARGIN.as_secs());
     let variables = &fan_out["Environment"]["Variables"];
     // All three are the same number.
     let scaling = &fan_out["Events"]["Queue"]["Properties"]["ScalingConfig"];

@@ -59,6 +59,28 @@ fn statements(template: &Value, function: &str) -> Vec<Value> {
         .collect()
 }
 
+type Actions = &'static [(&'static str, &'static [&'static str])];
+
+/// Actions of the calls to the crates that hold an AWS client, by the tables that these keep beside their methods.
+fn actions_of_libraries(source: &str) -> BTreeSet<String> {
+    let source: String = source.split_whitespace().collect();
+    let libraries: [(&[&str], Actions); 3] = [
+        (&["storage."], storage::ACTIONS),
+        (&["queue.", "dead_letters.", "queue::"], queue::ACTIONS),
+        (&["commands::"], commands::ACTIONS),
+    ];
+    let mut actions = BTreeSet::new();
+    for (receivers, methods) in libraries {
+        for (method, needed) in methods {
+            let call = |receiver: &&str| source.contains(&format!("{receiver}{method}("));
+            if receivers.iter().any(call) {
+                actions.extend(needed.iter().map(|action| (*action).to_owned()));
+            }
+        }
+    }
+    actions
+}
+
 #[test]
 fn each_role_may_do_what_its_function_calls_and_nothing_else() {
     let template = template();
@@ -71,6 +93,7 @@ fn each_role_may_do_what_its_function_calls_and_nothing_else() {
         let source = source(&binary);
         let called = known.calls.iter().filter(|(call, _)| source.contains(*call));
         let mut needed: BTreeSet<String> = called.flat_map(|(_, actions)| actions.clone()).collect();
+        needed.extend(actions_of_libraries(&source));
         if function["Properties"]["Events"]["Queue"].is_mapping() {
             needed.extend(known.event_source_mapping.clone());
         }
@@ -88,8 +111,8 @@ fn each_role_may_do_what_its_function_calls_and_nothing_else() {
 #[test]
 fn each_role_speaks_to_the_services_whose_client_its_function_has() {
     let clients = [
-        ("s3", "aws-sdk-s3"),
-        ("sqs", "aws-sdk-sqs"),
+        ("s3", "storage"),
+        ("sqs", "queue"),
         ("execute-api", "aws-sdk-apigatewaymanagement"),
         ("secretsmanager", "aws-sdk-secretsmanager"),
     ];

@@ -68,7 +68,7 @@ pub async fn build_functions(project: &Project, folder: &Path) -> Result<PathBuf
     // compiled otherwise where there is such a client.
     let (with_s3, without): (Vec<_>, Vec<_>) = functions(folder)?
         .into_iter()
-        .partition(|(_, manifest)| manifest.contains("aws-sdk-s3"));
+        .partition(|(_, manifest)| manifest.contains("storage = "));
     for part in [with_s3, without] {
         let binaries = part.into_iter().flat_map(|(name, _)| ["--bin".to_owned(), name]);
         cargo_lambda_build(project, folder, &binaries.collect::<Vec<_>>(), &step).await?;

@@ -5,17 +5,17 @@
 
 use std::time::Duration;
 
+use ::metrics::counter;
 use aws_sdk_apigatewaymanagement::config::Builder;
 use aws_sdk_apigatewaymanagement::error::SdkError;
 use aws_sdk_apigatewaymanagement::operation::delete_connection::DeleteConnectionError;
 use db::Recipient;
 use futures_util::stream::{self, StreamExt as _};
-use metrics::counter;
 use platform::chain;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::{App, counts};
+use crate::{App, metrics};
 
 /// How many connections are being closed at once.
 const CONCURRENT_CLOSINGS: usize = 64;
@@ -55,7 +55,7 @@ pub(crate) async fn close<'a>(app: &App, connections: &[&'a Recipient]) -> Vec<&
             "not all connections that take no posts could be closed in time"
         );
     }
-    counter!(counts::CLOSED).increment(u64::try_from(closed.len()).unwrap_or(u64::MAX));
+    counter!(metrics::CLOSED).increment(u64::try_from(closed.len()).unwrap_or(u64::MAX));
     closed
 }
 

@@ -1,4 +1,4 @@
-//! What is counted.
+//! The metrics of this function.
 
 use platform::metrics::Metric;
 

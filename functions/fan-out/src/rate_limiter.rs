@@ -1,4 +1,4 @@
-//! How fast this environment may post.
+//! Bounds the rate of posts.
 //!
 //! An account's quota of 10,000 requests per second in a region covers all its APIs (Amazon API Gateway Developer Guide, "Amazon
 //! API Gateway quotas"), so posts that took all of it would make uploads fail. Notifying has a share of it, and each environment
@@ -13,16 +13,16 @@ use tokio::time::{Duration, Instant, sleep_until};
 /// In which the quota counts.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Lets no more posts through in any one second than its part of the rate, whenever that second begins. An audience that is smaller
-/// than that never waits; a token bucket that kept as well to the rate would have it wait.
-pub struct Pace {
+/// A sliding window: at most `share` posts in any one second. Unlike a token bucket with the same bound, an idle window admits a
+/// full second's posts at once, so that an audience smaller than that never waits.
+pub struct RateLimiter {
     share: usize,
     /// When the posts of the last second were let through, oldest first. Those who wait for the lock do so in turn.
     last_second: Mutex<VecDeque<Instant>>,
 }
 
-impl Pace {
-    /// The pace of one of `environments` that have `posts_per_second` together, and at least one each.
+impl RateLimiter {
+    /// The limiter of one of `environments` that have `posts_per_second` together, and at least one each.
     pub fn new(posts_per_second: NonZeroU32, environments: NonZeroU32) -> Self {
         let share = (posts_per_second.get() / environments).max(1);
         Self {
@@ -56,11 +56,11 @@ mod tests {
     }
 
     /// When each of so many posts may go, in milliseconds.
-    async fn times(pace: &Pace, posts: usize) -> Vec<u128> {
+    async fn times(limiter: &RateLimiter, posts: usize) -> Vec<u128> {
         let started = Instant::now();
         let mut times = Vec::new();
         for _ in 0..posts {
-            pace.wait().await;
+            limiter.wait().await;
             times.push(started.elapsed().as_millis());
         }
         times
@@ -68,11 +68,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn environments_share_the_rate_and_none_waits_without_need() {
-        let pace = Pace::new(number(4_000), number(10));
-        assert_eq!(times(&pace, 400).await, [0; 400]);
+        let limiter = RateLimiter::new(number(4_000), number(10));
+        assert_eq!(times(&limiter, 400).await, [0; 400]);
         tokio::time::advance(Duration::from_millis(600)).await;
         // The second of the first 400 is over then, give or take the timer's millisecond.
-        let next = times(&pace, 401).await;
+        let next = times(&limiter, 401).await;
         assert!((400..=401).contains(&next[0]), "{next:?}");
         assert_eq!(next[399], next[0]);
         assert!((1_000..=1_001).contains(&(next[400] - next[0])), "{next:?}");
@@ -80,12 +80,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_second_has_more_than_the_rate() {
-        let pace = Pace::new(number(50), number(1));
+        let limiter = RateLimiter::new(number(50), number(1));
         let mut times = Vec::new();
         let started = Instant::now();
         for i in 0..1_000 {
             tokio::time::advance(Duration::from_millis(i * 7 % 31)).await;
-            pace.wait().await;
+            limiter.wait().await;
             times.push(started.elapsed());
         }
         for (first, after) in times.iter().zip(times.iter().skip(50)) {
@@ -95,7 +95,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_share_of_less_than_one_is_one() {
-        let times = times(&Pace::new(number(1), number(10)), 2).await;
+        let times = times(&RateLimiter::new(number(1), number(10)), 2).await;
         assert_eq!(times[0], 0);
         assert!((1_000..=1_001).contains(&times[1]), "{times:?}");
     }

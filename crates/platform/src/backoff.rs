@@ -1,0 +1,48 @@
+//! Exponential back-off with full jitter.
+
+use std::time::Duration;
+
+/// The waits before retries. With full jitter, each is a random part of its limit, so that callers that failed together do not
+/// retry together (Amazon Builders' Library, "Timeouts, retries, and backoff with jitter").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The limit of the first wait.
+    pub base: Duration,
+    /// The growth of the limit with each attempt.
+    pub factor: u32,
+    /// The largest limit.
+    pub cap: Duration,
+}
+
+impl Backoff {
+    /// The limit of the wait after so many attempts, of which there was at least one.
+    pub fn limit(&self, attempts: u32) -> Duration {
+        let growth = self.factor.saturating_pow(attempts.saturating_sub(1));
+        self.base.saturating_mul(growth).min(self.cap)
+    }
+
+    /// A random wait after so many attempts.
+    pub fn jittered(&self, attempts: u32) -> Duration {
+        self.limit(attempts).mul_f64(fastrand::f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_grow_to_the_cap() {
+        let backoff = Backoff {
+            base: Duration::from_millis(4),
+            factor: 7,
+            cap: Duration::from_secs(1),
+        };
+        let limits: Vec<u128> = (0..6)
+            .map(|attempts| backoff.limit(attempts).as_millis())
+            .collect();
+        assert_eq!(limits, [4, 4, 28, 196, 1_000, 1_000]);
+        assert_eq!(backoff.limit(u32::MAX).as_millis(), 1_000);
+        assert!((0..100).all(|_| backoff.jittered(3) <= backoff.limit(3)));
+    }
+}

@@ -1,0 +1,91 @@
+//! Messages in SQS. Nothing else uses `aws-sdk-sqs`.
+//!
+//! Every call has the timeouts and retries of the configuration that the client is made of.
+
+mod outbox;
+mod receive;
+mod send;
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::Builder;
+use thiserror::Error as ThisError;
+
+pub use outbox::{PUBLISHED, Published, publish, publish_all};
+pub use receive::Received;
+pub use send::{Outgoing, SendOutcome};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Entries that a batch request takes (Amazon SQS API Reference, `SendMessageBatch`).
+const MAX_BATCH_ENTRIES: usize = 10;
+
+/// The AWS actions that each method needs (Service Authorization Reference).
+pub const ACTIONS: &[(&str, &[&str])] = &[
+    ("send_all", &["sqs:SendMessage"]),
+    ("receive", &["sqs:ReceiveMessage"]),
+    ("delete", &["sqs:DeleteMessage"]),
+    ("set_visibility", &["sqs:ChangeMessageVisibility"]),
+    ("backlog", &["sqs:GetQueueAttributes"]),
+    // They send by `send_all`.
+    ("publish", &["sqs:SendMessage"]),
+    ("publish_all", &["sqs:SendMessage"]),
+];
+
+/// SQS did not do what it was asked for.
+#[derive(Debug, ThisError)]
+#[error("the queue did not answer")]
+pub struct Error(#[source] BoxError);
+
+impl Error {
+    pub(crate) fn new(cause: impl Into<BoxError>) -> Self {
+        Self(cause.into())
+    }
+}
+
+/// A queue.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    sqs: Client,
+    url: String,
+}
+
+impl Queue {
+    /// Makes a client from a configuration, such as `&SdkConfig`. Sends nothing.
+    pub fn new(config: impl Into<Builder>, url: impl Into<String>) -> Self {
+        Self {
+            sqs: Client::from_conf(config.into().build()),
+            url: url.into(),
+        }
+    }
+
+    /// Another queue, which shares this one's client.
+    #[must_use]
+    pub fn with_url(&self, url: impl Into<String>) -> Self {
+        Self {
+            sqs: self.sqs.clone(),
+            url: url.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ACTIONS;
+
+    #[test]
+    fn every_function_that_calls_sqs_has_its_actions() {
+        let sources = [
+            include_str!("outbox.rs"),
+            include_str!("receive.rs"),
+            include_str!("send.rs"),
+        ];
+        let mut methods: Vec<&str> = (sources.iter())
+            .flat_map(|source| source.split("pub async fn ").skip(1))
+            .filter_map(|rest| rest.split('(').next())
+            .collect();
+        let mut listed: Vec<&str> = ACTIONS.iter().map(|(method, _)| *method).collect();
+        methods.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(methods, listed);
+    }
+}

@@ -1,0 +1,82 @@
+//! From the outbox to the queue: send an event, then remove its row. If a sender dies in between, the event is sent twice, which
+//! is harmless. If sending fails, the row stays and its lease is given up.
+
+use db::Database;
+use metrics::counter;
+use model::{Event, EventId, Message};
+use platform::{Clock, chain};
+use tracing::{error, info, warn};
+
+use crate::{Outgoing, Queue, SendOutcome};
+
+/// Counts events that the queue has taken, each once: when it leaves the outbox. So the events that were committed are the
+/// events that were published and those that wait.
+pub const PUBLISHED: &str = "EventsPublished";
+
+/// Sends the event of a change that was just committed. A failure is one warning: `relay-events` sends the event later.
+pub async fn publish(queue: &Queue, db: &Database, clock: &Clock, event: &Event) {
+    let (event_id, sequence) = (event.event_id, event.sequence.get());
+    info!(%event_id, space_id = %event.space_id, sequence, "committed event {event_id}");
+    match publish_all(queue, db, clock, std::slice::from_ref(event)).await {
+        Ok(published) if !published.sent.is_empty() => {}
+        Ok(_) => warn!(%event_id, "event {event_id} stays in the outbox"),
+        Err(error) => {
+            warn!(%event_id, error = chain(&error), "event {event_id} stays in the outbox: it may not be in the queue");
+        }
+    }
+}
+
+/// The outcome of sending events, by their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// The queue has these, and the outbox no longer.
+    pub sent: Vec<EventId>,
+    /// The queue refused these, or they cannot be encoded. They stay in the outbox and keep their lease, so that they delay no
+    /// others.
+    pub refused: Vec<EventId>,
+    /// The queue did not answer. These stay in the outbox, and their lease is given up.
+    pub unreached: Vec<EventId>,
+}
+
+/// Sends events whose lease the caller has.
+pub async fn publish_all(
+    queue: &Queue,
+    db: &Database,
+    clock: &Clock,
+    events: &[Event],
+) -> Result<Published, db::Error> {
+    let mut published = Published::default();
+    let (mut ids, mut messages) = (Vec::new(), Vec::new());
+    for event in events {
+        let event_id = event.event_id;
+        match Message::from(event.clone()).encode() {
+            Ok(body) => {
+                ids.push(event_id);
+                messages.push(Outgoing {
+                    body,
+                    delay_seconds: 0,
+                });
+            }
+            Err(error) => {
+                error!(%event_id, error = chain(&error), "event {event_id} cannot be encoded, and so not be published");
+                published.refused.push(event_id);
+            }
+        }
+    }
+    for (event_id, outcome) in ids.into_iter().zip(queue.send_all(messages).await) {
+        match outcome {
+            SendOutcome::Sent => published.sent.push(event_id),
+            SendOutcome::Refused => published.refused.push(event_id),
+            SendOutcome::Unreached => published.unreached.push(event_id),
+        }
+    }
+    if !published.sent.is_empty() {
+        let removed = db.remove_published(&published.sent).await?;
+        counter!(PUBLISHED).increment(u64::try_from(removed).unwrap_or(u64::MAX));
+    }
+    if !published.unreached.is_empty() {
+        // If this fails too, the lease ends by itself.
+        let _ = db.release_events(&published.unreached, clock.now()).await;
+    }
+    Ok(published)
+}

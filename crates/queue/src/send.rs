@@ -1,0 +1,131 @@
+//! Sending.
+
+use std::collections::HashMap;
+
+use aws_sdk_sqs::types::{
+    MessageSystemAttributeNameForSends, MessageSystemAttributeValue, SendMessageBatchRequestEntry,
+};
+use futures_util::stream::{self, StreamExt as _};
+use platform::{chain, trace};
+use tracing::warn;
+
+use crate::{MAX_BATCH_ENTRIES, Queue};
+
+/// The bytes of all messages in a batch request. SQS takes 1 MiB (Amazon SQS Developer Guide, "Amazon SQS message quotas").
+const MAX_BATCH_BYTES: usize = 512 * 1024;
+
+/// Requests that are under way at once.
+const CONCURRENT_REQUESTS: usize = 10;
+
+/// A message to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The body. SQS takes no empty one.
+    pub body: String,
+    /// Seconds before the message can be received.
+    pub delay_seconds: i32,
+}
+
+/// The outcome of sending a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendOutcome {
+    /// SQS has the message.
+    Sent,
+    /// SQS refused this message.
+    Refused,
+    /// SQS did not answer.
+    Unreached,
+}
+
+impl Queue {
+    /// Sends messages in as few requests as possible, and returns their outcomes in the same order. Each message continues the
+    /// trace of this invocation. A failed request is logged as a warning.
+    pub async fn send_all(&self, messages: Vec<Outgoing>) -> Vec<SendOutcome> {
+        let requests = batches(messages).into_iter().map(|batch| self.send_batch(batch));
+        let outcomes: Vec<_> = stream::iter(requests)
+            .buffered(CONCURRENT_REQUESTS)
+            .collect()
+            .await;
+        outcomes.concat()
+    }
+
+    async fn send_batch(&self, batch: Vec<Outgoing>) -> Vec<SendOutcome> {
+        let mut outcomes = vec![SendOutcome::Unreached; batch.len()];
+        let mut request = self.sqs.send_message_batch().queue_url(&self.url);
+        for (i, message) in batch.into_iter().enumerate() {
+            let entry = SendMessageBatchRequestEntry::builder()
+                .id(i.to_string())
+                .message_body(message.body)
+                .delay_seconds(message.delay_seconds)
+                .set_message_system_attributes(trace_attribute());
+            match entry.build() {
+                Ok(entry) => request = request.entries(entry),
+                Err(error) => warn!(error = chain(&error), "a message cannot be sent"),
+            }
+        }
+        let mut set = |id: &str, outcome| {
+            let index = id.parse::<usize>().ok();
+            if let Some(message) = index.and_then(|index| outcomes.get_mut(index)) {
+                *message = outcome;
+            }
+        };
+        match request.send().await {
+            Ok(answer) => {
+                for sent in answer.successful() {
+                    set(sent.id(), SendOutcome::Sent);
+                }
+                for refused in answer.failed() {
+                    warn!(code = refused.code(), "the queue refused a message");
+                    set(refused.id(), SendOutcome::Refused);
+                }
+            }
+            Err(error) => warn!(
+                error = chain(&error),
+                messages = outcomes.len(),
+                "the queue did not take {} messages",
+                outcomes.len()
+            ),
+        }
+        outcomes
+    }
+}
+
+/// As many messages to a request as it takes.
+fn batches(messages: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
+    let (mut batches, mut bytes): (Vec<Vec<Outgoing>>, usize) = (Vec::new(), 0);
+    for message in messages {
+        bytes += message.body.len();
+        match batches.last_mut() {
+            Some(batch) if batch.len() < MAX_BATCH_ENTRIES && bytes <= MAX_BATCH_BYTES => batch.push(message),
+            _ => {
+                bytes = message.body.len();
+                batches.push(vec![message]);
+            }
+        }
+    }
+    batches
+}
+
+/// The attribute by which the receiver continues the sender's trace (AWS X-Ray Developer Guide, "Amazon SQS and AWS X-Ray").
+fn trace_attribute() -> Option<HashMap<MessageSystemAttributeNameForSends, MessageSystemAttributeValue>> {
+    let value = MessageSystemAttributeValue::builder().data_type("String");
+    let value = value.string_value(trace::header()?).build().ok()?;
+    Some([(MessageSystemAttributeNameForSends::AwsTraceHeader, value)].into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_no_larger_than_a_request_takes() {
+        let message = |bytes| Outgoing {
+            body: "x".repeat(bytes),
+            delay_seconds: 0,
+        };
+        let sizes = |messages| batches(messages).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes((0..25).map(|_| message(10)).collect()), [10, 10, 5]);
+        assert_eq!(sizes((0..5).map(|_| message(200 * 1024)).collect()), [2, 2, 1]);
+        assert!(sizes(Vec::new()).is_empty());
+    }
+}

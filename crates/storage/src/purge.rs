@@ -1,0 +1,76 @@
+//! Emptying the bucket.
+
+use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+
+use crate::{Error, Storage};
+
+/// The result of deleting a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// Nothing is left.
+    Empty,
+    /// This many items were deleted; there may be more.
+    Deleted(usize),
+    /// S3 did not delete an object.
+    Refused {
+        /// The object's key.
+        key: String,
+        /// S3's message.
+        reason: String,
+    },
+}
+
+impl Storage {
+    /// Deletes up to 1,000 versions and delete markers of any objects.
+    pub async fn delete_versions(&self) -> Result<Batch, Error> {
+        // From the beginning each time: the versions listed before are gone.
+        let listing = self.s3.list_object_versions().bucket(&self.bucket);
+        let page = listing.send().await.map_err(Error::new)?;
+        let versions = page.versions().iter().map(|v| (v.key(), v.version_id()));
+        let markers = page.delete_markers().iter().map(|m| (m.key(), m.version_id()));
+        let found: Vec<ObjectIdentifier> = versions.chain(markers).filter_map(identifier).collect();
+        if found.is_empty() {
+            return Ok(Batch::Empty);
+        }
+        let count = found.len();
+        let batch = Delete::builder().set_objects(Some(found)).quiet(true).build();
+        let deleting = self.s3.delete_objects().bucket(&self.bucket);
+        let answer = deleting.delete(batch.map_err(Error::new)?).send().await;
+        let answer = answer.map_err(Error::new)?;
+        Ok(match answer.errors().first() {
+            None => Batch::Deleted(count),
+            Some(refused) => Batch::Refused {
+                key: refused.key().unwrap_or_default().to_owned(),
+                reason: refused
+                    .message()
+                    .or(refused.code())
+                    .unwrap_or_default()
+                    .to_owned(),
+            },
+        })
+    }
+
+    /// Aborts up to 1,000 multipart uploads for as long as `may_continue`, and returns whether none is left.
+    pub async fn abort_multiparts(&self, may_continue: impl Fn() -> bool) -> Result<bool, Error> {
+        let listing = self.s3.list_multipart_uploads().bucket(&self.bucket);
+        let page = listing.send().await.map_err(Error::new)?;
+        for upload in page.uploads() {
+            if !may_continue() {
+                return Ok(false);
+            }
+            let aborting = self.s3.abort_multipart_upload().bucket(&self.bucket);
+            let aborting = aborting
+                .set_key(upload.key.clone())
+                .set_upload_id(upload.upload_id.clone());
+            aborting.send().await.map_err(Error::new)?;
+        }
+        Ok(page.uploads().is_empty())
+    }
+}
+
+fn identifier((key, version): (Option<&str>, Option<&str>)) -> Option<ObjectIdentifier> {
+    let identifier = ObjectIdentifier::builder()
+        .key(key?)
+        .set_version_id(version.map(str::to_owned));
+    identifier.build().ok()
+}

@@ -1,0 +1,258 @@
+//! Whether the content in storage is what the upload declared.
+//!
+//! The presigned URLs accept only the declared bytes; this verifies that they arrived. S3 keeps no SHA-256 of a whole
+//! multipart object. It keeps the SHA-256 of the parts' SHA-256s, each of which it verified, and their number (Amazon S3 User
+//! Guide, "Checking object integrity", composite checksums).
+
+use std::time::Duration;
+
+use db::Upload;
+use model::{Parts, Sha256};
+use platform::digest;
+use storage::{MultipartError, Object, Part};
+use tokio::time::timeout;
+
+use crate::{App, Error};
+
+/// How long listing and assembling the parts may take together: the function's own timeout less all other waits. S3 needs
+/// minutes for the largest objects; the client calls again, and the object is found then (Amazon S3 API Reference,
+/// `CompleteMultipartUpload`).
+const ASSEMBLY_TIMEOUT: Duration = Duration::from_secs(17);
+
+/// The size and checksum that an upload declared.
+pub(crate) struct Declared {
+    size: i64,
+    sha256: Sha256,
+    parts: Option<Parts>,
+}
+
+impl Declared {
+    pub(crate) fn of(upload: &Upload) -> Self {
+        Self {
+            size: upload.size.get(),
+            sha256: upload.sha256,
+            parts: upload.parts(),
+        }
+    }
+}
+
+/// Compares an object with the declaration, and returns the composite SHA-256 of an object that was assembled. Such an object
+/// can only have come from this upload's parts, since nothing else may be put under its key, so the number of parts and the
+/// total size are what is left to check.
+///
+/// S3 lets the holder of a PUT's URL add headers, which it keeps and sends with each download. `Content-Encoding` would make a
+/// client decode content that was never encoded. The others are harmless: downloads override them, and a browser with a
+/// disabled cache adds `Cache-Control` to each request by itself.
+pub(crate) fn verify(declared: &Declared, object: &Object) -> Result<Option<Sha256>, Error> {
+    if object.size != declared.size {
+        return Err(Error::SizeMismatch {
+            declared: declared.size,
+            stored: object.size,
+        });
+    }
+    if object.has_content_encoding {
+        return Err(Error::Encoded);
+    }
+    let mismatch = || Error::ChecksumMismatch {
+        declared: declared.sha256,
+        stored: object.sha256.clone(),
+    };
+    let checksum = object.sha256.as_deref();
+    let Some(parts) = declared.parts else {
+        return if checksum == Some(&declared.sha256.to_string()) {
+            Ok(None)
+        } else {
+            Err(mismatch())
+        };
+    };
+    let composite = checksum
+        .and_then(|checksum| checksum.strip_suffix(&format!("-{}", parts.part_count)))
+        .and_then(|digest| digest.parse().ok());
+    composite.map(Some).ok_or_else(mismatch)
+}
+
+/// Assembles the parts in storage if all of them are there and of the right sizes, and returns their composite SHA-256.
+pub(crate) async fn assemble(
+    app: &App,
+    object_key: &str,
+    declared: &Declared,
+    multipart_id: Option<&str>,
+) -> Result<Option<Sha256>, Error> {
+    let assembling = try_assemble(app, object_key, declared, multipart_id);
+    timeout(ASSEMBLY_TIMEOUT, assembling)
+        .await
+        .unwrap_or_else(|_| Err(Error::AssemblyTimeout))
+}
+
+async fn try_assemble(
+    app: &App,
+    object_key: &str,
+    declared: &Declared,
+    multipart_id: Option<&str>,
+) -> Result<Option<Sha256>, Error> {
+    let Some(parts) = declared.parts else {
+        let detail = "The content has not arrived in storage. Put it, then complete.";
+        return Err(Error::Incomplete(detail.to_owned()));
+    };
+    let stored = match multipart_id {
+        Some(multipart_id) => app.storage.list_parts(object_key, multipart_id).await?,
+        None => Some(Vec::new()),
+    };
+    let planned = match (&stored, multipart_id) {
+        (Some(stored), Some(multipart_id)) => {
+            plan_completion(declared, parts, stored).map(|composite| (stored, composite, multipart_id))
+        }
+        _ => Err(missing(1, parts)),
+    };
+    let (stored, composite, multipart_id) = match planned {
+        // Another call may have assembled the parts since the object was looked for. S3 then has no such upload; other
+        // implementations may list some of its parts, or none.
+        Err(incomplete @ Error::Incomplete(_)) => {
+            return match app.storage.head(object_key).await? {
+                Some(object) => verify(declared, &object),
+                None => Err(incomplete),
+            };
+        }
+        planned => planned?,
+    };
+
+    let completing =
+        app.storage
+            .complete_multipart(object_key, multipart_id, stored, composite, ASSEMBLY_TIMEOUT);
+    match completing.await {
+        Ok(()) => Ok(Some(composite)),
+        // Another call was faster, or a part was replaced meanwhile: the object decides.
+        Err(refused @ MultipartError::Refused(_)) => match app.storage.head(object_key).await? {
+            Some(object) => verify(declared, &object),
+            None => Err(Error::Storage(refused.into())),
+        },
+        Err(MultipartError::Unavailable(error)) => Err(error.into()),
+    }
+}
+
+/// Checks that all parts are there, and returns the composite SHA-256 of the object that they make.
+fn plan_completion(declared: &Declared, parts: Parts, stored: &[Part]) -> Result<Sha256, Error> {
+    let (mut digests, mut size) = (Vec::new(), 0);
+    for (number, part) in (1..=parts.part_count.get()).zip(stored) {
+        if part.number.get() != number {
+            return Err(missing(number, parts));
+        }
+        digests.extend_from_slice(part.sha256.as_bytes());
+        size += part.size.get();
+    }
+    let count = i64::try_from(stored.len()).unwrap_or(i64::MAX);
+    if count < parts.part_count.get() {
+        return Err(missing(count + 1, parts));
+    }
+    if size != declared.size {
+        return Err(Error::SizeMismatch {
+            declared: declared.size,
+            stored: size,
+        });
+    }
+    Ok(Sha256::from(digest::sha256(&digests)))
+}
+
+fn missing(number: i64, parts: Parts) -> Error {
+    let last = parts.part_count;
+    Error::Incomplete(format!(
+        "Storage has no part {number} of {last}. GET the upload for the parts that are there, send the others, then complete."
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: i64 = 1024 * 1024;
+
+    fn declared(size: i64, in_parts: bool) -> Declared {
+        Declared {
+            size,
+            sha256: [1; 32].into(),
+            parts: in_parts.then(|| Parts::of(size.try_into().unwrap()).unwrap()),
+        }
+    }
+
+    fn object(size: i64, sha256: Option<String>) -> Object {
+        Object {
+            size,
+            sha256,
+            has_content_encoding: false,
+        }
+    }
+
+    #[test]
+    fn only_an_object_of_the_declared_size_and_sha256_passes() {
+        let one = declared(5, false);
+        let checksum = |byte: u8| Some(Sha256::from([byte; 32]).to_string());
+        assert!(matches!(verify(&one, &object(5, checksum(1))), Ok(None)));
+        assert!(matches!(
+            verify(&one, &object(6, checksum(1))),
+            Err(Error::SizeMismatch { .. })
+        ));
+        for wrong in [checksum(2), None, checksum(1).map(|text| format!("{text}-1"))] {
+            assert!(matches!(
+                verify(&one, &object(5, wrong)),
+                Err(Error::ChecksumMismatch { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn an_object_of_another_number_of_parts_does_not_pass() {
+        let three = declared(20 * MIB, true);
+        let checksum = |count: &str| Some(format!("{}{count}", Sha256::from([9; 32])));
+        let composite = verify(&three, &object(20 * MIB, checksum("-3"))).unwrap();
+        assert_eq!(composite, Some([9; 32].into()));
+        for wrong in ["-2", "-13", "", "-3-3", "=-3"] {
+            assert!(matches!(
+                verify(&three, &object(20 * MIB, checksum(wrong))),
+                Err(Error::ChecksumMismatch { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn an_object_with_a_content_encoding_does_not_pass() {
+        let one = declared(5, false);
+        let mut content = object(5, Some(Sha256::from([1; 32]).to_string()));
+        assert!(verify(&one, &content).is_ok());
+        content.has_content_encoding = true;
+        assert!(matches!(verify(&one, &content), Err(Error::Encoded)));
+    }
+
+    #[test]
+    fn parts_must_be_all_there_and_add_up() {
+        let part = |number: i64, size: i64| Part {
+            number: number.try_into().unwrap(),
+            size: size.try_into().unwrap(),
+            sha256: [3; 32].into(),
+            e_tag: None,
+        };
+        let three = declared(20 * MIB, true);
+        let parts = three.parts.unwrap();
+        let (first, second, last) = (part(1, 8 * MIB), part(2, 8 * MIB), part(3, 4 * MIB));
+        let composite =
+            plan_completion(&three, parts, &[first.clone(), second.clone(), last.clone()]).unwrap();
+        // SHA-256 of 96 bytes of value 3.
+        let digest = Sha256::from(digest::sha256(&[3; 96]));
+        assert_eq!(composite, digest);
+        for (stored, absent) in [
+            (vec![], 1),
+            (vec![first.clone(), second.clone()], 3),
+            (vec![first.clone(), last.clone()], 2),
+            (vec![second.clone(), last.clone()], 1),
+        ] {
+            let Err(Error::Incomplete(detail)) = plan_completion(&three, parts, &stored) else {
+                panic!("{stored:?}")
+            };
+            assert!(detail.contains(&format!("no part {absent} of 3")), "{detail}");
+        }
+        let short = [first, second, part(3, 4 * MIB - 1)];
+        assert!(matches!(
+            plan_completion(&three, parts, &short),
+            Err(Error::SizeMismatch { .. })
+        ));
+    }
+}

@@ -1,0 +1,117 @@
+//! Plans the posts of a batch. Pure: no I/O, no clock.
+
+use std::collections::BTreeMap;
+
+use db::{Audience, Page, Recipient};
+use model::{Delivery, Event, PageKey, Recipients};
+use platform::chain;
+use platform::panics::catch_panic;
+use tracing::error;
+
+use crate::connections::Frame;
+use crate::delivery::Post;
+use crate::queue::{Destination, OutgoingMessage};
+use crate::records::Record;
+
+/// Records about one space for the same recipients: their changes travel together.
+pub(crate) struct Group<'a> {
+    pub(crate) records: Vec<&'a Record>,
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) recipients: &'a [Recipient],
+    /// The audience continues after this key, if at all.
+    next: Option<&'a PageKey>,
+}
+
+/// The work of a batch.
+pub(crate) struct Plan<'a> {
+    pub(crate) groups: Vec<Group<'a>>,
+    /// Records whose audience is unknown or whose event cannot be encoded.
+    pub(crate) failed: Vec<&'a Record>,
+}
+
+/// The records of each audience.
+pub(crate) fn by_audience(records: &[Record]) -> BTreeMap<Audience, Vec<&Record>> {
+    let mut audiences: BTreeMap<Audience, Vec<&Record>> = BTreeMap::new();
+    for record in records {
+        let audience = Audience {
+            space_id: record.message.event.space_id,
+            to: record.message.delivery.to.clone(),
+        };
+        audiences.entry(audience).or_default().push(record);
+    }
+    audiences
+}
+
+/// Groups records by audience, given the first page of each; `None` for an audience that could not be read.
+pub(crate) fn plan<'a>(audiences: impl Iterator<Item = (Vec<&'a Record>, Option<&'a Page>)>) -> Plan<'a> {
+    let (mut groups, mut failed) = (Vec::new(), Vec::new());
+    for (records, page) in audiences {
+        let Some(page) = page else {
+            failed.extend(records);
+            continue;
+        };
+        match group(&records, page) {
+            Ok(group) => groups.push(group),
+            // Each on its own, or one would keep the others from their audience.
+            Err(_) => {
+                for record in records {
+                    match group(&[record], page) {
+                        Ok(group) => groups.push(group),
+                        Err(reason) => {
+                            let event_id = record.message.event.event_id;
+                            error!(%event_id, error = reason, "event {event_id} cannot be encoded");
+                            failed.push(record);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Plan { groups, failed }
+}
+
+/// Encodes the frames of a group. A defect here, even a panic, fails only these records.
+fn group<'a>(records: &[&'a Record], page: &'a Page) -> Result<Group<'a>, String> {
+    let events: Vec<Event> = (records.iter())
+        .map(|record| record.message.event.clone())
+        .collect();
+    let encoded = catch_panic(|| match events.first() {
+        Some(event) => model::frames(event.space_id, &events),
+        None => Ok(Vec::new()),
+    });
+    let frames = encoded
+        .map_err(|panic| panic.to_string())?
+        .map_err(|error| chain(&error))?;
+    Ok(Group {
+        records: records.to_vec(),
+        frames: frames.into_iter().map(Frame::new).collect(),
+        recipients: &page.recipients,
+        next: page.next.as_ref(),
+    })
+}
+
+impl Plan<'_> {
+    /// A post to each recipient of each group.
+    pub(crate) fn posts(&self) -> Vec<Post<'_>> {
+        let groups = self.groups.iter();
+        let posts = groups
+            .flat_map(|group| (group.recipients.iter()).map(move |recipient| Post { group, recipient }));
+        posts.collect()
+    }
+
+    /// For each record that is selected, a message to the recipients after its page.
+    pub(crate) fn next_pages(&self, selected: impl Fn(&Record) -> bool) -> Vec<OutgoingMessage<'_>> {
+        let mut messages = Vec::new();
+        for group in &self.groups {
+            let Some(next) = group.next else { continue };
+            for record in group.records.iter().copied().filter(|record| selected(record)) {
+                let delivery = Delivery {
+                    attempt: record.message.delivery.attempt,
+                    to: Recipients::After(next.clone()),
+                };
+                messages.extend(OutgoingMessage::new(Destination::Queue, record, delivery, 0));
+            }
+        }
+        messages
+    }
+}

@@ -1,0 +1,63 @@
+//! The records of a batch.
+
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+use model::Message;
+use platform::chain;
+use platform::panics::catch_panic;
+use tracing::error;
+
+/// A record of the batch that holds a message.
+pub(crate) struct Record {
+    pub(crate) message_id: String,
+    pub(crate) receipt_handle: String,
+    /// How often SQS has delivered it, this time included.
+    pub(crate) receive_count: u32,
+    /// The sender's trace.
+    pub(crate) trace: Option<String>,
+    pub(crate) message: Message,
+}
+
+/// A record that holds no message.
+pub(crate) struct Unreadable {
+    pub(crate) message_id: String,
+    pub(crate) body: String,
+}
+
+/// Decodes each record on its own.
+pub(crate) fn decode(batch: SqsEvent) -> (Vec<Record>, Vec<Unreadable>) {
+    let (mut records, mut unreadable) = (Vec::new(), Vec::new());
+    for record in batch.records {
+        let message_id = record.message_id.clone().unwrap_or_default();
+        let body = record.body.as_deref().unwrap_or_default();
+        let reason = match catch_panic(|| Message::decode(body)) {
+            Ok(Ok(message)) => {
+                records.push(Record {
+                    message_id,
+                    receive_count: receive_count(&record),
+                    trace: record.attributes.get("AWSTraceHeader").cloned(),
+                    receipt_handle: record.receipt_handle.unwrap_or_default(),
+                    message,
+                });
+                continue;
+            }
+            Ok(Err(reason)) => chain(&reason),
+            Err(panic) => panic.to_string(),
+        };
+        error!(
+            message_id,
+            error = reason,
+            "message {message_id} cannot be read: dead-lettering it"
+        );
+        let body = body.to_owned();
+        unreadable.push(Unreadable { message_id, body });
+    }
+    (records, unreadable)
+}
+
+fn receive_count(message: &SqsMessage) -> u32 {
+    message
+        .attributes
+        .get("ApproximateReceiveCount")
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(1)
+}
