@@ -549,6 +549,7 @@ mod tests {
             version: 1.try_into().unwrap(),
             size: 3.try_into().unwrap(),
             sha256: client::sha256(b"new"),
+            composite: None,
         }
     }
 
