@@ -38,12 +38,31 @@ pub struct Failure {
     /// Of which kind.
     pub kind: Kind,
     message: String,
+    /// The refusal that the message says in other words.
+    #[source]
+    refusal: Option<Error>,
 }
 
 /// Makes one.
 pub fn failure(kind: Kind, message: impl Into<String>) -> anyhow::Error {
-    let message = message.into();
-    Failure { kind, message }.into()
+    let (message, refusal) = (message.into(), None);
+    Failure {
+        kind,
+        message,
+        refusal,
+    }
+    .into()
+}
+
+/// Makes one that says a refusal in words that fit the command. Scripts still see the refusal.
+pub fn refused(kind: Kind, message: impl Into<String>, refusal: Error) -> anyhow::Error {
+    let (message, refusal) = (message.into(), Some(refusal));
+    Failure {
+        kind,
+        message,
+        refusal,
+    }
+    .into()
 }
 
 /// Of which kind an error is.
@@ -109,6 +128,10 @@ pub fn sentence(error: &anyhow::Error) -> String {
         // Some errors repeat their cause.
         if !parts.last().is_some_and(|last| last.ends_with(&said)) {
             parts.push(said);
+        }
+        // Its refusal is in its message.
+        if cause.is::<Failure>() {
+            break;
         }
     }
     let mut sentence = parts.join(": ");
