@@ -15,6 +15,7 @@ use model::{
 };
 use reqwest::Method;
 
+use crate::files::is_unknown;
 use crate::window::{LEAST_BYTES, Slot};
 use crate::{Client, Error, Progress, Sha256Stream};
 pub use source::{LocalFile, Source};
@@ -44,9 +45,7 @@ impl Client {
     ) -> Result<CreatedUpload, Error> {
         let created = self.open(body, key).await;
         match &created {
-            Err(Error::Refused(problem))
-                if problem.code == "invalid-request" && body.base_file_id.is_some() =>
-            {
+            Err(error) if body.base_file_id.is_some() && is_unknown(error) => {
                 let former = CreateUploadRequest {
                     base_file_id: None,
                     ..body.clone()

@@ -157,7 +157,7 @@ fn refusal(problem: &Problem) -> String {
     // What the service says to programs, in words for people.
     let detail = match code.as_str() {
         "version-conflict" => {
-            "it was changed on another device; get the current version first, or say that one with --base-version"
+            "it was changed or moved on another device; look at it again, and repeat the command if you still want that"
         }
         "path-taken" => "another file has this path; choose another one, or move that file first",
         "forbidden" => "you may not do this in this space; ask one of its owners for the role that it takes",
@@ -166,8 +166,9 @@ fn refusal(problem: &Problem) -> String {
         _ => detail,
     };
     match &problem.current {
-        Some(CurrentVersion { version, .. }) => {
-            format!("{detail} (current version {version}; request {request_id})")
+        Some(CurrentVersion { version, path, .. }) => {
+            let path = path.as_ref().map_or(String::new(), |path| format!(" at {path}"));
+            format!("{detail} (current version {version}{path}; request {request_id})")
         }
         None => format!("{detail} (request {request_id})"),
     }

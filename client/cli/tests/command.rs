@@ -616,6 +616,37 @@ async fn a_file_that_comes_while_another_is_uploaded_is_not_replaced() {
     assert_eq!(alice.json(&["history", "/a"]).await.len(), 1);
 }
 
+#[tokio::test]
+async fn a_file_that_was_moved_meanwhile_is_neither_moved_nor_deleted() {
+    let alice = Person::new().await;
+    alice.write("a", b"one");
+    alice.json(&["upload", "a"]).await;
+    let listed = alice.json(&["ls"]).await.remove(0);
+    alice.json(&["mv", "/a", "/b"]).await;
+    let token = stack().sign_in(&alice.user).await.unwrap().token().await.unwrap();
+    // As if it had been moved after it was looked for.
+    let former: &str = Box::leak(format!("{{\"files\":[{listed}]}}").into_boxed_str());
+    let url = api_but_for(move |method, target| {
+        let is_listing = method == "GET" && target.starts_with("/files?");
+        is_listing.then_some((StatusCode::OK, former))
+    })
+    .await;
+    for arguments in [&["rm", "/a"][..], &["mv", "/a", "/c"]] {
+        let mut command = alice.command(arguments);
+        command.env("SYNCSPHERE_URL", &url);
+        command.env("SYNCSPHERE_TOKEN", token.as_str());
+        let output = command.output().await.unwrap();
+        assert_eq!(output.status.code(), Some(5), "{output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            told.contains("moved on another device") && told.contains("version 1 at /b"),
+            "{told}"
+        );
+    }
+    let files = alice.json(&["ls"]).await;
+    assert_eq!((files.len(), &files[0]["path"]), (1, &"/b".into()));
+}
+
 /// Of content in parts the service has only the uploader's word for its SHA-256.
 #[tokio::test]
 async fn large_content_is_unchanged_only_if_this_machine_uploaded_it() {
