@@ -103,6 +103,9 @@ async fn content_in_parts_is_assembled_as_it_was() {
     let call = Call::new("GET /files/{fileId}/content").path("fileId", changed.file_id);
     let url = apps.call("alice", call).await.location.unwrap();
     let stored = raw_http().get(url).send().await.unwrap().bytes().await.unwrap();
+    let mut verification = client::Verification::of(&(&detail.file).into());
+    verification.update(&stored);
+    verification.finish().unwrap();
     assert!(stored == content, "{} bytes", stored.len());
     assert_eq!(apps.queue.events().await.len(), 1);
 }
