@@ -11,7 +11,10 @@ use model::{
     UploadView,
 };
 use serde_json::{Value, json};
-use tests::{Answer, Apps, Call, put_to_storage, raw_http, upload_body};
+use tests::{
+    Answer, Apps, Call, MULTIPART_THRESHOLD_BYTES, put_to_storage, raw_http, storage_that_answers,
+    upload_body,
+};
 
 /// Two parts, the second of five bytes.
 fn content() -> Vec<u8> {
@@ -60,9 +63,12 @@ async fn send(apps: &Apps, created: &CreatedUpload, content: &[u8], parts: &[i64
     }
 }
 
+fn showing(created: &CreatedUpload) -> Call {
+    Call::new("GET /uploads/{uploadId}").path("uploadId", created.upload_id)
+}
+
 async fn show(apps: &Apps, created: &CreatedUpload) -> UploadView {
-    let call = Call::new("GET /uploads/{uploadId}").path("uploadId", created.upload_id);
-    apps.call("alice", call).await.parsed()
+    apps.call("alice", showing(created)).await.parsed()
 }
 
 async fn abort(apps: &Apps, created: &CreatedUpload) -> Answer {
@@ -271,6 +277,10 @@ async fn a_page_of_parts_has_1_to_100_of_those_that_there_are() {
     for (parts, detail) in [
         (json!([]), "parts: from 1 to 100 at once"),
         ((1..=101).map(part).collect(), "parts: from 1 to 100 at once"),
+        (
+            (1..=100).map(part).collect(),
+            "parts: there is no part 3, the last one is 2",
+        ),
         (json!([part(1), part(1)]), "parts: each partNumber once"),
         (json!([part(3)]), "parts: there is no part 3, the last one is 2"),
         (
@@ -486,4 +496,67 @@ async fn an_upload_that_is_aborted_while_it_is_completed_is_gone() {
     let id = created.upload_id.to_string();
     let refused = apps.complete_in(&app, "alice", &id).await;
     assert_eq!(refused.problem(), (410, "upload-expired"));
+}
+
+#[tokio::test]
+async fn content_of_the_threshold_is_put_in_one_request_and_a_byte_more_in_parts() {
+    let apps = super::apps().await;
+    let threshold = usize::try_from(MULTIPART_THRESHOLD_BYTES).unwrap();
+    let created = apps.opened("alice", "/whole", &vec![1; threshold]).await;
+    assert!(created.put().is_some());
+    let created = apps.opened("alice", "/in-parts", &vec![1; threshold + 1]).await;
+    assert!(created.put().is_none());
+}
+
+/// An upload whose parts storage lost, and with them its object.
+#[tokio::test]
+async fn parts_that_are_gone_without_an_object_are_not_shown_as_stored() {
+    let apps = super::apps().await;
+    let created = apps.opened("alice", "/big", &content()).await;
+    let mut app = apps.create_upload();
+    app.s3 = storage_that_answers(&app.s3, |method, _| match method {
+        "GET" => (404, "NoSuchUpload"),
+        _ => (404, ""),
+    })
+    .await;
+    let view: UploadView = apps.call_in(&app, "alice", showing(&created)).await.parsed();
+    assert_eq!((view.state, view.stored), (UploadStateName::Pending, false));
+    assert!(view.parts.is_none());
+    // An object is there once another call has assembled them.
+    app.s3 = storage_that_answers(&app.s3, |method, _| match method {
+        "GET" => (404, "NoSuchUpload"),
+        _ => (200, ""),
+    })
+    .await;
+    assert!(
+        apps.call_in(&app, "alice", showing(&created))
+            .await
+            .parsed::<UploadView>()
+            .stored
+    );
+}
+
+#[tokio::test]
+async fn storage_that_refuses_to_say_what_is_there_is_503() {
+    let apps = super::apps().await;
+    let mut app = apps.create_upload();
+    app.s3 = storage_that_answers(&app.s3, |_, _| (403, "AccessDenied")).await;
+    let in_parts = apps.opened("alice", "/big", &content()).await;
+    let whole = apps.opened("alice", "/small", b"x").await;
+    for created in [in_parts, whole] {
+        let answer = apps.call_in(&app, "alice", showing(&created)).await;
+        assert_eq!(answer.problem(), (503, "unavailable"));
+    }
+}
+
+#[tokio::test]
+async fn an_abort_whose_parts_cannot_be_freed_is_503_and_can_be_repeated() {
+    let apps = super::apps().await;
+    let created = apps.opened("alice", "/big", &content()).await;
+    let mut app = apps.create_upload();
+    app.s3 = storage_that_answers(&app.s3, |_, _| (403, "AccessDenied")).await;
+    let call = Call::new("DELETE /uploads/{uploadId}").path("uploadId", created.upload_id);
+    let answer = apps.call_in(&app, "alice", call).await;
+    assert_eq!(answer.problem(), (503, "unavailable"));
+    assert_eq!(abort(&apps, &created).await.status, 204);
 }
