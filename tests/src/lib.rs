@@ -9,6 +9,7 @@
 
 mod apps;
 mod contract;
+mod counted;
 mod database;
 mod gateway;
 mod proxy;
@@ -25,6 +26,7 @@ pub use apps::{
     hung_server, put_to_storage, storage_that_answers, upload_body,
 };
 pub use contract::Contract;
+pub use counted::Counted;
 pub use database::TestDatabase;
 pub use fakes::BY_IAM;
 pub use fakes::tls::TlsFront;

@@ -437,6 +437,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_is_made_before_the_first_post() {
+        let (_listener, endpoint) = listen().await;
+        let connections = ours(&endpoint).unwrap();
+        assert_eq!(connections.idle(), 0);
+        connections.warm_up().await;
+        assert_eq!(connections.idle(), 1);
+    }
+
+    #[test]
+    fn an_errors_message_is_the_body_if_there_is_one() {
+        let message = |body: &[u8]| match answer(StatusCode::GONE, body).unwrap_err().into_service_error() {
+            PostToConnectionError::GoneException(gone) => gone.message,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(message(b"gone").as_deref(), Some("gone"));
+        assert_eq!(message(b""), None);
+    }
+
+    #[tokio::test]
     async fn a_key_is_kept_for_its_day() {
         let (_, endpoint) = listen().await;
         let signer = ours(&endpoint).unwrap().signer;

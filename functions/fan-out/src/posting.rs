@@ -249,3 +249,48 @@ async fn pause(i: usize, attempts: u32) -> usize {
     sleep(longest.mul_f64(fastrand::f64())).await;
     i
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipient(user: &str) -> Recipient {
+        Recipient {
+            user_id: user.parse().unwrap(),
+            connection_id: user.to_owned(),
+            connected_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn users_take_turns() {
+        let recipients = ["alice", "alice", "alice", "bob", "carol", "bob"].map(recipient);
+        let post = |recipient| Post {
+            group: 0,
+            recipient,
+            frames: &[],
+        };
+        let posts: Vec<Post<'_>> = recipients.iter().map(post).collect();
+        assert_eq!(in_turns(&posts), [0, 3, 4, 1, 5, 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_are_random_and_grow() {
+        for (attempts, longest) in [(1, FIRST_PAUSE), (2, FIRST_PAUSE * 7), (3, FIRST_PAUSE * 49)] {
+            let mut pauses = Vec::new();
+            for _ in 0..100 {
+                let begun = Instant::now();
+                assert_eq!(pause(7, attempts).await, 7);
+                pauses.push(begun.elapsed());
+            }
+            // Of a hundred numbers between 0 and 1, that none is above a half has a probability of 2^-100.
+            let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+            // The timer counts whole milliseconds.
+            assert!(*most <= longest + Duration::from_millis(1), "{most:?}");
+            assert!(
+                *most > longest / 2 && *least < longest / 2 + Duration::from_millis(1),
+                "{pauses:?}"
+            );
+        }
+    }
+}
