@@ -806,7 +806,9 @@ async fn what_became_of_each_connection_is_counted() {
 
     // What cannot be set aside is in no queue of dead letters.
     let mut app = apps.fan_out();
-    app.dead_letters = app.dead_letters.with_url(format!("{}-that-is-not-there", apps.dead_letters.url));
+    app.dead_letters = app
+        .dead_letters
+        .with_url(format!("{}-that-is-not-there", apps.dead_letters.url));
     let poison = sample("fan-out.poison")["Records"][0].clone();
     let event = serde_json::from_value(json!({ "Records": [poison] })).unwrap();
     fan_out::handle(&app, event, stop()).await;

@@ -19,12 +19,18 @@ const RECEIVER: &str = "Root=1-67891233-abcdef012345678912345678;Parent=463ac35c
 
 type Traces = Arc<Mutex<Vec<String>>>;
 
-/// A queue that takes batches and remembers the trace of each message, which the emulator does not for batches.
+/// A queue that remembers the trace of each message, which the emulator does not for batches.
 async fn recording_queue() -> (queue::Queue, Traces) {
     let traces = Traces::default();
     let take = async |State(traces): State<Traces>, body: Bytes| {
         let request: Value = serde_json::from_slice(&body).unwrap();
-        let entries = request["Entries"].as_array().cloned().unwrap_or_default();
+        // A single message is not sent as a batch.
+        let single = request["MessageBody"].is_string();
+        let entries = if single {
+            vec![request]
+        } else {
+            request["Entries"].as_array().cloned().unwrap_or_default()
+        };
         let trace = |entry: &Value| {
             let attribute = &entry["MessageSystemAttributes"]["AWSTraceHeader"];
             attribute["StringValue"].as_str().map(str::to_owned)
@@ -33,6 +39,9 @@ async fn recording_queue() -> (queue::Queue, Traces) {
         let taken = entries
             .iter()
             .map(|entry| json!({ "Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": "" }));
+        if single {
+            return Json(json!({ "MessageId": "m", "MD5OfMessageBody": "" }));
+        }
         Json(json!({ "Successful": taken.collect::<Vec<_>>(), "Failed": [] }))
     };
     let app = Router::new()

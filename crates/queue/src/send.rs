@@ -41,12 +41,37 @@ impl Queue {
     /// Sends messages in as few requests as possible, and returns their outcomes in the same order. Each message continues the
     /// trace of this invocation. A failed request is logged as a warning.
     pub async fn send_all(&self, messages: Vec<Outgoing>) -> Vec<SendOutcome> {
-        let requests = batches(messages).into_iter().map(|batch| self.send_batch(batch));
+        let requests = batches(messages).into_iter().map(|batch| self.send(batch));
         let outcomes: Vec<_> = stream::iter(requests)
             .buffered(CONCURRENT_REQUESTS)
             .collect()
             .await;
         outcomes.concat()
+    }
+
+    async fn send(&self, mut batch: Vec<Outgoing>) -> Vec<SendOutcome> {
+        match batch.pop() {
+            Some(message) if batch.is_empty() => vec![self.send_one(message).await],
+            last => {
+                batch.extend(last);
+                self.send_batch(batch).await
+            }
+        }
+    }
+
+    async fn send_one(&self, message: Outgoing) -> SendOutcome {
+        let request = self.sqs.send_message().queue_url(&self.url);
+        let request = request
+            .message_body(message.body)
+            .delay_seconds(message.delay_seconds)
+            .set_message_system_attributes(trace_attribute());
+        match request.send().await {
+            Ok(_) => SendOutcome::Sent,
+            Err(error) => {
+                warn!(error = chain(&error), "the queue did not take a message");
+                SendOutcome::Unreached
+            }
+        }
     }
 
     async fn send_batch(&self, batch: Vec<Outgoing>) -> Vec<SendOutcome> {
