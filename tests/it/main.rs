@@ -9,6 +9,7 @@
 mod access;
 mod connections;
 mod custom_resources;
+mod dependencies;
 mod end_to_end;
 mod fan_out;
 mod feed;

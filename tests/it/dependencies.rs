@@ -1,0 +1,102 @@
+//! The direction of dependencies between the packages of the workspace: the table of ARCHITECTURE.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+use tests::project_file;
+
+/// The libraries that each library may use. A function may use all of them, and no other function.
+const LIBRARIES: [(&str, &[&str]); 7] = [
+    ("model", &[]),
+    ("platform", &[]),
+    ("db", &["model"]),
+    ("storage", &["model"]),
+    ("queue", &["model", "platform", "db"]),
+    ("api", &["model", "platform", "db"]),
+    ("commands", &["model", "platform", "db", "queue"]),
+];
+
+/// The only packages that use these crates, apart from tests and tools.
+const OWNERS: [(&str, &str); 5] = [
+    ("aws-sdk-s3", "storage"),
+    ("aws-sdk-sqs", "queue"),
+    ("tokio-postgres", "db"),
+    ("aws-sdk-apigatewaymanagement", "fan-out"),
+    ("aws-sdk-secretsmanager", "migrate"),
+];
+
+struct Package {
+    /// The first folder of its path, such as `crates`.
+    group: String,
+    dependencies: BTreeSet<String>,
+}
+
+/// The packages of the workspace by name, without dependencies of their tests.
+fn packages() -> BTreeMap<String, Package> {
+    let root = project_file("");
+    let metadata = Command::new("cargo")
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(&root)
+        .output()
+        .unwrap();
+    assert!(metadata.status.success(), "{metadata:?}");
+    let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let root = text(&metadata["workspace_root"]);
+    let package = |package: &Value| {
+        let manifest = text(&package["manifest_path"]);
+        let path = manifest.strip_prefix(&root).unwrap().trim_start_matches('/');
+        let dependencies = package["dependencies"].as_array().unwrap().iter();
+        let dependencies = dependencies.filter(|dependency| dependency["kind"].is_null());
+        let found = Package {
+            group: path.split('/').next().unwrap().to_owned(),
+            dependencies: dependencies.map(|dependency| text(&dependency["name"])).collect(),
+        };
+        (text(&package["name"]), found)
+    };
+    metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(package)
+        .collect()
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let packages = packages();
+    let libraries: BTreeMap<&str, &[&str]> = LIBRARIES.into();
+    for (name, package) in &packages {
+        let of_workspace = (package.dependencies.iter()).filter_map(|used| Some((used, packages.get(used)?)));
+        for (used, other) in of_workspace {
+            let allowed = match package.group.as_str() {
+                "crates" => libraries[name.as_str()].contains(&used.as_str()),
+                "functions" => other.group == "crates",
+                "clients" => used == "model" || other.group == "clients",
+                "tools" => other.group != "xtask" && other.group != "tests",
+                _ => true,
+            };
+            assert!(allowed, "{name} must not depend on {used}");
+        }
+    }
+    let of_crates = packages.iter().filter(|(_, package)| package.group == "crates");
+    let of_crates: Vec<&str> = of_crates.map(|(name, _)| name.as_str()).collect();
+    let listed: Vec<&str> = libraries.into_keys().collect();
+    assert_eq!(of_crates, listed);
+}
+
+#[test]
+fn each_service_has_one_crate_that_uses_its_client() {
+    for (name, package) in packages() {
+        if !["crates", "functions", "clients"].contains(&package.group.as_str()) {
+            continue;
+        }
+        for (client, owner) in OWNERS {
+            assert!(
+                name == owner || !package.dependencies.contains(client),
+                "{name} uses {client}, which is for {owner}"
+            );
+        }
+    }
+}
