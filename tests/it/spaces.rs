@@ -1,6 +1,6 @@
 //! Shared spaces: who may do what, and who hears of it.
 
-use db::{Completing, Effect, Rejection};
+use db::{Base, Completing, Effect, Membership, Rejection};
 use futures_util::future::join_all;
 use model::{
     Change, CreatedUpload, FileChanged, MemberList, Role, SpaceId, SpaceKind, SpaceList, SpaceView,
@@ -476,4 +476,104 @@ async fn fan_out_addresses_the_members_of_the_moment() {
     assert_eq!(types("carol"), ["FILE_UPDATED", "SPACE_SHARED"]);
     // Of the space itself nothing, but that it is left.
     assert_eq!(types("victor"), ["SPACE_LEFT"]);
+}
+
+#[tokio::test]
+async fn commands_of_strangers_do_not_wait_for_the_lock_of_a_space() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    let file = upload(&apps, "alice", space, "/a").await.file_id;
+    let open = async |path| -> CreatedUpload {
+        let created = apps.open("edith", &in_space(space, path, b"x")).await.parsed();
+        apps.send(&created, b"x").await;
+        created
+    };
+    let (completed, aborted) = (open("/b").await, open("/c").await);
+    // A former member knows all ids.
+    apps.unshare("alice", space, "edith").await;
+    let mut locker = apps.database.another_client().await;
+    let transaction = locker.transaction().await.unwrap();
+    let sql = "SELECT FROM spaces WHERE id = $1 FOR NO KEY UPDATE";
+    transaction
+        .execute(sql, &[&uuid::Uuid::from(space)])
+        .await
+        .unwrap();
+    let edith = "edith".parse::<UserId>().unwrap();
+    let new = || commands::begin(&apps.clock, &edith, None);
+    let database = apps.database.environment();
+    let completing = Completing {
+        upload_id: completed.upload_id,
+        new_file_id: platform::ids::new_id().into(),
+        path: &completed.path,
+        composite_sha256: None,
+        object_key: &completed.upload_id.object_key(),
+    };
+    let membership = Membership {
+        space_id: space,
+        member_id: &edith,
+        role: Role::Owner,
+    };
+    let path = "/d".parse().unwrap();
+    let base = Base::default();
+    for decision in [
+        database.complete_upload(completing, new()).await.unwrap(),
+        database.set_member(membership, new()).await.unwrap(),
+        database.remove_member(space, &edith, new()).await.unwrap(),
+        database.move_file(file, &path, base, new()).await.unwrap(),
+        database.delete_file(file, base, new()).await.unwrap(),
+    ] {
+        assert_eq!(decision, Err(Rejection::NotFound));
+    }
+    let abort = database.abort_upload(aborted.upload_id, &edith).await.unwrap();
+    assert_eq!(abort, Err(Rejection::NotFound));
+    let strangers = (0..100).map(|i| format!("stranger-{i}")).collect::<Vec<_>>();
+    let answers = join_all((strangers.iter()).map(|stranger| apps.unshare(stranger, space, "alice"))).await;
+    for answer in &answers {
+        assert_eq!(answer.problem(), (404, "not-found"));
+    }
+    transaction.rollback().await.unwrap();
+    let delete = Call::new("DELETE /files/{fileId}").path("fileId", file);
+    assert_eq!(apps.call("alice", delete).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_membership_that_comes_after_the_lock_does_not_make_a_command_run_without_it() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    let file = upload(&apps, "alice", space, "/a").await.file_id;
+    let erin = "erin".parse::<UserId>().unwrap();
+    let database = apps.database.environment();
+    let base = Base::default();
+    let delete = || database.delete_file(file, base, commands::begin(&apps.clock, &erin, None));
+    // From here on both statements are prepared.
+    assert_eq!(delete().await.unwrap(), Err(Rejection::NotFound));
+    let mut owner = apps.database.another_client().await;
+    let transaction = owner.transaction().await.unwrap();
+    // The command's lock does not read this table, its statement does.
+    transaction
+        .batch_execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let add = async {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'outbox'::regclass";
+        while transaction
+            .query_one(waiting, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            == 0
+        {
+            tokio::task::yield_now().await;
+        }
+        let sql =
+            "INSERT INTO members (space_id, user_id, role, added_at) VALUES ($1, 'erin', 'editor', now())";
+        transaction
+            .execute(sql, &[&uuid::Uuid::from(space)])
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+    };
+    let (decision, ()) = tokio::join!(delete(), add);
+    assert_eq!(decision.unwrap(), Err(Rejection::NotFound));
+    assert!(matches!(delete().await.unwrap(), Ok(Effect::Applied(_))));
 }

@@ -2,8 +2,11 @@
 //!
 //! Changes of a space are made one at a time. Each command first locks the space's row and then runs one statement, in one
 //! round trip. So the statement sees all that was committed before, its checks need no regard for others, and the numbers
-//! that it takes are gapless and in commit order. The lock asks for no rights: a lock that finds no row, because a member is
-//! only just being added, would lock nothing, and the statement might then find one. Rights are checked by the statement.
+//! that it takes are gapless and in commit order.
+//!
+//! Only members get the lock, so nobody else can delay them. The lock records its space in a setting of the transaction, and
+//! the statement finds that space alone (`locked!`): a membership that is committed between the two does not make it run
+//! without the lock. The statement checks rights itself, since they may change while the lock is waited for.
 //!
 //! The statement classifies the request by its CTE `target` and does what it does only if the outcome is `allowed`.
 
@@ -76,10 +79,42 @@ pub enum Rejection {
     KeyReused,
 }
 
+/// Makes the query that locks the space which the rest of a `SELECT s.id FROM spaces s …` finds, and records its id until the
+/// end of the transaction.
+macro_rules! lock {
+    ($name:literal, $rest:literal) => {
+        $crate::query::Query::new(concat!(
+            "-- ",
+            $name,
+            "
+WITH locked AS (
+    SELECT s.id
+    FROM spaces s
+    ",
+            $rest,
+            "
+    FOR NO KEY UPDATE OF s
+)
+SELECT set_config('syncsphere.locked_space', id::text, true)
+FROM locked"
+        ))
+    };
+}
+pub(crate) use lock;
+
+/// The condition that this transaction has locked a space, given by the column of its id.
+macro_rules! locked {
+    ($id:literal) => {
+        concat!($id, "::text = current_setting('syncsphere.locked_space', true)")
+    };
+}
+pub(crate) use locked;
+
 /// Makes the query of a command of its first CTEs. These are given $1 the event's id, $2 now, $3 the end of the outbox row's
 /// lease, $4 the user and $5 the device, and must define
 ///
-/// - `target (outcome, current_file_id, current_version, earlier_event_id)`: one row if the user may know of the thing;
+/// - `target (outcome, current_file_id, current_version, earlier_event_id)`: one row if the user may know of the thing
+///   and its space is `locked!`;
 /// - `changed (space_id, event_type, file_id, path, version, size, sha256, subject_space_id, subject_role)`: one row if the
 ///   outcome is `allowed`, with what has changed.
 ///

@@ -7,7 +7,7 @@ use model::{
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Effect, NewChange, Rejection, command};
+use crate::changes::{Effect, NewChange, Rejection, command, lock, locked};
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
@@ -132,12 +132,12 @@ JOIN versions v ON v.file_id = f.id AND v.version = coalesce($3, f.version)
 WHERE f.id = $1 AND f.deleted_at IS NULL",
 );
 
-/// $1 file.
-const LOCK_SPACE_OF_FILE: Query = Query::new(
-    "-- lock_space_of_file
-SELECT FROM spaces
-WHERE id = (SELECT space_id FROM files WHERE id = $1)
-FOR NO KEY UPDATE",
+/// $1 file, $2 user.
+const LOCK_SPACE_OF_FILE: Query = lock!(
+    "lock_space_of_file",
+    "JOIN files f ON f.space_id = s.id
+    JOIN members m ON m.space_id = s.id AND m.user_id = $2
+    WHERE f.id = $1"
 );
 
 /// $6 file, $7 path, $8 base version or null, $9 base path or null, $10 the path's folders. Moving a file to
@@ -185,7 +185,9 @@ WITH target AS (
         ORDER BY c.sequence DESC
         LIMIT 1
     ) own ON $8 <> f.version OR $9 <> f.path AND f.path <> $7
-    WHERE f.id = $6
+    WHERE f.id = $6 AND ",
+    locked!("f.space_id"),
+    "
 ), moved AS (
     UPDATE files f
     SET path = $7
@@ -201,7 +203,7 @@ WITH target AS (
 ));
 
 /// $6 file, $7 base version or null, $8 base path or null. Deleting a file that is deleted changes nothing.
-const DELETE_FILE: Query = command!(
+const DELETE_FILE: Query = command!(concat!(
     "-- delete_file
 WITH target AS (
     SELECT f.id, (SELECT event_id FROM changes WHERE file_id = f.id ORDER BY sequence DESC LIMIT 1) AS earlier_event_id,
@@ -215,7 +217,9 @@ WITH target AS (
         END AS outcome
     FROM files f
     JOIN members m ON m.space_id = f.space_id AND m.user_id = $4
-    WHERE f.id = $6
+    WHERE f.id = $6 AND ",
+    locked!("f.space_id"),
+    "
 ), deleted AS (
     UPDATE files f
     SET deleted_at = $2
@@ -228,7 +232,7 @@ WITH target AS (
     FROM deleted f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
 )"
-);
+));
 
 impl Database {
     /// The files of a space whose paths have the prefix, in order of their paths from after `after`: one more than `limit`
@@ -335,7 +339,7 @@ impl Database {
     ) -> Result<Result<Effect, Rejection>, Error> {
         let id = Uuid::from(id);
         self.command(
-            (&LOCK_SPACE_OF_FILE, &[&id]),
+            (&LOCK_SPACE_OF_FILE, &[&id, &new.user_id.as_str()]),
             &MOVE_FILE,
             new,
             &[
@@ -358,7 +362,7 @@ impl Database {
     ) -> Result<Result<Effect, Rejection>, Error> {
         let id = Uuid::from(id);
         self.command(
-            (&LOCK_SPACE_OF_FILE, &[&id]),
+            (&LOCK_SPACE_OF_FILE, &[&id, &new.user_id.as_str()]),
             &DELETE_FILE,
             new,
             &[

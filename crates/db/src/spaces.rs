@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Effect, NewChange, Rejection, command};
+use crate::changes::{Effect, NewChange, Rejection, command, lock, locked};
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
@@ -77,15 +77,10 @@ LIMIT $3",
 );
 
 /// $1 user.
-const LOCK_PERSONAL_SPACE: Query = Query::new(
-    "-- lock_personal_space
-SELECT FROM spaces
-WHERE owner_id = $1
-FOR NO KEY UPDATE",
-);
+const LOCK_PERSONAL_SPACE: Query = lock!("lock_personal_space", "WHERE s.owner_id = $1");
 
 /// $6 space, $7 name, $8 idempotency key.
-const CREATE_SPACE: Query = command!(
+const CREATE_SPACE: Query = command!(concat!(
     "-- create_space
 WITH target AS (
     SELECT p.id AS personal_space_id, NULL::uuid AS earlier_event_id, NULL::uuid AS current_file_id,
@@ -97,7 +92,9 @@ WITH target AS (
         END AS outcome
     FROM spaces p
     LEFT JOIN spaces e ON (e.created_by = $4 AND e.idempotency_key = $8) OR e.id = $6
-    WHERE p.owner_id = $4
+    WHERE p.owner_id = $4 AND ",
+    locked!("p.id"),
+    "
 ), created AS (
     INSERT INTO spaces (id, kind, name, created_by, idempotency_key, created_at)
     SELECT $6, 'shared', $7, $4, $8, $2
@@ -114,7 +111,7 @@ WITH target AS (
         'owner' AS subject_role
     FROM target t, created
 )"
-);
+));
 
 /// $1 user, $2 the key with which the user made the space, $3 its id.
 const FIND_SPACE_BY_KEY: Query = Query::new(
@@ -150,18 +147,17 @@ JOIN members o ON o.space_id = m.space_id AND o.user_id = $3
 WHERE m.space_id = $1 AND m.user_id = $2",
 );
 
-/// $1 space.
-const LOCK_SPACE: Query = Query::new(
-    "-- lock_space
-SELECT FROM spaces
-WHERE id = $1
-FOR NO KEY UPDATE",
+/// $1 space, $2 user.
+const LOCK_SPACE: Query = lock!(
+    "lock_space",
+    "JOIN members m ON m.space_id = s.id AND m.user_id = $2
+    WHERE s.id = $1"
 );
 
 /// $6 space, $7 member, $8 role, $9 limit of members. The change is one of the member's personal space, whose
 /// row is locked second; no command locks a shared space after a personal one. Users have a personal space
 /// from their first request on, so who has none is unknown.
-const SET_MEMBER: Query = command!(
+const SET_MEMBER: Query = command!(concat!(
     "-- set_member
 WITH target AS (
     SELECT s.id, p.id AS personal_space_id, NULL::uuid AS earlier_event_id, NULL::uuid AS current_file_id,
@@ -182,7 +178,9 @@ WITH target AS (
     JOIN members m ON m.space_id = s.id AND m.user_id = $4
     LEFT JOIN members o ON o.space_id = s.id AND o.user_id = $7
     LEFT JOIN spaces p ON p.owner_id = $7
-    WHERE s.id = $6
+    WHERE s.id = $6 AND ",
+    locked!("s.id"),
+    "
 ), member AS (
     INSERT INTO members (space_id, user_id, role, added_at)
     SELECT id, $7, $8, $2
@@ -195,10 +193,10 @@ WITH target AS (
     FROM target
     WHERE outcome = 'allowed'
 )"
-);
+));
 
 /// $6 space, $7 member.
-const REMOVE_MEMBER: Query = command!(
+const REMOVE_MEMBER: Query = command!(concat!(
     "-- remove_member
 WITH target AS (
     SELECT s.id, p.id AS personal_space_id, NULL::uuid AS earlier_event_id, NULL::uuid AS current_file_id,
@@ -217,7 +215,9 @@ WITH target AS (
     JOIN members m ON m.space_id = s.id AND m.user_id = $4
     LEFT JOIN members o ON o.space_id = s.id AND o.user_id = $7
     LEFT JOIN spaces p ON p.owner_id = $7
-    WHERE s.id = $6
+    WHERE s.id = $6 AND ",
+    locked!("s.id"),
+    "
 ), removed AS (
     DELETE FROM members
     USING target t
@@ -229,7 +229,7 @@ WITH target AS (
     FROM target
     WHERE outcome = 'allowed'
 )"
-);
+));
 
 impl Database {
     /// Makes the user's personal space, unless there is one.
@@ -363,7 +363,7 @@ impl Database {
         let space_id = Uuid::from(membership.space_id);
         let member_id = membership.member_id.as_str();
         self.command(
-            (&LOCK_SPACE, &[&space_id]),
+            (&LOCK_SPACE, &[&space_id, &new.user_id.as_str()]),
             &SET_MEMBER,
             new,
             &[&space_id, &member_id, &membership.role.as_str(), &MAX_MEMBERS],
@@ -380,7 +380,7 @@ impl Database {
     ) -> Result<Result<Effect, Rejection>, Error> {
         let space_id = Uuid::from(space_id);
         self.command(
-            (&LOCK_SPACE, &[&space_id]),
+            (&LOCK_SPACE, &[&space_id, &new.user_id.as_str()]),
             &REMOVE_MEMBER,
             new,
             &[&space_id, &member_id.as_str()],

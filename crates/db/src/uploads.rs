@@ -8,7 +8,7 @@ use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Effect, NewChange, Rejection, command, event, outcome};
+use crate::changes::{Effect, NewChange, Rejection, command, event, lock, locked, outcome};
 use crate::client::{Database, Locked};
 use crate::error::Error;
 use crate::files::in_the_way;
@@ -241,11 +241,11 @@ WHERE u.id = $1 AND u.user_id = $2",
 );
 
 /// $1 upload, $2 user.
-const LOCK_SPACE_OF_UPLOAD: Query = Query::new(
-    "-- lock_space_of_upload
-SELECT FROM spaces
-WHERE id = (SELECT space_id FROM uploads WHERE id = $1 AND user_id = $2)
-FOR NO KEY UPDATE",
+const LOCK_SPACE_OF_UPLOAD: Query = lock!(
+    "lock_space_of_upload",
+    "JOIN uploads u ON u.space_id = s.id
+    JOIN members m ON m.space_id = s.id AND m.user_id = u.user_id
+    WHERE u.id = $1 AND u.user_id = $2"
 );
 
 /// $6 upload, $7 id of a new file, $8 S3 key, $9 path, $10 the path's folders, $11 composite
@@ -270,7 +270,9 @@ WITH target AS (
     LEFT JOIN LATERAL ",
     in_the_way!("u.space_id", "u.path", "$10", "$7"),
     " way ON f.id IS NULL AND coalesce(u.base_version, 0) = 0 AND u.base_file_id IS NULL
-    WHERE u.id = $6 AND u.user_id = $4 AND u.path = $9
+    WHERE u.id = $6 AND u.user_id = $4 AND u.path = $9 AND ",
+    locked!("u.space_id"),
+    "
 ), created AS (
     INSERT INTO files (id, space_id, path, version, created_at)
     SELECT $7, space_id, path, 1, $2
@@ -306,14 +308,16 @@ WITH target AS (
 ));
 
 /// $1 upload, $2 user.
-const ABORT_UPLOAD: Query = Query::new(
+const ABORT_UPLOAD: Query = Query::new(concat!(
     "-- abort_upload
 WITH target AS (
     SELECT u.id, u.multipart_id, NULL::uuid AS current_file_id, NULL::bigint AS current_version,
         CASE u.state WHEN 'pending' THEN 'allowed' WHEN 'aborted' THEN 'already' ELSE 'completed' END AS outcome
     FROM uploads u
     JOIN members m ON m.space_id = u.space_id AND m.user_id = $2
-    WHERE u.id = $1 AND u.user_id = $2
+    WHERE u.id = $1 AND u.user_id = $2 AND ",
+    locked!("u.space_id"),
+    "
 ), aborted AS (
     UPDATE uploads u
     SET state = 'aborted'
@@ -322,7 +326,7 @@ WITH target AS (
 )
 SELECT outcome, current_file_id, current_version, multipart_id
 FROM target",
-);
+));
 
 impl Database {
     /// Opens an upload. The user's personal space is made on its first use. The same key with the same request opens none
