@@ -34,7 +34,7 @@ pub use gateway::Gateway;
 pub use proxy::Proxy;
 pub use queue::TestQueue;
 pub use runner::postgres::ROLE;
-pub use samples::{PREFLIGHT, Sample, http_event, project_file, sample, samples, template_routes};
+pub use samples::{Sample, http_event, project_file, sample, samples, template_routes};
 pub use stack::{
     Shared, alone, aws, dead_letter, emulator, invoke, new_user, raw_http, share, stack, subject,
 };

@@ -55,10 +55,7 @@ pub fn http_event(name: &str, user: &str, body: &Value) -> ApiGatewayV2httpReque
     serde_json::from_value(event).unwrap()
 }
 
-/// The route of browsers' preflights, which is there for them alone and asks for no token.
-pub const PREFLIGHT: &str = "OPTIONS /{proxy+}";
-
-/// The routes of the template's HTTP API that clients call.
+/// The routes of the template's HTTP API.
 pub fn template_routes() -> BTreeSet<String> {
     let text = fs::read_to_string(project_file("template.yaml")).unwrap();
     let template: serde_norway::Value = serde_norway::from_str(&text).unwrap();
@@ -66,6 +63,5 @@ pub fn template_routes() -> BTreeSet<String> {
     let routes = resources.filter(|resource| resource["Type"] == "AWS::ApiGatewayV2::Route");
     routes
         .map(|route| route["Properties"]["RouteKey"].as_str().unwrap().to_owned())
-        .filter(|route| route != PREFLIGHT)
         .collect()
 }

@@ -6,7 +6,7 @@ mod presign;
 mod resume;
 
 use api::Problem;
-use api::http::{Request, Response, empty, no_such_route, serve};
+use api::http::{Request, Response, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use db::{Database, DatabaseUrl};
 use http::StatusCode;
@@ -101,7 +101,7 @@ impl From<Error> for Problem {
     }
 }
 
-/// Answers one request. This function is also where API Gateway sends what matches no route.
+/// Answers one request.
 pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
     serve(request, async {
@@ -111,8 +111,6 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
                 "POST /uploads/{uploadId}/parts" => resume::parts(app, request).await,
                 "GET /uploads/{uploadId}" => resume::show(app, request).await,
                 "DELETE /uploads/{uploadId}" => resume::abort(app, request).await,
-                // A browser asks whether a page may; API Gateway adds the answer, which counts only with a 2xx.
-                "OPTIONS /{proxy+}" => Ok(empty(StatusCode::NO_CONTENT)),
                 _ => Err(no_such_route(request)),
             }
         };

@@ -21,7 +21,7 @@ pub(crate) enum Expected {
 }
 
 /// Each file of `events/`. What a sample names is not there, and the route of one is none.
-pub(crate) const EXPECTED: [(&str, Expected); 33] = [
+pub(crate) const EXPECTED: [(&str, Expected); 32] = [
     ("browse-files.content.json", Status(404)),
     ("browse-files.delete.json", Status(404)),
     ("browse-files.get.json", Status(404)),
@@ -35,7 +35,6 @@ pub(crate) const EXPECTED: [(&str, Expected); 33] = [
     ("create-upload.parts.json", Status(404)),
     ("create-upload.post-multipart.json", Status(201)),
     ("create-upload.post.json", Status(201)),
-    ("create-upload.preflight.json", Status(204)),
     ("create-upload.unknown-route.json", Status(404)),
     ("empty-bucket.create.json", Success),
     ("fan-out.batch.json", NoFailures),
