@@ -5,7 +5,7 @@ use std::time::{Duration as StdDuration, Instant};
 use futures_util::future::join_all;
 use model::{Message, Recipients};
 use serde_json::{Value, json};
-use tests::{Apps, TestQueue, sample};
+use tests::{Apps, Counted, TestQueue, hung_server, sample};
 use time::Duration;
 
 /// Uploads once per path, and returns the messages as records received from a queue of their own.
@@ -24,6 +24,9 @@ async fn records(apps: &Apps, user: &str, paths: &[&str]) -> Vec<Value> {
 fn stop() -> tokio::time::Instant {
     tokio::time::Instant::now() + StdDuration::from_secs(10)
 }
+
+/// How long `fan-out` waits for a database that does not answer, about.
+const DATABASE_TIMEOUT: StdDuration = StdDuration::from_secs(3);
 
 /// A message as a record that was received this often.
 fn received(message: &Message, times: u32) -> Value {
@@ -676,17 +679,31 @@ async fn the_next_page_goes_ahead_at_first_and_last_after_a_crash() {
 async fn without_the_database_the_whole_batch_comes_again() {
     let apps = Apps::create().await;
     let batch = records(&apps, "alice", &["/1", "/2"]).await;
+    let others = [
+        records(&apps, "bob", &["/1"]).await,
+        records(&apps, "carol", &["/1"]).await,
+    ];
     let mut app = apps.fan_out();
     let nobody = "postgresql://u@127.0.0.1:9/x?sslmode=disable";
     app.db = db::Database::new(nobody.parse::<db::DatabaseUrl>().unwrap());
-    let event = serde_json::from_value(serde_json::json!({ "Records": batch })).unwrap();
-    assert_eq!(
-        fan_out::handle(&app, event, stop())
-            .await
-            .batch_item_failures
-            .len(),
-        2
+    let event = serde_json::from_value(json!({ "Records": batch })).unwrap();
+    let again = fan_out::handle(&app, event, stop()).await;
+    assert_eq!(again.batch_item_failures.len(), 2);
+    // Soon, rather than after the queue's visibility timeout.
+    assert!(apps.queue.wait_for_one().await.is_some());
+
+    // Waited for once, and not for each audience.
+    let batch = [batch, others.concat()].concat();
+    let hung = format!(
+        "postgresql://u@127.0.0.1:{}/x?sslmode=disable",
+        hung_server().await
     );
+    app.db = db::Database::new(hung.parse::<db::DatabaseUrl>().unwrap());
+    let event = serde_json::from_value(json!({ "Records": batch })).unwrap();
+    let begun = Instant::now();
+    let again = fan_out::handle(&app, event, stop()).await;
+    assert_eq!(again.batch_item_failures.len(), 4);
+    assert!(begun.elapsed() < 2 * DATABASE_TIMEOUT, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -721,4 +738,77 @@ async fn a_hundred_changes_fit_into_frames_and_reach_sixty_devices() {
             (1..=100).collect::<Vec<_>>()
         );
     }
+}
+
+/// Zoe's post is tried again at once, although posts that hang have waited for longer than it.
+#[tokio::test]
+async fn whoever_is_tried_again_does_not_wait_for_connections_that_hang() {
+    let apps = Apps::create().await;
+    apps.connected("mallory", "hangs-0").await;
+    let more = "INSERT INTO connections SELECT 'hangs-' || i, user_id, device_id, connected_at, expires_at
+        FROM connections, generate_series(1, 63) i";
+    apps.database.execute(more).await;
+    for i in 0..64 {
+        apps.gateway.answer(&format!("hangs-{i}"), 0);
+    }
+    apps.connected("zoe", "hears").await;
+    apps.gateway.answer_once_each("hears", &[500]);
+    let mut batch = records(&apps, "mallory", &["/1"]).await;
+    batch.extend(records(&apps, "zoe", &["/1"]).await);
+    let event = serde_json::from_value(json!({ "Records": batch })).unwrap();
+    let begun = Instant::now();
+    let app = apps.fan_out();
+    let heard = async {
+        while apps.gateway.sequences("hears").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        begun.elapsed()
+    };
+    tokio::select! {
+        _ = fan_out::handle(&app, event, stop()) => panic!("zoe was told last, or not at all"),
+        took = heard => assert!(took < platform::aws::ATTEMPT_TIMEOUT, "{took:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_became_of_each_connection_is_counted() {
+    let apps = Apps::create().await;
+    for connection in ["hears", "gone", "refuses"] {
+        apps.connected("alice", connection).await;
+    }
+    apps.connected("bob", "fails").await;
+    apps.gateway.answer("gone", 410);
+    apps.gateway.answer("refuses", 403);
+    apps.gateway.answer("fails", 500);
+    let mut batch = records(&apps, "alice", &["/1", "/2"]).await;
+    batch.extend(records(&apps, "bob", &["/1"]).await);
+    apps.clock.advance(Duration::minutes(1));
+
+    let counted = Counted::default();
+    let _counting = counted.begin();
+    assert!(apps.fan(&batch).await.is_empty());
+    for (name, expected) in [
+        ("ConnectionsNotified", 1),
+        ("ConnectionsGone", 1),
+        ("PostsRefused", 1),
+        ("ConnectionsCarriedOver", 1),
+        ("ConnectionsClosed", 0),
+        // Of the two changes that the one connection refused.
+        ("MessagesDeadLettered", 2),
+        // Five attempts at the one that fails.
+        ("PostsRetried", 4),
+        // A minute, of two changes.
+        ("NotificationLatency", 120_000),
+    ] {
+        assert_eq!(counted.take(name).unwrap_or_default(), expected, "{name}");
+    }
+    assert_eq!(apps.gateway.posts("fails"), 5);
+
+    // What cannot be set aside is in no queue of dead letters.
+    let mut app = apps.fan_out();
+    app.dead_letters = app.dead_letters.with_url(format!("{}-that-is-not-there", apps.dead_letters.url));
+    let poison = sample("fan-out.poison")["Records"][0].clone();
+    let event = serde_json::from_value(json!({ "Records": [poison] })).unwrap();
+    fan_out::handle(&app, event, stop()).await;
+    assert_eq!(counted.take("MessagesDeadLettered"), Some(0));
 }

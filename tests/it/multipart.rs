@@ -1,17 +1,22 @@
 //! Uploads in parts: sent, looked at, resumed, assembled, freed.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
+use axum::body::Body;
 use futures_util::future::join_all;
 use model::{
     CreatedUpload, FileChanged, MIN_PART_BYTES, PartRequest, PresignedPart, PresignedParts, UploadStateName,
     UploadView,
 };
 use serde_json::{Value, json};
-use tests::{Answer, Apps, Call, put_to_storage, raw_http, upload_body};
+use tests::{
+    Answer, Apps, Call, MULTIPART_THRESHOLD_BYTES, put_to_storage, raw_http, storage_that_answers,
+    upload_body,
+};
 
 /// Two parts, the second of five bytes.
 fn content() -> Vec<u8> {
@@ -60,9 +65,12 @@ async fn send(apps: &Apps, created: &CreatedUpload, content: &[u8], parts: &[i64
     }
 }
 
+fn showing(created: &CreatedUpload) -> Call {
+    Call::new("GET /uploads/{uploadId}").path("uploadId", created.upload_id)
+}
+
 async fn show(apps: &Apps, created: &CreatedUpload) -> UploadView {
-    let call = Call::new("GET /uploads/{uploadId}").path("uploadId", created.upload_id);
-    apps.call("alice", call).await.parsed()
+    apps.call("alice", showing(created)).await.parsed()
 }
 
 async fn abort(apps: &Apps, created: &CreatedUpload) -> Answer {
@@ -103,6 +111,9 @@ async fn content_in_parts_is_assembled_as_it_was() {
     let call = Call::new("GET /files/{fileId}/content").path("fileId", changed.file_id);
     let url = apps.call("alice", call).await.location.unwrap();
     let stored = raw_http().get(url).send().await.unwrap().bytes().await.unwrap();
+    let mut verification = client::Verification::of(&(&detail.file).into());
+    verification.update(&stored);
+    verification.finish().unwrap();
     assert!(stored == content, "{} bytes", stored.len());
     assert_eq!(apps.queue.events().await.len(), 1);
 }
@@ -271,6 +282,10 @@ async fn a_page_of_parts_has_1_to_100_of_those_that_there_are() {
     for (parts, detail) in [
         (json!([]), "parts: from 1 to 100 at once"),
         ((1..=101).map(part).collect(), "parts: from 1 to 100 at once"),
+        (
+            (1..=100).map(part).collect(),
+            "parts: there is no part 3, the last one is 2",
+        ),
         (json!([part(1), part(1)]), "parts: each partNumber once"),
         (json!([part(3)]), "parts: there is no part 3, the last one is 2"),
         (
@@ -487,4 +502,161 @@ async fn an_upload_that_is_aborted_while_it_is_completed_is_gone() {
     let id = created.upload_id.to_string();
     let refused = apps.complete_in(&app, "alice", &id).await;
     assert_eq!(refused.problem(), (410, "upload-expired"));
+}
+
+#[tokio::test]
+async fn content_of_the_threshold_is_put_in_one_request_and_a_byte_more_in_parts() {
+    let apps = super::apps().await;
+    let threshold = usize::try_from(MULTIPART_THRESHOLD_BYTES).unwrap();
+    let created = apps.opened("alice", "/whole", &vec![1; threshold]).await;
+    assert!(created.put().is_some());
+    let created = apps.opened("alice", "/in-parts", &vec![1; threshold + 1]).await;
+    assert!(created.put().is_none());
+}
+
+/// An upload whose parts storage lost, and with them its object.
+#[tokio::test]
+async fn parts_that_are_gone_without_an_object_are_not_shown_as_stored() {
+    let apps = super::apps().await;
+    let created = apps.opened("alice", "/big", &content()).await;
+    let mut app = apps.create_upload();
+    app.storage = storage_that_answers(&apps.storage, |method, _| match method {
+        "GET" => (404, "NoSuchUpload"),
+        _ => (404, ""),
+    })
+    .await;
+    let view: UploadView = apps.call_in(&app, "alice", showing(&created)).await.parsed();
+    assert_eq!((view.state, view.stored), (UploadStateName::Pending, false));
+    assert!(view.parts.is_none());
+    // An object is there once another call has assembled them.
+    app.storage = storage_that_answers(&apps.storage, |method, _| match method {
+        "GET" => (404, "NoSuchUpload"),
+        _ => (200, ""),
+    })
+    .await;
+    assert!(
+        apps.call_in(&app, "alice", showing(&created))
+            .await
+            .parsed::<UploadView>()
+            .stored
+    );
+}
+
+#[tokio::test]
+async fn storage_that_refuses_to_say_what_is_there_is_503() {
+    let apps = super::apps().await;
+    let mut app = apps.create_upload();
+    let in_parts = apps.opened("alice", "/big", &content()).await;
+    app.storage = storage_that_answers(&apps.storage, |method, _| match method {
+        "GET" => (403, "AccessDenied"),
+        _ => (404, ""),
+    })
+    .await;
+    let answer = apps.call_in(&app, "alice", showing(&in_parts)).await;
+    assert_eq!(answer.problem(), (503, "unavailable"));
+    let whole = apps.opened("alice", "/small", b"x").await;
+    app.storage = storage_that_answers(&apps.storage, |_, _| (403, "AccessDenied")).await;
+    let answer = apps.call_in(&app, "alice", showing(&whole)).await;
+    assert_eq!(answer.problem(), (503, "unavailable"));
+}
+
+#[tokio::test]
+async fn an_abort_whose_parts_cannot_be_freed_is_503_and_can_be_repeated() {
+    let apps = super::apps().await;
+    let created = apps.opened("alice", "/big", &content()).await;
+    let mut app = apps.create_upload();
+    app.storage = storage_that_answers(&apps.storage, |_, _| (403, "AccessDenied")).await;
+    let call = Call::new("DELETE /uploads/{uploadId}").path("uploadId", created.upload_id);
+    let answer = apps.call_in(&app, "alice", call).await;
+    assert_eq!(answer.problem(), (503, "unavailable"));
+    assert_eq!(abort(&apps, &created).await.status, 204);
+}
+
+/// Storage with all parts of an upload and, once it was told to assemble them, their object. To being told it
+/// answers with this status.
+async fn storage_that_assembles(
+    apps: &Apps,
+    created: &CreatedUpload,
+    content: &[u8],
+    status: u16,
+) -> complete_upload::App {
+    let pieces: Vec<&[u8]> = [1, 2].map(|part| piece(content, part)).into();
+    let digests: Vec<_> = pieces.iter().map(|piece| client::sha256(piece)).collect();
+    let parts = (1..).zip(&pieces).zip(&digests).map(|((number, piece), sha256)| {
+        let size = piece.len();
+        format!(
+            "<Part><PartNumber>{number}</PartNumber><ETag>e</ETag><Size>{size}</Size><ChecksumSHA256>{sha256}</ChecksumSHA256></Part>"
+        )
+    });
+    let listing = format!("<ListPartsResult>{}</ListPartsResult>", parts.collect::<String>());
+    let joined: Vec<u8> = digests.iter().flat_map(|sha256| *sha256.as_bytes()).collect();
+    let composite = format!("{}-2", client::sha256(&joined));
+    let size = content.len();
+    let (key, told) = (created.upload_id.object_key(), Arc::new(AtomicBool::new(false)));
+    let answer = move |request: axum::extract::Request| {
+        assert!(request.uri().path().ends_with(&key));
+        let response = axum::http::Response::builder();
+        let response = match request.method().as_str() {
+            "GET" => response.body(Body::from(listing.clone())),
+            "HEAD" if told.load(Ordering::Relaxed) => response
+                .header("content-length", size)
+                .header("x-amz-checksum-sha256", &composite)
+                .body(Body::empty()),
+            "HEAD" => response.status(404).body(Body::empty()),
+            _ => {
+                told.store(true, Ordering::Relaxed);
+                response
+                    .status(status)
+                    .body(Body::from("<Error><Code>No</Code></Error>"))
+            }
+        };
+        std::future::ready(response.unwrap())
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let server = axum::serve(listener, axum::Router::new().fallback(answer));
+    tokio::spawn(async move { server.await.unwrap() });
+    let mut app = apps.complete_upload();
+    let config = apps.storage.s3.config().to_builder().endpoint_url(endpoint);
+    app.storage = storage::Storage::new(config, &apps.storage.bucket);
+    app
+}
+
+/// Another call has assembled the parts, so storage refuses to do it once more.
+#[tokio::test]
+async fn parts_that_another_call_assembled_first_are_complete() {
+    let apps = super::apps().await;
+    let content = content();
+    let created = apps.opened("alice", "/big", &content).await;
+    let app = storage_that_assembles(&apps, &created, &content, 412).await;
+    let id = created.upload_id.to_string();
+    assert_eq!(apps.complete_in(&app, "alice", &id).await.status, 200);
+}
+
+/// Storage may still be assembling them, so that is not final.
+#[tokio::test]
+async fn storage_that_fails_to_assemble_is_503_and_the_next_call_completes() {
+    let apps = super::apps().await;
+    let content = content();
+    let created = apps.opened("alice", "/big", &content).await;
+    let app = storage_that_assembles(&apps, &created, &content, 500).await;
+    let id = created.upload_id.to_string();
+    let failed = apps.complete_in(&app, "alice", &id).await;
+    assert_eq!(failed.problem(), (503, "unavailable"));
+    assert_eq!(apps.complete_in(&app, "alice", &id).await.status, 200);
+}
+
+#[tokio::test]
+async fn storage_that_refuses_to_list_parts_is_503_and_not_incomplete() {
+    let apps = super::apps().await;
+    let created = apps.opened("alice", "/big", &content()).await;
+    let mut app = apps.complete_upload();
+    app.storage = storage_that_answers(&apps.storage, |method, _| match method {
+        "HEAD" => (404, ""),
+        _ => (403, "AccessDenied"),
+    })
+    .await;
+    let id = created.upload_id.to_string();
+    let answer = apps.complete_in(&app, "alice", &id).await;
+    assert_eq!(answer.problem(), (503, "unavailable"));
 }

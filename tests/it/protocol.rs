@@ -14,6 +14,7 @@
 //! such a state is reached: stateright looks for that only on paths without a cycle, and a post that is tried again and again
 //! is one. That something can always be done is checked instead.
 
+mod bases;
 mod checking;
 mod delivering;
 mod devices;

@@ -3,9 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration as StdDuration;
 
+use aws_sdk_sqs::config::interceptors::{
+    BeforeSerializationInterceptorContextMut, FinalizerInterceptorContextMut,
+};
+use aws_sdk_sqs::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_sqs::error::BoxError;
+use aws_sdk_sqs::operation::send_message_batch::{SendMessageBatchInput, SendMessageBatchOutput};
+use aws_sdk_sqs::types::BatchResultErrorEntry;
 use model::{CreatedUpload, EventId, Message};
 use relay_events::{Report, UPLOAD_GRACE};
-use tests::{Apps, upload_body};
+use tests::{Apps, storage_that_answers, upload_body};
 use time::Duration;
 use tokio::time::Instant;
 
@@ -363,4 +370,102 @@ async fn a_run_waits_for_no_event_that_is_newer_than_itself() {
         .await
         .unwrap();
     assert!(after.claimable_at.is_some_and(|at| at > committed), "{after:?}");
+}
+
+/// A queue that refuses the first message of each batch and takes the others.
+#[derive(Debug)]
+struct Refusing;
+
+impl Intercept for Refusing {
+    fn name(&self) -> &'static str {
+        "refusing"
+    }
+
+    fn modify_before_serialization(
+        &self,
+        context: &mut BeforeSerializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(batch) = context.input_mut().downcast_mut::<SendMessageBatchInput>() {
+            batch.entries.as_mut().unwrap().remove(0);
+        }
+        Ok(())
+    }
+
+    fn modify_before_completion(
+        &self,
+        context: &mut FinalizerInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let output = context.output_or_error_mut().unwrap().as_mut().unwrap();
+        if let Some(batch) = output.downcast_mut::<SendMessageBatchOutput>() {
+            let refusal = BatchResultErrorEntry::builder().id("0").sender_fault(true);
+            batch.failed.push(refusal.code("InvalidMessageContents").build()?);
+        }
+        Ok(())
+    }
+}
+
+fn refusing(url: &str) -> queue::Queue {
+    let config = aws_sdk_sqs::config::Builder::from(&tests::aws()).interceptor(Refusing);
+    queue::Queue::new(config, url)
+}
+
+#[tokio::test]
+async fn an_event_that_the_queue_refuses_keeps_no_other_waiting_and_is_told() {
+    let apps = Apps::create().await;
+    unsent(&apps, 3).await;
+    apps.clock.advance(Duration::seconds(10));
+    let mut app = apps.relay_events();
+    app.queue = refusing(&apps.queue.url);
+    // The run ends although it has time left: the queue would refuse the event again.
+    let run = relay_events::handle(&app, Instant::now() + StdDuration::from_mins(10));
+    let run = tokio::time::timeout(StdDuration::from_secs(20), run).await;
+    let unfinished = run.expect("the run goes on").unwrap_err();
+    assert_eq!(unfinished.to_string(), r#"unfinished: ["publishing"]"#);
+    assert_eq!((apps.queue.events().await.len(), waiting(&apps).await), (2, 1));
+    apps.clock.advance(Duration::seconds(30));
+    assert_eq!(apps.relay().await.unwrap().published, 1);
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_the_queue_refuses_stays_and_is_told() {
+    let apps = Apps::create().await;
+    apps.upload("alice", "/a", b"one").await;
+    let message = apps.queue.messages().await.remove(0).encode().unwrap();
+    apps.dead_letters.send((0..3).map(|_| message.clone())).await;
+    let mut app = apps.relay_events();
+    app.queue = refusing(&apps.queue.url);
+    let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
+    assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["redriving"]"#);
+    assert_eq!(
+        (apps.queue.count_all().await, apps.dead_letters.count_all().await),
+        (2, 1)
+    );
+}
+
+#[tokio::test]
+async fn an_upload_that_cannot_be_freed_keeps_no_other_waiting_and_is_told() {
+    let apps = Apps::create().await;
+    let kept = apps.put("alice", "/kept", b"kept").await;
+    apps.put("alice", "/freed", b"freed").await;
+    apps.clock.advance(create_upload::PUT_LIFETIME + UPLOAD_GRACE);
+    let key = kept.upload_id.object_key();
+    let mut app = apps.relay_events();
+    app.storage = storage_that_answers(&apps.storage, move |_, path| {
+        if path.ends_with(&key) {
+            (403, "AccessDenied")
+        } else {
+            (204, "")
+        }
+    })
+    .await;
+    let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
+    assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["freeing"]"#);
+    let left = apps.database.rows("SELECT id::text FROM uploads").await;
+    let left: Vec<String> = left.iter().map(|row| row.get(0)).collect();
+    assert_eq!(left, [kept.upload_id.to_string()]);
+    assert_eq!(apps.relay().await.unwrap().freed, 1);
 }

@@ -113,7 +113,7 @@ async fn posting_is_recorded_and_what_is_carried_over_goes_on_with_the_trace() {
     assert!(RECEIVER.contains(document["trace_id"].as_str().unwrap()));
     assert_eq!(
         document["metadata"]["default"]["outcome"],
-        "1 of 2 connections were told"
+        "1 of 2 connections were notified"
     );
 
     assert_eq!(*traces.lock().unwrap(), [RECEIVER]);

@@ -673,3 +673,17 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
     );
     assert_eq!((same, other), (true, false));
 }
+
+/// Before storage is asked for anything.
+#[tokio::test]
+async fn who_may_not_write_any_more_is_refused_whether_or_not_the_content_is_there() {
+    let apps = Apps::create().await;
+    let space = apps.space("alice").await;
+    assert_eq!(apps.share("alice", space, "bob", "editor").await.status, 200);
+    let mut body = upload_body("/a", b"one");
+    body["spaceId"] = json!(space);
+    let created: model::CreatedUpload = apps.open("bob", &body).await.parsed();
+    assert_eq!(apps.share("alice", space, "bob", "viewer").await.status, 200);
+    let refused = apps.complete("bob", &created).await;
+    assert_eq!(refused.problem(), (403, "forbidden"));
+}

@@ -400,6 +400,11 @@ impl Apps {
         complete_upload::handle(app, &call.event(user)).await.into()
     }
 
+    /// A request to `create-upload`, in a given environment.
+    pub async fn call_in(&self, app: &create_upload::App, user: &str, call: Call) -> Answer {
+        create_upload::handle(app, &call.event(user)).await.into()
+    }
+
     /// Uploads content from opening to completing.
     pub async fn upload(&self, user: &str, path: &str, content: &[u8]) -> model::FileChanged {
         let body = upload_body(path, content);
@@ -542,6 +547,29 @@ pub async fn hung_server() -> u16 {
         }
     });
     port
+}
+
+/// A client of storage that answers each request with the status, and for a refusal the code, that it is told
+/// for the request's method and path.
+pub async fn storage_that_answers(
+    bucket: &Storage,
+    answer: impl Fn(&str, &str) -> (u16, &'static str) + Clone + Send + Sync + 'static,
+) -> storage::Storage {
+    let reply = move |request: axum::extract::Request| {
+        let (status, code) = answer(request.method().as_str(), request.uri().path());
+        let status = axum::http::StatusCode::from_u16(status).unwrap();
+        let body = match code {
+            "" => String::new(),
+            code => format!("<Error><Code>{code}</Code><Message>no</Message></Error>"),
+        };
+        std::future::ready((status, body))
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let server = axum::serve(listener, axum::Router::new().fallback(reply));
+    tokio::spawn(async move { server.await.unwrap() });
+    let config = bucket.s3.config().to_builder().endpoint_url(endpoint);
+    storage::Storage::new(config, &bucket.bucket)
 }
 
 fn connections(endpoint: &str) -> Connections {

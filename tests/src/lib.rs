@@ -9,6 +9,7 @@
 
 mod apps;
 mod contract;
+mod counted;
 mod database;
 mod gateway;
 mod proxy;
@@ -22,9 +23,10 @@ use std::io::Write as _;
 pub use ::stack::{OWNER_SECRET, STACK};
 pub use apps::{
     Answer, Apps, Call, Environment, MAX_UPLOAD_BYTES, MULTIPART_THRESHOLD_BYTES, START, http_client,
-    hung_server, put_to_storage, upload_body,
+    hung_server, put_to_storage, storage_that_answers, upload_body,
 };
 pub use contract::Contract;
+pub use counted::Counted;
 pub use database::TestDatabase;
 pub use fakes::BY_IAM;
 pub use fakes::tls::TlsFront;

@@ -253,6 +253,10 @@ pub struct Upload {
     /// Replace files that were changed on another device since this machine uploaded or downloaded them.
     #[arg(long)]
     pub replace: bool,
+    /// Upload a file that was changed on another device too under a new name, such as
+    /// "report (conflict, laptop, 2026-11-29).pdf".
+    #[arg(long, conflicts_with = "replace")]
+    pub keep_both: bool,
     /// How many files are on their way at once.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: u16,

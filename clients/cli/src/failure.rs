@@ -38,12 +38,31 @@ pub struct Failure {
     /// Of which kind.
     pub kind: Kind,
     message: String,
+    /// The refusal that the message says in other words.
+    #[source]
+    refusal: Option<Error>,
 }
 
 /// Makes one.
 pub fn failure(kind: Kind, message: impl Into<String>) -> anyhow::Error {
-    let message = message.into();
-    Failure { kind, message }.into()
+    let (message, refusal) = (message.into(), None);
+    Failure {
+        kind,
+        message,
+        refusal,
+    }
+    .into()
+}
+
+/// Makes one that says a refusal in words that fit the command. Scripts still see the refusal.
+pub fn refused(kind: Kind, message: impl Into<String>, refusal: Error) -> anyhow::Error {
+    let (message, refusal) = (message.into(), Some(refusal));
+    Failure {
+        kind,
+        message,
+        refusal,
+    }
+    .into()
 }
 
 /// Of which kind an error is.
@@ -110,6 +129,10 @@ pub fn sentence(error: &anyhow::Error) -> String {
         if !parts.last().is_some_and(|last| last.ends_with(&said)) {
             parts.push(said);
         }
+        // Its refusal is in its message.
+        if cause.is::<Failure>() {
+            break;
+        }
     }
     let mut sentence = parts.join(": ");
     if kind_of(error) == Kind::SignedOut && !sentence.contains("syncsphere login") {
@@ -134,7 +157,7 @@ fn refusal(problem: &Problem) -> String {
     // What the service says to programs, in words for people.
     let detail = match code.as_str() {
         "version-conflict" => {
-            "it was changed on another device; get the current version first, or say that one with --base-version"
+            "it was changed or moved on another device; look at it again, and repeat the command if you still want that"
         }
         "path-taken" => "another file has this path; choose another one, or move that file first",
         "forbidden" => "you may not do this in this space; ask one of its owners for the role that it takes",
@@ -143,8 +166,9 @@ fn refusal(problem: &Problem) -> String {
         _ => detail,
     };
     match &problem.current {
-        Some(CurrentVersion { version, .. }) => {
-            format!("{detail} (current version {version}; request {request_id})")
+        Some(CurrentVersion { version, path, .. }) => {
+            let path = path.as_ref().map_or(String::new(), |path| format!(" at {path}"));
+            format!("{detail} (current version {version}{path}; request {request_id})")
         }
         None => format!("{detail} (request {request_id})"),
     }

@@ -12,12 +12,14 @@ mod support;
 use std::fs;
 use std::io::Write as _;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use serde_json::Value;
 use tests::{new_user, stack, subject};
@@ -210,6 +212,10 @@ async fn an_upload_that_was_killed_goes_on_where_it_was() {
         "{sent} bytes were sent again"
     );
     assert_eq!(again[0]["change"]["version"], 1);
+    let unchanged = alice.json(&["upload", "film"]).await;
+    assert_eq!(unchanged[0]["outcome"], "unchanged");
+    // What storage has proved is believed on any machine.
+    fs::remove_dir_all(alice.path("home/versions")).unwrap();
     let unchanged = alice.json(&["upload", "film"]).await;
     assert_eq!(unchanged[0]["outcome"], "unchanged");
     assert_eq!(fs::read_dir(alice.path("home/uploads")).unwrap().count(), 0);
@@ -488,7 +494,7 @@ async fn an_upload_does_not_replace_what_another_device_changed_since() {
     alice.write("stale/a", b"two");
     let told = alice.fails(5, &["upload", "stale/.", "--space", "Shared"]).await;
     assert!(
-        told.contains("/z.txt was changed on another device (version 2)"),
+        told.contains("\"/z.txt\" was changed on another device (version 2). Keep both with --keep-both"),
         "{told}"
     );
     let content = async |person: &Person, path: &str| {
@@ -507,6 +513,138 @@ async fn an_upload_does_not_replace_what_another_device_changed_since() {
     bob.json(&["upload", "z.txt", "--space", "Shared", "--replace"])
         .await;
     assert_eq!(content(&alice, "/z.txt").await, "mine");
+}
+
+#[tokio::test]
+async fn both_are_kept_of_a_file_that_two_devices_changed() {
+    let (alice, bob) = (Person::new().await, Person::new().await);
+    alice.json(&["spaces", "create", "Shared"]).await;
+    alice.json(&["share", "Shared", &bob.user_id]).await;
+    let upload = ["upload", "report.pdf", "--space", "Shared"];
+    let keeping = [&upload[..], &["--keep-both"]].concat();
+    let mut copies = Vec::new();
+    alice.write("report.pdf", b"first");
+    alice.json(&upload).await;
+    bob.write("report.pdf", b"bob's");
+    bob.json(&upload).await;
+    alice.write("report.pdf", b"alice's");
+    alice.fails(5, &upload).await;
+    for edit in ["alice's", "alice's other"] {
+        alice.write("report.pdf", edit.as_bytes());
+        let kept = alice.json(&keeping).await.remove(0);
+        assert_eq!(kept["change"]["version"], 1);
+        let path = kept["change"]["path"].as_str().unwrap().to_owned();
+        assert!(
+            path.starts_with("/report (conflict, ") && path.ends_with(").pdf"),
+            "{path}"
+        );
+        // Again, and there is no other copy.
+        let again = alice.json(&keeping).await.remove(0);
+        assert_eq!(
+            (&again["outcome"], &again["path"]),
+            (&"unchanged".into(), &path.clone().into())
+        );
+        let content = bob.run(&["get", &path, "-o", "-", "--space", "Shared"]).await;
+        assert_eq!(String::from_utf8(content.stdout).unwrap(), edit);
+        copies.push(path);
+    }
+    let listed = alice.json(&["ls", "--space", "Shared"]).await;
+    assert_eq!(listed.len(), 3, "{listed:?}");
+    assert_ne!(copies[0], copies[1]);
+    let content = bob
+        .run(&["get", "/report.pdf", "-o", "-", "--space", "Shared"])
+        .await;
+    assert_eq!(content.stdout, b"bob's");
+    alice.fails(5, &upload).await;
+}
+
+/// Version 1 of a file that was deleted and made again is not version 1 of the former file.
+#[tokio::test]
+async fn an_upload_names_the_file_that_this_machine_saw() {
+    let (alice, bob) = (Person::new().await, Person::new().await);
+    alice.json(&["spaces", "create", "Shared"]).await;
+    alice.json(&["share", "Shared", &bob.user_id]).await;
+    alice.write("r", b"alice's");
+    alice.json(&["upload", "r", "--space", "Shared"]).await;
+    bob.json(&["rm", "/r", "--space", "Shared"]).await;
+    bob.write("r", b"bob's");
+    bob.json(&["upload", "r", "--space", "Shared"]).await;
+    alice.write("r", b"alice's other");
+    let based = ["upload", "r", "--space", "Shared", "--base-version", "1"];
+    let told = alice.fails(5, &based).await;
+    assert!(
+        told.contains("\"/r\" was changed on another device (version 1)"),
+        "{told}"
+    );
+    let content = bob.run(&["get", "/r", "-o", "-", "--space", "Shared"]).await;
+    assert_eq!(content.stdout, b"bob's");
+}
+
+#[tokio::test]
+async fn a_file_that_comes_while_another_is_uploaded_is_not_replaced() {
+    let alice = Person::new().await;
+    alice.write("a", b"one");
+    alice.json(&["upload", "a"]).await;
+    let token = stack().sign_in(&alice.user).await.unwrap().token().await.unwrap();
+    let upload = async |content: &[u8]| {
+        // As if the file had come after it was looked for.
+        let looked = Arc::new(AtomicBool::new(false));
+        let url = api_but_for(move |method, target| {
+            let is_first =
+                method == "GET" && target.starts_with("/files?") && !looked.swap(true, Ordering::SeqCst);
+            is_first.then_some((StatusCode::OK, r#"{"files":[]}"#))
+        });
+        alice.write("a", content);
+        let mut command = alice.command(&["--json", "upload", "a"]);
+        command.env("SYNCSPHERE_URL", url.await);
+        command.env("SYNCSPHERE_TOKEN", token.as_str());
+        command.output().await.unwrap()
+    };
+    let other = upload(b"two").await;
+    assert_eq!(other.status.code(), Some(5), "{other:?}");
+    let told = values(&other.stderr).remove(0);
+    assert_eq!(told["error"]["code"], "version-conflict");
+    let message = told["error"]["message"].as_str().unwrap();
+    assert!(
+        message.ends_with(
+            "\"/a\" was changed on another device (version 1). Keep both with --keep-both, or replace it with --replace."
+        ),
+        "{message}"
+    );
+    let same = upload(b"one").await;
+    assert_eq!(values(&same.stdout)[0]["outcome"], "unchanged", "{same:?}");
+    assert_eq!(alice.json(&["history", "/a"]).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_was_moved_meanwhile_is_neither_moved_nor_deleted() {
+    let alice = Person::new().await;
+    alice.write("a", b"one");
+    alice.json(&["upload", "a"]).await;
+    let listed = alice.json(&["ls"]).await.remove(0);
+    alice.json(&["mv", "/a", "/b"]).await;
+    let token = stack().sign_in(&alice.user).await.unwrap().token().await.unwrap();
+    // As if it had been moved after it was looked for.
+    let former: &str = Box::leak(format!("{{\"files\":[{listed}]}}").into_boxed_str());
+    let url = api_but_for(move |method, target| {
+        let is_listing = method == "GET" && target.starts_with("/files?");
+        is_listing.then_some((StatusCode::OK, former))
+    })
+    .await;
+    for arguments in [&["rm", "/a"][..], &["mv", "/a", "/c"]] {
+        let mut command = alice.command(arguments);
+        command.env("SYNCSPHERE_URL", &url);
+        command.env("SYNCSPHERE_TOKEN", token.as_str());
+        let output = command.output().await.unwrap();
+        assert_eq!(output.status.code(), Some(5), "{output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            told.contains("moved on another device") && told.contains("version 1 at /b"),
+            "{told}"
+        );
+    }
+    let files = alice.json(&["ls"]).await;
+    assert_eq!((files.len(), &files[0]["path"]), (1, &"/b".into()));
 }
 
 /// Of content in parts the service has only the uploader's word for its SHA-256.
@@ -615,13 +753,25 @@ async fn the_doctor_finds_nothing_wrong_and_leaves_nothing_behind() {
 
 /// The deployed API, but for one route, which answers 503.
 async fn broken_api(method: &'static str, path: &'static str) -> String {
+    api_but_for(move |asked, target| {
+        let is_broken = asked == method && target.contains(path);
+        is_broken.then_some((StatusCode::SERVICE_UNAVAILABLE, ""))
+    })
+    .await
+}
+
+/// The deployed API, but for what is answered here.
+async fn api_but_for(
+    answer: impl Fn(&Method, &str) -> Option<(StatusCode, &'static str)> + Clone + Send + Sync + 'static,
+) -> String {
     let http = reqwest::Client::new();
     let app = Router::new().fallback(async move |request: Request| {
         let (parts, body) = request.into_parts();
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let mut response = Response::new(Body::empty());
-        if parts.method == method && target.contains(path) {
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        if let Some((status, body)) = answer(&parts.method, target) {
+            *response.status_mut() = status;
+            *response.body_mut() = Body::from(body);
             return response;
         }
         let mut headers = parts.headers;

@@ -6,7 +6,9 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{ByteCount, ContentLocation, FileChanged, FileId, FileState, FileView, Sha256, Version};
+use model::{
+    ByteCount, Composite, ContentLocation, FileChanged, FileId, FileState, FileView, Sha256, Version,
+};
 use reqwest::header::{ACCEPT, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -16,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::api::checked;
 use crate::error::Party;
-use crate::{Client, Error, Progress, Sha256Stream};
+use crate::{Client, Error, Progress, Verification};
 
 /// How long storage may say nothing.
 const SILENCE: Duration = Duration::from_mins(1);
@@ -36,28 +38,42 @@ pub struct Content {
     pub size: ByteCount,
     /// Their SHA-256.
     pub sha256: Sha256,
+    /// What storage has proved of them, if they were put in parts. Changes don't say it, listings do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub composite: Option<Composite>,
 }
 
 macro_rules! content_of {
-    ($($named:ident),*) => {$(
+    ($($named:ident, $composite:expr;)*) => {$(
         impl From<&$named> for Content {
             fn from(file: &$named) -> Self {
-                Self { file_id: file.file_id, version: file.version, size: file.size, sha256: file.sha256 }
+                let composite: fn(&$named) -> Option<Composite> = $composite;
+                Self {
+                    file_id: file.file_id,
+                    version: file.version,
+                    size: file.size,
+                    sha256: file.sha256,
+                    composite: composite(file),
+                }
             }
         }
     )*};
 }
-content_of!(FileView, FileState, FileChanged);
+content_of! {
+    FileView, |file| file.composite;
+    FileState, |_| None;
+    FileChanged, |_| None;
+}
 
 impl Client {
     /// `GET /files/{fileId}/content`, followed to storage: the content of a version, or of the current one, as it comes. Who
-    /// keeps it compares its SHA-256 with the version's.
+    /// keeps it compares it with the version by a [`Verification`].
     pub async fn download(&self, file_id: FileId, version: Option<Version>) -> Result<Response, Error> {
         self.download_from(file_id, version, 0).await
     }
 
     /// Downloads content into a file, which may have its beginning from an earlier attempt, and returns once all of it is there,
-    /// with the declared SHA-256, and on the disk.
+    /// with the declared SHA-256 and the composite one that storage has proved, and on the disk.
     ///
     /// Lost connections are tried again, any number of times while each brings something. A beginning that
     /// turns out to be of something else is replaced. [`Error::Mismatch`] empties the file. The content of a
@@ -78,15 +94,17 @@ impl Client {
             size: content.size.get().unsigned_abs(),
             into,
             length: 0,
-            digest: Sha256Stream::default(),
+            verification: Verification::of(content),
             progress,
         };
         fetching.read_beginning().await?;
         let resumed = fetching.length > 0;
         let mut outcome = fetching.rest().await;
         if matches!(outcome, Err(Error::Mismatch)) {
+            // The uploader said something else of what storage has: it would come again.
+            let is_stored = fetching.verification.is_proved() == Some(true);
             fetching.empty().await?;
-            if resumed {
+            if resumed && !is_stored {
                 outcome = fetching.rest().await;
             }
         }
@@ -143,7 +161,7 @@ struct Fetching<'a, P> {
     /// How many bytes are there.
     length: u64,
     /// Theirs.
-    digest: Sha256Stream,
+    verification: Verification,
     progress: &'a P,
 }
 
@@ -160,7 +178,7 @@ impl<P: Progress> Fetching<'_, P> {
             let Some(read) = piece.get(..length).filter(|read| !read.is_empty()) else {
                 break;
             };
-            self.digest.update(read);
+            self.verification.update(read);
             self.length += length as u64;
         }
         self.progress.found(self.length);
@@ -170,7 +188,7 @@ impl<P: Progress> Fetching<'_, P> {
     /// Begins anew.
     async fn empty(&mut self) -> io::Result<()> {
         self.progress.lost(self.length);
-        (self.length, self.digest) = (0, Sha256Stream::default());
+        (self.length, self.verification) = (0, Verification::of(self.content));
         self.into.set_len(0).await?;
         self.into.rewind().await?;
         Ok(())
@@ -189,11 +207,7 @@ impl<P: Progress> Fetching<'_, P> {
             }
             retries.after(error).await?;
         }
-        if self.digest.clone().finish() == self.content.sha256 {
-            Ok(())
-        } else {
-            Err(Error::Mismatch)
-        }
+        self.verification.clone().finish()
     }
 
     /// Appends what comes until the connection ends.
@@ -212,7 +226,7 @@ impl<P: Progress> Fetching<'_, P> {
             }
             self.into.write_all(&piece).await?;
             self.length += bytes;
-            self.digest.update(&piece);
+            self.verification.update(&piece);
             self.progress.moved(bytes);
         }
         // An answer that ends where it began would be asked for without end.
@@ -248,15 +262,25 @@ mod tests {
                 while !raw.ends_with(b"\r\n\r\n") {
                     stream.read_buf(&mut raw).await.unwrap();
                 }
-                let body = if raw.starts_with(b"GET /object") {
+                let head = String::from_utf8(raw).unwrap();
+                let (status, body) = if head.starts_with("GET /object") {
                     told.fetch_add(1, Ordering::SeqCst);
-                    "content".to_owned()
+                    match head.split_once("range: bytes=") {
+                        Some((_, from)) => {
+                            let from: usize = from.split_once('-').unwrap().0.parse().unwrap();
+                            ("206 Partial Content", "content"[from..].to_owned())
+                        }
+                        None => ("200 OK", "content".to_owned()),
+                    }
                 } else {
-                    json!({ "url": format!("{there}/object"), "expiresAt": "2030-01-01T00:00:00Z" })
-                        .to_string()
+                    let url = format!("{there}/object");
+                    (
+                        "200 OK",
+                        json!({ "url": url, "expiresAt": "2030-01-01T00:00:00Z" }).to_string(),
+                    )
                 };
                 let head = format!(
-                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                    "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
                     body.len()
                 );
                 stream.write_all((head + &body).as_bytes()).await.unwrap();
@@ -266,35 +290,95 @@ mod tests {
         (client, asked)
     }
 
+    /// An empty file.
+    async fn empty_file(name: &str) -> (std::path::PathBuf, File) {
+        let path = std::env::temp_dir().join(format!("client-{name}-{}", std::process::id()));
+        let mut options = File::options();
+        let options = options.create(true).truncate(true).read(true).write(true);
+        let file = options.open(&path).await.unwrap();
+        (path, file)
+    }
+
+    fn declared(version: i64, declared: &[u8], parts: Option<&[&[u8]]>) -> Content {
+        let composite = parts.map(|parts| {
+            let digests = parts.iter().flat_map(|part| *crate::sha256(part).as_bytes());
+            json!({
+                "partSize": parts[0].len(),
+                "sha256": crate::sha256(&digests.collect::<Vec<u8>>()),
+            })
+        });
+        serde_json::from_value(json!({
+            "fileId": "0192f0c1-7a5e-7e4e-8f6a-0d5c3b2a1908", "version": version, "size": 7,
+            "sha256": crate::sha256(declared), "composite": composite,
+        }))
+        .unwrap()
+    }
+
     #[tokio::test]
     async fn a_version_that_is_not_what_was_declared_is_fetched_once() {
         let (client, asked) = service().await;
-        let path = std::env::temp_dir().join(format!("client-download-{}", std::process::id()));
-        let mut options = File::options();
-        let mut file = options
-            .create(true)
-            .truncate(true)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .await
-            .unwrap();
-        let of = |version: i64, declared: &[u8]| -> Content {
-            serde_json::from_value(json!({
-                "fileId": "0192f0c1-7a5e-7e4e-8f6a-0d5c3b2a1908", "version": version, "size": 7,
-                "sha256": crate::sha256(declared),
-            }))
-            .unwrap()
-        };
+        let (path, mut file) = empty_file("download").await;
         for _ in 0..3 {
-            let fetched = client.clone().fetch(&of(1, b"CONTENT"), &mut file, &()).await;
+            let fetched = client
+                .clone()
+                .fetch(&declared(1, b"CONTENT", None), &mut file, &())
+                .await;
             assert!(matches!(fetched, Err(Error::Mismatch)), "{fetched:?}");
             assert_eq!(file.metadata().await.unwrap().len(), 0);
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         // Another version is another content.
-        client.fetch(&of(2, b"content"), &mut file, &()).await.unwrap();
+        client
+            .fetch(&declared(2, b"content", None), &mut file, &())
+            .await
+            .unwrap();
         assert_eq!(asked.load(Ordering::SeqCst), 2);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn content_that_is_not_what_storage_has_proved_is_fetched_once() {
+        let (client, asked) = service().await;
+        let (path, mut file) = empty_file("composite").await;
+        let other = declared(1, b"content", Some(&[b"con", b"TEN", b"t"]));
+        for _ in 0..2 {
+            let fetched = client.fetch(&other, &mut file, &()).await;
+            assert!(matches!(fetched, Err(Error::Mismatch)), "{fetched:?}");
+            assert_eq!(file.metadata().await.unwrap().len(), 0);
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_resumed_download_is_compared_with_what_storage_has_proved() {
+        let (client, asked) = service().await;
+        let (path, mut file) = empty_file("resumed").await;
+        let proved: Option<&[&[u8]]> = Some(&[b"con", b"ten", b"t"]);
+        // In the middle of the second part.
+        file.write_all(b"cont").await.unwrap();
+        client
+            .fetch(&declared(1, b"content", proved), &mut file, &())
+            .await
+            .unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"content");
+        // The beginning is of other content.
+        file.rewind().await.unwrap();
+        file.write_all(b"CONT").await.unwrap();
+        file.set_len(4).await.unwrap();
+        client
+            .fetch(&declared(1, b"content", proved), &mut file, &())
+            .await
+            .unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"content");
+        assert_eq!(asked.load(Ordering::SeqCst), 3);
+        // All of it is right, and the uploader said something else: the same would come again.
+        file.set_len(4).await.unwrap();
+        let fetched = client
+            .fetch(&declared(2, b"CONTENT", proved), &mut file, &())
+            .await;
+        assert!(matches!(fetched, Err(Error::Mismatch)), "{fetched:?}");
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -52,35 +52,57 @@ impl Client {
         Ok((file, versions))
     }
 
-    /// `PATCH /files/{fileId}`: moves a file within its space; with `base_version`, only if that is the current one.
+    /// `PATCH /files/{fileId}`: moves a file within its space; with `base_version`, only if that is the current one, and
+    /// with `base_path`, only if the file is there.
     pub async fn move_file(
         &self,
         file_id: FileId,
         path: SpacePath,
         base_version: Option<Version>,
+        base_path: Option<&SpacePath>,
     ) -> Result<FileChanged, Error> {
-        let body = MoveFileRequest {
-            path,
-            base_version,
-            base_path: None,
-            device_id: self.device_id(),
+        let ask = async |base_path: Option<SpacePath>| {
+            let body = MoveFileRequest {
+                path: path.clone(),
+                base_version,
+                base_path,
+                device_id: self.device_id(),
+            };
+            let request = self.request(Method::PATCH, &format!("/files/{file_id}"));
+            self.call(request.json(&body)).await
         };
-        let request = self.request(Method::PATCH, &format!("/files/{file_id}"));
-        self.call(request.json(&body)).await
+        match ask(base_path.cloned()).await {
+            Err(error) if base_path.is_some() && is_unknown(&error) => ask(None).await,
+            answer => answer,
+        }
     }
 
-    /// `DELETE /files/{fileId}`; with `base_version`, only if that is the current one. Doing it again gives the same answer.
+    /// `DELETE /files/{fileId}`; with `base_version`, only if that is the current one, and with `base_path`, only if the
+    /// file is there. Doing it again gives the same answer.
     pub async fn delete_file(
         &self,
         file_id: FileId,
         base_version: Option<Version>,
+        base_path: Option<&SpacePath>,
     ) -> Result<FileChanged, Error> {
-        let request = self.request(Method::DELETE, &format!("/files/{file_id}"));
-        let base = base_version.map(|version| ("baseVersion", version.to_string()));
-        let device = self.device_id().map(|device| ("deviceId", device.to_string()));
-        let query: Vec<_> = base.into_iter().chain(device).collect();
-        self.call(request.query(&query)).await
+        let ask = async |base_path: Option<&SpacePath>| {
+            let request = self.request(Method::DELETE, &format!("/files/{file_id}"));
+            let base = base_version.map(|version| ("baseVersion", version.to_string()));
+            let path = base_path.map(|path| ("basePath", path.to_string()));
+            let device = self.device_id().map(|device| ("deviceId", device.to_string()));
+            let query: Vec<_> = base.into_iter().chain(path).chain(device).collect();
+            self.call(request.query(&query)).await
+        };
+        match ask(base_path).await {
+            Err(error) if base_path.is_some() && is_unknown(&error) => ask(None).await,
+            answer => answer,
+        }
     }
+}
+
+/// Whether the service may be of an earlier release, which refuses what it does not know.
+pub(crate) fn is_unknown(error: &Error) -> bool {
+    matches!(error, Error::Refused(problem) if problem.code == "invalid-request")
 }
 
 fn files(space_id: Option<SpaceId>, prefix: &str) -> String {

@@ -34,6 +34,7 @@ mod session;
 mod socket;
 mod spaces;
 mod upload;
+mod verification;
 mod watch;
 mod window;
 
@@ -44,6 +45,7 @@ pub use progress::Progress;
 pub use session::{Authenticator, Challenge, Session, SignIn, Token, UserPool};
 pub use socket::{Frame, Socket};
 pub use upload::{LocalFile, Source};
+pub use verification::Verification;
 pub use watch::{Update, Watcher};
 
 use model::Sha256;

@@ -15,6 +15,7 @@ use model::{
 };
 use reqwest::Method;
 
+use crate::files::is_unknown;
 use crate::window::{LEAST_BYTES, Slot};
 use crate::{Client, Error, Progress, Sha256Stream};
 pub use source::{LocalFile, Source};
@@ -35,8 +36,27 @@ const COMPLETE_PAUSE: Duration = Duration::from_secs(3);
 const READ_BYTES: u64 = 256 * 1024;
 
 impl Client {
-    /// `POST /uploads`. Repeating it with the same key gives the same upload.
+    /// `POST /uploads`. Repeating it with the same key gives the same upload. Services of earlier releases, which refuse
+    /// `baseFileId` as unknown, are asked without it.
     pub async fn create_upload(
+        &self,
+        body: &CreateUploadRequest,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<CreatedUpload, Error> {
+        let created = self.open(body, key).await;
+        match &created {
+            Err(error) if body.base_file_id.is_some() && is_unknown(error) => {
+                let former = CreateUploadRequest {
+                    base_file_id: None,
+                    ..body.clone()
+                };
+                self.open(&former, key).await
+            }
+            _ => created,
+        }
+    }
+
+    async fn open(
         &self,
         body: &CreateUploadRequest,
         key: Option<&IdempotencyKey>,
@@ -389,7 +409,13 @@ mod tests {
             let first = lines.next().unwrap().to_owned();
             let length = lines.find_map(|line| line.strip_prefix("content-length: "));
             if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
-                break first.replace(" http/1.1", "");
+                let line = first.replace(" http/1.1", "");
+                // As releases did that did not know it.
+                break if body.contains("basefileid") {
+                    format!("{line} with baseFileId")
+                } else {
+                    line
+                };
             }
         };
         asked.lock().unwrap().push(line.clone());
@@ -399,6 +425,13 @@ mod tests {
                 json!({
                     "uploadId": UPLOAD, "spaceId": UPLOAD, "path": "/a", "expiresAt": "2030-01-01T00:00:00Z",
                     "put": { "url": format!("{url}/object"), "headers": {} },
+                })
+                .to_string(),
+            ),
+            ("post", "/uploads with baseFileId") => (
+                "400 Bad Request",
+                json!({
+                    "status": 400, "code": "invalid-request", "detail": "unknown field", "requestId": "r",
                 })
                 .to_string(),
             ),
@@ -454,6 +487,19 @@ mod tests {
             .unwrap_err();
         let last = asked.lock().unwrap().last().cloned();
         assert_eq!(last, Some(format!("post /uploads/{UPLOAD}/complete")));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_does_not_know_base_files_takes_uploads() {
+        let (client, asked) = service(false).await;
+        let content = b"content".as_slice();
+        let path = "/a".parse().unwrap();
+        let mut description = client.describe(None, path, content, &()).await.unwrap();
+        description.base_version = Some(1.try_into().unwrap());
+        description.base_file_id = Some(uuid::Uuid::from_u128(1).into());
+        client.create_upload(&description, None).await.unwrap();
+        let asked = asked.lock().unwrap();
+        assert_eq!(*asked, ["post /uploads with baseFileId", "post /uploads"]);
     }
 
     /// Or its time would pass while others are sent.

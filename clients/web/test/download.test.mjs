@@ -45,11 +45,18 @@ async function atOnce(act) {
   }
 }
 
-function start(content, sha256 = digest(content)) {
+/** What storage proves of content in parts. */
+function inParts(content, partSize) {
+  const hash = createHash("sha256");
+  for (let at = 0; at < content.length; at += partSize) hash.update(createHash("sha256").update(content.subarray(at, at + partSize)).digest());
+  return { partSize, sha256: hash.digest("base64") };
+}
+
+function start(content, sha256 = digest(content), composite = undefined) {
   let urls = 0;
   const progress = [];
   const locate = async () => ({ url: `url-${(urls += 1)}` });
-  const saving = atOnce(() => download({ locate, size: content.length, sha256 }, new AbortController().signal, (bytes) => progress.push(bytes)));
+  const saving = atOnce(() => download({ locate, size: content.length, sha256, composite }, new AbortController().signal, (bytes) => progress.push(bytes)));
   return { saving, progress };
 }
 
@@ -79,6 +86,18 @@ test("what is not what was uploaded is not saved", async () => {
   const content = randomBytes(1_000);
   storage(content, []);
   await assert.rejects(start(content, digest("something else")).saving, OtherContent);
+});
+
+test("content in parts is compared with what storage has proved, also after a cut", async () => {
+  const content = randomBytes(20 * 1024 * 1024);
+  for (const partSize of [1_000_000, 8 * 1024 * 1024, 20 * 1024 * 1024, 20 * 1024 * 1024 + 1]) {
+    storage(content, [9 * 1024 * 1024, undefined]);
+    const blob = await start(content, digest(content), inParts(content, partSize)).saving;
+    assert.ok(Buffer.from(await blob.arrayBuffer()).equals(content));
+  }
+  storage(content, []);
+  const other = { ...inParts(content, 8 * 1024 * 1024), partSize: 9 * 1024 * 1024 };
+  await assert.rejects(start(content, digest(content), other).saving, OtherContent);
 });
 
 test("content that is longer than declared is cut off at the declared size", async () => {

@@ -126,6 +126,30 @@ mod tests {
         );
     }
 
+    /// A comma is counted for each change, also for the last, which has none.
+    #[test]
+    fn a_frame_is_filled_up() {
+        let path = |length| format!("/{}", "x".repeat(length));
+        let lengths = |events: &[Event]| {
+            let frames = frames(events[0].space_id, events).unwrap();
+            frames.iter().map(String::len).collect::<Vec<_>>()
+        };
+        let mut events: Vec<Event> = Vec::new();
+        for number in 1_000.. {
+            events.push(numbered(number, &path(1)));
+            let missing = MAX_FRAME_BYTES - 1 - lengths(&events)[0];
+            events.pop();
+            if missing > 900 {
+                events.push(numbered(number, &path(900)));
+                continue;
+            }
+            let filled = |missing| [events.as_slice(), &[numbered(number, &path(1 + missing))]].concat();
+            assert_eq!(lengths(&filled(missing)), [MAX_FRAME_BYTES - 1]);
+            assert_eq!(lengths(&filled(missing + 1)).len(), 2);
+            break;
+        }
+    }
+
     #[test]
     fn a_pong_is_a_pong() {
         assert_eq!(serde_json::to_string(&Pong {}).unwrap(), r#"{"type":"pong"}"#);

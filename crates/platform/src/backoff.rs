@@ -43,6 +43,10 @@ mod tests {
             .collect();
         assert_eq!(limits, [4, 4, 28, 196, 1_000, 1_000]);
         assert_eq!(backoff.limit(u32::MAX).as_millis(), 1_000);
-        assert!((0..100).all(|_| backoff.jittered(3) <= backoff.limit(3)));
+        let waits: Vec<Duration> = (0..100).map(|_| backoff.jittered(3)).collect();
+        let half = backoff.limit(3) / 2;
+        assert!(waits.iter().all(|wait| *wait <= backoff.limit(3)));
+        // The probability that a hundred random waits are all on one side of the middle is 2^-99.
+        assert!(waits.iter().any(|wait| *wait > half) && waits.iter().any(|wait| *wait < half));
     }
 }

@@ -114,6 +114,12 @@ async fn empty(app: &App, deadline: Instant) -> Result<usize, Failure> {
     let failed = |error| Failure::Storage(bucket(), error);
     let mut deleted = 0;
     loop {
+        if Instant::now() >= deadline {
+            return Err(Failure::Time {
+                bucket: bucket(),
+                deleted,
+            });
+        }
         match app.storage.delete_versions().await.map_err(failed)? {
             Batch::Empty => break,
             Batch::Deleted(count) => deleted += count,
@@ -124,12 +130,6 @@ async fn empty(app: &App, deadline: Instant) -> Result<usize, Failure> {
                     reason,
                 });
             }
-        }
-        if Instant::now() >= deadline {
-            return Err(Failure::Time {
-                bucket: bucket(),
-                deleted,
-            });
         }
     }
     let in_time = || Instant::now() < deadline;

@@ -83,3 +83,19 @@ fn is_gone<R>(failure: &SdkError<DeleteConnectionError, R>) -> bool {
         .as_service_error()
         .is_some_and(DeleteConnectionError::is_gone_exception)
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_apigatewaymanagement::types::error::{ForbiddenException, GoneException};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_gone_need_not_be_closed() {
+        let gone = DeleteConnectionError::GoneException(GoneException::builder().build());
+        assert!(is_gone(&SdkError::service_error(gone, ())));
+        let forbidden = DeleteConnectionError::ForbiddenException(ForbiddenException::builder().build());
+        assert!(!is_gone(&SdkError::service_error(forbidden, ())));
+        assert!(!is_gone(&SdkError::<_, ()>::timeout_error("late")));
+    }
+}

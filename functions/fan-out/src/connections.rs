@@ -439,6 +439,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_is_made_before_the_first_post() {
+        let (_listener, endpoint) = listen().await;
+        let connections = ours(&endpoint).unwrap();
+        assert_eq!(connections.idle(), 0);
+        connections.warm_up().await;
+        assert_eq!(connections.idle(), 1);
+    }
+
+    #[test]
+    fn a_reason_is_the_status_and_the_body_if_there_is_one() {
+        let reason = |body: &[u8]| {
+            classify_response(StatusCode::FORBIDDEN, body)
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(reason(b"no"), "403 Forbidden no");
+        assert_eq!(reason(b""), "403 Forbidden");
+    }
+
+    #[tokio::test]
     async fn a_key_is_kept_for_its_day() {
         let (_, endpoint) = listen().await;
         let signer = ours(&endpoint).unwrap().signer;

@@ -245,3 +245,45 @@ async fn back_off(tried: Attempt<'_>, deadline: Instant) -> Attempt<'_> {
     let _ = timeout_at(deadline, sleep(BACKOFF.jittered(tried.attempts))).await;
     tried
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_take_turns() {
+        let recipients = ["alice", "alice", "alice", "bob", "carol", "bob"]
+            .iter()
+            .enumerate();
+        let recipients: Vec<Recipient> = recipients
+            .map(|(i, user)| Recipient {
+                user_id: user.parse().unwrap(),
+                connection_id: i.to_string(),
+                connected_at: OffsetDateTime::UNIX_EPOCH,
+            })
+            .collect();
+        let group = Group {
+            records: Vec::new(),
+            frames: Vec::new(),
+            recipients: &recipients,
+            next: None,
+        };
+        let posts = recipients.iter().map(|recipient| Post {
+            group: &group,
+            recipient,
+        });
+        let turns = in_turns(posts.collect()).into_iter();
+        let turns: Vec<&str> = turns
+            .map(|turn| turn.post.recipient.connection_id.as_str())
+            .collect();
+        assert_eq!(turns, ["0", "3", "4", "1", "5", "2"]);
+    }
+
+    #[test]
+    fn all_waits_of_a_post_are_short() {
+        let limits: Vec<u128> = (1..ATTEMPTS)
+            .map(|attempts| BACKOFF.limit(attempts).as_millis())
+            .collect();
+        assert_eq!(limits, [4, 28, 196, 1_372]);
+    }
+}

@@ -19,7 +19,7 @@ pub(crate) struct Group<'a> {
     pub(crate) frames: Vec<Frame>,
     pub(crate) recipients: &'a [Recipient],
     /// The audience continues after this key, if at all.
-    next: Option<&'a PageKey>,
+    pub(crate) next: Option<&'a PageKey>,
 }
 
 /// The work of a batch.

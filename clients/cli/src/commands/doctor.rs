@@ -222,7 +222,7 @@ impl Doctor {
             "browse-files or create-upload; what is left is in /.syncsphere-doctor/",
             async {
                 if let Some(made) = made {
-                    client.delete_file(made.file_id, None).await?;
+                    client.delete_file(made.file_id, None, None).await?;
                     return Ok(((), format!("{} is deleted", made.path)));
                 }
                 let Some(upload_id) = opened else {
@@ -232,7 +232,7 @@ impl Doctor {
                     // It was completed, though the answer did not arrive.
                     Err(error) if error.status() == Some(409) => {
                         let made = client.complete_upload(upload_id).await?;
-                        client.delete_file(made.file_id, None).await?;
+                        client.delete_file(made.file_id, None, None).await?;
                     }
                     aborted => aborted?,
                 }

@@ -45,7 +45,7 @@ pub(crate) async fn rename(client: &Client, mv: &Move, output: Output) -> anyhow
     let from = place::path(&mv.from)?;
     let to = place::inside(&mv.to, from.file_name())?;
     let file = find(client, space_id, &from).await?;
-    let moving = client.move_file(file.file_id, to, mv.base_version);
+    let moving = client.move_file(file.file_id, to, mv.base_version, Some(&from));
     let changed = moving.await.with_context(|| format!("cannot move {from}"))?;
     let told = format!("{from} is now {}", changed.path);
     Ok(output.line(&changed, told)?)
@@ -66,7 +66,7 @@ pub(crate) async fn remove(client: &Client, remove: &Remove, output: Output) -> 
     for path in &paths {
         let deleting = async {
             let file = find(client, space_id, path).await?;
-            let deleting = client.delete_file(file.file_id, remove.base_version);
+            let deleting = client.delete_file(file.file_id, remove.base_version, Some(path));
             deleting.await.with_context(|| format!("cannot delete {path}"))
         };
         match deleting.await {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use client::{Client, Content, Error, Progress as _, Sha256Stream, next_piece};
+use client::{Client, Content, Progress as _, Verification, next_piece};
 use model::SpacePath;
 use serde_json::json;
 use tempfile::TempPath;
@@ -31,7 +31,8 @@ pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow:
         let found = versions.iter().find(|it| it.version == version);
         let found =
             found.ok_or_else(|| failure(Kind::NotFound, format!("{path} has no version {version}")))?;
-        (content.version, content.size, content.sha256) = (found.version, found.size, found.sha256);
+        (content.version, content.size) = (found.version, found.size);
+        (content.sha256, content.composite) = (found.sha256, found.composite);
     }
     let to = destination(get.output.as_deref(), &path, cfg!(windows))?;
     let bytes = content.size.get().unsigned_abs();
@@ -189,18 +190,14 @@ fn share(file: &std::fs::File) -> io::Result<()> {
 async fn to_output(client: &Client, content: &Content, bar: &Bar<'_>) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut download = client.download(content.file_id, Some(content.version)).await?;
-    let mut digest = Sha256Stream::default();
+    let mut verification = Verification::of(content);
     while let Some(piece) = next_piece(&mut download).await? {
-        digest.update(&piece);
+        verification.update(&piece);
         io::stdout().lock().write_all(&piece)?;
         bar.moved(piece.len() as u64);
     }
     io::stdout().lock().flush()?;
-    if digest.finish() == content.sha256 {
-        Ok(())
-    } else {
-        Err(Error::Mismatch.into())
-    }
+    Ok(verification.finish()?)
 }
 
 #[cfg(test)]

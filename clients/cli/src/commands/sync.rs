@@ -24,8 +24,8 @@ use crate::failure::{Failures, Kind, failure, is_outage, kind_of, sentence};
 use crate::output::{self, Output};
 use crate::place;
 use crate::progress::Bars;
-pub(crate) use folder::is_windows_name;
 use folder::{Folder, Found, Stamp, local, space_path};
+pub(crate) use folder::{is_windows_name, with_suffix};
 use mirror::Mirror;
 
 /// How many files are on their way at once.

@@ -1,12 +1,13 @@
 //! `upload`.
 
+mod beside;
 mod keys;
 mod plan;
 
 use std::collections::HashMap;
 
 use anyhow::Context as _;
-use client::{Client, Content, Error, LocalFile, Progress, Source as _};
+use client::{Client, Content, Error, LocalFile, Progress, Source as _, Verification};
 use futures_util::stream::{self, StreamExt as _};
 use model::{CreateUploadRequest, FileChanged, MIN_PART_BYTES, SpaceId, SpacePath};
 use serde_json::json;
@@ -15,15 +16,22 @@ use tokio::io::AsyncReadExt as _;
 use crate::accounts::Account;
 use crate::arguments::Upload;
 use crate::commands::bases::{Base, Bases};
-use crate::failure::{Failures, Kind, failure, is_outage, kind_of};
+use crate::failure::{Failures, Kind, failure, is_outage, kind_of, refused};
 use crate::output::{self, Output};
 use crate::place;
 use crate::progress::{Bar, Bars};
+use beside::{beside, changed_on, device};
 use keys::Keys;
 use plan::{Item, Plan};
 
 /// Up to so many files, each is looked for by itself; of more, the folder that they go to is listed.
 const LOOKED_FOR: usize = 16;
+
+/// How many names beside a file are tried: more of one day are a script that went wrong.
+const NAMES_BESIDE: u32 = 100;
+
+/// How much of a file is read at once, in bytes.
+const READ_BYTES: u64 = 1024 * 1024;
 
 /// What became of a file.
 enum Outcome {
@@ -33,7 +41,7 @@ enum Outcome {
         sent_bytes: u64,
     },
     /// The space has this content there already.
-    Unchanged(Content),
+    Unchanged { path: SpacePath, content: Content },
 }
 
 /// Uploads files and folders.
@@ -96,12 +104,12 @@ fn tell(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()> {
             let text = format!("{file} is {}, version {}, {size}", changed.path, changed.version);
             output.line(&told, text)
         }
-        Outcome::Unchanged(content) => {
+        Outcome::Unchanged { path, content } => {
             let told = json!({
-                "outcome": "unchanged", "file": item.file, "fileId": content.file_id, "path": item.to,
+                "outcome": "unchanged", "file": item.file, "fileId": content.file_id, "path": path,
                 "version": content.version, "size": content.size, "sha256": content.sha256,
             });
-            let text = format!("{file} is {} already, version {}", item.to, content.version);
+            let text = format!("{file} is {path} already, version {}", content.version);
             output.line(&told, text)
         }
     }
@@ -131,34 +139,147 @@ impl Uploading<'_> {
             .client
             .describe(self.space_id, item.to.clone(), &content, bar);
         let mut description = describing.await?;
-        description.base_version = self.upload.base_version;
+        let found = self.there(&item.to).await?;
+        let known = self.bases.known(&item.to);
         // Who says what it is based on wants to know if that is wrong.
-        if description.base_version.is_none()
-            && let Some(there) = self.there(&item.to).await?
-        {
-            let base = Base::from(&there);
-            let known = self.bases.known(&item.to);
-            let is_same = (there.sha256, there.size) == (description.sha256, description.size);
-            // Of content in parts the service has only the uploader's word for the SHA-256 of the whole; here
-            // another one may have said it.
-            if is_same && (known == Some(base) || there.size.get() < MIN_PART_BYTES) {
-                self.bases.saw(&item.to, base)?;
-                bar.found(item.bytes);
-                return Ok(Outcome::Unchanged(there));
+        if let Some(said) = self.upload.base_version {
+            let base = known.filter(|base| base.version == said && said.get() > 0);
+            description.base_version = Some(said);
+            description.base_file_id = base.map(|base| base.file_id);
+        } else if let Some(there) = &found {
+            if self.is_there(there, &description, &content).await? {
+                return self.unchanged(there, &description, bar);
             }
-            if !is_same && !self.upload.replace && known.is_some_and(|known| known != base) {
-                let message = format!(
-                    "{} was changed on another device (version {}); get it with `syncsphere get`, or replace it with --replace",
-                    item.to, there.version
-                );
-                return Err(failure(Kind::Conflict, message));
+            let is_other = (there.sha256, there.size) != (description.sha256, description.size);
+            if !self.upload.replace && is_other && known.is_some_and(|known| known != Base::from(there)) {
+                return self.conflict(item, description, &content, there, None, bar).await;
             }
             if !self.upload.replace {
                 description.base_version = Some(there.version);
+                description.base_file_id = Some(there.file_id);
             }
+        } else if !self.upload.replace {
+            description.base_version = Some(0.try_into()?);
         }
-        let changed = self.send(&description, &content, bar).await?;
-        self.bases.saw(&item.to, Base::from(&Content::from(&changed)))?;
+        let refusal = match self.send(&description, &content, bar).await {
+            Ok(changed) => return self.uploaded(changed, bar),
+            Err(error) => conflict_in(error)?,
+        };
+        // It was changed since it was looked for.
+        let Some(there) = self.find(&item.to).await? else {
+            return Err(refusal.into());
+        };
+        if self.is_there(&there, &description, &content).await? {
+            return self.unchanged(&there, &description, bar);
+        }
+        self.conflict(item, description, &content, &there, Some(refusal), bar)
+            .await
+    }
+
+    /// Another device has changed the file too: both are kept, or its user says what to do.
+    async fn conflict(
+        &self,
+        item: &Item,
+        description: CreateUploadRequest,
+        content: &LocalFile,
+        there: &Content,
+        refusal: Option<Error>,
+        bar: &Bar<'_>,
+    ) -> anyhow::Result<Outcome> {
+        if self.upload.keep_both {
+            bar.lost(item.bytes);
+            return self.keep_both(item, description, content, bar).await;
+        }
+        let (path, version) = (&item.to, there.version);
+        let happened = match self.upload.base_version {
+            Some(said) if said.get() == 0 => "is there already",
+            _ => "was changed on another device",
+        };
+        let mut message = format!("\"{path}\" {happened} (version {version}). Keep both with --keep-both");
+        message.push_str(match self.upload.base_version {
+            Some(_) => ".",
+            None => ", or replace it with --replace.",
+        });
+        Err(match refusal {
+            Some(refusal) => refused(Kind::Conflict, message, refusal),
+            None => failure(Kind::Conflict, message),
+        })
+    }
+
+    /// Uploads a file under a name beside its own that is free. If it was uploaded so before, it is there.
+    async fn keep_both(
+        &self,
+        item: &Item,
+        mut description: CreateUploadRequest,
+        content: &LocalFile,
+        bar: &Bar<'_>,
+    ) -> anyhow::Result<Outcome> {
+        let (device, date) = (device(), changed_on(&item.file)?);
+        description.base_version = Some(0.try_into()?);
+        description.base_file_id = None;
+        for number in 1..=NAMES_BESIDE {
+            description.path = beside(&item.to, &device, date, number)?;
+            if let Some(there) = self.find(&description.path).await? {
+                if self.is_there(&there, &description, content).await? {
+                    return self.unchanged(&there, &description, bar);
+                }
+                continue;
+            }
+            match self.send(&description, content, bar).await {
+                Ok(changed) => return self.uploaded(changed, bar),
+                Err(error) => conflict_in(error)?,
+            };
+        }
+        let message = format!(
+            "\"{}\" has {NAMES_BESIDE} copies of that day; remove some",
+            item.to
+        );
+        Err(failure(Kind::Conflict, message))
+    }
+
+    /// Whether a version has this content.
+    async fn is_there(
+        &self,
+        there: &Content,
+        description: &CreateUploadRequest,
+        content: &LocalFile,
+    ) -> anyhow::Result<bool> {
+        if (there.sha256, there.size) != (description.sha256, description.size) {
+            return Ok(false);
+        }
+        if self.bases.known(&description.path) == Some(Base::from(there)) {
+            return Ok(true);
+        }
+        // Of content in parts the service has only the uploader's word for the SHA-256 of the whole; here another one
+        // may have said it.
+        if there.composite.is_none() {
+            return Ok(there.size.get() < MIN_PART_BYTES);
+        }
+        let mut verification = Verification::of(there);
+        let mut at = 0;
+        while at < content.size() {
+            let length = READ_BYTES.min(content.size() - at);
+            verification.update(&content.read(at, length).await?);
+            at += length;
+        }
+        Ok(verification.finish().is_ok())
+    }
+
+    fn unchanged(
+        &self,
+        there: &Content,
+        description: &CreateUploadRequest,
+        bar: &Bar<'_>,
+    ) -> anyhow::Result<Outcome> {
+        let (path, content) = (description.path.clone(), there.clone());
+        self.bases.saw(&path, Base::from(there))?;
+        bar.found(there.size.get().unsigned_abs());
+        Ok(Outcome::Unchanged { path, content })
+    }
+
+    fn uploaded(&self, changed: FileChanged, bar: &Bar<'_>) -> anyhow::Result<Outcome> {
+        self.bases
+            .saw(&changed.path, Base::from(&Content::from(&changed)))?;
         let sent_bytes = bar.sent();
         Ok(Outcome::Uploaded { changed, sent_bytes })
     }
@@ -213,13 +334,14 @@ impl Uploading<'_> {
     async fn there(&self, path: &SpacePath) -> anyhow::Result<Option<Content>> {
         match &self.there {
             Some(there) => Ok(there.get(path).cloned()),
-            None => Ok(self
-                .client
-                .find_file(self.space_id, path)
-                .await
-                .or_else(|error| nothing_there(self.space_id, error))?
-                .map(|file| Content::from(&file))),
+            None => self.find(path).await,
         }
+    }
+
+    async fn find(&self, path: &SpacePath) -> anyhow::Result<Option<Content>> {
+        let found = self.client.find_file(self.space_id, path).await;
+        let found = found.or_else(|error| nothing_there(self.space_id, error))?;
+        Ok(found.map(|file| Content::from(&file)))
     }
 }
 
@@ -235,6 +357,16 @@ async fn refuse_unsized(item: &Item, content: &LocalFile) -> anyhow::Result<()> 
         return Err(failure(Kind::Refused, message));
     }
     Ok(())
+}
+
+/// The refusal of an upload because the path holds something else than was said; any other failure ends it.
+fn conflict_in(error: anyhow::Error) -> anyhow::Result<Error> {
+    match error.downcast::<Error>()? {
+        Error::Refused(problem) if matches!(problem.code.as_str(), "version-conflict" | "path-taken") => {
+            Ok(Error::Refused(problem))
+        }
+        error => Err(error.into()),
+    }
 }
 
 /// A personal space that was not used yet is not there.

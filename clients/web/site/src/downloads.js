@@ -6,7 +6,7 @@ import { lastOf } from "./words.js";
 
 /**
  * @typedef {import("./types.js").FileView} FileView
- * @typedef {{ version: number, size: number, sha256: string }} Version
+ * @typedef {{ version: number, size: number, sha256: string, composite?: import("./types.js").Composite }} Version
  *
  * @typedef {object} World
  * @property {(fileId: string, version: number) => Promise<{ url: string }>} locate
@@ -41,7 +41,8 @@ export class Downloads extends EventTarget {
     }
     this.#progress(key, 0);
     try {
-      const wanted = { locate: () => this.world.locate(fileId, version.version), size: version.size, sha256: version.sha256 };
+      const { size, sha256, composite } = version;
+      const wanted = { locate: () => this.world.locate(fileId, version.version), size, sha256, composite };
       const content = await this.world.download(wanted, new AbortController().signal, (bytes) => this.#progress(key, bytes));
       this.world.save(content, saved(lastOf(path)));
     } catch (error) {

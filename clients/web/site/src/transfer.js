@@ -97,12 +97,14 @@ function refusal(status, code) {
  * @param {() => Promise<{ url: string }>} wanted.locate
  * @param {number} wanted.size
  * @param {string} wanted.sha256
+ * @param {import("./types.js").Composite} [wanted.composite] what storage has proved of content that was put in parts
  * @param {AbortSignal} signal
  * @param {(bytes: number) => void} onProgress
  * @returns {Promise<Blob>}
  */
-export async function download({ locate, size, sha256: declared }, signal, onProgress) {
+export async function download({ locate, size, sha256: declared, composite }, signal, onProgress) {
   const digest = sha256.create();
+  const parts = composite && new CompositeDigest(composite.partSize);
   let content = new Blob();
   let received = 0;
   for (let failures = 0; received < size || failures === 0;) {
@@ -111,6 +113,7 @@ export async function download({ locate, size, sha256: declared }, signal, onPro
       const { url } = await locate();
       for await (const piece of pieces(url, received, size, signal)) {
         digest.update(piece);
+        parts?.update(piece);
         content = new Blob([content, piece]);
         received += piece.length;
         onProgress(received);
@@ -126,8 +129,44 @@ export async function download({ locate, size, sha256: declared }, signal, onPro
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
-  if (base64(digest.digest()) !== declared) throw new OtherContent("What arrived is not what was uploaded. It was not saved.");
+  const isProved = parts === undefined || base64(parts.digest()) === composite?.sha256;
+  if (!isProved || base64(digest.digest()) !== declared) throw new OtherContent("What arrived is not what was uploaded. It was not saved.");
   return content;
+}
+
+/** The SHA-256 of the SHA-256s of the parts into which content is cut. */
+class CompositeDigest {
+  #part = sha256.create();
+  #parts = sha256.create();
+  #length = 0;
+
+  /** @param {number} partSize in bytes */
+  constructor(partSize) {
+    this.partSize = partSize;
+  }
+
+  /** @param {Uint8Array} piece */
+  update(piece) {
+    for (let at = 0; at < piece.length;) {
+      // A part ends when more comes: the last one may be smaller.
+      if (this.#length >= this.partSize) this.#endPart();
+      const ofPart = piece.subarray(at, at + Math.max(this.partSize - this.#length, 1));
+      this.#part.update(ofPart);
+      this.#length += ofPart.length;
+      at += ofPart.length;
+    }
+  }
+
+  digest() {
+    this.#endPart();
+    return this.#parts.digest();
+  }
+
+  #endPart() {
+    this.#parts.update(this.#part.digest());
+    this.#part = sha256.create();
+    this.#length = 0;
+  }
 }
 
 /**

@@ -4,9 +4,10 @@
  * @typedef {"owner" | "editor" | "viewer"} Role
  * @typedef {{ spaceId: string, kind: "personal" | "shared", name?: string, role: Role, latestSequence: number }} Space
  * @typedef {{ spaceId: string, userId: string, role: Role, addedAt: string }} Member
- * @typedef {{ fileId: string, spaceId: string, path: string, version: number, size: number, sha256: string, contentType?: string,
- *   createdAt: string, updatedAt: string }} FileView
- * @typedef {{ version: number, size: number, sha256: string, contentType?: string, userId: string, deviceId?: string,
+ * @typedef {{ partSize: number, sha256: string }} Composite
+ * @typedef {{ fileId: string, spaceId: string, path: string, version: number, size: number, sha256: string, composite?: Composite,
+ *   contentType?: string, createdAt: string, updatedAt: string }} FileView
+ * @typedef {{ version: number, size: number, sha256: string, composite?: Composite, contentType?: string, userId: string, deviceId?: string,
  *   createdAt: string }} FileVersion
  * @typedef {FileView & { versions: FileVersion[], nextPageToken?: string }} FileDetail
  *

@@ -420,12 +420,16 @@ fn keep_beside(from: &Dir, part: &str, parent: &Dir, name: &str) -> io::Result<S
 
 /// `report (kept 1).pdf`: programs still know what it is, and it is not longer than a name can be.
 fn kept_name(name: &str, number: u32) -> String {
-    let suffix = format!(" (kept {number})");
+    with_suffix(name, &format!(" (kept {number})"))
+}
+
+/// A name with something between its stem, which is shortened if there is no room for it, and its extension.
+pub(crate) fn with_suffix(name: &str, suffix: &str) -> String {
     let dot = name
         .rfind('.')
         .filter(|dot| *dot > 0 && name.len() - dot <= MAX_EXTENSION_BYTES);
     let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
-    let room = MAX_NAME_BYTES - suffix.len() - extension.len();
+    let room = MAX_NAME_BYTES.saturating_sub(suffix.len() + extension.len());
     let stem = stem.get(..stem.floor_char_boundary(room)).unwrap_or(stem);
     format!("{stem}{suffix}{extension}")
 }
@@ -549,6 +553,7 @@ mod tests {
             version: 1.try_into().unwrap(),
             size: 3.try_into().unwrap(),
             sha256: client::sha256(b"new"),
+            composite: None,
         }
     }
 

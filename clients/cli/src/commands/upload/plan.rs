@@ -171,6 +171,7 @@ mod tests {
             space: SpaceArguments { space: None },
             base_version: None,
             replace: false,
+            keep_both: false,
             jobs: 1,
         })
     }

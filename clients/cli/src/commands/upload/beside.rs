@@ -1,0 +1,99 @@
+//! The name of a file that is uploaded beside another one.
+
+use std::path::Path;
+use std::{fs, io};
+
+use anyhow::Context as _;
+use model::SpacePath;
+use time::{Date, OffsetDateTime};
+
+use crate::commands::sync::with_suffix;
+use crate::place;
+
+/// `/report (conflict, laptop, 2026-11-29).pdf`: who sees it knows where it comes from, and programs still know what
+/// it is. The number tells one from others of the same day.
+pub(super) fn beside(path: &SpacePath, device: &str, date: Date, number: u32) -> anyhow::Result<SpacePath> {
+    let suffix = match number {
+        1 => format!(" (conflict, {device}, {date})"),
+        number => format!(" (conflict, {device}, {date}, {number})"),
+    };
+    let name = path.file_name();
+    let folder = path.as_str().strip_suffix(name).unwrap_or("/");
+    let beside = format!("{folder}{}", with_suffix(name, &suffix));
+    place::path(&beside).context("there is no room for another name beside it")
+}
+
+/// The day on which a file was changed last, so that the same content gets the same name each time.
+pub(super) fn changed_on(file: &Path) -> io::Result<Date> {
+    let changed = OffsetDateTime::from(fs::metadata(file)?.modified()?);
+    Ok(changed.date())
+}
+
+/// What this machine is called in its network, as far as every file system takes it.
+pub(super) fn device() -> String {
+    name_of(&host_name())
+}
+
+#[cfg(unix)]
+fn host_name() -> String {
+    let names = rustix::system::uname();
+    names.nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(not(unix))]
+fn host_name() -> String {
+    let name = std::env::var_os("COMPUTERNAME").unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn name_of(host: &str) -> String {
+    let label = host.split('.').next().unwrap_or_default();
+    let taken = |character: char| {
+        if character.is_ascii_alphanumeric() {
+            character
+        } else {
+            '-'
+        }
+    };
+    match label.chars().take(63).map(taken).collect::<String>() {
+        name if name.is_empty() => "device".to_owned(),
+        name => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::date;
+
+    #[test]
+    fn a_name_beside_says_where_it_comes_from_and_keeps_the_extension() {
+        let beside = |path: &str, number| {
+            let path = path.parse().unwrap();
+            beside(&path, "laptop", date!(2026 - 11 - 29), number).map(String::from)
+        };
+        assert_eq!(
+            beside("/a/report.pdf", 1).unwrap(),
+            "/a/report (conflict, laptop, 2026-11-29).pdf"
+        );
+        assert_eq!(
+            beside("/Makefile", 2).unwrap(),
+            "/Makefile (conflict, laptop, 2026-11-29, 2)"
+        );
+        let long = beside(&format!("/{}.pdf", "ä".repeat(125)), 1).unwrap();
+        assert!(
+            long.len() <= 256 && long.ends_with("ä (conflict, laptop, 2026-11-29).pdf"),
+            "{long}"
+        );
+        let deep = format!("/{}x", "y/".repeat(510));
+        assert!(beside(&deep, 1).is_err());
+    }
+
+    #[test]
+    fn a_machine_has_a_name_that_every_file_system_takes() {
+        assert_eq!(name_of("laptop.example.org"), "laptop");
+        assert_eq!(name_of("Bob's/..\\x"), "Bob-s-");
+        assert_eq!(name_of(""), "device");
+        assert!(!device().is_empty());
+    }
+}

@@ -1,0 +1,162 @@
+//! Content that comes in pieces, compared with its version.
+
+use model::{Composite, Sha256};
+
+use crate::{Content, Error, Sha256Stream};
+
+/// Computes the digests of content while it comes in pieces, and compares them with those of its version.
+///
+/// A version that was put in parts has two: the SHA-256 of the whole, for which the service has only the
+/// uploader's word, and the composite SHA-256, which storage has proved.
+#[derive(Clone)]
+pub struct Verification {
+    sha256: Sha256,
+    whole: Sha256Stream,
+    parts: Option<PartsStream>,
+}
+
+/// The composite SHA-256 of content that comes in pieces.
+#[derive(Clone)]
+struct PartsStream {
+    composite: Composite,
+    part: Sha256Stream,
+    /// How many bytes the part that has begun has.
+    length: u64,
+    /// Of the SHA-256s of the parts before it.
+    digests: Sha256Stream,
+}
+
+impl Verification {
+    /// Begins before the first byte.
+    pub fn of(content: &Content) -> Self {
+        // Parts without bytes would have no end.
+        let cut = content
+            .composite
+            .filter(|composite| composite.part_size.get() > 0);
+        Self {
+            sha256: content.sha256,
+            whole: Sha256Stream::default(),
+            parts: cut.map(|composite| PartsStream {
+                composite,
+                part: Sha256Stream::default(),
+                length: 0,
+                digests: Sha256Stream::default(),
+            }),
+        }
+    }
+
+    /// Adds a piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.whole.update(piece);
+        if let Some(parts) = &mut self.parts {
+            parts.update(piece);
+        }
+    }
+
+    /// Compares all pieces in order; [`Error::Mismatch`] if a digest is another one.
+    pub fn finish(self) -> Result<(), Error> {
+        let is_proved = self.is_proved() != Some(false);
+        if is_proved && self.whole.finish() == self.sha256 {
+            Ok(())
+        } else {
+            Err(Error::Mismatch)
+        }
+    }
+
+    /// Whether this is the content that storage has, whatever the uploader said of it; nothing if storage has proved
+    /// no composite SHA-256.
+    pub(crate) fn is_proved(&self) -> Option<bool> {
+        let parts = self.parts.clone()?;
+        let proved = parts.composite.sha256;
+        Some(parts.finish() == proved)
+    }
+}
+
+impl PartsStream {
+    fn update(&mut self, mut piece: &[u8]) {
+        let part_size = self.composite.part_size.get().unsigned_abs();
+        while !piece.is_empty() {
+            // A part ends when more comes: the last one may be smaller.
+            if self.length == part_size {
+                self.end_part();
+            }
+            let left = usize::try_from(part_size - self.length).unwrap_or(usize::MAX);
+            let (of_part, rest) = piece.split_at(left.min(piece.len()));
+            self.part.update(of_part);
+            self.length += of_part.len() as u64;
+            piece = rest;
+        }
+    }
+
+    fn end_part(&mut self) {
+        let part = std::mem::take(&mut self.part);
+        self.digests.update(part.finish().as_bytes());
+        self.length = 0;
+    }
+
+    fn finish(mut self) -> Sha256 {
+        self.end_part();
+        self.digests.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sha256;
+
+    fn content(bytes: &[u8], part_size: usize) -> Content {
+        let parts: Vec<u8> = bytes
+            .chunks(part_size)
+            .flat_map(|part| *sha256(part).as_bytes())
+            .collect();
+        Content {
+            file_id: uuid::Uuid::from_u128(1).into(),
+            version: 1.try_into().unwrap(),
+            size: i64::try_from(bytes.len()).unwrap().try_into().unwrap(),
+            sha256: sha256(bytes),
+            composite: Some(Composite {
+                part_size: i64::try_from(part_size).unwrap().try_into().unwrap(),
+                sha256: sha256(&parts),
+            }),
+        }
+    }
+
+    fn verify(content: &Content, bytes: &[u8], piece: usize) -> Result<(), Error> {
+        let mut verification = Verification::of(content);
+        for piece in bytes.chunks(piece) {
+            verification.update(piece);
+        }
+        verification.finish()
+    }
+
+    #[test]
+    fn parts_are_cut_where_storage_cut_them_whatever_the_pieces() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        for part_size in [1, 7, 64, 128, 255, 256, 257] {
+            let whole = content(&bytes, part_size);
+            for piece in [1, 3, 64, 200, 256] {
+                verify(&whole, &bytes, piece).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn both_digests_count() {
+        let right = content(b"0123456789", 4);
+        let of = |change: fn(&mut Content)| {
+            let mut content = right.clone();
+            change(&mut content);
+            verify(&content, b"0123456789", 10)
+        };
+        of(|_| ()).unwrap();
+        assert!(matches!(
+            of(|it| it.sha256 = [0; 32].into()),
+            Err(Error::Mismatch)
+        ));
+        let other = |it: &mut Content| it.composite.as_mut().unwrap().sha256 = [0; 32].into();
+        assert!(matches!(of(other), Err(Error::Mismatch)));
+        let cut = |it: &mut Content| it.composite.as_mut().unwrap().part_size = 5.try_into().unwrap();
+        assert!(matches!(of(cut), Err(Error::Mismatch)));
+    }
+}

@@ -1,0 +1,79 @@
+//! What a function counts while a test runs it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use metrics::{
+    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, LocalRecorderGuard, Metadata, Recorder,
+    SharedString, Unit,
+};
+
+/// The metrics of this test's thread, on which all of the test's tasks run.
+#[derive(Default)]
+pub struct Counted(Arc<Mutex<HashMap<String, Vec<f64>>>>);
+
+impl Counted {
+    /// Counts for as long as the guard lives.
+    pub fn begin(&self) -> LocalRecorderGuard<'_> {
+        metrics::set_default_local_recorder(self)
+    }
+
+    /// The sum of a metric's values since the last time, as a whole number; nothing if there is none.
+    #[expect(clippy::cast_possible_truncation, reason = "tests count little")]
+    pub fn take(&self, name: &str) -> Option<i64> {
+        let values = self.0.lock().unwrap().remove(name)?;
+        Some(values.iter().sum::<f64>().round() as i64)
+    }
+}
+
+struct Values {
+    name: String,
+    all: Arc<Mutex<HashMap<String, Vec<f64>>>>,
+}
+
+impl CounterFn for Values {
+    #[expect(clippy::cast_precision_loss, reason = "tests count little")]
+    fn increment(&self, value: u64) {
+        self.record(value as f64);
+    }
+
+    fn absolute(&self, _: u64) {
+        panic!("no function does this")
+    }
+}
+
+impl HistogramFn for Values {
+    fn record(&self, value: f64) {
+        let mut all = self.all.lock().unwrap();
+        all.entry(self.name.clone()).or_default().push(value);
+    }
+}
+
+impl Counted {
+    fn values(&self, key: &Key) -> Arc<Values> {
+        Arc::new(Values {
+            name: key.name().to_owned(),
+            all: Arc::clone(&self.0),
+        })
+    }
+}
+
+impl Recorder for Counted {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.values(key))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.values(key))
+    }
+}
