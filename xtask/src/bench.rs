@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use runner::arguments::Bench;
-use runner::build::{build_functions, cargo_lambda_build};
+use runner::build::{self, build_functions, cargo_lambda_build};
 use runner::environment::command;
 use runner::postgres::{Postgres, free_address};
 use runner::process;
 use runner::project::Project;
 use runner::tools::{self, CARGO_LAMBDA, POSTGRES};
 use runner::ui::Step;
+
+use crate::packages;
 
 /// The package.
 const PACKAGE: &str = "bench";
@@ -25,7 +27,13 @@ pub(crate) async fn run(project: &Project, options: &Bench) -> Result<()> {
         Some(binaries) => binaries.clone(),
         None => build_functions(project, &project.root).await?,
     };
-    let program = build(project).await?;
+    let program = if options.quick {
+        build::build(project, &packages(project, PACKAGE)?)
+            .await?
+            .join(PACKAGE)
+    } else {
+        build_optimized(project).await?
+    };
 
     let folder = project.run().join("bench");
     fs::create_dir_all(&folder).context("cannot create the benchmarks' folder")?;
@@ -66,8 +74,9 @@ pub(crate) async fn run(project: &Project, options: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// With the same flags as the functions, since the limits are in it.
-async fn build(project: &Project) -> Result<PathBuf> {
+/// With the same flags as the functions, since the limits are in it. A quick run, whose figures mean nothing, has it as all other tools
+/// are compiled, and only its functions as they are deployed.
+async fn build_optimized(project: &Project) -> Result<PathBuf> {
     let step = Step::begin("building the benchmarks");
     let arguments = [
         "--package",

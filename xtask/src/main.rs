@@ -84,7 +84,7 @@ fn program(command: &Command) -> &'static str {
     }
 }
 
-/// The packages that are compiled for a command. All have the functions and the local stack in common, also
+/// The packages that are compiled for a program. All have the functions and the local stack in common, also
 /// those that do not use them: cargo compiles a crate once for each set of features, and the set depends on
 /// the packages.
 fn packages(project: &Project, program: &str) -> Result<Vec<String>> {
@@ -173,16 +173,18 @@ mod tests {
     }
 
     #[test]
-    fn demo_and_tests_share_what_they_compile() {
+    fn demo_quick_benchmarks_and_tests_share_what_they_compile() {
         let project = Project::find().unwrap();
-        let packages = packages(&project, "stack").unwrap();
-        let mut demo = vec!["--edges", "normal,build"];
-        for package in &packages {
-            demo.extend(["--package", package]);
-        }
         let tests = features(&project, &["--workspace", "--edges", "normal,build,dev"]);
-        for (name, features) in features(&project, &demo) {
-            assert_eq!(features, tests[&name], "{name}; see tools/stack/Cargo.toml");
+        for program in ["stack", "bench"] {
+            let packages = packages(&project, program).unwrap();
+            let mut arguments = vec!["--edges", "normal,build"];
+            for package in &packages {
+                arguments.extend(["--package", package]);
+            }
+            for (name, features) in features(&project, &arguments) {
+                assert_eq!(features, tests[&name], "{name}; see tools/{program}/Cargo.toml");
+            }
         }
     }
 }

@@ -202,12 +202,17 @@ impl Stage {
         Ok(self.program(name, vec![own.display().to_string(), name.to_owned()], variables))
     }
 
-    /// A limit that is a program of its own. `cargo lambda` builds this one as `bench/bootstrap`, and that as `NAME/bootstrap` beside it.
+    /// A limit that is a program of its own. `cargo lambda` builds this one as `bench/bootstrap`, and that as `NAME/bootstrap` beside it;
+    /// `cargo`, for a quick run, builds both into one folder.
     pub(crate) fn limit_alone(&self, name: &'static str, variables: Variables) -> Result<Program> {
         let own = std::env::current_exe().context("this program has no path")?;
-        let built = own.parent().and_then(Path::parent);
-        let built = built.context("this program is in no folder of programs")?;
-        let binary = built.join(name).join("bootstrap");
+        let binary = if own.ends_with("bench/bootstrap") {
+            let built = own.parent().and_then(Path::parent);
+            let built = built.context("this program is in no folder of programs")?;
+            built.join(name).join("bootstrap")
+        } else {
+            own.with_file_name(name)
+        };
         ensure!(
             binary.exists(),
             "there is no {}; `cargo xtask bench` builds it",
