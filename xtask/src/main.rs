@@ -19,6 +19,7 @@ use runner::template;
 use runner::tools::{
     self, CARGO_LAMBDA, CHECKOV, EMULATOR, POSTGRES, SAM, SCHEMATHESIS, SEAWEEDFS, TEMPLATE, Tool,
 };
+use runner::ui::Step;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -32,7 +33,7 @@ async fn run(cli: &Cli) -> Result<()> {
         Command::Tools => return tools::show(&project).await,
         Command::Template => {
             tools::install(&project, template::TOOLS).await?;
-            return template::check(&project).await;
+            return template::check(&project, Step::begin).await;
         }
         Command::Bench(options) => return bench::run(&project, options).await,
         _ => {}

@@ -195,9 +195,8 @@ export class Window {
   }
 
   async screenshot(name) {
-    // Where what has just arrived is still tinted.
-    await this.page.waitForTimeout(2_600);
-    await this.page.screenshot({ path: join(settings.screenshots, `${name}.png`) });
+    // As it is at the end of its animations: what has just arrived is tinted for seconds.
+    await this.page.screenshot({ path: join(settings.screenshots, `${name}.png`), animations: "disabled" });
   }
 
   /** That nothing went wrong that nobody would have noticed. */

@@ -21,10 +21,10 @@ pub const TOOLS: &[Tool] = &[SAM, TEMPLATE, CHECKOV];
 /// Folders with test modules.
 const FOLDERS: [&str; 2] = ["tools", "tools/template"];
 
-/// Runs the test modules, as many at once as there are cores; fails if one does.
-pub async fn check(project: &Project) -> Result<()> {
+/// Runs the test modules, as many at once as there are cores; fails if one does. `begin` begins the step.
+pub async fn check(project: &Project, begin: fn(String) -> Step) -> Result<()> {
     let modules = modules(project)?;
-    let step = Arc::new(Step::begin("testing the template (python)"));
+    let step = Arc::new(begin("testing the template (python)".to_owned()));
     let cores = Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from)));
     let count = modules.len();
     let mut running = JoinSet::new();

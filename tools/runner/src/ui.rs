@@ -25,8 +25,16 @@ pub struct Step {
 impl Step {
     /// Begins a step.
     pub fn begin(name: impl Into<String>) -> Self {
-        let name = name.into();
-        let bar = SPINNERS.add(ProgressBar::new_spinner());
+        Self::with(name.into(), SPINNERS.add(ProgressBar::new_spinner()))
+    }
+
+    /// Begins a step beside programs that talk to the developer themselves: it adds lines to theirs, and has no spinner, which would be
+    /// drawn over them.
+    pub fn beside(name: impl Into<String>) -> Self {
+        Self::with(name.into(), ProgressBar::hidden())
+    }
+
+    fn with(name: String, bar: ProgressBar) -> Self {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed:>4} {wide_msg:.dim}") {
             bar.set_style(style);
         }

@@ -11,7 +11,7 @@ use runner::process;
 use runner::project::Project;
 use runner::services::{Ports, Services};
 use runner::template;
-use runner::ui;
+use runner::ui::{self, Step};
 
 /// Deploys the stack and runs schemathesis, the page's tests and `cargo test` against it; with arguments, only the tests that they name,
 /// and for the page, only its own.
@@ -23,10 +23,12 @@ pub(crate) async fn run(project: &Project, ports: Ports, page: bool, arguments: 
         return web_test::run(project, services.ports, &stack).await;
     }
     if arguments.is_empty() {
-        // Before the tests, whose result is what a reader looks for at the end.
-        template::check(project).await?;
-        fuzz::run(project, &stack).await?;
-        web_test::run(project, services.ports, &stack).await?;
+        // Before the tests, whose result is what a reader looks for at the end. The template's tests use no service, and compute while
+        // the others wait.
+        tokio::try_join!(template::check(project, Step::beside), async {
+            fuzz::run(project, &stack).await?;
+            web_test::run(project, services.ports, &stack).await
+        })?;
     }
 
     ui::line("… cargo test");
