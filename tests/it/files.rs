@@ -1,7 +1,7 @@
 //! Files: listed, read, downloaded, moved, deleted.
 
 use futures_util::future::join_all;
-use model::{ContentLocation, CurrentVersion, FileChanged, FileDetail, FileId, FileList};
+use model::{CurrentVersion, DownloadUrl, FileChanged, FileDetail, FileId, FileList};
 use serde_json::{Value, json};
 use tests::{Answer, Apps, Call, raw_http, upload_body};
 
@@ -210,7 +210,7 @@ async fn every_version_can_be_downloaded_under_its_name_and_never_as_a_page() {
     let as_json = content.clone().header("accept", "application/json");
     let answer = apps.call("alice", as_json.clone()).await;
     assert_eq!(answer.status, 200);
-    let located: ContentLocation = answer.parsed();
+    let located: DownloadUrl = answer.parsed();
     // Whatever headers the uploader put the content with.
     for pinned in [
         "response-content-encoding=identity",

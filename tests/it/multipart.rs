@@ -9,7 +9,7 @@ use aws_sdk_s3::error::BoxError;
 use axum::body::Body;
 use futures_util::future::join_all;
 use model::{
-    CreatedUpload, FileChanged, MIN_PART_BYTES, PartRequest, PresignedPart, PresignedParts, UploadStateName,
+    CreatedUpload, FileChanged, MIN_PART_BYTES, PartRequest, PresignedPart, PresignedParts, UploadStatus,
     UploadView,
 };
 use serde_json::{Value, json};
@@ -127,7 +127,7 @@ async fn an_upload_that_was_interrupted_shows_what_is_there_and_goes_on() {
     send(&apps, &created, &content, &[2]).await;
 
     let view = show(&apps, &created).await;
-    assert_eq!((view.state, view.stored), (UploadStateName::Pending, false));
+    assert_eq!((view.state, view.stored), (UploadStatus::Pending, false));
     assert_eq!(numbers(&view), [2]);
     let part = view.parts.unwrap()[0];
     assert_eq!(
@@ -147,7 +147,7 @@ async fn an_upload_that_was_interrupted_shows_what_is_there_and_goes_on() {
     send(&apps, &created, &content, &[1]).await;
     assert_eq!(apps.complete("alice", &created).await.status, 200);
     let view = show(&apps, &created).await;
-    assert_eq!((view.state, view.stored), (UploadStateName::Completed, true));
+    assert_eq!((view.state, view.stored), (UploadStatus::Completed, true));
     assert!(view.transfer.is_none() && view.parts.is_none());
 }
 
@@ -170,7 +170,7 @@ async fn a_completion_that_died_after_assembling_is_completed_by_the_next() {
         .await;
 
     let view = show(&apps, &created).await;
-    assert_eq!((view.state, view.stored), (UploadStateName::Pending, true));
+    assert_eq!((view.state, view.stored), (UploadStatus::Pending, true));
     assert!(view.parts.is_none());
     let first = apps.complete("alice", &created).await;
     assert_eq!(first.status, 200);
@@ -208,7 +208,7 @@ async fn aborting_frees_the_parts_for_good() {
         .iter()
         .fold(request, |request, (name, value)| request.header(name, value));
     assert_eq!(request.send().await.unwrap().status(), 404);
-    assert_eq!(show(&apps, &created).await.state, UploadStateName::Aborted);
+    assert_eq!(show(&apps, &created).await.state, UploadStatus::Aborted);
     assert_eq!(
         apps.complete("alice", &created).await.problem(),
         (410, "upload-expired")
@@ -242,8 +242,8 @@ async fn aborting_and_completing_at_once_has_one_winner() {
         let (completed, aborted) = tokio::join!(apps.complete("alice", &created), abort(&apps, &created));
         let state = show(&apps, &created).await.state;
         match (completed.status, aborted.status) {
-            (200, 409) => assert_eq!(state, UploadStateName::Completed),
-            (410, 204) => assert_eq!(state, UploadStateName::Aborted),
+            (200, 409) => assert_eq!(state, UploadStatus::Completed),
+            (410, 204) => assert_eq!(state, UploadStatus::Aborted),
             other => panic!("{other:?}"),
         }
     }
@@ -334,7 +334,7 @@ async fn uploads_are_their_openers_own() {
     ] {
         assert_eq!(apps.call("mallory", call).await.problem(), (404, "not-found"));
     }
-    assert_eq!(show(&apps, &created).await.state, UploadStateName::Pending);
+    assert_eq!(show(&apps, &created).await.state, UploadStatus::Pending);
 }
 
 #[tokio::test]
@@ -526,7 +526,7 @@ async fn parts_that_are_gone_without_an_object_are_not_shown_as_stored() {
     })
     .await;
     let view: UploadView = apps.call_in(&app, "alice", showing(&created)).await.parsed();
-    assert_eq!((view.state, view.stored), (UploadStateName::Pending, false));
+    assert_eq!((view.state, view.stored), (UploadStatus::Pending, false));
     assert!(view.parts.is_none());
     // An object is there once another call has assembled them.
     app.storage = storage_that_answers(&apps.storage, |method, _| match method {

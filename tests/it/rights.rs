@@ -35,7 +35,7 @@ async fn the_role_may_run_every_statement_and_needs_every_right_for_it() {
     let database = TestDatabase::create().await;
     let client = as_role(&database).await;
     assert_eq!(refused(&client).await, [""; 0]);
-    for (table, rights) in db::RIGHTS {
+    for (table, rights) in db::GRANTS {
         for right in rights {
             database
                 .execute(&format!("REVOKE {right} ON {table} FROM {ROLE}"))
@@ -79,7 +79,7 @@ async fn the_role_may_do_nothing_else() {
         .rows("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
         .await;
     let tables: BTreeSet<String> = tables.iter().map(|row| row.get(0)).collect();
-    let named = db::RIGHTS.iter().map(|(table, _)| *table);
+    let named = db::GRANTS.iter().map(|(table, _)| *table);
     let named: BTreeSet<String> = named
         .chain(["refinery_schema_history"])
         .map(str::to_owned)

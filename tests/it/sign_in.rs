@@ -9,7 +9,7 @@ use aws_types::region::Region;
 use db::{Connector, Database, DatabaseUrl, Role};
 use platform::aws::Account;
 use platform::rds::Tokens;
-use platform::{Clock, chain};
+use platform::{Clock, error_chain};
 use tests::{TestDatabase, TlsFront, project_file};
 use time::macros::datetime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -102,7 +102,7 @@ impl Stage {
         let started = Instant::now();
         let outcome = database.waiting_events(self.clock.now()).await;
         assert!(started.elapsed() < SECONDS, "{:?}", started.elapsed());
-        outcome.map(|_| ()).map_err(|error| chain(&error))
+        outcome.map(|_| ()).map_err(|error| error_chain(&error))
     }
 }
 

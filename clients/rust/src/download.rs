@@ -6,9 +6,7 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{
-    ByteCount, Composite, ContentLocation, FileChanged, FileId, FileState, FileView, Sha256, Version,
-};
+use model::{ByteCount, Composite, DownloadUrl, FileChanged, FileId, FileState, FileView, Sha256, Version};
 use reqwest::header::{ACCEPT, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -130,7 +128,7 @@ impl Client {
     ) -> Result<Response, Error> {
         let version = version.map_or(String::new(), |version| format!("?version={version}"));
         let request = self.request(Method::GET, &format!("/files/{file_id}/content{version}"));
-        let location: ContentLocation = self.call(request.header(ACCEPT, "application/json")).await?;
+        let location: DownloadUrl = self.call(request.header(ACCEPT, "application/json")).await?;
         // Without the token: it is not for storage.
         let mut request = self.http.get(location.url);
         if offset > 0 {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::{Instrument as _, error, info, info_span};
 
-use platform::chain;
+use platform::error_chain;
 use platform::panics::catch_panic_async;
 
 use crate::Problem;
@@ -230,7 +230,7 @@ where
         if let Some(cause) = problem.cause() {
             error!(
                 status = status.as_u16(),
-                error = chain(cause),
+                error = error_chain(cause),
                 "request {request_id} failed: {}",
                 problem.code(),
             );

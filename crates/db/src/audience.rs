@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
-use crate::row::{column, plain};
+use crate::row::{get, parse};
 
 pub(crate) const QUERIES: &[&Query] = &[&RECIPIENTS];
 
@@ -167,16 +167,16 @@ impl Database {
             .await?;
         let mut pages = vec![Page::default(); audiences.len()];
         for row in &rows {
-            let number: usize = column::<i64, usize>(row, "audience")?;
+            let number: usize = parse::<i64, usize>(row, "audience")?;
             let Some(page) = pages.get_mut(number) else {
                 continue;
             };
-            let user_id = column::<String, UserId>(row, "user_id")?;
-            match plain::<Option<String>>(row, "connection_id")? {
+            let user_id = parse::<String, UserId>(row, "user_id")?;
+            match get::<Option<String>>(row, "connection_id")? {
                 Some(connection_id) => page.recipients.push(Recipient {
                     user_id,
                     connection_id,
-                    connected_at: plain(row, "connected_at")?,
+                    connected_at: get(row, "connected_at")?,
                 }),
                 None => {
                     page.next = Some(PageKey {

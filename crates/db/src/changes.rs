@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::client::{Database, Locked};
 use crate::error::Error;
 use crate::query::Query;
-use crate::row::{column, optional, plain};
+use crate::row::{get, parse, parse_opt};
 
 pub(crate) const QUERIES: &[&Query] = &[&LIST_CHANGES, &FIND_CHANGE];
 
@@ -202,7 +202,7 @@ impl Database {
         let mut all: Vec<&(dyn ToSql + Sync)> =
             vec![&event_id, &new.now, &new.leased_until, &user_id, &device_id];
         all.extend_from_slice(parameters);
-        let Locked { rows, repeated } = self.rows_locked(lock, (query, &all)).await?;
+        let Locked { rows, repeated } = self.query_locked(lock, (query, &all)).await?;
         let decision = match rows.first() {
             Some(row) => changed(row)?,
             None => Err(Rejection::NotFound),
@@ -238,13 +238,13 @@ impl Database {
             )
             .await?;
         let latest_sequence = match rows.first() {
-            Some(row) => column::<i64, Cursor>(row, "last_sequence")?,
+            Some(row) => parse::<i64, Cursor>(row, "last_sequence")?,
             None if space_id.is_none() => Cursor::START,
             None => return Ok(None),
         };
         let mut changes = Vec::with_capacity(rows.len());
         for row in &rows {
-            if plain::<Option<i64>>(row, "sequence")?.is_some() {
+            if get::<Option<i64>>(row, "sequence")?.is_some() {
                 changes.push(event(row)?);
             }
         }
@@ -280,7 +280,7 @@ pub(crate) enum Outcome {
 
 /// Reads the columns `outcome`, `current_file_id`, `current_version` and `current_path`.
 pub(crate) fn outcome(row: &Row) -> Result<Result<Outcome, Rejection>, Error> {
-    Ok(Err(match plain::<&str>(row, "outcome")? {
+    Ok(Err(match get::<&str>(row, "outcome")? {
         "allowed" => return Ok(Ok(Outcome::Allowed)),
         "already" => return Ok(Ok(Outcome::Already)),
         "unchanged" => return Ok(Ok(Outcome::Unchanged)),
@@ -305,39 +305,39 @@ pub(crate) fn outcome(row: &Row) -> Result<Result<Outcome, Rejection>, Error> {
 }
 
 fn current_version(row: &Row) -> Result<CurrentVersion, Error> {
-    let version = plain::<Option<i64>>(row, "current_version")?.unwrap_or(0);
+    let version = get::<Option<i64>>(row, "current_version")?.unwrap_or(0);
     Ok(CurrentVersion {
         version: version.try_into().map_err(|source| Error::Column {
             column: "current_version",
             source: Box::new(source),
         })?,
-        file_id: optional::<Uuid, FileId>(row, "current_file_id")?,
-        path: optional::<String, SpacePath>(row, "current_path")?.map(Box::new),
+        file_id: parse_opt::<Uuid, FileId>(row, "current_file_id")?,
+        path: parse_opt::<String, SpacePath>(row, "current_path")?.map(Box::new),
     })
 }
 
 /// Reads a row of `changes`.
 pub(crate) fn event(row: &Row) -> Result<Event, Error> {
     Ok(Event {
-        sequence: column::<i64, Sequence>(row, "sequence")?,
-        event_id: plain::<Uuid>(row, "event_id")?.into(),
+        sequence: parse::<i64, Sequence>(row, "sequence")?,
+        event_id: get::<Uuid>(row, "event_id")?.into(),
         change: change(row)?,
-        space_id: plain::<Uuid>(row, "space_id")?.into(),
-        user_id: column::<String, UserId>(row, "user_id")?,
-        device_id: optional::<Uuid, DeviceId>(row, "device_id")?,
-        occurred_at: plain(row, "occurred_at")?,
+        space_id: get::<Uuid>(row, "space_id")?.into(),
+        user_id: parse::<String, UserId>(row, "user_id")?,
+        device_id: parse_opt::<Uuid, DeviceId>(row, "device_id")?,
+        occurred_at: get(row, "occurred_at")?,
     })
 }
 
 fn change(row: &Row) -> Result<Change, Error> {
-    let subject_space_id = || plain::<Uuid>(row, "subject_space_id").map(SpaceId::from);
-    Ok(match plain::<&str>(row, "event_type")? {
+    let subject_space_id = || get::<Uuid>(row, "subject_space_id").map(SpaceId::from);
+    Ok(match get::<&str>(row, "event_type")? {
         "FILE_UPDATED" => Change::FileUpdated(file(row)?),
         "FILE_MOVED" => Change::FileMoved(file(row)?),
         "FILE_DELETED" => Change::FileDeleted(file(row)?),
         "SPACE_SHARED" => Change::SpaceShared {
             subject_space_id: subject_space_id()?,
-            role: column::<&str, Role>(row, "subject_role")?,
+            role: parse::<&str, Role>(row, "subject_role")?,
         },
         "SPACE_LEFT" => Change::SpaceLeft {
             subject_space_id: subject_space_id()?,
@@ -353,10 +353,10 @@ fn change(row: &Row) -> Result<Change, Error> {
 
 fn file(row: &Row) -> Result<FileState, Error> {
     Ok(FileState {
-        file_id: plain::<Uuid>(row, "file_id")?.into(),
-        path: column::<String, SpacePath>(row, "path")?,
-        version: column::<i64, Version>(row, "version")?,
-        size: column::<i64, ByteCount>(row, "size")?,
-        sha256: column::<&[u8], Sha256>(row, "sha256")?,
+        file_id: get::<Uuid>(row, "file_id")?.into(),
+        path: parse::<String, SpacePath>(row, "path")?,
+        version: parse::<i64, Version>(row, "version")?,
+        size: parse::<i64, ByteCount>(row, "size")?,
+        sha256: parse::<&[u8], Sha256>(row, "sha256")?,
     })
 }

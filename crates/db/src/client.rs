@@ -74,7 +74,7 @@ impl Database {
         query: &Query,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
-        self.exchange(query.name(), async |session| {
+        self.with_reconnect(query.name(), async |session| {
             let statement = session.prepare(query).await?;
             session.client.query(&statement, parameters).await
         })
@@ -83,13 +83,13 @@ impl Database {
 
     /// Runs one statement after taking a lock that ends with it, in one round trip: the four messages travel together.
     /// The statement sees all that was committed before the lock was given.
-    pub(crate) async fn rows_locked(
+    pub(crate) async fn query_locked(
         &self,
         lock: (&Query, &[&(dyn ToSql + Sync)]),
         query: (&Query, &[&(dyn ToSql + Sync)]),
     ) -> Result<Locked, Error> {
         let mut attempts = 0;
-        let rows = self.exchange(query.0.name(), async |session| {
+        let rows = self.with_reconnect(query.0.name(), async |session| {
             attempts += 1;
             let locking = session.prepare(lock.0).await?;
             let statement = session.prepare(query.0).await?;
@@ -116,7 +116,7 @@ impl Database {
     /// Runs statements, and runs them again on a new connection if this one turns out to be dead: the server was restarted or
     /// replaced, or closed it while Lambda had the environment frozen. They may have been done all the same, so they must be
     /// harmless to repeat.
-    async fn exchange<T>(
+    async fn with_reconnect<T>(
         &self,
         query: &'static str,
         mut run: impl AsyncFnMut(&mut Session) -> Result<T, tokio_postgres::Error>,

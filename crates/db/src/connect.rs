@@ -35,12 +35,12 @@ const DEFAULT_PORT: u16 = 5432;
 #[derive(Clone)]
 pub struct DatabaseUrl {
     config: Config,
-    authorities: Authorities,
+    authorities: TrustRoots,
 }
 
 /// Root certificates that the database's certificate must chain to.
 #[derive(Clone)]
-enum Authorities {
+enum TrustRoots {
     AmazonRds,
     Public,
     Given(RootCertStore),
@@ -68,8 +68,8 @@ impl FromStr for DatabaseUrl {
             .tcp_user_timeout(TCP_USER_TIMEOUT)
             .application_name("syncsphere");
         let authorities = match config.get_password() {
-            Some(_) => Authorities::Public,
-            None => Authorities::AmazonRds,
+            Some(_) => TrustRoots::Public,
+            None => TrustRoots::AmazonRds,
         };
         Ok(Self { config, authorities })
     }
@@ -109,7 +109,7 @@ impl DatabaseUrl {
     /// Accepts the server only if its certificate chains to one of these authorities.
     #[must_use]
     pub fn with_authorities(mut self, authorities: RootCertStore) -> Self {
-        self.authorities = Authorities::Given(authorities);
+        self.authorities = TrustRoots::Given(authorities);
         self
     }
 
@@ -196,13 +196,13 @@ impl Connector {
             return Ok(tls.clone());
         }
         let authorities = match &self.url.authorities {
-            Authorities::AmazonRds => amazon_rds(self.url.host())?,
-            Authorities::Public => public()?,
-            Authorities::Given(authorities) => authorities.clone(),
+            TrustRoots::AmazonRds => amazon_rds(self.url.host())?,
+            TrustRoots::Public => public()?,
+            TrustRoots::Given(authorities) => authorities.clone(),
         };
         let tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::Authorities(error.into()))?
+            .map_err(|error| Error::TrustRoots(error.into()))?
             .with_root_certificates(authorities)
             .with_no_client_auth();
         Ok(self.tls.get_or_init(|| MakeRustlsConnect::new(tls)).clone())
@@ -235,7 +235,7 @@ fn public() -> Result<RootCertStore, Error> {
     let (added, _) = authorities.add_parsable_certificates(loaded.certs);
     if added == 0 {
         let reason = loaded.errors.into_iter().next();
-        return Err(Error::Authorities(
+        return Err(Error::TrustRoots(
             reason.map_or_else(|| "the system has none".into(), Into::into),
         ));
     }

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use crate::client::{Database, Locked};
 use crate::error::Error;
 use crate::query::Query;
-use crate::row::{column, plain};
+use crate::row::{get, parse};
 
 pub(crate) const QUERIES: &[&Query] = &[
     &LOCK_TICKETS_USER,
@@ -122,7 +122,7 @@ impl Database {
     pub async fn connect(&self, new: NewConnection<'_>) -> Result<Connecting, Error> {
         let hash = new.ticket_hash.as_slice();
         let Locked { rows, .. } = self
-            .rows_locked(
+            .query_locked(
                 (&LOCK_TICKETS_USER, &[&hash]),
                 (
                     &CONNECT,
@@ -139,8 +139,8 @@ impl Database {
         let Some(row) = rows.first() else {
             return Ok(Connecting::NoTicket);
         };
-        Ok(if plain(row, "stored")? {
-            Connecting::Connected(column::<String, UserId>(row, "user_id")?)
+        Ok(if get(row, "stored")? {
+            Connecting::Connected(parse::<String, UserId>(row, "user_id")?)
         } else {
             Connecting::TooMany
         })

@@ -37,7 +37,7 @@ pub enum Error {
     Password(#[source] BoxError),
     /// The certificates of authorities that could vouch for the database cannot be used.
     #[error("cannot load the authorities that vouch for the database")]
-    Authorities(#[source] BoxError),
+    TrustRoots(#[source] BoxError),
     /// No certificate of a database in this region could be verified.
     #[error(
         "no certificate authority of Amazon RDS in region {region} is compiled in, so its databases cannot be verified: \

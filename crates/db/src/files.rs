@@ -11,7 +11,7 @@ use crate::changes::{Effect, NewChange, Rejection, command, lock, locked};
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
-use crate::row::{column, optional, plain};
+use crate::row::{get, parse, parse_opt};
 
 pub(crate) const QUERIES: &[&Query] = &[
     &LIST_FILES,
@@ -266,7 +266,7 @@ impl Database {
         }
         let mut files = Vec::with_capacity(rows.len());
         for row in &rows {
-            if plain::<Option<Uuid>>(row, "file_id")?.is_some() {
+            if get::<Option<Uuid>>(row, "file_id")?.is_some() {
                 files.push(file(row)?);
             }
         }
@@ -298,7 +298,7 @@ impl Database {
         };
         let mut versions = Vec::with_capacity(rows.len());
         for row in &rows {
-            if plain::<Option<i64>>(row, "version_number")?.is_some() {
+            if get::<Option<i64>>(row, "version_number")?.is_some() {
                 versions.push(version(row)?);
             }
         }
@@ -321,9 +321,9 @@ impl Database {
         rows.first()
             .map(|row| {
                 Ok(Content {
-                    object_key: plain(row, "object_key")?,
-                    path: column::<String, SpacePath>(row, "path")?,
-                    content_type: optional::<String, ContentType>(row, "content_type")?,
+                    object_key: get(row, "object_key")?,
+                    path: parse::<String, SpacePath>(row, "path")?,
+                    content_type: parse_opt::<String, ContentType>(row, "content_type")?,
                 })
             })
             .transpose()
@@ -377,36 +377,36 @@ impl Database {
 
 fn file(row: &Row) -> Result<FileView, Error> {
     Ok(FileView {
-        file_id: plain::<Uuid>(row, "file_id")?.into(),
-        space_id: plain::<Uuid>(row, "space_id")?.into(),
-        path: column::<String, SpacePath>(row, "path")?,
-        version: column::<i64, Version>(row, "version")?,
-        size: column::<i64, ByteCount>(row, "size")?,
-        sha256: column::<&[u8], Sha256>(row, "sha256")?,
+        file_id: get::<Uuid>(row, "file_id")?.into(),
+        space_id: get::<Uuid>(row, "space_id")?.into(),
+        path: parse::<String, SpacePath>(row, "path")?,
+        version: parse::<i64, Version>(row, "version")?,
+        size: parse::<i64, ByteCount>(row, "size")?,
+        sha256: parse::<&[u8], Sha256>(row, "sha256")?,
         composite: composite(row, "part_size", "composite_sha256")?,
-        content_type: optional::<String, ContentType>(row, "content_type")?,
-        created_at: plain(row, "created_at")?,
-        updated_at: plain(row, "updated_at")?,
+        content_type: parse_opt::<String, ContentType>(row, "content_type")?,
+        created_at: get(row, "created_at")?,
+        updated_at: get(row, "updated_at")?,
     })
 }
 
 fn version(row: &Row) -> Result<FileVersion, Error> {
     Ok(FileVersion {
-        version: column::<i64, Version>(row, "version_number")?,
-        size: column::<i64, ByteCount>(row, "version_size")?,
-        sha256: column::<&[u8], Sha256>(row, "version_sha256")?,
+        version: parse::<i64, Version>(row, "version_number")?,
+        size: parse::<i64, ByteCount>(row, "version_size")?,
+        sha256: parse::<&[u8], Sha256>(row, "version_sha256")?,
         composite: composite(row, "version_part_size", "version_composite_sha256")?,
-        content_type: optional::<String, ContentType>(row, "version_content_type")?,
-        user_id: column::<String, UserId>(row, "version_user_id")?,
-        device_id: optional::<Uuid, DeviceId>(row, "version_device_id")?,
-        created_at: plain(row, "version_created_at")?,
+        content_type: parse_opt::<String, ContentType>(row, "version_content_type")?,
+        user_id: parse::<String, UserId>(row, "version_user_id")?,
+        device_id: parse_opt::<Uuid, DeviceId>(row, "version_device_id")?,
+        created_at: get(row, "version_created_at")?,
     })
 }
 
 fn composite(row: &Row, part_size: &'static str, sha256: &'static str) -> Result<Option<Composite>, Error> {
     let (part_size, sha256) = (
-        optional::<i64, ByteCount>(row, part_size)?,
-        optional::<&[u8], Sha256>(row, sha256)?,
+        parse_opt::<i64, ByteCount>(row, part_size)?,
+        parse_opt::<&[u8], Sha256>(row, sha256)?,
     );
     Ok(part_size
         .zip(sha256)

@@ -2,6 +2,7 @@
 //!
 //! Access is checked in the statement that reads or writes. What comes back says what the caller can do next.
 
+mod aborted_uploads;
 mod audience;
 mod changes;
 mod client;
@@ -9,7 +10,6 @@ mod connect;
 mod connections;
 mod error;
 mod files;
-mod leftovers;
 mod migrations;
 mod outbox;
 mod query;
@@ -20,6 +20,7 @@ mod spaces;
 mod tickets;
 mod uploads;
 
+pub use aborted_uploads::AbortedUpload;
 pub use audience::{Audience, Page, PageSize, Recipient};
 pub use changes::{Effect, NewChange, Rejection};
 pub use client::Database;
@@ -27,10 +28,9 @@ pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};
 pub use error::{BoxError, Error, MigrationError};
 pub use files::{Base, Content};
-pub use leftovers::Leftover;
 pub use migrations::{Migrated, migrate, schema_version};
-pub use outbox::Waiting;
-pub use role::{RIGHTS, Role};
+pub use outbox::OutboxStats;
+pub use role::{GRANTS, Role};
 pub use spaces::{Membership, NewSpace};
 pub use tickets::NewTicket;
 pub use uploads::{Completing, IN_FLIGHT, NewUpload, OpenUpload, Upload, UploadPhase, UploadState};
@@ -44,7 +44,7 @@ pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
         changes::QUERIES,
         connections::QUERIES,
         files::QUERIES,
-        leftovers::QUERIES,
+        aborted_uploads::QUERIES,
         outbox::QUERIES,
         spaces::QUERIES,
         tickets::QUERIES,

@@ -74,7 +74,7 @@ pub async fn migrate(owner: &Connector, role: Option<Role<'_>>) -> Result<Migrat
         );
     }
     if let Some(role) = role {
-        role::provide(&client, role).await?;
+        role::provision(&client, role).await?;
     }
     Ok(Migrated {
         applied: applied.len(),

@@ -10,13 +10,13 @@ use crate::changes::event;
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
-use crate::row::plain;
+use crate::row::get;
 
 pub(crate) const QUERIES: &[&Query] = &[&REMOVE_PUBLISHED, &RELEASE_EVENTS, &CLAIM_EVENTS, &WAITING_EVENTS];
 
 /// What waits in the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub struct OutboxStats {
     /// How many events.
     pub events: i64,
     /// When the oldest was committed.
@@ -98,7 +98,7 @@ impl Database {
         let events = rows.iter().filter_map(|row| match event(row) {
             Ok(event) => Some(event),
             Err(error) => {
-                let event_id = plain::<Uuid>(row, "event_id").unwrap_or_default();
+                let event_id = get::<Uuid>(row, "event_id").unwrap_or_default();
                 error!(%event_id, ?error, "event {event_id} cannot be read, and so not be published");
                 None
             }
@@ -107,19 +107,19 @@ impl Database {
     }
 
     /// How many events wait, since when, and when one that was committed before `before` can be claimed.
-    pub async fn waiting_events(&self, before: OffsetDateTime) -> Result<Waiting, Error> {
+    pub async fn waiting_events(&self, before: OffsetDateTime) -> Result<OutboxStats, Error> {
         let rows = self.rows(&WAITING_EVENTS, &[&before]).await?;
         let Some(row) = rows.first() else {
-            return Ok(Waiting {
+            return Ok(OutboxStats {
                 events: 0,
                 oldest: None,
                 claimable_at: None,
             });
         };
-        Ok(Waiting {
-            events: plain(row, "events")?,
-            oldest: plain(row, "oldest")?,
-            claimable_at: plain(row, "claimable_at")?,
+        Ok(OutboxStats {
+            events: get(row, "events")?,
+            oldest: get(row, "oldest")?,
+            claimable_at: get(row, "claimable_at")?,
         })
     }
 }

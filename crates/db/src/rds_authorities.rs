@@ -40,7 +40,7 @@ pub fn has_region(region: &str) -> bool {
 
 /// All of them.
 pub(crate) fn store() -> Result<RootCertStore, Error> {
-    STORE.clone().map_err(|reason| Error::Authorities(reason.into()))
+    STORE.clone().map_err(|reason| Error::TrustRoots(reason.into()))
 }
 
 fn read() -> Result<RootCertStore, BoxError> {

@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// What the role may do to each table; locking a row takes UPDATE. A test takes each right away and sees a statement fail for it. The release
 /// before this one still serves when they are brought up to date, so a right goes one release after its last statement.
-pub const RIGHTS: [(&str, &[&str]); 9] = [
+pub const GRANTS: [(&str, &[&str]); 9] = [
     ("changes", &["SELECT", "INSERT"]),
     ("connections", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("files", &["SELECT", "INSERT", "UPDATE"]),
@@ -34,7 +34,7 @@ pub struct Role<'a> {
 const IDLE_SESSION_TIMEOUT: &str = "10min";
 
 /// Makes the role where it is missing and brings its rights up to date, in the database that `client` is connected to.
-pub(crate) async fn provide(client: &Client, role: Role<'_>) -> Result<(), Error> {
+pub(crate) async fn provision(client: &Client, role: Role<'_>) -> Result<(), Error> {
     let failed = |source| Error::Query {
         query: "provide_role",
         source,
@@ -97,7 +97,7 @@ pub(crate) async fn provide(client: &Client, role: Role<'_>) -> Result<(), Error
         GRANT USAGE ON SCHEMA public TO {role};
         REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role};\n"
     );
-    for (table, rights) in RIGHTS {
+    for (table, rights) in GRANTS {
         let rights = rights.join(", ");
         let _ = writeln!(statements, "GRANT {rights} ON {table} TO {role};");
     }

@@ -6,7 +6,7 @@ use tokio_postgres::types::FromSql;
 use crate::error::Error;
 
 /// Reads a column as it is.
-pub(crate) fn plain<'a, T: FromSql<'a>>(row: &'a Row, name: &'static str) -> Result<T, Error> {
+pub(crate) fn get<'a, T: FromSql<'a>>(row: &'a Row, name: &'static str) -> Result<T, Error> {
     row.try_get(name).map_err(|source| Error::Column {
         column: name,
         source: Box::new(source),
@@ -14,13 +14,13 @@ pub(crate) fn plain<'a, T: FromSql<'a>>(row: &'a Row, name: &'static str) -> Res
 }
 
 /// Reads a column and parses it into the type that the schema promises.
-pub(crate) fn column<'a, Sql, T>(row: &'a Row, name: &'static str) -> Result<T, Error>
+pub(crate) fn parse<'a, Sql, T>(row: &'a Row, name: &'static str) -> Result<T, Error>
 where
     Sql: FromSql<'a>,
     T: TryFrom<Sql>,
     T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    plain::<Sql>(row, name)?
+    get::<Sql>(row, name)?
         .try_into()
         .map_err(|source: T::Error| Error::Column {
             column: name,
@@ -28,14 +28,14 @@ where
         })
 }
 
-/// Like [`column`], for one that may be null.
-pub(crate) fn optional<'a, Sql, T>(row: &'a Row, name: &'static str) -> Result<Option<T>, Error>
+/// Like [`parse`], for one that may be null.
+pub(crate) fn parse_opt<'a, Sql, T>(row: &'a Row, name: &'static str) -> Result<Option<T>, Error>
 where
     Sql: FromSql<'a>,
     T: TryFrom<Sql>,
     T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    plain::<Option<Sql>>(row, name)?
+    get::<Option<Sql>>(row, name)?
         .map(|stored| {
             stored.try_into().map_err(|source: T::Error| Error::Column {
                 column: name,

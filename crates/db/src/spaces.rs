@@ -12,7 +12,7 @@ use crate::changes::{Effect, NewChange, Rejection, command, lock, locked};
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
-use crate::row::{column, optional, plain};
+use crate::row::{get, parse, parse_opt};
 
 pub(crate) const QUERIES: &[&Query] = &[
     &CREATE_PERSONAL_SPACE,
@@ -331,7 +331,7 @@ impl Database {
         }
         let mut members = Vec::with_capacity(rows.len());
         for row in &rows {
-            if plain::<Option<&str>>(row, "user_id")?.is_some() {
+            if get::<Option<&str>>(row, "user_id")?.is_some() {
                 members.push(member(row)?);
             }
         }
@@ -391,19 +391,19 @@ impl Database {
 
 fn space(row: &Row) -> Result<SpaceView, Error> {
     Ok(SpaceView {
-        space_id: plain::<Uuid>(row, "space_id")?.into(),
-        kind: column::<&str, SpaceKind>(row, "kind")?,
-        name: optional::<String, SpaceName>(row, "name")?,
-        role: column::<&str, Role>(row, "role")?,
-        latest_sequence: column::<i64, Cursor>(row, "last_sequence")?,
+        space_id: get::<Uuid>(row, "space_id")?.into(),
+        kind: parse::<&str, SpaceKind>(row, "kind")?,
+        name: parse_opt::<String, SpaceName>(row, "name")?,
+        role: parse::<&str, Role>(row, "role")?,
+        latest_sequence: parse::<i64, Cursor>(row, "last_sequence")?,
     })
 }
 
 fn member(row: &Row) -> Result<MemberView, Error> {
     Ok(MemberView {
-        space_id: plain::<Uuid>(row, "space_id")?.into(),
-        user_id: column::<String, UserId>(row, "user_id")?,
-        role: column::<&str, Role>(row, "role")?,
-        added_at: plain(row, "added_at")?,
+        space_id: get::<Uuid>(row, "space_id")?.into(),
+        user_id: parse::<String, UserId>(row, "user_id")?,
+        role: parse::<&str, Role>(row, "role")?,
+        added_at: get(row, "added_at")?,
     })
 }

@@ -13,7 +13,7 @@ use crate::client::{Database, Locked};
 use crate::error::Error;
 use crate::files::in_the_way;
 use crate::query::Query;
-use crate::row::{column, optional, plain};
+use crate::row::{get, parse, parse_opt};
 use model::Event;
 
 pub(crate) const QUERIES: &[&Query] = &[
@@ -377,17 +377,17 @@ impl Database {
         if let Err(refusal) = outcome(row)? {
             return Ok(Attempt::Decided(Err(refusal)));
         }
-        let space_id = plain::<Uuid>(row, "space_id")?.into();
-        if let Some(id) = optional::<Uuid, UploadId>(row, "earlier_id")? {
+        let space_id = get::<Uuid>(row, "space_id")?.into();
+        if let Some(id) = parse_opt::<Uuid, UploadId>(row, "earlier_id")? {
             return Ok(Attempt::Decided(Ok(OpenUpload {
                 id,
                 space_id,
-                expires_at: plain(row, "earlier_expires_at")?,
-                part_size: optional::<i64, ByteCount>(row, "earlier_part_size")?,
-                multipart_id: plain(row, "multipart_id")?,
+                expires_at: get(row, "earlier_expires_at")?,
+                part_size: parse_opt::<i64, ByteCount>(row, "earlier_part_size")?,
+                multipart_id: get(row, "multipart_id")?,
             })));
         }
-        if !plain::<bool>(row, "opened")? {
+        if !get::<bool>(row, "opened")? {
             return Ok(Attempt::Overtaken);
         }
         Ok(Attempt::Decided(Ok(OpenUpload {
@@ -450,7 +450,7 @@ impl Database {
     ) -> Result<Result<Option<String>, Rejection>, Error> {
         let (id, user_id) = (Uuid::from(id), user_id.as_str());
         let Locked { rows, .. } = self
-            .rows_locked(
+            .query_locked(
                 (&LOCK_SPACE_OF_UPLOAD, &[&id, &user_id]),
                 (&ABORT_UPLOAD, &[&id, &user_id]),
             )
@@ -459,7 +459,7 @@ impl Database {
             return Ok(Err(Rejection::NotFound));
         };
         Ok(match outcome(row)? {
-            Ok(_) => Ok(plain(row, "multipart_id")?),
+            Ok(_) => Ok(get(row, "multipart_id")?),
             Err(refusal) => Err(refusal),
         })
     }
@@ -475,7 +475,7 @@ enum Attempt {
 }
 
 fn upload(row: &Row) -> Result<Upload, Error> {
-    let state = match plain::<&str>(row, "state")? {
+    let state = match get::<&str>(row, "state")? {
         "pending" => UploadState::Pending,
         "completed" => UploadState::Completed(Box::new(event(row)?)),
         "aborted" => UploadState::Aborted,
@@ -487,16 +487,16 @@ fn upload(row: &Row) -> Result<Upload, Error> {
         }
     };
     Ok(Upload {
-        space_id: plain::<Uuid>(row, "upload_space_id")?.into(),
-        device_id: optional::<Uuid, DeviceId>(row, "upload_device_id")?,
-        path: column::<String, SpacePath>(row, "upload_path")?,
-        size: column::<i64, ByteCount>(row, "upload_size")?,
-        sha256: column::<&[u8], Sha256>(row, "upload_sha256")?,
-        content_type: optional::<String, ContentType>(row, "content_type")?,
-        part_size: optional::<i64, ByteCount>(row, "part_size")?,
-        multipart_id: plain(row, "multipart_id")?,
-        expires_at: plain(row, "expires_at")?,
-        may_write: plain(row, "may_write")?,
+        space_id: get::<Uuid>(row, "upload_space_id")?.into(),
+        device_id: parse_opt::<Uuid, DeviceId>(row, "upload_device_id")?,
+        path: parse::<String, SpacePath>(row, "upload_path")?,
+        size: parse::<i64, ByteCount>(row, "upload_size")?,
+        sha256: parse::<&[u8], Sha256>(row, "upload_sha256")?,
+        content_type: parse_opt::<String, ContentType>(row, "content_type")?,
+        part_size: parse_opt::<i64, ByteCount>(row, "part_size")?,
+        multipart_id: get(row, "multipart_id")?,
+        expires_at: get(row, "expires_at")?,
+        may_write: get(row, "may_write")?,
         state,
     })
 }

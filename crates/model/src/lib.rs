@@ -1,35 +1,35 @@
 //! SyncSphere's words as types. What is parsed into one of these is valid everywhere after; nothing here does I/O.
 
-mod body;
+mod api;
 mod digest;
 mod event;
 mod frame;
 mod id;
-mod limits;
 mod message;
+mod numbers;
 mod page;
 mod parts;
 mod path;
 mod space;
 mod visible;
 
-pub use body::{
-    ChangeList, Composite, ContentLocation, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest,
-    CreatedTicket, CreatedUpload, CurrentVersion, Empty, FileChanged, FileDetail, FileList, FileVersion,
+pub use api::{
+    ChangeList, Composite, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest, CreatedTicket,
+    CreatedUpload, CurrentVersion, DownloadUrl, Empty, FileChanged, FileDetail, FileList, FileVersion,
     FileView, MemberList, MemberView, MoveFileRequest, NoFile, PartRequest, PresignPartsRequest,
     PresignedPart, PresignedParts, PresignedPut, SetMemberRequest, SpaceList, SpaceView, StoredPart,
-    Transfer, UploadStateName, UploadView,
+    Transfer, UploadStatus, UploadView,
 };
 pub use digest::{InvalidSha256, Sha256};
 pub use event::{Change, Event, FileState};
 pub use frame::{MAX_FRAME_BYTES, Pong, frames};
 pub use id::{DeviceId, EventId, FileId, InvalidId, InvalidUserId, SpaceId, UploadId, UserId};
-pub use limits::{
-    ByteCount, ContentType, Cursor, IdempotencyKey, InvalidContentType, InvalidIdempotencyKey, InvalidNumber,
-    MAX_IDEMPOTENCY_KEY_BYTES, PageLimit, PartNumber, Sequence, Version,
-};
 pub use message::{
     Delivery, Message, PageKey, Recipients, SCHEMA_VERSION, UndecodableMessage, UnwritableMessage,
+};
+pub use numbers::{
+    ByteCount, ContentType, Cursor, IdempotencyKey, InvalidContentType, InvalidIdempotencyKey, InvalidNumber,
+    MAX_IDEMPOTENCY_KEY_BYTES, PageLimit, PartNumber, Sequence, Version,
 };
 pub use page::{InvalidPageToken, PageQuery, PageToken, page};
 pub use parts::{MAX_PARTS, MIN_PART_BYTES, Parts};

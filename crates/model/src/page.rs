@@ -7,7 +7,7 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
-use crate::limits::PageLimit;
+use crate::numbers::PageLimit;
 
 impl Default for PageLimit {
     /// 100.

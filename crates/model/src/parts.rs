@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{ByteCount, PartNumber};
+use crate::numbers::{ByteCount, PartNumber};
 
 const MIB: i64 = 1024 * 1024;
 

@@ -23,7 +23,7 @@ pub use clock::Clock;
 pub use runtime::Runtime;
 
 /// An error with all its sources, `this: because: because`. JSON logs show an error without them.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let sources = std::iter::successors(error.source(), |source| source.source());
     sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }

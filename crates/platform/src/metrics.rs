@@ -18,7 +18,7 @@ pub enum Metric {
     /// Things that happened, added up.
     Count(&'static str),
     /// How much of something there is; written only when it was looked at.
-    Number(&'static str),
+    Gauge(&'static str),
     /// How old something is, in seconds.
     Seconds(&'static str),
     /// How long something took, in milliseconds; at most [`MAX_VALUES`] in an invocation.
@@ -42,7 +42,7 @@ impl Metrics {
             match *metric {
                 Metric::Count(name) => describe_counter!(name, Unit::Count, ""),
                 // As histograms: a gauge would be written again and again with its last value.
-                Metric::Number(name) => describe_histogram!(name, Unit::Count, ""),
+                Metric::Gauge(name) => describe_histogram!(name, Unit::Count, ""),
                 Metric::Seconds(name) => describe_histogram!(name, Unit::Seconds, ""),
                 Metric::Milliseconds(name) => describe_histogram!(name, Unit::Milliseconds, ""),
             }

@@ -4,7 +4,7 @@
 use db::Database;
 use metrics::counter;
 use model::{Event, EventId, Message};
-use platform::{Clock, chain};
+use platform::{Clock, error_chain};
 use tracing::{error, info, warn};
 
 use crate::{Outgoing, Queue, SendOutcome};
@@ -21,7 +21,7 @@ pub async fn publish(queue: &Queue, db: &Database, clock: &Clock, event: &Event)
         Ok(published) if !published.sent.is_empty() => {}
         Ok(_) => warn!(%event_id, "event {event_id} stays in the outbox"),
         Err(error) => {
-            warn!(%event_id, error = chain(&error), "event {event_id} stays in the outbox: it may not be in the queue");
+            warn!(%event_id, error = error_chain(&error), "event {event_id} stays in the outbox: it may not be in the queue");
         }
     }
 }
@@ -58,7 +58,7 @@ pub async fn publish_all(
                 });
             }
             Err(error) => {
-                error!(%event_id, error = chain(&error), "event {event_id} cannot be encoded, and so not be published");
+                error!(%event_id, error = error_chain(&error), "event {event_id} cannot be encoded, and so not be published");
                 published.refused.push(event_id);
             }
         }

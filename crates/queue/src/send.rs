@@ -6,7 +6,7 @@ use aws_sdk_sqs::types::{
     MessageSystemAttributeNameForSends, MessageSystemAttributeValue, SendMessageBatchRequestEntry,
 };
 use futures_util::stream::{self, StreamExt as _};
-use platform::{chain, trace};
+use platform::{error_chain, trace};
 use tracing::warn;
 
 use crate::{MAX_BATCH_ENTRIES, Queue};
@@ -68,7 +68,7 @@ impl Queue {
         match request.send().await {
             Ok(_) => SendOutcome::Sent,
             Err(error) => {
-                warn!(error = chain(&error), "the queue did not take a message");
+                warn!(error = error_chain(&error), "the queue did not take a message");
                 SendOutcome::Unreached
             }
         }
@@ -85,7 +85,7 @@ impl Queue {
                 .set_message_system_attributes(trace_attribute());
             match entry.build() {
                 Ok(entry) => request = request.entries(entry),
-                Err(error) => warn!(error = chain(&error), "a message cannot be sent"),
+                Err(error) => warn!(error = error_chain(&error), "a message cannot be sent"),
             }
         }
         let mut set = |id: &str, outcome| {
@@ -105,7 +105,7 @@ impl Queue {
                 }
             }
             Err(error) => warn!(
-                error = chain(&error),
+                error = error_chain(&error),
                 messages = outcomes.len(),
                 "the queue did not take {} messages",
                 outcomes.len()

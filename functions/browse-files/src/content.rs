@@ -6,7 +6,7 @@ use api::Problem;
 use api::http::{Request, Response, json, redirect};
 use db::Rejection;
 use http::StatusCode;
-use model::{ContentLocation, FileId, UserId, Version};
+use model::{DownloadUrl, FileId, UserId, Version};
 use serde::Deserialize;
 use storage::Download;
 
@@ -44,7 +44,7 @@ pub(crate) async fn locate(app: &App, request: Request<'_>) -> Result<Response, 
         .presign_get(&content.object_key, download, URL_LIFETIME);
     let url = presigning.await.map_err(Problem::internal)?;
     if as_json {
-        return json(StatusCode::OK, &ContentLocation { url });
+        return json(StatusCode::OK, &DownloadUrl { url });
     }
     redirect(&url)
 }

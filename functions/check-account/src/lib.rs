@@ -2,9 +2,9 @@
 //! before anything that costs is made. The message names the remedy.
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
-use platform::chain;
 use platform::client::HttpClient;
 use platform::custom_resource::{Change, Error, Request};
+use platform::error_chain;
 use platform::signed::{self, Services};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -109,7 +109,7 @@ pub async fn handle(app: &App, request: CloudFormationCustomResourceRequest) -> 
         Change::Delete => Ok(json!({})),
     };
     let outcome = outcome.map_err(|missing| {
-        let reason = chain(&missing);
+        let reason = error_chain(&missing);
         error!(reason, "the deployment cannot succeed");
         reason
     });

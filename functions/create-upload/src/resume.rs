@@ -8,7 +8,7 @@ use api::http::{Request, Response, empty, json};
 use db::{Rejection, Upload, UploadPhase};
 use http::StatusCode;
 use model::{
-    PresignPartsRequest, PresignedPart, PresignedParts, StoredPart, Transfer, UploadId, UploadStateName,
+    PresignPartsRequest, PresignedPart, PresignedParts, StoredPart, Transfer, UploadId, UploadStatus,
     UploadView, UserId,
 };
 use storage::{Part, Put};
@@ -72,12 +72,12 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
     let now = app.clock.now();
     let phase = upload.phase_at(now);
     let state = match phase {
-        UploadPhase::Completed(_) => UploadStateName::Completed,
-        UploadPhase::Open | UploadPhase::Arriving => UploadStateName::Pending,
-        UploadPhase::Ended => UploadStateName::Aborted,
+        UploadPhase::Completed(_) => UploadStatus::Completed,
+        UploadPhase::Open | UploadPhase::Arriving => UploadStatus::Pending,
+        UploadPhase::Ended => UploadStatus::Aborted,
     };
-    let (mut transfer, mut parts, mut stored) = (None, None, state == UploadStateName::Completed);
-    if state == UploadStateName::Pending && upload.may_write {
+    let (mut transfer, mut parts, mut stored) = (None, None, state == UploadStatus::Completed);
+    if state == UploadStatus::Pending && upload.may_write {
         let (key, sendable) = (upload_id.object_key(), phase == UploadPhase::Open);
         if let Some(layout) = upload.parts() {
             transfer = sendable.then_some(Transfer::Multipart(layout));

@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
-use platform::chain;
 use platform::client::HttpClient;
 use platform::config::{ConfigError, Vars};
 use platform::custom_resource::{Change, Error, Request};
+use platform::error_chain;
 use platform::signed::{self, Services};
 use serde_json::{Value, json};
 use storage::{Batch, Storage};
@@ -83,7 +83,7 @@ pub async fn handle(
     let request = Request::try_from(request)?;
     let outcome = match &request.change {
         Change::Delete => delete(app, &request, deadline).await.map_err(|failure| {
-            let reason = chain(&failure);
+            let reason = error_chain(&failure);
             error!(reason, "content is left");
             reason
         }),

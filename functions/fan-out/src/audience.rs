@@ -1,7 +1,7 @@
 //! Reads the audiences of a batch.
 
 use db::{Audience, Page, PageSize};
-use platform::chain;
+use platform::error_chain;
 use tokio::time::Instant;
 use tracing::error;
 
@@ -22,7 +22,7 @@ pub(crate) async fn pages(app: &App, audiences: &[Audience], deadline: Instant) 
     };
     if !failure.is_of_the_statement() || audiences.len() == 1 {
         error!(
-            error = chain(&failure),
+            error = error_chain(&failure),
             audiences = audiences.len(),
             "nobody was notified: the audience is unknown"
         );
@@ -38,7 +38,7 @@ pub(crate) async fn pages(app: &App, audiences: &[Audience], deadline: Instant) 
         };
         pages.push(page.map_or_else(
             |failure| {
-                error!(%space_id, error = chain(&failure), "nobody in space {space_id} was notified: the audience is unknown");
+                error!(%space_id, error = error_chain(&failure), "nobody in space {space_id} was notified: the audience is unknown");
                 None
             },
             |mut page| page.pop(),

@@ -11,7 +11,7 @@ use aws_sdk_apigatewaymanagement::error::SdkError;
 use aws_sdk_apigatewaymanagement::operation::delete_connection::DeleteConnectionError;
 use db::Recipient;
 use futures_util::stream::{self, StreamExt as _};
-use platform::chain;
+use platform::error_chain;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -69,7 +69,7 @@ async fn close_one<'a>(app: &App, connection: &'a Recipient) -> Option<&'a Recip
     if let Some(failure) = failure {
         warn!(
             connection_id,
-            error = chain(&failure),
+            error = error_chain(&failure),
             "connection {connection_id} takes no posts and could not be closed"
         );
         return None;

@@ -14,7 +14,7 @@ use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use platform::aws::{ATTEMPT_TIMEOUT, Account};
 use platform::client::{HttpClient, Server};
-use platform::{chain, digest};
+use platform::{digest, error_chain};
 use thiserror::Error as ThisError;
 use time::{Date, OffsetDateTime};
 use tokio::time::timeout;
@@ -144,7 +144,7 @@ impl Connections {
         let posting = self.http.send(&self.server, || self.request(&path, frame, now));
         match posting.await {
             Ok(response) => classify_response(response.status(), response.body()),
-            Err(error) => Err(PostError::Failed(chain(&error))),
+            Err(error) => Err(PostError::Failed(error_chain(&error))),
         }
     }
 

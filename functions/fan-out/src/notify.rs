@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ::metrics::{counter, histogram};
 use db::{Audience, Recipient};
-use platform::chain;
+use platform::error_chain;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -79,7 +79,7 @@ async fn delete_gone_connections(app: &App, gone: &[&Recipient]) {
         .collect();
     if let Err(error) = app.db.remove_gone_connections(&named).await {
         warn!(
-            error = chain(&error),
+            error = error_chain(&error),
             connections = named.len(),
             "gone connections could not be deleted"
         );

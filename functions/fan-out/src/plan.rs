@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use db::{Audience, Page, Recipient};
 use model::{Delivery, Event, PageKey, Recipients};
-use platform::chain;
+use platform::error_chain;
 use platform::panics::catch_panic;
 use tracing::error;
 
@@ -81,7 +81,7 @@ fn group<'a>(records: &[&'a Record], page: &'a Page) -> Result<Group<'a>, String
     });
     let frames = encoded
         .map_err(|panic| panic.to_string())?
-        .map_err(|error| chain(&error))?;
+        .map_err(|error| error_chain(&error))?;
     Ok(Group {
         records: records.to_vec(),
         frames: frames.into_iter().map(Frame::new).collect(),

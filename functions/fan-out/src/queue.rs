@@ -3,7 +3,7 @@
 use ::metrics::counter;
 use ::queue::{Outgoing, Queue, SendOutcome};
 use model::{Delivery, Message};
-use platform::chain;
+use platform::error_chain;
 use tracing::{error, warn};
 
 use crate::records::{Record, Unreadable};
@@ -50,7 +50,7 @@ impl<'a> OutgoingMessage<'a> {
                 message: Outgoing { body, delay_seconds },
             }),
             Err(error) => {
-                error!(error = chain(&error), "a message cannot be encoded");
+                error!(error = error_chain(&error), "a message cannot be encoded");
                 None
             }
         }
@@ -115,7 +115,7 @@ pub(crate) async fn shorten_visibility(app: &App, records: &[&Record]) {
         .collect();
     if let Err(error) = app.queue.set_visibility(&timeouts).await {
         warn!(
-            error = chain(&error),
+            error = error_chain(&error),
             records = records.len(),
             "failed records come again only after the visibility timeout"
         );

@@ -2,7 +2,7 @@
 
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use model::Message;
-use platform::chain;
+use platform::error_chain;
 use platform::panics::catch_panic;
 use tracing::error;
 
@@ -40,7 +40,7 @@ pub(crate) fn decode(batch: SqsEvent) -> (Vec<Record>, Vec<Unreadable>) {
                 });
                 continue;
             }
-            Ok(Err(reason)) => chain(&reason),
+            Ok(Err(reason)) => error_chain(&reason),
             Err(panic) => panic.to_string(),
         };
         error!(

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
 use db::{DatabaseUrl, Migrated};
-use platform::chain;
 use platform::client::HttpClient;
 use platform::config::{ConfigError, Vars};
 use platform::custom_resource::{Change, Error, Request};
+use platform::error_chain;
 use platform::rds::Tokens;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -133,7 +133,7 @@ async fn bring_up(app: &App) -> Result<Value, String> {
             Ok(json!({ "SchemaVersion": version.to_string() }))
         }
         Err(failure) => {
-            let reason = chain(&failure);
+            let reason = error_chain(&failure);
             error!(error = reason, "the schema could not be brought up");
             Err(reason)
         }
@@ -146,7 +146,7 @@ async fn with_retries(app: &App) -> Result<Migrated, Failure> {
     loop {
         match migrate(app).await {
             Err(failure) if failure.is_transient() && Instant::now() + PAUSE < deadline => {
-                warn!(error = chain(&failure), "not yet: trying again");
+                warn!(error = error_chain(&failure), "not yet: trying again");
                 sleep(PAUSE).await;
             }
             outcome => return outcome,
@@ -184,14 +184,14 @@ async fn migrate(app: &App) -> Result<Migrated, Failure> {
     // RDS asks members of rds_iam for a token instead of their password, and indirect members too. Since PostgreSQL 16 the owner is a member
     // of each role that it made (Amazon RDS User Guide, "Database authentication with Amazon RDS"; PostgreSQL documentation, "CREATE ROLE").
     warn!(
-        error = chain(&refused),
+        error = error_chain(&refused),
         "the owner's password is refused: trying a token"
     );
     let by_iam = by_iam.with_passwords(app.tokens.clone().passwords());
     match db::migrate(&by_iam, Some(url.role())).await {
         Err(error) if error.is_refused_sign_in() => Err(Failure::RefusedOwner {
             owner: owner.username,
-            by_password: chain(&refused),
+            by_password: error_chain(&refused),
             by_iam: error,
         }),
         outcome => Ok(outcome?),

@@ -1,9 +1,9 @@
 //! What has expired: tickets, connections, uploads, and what storage holds of those.
 
-use db::Leftover;
+use db::AbortedUpload;
 use futures_util::future::join_all;
 use model::UploadId;
-use platform::chain;
+use platform::error_chain;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -57,16 +57,21 @@ pub(crate) async fn free_storage(app: &App, deadline: Instant) -> Result<usize, 
     let expired_before = app.clock.now() - UPLOAD_GRACE;
     let limit = i64::try_from(UPLOADS).unwrap_or(i64::MAX);
     let (mut freed, mut kept) = (0, 0);
-    let mut last: Option<Leftover> = None;
+    let mut last: Option<AbortedUpload> = None;
     while Instant::now() < deadline {
-        let leftovers = app.db.leftovers(expired_before, last.as_ref(), limit).await?;
-        let Some(newest) = leftovers.last() else { break };
+        let aborted_uploads = app
+            .db
+            .aborted_uploads(expired_before, last.as_ref(), limit)
+            .await?;
+        let Some(newest) = aborted_uploads.last() else {
+            break;
+        };
         last = Some(newest.clone());
-        let freeing = leftovers.iter().map(|leftover| free(app, leftover));
+        let freeing = aborted_uploads.iter().map(|aborted| free(app, aborted));
         let done: Vec<UploadId> = join_all(freeing).await.into_iter().flatten().collect();
         app.db.forget_uploads(&done).await?;
         freed += done.len();
-        kept += leftovers.len() - done.len();
+        kept += aborted_uploads.len() - done.len();
         info!(
             uploads = done.len(),
             "freed what storage held of {} uploads",
@@ -80,17 +85,17 @@ pub(crate) async fn free_storage(app: &App, deadline: Instant) -> Result<usize, 
 }
 
 /// Deletes the parts and the object of one upload, and returns its id if that succeeded. Repeating it is harmless.
-async fn free(app: &App, leftover: &Leftover) -> Option<UploadId> {
-    let upload_id = leftover.upload_id;
+async fn free(app: &App, aborted: &AbortedUpload) -> Option<UploadId> {
+    let upload_id = aborted.upload_id;
     let key = upload_id.object_key();
     let freeing = async {
-        if let Some(multipart_id) = &leftover.multipart_id {
+        if let Some(multipart_id) = &aborted.multipart_id {
             app.storage.abort_multipart(&key, multipart_id).await?;
         }
         app.storage.delete(&key).await
     };
     if let Err(error) = freeing.await {
-        warn!(%upload_id, error = chain(&error), "the content of upload {upload_id} is not freed");
+        warn!(%upload_id, error = error_chain(&error), "the content of upload {upload_id} is not freed");
         return None;
     }
     Some(upload_id)

@@ -12,7 +12,7 @@ use std::time::Duration as StdDuration;
 use db::{Database, DatabaseUrl};
 use platform::config::{ConfigError, Vars};
 use platform::metrics::Metric;
-use platform::{Clock, chain};
+use platform::{Clock, error_chain};
 use queue::Queue;
 use serde::{Deserialize, Serialize};
 use storage::Storage;
@@ -43,7 +43,7 @@ pub(crate) const REDRIVEN: &str = "MessagesRedriven";
 /// What is counted.
 pub const METRICS: [Metric; 4] = [
     Metric::Count(queue::PUBLISHED),
-    Metric::Number(WAITING),
+    Metric::Gauge(WAITING),
     Metric::Seconds(OLDEST),
     Metric::Count(REDRIVEN),
 ];
@@ -133,7 +133,7 @@ pub async fn handle(app: &App, deadline: Instant) -> Result<Report, Unfinished> 
     let mut unfinished = Vec::new();
     let mut finish = |pass: &'static str, outcome: Result<usize, Error>| {
         outcome.unwrap_or_else(|error| {
-            error!(error = chain(&error), "{pass} is left to the next run");
+            error!(error = error_chain(&error), "{pass} is left to the next run");
             unfinished.push(pass);
             0
         })

@@ -56,7 +56,7 @@ fn emitted() -> BTreeSet<String> {
         .chain(&relay_events::METRICS)
         .chain(&commands::METRICS);
     all.map(|metric| match *metric {
-        Metric::Count(name) | Metric::Number(name) | Metric::Seconds(name) | Metric::Milliseconds(name) => {
+        Metric::Count(name) | Metric::Gauge(name) | Metric::Seconds(name) | Metric::Milliseconds(name) => {
             name.to_owned()
         }
     })

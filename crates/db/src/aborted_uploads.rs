@@ -11,14 +11,14 @@ use uuid::Uuid;
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
-use crate::row::plain;
+use crate::row::get;
 use crate::uploads::IN_FLIGHT;
 
 pub(crate) const QUERIES: &[&Query] = &[&ABORT_EXPIRED_UPLOADS, &LIST_LEFTOVERS, &FORGET_UPLOADS];
 
 /// An aborted upload of which storage may hold something.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leftover {
+pub struct AbortedUpload {
     /// The upload.
     pub upload_id: UploadId,
     /// S3's id of its multipart upload, if it has one.
@@ -75,12 +75,12 @@ impl Database {
     }
 
     /// Up to `limit` aborted uploads that expired before a time, the oldest first, after the one given.
-    pub async fn leftovers(
+    pub async fn aborted_uploads(
         &self,
         expired_before: OffsetDateTime,
-        after: Option<&Leftover>,
+        after: Option<&AbortedUpload>,
         limit: i64,
-    ) -> Result<Vec<Leftover>, Error> {
+    ) -> Result<Vec<AbortedUpload>, Error> {
         let (expires_at, id) = match after {
             Some(last) => (last.expires_at, Uuid::from(last.upload_id)),
             None => (OffsetDateTime::UNIX_EPOCH, Uuid::nil()),
@@ -88,7 +88,7 @@ impl Database {
         let rows = self
             .rows(&LIST_LEFTOVERS, &[&expired_before, &expires_at, &id, &limit])
             .await?;
-        rows.iter().map(leftover).collect()
+        rows.iter().map(aborted).collect()
     }
 
     /// Forgets aborted uploads of which storage holds nothing any more.
@@ -99,10 +99,10 @@ impl Database {
     }
 }
 
-fn leftover(row: &Row) -> Result<Leftover, Error> {
-    Ok(Leftover {
-        upload_id: plain::<Uuid>(row, "id")?.into(),
-        multipart_id: plain(row, "multipart_id")?,
-        expires_at: plain(row, "expires_at")?,
+fn aborted(row: &Row) -> Result<AbortedUpload, Error> {
+    Ok(AbortedUpload {
+        upload_id: get::<Uuid>(row, "id")?.into(),
+        multipart_id: get(row, "multipart_id")?,
+        expires_at: get(row, "expires_at")?,
     })
 }

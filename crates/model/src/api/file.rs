@@ -144,12 +144,12 @@ pub struct FileDetail {
 /// The 200 of `GET /files/{fileId}/content`, for who accepts only JSON.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ContentLocation {
+pub struct DownloadUrl {
     /// Where the content is, for the next minutes. A secret until then.
     pub url: String,
 }
 
-impl std::fmt::Debug for ContentLocation {
+impl std::fmt::Debug for DownloadUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ContentLocation").finish_non_exhaustive()
     }

@@ -150,7 +150,7 @@ pub struct UploadView {
     /// The content's SHA-256.
     pub sha256: Sha256,
     /// How far the upload got.
-    pub state: UploadStateName,
+    pub state: UploadStatus,
     /// Until when the content can be sent and the upload completed.
     #[serde(with = "rfc3339")]
     pub expires_at: OffsetDateTime,
@@ -167,7 +167,7 @@ pub struct UploadView {
 /// How far an upload got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum UploadStateName {
+pub enum UploadStatus {
     /// Waiting for content and completion.
     Pending,
     /// Done.

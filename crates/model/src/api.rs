@@ -6,7 +6,7 @@ mod ticket;
 mod upload;
 
 pub use file::{
-    Composite, ContentLocation, CurrentVersion, FileChanged, FileDetail, FileList, FileVersion, FileView,
+    Composite, CurrentVersion, DownloadUrl, FileChanged, FileDetail, FileList, FileVersion, FileView,
     MoveFileRequest, NoFile,
 };
 pub use space::{
@@ -15,5 +15,5 @@ pub use space::{
 pub use ticket::{CreateTicketRequest, CreatedTicket};
 pub use upload::{
     CreateUploadRequest, CreatedUpload, Empty, PartRequest, PresignPartsRequest, PresignedPart,
-    PresignedParts, PresignedPut, StoredPart, Transfer, UploadStateName, UploadView,
+    PresignedParts, PresignedPut, StoredPart, Transfer, UploadStatus, UploadView,
 };
