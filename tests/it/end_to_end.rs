@@ -349,7 +349,7 @@ async fn without_a_valid_token_every_route_is_401() {
 }
 
 async fn handshake(url: &str, origin: Option<&str>) -> Result<(), u16> {
-    client::use_ring();
+    client::install_crypto_provider();
     let mut request = url.into_client_request().unwrap();
     if let Some(origin) = origin {
         request.headers_mut().insert("Origin", origin.parse().unwrap());

@@ -53,7 +53,7 @@ async fn request_as(database_url: &str, role: &str, name: &str) -> Value {
 
 /// What the function answers to a sample.
 pub(crate) async fn answer_of(app: &migrate::App, name: &str) -> Value {
-    client::use_ring();
+    client::install_crypto_provider();
     let (url, answers) = cloud_formation().await;
     let mut event = sample(name);
     event["ResponseURL"] = url.into();

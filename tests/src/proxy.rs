@@ -34,7 +34,7 @@ impl Proxy {
 
     /// The same, for a test that has the stack alone.
     pub async fn start_alone() -> Self {
-        client::use_ring();
+        client::install_crypto_provider();
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .build()

@@ -84,7 +84,7 @@ pub async fn dead_letter(sqs: &aws_sdk_sqs::Client, body: &str) -> Message {
 
 /// An HTTP client with no manners of its own.
 pub fn raw_http() -> reqwest::Client {
-    client::use_ring();
+    client::install_crypto_provider();
     reqwest::Client::new()
 }
 

@@ -138,7 +138,7 @@ impl User {
 }
 
 /// An ID of this program's making.
-#[expect(clippy::disallowed_methods, reason = "`edge` is for functions")]
+#[expect(clippy::disallowed_methods, reason = "`platform` is for functions")]
 pub(crate) fn new_id() -> Uuid {
     Uuid::now_v7()
 }
@@ -327,7 +327,7 @@ impl Accounts {
         let user = user.ok_or_else(|| nobody(&stack_name, Some(&user_name)))?;
         let mut kept = None;
         let session = match user.tokens {
-            Tokens::Command { token_command } => Session::of_command(token_command),
+            Tokens::Command { token_command } => Session::from_command(token_command),
             Tokens::Pool {
                 refresh_token,
                 token,

@@ -103,7 +103,7 @@ pub fn is_outage(error: &anyhow::Error) -> bool {
 fn kind_of_call(error: &Error) -> Kind {
     match error {
         Error::SignedOut(_) | Error::NewPassword => Kind::SignedOut,
-        error if error.is_passing() => Kind::Unreachable,
+        error if error.is_retryable() => Kind::Unreachable,
         Error::TooLarge => Kind::Refused,
         Error::Content(error) => kind_of_io(error),
         error => match error.status() {

@@ -795,7 +795,7 @@ async fn api_but_for(
 
 #[tokio::test]
 async fn the_doctor_says_which_link_is_broken_and_cleans_up() {
-    client::use_ring();
+    client::install_crypto_provider();
     let (user, token) = new_user().await;
     let person = Person {
         folder: tempfile::tempdir().unwrap(),

@@ -40,7 +40,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 cursors.insert(event.space_id, event.sequence.into());
                 fs::write(CURSORS, serde_json::to_vec(&cursors)?)?;
             }
-            Update::Rewound(space_id) => {
+            Update::CursorReset(space_id) => {
                 cursors.remove(&space_id);
             }
             Update::Live => println!("live"),

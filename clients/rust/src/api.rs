@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Answer, Party, secure};
 use crate::retry::{PATIENCE, Retries, TRANSFER_PATIENCE};
 use crate::window::Window;
-use crate::{Error, Session, use_ring};
+use crate::{Error, Session, install_crypto_provider};
 
 /// How long an API call may take: API Gateway itself gives up after 30 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(35);
@@ -48,7 +48,7 @@ impl Client {
         session: impl Into<Session>,
         device_id: Option<DeviceId>,
     ) -> Result<Self, Error> {
-        use_ring();
+        install_crypto_provider();
         secure("the API", api_url)?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)

@@ -81,7 +81,7 @@ impl Answer {
     }
 
     /// Whether the same request may succeed a little later, by what AWS says it with.
-    fn is_passing(&self) -> bool {
+    fn is_retryable(&self) -> bool {
         matches!(self.status, 408 | 429 | 500..) || PASSING_CODES.contains(&self.code.as_str())
     }
 }
@@ -215,11 +215,11 @@ pub enum Error {
 
 impl Error {
     /// Whether the same call may succeed a little later.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         match self {
             Self::Http(error) => !error.is_builder(),
             Self::Silent | Self::WebSocket(_) => true,
-            Self::Unexpected(answer) => answer.is_passing(),
+            Self::Unexpected(answer) => answer.is_retryable(),
             error => matches!(error.status(), Some(408 | 429 | 500..)),
         }
     }
@@ -308,7 +308,7 @@ mod tests {
             ),
             Error::Silent,
         ] {
-            assert!(error.is_passing(), "{error:?}");
+            assert!(error.is_retryable(), "{error:?}");
         }
         for error in [
             refused(409),
@@ -325,7 +325,7 @@ mod tests {
             Error::TooLarge,
             Error::SignedOut(String::new()),
         ] {
-            assert!(!error.is_passing(), "{error:?}");
+            assert!(!error.is_retryable(), "{error:?}");
         }
     }
 

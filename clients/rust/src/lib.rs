@@ -83,6 +83,6 @@ impl Sha256Stream {
 
 /// Makes ring the process's TLS implementation, for HTTP and WebSockets alike, unless the program has chosen another one
 /// already. Every constructor here calls it; call it before using `reqwest` on its own.
-pub fn use_ring() {
+pub fn install_crypto_provider() {
     let _already_chosen = rustls::crypto::ring::default_provider().install_default();
 }

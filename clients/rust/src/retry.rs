@@ -38,7 +38,7 @@ impl Retries {
 
     /// Waits for the next attempt. An error for which it would not help comes back, as does the last one.
     pub(crate) async fn after(&mut self, error: Error) -> Result<(), Error> {
-        if self.patience.is_zero() || !error.is_passing() {
+        if self.patience.is_zero() || !error.is_retryable() {
             return Err(error);
         }
         let pause = self.within.mul_f64(fastrand::f64());

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::api::checked;
 use crate::error::{Party, printable, secure};
 use crate::retry::{PATIENCE, Retries};
-use crate::{Error, use_ring};
+use crate::{Error, install_crypto_provider};
 
 /// How long before its end a token is replaced: longer than a request takes.
 const MARGIN: Duration = Duration::from_mins(1);
@@ -319,7 +319,7 @@ impl Session {
     }
 
     /// Of any provider: the shell command prints a token, each time one is needed, and nothing else.
-    pub fn of_command(command: impl Into<String>) -> Self {
+    pub fn from_command(command: impl Into<String>) -> Self {
         Self::new(Source::Command(command.into()), None)
     }
 
@@ -444,7 +444,7 @@ impl Session {
     async fn next_token(&self) -> Result<Token, Error> {
         match &self.0.source {
             Source::Nowhere => Err(Error::SignedOut("there is no token".to_owned())),
-            Source::Command(command) => of_command(command).await,
+            Source::Command(command) => from_command(command).await,
             Source::Cognito(pool, refresh) => {
                 let parameters = json!({ "REFRESH_TOKEN": refresh.as_str() });
                 let said = initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await?;
@@ -474,7 +474,7 @@ fn shell(command: &str) -> Command {
     shell
 }
 
-async fn of_command(command: &str) -> Result<Token, Error> {
+async fn from_command(command: &str) -> Result<Token, Error> {
     let running = shell(command).kill_on_drop(true).output();
     let output = timeout(SIGN_IN_WITHIN, running)
         .await
@@ -543,7 +543,7 @@ async fn initiate_auth(pool: &UserPool, flow: &str, parameters: &Value) -> Resul
 /// An operation of the Amazon Cognito user pools API.
 async fn post(pool: &UserPool, operation: &str, body: &Value) -> Result<Vec<u8>, Error> {
     secure("the user pool", &pool.endpoint)?;
-    use_ring();
+    install_crypto_provider();
     let request = reqwest::Client::builder()
         .redirect(Policy::none())
         .build()?
@@ -618,7 +618,7 @@ mod tests {
         } else {
             format!("echo x >> {counter}; echo {}.$(wc -l < {counter})", jwt.as_str())
         };
-        let session = Session::of_command(command);
+        let session = Session::from_command(command);
         let (one, two) = (session.token().await.unwrap(), session.token().await.unwrap());
         assert_ne!(one, two);
         // Somebody else has asked since.
@@ -639,7 +639,7 @@ mod tests {
             (succeeds, "printed no token"),
             ("echo two words", "printed no token"),
         ] {
-            let error = Session::of_command(command).token().await.unwrap_err();
+            let error = Session::from_command(command).token().await.unwrap_err();
             assert!(error.to_string().contains(why), "{error}");
         }
     }
@@ -651,7 +651,7 @@ mod tests {
         } else {
             r#"echo '"quoted"'"#
         };
-        let token = Session::of_command(command).token().await.unwrap();
+        let token = Session::from_command(command).token().await.unwrap();
         assert_eq!(token.as_str(), r#""quoted""#);
     }
 

@@ -9,7 +9,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls};
 
 use crate::error::secure;
 use crate::proxy::{Connection, Proxies};
-use crate::{Error, use_ring};
+use crate::{Error, install_crypto_provider};
 
 /// What the service sends.
 #[derive(Clone, Debug, Deserialize)]
@@ -51,7 +51,7 @@ impl Socket {
     }
 
     async fn connect_through(ticket: &CreatedTicket, proxies: &Proxies) -> Result<Self, Error> {
-        use_ring();
+        install_crypto_provider();
         let request = ticket.url.as_str().into_client_request()?;
         let connecting = proxies.connect(request.uri()).await;
         let connection = connecting.map_err(tungstenite::Error::Io)?;
@@ -189,7 +189,7 @@ mod tests {
             "{said}"
         );
         assert!(!said.contains("secret"), "{said}");
-        assert!(error.is_passing());
+        assert!(error.is_retryable());
     }
 
     #[tokio::test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{
-    ByteCount, CreateUploadRequest, CreatedUpload, Empty, FileChanged, IdempotencyKey, PartNumber,
-    PartRequest, Parts, PresignPartsRequest, PresignedParts, PresignedPut, Sha256, SpaceId, SpacePath,
+    ByteCount, CreateUploadRequest, CreatedUpload, Empty, FileChanged, IdempotencyKey, PartLayout,
+    PartNumber, PartRequest, PresignPartsRequest, PresignedParts, PresignedPut, Sha256, SpaceId, SpacePath,
     StoredPart, Transfer, UploadId, UploadView,
 };
 use reqwest::Method;
@@ -258,7 +258,7 @@ impl Client {
     async fn send_parts(
         &self,
         upload_id: UploadId,
-        cut: Parts,
+        cut: PartLayout,
         content: &(impl Source + ?Sized),
         stored: &[StoredPart],
         progress: &impl Progress,
@@ -292,7 +292,7 @@ impl Client {
     async fn send_page(
         &self,
         upload_id: UploadId,
-        cut: Parts,
+        cut: PartLayout,
         content: &(impl Source + ?Sized),
         parts: Vec<PartRequest>,
         progress: &impl Progress,
@@ -332,7 +332,7 @@ fn is_of_other_content(error: &Error) -> bool {
 }
 
 /// Where a part begins, and its length.
-fn piece(cut: Parts, part: PartNumber, size: ByteCount) -> Result<(u64, u64), Error> {
+fn piece(cut: PartLayout, part: PartNumber, size: ByteCount) -> Result<(u64, u64), Error> {
     let length = cut.size_of(part, size).ok_or(Error::TooLarge)?;
     let offset = (part.get() - 1) * cut.part_size.get();
     Ok((offset.unsigned_abs(), length.get().unsigned_abs()))

@@ -40,7 +40,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Within which time, at random, a lost connection is opened again. API Gateway takes 500 new connections a second (as above), and when it
 /// drops one it may have dropped all: 10,000 devices then come at 250 a second. Who knows better, such as that the network is back, need
-/// not wait: [`Watcher::hurry`].
+/// not wait: [`Watcher::reconnect_now`].
 const LOST: Duration = Duration::from_secs(40);
 
 /// The same after failures, each of which doubles it.
@@ -82,7 +82,7 @@ pub enum Update {
     },
     /// The service has fewer changes of a space than were heard of: its database was restored from a backup. What is known of the space
     /// no longer counts; all its changes follow from the first.
-    Rewound(SpaceId),
+    CursorReset(SpaceId),
 }
 
 /// Hears of every change of all spaces that its user is a member of, each once and in order of its space, from a cursor on that the
@@ -111,7 +111,7 @@ pub enum Update {
 #[derive(Debug)]
 pub struct Watcher {
     updates: mpsc::Receiver<Result<Update, Error>>,
-    hurry: mpsc::Sender<()>,
+    reconnect_now: mpsc::Sender<()>,
     task: JoinHandle<()>,
 }
 
@@ -146,7 +146,7 @@ impl Watcher {
         random: Rng,
     ) -> Self {
         let (sender, updates) = mpsc::channel(WAITING_UPDATES);
-        let (hurry, hurried) = mpsc::channel(1);
+        let (reconnect_now, hurried) = mpsc::channel(1);
         let task = Task {
             service: Arc::new(service),
             cursors,
@@ -161,7 +161,7 @@ impl Watcher {
         };
         Self {
             updates,
-            hurry,
+            reconnect_now,
             task: tokio::spawn(task.run()),
         }
     }
@@ -174,9 +174,9 @@ impl Watcher {
     }
 
     /// Has it connect at once if it waits before it would: for when the network is known to be back, or somebody asks.
-    pub fn hurry(&self) {
+    pub fn reconnect_now(&self) {
         // One that is not yet noticed is as good.
-        let _ = self.hurry.try_send(());
+        let _ = self.reconnect_now.try_send(());
     }
 }
 
@@ -431,7 +431,7 @@ impl<S: Service> Task<S> {
                 if list.latest_sequence < after {
                     self.cursors.remove(&space_id);
                     self.behind.insert(space_id);
-                    return self.tell(Update::Rewound(space_id)).await;
+                    return self.tell(Update::CursorReset(space_id)).await;
                 }
                 for change in list.changes {
                     self.hear_change(change).await?;

@@ -14,7 +14,7 @@ use crate::query::Query;
 use crate::row::get;
 use crate::uploads::IN_FLIGHT;
 
-pub(crate) const QUERIES: &[&Query] = &[&ABORT_EXPIRED_UPLOADS, &LIST_LEFTOVERS, &FORGET_UPLOADS];
+pub(crate) const QUERIES: &[&Query] = &[&ABORT_EXPIRED_UPLOADS, &LIST_ABORTED_UPLOADS, &FORGET_UPLOADS];
 
 /// An aborted upload of which storage may hold something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,10 +47,10 @@ WHERE u.id = expired.id AND u.state = 'pending'
 RETURNING u.id",
 );
 
-/// $1 before when they expired, $2 and $3 the expiry and id after which to begin, $4 how many. What a version names is no
-/// leftover, whatever the upload's state.
-const LIST_LEFTOVERS: Query = Query::new(
-    "-- list_leftovers
+/// $1 the latest expiry, $2 and $3 the expiry and id after which to begin, $4 how many. An object that a version names is no
+/// aborted upload, whatever the upload's state.
+const LIST_ABORTED_UPLOADS: Query = Query::new(
+    "-- list_aborted_uploads
 SELECT u.id, u.multipart_id, u.expires_at
 FROM uploads u
 WHERE u.state = 'aborted' AND u.expires_at <= $1 AND (u.expires_at, u.id) > ($2, $3)
@@ -86,7 +86,10 @@ impl Database {
             None => (OffsetDateTime::UNIX_EPOCH, Uuid::nil()),
         };
         let rows = self
-            .rows(&LIST_LEFTOVERS, &[&expired_before, &expires_at, &id, &limit])
+            .rows(
+                &LIST_ABORTED_UPLOADS,
+                &[&expired_before, &expires_at, &id, &limit],
+            )
             .await?;
         rows.iter().map(aborted).collect()
     }

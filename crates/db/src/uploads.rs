@@ -1,8 +1,8 @@
 //! Uploads: opened, loaded, completed, aborted.
 
 use model::{
-    ByteCount, ContentType, DeviceId, FileId, IdempotencyKey, Parts, Sha256, SpaceId, SpacePath, UploadId,
-    UserId, Version,
+    ByteCount, ContentType, DeviceId, FileId, IdempotencyKey, PartLayout, Sha256, SpaceId, SpacePath,
+    UploadId, UserId, Version,
 };
 use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
@@ -112,9 +112,9 @@ pub struct Upload {
 
 impl Upload {
     /// The sizes of its parts; `None` if its content is put in one request.
-    pub fn parts(&self) -> Option<Parts> {
+    pub fn parts(&self) -> Option<PartLayout> {
         self.part_size
-            .and_then(|part_size| Parts::with_part_size(self.size, part_size))
+            .and_then(|part_size| PartLayout::with_part_size(self.size, part_size))
     }
 
     /// The steps that are possible at a time. No other place decides this.

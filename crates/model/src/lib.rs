@@ -32,7 +32,7 @@ pub use numbers::{
     MAX_IDEMPOTENCY_KEY_BYTES, PageLimit, PartNumber, Sequence, Version,
 };
 pub use page::{InvalidPageToken, PageQuery, PageToken, page};
-pub use parts::{MAX_PARTS, MIN_PART_BYTES, Parts};
+pub use parts::{MAX_PARTS, MIN_PART_BYTES, PartLayout};
 pub use path::{InvalidPath, MAX_PATH_BYTES, MAX_SEGMENT_BYTES, PathPrefix, SpacePath};
 pub use space::{
     InvalidRole, InvalidSpaceKind, InvalidSpaceName, InvisibleSpaceName, MAX_MEMBERS, MAX_SPACE_NAME_BYTES,

@@ -16,14 +16,14 @@ pub const MAX_PARTS: i64 = 10_000;
 /// How content is cut: into equal parts and a last one that may be smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Parts {
+pub struct PartLayout {
     /// The size of every part but the last, in bytes.
     pub part_size: ByteCount,
     /// How many there are.
     pub part_count: PartNumber,
 }
 
-impl Parts {
+impl PartLayout {
     /// The cut of content of this size, which must not be empty: the smallest whole number of MiB, from
     /// [`MIN_PART_BYTES`], that makes at most [`MAX_PARTS`] parts.
     pub fn of(size: ByteCount) -> Option<Self> {
@@ -74,7 +74,7 @@ mod tests {
             five_tib - 1,
             five_tib,
         ] {
-            let parts = Parts::of(bytes(size)).unwrap();
+            let parts = PartLayout::of(bytes(size)).unwrap();
             let (each, count) = (parts.part_size.get(), parts.part_count.get());
             assert!((5 * MIB..=5 * 1024 * MIB).contains(&each), "{size}: {each}");
             assert!((1..=MAX_PARTS).contains(&count), "{size}: {count}");
@@ -98,11 +98,14 @@ mod tests {
 
     #[test]
     fn small_parts_are_kept_as_long_as_they_suffice() {
-        assert_eq!(Parts::of(bytes(80_000 * MIB)).unwrap().part_size, bytes(8 * MIB));
         assert_eq!(
-            Parts::of(bytes(80_000 * MIB + 1)).unwrap().part_size,
+            PartLayout::of(bytes(80_000 * MIB)).unwrap().part_size,
+            bytes(8 * MIB)
+        );
+        assert_eq!(
+            PartLayout::of(bytes(80_000 * MIB + 1)).unwrap().part_size,
             bytes(9 * MIB)
         );
-        assert_eq!(Parts::of(bytes(0)), None);
+        assert_eq!(PartLayout::of(bytes(0)), None);
     }
 }

@@ -71,13 +71,13 @@ pub type Sent = Request<Full<Bytes>>;
 
 /// A server, by the URL's scheme, host and port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Server {
+pub struct Origin {
     tls: bool,
     host: String,
     port: u16,
 }
 
-impl Server {
+impl Origin {
     /// The server of a URL.
     pub fn of(uri: &Uri) -> Result<Self, Error> {
         let (tls, port) = match uri.scheme_str() {
@@ -100,7 +100,7 @@ pub struct HttpClient(Arc<Inner>);
 
 struct Inner {
     tls: TlsConnector,
-    idle: Mutex<HashMap<Server, Vec<Idle>>>,
+    idle: Mutex<HashMap<Origin, Vec<Idle>>>,
 }
 
 /// A connection that nobody is using.
@@ -127,14 +127,14 @@ impl HttpClient {
     }
 
     /// Makes a connection before there is something to send. That there is none is for the first request to say.
-    pub async fn warm_up(&self, server: &Server) {
+    pub async fn warm_up(&self, server: &Origin) {
         if let Ok(sender) = self.connect(server).await {
-            self.give_back(server, sender);
+            self.checkin(server, sender);
         }
     }
 
     /// How many connections to a server there are that nobody is using.
-    pub fn idle(&self, server: &Server) -> usize {
+    pub fn idle(&self, server: &Origin) -> usize {
         let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.get(server).map_or(0, Vec::len)
     }
@@ -146,11 +146,11 @@ impl HttpClient {
     /// twice.
     pub async fn send(
         &self,
-        server: &Server,
+        server: &Origin,
         request: impl Fn() -> Result<Sent, BoxError>,
     ) -> Result<Response<Bytes>, Error> {
         loop {
-            let kept = self.take(server);
+            let kept = self.checkout(server);
             let reused = kept.is_some();
             let mut sender = match kept {
                 Some(sender) => sender,
@@ -158,7 +158,7 @@ impl HttpClient {
             };
             match exchange(&mut sender, request().map_err(Error::Request)?).await {
                 Ok(answer) => {
-                    self.give_back(server, sender);
+                    self.checkin(server, sender);
                     return Ok(answer);
                 }
                 // There are no more of these than were kept.
@@ -168,20 +168,20 @@ impl HttpClient {
         }
     }
 
-    async fn connect(&self, server: &Server) -> Result<Sender, Error> {
+    async fn connect(&self, server: &Origin) -> Result<Sender, Error> {
         timeout(CONNECT_TIMEOUT, async {
             let stream = connect_tcp(server).await.map_err(Error::Connect)?;
             if !server.tls {
-                return drive(stream).await;
+                return spawn_connection(stream).await;
             }
             let name = ServerName::try_from(server.host.clone()).map_err(|_| Error::Url)?;
             let stream = self.0.tls.connect(name, stream).await;
-            drive(stream.map_err(Error::Connect)?).await
+            spawn_connection(stream.map_err(Error::Connect)?).await
         })
         .await?
     }
 
-    fn take(&self, server: &Server) -> Option<Sender> {
+    fn checkout(&self, server: &Origin) -> Option<Sender> {
         let mut idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = idle.get_mut(server)?;
         while let Some(Idle { sender, since }) = idle.pop() {
@@ -192,7 +192,7 @@ impl HttpClient {
         None
     }
 
-    fn give_back(&self, server: &Server, sender: Sender) {
+    fn checkin(&self, server: &Origin, sender: Sender) {
         if sender.is_closed() {
             return;
         }
@@ -207,7 +207,7 @@ impl HttpClient {
     }
 }
 
-async fn connect_tcp(server: &Server) -> std::io::Result<TcpStream> {
+async fn connect_tcp(server: &Origin) -> std::io::Result<TcpStream> {
     let addresses = tokio::net::lookup_host((server.host.as_str(), server.port)).await?;
     connect_to_one(alternating(addresses)).await
 }
@@ -244,7 +244,7 @@ fn alternating(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAdd
 }
 
 /// Speaks HTTP over a stream, in a task that ends with the connection.
-async fn drive<S>(stream: S) -> Result<Sender, Error>
+async fn spawn_connection<S>(stream: S) -> Result<Sender, Error>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
@@ -290,7 +290,7 @@ impl HttpClient {
             .try_into_http1x()
             .map_err(|error| unusable(error.into()))?;
         let (mut head, body) = request.into_parts();
-        let server = Server::of(&head.uri)?;
+        let server = Origin::of(&head.uri)?;
         let authority = head.uri.authority().ok_or(Error::Url)?;
         let host = HeaderValue::from_str(authority.as_str()).map_err(|error| unusable(error.into()))?;
         head.headers.entry(HOST).or_insert(host);
@@ -318,10 +318,10 @@ mod tests {
         Aws::from_vars(&Vars::from_lookup(|_| None)).unwrap().http
     }
 
-    async fn listen() -> (TcpListener, Server) {
+    async fn listen() -> (TcpListener, Origin) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        (listener, Server::of(&url.parse().unwrap()).unwrap())
+        (listener, Origin::of(&url.parse().unwrap()).unwrap())
     }
 
     fn request() -> Result<Sent, BoxError> {
@@ -451,8 +451,8 @@ mod tests {
 
     #[test]
     fn a_server_is_a_urls() {
-        let of = |url: &str| Server::of(&url.parse().unwrap());
-        let server = |tls, host: &str, port| Server {
+        let of = |url: &str| Origin::of(&url.parse().unwrap());
+        let server = |tls, host: &str, port| Origin {
             tls,
             host: host.to_owned(),
             port,

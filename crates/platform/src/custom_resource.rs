@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use thiserror::Error as ThisError;
 use tokio::time::timeout;
 
-use crate::client::{HttpClient, Server};
+use crate::client::{HttpClient, Origin};
 
 /// The longest reason in characters: CloudFormation takes a response of 4,096 bytes.
 const MAX_REASON_CHARACTERS: usize = 900;
@@ -125,7 +125,7 @@ impl Request {
     /// The URL is signed for a request without a content type.
     async fn send(&self, http: &HttpClient, answer: &Value) -> Result<(), BoxError> {
         let url: Uri = self.response_url.parse()?;
-        let (server, host) = (Server::of(&url)?, url.authority().map_or("", Authority::as_str));
+        let (server, host) = (Origin::of(&url)?, url.authority().map_or("", Authority::as_str));
         let path = url.path_and_query().map_or("/", PathAndQuery::as_str);
         let body = Bytes::from(answer.to_string());
         let sending = http.send(&server, || {

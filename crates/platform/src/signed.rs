@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::Clock;
 use crate::aws::Account;
-use crate::client::{Error as ClientError, HttpClient, Server};
+use crate::client::{Error as ClientError, HttpClient, Origin};
 use crate::config::Vars;
 
 /// Attempts of a request, the first included.
@@ -168,7 +168,7 @@ impl Services {
     }
 
     async fn ask_once(&self, account: &Account, url: &Uri, asked: &Asked<'_>) -> Result<Bytes, Error> {
-        let server = Server::of(url).map_err(|error| Error::Endpoint(error.into()))?;
+        let server = Origin::of(url).map_err(|error| Error::Endpoint(error.into()))?;
         let host = url.authority().map_or("", Authority::as_str).to_owned();
         let path = url.path_and_query().map_or("/", PathAndQuery::as_str);
         let signed = self.signature(account, url, asked)?;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use db::Upload;
-use model::{Parts, Sha256};
+use model::{PartLayout, Sha256};
 use platform::digest;
 use storage::{MultipartError, Object, Part};
 use tokio::time::timeout;
@@ -23,7 +23,7 @@ const ASSEMBLY_TIMEOUT: Duration = Duration::from_secs(17);
 pub(crate) struct Declared {
     size: i64,
     sha256: Sha256,
-    parts: Option<Parts>,
+    parts: Option<PartLayout>,
 }
 
 impl Declared {
@@ -131,7 +131,7 @@ async fn try_assemble(
 }
 
 /// Checks that all parts are there, and returns the composite SHA-256 of the object that they make.
-fn plan_completion(declared: &Declared, parts: Parts, stored: &[Part]) -> Result<Sha256, Error> {
+fn plan_completion(declared: &Declared, parts: PartLayout, stored: &[Part]) -> Result<Sha256, Error> {
     let (mut digests, mut size) = (Vec::new(), 0);
     for (number, part) in (1..=parts.part_count.get()).zip(stored) {
         if part.number.get() != number {
@@ -153,7 +153,7 @@ fn plan_completion(declared: &Declared, parts: Parts, stored: &[Part]) -> Result
     Ok(Sha256::from(digest::sha256(&digests)))
 }
 
-fn missing(number: i64, parts: Parts) -> Error {
+fn missing(number: i64, parts: PartLayout) -> Error {
     let last = parts.part_count;
     Error::Incomplete(format!(
         "Storage has no part {number} of {last}. GET the upload for the parts that are there, send the others, then complete."
@@ -170,7 +170,7 @@ mod tests {
         Declared {
             size,
             sha256: [1; 32].into(),
-            parts: in_parts.then(|| Parts::of(size.try_into().unwrap()).unwrap()),
+            parts: in_parts.then(|| PartLayout::of(size.try_into().unwrap()).unwrap()),
         }
     }
 

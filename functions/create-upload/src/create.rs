@@ -5,7 +5,7 @@ use api::http::{Request, Response, json};
 use db::{NewUpload, OpenUpload};
 use http::StatusCode;
 use model::{
-    ContentType, CreateUploadRequest, CreatedUpload, IdempotencyKey, Parts, Transfer, UploadId, UserId,
+    ContentType, CreateUploadRequest, CreatedUpload, IdempotencyKey, PartLayout, Transfer, UploadId, UserId,
 };
 use platform::{digest, ids};
 use storage::Put;
@@ -31,7 +31,7 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
     }
     let parts = Some(body.size)
         .filter(|size| size.get() > app.multipart_threshold_bytes)
-        .and_then(Parts::of);
+        .and_then(PartLayout::of);
     // What was understood rather than what was sent, so that neither order nor white space matters.
     let request_hash = serde_json::to_vec(&body).map_err(Problem::internal)?;
 
@@ -78,7 +78,7 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
 async fn transfer(app: &App, upload: &OpenUpload, body: &CreateUploadRequest) -> Result<Transfer, Error> {
     let parts = upload
         .part_size
-        .and_then(|part_size| Parts::with_part_size(body.size, part_size));
+        .and_then(|part_size| PartLayout::with_part_size(body.size, part_size));
     let Some(parts) = parts else {
         let put = Put {
             size: body.size,

@@ -13,7 +13,7 @@ use http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use platform::aws::{ATTEMPT_TIMEOUT, Account};
-use platform::client::{HttpClient, Server};
+use platform::client::{HttpClient, Origin};
 use platform::{digest, error_chain};
 use thiserror::Error as ThisError;
 use time::{Date, OffsetDateTime};
@@ -88,7 +88,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The interface.
 pub struct Connections {
     http: HttpClient,
-    server: Server,
+    server: Origin,
     /// What requests call the server.
     host: String,
     /// The stage, as a path without a slash at the end.
@@ -103,7 +103,7 @@ impl Connections {
         let host = uri.authority().ok_or(InvalidEndpoint::Url)?.to_string();
         Ok(Self {
             http,
-            server: Server::of(&uri).map_err(|_| InvalidEndpoint::Url)?,
+            server: Origin::of(&uri).map_err(|_| InvalidEndpoint::Url)?,
             host,
             stage: uri.path().trim_end_matches('/').to_owned(),
             signer: Signer::new(account.ok_or(InvalidEndpoint::NoAccount)?),

@@ -186,7 +186,7 @@ impl Protocol {
     }
 
     /// `posting::post_all`: API Gateway answers by what it thinks of the id. Posts run at once, so in any order. What a 410 means
-    /// is judged by the connection's age at a moment before the post: if it was at least `SETTLING_TIME`, the connection is dead,
+    /// is judged by the connection's age at a moment before the post: if it was at least `CONNECT_GRACE`, the connection is dead,
     /// and else to be tried again. It can be that old once its `$connect` is over, which API Gateway ends after 29 s; and it can
     /// be younger for as long as one likes.
     ///

@@ -114,7 +114,7 @@ impl State {
         self.writers[command] = Writer::Answered;
     }
 
-    /// `db::Effect::AlreadyApplied` and `changes::settle`: asking again for what was done answers the same and sends nothing.
+    /// `db::Effect::AlreadyApplied` and `commands::finish`: asking again for what was done answers the same and sends nothing.
     pub(super) fn answer_again(&mut self, command: usize) {
         self.writers[command] = Writer::Answered;
     }

@@ -118,7 +118,7 @@ pub(super) struct State {
     pub(super) leaked: bool,
 }
 
-/// One request that makes a change, from `changes::new_change` to its answer.
+/// One request that makes a change, from `commands::begin` to its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Writer {
     /// Nobody has asked yet, or the function that did it is dead and the client may ask again.

@@ -2,13 +2,13 @@
 
 mod benchmarks;
 mod database;
+mod fakes;
 mod limit;
 mod process;
 mod report;
 mod requests;
 mod settings;
 mod stage;
-mod stand_in;
 
 use std::fs;
 use std::path::PathBuf;

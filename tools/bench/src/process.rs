@@ -274,7 +274,7 @@ const PERIOD: f64 = 20_000.0;
 const QUOTAS: &str = "syncsphere-bench-";
 
 /// Removes control groups of runs that were interrupted.
-fn remove_leftovers(parent: &Path) {
+fn remove_orphans(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok) {
         let name = entry.file_name();
         let of_run = name
@@ -294,7 +294,7 @@ impl Quota {
         // Version 1 of control groups, then version 2.
         let (old, new) = (Path::new("/sys/fs/cgroup/cpu"), Path::new("/sys/fs/cgroup"));
         let make = |parent: &Path, settings: &[(&str, String)]| {
-            remove_leftovers(parent);
+            remove_orphans(parent);
             let folder = parent.join(&name);
             fs::create_dir(&folder).ok()?;
             let made = Self { folder };

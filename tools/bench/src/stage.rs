@@ -15,10 +15,10 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::database::{self, Relay};
+use crate::fakes::posts::Posts;
+use crate::fakes::s3::S3;
+use crate::fakes::sqs::Sqs;
 use crate::process::{CORE, Program, allocation_counter};
-use crate::stand_in::posts::Posts;
-use crate::stand_in::s3::S3;
-use crate::stand_in::sqs::Sqs;
 
 /// Where things are and how much is measured.
 #[derive(Clone, Debug, clap::Args)]

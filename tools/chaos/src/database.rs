@@ -7,7 +7,7 @@ use model::{EventId, FileId, Sha256, SpaceId, UserId, Version};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-use super::view::FileSeen;
+use super::replica::FileSeen;
 
 /// A version's content.
 #[derive(Clone, Debug, PartialEq, Eq)]

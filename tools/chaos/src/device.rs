@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::api::{Api, Call};
 use super::findings::Findings;
-use super::ledger::{Ledger, add};
-use super::sockets::Sockets;
-use super::view::{Heard, View};
+use super::history::{History, add};
+use super::replica::{Heard, View};
+use super::websocket_api::Sockets;
 
 /// Changes asked for at once.
 const PAGE: usize = 1_000;
@@ -26,7 +26,7 @@ pub(crate) struct World {
     /// The WebSocket API.
     pub(crate) sockets: Arc<Sockets>,
     /// What clients know.
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) history: Arc<History>,
     /// What should not be.
     pub(crate) findings: Arc<Findings>,
     /// For requests that were presigned.
@@ -82,7 +82,7 @@ impl Device {
         }
     }
 
-    async fn connect(&self, world: &World) -> Option<super::sockets::Socket> {
+    async fn connect(&self, world: &World) -> Option<super::websocket_api::Socket> {
         let call = Call::new("POST /tickets").body(json!({ "deviceId": self.id }));
         let answer = world.api.once(&self.user, &call).await?;
         if answer.status != 201 {
@@ -101,14 +101,14 @@ impl Device {
                 .unexpected("frame that cannot be read", format!("{}: {text}", self.id));
             return;
         };
-        add(&world.ledger.counts.received, changes.len());
+        add(&world.history.counts.received, changes.len());
         let mut behind = Vec::new();
         for event in &changes {
             let waited = Clock::system().now() - event.occurred_at;
-            world.ledger.counts.heard_after(waited.unsigned_abs());
+            world.history.counts.heard_after(waited.unsigned_abs());
             if event.space_id != space_id
                 || !world
-                    .ledger
+                    .history
                     .may_hear(event.space_id, &self.user, event.occurred_at)
             {
                 world.findings.unexpected(
@@ -121,7 +121,7 @@ impl Device {
             }
             match self.hear(event) {
                 Heard::Applied | Heard::Unknown => {}
-                Heard::Duplicate => add(&world.ledger.counts.duplicated, 1),
+                Heard::Duplicate => add(&world.history.counts.duplicated, 1),
                 Heard::Joined(space) => behind.push(space),
                 Heard::Gap => behind.push(space_id),
                 Heard::Conflict => world.findings.unexpected(
@@ -156,7 +156,7 @@ impl Device {
                     world.api.wrong(&self.user, &call, &answer);
                     break;
                 };
-                add(&world.ledger.counts.pulled, page.changes.len());
+                add(&world.history.counts.pulled, page.changes.len());
                 for event in &page.changes {
                     match self.hear(event) {
                         Heard::Joined(joined) => spaces.push(joined),

@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::Result;
 use axum::body::Bytes;
 
+use super::faults::{FaultInjector, Kind};
 use super::findings::Findings;
 use super::proxy::Proxy;
 use super::s3::BUCKET;
 use super::sqs::{Sqs, Which};
-use super::weather::{Kind, Weather};
 use fakes::lambda::{self, Failure, Function, Settings};
 use runner::postgres::{self, DATABASE, ROLE};
 use runner::project::Project;
@@ -41,7 +41,7 @@ const TEMPLATE: [(&str, u64, usize); 8] = [
 /// All of them.
 pub(crate) struct Functions {
     all: Vec<Function>,
-    weather: Arc<Weather>,
+    faults: Arc<FaultInjector>,
     findings: Arc<Findings>,
 }
 
@@ -52,7 +52,7 @@ impl Functions {
         binaries: &Path,
         folder: &Path,
         variables: &[(&'static str, String)],
-        (weather, findings): (Arc<Weather>, Arc<Findings>),
+        (faults, findings): (Arc<FaultInjector>, Arc<Findings>),
     ) -> Result<Self> {
         let all = TEMPLATE.into_iter().map(|(name, seconds, concurrency)| {
             let settings = Settings {
@@ -65,7 +65,7 @@ impl Functions {
         });
         Ok(Self {
             all: all.collect::<Result<_>>()?,
-            weather,
+            faults,
             findings,
         })
     }
@@ -122,16 +122,16 @@ impl Functions {
             _ => Kind::Killed,
         };
         let kill_after = self
-            .weather
+            .faults
             .decides(kill)
-            .then(|| self.weather.millis(kill, KILL_WITHIN));
-        let excused = self.weather.excuses();
+            .then(|| self.faults.millis(kill, KILL_WITHIN));
+        let excused = self.faults.excuses();
         let outcome = function.invoke(payload, kill_after).await;
         match &outcome {
             Ok(_) => {}
             // So its schedule's alarm tells that a run could not finish.
             Err(Failure::Reported(_)) if excused && name == "relay-events" => {}
-            Err(Failure::Killed) => self.weather.count(kill),
+            Err(Failure::Killed) => self.faults.count(kill),
             Err(Failure::TimedOut) => self.findings.unexpected("function timed out", name),
             Err(Failure::Crashed(how)) => {
                 self.findings

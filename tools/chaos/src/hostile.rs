@@ -10,12 +10,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::api::Call;
+use super::cluster::Cluster;
 use super::database;
-use super::ledger::Counts;
+use super::history::Counts;
 use super::phase::{percentile, phase};
 use super::report::Report;
 use super::run::{Plan, folder, patience, report};
-use super::stage::Stage;
 use super::upload::{self, Upload};
 use super::workload::User;
 use runner::project::Project;
@@ -53,7 +53,7 @@ struct Outcome {
 
 /// The hostile user.
 struct Hostile<'a> {
-    stage: &'a Stage,
+    cluster: &'a Cluster,
     user: User,
     space: SpaceId,
 }
@@ -62,23 +62,23 @@ struct Hostile<'a> {
 pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<Report> {
     let begun = Instant::now();
     let step = Step::begin("hostile");
-    let stage = Stage::start(project, plan, folder(project, plan.seed)?, 0.0, &step).await?;
-    let alone = phase(&stage, plan, plan.seed, &step, Counts::take_heard).await;
+    let cluster = Cluster::start(project, plan, folder(project, plan.seed)?, 0.0, &step).await?;
+    let alone = phase(&cluster, plan, plan.seed, &step, Counts::take_heard).await;
     ensure!(
-        stage.settle(patience(plan.uploads)).await?,
+        cluster.wait_until_idle(patience(plan.uploads)).await?,
         "the first phase does not end"
     );
 
     step.note("inviting the hostile user");
-    let hostile = Hostile::prepare(&stage).await?;
+    let hostile = Hostile::prepare(&cluster).await?;
     let disturbed = tokio::select! {
-        latencies = phase(&stage, plan, plan.seed.wrapping_add(1), &step, Counts::take_heard) => latencies,
+        latencies = phase(&cluster, plan, plan.seed.wrapping_add(1), &step, Counts::take_heard) => latencies,
         () = hostile.run(plan.seed) => unreachable!("it never ends"),
     };
     step.note("waiting for quiet");
     let settling = Instant::now();
-    stage.settle(patience(plan.uploads)).await?;
-    let committed = stage.judge().await?;
+    cluster.wait_until_idle(patience(plan.uploads)).await?;
+    let committed = cluster.check().await?;
     let outcome = Outcome {
         seed: plan.seed,
         uploads: plan.uploads,
@@ -87,15 +87,15 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<Re
         hostile_p50_ms: percentile(&disturbed, 0.5),
         hostile_p99_ms: percentile(&disturbed, 0.99),
         ratio_p99: percentile(&disturbed, 0.99) / percentile(&alone, 0.99),
-        hanging_posts: stage.world.sockets.hanging_posts(),
+        hanging_posts: cluster.world.sockets.hanging_posts(),
     };
-    let open = stage.world.sockets.deaf();
+    let open = cluster.world.sockets.deaf();
     if open > 0 {
         let which = format!(
             "{open} of {SOCKETS} sockets after {} posts",
             outcome.hanging_posts
         );
-        stage
+        cluster
             .world
             .findings
             .unexpected("socket that takes no posts and is not closed", which);
@@ -105,12 +105,18 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<Re
             "{:.0} ms, alone {:.0} ms",
             outcome.hostile_p99_ms, outcome.alone_p99_ms
         );
-        stage
+        cluster
             .world
             .findings
             .unexpected("others hear late because of one user", which);
     }
-    let report = report(&stage, plan.seed, committed, settling.elapsed(), begun.elapsed());
+    let report = report(
+        &cluster,
+        plan.seed,
+        committed,
+        settling.elapsed(),
+        begun.elapsed(),
+    );
     step.done(report.line());
     ui::line(format_args!(
         "from commit to each device of others, ms: alone p50 {:.1}, p99 {:.1}; beside the hostile user p50 {:.1}, p99 {:.1}, ratio {:.2}\n\
@@ -130,18 +136,18 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<Re
 
 impl<'a> Hostile<'a> {
     /// Makes the space, fills it past the limit, and opens the sockets.
-    async fn prepare(stage: &'a Stage) -> Result<Self> {
+    async fn prepare(cluster: &'a Cluster) -> Result<Self> {
         let user = User {
             id: UserId::try_from("hostile".to_owned())?,
             device: ids::new_id().into(),
         };
-        let api = &stage.world.api;
+        let api = &cluster.world.api;
         let call = Call::new("POST /spaces").body(json!({ "name": "Crowd", "deviceId": user.device }));
         let answer = api.request(&user.id, &call).await.context("no space")?;
         let space = answer.parsed::<SpaceView>().context("no space")?.space_id;
         let members = "INSERT INTO members SELECT $1, 'made-up-' || lpad(i::text, 8, '0'), 'viewer', now()
             FROM generate_series(1, $2::bigint) i";
-        let client = database::connect(stage.database_url()).await?;
+        let client = database::connect(cluster.database_url()).await?;
         client
             .execute(members, &[&uuid::Uuid::from(space), &MEMBERS])
             .await?;
@@ -151,9 +157,9 @@ impl<'a> Hostile<'a> {
             let call = Call::new("POST /tickets").body(json!({}));
             let answer = api.request(&user.id, &call).await.context("no ticket")?;
             let ticket = answer.parsed::<CreatedTicket>().context("no ticket")?.ticket;
-            ensure!(stage.world.sockets.connect_deaf(&ticket).await, "no socket");
+            ensure!(cluster.world.sockets.connect_deaf(&ticket).await, "no socket");
         }
-        Ok(Self { stage, user, space })
+        Ok(Self { cluster, user, space })
     }
 
     /// Goes on; never ends.
@@ -171,14 +177,14 @@ impl<'a> Hostile<'a> {
                 space: Some(self.space),
                 base_version: None,
             };
-            upload::run(&self.stage.world, &upload, false, || false).await;
+            upload::run(&self.cluster.world, &upload, false, || false).await;
             tokio::time::sleep(UPLOAD_EVERY).await;
         }
     }
 
     /// The space is full, so this is in another one.
     async fn change_members(&self) {
-        let api = &self.stage.world.api;
+        let api = &self.cluster.world.api;
         let call = Call::new("POST /spaces").body(json!({ "name": "Door" }));
         let Some(space) = api.request(&self.user.id, &call).await else {
             return std::future::pending().await;

@@ -3,32 +3,32 @@
 //! The functions are real processes, PostgreSQL is real; S3, SQS and API Gateway are played by this process, for only so can
 //! they fail at the worst moment. Nothing that the account holds against each other comes from the functions.
 
-mod account;
 mod api;
+mod checker;
+mod cluster;
 mod database;
 mod device;
+mod event_source_mapping;
+mod faults;
 mod findings;
 mod functions;
+mod history;
 mod hostile;
-mod ledger;
-mod mapping;
 mod metrics;
 mod outage;
 mod phase;
 mod planted;
 mod proxy;
 mod queue;
+mod replica;
 mod report;
 mod run;
 mod s3;
 mod schedule;
 mod sharing;
-mod sockets;
 mod sqs;
-mod stage;
 mod upload;
-mod view;
-mod weather;
+mod websocket_api;
 mod workload;
 
 use anyhow::{Result, bail};

@@ -11,7 +11,7 @@ use runner::signals::until_interrupted;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    client::use_ring();
+    client::install_crypto_provider();
     until_interrupted(async {
         match &cli.command {
             Command::Chaos(options) => chaos::run(&Project::find()?, options).await,

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::ledger::Counts;
+use super::cluster::Cluster;
+use super::history::Counts;
 use super::metrics::Counted;
 use super::phase::{percentile, phase};
 use super::run::{Plan, folder, patience, report};
-use super::stage::Stage;
 use runner::project::Project;
 use runner::ui::{self, Step};
 
@@ -48,36 +48,36 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<()
     let begun = Instant::now();
     let step = Step::begin("outage");
     let folder = folder(project, plan.seed)?;
-    let stage = Stage::start(project, plan, folder, 0.0, &step).await?;
+    let cluster = Cluster::start(project, plan, folder, 0.0, &step).await?;
 
-    let healthy = phase(&stage, plan, plan.seed, &step, Counts::take_latencies).await;
-    stage.settle(patience(plan.uploads)).await?;
-    let told = Counted::read(&stage.folder)?.latencies;
+    let healthy = phase(&cluster, plan, plan.seed, &step, Counts::take_latencies).await;
+    cluster.wait_until_idle(patience(plan.uploads)).await?;
+    let told = Counted::read(&cluster.folder)?.latencies;
 
-    stage.weather.excuse(true);
-    stage.mapping.enable(false);
-    stage.sqs.set_down(true);
+    cluster.faults.expect_errors(true);
+    cluster.mapping.enable(false);
+    cluster.sqs.set_down(true);
     let outage = phase(
-        &stage,
+        &cluster,
         plan,
         plan.seed.wrapping_add(1),
         &step,
         Counts::take_latencies,
     )
     .await;
-    let refused_sends = stage.sqs.refused();
-    let waiting = stage.outbox_size().await?;
+    let refused_sends = cluster.sqs.refused();
+    let waiting = cluster.outbox_size().await?;
 
     step.note("waiting for every device");
     let returned = Instant::now();
-    stage.sqs.set_down(false);
-    stage.mapping.enable(true);
-    stage.weather.excuse(false);
-    let drained = stage.settle(patience(plan.uploads)).await?;
+    cluster.sqs.set_down(false);
+    cluster.mapping.enable(true);
+    cluster.faults.expect_errors(false);
+    let drained = cluster.wait_until_idle(patience(plan.uploads)).await?;
     let drain = returned.elapsed();
-    let committed = stage.judge().await?;
-    let account = report(&stage, plan.seed, committed, drain, begun.elapsed());
-    let counted = Counted::read(&stage.folder)?;
+    let committed = cluster.check().await?;
+    let account = report(&cluster, plan.seed, committed, drain, begun.elapsed());
+    let counted = Counted::read(&cluster.folder)?;
     step.done("");
 
     let outcome = Outcome {

@@ -4,23 +4,23 @@ use std::time::Duration;
 
 use runner::ui::Step;
 
-use super::ledger::Counts;
+use super::cluster::Cluster;
+use super::history::Counts;
 use super::run::{Plan, progress};
-use super::stage::Stage;
 use super::workload::Workload;
 
 /// Makes a plan's uploads without faults, and returns the times that `take` takes out of the counts, in
 /// milliseconds and sorted.
 pub(crate) async fn phase(
-    stage: &Stage,
+    cluster: &Cluster,
     plan: &Plan,
     seed: u64,
     step: &Step,
     take: fn(&Counts) -> Vec<Duration>,
 ) -> Vec<f64> {
-    let counts = &stage.world.ledger.counts;
+    let counts = &cluster.world.history.counts;
     take(counts);
-    let workload = Workload::only_uploads(stage.world.clone(), stage.users.clone(), seed, plan.uploads);
+    let workload = Workload::only_uploads(cluster.world.clone(), cluster.users.clone(), seed, plan.uploads);
     tokio::select! {
         () = workload.run() => {}
         () = progress(step, &workload, plan.uploads) => {}

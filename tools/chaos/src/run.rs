@@ -10,12 +10,12 @@ use anyhow::{Context as _, Result};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Notify;
 
+use super::cluster::Cluster;
+use super::faults::Kind;
 use super::proxy::Mode;
 use super::report::Report;
 use super::schedule::{Disturbance, Schedule};
 use super::sqs::POISON;
-use super::stage::Stage;
-use super::weather::Kind;
 use super::workload::Workload;
 use runner::project::Project;
 use runner::ui::Step;
@@ -60,29 +60,29 @@ pub(crate) async fn run(project: &Project, plan: &Plan) -> Result<Report> {
     let seed = plan.seed;
     let step = Step::begin(format!("seed {seed}"));
     let folder = folder(project, seed)?;
-    let stage = Stage::start(project, plan, folder.clone(), kill_chance(plan.uploads), &step).await?;
+    let cluster = Cluster::start(project, plan, folder.clone(), kill_chance(plan.uploads), &step).await?;
 
-    let workload = Workload::new(stage.world.clone(), stage.users.clone(), seed, plan.uploads);
-    stage.weather.turn(true);
+    let workload = Workload::new(cluster.world.clone(), cluster.users.clone(), seed, plan.uploads);
+    cluster.faults.turn(true);
     let over = Notify::new();
     let uploading = async {
         workload.run().await;
         over.notify_one();
         Ok(())
     };
-    let faults = disturb(&stage, Schedule::new(seed, gap(plan.uploads)), seed, &over);
+    let faults = disturb(&cluster, Schedule::new(seed, gap(plan.uploads)), seed, &over);
     tokio::select! {
         ended = async { tokio::try_join!(uploading, faults) } => ended.map(|_| ())?,
         () = progress(&step, &workload, plan.uploads) => {}
     }
-    stage.calm();
+    cluster.stop_faults();
     let settling = Instant::now();
     step.note("waiting for quiet");
-    stage.settle(patience(plan.uploads)).await?;
+    cluster.wait_until_idle(patience(plan.uploads)).await?;
     let settled = settling.elapsed();
-    let committed = stage.judge().await?;
-    let report = report(&stage, seed, committed, settled, begun.elapsed());
-    drop(stage);
+    let committed = cluster.check().await?;
+    let report = report(&cluster, seed, committed, settled, begun.elapsed());
+    drop(cluster);
     if report.is_clean() {
         // Nobody will look into the database, and many runs have many.
         let _ = fs::remove_dir_all(folder.join("postgres"));
@@ -107,33 +107,33 @@ pub(crate) fn folder(project: &Project, seed: u64) -> Result<PathBuf> {
 
 /// Puts together what a run came to.
 pub(crate) fn report(
-    stage: &Stage,
+    cluster: &Cluster,
     seed: u64,
     committed: usize,
     settled: Duration,
     took: Duration,
 ) -> Report {
-    let ledger = &stage.world.ledger;
+    let history = &cluster.world.history;
     let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-    let (lost, unexpected) = stage.world.findings.counts();
+    let (lost, unexpected) = cluster.world.findings.counts();
     Report {
         seed,
-        attempted: count(&ledger.counts.attempted),
-        acknowledged: ledger.acknowledged().len() as u64,
-        refused: count(&ledger.counts.refused),
+        attempted: count(&history.counts.attempted),
+        acknowledged: history.acknowledged().len() as u64,
+        refused: count(&history.counts.refused),
         committed: committed as u64,
-        announced: stage.sqs.announced_count() as u64,
-        received: count(&ledger.counts.received),
-        pulled: count(&ledger.counts.pulled),
-        duplicated: count(&ledger.counts.duplicated),
+        announced: cluster.sqs.announced_count() as u64,
+        received: count(&history.counts.received),
+        pulled: count(&history.counts.pulled),
+        duplicated: count(&history.counts.duplicated),
         lost,
         unexpected,
-        environments: stage.functions.started(),
-        faults: stage.weather.counts(),
+        environments: cluster.functions.started(),
+        faults: cluster.faults.counts(),
         settling_seconds: settled.as_secs_f64(),
         seconds: took.as_secs_f64(),
-        findings: stage.world.findings.kept(),
-        logs: relative(&stage.folder),
+        findings: cluster.world.findings.kept(),
+        logs: relative(&cluster.folder),
     }
 }
 
@@ -168,7 +168,7 @@ pub(crate) async fn progress(step: &Step, workload: &Workload, uploads: u64) {
 }
 
 /// Lets the planned disturbances happen until it is over, and those that are under way then come to their ends.
-async fn disturb(stage: &Stage, schedule: Schedule, seed: u64, over: &Notify) -> Result<()> {
+async fn disturb(cluster: &Cluster, schedule: Schedule, seed: u64, over: &Notify) -> Result<()> {
     let mut under_way = FuturesUnordered::new();
     'planned: for (number, planned) in (0_u64..).zip(schedule) {
         let mut waiting = std::pin::pin!(tokio::time::sleep(planned.after));
@@ -179,7 +179,7 @@ async fn disturb(stage: &Stage, schedule: Schedule, seed: u64, over: &Notify) ->
                 Some(ended) = under_way.next() => ended?,
             }
         }
-        under_way.push(one(stage, planned.disturbance, (seed, number)));
+        under_way.push(one(cluster, planned.disturbance, (seed, number)));
     }
     while let Some(ended) = under_way.next().await {
         ended?;
@@ -187,52 +187,52 @@ async fn disturb(stage: &Stage, schedule: Schedule, seed: u64, over: &Notify) ->
     Ok(())
 }
 
-async fn one(stage: &Stage, disturbance: Disturbance, (seed, number): (u64, u64)) -> Result<()> {
-    let weather = Arc::clone(&stage.weather);
+async fn one(cluster: &Cluster, disturbance: Disturbance, (seed, number): (u64, u64)) -> Result<()> {
+    let faults = Arc::clone(&cluster.faults);
     match disturbance {
         Disturbance::CrashDatabase => {
-            weather.count(Kind::DatabaseCrashed);
-            stage.crash_database().await?;
+            faults.count(Kind::DatabaseCrashed);
+            cluster.crash_database().await?;
         }
         Disturbance::Cut(dependency) => {
-            weather.count(Kind::Cut);
-            stage.proxy(dependency).cut_all();
+            faults.count(Kind::Cut);
+            cluster.proxy(dependency).cut_all();
         }
         Disturbance::Slow(dependency, late, long) => {
-            weather.count(Kind::Slowed);
-            stage.proxy(dependency).set(Mode::Slow(late));
+            faults.count(Kind::Slowed);
+            cluster.proxy(dependency).set(Mode::Slow(late));
             tokio::time::sleep(long).await;
-            stage.proxy(dependency).set(Mode::Open);
+            cluster.proxy(dependency).set(Mode::Open);
         }
         Disturbance::Hang(dependency, long) => {
-            weather.count(Kind::Hung);
-            stage.proxy(dependency).set(Mode::Hung);
+            faults.count(Kind::Hung);
+            cluster.proxy(dependency).set(Mode::Hung);
             tokio::time::sleep(long).await;
-            stage.proxy(dependency).set(Mode::Open);
+            cluster.proxy(dependency).set(Mode::Open);
         }
         Disturbance::Refuse(dependency, long) => {
-            weather.count(Kind::Refused);
-            stage.proxy(dependency).set(Mode::Refused);
-            stage.proxy(dependency).cut_all();
+            faults.count(Kind::Refused);
+            cluster.proxy(dependency).set(Mode::Refused);
+            cluster.proxy(dependency).cut_all();
             tokio::time::sleep(long).await;
-            stage.proxy(dependency).set(Mode::Open);
+            cluster.proxy(dependency).set(Mode::Open);
         }
         Disturbance::QueueOutage(long) => {
-            weather.count(Kind::QueueOutage);
-            stage.sqs.set_down(true);
+            faults.count(Kind::QueueOutage);
+            cluster.sqs.set_down(true);
             tokio::time::sleep(long).await;
-            stage.sqs.set_down(false);
+            cluster.sqs.set_down(false);
         }
         Disturbance::Forbid(long) => {
-            weather.count(Kind::Forbidden);
-            stage.world.sockets.forbid(true);
+            faults.count(Kind::Forbidden);
+            cluster.world.sockets.forbid(true);
             tokio::time::sleep(long).await;
-            stage.world.sockets.forbid(false);
+            cluster.world.sockets.forbid(false);
         }
-        Disturbance::DropSocket => stage.world.sockets.drop_one().await,
+        Disturbance::DropSocket => cluster.world.sockets.drop_one().await,
         Disturbance::Poison => {
-            weather.count(Kind::Poisoned);
-            stage.sqs.inject(&format!("{POISON}{seed}-{number}"));
+            faults.count(Kind::Poisoned);
+            cluster.sqs.inject(&format!("{POISON}{seed}-{number}"));
         }
     }
     Ok(())

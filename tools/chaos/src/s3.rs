@@ -14,8 +14,8 @@ use model::Sha256;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::faults::{FaultInjector, Kind};
 use super::proxy::Proxy;
-use super::weather::{Kind, Weather};
 
 /// The bucket's name.
 pub(crate) const BUCKET: &str = "syncsphere-chaos";
@@ -32,16 +32,19 @@ pub(crate) struct Object {
 /// The service.
 pub(crate) struct S3 {
     objects: Mutex<HashMap<String, Object>>,
-    weather: Arc<Weather>,
+    faults: Arc<FaultInjector>,
     proxy: OnceLock<Proxy>,
 }
 
 impl S3 {
     /// Starts it, behind a proxy.
-    pub(crate) async fn start(weather: Arc<Weather>, tasks: &mut JoinSet<()>) -> Result<(Arc<Self>, Proxy)> {
+    pub(crate) async fn start(
+        faults: Arc<FaultInjector>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(Arc<Self>, Proxy)> {
         let s3 = Arc::new(Self {
             objects: Mutex::default(),
-            weather,
+            faults,
             proxy: OnceLock::new(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
@@ -117,7 +120,7 @@ async fn serve(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if s3.weather.strikes(Kind::StorageUnavailable) {
+    if s3.faults.inject(Kind::StorageUnavailable) {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "SlowDown");
     }
     let path = uri.path().trim_start_matches('/');
@@ -146,7 +149,7 @@ async fn serve(
         _ => refusal(StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
     };
     if let Some(proxy) = s3.proxy.get()
-        && s3.weather.strikes(Kind::StorageAnswerLost)
+        && s3.faults.inject(Kind::StorageAnswerLost)
     {
         proxy.cut(peer);
         return std::future::pending().await;

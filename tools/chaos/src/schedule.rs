@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::weather;
+use super::faults;
 
 /// The stream of the seed that plans.
 const STREAM: u64 = 0;
@@ -65,7 +65,7 @@ impl Schedule {
     /// Plans a disturbance every `gap` on average.
     pub(crate) fn new(seed: u64, gap: Duration) -> Self {
         Self {
-            random: weather::stream(seed, STREAM),
+            random: faults::stream(seed, STREAM),
             gap,
         }
     }

@@ -22,7 +22,7 @@ pub(crate) struct Shared {
     /// Those who may write, all the time.
     pub(super) writers: Mutex<BTreeSet<usize>>,
     /// Those whose uploads may be refused, for their membership was ended or about to be.
-    pub(super) insecure: Mutex<BTreeSet<usize>>,
+    pub(super) maybe_removed: Mutex<BTreeSet<usize>>,
 }
 
 impl Workload {
@@ -41,13 +41,13 @@ impl Workload {
             self.world.api.wrong(&owner.id, &call, &answer);
             return;
         };
-        self.world.ledger.joins(view.space_id, &owner.id);
+        self.world.history.joins(view.space_id, &owner.id);
         let shared = Arc::new(Shared {
             id: view.space_id,
             owner,
             changing: tokio::sync::Mutex::default(),
             writers: Mutex::new(BTreeSet::from([index])),
-            insecure: Mutex::default(),
+            maybe_removed: Mutex::default(),
         });
         for step in 1..=random.random_range(1..=2) {
             self.set_member(&shared, (index + step) % self.users.len(), "editor")
@@ -60,7 +60,7 @@ impl Workload {
     }
 
     /// Makes somebody a member of a space, or changes what a member may do.
-    pub(super) async fn take_in(&self, random: &mut ChaCha8Rng) {
+    pub(super) async fn add_member(&self, random: &mut ChaCha8Rng) {
         if let Some(shared) = self.active_space(random) {
             let index = random.random_range(0..self.users.len());
             let role = if random.random_bool(0.5) {
@@ -81,7 +81,7 @@ impl Workload {
         if !writes {
             shared.insecure_now(index);
         }
-        self.world.ledger.joins(shared.id, member);
+        self.world.history.joins(shared.id, member);
         let call = Call::new("PUT /spaces/{spaceId}/members/{userId}")
             .path("spaceId", &shared.id)
             .path("userId", member)
@@ -94,7 +94,7 @@ impl Workload {
     }
 
     /// Ends somebody's membership.
-    pub(super) async fn take_out(&self, random: &mut ChaCha8Rng) {
+    pub(super) async fn remove_member(&self, random: &mut ChaCha8Rng) {
         let Some(shared) = self.active_space(random) else {
             return;
         };
@@ -110,7 +110,7 @@ impl Workload {
             .path("userId", member)
             .query(format!("deviceId={}", shared.owner.device));
         match self.world.api.request(&shared.owner.id, &call).await {
-            Some(answer) if answer.status == 204 => self.world.ledger.left(shared.id, member),
+            Some(answer) if answer.status == 204 => self.world.history.left(shared.id, member),
             Some(answer) => self.world.api.wrong(&shared.owner.id, &call, &answer),
             None => {}
         }
@@ -119,7 +119,7 @@ impl Workload {
 
 impl Shared {
     fn insecure_now(&self, index: usize) {
-        self.insecure
+        self.maybe_removed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(index);

@@ -15,9 +15,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::faults::{FaultInjector, Kind};
 use super::proxy::Proxy;
 use super::queue::{MAX_RECEIVES, Queue, Received, Sizes};
-use super::weather::{Kind, Weather};
 
 /// How long a received message is hidden. The template says 180 s; a run should not take that long.
 pub(crate) const VISIBILITY: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ pub(crate) struct Sqs {
     queues: [Mutex<Queue>; 2],
     /// Something can be received.
     pub(crate) sent: Notify,
-    weather: Arc<Weather>,
+    faults: Arc<FaultInjector>,
     down: AtomicBool,
     refused: AtomicU64,
     proxy: OnceLock<Proxy>,
@@ -53,11 +53,14 @@ pub(crate) struct Sqs {
 
 impl Sqs {
     /// Starts it, behind a proxy.
-    pub(crate) async fn start(weather: Arc<Weather>, tasks: &mut JoinSet<()>) -> Result<(Arc<Self>, Proxy)> {
+    pub(crate) async fn start(
+        faults: Arc<FaultInjector>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(Arc<Self>, Proxy)> {
         let sqs = Arc::new(Self {
             queues: [MAX_RECEIVES, u32::MAX].map(|most| Mutex::new(Queue::new(most))),
             sent: Notify::new(),
-            weather,
+            faults,
             down: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             proxy: OnceLock::new(),
@@ -112,7 +115,7 @@ impl Sqs {
         let deleted = queue.delete(receipt);
         if let Some(message) = deleted
             && which == Which::Events
-            && self.weather.strikes(Kind::Undeleted)
+            && self.faults.inject(Kind::Undeleted)
         {
             let now = Instant::now();
             queue.send(
@@ -199,7 +202,7 @@ impl Sqs {
                 .unwrap_or_else(PoisonError::into_inner)
                 .insert(event_id);
         }
-        let copies = if which == Which::Events && self.weather.strikes(Kind::Duplicated) {
+        let copies = if which == Which::Events && self.faults.inject(Kind::Duplicated) {
             2
         } else {
             1
@@ -215,8 +218,8 @@ impl Sqs {
 
     fn receive(&self, which: Which, most: usize, visibility: Duration) -> Vec<Received> {
         let pick = |count: usize| {
-            if count > 1 && self.weather.strikes(Kind::Reordered) {
-                self.weather.number(Kind::Reordered, 0..count)
+            if count > 1 && self.faults.inject(Kind::Reordered) {
+                self.faults.number(Kind::Reordered, 0..count)
             } else {
                 0
             }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::api::{Answer, Call};
 use super::device::World;
-use super::ledger::Acknowledged;
+use super::history::Acknowledged;
 use super::workload::User;
 
 /// How long one attempt to send the content may take.
@@ -41,7 +41,7 @@ pub(crate) async fn run(
     twice: bool,
     may_be_refused: impl Fn() -> bool,
 ) -> Option<FileChanged> {
-    let counts = &world.ledger.counts;
+    let counts = &world.history.counts;
     counts.attempted.fetch_add(1, Ordering::Relaxed);
     let user = &upload.user.id;
     let sha256 = client::sha256(upload.content.as_bytes());
@@ -82,7 +82,7 @@ pub(crate) async fn run(
         return None;
     };
     world
-        .ledger
+        .history
         .acknowledge(Acknowledged::new(opened.upload_id, sha256, &completed));
     if twice {
         let again = world.api.request(user, &completing).await?;

@@ -16,10 +16,10 @@ use serde_json::json;
 
 use super::api::Call;
 use super::device::World;
+use super::faults;
 use super::run;
 use super::sharing::Shared;
 use super::upload::{self, Upload};
-use super::weather;
 
 /// Uploads under way at once.
 pub(crate) const IN_FLIGHT: u32 = 20;
@@ -106,7 +106,7 @@ impl Workload {
     /// Does all of it, some twenty uploads at a time.
     pub(crate) async fn run(&self) {
         let workers = (0..IN_FLIGHT)
-            .map(|worker| self.work(weather::stream(self.seed, FIRST_STREAM + u64::from(worker))));
+            .map(|worker| self.work(faults::stream(self.seed, FIRST_STREAM + u64::from(worker))));
         futures_util::future::join_all(workers).await;
     }
 
@@ -122,8 +122,8 @@ impl Workload {
             }
             match random.random_range(0..100) {
                 _ if self.only_uploads => {}
-                0..3 => self.take_in(&mut random).await,
-                3..5 => self.take_out(&mut random).await,
+                0..3 => self.add_member(&mut random).await,
+                3..5 => self.remove_member(&mut random).await,
                 5..10 => self.move_file(&mut random).await,
                 10..13 => self.delete_file(&mut random).await,
                 _ => {}
@@ -163,8 +163,11 @@ impl Workload {
         };
         let may_be_refused = || {
             shared.as_ref().is_some_and(|shared| {
-                let insecure = shared.insecure.lock().unwrap_or_else(PoisonError::into_inner);
-                insecure.contains(&index)
+                let maybe_removed = shared
+                    .maybe_removed
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                maybe_removed.contains(&index)
             })
         };
         let twice = random.random_bool(0.03);
@@ -234,7 +237,7 @@ pub(crate) async fn first_uploads(world: &World, seed: u64, users: &[User]) -> R
         };
         let answer = upload::run(world, &upload, false, || false).await;
         let answer = answer.context("a first upload failed; the functions' logs say why")?;
-        world.ledger.joins(answer.space_id, &user.id);
+        world.history.joins(answer.space_id, &user.id);
         personal.push(answer.space_id);
     }
     Ok(personal)

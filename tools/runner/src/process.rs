@@ -249,7 +249,7 @@ pub fn last_lines(log: &Path) -> String {
 
 /// Ends services of this checkout that an earlier command left behind, and functions that outlived their emulator. Only to
 /// be called with the lock, when none of them can be in use.
-pub fn end_leftovers(project: &Project) {
+pub fn kill_orphans(project: &Project) {
     let own = [
         project.run(),
         project.tools().join("emulator"),

@@ -67,7 +67,7 @@ impl Project {
     pub fn lock(&self) -> Result<Lock> {
         let file = self.lock_file()?;
         // An earlier run that was killed may have left processes, which must not outlive their files.
-        crate::process::end_leftovers(self);
+        crate::process::kill_orphans(self);
         let run = self.run();
         if run.exists() {
             fs::remove_dir_all(&run).with_context(|| format!("cannot empty {}", run.display()))?;

@@ -46,7 +46,7 @@ pub fn aws_config(endpoint: &str) -> Result<SdkConfig> {
 /// A request to a service. The emulator reads the account and the service from the signature's scope, and
 /// does not compare the owner's signature.
 pub fn request(endpoint: &str, method: Method, service: &str, path: &str) -> Result<RequestBuilder> {
-    client::use_ring();
+    client::install_crypto_provider();
     let http = reqwest::Client::builder().no_proxy().build()?;
     let scope = format!("{ACCESS_KEY}/20260101/{REGION}/{service}/aws4_request");
     Ok(http

@@ -10,6 +10,6 @@ use runner::signals::until_interrupted;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    client::use_ring();
+    client::install_crypto_provider();
     until_interrupted(stack::run(&cli)).await
 }

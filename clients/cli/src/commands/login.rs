@@ -20,7 +20,7 @@ pub(crate) async fn run(of: &AccountArguments, login: &Login, output: Output) ->
     // An address that must not be given a token is refused before a password is asked for.
     device(&stack.http_api_url, Token::from(String::new()), None)?;
     let (user_name, user, session) = match &login.token_command {
-        Some(command) => of_command(of, command).await?,
+        Some(command) => from_command(of, command).await?,
         None => of_pool(of, &name, &stack).await?,
     };
     let client = device(&stack.http_api_url, session.clone(), None)?;
@@ -143,8 +143,8 @@ async fn stack(accounts: &Accounts, of: &AccountArguments, login: &Login) -> any
 }
 
 /// Of any identity provider.
-async fn of_command(of: &AccountArguments, command: &str) -> anyhow::Result<(String, User, Session)> {
-    let session = Session::of_command(command);
+async fn from_command(of: &AccountArguments, command: &str) -> anyhow::Result<(String, User, Session)> {
+    let session = Session::from_command(command);
     let token = session.token().await?;
     let name = of.user.clone().or_else(|| Some(token.user_id()?.to_string()));
     let name = name.ok_or_else(|| failure(Kind::Usage, "the token does not say whose it is: --user NAME"))?;

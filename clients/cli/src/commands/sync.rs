@@ -24,7 +24,7 @@ use crate::failure::{Failures, Kind, failure, is_outage, kind_of, sentence};
 use crate::output::{self, Output};
 use crate::place;
 use crate::progress::Bars;
-use folder::{Folder, Found, Stamp, local, space_path};
+use folder::{Fingerprint, Folder, Found, local, space_path};
 pub(crate) use folder::{is_windows_name, with_suffix};
 use mirror::Mirror;
 
@@ -32,16 +32,16 @@ use mirror::Mirror;
 const DOWNLOADS: usize = 8;
 
 /// How long to wait for a change that comes with another: they are dealt with together.
-const TOGETHER: Duration = Duration::from_millis(20);
+const DEBOUNCE: Duration = Duration::from_millis(20);
 
 /// How long what failed waits to be tried again. Each failure doubles it.
-const AGAIN: Duration = Duration::from_secs(5);
+const RETRY_BACKOFF: Duration = Duration::from_secs(5);
 
 /// The most that it is doubled to.
 const AGAIN_AT_MOST: Duration = Duration::from_mins(5);
 
 /// How long what is known of the folder may be kept only in memory. It is a memory aid: without it files are looked at once more.
-const UNKEPT: Duration = Duration::from_secs(5);
+const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How many files may go in [`REMOVALS_WITHIN`] before their share counts.
 const REMOVALS: usize = 10;
@@ -55,7 +55,7 @@ const ROUNDS: u32 = 10;
 /// What is known of the folder from the last time.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Kept {
+struct SyncState {
     http_api_url: String,
     space_id: SpaceId,
     /// Up to where changes were heard.
@@ -79,7 +79,7 @@ struct Kept {
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Placed {
     sha256: Sha256,
-    stamp: Stamp,
+    stamp: Fingerprint,
     /// Its owner put it there, with the same content as the space's. It is never deleted or replaced.
     #[serde(default)]
     owners: bool,
@@ -90,7 +90,7 @@ pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyho
     let wanted = sync.space.space.as_deref();
     let mut space = place::view(&account.client, wanted).await?;
     let folder = Folder::open(&sync.folder)?;
-    let mut keeper = Keeper::new(account, folder, space.space_id, sync.allow_deletes, output)?;
+    let mut keeper = Syncer::new(account, folder, space.space_id, sync.allow_deletes, output)?;
     loop {
         // A restored database has fewer changes than were heard of, or others.
         let cursor = keeper.cursor;
@@ -112,7 +112,7 @@ pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyho
         };
         match followed {
             Followed::Current => return keeper.outcome(),
-            Followed::Rewound => space = place::view(&account.client, wanted).await?,
+            Followed::CursorReset => space = place::view(&account.client, wanted).await?,
         }
     }
 }
@@ -130,10 +130,10 @@ enum Followed {
     /// And no more is wanted.
     Current,
     /// What was heard does not count any more.
-    Rewound,
+    CursorReset,
 }
 
-struct Keeper<'a> {
+struct Syncer<'a> {
     client: &'a Client,
     http_api_url: &'a str,
     output: Output,
@@ -164,7 +164,7 @@ struct Keeper<'a> {
     changed: bool,
 }
 
-impl Drop for Keeper<'_> {
+impl Drop for Syncer<'_> {
     fn drop(&mut self) {
         // Interrupted: what is not kept is looked at once more.
         if self.changed {
@@ -173,7 +173,7 @@ impl Drop for Keeper<'_> {
     }
 }
 
-impl<'a> Keeper<'a> {
+impl<'a> Syncer<'a> {
     fn new(
         account: &'a Account,
         folder: Folder,
@@ -232,7 +232,7 @@ impl<'a> Keeper<'a> {
         Ok(keeper)
     }
 
-    fn take_up(&mut self, kept: Kept) -> anyhow::Result<()> {
+    fn take_up(&mut self, kept: SyncState) -> anyhow::Result<()> {
         if (kept.http_api_url.as_str(), kept.space_id) != (self.http_api_url, self.space_id) {
             let message = format!(
                 "this folder is kept current from another space, {} of {}; take another folder",
@@ -334,7 +334,7 @@ impl<'a> Keeper<'a> {
         for _ in 0..ROUNDS {
             let before = self.cursor;
             let Some(heard) = self.catch_up().await? else {
-                return Ok(Followed::Rewound);
+                return Ok(Followed::CursorReset);
             };
             // Whatever is gone is not so because of a change.
             if !self.gone.is_empty() && self.cursor == before {
@@ -342,7 +342,7 @@ impl<'a> Keeper<'a> {
             }
             if self.would_lose() {
                 if !self.is_known_history().await? {
-                    return Ok(Followed::Rewound);
+                    return Ok(Followed::CursorReset);
                 }
                 self.known_change = heard.or(self.known_change);
             }
@@ -385,10 +385,10 @@ impl<'a> Keeper<'a> {
         let mut watcher = Watcher::of_space(self.client.clone(), self.space_id, cursor);
         let (mut live, mut told_others) = (false, false);
         let mut heard = self.known_change;
-        let mut again = AGAIN;
+        let mut again = RETRY_BACKOFF;
         let mut again_at = None;
         loop {
-            let keep_at = self.kept_at + UNKEPT;
+            let keep_at = self.kept_at + SAVE_INTERVAL;
             let update = tokio::select! {
                 update = watcher.next() => {
                     Some(update.map_err(ended)?.context("there is nothing more to hear")?)
@@ -425,9 +425,9 @@ impl<'a> Keeper<'a> {
                         let text = format!("· offline: {reason}; again in {seconds:.0} s");
                         self.output.line(&told, text)?;
                     }
-                    Update::Rewound(_) => return Ok(Followed::Rewound),
+                    Update::CursorReset(_) => return Ok(Followed::CursorReset),
                 }
-                next = match timeout(TOGETHER, watcher.next()).await {
+                next = match timeout(DEBOUNCE, watcher.next()).await {
                     Ok(update) => update.map_err(ended)?,
                     Err(_) => None,
                 };
@@ -440,7 +440,7 @@ impl<'a> Keeper<'a> {
             // What was heard is of the history that the folder is of, or nothing may be removed by it.
             if self.would_lose() {
                 if !self.is_known_history().await? {
-                    return Ok(Followed::Rewound);
+                    return Ok(Followed::CursorReset);
                 }
                 self.known_change = heard;
             }
@@ -454,7 +454,7 @@ impl<'a> Keeper<'a> {
                 told_others = true;
             }
             if self.mirror.touched.is_empty() {
-                (again, again_at) = (AGAIN, None);
+                (again, again_at) = (RETRY_BACKOFF, None);
                 if was_behind {
                     self.output
                         .line(&json!({ "type": "current" }), "· the folder is current")?;
@@ -478,7 +478,7 @@ impl<'a> Keeper<'a> {
     }
 
     fn keep(&mut self) -> anyhow::Result<()> {
-        let kept = Kept {
+        let kept = SyncState {
             http_api_url: self.http_api_url.to_owned(),
             space_id: self.space_id,
             cursor: self.cursor.unwrap_or_default(),

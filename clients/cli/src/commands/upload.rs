@@ -313,7 +313,7 @@ impl Uploading<'_> {
         };
         let can_be_gone_on_with = match &sent {
             Ok(_) => false,
-            Err(error) if error.is_passing() => true,
+            Err(error) if error.is_retryable() => true,
             Err(Error::Refused(problem)) => problem.status == 401,
             Err(error) => error.status() != Some(404),
         };

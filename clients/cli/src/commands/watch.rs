@@ -18,7 +18,7 @@ enum Told<'a> {
     Live,
     Offline { reason: &'a str, again_in_ms: u128 },
     Polling { reason: &'a str },
-    Rewound { space_id: SpaceId },
+    CursorReset { space_id: SpaceId },
 }
 
 /// Shows changes as they come, until it is interrupted or there is nothing more to hear.
@@ -71,8 +71,8 @@ pub(crate) async fn run(client: &Client, watch: &Watch, output: Output) -> anyho
                     format_args!("· offline: {reason}; again in {seconds:.0} s"),
                 )?;
             }
-            Update::Rewound(space_id) => {
-                let told = Told::Rewound { space_id: *space_id };
+            Update::CursorReset(space_id) => {
+                let told = Told::CursorReset { space_id: *space_id };
                 let text =
                     format!("· {space_id} was restored from a backup; its changes follow from the first");
                 output.line(&told, text)?;

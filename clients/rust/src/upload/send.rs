@@ -19,7 +19,7 @@ use crate::window::Slot;
 use crate::{Client, Error, Progress};
 
 /// How much the line is given at once, in bytes: little, so that a slow line shows that it lives.
-const GIVEN_BYTES: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// How old a URL must be for its refusal to mean that it has expired again.
 const EXPIRED: Duration = Duration::from_mins(10);
@@ -110,7 +110,7 @@ impl Client {
                 let length = READ_BYTES.min(end - at);
                 let mut piece = Bytes::from(content.read(at, length).await?);
                 while !piece.is_empty() {
-                    let given = piece.split_to(GIVEN_BYTES.min(piece.len()));
+                    let given = piece.split_to(CHUNK_BYTES.min(piece.len()));
                     let bytes = given.len() as u64;
                     match timeout(STALLED, sender.send(Ok(given))).await {
                         Ok(Ok(())) => {}
@@ -221,7 +221,7 @@ mod tests {
     /// S3 refuses a request in which a signed header is missing.
     #[tokio::test]
     async fn every_size_is_sent_with_its_signed_length() {
-        for size in [0, 1, GIVEN_BYTES, GIVEN_BYTES + 1] {
+        for size in [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}/object", listener.local_addr().unwrap());
             let client = Client::new(&url, Token::from("token".to_owned()), None)

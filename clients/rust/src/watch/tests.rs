@@ -46,7 +46,7 @@ impl Caller {
             match update.unwrap().unwrap() {
                 Update::Change(event) => self.heard.entry(event.space_id).or_default().push(*event),
                 Update::Offline { .. } => self.offline += 1,
-                Update::Rewound(space_id) => {
+                Update::CursorReset(space_id) => {
                     self.rewound += 1;
                     self.heard.remove(&space_id);
                 }
@@ -312,7 +312,7 @@ async fn who_hurries_does_not_wait() {
     world.drop_connections();
     caller.listen(Duration::from_millis(1)).await;
     assert_eq!((caller.offline, world.connections()), (1, 0));
-    caller.watcher.hurry();
+    caller.watcher.reconnect_now();
     caller.listen(Duration::from_millis(500)).await;
     assert_eq!(world.connections(), 1);
 }
@@ -321,7 +321,7 @@ async fn who_hurries_does_not_wait() {
 #[tokio::test(start_paused = true)]
 async fn hurrying_while_connected_hurries_no_later_loss() {
     let (world, mut caller) = connected().await;
-    caller.watcher.hurry();
+    caller.watcher.reconnect_now();
     world.drop_connections();
     caller.listen(Duration::from_millis(500)).await;
     assert_eq!((caller.offline, world.connections()), (1, 0));

@@ -151,7 +151,7 @@ pub struct DownloadUrl {
 
 impl std::fmt::Debug for DownloadUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ContentLocation").finish_non_exhaustive()
+        f.debug_struct("DownloadUrl").finish_non_exhaustive()
     }
 }
 

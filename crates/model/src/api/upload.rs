@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 
 use crate::{
-    ByteCount, ContentType, DeviceId, FileId, PartNumber, Parts, Sha256, SpaceId, SpacePath, UploadId,
+    ByteCount, ContentType, DeviceId, FileId, PartLayout, PartNumber, Sha256, SpaceId, SpacePath, UploadId,
     Version,
 };
 
@@ -65,7 +65,7 @@ pub enum Transfer {
     /// In one request.
     Put(PresignedPut),
     /// In parts, each with a URL of its own.
-    Multipart(Parts),
+    Multipart(PartLayout),
 }
 
 impl CreatedUpload {

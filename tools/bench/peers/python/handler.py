@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 
 # While a connection's `$connect` still runs, posting to it answers 410 too.
-SETTLING_TIME = timedelta(seconds=30)
+CONNECT_GRACE = timedelta(seconds=30)
 
 CONCURRENT_POSTS = 50
 
@@ -69,7 +69,7 @@ def handler(event, context):
             failed.add(record["messageId"])
 
     now = datetime.now(timezone.utc)
-    settled_by = now - SETTLING_TIME
+    settled_by = now - CONNECT_GRACE
     recipients = database().execute(RECIPIENTS, (list(spaces), now), prepare=True).fetchall()
     frames = {space_id: frame(space_id, changes) for space_id, (changes, _) in spaces.items()}
 

@@ -1,9 +1,9 @@
 //! `fan-out`: posts per second and CPU, beside a plain client's and the peers'.
 
 mod by_size;
-mod cast;
 mod faults;
-mod hall;
+mod fixture;
+mod subjects;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{LATENCY_OF_AWS, each, memory, number, progress};
+use crate::fakes::posts::{Faults, densest};
 use crate::process::{Instructions, NO_VALGRIND, Process, Program};
 use crate::report::{Benchmark, Count, Goal, Plot, Row, Unit, float};
 use crate::stage::{Stage, Variables, with};
-use crate::stand_in::posts::{Faults, densest};
 use by_size::by_size;
-use cast::{Cast, peers};
 use faults::latency_and_faults;
-use hall::{Audience, Delivered, Hall, bound};
+use fixture::{Audience, Delivered, Fixture, bound};
+use subjects::{Cast, peers};
 
 /// As many as fan-out has.
 const IN_FLIGHT: usize = 64;
@@ -38,22 +38,22 @@ const SOME_GONE: Faults = Faults {
 /// Runs it.
 pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let services = stage.services(false).await?;
-    let hall = Hall::new(stage, &services)?;
+    let fixture = Fixture::new(stage, &services)?;
     let variables = stage.variables(&services, stage.direct_url());
     let limit = stage.limit("limit-posts", Vec::new())?;
-    let audiences = audiences(&hall).await?;
+    let audiences = audiences(&fixture).await?;
     let largest = audiences.last().context("no audience")?;
 
     let mut cast = Cast::start(&stage.function("fan-out", variables.clone()), &limit).await?;
     cast.peers = peers(stage, &variables).await?;
-    let (mut rows, series) = by_size(&hall, &mut cast, &audiences).await?;
+    let (mut rows, series) = by_size(&fixture, &mut cast, &audiences).await?;
     cast.peers.clear();
-    rows.extend(latency_and_faults(&hall, &mut cast, largest).await?);
-    rows.extend(ten_events(&hall, &mut cast.ours).await?);
+    rows.extend(latency_and_faults(&fixture, &mut cast, largest).await?);
+    rows.extend(ten_events(&fixture, &mut cast.ours).await?);
     drop(cast);
-    rows.push(pace(&hall, variables.clone()).await?);
+    rows.push(pace(&fixture, variables.clone()).await?);
     let mut notes = Vec::new();
-    match instructions(&hall, &stage.function("fan-out", variables.clone()), &limit).await? {
+    match instructions(&fixture, &stage.function("fan-out", variables.clone()), &limit).await? {
         Some(row) => {
             rows.push(row);
             notes.push(
@@ -63,14 +63,14 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         }
         None => notes.push(NO_VALGRIND.to_owned()),
     }
-    match by_memory(&hall, &stage.function("fan-out", variables)).await? {
+    match by_memory(&fixture, &stage.function("fan-out", variables)).await? {
         Some(costs) => rows.extend(costs),
         None => notes.push(memory::NO_GROUPS.to_owned()),
     }
     let (secured, connections) = over_tls(stage, &limit, largest).await?;
     rows.extend(secured);
     let mut counted = vec![connections];
-    counted.extend(counts(&hall).await?);
+    counted.extend(counts(&fixture).await?);
 
     Ok(Benchmark {
         name: "fan-out".to_owned(),
@@ -93,12 +93,12 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
 }
 
 /// One of each size, smallest first.
-async fn audiences(hall: &Hall<'_>) -> Result<Vec<Audience>> {
-    let many = hall.stage.size(10_000, 1_000);
+async fn audiences(fixture: &Fixture<'_>) -> Result<Vec<Audience>> {
+    let many = fixture.stage.size(10_000, 1_000);
     let mut audiences = Vec::new();
     for size in [1, 10, 100, 1_000, 10_000] {
         if size <= many {
-            audiences.push(hall.audience(size).await?);
+            audiences.push(fixture.audience(size).await?);
         }
     }
     Ok(audiences)
@@ -113,27 +113,27 @@ struct Batched {
     different: Delivered,
 }
 
-async fn ten_events(hall: &Hall<'_>, process: &mut Process) -> Result<Vec<Row>> {
+async fn ten_events(fixture: &Fixture<'_>, process: &mut Process) -> Result<Vec<Row>> {
     progress("  ten events");
-    let hundred = hall.audience(100).await?;
+    let hundred = fixture.audience(100).await?;
     let mut spaces = Vec::new();
     for _ in 0..10 {
-        spaces.push(hall.audience(10).await?);
+        spaces.push(fixture.audience(10).await?);
     }
     let mut rounds = Vec::new();
-    for _ in 0..hall.stage.rounds() {
-        let single = hall.one(process, &hundred).await?;
+    for _ in 0..fixture.stage.rounds() {
+        let single = fixture.one(process, &hundred).await?;
         let messages: Result<Vec<_>> = (1..=10)
-            .map(|i| hall.batches.message(hundred.space_id, i))
+            .map(|i| fixture.batches.message(hundred.space_id, i))
             .collect();
         let all: HashSet<&str> = hundred.listeners().collect();
-        let same = hall.deliver(process, messages?, &all, 10).await?;
+        let same = fixture.deliver(process, messages?, &all, 10).await?;
         let messages: Result<Vec<_>> = spaces
             .iter()
-            .map(|space| hall.batches.message(space.space_id, 1))
+            .map(|space| fixture.batches.message(space.space_id, 1))
             .collect();
         let all: HashSet<&str> = spaces.iter().flat_map(Audience::listeners).collect();
-        let different = hall.deliver(process, messages?, &all, 1).await?;
+        let different = fixture.deliver(process, messages?, &all, 1).await?;
         rounds.push(Batched {
             single,
             same,
@@ -159,13 +159,13 @@ async fn ten_events(hall: &Hall<'_>, process: &mut Process) -> Result<Vec<Row>> 
     ])
 }
 
-async fn pace(hall: &Hall<'_>, variables: Variables) -> Result<Row> {
+async fn pace(fixture: &Fixture<'_>, variables: Variables) -> Result<Row> {
     progress("  pace");
-    let stage = hall.stage;
+    let stage = fixture.stage;
     let variables = with(variables, "POSTS_PER_SECOND", &PACE.to_string());
     let mut paced = stage.function("fan-out", variables).start().await?;
-    let crowd = hall.audience(stage.size(5_000, 1_000)).await?;
-    let times = hall.one(&mut paced, &crowd).await?.times;
+    let crowd = fixture.audience(stage.size(5_000, 1_000)).await?;
+    let times = fixture.one(&mut paced, &crowd).await?.times;
     let mut most = Row::ratio(
         "most posts in any 1 s",
         Unit::Number,
@@ -181,15 +181,17 @@ async fn pace(hall: &Hall<'_>, variables: Variables) -> Result<Row> {
 }
 
 /// Instructions for a post of 1,000.
-async fn instructions(hall: &Hall<'_>, ours: &Program, limit: &Program) -> Result<Option<Row>> {
+async fn instructions(fixture: &Fixture<'_>, ours: &Program, limit: &Program) -> Result<Option<Row>> {
     let (Some(ours), Some(limit)) = (Instructions::of(ours), Instructions::of(limit)) else {
         return Ok(None);
     };
     progress("  instructions");
-    let thousand = hall.audience(1_000).await?;
-    let ours = ours.of_one(3, async |process| hall.one(process, &thousand).await.map(drop));
+    let thousand = fixture.audience(1_000).await?;
+    let ours = ours.of_one(3, async |process| fixture.one(process, &thousand).await.map(drop));
     let ours = ours.await?;
-    let limit = limit.of_one(3, async |process| hall.limit(process, &thousand).await.map(drop));
+    let limit = limit.of_one(3, async |process| {
+        fixture.limit(process, &thousand).await.map(drop)
+    });
     let limit = limit.await?;
     Ok(Some(Row::ratio(
         "instructions per post",
@@ -201,14 +203,14 @@ async fn instructions(hall: &Hall<'_>, ours: &Program, limit: &Program) -> Resul
 }
 
 /// One event to 1,000 with the CPU of each memory size, as on a network.
-async fn by_memory(hall: &Hall<'_>, program: &Program) -> Result<Option<Vec<Row>>> {
+async fn by_memory(fixture: &Fixture<'_>, program: &Program) -> Result<Option<Vec<Row>>> {
     progress("  by memory");
-    let thousand = hall.audience(1_000).await?;
-    let posts = &hall.services.posts.server;
+    let thousand = fixture.audience(1_000).await?;
+    let posts = &fixture.services.posts.server;
     posts.set_latency(LATENCY_OF_AWS);
-    let (rounds, events) = (hall.stage.rounds(), hall.stage.size(10, 1));
+    let (rounds, events) = (fixture.stage.rounds(), fixture.stage.size(10, 1));
     let costs = memory::costs(program, rounds, events, "1 event to 1,000", async |process| {
-        Ok(hall.one(process, &thousand).await?.milliseconds())
+        Ok(fixture.one(process, &thousand).await?.milliseconds())
     });
     let costs = costs.await;
     posts.set_latency(Duration::ZERO);
@@ -218,12 +220,12 @@ async fn by_memory(hall: &Hall<'_>, program: &Program) -> Result<Option<Vec<Row>
 async fn over_tls(stage: &Stage, limit: &Program, audience: &Audience) -> Result<(Vec<Row>, Count)> {
     progress("  over TLS");
     let services = stage.services(true).await?;
-    let hall = Hall::new(stage, &services)?;
+    let fixture = Fixture::new(stage, &services)?;
     let variables = stage.variables(&services, stage.direct_url());
     let mut cast = Cast::start(&stage.function("fan-out", variables), limit).await?;
-    cast.turn(&hall, audience).await?;
+    cast.turn(&fixture, audience).await?;
     let connects = services.posts.server.take_connects();
-    let turns = cast.turns(&hall, audience).await?;
+    let turns = cast.turns(&fixture, audience).await?;
     let rate = Row::ratio(
         "posts per second over TLS",
         Unit::PerSecond,
@@ -250,24 +252,24 @@ async fn over_tls(stage: &Stage, limit: &Program, audience: &Audience) -> Result
     Ok((rows, connections))
 }
 
-async fn counts(hall: &Hall<'_>) -> Result<Vec<Count>> {
+async fn counts(fixture: &Fixture<'_>) -> Result<Vec<Count>> {
     progress("  counts");
-    let Hall { stage, services, .. } = hall;
+    let Fixture { stage, services, .. } = fixture;
     let relayed = stage.variables(services, stage.relayed_url(services));
     let program = stage.counted(&stage.function("fan-out", relayed));
     let mut process = program.start().await?;
-    let thousand = hall.audience(1_000).await?;
+    let thousand = fixture.audience(1_000).await?;
 
-    hall.one(&mut process, &thousand).await?;
+    fixture.one(&mut process, &thousand).await?;
     services.relay.take();
     services.sqs.take_requests();
-    let one = hall.one(&mut process, &thousand).await?;
+    let one = fixture.one(&mut process, &thousand).await?;
     let (passed, requests) = (services.relay.take(), services.sqs.take_requests());
 
-    hall.despite(&mut process, &thousand, SOME_GONE).await?;
+    fixture.despite(&mut process, &thousand, SOME_GONE).await?;
     services.relay.take();
-    hall.connect(&thousand).await?;
-    hall.despite(&mut process, &thousand, SOME_GONE).await?;
+    fixture.connect(&thousand).await?;
+    fixture.despite(&mut process, &thousand, SOME_GONE).await?;
     let deleting = services.relay.take();
 
     Ok(vec![

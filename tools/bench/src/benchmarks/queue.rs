@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
+use crate::fakes::sqs::Sqs;
 use crate::process::{Measured, Process};
 use crate::stage::Stage;
-use crate::stand_in::sqs::Sqs;
 
 /// How many records a batch has at most, as the template says.
 pub(crate) const BATCH: usize = 10;

@@ -20,8 +20,8 @@ use tokio::net::TcpListener;
 use fakes::md5;
 
 use super::{NAMES, Sqs, VISIBILITY, Which};
+use crate::faults::Kind;
 use crate::queue::Received;
-use crate::weather::Kind;
 
 /// Serves; never ends.
 pub(super) async fn listen(listener: TcpListener, sqs: Arc<Sqs>) {
@@ -149,7 +149,7 @@ async fn serve(
     if down {
         sqs.refused.fetch_add(1, Ordering::Relaxed);
     }
-    if down || sqs.weather.strikes(Kind::QueueUnavailable) {
+    if down || sqs.faults.inject(Kind::QueueUnavailable) {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable");
     }
     let target = headers
@@ -165,7 +165,7 @@ async fn serve(
         return refusal(StatusCode::BAD_REQUEST, "UnsupportedOperation");
     };
     if let Some(proxy) = sqs.proxy.get()
-        && sqs.weather.strikes(Kind::QueueAnswerLost)
+        && sqs.faults.inject(Kind::QueueAnswerLost)
     {
         proxy.cut(peer);
         return std::future::pending().await;

@@ -55,7 +55,7 @@ pub(super) struct Folder {
 
 /// By what a file is known to be still the one that was put there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Stamp {
+pub(super) struct Fingerprint {
     size: u64,
     /// Since 1970.
     modified: Duration,
@@ -64,7 +64,7 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
-impl Stamp {
+impl Fingerprint {
     fn of(metadata: &Metadata) -> io::Result<Self> {
         let modified = metadata.modified()?.into_std();
         #[cfg(unix)]
@@ -93,7 +93,7 @@ impl Stamp {
 /// A file that took its place.
 #[derive(Debug)]
 pub(super) struct Placement {
-    pub(super) stamp: Stamp,
+    pub(super) stamp: Fingerprint,
     /// Where its owner's file is that was there at the last moment.
     pub(super) kept: Option<PathBuf>,
 }
@@ -102,7 +102,7 @@ pub(super) struct Placement {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
-    File(Stamp),
+    File(Fingerprint),
     Folder,
     /// A link, or something else.
     Other,
@@ -190,7 +190,7 @@ impl Folder {
         if !metadata.is_file() {
             return Ok(Found::Other);
         }
-        Stamp::of(&metadata).map(Found::File)
+        Fingerprint::of(&metadata).map(Found::File)
     }
 
     /// Refuses a path that leads to this program's own files by a name that the file system takes for theirs.
@@ -254,7 +254,7 @@ impl Folder {
         content: &Content,
         path: &SpacePath,
         at: &Path,
-        expected: Option<Stamp>,
+        expected: Option<Fingerprint>,
     ) -> io::Result<Placement> {
         if let Some(parent) = at.parent() {
             self.root
@@ -272,7 +272,7 @@ impl Folder {
         line.push(b'\n');
         (&self.journal).write_all(&line)?;
         let part = part_name(content);
-        let gathered = Stamp::of(&self.parts.metadata(&part)?)?;
+        let gathered = Fingerprint::of(&self.parts.metadata(&part)?)?;
         let (parent, name) = self.parent(at)?;
         let mut kept = None;
         match expected {
@@ -292,7 +292,7 @@ impl Folder {
 
     /// Removes a file, and the folders that it leaves empty. If it is not the expected one, its owner changed
     /// it at the last moment: it is kept, and its name returned.
-    pub(super) fn remove(&self, at: &Path, expected: &Stamp) -> io::Result<Option<PathBuf>> {
+    pub(super) fn remove(&self, at: &Path, expected: &Fingerprint) -> io::Result<Option<PathBuf>> {
         let (parent, name) = self.parent(at)?;
         parent.rename(&name, &self.parts, REMOVED)?;
         let kept = self.discard(REMOVED, at, expected)?;
@@ -303,7 +303,12 @@ impl Folder {
     }
 
     /// The same, but the file becomes gathered content, which spares a download.
-    pub(super) fn take(&self, at: &Path, expected: &Stamp, content: &Content) -> io::Result<Option<PathBuf>> {
+    pub(super) fn take(
+        &self,
+        at: &Path,
+        expected: &Fingerprint,
+        content: &Content,
+    ) -> io::Result<Option<PathBuf>> {
         let (parent, name) = self.parent(at)?;
         let part = part_name(content);
         parent.rename(&name, &self.parts, &part)?;
@@ -316,7 +321,7 @@ impl Folder {
 
     /// Deletes a file that was taken from its place, if it is the expected one; otherwise gives it back to
     /// its owner.
-    fn discard(&self, part: &str, at: &Path, expected: &Stamp) -> io::Result<Option<PathBuf>> {
+    fn discard(&self, part: &str, at: &Path, expected: &Fingerprint) -> io::Result<Option<PathBuf>> {
         if self.is_part(part, expected)? {
             self.parts.remove_file(part)?;
             return Ok(None);
@@ -324,9 +329,9 @@ impl Folder {
         self.give_back(part, at).map(Some)
     }
 
-    fn is_part(&self, part: &str, expected: &Stamp) -> io::Result<bool> {
+    fn is_part(&self, part: &str, expected: &Fingerprint) -> io::Result<bool> {
         let found = self.parts.symlink_metadata(part)?;
-        Ok(found.is_file() && Stamp::of(&found)?.is_moved(expected))
+        Ok(found.is_file() && Fingerprint::of(&found)?.is_moved(expected))
     }
 
     /// Puts what was taken from a place back to it, or beside it if that is taken.
@@ -700,7 +705,7 @@ mod tests {
                 )
                 .is_err()
         );
-        let theirs = Stamp {
+        let theirs = Fingerprint {
             size: 6,
             modified: Duration::ZERO,
             inode: 0,

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail};
 
-use super::cast::{Cast, Turn};
-use super::hall::{Audience, Delivered, Hall, bound};
+use super::fixture::{Audience, Delivered, Fixture, bound};
+use super::subjects::{Cast, Turn};
 use crate::benchmarks::{each, megabytes, number, progress};
 use crate::report::{Row, Series, Summary, Unit};
 
@@ -15,17 +15,17 @@ struct Size {
 
 /// The figures are of the largest audience, the last one.
 pub(super) async fn by_size(
-    hall: &Hall<'_>,
+    fixture: &Fixture<'_>,
     cast: &mut Cast,
     audiences: &[Audience],
 ) -> Result<(Vec<Row>, Vec<Series>)> {
     progress("  by number of recipients");
     let mut sizes = Vec::new();
     for audience in audiences {
-        cast.turn(hall, audience).await?;
+        cast.turn(fixture, audience).await?;
         sizes.push(Size {
             recipients: audience.size(),
-            turns: cast.turns(hall, audience).await?,
+            turns: cast.turns(fixture, audience).await?,
         });
     }
     let [.., smaller, largest] = sizes.as_slice() else {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::cast::Cast;
-use super::hall::{Audience, Delivered, Hall, bound};
+use super::fixture::{Audience, Delivered, Fixture, bound};
+use super::subjects::Cast;
 use super::{IN_FLIGHT, SOME_GONE};
 use crate::benchmarks::{LATENCY_OF_AWS, each, number, progress};
+use crate::fakes::posts::{Faults, lot};
 use crate::report::{Row, Unit};
 use crate::stage::milliseconds;
-use crate::stand_in::posts::{Faults, lot};
 
 /// Connections that are throttled the first time.
 const SOME_THROTTLED: Faults = Faults {
@@ -36,28 +36,28 @@ struct Round {
 
 /// All in turn.
 pub(super) async fn latency_and_faults(
-    hall: &Hall<'_>,
+    fixture: &Fixture<'_>,
     cast: &mut Cast,
     audience: &Audience,
 ) -> Result<Vec<Row>> {
     progress("  latency and faults");
     let mut rounds = Vec::new();
-    for _ in 0..hall.stage.rounds() {
-        rounds.push(round(hall, cast, audience).await?);
+    for _ in 0..fixture.stage.rounds() {
+        rounds.push(round(fixture, cast, audience).await?);
     }
     Ok(rows(&rounds, audience))
 }
 
-async fn round(hall: &Hall<'_>, cast: &mut Cast, audience: &Audience) -> Result<Round> {
-    let posts = &hall.services.posts.server;
+async fn round(fixture: &Fixture<'_>, cast: &mut Cast, audience: &Audience) -> Result<Round> {
+    let posts = &fixture.services.posts.server;
     posts.set_latency(LATENCY_OF_AWS);
-    let slow_limit = hall.limit(&mut cast.limit, audience).await?;
-    let slow = hall.one(&mut cast.ours, audience).await?;
+    let slow_limit = fixture.limit(&mut cast.limit, audience).await?;
+    let slow = fixture.one(&mut cast.ours, audience).await?;
     posts.set_latency(Duration::ZERO);
-    let clean = hall.one(&mut cast.ours, audience).await?;
-    let throttled = hall.despite(&mut cast.ours, audience, SOME_THROTTLED).await?;
-    let few_gone = gone(hall, cast, audience, FEW_GONE).await?;
-    let gone = gone(hall, cast, audience, SOME_GONE).await?;
+    let clean = fixture.one(&mut cast.ours, audience).await?;
+    let throttled = fixture.despite(&mut cast.ours, audience, SOME_THROTTLED).await?;
+    let few_gone = gone(fixture, cast, audience, FEW_GONE).await?;
+    let gone = gone(fixture, cast, audience, SOME_GONE).await?;
     Ok(Round {
         slow_limit,
         slow,
@@ -69,12 +69,17 @@ async fn round(hall: &Hall<'_>, cast: &mut Cast, audience: &Audience) -> Result<
 }
 
 /// Who is gone must have been forgotten. Then they are back.
-async fn gone(hall: &Hall<'_>, cast: &mut Cast, audience: &Audience, faults: Faults) -> Result<Delivered> {
-    let delivered = hall.despite(&mut cast.ours, audience, faults).await?;
-    let left = hall.connected(audience).await?;
+async fn gone(
+    fixture: &Fixture<'_>,
+    cast: &mut Cast,
+    audience: &Audience,
+    faults: Faults,
+) -> Result<Delivered> {
+    let delivered = fixture.despite(&mut cast.ours, audience, faults).await?;
+    let left = fixture.connected(audience).await?;
     let alive = audience.listeners().filter(|id| lot(id) >= faults.gone);
     ensure!(left == alive.count(), "{left} connections are left");
-    hall.connect(audience).await?;
+    fixture.connect(audience).await?;
     Ok(delivered)
 }
 

@@ -109,14 +109,14 @@ kinds! {
 }
 
 /// Decides over every chance, and counts.
-pub(crate) struct Weather {
+pub(crate) struct FaultInjector {
     on: AtomicBool,
     excused: AtomicBool,
     kill_chance: f64,
     kinds: Vec<(Mutex<ChaCha8Rng>, AtomicU64)>,
 }
 
-impl Weather {
+impl FaultInjector {
     /// Calm until it is turned on.
     pub(crate) fn new(seed: u64, kill_chance: f64) -> Self {
         let kinds = (0..).zip(Kind::ALL).map(|(number, _)| {
@@ -138,7 +138,7 @@ impl Weather {
     }
 
     /// From now on something is broken on purpose, without any fault that strikes at random; or nothing is.
-    pub(crate) fn excuse(&self, excused: bool) {
+    pub(crate) fn expect_errors(&self, excused: bool) {
         self.excused.store(excused, Ordering::SeqCst);
     }
 
@@ -152,7 +152,7 @@ impl Weather {
     }
 
     /// Whether a fault strikes here and now; if so, it is counted.
-    pub(crate) fn strikes(&self, kind: Kind) -> bool {
+    pub(crate) fn inject(&self, kind: Kind) -> bool {
         let struck = self.decides(kind);
         if struck {
             self.count(kind);
@@ -208,12 +208,12 @@ mod tests {
     use super::*;
 
     fn draws(seed: u64, other: usize) -> Vec<bool> {
-        let weather = Weather::new(seed, 0.5);
-        weather.turn(true);
+        let faults = FaultInjector::new(seed, 0.5);
+        faults.turn(true);
         for _ in 0..other {
-            weather.strikes(Kind::Throttled);
+            faults.inject(Kind::Throttled);
         }
-        (0..100).map(|_| weather.strikes(Kind::Killed)).collect()
+        (0..100).map(|_| faults.inject(Kind::Killed)).collect()
     }
 
     #[test]
@@ -224,10 +224,10 @@ mod tests {
 
     #[test]
     fn nothing_strikes_while_it_is_calm() {
-        let weather = Weather::new(7, 1.0);
-        assert!(!weather.strikes(Kind::Killed));
-        weather.turn(true);
-        assert!(weather.strikes(Kind::Killed));
-        assert_eq!(weather.counts()["API function killed"], 1);
+        let faults = FaultInjector::new(7, 1.0);
+        assert!(!faults.inject(Kind::Killed));
+        faults.turn(true);
+        assert!(faults.inject(Kind::Killed));
+        assert_eq!(faults.counts()["API function killed"], 1);
     }
 }

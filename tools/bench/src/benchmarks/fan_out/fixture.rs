@@ -10,11 +10,11 @@ use uuid::Uuid;
 use super::IN_FLIGHT;
 use crate::benchmarks::queue::{BATCH, Batches, hand_over};
 use crate::benchmarks::{Serving, number};
+use crate::fakes::posts::{Faults, Posted, lot};
 use crate::limit::posts::Task;
 use crate::process::Process;
 use crate::report::Row;
 use crate::stage::{Services, Stage, milliseconds};
-use crate::stand_in::posts::{Faults, Posted, lot};
 
 /// A space and who listens to it.
 pub(super) struct Audience {
@@ -69,14 +69,14 @@ pub(super) fn bound<'a>(row: Row, all: impl IntoIterator<Item = &'a Delivered>) 
 }
 
 /// Everything at hand.
-pub(super) struct Hall<'a> {
+pub(super) struct Fixture<'a> {
     pub(super) stage: &'a Stage,
     pub(super) services: &'a Services,
     pub(super) batches: Batches,
     frame: String,
 }
 
-impl<'a> Hall<'a> {
+impl<'a> Fixture<'a> {
     pub(super) fn new(stage: &'a Stage, services: &'a Services) -> Result<Self> {
         let batches = Batches::new(stage)?;
         // As long as a real one, within a few bytes.

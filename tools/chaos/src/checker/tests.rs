@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::database::Content;
-use crate::view::FileSeen;
-use crate::view::tests::{event, file, space};
+use crate::replica::FileSeen;
+use crate::replica::tests::{event, file, space};
 
 const MINE: u128 = 1;
 
@@ -17,7 +17,7 @@ fn updated() -> (FileState, model::Event) {
 }
 
 /// One upload of one user with one device, all as it should be.
-fn books() -> Books {
+fn books() -> Evidence {
     let (state, event) = updated();
     let user: UserId = "alice".parse().unwrap();
     let upload_id = Uuid::from_u128(5).into();
@@ -46,7 +46,7 @@ fn books() -> Books {
         size: content.size,
         sha256: content.sha256,
     };
-    Books {
+    Evidence {
         acknowledged: vec![acknowledged],
         objects: HashMap::from([(content.object_key.clone(), object)]),
         database: Snapshot {
@@ -64,7 +64,7 @@ fn books() -> Books {
         dead_letters: vec!["poison 1".into()],
         exhausted: Vec::new(),
         poison: HashMap::from([("poison 1".into(), 1)]),
-        devices: vec![Belief {
+        devices: vec![DeviceState {
             user,
             device: Uuid::from_u128(6).into(),
             listening: true,
@@ -74,11 +74,11 @@ fn books() -> Books {
 }
 
 /// What is found once something is not as it should be.
-fn found(spoil: impl FnOnce(&mut Books)) -> Vec<&'static str> {
+fn found(spoil: impl FnOnce(&mut Evidence)) -> Vec<&'static str> {
     let mut books = books();
     spoil(&mut books);
     let findings = Findings::default();
-    books.judge(&findings);
+    books.check(&findings);
     let kept = findings.kept();
     assert_eq!(findings.counts().0 + findings.counts().1, kept.len() as u64);
     kept.into_iter().map(|finding| finding.what).collect()
@@ -143,7 +143,7 @@ fn a_view_of_something_else_is_unexpected() {
     assert_eq!(unexpected, ["files that are not as in the database"]);
     let unexpected = found(|books| {
         let spaces = &mut books.devices[0].view.spaces;
-        spaces.insert(space(2), crate::view::Feed::default());
+        spaces.insert(space(2), crate::replica::Feed::default());
     });
     assert_eq!(unexpected, ["space that the user is no member of any more"]);
 }

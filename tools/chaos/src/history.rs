@@ -96,16 +96,16 @@ struct Membership {
     until: Option<OffsetDateTime>,
 }
 
-/// The ledger.
+/// The history of a run.
 #[derive(Default)]
-pub(crate) struct Ledger {
+pub(crate) struct History {
     /// Counts.
     pub(crate) counts: Counts,
     acknowledged: Mutex<Vec<Acknowledged>>,
     memberships: Mutex<HashMap<(SpaceId, UserId), Vec<Membership>>>,
 }
 
-impl Ledger {
+impl History {
     /// Adds an upload.
     pub(crate) fn acknowledge(&self, upload: Acknowledged) {
         self.acknowledged
@@ -158,22 +158,22 @@ impl Ledger {
 mod tests {
     use time::Duration;
 
-    use super::super::view::tests::space;
+    use super::super::replica::tests::space;
     use super::*;
 
     #[test]
     fn nobody_hears_of_what_came_after_the_removal_unless_a_member_again() {
-        let ledger = Ledger::default();
+        let history = History::default();
         let alice: UserId = "alice".parse().unwrap();
         let long_ago = OffsetDateTime::UNIX_EPOCH;
-        assert!(!ledger.may_hear(space(1), &alice, long_ago));
-        ledger.joins(space(1), &alice);
+        assert!(!history.may_hear(space(1), &alice, long_ago));
+        history.joins(space(1), &alice);
         let soon = Clock::system().now() + Duration::hours(1);
-        assert!(ledger.may_hear(space(1), &alice, soon));
-        ledger.left(space(1), &alice);
-        assert!(ledger.may_hear(space(1), &alice, long_ago));
-        assert!(!ledger.may_hear(space(1), &alice, soon));
-        ledger.joins(space(1), &alice);
-        assert!(ledger.may_hear(space(1), &alice, soon));
+        assert!(history.may_hear(space(1), &alice, soon));
+        history.left(space(1), &alice);
+        assert!(history.may_hear(space(1), &alice, long_ago));
+        assert!(!history.may_hear(space(1), &alice, soon));
+        history.joins(space(1), &alice);
+        assert!(history.may_hear(space(1), &alice, soon));
     }
 }

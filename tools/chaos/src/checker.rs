@@ -7,17 +7,17 @@ use model::{DeviceId, EventId, UserId};
 
 use super::database::Snapshot;
 use super::findings::Findings;
-use super::ledger::Acknowledged;
+use super::history::Acknowledged;
+use super::replica::View;
 use super::s3::Object;
 use super::sqs::{POISON, event_id};
-use super::view::View;
 
 #[cfg(test)]
 mod tests;
 
 /// What a device believes at the end.
 #[derive(Clone)]
-pub(crate) struct Belief {
+pub(crate) struct DeviceState {
     /// Whose it is.
     pub(crate) user: UserId,
     /// Its id.
@@ -30,7 +30,7 @@ pub(crate) struct Belief {
 
 /// All that is held against each other.
 #[derive(Clone)]
-pub(crate) struct Books {
+pub(crate) struct Evidence {
     /// The uploads that were acknowledged.
     pub(crate) acknowledged: Vec<Acknowledged>,
     /// The database.
@@ -48,12 +48,12 @@ pub(crate) struct Books {
     /// The poison messages, and how often each may have been set aside.
     pub(crate) poison: HashMap<Arc<str>, usize>,
     /// The devices.
-    pub(crate) devices: Vec<Belief>,
+    pub(crate) devices: Vec<DeviceState>,
 }
 
-impl Books {
+impl Evidence {
     /// Finds all that does not agree.
-    pub(crate) fn judge(&self, findings: &Findings) {
+    pub(crate) fn check(&self, findings: &Findings) {
         self.uploads(findings);
         self.content(findings);
         self.numbers(findings);
@@ -195,8 +195,8 @@ impl Books {
         }
     }
 
-    fn device(&self, device: &Belief, findings: &Findings) {
-        let Belief { user, device: id, .. } = device;
+    fn device(&self, device: &DeviceState, findings: &Findings) {
+        let DeviceState { user, device: id, .. } = device;
         if !device.listening {
             findings.unexpected("device that does not connect", format!("device {id} of {user}"));
             return;

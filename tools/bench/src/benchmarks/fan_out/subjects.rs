@@ -3,7 +3,7 @@
 use anyhow::Result;
 use runner::project::Project;
 
-use super::hall::{Audience, Delivered, Hall};
+use super::fixture::{Audience, Delivered, Fixture};
 use crate::process::{Process, Program};
 use crate::stage::{Stage, Variables};
 
@@ -41,21 +41,21 @@ impl Cast {
     }
 
     /// One event to an audience by each. The first turn is for connections to be made.
-    pub(super) async fn turn(&mut self, hall: &Hall<'_>, audience: &Audience) -> Result<Turn> {
-        let limit = hall.limit(&mut self.limit, audience).await?;
-        let ours = hall.one(&mut self.ours, audience).await?;
+    pub(super) async fn turn(&mut self, fixture: &Fixture<'_>, audience: &Audience) -> Result<Turn> {
+        let limit = fixture.limit(&mut self.limit, audience).await?;
+        let ours = fixture.one(&mut self.ours, audience).await?;
         let mut peers = Vec::new();
         for peer in &mut self.peers {
-            peers.push(hall.one(&mut peer.process, audience).await?);
+            peers.push(fixture.one(&mut peer.process, audience).await?);
         }
         Ok(Turn { limit, ours, peers })
     }
 
     /// As many turns as there are rounds.
-    pub(super) async fn turns(&mut self, hall: &Hall<'_>, audience: &Audience) -> Result<Vec<Turn>> {
+    pub(super) async fn turns(&mut self, fixture: &Fixture<'_>, audience: &Audience) -> Result<Vec<Turn>> {
         let mut turns = Vec::new();
-        for _ in 0..hall.stage.rounds() {
-            turns.push(self.turn(hall, audience).await?);
+        for _ in 0..fixture.stage.rounds() {
+            turns.push(self.turn(fixture, audience).await?);
         }
         Ok(turns)
     }

@@ -12,21 +12,21 @@ use model::UserId;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use super::account::{Belief, Books};
 use super::api::Api;
+use super::checker::{DeviceState, Evidence};
 use super::database::{self, Snapshot};
 use super::device::{Device, World};
+use super::event_source_mapping::Mapping;
+use super::faults::{self, FaultInjector, Kind};
 use super::findings::Findings;
 use super::functions::{FAN_OUT_CONCURRENCY, Functions, variables};
-use super::ledger::Ledger;
-use super::mapping::Mapping;
+use super::history::History;
 use super::proxy::{Mode, Proxy};
 use super::run::Plan;
 use super::s3::S3;
 use super::schedule::Dependency;
-use super::sockets::Sockets;
 use super::sqs::{Sqs, Which};
-use super::weather::{self, Kind, Weather};
+use super::websocket_api::Sockets;
 use super::workload::{User, first_uploads};
 use fakes::BY_IAM;
 use runner::postgres::{Postgres, free_address};
@@ -52,12 +52,12 @@ const LOOK: Duration = Duration::from_millis(100);
 const SDK_ATTEMPTS: usize = 2;
 
 /// The system.
-pub(crate) struct Stage {
+pub(crate) struct Cluster {
     project: Project,
     /// Its folder, with the logs.
     pub(crate) folder: PathBuf,
     /// Random faults.
-    pub(crate) weather: Arc<Weather>,
+    pub(crate) faults: Arc<FaultInjector>,
     /// The queue.
     pub(crate) sqs: Arc<Sqs>,
     s3: Arc<S3>,
@@ -77,7 +77,7 @@ pub(crate) struct Stage {
     tasks: JoinSet<()>,
 }
 
-impl Stage {
+impl Cluster {
     /// Starts it all in a folder, with a clean database, every user's personal space and every device connected.
     pub(crate) async fn start(
         project: &Project,
@@ -89,7 +89,7 @@ impl Stage {
         let seed = plan.seed;
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let mut tasks = JoinSet::new();
-        let weather = Arc::new(Weather::new(seed, kill_chance));
+        let faults = Arc::new(FaultInjector::new(seed, kill_chance));
         let findings = Arc::new(Findings::default());
 
         let address = free_address()?;
@@ -97,13 +97,13 @@ impl Stage {
         let database_url = postgres.url();
         db::migrate(&database_url.parse::<DatabaseUrl>()?.into(), Some(BY_IAM)).await?;
         let database = Proxy::start(SocketAddr::V4(address)).await?;
-        let (s3, storage) = S3::start(Arc::clone(&weather), &mut tasks).await?;
-        let (sqs, queue) = Sqs::start(Arc::clone(&weather), &mut tasks).await?;
-        let (sockets, connections) = Sockets::start(Arc::clone(&weather), &mut tasks).await?;
+        let (s3, storage) = S3::start(Arc::clone(&faults), &mut tasks).await?;
+        let (sqs, queue) = Sqs::start(Arc::clone(&faults), &mut tasks).await?;
+        let (sockets, connections) = Sockets::start(Arc::clone(&faults), &mut tasks).await?;
 
         let proxies = [database, storage, queue, connections];
         let variables = variables(&proxies, plan.log_level());
-        let shared = (Arc::clone(&weather), Arc::clone(&findings));
+        let shared = (Arc::clone(&faults), Arc::clone(&findings));
         let functions = Arc::new(Functions::new(
             project,
             &plan.binaries,
@@ -115,20 +115,20 @@ impl Stage {
         let api = Api::new(
             Arc::clone(&functions),
             Arc::clone(&findings),
-            weather::stream(seed, PAUSES),
+            faults::stream(seed, PAUSES),
         );
         let world = World {
             api: Arc::new(api),
             sockets,
-            ledger: Arc::new(Ledger::default()),
+            history: Arc::new(History::default()),
             findings: Arc::clone(&findings),
             http: reqwest::Client::builder().no_proxy().build()?,
         };
         let mapping = Mapping::new(Arc::clone(&sqs), Arc::clone(&functions), findings);
-        let mut stage = Self {
+        let mut cluster = Self {
             project: project.clone(),
             folder,
-            weather,
+            faults,
             sqs,
             s3,
             mapping: Arc::new(mapping),
@@ -141,8 +141,8 @@ impl Stage {
             proxies,
             tasks,
         };
-        stage.populate(seed).await?;
-        Ok(stage)
+        cluster.populate(seed).await?;
+        Ok(cluster)
     }
 
     async fn populate(&mut self, seed: u64) -> Result<()> {
@@ -168,8 +168,8 @@ impl Stage {
             let mapping = Arc::clone(&self.mapping);
             self.tasks.spawn(async move { mapping.poll().await });
         }
-        let (functions, weather) = (Arc::clone(&self.functions), Arc::clone(&self.weather));
-        self.tasks.spawn(async move { relay(&functions, &weather).await });
+        let (functions, faults) = (Arc::clone(&self.functions), Arc::clone(&self.faults));
+        self.tasks.spawn(async move { relay(&functions, &faults).await });
         let begun = Instant::now();
         while !self.devices.iter().all(|device| device.is_listening()) {
             anyhow::ensure!(
@@ -193,8 +193,8 @@ impl Stage {
     }
 
     /// Ends every fault that lasts.
-    pub(crate) fn calm(&self) {
-        self.weather.turn(false);
+    pub(crate) fn stop_faults(&self) {
+        self.faults.turn(false);
         self.sqs.set_down(false);
         self.world.sockets.forbid(false);
         for proxy in &self.proxies {
@@ -203,7 +203,7 @@ impl Stage {
     }
 
     /// Waits until nothing is on its way any more, but not longer than `patience`. Nobody pulls for it.
-    pub(crate) async fn settle(&self, patience: Duration) -> Result<bool> {
+    pub(crate) async fn wait_until_idle(&self, patience: Duration) -> Result<bool> {
         let begun = Instant::now();
         let mut quiet_since = None;
         while begun.elapsed() < patience {
@@ -240,10 +240,10 @@ impl Stage {
     }
 
     /// Holds everything against each other. Returns how many changes there are.
-    pub(crate) async fn judge(&self) -> Result<usize> {
+    pub(crate) async fn check(&self) -> Result<usize> {
         let poison = self.sqs.poison_receives().into_iter();
-        let books = Books {
-            acknowledged: self.world.ledger.acknowledged(),
+        let books = Evidence {
+            acknowledged: self.world.history.acknowledged(),
             database: Snapshot::read(&self.database_url).await?,
             objects: self.s3.objects(),
             announced: self.sqs.announced(),
@@ -261,7 +261,7 @@ impl Stage {
             devices: self
                 .devices
                 .iter()
-                .map(|device| Belief {
+                .map(|device| DeviceState {
                     user: device.user.clone(),
                     device: device.id,
                     listening: device.is_listening(),
@@ -269,17 +269,17 @@ impl Stage {
                 })
                 .collect(),
         };
-        books.judge(&self.world.findings);
+        books.check(&self.world.findings);
         Ok(books.database.committed())
     }
 }
 
 /// Invokes `relay-events` as its schedule does; while faults strike, sometimes two at once.
-async fn relay(functions: &Functions, weather: &Weather) {
+async fn relay(functions: &Functions, faults: &FaultInjector) {
     loop {
         tokio::time::sleep(RELAY_EVERY).await;
         // AWS's scheduler does not wait for an answer, but neither does it start two at once on purpose.
-        if weather.strikes(Kind::RelayedTwice) {
+        if faults.inject(Kind::RelayedTwice) {
             let _ = tokio::join!(functions.relay_events(), functions.relay_events());
         } else {
             let _ = functions.relay_events().await;

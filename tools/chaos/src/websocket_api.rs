@@ -20,9 +20,9 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::faults::{FaultInjector, Kind};
 use super::functions::Functions;
 use super::proxy::Proxy;
-use super::weather::{Kind, Weather};
 
 /// What is behind an id.
 enum Connection {
@@ -40,7 +40,7 @@ pub(crate) struct Sockets {
     pending: AtomicUsize,
     hanging_posts: AtomicUsize,
     forbidden: AtomicBool,
-    weather: Arc<Weather>,
+    faults: Arc<FaultInjector>,
     proxy: OnceLock<Proxy>,
     functions: OnceLock<Arc<Functions>>,
 }
@@ -80,13 +80,16 @@ impl Drop for Socket {
 
 impl Sockets {
     /// Starts it, behind a proxy.
-    pub(crate) async fn start(weather: Arc<Weather>, tasks: &mut JoinSet<()>) -> Result<(Arc<Self>, Proxy)> {
+    pub(crate) async fn start(
+        faults: Arc<FaultInjector>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(Arc<Self>, Proxy)> {
         let sockets = Arc::new(Self {
             connections: Mutex::default(),
             pending: AtomicUsize::new(0),
             hanging_posts: AtomicUsize::new(0),
             forbidden: AtomicBool::new(false),
-            weather,
+            faults,
             proxy: OnceLock::new(),
             functions: OnceLock::new(),
         });
@@ -122,10 +125,10 @@ impl Sockets {
     pub(crate) async fn connect(self: &Arc<Self>, ticket: &str) -> Option<Socket> {
         let id = format!("{}=", ids::new_id().simple());
         self.set(&id, Connection::Connecting);
-        let slow = self.weather.strikes(Kind::HandshakeSlow);
+        let slow = self.faults.inject(Kind::HandshakeSlow);
         let delay = || async {
             if slow {
-                tokio::time::sleep(self.weather.millis(Kind::HandshakeSlow, 25..750)).await;
+                tokio::time::sleep(self.faults.millis(Kind::HandshakeSlow, 25..750)).await;
             }
         };
         delay().await;
@@ -201,12 +204,12 @@ impl Sockets {
             }
             // Ids sort by age, the map by nothing.
             open.sort_unstable();
-            let id = open.swap_remove(self.weather.number(Kind::SocketDropped, 0..open.len()));
+            let id = open.swap_remove(self.faults.number(Kind::SocketDropped, 0..open.len()));
             connections.remove(&id);
             id
         };
-        self.weather.count(Kind::SocketDropped);
-        if self.weather.strikes(Kind::DisconnectLost) {
+        self.faults.count(Kind::SocketDropped);
+        if self.faults.inject(Kind::DisconnectLost) {
             return;
         }
         if let Some(functions) = self.functions.get() {
@@ -232,7 +235,7 @@ impl Sockets {
         let sender = match connections.get(id) {
             Some(Connection::Open(sender)) => sender,
             Some(Connection::Connecting) => {
-                self.weather.count(Kind::NotYetConnected);
+                self.faults.count(Kind::NotYetConnected);
                 return false;
             }
             Some(Connection::Deaf) | None => return false,
@@ -258,7 +261,7 @@ async fn take(
     Path(id): Path<String>,
     frame: Bytes,
 ) -> Response {
-    let weather = &sockets.weather;
+    let faults = &sockets.faults;
     if sockets.forbidden.load(Ordering::SeqCst) {
         return refusal(StatusCode::FORBIDDEN, "ForbiddenException");
     }
@@ -266,26 +269,26 @@ async fn take(
         sockets.hanging_posts.fetch_add(1, Ordering::Relaxed);
         return std::future::pending().await;
     }
-    if weather.strikes(Kind::Throttled) {
+    if faults.inject(Kind::Throttled) {
         return refusal(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException");
     }
-    if weather.strikes(Kind::PostFailed) {
+    if faults.inject(Kind::PostFailed) {
         return refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerErrorException");
     }
-    if weather.strikes(Kind::PostUnavailable) {
+    if faults.inject(Kind::PostUnavailable) {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException");
     }
-    if weather.strikes(Kind::PostHung) {
-        tokio::time::sleep(weather.millis(Kind::PostHung, 1_000..5_000)).await;
+    if faults.inject(Kind::PostHung) {
+        tokio::time::sleep(faults.millis(Kind::PostHung, 1_000..5_000)).await;
     }
-    if weather.strikes(Kind::PostSlow) {
-        tokio::time::sleep(weather.millis(Kind::PostSlow, 50..600)).await;
+    if faults.inject(Kind::PostSlow) {
+        tokio::time::sleep(faults.millis(Kind::PostSlow, 50..600)).await;
     }
     if !sockets.deliver(&id, frame) {
         return refusal(StatusCode::GONE, "GoneException");
     }
     if let Some(proxy) = sockets.proxy.get()
-        && weather.strikes(Kind::PostAnswerLost)
+        && faults.inject(Kind::PostAnswerLost)
     {
         proxy.cut(peer);
         return std::future::pending().await;
