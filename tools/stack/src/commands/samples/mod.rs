@@ -1,4 +1,4 @@
-//! `cargo xtask samples`: every event of `events/`, invoked as README says, is answered as README says.
+//! `cargo xtask samples`: every event of `events/`, invoked as docs/development.md says, is answered as docs/development.md says.
 
 mod container;
 mod expected;
