@@ -1,4 +1,4 @@
-//! Who may do what: every route of the template against everybody, on the deployed stack.
+//! Access matrix: every route of the template with every kind of caller, on the deployed stack.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use model::{CreatedUpload, FileId, SpaceId, UploadId};
 use serde_json::json;
 use tests::{Answer, Call, Contract, Proxy, new_user, put_to_storage, subject, template_routes, upload_body};
 
-/// The columns, in the order of the statuses of a row.
+/// Callers, in the order of the statuses of a row.
 const EVERYBODY: [&str; 6] = [
     "owner",
     "editor",
@@ -17,7 +17,7 @@ const EVERYBODY: [&str; 6] = [
     "anonymous",
 ];
 
-/// What each route answers to each of them.
+/// Expected status of each route for each caller.
 const MATRIX: [(&str, [i64; 6]); 18] = [
     ("POST /uploads", [201, 201, 403, 404, 404, 401]),
     ("GET /uploads/{uploadId}", [200, 200, 200, 404, 404, 401]),
@@ -32,7 +32,7 @@ const MATRIX: [(&str, [i64; 6]); 18] = [
     ("GET /files/{fileId}/content", [307, 307, 307, 404, 404, 401]),
     ("PATCH /files/{fileId}", [200, 200, 403, 404, 404, 401]),
     ("DELETE /files/{fileId}", [200, 200, 403, 404, 404, 401]),
-    // Of these two everybody has their own.
+    // Every user has a personal space and can create spaces.
     ("GET /spaces", [200, 200, 200, 200, 200, 401]),
     ("POST /spaces", [201, 201, 201, 201, 201, 401]),
     ("GET /spaces/{spaceId}/members", [200, 200, 200, 404, 404, 401]),
@@ -52,15 +52,15 @@ const MATRIX: [(&str, [i64; 6]); 18] = [
     ("POST /tickets", [201, 201, 201, 201, 201, 401]),
 ];
 
-/// Somebody whose name needs encoding.
+/// User id with characters that must be percent-encoded.
 const SOMEBODY_ELSE: &str = "auth0|somebody else";
 
 struct Stage {
     proxy: Proxy,
     space: SpaceId,
-    /// By column; nobody for the anonymous.
+    /// Token of each caller; `None` for the anonymous one.
     tokens: Vec<Option<Token>>,
-    /// By column and route, an upload of the column's own, opened while it could; the owner's for strangers.
+    /// Upload of each caller and route, opened while the caller was allowed to. Strangers use the owner's.
     uploads: BTreeMap<(usize, &'static str), UploadId>,
     counter: usize,
 }
@@ -109,7 +109,7 @@ impl Stage {
                 stage.uploads.insert((column, route), upload);
             }
             let owners = stage.uploads[&(0, *route)];
-            // Tried by strangers first, so still open.
+            // Strangers tried this upload first, so it is still open.
             stage
                 .uploads
                 .extend([((4, *route), owners), ((5, *route), owners)]);
@@ -128,7 +128,7 @@ impl Stage {
     async fn role(&self, column: usize, role: &str) {
         let call = Call::new("PUT /spaces/{spaceId}/members/{userId}").path("spaceId", self.space);
         let member = subject(self.tokens[column].as_ref().unwrap());
-        // Others can add who has used the service.
+        // Users can be added to a space only after using the service once.
         self.call(column, &Call::new("GET /spaces")).await;
         let answer = self
             .call(0, &call.path("userId", member).body(json!({ "role": role })))
@@ -151,14 +151,14 @@ impl Stage {
         created.upload_id
     }
 
-    /// A file that nobody has touched.
+    /// Creates a file that no request has changed.
     async fn file(&mut self) -> FileId {
         let upload_id = self.open(0, 1).await;
         let call = Call::new("POST /uploads/{uploadId}/complete").path("uploadId", upload_id);
         self.call(0, &call).await.parsed::<model::FileChanged>().file_id
     }
 
-    /// What a column asks of a route.
+    /// Request of a caller to a route.
     async fn request(&mut self, column: usize, route: &'static str) -> Call {
         let call = Call::new(route);
         self.counter += 1;
@@ -204,7 +204,7 @@ async fn every_route_answers_everybody_as_the_matrix_says() {
 
     let mut stage = Stage::set().await;
     let mut wrong = Vec::new();
-    // Those without rights first: what they were refused must still be there for the others.
+    // Callers without access come first: the objects they were refused must still exist for the others.
     for column in (0..EVERYBODY.len()).rev() {
         for (route, statuses) in MATRIX {
             let call = stage.request(column, route).await;
@@ -225,7 +225,7 @@ async fn every_route_answers_everybody_as_the_matrix_says() {
 #[test]
 fn the_description_has_the_routes_of_the_template() {
     assert_eq!(Contract::get().routes(), template_routes());
-    // And every status of the matrix.
+    // The API description lists every status of the matrix.
     for (route, statuses) in &MATRIX {
         let described = Contract::get().statuses(route);
         assert!(

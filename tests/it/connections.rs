@@ -1,4 +1,4 @@
-//! Tickets and connections.
+//! Tickets and WebSocket connections.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ async fn a_ticket_is_stored_only_as_a_hash() {
 async fn of_a_hundred_parallel_uses_of_a_ticket_exactly_one_wins() {
     let apps = Apps::create().await;
     let ticket = apps.ticket("alice").await.ticket;
-    // A hundred environments, as Lambda would start them.
+    // One hundred concurrent environments, as Lambda would start them.
     let environments: Vec<_> = (0..100).map(|_| apps.track_connections()).collect();
     let uses = environments.iter().enumerate().map(async |(i, app)| {
         apps.connect_in(app, &ticket, &format!("connection-{i}"), None)
@@ -89,7 +89,7 @@ async fn a_ticket_is_worthless_after_30_seconds() {
     );
 }
 
-/// Anybody can make handshakes with texts that are no tickets, so these cost no query.
+/// Anybody can send handshakes with malformed tickets, so these must not cost a query.
 #[tokio::test]
 async fn a_malformed_ticket_is_refused_without_the_database() {
     let apps = Apps::create().await;
@@ -125,7 +125,7 @@ async fn no_ticket_or_a_made_up_one_is_401() {
     assert_eq!(Answer::from(answer).problem(), (401, "invalid-ticket"));
 }
 
-/// API Gateway selects the route by a field of the message, which the client writes.
+/// API Gateway selects the route by a field of the message, and the client controls that field.
 #[tokio::test]
 async fn a_message_that_names_a_lifecycle_route_is_a_message() {
     let apps = Apps::create().await;
@@ -166,7 +166,7 @@ async fn only_pages_of_allowed_origins_may_connect() {
         let answer = apps.connect(&ticket, "bad", Some(origin)).await;
         assert_eq!(answer.problem(), (403, "origin-not-allowed"), "{origin}");
     }
-    // Being refused did not use the ticket up.
+    // A refused handshake does not consume the ticket.
     assert_eq!(
         apps.connect(&ticket, "good", Some("https://app.example"))
             .await
@@ -179,7 +179,7 @@ async fn only_pages_of_allowed_origins_may_connect() {
 async fn a_user_has_at_most_the_allowed_connections_even_when_they_come_at_once() {
     let apps = Apps::create().await;
     let environments: Vec<_> = (0..12).map(|_| apps.track_connections()).collect();
-    // Connected and prepared, so that all their requests are one and the same moment's.
+    // Connects each environment and prepares its statements, so that all requests run at the same moment.
     let unknown = "A".repeat(43);
     for app in &environments {
         assert_eq!(apps.connect_in(app, &unknown, "none", None).await.status, 401);
@@ -200,7 +200,7 @@ async fn a_user_has_at_most_the_allowed_connections_even_when_they_come_at_once(
             [200, 200, 200, 429, 429, 429, 429, 429, 429, 429, 429, 429]
         );
     }
-    // Another user is not concerned, and expired connections do not count.
+    // Other users are not affected, and expired connections are not counted.
     apps.connected("bob", "bob-1").await;
     apps.clock.advance(track_connections::CONNECTION_LIFETIME);
     apps.connected("user-0", "later").await;

@@ -1,5 +1,5 @@
-//! The custom resources around a deployment: a missing prerequisite fails it before anything costs, and a
-//! trial's content is deleted with its stack and never without it.
+//! Custom resources around a deployment. A missing prerequisite fails the deployment before any cost arises.
+//! A trial's content is deleted only together with its stack.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,12 +18,12 @@ use serde_json::{Value, json};
 use tests::sample;
 use tokio::time::Instant;
 
-/// A stand-in for CloudFormation and Lambda. It keeps the answers that functions send to CloudFormation.
+/// Fake of CloudFormation and Lambda. It records the responses that functions send to CloudFormation.
 #[derive(Clone)]
 struct Aws {
-    /// The account's quota and its unreserved part.
+    /// The account's concurrency quota and the unreserved part of it.
     limits: (i64, i64),
-    /// The stack's status; none makes `DescribeStacks` fail with 403.
+    /// Status of the stack; with `None`, `DescribeStacks` fails with 403.
     status: Option<&'static str>,
     answers: Arc<Mutex<Vec<Value>>>,
     url: String,
@@ -79,7 +79,7 @@ impl Aws {
         Services::new(tests::http_client(), Some(account), Some(self.url.clone()))
     }
 
-    /// A sample event with these properties.
+    /// Sample event with these resource properties.
     fn event(&self, name: &str, properties: &Value) -> Value {
         let mut event = sample(name);
         event["ResponseURL"] = format!("{}/answer", self.url).into();
@@ -131,7 +131,7 @@ async fn a_trial_fits_into_a_new_account_and_a_stack_may_keep_what_it_has_reserv
     let answer = checked(&aws, "eu-central-1", event).await;
     assert_eq!(answer["Status"], "SUCCESS", "{answer}");
     assert_eq!(answer["PhysicalResourceId"], "syncsphere-account-check");
-    // From 72 to 72, in an account with a quota of 172.
+    // From 72 to 72 in an account with a quota of 172.
     let aws = Aws::saying((172, 100), None).await;
     let mut event = aws.event("check-account.update", &json!({ "ReservedConcurrency": "72" }));
     event["OldResourceProperties"]["ReservedConcurrency"] = "72".into();
@@ -155,7 +155,7 @@ async fn a_region_without_authorities_fails_only_if_they_are_needed() {
     }
 }
 
-/// A later deployment with the answers of the first would take the protection away.
+/// A later deployment with the parameters of the first would remove the protection.
 #[tokio::test]
 async fn a_larger_size_becomes_no_trial_again_unless_growing_is_taken_back() {
     for (status, former, size, outcome) in [
@@ -186,7 +186,8 @@ async fn deleting_the_check_always_succeeds() {
     assert_eq!(checked(&aws, "xx-nowhere-1", event).await["Status"], "SUCCESS");
 }
 
-/// A bucket with versions: two of an object, a deleted one, and an upload in parts.
+/// Bucket with versioning that contains an object with two versions, a deleted object and an unfinished
+/// multipart upload.
 async fn bucket_with_content() -> (aws_sdk_s3::Client, String) {
     let storage = aws_sdk_s3::Client::new(&tests::aws());
     let bucket = format!("empty-bucket-{}", platform::ids::new_id().simple());
@@ -211,7 +212,7 @@ async fn bucket_with_content() -> (aws_sdk_s3::Client, String) {
     (storage, bucket)
 }
 
-/// Versions and markers, and uploads in parts.
+/// Number of versions and delete markers, and number of unfinished multipart uploads.
 async fn left(storage: &aws_sdk_s3::Client, bucket: &str) -> (usize, usize) {
     let versions = storage
         .list_object_versions()
@@ -231,8 +232,8 @@ async fn left(storage: &aws_sdk_s3::Client, bucket: &str) -> (usize, usize) {
     )
 }
 
-/// Sends an event to the function for a bucket with content: the answer to CloudFormation, and the remaining
-/// content.
+/// Sends an event to the function for a bucket with content. Returns the response to CloudFormation and the
+/// remaining content.
 async fn emptied(
     status: Option<&'static str>,
     kind: &str,
@@ -256,7 +257,7 @@ async fn emptied(
     empty_bucket::handle(&app, event, stop).await.unwrap();
     let left = left(&storage, &bucket).await;
     if left == (0, 0) {
-        // As CloudFormation does next.
+        // CloudFormation deletes the bucket next.
         storage.delete_bucket().bucket(&bucket).send().await.unwrap();
     }
     (aws.answer(), left)
@@ -274,7 +275,7 @@ async fn deleting_a_trial_leaves_no_version_no_marker_and_no_part() {
     }
 }
 
-/// CloudFormation asks for a deletion also when a resource leaves the template in an update, or is replaced.
+/// CloudFormation also sends `Delete` if an update removes or replaces a resource.
 #[tokio::test]
 async fn content_stays_unless_its_stack_is_deleted_and_the_template_says_that_it_goes_too() {
     let everything = (4, 1);

@@ -1,4 +1,4 @@
-//! The direction of dependencies between the packages of the workspace: the table of ARCHITECTURE.md.
+//! Direction of dependencies between workspace packages: the table in `ARCHITECTURE.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 use tests::project_file;
 
-/// The libraries that each library may use. A function may use all of them, and no other function.
+/// Libraries that each library may use. A function may use every library, and no other function.
 const LIBRARIES: [(&str, &[&str]); 7] = [
     ("model", &[]),
     ("platform", &[]),
@@ -17,7 +17,7 @@ const LIBRARIES: [(&str, &[&str]); 7] = [
     ("commands", &["model", "platform", "db", "queue"]),
 ];
 
-/// The only packages that use these crates, apart from tests and tools.
+/// Packages that alone may use these crates, except for tests and tools.
 const OWNERS: [(&str, &str); 5] = [
     ("aws-sdk-s3", "storage"),
     ("aws-sdk-sqs", "queue"),
@@ -27,12 +27,12 @@ const OWNERS: [(&str, &str); 5] = [
 ];
 
 struct Package {
-    /// The first folder of its path, such as `crates`.
+    /// First folder of the package's path, such as `crates`.
     group: String,
     dependencies: BTreeSet<String>,
 }
 
-/// The packages of the workspace by name, without dependencies of their tests.
+/// Packages of the workspace by name, without their dev-dependencies.
 fn packages() -> BTreeMap<String, Package> {
     let root = project_file("");
     let metadata = Command::new("cargo")

@@ -1,4 +1,4 @@
-//! The deployed stack, as clients use it: release binaries behind the emulator's API Gateway.
+//! Tests of the deployed stack as clients use it: release binaries behind the emulator's API Gateway.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio_postgres::NoTls;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Error as SocketError};
 
-/// What the product promises.
+/// Notification latency that the product promises.
 const PROMISED: Duration = Duration::from_secs(20);
 
 async fn device() -> Client {
@@ -38,7 +38,7 @@ async fn next(socket: &mut Socket) -> Frame {
         .expect("closed")
 }
 
-/// How many rows a query on the stack's database counts.
+/// Result of a `count(*)` query on the stack's database.
 async fn count(sql: &str) -> i64 {
     let (client, connection) = tokio_postgres::connect(&stack().database_url, NoTls)
         .await
@@ -84,12 +84,12 @@ async fn every_other_device_of_the_user_hears_of_an_upload_and_nobody_else() {
     };
     assert_eq!(changes[0].event_id, second.event_id);
 
-    // The stranger's next frame is the answer to the ping, so nothing came before it.
+    // The next frame is the response to the ping, so the stranger received no notification.
     strangers_socket.ping().await.unwrap();
     assert!(matches!(next(&mut strangers_socket).await, Frame::Pong), "{user}");
 }
 
-/// The queue gets ten messages in one request, so that they are one batch or two.
+/// The messages are sent in one request, so the function receives them in one or two batches.
 #[tokio::test]
 async fn of_ten_messages_with_a_poisonous_one_nine_are_delivered_once_and_one_is_dead_lettered() {
     let one = device().await;
@@ -129,19 +129,19 @@ async fn of_ten_messages_with_a_poisonous_one_nine_are_delivered_once_and_one_is
     }
     heard.sort_unstable();
     assert_eq!(heard, [2, 3, 4, 5, 7, 8, 9, 10, 11]);
-    // One receive is enough to see that no retry can mend it.
+    // One receive is enough to decide that no retry can succeed.
     let letter = dead_letter(&sqs, &poison).await;
     assert_eq!(letter.body(), Some(poison.as_str()));
     let metric = |line: &Value| line["MessagesDeadLettered"].as_f64() == Some(1.0);
     while !log_lines("FanOutLogs").await.iter().any(metric) {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    // The next frame is the answer to the ping, so nothing came twice.
+    // The next frame is the response to the ping, so no notification was duplicated.
     socket.ping().await.unwrap();
     assert!(matches!(next(&mut socket).await, Frame::Pong));
 }
 
-/// The lines of a log group that are JSON.
+/// Lines of a log group that are JSON.
 async fn log_lines(group: &str) -> Vec<Value> {
     let group = format!("/aws/cloudformation/{STACK}/{group}");
     let answer = emulator(reqwest::Method::POST, "logs", "/")
@@ -269,7 +269,7 @@ async fn bad_requests_get_problem_responses_of_the_right_status() {
     }
 }
 
-/// Signs claims as the user pool would: the emulator keeps its keys in the run folder.
+/// Signs claims with the key of the user pool, which the emulator stores in the run folder.
 fn signed(claims: &Value, kid: &Value) -> String {
     let pool = &stack().outputs.user_pool_id;
     let key = project_file(&format!(".local/run/state/cognito-pool-keys/{pool}-id.pem"));
@@ -326,7 +326,7 @@ async fn without_a_valid_token_every_route_is_401() {
         };
         request.send().await.unwrap().status().as_u16()
     };
-    // What the test signs is taken, so what is refused below is refused for what it says.
+    // A token signed by the test is accepted, so the tokens below are refused only because of their claims.
     assert_eq!(status("/tickets", Some(&resigned)).await, 201);
     let upload_id = platform::ids::new_id();
     for path in [
@@ -395,7 +395,8 @@ async fn closing_the_socket_removes_the_row() {
     timeout(PROMISED, removed).await.expect("the row is still there");
 }
 
-/// Up to this size content goes in one PUT, above it in parts: the default of the template.
+/// Largest content that is sent with one PUT, in bytes; larger content is sent in parts. Default of the
+/// template.
 const MULTIPART_THRESHOLD_BYTES: usize = 64 * 1024 * 1024;
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! From the queue to connections: coalescing, the dead and the not yet living, the poisonous.
+//! From the queue to connections: coalescing, gone connections, connections whose `$connect` still runs, and
+//! messages that cannot be decoded.
 
 use std::time::{Duration as StdDuration, Instant};
 
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use tests::{Apps, Counted, TestQueue, hung_server, sample};
 use time::Duration;
 
-/// Uploads once per path, and returns the messages as records received from a queue of their own.
+/// Uploads once to each path, and returns the messages as records received from a separate queue.
 async fn records(apps: &Apps, user: &str, paths: &[&str]) -> Vec<Value> {
     let mut records = Vec::new();
     for path in paths {
@@ -20,15 +21,15 @@ async fn records(apps: &Apps, user: &str, paths: &[&str]) -> Vec<Value> {
     records
 }
 
-/// When a batch that takes long has to end.
+/// Deadline for a batch: 10 s from now.
 fn stop() -> tokio::time::Instant {
     tokio::time::Instant::now() + StdDuration::from_secs(10)
 }
 
-/// How long `fan-out` waits for a database that does not answer, about.
+/// Approximate time after which `fan-out` gives up on a database that does not respond.
 const DATABASE_TIMEOUT: StdDuration = StdDuration::from_secs(3);
 
-/// A message as a record that was received this often.
+/// A message as a record that has been received this number of times.
 fn received(message: &Message, times: u32) -> Value {
     json!({
         "messageId": format!("{}-{times}", message.event.event_id),
@@ -38,12 +39,12 @@ fn received(message: &Message, times: u32) -> Value {
     })
 }
 
-/// These connections, as a message names them.
+/// Recipients of a message that names these connections.
 fn only(connections: &[&str]) -> Recipients {
     Recipients::Only(connections.iter().map(|id| (*id).to_owned()).collect())
 }
 
-/// `fan-out`'s logs and outcomes name a record by its message id.
+/// Message id of a record. Logs and responses of `fan-out` name a record by it.
 fn id(record: &Value) -> String {
     record["messageId"].as_str().unwrap().to_owned()
 }
@@ -57,7 +58,7 @@ async fn changes_of_a_batch_travel_in_one_frame_to_every_device_of_the_user_and_
     apps.connected("bob", "b1").await;
     let mut records = records(&apps, "alice", &["/1", "/2", "/3"]).await;
     records.reverse();
-    // The queue may deliver twice.
+    // A standard queue may deliver a message twice.
     records.push(records[0].clone());
     assert!(apps.fan(&records).await.is_empty());
     for connection in ["a1", "a2"] {
@@ -153,7 +154,7 @@ async fn a_gone_connection_younger_than_30_s_is_kept_and_tried_again() {
     assert!(apps.fan(&batch).await.is_empty());
     assert_eq!(apps.connections("young").await, 1);
     assert!(apps.gateway.posts("young") > 1, "it was tried again at once");
-    // `$connect` is through now.
+    // `$connect` has ended.
     apps.gateway.answer("young", 200);
     let body = apps.queue.wait_for_one().await.unwrap();
     let left = Message::decode(&body).unwrap();
@@ -259,7 +260,7 @@ async fn a_refused_post_is_dead_lettered_for_those_alone_and_not_tried_again() {
     let dead = apps.dead_letters.messages().await;
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].delivery.to, only(&["a2"]));
-    // Once the role is mended, relay-events brings it back.
+    // After the role is corrected, `relay-events` returns the message to the queue.
     apps.gateway.answer("a2", 200);
     apps.dead_letters
         .send(dead.iter().map(|message| message.encode().unwrap()))
@@ -295,7 +296,7 @@ async fn a_connection_that_takes_no_post_in_ten_attempts_is_closed_and_its_messa
     );
     assert_eq!(apps.connections("hears").await, 1);
     assert!(apps.dead_letters.drain().await.is_empty());
-    // What is still queued for it finds nobody.
+    // A message still queued for the closed connection reaches nobody.
     let posts = apps.gateway.posts("deaf");
     message.delivery.to = only(&["deaf"]);
     assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
@@ -307,7 +308,7 @@ async fn a_connection_that_hangs_costs_one_post_an_invocation_and_is_closed_at_t
     let apps = Apps::create().await;
     apps.connected("alice", "hangs").await;
     apps.gateway.answer("hangs", 0);
-    // Two audiences, so two posts.
+    // Two audiences require two posts.
     let space = apps.space("alice").await;
     let mut body = tests::upload_body("/1", b"1");
     body["spaceId"] = json!(space);
@@ -335,7 +336,7 @@ async fn a_connection_that_hangs_costs_one_post_an_invocation_and_is_closed_at_t
     assert_eq!(apps.connections("hangs").await, 0);
 }
 
-/// As long as API Gateway does not answer at all, nobody is forgotten, and messages wait.
+/// While API Gateway answers every call with an error, no connection is deleted and the messages stay queued.
 #[tokio::test]
 async fn a_connection_that_cannot_be_closed_is_kept_and_tried_again_in_a_minute() {
     let apps = Apps::create().await;
@@ -351,7 +352,7 @@ async fn a_connection_that_cannot_be_closed_is_kept_and_tried_again_in_a_minute(
     );
     assert_eq!(apps.queue.delayed().await, 1);
     assert!(apps.dead_letters.drain().await.is_empty());
-    // It is back.
+    // The connection accepts posts again.
     apps.gateway.answer("a1", 200);
     message.delivery.attempt = fan_out::MAX_ATTEMPTS;
     assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
@@ -362,7 +363,7 @@ async fn a_connection_that_cannot_be_closed_is_kept_and_tried_again_in_a_minute(
 async fn sixty_connections_of_one_user_that_hang_hold_up_nobody_else() {
     let apps = Apps::create().await;
     apps.connected("mallory", "hangs-0").await;
-    // Past the limit of a test's user, which is not what this is about.
+    // More than the limit of connections per user, which is not tested here.
     let more = "INSERT INTO connections SELECT 'hangs-' || i, user_id, device_id, connected_at, expires_at
         FROM connections, generate_series(1, 63) i";
     apps.database.execute(more).await;
@@ -448,7 +449,7 @@ async fn a_message_that_is_queued_again_waits_the_longer_the_more_often_it_was_t
 async fn a_retry_posts_only_the_frames_that_are_left() {
     let apps = Apps::create().await;
     apps.connected("alice", "a1").await;
-    // More than a frame holds.
+    // More than fits in one frame.
     let paths: Vec<String> = (0..40)
         .map(|i| format!("/{i}/{}", ["x".repeat(224).as_str(); 4].join("/")))
         .collect();
@@ -499,7 +500,7 @@ async fn what_cannot_be_carried_over_comes_again_as_a_whole() {
     assert_eq!(failures[0].item_identifier, id(&batch[0]));
 }
 
-/// The removed member's device is still connected, and the queue still names it.
+/// The removed member's device is still connected, and the message still names it.
 #[tokio::test]
 async fn whoever_was_removed_meanwhile_gets_nothing_of_what_was_carried_over() {
     let apps = Apps::create().await;
@@ -527,7 +528,7 @@ async fn whoever_was_removed_meanwhile_gets_nothing_of_what_was_carried_over() {
 #[tokio::test]
 async fn an_audience_of_2500_is_told_in_three_pages_and_nobody_twice() {
     let apps = Apps::create().await;
-    // Connections of three members, past the limit per user, which is not what this is about.
+    // Connections of three members, more than the limit per user, which is not tested here.
     let space = apps.space("alice").await;
     for member in ["bob", "carol"] {
         apps.share("alice", space, member, "viewer").await;
@@ -557,7 +558,7 @@ async fn an_audience_of_2500_is_told_in_three_pages_and_nobody_twice() {
     }
 }
 
-/// Members of the space without a connection, as many as the service let anybody add before there was a
+/// Adds members without a connection to the space, bypassing the limit on members: earlier releases had no
 /// limit.
 async fn fill(apps: &Apps, space: model::SpaceId, members: usize) {
     let made_up = format!(
@@ -569,7 +570,7 @@ async fn fill(apps: &Apps, space: model::SpaceId, members: usize) {
     apps.database.execute(&made_up).await;
 }
 
-/// The message about a change of the space.
+/// Message about a change of the space.
 async fn changed(apps: &Apps, user: &str, space: model::SpaceId) -> Message {
     let mut body = tests::upload_body("/1", b"1");
     body["spaceId"] = json!(space);
@@ -601,7 +602,7 @@ async fn a_space_of_5000_members_is_told_page_by_page_whether_they_are_connected
     }
 }
 
-/// What PostgreSQL reads for ten audiences, in pages of 8 KiB.
+/// Counts the 8 KiB pages that PostgreSQL reads for ten audiences.
 #[tokio::test]
 async fn what_is_read_of_an_audience_does_not_grow_with_the_space() {
     let apps = Apps::create().await;
@@ -633,8 +634,8 @@ async fn what_is_read_of_an_audience_does_not_grow_with_the_space() {
     assert!(read[1] <= 2 * read[0], "{read:?}");
 }
 
-/// A space with a member whose id no request could have made: what is wrong with one audience is no reason to
-/// keep others waiting.
+/// One space has a member with an id that no request could have created. The error in its audience must not
+/// delay other audiences.
 #[tokio::test]
 async fn an_audience_that_cannot_be_read_fails_alone() {
     let apps = Apps::create().await;
@@ -666,7 +667,7 @@ async fn the_next_page_goes_ahead_at_first_and_last_after_a_crash() {
         let event = serde_json::from_value(json!({ "Records": [received(&message, times)] })).unwrap();
         let app = apps.fan_out();
         let before = apps.gateway.total();
-        // The invocation ends, as it may, right after the first posts.
+        // The invocation is dropped right after the first posts.
         tokio::select! {
             _ = fan_out::handle(&app, event, stop()) => panic!("it was not cut short"),
             () = async { while apps.gateway.total() == before { tokio::task::yield_now().await } } => {}
@@ -689,10 +690,10 @@ async fn without_the_database_the_whole_batch_comes_again() {
     let event = serde_json::from_value(json!({ "Records": batch })).unwrap();
     let again = fan_out::handle(&app, event, stop()).await;
     assert_eq!(again.batch_item_failures.len(), 2);
-    // Soon, rather than after the queue's visibility timeout.
+    // The message returns soon, before the queue's visibility timeout.
     assert!(apps.queue.wait_for_one().await.is_some());
 
-    // Waited for once, and not for each audience.
+    // The database timeout is waited for once per batch, not once per audience.
     let batch = [batch, others.concat()].concat();
     let hung = format!(
         "postgresql://u@127.0.0.1:{}/x?sslmode=disable",
@@ -709,7 +710,7 @@ async fn without_the_database_the_whole_batch_comes_again() {
 #[tokio::test]
 async fn a_hundred_changes_fit_into_frames_and_reach_sixty_devices() {
     let apps = Apps::create().await;
-    // Past the limit per user, which is not what this is about.
+    // More than the limit of connections per user, which is not tested here.
     apps.connected("alice", "c0").await;
     let more = "INSERT INTO connections SELECT 'c' || i, user_id, device_id, connected_at, expires_at
         FROM connections, generate_series(1, 59) i";
@@ -740,7 +741,7 @@ async fn a_hundred_changes_fit_into_frames_and_reach_sixty_devices() {
     }
 }
 
-/// Zoe's post is tried again at once, although posts that hang have waited for longer than it.
+/// Zoe's post is retried at once, although posts to hanging connections have waited longer.
 #[tokio::test]
 async fn whoever_is_tried_again_does_not_wait_for_connections_that_hang() {
     let apps = Apps::create().await;
@@ -793,18 +794,18 @@ async fn what_became_of_each_connection_is_counted() {
         ("PostsRefused", 1),
         ("ConnectionsCarriedOver", 1),
         ("ConnectionsClosed", 0),
-        // Of the two changes that the one connection refused.
+        // Two changes, refused by one connection.
         ("MessagesDeadLettered", 2),
-        // Five attempts at the one that fails.
+        // Five attempts at the failing post.
         ("PostsRetried", 4),
-        // A minute, of two changes.
+        // One minute for each of two changes, in milliseconds.
         ("NotificationLatency", 120_000),
     ] {
         assert_eq!(counted.take(name).unwrap_or_default(), expected, "{name}");
     }
     assert_eq!(apps.gateway.posts("fails"), 5);
 
-    // What cannot be set aside is in no queue of dead letters.
+    // A record that could not be moved to the dead-letter queue is not counted.
     let mut app = apps.fan_out();
     app.dead_letters = app
         .dead_letters

@@ -1,4 +1,5 @@
-//! The feed: gapless, in commit order, cheap, and never skipping for who reads while others write.
+//! The change feed: gapless, in commit order, cheap to read, and complete for readers during concurrent
+//! writes.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -8,7 +9,7 @@ use model::{ChangeList, CreatedUpload, FileChanged, SpaceId};
 use serde_json::json;
 use tests::{Apps, Call, upload_body};
 
-/// An upload that only waits to be completed.
+/// Opens an upload and sends its content, without completing it.
 async fn ready(apps: &Apps, user: &str, space: Option<SpaceId>, path: &str) -> CreatedUpload {
     let mut body = upload_body(path, path.as_bytes());
     if let Some(space) = space {
@@ -60,7 +61,7 @@ async fn thirty_two_completions_at_once_in_one_space_are_gapless_and_in_commit_o
     apps.share("alice", space, "bob", "editor").await;
     let mut uploads = Vec::new();
     for i in 0..32 {
-        // Half to one path, by two users.
+        // Half of the uploads go to one path, from two users.
         let (user, path) = (
             ["alice", "bob"][i % 2],
             if i % 4 < 2 {
@@ -71,7 +72,7 @@ async fn thirty_two_completions_at_once_in_one_space_are_gapless_and_in_commit_o
         );
         uploads.push((user, ready(&apps, user, Some(space), &path).await));
     }
-    // Meanwhile somebody reads: whatever a reader has seen is a beginning of the feed, never one with a hole.
+    // A concurrent reader sees a prefix of the feed at any time, without gaps.
     let done = Cell::new(false);
     let reading = async {
         let mut reads = 0;
@@ -98,7 +99,7 @@ async fn thirty_two_completions_at_once_in_one_space_are_gapless_and_in_commit_o
     assert_eq!(taken, (1..=32).collect());
     let feed = apps.feed("alice", Some(space)).await;
     assert_eq!(sequences(&feed), (1..=32).collect::<Vec<_>>());
-    // In the order of commits: of each file, the versions follow each other.
+    // In commit order: the versions of each file are consecutive.
     let same: Vec<i64> = feed
         .changes
         .iter()
@@ -129,7 +130,7 @@ async fn reading_the_feed_and_listing_files_touch_only_what_they_answer() {
     let apps = Apps::create().await;
     let changed = apps.upload("alice", "/seed", b"x").await;
     let space = changed.space_id;
-    // A space of 100,000 files and changes, among others.
+    // A space with 100,000 files and changes, among other spaces.
     let grow = format!(
         "INSERT INTO files (id, space_id, path, version, created_at)
             SELECT gen_random_uuid(), '{space}', '/f/' || lpad(i::text, 6, '0'), 1, now() FROM generate_series(1, 100000) i;
@@ -172,7 +173,7 @@ async fn reading_the_feed_and_listing_files_touch_only_what_they_answer() {
             "{rows} rows, {filtered} filtered: {plan:#}"
         );
     }
-    // And what is read is right.
+    // The page has the right content.
     let call = Call::new("GET /changes")
         .query("after", 99_999)
         .query("limit", 1000);
@@ -183,7 +184,7 @@ async fn reading_the_feed_and_listing_files_touch_only_what_they_answer() {
     );
 }
 
-/// The scans of a table in a plan: kind, rows, rows read in vain.
+/// Scans of a table in a query plan: node type, rows returned and rows removed by filters.
 fn scans(plan: &serde_json::Value, table: &str) -> Vec<(String, f64, f64)> {
     let mut found = Vec::new();
     if plan["Relation Name"] == table {

@@ -1,4 +1,4 @@
-//! Files: listed, read, downloaded, moved, deleted.
+//! Listing, reading, downloading, moving and deleting files.
 
 use futures_util::future::join_all;
 use model::{CurrentVersion, DownloadUrl, FileChanged, FileDetail, FileId, FileList};
@@ -56,7 +56,7 @@ async fn pages_of_a_prefix_are_in_order_and_stay_right_while_files_come_and_go()
     let page = Call::new("GET /files").query("prefix", "/b/").query("limit", 2);
     let first = list(&apps, "alice", page.clone()).await;
     assert_eq!(paths(&first), ["/b/1", "/b/2"]);
-    // The last one of the page goes, and one before and one after it come.
+    // Deletes the last file of the page, and adds one file before it and one after it.
     let (_, second) = ids.iter().find(|(path, _)| *path == "/b/2").unwrap();
     assert_eq!(delete(&apps, "alice", *second).await.status, 200);
     apps.upload("alice", "/b/0", b"x").await;
@@ -85,7 +85,7 @@ async fn a_prefix_may_end_anywhere_even_in_the_last_character_that_there_is() {
         ["/a\u{10FFFF}", "/a\u{10FFFF}x"]
     );
     assert_eq!(paths(&with("/日").await), ["/日本/é"]);
-    // A wildcard of LIKE is a character like any other.
+    // `LIKE` wildcards in the prefix match only themselves.
     assert!(paths(&with("/%").await).is_empty());
 }
 
@@ -99,7 +99,7 @@ async fn a_user_who_has_done_nothing_yet_has_no_files_and_no_changes() {
         (0, 0, false)
     );
     assert_eq!(apps.database.number("SELECT count(*) FROM spaces").await, 0);
-    // The first look at one's spaces makes the personal one.
+    // The first `GET /spaces` creates the personal space.
     let spaces = apps.call("new", Call::new("GET /spaces")).await.body;
     assert_eq!(
         (&spaces["spaces"][0]["kind"], &spaces["spaces"][1]),
@@ -176,7 +176,7 @@ async fn a_file_shows_its_versions_newest_first_in_pages() {
     let page = file("GET /files/{fileId}", id).query("limit", 2);
     let first: FileDetail = apps.call("alice", page.clone()).await.parsed();
     assert_eq!(first.versions.len(), 2);
-    // A version that comes meanwhile does not shift the next page.
+    // A version added between pages does not shift the next page.
     apps.upload("alice", "/a.txt", b"four").await;
     let page = page.query("pageToken", first.next_page_token.unwrap());
     let last: FileDetail = apps.call("alice", page).await.parsed();
@@ -211,7 +211,7 @@ async fn every_version_can_be_downloaded_under_its_name_and_never_as_a_page() {
     let answer = apps.call("alice", as_json.clone()).await;
     assert_eq!(answer.status, 200);
     let located: DownloadUrl = answer.parsed();
-    // Whatever headers the uploader put the content with.
+    // The response headers do not depend on the headers of the upload.
     for pinned in [
         "response-content-encoding=identity",
         "response-cache-control=private%2C%20no-store",
@@ -249,15 +249,15 @@ async fn moving_is_a_change_like_any_other() {
     assert_eq!(events, apps.feed("alice", None).await.changes);
     assert_eq!(apps.database.number("SELECT count(*) FROM outbox").await, 0);
 
-    // Again, as after an answer that was lost: the same, and no second change.
+    // A repetition, as after a lost response: the same response and no second change.
     let again: FileChanged = rename(&apps, "alice", before.file_id, json!({ "path": "/b" }))
         .await
         .parsed();
     assert_eq!(again, moved);
     assert!(apps.queue.events().await.is_empty());
-    // The path that it left is free.
+    // The former path is free.
     assert_ne!(apps.upload("alice", "/a", b"two").await.file_id, before.file_id);
-    // And updating goes on with the version numbers.
+    // The next upload continues the file's version numbers.
     assert_eq!(apps.upload("alice", "/b", b"three").await.version.get(), 2);
 }
 
@@ -296,7 +296,7 @@ async fn a_move_is_refused_when_the_path_is_taken_or_the_version_old() {
     assert_eq!(rename(&apps, "alice", a.file_id, body).await.status, 200);
 }
 
-/// Refused for this file's sake, which the detail names too.
+/// Asserts that the response is `path-taken` because of this file and that the detail names the file.
 fn assert_taken(answer: &Answer, by: &FileChanged) {
     assert_eq!(answer.problem(), (409, "path-taken"));
     let expected = CurrentVersion {
@@ -314,7 +314,7 @@ async fn a_path_is_never_both_a_file_and_a_folder() {
     let apps = Apps::create().await;
     let deep = apps.upload("alice", "/a/b/c", b"deep").await;
     let flat = apps.upload("alice", "/f", b"flat").await;
-    // Names that only begin alike are no folders of each other.
+    // A path that is only a string prefix of another path is not its folder.
     for path in ["/a.b", "/a0", "/ab", "/A", "/f.", "/a/b0"] {
         apps.upload("alice", path, b"x").await;
     }
@@ -331,12 +331,12 @@ async fn a_path_is_never_both_a_file_and_a_folder() {
             by,
         );
     }
-    // A file is not in its own way, down or up.
+    // A file does not block its own move to a parent or child path.
     for path in ["/a/b", "/a/b/c/d", "/a/b/c"] {
         let moved = rename(&apps, "alice", deep.file_id, json!({ "path": path })).await;
         assert_eq!(moved.status, 200, "{moved:?}");
     }
-    // A deleted one is in nobody's way, and neither is one of another space.
+    // Deleted files and files of other spaces block no path.
     assert_eq!(delete(&apps, "alice", flat.file_id).await.status, 200);
     apps.upload("alice", "/f/1", b"x").await;
     apps.upload("bob", "/a", b"x").await;
@@ -356,7 +356,7 @@ async fn of_a_file_and_a_folder_that_race_for_a_path_one_is_completed() {
     for answer in lost {
         assert_taken(answer, &won[0].parsed());
     }
-    // It is found again when the request is repeated, and the others once the path is free.
+    // Repeating the winning request returns its result. The other uploads succeed once the path is free.
     let won: FileChanged = won[0].parsed();
     for (created, answer) in uploads
         .iter()
@@ -374,7 +374,7 @@ async fn of_a_file_and_a_folder_that_race_for_a_path_one_is_completed() {
     assert_eq!(apps.complete("alice", created).await.status, 200);
 }
 
-/// Earlier releases took both.
+/// Earlier releases accepted both a file and a folder at one path.
 #[tokio::test]
 async fn a_file_that_is_a_folder_already_can_be_updated_moved_and_deleted() {
     let apps = Apps::create().await;
@@ -397,7 +397,7 @@ async fn a_file_that_is_a_folder_already_can_be_updated_moved_and_deleted() {
     assert_eq!(delete(&apps, "alice", both.file_id).await.status, 200);
 }
 
-/// The plan's nodes that read `files`: how, and how many rows each.
+/// Nodes of the plan that read `files`: the node type and the number of rows.
 fn reads_of_files(plan: &Value, found: &mut Vec<(String, f64)>) {
     if plan["Relation Name"] == "files" {
         let rows = plan["Actual Rows"].as_f64().unwrap() * plan["Actual Loops"].as_f64().unwrap();
@@ -458,7 +458,7 @@ async fn whether_a_path_is_free_costs_the_same_among_a_hundred_thousand_files() 
         ),
     ] {
         let (_, sql) = db::queries().find(|(query, _)| *query == name).unwrap();
-        // The generic plan is the one that a warm environment comes to.
+        // A warm environment ends up with the generic plan.
         let prepare =
             format!("SET plan_cache_mode = force_generic_plan; DEALLOCATE ALL; PREPARE {name} AS {sql}");
         apps.database.execute(&prepare).await;
@@ -486,11 +486,11 @@ async fn a_move_from_where_the_file_is_no_longer_is_a_conflict_and_its_repetitio
     };
     let first = body("/b", "/a", 1, 1);
     let moved: FileChanged = rename(&apps, "alice", id, first.clone()).await.parsed();
-    // Another device has seen the file where it was.
+    // Another device saw the file at its former path.
     let late = rename(&apps, "alice", id, body("/c", "/a", 1, 2)).await;
     assert_eq!(late.problem(), (409, "version-conflict"));
     assert_eq!(current(&late).file_id, Some(id));
-    // It moves the file from where it is, and the first device repeats its request.
+    // The other device moves the file from its current path. Then the first device repeats its request.
     assert_eq!(
         rename(&apps, "alice", id, body("/c", "/b", 1, 2)).await.status,
         200
@@ -500,7 +500,7 @@ async fn a_move_from_where_the_file_is_no_longer_is_a_conflict_and_its_repetitio
         (again.status, again.parsed::<FileChanged>()),
         (200, moved.clone())
     );
-    // Nobody else's, and no other move of the same device.
+    // Neither a move by another device nor a different move by the same device is recognised.
     for other in [
         body("/b", "/a", 1, 3),
         body("/d", "/a", 1, 1),
@@ -509,7 +509,7 @@ async fn a_move_from_where_the_file_is_no_longer_is_a_conflict_and_its_repetitio
         let refused = rename(&apps, "alice", id, other).await;
         assert_eq!(refused.problem(), (409, "version-conflict"));
     }
-    // Nor does a new version keep the repetition from finding it.
+    // A new version does not prevent the repetition from being recognised.
     apps.upload("alice", "/c", b"two").await;
     assert_eq!(rename(&apps, "alice", id, first.clone()).await.body, again.body);
     let unsaid = json!({ "path": "/b", "baseVersion": 1, "deviceId": uuid::Uuid::from_u128(1) });
@@ -520,7 +520,7 @@ async fn a_move_from_where_the_file_is_no_longer_is_a_conflict_and_its_repetitio
         paths(&list(&apps, "alice", Call::new("GET /files")).await),
         ["/c"]
     );
-    // The same move is made again when the file is back at its base.
+    // The same move is made again if the file has returned to its base.
     let back: FileChanged = rename(&apps, "alice", id, body("/a", "/c", 2, 2)).await.parsed();
     assert_eq!(back.sequence.get(), 5);
     let anew: FileChanged = rename(&apps, "alice", id, body("/b", "/a", 2, 1)).await.parsed();
@@ -612,7 +612,7 @@ async fn deleting_is_a_change_like_any_other_and_frees_the_path() {
         .await
         .parsed();
     assert_eq!((deleted.version.get(), deleted.sequence.get()), (1, 2));
-    // Again: the same, and no second change.
+    // A repetition: the same response and no second change.
     assert_eq!(
         apps.call("alice", call.clone()).await.parsed::<FileChanged>(),
         deleted

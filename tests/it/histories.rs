@@ -1,8 +1,8 @@
-//! Random histories of several users, against a small model of what they should see.
+//! Random histories of several users, compared with a small model of the expected state.
 //!
-//! Every request may be cut short at any of its waits, as if its function had died there, and is then made again, as clients
-//! do. The functions are real, and so are PostgreSQL, storage and queue. A failure is shrunk to the shortest history that
-//! shows it.
+//! A request may be interrupted at any await point, as if its function had died there, and is then retried,
+//! as clients do. Functions, PostgreSQL, storage and queue are real. A failing history is shrunk to a minimal
+//! one.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -16,34 +16,34 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::{Value, json};
 use tests::{Answer, Apps, Call, Environment, put_to_storage, report, upload_body};
 
-/// How many histories are run.
+/// Number of histories in a run.
 const HISTORIES: u32 = 1_000;
 
-/// How many run at once, each share with a database of its own.
+/// Number of threads; each runs a share of the histories on its own database.
 const THREADS: u32 = 4;
 
-/// The environment variable that repeats a run.
+/// Environment variable with the seed, to repeat a run.
 const SEED: &str = "SYNCSPHERE_HISTORIES_SEED";
 
 const USERS: usize = 3;
 const PATHS: [&str; 6] = ["/a", "/b", "/Docs", "/Docs/a", "/Docs/ü", "/a/x"];
 
-/// Which version a request says that it started from, and of which file, or of the file at which path.
+/// Base of a request: the version, and for uploads the file or for moves and deletes the path.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Base {
     Unsaid,
     Current,
     Stale,
-    /// The current version, with the file or its path.
+    /// The current version, with the current file or path.
     Named,
-    /// The current version, but of another file or at another path.
+    /// The current version, with another file or path.
     Elsewhere,
 }
 
-/// A path that no file is ever at.
+/// A path at which no file is ever created.
 const NOWHERE: &str = "/nowhere";
 
-/// What a user does. Spaces and files are named by their place among those that there are.
+/// A user's action. Indexes select one of the existing spaces or files.
 #[derive(Clone, Debug)]
 enum Act {
     Upload { space: usize, path: usize, base: Base },
@@ -55,7 +55,7 @@ enum Act {
     Unshare { space: usize, member: usize },
 }
 
-/// An act, its user, and after how many waits its function dies, if it does.
+/// An action, its user, and the number of await points after which its function dies, if it does.
 #[derive(Clone, Debug)]
 struct Step {
     user: usize,
@@ -90,7 +90,7 @@ fn step() -> impl Strategy<Value = Step> {
     })
 }
 
-/// A file as the model has it.
+/// Expected state of a file.
 #[derive(Clone, Debug, PartialEq)]
 struct File {
     path: String,
@@ -98,14 +98,14 @@ struct File {
     content: String,
 }
 
-/// A space as the model has it.
+/// Expected state of a space.
 #[derive(Debug, Default)]
 struct Space {
     id: Option<SpaceId>,
     personal: bool,
     members: BTreeMap<usize, Role>,
     files: BTreeMap<FileId, File>,
-    /// Event type, who did it, and what it was about: path and version of a file, or another space.
+    /// For each change: event type, acting user, and the path and version of the file or the other space.
     feed: Vec<(&'static str, usize, Value)>,
 }
 
@@ -117,7 +117,7 @@ impl Space {
             .map(|(id, file)| (*id, file))
     }
 
-    /// The files, but for `except`, that keep one from this path, since no path is both a file and a folder.
+    /// Files, except `except`, that block this path: no path can be both a file and a folder.
     fn in_the_way(&self, path: &str, except: Option<FileId>) -> Vec<FileId> {
         let below =
             |one: &str, other: &str| one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
@@ -133,12 +133,12 @@ impl Space {
     }
 }
 
-/// The model: the users' personal spaces, and then the shared ones.
+/// Expected state of the service: first the users' personal spaces, then the shared spaces.
 struct World {
     spaces: Vec<Space>,
 }
 
-/// What an act is to be answered with: a status, and a code if it is refused.
+/// Expected response: the status, and the problem code if the request is refused.
 type Expected = (i64, &'static str);
 
 const NOT_FOUND: Expected = (404, "not-found");
@@ -158,7 +158,7 @@ impl World {
         }
     }
 
-    /// A space that is there; the user's personal one has no id before it is used.
+    /// Selects an existing space. A user's personal space has no id before its first use.
     fn space(&self, user: usize, index: usize) -> usize {
         let index = index % (self.spaces.len() + 1);
         let space = index.checked_sub(1).unwrap_or(user);
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    /// A file that is there, and its space.
+    /// Selects an existing file; returns its space's index and its id.
     fn file(&self, index: usize) -> Option<(usize, FileId)> {
         let all = self.spaces.iter().enumerate();
         let all: Vec<(usize, FileId)> = all
@@ -178,7 +178,7 @@ impl World {
         (!all.is_empty()).then(|| all[index % all.len()])
     }
 
-    /// Why the user may not write to the space, if so.
+    /// Expected refusal if the user may not write to the space.
     fn refuses(&self, user: usize, space: usize) -> Option<Expected> {
         match self.spaces[space].members.get(&user) {
             None => Some(NOT_FOUND),
@@ -188,12 +188,12 @@ impl World {
     }
 }
 
-/// One history: the model beside the functions.
+/// One history: the functions and the model that they are compared with.
 struct History<'a> {
     apps: &'a Apps,
     environment: Environment,
     world: World,
-    /// So that no history meets another's users.
+    /// Part of the user names, so that each history has its own users.
     id: String,
     counter: usize,
 }
@@ -203,7 +203,7 @@ impl History<'_> {
         format!("{}-{user}", self.id)
     }
 
-    /// Makes a request; if its function dies, makes it again.
+    /// Makes a request; if its function dies, repeats the request.
     async fn call(&mut self, user: usize, call: Call, dies_after: Option<usize>) -> Answer {
         if let Some(waits) = dies_after {
             let answered = die_after(waits, self.environment.call(&self.user(user), call.clone())).await;
@@ -255,7 +255,7 @@ impl History<'_> {
         }
     }
 
-    /// Opens an upload and sends its content, or says how opening was refused.
+    /// Opens an upload and sends its content; returns the response if opening is refused.
     async fn put(
         &mut self,
         user: usize,
@@ -294,7 +294,7 @@ impl History<'_> {
             Base::Elsewhere => Some(FileId::from(platform::ids::new_id())),
             Base::Unsaid | Base::Current | Base::Stale => None,
         };
-        // Version 0 of a file would contradict itself.
+        // Version 0 with a file id is contradictory.
         let base = Self::base(base, current).filter(|base| *base > 0 || base_file.is_none());
         let conflict = base.is_some_and(|base| base != current) || base_file.is_some() && base_file != file;
         let taken = file.is_none() && !self.world.spaces[space].in_the_way(path, None).is_empty();
@@ -336,7 +336,7 @@ impl History<'_> {
         );
     }
 
-    /// Two users, or two devices of one, complete from the same base at the same time.
+    /// Two users, or two devices of one user, complete uploads from the same base at the same time.
     async fn race(&mut self, users: [usize; 2], space: usize, path: &str) {
         let space = self.world.space(users[0], space);
         if users
@@ -495,7 +495,7 @@ impl History<'_> {
         let refused = match it.members.get(&user) {
             None => Some(NOT_FOUND),
             Some(_) if it.personal => Some((403, "personal-space")),
-            // Asking for the role that one has is fine.
+            // Setting the role that the user already has is allowed.
             Some(own) if user == member && *own == role => None,
             Some(Role::Owner) if demoted && it.owners() == 1 => Some((409, "last-owner")),
             Some(Role::Owner) => None,
@@ -536,7 +536,7 @@ impl History<'_> {
             assert_eq!(answer.problem(), expected);
             return;
         }
-        // Who has left, by the request that was cut short, may not see the space any more.
+        // If the interrupted request removed the user, its repetition no longer sees the space.
         let left = dies_after.is_some() && user == member && answer.problem() == NOT_FOUND;
         assert!(answer.status == 204 || left, "{answer:?}");
         it.members.remove(&member);
@@ -547,7 +547,7 @@ impl History<'_> {
         }
     }
 
-    /// Compares all that every user can see with the model.
+    /// Compares everything that each user can see with the model.
     async fn check(&mut self) {
         for user in 0..USERS {
             let personal = self.call(user, Call::new("GET /changes"), None).await;
@@ -561,7 +561,7 @@ impl History<'_> {
             let mut expected = BTreeMap::new();
             for space in 0..self.world.spaces.len() {
                 let it = &self.world.spaces[space];
-                // A personal space that was made for what it is told, and not seen yet.
+                // A personal space that was created by a notification and has not been used yet.
                 let id = it.id.or_else(|| {
                     let own = list
                         .spaces
@@ -640,7 +640,7 @@ impl History<'_> {
     }
 }
 
-/// Runs a function until it is done or has waited so often; then it is dropped where it stands, and nothing comes of it.
+/// Runs a function to its end, or drops it after this number of await points; then returns `None`.
 async fn die_after<T>(waits: usize, function: impl Future<Output = T>) -> Option<T> {
     let mut function = pin!(function);
     let mut waited = 0;
@@ -677,7 +677,7 @@ fn run_share(seed: u64) {
                 id: platform::ids::new_id().to_string(),
                 counter: 0,
             };
-            // Only who has used the service can become a member.
+            // A user can become a member only after using the service once.
             for user in 0..USERS {
                 history.call(user, Call::new("GET /spaces"), None).await;
             }
@@ -697,7 +697,7 @@ fn run_share(seed: u64) {
 fn a_thousand_random_histories_show_what_a_small_model_says() {
     let given = std::env::var_os(SEED).map(|seed| seed.to_str().unwrap().parse::<u64>().unwrap());
     let seed = given.unwrap_or_else(|| platform::ids::new_id().as_u64_pair().1);
-    // So that a run can be repeated, whatever becomes of it.
+    // Reported first, so that a failed run can be repeated.
     report(&format!(
         "{HISTORIES} histories in {THREADS} shares from {SEED}={seed}"
     ));

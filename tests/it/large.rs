@@ -1,4 +1,4 @@
-//! A file of one gibibyte, on the deployed stack.
+//! A file of 1 GiB on the deployed stack.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,10 +13,10 @@ use tests::{Proxy, alone, new_user, report};
 
 const MIB: u64 = 1024 * 1024;
 
-/// By how much a function's peak of resident memory may grow, in KiB: far less than one part.
+/// Maximum growth of a function's peak resident memory, in KiB: much less than one part.
 const FLAT_KIB: u64 = 4 * 1024;
 
-/// 1 GiB of which no two MiB are alike, made as it is read.
+/// 1 GiB of content without two equal MiB, generated while it is read.
 struct Gibibyte {
     block: Vec<u8>,
 }
@@ -50,7 +50,7 @@ impl Source for Gibibyte {
     }
 }
 
-/// How many bytes an attempt sent, and how many it found.
+/// Bytes that an attempt sent, and bytes that storage already had.
 #[derive(Default)]
 struct Sent {
     moved: AtomicU64,
@@ -67,7 +67,7 @@ impl Progress for Sent {
     }
 }
 
-/// The peak of resident memory of every function's process, in KiB, by the function's name.
+/// Peak resident memory of every function's process, in KiB, by function name.
 fn peaks() -> BTreeMap<String, u64> {
     let mut peaks = BTreeMap::new();
     for process in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
@@ -100,12 +100,12 @@ fn of(peaks: &BTreeMap<String, u64>, function: &str) -> u64 {
 #[tokio::test]
 async fn one_gibibyte_killed_half_way_is_resumed_and_downloads_identical() {
     let (_, token) = new_user().await;
-    // Assembling a gibibyte keeps the emulator, a single thread, from answering others.
+    // Assembling 1 GiB blocks the emulator, which has a single thread.
     let _alone = alone().await;
     let proxy = Proxy::start_alone().await;
     let content = Gibibyte::new();
     let parts = usize::try_from(content.size()).unwrap() / usize::try_from(MIN_PART_BYTES).unwrap();
-    // Whatever functions need once, they need before.
+    // One-time initialisation of the functions happens before the measurement.
     let device = proxy.device(token.clone());
     device
         .upload(None, "/small".parse().unwrap(), b"x".as_slice())
@@ -132,7 +132,7 @@ async fn one_gibibyte_killed_half_way_is_resumed_and_downloads_identical() {
     }
     drop(device);
 
-    // Another process, that has the key and the file.
+    // Simulates another process with the same idempotency key and file.
     let device = proxy.device(token);
     let second = Sent::default();
     let uploading = device.upload_with_key(&description, &key, &content, &second);
@@ -176,7 +176,7 @@ async fn one_gibibyte_killed_half_way_is_resumed_and_downloads_identical() {
     }
 }
 
-/// A file that somebody writes to once the upload has begun.
+/// A file that is modified after its upload has begun.
 struct Changing {
     reads: AtomicU64,
 }
@@ -193,7 +193,7 @@ impl Source for Changing {
     }
 }
 
-/// Storage compares each part with what was said of that part, which would be right.
+/// Storage compares each part with the checksum declared for that part, which would match.
 #[tokio::test]
 async fn a_large_file_that_changes_while_it_is_uploaded_is_no_version() {
     let (_, token) = new_user().await;

@@ -1,4 +1,4 @@
-//! All integration tests in one binary: it links once, and they share the stack.
+//! All integration tests in one binary, which links once and shares the stack.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,7 +34,7 @@ mod traces;
 mod uploads;
 mod watching;
 
-/// Everything anew; content is in the emulator.
+/// New functions, database and queues. Content is stored in the emulator.
 async fn apps() -> tests::Apps {
     tests::Apps::create().await
 }

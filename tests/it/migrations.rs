@@ -1,4 +1,4 @@
-//! The schema, and every query against it.
+//! The schema, and every query prepared against it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tests::{BY_IAM, OWNER_SECRET, ROLE, TestDatabase, sample};
 
 type Answers = Arc<Mutex<Vec<Value>>>;
 
-/// A stand-in for the bucket in which CloudFormation waits for answers.
+/// Fake of the S3 URL to which custom resources send their responses.
 async fn cloud_formation() -> (String, Answers) {
     let answers = Answers::default();
     let take = async |State(answers): State<Answers>, body: String| {
@@ -35,7 +35,7 @@ async fn request(database_url: &str, name: &str) -> Value {
     request_as(database_url, ROLE, name).await
 }
 
-/// The same for functions that sign in as another role.
+/// Invokes `migrate` with a sample, for functions that sign in as the given role.
 async fn request_as(database_url: &str, role: &str, name: &str) -> Value {
     let url: db::DatabaseUrl = database_url.parse().unwrap();
     let app = migrate::App {
@@ -51,7 +51,7 @@ async fn request_as(database_url: &str, role: &str, name: &str) -> Value {
     answer_of(&app, name).await
 }
 
-/// What the function answers to a sample.
+/// Response of the function to a sample event.
 pub(crate) async fn answer_of(app: &migrate::App, name: &str) -> Value {
     client::install_crypto_provider();
     let (url, answers) = cloud_formation().await;
@@ -79,7 +79,7 @@ async fn every_query_prepares_against_the_migrated_schema() {
             "{name} needs a name of its own"
         );
     }
-    // None was left out of the lists.
+    // The lists contain every query in the source files.
     let sources = std::fs::read_dir(tests::project_file("crates/db/src")).unwrap();
     let declared = sources.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
     let declared: usize = declared
@@ -134,7 +134,7 @@ async fn a_release_that_is_taken_back_leaves_the_schema_of_the_later_one() {
     let answer = request(&database.url, "migrate.update").await;
     assert_eq!(answer["Status"], "SUCCESS", "{answer}");
     assert_eq!(answer["Data"]["SchemaVersion"], later.to_string());
-    // Its rights too.
+    // Permissions are left unchanged too.
     let may = format!("SELECT has_table_privilege('{ROLE}', 'files', 'SELECT')::int::bigint");
     assert_eq!(database.number(&may).await, 0);
 }
@@ -189,8 +189,8 @@ async fn a_failure_is_answered_with_its_reason_and_without_the_password() {
     assert!(!answer.to_string().contains("hunter2"));
 }
 
-/// Such a database could not be verified, however long it is tried. The name does not resolve, so a connection that was tried would be
-/// another reason.
+/// The certificate of such a database could never be verified. The host name does not resolve, so a
+/// connection attempt would fail with a different reason.
 #[tokio::test]
 async fn a_region_without_authorities_is_the_reason_of_a_failure() {
     let url = "postgresql://syncsphere@db.abc.xx-nowhere-1.rds.amazonaws.com:5432/syncsphere";

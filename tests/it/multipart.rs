@@ -1,4 +1,4 @@
-//! Uploads in parts: sent, looked at, resumed, assembled, freed.
+//! Uploads in parts: sending, reading, resuming, assembling and freeing them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,13 +18,13 @@ use tests::{
     upload_body,
 };
 
-/// Two parts, the second of five bytes.
+/// Content of two parts, the second of 5 bytes.
 fn content() -> Vec<u8> {
     let size = usize::try_from(MIN_PART_BYTES).unwrap() + 5;
     (0..size).map(|i| u8::try_from(i % 251).unwrap()).collect()
 }
 
-/// The piece of content that a part is.
+/// The bytes of one part, by its number.
 fn piece(content: &[u8], part: i64) -> &[u8] {
     let each = usize::try_from(MIN_PART_BYTES).unwrap();
     content
@@ -157,7 +157,7 @@ async fn a_completion_that_died_after_assembling_is_completed_by_the_next() {
     let content = content();
     let created = apps.opened("alice", "/big", &content).await;
     send(&apps, &created, &content, &[1, 2]).await;
-    // As if the function had died there: the object is made, and the commit fails.
+    // Simulates a crash at this point: the object is assembled, and the commit fails.
     apps.database
         .execute("ALTER TABLE outbox RENAME TO unreachable")
         .await;
@@ -363,7 +363,7 @@ async fn the_same_key_and_body_is_the_same_upload() {
         let mut other = body.clone();
         other["deviceId"] = json!(platform::ids::new_id());
         assert_eq!(open(key, other).await.problem(), (422, "idempotency-key-reused"));
-        // Another user's key is another key.
+        // The same key of another user is a different key.
         let call = Call::new("POST /uploads")
             .header("idempotency-key", key)
             .body(body.clone());
@@ -401,7 +401,7 @@ async fn sixteen_requests_with_one_key_at_once_open_one_upload() {
             .all(|created| created.upload_id == opened[0].upload_id)
     );
     assert_eq!(apps.database.number("SELECT count(*) FROM uploads").await, 1);
-    // Storage keeps the one multipart upload that is recorded.
+    // Storage has only the multipart upload that is recorded in the database.
     let storage = &apps.storage;
     let listing = storage.s3.list_multipart_uploads().bucket(&storage.bucket);
     let listed = listing
@@ -431,7 +431,7 @@ async fn a_retry_after_a_crash_before_storage_was_told_begins_the_parts() {
     assert_eq!(apps.complete("alice", &again).await.status, 200);
 }
 
-/// Notes the composite checksum that storage is told to insist on.
+/// Records the composite checksum with which S3 is asked to assemble an object.
 #[derive(Debug, Clone, Default)]
 struct Noting(Arc<Mutex<Vec<Option<String>>>>);
 
@@ -471,7 +471,7 @@ async fn storage_is_told_which_composite_checksum_to_insist_on() {
     assert_eq!(*noting.0.lock().unwrap(), [Some(format!("{composite}-2"))]);
 }
 
-/// Storage whose parts are freed, and their upload aborted, while it is asked whether the object is there.
+/// Storage on which the upload is aborted and its parts are deleted during the check for the object.
 #[tokio::test]
 async fn an_upload_that_is_aborted_while_it_is_completed_is_gone() {
     let apps = super::apps().await;
@@ -514,7 +514,7 @@ async fn content_of_the_threshold_is_put_in_one_request_and_a_byte_more_in_parts
     assert!(created.put().is_none());
 }
 
-/// An upload whose parts storage lost, and with them its object.
+/// An upload of which storage has neither parts nor an object.
 #[tokio::test]
 async fn parts_that_are_gone_without_an_object_are_not_shown_as_stored() {
     let apps = super::apps().await;
@@ -528,7 +528,7 @@ async fn parts_that_are_gone_without_an_object_are_not_shown_as_stored() {
     let view: UploadView = apps.call_in(&app, "alice", showing(&created)).await.parsed();
     assert_eq!((view.state, view.stored), (UploadStatus::Pending, false));
     assert!(view.parts.is_none());
-    // An object is there once another call has assembled them.
+    // The object exists because another call has assembled the parts.
     app.storage = storage_that_answers(&apps.storage, |method, _| match method {
         "GET" => (404, "NoSuchUpload"),
         _ => (200, ""),
@@ -572,8 +572,8 @@ async fn an_abort_whose_parts_cannot_be_freed_is_503_and_can_be_repeated() {
     assert_eq!(abort(&apps, &created).await.status, 204);
 }
 
-/// Storage with all parts of an upload and, once it was told to assemble them, their object. To being told it
-/// answers with this status.
+/// Storage with all parts of an upload. The object exists once assembling was requested; `status` is the
+/// response to that request.
 async fn storage_that_assembles(
     apps: &Apps,
     created: &CreatedUpload,
@@ -622,7 +622,7 @@ async fn storage_that_assembles(
     app
 }
 
-/// Another call has assembled the parts, so storage refuses to do it once more.
+/// Storage refuses to assemble the parts because another call has already done it.
 #[tokio::test]
 async fn parts_that_another_call_assembled_first_are_complete() {
     let apps = super::apps().await;
@@ -633,7 +633,7 @@ async fn parts_that_another_call_assembled_first_are_complete() {
     assert_eq!(apps.complete_in(&app, "alice", &id).await.status, 200);
 }
 
-/// Storage may still be assembling them, so that is not final.
+/// Storage may still be assembling the parts, so the failure is not final.
 #[tokio::test]
 async fn storage_that_fails_to_assemble_is_503_and_the_next_call_completes() {
     let apps = super::apps().await;

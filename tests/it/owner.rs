@@ -1,4 +1,5 @@
-//! The schema's owner as it is on RDS: no superuser, and signed in by IAM once it is a member of `rds_iam`.
+//! The schema's owner with the attributes that it has on RDS: not a superuser, and authenticated by IAM once
+//! it is a member of `rds_iam`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +17,14 @@ use tokio::sync::Mutex;
 
 use crate::migrations::answer_of;
 
-/// The password in the secret. RDS asks for it as long as the owner is no member of `rds_iam`.
+/// Password in the secret. RDS requires it until the owner is a member of `rds_iam`.
 const PASSWORD: &str = "hunter2";
 
-/// Held while the rules of the server, which all databases share, are changed.
+/// Locks the server's authentication rules (`pg_hba.conf`), which all databases share, while a test changes
+/// them.
 static RULES: Mutex<()> = Mutex::const_new(());
 
-/// A database of an owner of its own, and what `migrate` needs to sign in to it.
+/// A database with a new owner, and everything that `migrate` needs to sign in to it.
 struct Rds {
     database: TestDatabase,
     name: String,
@@ -34,7 +36,7 @@ struct Rds {
 }
 
 impl Rds {
-    /// `attributes` are those of the owner.
+    /// Creates a database and its owner with these role attributes.
     async fn with_owner(attributes: &str) -> Self {
         let database = TestDatabase::create_empty().await;
         let id = platform::ids::new_id().simple();
@@ -61,7 +63,8 @@ impl Rds {
         }
     }
 
-    /// Asks members of `rds_iam` for a token and takes any password of the owner otherwise. PostgreSQL compares the token as a password.
+    /// Makes the server require a token of members of `rds_iam`, and accept any password of the owner
+    /// otherwise. PostgreSQL compares the token as a password.
     async fn signs_members_of_rds_iam_in_by_token(&self) {
         let Self {
             name, owner, front, ..
@@ -81,13 +84,13 @@ impl Rds {
                 SELECT pg_reload_conf()"
             ))
             .await;
-        // The server reads its rules before it accepts the next connection.
+        // The server loads its rules before it accepts the next connection.
         while self.database.number(loaded).await == before {
             tokio::task::yield_now().await;
         }
     }
 
-    /// What `migrate` answers CloudFormation.
+    /// Response of `migrate` to CloudFormation.
     async fn deploy(&self) -> Value {
         let Self {
             role, name, front, ..
@@ -115,7 +118,7 @@ impl Rds {
         answer_of(&app, "migrate.update").await
     }
 
-    /// As `rds_superuser` can.
+    /// Grants `rds_iam` to the owner, as a member of `rds_superuser` can.
     async fn grant_rds_iam(&self) {
         self.database
             .execute(&format!("GRANT rds_iam TO {}", self.role))
@@ -154,12 +157,13 @@ async fn an_owner_who_may_not_make_roles_is_told_so() {
     assert!(reason(&answer).starts_with(&expected), "{answer}");
 }
 
-/// Since PostgreSQL 16, whoever makes a role is a member of it, and so of what it is a member of.
+/// Since PostgreSQL 16, the creator of a role is a member of it, and so indirectly of the roles that it is a
+/// member of.
 #[tokio::test]
 async fn an_owner_whose_password_is_refused_signs_in_by_token() {
     let rds = Rds::with_owner("CREATEROLE").await;
     rds.signs_members_of_rds_iam_in_by_token().await;
-    // The first deployment signs in by password, and makes the role.
+    // The first deployment signs in by password and creates the role.
     let answer = rds.deploy().await;
     assert!(reason(&answer).contains("may not grant rds_iam"), "{answer}");
     let member = format!(
@@ -173,7 +177,7 @@ async fn an_owner_whose_password_is_refused_signs_in_by_token() {
     let answer = rds.deploy().await;
     assert_eq!(answer["Status"], "SUCCESS", "{answer}");
 
-    // Another token than the server expects.
+    // The server now expects a different token.
     rds.clock.advance(time::Duration::hours(1));
     let answer = rds.deploy().await;
     let (reason, owner) = (reason(&answer), &rds.owner);

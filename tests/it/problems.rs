@@ -1,4 +1,4 @@
-//! What users get to see when something is wrong: a problem of the right status, and nothing of the inside.
+//! Error responses: each has the right status and shows no internals.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use serde_json::{Value, json};

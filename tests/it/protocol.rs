@@ -1,18 +1,20 @@
-//! The protocol from a commit to a device as a model, of which every history in a small world is checked.
+//! A model of the protocol from a commit to a device. The checker (stateright) explores every history in a
+//! small scope.
 //!
-//! The other tests run the code and see some histories. This one runs none of it, and sees all histories that a few functions,
-//! a queue and a few devices can have in which a few things go wrong: every order, every death between two steps, every
-//! duplicate. A rule of the code is a function here, whose comment names the code that it stands for. When one changes, so does
-//! the other. That the model would notice is what the second half is for: it breaks one rule at a time, and the checker shows
-//! what comes of it.
+//! The other tests run the code and see some histories. This one does not run the code; it explores all
+//! histories of a few functions, a queue and a few devices with a limited number of faults: every order of
+//! steps, every crash between two steps, every duplicate. Each rule of the code is a function here, and its
+//! comment names the code that it models. A change to one requires a change to the other. The second half of
+//! this file shows that the model detects errors: it breaks one rule at a time, and the checker finds a
+//! history that violates a property.
 //!
-//! Time has no length. What takes a bounded time in reality either has happened or has not, and what the bound is good for is
-//! in the rule: a connection can be old only once its `$connect` is over. What goes wrong can do so at any time, but only
-//! [`Scope::faults`] times in a history.
+//! The model has no durations. Something that takes a bounded time in reality either has happened or has not,
+//! and the bound appears as a rule: a connection can be old only after its `$connect` has ended. Faults can
+//! occur at any time, but at most [`Scope::faults`] times in a history.
 //!
-//! The properties are about all states, and some about all states in which the service has nothing left to do. None says that
-//! such a state is reached: stateright looks for that only on paths without a cycle, and a post that is tried again and again
-//! is one. That something can always be done is checked instead.
+//! Some properties apply to all states, others to all states in which the service has nothing left to do. No
+//! property says that such a state is reached: stateright checks that only on paths without a cycle, and a
+//! post that is retried without end is a cycle. The model checks instead that some step is always possible.
 
 mod bases;
 mod checking;
@@ -28,14 +30,15 @@ use state::{MEMBERSHIP, Set};
 use stateright::{Checker as _, Model as _};
 use tests::report;
 
-/// How much of the world there is. There are always two fan-outs and two relays, and each device can connect twice.
+/// Size of the modelled system. There are always two fan-outs and two relays, and each device can connect
+/// twice.
 #[derive(Clone, Copy, Debug)]
 struct Scope {
     uploads: usize,
-    /// Whether the second user's membership changes: that user may be removed, or be added.
+    /// Whether the second user is removed from or added to the shared space.
     membership: bool,
     devices: Set,
-    /// How many things go wrong at most, of any kind.
+    /// Maximum number of faults of any kind in one history.
     faults: usize,
 }
 
@@ -50,7 +53,7 @@ impl Scope {
     }
 }
 
-/// A member's device, and two uploads: the path from a commit to a device with whatever may happen on it.
+/// One member's device and two uploads: the path from a commit to a device with every possible fault.
 const ONE_MEMBER: Scope = Scope {
     uploads: 2,
     membership: false,
@@ -58,7 +61,7 @@ const ONE_MEMBER: Scope = Scope {
     faults: 2,
 };
 
-/// The device of somebody who is removed, or added, before, between or after two uploads.
+/// The device of a user who is removed or added before, between or after two uploads.
 const ONE_NEWCOMER: Scope = Scope {
     uploads: 2,
     membership: true,
@@ -66,7 +69,7 @@ const ONE_NEWCOMER: Scope = Scope {
     faults: 1,
 };
 
-/// Both devices, so that an audience is of several and changes while it is being told.
+/// Both devices: the audience has more than one connection and changes during a delivery.
 const BOTH: Scope = Scope {
     uploads: 1,
     membership: true,
@@ -74,7 +77,7 @@ const BOTH: Scope = Scope {
     faults: 1,
 };
 
-/// All that there is, when nothing goes wrong.
+/// Both devices, two uploads and a membership change, without faults.
 const ALL: Scope = Scope {
     uploads: 2,
     membership: true,
@@ -82,43 +85,43 @@ const ALL: Scope = Scope {
     faults: 0,
 };
 
-/// A rule to break.
+/// Rules that a test can break, each described by the broken behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Broken {
-    /// There is no relay-events.
+    /// `relay-events` does not run.
     NoRelay,
-    /// A writer deletes the outbox row and then sends.
+    /// A writer deletes the outbox row before it sends the message.
     RowDeletedBeforeSending,
-    /// A relay deletes the outbox row and then sends.
+    /// A relay deletes the outbox row before it sends the message.
     RelayDeletesBeforeSending,
-    /// A commit that failed is answered as if it had not.
+    /// A command whose commit failed is answered with success.
     UnsureCommitAnswered,
-    /// Numbers come from a counter that does not make others wait for the commit.
+    /// Sequence numbers come from a counter that is not locked until the commit.
     NumbersWithoutLock,
-    /// Who is named in a message need not be a member any more.
+    /// Recipients named in a message are not checked for membership again.
     CarryOverUnchecked,
-    /// A fan-out keeps the audience of one batch for the next.
+    /// A fan-out reuses the audience of one batch for the next.
     AudienceRemembered,
-    /// 410 means dead.
+    /// Every 410 means that the connection is gone, whatever its age.
     NoAgeGuard,
-    /// Whether a connection was old enough for its 410 to mean dead is looked up after the post.
+    /// The age of a connection that answered 410 is computed after the post, not before.
     AgeReadAfterPosting,
-    /// A dead connection is forgotten by its id, without `connected_at`.
+    /// A gone connection is deleted by its id alone, without comparing `connected_at`.
     DeadByIdAlone,
-    /// API Gateway gives an id again before the `$disconnect` of its last connection has run.
+    /// API Gateway reuses an id before the `$disconnect` of the former connection has run.
     LateDisconnect,
-    /// A device applies whatever comes.
+    /// A device applies a change even if an earlier sequence number is missing.
     JumpsIgnored,
-    /// A device pulls, and then connects.
+    /// A device pulls before it connects, and not again afterwards.
     PullBeforeConnecting,
 }
 
-/// The protocol in a scope, with one rule broken or none.
+/// The protocol in a scope, with at most one broken rule.
 #[derive(Clone, Copy, Debug)]
 struct Protocol {
     scope: Scope,
     broken: Option<Broken>,
-    /// The only property to check, if not all.
+    /// Name of the only property to check; all properties if `None`.
     only: Option<&'static str>,
 }
 
@@ -128,7 +131,7 @@ impl Protocol {
     }
 }
 
-/// A step. Each is a function of the same name, which says what code it stands for.
+/// A step. Each variant has a function of the same name, whose comment names the code that it models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     TakeNumber(usize),
@@ -195,7 +198,7 @@ enum Action {
     },
 }
 
-/// Checks all histories in a scope.
+/// Explores all histories in a scope and asserts every property.
 fn check(name: &str, scope: Scope) {
     let began = Instant::now();
     let protocol = Protocol {
@@ -212,14 +215,14 @@ fn check(name: &str, scope: Scope) {
     ));
 }
 
-/// Checks that a property does not hold where a rule is broken, and says how soon.
+/// Asserts that a broken rule violates a property, and reports the length of the history that shows it.
 fn breaks(scope: Scope, broken: Broken, property: &'static str) {
     let protocol = Protocol {
         scope,
         broken: Some(broken),
         only: Some(property),
     };
-    // One thread finds one of the shortest histories.
+    // With one thread, breadth-first search finds a history of minimal length.
     let checker = protocol.checker().spawn_bfs().join();
     let history = checker.assert_any_discovery(property).into_actions();
     let (steps, states) = (history.len(), checker.unique_state_count());

@@ -1,4 +1,4 @@
-//! Repair: what the outbox still holds, what has expired, what was dead-lettered.
+//! `relay-events`: events left in the outbox, expired rows and dead letters.
 
 use std::collections::BTreeSet;
 use std::time::Duration as StdDuration;
@@ -16,7 +16,7 @@ use tests::{Apps, storage_that_answers, upload_body};
 use time::Duration;
 use tokio::time::Instant;
 
-/// Changes of which nothing was sent: their makers died right after the commit.
+/// Makes changes whose events are not sent, as if their functions died right after the commit.
 async fn unsent(apps: &Apps, changes: usize) {
     for i in 0..changes {
         apps.upload("alice", &format!("/{i}"), b"1").await;
@@ -39,7 +39,7 @@ async fn stored(apps: &Apps, created: &CreatedUpload) -> bool {
         .key(created.upload_id.object_key())
         .send()
         .await;
-    // The buckets of all tests are one, and this test's objects are its own.
+    // All tests use one bucket, and this test's objects have keys of their own.
     let _ = apps;
     head.is_ok()
 }
@@ -55,7 +55,7 @@ async fn what_a_failed_send_left_is_published_by_the_next_run_and_once() {
     let id = created.upload_id.to_string();
     assert_eq!(apps.complete_in(&app, "alice", &id).await.status, 200);
     assert_eq!(waiting(&apps).await, 1);
-    // No time passes: whoever could not send it has given it up.
+    // The clock does not advance: a function that cannot send an event releases its lease.
     assert_eq!(apps.relay().await.unwrap().published, 1);
     let events = apps.queue.events().await;
     assert_eq!((events.len(), waiting(&apps).await), (1, 0));
@@ -69,7 +69,7 @@ async fn a_run_waits_for_the_leases_of_those_who_died_before_it() {
     unsent(&apps, 1).await;
     apps.clock.advance(Duration::seconds(5));
     let app = apps.relay_events();
-    // The maker may still be alive, so its lease is respected.
+    // The function that made the change may still run, so the relay respects its lease.
     let early = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(1)).await;
     assert_eq!((early.unwrap().published, waiting(&apps).await), (0, 1));
     let later = async {
@@ -84,7 +84,7 @@ async fn a_run_waits_for_the_leases_of_those_who_died_before_it() {
 async fn two_runs_at_once_share_the_work() {
     let apps = Apps::create().await;
     unsent(&apps, 1).await;
-    // A space with a long history, of which nothing was sent.
+    // A space with many changes, none of which was sent.
     let more = "INSERT INTO changes
         SELECT space_id, 1 + i, gen_random_uuid(), event_type, user_id, device_id, file_id, path, version, size, sha256,
             subject_space_id, subject_role, occurred_at
@@ -143,7 +143,7 @@ async fn while_the_queue_is_away_events_wait_and_other_passes_go_on() {
     assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["publishing"]"#);
     assert_eq!(waiting(&apps).await, 3);
     assert_eq!(apps.database.number("SELECT count(*) FROM tickets").await, 0);
-    // It is back, and nothing has to wait for a lease.
+    // The queue works again, and no lease has to expire first.
     assert_eq!(apps.relay().await.unwrap().published, 3);
 }
 
@@ -151,7 +151,7 @@ async fn while_the_queue_is_away_events_wait_and_other_passes_go_on() {
 async fn an_event_that_cannot_be_read_keeps_no_other_waiting() {
     let apps = Apps::create().await;
     unsent(&apps, 3).await;
-    // A path that the schema allows and the model does not.
+    // The schema accepts this path; the model rejects it.
     let spoilt = "UPDATE changes SET path = 'spoilt' WHERE sequence = 2";
     apps.database.execute(spoilt).await;
     apps.clock.advance(Duration::seconds(10));
@@ -187,7 +187,7 @@ async fn tickets_and_connections_are_forgotten_when_they_expire_and_not_before()
     apps.clock.advance(track_connections::CONNECTION_LIFETIME);
     assert_eq!(apps.relay().await.unwrap().expired, 1);
     assert_eq!(apps.connections("a1").await, 0);
-    // More than a statement takes at once.
+    // More rows than one statement deletes.
     let many = "INSERT INTO connections
         SELECT 'c' || i, 'alice', NULL, now() - interval '9 years', now() - interval '9 years'
         FROM generate_series(1, 2500) i";
@@ -271,20 +271,20 @@ async fn dead_letters_come_back_unless_they_cannot_be_read_or_the_queue_is_backe
     let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
     assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["redriving"]"#);
 
-    // What that run looked at is hidden for a while, so there are new ones.
+    // The letters received by that run are invisible for a while, so the test sends new ones.
     apps.dead_letters.send(letters()).await;
-    // In several rounds, for a queue that keeps up.
+    // Enough letters for several rounds: a run continues while the main queue is not backed up.
     apps.dead_letters
         .send((0..24).map(|_| message.encode().unwrap()))
         .await;
     assert_eq!(apps.relay().await.unwrap().redriven, 25);
     let back: Vec<Message> = apps.queue.messages().await;
-    // With the attempts that were made, or what fails for ever would be tried for ever.
+    // The attempt count is kept. Without it, a message that always fails would be retried without end.
     assert_eq!(
         (back.len(), back[0].delivery.attempt),
         (25, fan_out::MAX_ATTEMPTS)
     );
-    // Two of either kind that the first run had looked at, one unreadable one of the second.
+    // Two of either kind from the first run, and one undecodable letter from the second.
     assert_eq!(apps.dead_letters.count_all().await, 3);
 
     apps.queue.send((0..1_001).map(|i| i.to_string())).await;
@@ -311,8 +311,8 @@ async fn what_cannot_be_read_stays_where_operators_look() {
     );
 }
 
-/// Every connection that was open when the change was made is closed, and newer ones have read it in the
-/// feed.
+/// Every connection that was open at the time of the change is closed, and newer connections have read the
+/// change in the feed.
 #[tokio::test]
 async fn a_dead_letter_that_can_reach_nobody_any_more_is_dropped() {
     let apps = Apps::create().await;
@@ -356,7 +356,7 @@ async fn an_upload_whose_parts_are_gone_already_is_forgotten_too() {
     assert_eq!(apps.database.number("SELECT count(*) FROM uploads").await, 0);
 }
 
-/// Or a run would never end while others commit.
+/// Otherwise a run would never end while other functions commit.
 #[tokio::test]
 async fn a_run_waits_for_no_event_that_is_newer_than_itself() {
     let apps = Apps::create().await;
@@ -372,7 +372,7 @@ async fn a_run_waits_for_no_event_that_is_newer_than_itself() {
     assert!(after.claimable_at.is_some_and(|at| at > committed), "{after:?}");
 }
 
-/// A queue that refuses the first message of each batch and takes the others.
+/// SQS client interceptor for a queue that refuses the first message of each batch and accepts the others.
 #[derive(Debug)]
 struct Refusing;
 
@@ -420,7 +420,7 @@ async fn an_event_that_the_queue_refuses_keeps_no_other_waiting_and_is_told() {
     apps.clock.advance(Duration::seconds(10));
     let mut app = apps.relay_events();
     app.queue = refusing(&apps.queue.url);
-    // The run ends although it has time left: the queue would refuse the event again.
+    // The run ends before its deadline, because the queue would refuse the event again.
     let run = relay_events::handle(&app, Instant::now() + StdDuration::from_mins(10));
     let run = tokio::time::timeout(StdDuration::from_secs(20), run).await;
     let unfinished = run.expect("the run goes on").unwrap_err();

@@ -1,4 +1,4 @@
-//! What the functions' role may do in the database.
+//! Database permissions of the functions' role.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use tests::{BY_IAM, ROLE, TestDatabase};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
-/// A connection with the functions' rights.
+/// Opens a connection as the functions' role.
 async fn as_role(database: &TestDatabase) -> Client {
     let url = database.url.replacen("postgres@", &format!("{ROLE}@"), 1);
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
@@ -14,7 +14,7 @@ async fn as_role(database: &TestDatabase) -> Client {
     client
 }
 
-/// The statements that the role may not run: PostgreSQL asks for rights before it explains a plan.
+/// Names of the queries that the role may not run. PostgreSQL checks permissions even for `EXPLAIN`.
 async fn refused(client: &Client) -> Vec<&'static str> {
     let mut refused = Vec::new();
     for (name, sql) in db::queries() {
@@ -74,7 +74,7 @@ async fn the_role_may_do_nothing_else() {
             "{statement}: {error:?}"
         );
     }
-    // And no table was forgotten.
+    // The list covers every table.
     let tables = database
         .rows("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
         .await;

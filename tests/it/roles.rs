@@ -1,5 +1,6 @@
-//! What each function does by its role, on the deployed stack, where roles are enforced. `cargo xtask policies` takes the statements of their
-//! policies away one at a time, and sees the test fail that is named for it.
+//! Actions of each function under its IAM role, on the deployed stack, where roles are enforced. `cargo xtask
+//! policies` removes the statements of the roles' policies one at a time and checks that the corresponding
+//! test fails.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_postgres::types::ToSql;
 
-/// How long anything may take here.
+/// Timeout for every operation in this file.
 const LIMIT: Duration = Duration::from_secs(20);
 
 struct User {
@@ -35,7 +36,7 @@ impl User {
         uploading.await.unwrap()
     }
 
-    /// Opens an upload, and sends nothing.
+    /// Opens an upload without sending its content.
     async fn open(&self) -> UploadId {
         let content = b"content".as_slice();
         let describing = self.device.describe(None, "/a".parse().unwrap(), content, &());
@@ -56,7 +57,7 @@ impl User {
     }
 }
 
-/// Rows that a statement touches or counts in the stack's database.
+/// Rows that a statement returns from the stack's database.
 async fn database(sql: &str, parameter: &(dyn ToSql + Sync)) -> Vec<tokio_postgres::Row> {
     let (client, connection) = tokio_postgres::connect(&stack().database_url, NoTls)
         .await
@@ -65,13 +66,14 @@ async fn database(sql: &str, parameter: &(dyn ToSql + Sync)) -> Vec<tokio_postgr
     client.query(sql, &[parameter]).await.unwrap()
 }
 
-/// Whether an event is still to be sent. Its maker takes it out of the outbox once the queue has it, before it answers.
+/// Whether an event is still in the outbox. The function that made the change deletes it after sending the
+/// event and before responding.
 async fn waits(event_id: EventId) -> bool {
     let waiting = "SELECT FROM outbox WHERE event_id = $1";
     !database(waiting, &uuid::Uuid::from(event_id)).await.is_empty()
 }
 
-/// The event of the answer to a change.
+/// Event id in the response to a change.
 fn event_id(answer: &Value) -> EventId {
     serde_json::from_value(answer["eventId"].clone()).unwrap()
 }
@@ -90,7 +92,7 @@ async fn hears_of(socket: &mut Socket, event_id: EventId) {
     timeout(LIMIT, hearing).await.expect("nothing came");
 }
 
-/// One run more than the schedule's.
+/// Runs `relay-events` once, in addition to its schedule.
 async fn repair() {
     invoke("RelayEvents", &sample("relay-events.schedule")).await;
 }
@@ -173,7 +175,7 @@ async fn relay_events_publishes_what_waits() {
     let mut socket = user.listen().await;
     let event_id = user.upload().await.event_id;
     hears_of(&mut socket, event_id).await;
-    // As if its maker had died before it could send.
+    // Simulates a crash of the function before it could send the event.
     let waiting = "INSERT INTO outbox VALUES ($1, now(), now())";
     database(waiting, &uuid::Uuid::from(event_id)).await;
     repair().await;
@@ -212,7 +214,7 @@ async fn relay_events_frees_what_was_aborted() {
     let opened = opening.await.unwrap();
     user.device.send(&opened, content).await.unwrap();
     user.device.abort_upload(opened.upload_id).await.unwrap();
-    // As if that were long ago.
+    // Makes the upload appear to have expired long ago.
     let past = "UPDATE uploads SET expires_at = now() - interval '3 days' WHERE id = $1";
     database(past, &uuid::Uuid::from(opened.upload_id)).await;
     let s3 = aws_sdk_s3::Client::new(&tests::aws());

@@ -1,4 +1,4 @@
-//! The sample events are what the functions take.
+//! Every sample event decodes as the event type of its function.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;

@@ -1,5 +1,5 @@
-//! The storage tests against another implementation of S3, `SeaweedFS`, which verifies signatures and
-//! checksums by itself. Where it and the emulator differ, AWS's documentation decides.
+//! The storage tests with `SeaweedFS`, a second S3 implementation that verifies signatures and checksums. If
+//! it and the emulator differ, AWS's documentation decides.
 
 #[expect(
     clippy::duplicate_mod,
@@ -28,7 +28,7 @@ use model::Sha256;
 use platform::digest;
 use tests::{Apps, Storage, raw_http};
 
-/// Everything anew; content is in the second implementation.
+/// New functions, database and queues. Content is stored in the second implementation.
 async fn apps() -> Apps {
     Apps::on(Storage::second().await).await
 }
@@ -37,7 +37,7 @@ const CONTENT: &[u8] = b"hello, world";
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Assembles an upload of one part. A refusal has its status and S3's error code.
+/// Assembles an upload of one part. An error is the status and S3's error code.
 async fn assemble(storage: &Storage, composite: Sha256, size: i64) -> Result<(), (u16, String)> {
     let key = format!("objects/{}", platform::ids::new_id());
     let (s3, bucket) = (&storage.s3, &storage.bucket);
@@ -86,15 +86,15 @@ fn size() -> i64 {
 async fn assembling_checks_the_composite_checksum() {
     for storage in [Storage::of_the_stack(), Storage::second().await] {
         assert_eq!(assemble(&storage, composite(), size()).await, Ok(()));
-        // Amazon S3 API Reference, "Error responses", BadDigest: the checksum is not that of the content.
+        // Amazon S3 API Reference, "Error responses", `BadDigest`: the checksum does not match the content.
         let refusal = assemble(&storage, [7; 32].into(), size()).await;
         assert_eq!(refusal, Err((400, "BadDigest".to_owned())));
     }
 }
 
-/// Amazon S3 API Reference, `CompleteMultipartUpload`, "x-amz-mp-object-size": another size is 400
-/// `InvalidRequest`. `SeaweedFS` 4.48 does not look at it. Nothing is lost by that: `complete-upload` adds up
-/// the parts' sizes before it assembles them.
+/// Amazon S3 API Reference, `CompleteMultipartUpload`, "x-amz-mp-object-size": a wrong size is 400
+/// `InvalidRequest`. `SeaweedFS` 4.48 ignores the header. No guarantee depends on it here, because
+/// `complete-upload` adds up the parts' sizes before it assembles them.
 #[tokio::test]
 async fn assembling_checks_the_size() {
     let emulator = Storage::of_the_stack();

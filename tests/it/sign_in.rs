@@ -1,5 +1,5 @@
-//! Signing in to a real PostgreSQL over TLS, as functions sign in to RDS. It asks the test's role for a password, which here is the very token
-//! that RDS would check.
+//! Functions sign in to a real PostgreSQL over TLS as they do to RDS. The test's role has a password that
+//! equals the expected token, so PostgreSQL checks the token as RDS would.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-/// How soon a failure must show.
+/// Deadline for a failed connection attempt.
 const SECONDS: Duration = Duration::from_secs(4);
 
 const KEY: &str = "AKIDEXAMPLE";
@@ -29,7 +29,7 @@ fn tokens(clock: &Clock) -> Tokens {
     Tokens::new(Some(Account { credentials, region }), clock.clone())
 }
 
-/// A role of its own in a database of its own, and where they are.
+/// A role and a database for one test, with their host and port.
 struct Stage {
     database: TestDatabase,
     role: String,
@@ -71,19 +71,19 @@ impl Stage {
         .unwrap()
     }
 
-    /// As functions connect, but to a server whose certificate is of the test's authority.
+    /// Connector as functions use it, except that it trusts the test's certificate authority.
     fn connector(&self, host: &str) -> Connector {
         let url = self.url(host).with_authorities(self.front.authorities.clone());
         url.with_passwords(Arc::new(tokens(&self.clock)).passwords())
     }
 
-    /// As functions connect.
+    /// Connector as functions use it.
     fn amazons(&self, host: &str) -> Connector {
         self.url(host)
             .with_passwords(Arc::new(tokens(&self.clock)).passwords())
     }
 
-    /// Has the server take what would be a good token at this moment.
+    /// Sets the role's password to the token that is valid now, with the given expiry of the password.
     async fn expect_token(&self, valid_until: &str) {
         let token = tokens(&self.clock)
             .token("localhost", self.front.port, &self.role)
@@ -96,7 +96,7 @@ impl Stage {
             .await;
     }
 
-    /// What comes of using the database, which must not take long.
+    /// Result of using the database. Panics if it takes longer than [`SECONDS`].
     async fn attempt(&self, connector: Connector) -> Result<(), String> {
         let database = Database::new(connector);
         let started = Instant::now();
@@ -131,7 +131,7 @@ async fn a_wrong_or_expired_token_is_refused_in_seconds_and_the_log_says_who_was
         );
         assert!(error.contains("password authentication failed"), "{error}");
         assert!(!error.contains("X-Amz") && !error.contains(SESSION), "{error}");
-        // The second time the token is right, but its time is over.
+        // The second time the token is correct but has expired.
         stage.expect_token("2020-01-01").await;
     }
 }
@@ -173,7 +173,7 @@ async fn a_server_without_tls_gets_no_token() {
     assert!(received.await.unwrap().is_empty());
 }
 
-/// boto3 makes tokens for the time that it is, so its own is made again here for the time that it names.
+/// boto3 signs with its own current time, so the token is computed again here for the time in boto3's token.
 #[tokio::test]
 async fn a_token_is_what_boto3_makes() {
     let script = format!(
@@ -199,7 +199,7 @@ print(session.client('rds').generate_db_auth_token('db.abc.eu-central-1.rds.amaz
         .unwrap();
     let parts = |token: &str| {
         let (target, query) = token.split_once("/?").unwrap();
-        // The order of parameters is of no account, nor is whether a space is a plus.
+        // Neither the order of parameters nor the encoding of a space (`+` or `%20`) matters.
         let mut parameters: Vec<String> = query.split('&').map(|part| part.replace('+', "%20")).collect();
         parameters.sort();
         (target.to_owned(), parameters)
@@ -207,7 +207,8 @@ print(session.client('rds').generate_db_auth_token('db.abc.eu-central-1.rds.amaz
     assert_eq!(parts(&token), parts(expected));
 }
 
-/// Those that botocore knows, in AWS's commercial partition: the template is for it alone.
+/// Compares with the regions that botocore lists in the `aws` partition, the only one that the template
+/// supports.
 #[tokio::test]
 async fn every_region_of_rds_has_authorities() {
     let script = "import boto3; print(*boto3.Session().get_available_regions('rds', 'aws'))";

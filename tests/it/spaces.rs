@@ -1,4 +1,4 @@
-//! Shared spaces: who may do what, and who hears of it.
+//! Shared spaces: permissions, and the events that members receive.
 
 use db::{Base, Completing, Effect, Membership, Rejection};
 use futures_util::future::join_all;
@@ -24,7 +24,7 @@ fn member(route: &'static str, space: SpaceId, user: &str) -> Call {
     Call::new(route).path("spaceId", space).path("userId", user)
 }
 
-/// A space of alice's with an editor and a viewer.
+/// Creates a space of alice with an editor (edith) and a viewer (victor).
 async fn shared(apps: &Apps) -> SpaceId {
     let space = apps.space("alice").await;
     for (user, role) in [("edith", "editor"), ("victor", "viewer")] {
@@ -50,7 +50,7 @@ async fn a_shared_space_is_its_members_and_each_sees_its_role_in_it() {
             (view.role, view.kind, view.latest_sequence.get()),
             (role, SpaceKind::Shared, 1)
         );
-        // The other one is personal.
+        // The other space is the personal one.
         let kinds: Vec<SpaceKind> = list.spaces.iter().map(|view| view.kind).collect();
         assert!(kinds.len() == 2 && kinds.contains(&SpaceKind::Personal));
         assert_eq!(apps.feed(user, Some(space)).await.changes.len(), 1);
@@ -109,7 +109,7 @@ async fn spaces_come_in_pages() {
     let mut sorted = seen.clone();
     sorted.sort_unstable();
     sorted.dedup();
-    // And the personal one.
+    // The count includes the personal space.
     assert_eq!((seen.len(), &seen), (5, &sorted));
 }
 
@@ -170,7 +170,7 @@ async fn roles_allow_what_they_say() {
     assert_eq!(attempts("stranger").await, [404, 404, 404, 404, 404]);
     assert_eq!(attempts("victor").await, [403, 403, 403, 403, 403]);
     assert_eq!(attempts("edith").await, [201, 200, 403, 403, 409]);
-    // Of the refused attempts to add carol, nothing came to be.
+    // The refused attempts to add carol did not create her personal space.
     let carols = "SELECT count(*) FROM spaces WHERE owner_id = 'carol'";
     assert_eq!(apps.database.number(carols).await, 0);
     assert_eq!(
@@ -194,7 +194,7 @@ async fn an_editor_who_becomes_a_viewer_or_leaves_cannot_complete() {
         apps.complete("edith", &created).await.problem(),
         (403, "forbidden")
     );
-    // She may look at her upload, but gets nothing to send with.
+    // She may read her upload, but receives no URLs to send content.
     let call = Call::new("GET /uploads/{uploadId}").path("uploadId", created.upload_id);
     let view: UploadView = apps.call("edith", call).await.parsed();
     assert!(view.transfer.is_none(), "{view:?}");
@@ -204,7 +204,7 @@ async fn an_editor_who_becomes_a_viewer_or_leaves_cannot_complete() {
         (404, "not-found")
     );
     assert_eq!(apps.feed("alice", Some(space)).await.latest_sequence.get(), 0);
-    // An upload is good again when its opener is.
+    // The upload can be completed again once its user may write again.
     apps.share("alice", space, "edith", "editor").await;
     assert_eq!(apps.complete("edith", &created).await.status, 200);
 }
@@ -230,7 +230,7 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
         apps.open("edith", &in_space(space, path, b"x")).await.parsed()
     };
     let (one, other, late) = (open("/a").await, open("/b").await, open("/c").await);
-    // As if each of these came between the function's look at the upload and its commit.
+    // Simulates a change between the function's read of the upload and its commit.
     apps.share("alice", space, "edith", "viewer").await;
     assert_eq!(complete(&one).await, Err(Rejection::Forbidden));
     apps.unshare("alice", space, "edith").await;
@@ -251,7 +251,7 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
 async fn joining_changing_roles_and_leaving_are_changes_of_the_members_personal_space() {
     let apps = Apps::create().await;
     let space = apps.space("alice").await;
-    // The third time changes nothing.
+    // The third request changes nothing.
     for role in ["viewer", "editor", "editor"] {
         assert_eq!(apps.share("alice", space, "bob", role).await.body["role"], role);
     }
@@ -279,12 +279,13 @@ async fn joining_changing_roles_and_leaving_are_changes_of_the_members_personal_
             ),
         ]
     );
-    // All are published, alice's own first; the shared space itself has no changes.
+    // All changes are published, those of alice's personal space first. The shared space itself has no
+    // changes.
     let events = apps.queue.events().await;
     assert_eq!(events[1..], feed.changes);
     assert_eq!(apps.feed("alice", None).await.changes, events[..1]);
     assert_eq!(apps.feed("alice", Some(space)).await.latest_sequence.get(), 0);
-    // Who is gone sees nothing any more; for an owner, removing again is fine.
+    // A removed member has no access. For an owner, repeating the removal succeeds.
     let gone = Call::new("GET /changes").query("spaceId", space);
     assert_eq!(apps.call("bob", gone).await.problem(), (404, "not-found"));
     assert_eq!(apps.unshare("alice", space, "bob").await.status, 204);
@@ -303,7 +304,7 @@ async fn only_who_has_used_the_service_can_be_added() {
     );
     let bobs = "SELECT count(*) FROM spaces s JOIN members m ON m.space_id = s.id WHERE m.user_id = 'bob'";
     assert_eq!(apps.database.number(bobs).await, 0);
-    // The first request makes him known.
+    // The first request makes bob known to the service.
     let list: SpaceList = apps.call("bob", Call::new("GET /spaces")).await.parsed();
     assert_eq!(list.spaces.len(), 1);
     assert_eq!(
@@ -341,7 +342,7 @@ async fn who_sets_a_member_is_told_what_was_set_whatever_others_do_at_once() {
     }
 }
 
-/// The spaces whose number of members is not what it says.
+/// Number of spaces whose `member_count` differs from the number of their members.
 async fn miscounted(apps: &Apps) -> i64 {
     let miscounted = "SELECT count(*) FROM spaces s
         WHERE member_count <> (SELECT count(*) FROM members m WHERE m.space_id = s.id)";
@@ -356,7 +357,7 @@ async fn a_space_has_a_thousand_members_at_most() {
     for user in ["bob", "carol"] {
         apps.known(user).await;
     }
-    // All but one, in a statement as the release before this one has it.
+    // Fills the space except for one member, with an INSERT as the previous release runs it.
     let members = format!(
         "INSERT INTO members SELECT '{space}', 'member-' || i, 'viewer', now() FROM generate_series(5, {}) i",
         model::MAX_MEMBERS - 1
@@ -369,7 +370,7 @@ async fn a_space_has_a_thousand_members_at_most() {
     let mut problems = [one.problem(), other.problem()];
     problems.sort_unstable();
     assert_eq!(problems, [(200, "none"), (409, "too-many-members")]);
-    // Roles can be changed in a full space, and who leaves makes room.
+    // In a full space, roles can be changed, and a member who leaves makes room for another.
     assert_eq!(apps.share("alice", space, "edith", "viewer").await.status, 200);
     assert_eq!(
         apps.share("alice", space, "zoe", "viewer").await.problem(),
@@ -392,7 +393,7 @@ async fn a_space_always_has_an_owner() {
         apps.share("alice", space, "alice", "editor").await.problem(),
         (409, "last-owner")
     );
-    // A request for the role that one has changes nothing, so a repeated resignation is fine.
+    // A request for the user's current role changes nothing, so a repeated resignation succeeds.
     apps.share("alice", space, "olga", "owner").await;
     for _ in 0..2 {
         assert_eq!(apps.share("olga", space, "olga", "editor").await.status, 200);
@@ -407,7 +408,7 @@ async fn a_space_always_has_an_owner() {
             apps.unshare("alice", space, "alice"),
             apps.unshare("olga", space, "olga")
         );
-        // Of two owners who leave at once, one stays.
+        // If both owners leave at once, one remains.
         let (stayed, left) = match (one.status, other.status) {
             (409, 204) => ("alice", "olga"),
             (204, 409) => ("olga", "alice"),
@@ -434,7 +435,7 @@ async fn a_personal_space_is_not_shared() {
         apps.share("bob", space, "bob", "owner").await.problem(),
         (404, "not-found")
     );
-    // Nothing came to be of the attempts; bob's own is from his first request.
+    // The attempts created no space. Bob's personal space is from his first request.
     assert_eq!(apps.database.number("SELECT count(*) FROM spaces").await, 2);
 }
 
@@ -446,7 +447,7 @@ async fn fan_out_addresses_the_members_of_the_moment() {
         apps.connected(user, user).await;
     }
     upload(&apps, "edith", space, "/a").await;
-    // Before the event is fanned out, victor is removed and carol comes.
+    // Before the event is delivered, victor is removed and carol is added.
     apps.unshare("alice", space, "victor").await;
     apps.share("alice", space, "carol", "viewer").await;
     apps.connected("carol", "carol").await;
@@ -474,7 +475,7 @@ async fn fan_out_addresses_the_members_of_the_moment() {
     assert_eq!(types("alice"), ["FILE_UPDATED"]);
     assert_eq!(types("edith"), ["FILE_UPDATED"]);
     assert_eq!(types("carol"), ["FILE_UPDATED", "SPACE_SHARED"]);
-    // Of the space itself nothing, but that it is left.
+    // The former member receives only the notice of having left.
     assert_eq!(types("victor"), ["SPACE_LEFT"]);
 }
 
@@ -489,7 +490,7 @@ async fn commands_of_strangers_do_not_wait_for_the_lock_of_a_space() {
         created
     };
     let (completed, aborted) = (open("/b").await, open("/c").await);
-    // A former member knows all ids.
+    // A former member knows all ids of the space.
     apps.unshare("alice", space, "edith").await;
     let mut locker = apps.database.another_client().await;
     let transaction = locker.transaction().await.unwrap();
@@ -545,11 +546,11 @@ async fn a_membership_that_comes_after_the_lock_does_not_make_a_command_run_with
     let database = apps.database.environment();
     let base = Base::default();
     let delete = || database.delete_file(file, base, commands::begin(&apps.clock, &erin, None));
-    // From here on both statements are prepared.
+    // Both statements are prepared from here on.
     assert_eq!(delete().await.unwrap(), Err(Rejection::NotFound));
     let mut owner = apps.database.another_client().await;
     let transaction = owner.transaction().await.unwrap();
-    // The command's lock does not read this table, its statement does.
+    // The lock query of the command does not read this table; its statement does.
     transaction
         .batch_execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
         .await

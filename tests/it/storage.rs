@@ -1,11 +1,11 @@
-//! What the guarantees stand on: storage itself refuses what was not declared.
+//! Guarantees of storage: it refuses content that was not declared.
 
 use model::CreatedUpload;
 use tests::raw_http;
 
 const CONTENT: &[u8] = b"hello, world";
 
-/// Sends a PUT with all signed headers but `without`, and returns its status and S3's error code.
+/// Sends a PUT with all signed headers except `without`, and returns its status and S3's error code.
 async fn put(created: &CreatedUpload, content: &'static [u8], without: Option<&str>) -> (u16, String) {
     let put = created.put().unwrap();
     let request = raw_http().put(&put.url).body(content);
@@ -13,7 +13,7 @@ async fn put(created: &CreatedUpload, content: &'static [u8], without: Option<&s
         .headers
         .iter()
         .filter(|(name, _)| Some(name.as_str()) != without);
-    // Its length is what the body has, not what was signed.
+    // The client sets the length from the body, not from the signed header.
     let headers = headers.filter(|(name, _)| name.as_str() != "content-length");
     let request = headers.fold(request, |request, (name, value)| request.header(name, value));
     let response = request.send().await.unwrap();

@@ -1,4 +1,4 @@
-//! `template.yaml` and the code agree.
+//! Consistency of `template.yaml` and the code.
 
 mod limits;
 mod observability;
@@ -13,7 +13,7 @@ use serde_norway::Value;
 use serde_norway::value::TaggedValue;
 use tests::project_file;
 
-/// The template, or one that `cargo xtask policies` has taken something away from.
+/// The template; under `cargo xtask policies`, the template without one policy statement.
 fn template() -> Value {
     let other = std::env::var_os("SYNCSPHERE_TEMPLATE").map(PathBuf::from);
     let file = other.unwrap_or_else(|| project_file("template.yaml"));
@@ -29,7 +29,7 @@ fn resources(template: &Value, kind: &str) -> BTreeMap<String, Value> {
         .collect()
 }
 
-/// The functions' binaries, by logical id.
+/// Binary and definition of each function, by logical id.
 fn functions(template: &Value) -> BTreeMap<String, (String, Value)> {
     resources(template, "AWS::Serverless::Function")
         .into_iter()
@@ -51,13 +51,14 @@ fn source(binary: &str) -> String {
         .collect()
 }
 
-/// Functions that only CloudFormation calls: not by their alias, and two of them before there is a schema.
+/// Functions that only CloudFormation invokes. It does not use their alias, and two of them run before the
+/// schema exists.
 const CUSTOM_RESOURCES: [&str; 3] = ["CheckAccount", "EmptyBucket", "Migrate"];
 
-/// Those of them that do not use the database, and stand outside of the network.
+/// Custom resource functions that do not use the database and run outside the VPC.
 const WITHOUT_DATABASE: [&str; 2] = ["CheckAccount", "EmptyBucket"];
 
-/// What follows each `before` up to the next quotation mark.
+/// Text after each occurrence of `before`, up to the next quotation mark.
 fn quoted_after(text: &str, before: &str) -> BTreeSet<String> {
     text.split(before)
         .skip(1)
@@ -74,7 +75,7 @@ fn keys(value: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-/// What a tag such as `!Ref` is given.
+/// Argument of a tag such as `!Ref`.
 fn tagged<'a>(value: &'a Value, tag: &str) -> &'a str {
     match value {
         Value::Tagged(tagged) if tagged.tag == tag => tagged.value.as_str().unwrap(),
@@ -102,13 +103,13 @@ fn every_binary_is_a_function_and_every_function_a_binary() {
 fn every_variable_that_a_function_reads_is_set_and_none_is_set_unused() {
     let template = template();
     let mut shared = keys(&template["Globals"]["Function"]["Environment"]["Variables"]);
-    // By the SDK.
+    // Read by the SDK, not by our code.
     for read_elsewhere in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"] {
         assert!(shared.remove(read_elsewhere), "{read_elsewhere}");
     }
     for (id, (binary, function)) in functions(&template) {
         let mut own = keys(&function["Properties"]["Environment"]["Variables"]);
-        // No code reads it: SAM moves the alias for it.
+        // No code reads it. SAM publishes a new version of the function when it changes.
         assert!(own.remove("PARAMETERS"), "{id}");
         let set: BTreeSet<String> = shared.union(&own).cloned().collect();
         let source = source(&binary);
@@ -131,7 +132,7 @@ fn every_function_waits_for_the_schema_and_logs_where_logs_expire() {
         assert_eq!(tagged(&group["RetentionInDays"], "Ref"), "LogRetentionDays");
     }
     let resources = &template["Resources"];
-    // So that each deployment of other migrations or rights, or of other checks, runs them.
+    // Changed migrations, permissions or checks must run at the next deployment.
     assert_eq!(
         tagged(&resources["Schema"]["Properties"]["Code"], "Ref"),
         "Migrate.Version"
@@ -140,7 +141,7 @@ fn every_function_waits_for_the_schema_and_logs_where_logs_expire() {
         tagged(&resources["AccountCheck"]["Properties"]["Code"], "Ref"),
         "CheckAccount.Version"
     );
-    // CloudFormation waits longer for an answer than the function that gives it runs.
+    // CloudFormation's timeout for the response is longer than the function's own timeout.
     for (resource, function) in [
         ("AccountCheck", "CheckAccount"),
         ("Content", "EmptyBucket"),
@@ -168,7 +169,7 @@ fn every_route_is_guarded_and_served_by_the_function_behind_it() {
         let route = &route["Properties"];
         assert_eq!(route["AuthorizationType"], "JWT", "{id}");
         assert_eq!(tagged(&route["AuthorizerId"], "Ref"), "HttpApiAuthorizer", "{id}");
-        // Routes that match everything would invoke a function for preflights, which have no token.
+        // Catch-all routes would invoke a function for preflight requests, which have no token.
         let key = route["RouteKey"].as_str().unwrap();
         assert!(
             key != "$default" && !key.starts_with("OPTIONS") && !key.contains('+'),
@@ -193,7 +194,7 @@ fn every_route_is_guarded_and_served_by_the_function_behind_it() {
             "{id}"
         );
     }
-    // And the other way round: what the code serves has its route.
+    // Conversely, every route that the code serves is in the template.
     let mut known = BTreeSet::new();
     for (binary, _) in functions(&template).into_values() {
         let source = source(&binary);
@@ -208,7 +209,8 @@ fn every_route_is_guarded_and_served_by_the_function_behind_it() {
     assert_eq!(served, known);
 }
 
-/// What a person has put into the stack, and what that stands in. The expanded template is tested by `tools/template/test_sizes.py`.
+/// The kept resources store users' data or are needed by those that do. `tools/template/test_sizes.py` tests
+/// the expanded template.
 #[test]
 fn deleting_the_stack_leaves_files_users_and_the_database_unless_it_is_a_trial() {
     let template = template();
@@ -294,7 +296,7 @@ fn every_parameter_is_in_one_group_and_explained() {
             list || constrained.iter().any(|rule| parameter.get(rule).is_some()),
             "{name}"
         );
-        // The last group is nobody's who deploys.
+        // The last group is not relevant to people who deploy.
         assert!(
             name == "LocalEndpoint" || operations.contains(name),
             "{name} is not in docs/operations.md"
@@ -318,7 +320,7 @@ fn the_outputs_are_those_that_clients_rely_on() {
     assert_eq!(keys(&template()["Outputs"]), expected.map(str::to_owned).into());
 }
 
-/// So that a test that looks for tags does not pass because the parser drops them.
+/// Without this check, a test that looks for tags would pass if the parser dropped them.
 #[test]
 fn the_parser_keeps_tags() {
     let value: Value = serde_norway::from_str("!Ref A").unwrap();

@@ -1,4 +1,4 @@
-//! One trace from the change to the post: through the queue, and again when something is carried over.
+//! One trace spans the change, the queue and the post, also after undelivered recipients are queued again.
 
 use std::net::UdpSocket;
 use std::sync::{Arc, Mutex};
@@ -19,12 +19,12 @@ const RECEIVER: &str = "Root=1-67891233-abcdef012345678912345678;Parent=463ac35c
 
 type Traces = Arc<Mutex<Vec<String>>>;
 
-/// A queue that remembers the trace of each message, which the emulator does not for batches.
+/// Fake queue that records the trace header of each message. The emulator does not keep it for batches.
 async fn recording_queue() -> (queue::Queue, Traces) {
     let traces = Traces::default();
     let take = async |State(traces): State<Traces>, body: Bytes| {
         let request: Value = serde_json::from_slice(&body).unwrap();
-        // A single message is not sent as a batch.
+        // A single message uses `SendMessage` instead of a batch.
         let single = request["MessageBody"].is_string();
         let entries = if single {
             vec![request]
@@ -80,7 +80,7 @@ async fn what_a_failed_send_left_goes_on_with_the_relays_trace() {
     let mut relay = apps.relay_events();
     relay.queue = queue;
     let stop = Instant::now() + Duration::from_secs(30);
-    // The stand-in has no dead letters to give, so that pass fails.
+    // The fake returns no dead letters, so redriving fails.
     let _ = scope(Some(RECEIVER.to_owned()), relay_events::handle(&relay, stop)).await;
     assert_eq!(*traces.lock().unwrap(), [RECEIVER]);
 }

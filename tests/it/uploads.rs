@@ -1,4 +1,4 @@
-//! Opening and completing uploads, each against real PostgreSQL, storage and queue.
+//! Opening and completing uploads with real PostgreSQL, storage and queue.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ async fn completing_sixteen_times_at_once_makes_one_change() {
 #[tokio::test]
 async fn versions_and_sequences_stay_gapless_when_devices_race() {
     let apps = Apps::create().await;
-    // Half of them to one path, half to paths of their own.
+    // Half of the uploads go to one path, half to distinct paths.
     let paths: Vec<String> = (0..16)
         .map(|i| {
             if i % 2 == 0 {
@@ -63,7 +63,7 @@ async fn versions_and_sequences_stay_gapless_when_devices_race() {
     assert_eq!(versions, (1..=8).collect());
     let files: BTreeSet<String> = same.map(|change| change.file_id.to_string()).collect();
     assert_eq!(files.len(), 1);
-    // In commit order: a later number of the path is a later version.
+    // In commit order: a path's versions increase with the sequence numbers.
     let rows = apps
         .database
         .rows("SELECT version FROM changes WHERE path = '/same' ORDER BY sequence")
@@ -95,7 +95,7 @@ async fn someone_elses_upload_is_404() {
         apps.complete("mallory", &created).await.problem(),
         (404, "not-found")
     );
-    // And no less once it is complete.
+    // The same holds after the upload is complete.
     assert_eq!(apps.complete("alice", &created).await.status, 200);
     assert_eq!(
         apps.complete("mallory", &created).await.problem(),
@@ -157,7 +157,7 @@ async fn content_that_was_in_flight_when_its_url_ended_can_be_completed() {
     let created = apps.opened("alice", "/slow", b"slow").await;
     let second = time::Duration::SECOND;
     apps.clock.advance(create_upload::PUT_LIFETIME);
-    // As if it had begun before; storage has a clock of its own.
+    // As if the transfer had begun earlier; storage has its own clock.
     apps.send(&created, b"slow").await;
     let show = Call::new("GET /uploads/{uploadId}").path("uploadId", created.upload_id);
     let shown = apps.call("alice", show.clone()).await;
@@ -165,7 +165,7 @@ async fn content_that_was_in_flight_when_its_url_ended_can_be_completed() {
         (&shown.body["state"], &shown.body["stored"]),
         (&json!("pending"), &json!(true))
     );
-    // But no more can be sent.
+    // New transfers are not possible any more.
     assert!(shown.body.get("put").is_none(), "{shown:?}");
     apps.clock.advance(db::IN_FLIGHT - second);
     assert_eq!(apps.relay().await.unwrap().expired, 0);
@@ -283,7 +283,7 @@ async fn what_storage_has_must_be_what_was_declared() {
         apps.put("alice", "/a", b"one").await,
         apps.put("alice", "/b", b"one").await,
     );
-    // As if a defect had let other bytes in.
+    // Simulates a defect that accepted other bytes than declared.
     let set = |column: &str, id| format!("UPDATE uploads SET {column} WHERE id = '{id}'");
     apps.database.execute(&set("size = 4", short.upload_id)).await;
     apps.database
@@ -319,9 +319,9 @@ async fn of_two_devices_with_the_same_base_exactly_one_wins() {
     assert_eq!(loser.problem(), (409, "version-conflict"));
     let current: CurrentVersion = serde_json::from_value(loser.body["current"].clone()).unwrap();
     assert_eq!((current.version.get(), current.file_id), (2, Some(base.file_id)));
-    // The loser took no number.
+    // The losing upload consumed no sequence number.
     assert_eq!(apps.database.number("SELECT last_sequence FROM spaces").await, 2);
-    // And an upload that starts from what is old is refused before it begins.
+    // An upload from an outdated base is refused when it is opened.
     let late = json!({ "path": "/a", "size": 1, "sha256": client::sha256(b"x"), "baseVersion": 1 });
     assert_eq!(
         apps.open("alice", &late).await.problem(),
@@ -354,7 +354,7 @@ async fn base_version_0_means_that_the_path_must_not_exist() {
     );
 }
 
-/// A body that says which version of which file it starts from.
+/// Body of `POST /uploads` with the version, and the file if given, that the upload is based on.
 fn based(path: &str, content: &[u8], version: i64, file_id: Option<FileId>) -> Value {
     let mut body = upload_body(path, content);
     body["baseVersion"] = json!(version);
@@ -375,7 +375,7 @@ async fn delete(apps: &Apps, file_id: FileId) {
     assert_eq!(apps.call("alice", call).await.status, 200);
 }
 
-/// Each way in which another file with the same version number comes to `/a`; its id.
+/// Puts another file with the same version number at `/a`, in one of several ways, and returns its id.
 async fn replace(apps: &Apps, way: usize, first: FileId) -> FileId {
     match way {
         0 => delete(apps, first).await,
@@ -484,7 +484,7 @@ async fn a_commit_whose_send_fails_still_answers_200_and_keeps_its_outbox_row() 
         .await;
     assert_eq!(waiting.len(), 1);
     assert_eq!(waiting[0].get::<_, String>(0), changed.event_id.to_string());
-    // Whoever comes next may send it.
+    // The lease is released, so any relay may send the event.
     assert!(waiting[0].get::<_, bool>(1));
     assert!(apps.queue.events().await.is_empty());
 }
@@ -504,7 +504,7 @@ async fn a_hung_queue_costs_one_bounded_wait_and_not_the_upload() {
             .status,
         200
     );
-    // The bound is 2.5 s; the rest is for a machine that is busy with other tests.
+    // The bound is 2.5 s. The rest is slack for a machine that is busy with other tests.
     assert!(
         started.elapsed() < Duration::from_secs(8),
         "{:?}",
@@ -544,7 +544,8 @@ async fn a_database_connection_that_was_cut_is_replaced_within_the_request() {
     let app = apps.complete_upload();
     for i in 0..5 {
         let created = apps.put("alice", &format!("/{i}"), b"1").await;
-        // The environment's client learns of the cut only from the request, as after a freeze.
+        // The client in the environment notices the closed connection only at the next request, as after a
+        // freeze.
         let cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
             WHERE datname = current_database() AND application_name = 'syncsphere'";
         apps.database.execute(cut).await;
@@ -570,7 +571,7 @@ async fn a_statement_whose_answer_a_migration_changed_is_prepared_again() {
             .status
     };
     assert_eq!(complete(&uploads[0]).await, 200);
-    // Of a statement alone, and of one under a lock.
+    // One is a single statement, the other a statement under a lock.
     apps.database
         .execute("ALTER TABLE uploads ALTER content_type TYPE varchar(255)")
         .await;
@@ -585,7 +586,7 @@ async fn a_statement_whose_answer_a_migration_changed_is_prepared_again() {
 async fn what_is_sent_to_the_database_twice_is_done_once() {
     let apps = Apps::create().await;
     let environment = apps.database.environment();
-    // Opening a connection uses its ticket up.
+    // Opening a connection consumes its ticket.
     let ticket = apps.ticket("alice").await.ticket;
     for _ in 0..2 {
         assert_eq!(apps.connect(&ticket, "one", None).await.status, 200);
@@ -593,7 +594,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
     apps.clock.advance(time::Duration::milliseconds(1));
     assert_eq!(apps.connect(&ticket, "one", None).await.status, 401);
 
-    // So does opening an upload its id, and making a space its own.
+    // Opening an upload consumes its id, and creating a space consumes the space's id.
     let user_id: model::UserId = "alice".parse().unwrap();
     let (id, path) = (
         model::UploadId::from(platform::ids::new_id()),
@@ -637,7 +638,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
     }
     assert_eq!(apps.database.number("SELECT count(*) FROM changes").await, 1);
 
-    // A completion that was done is not done again.
+    // A completed upload is not completed again.
     let created = apps.put("alice", "/a", b"1").await;
     let new = commands::begin(&apps.clock, &user_id, None);
     for _ in 0..2 {
@@ -656,7 +657,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
     }
     assert_eq!(apps.database.number("SELECT count(*) FROM changes").await, 2);
 
-    // S3's id of a multipart upload is this request's own.
+    // S3's id of a multipart upload belongs to this request alone.
     let body = upload_body("/b", &vec![0; 2 * 1024 * 1024]);
     let parts: model::CreatedUpload = apps.open("alice", &body).await.parsed();
     let upload = environment.load_upload(parts.upload_id, &user_id).await.unwrap();
@@ -674,7 +675,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
     assert_eq!((same, other), (true, false));
 }
 
-/// Before storage is asked for anything.
+/// The refusal comes before any request to storage.
 #[tokio::test]
 async fn who_may_not_write_any_more_is_refused_whether_or_not_the_content_is_there() {
     let apps = Apps::create().await;

@@ -10,7 +10,7 @@ use ring::hmac;
 use tests::{Proxy, new_user, stack};
 use tokio::time::timeout;
 
-/// What the product promises.
+/// Notification latency that the product promises.
 const PROMISED: Duration = Duration::from_secs(20);
 
 async fn next(watcher: &mut Watcher) -> Update {
@@ -18,7 +18,7 @@ async fn next(watcher: &mut Watcher) -> Update {
     next.unwrap().expect("it has ended")
 }
 
-/// The next change's place and path.
+/// Space, cursor and path of the next change.
 async fn change(watcher: &mut Watcher) -> (SpaceId, Cursor, String) {
     loop {
         if let Update::Change(event) = next(watcher).await {
@@ -43,7 +43,7 @@ async fn a_watcher_hears_what_is_committed_and_later_goes_on_from_its_cursor() {
     let mut watcher = Watcher::start(other.clone(), BTreeMap::new());
     assert_eq!(next(&mut watcher).await, Update::Live);
 
-    // The first one makes the space.
+    // The first upload creates the personal space.
     for path in ["/a", "/b"] {
         upload(&one, path).await;
     }
@@ -67,7 +67,7 @@ fn pool() -> UserPool {
     }
 }
 
-/// What an authenticator app shows now (RFC 6238) that was given this key.
+/// Current one-time code (TOTP, RFC 6238) of an authenticator app with this key.
 fn code(key: &str) -> String {
     let bits = key.chars().filter(|c| *c != '=').flat_map(|c| {
         let value = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".find(c).unwrap();
@@ -119,7 +119,7 @@ async fn a_session_goes_on_later_with_its_refresh_token() {
     let pool = pool();
     let resumed = Session::resume(pool.clone(), refresh, None);
     let device = stack().device(resumed).unwrap();
-    // The user's own.
+    // The personal space.
     assert_eq!(device.all_spaces().await.unwrap().len(), 1);
 
     let forged = Session::resume(pool, "forged".to_owned().into(), None);

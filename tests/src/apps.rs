@@ -1,4 +1,5 @@
-//! The functions, built as their `main` builds them, on a test's own database, queue and clock.
+//! Function apps with the same configuration as their `main` builds, on the test's own database, queues and
+//! clock.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -24,33 +25,33 @@ use track_connections::Incoming;
 
 use crate::{Contract, Gateway, Shared, Storage, TestDatabase, TestQueue, aws, raw_http, sample, share};
 
-/// Where a test's clock starts.
+/// Initial time of a test's clock.
 pub const START: OffsetDateTime = datetime!(2026-01-02 03:04:05.678 UTC);
 
-/// The largest file that a test can upload, in bytes: three parts.
+/// Value of `MAX_UPLOAD_BYTES` in tests, in bytes: three parts of the smallest size.
 pub const MAX_UPLOAD_BYTES: i64 = 3 * model::MIN_PART_BYTES;
 
-/// The largest file that a test puts in one request, in bytes.
+/// Largest file that tests upload with a single PUT, in bytes. Larger files are uploaded in parts.
 pub const MULTIPART_THRESHOLD_BYTES: i64 = 1024 * 1024;
 
-/// A function's answer to a request.
+/// Response of a function to an HTTP request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// The HTTP status.
+    /// HTTP status.
     pub status: i64,
-    /// The body; null if there is none.
+    /// JSON body; null if the response has no body.
     pub body: Value,
-    /// Where a redirect leads.
+    /// `Location` header of a redirect; `None` for any other response.
     pub location: Option<String>,
 }
 
 impl Answer {
-    /// The body as what it should be.
+    /// Decodes the body. Panics and shows the response if it does not match `T`.
     pub fn parsed<T: DeserializeOwned>(&self) -> T {
         serde_json::from_value(self.body.clone()).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Status and problem code.
+    /// Status and problem code; the code is `none` if the body has no `code`.
     pub fn problem(&self) -> (i64, &str) {
         (self.status, self.body["code"].as_str().unwrap_or("none"))
     }
@@ -71,7 +72,8 @@ impl From<ApiGatewayV2httpResponse> for Answer {
     }
 }
 
-/// A request to the HTTP API, as API Gateway hands it to the function behind its route.
+/// Request to the HTTP API. [`Environment::call`] turns it into the event that API Gateway sends to the
+/// function.
 #[derive(Clone, Debug)]
 pub struct Call {
     route: &'static str,
@@ -86,7 +88,7 @@ pub struct Call {
     reason = "calls read better without references"
 )]
 impl Call {
-    /// A request to a route such as `GET /files`.
+    /// Request to a route such as `GET /files`, without parameters, headers and body.
     pub fn new(route: &'static str) -> Self {
         Self {
             route,
@@ -97,35 +99,35 @@ impl Call {
         }
     }
 
-    /// Names a variable of the path.
+    /// Sets a path parameter, by its name in the route.
     #[must_use]
     pub fn path(mut self, name: &'static str, value: impl ToString) -> Self {
         self.path.push((name, value.to_string()));
         self
     }
 
-    /// Adds a query parameter.
+    /// Adds a query parameter; the value is not yet percent-encoded.
     #[must_use]
     pub fn query(mut self, name: &'static str, value: impl ToString) -> Self {
         self.query.push((name, value.to_string()));
         self
     }
 
-    /// Adds a header.
+    /// Adds a request header.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl ToString) -> Self {
         self.headers.push((name, value.to_string()));
         self
     }
 
-    /// Sets the body.
+    /// Sets the JSON body.
     #[must_use]
     pub fn body(mut self, body: Value) -> Self {
         self.body = Some(body);
         self
     }
 
-    /// Method and target, as a client sends them.
+    /// Method and request target as a client sends them.
     pub(crate) fn request_line(&self) -> (&'static str, String) {
         let (method, path) = self.route.split_once(' ').unwrap();
         let target = self.path.iter().fold(path.to_owned(), |target, (name, value)| {
@@ -151,7 +153,7 @@ impl Call {
         self.body.as_ref()
     }
 
-    /// The event that a function gets.
+    /// API Gateway event of this request, made by `user`.
     fn event(&self, user: &str) -> ApiGatewayV2httpRequest {
         let mut event = sample("create-upload.post");
         let (method, path) = self.route.split_once(' ').unwrap();
@@ -181,7 +183,7 @@ impl Call {
     }
 }
 
-/// An environment of each function that serves the HTTP API.
+/// One execution environment of each function that serves the HTTP API.
 pub struct Environment {
     create_upload: create_upload::App,
     complete_upload: complete_upload::App,
@@ -192,7 +194,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Makes a request as a user, and holds the answer against the API's description.
+    /// Makes a request as a user and checks the response against `docs/openapi.yaml`.
     pub async fn call(&self, user: &str, call: Call) -> Answer {
         let event = call.event(user);
         let (_, path) = call.route.split_once(' ').unwrap();
@@ -215,30 +217,30 @@ impl Environment {
     }
 }
 
-/// One test's functions.
+/// The functions of one test and the resources that they use.
 pub struct Apps {
-    /// Their database.
+    /// Database that all of these functions use.
     pub database: TestDatabase,
-    /// Where events go.
+    /// Queue for events, read by `fan-out`.
     pub queue: TestQueue,
-    /// Where what cannot be read goes.
+    /// Queue for messages that cannot be decoded or delivered.
     pub dead_letters: TestQueue,
-    /// Where content goes.
+    /// Bucket for file content.
     pub storage: Storage,
-    /// The WebSocket API's management interface.
+    /// Fake of the WebSocket API's management interface (`@connections`).
     pub gateway: Gateway,
-    /// Their time.
+    /// Clock that all of these functions read.
     pub clock: Clock,
     _shared: Shared,
 }
 
 impl Apps {
-    /// Makes everything anew; content is in the stack's bucket.
+    /// Creates a new database, queues and a gateway. Content is stored in the stack's bucket.
     pub async fn create() -> Self {
         Self::on(Storage::of_the_stack()).await
     }
 
-    /// Makes everything anew; content is in this bucket.
+    /// Creates a new database, queues and a gateway. Content is stored in `storage`.
     pub async fn on(storage: Storage) -> Self {
         Self {
             storage,
@@ -251,7 +253,7 @@ impl Apps {
         }
     }
 
-    /// An environment of `create-upload`.
+    /// New execution environment of `create-upload`.
     pub fn create_upload(&self) -> create_upload::App {
         create_upload::App {
             db: self.database.environment(),
@@ -262,7 +264,7 @@ impl Apps {
         }
     }
 
-    /// An environment of `complete-upload`.
+    /// New execution environment of `complete-upload`.
     pub fn complete_upload(&self) -> complete_upload::App {
         complete_upload::App {
             db: self.database.environment(),
@@ -272,7 +274,7 @@ impl Apps {
         }
     }
 
-    /// An environment of `browse-files`.
+    /// New execution environment of `browse-files`.
     pub fn browse_files(&self) -> browse_files::App {
         browse_files::App {
             db: self.database.environment(),
@@ -282,7 +284,7 @@ impl Apps {
         }
     }
 
-    /// An environment of `manage-spaces`.
+    /// New execution environment of `manage-spaces`.
     pub fn manage_spaces(&self) -> manage_spaces::App {
         manage_spaces::App {
             db: self.database.environment(),
@@ -291,14 +293,14 @@ impl Apps {
         }
     }
 
-    /// An environment of `list-changes`.
+    /// New execution environment of `list-changes`.
     pub fn list_changes(&self) -> list_changes::App {
         list_changes::App {
             db: self.database.environment(),
         }
     }
 
-    /// An environment of `track-connections`.
+    /// New execution environment of `track-connections`.
     pub fn track_connections(&self) -> track_connections::App {
         track_connections::App {
             db: self.database.environment(),
@@ -309,7 +311,7 @@ impl Apps {
         }
     }
 
-    /// An environment of `fan-out`, which may post as fast as it can.
+    /// New execution environment of `fan-out`, without an effective rate limit on posts.
     pub fn fan_out(&self) -> fan_out::App {
         let aws = aws();
         fan_out::App {
@@ -324,7 +326,7 @@ impl Apps {
         }
     }
 
-    /// An environment of `relay-events`.
+    /// New execution environment of `relay-events`.
     pub fn relay_events(&self) -> relay_events::App {
         relay_events::App {
             db: self.database.environment(),
@@ -335,13 +337,13 @@ impl Apps {
         }
     }
 
-    /// A run of `relay-events`, which has ten seconds.
+    /// Runs `relay-events` once, with a deadline 10 s from now.
     pub async fn relay(&self) -> Result<relay_events::Report, relay_events::Unfinished> {
         let stop = Instant::now() + Duration::from_secs(10);
         relay_events::handle(&self.relay_events(), stop).await
     }
 
-    /// An environment of each function.
+    /// New execution environment of each function that serves the HTTP API.
     pub fn environment(&self) -> Environment {
         Environment {
             create_upload: self.create_upload(),
@@ -353,84 +355,84 @@ impl Apps {
         }
     }
 
-    /// Makes a request as a user, in an environment of its own.
+    /// Makes a request as a user, in a new execution environment.
     pub async fn call(&self, user: &str, call: Call) -> Answer {
         self.environment().call(user, call).await
     }
 
-    /// `POST /uploads`.
+    /// Calls `POST /uploads`.
     pub async fn open(&self, user: &str, body: &Value) -> Answer {
         self.call(user, Call::new("POST /uploads").body(body.clone()))
             .await
     }
 
-    /// Opens an upload of this content to this path.
+    /// Opens an upload of `content` to `path`. Panics unless the response is 201.
     pub async fn opened(&self, user: &str, path: &str, content: &[u8]) -> CreatedUpload {
         let answer = self.open(user, &upload_body(path, content)).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.parsed()
     }
 
-    /// Sends an open upload's content to storage.
+    /// Sends the content of an open upload to storage with its presigned PUT.
     pub async fn send(&self, created: &CreatedUpload, content: &[u8]) {
         put_to_storage(created.put().unwrap(), content).await;
     }
 
-    /// Opens an upload and puts its content.
+    /// Opens an upload and sends its content, without completing it.
     pub async fn put(&self, user: &str, path: &str, content: &[u8]) -> CreatedUpload {
         let created = self.opened(user, path, content).await;
         self.send(&created, content).await;
         created
     }
 
-    /// `POST /uploads/{uploadId}/complete`.
+    /// Calls `POST /uploads/{uploadId}/complete` for an open upload.
     pub async fn complete(&self, user: &str, created: &CreatedUpload) -> Answer {
         self.complete_id(user, &created.upload_id.to_string()).await
     }
 
-    /// The same, of any id.
+    /// Calls `POST /uploads/{uploadId}/complete` with any id, valid or not.
     pub async fn complete_id(&self, user: &str, upload_id: &str) -> Answer {
         let call = Call::new("POST /uploads/{uploadId}/complete").path("uploadId", upload_id);
         self.call(user, call.body(json!({}))).await
     }
 
-    /// The same, in a given environment.
+    /// Calls `POST /uploads/{uploadId}/complete` in the given execution environment.
     pub async fn complete_in(&self, app: &complete_upload::App, user: &str, upload_id: &str) -> Answer {
         let call = Call::new("POST /uploads/{uploadId}/complete").path("uploadId", upload_id);
         complete_upload::handle(app, &call.event(user)).await.into()
     }
 
-    /// A request to `create-upload`, in a given environment.
+    /// Makes a request to `create-upload` in the given execution environment.
     pub async fn call_in(&self, app: &create_upload::App, user: &str, call: Call) -> Answer {
         create_upload::handle(app, &call.event(user)).await.into()
     }
 
-    /// Uploads content from opening to completing.
+    /// Opens an upload, sends its content and completes it.
     pub async fn upload(&self, user: &str, path: &str, content: &[u8]) -> model::FileChanged {
         let body = upload_body(path, content);
         self.upload_as(user, &body, content).await.parsed()
     }
 
-    /// The same, of any body; the answer of completing.
+    /// Opens an upload with any request body, sends its content and returns the response to completing it.
     pub async fn upload_as(&self, user: &str, body: &Value, content: &[u8]) -> Answer {
         let created: CreatedUpload = self.open(user, body).await.parsed();
         self.send(&created, content).await;
         self.complete(user, &created).await
     }
 
-    /// `POST /spaces`.
+    /// Creates a shared space (`POST /spaces`) and returns its id.
     pub async fn space(&self, owner: &str) -> SpaceId {
         let call = Call::new("POST /spaces").body(json!({ "name": "Shared" }));
         self.call(owner, call).await.parsed::<model::SpaceView>().space_id
     }
 
-    /// A user who has used the service, so that others can add them to spaces.
+    /// Makes one request as the user. A user can be added to a space only after using the service once.
     pub async fn known(&self, user: &str) {
         let answer = self.call(user, Call::new("GET /spaces")).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    /// `PUT /spaces/{spaceId}/members/{userId}`, of a member who is known.
+    /// Calls `PUT /spaces/{spaceId}/members/{userId}` after making the member known to the service.
     pub async fn share(&self, owner: &str, space: SpaceId, member: &str, role: &str) -> Answer {
         self.known(member).await;
         let call = Call::new("PUT /spaces/{spaceId}/members/{userId}").path("spaceId", space);
@@ -438,13 +440,13 @@ impl Apps {
             .await
     }
 
-    /// `DELETE /spaces/{spaceId}/members/{userId}`.
+    /// Calls `DELETE /spaces/{spaceId}/members/{userId}`.
     pub async fn unshare(&self, user: &str, space: SpaceId, member: &str) -> Answer {
         let call = Call::new("DELETE /spaces/{spaceId}/members/{userId}").path("spaceId", space);
         self.call(user, call.path("userId", member)).await
     }
 
-    /// `GET /changes`, from the beginning.
+    /// Calls `GET /changes` from the first change; of the user's personal space if `space` is `None`.
     pub async fn feed(&self, user: &str, space: Option<SpaceId>) -> ChangeList {
         let mut call = Call::new("GET /changes").query("limit", 1000);
         if let Some(space) = space {
@@ -453,20 +455,21 @@ impl Apps {
         self.call(user, call).await.parsed()
     }
 
-    /// `POST /tickets`.
+    /// Calls `POST /tickets`.
     pub async fn ticket(&self, user: &str) -> CreatedTicket {
         self.call(user, Call::new("POST /tickets").body(json!({})))
             .await
             .parsed()
     }
 
-    /// `$connect` with a ticket, as API Gateway names the connection, from a page of `origin` if any.
+    /// Handles `$connect` with a ticket for this connection id. `origin` is the `Origin` header, sent only by
+    /// pages.
     pub async fn connect(&self, ticket: &str, connection_id: &str, origin: Option<&str>) -> Answer {
         self.connect_in(&self.track_connections(), ticket, connection_id, origin)
             .await
     }
 
-    /// The same in a given environment.
+    /// Handles `$connect` in the given execution environment.
     pub async fn connect_in(
         &self,
         app: &track_connections::App,
@@ -487,14 +490,14 @@ impl Apps {
             .into()
     }
 
-    /// A connected device of the user.
+    /// Connects a device of the user under this connection id.
     pub async fn connected(&self, user: &str, connection_id: &str) {
         let ticket = self.ticket(user).await.ticket;
         let answer = self.connect(&ticket, connection_id, None).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    /// Gives `fan-out` these records; returns the ids of those that are to come again.
+    /// Invokes `fan-out` with these records and returns the message ids that it reports as failed.
     pub async fn fan(&self, records: &[Value]) -> Vec<String> {
         let batch = serde_json::from_value(json!({ "Records": records })).unwrap();
         let stop = Instant::now() + Duration::from_secs(10);
@@ -506,14 +509,14 @@ impl Apps {
             .collect()
     }
 
-    /// How many connections are stored under this id.
+    /// Number of stored connections with this id: 0 or 1.
     pub async fn connections(&self, connection_id: &str) -> i64 {
         let sql = format!("SELECT count(*) FROM connections WHERE connection_id = '{connection_id}'");
         self.database.number(&sql).await
     }
 }
 
-/// Sends content to storage, as a presigned request asks for.
+/// Sends content to storage with a presigned PUT. Panics unless the status is 200 or 412.
 pub async fn put_to_storage(put: &PresignedPut, content: &[u8]) {
     let request = put
         .headers
@@ -523,7 +526,7 @@ pub async fn put_to_storage(put: &PresignedPut, content: &[u8]) {
         });
     let answer = request.body(content.to_vec()).send().await.unwrap();
     let status = answer.status().as_u16();
-    // It may be there already.
+    // 412: the object exists already.
     assert!(
         matches!(status, 200 | 412),
         "{status}: {}",
@@ -531,12 +534,12 @@ pub async fn put_to_storage(put: &PresignedPut, content: &[u8]) {
     );
 }
 
-/// A body for `POST /uploads`.
+/// Request body of `POST /uploads` for this path and content.
 pub fn upload_body(path: &str, content: &[u8]) -> Value {
     json!({ "path": path, "size": content.len(), "sha256": client::sha256(content) })
 }
 
-/// A server that takes connections and never says a word.
+/// Starts a server that accepts connections and never responds; returns its port.
 pub async fn hung_server() -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -549,8 +552,8 @@ pub async fn hung_server() -> u16 {
     port
 }
 
-/// A client of storage that answers each request with the status, and for a refusal the code, that it is told
-/// for the request's method and path.
+/// S3 client whose requests are answered by a fake. `answer` maps the request's method and path to a status
+/// and, for an error, the S3 error code.
 pub async fn storage_that_answers(
     bucket: &Storage,
     answer: impl Fn(&str, &str) -> (u16, &'static str) + Clone + Send + Sync + 'static,
@@ -580,7 +583,7 @@ fn connections(endpoint: &str) -> Connections {
     Connections::new(http_client(), Some(account), endpoint).unwrap()
 }
 
-/// What functions speak to servers with.
+/// HTTP client with the functions' default configuration.
 pub fn http_client() -> HttpClient {
     Aws::from_vars(&Vars::from_lookup(|_| None)).unwrap().http
 }

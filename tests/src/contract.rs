@@ -1,4 +1,4 @@
-//! The API's descriptions in `docs/`, to hold what is served against.
+//! The API descriptions in `docs/` (`OpenAPI` and `AsyncAPI`), used to check responses and frames.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::project_file;
 
-/// Both descriptions; each schema is compiled when it is first asked for.
+/// Both descriptions. Each schema is compiled at its first use.
 pub struct Contract {
     http: Value,
     messages: Value,
@@ -28,12 +28,12 @@ fn document(path: &str) -> Value {
 }
 
 impl Contract {
-    /// What is described.
+    /// The descriptions, read once per process.
     pub fn get() -> &'static Self {
         &CONTRACT
     }
 
-    /// Every route, such as `GET /files`.
+    /// Every described route, such as `GET /files`.
     pub fn routes(&self) -> BTreeSet<String> {
         let paths = self.http["paths"].as_object().unwrap();
         let routes = paths.iter().flat_map(|(path, methods)| {
@@ -43,7 +43,7 @@ impl Contract {
         routes.collect()
     }
 
-    /// The statuses that a route may answer with.
+    /// Statuses that the description lists for a route.
     pub fn statuses(&self, route: &str) -> BTreeSet<i64> {
         let (method, path) = route.split_once(' ').unwrap();
         let responses = &self.http["paths"][path][method.to_lowercase()]["responses"];
@@ -53,7 +53,7 @@ impl Contract {
         statuses.keys().map(|status| status.parse().unwrap()).collect()
     }
 
-    /// The route that a request matches, if it is described.
+    /// Described route that matches a method and path; `None` if there is none.
     pub fn route(&self, method: &str, path: &str) -> Option<String> {
         let segments: Vec<&str> = path.split('/').collect();
         let matches = |template: &str| {
@@ -72,13 +72,13 @@ impl Contract {
         })
     }
 
-    /// Panics unless an answer is one that the description allows.
+    /// Panics unless the description allows the response.
     pub fn check(&self, route: &str, status: i64, body: &Value) {
         self.verify(route, status, body)
             .unwrap_or_else(|violation| panic!("{violation}"));
     }
 
-    /// Whether an answer is one that the description allows, and if not why.
+    /// Checks a response against the description. The error says how the response differs.
     pub fn verify(&self, route: &str, status: i64, body: &Value) -> Result<(), String> {
         let (method, path) = route.split_once(' ').unwrap();
         let (method, path) = (method.to_lowercase(), path.replace('/', "~1"));
@@ -112,7 +112,7 @@ impl Contract {
         self.validate(&schema, body, &format!("{route} {status}"))
     }
 
-    /// Panics unless a frame is one that the description allows.
+    /// Panics unless the description allows the frame.
     pub fn check_frame(&self, frame: &Value) {
         let kind = frame["type"].as_str().unwrap_or("none");
         let schema = format!("asyncapi.yaml#/components/messages/{kind}/payload");

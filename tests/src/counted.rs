@@ -1,4 +1,4 @@
-//! What a function counts while a test runs it.
+//! Recorder for the metrics that functions emit during a test.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,17 +8,18 @@ use metrics::{
     SharedString, Unit,
 };
 
-/// The metrics of this test's thread, on which all of the test's tasks run.
+/// Metrics emitted on this test's thread. All tasks of a test run on that thread.
 #[derive(Default)]
 pub struct Counted(Arc<Mutex<HashMap<String, Vec<f64>>>>);
 
 impl Counted {
-    /// Counts for as long as the guard lives.
+    /// Records metrics until the guard is dropped.
     pub fn begin(&self) -> LocalRecorderGuard<'_> {
         metrics::set_default_local_recorder(self)
     }
 
-    /// The sum of a metric's values since the last time, as a whole number; nothing if there is none.
+    /// Removes a metric's values and returns their sum as a whole number; `None` if nothing was recorded
+    /// since the last call.
     #[expect(clippy::cast_possible_truncation, reason = "tests count little")]
     pub fn take(&self, name: &str) -> Option<i64> {
         let values = self.0.lock().unwrap().remove(name)?;

@@ -1,4 +1,4 @@
-//! A database for each test.
+//! One PostgreSQL database per test.
 
 use db::{Connector, Database, DatabaseUrl};
 use fakes::BY_IAM;
@@ -7,22 +7,22 @@ use tokio_postgres::{Client, NoTls, Row};
 
 use crate::stack;
 
-/// A migrated database that no other test uses. It goes with the server, when `cargo xtask test` ends.
+/// Migrated database that no other test uses. It is deleted with the server when `cargo xtask test` ends.
 pub struct TestDatabase {
-    /// Its URL, for who owns the schema.
+    /// URL with the schema owner's user.
     pub url: String,
     client: Client,
 }
 
 impl TestDatabase {
-    /// Makes and migrates one.
+    /// Creates a database and runs all migrations.
     pub async fn create() -> Self {
         let database = Self::create_empty().await;
         db::migrate(&database.owner(), Some(BY_IAM)).await.unwrap();
         database
     }
 
-    /// Makes one without a schema.
+    /// Creates a database without a schema.
     pub async fn create_empty() -> Self {
         let name = format!("test_{}", platform::ids::new_id().simple());
         let admin = connect(&stack().database_url).await;
@@ -38,37 +38,38 @@ impl TestDatabase {
         }
     }
 
-    /// Who owns the schema signs in.
+    /// Connector that signs in as the schema's owner.
     pub fn owner(&self) -> Connector {
         self.url.parse::<DatabaseUrl>().unwrap().into()
     }
 
-    /// A connection as one environment has it: with the functions' rights.
+    /// New client as one execution environment has it, with the permissions of the functions' role.
     pub fn environment(&self) -> Database {
         Database::new(self.url.parse::<DatabaseUrl>().unwrap().for_user(ROLE, ""))
     }
 
-    /// Another connection of who owns the schema.
+    /// Opens another connection as the schema's owner.
     pub async fn another_client(&self) -> Client {
         connect(&self.url).await
     }
 
-    /// Runs statements.
+    /// Runs one or more SQL statements as the schema's owner, without parameters.
     pub async fn execute(&self, sql: &str) {
         self.client.batch_execute(sql).await.unwrap();
     }
 
-    /// Rows of a query.
+    /// Runs a query without parameters and returns its rows.
     pub async fn rows(&self, sql: &str) -> Vec<Row> {
         self.client.query(sql, &[]).await.unwrap()
     }
 
-    /// The number that a query without parameters answers.
+    /// Runs a query without parameters that returns one `bigint`.
     pub async fn number(&self, sql: &str) -> i64 {
         self.client.query_one(sql, &[]).await.unwrap().get(0)
     }
 
-    /// Waits until no function is connected: what a dead one had begun is then either done or undone.
+    /// Waits until no function is connected. A transaction of a killed function is then committed or rolled
+    /// back.
     pub async fn deserted(&self) {
         let connected = "SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database() AND application_name = 'syncsphere'";
@@ -77,7 +78,7 @@ impl TestDatabase {
         }
     }
 
-    /// Prepares a statement, and says what PostgreSQL thinks of it.
+    /// Prepares a statement without running it; returns PostgreSQL's error if the statement is invalid.
     pub async fn prepare(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
         self.client.prepare(sql).await.map(|_| ())
     }

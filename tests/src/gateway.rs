@@ -1,5 +1,5 @@
-//! A stand-in for `@connections`, which speaks its protocol and misbehaves as told. The emulator never answers 410 while
-//! `$connect` runs, nor 429.
+//! Fake of `@connections` with scripted errors. The emulator never answers 410 while `$connect` runs, and
+//! never answers 429.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -12,10 +12,10 @@ use axum::routing::post;
 
 use crate::Contract;
 
-/// The stand-in, listening until the test ends.
+/// Fake of `@connections` on a local port, listening until the test ends.
 #[derive(Clone)]
 pub struct Gateway {
-    /// What `CONNECTIONS_ENDPOINT` is set to.
+    /// Value for `CONNECTIONS_ENDPOINT`.
     pub endpoint: String,
     state: Arc<Mutex<Inner>>,
 }
@@ -30,7 +30,7 @@ struct Inner {
 }
 
 impl Gateway {
-    /// Starts one; every connection exists.
+    /// Starts a fake on which every connection exists.
     pub async fn start() -> Self {
         let state = Arc::new(Mutex::new(Inner::default()));
         let app = Router::new()
@@ -42,7 +42,7 @@ impl Gateway {
         Self { endpoint, state }
     }
 
-    /// Makes posts to a connection end in this status from now on; in none, so never, with 0.
+    /// Sets the status of all later posts to a connection. With 0, posts are never answered.
     pub fn answer(&self, connection_id: &str, status: u16) {
         self.state
             .lock()
@@ -51,7 +51,7 @@ impl Gateway {
             .insert(connection_id.to_owned(), status);
     }
 
-    /// Makes the next posts to a connection end in these statuses, one after the other.
+    /// Sets the statuses of the next posts to a connection, one status a post.
     pub fn answer_once_each(&self, connection_id: &str, statuses: &[u16]) {
         let script = statuses.iter().copied().collect();
         self.state
@@ -61,30 +61,30 @@ impl Gateway {
             .insert(connection_id.to_owned(), script);
     }
 
-    /// The connections that were closed, in order.
+    /// Ids of the connections that were closed, in order.
     pub fn closed(&self) -> Vec<String> {
         self.state.lock().unwrap().closed.clone()
     }
 
-    /// How often a connection was posted to, whatever the answer.
+    /// Number of answered posts to a connection, with any status.
     pub fn posts(&self, connection_id: &str) -> usize {
         let state = self.state.lock().unwrap();
         state.posts.get(connection_id).copied().unwrap_or_default()
     }
 
-    /// How many posts there were.
+    /// Number of answered posts to all connections, with any status.
     pub fn total(&self) -> usize {
         self.state.lock().unwrap().posts.values().sum()
     }
 
-    /// The frames that a connection got.
+    /// Frames that a connection received, in order: the posts that were answered 200.
     pub fn frames(&self, connection_id: &str) -> Vec<serde_json::Value> {
         let state = self.state.lock().unwrap();
         let own = state.frames.iter().filter(|(id, _)| id == connection_id);
         own.map(|(_, frame)| frame.clone()).collect()
     }
 
-    /// The numbers of the changes that a connection got.
+    /// Sequence numbers of the changes that a connection received, in order.
     pub fn sequences(&self, connection_id: &str) -> Vec<i64> {
         let frames = self.frames(connection_id);
         let changes = frames
@@ -96,8 +96,8 @@ impl Gateway {
     }
 }
 
-/// `DeleteConnection`, which works unless every call to this connection is answered by a refusal or a
-/// failure.
+/// `DeleteConnection`. It answers with the connection's status if that is 403 or 503, and otherwise closes
+/// the connection.
 async fn close(State(state): State<Arc<Mutex<Inner>>>, Path(id): Path<String>) -> Response {
     let mut state = state.lock().unwrap();
     if let Some(status @ (403 | 503)) = state.statuses.get(&id).copied() {

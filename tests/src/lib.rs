@@ -1,5 +1,6 @@
-//! What the integration tests stand on: the local stack that `cargo xtask test` starts, a database for each test, the
-//! functions as Lambda would build them, and stand-ins for what the emulator does not do as AWS does.
+//! Harness of the integration tests: the local stack that `cargo xtask test` starts, a database for each
+//! test, the functions as Lambda would run them, and fakes of AWS services where the emulator differs from
+//! AWS.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -40,7 +41,8 @@ pub use stack::{
 };
 pub use storage::Storage;
 
-/// Says something past the capture of a passing test's output: a seed, a figure.
+/// Writes a line, such as a seed or a figure, to standard error. It is shown even if the test passes, because
+/// it bypasses the test harness's output capture.
 pub fn report(line: &str) {
     let line = format!("{line}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! The deployed HTTP API, seen through a proxy that holds every answer against the API's description.
+//! Proxy in front of the deployed HTTP API that checks every response against `docs/openapi.yaml`.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use model::DeviceId;
 
 use crate::{Answer, Call, Contract, Shared, share, stack};
 
-/// The largest body that passes, in bytes.
+/// Largest request body that the proxy forwards, in bytes.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
-/// The API's address as a test should use it.
+/// Proxy in front of the deployed HTTP API.
 pub struct Proxy {
-    /// In place of the stack's output `HttpApiUrl`.
+    /// Base URL of the proxy. Tests use it instead of the stack's output `HttpApiUrl`.
     pub url: String,
     http: reqwest::Client,
     _shared: Option<Shared>,
 }
 
 impl Proxy {
-    /// Starts one, which listens until the test ends.
+    /// Starts a proxy, which listens until the test ends, and locks the stack for shared use.
     pub async fn start() -> Self {
         Self {
             _shared: Some(share().await),
@@ -32,7 +32,7 @@ impl Proxy {
         }
     }
 
-    /// The same, for a test that has the stack alone.
+    /// Starts a proxy without locking the stack, for a test that has locked it exclusively.
     pub async fn start_alone() -> Self {
         client::install_crypto_provider();
         let http = reqwest::Client::builder()
@@ -50,7 +50,7 @@ impl Proxy {
         }
     }
 
-    /// A device of a signed-in user, which shows each failure.
+    /// Client of a new device of the token's user. It does not retry, so a test sees each failure.
     pub fn device(&self, token: Token) -> Client {
         let device_id = DeviceId::from(platform::ids::new_id());
         Client::new(&self.url, token, Some(device_id))
@@ -58,7 +58,7 @@ impl Proxy {
             .with_patience(Duration::ZERO)
     }
 
-    /// Makes a request, as the token's user if there is one.
+    /// Makes a request as the token's user; without a token, anonymously.
     pub async fn call(&self, token: Option<&Token>, call: &Call) -> Answer {
         let (method, target) = call.request_line();
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();

@@ -1,24 +1,24 @@
-//! A queue of the emulator for each test.
+//! One SQS queue of the emulator per test.
 
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use model::{Event, Message};
 
 use crate::aws;
 
-/// A queue that no other test uses.
+/// SQS queue that no other test uses.
 pub struct TestQueue {
-    /// Its URL.
+    /// Queue URL on the emulator.
     pub url: String,
     sqs: aws_sdk_sqs::Client,
 }
 
 impl TestQueue {
-    /// The queue as a function has it.
+    /// Queue client of the type that functions use.
     pub fn queue(&self) -> ::queue::Queue {
         ::queue::Queue::new(self.sqs.config().to_builder(), &self.url)
     }
 
-    /// Makes one.
+    /// Creates a queue.
     pub async fn create() -> Self {
         let sqs = aws_sdk_sqs::Client::new(&aws());
         let created = sqs
@@ -33,7 +33,7 @@ impl TestQueue {
         }
     }
 
-    /// Takes all bodies out.
+    /// Receives and deletes all visible messages, and returns their bodies.
     pub async fn drain(&self) -> Vec<String> {
         let mut bodies = Vec::new();
         loop {
@@ -62,7 +62,7 @@ impl TestQueue {
         }
     }
 
-    /// The trace that each of the next messages goes on with, which stay.
+    /// Trace headers (`AWSTraceHeader`) of up to ten messages, which stay in the queue.
     pub async fn traces(&self) -> Vec<String> {
         let name = MessageSystemAttributeName::AwsTraceHeader;
         let receiving = self.sqs.receive_message().queue_url(&self.url);
@@ -77,19 +77,19 @@ impl TestQueue {
         traces.cloned().collect()
     }
 
-    /// Takes all events out.
+    /// Receives and deletes all visible messages, and returns their events.
     pub async fn events(&self) -> Vec<Event> {
         let messages = self.messages().await;
         messages.into_iter().map(|message| message.event).collect()
     }
 
-    /// Takes all messages out.
+    /// Receives and deletes all visible messages, and returns them decoded. Panics if one cannot be decoded.
     pub async fn messages(&self) -> Vec<Message> {
         let bodies = self.drain().await;
         bodies.iter().map(|body| Message::decode(body).unwrap()).collect()
     }
 
-    /// Sends bodies.
+    /// Sends one message for each body.
     pub async fn send(&self, bodies: impl IntoIterator<Item = String>) {
         for body in bodies {
             let request = self.sqs.send_message().queue_url(&self.url);
@@ -97,13 +97,13 @@ impl TestQueue {
         }
     }
 
-    /// How many messages wait for the end of their delay.
+    /// Number of delayed messages.
     pub async fn delayed(&self) -> u64 {
         self.count(&[QueueAttributeName::ApproximateNumberOfMessagesDelayed])
             .await
     }
 
-    /// How many messages there are, visible or not.
+    /// Number of messages in the queue: visible, delayed and in flight.
     pub async fn count_all(&self) -> u64 {
         self.count(&[
             QueueAttributeName::ApproximateNumberOfMessages,
@@ -124,12 +124,12 @@ impl TestQueue {
         counts.values().map(|count| count.parse::<u64>().unwrap()).sum()
     }
 
-    /// Empties the queue, of hidden messages too.
+    /// Deletes all messages, also those in flight.
     pub async fn purge(&self) {
         self.sqs.purge_queue().queue_url(&self.url).send().await.unwrap();
     }
 
-    /// Sends a body, and receives it as a record that a function can be given.
+    /// Sends a message with this body, receives one message and returns it as a record of a function's batch.
     pub async fn record(&self, body: &str) -> serde_json::Value {
         self.send([body.to_owned()]).await;
         let batch = self
@@ -150,14 +150,15 @@ impl TestQueue {
         })
     }
 
-    /// Waits for the next message, up to SQS's 20 s. Tells after how long a hidden one came back.
+    /// Waits up to 20 s (SQS's limit) for a message and returns its body. A test measures with it when a
+    /// message that was in flight becomes visible again.
     pub async fn wait_for_one(&self) -> Option<String> {
         let waiting = self
             .sqs
             .receive_message()
             .queue_url(&self.url)
             .wait_time_seconds(20);
-        // The shared configuration gives up sooner than a long poll lasts.
+        // The shared configuration's timeout is shorter than a long poll.
         let patience = aws_sdk_sqs::config::timeout::TimeoutConfig::builder()
             .operation_attempt_timeout(std::time::Duration::from_secs(25))
             .operation_timeout(std::time::Duration::from_secs(25))

@@ -8,22 +8,22 @@ use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use runner::project::Project;
 use serde_json::{Value, json};
 
-/// A file of `events/`.
+/// One file of `events/`, parsed.
 pub struct Sample {
-    /// The function that it is for: the file's name up to the first dot.
+    /// Function that receives the event: the file's name up to the first dot.
     pub function: String,
-    /// The file's name.
+    /// File name with `.json`.
     pub name: String,
-    /// What is in it.
+    /// Content of the file.
     pub event: Value,
 }
 
-/// A file of the project.
+/// Absolute path of a project file, from a path relative to the project's root.
 pub fn project_file(path: &str) -> PathBuf {
     Project::find().unwrap().root.join(path)
 }
 
-/// All samples.
+/// Reads every sample in `events/`.
 pub fn samples() -> Vec<Sample> {
     let entries = fs::read_dir(project_file("events")).unwrap();
     let files = entries.map(|entry| entry.unwrap().path());
@@ -40,14 +40,14 @@ pub fn samples() -> Vec<Sample> {
         .collect()
 }
 
-/// One sample, by its name without `.json`.
+/// Reads one sample, by its name without `.json`.
 pub fn sample(name: &str) -> Value {
     let path = project_file("events").join(format!("{name}.json"));
     serde_json::from_slice(&fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
         .unwrap()
 }
 
-/// A sample HTTP request, made by this user and with this body.
+/// Sample HTTP request, changed to this user and this body.
 pub fn http_event(name: &str, user: &str, body: &Value) -> ApiGatewayV2httpRequest {
     let mut event = sample(name);
     event["requestContext"]["authorizer"]["jwt"]["claims"]["sub"] = json!(user);
@@ -55,7 +55,7 @@ pub fn http_event(name: &str, user: &str, body: &Value) -> ApiGatewayV2httpReque
     serde_json::from_value(event).unwrap()
 }
 
-/// The routes of the template's HTTP API.
+/// Routes of the HTTP API in `template.yaml`, such as `GET /files`.
 pub fn template_routes() -> BTreeSet<String> {
     let text = fs::read_to_string(project_file("template.yaml")).unwrap();
     let template: serde_norway::Value = serde_norway::from_str(&text).unwrap();

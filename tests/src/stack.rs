@@ -1,4 +1,4 @@
-//! The deployed stack.
+//! The deployed stack and clients for it.
 
 use std::env;
 use std::path::PathBuf;
@@ -13,23 +13,23 @@ use serde_json::Value;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::{sleep, timeout};
 
-/// Tests share the stack; one that keeps the emulator busy for seconds has it alone.
+/// Lock on the stack. Most tests share it; a test that blocks the emulator for seconds locks it exclusively.
 static USE: RwLock<()> = RwLock::const_new(());
 
-/// What a test holds while it shares the stack with others.
+/// Guard of a test that shares the stack with others.
 pub type Shared = RwLockReadGuard<'static, ()>;
 
-/// Waits until nobody has the stack alone.
+/// Locks the stack for shared use; waits while a test has it exclusively.
 pub async fn share() -> Shared {
     USE.read().await
 }
 
-/// Waits until nobody uses the stack.
+/// Locks the stack exclusively; waits until no other test uses it.
 pub async fn alone() -> RwLockWriteGuard<'static, ()> {
     USE.write().await
 }
 
-/// The stack that `cargo xtask test` deployed.
+/// The stack that `cargo xtask test` deployed. Panics if `SYNCSPHERE_STACK` is not set.
 pub fn stack() -> &'static Stack {
     static STACK: OnceLock<Stack> = OnceLock::new();
     STACK.get_or_init(|| {
@@ -40,12 +40,12 @@ pub fn stack() -> &'static Stack {
     })
 }
 
-/// How clients of the emulator are configured.
+/// SDK configuration for clients of the emulator.
 pub fn aws() -> aws_types::SdkConfig {
     ::stack::emulator::aws_config(&stack().aws_endpoint).unwrap()
 }
 
-/// A user of the stack whom no other test knows, and a token of theirs.
+/// Creates a new user in the stack and signs in. Returns the user name and a token.
 pub async fn new_user() -> (String, Token) {
     let user = format!("user-{}", platform::ids::new_id());
     stack().create_user(&user).await.unwrap();
@@ -54,14 +54,15 @@ pub async fn new_user() -> (String, Token) {
     (user, token)
 }
 
-/// The `sub` of a token.
+/// The `sub` claim of a token, read without verifying the token.
 pub fn subject(token: &Token) -> String {
     let claims = token.as_str().split('.').nth(1).unwrap();
     let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
     claims["sub"].as_str().unwrap().to_owned()
 }
 
-/// Waits for a message with this body in the stack's dead-letter queue.
+/// Waits up to 20 s for a message with this body in the stack's dead-letter queue. The message stays in the
+/// queue.
 pub async fn dead_letter(sqs: &aws_sdk_sqs::Client, body: &str) -> Message {
     let looking = async {
         loop {
@@ -82,18 +83,18 @@ pub async fn dead_letter(sqs: &aws_sdk_sqs::Client, body: &str) -> Message {
         .expect("no dead letter")
 }
 
-/// An HTTP client with no manners of its own.
+/// HTTP client with reqwest's default settings.
 pub fn raw_http() -> reqwest::Client {
     client::install_crypto_provider();
     reqwest::Client::new()
 }
 
-/// A request to the emulator for which there is no client here, as the account's owner.
+/// Request to an emulator API that has no SDK client here, with the account owner's credentials.
 pub fn emulator(method: reqwest::Method, service: &str, path: &str) -> reqwest::RequestBuilder {
     ::stack::emulator::request(&stack().aws_endpoint, method, service, path).unwrap()
 }
 
-/// Invokes a function of the stack, by its logical id, and returns its answer. A function that fails is a failure.
+/// Invokes a function of the stack by its logical id and returns its response. Panics if the function fails.
 pub async fn invoke(function: &str, event: &Value) -> Value {
     let path = "/2015-03-31/functions";
     let listing = emulator(reqwest::Method::GET, "lambda", &format!("{path}/"));

@@ -1,4 +1,4 @@
-//! Where content is: the emulator's S3, or another implementation that checks signatures, `SeaweedFS`.
+//! Storage for content: the emulator's S3, or `SeaweedFS`, a second implementation that verifies signatures.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -19,29 +19,29 @@ use tokio::time::{sleep, timeout};
 
 use crate::{aws, project_file, raw_http, stack};
 
-/// Content of the second implementation.
+/// Bucket in the second implementation.
 const BUCKET: &str = "content";
 
-/// The largest part, in bytes, that passes on its way to the second implementation.
+/// Largest body that the proxy forwards to the second implementation, in bytes. A part must fit in it.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
-/// How long `SeaweedFS` may take to start; it took 4 s on two busy cores.
+/// Deadline for the start of `SeaweedFS`. It took 4 s on two busy cores.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long the second implementation may take for a request.
+/// Timeout of a request to the second implementation.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A bucket and how to reach it.
+/// A bucket and a client for it.
 #[derive(Clone)]
 pub struct Storage {
-    /// A client of it, as a function has one.
+    /// S3 client with the endpoint and credentials for this bucket.
     pub s3: aws_sdk_s3::Client,
-    /// The bucket's name.
+    /// Bucket name.
     pub bucket: String,
 }
 
 impl Storage {
-    /// The stack's bucket, in the emulator.
+    /// Bucket of the deployed stack, in the emulator.
     pub fn of_the_stack() -> Self {
         Self {
             s3: aws_sdk_s3::Client::new(&aws()),
@@ -49,19 +49,19 @@ impl Storage {
         }
     }
 
-    /// The bucket as a function has it.
+    /// Storage client of the type that functions use.
     pub fn storage(&self) -> ::storage::Storage {
         ::storage::Storage::new(self.s3.config().to_builder(), &self.bucket)
     }
 
-    /// A bucket of `SeaweedFS`, which all tests of this process share.
+    /// Bucket in `SeaweedFS`. All tests of this process share the server and the bucket.
     pub async fn second() -> Self {
         static SERVER: OnceCell<Server> = OnceCell::const_new();
         let server = SERVER.get_or_init(Server::start).await;
         let endpoint = listing_checksums(format!("http://127.0.0.1:{}", server.port)).await;
         let sdk = ::stack::emulator::aws_config(&endpoint).unwrap();
-        // Functions wait for S3 for about a second. That is too short for eight large requests at once on a
-        // busy machine.
+        // The functions' S3 timeout is about one second. That is too short for eight large requests at once
+        // on a busy machine.
         let patience = TimeoutConfig::builder()
             .operation_attempt_timeout(REQUEST_TIMEOUT)
             .operation_timeout(REQUEST_TIMEOUT)
@@ -75,8 +75,8 @@ impl Storage {
     }
 }
 
-/// `SeaweedFS`. A shell ends it when this process has ended, however that happened: then its standard input
-/// is at its end.
+/// `SeaweedFS` process. A shell kills it when this process ends for any reason, because that closes the
+/// shell's standard input.
 struct Server {
     port: u16,
     _shell: Child,
@@ -102,7 +102,7 @@ impl Server {
         let output = std::fs::File::create(&log).unwrap();
 
         let ports = free_ports(8).await;
-        // SeaweedFS creates these; no option moves all of them elsewhere.
+        // `SeaweedFS` creates these sockets. No option moves all of them elsewhere.
         let sockets: Vec<String> = ports
             .iter()
             .map(|port| format!("/tmp/seaweedfs-*-{port}.sock"))
@@ -117,7 +117,7 @@ impl Server {
             .args(["server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"])
             .arg(format!("-dir={}", folder.display()))
             .arg(format!("-s3.config={}", folder.join("s3.json").display()))
-            // On by default: it would report usage to its developers.
+            // Telemetry is on by default and reports usage to the developers of `SeaweedFS`.
             .arg("-master.telemetry=false")
             .args(["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"])
             .args(["-volume.max=20", "-master.volumeSizeLimitMB=64"]);
@@ -142,8 +142,8 @@ impl Server {
         server
     }
 
-    /// Waits until it can, and until an object is taken: for the first it makes volumes, longer than
-    /// functions wait.
+    /// Creates the bucket and writes a first object, retrying both until they succeed. `SeaweedFS` creates
+    /// its volumes for the first object, which takes longer than the functions' timeout.
     async fn make_bucket(&self) {
         let endpoint = format!("http://127.0.0.1:{}", self.port);
         let s3 = aws_sdk_s3::Client::new(&::stack::emulator::aws_config(&endpoint).unwrap());
@@ -163,8 +163,8 @@ impl Server {
     }
 }
 
-/// Ports that nobody listens on. They are below those that a system hands out by itself, of which Linux has
-/// the lowest, 32768: so nobody is given one before the server has it.
+/// Free TCP ports below the ephemeral range, which starts at 32768 on Linux. The system therefore assigns
+/// none of them to another socket before the server binds them.
 async fn free_ports(count: usize) -> Vec<u16> {
     let first = 20_000 + u16::try_from(std::process::id() % 1_200).unwrap() * 10;
     let mut ports = Vec::new();
@@ -186,16 +186,17 @@ fn end_of(log: &Path) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
-/// A part of an upload: the upload's id and the part's number.
+/// A part of an upload: the upload's id and the part number.
 type PartId = (String, String);
 
-/// The SHA-256 with which each part was accepted.
+/// SHA-256 (base64) of each accepted part.
 type Checksums = Arc<Mutex<HashMap<PartId, String>>>;
 
-/// Starts a proxy that adds to `ListParts` the SHA-256 of each part. S3 lists it for an upload that was begun
-/// with that algorithm (Amazon S3 API Reference, `ListParts`, "`ChecksumSHA256`"), and `complete-upload`
-/// stands on it; `SeaweedFS` 4.48 checks and keeps it, but does not list it. Everything else passes as it is:
-/// host and signature stay.
+/// Starts a proxy that adds the SHA-256 of each part to `ListParts`, and returns its URL. S3 lists the
+/// checksums if the upload was created with that algorithm (Amazon S3 API Reference, `ListParts`,
+/// "`ChecksumSHA256`"), and `complete-upload` depends on it. `SeaweedFS` 4.48 verifies and stores the
+/// checksums, but does not list them. The proxy changes nothing else, so the host header and the signature
+/// stay valid.
 async fn listing_checksums(target: String) -> String {
     let checksums = Checksums::default();
     let http = raw_http();

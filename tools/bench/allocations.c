@@ -1,5 +1,5 @@
-/* Counts what a program allocates, without changing the program: preloaded, it counts in a file that the benchmark reads.
-   Two counters of 64 bits: calls that allocate, and bytes that they asked for. */
+/* Counts the allocations of an unmodified program. The library is preloaded and writes two 64-bit counters to a
+   file that the benchmark reads: the number of allocating calls, and the bytes that they requested. */
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,7 +12,7 @@ extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *old, size_t size);
 extern void *__libc_memalign(size_t alignment, size_t size);
 
-/* Where nothing is looked at, until the file is there. */
+/* Counters in use until the file is mapped; nothing reads them. */
 static uint64_t nowhere[2];
 static uint64_t *counters = nowhere;
 

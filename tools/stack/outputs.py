@@ -1,4 +1,7 @@
-"""Prints the outputs of a CloudFormation stack as a JSON object. Run with the emulator's Python, which has the AWS SDK: outputs.py STACK"""
+"""Prints the outputs of a CloudFormation stack as a JSON object.
+
+Run with the emulator's Python, which has the AWS SDK: outputs.py STACK
+"""
 
 import json
 import sys

@@ -1,7 +1,8 @@
 """Packages functions that `cargo build` has compiled for this machine, in place of `sam build`.
 
-`sam build` compiles with `cargo lambda`, for Lambda and with all optimizations, which takes minutes. This writes a zip file for each function, unless
-the one there is newer than the program, and a copy of the template in which each function names its file.
+`sam build` compiles for Lambda with `cargo lambda` and all optimizations, which takes minutes. This script
+writes a zip file for each function, unless the existing one is newer than the program. It also writes a copy
+of the template in which each function refers to its zip file.
 
 Run by `cargo xtask` with SAM's Python: package.py TEMPLATE PROGRAMS OUTPUT
 """
@@ -18,18 +19,19 @@ from samcli.yamlhelper import yaml_dump, yaml_parse
 
 
 def package(program, archive):
-    """Writes the function's archive: `bootstrap`, executable, without symbols where the machine can remove them."""
+    """Writes a function's zip file with the executable `bootstrap`, without symbols if `strip` is installed."""
     if archive.exists() and archive.stat().st_mtime_ns > program.stat().st_mtime_ns:
         return
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         bootstrap = Path(folder) / "bootstrap"
         strip = shutil.which("strip")
-        # Symbols are half of a program that is not optimized.
+        # Symbols are half the size of a program that is not optimized.
         if not strip or subprocess.run([strip, "-o", bootstrap, program], check=False).returncode != 0:
             shutil.copyfile(program, bootstrap)
         bootstrap.chmod(0o755)
         unfinished = Path(folder) / archive.name
-        # The lowest level takes a quarter of the default's time, and the archive goes no further than this machine.
+        # The lowest level takes a quarter of the default level's time. The size matters little, because the
+        # archive stays on this machine.
         with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
             file.write(bootstrap, "bootstrap")
         os.replace(unfinished, archive)

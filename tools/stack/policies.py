@@ -1,7 +1,9 @@
-"""Takes each statement out of each policy of the template, one at a time, and sees a named test fail for it.
+"""Removes each statement of each IAM policy in the template, one at a time, and expects a test to fail.
 
-Of a copy of the template, for `template::policies`; and where the emulator enforces it, of the role of the running stack, for the test of
-`tests/it/roles.rs` that is named below. Run by `cargo xtask policies`, with the tests' binary as its argument.
+Each statement is removed from a copy of the template, and `template::policies` must fail. If the emulator
+enforces the statement, it is also removed from the role of the running stack. Then the test in
+`tests/it/roles.rs` that `ENFORCED` names must fail. Run by `cargo xtask policies` with the tests' binary as its
+argument.
 """
 
 import json
@@ -16,12 +18,13 @@ import boto3
 
 STACK = "syncsphere-local"
 
-# The tests of the template's policies.
+# The name filter for the tests of the template's policies.
 TEMPLATE = "template::policies"
 
-# What the emulator enforces: policy and statement, and the test that fails without. It does not ask the role for what Lambda itself does (logs,
-# traces, network interfaces, consuming the queue), says 404 of a missing object to whoever may not list the bucket too, and the local database asks
-# nobody for a token.
+# The statements that the emulator enforces, as (policy, statement), each with the test that fails without it.
+# The others are not enforced. The emulator does not check the role for actions of Lambda itself (logs,
+# traces, network interfaces, consuming the queue). It answers 404 for a missing object even if the caller
+# may not list the bucket. The local database accepts connections without a token.
 ENFORCED = {
     ("CreateUploadRole", "OpenUploads"): "create_upload_signs_what_storage_takes_and_complete_upload_verifies_it",
     ("CompleteUploadRole", "VerifyAndAssemble"): "create_upload_signs_what_storage_takes_and_complete_upload_verifies_it",
@@ -39,7 +42,7 @@ ENFORCED = {
 
 
 def statements(lines):
-    """Where each statement of a role's or a managed policy is: (policy, name, first line, line after the last)."""
+    """Yields each statement of a role or managed policy: (policy, name, first line, line after the last)."""
     policy = None
     for number, line in enumerate(lines):
         resource = re.match(r"  (\w+):$", line)
@@ -52,7 +55,7 @@ def statements(lines):
             while re.match(rf" {{{indent + 1},}}\S", lines[end]) or re.match(r" *#", lines[end]):
                 end += 1
             if lines[number - 2].strip() == "- !If":
-                # With its condition, and with what is there without it.
+                # Include the `!If` with its condition and its alternative.
                 yield policy, statement[2], number - 2, end + 1
             else:
                 yield policy, statement[2], number, end

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: builds what is to be measured and what measures it, and runs it against a PostgreSQL of its own.
+//! `cargo xtask bench`: builds the functions and the benchmark program, and runs the benchmarks with their
+//! own PostgreSQL.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,10 +16,10 @@ use runner::ui::Step;
 
 use crate::packages;
 
-/// The package.
+/// The package of the benchmark program.
 const PACKAGE: &str = "bench";
 
-/// Runs benchmarks. A full run of all of them writes docs/performance.md.
+/// Runs the selected benchmarks. A full run of all of them writes docs/performance.md.
 pub(crate) async fn run(project: &Project, options: &Bench) -> Result<()> {
     let _lock = project.lock()?;
     tools::install(project, &[POSTGRES, CARGO_LAMBDA]).await?;
@@ -74,8 +75,9 @@ pub(crate) async fn run(project: &Project, options: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// With the same flags as the functions, since the limits are in it. A quick run, whose figures mean nothing, has it as all other tools
-/// are compiled, and only its functions as they are deployed.
+/// Builds the benchmark program with the flags of the functions, because it contains the reference programs
+/// for the limits. A quick run does not need this, because its figures mean nothing. There the program is
+/// built like all other tools, and only the functions are built as they are deployed.
 async fn build_optimized(project: &Project) -> Result<PathBuf> {
     let step = Step::begin("building the benchmarks");
     let arguments = [

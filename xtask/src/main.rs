@@ -1,4 +1,5 @@
-//! `cargo xtask`: installs the tools of a command, builds the program that runs it, and becomes that program.
+//! `cargo xtask`: installs the tools for a command, builds the program that runs it, and replaces itself by
+//! that program.
 
 mod bench;
 
@@ -48,10 +49,10 @@ async fn run(cli: &Cli) -> Result<()> {
     Err(replace_by(&project, &folder.join(program)))
 }
 
-/// Fails, before minutes of compiling, for reasons that the command would fail for after them.
+/// Finds predictable failures of a command before the build, which takes minutes.
 fn check(project: &Project, cli: &Cli) -> Result<()> {
     if let Command::Deploy { .. } = cli.command {
-        // Whoever keeps a stack running uses the services.
+        // A running stack holds the lock on the services.
         ensure!(
             project.check_unused().is_err(),
             "no stack is running; start one: cargo xtask up"
@@ -68,7 +69,7 @@ fn check(project: &Project, cli: &Cli) -> Result<()> {
     Ok(())
 }
 
-/// Whether a command starts services on the ports of its command line. The others choose free ones.
+/// Whether a command starts services on the ports from its command line. Other commands choose free ports.
 fn uses_ports(command: &Command) -> bool {
     match command {
         Command::Up { address, .. } => address.is_loopback(),
@@ -77,7 +78,7 @@ fn uses_ports(command: &Command) -> bool {
     }
 }
 
-/// The program that runs a command.
+/// The name of the program that runs a command.
 fn program(command: &Command) -> &'static str {
     match command {
         Command::Chaos(_) => "chaos",
@@ -85,9 +86,9 @@ fn program(command: &Command) -> &'static str {
     }
 }
 
-/// The packages that are compiled for a program. All have the functions and the local stack in common, also
-/// those that do not use them: cargo compiles a crate once for each set of features, and the set depends on
-/// the packages.
+/// The packages to compile for a program. All sets contain the functions and the local stack, even where they
+/// are not used. The packages of a call determine the features of their common dependencies, and cargo
+/// compiles a crate once for each set of features.
 fn packages(project: &Project, program: &str) -> Result<Vec<String>> {
     let mut packages = build::function_names(project)?;
     packages.push("stack".to_owned());
@@ -126,16 +127,16 @@ fn tools_of(command: &Command) -> &'static [Tool] {
         Command::Policies | Command::Throughput { quick: true } => LOCAL,
         Command::Throughput { quick: false } | Command::Update { .. } | Command::Samples => RELEASE,
         Command::Chaos(_) => &[POSTGRES, CARGO_LAMBDA],
-        // They install their own.
+        // These commands install their own tools.
         Command::Bench(_) | Command::Template | Command::Tools => &[],
     }
 }
 
-/// Replaces this process by a program with the same arguments, so that signals and the exit status are the
-/// program's. Returns only if that fails.
+/// Replaces this process by a program with the same arguments, so that the program handles signals and sets
+/// the exit status. Returns only if the replacement fails.
 fn replace_by(project: &Project, program: &Path) -> anyhow::Error {
     let mut command = environment::command(project, &program.display().to_string());
-    // A file on the command line is meant in the developer's folder.
+    // Relative paths on the command line refer to the developer's current folder.
     if let Ok(folder) = std::env::current_dir() {
         command.current_dir(folder);
     }
@@ -150,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    /// The features of each crate that cargo compiles for these packages.
+    /// The features of each crate when cargo compiles these packages.
     fn features(project: &Project, arguments: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
         let output = process::Command::new(env!("CARGO"))
             .current_dir(&project.root)

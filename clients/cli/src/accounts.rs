@@ -1,4 +1,4 @@
-//! Who is signed in to which stack. It is kept in files that only this user may read, one for each stack.
+//! Saved sessions: one file for each stack, readable by this user only.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,25 +17,26 @@ use uuid::Uuid;
 use crate::arguments::AccountArguments;
 use crate::failure::{Kind, failure};
 
-/// The folder of all that is kept.
+/// The folder with everything that the command saves between runs.
 #[derive(Clone, Debug)]
 pub struct Accounts {
     folder: PathBuf,
 }
 
-/// A stack, as its outputs have it, and its users here.
+/// A stack's addresses, from its CloudFormation outputs, and the users who are signed in to it on this
+/// machine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stack {
     /// The output `HttpApiUrl`.
     pub http_api_url: String,
-    /// The Cognito user pool, if that is who knows the users.
+    /// The Cognito user pool; `None` if another identity provider issues the tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_pool: Option<Pool>,
-    /// Who is meant unless somebody else is said.
+    /// The default user: the key in `users` that is used without `--user`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// All that are signed in, by the name that they sign in with.
+    /// All signed-in users, by sign-in name.
     #[serde(default)]
     pub users: BTreeMap<String, User>,
 }
@@ -44,14 +45,14 @@ pub struct Stack {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pool {
-    /// `https://cognito-idp.REGION.amazonaws.com`.
+    /// The address of Cognito, `https://cognito-idp.REGION.amazonaws.com`, or an emulator's.
     pub endpoint: String,
     /// The output `UserPoolClientId`.
     pub client_id: String,
 }
 
 impl Pool {
-    /// Rather than of an emulator.
+    /// Whether the pool is on AWS and not in an emulator.
     pub(crate) fn is_of_aws(&self) -> bool {
         self.endpoint.starts_with("https://cognito-idp.")
     }
@@ -64,35 +65,35 @@ impl From<Pool> for UserPool {
     }
 }
 
-/// Somebody who is signed in.
+/// A signed-in user.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
-    /// This machine, as the origin of this user's changes.
+    /// The device ID of this machine, which is the origin of this user's changes.
     pub device_id: DeviceId,
-    /// Where tokens come from.
+    /// The source of this user's tokens.
     #[serde(flatten)]
     pub tokens: Tokens,
 }
 
-/// Where tokens come from.
+/// The source of a user's tokens.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", untagged)]
 pub enum Tokens {
-    /// The user pool.
+    /// Tokens of the Cognito user pool.
     Pool {
-        /// For the next token.
+        /// Cognito's refresh token, which renews the token.
         refresh_token: String,
-        /// The last token.
+        /// The last token received, if one was saved.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token: Option<String>,
-        /// When it was received, in seconds since 1970 by this machine's clock.
+        /// When `token` was received, in seconds since 1970-01-01 UTC by this machine's clock.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         received_at: Option<u64>,
     },
-    /// A shell command.
+    /// Tokens printed by a shell command.
     Command {
-        /// What prints a token.
+        /// The command line. It prints a token to its standard output.
         token_command: String,
     },
 }
@@ -110,7 +111,7 @@ fn seconds(time: SystemTime) -> Option<u64> {
     Some(since.as_secs())
 }
 
-/// A token that was kept with the time when it was received. Earlier releases kept no time.
+/// A saved token with its time of receipt. Earlier releases saved no time.
 fn kept_token(text: String, received_at: Option<u64>) -> Token {
     let at = received_at.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
     match at {
@@ -120,7 +121,7 @@ fn kept_token(text: String, received_at: Option<u64>) -> Token {
 }
 
 impl User {
-    /// Somebody who has just signed in with a user pool.
+    /// A user who has just signed in with a user pool. Fails if the pool gave no refresh token.
     pub async fn signed_in(session: &Session) -> anyhow::Result<Self> {
         let refresh = session.refresh_token();
         let refresh =
@@ -137,33 +138,33 @@ impl User {
     }
 }
 
-/// An ID of this program's making.
+/// A new UUID (version 7).
 #[expect(clippy::disallowed_methods, reason = "`platform` is for functions")]
 pub(crate) fn new_id() -> Uuid {
     Uuid::now_v7()
 }
 
-/// Which of the accounts.
+/// The key of a saved account: stack name and sign-in name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Name {
     pub(crate) stack: String,
     pub(crate) user: String,
 }
 
-/// The account of a command.
+/// The account that a command uses.
 pub(crate) struct Account {
-    /// Its device.
+    /// The API client, with this machine's device ID if one is saved.
     pub(crate) client: Client,
     pub(crate) http_api_url: String,
-    /// Nothing if all came from the environment.
+    /// `None` if the token is from the environment.
     pub(crate) name: Option<Name>,
-    /// The token that was kept.
+    /// The saved token, to detect a renewal.
     token: Option<Token>,
     pub(crate) accounts: Accounts,
 }
 
 impl Account {
-    /// The user's ID.
+    /// The user's ID, from the token.
     pub(crate) async fn user_id(&self) -> anyhow::Result<UserId> {
         let token = self.client.session().token().await?;
         token
@@ -171,7 +172,7 @@ impl Account {
             .context("the token is no JWT that says whose it is")
     }
 
-    /// Keeps the session's newest token, if it was renewed.
+    /// Saves the session's newest token if it was renewed.
     pub(crate) async fn keep(&self) -> anyhow::Result<()> {
         let session = self.client.session();
         let (Some(name), Some(_)) = (&self.name, session.refresh_token()) else {
@@ -198,7 +199,7 @@ impl Account {
 }
 
 impl Accounts {
-    /// In `SYNCSPHERE_HOME`, or the user's configuration folder.
+    /// Sessions in `SYNCSPHERE_HOME`, or in the user's configuration folder.
     pub fn find() -> anyhow::Result<Self> {
         if let Some(folder) = std::env::var_os("SYNCSPHERE_HOME").filter(|folder| !folder.is_empty()) {
             return Ok(Self::in_folder(folder));
@@ -209,14 +210,14 @@ impl Accounts {
         Ok(Self::in_folder(base.config_dir().join("syncsphere")))
     }
 
-    /// In a folder.
+    /// Sessions in the given folder, which need not exist yet.
     pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
         }
     }
 
-    /// What is known of a stack.
+    /// The saved stack, or `None` if nobody has signed in to it.
     pub fn stack(&self, name: &str) -> anyhow::Result<Option<Stack>> {
         let file = self.file(name)?;
         let text = match fs::read(&file) {
@@ -233,7 +234,7 @@ impl Accounts {
         })
     }
 
-    /// Changes what is known of a stack, alone; nothing forgets it.
+    /// Changes a saved stack under a lock. Setting it to `None` deletes its file.
     pub fn change(&self, name: &str, change: impl FnOnce(&mut Option<Stack>)) -> anyhow::Result<()> {
         private_folder(&self.folder.join("stacks"))?;
         let _lock = self.lock()?;
@@ -250,19 +251,19 @@ impl Accounts {
         Ok(())
     }
 
-    /// Makes a stack the one that is meant unless another is said.
+    /// Makes a stack the default.
     pub fn choose(&self, name: &str) -> anyhow::Result<()> {
         private_folder(&self.folder)?;
         write_private(&self.chosen_file(), name.as_bytes())
     }
 
-    /// The stack that is meant unless another is said.
+    /// The default stack, if it is still saved.
     pub fn chosen(&self) -> Option<String> {
         let name = fs::read_to_string(self.chosen_file()).ok()?;
         self.file(&name).ok()?.exists().then_some(name)
     }
 
-    /// All stacks that are known.
+    /// The names of all saved stacks, sorted.
     pub(crate) fn stacks(&self) -> Vec<String> {
         let found = fs::read_dir(self.folder.join("stacks")).into_iter().flatten();
         let files = found.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -273,14 +274,14 @@ impl Accounts {
         names
     }
 
-    /// A folder for something that outlives a command.
+    /// Creates a private folder for data that outlives a command.
     pub(crate) fn kept(&self, what: &str) -> anyhow::Result<PathBuf> {
         let folder = self.folder.join(what);
         private_folder(&folder)?;
         Ok(folder)
     }
 
-    /// The stack that the command line means, if it is known.
+    /// The stack that the command line selects, or the default one; `None` if it is not saved.
     pub(crate) fn named(&self, of: &AccountArguments) -> anyhow::Result<Option<(String, Stack)>> {
         if let Some(url) = of.url.as_deref().map(|url| url.trim_end_matches('/')) {
             for name in self.stacks() {
@@ -298,7 +299,7 @@ impl Accounts {
         Ok(self.stack(&name)?.map(|stack| (name, stack)))
     }
 
-    /// The account that the command line means.
+    /// The account that the command line and `SYNCSPHERE_TOKEN` select.
     pub(crate) fn account(&self, of: &AccountArguments) -> anyhow::Result<Account> {
         let known = self.named(of)?;
         if let Some(token) = token_of_environment() {
@@ -370,7 +371,7 @@ impl Accounts {
         failure(Kind::SignedOut, message)
     }
 
-    /// Names become file names.
+    /// The file of a stack. Names that are not safe as file names are refused.
     fn file(&self, name: &str) -> anyhow::Result<PathBuf> {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
         if name.is_empty() || name.starts_with('.') || !name.chars().all(good) {
@@ -404,7 +405,7 @@ fn nobody(stack: &str, user: Option<&str>) -> anyhow::Error {
     )
 }
 
-/// A device; an address that must not be given a token is a mistake on the command line.
+/// Creates an API client. A URL that is not safe for a token is a usage error.
 pub(crate) fn device(
     url: &str,
     session: impl Into<Session>,
@@ -413,7 +414,7 @@ pub(crate) fn device(
     Client::new(url, session, device_id).map_err(usage)
 }
 
-/// An error of the command line, if it says where a secret must not go.
+/// Makes an insecure address a usage error. Other errors stay the same.
 pub(crate) fn usage(error: Error) -> anyhow::Error {
     match error {
         Error::Insecure(message) => failure(Kind::Usage, message),
@@ -427,9 +428,9 @@ fn token_of_environment() -> Option<String> {
     (!token.is_empty()).then(|| token.to_owned())
 }
 
-/// Makes a folder that only this user may look into: mode 0700 on Unix. On Windows it inherits the permissions of
-/// its parent. `%APPDATA%` admits the user, the system and administrators; a folder named by `SYNCSPHERE_HOME`
-/// admits the people whom its own permissions admit.
+/// Creates a folder that only this user can read: mode 0700 on Unix. On Windows it inherits the permissions
+/// of its parent. `%APPDATA%` admits the user, the system and administrators; a folder named by
+/// `SYNCSPHERE_HOME` keeps its own permissions.
 fn private_folder(folder: &Path) -> anyhow::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -440,7 +441,7 @@ fn private_folder(folder: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot create {}", folder.display()))
 }
 
-/// Writes a file that only this user may read, all of it or nothing: mode 0600 on Unix. On Windows it inherits the
+/// Writes a file atomically that only this user can read: mode 0600 on Unix. On Windows it inherits the
 /// permissions of its folder.
 pub(crate) fn write_private(file: &Path, text: &[u8]) -> anyhow::Result<()> {
     let writing = || -> io::Result<()> {
@@ -530,7 +531,7 @@ mod tests {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
         assert_eq!(seconds(at), Some(7));
         assert_eq!(kept_token("t".to_owned(), Some(7)).received_at(), Some(at));
-        // As an earlier release kept it.
+        // The format of an earlier release.
         let user = r#"{"deviceId":"00000000-0000-0000-0000-000000000001","refreshToken":"r","token":"t"}"#;
         let user: User = serde_json::from_str(user).unwrap();
         let Tokens::Pool {

@@ -1,4 +1,4 @@
-//! The command line.
+//! Arguments and subcommands of the command line.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -58,7 +58,7 @@ pub struct AccountArguments {
 }
 
 impl AccountArguments {
-    /// With the stack of the environment, if the command line names none.
+    /// Uses `SYNCSPHERE_URL`, or else `SYNCSPHERE_STACK`, if the command line names no stack.
     pub fn or_environment(self) -> anyhow::Result<Self> {
         let of_environment = |name| {
             std::env::var_os(name)?
@@ -147,8 +147,8 @@ pub struct Login {
     /// The AWS region of the stack, where its URL does not say it.
     #[arg(long)]
     pub region: Option<String>,
-    /// For identity providers other than Cognito: a shell command that prints a token. It is kept, and run whenever a token is
-    /// needed.
+    /// For identity providers other than Cognito: a shell command that prints a token. It is kept, and run
+    /// whenever a token is needed.
     #[arg(long, value_name = "COMMAND", conflicts_with = "user_pool_client_id")]
     pub token_command: Option<String>,
     /// Protect the account with an authenticator app from now on: shows the key for the app, and asks for a
@@ -203,7 +203,7 @@ pub enum Size {
 }
 
 impl Size {
-    /// Concurrency that all functions together reserve, if they do.
+    /// Concurrency that all functions together reserve; `None` if the size reserves none.
     pub fn copies(self) -> Option<i64> {
         match self {
             Self::Trial => None,
@@ -213,7 +213,7 @@ impl Size {
         }
     }
 
-    /// The database's class.
+    /// The RDS instance class of the database.
     pub fn database_class(self) -> &'static str {
         match self {
             Self::Trial => "db.t4g.micro",

@@ -1,4 +1,4 @@
-//! A file for each command.
+//! The commands, one module each.
 
 mod bases;
 pub(crate) mod doctor;

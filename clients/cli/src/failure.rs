@@ -1,4 +1,4 @@
-//! What went wrong, for people and for scripts.
+//! Errors: exit statuses, messages for people, and JSON for scripts.
 
 use std::env;
 use std::io;
@@ -8,42 +8,42 @@ use model::CurrentVersion;
 use serde_json::json;
 use thiserror::Error as ThisError;
 
-/// Why a command ends, as its exit status.
+/// The reason for a failure. The value is the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Something else.
+    /// Any other failure.
     Failed = 1,
-    /// The command line.
+    /// The command line is wrong.
     Usage = 2,
-    /// Nobody is signed in.
+    /// Nobody is signed in, or the session has ended.
     SignedOut = 3,
-    /// It is not there.
+    /// A file, version or space does not exist.
     NotFound = 4,
-    /// Something is there already, or another version.
+    /// The destination exists, or has another version than expected.
     Conflict = 5,
-    /// The service, or the machine, does not allow it.
+    /// The service or the machine refuses the operation.
     Refused = 6,
-    /// The service does not answer.
+    /// The service does not answer, or answers with an error that a retry may resolve.
     Unreachable = 7,
-    /// By a signal.
+    /// Interrupted by a signal: 128 + SIGINT.
     Interrupted = 130,
-    /// Nobody reads what is written: what a shell shows for one that SIGPIPE ended.
+    /// The reader of the output has gone: 128 + SIGPIPE, the status that a shell shows for SIGPIPE.
     BrokenPipe = 141,
 }
 
-/// A failure of this program's own.
+/// An error that this program reports itself, with its exit status.
 #[derive(Debug, ThisError)]
 #[error("{message}")]
 pub struct Failure {
-    /// Of which kind.
+    /// Determines the exit status.
     pub kind: Kind,
     message: String,
-    /// The refusal that the message says in other words.
+    /// The service's refusal that the message explains.
     #[source]
     refusal: Option<Error>,
 }
 
-/// Makes one.
+/// Creates a [`Failure`].
 pub fn failure(kind: Kind, message: impl Into<String>) -> anyhow::Error {
     let (message, refusal) = (message.into(), None);
     Failure {
@@ -54,7 +54,8 @@ pub fn failure(kind: Kind, message: impl Into<String>) -> anyhow::Error {
     .into()
 }
 
-/// Makes one that says a refusal in words that fit the command. Scripts still see the refusal.
+/// Creates a [`Failure`] that explains a refusal in words that fit the command. The JSON output still
+/// contains the refusal.
 pub fn refused(kind: Kind, message: impl Into<String>, refusal: Error) -> anyhow::Error {
     let (message, refusal) = (message.into(), Some(refusal));
     Failure {
@@ -65,7 +66,7 @@ pub fn refused(kind: Kind, message: impl Into<String>, refusal: Error) -> anyhow
     .into()
 }
 
-/// Of which kind an error is.
+/// The kind of an error, from the first cause in its chain that determines one.
 pub fn kind_of(error: &anyhow::Error) -> Kind {
     for cause in error.chain() {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
@@ -91,7 +92,8 @@ fn kind_of_io(error: &io::Error) -> Kind {
     }
 }
 
-/// Whether whatever comes next would fail for it too: nobody is signed in, or nothing answers. A 500 is of one request.
+/// Whether further operations would fail too, because nobody is signed in or the service does not answer. A
+/// 500 concerns one request only.
 pub fn is_outage(error: &anyhow::Error) -> bool {
     let is_of_one = error.chain().any(|cause| {
         let call = cause.downcast_ref::<Error>();
@@ -116,7 +118,7 @@ fn kind_of_call(error: &Error) -> Kind {
     }
 }
 
-/// Says an error with its causes on one line.
+/// An error and its causes on one line.
 pub fn sentence(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
@@ -129,14 +131,14 @@ pub fn sentence(error: &anyhow::Error) -> String {
         if !parts.last().is_some_and(|last| last.ends_with(&said)) {
             parts.push(said);
         }
-        // Its refusal is in its message.
+        // The message of a `Failure` covers its refusal.
         if cause.is::<Failure>() {
             break;
         }
     }
     let mut sentence = parts.join(": ");
     if kind_of(error) == Kind::SignedOut && !sentence.contains("syncsphere login") {
-        // Signing in does not help who brings a token.
+        // With SYNCSPHERE_TOKEN set, signing in has no effect.
         let what_to_do = if env::var_os("SYNCSPHERE_TOKEN").is_some() {
             "set SYNCSPHERE_TOKEN to a new token"
         } else {
@@ -154,7 +156,7 @@ fn refusal(problem: &Problem) -> String {
         request_id,
         ..
     } = problem;
-    // What the service says to programs, in words for people.
+    // Messages for people instead of the service's messages for programs.
     let detail = match code.as_str() {
         "version-conflict" => {
             "it was changed or moved on another device; look at it again, and repeat the command if you still want that"
@@ -174,7 +176,7 @@ fn refusal(problem: &Problem) -> String {
     }
 }
 
-/// The same for scripts.
+/// An error as JSON, for scripts.
 pub fn json(error: &anyhow::Error) -> serde_json::Value {
     let problem = error.chain().find_map(|cause| match cause.downcast_ref() {
         Some(Error::Refused(problem)) => Some(problem),
@@ -189,7 +191,7 @@ pub fn json(error: &anyhow::Error) -> serde_json::Value {
     }})
 }
 
-/// Counts failures of several things, for the end.
+/// Counts the failures of a command that continues after a failure.
 #[derive(Debug, Default)]
 pub struct Failures {
     first: Option<Kind>,
@@ -198,14 +200,14 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// Adds one.
+    /// Counts one failure.
     pub fn add(&mut self, kind: Kind) {
         self.count += 1;
         self.mixed |= self.first.is_some_and(|first| first != kind);
         self.first.get_or_insert(kind);
     }
 
-    /// An error if there was one: of the kind that all have, or `Failed`.
+    /// An error if there was a failure, with the kind that all have in common, or `Failed`.
     pub fn outcome(&self, of: usize, what: &str) -> anyhow::Result<()> {
         match self.first {
             None => Ok(()),

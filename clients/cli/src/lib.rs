@@ -1,4 +1,4 @@
-//! `syncsphere`, the command.
+//! The `syncsphere` command. It is a library so that its tests can prepare saved sessions.
 
 pub mod accounts;
 mod arguments;
@@ -24,14 +24,15 @@ use crate::output::Output;
 
 pub use output::note;
 
-/// How long a command that is interrupted may take to keep what it knows.
+/// Time that an interrupted command has to save its state.
 const INTERRUPTED_WITHIN: Duration = Duration::from_secs(2);
 
-/// Runs the command line.
+/// Runs the command line and returns its exit status.
 pub async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output { json: arguments.json };
-    // On a thread of its own, so that a command which reads a large file or waits for a password can be interrupted too.
+    // The command runs on its own thread, so that it can be interrupted while it reads a large file or waits
+    // for a password.
     let (interrupt, interrupting) = oneshot::channel::<()>();
     let (done, mut outcome) = oneshot::channel();
     let runtime = Handle::current();
@@ -85,7 +86,7 @@ async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
         command => {
             let mut account = Accounts::find()?.account(of)?;
             let outcome = with_account(command, &mut account, output).await;
-            // A token that was renewed serves the next command too.
+            // Saves a renewed token for the next command.
             let kept = account.keep().await;
             outcome.and(kept)
         }
@@ -113,7 +114,7 @@ async fn with_account(command: Command, account: &mut Account, output: Output) -
 }
 
 async fn interrupted() {
-    // Where there is no such signal, nothing interrupts.
+    // Without signal support the command cannot be interrupted here.
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }

@@ -1,4 +1,4 @@
-//! `syncsphere`.
+//! The `syncsphere` executable.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(syncsphere::main());
-    // Without waiting for what cannot be interrupted.
+    // Does not wait for blocking tasks, which cannot be interrupted.
     runtime.shutdown_background();
     code
 }

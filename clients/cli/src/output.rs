@@ -1,4 +1,4 @@
-//! What is written for people or for scripts.
+//! Output for people or, with `--json`, for scripts.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -12,15 +12,15 @@ use time::macros::format_description;
 
 use crate::failure;
 
-/// The standard output, and how it is written to.
+/// The format of the standard output.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
-    /// One JSON value a line.
+    /// One JSON value a line instead of text.
     pub json: bool,
 }
 
 impl Output {
-    /// Writes a line: `value` for scripts, `text` for people.
+    /// Writes a line: `value` as JSON for scripts, or `text` for people.
     pub fn line(self, value: &impl Serialize, text: impl Display) -> io::Result<()> {
         let line = if self.json {
             serde_json::to_string(value)?
@@ -30,7 +30,7 @@ impl Output {
         say(&line)
     }
 
-    /// Writes entries: each on a line for scripts, a table for people.
+    /// Writes entries: one JSON value a line for scripts, or a table for people.
     pub fn table<T: Serialize, const N: usize>(
         self,
         header: [&str; N],
@@ -52,7 +52,7 @@ impl Output {
         Ok(())
     }
 
-    /// Says on the standard error that something failed.
+    /// Writes an error to the standard error.
     pub fn failure(self, error: &anyhow::Error) {
         if self.json {
             note(failure::json(error));
@@ -62,24 +62,24 @@ impl Output {
     }
 }
 
-/// Writes to the standard output, for whoever reads it now.
+/// Writes a line to the standard output and flushes it, so that a reader gets it immediately.
 pub fn say(line: &str) -> io::Result<()> {
     let mut output = io::stdout().lock();
     writeln!(output, "{line}")?;
     output.flush()
 }
 
-/// Writes to the standard error; that nobody reads it is no failure.
+/// Writes a line to the standard error. Write errors are ignored.
 pub fn note(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// A size, for people.
+/// A size in binary units, for people.
 pub fn size(bytes: ByteCount) -> String {
     HumanBytes(bytes.get().unsigned_abs()).to_string()
 }
 
-/// A time, for people.
+/// A time in UTC, with seconds, for people.
 pub fn time(time: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
     time.format(&format).unwrap_or_default()

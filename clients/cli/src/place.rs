@@ -1,4 +1,4 @@
-//! Paths and spaces as people write them.
+//! Parsing of paths and spaces from the command line.
 
 use client::{Client, sha256};
 use model::{SpaceId, SpaceKind, SpacePath, SpaceView};
@@ -6,10 +6,10 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use crate::failure::{Kind, failure};
 
-/// What people call their personal space.
+/// The name of the personal space on the command line.
 const PERSONAL: &str = "personal";
 
-/// The path that a text means: in Unicode normalization form C, and from the root on.
+/// Parses a path: normalizes it to Unicode form C and makes it absolute.
 pub fn path(text: &str) -> anyhow::Result<SpacePath> {
     if text.len() > 1 && text.ends_with('/') {
         let message = format!("{text:?} names a folder; this takes a file, such as \"{text}NAME\"");
@@ -26,7 +26,7 @@ pub fn path(text: &str) -> anyhow::Result<SpacePath> {
         .map_err(|error| failure(Kind::Usage, format!("{text:?} cannot be a path: {error}")))
 }
 
-/// A file's path: `to`, or if that is a folder, the name in it.
+/// The path of a file: `to`, or `name` in `to` if that is empty or ends in `/`.
 pub fn inside(to: &str, name: &str) -> anyhow::Result<SpacePath> {
     if to.is_empty() || to.ends_with('/') {
         path(&format!("{to}{name}"))
@@ -35,7 +35,7 @@ pub fn inside(to: &str, name: &str) -> anyhow::Result<SpacePath> {
     }
 }
 
-/// A file name that stands for a text: half of its SHA-256, in hexadecimal.
+/// A short file name for a text: the first 16 bytes of its SHA-256, in hexadecimal.
 pub fn short_name(text: &str) -> String {
     let digest = sha256(text.as_bytes());
     let half = digest.as_bytes().iter().take(16);
@@ -44,7 +44,7 @@ pub fn short_name(text: &str) -> String {
         .concat()
 }
 
-/// The ID of a space; nothing is the personal one.
+/// The ID of a space, or `None` for the personal space.
 pub async fn space(client: &Client, space: Option<&str>) -> anyhow::Result<Option<SpaceId>> {
     match space {
         None | Some(PERSONAL) => Ok(None),
@@ -52,7 +52,7 @@ pub async fn space(client: &Client, space: Option<&str>) -> anyhow::Result<Optio
     }
 }
 
-/// The ID of a space that is named.
+/// The ID of a shared space, from its name or ID.
 pub async fn shared_space(client: &Client, text: &str) -> anyhow::Result<SpaceId> {
     if let Ok(space_id) = text.parse() {
         return Ok(space_id);
@@ -80,7 +80,7 @@ pub async fn shared_space(client: &Client, text: &str) -> anyhow::Result<SpaceId
     }
 }
 
-/// The view of a space; nothing is the personal one.
+/// The view of a space; `None` selects the personal space.
 pub async fn view(client: &Client, space: Option<&str>) -> anyhow::Result<SpaceView> {
     let wanted = self::space(client, space).await?;
     let spaces = client.all_spaces().await?;
@@ -97,7 +97,7 @@ pub async fn view(client: &Client, space: Option<&str>) -> anyhow::Result<SpaceV
     })
 }
 
-/// What people call a space.
+/// A space's name, or `personal`.
 pub fn name(space: &SpaceView) -> &str {
     space.name.as_ref().map_or(PERSONAL, |name| name.as_str())
 }
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn paths_are_absolute_and_normalized() {
         assert_eq!(path("a/b").unwrap().as_str(), "/a/b");
-        // As macOS has it in file names.
+        // The decomposed form that macOS uses in file names.
         assert_eq!(path("/u\u{308}").unwrap().as_str(), "/\u{fc}");
         assert!(path("/a//b").is_err());
         let folder = path("/a/").unwrap_err().to_string();

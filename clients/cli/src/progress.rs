@@ -1,4 +1,4 @@
-//! Bars on a terminal; nothing anywhere else.
+//! Progress bars, which are shown on a terminal only.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,17 +6,18 @@ use std::time::Duration;
 use client::Progress;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
-/// The smallest file with a bar of its own, in bytes: smaller ones come and go too fast to be read.
+/// Size from which a file gets its own bar, in bytes. Bars of smaller files would disappear too fast to be
+/// read.
 const OWN_BAR: u64 = 8 * 1024 * 1024;
 
-/// The bars of a command that moves several files.
+/// The progress bars of a command: one in total, and one for each large file in transfer.
 pub(crate) struct Bars {
     all: MultiProgress,
     total: ProgressBar,
 }
 
 impl Bars {
-    /// For so many bytes in so many files.
+    /// Shows the total bar for a number of bytes and files.
     pub(crate) fn new(bytes: u64, files: usize) -> Self {
         let all = MultiProgress::new();
         let total = all.add(ProgressBar::new(bytes));
@@ -30,7 +31,7 @@ impl Bars {
         Self { all, total }
     }
 
-    /// One of the files.
+    /// Starts the progress of one file.
     pub(crate) fn file(&self, name: &str, bytes: u64) -> Bar<'_> {
         let own = (bytes >= OWN_BAR).then(|| {
             let own = self.all.insert_before(&self.total, ProgressBar::new(bytes));
@@ -61,19 +62,19 @@ impl Drop for Bars {
     }
 }
 
-/// How far a file is.
+/// The progress of one file.
 pub(crate) struct Bar<'a> {
     own: Option<ProgressBar>,
     bars: &'a Bars,
     name: String,
-    /// How many bytes are counted in the bars.
+    /// Bytes of this file that the bars include.
     counted: AtomicU64,
     digested: AtomicU64,
     sent: AtomicU64,
 }
 
 impl Bar<'_> {
-    /// How many bytes were sent or received, those included that had to be moved again.
+    /// Bytes sent or received, including repetitions.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -101,7 +102,7 @@ impl Progress for Bar<'_> {
 
     fn found(&self, bytes: u64) {
         self.count(bytes);
-        // It took no time, which says nothing of the rest.
+        // These bytes took no time, so they must not affect the estimate for the rest.
         self.each(ProgressBar::reset_eta);
     }
 

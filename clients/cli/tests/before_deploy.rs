@@ -22,7 +22,7 @@ echo "An error occurred (AccessDenied): not allowed" >&2
 exit 254
 "#;
 
-/// An account in a region that has all that is needed.
+/// An account and a region that meet all prerequisites.
 const ACCOUNT: [(&str, &str); 5] = [
     (
         "ec2-describe-availability-zones",
@@ -85,7 +85,7 @@ fn checked(machine: &TempDir, arguments: &[&str]) -> (i32, Vec<(String, bool, St
     (output.status.code().unwrap(), checks.collect())
 }
 
-/// The one thing that is missing.
+/// The name and message of the only check that fails.
 fn missing(but: &[(&str, &str)], arguments: &[&str]) -> (String, String) {
     let (status, checks) = checked(&machine(but), arguments);
     assert_eq!(status, 6, "{checks:?}");
@@ -106,7 +106,7 @@ fn an_account_that_has_everything_passes() {
         ["Lambda concurrency", "VPCs", "RDS authorities", "database class"]
     );
     assert!(checks.iter().all(|(_, ok, _)| *ok), "{checks:?}");
-    // All about one region.
+    // All commands after the first name the same region.
     let asked = fs::read_to_string(machine.path().join("asked")).unwrap();
     let others = asked.lines().skip(1);
     assert!(

@@ -30,7 +30,7 @@ use support::{PROMISED, Person, files_in, owned, values};
 
 const MIB: usize = 1024 * 1024;
 
-/// Content of which no two parts are alike.
+/// Content without repeated parts.
 fn large(bytes: usize) -> Vec<u8> {
     (0..bytes / 8).flat_map(usize::to_le_bytes).collect()
 }
@@ -48,7 +48,7 @@ async fn a_folder_goes_up_and_its_files_come_down_move_and_go() {
     paths.sort_unstable();
     assert_eq!(paths, ["/backup/docs/a.txt", "/backup/docs/deep/b.txt"]);
 
-    // Again, and only what has changed goes up.
+    // A second upload sends only the changed file.
     alice.write("docs/a.txt", b"three");
     let again = alice.json(&["upload", "docs", "--to", "/backup"]).await;
     let outcome = |name: &str| {
@@ -84,7 +84,7 @@ async fn a_folder_goes_up_and_its_files_come_down_move_and_go() {
     alice.fails(4, &["rm", "/other/a.txt"]).await;
     let feed = alice.json(&["history"]).await;
     assert_eq!(feed.last().unwrap()["eventType"], "FILE_DELETED");
-    // Nothing half-done lies about.
+    // No unfinished download is left.
     let left: Vec<_> = fs::read_dir(alice.folder.path()).unwrap().collect();
     assert_eq!(left.len(), 3, "{left:?}");
 }
@@ -182,7 +182,7 @@ async fn an_upload_that_was_killed_goes_on_where_it_was() {
         .map(|it| it.upload_id().unwrap().to_owned())
         .collect();
     let mut killed = alice.start(&["upload", "film"]);
-    // Some parts, not all.
+    // Wait until some parts are uploaded, but not all.
     let looking = async {
         loop {
             let open = s3.list_multipart_uploads().bucket(bucket).send().await.unwrap();
@@ -214,13 +214,13 @@ async fn an_upload_that_was_killed_goes_on_where_it_was() {
     assert_eq!(again[0]["change"]["version"], 1);
     let unchanged = alice.json(&["upload", "film"]).await;
     assert_eq!(unchanged[0]["outcome"], "unchanged");
-    // What storage has proved is believed on any machine.
+    // Content that storage has verified counts as unchanged on any machine.
     fs::remove_dir_all(alice.path("home/versions")).unwrap();
     let unchanged = alice.json(&["upload", "film"]).await;
     assert_eq!(unchanged[0]["outcome"], "unchanged");
     assert_eq!(fs::read_dir(alice.path("home/uploads")).unwrap().count(), 0);
 
-    // The way down too.
+    // The same for downloads.
     let mut killed = alice.start(&["get", "/film", "-o", "copy"]);
     let part = async {
         loop {
@@ -238,7 +238,7 @@ async fn an_upload_that_was_killed_goes_on_where_it_was() {
     killed.child.start_kill().unwrap();
     killed.child.wait().await.unwrap();
     assert!(!alice.path("copy").exists() && part.exists());
-    // As if the disk had lost it.
+    // Simulates lost data on the disk.
     fs::OpenOptions::new()
         .write(true)
         .open(&part)
@@ -281,7 +281,7 @@ async fn a_folder_is_kept_current_and_nothing_of_its_owners_is_lost() {
     sync.child.start_kill().unwrap();
     sync.child.wait().await.unwrap();
 
-    // While nobody looks: a new version, and a change on each side.
+    // While no sync runs: a new version, and a change on each side.
     alice.write("up/b", b"4");
     alice.json(&["upload", "up/b"]).await;
     alice.write("down/b", b"changed here");
@@ -318,7 +318,7 @@ async fn what_its_owner_put_there_is_never_deleted_or_replaced() {
     assert_eq!(files_in(&alice.path("down")), owned(&wanted));
 }
 
-/// Rows of the deployed database, changed as no request can.
+/// Changes rows of the deployed database in a way that no request can.
 async fn change_rows(statement: &str, file_id: &str) {
     let (client, connection) = tokio_postgres::connect(&stack().database_url, tokio_postgres::NoTls)
         .await
@@ -344,7 +344,7 @@ async fn a_version_that_is_not_what_was_declared_is_fetched_once() {
     let told = alice.fails(6, &["sync", "down", "--once"]).await;
     assert!(told.contains("/wrong") && told.contains("1 of 2 files"), "{told}");
     assert_eq!(files_in(&alice.path("down")), owned(&[("right", "right")]));
-    // Another attempt would find it right now.
+    // The content matches now, but the same version is not attempted again.
     let declare = "UPDATE versions SET sha256 = sha256('other content than declared') WHERE file_id = $1";
     change_rows(declare, file_id).await;
     alice.fails(6, &["sync", "down", "--once"]).await;
@@ -360,7 +360,7 @@ async fn a_version_that_is_not_what_was_declared_is_fetched_once() {
 async fn a_sync_ends_and_names_what_storage_does_not_have() {
     let alice = Person::new().await;
     alice.write("up/here", b"here");
-    // Of a size that no other object has.
+    // A size that no other object has.
     let size = fastrand::u16(20_000..);
     alice.write("up/lost", &vec![b'x'; size.into()]);
     alice.json(&["upload", "up/."]).await;
@@ -423,7 +423,7 @@ async fn most_of_a_folder_goes_only_on_request() {
     assert_eq!(files_in(&alice.path("down")), owned(&[("11", "11")]));
 }
 
-/// Files that go one after the other count together.
+/// Removals that arrive as separate changes are counted together.
 #[tokio::test]
 async fn most_of_a_folder_does_not_go_file_by_file_either() {
     let alice = Person::new().await;
@@ -443,7 +443,7 @@ async fn most_of_a_folder_does_not_go_file_by_file_either() {
     assert_eq!(ended.unwrap().code(), Some(6));
     let left = files_in(&alice.path("down"));
     assert!(left.len() >= 4, "{left:?}");
-    // Nor at the next start.
+    // The next start refuses too.
     alice.fails(6, &["sync", "down", "--once"]).await;
     assert_eq!(files_in(&alice.path("down")), left);
     alice.json(&["sync", "down", "--once", "--allow-deletes"]).await;
@@ -503,7 +503,7 @@ async fn an_upload_does_not_replace_what_another_device_changed_since() {
     };
     assert_eq!(content(&bob, "/z.txt").await, "newer");
     assert_eq!(content(&bob, "/a").await, "two");
-    // Whoever has seen the other version may replace it.
+    // A user who has downloaded the other version may replace it.
     assert_eq!(content(&alice, "/z.txt").await, "newer");
     alice.write("stale/z.txt", b"newest");
     alice.json(&["upload", "stale/.", "--space", "Shared"]).await;
@@ -538,7 +538,7 @@ async fn both_are_kept_of_a_file_that_two_devices_changed() {
             path.starts_with("/report (conflict, ") && path.ends_with(").pdf"),
             "{path}"
         );
-        // Again, and there is no other copy.
+        // Repeating the command creates no further copy.
         let again = alice.json(&keeping).await.remove(0);
         assert_eq!(
             (&again["outcome"], &again["path"]),
@@ -558,7 +558,7 @@ async fn both_are_kept_of_a_file_that_two_devices_changed() {
     alice.fails(5, &upload).await;
 }
 
-/// Version 1 of a file that was deleted and made again is not version 1 of the former file.
+/// Version 1 of a deleted file and version 1 of its replacement at the same path are different.
 #[tokio::test]
 async fn an_upload_names_the_file_that_this_machine_saw() {
     let (alice, bob) = (Person::new().await, Person::new().await);
@@ -587,7 +587,7 @@ async fn a_file_that_comes_while_another_is_uploaded_is_not_replaced() {
     alice.json(&["upload", "a"]).await;
     let token = stack().sign_in(&alice.user).await.unwrap().token().await.unwrap();
     let upload = async |content: &[u8]| {
-        // As if the file had come after it was looked for.
+        // Simulates a file that appears after the lookup.
         let looked = Arc::new(AtomicBool::new(false));
         let url = api_but_for(move |method, target| {
             let is_first =
@@ -624,7 +624,7 @@ async fn a_file_that_was_moved_meanwhile_is_neither_moved_nor_deleted() {
     let listed = alice.json(&["ls"]).await.remove(0);
     alice.json(&["mv", "/a", "/b"]).await;
     let token = stack().sign_in(&alice.user).await.unwrap().token().await.unwrap();
-    // As if it had been moved after it was looked for.
+    // Simulates a move after the lookup.
     let former: &str = Box::leak(format!("{{\"files\":[{listed}]}}").into_boxed_str());
     let url = api_but_for(move |method, target| {
         let is_listing = method == "GET" && target.starts_with("/files?");
@@ -647,7 +647,7 @@ async fn a_file_that_was_moved_meanwhile_is_neither_moved_nor_deleted() {
     assert_eq!((files.len(), &files[0]["path"]), (1, &"/b".into()));
 }
 
-/// Of content in parts the service has only the uploader's word for its SHA-256.
+/// The service does not verify the SHA-256 of content in parts.
 #[tokio::test]
 async fn large_content_is_unchanged_only_if_this_machine_uploaded_it() {
     let (alice, bob) = (Person::new().await, Person::new().await);
@@ -659,7 +659,7 @@ async fn large_content_is_unchanged_only_if_this_machine_uploaded_it() {
     assert_eq!(again[0]["outcome"], "unchanged");
     bob.write("film", &vec![b'x'; 16 * MIB]);
     bob.json(&["upload", "film", "--space", "Shared"]).await;
-    // As if it had come in parts, with the honest SHA-256.
+    // Simulates content sent in parts that is declared with the SHA-256 of the first version.
     let file_id = honest[0]["change"]["fileId"].as_str().unwrap();
     let declare = "UPDATE versions v SET sha256 = o.sha256 FROM versions o
         WHERE v.file_id = $1 AND o.file_id = v.file_id AND v.version = 2 AND o.version = 1";
@@ -707,7 +707,7 @@ async fn a_sync_that_is_killed_at_any_time_ends_right_when_it_is_run_again() {
         sleep(Duration::from_millis(millis)).await;
         killed.child.start_kill().unwrap();
         killed.child.wait().await.unwrap();
-        // Whole files only.
+        // Files in the folder are always complete.
         for file in fs::read_dir(alice.path("down"))
             .map(|_| files_in(&alice.path("down")))
             .unwrap_or_default()
@@ -728,7 +728,7 @@ async fn a_sync_that_is_killed_at_any_time_ends_right_when_it_is_run_again() {
 #[tokio::test]
 async fn a_sync_ends_when_its_user_is_no_member_any_more() {
     let (alice, bob) = (Person::new().await, Person::new().await);
-    // Who has used the service can be added.
+    // Only users who have used the service can be added.
     bob.json(&["spaces"]).await;
     alice.json(&["spaces", "create", "Shared"]).await;
     alice.write("a", b"1");
@@ -751,7 +751,7 @@ async fn the_doctor_finds_nothing_wrong_and_leaves_nothing_behind() {
     assert!(alice.json(&["ls"]).await.is_empty());
 }
 
-/// The deployed API, but for one route, which answers 503.
+/// A proxy of the deployed API that answers 503 on one route.
 async fn broken_api(method: &'static str, path: &'static str) -> String {
     api_but_for(move |asked, target| {
         let is_broken = asked == method && target.contains(path);
@@ -760,7 +760,7 @@ async fn broken_api(method: &'static str, path: &'static str) -> String {
     .await
 }
 
-/// The deployed API, but for what is answered here.
+/// A proxy of the deployed API that answers the requests for which `answer` returns a response.
 async fn api_but_for(
     answer: impl Fn(&Method, &str) -> Option<(StatusCode, &'static str)> + Clone + Send + Sync + 'static,
 ) -> String {

@@ -1,5 +1,5 @@
-//! The command when the service's database is restored from a backup, against the deployed stack. A program
-//! of its own: tests of others would lose their data.
+//! The command while the service's database is restored from a backup, against the deployed stack. These
+//! tests have their own executable, because the restore deletes the data of other tests.
 #![cfg(unix)]
 #![expect(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use tokio_postgres::{Client, NoTls};
 
 use support::{Person, files_in, owned};
 
-/// Copies of the deployed database, made and put in its place as a restore on RDS does: all connections end.
+/// A copy of the deployed database that can replace it. As in a restore on RDS, all connections end.
 struct Backup {
     admin: Client,
     name: String,
@@ -64,8 +64,8 @@ impl Backup {
     }
 }
 
-/// A folder with files of before the backup, and later ones that the restore takes away: a new file, a new
-/// version, and what became of a file that was moved.
+/// A user with files from before the backup, and with later changes that the restore loses: a new file, a new
+/// version and a move.
 async fn mirror_and_backup() -> (Person, Backup) {
     let alice = Person::new().await;
     alice.write("up/a", b"first");
@@ -108,7 +108,7 @@ async fn stopped_while_the_service_went_back() {
         (1, 2, 1),
         "{told:?}"
     );
-    // They are their owner's from now on, whatever comes later.
+    // From now on the files are the owner's and never deleted, whatever changes follow.
     alice.json(&["sync", "down", "--once"]).await;
     alice.json(&["upload", "down/b"]).await;
     alice.json(&["sync", "down", "--once"]).await;
@@ -117,7 +117,7 @@ async fn stopped_while_the_service_went_back() {
     assert_eq!(files_in(&alice.path("down")), owned(&AFTER));
 }
 
-/// The number of the last change says nothing then.
+/// Then the number of the last change does not reveal the restore.
 async fn stopped_until_the_service_had_as_many_changes_again() {
     let (alice, backup) = mirror_and_backup().await;
     alice.json(&["sync", "down", "--once"]).await;
@@ -133,7 +133,7 @@ async fn stopped_until_the_service_had_as_many_changes_again() {
     assert_eq!(files_in(&alice.path("down")), owned(&AFTER));
 }
 
-/// A sync whose connection outlives the restore hears only of changes with higher numbers than it knows.
+/// A running sync that survives the restore receives only changes with higher numbers than it knows.
 async fn running_while_the_service_went_back() {
     let alice = Person::new().await;
     alice.write("up/a", b"first");
@@ -160,7 +160,7 @@ async fn running_while_the_service_went_back() {
     alice.json(&["mv", "/same", "/there"]).await;
     sync.next("rewound").await;
     sync.next("current").await;
-    // What went to another path in the lost time was there too.
+    // The file that was moved in the lost period is also at its old path.
     let more = later.map(|name| (name, name));
     let wanted = [&AFTER[..], &[("there", "same")], &more].concat();
     assert_eq!(files_in(&alice.path("down")), owned(&wanted));

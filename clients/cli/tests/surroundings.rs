@@ -1,5 +1,5 @@
-//! The command on machines that differ from a developer's: another clock, another file system, files of every
-//! kind of size. Against the deployed stack.
+//! The command in unusual environments, against the deployed stack: a wrong clock, an HTTP proxy, other file
+//! systems, and files of all kinds of sizes.
 #![cfg(unix)]
 #![expect(
     clippy::unwrap_used,
@@ -22,10 +22,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use support::{Person, Running, files_in, owned, values};
 
-/// From here on content is sent in parts.
+/// Content of at least this size, in bytes, is sent in parts.
 const THRESHOLD: u64 = 64 * 1024 * 1024;
 
-/// Says that a test could not run, where a test's own output would be hidden.
+/// Reports a skipped test directly on the standard error, because a passing test's output is captured.
 fn skip(test: &str, missing: &str) {
     let line = format!("\nSKIPPED {test}: this machine has no {missing}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
@@ -60,7 +60,7 @@ async fn content_of_every_size_goes_up_and_comes_down() {
     assert!(alice.path("down/tree/.gitkeep").exists());
 }
 
-/// libfaketime, which Debian has as a package.
+/// The path of libfaketime, if it is installed (Debian package `libfaketime`).
 fn faketime() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").ok()?.filter_map(Result::ok);
     let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
@@ -101,10 +101,10 @@ async fn a_clock_that_is_two_hours_off_changes_nothing() {
     }
 }
 
-/// A proxy for HTTP, and by CONNECT for everything else if it allows that.
+/// A proxy for plain HTTP and, if allowed, for CONNECT tunnels.
 struct Proxy {
     url: String,
-    /// The methods that came.
+    /// Methods of the requests received.
     methods: Arc<Mutex<Vec<String>>>,
 }
 
@@ -116,7 +116,7 @@ impl Proxy {
         let came = Arc::clone(&methods);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // One that is cut off by its client is no failure of the test's.
+                // A connection that its client closes early does not fail the test.
                 tokio::spawn(pass(stream, Arc::clone(&came), allows_connect));
             }
         });
@@ -135,7 +135,7 @@ impl Proxy {
     }
 }
 
-/// Passes one request on, or one tunnel.
+/// Forwards one request or one tunnel.
 async fn pass(
     mut client: TcpStream,
     came: Arc<Mutex<Vec<String>>>,
@@ -163,7 +163,7 @@ async fn pass(
     }
     let (authority, path) = target.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut server = TcpStream::connect(authority).await?;
-    // The next request comes over another connection, with another head to read.
+    // `Connection: close`, so that the next request uses a new connection and its head is rewritten too.
     let head = format!("{method} /{path} HTTP/1.1\r\nConnection: close\r\n{headers}");
     server.write_all(head.as_bytes()).await?;
     copy_bidirectional(&mut client, &mut server).await?;
@@ -181,7 +181,7 @@ async fn everything_goes_through_the_proxy() {
     let uploaded = proxy.command(&alice, &["upload", "a"]).output().await.unwrap();
     assert!(uploaded.status.success(), "{uploaded:?}");
     assert_eq!(watching.next("change").await["path"], "/a");
-    // The content went through it too.
+    // The upload's content also went through the proxy.
     assert_eq!(proxy.count("PUT"), 1);
     let got = proxy
         .command(&alice, &["get", "/a", "-o", "copy"])
@@ -205,10 +205,10 @@ async fn a_network_without_web_sockets_gets_files_all_the_same() {
     assert_eq!(files_in(&alice.path("down")), owned(&[("a", "one")]));
 }
 
-/// A file system in a file that takes names for one that differ in case, until this is dropped.
+/// A mounted file system image that treats names that differ only in case as one. Dropping it unmounts it.
 struct Mounted {
     at: PathBuf,
-    /// Where its file is a block device.
+    /// The loop device of the image.
     device: String,
 }
 
@@ -217,13 +217,13 @@ impl Mounted {
         File::create(image).unwrap().set_len(64 * 1024 * 1024).unwrap();
         fs::create_dir_all(at).unwrap();
         said(make, &[image])?;
-        // FUSE's exFAT takes nothing but block devices.
+        // The FUSE driver for exFAT mounts only block devices.
         let device = said(&["losetup", "--find", "--show"], &[image])?
             .trim()
             .to_owned();
         let mounted = said(mount, &[Path::new(&device), at]);
         let at = at.to_owned();
-        // Dropping it detaches the device in any case.
+        // Built even if mounting failed, so that dropping it detaches the device.
         let attached = Self { at, device };
         mounted.map(|_| attached)
     }
@@ -236,7 +236,7 @@ impl Drop for Mounted {
     }
 }
 
-/// What a program says if it succeeds.
+/// The standard output of a program, or `None` if it fails.
 fn said(program: &[&str], last: &[&Path]) -> Option<String> {
     let (name, arguments) = program.split_first().unwrap();
     let output = Program::new(name).args(arguments).args(last).output().ok()?;
@@ -244,7 +244,8 @@ fn said(program: &[&str], last: &[&Path]) -> Option<String> {
     output.status.success().then_some(said)
 }
 
-/// What is in the files of a folder, in order. Their names are as the file system lists them.
+/// The contents of a folder's files, sorted. Names are left out because file systems may list them
+/// differently.
 fn contents(folder: &Path) -> Vec<String> {
     let mut contents: Vec<String> = files_in(folder).into_iter().map(|(_, content)| content).collect();
     contents.sort();
@@ -281,7 +282,7 @@ async fn names_that_are_one(test: &str, make: &[&str], mount: &[&str]) {
         assert_eq!(&told, told_first.get_or_insert(told.clone()));
         assert_eq!(contents(&down), first);
     }
-    // When the one goes, there is room for the other.
+    // Deleting one of two clashing files makes room for the other.
     alice.json(&["rm", "/A", "/d", &format!("/{one}")]).await;
     alice.json(&["sync", "mounted/down", "--once"]).await;
     assert_eq!(contents(&down), ["D/e", "a/b", "b/c", other]);

@@ -1,4 +1,4 @@
-//! Uploads a file; called again after an interruption, it goes on where it was.
+//! Uploads a file. When it is called again after an interruption, it resumes the upload.
 //!
 //! ```console
 //! $ export SYNCSPHERE_URL=… SYNCSPHERE_TOKEN=…
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let setting = |name: &str| env::var_os(name).and_then(|value| value.into_string().ok());
     let url = setting("SYNCSPHERE_URL").ok_or("SYNCSPHERE_URL is not set")?;
     let token = setting("SYNCSPHERE_TOKEN").ok_or("SYNCSPHERE_TOKEN is not set")?;
-    // Keep the device's id: by it the device knows its own changes in the feed.
+    // A real device keeps its id, and by it recognizes its own changes in the feed.
     let device_id = DeviceId::from(Uuid::from_u128(10));
     let device = Client::new(&url, Token::from(token), Some(device_id))?;
 
@@ -33,7 +33,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let content = LocalFile::open(file).await?;
     let description = device.describe(None, path.parse()?, &content, &()).await?;
 
-    // Kept before the upload is opened, so that no crash leaves one that is not known of. It stands for this content and this path.
+    // The key is stored before the upload is opened, so that the upload can be resumed after a crash. It
+    // belongs to this content and this path.
     let kept = format!("{file}.upload-key");
     let key = fs::read_to_string(&kept).unwrap_or_else(|_| Uuid::from_u128(fastrand::u128(..)).to_string());
     fs::write(&kept, &key)?;

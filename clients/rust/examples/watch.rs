@@ -1,4 +1,4 @@
-//! Shows changes as they come, each once, and goes on where it stopped.
+//! Prints each change once as it arrives. After a restart it continues after the last change that it printed.
 //!
 //! ```console
 //! $ export SYNCSPHERE_URL=… SYNCSPHERE_TOKEN=…
@@ -16,7 +16,7 @@ use std::fs;
 use client::{Client, Token, Update, Watcher};
 use model::{Cursor, SpaceId};
 
-/// Where the cursors are kept.
+/// The file that stores the cursors.
 const CURSORS: &str = "cursors.json";
 
 #[tokio::main(flavor = "current_thread")]
@@ -36,7 +36,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             Update::Change(event) => {
                 let what = event.file().map_or("membership", |file| file.path.as_str());
                 println!("{} {} {what}", event.space_id, event.sequence);
-                // Only now that it was dealt with; after a crash before this line it comes again.
+                // The cursor is stored after the change was processed. After a crash before this line, the
+                // change is delivered again.
                 cursors.insert(event.space_id, event.sequence.into());
                 fs::write(CURSORS, serde_json::to_vec(&cursors)?)?;
             }

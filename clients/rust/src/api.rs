@@ -1,4 +1,4 @@
-//! Calls of the HTTP API, and what all of them share.
+//! Requests to the HTTP API: authorization, retries, paging and error answers.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -14,35 +14,36 @@ use crate::retry::{PATIENCE, Retries, TRANSFER_PATIENCE};
 use crate::window::Window;
 use crate::{Error, Session, install_crypto_provider};
 
-/// How long an API call may take: API Gateway itself gives up after 30 s.
+/// Timeout of an API call. API Gateway itself gives up after 30 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// How long connecting may take.
+/// Timeout for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many entries a page of a list has: as many as the API gives.
+/// Entries per page of a list: the maximum of the API.
 const PAGE: u32 = 1_000;
 
 /// One device of one user. Clones share its connections and its session.
 ///
-/// Requests that fail for a reason that passes are made again for 15 s, and for 5 min once an upload or a download is under way: the
-/// service makes each change once, however often it is asked.
+/// Requests that fail with a retryable error are retried for 15 s, and for 5 min during an upload or a
+/// download. Retries are safe, because the service makes each change only once.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// For the API and for storage. It has no time limit of its own, since content may take as long as its line is slow.
+    /// Used for the API and for storage. It has no overall timeout, because a transfer over a slow line can
+    /// take long.
     pub(crate) http: reqwest::Client,
     api_url: String,
     session: Session,
     device_id: Option<DeviceId>,
     patience: Duration,
     pub(crate) window: Arc<Window>,
-    /// Versions whose content was fetched and was not what was declared.
+    /// Versions whose downloaded content did not match the declared digests. They are not downloaded again.
     pub(crate) mismatched: Arc<Mutex<HashSet<(FileId, Version)>>>,
 }
 
 impl Client {
-    /// `api_url` is the stack's output `HttpApiUrl`, with `https`, or `http` on this machine; a token alone
-    /// makes a session too.
+    /// Creates a client. `api_url` is the stack's output `HttpApiUrl`; it must use `https`, or `http` to this
+    /// machine. A [`Token`](crate::Token) can be passed instead of a [`Session`].
     pub fn new(
         api_url: &str,
         session: impl Into<Session>,
@@ -65,13 +66,15 @@ impl Client {
         })
     }
 
-    /// The same, making a failed request again for so long; zero shows each failure.
+    /// Returns the client with another limit for retries, counted from a request's first failure. Zero turns
+    /// retries off.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// The same for an upload or download that has begun.
+    /// Returns the client with the limit for transfers (`TRANSFER_PATIENCE`), unless retries are off or the
+    /// limit is already longer.
     #[must_use]
     pub(crate) fn persistent(self) -> Self {
         if self.patience.is_zero() {
@@ -81,24 +84,26 @@ impl Client {
         self.with_patience(patience)
     }
 
-    /// Whose requests these are.
+    /// The session that authorizes the requests of this client.
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// The device that is named as the origin of changes.
+    /// The device that changes name as their origin, if one was given.
     pub fn device_id(&self) -> Option<DeviceId> {
         self.device_id
     }
 
-    /// `GET /changes`: at most 1,000 changes of a space, or of the caller's personal one, after a cursor.
+    /// `GET /changes`: at most 1,000 changes of a space after a cursor. `None` stands for the caller's
+    /// personal space.
     pub async fn list_changes(&self, space_id: Option<SpaceId>, after: Cursor) -> Result<ChangeList, Error> {
         let space = space_id.map_or(String::new(), |space_id| format!("&spaceId={space_id}"));
         let path = format!("/changes?after={after}&limit={PAGE}{space}");
         self.call(self.request(Method::GET, &path)).await
     }
 
-    /// `POST /tickets`. Made once: who connects after failures has a pace of its own.
+    /// `POST /tickets`. It is not retried, because callers that reconnect after failures have a back-off of
+    /// their own.
     pub async fn create_ticket(&self) -> Result<CreatedTicket, Error> {
         let body = CreateTicketRequest {
             device_id: self.device_id,
@@ -107,7 +112,7 @@ impl Client {
         parsed(self.authorized(request).await?).await
     }
 
-    /// A request to the API, to be given to [`Client::call`].
+    /// Builds a request to the API for [`Client::call`] or [`Client::answer`].
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.api_url);
         self.http.request(method, url).timeout(CALL_TIMEOUT)
@@ -117,16 +122,16 @@ impl Client {
         Retries::new(self.patience)
     }
 
-    /// The answer's body.
+    /// Sends a request, with retries, and parses the JSON body of the answer.
     pub(crate) async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
         parsed(self.answer(request).await?).await
     }
 
-    /// An answer that says yes.
+    /// Sends a request, with retries, and returns its successful answer.
     pub(crate) async fn answer(&self, request: RequestBuilder) -> Result<Response, Error> {
         let mut retries = self.retries();
         loop {
-            // A body of JSON can be copied; a request that could not be would be made once.
+            // A JSON body can be cloned. A request that cannot be cloned is sent once.
             let Some(again) = request.try_clone() else {
                 return self.authorized(request).await;
             };
@@ -137,7 +142,8 @@ impl Client {
         }
     }
 
-    /// All entries of a list, page after page, to be given to `each`, which says how to ask for the next page.
+    /// Requests all pages of a list. `each` receives a page and returns the token of the next page, or `None`
+    /// after the last one.
     pub(crate) async fn pages<L: DeserializeOwned, E: From<Error>>(
         &self,
         path: &str,
@@ -155,7 +161,8 @@ impl Client {
         }
     }
 
-    /// Sends a request with the session's token, and once more if there is a newer one than was refused.
+    /// Sends a request with the session's token. After a 401 it sends the request once more, if the session
+    /// has a newer token.
     async fn authorized(&self, request: RequestBuilder) -> Result<Response, Error> {
         let again = request.try_clone();
         let token = self.session.current().await?;
@@ -174,7 +181,7 @@ async fn parsed<T: DeserializeOwned>(response: Response) -> Result<T, Error> {
     Ok(serde_json::from_slice(&response.bytes().await?)?)
 }
 
-/// An answer of status 2xx; any other is an error with what it says.
+/// Returns an answer of status 2xx. Any other status becomes an error with the code and message of the body.
 pub(crate) async fn checked(party: Party, response: Response) -> Result<Response, Error> {
     let status = response.status();
     if status.is_success() {

@@ -1,4 +1,4 @@
-//! Downloads, verified, and gone on with where they ended.
+//! Downloads: verified, and resumed after an interruption.
 
 use std::collections::HashSet;
 use std::io;
@@ -18,25 +18,26 @@ use crate::api::checked;
 use crate::error::Party;
 use crate::{Client, Error, Progress, Verification};
 
-/// How long storage may say nothing.
+/// How long to wait for storage to answer, or to send more of the content.
 const SILENCE: Duration = Duration::from_mins(1);
 
-/// How much is read at once of what an earlier attempt left, in bytes.
+/// Bytes per read when the beginning that an earlier attempt left is hashed.
 const READ_BYTES: usize = 1024 * 1024;
 
-/// Content that the service has: which, and what it must turn out to be.
+/// A version of a file, and the size and digests that its content must have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Content {
-    /// The file.
+    /// The file's id.
     pub file_id: FileId,
-    /// Its version.
+    /// The version of the file. The content of a version never changes.
     pub version: Version,
-    /// How many bytes it has.
+    /// The size in bytes.
     pub size: ByteCount,
-    /// Their SHA-256.
+    /// The SHA-256 of the whole content, as its uploader declared it.
     pub sha256: Sha256,
-    /// What storage has proved of them, if they were put in parts. Changes don't say it, listings do.
+    /// The composite SHA-256 that storage has verified. `None` if the content was not uploaded in parts, or
+    /// if it is not known: listings include it, changes do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub composite: Option<Composite>,
 }
@@ -64,18 +65,19 @@ content_of! {
 }
 
 impl Client {
-    /// `GET /files/{fileId}/content`, followed to storage: the content of a version, or of the current one, as it comes. Who
-    /// keeps it compares it with the version by a [`Verification`].
+    /// `GET /files/{fileId}/content`, then the download from storage: the content of a version, or of the
+    /// current one if `version` is `None`. The content is not verified; a caller that keeps it must compare
+    /// it with the version by a [`Verification`].
     pub async fn download(&self, file_id: FileId, version: Option<Version>) -> Result<Response, Error> {
         self.download_from(file_id, version, 0).await
     }
 
-    /// Downloads content into a file, which may have its beginning from an earlier attempt, and returns once all of it is there,
-    /// with the declared SHA-256 and the composite one that storage has proved, and on the disk.
+    /// Downloads content into a file, which may already hold its beginning from an earlier attempt. When this
+    /// returns, the file is complete and synced to disk, and its SHA-256 and composite SHA-256 match.
     ///
-    /// Lost connections are tried again, any number of times while each brings something. A beginning that
-    /// turns out to be of something else is replaced. [`Error::Mismatch`] empties the file. The content of a
-    /// version never changes, so this client and its clones do not fetch that version again.
+    /// Lost connections are retried without a limit as long as each one delivers some data. If the existing
+    /// beginning belongs to other content, it is replaced. After [`Error::Mismatch`] the file is empty. The
+    /// content of a version never changes, so this client and its clones do not download that version again.
     pub async fn fetch(
         &self,
         content: &Content,
@@ -99,7 +101,8 @@ impl Client {
         let resumed = fetching.length > 0;
         let mut outcome = fetching.rest().await;
         if matches!(outcome, Err(Error::Mismatch)) {
-            // The uploader said something else of what storage has: it would come again.
+            // If the stored content matches its composite SHA-256, the uploader declared a wrong SHA-256, and
+            // a second download would get the same content.
             let is_stored = fetching.verification.is_proved() == Some(true);
             fetching.empty().await?;
             if resumed && !is_stored {
@@ -110,7 +113,7 @@ impl Client {
             self.mismatched().insert(version);
         }
         outcome?;
-        // A write that failed after it was taken is only told of here.
+        // `File` buffers writes; an error of the last write is reported only by the flush.
         into.flush().await?;
         into.sync_all().await?;
         Ok(())
@@ -129,7 +132,7 @@ impl Client {
         let version = version.map_or(String::new(), |version| format!("?version={version}"));
         let request = self.request(Method::GET, &format!("/files/{file_id}/content{version}"));
         let location: DownloadUrl = self.call(request.header(ACCEPT, "application/json")).await?;
-        // Without the token: it is not for storage.
+        // The bearer token is only for the API, so storage does not get it.
         let mut request = self.http.get(location.url);
         if offset > 0 {
             request = request.header(RANGE, format!("bytes={offset}-"));
@@ -137,34 +140,34 @@ impl Client {
         let answer = timeout(SILENCE, request.send())
             .await
             .map_err(|_| Error::Silent)?;
-        // The URL is a secret.
+        // The presigned URL is a secret, so errors must not contain it.
         checked(Party::Storage, answer.map_err(reqwest::Error::without_url)?).await
     }
 }
 
-/// The next piece of a download; nothing at its end.
+/// Returns the next piece of a download, or `None` at its end.
 pub async fn next_piece(download: &mut Response) -> Result<Option<Bytes>, Error> {
     let piece = timeout(SILENCE, download.chunk()).await;
     let piece = piece.map_err(|_| Error::Silent)?;
-    // The URL is a secret.
+    // The presigned URL is a secret, so errors must not contain it.
     Ok(piece.map_err(reqwest::Error::without_url)?)
 }
 
-/// A download into a file, and what of it is there.
+/// A download into a file, and its state.
 struct Fetching<'a, P> {
     client: Client,
     content: &'a Content,
     size: u64,
     into: &'a mut File,
-    /// How many bytes are there.
+    /// Bytes in the file so far.
     length: u64,
-    /// Theirs.
+    /// The digests of these bytes.
     verification: Verification,
     progress: &'a P,
 }
 
 impl<P: Progress> Fetching<'_, P> {
-    /// Reads what an earlier attempt left; more than the whole is nothing.
+    /// Hashes the beginning that an earlier attempt left. A file that is larger than the content is emptied.
     async fn read_beginning(&mut self) -> io::Result<()> {
         if self.into.metadata().await?.len() > self.size {
             return self.empty().await;
@@ -183,7 +186,7 @@ impl<P: Progress> Fetching<'_, P> {
         Ok(())
     }
 
-    /// Begins anew.
+    /// Empties the file and restarts its digests.
     async fn empty(&mut self) -> io::Result<()> {
         self.progress.lost(self.length);
         (self.length, self.verification) = (0, Verification::of(self.content));
@@ -192,7 +195,7 @@ impl<P: Progress> Fetching<'_, P> {
         Ok(())
     }
 
-    /// Appends what is missing.
+    /// Downloads the missing bytes, with retries, and verifies the whole.
     async fn rest(&mut self) -> Result<(), Error> {
         let mut retries = self.client.retries();
         while self.length < self.size {
@@ -208,7 +211,7 @@ impl<P: Progress> Fetching<'_, P> {
         self.verification.clone().finish()
     }
 
-    /// Appends what comes until the connection ends.
+    /// Appends what one connection delivers.
     async fn once(&mut self) -> Result<(), Error> {
         let Content { file_id, version, .. } = *self.content;
         let asking = self.client.download_from(file_id, Some(version), self.length);
@@ -227,7 +230,7 @@ impl<P: Progress> Fetching<'_, P> {
             self.verification.update(&piece);
             self.progress.moved(bytes);
         }
-        // An answer that ends where it began would be asked for without end.
+        // An answer without any data is an error; otherwise `rest` would request it again without end.
         if self.length > before || self.length == self.size {
             Ok(())
         } else {
@@ -247,7 +250,8 @@ mod tests {
     use super::*;
     use crate::Token;
 
-    /// API and storage in one, where each version holds "content": a client, and how often storage was asked.
+    /// A server that plays API and storage, and holds "content" for each version. Returns a client, and the
+    /// number of requests to storage.
     async fn service() -> (Client, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -288,7 +292,7 @@ mod tests {
         (client, asked)
     }
 
-    /// An empty file.
+    /// Creates an empty file in the temporary folder.
     async fn empty_file(name: &str) -> (std::path::PathBuf, File) {
         let path = std::env::temp_dir().join(format!("client-{name}-{}", std::process::id()));
         let mut options = File::options();
@@ -325,7 +329,7 @@ mod tests {
             assert_eq!(file.metadata().await.unwrap().len(), 0);
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        // Another version is another content.
+        // The mismatch of version 1 does not affect version 2.
         client
             .fetch(&declared(2, b"content", None), &mut file, &())
             .await
@@ -353,14 +357,14 @@ mod tests {
         let (client, asked) = service().await;
         let (path, mut file) = empty_file("resumed").await;
         let proved: Option<&[&[u8]]> = Some(&[b"con", b"ten", b"t"]);
-        // In the middle of the second part.
+        // The earlier attempt ended inside the second part.
         file.write_all(b"cont").await.unwrap();
         client
             .fetch(&declared(1, b"content", proved), &mut file, &())
             .await
             .unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"content");
-        // The beginning is of other content.
+        // The beginning belongs to other content, so a second request gets the whole.
         file.rewind().await.unwrap();
         file.write_all(b"CONT").await.unwrap();
         file.set_len(4).await.unwrap();
@@ -370,7 +374,8 @@ mod tests {
             .unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"content");
         assert_eq!(asked.load(Ordering::SeqCst), 3);
-        // All of it is right, and the uploader said something else: the same would come again.
+        // The stored content is proved, but the declared SHA-256 is another one: a second download would not
+        // help.
         file.set_len(4).await.unwrap();
         let fetched = client
             .fetch(&declared(2, b"CONTENT", proved), &mut file, &())

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! Errors of this crate, and which of them are retryable.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,37 +7,37 @@ use model::CurrentVersion;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error as ThisError;
 
-/// How much of what somebody else says an error shows.
+/// Characters of a remote text that an error shows.
 const SHOWN_CHARACTERS: usize = 300;
 
-/// A refusal or failure that the service explained (RFC 9457).
+/// An error answer of the API (RFC 9457).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
-    /// The HTTP status.
+    /// The HTTP status code.
     pub status: u16,
-    /// The name for programs, such as `version-conflict`.
+    /// The machine-readable code, such as `version-conflict`.
     pub code: String,
-    /// What people read.
+    /// The human-readable explanation, without control characters.
     #[serde(deserialize_with = "printable_text")]
     pub detail: String,
-    /// The id under which operators find the request.
+    /// The request id, by which operators find the request in the logs.
     #[serde(deserialize_with = "printable_text")]
     pub request_id: String,
-    /// Of a `version-conflict`: what the path holds.
+    /// The current version, in a `version-conflict` or `path-taken` problem; otherwise `None`.
     #[serde(default)]
     pub current: Option<CurrentVersion>,
 }
 
-/// Who was asked.
+/// The server that a request was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Party {
     /// The HTTP API.
     Api,
-    /// Where content is.
+    /// Object storage, which holds the content.
     Storage,
-    /// The user pool.
+    /// The Cognito user pool, which signs users in.
     UserPool,
 }
 
@@ -51,22 +51,22 @@ impl fmt::Display for Party {
     }
 }
 
-/// An answer that says no in words that are not the service's.
+/// An error answer that is not in the API's own format: from storage, the user pool, API Gateway or a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Who was asked. A proxy on the way may have answered in its place.
+    /// The server that the request was sent to. A proxy on the way may have answered in its place.
     pub party: Party,
-    /// The HTTP status.
+    /// The HTTP status code.
     pub status: u16,
-    /// The name of the fault for programs, such as `RequestTimeout`; empty if it has none.
+    /// The machine-readable error code, such as `RequestTimeout`; empty if the answer has none.
     pub code: String,
-    /// What people read, without control characters; empty if nothing was said.
+    /// The human-readable message, without control characters; empty if the answer has none.
     pub message: String,
 }
 
 impl Answer {
-    /// Reads what S3 says in XML, and Cognito and API Gateway in JSON. Of anything else, such as a proxy's
-    /// page, nothing is shown.
+    /// Parses an error body: XML from S3, JSON from Cognito and API Gateway. Any other body, such as the page
+    /// of a proxy, is ignored.
     pub(crate) fn new(party: Party, status: u16, body: &str) -> Self {
         let said: Said = serde_json::from_str(body)
             .or_else(|_| quick_xml::de::from_str(body))
@@ -80,7 +80,7 @@ impl Answer {
         }
     }
 
-    /// Whether the same request may succeed a little later, by what AWS says it with.
+    /// Whether the same request may succeed a little later, by its status or its AWS error code.
     fn is_retryable(&self) -> bool {
         matches!(self.status, 408 | 429 | 500..) || PASSING_CODES.contains(&self.code.as_str())
     }
@@ -113,10 +113,10 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Faults that pass, by their codes, which AWS gives with status 400, 403, 409 and 503 alike: throttling and
-/// transient errors (AWS SDKs and Tools Reference Guide, "Retry behavior"), and conflicts of S3 with another
+/// Error codes of transient faults, which AWS returns with status 400, 403, 409 and 503 alike: throttling and
+/// transient errors (AWS SDKs and Tools Reference Guide, "Retry behavior"), and S3 conflicts with another
 /// request for the same object (Amazon S3 API Reference, "Error responses", and `If-None-Match` of
-/// `PutObject`). A 400 `RequestTimeout` is how S3 says that a line was too slow.
+/// `PutObject`). S3 answers 400 `RequestTimeout` when the client sends too slowly.
 const PASSING_CODES: [&str; 20] = [
     "BandwidthLimitExceeded",
     "ConditionalRequestConflict",
@@ -148,8 +148,8 @@ struct Said {
     message: String,
 }
 
-/// Text of somebody else as a terminal may show it: one line, without characters that move the cursor, change
-/// colors or turn text around.
+/// Makes remote text safe for a terminal: one line, at most `SHOWN_CHARACTERS` characters, and no characters
+/// that move the cursor, change colors or change the direction of text.
 pub(crate) fn printable(text: &str) -> String {
     let turns =
         |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -167,48 +167,51 @@ fn printable_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, 
     Ok(printable(&String::deserialize(deserializer)?))
 }
 
-/// A call that did not do what it should.
+/// An error of a call of this crate.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum Error {
-    /// The service said no and why.
+    /// The API refused the request and explained why.
     #[error("{code} ({status}): {detail} (request {request_id})", code = .0.code, status = .0.status, detail = .0.detail,
         request_id = .0.request_id)]
     Refused(Box<Problem>),
-    /// Storage, the identity provider, or something on the way answered in its own words.
+    /// Storage, the user pool, API Gateway or a proxy answered with an error in its own format.
     #[error("{0}")]
     Unexpected(Answer),
-    /// No answer, or no complete one.
+    /// There was no answer, or only an incomplete one.
     #[error("the service could not be reached")]
     Http(#[from] reqwest::Error),
-    /// Somebody has to sign in, again or otherwise.
+    /// The session has ended or sign-in failed: the user has to sign in, again or in another way. The text is
+    /// the reason.
     #[error("not signed in: {0}")]
     SignedOut(String),
-    /// The password was an administrator's, and a new one has to be chosen.
+    /// The password was set by an administrator, and the user has to choose a new one.
     #[error("not signed in: a new password has to be chosen")]
     NewPassword,
-    /// Nothing came back in time.
+    /// A deadline passed without an answer, or without more data.
     #[error("the service did not answer in time")]
     Silent,
     /// A file on this machine could not be read or written.
     #[error("a file on this machine cannot be read or written")]
     Content(#[from] std::io::Error),
-    /// The content is not what it was when the upload began.
+    /// The content changed after the upload began.
     #[error("the file changed while it was uploaded")]
     Changed,
-    /// What came is not what the service declared: something else was uploaded under its name, or it was damaged on the way.
+    /// The downloaded content does not match the declared digests: other content was uploaded under them, or
+    /// the content was damaged on the way.
     #[error("the content has another SHA-256 than was declared")]
     Mismatch,
-    /// The content is larger than any upload can be, or not what the upload was opened for.
+    /// The content is larger than an upload can be, or does not fit the part layout of its upload.
     #[error("the content is too large")]
     TooLarge,
-    /// A secret would travel in clear, or to somebody who is not meant.
+    /// The request was not sent, because it would have sent a secret unencrypted or to a wrong server. The
+    /// text is the reason.
     #[error("{0}")]
     Insecure(String),
-    /// The WebSocket could not be opened, or broke.
+    /// The WebSocket could not be opened, or it failed.
     #[error("the WebSocket failed")]
     WebSocket(#[source] Box<tokio_tungstenite::tungstenite::Error>),
-    /// A frame or body is not what the protocol says.
+    /// The body of an answer does not follow the protocol.
     #[error("the service sent something unknown")]
     Protocol(#[from] serde_json::Error),
 }
@@ -224,7 +227,7 @@ impl Error {
         }
     }
 
-    /// The HTTP status, if the answer had one that says no.
+    /// The HTTP status of an error answer; `None` for all other errors.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused(problem) => Some(problem.status),
@@ -234,7 +237,8 @@ impl Error {
     }
 }
 
-/// That what is at `url` may be given a secret: it is reached over TLS, or on this machine.
+/// Checks that a secret may be sent to `url`: over TLS to any host, or unencrypted to this machine. A URL
+/// with a user name is refused, because it hides the real host. `what` names the URL in the error.
 pub(crate) fn secure(what: &str, url: &str) -> Result<(), Error> {
     let parsed =
         reqwest::Url::parse(url).map_err(|_| Error::Insecure(format!("{what} is not a URL: {url:?}")))?;

@@ -1,4 +1,4 @@
-//! Files that are there: listing, looking at, moving and deleting them.
+//! Existing files: listing, finding, moving and deleting them.
 
 use model::{
     FileChanged, FileDetail, FileId, FileList, FileVersion, FileView, MoveFileRequest, SpaceId, SpacePath,
@@ -10,8 +10,9 @@ use reqwest::Method;
 use crate::{Client, Error};
 
 impl Client {
-    /// `GET /files`, page after page: the files of a space, or of the caller's personal one, whose paths begin with `prefix`, in the
-    /// order of their paths, given to `each` as they come. What it returns instead of `Ok` ends the listing.
+    /// `GET /files`, page by page: the files of a space whose paths begin with `prefix`, in the order of
+    /// their paths. `None` stands for the caller's personal space. `each` receives one page at a time; an
+    /// error that it returns ends the listing.
     pub async fn list_files<E: From<Error>>(
         &self,
         space_id: Option<SpaceId>,
@@ -25,19 +26,19 @@ impl Client {
         .await
     }
 
-    /// The file at a path; nothing if there is none.
+    /// Returns the file at a path, or `None` if there is none.
     pub async fn find_file(
         &self,
         space_id: Option<SpaceId>,
         path: &SpacePath,
     ) -> Result<Option<FileView>, Error> {
-        // Of all paths that begin with this one, it is the first.
+        // Files are listed in the order of their paths, so the path itself comes before all longer paths.
         let query = format!("{}&limit=1", files(space_id, path.as_str()));
         let list: FileList = self.call(self.request(Method::GET, &query)).await?;
         Ok(list.files.into_iter().find(|file| file.path == *path))
     }
 
-    /// `GET /files/{fileId}`, page after page: the file and all its versions, newest first.
+    /// `GET /files/{fileId}`, page by page: the file and all its versions, newest first.
     pub async fn show_file(&self, file_id: FileId) -> Result<(FileView, Vec<FileVersion>), Error> {
         let mut versions = Vec::new();
         let mut found = None;
@@ -47,13 +48,14 @@ impl Client {
             Ok::<_, Error>(page.next_page_token.map(|token| token.to_string()))
         })
         .await?;
-        // `pages` gives at least one, or an error.
+        // `pages` passes at least one page, or fails.
         let file = found.ok_or(Error::Silent)?;
         Ok((file, versions))
     }
 
-    /// `PATCH /files/{fileId}`: moves a file within its space; with `base_version`, only if that is the current one, and
-    /// with `base_path`, only if the file is there.
+    /// `PATCH /files/{fileId}`: moves a file within its space. With `base_version`, the file moves only if
+    /// that is its current version; with `base_path`, only if it is at that path. A service of an earlier
+    /// release that refuses `basePath` is asked again without it.
     pub async fn move_file(
         &self,
         file_id: FileId,
@@ -77,8 +79,9 @@ impl Client {
         }
     }
 
-    /// `DELETE /files/{fileId}`; with `base_version`, only if that is the current one, and with `base_path`, only if the
-    /// file is there. Doing it again gives the same answer.
+    /// `DELETE /files/{fileId}`. With `base_version`, the file is deleted only if that is its current
+    /// version; with `base_path`, only if it is at that path. A service of an earlier release that refuses
+    /// `basePath` is asked again without it. Repeating the call gives the same answer.
     pub async fn delete_file(
         &self,
         file_id: FileId,
@@ -100,7 +103,8 @@ impl Client {
     }
 }
 
-/// Whether the service may be of an earlier release, which refuses what it does not know.
+/// Whether the request may have been refused by a service of an earlier release, which refuses fields that it
+/// does not know.
 pub(crate) fn is_unknown(error: &Error) -> bool {
     matches!(error, Error::Refused(problem) if problem.code == "invalid-request")
 }

@@ -1,8 +1,8 @@
-//! The reference client of SyncSphere: files over HTTP, hearing of changes over a WebSocket.
+//! The reference client of SyncSphere: files over HTTP, notifications of changes over a WebSocket.
 //!
-//! A [`Session`] is somebody who is signed in, a [`Client`] one of their devices. It uploads ([`Client::upload_with_key`] goes on where an
-//! earlier attempt ended), downloads ([`Client::fetch`]), and has a method for each call of the API. A [`Watcher`] hears of every
-//! change once and in order.
+//! A [`Session`] is a signed-in user, and a [`Client`] is one of the user's devices. A client uploads
+//! ([`Client::upload_with_key`] resumes an interrupted upload), downloads ([`Client::fetch`]), and has a
+//! method for each call of the API. A [`Watcher`] delivers every change once and in order.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -50,14 +50,14 @@ pub use watch::{Update, Watcher};
 
 use model::Sha256;
 
-/// The SHA-256 of content, as an upload declares it.
+/// Returns the SHA-256 that an upload declares for this content.
 pub fn sha256(content: &[u8]) -> Sha256 {
     let mut digest = Sha256Stream::default();
     digest.update(content);
     digest.finish()
 }
 
-/// The SHA-256 of content that comes in pieces.
+/// Computes the SHA-256 of content that arrives in pieces.
 #[derive(Clone)]
 pub struct Sha256Stream(ring::digest::Context);
 
@@ -68,12 +68,12 @@ impl Default for Sha256Stream {
 }
 
 impl Sha256Stream {
-    /// Adds a piece.
+    /// Adds the next piece of the content.
     pub fn update(&mut self, piece: &[u8]) {
         self.0.update(piece);
     }
 
-    /// The SHA-256 of all pieces in order.
+    /// Returns the SHA-256 of all pieces, in the order in which they were added.
     pub fn finish(self) -> Sha256 {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(self.0.finish().as_ref());
@@ -81,8 +81,9 @@ impl Sha256Stream {
     }
 }
 
-/// Makes ring the process's TLS implementation, for HTTP and WebSockets alike, unless the program has chosen another one
-/// already. Every constructor here calls it; call it before using `reqwest` on its own.
+/// Installs ring as the TLS implementation of the process, for HTTP and WebSockets, unless the program has
+/// already installed another one. The constructors of this crate call it. Call it yourself before you use
+/// `reqwest` directly.
 pub fn install_crypto_provider() {
     let _already_chosen = rustls::crypto::ring::default_provider().install_default();
 }

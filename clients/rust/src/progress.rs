@@ -1,23 +1,23 @@
-//! How far a transfer is.
+//! Progress of transfers.
 
-/// Is told how an upload or a download goes on. `()` does not care.
+/// Receives the progress of an upload or a download, in bytes. `()` ignores it.
 pub trait Progress: Sync {
-    /// So many bytes of the content on this machine were read, to compute their SHA-256.
+    /// `bytes` more of the local content were read to compute its SHA-256.
     fn digested(&self, bytes: u64) {
         let _ = bytes;
     }
 
-    /// So many bytes were there from an earlier attempt.
+    /// `bytes` need no transfer, because an earlier attempt already transferred them.
     fn found(&self, bytes: u64) {
         let _ = bytes;
     }
 
-    /// So many bytes are on their way.
+    /// `bytes` more were sent or received.
     fn moved(&self, bytes: u64) {
         let _ = bytes;
     }
 
-    /// So many of the bytes that were found or moved have to be moved again.
+    /// `bytes` that were reported as found or moved have to be transferred again.
     fn lost(&self, bytes: u64) {
         let _ = bytes;
     }

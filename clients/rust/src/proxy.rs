@@ -1,4 +1,4 @@
-//! Connections for WebSockets, through a proxy where the environment names one.
+//! TCP connections for WebSockets, direct or through the proxy that the environment names.
 
 use std::fmt::Debug;
 use std::io;
@@ -13,29 +13,29 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::http::Uri;
 use tower_service::Service as _;
 
-/// A connection, direct or through a proxy, on which TLS and the WebSocket begin.
+/// A connection, direct or through a proxy, that TLS and the WebSocket run on.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Stream for T {}
 
 pub(crate) type Connection = Box<dyn Stream>;
 
-/// Which addresses are reached through which proxy, by the rules that reqwest follows too.
+/// The proxy settings, with the same rules that reqwest uses.
 pub(crate) struct Proxies(Matcher);
 
 impl Proxies {
-    /// `HTTPS_PROXY` for `wss`, `HTTP_PROXY` for `ws`, `ALL_PROXY`, and `NO_PROXY`.
+    /// Reads `HTTPS_PROXY` (for `wss`), `HTTP_PROXY` (for `ws`), `ALL_PROXY` and `NO_PROXY`.
     pub(crate) fn of_environment() -> Self {
         Self(Matcher::from_env())
     }
 
-    /// One proxy for all but `no`, which is as `NO_PROXY`.
+    /// One proxy for all hosts except those in `no`, which has the format of `NO_PROXY`.
     #[cfg(test)]
     pub(crate) fn all(proxy: &str, no: &str) -> Self {
         Self(Matcher::builder().all(proxy).no(no).build())
     }
 
-    /// Connects to where a WebSocket's URL leads.
+    /// Connects to the host of a WebSocket URL, through its proxy if there is one.
     pub(crate) async fn connect(&self, url: &Uri) -> io::Result<Connection> {
         let (scheme, port) = match url.scheme_str() {
             Some("wss") => ("https", 443),
@@ -57,7 +57,7 @@ impl Proxies {
     }
 }
 
-/// By CONNECT, for `ws` as for `wss` (RFC 6455, section 4.1).
+/// Opens a tunnel with CONNECT, for `ws` as well as `wss` (RFC 6455, section 4.1).
 async fn through(proxy: &Intercept, target: Uri) -> io::Result<Connection> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);

@@ -1,4 +1,4 @@
-//! Making a request again that failed for a reason that passes.
+//! Retries with exponential back-off and full jitter.
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use tokio::time::{Instant, sleep};
 
 use crate::Error;
 
-/// The pause before the first repetition is at random up to this; each further one up to twice as much.
+/// Upper limit of the random pause before the first retry. The limit doubles with each retry.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The most that it is doubled to.
+/// Upper limit to which the pause doubles.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// For how long a failed request is made again unless the caller says otherwise.
+/// How long a request is retried after its first failure, unless the caller sets another limit.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The same once content is on its way, which may have taken hours until then.
+/// The same during a transfer, which may already have taken hours.
 pub(crate) const TRANSFER_PATIENCE: Duration = Duration::from_mins(5);
 
-/// The repetitions of a request.
+/// The retry state of one request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retries {
     patience: Duration,
-    /// Since the first failure.
+    /// The time after which no retry starts; `None` before the first failure.
     until: Option<Instant>,
     within: Duration,
 }
@@ -36,7 +36,8 @@ impl Retries {
         }
     }
 
-    /// Waits for the next attempt. An error for which it would not help comes back, as does the last one.
+    /// Waits until the next attempt. Returns the error if it is not retryable, or if the time for retries is
+    /// over.
     pub(crate) async fn after(&mut self, error: Error) -> Result<(), Error> {
         if self.patience.is_zero() || !error.is_retryable() {
             return Err(error);

@@ -1,4 +1,4 @@
-//! Whose requests are made: the token of now, and where the next one comes from.
+//! Sessions: the current token, and where the next one comes from.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,20 +18,20 @@ use crate::error::{Party, printable, secure};
 use crate::retry::{PATIENCE, Retries};
 use crate::{Error, install_crypto_provider};
 
-/// How long before its end a token is replaced: longer than a request takes.
+/// A token is replaced when it is valid for less than this. A request takes less time.
 const MARGIN: Duration = Duration::from_mins(1);
 
-/// How long signing in may take, or the command that prints a token.
+/// Timeout of a request to the user pool, and of the command that prints a token.
 const SIGN_IN_WITHIN: Duration = Duration::from_secs(30);
 
-/// A bearer token. Not shown by `Debug`.
+/// A bearer token. `Debug` does not show it.
 #[derive(Clone)]
 pub struct Token {
     text: String,
     received_at: Option<SystemTime>,
 }
 
-/// Two are the same if their text is.
+/// Tokens are equal if their texts are; the time of receipt does not count.
 impl PartialEq for Token {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -41,31 +41,32 @@ impl PartialEq for Token {
 impl Eq for Token {}
 
 impl Token {
-    /// One that was received at this time of this machine's clock, which need not be right: the token's age
-    /// is counted from then.
+    /// A token with its time of receipt by this machine's clock. The clock need not be right, because the
+    /// token's age is counted from this time.
     pub fn received(text: impl Into<String>, at: SystemTime) -> Self {
         let (text, received_at) = (text.into(), Some(at));
         Self { text, received_at }
     }
 
-    /// The token itself, which is a secret.
+    /// The text of the token, which is a secret.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// When it was received, by this machine's clock, if that is known.
+    /// The time of receipt by this machine's clock, if it is known.
     pub fn received_at(&self) -> Option<SystemTime> {
         self.received_at
     }
 
-    /// Whose it is, if it is a JWT that says so (RFC 7519, section 4.1.2): the user id by which others share with them. Nothing is
-    /// verified here: the API does that.
+    /// The id of the token's user, if the token is a JWT that contains it (RFC 7519, section 4.1.2). Other
+    /// users need this id to share a space with them. The token is not verified here; the API does that.
     pub fn user_id(&self) -> Option<UserId> {
         self.claims()?.sub
     }
 
-    /// When it ends by this machine's clock, if it says so (sections 4.1.4 and 4.1.6): as long after it was
-    /// received as it counts from its issue on. Where one of the two is not known, at the time that it names.
+    /// The token's expiry by this machine's clock, if the token states one (RFC 7519, sections 4.1.4 and
+    /// 4.1.6): the time of receipt plus the time from `iat` to `exp`. If the time of receipt or `iat` is
+    /// unknown, it is `exp`.
     fn ends_at(&self) -> Option<SystemTime> {
         let Claims { iat, exp, .. } = self.claims()?;
         let exp = exp?;
@@ -75,8 +76,9 @@ impl Token {
         }
     }
 
-    /// Whether it still counts for a minute, as far as is known. A clock that was set back since says nothing
-    /// of its age.
+    /// Whether the token is valid for at least another `MARGIN`, or has no known expiry. If the time of
+    /// receipt is in the future, the clock was set back and the age is unknown; the token then counts as
+    /// expired.
     fn is_fresh(&self) -> bool {
         let now = now();
         let is_set_back = self.received_at.is_some_and(|at| at > now);
@@ -106,7 +108,7 @@ struct Claims {
 }
 
 impl From<String> for Token {
-    /// Of which is not known when it was received.
+    /// The time of receipt is unknown.
     fn from(text: String) -> Self {
         let received_at = None;
         Self { text, received_at }
@@ -119,18 +121,18 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Somebody who is signed in. Clones share it, so that one of them gets the next token for all.
+/// A signed-in user. Clones share the token, so a token that one of them renews is used by all.
 #[derive(Clone, Debug)]
 pub struct Session(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     source: Source,
-    /// Nothing until it is first needed.
+    /// `None` until it is first needed.
     token: Mutex<Option<Token>>,
 }
 
-/// Where the next token comes from.
+/// The source of new tokens.
 #[derive(Debug)]
 enum Source {
     Nowhere,
@@ -138,18 +140,18 @@ enum Source {
     Cognito(UserPool, Token),
 }
 
-/// A Cognito user pool, as the stack makes one.
+/// A Cognito user pool, such as the one that the stack creates.
 #[derive(Clone, Debug)]
 pub struct UserPool {
-    /// `https://cognito-idp.REGION.amazonaws.com`.
+    /// The URL of the Cognito API: `https://cognito-idp.REGION.amazonaws.com`.
     pub endpoint: String,
     /// The stack's output `UserPoolClientId`.
     pub client_id: String,
 }
 
 impl UserPool {
-    /// Of AWS. Region and ID become part of the place that passwords are sent to, so they may be nothing
-    /// else.
+    /// A user pool in an AWS region. Passwords are sent to a host whose name contains the region, so anything
+    /// that is not a region name is refused. The ID must be alphanumeric.
     pub fn in_region(region: &str, client_id: &str) -> Result<Self, Error> {
         if !is_region(region) {
             let message = format!("{region:?} is not an AWS region, such as eu-central-1");
@@ -166,7 +168,8 @@ impl UserPool {
     }
 }
 
-/// Such as `eu-central-1` and `us-gov-west-1`: letters of an area, words, and a number.
+/// Whether the text has the form of `eu-central-1` or `us-gov-west-1`: two letters, one or more words, and a
+/// digit from 1 to 9.
 fn is_region(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let [area, words @ .., number] = parts.as_slice() else {
@@ -180,19 +183,19 @@ fn is_region(text: &str) -> bool {
         && matches!(number.as_bytes(), [b'1'..=b'9'])
 }
 
-/// How far signing in got.
+/// The result of a step of signing in.
 #[derive(Debug)]
 pub enum SignIn {
-    /// To its end.
+    /// The user is signed in.
     Done(Session),
-    /// The password was an administrator's: [`Challenge::answer`] with a new one.
+    /// An administrator set the password: call [`Challenge::answer`] with a new one.
     NewPassword(Challenge),
-    /// The account is protected by an authenticator app: [`Challenge::answer`] with the six digits that it
+    /// An authenticator app protects the account: call [`Challenge::answer`] with the six digits that the app
     /// shows.
     Code(Challenge),
 }
 
-/// What the user pool wants to know besides.
+/// A further question of the user pool during sign-in.
 pub struct Challenge {
     pool: UserPool,
     user: String,
@@ -207,7 +210,7 @@ impl fmt::Debug for Challenge {
 }
 
 impl Challenge {
-    /// Answers it; another one may follow.
+    /// Sends the answer. Another challenge may follow.
     pub async fn answer(self, answer: &str) -> Result<SignIn, Error> {
         let Self {
             pool,
@@ -235,7 +238,7 @@ impl Challenge {
     }
 }
 
-/// An authenticator app that is about to protect an account.
+/// An authenticator app that is being set up for an account.
 pub struct Authenticator {
     pool: UserPool,
     access_token: Token,
@@ -249,12 +252,12 @@ impl fmt::Debug for Authenticator {
 }
 
 impl Authenticator {
-    /// What the app is to be given: a secret, in base32 (RFC 6238).
+    /// The secret to enter in the app, in base32 (RFC 6238).
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// Protects the account, if this is the app's code of now (`VerifySoftwareToken`,
+    /// Turns protection on, if `code` is the current code of the app (`VerifySoftwareToken`,
     /// `SetUserMFAPreference`).
     pub async fn confirm(&self, code: &str) -> Result<(), Error> {
         let token = self.access_token.as_str();
@@ -267,7 +270,8 @@ impl Authenticator {
     }
 }
 
-/// An answer to a challenge counts once. Whether one counted to which no answer came is not known.
+/// Cognito accepts an answer to a challenge only once. If the connection fails after it was opened, Cognito
+/// may have received the answer, so the error must not be retryable.
 fn sent_once(error: Error) -> Error {
     match error {
         Error::Http(error) if !error.is_connect() => {
@@ -306,7 +310,7 @@ impl SignIn {
 }
 
 impl From<Token> for Session {
-    /// Ends when the token does.
+    /// A session that cannot renew its token, so it ends when the token expires.
     fn from(token: Token) -> Self {
         Self::new(Source::Nowhere, Some(token))
     }
@@ -318,12 +322,13 @@ impl Session {
         Self(Arc::new(Inner { source, token }))
     }
 
-    /// Of any provider: the shell command prints a token, each time one is needed, and nothing else.
+    /// A session for any identity provider. The shell command runs each time a new token is needed, and must
+    /// print the token and nothing else.
     pub fn from_command(command: impl Into<String>) -> Self {
         Self::new(Source::Command(command.into()), None)
     }
 
-    /// Begins to sign in with user name and password (`USER_PASSWORD_AUTH`).
+    /// Starts signing in with user name and password (`USER_PASSWORD_AUTH`).
     pub async fn begin(pool: UserPool, user: &str, password: &str) -> Result<SignIn, Error> {
         let parameters = json!({ "USERNAME": user, "PASSWORD": password });
         let said = patiently(async || initiate_auth(&pool, "USER_PASSWORD_AUTH", &parameters).await);
@@ -331,8 +336,8 @@ impl Session {
         SignIn::of(pool, user, said)
     }
 
-    /// Signs in with user name and password, if that is enough. [`Error::NewPassword`] and
-    /// [`Error::SignedOut`] say that it is not, and [`Session::begin`] asks for the rest.
+    /// Signs in with user name and password, for accounts that need nothing else. If the account needs more,
+    /// this returns [`Error::NewPassword`] or [`Error::SignedOut`]; use [`Session::begin`] then.
     pub async fn sign_in(pool: UserPool, user: &str, password: &str) -> Result<Self, Error> {
         match Self::begin(pool, user, password).await? {
             SignIn::Done(session) => Ok(session),
@@ -351,14 +356,14 @@ impl Session {
         Self::new(source, Some(Token::received(tokens.id_token, now())))
     }
 
-    /// Goes on with a session of earlier, of which [`Session::refresh_token`] was kept, and may be the last
-    /// token too, with the time when it was received.
+    /// Resumes an earlier session from its [`Session::refresh_token`]. `token` is the last token of that
+    /// session, if it was kept, with its time of receipt.
     pub fn resume(pool: UserPool, refresh_token: Token, token: Option<Token>) -> Self {
         Self::new(Source::Cognito(pool, refresh_token), token)
     }
 
-    /// Begins to protect the account with an authenticator app (`AssociateSoftwareToken`). It is protected
-    /// once [`Authenticator::confirm`] has seen a code of the app.
+    /// Starts to protect the account with an authenticator app (`AssociateSoftwareToken`). Protection is on
+    /// after [`Authenticator::confirm`] has accepted a code of the app.
     pub async fn authenticator(&self) -> Result<Authenticator, Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -385,7 +390,8 @@ impl Session {
         })
     }
 
-    /// Ends the session with the user pool (`RevokeToken`); one of another kind has nothing to end.
+    /// Revokes the refresh token at the user pool (`RevokeToken`). For sessions without a user pool this does
+    /// nothing.
     pub async fn revoke(&self) -> Result<(), Error> {
         if let Source::Cognito(pool, refresh) = &self.0.source {
             let body = json!({ "ClientId": pool.client_id, "Token": refresh.as_str() });
@@ -394,7 +400,8 @@ impl Session {
         Ok(())
     }
 
-    /// What to keep to go on with this session later. A secret, which Cognito takes for 30 days unless the stack says otherwise.
+    /// The token to keep in order to [`Session::resume`] later; `None` for sessions that have no refresh
+    /// token. It is a secret, and Cognito accepts it for 30 days unless the stack sets another period.
     pub fn refresh_token(&self) -> Option<&Token> {
         match &self.0.source {
             Source::Cognito(_, refresh) => Some(refresh),
@@ -402,17 +409,18 @@ impl Session {
         }
     }
 
-    /// The token of now, if there is one, whether or not it still counts.
+    /// The latest token, if there is one. It may have expired.
     pub async fn latest(&self) -> Option<Token> {
         self.0.token.lock().await.clone()
     }
 
-    /// A token that still counts for a minute, as far as is known.
+    /// Returns a token that is valid for at least another minute, as far as is known, and renews it if
+    /// necessary. A session that cannot renew its token returns it even if it has expired.
     pub async fn token(&self) -> Result<Token, Error> {
         patiently(async || self.current().await).await
     }
 
-    /// The same in one attempt, for callers that repeat what fails.
+    /// The same without retries, for callers that retry by themselves.
     pub(crate) async fn current(&self) -> Result<Token, Error> {
         let mut current = self.0.token.lock().await;
         match &*current {
@@ -421,7 +429,8 @@ impl Session {
         }
     }
 
-    /// The next token after one that was refused; nothing if there is none. If somebody else has it already, that one.
+    /// Returns the token that follows a refused one, or `None` if the session cannot renew it. If another
+    /// caller has already renewed the token, that one is returned.
     pub(crate) async fn after(&self, refused: &Token) -> Result<Option<Token>, Error> {
         if !self.has_next() {
             return Ok(None);
@@ -457,7 +466,7 @@ impl Session {
     }
 }
 
-/// The system's shell, running a command.
+/// Runs a command in the system's shell.
 #[cfg(not(windows))]
 fn shell(command: &str) -> Command {
     let mut shell = Command::new("sh");
@@ -465,8 +474,9 @@ fn shell(command: &str) -> Command {
     shell
 }
 
-/// The system's shell, running a command. `cmd` does not understand the escapes with which Rust passes quotes, so
-/// the command is passed as it is; with `/S`, `cmd` removes exactly the first and the last quote (`cmd /?`).
+/// Runs a command in the system's shell. `cmd` does not understand the escapes with which Rust passes quotes,
+/// so the command is passed unchanged. With `/S`, `cmd` removes exactly the first and the last quote
+/// (`cmd /?`).
 #[cfg(windows)]
 fn shell(command: &str) -> Command {
     let mut shell = Command::new("cmd");
@@ -498,7 +508,7 @@ async fn from_command(command: &str) -> Result<Token, Error> {
     Ok(Token::received(token, now()))
 }
 
-/// Repeats what is throttled, or fails for another reason that passes, for some seconds.
+/// Retries an operation that fails with a retryable error, such as throttling, for up to `PATIENCE`.
 async fn patiently<T>(attempt: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
     let mut retries = Retries::new(PATIENCE);
     loop {
@@ -513,20 +523,20 @@ async fn patiently<T>(attempt: impl AsyncFn() -> Result<T, Error>) -> Result<T, 
 #[serde(rename_all = "PascalCase")]
 #[expect(clippy::struct_field_names, reason = "Cognito's names")]
 struct Tokens {
-    /// Its audience is the pool's client, which the API checks.
+    /// The ID token. Its audience is the pool's client, which the API checks.
     id_token: String,
     refresh_token: Option<String>,
-    /// With it users change their own accounts.
+    /// Authorizes users to change their own accounts.
     access_token: Option<String>,
 }
 
-/// What Cognito calls the wish for another password.
+/// Cognito's name of the challenge for a new password.
 const NEW_PASSWORD: &str = "NEW_PASSWORD_REQUIRED";
 
-/// What Cognito calls the wish for the code of an authenticator app (RFC 6238).
+/// Cognito's name of the challenge for the code of an authenticator app (RFC 6238).
 const SOFTWARE_TOKEN: &str = "SOFTWARE_TOKEN_MFA";
 
-/// What an attempt to sign in leads to.
+/// The answer to an attempt to sign in: tokens, or a challenge and its session.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Said {
@@ -540,7 +550,7 @@ async fn initiate_auth(pool: &UserPool, flow: &str, parameters: &Value) -> Resul
     Ok(serde_json::from_slice(&post(pool, "InitiateAuth", &body).await?)?)
 }
 
-/// An operation of the Amazon Cognito user pools API.
+/// Calls an operation of the Amazon Cognito user pools API and returns the body of its answer.
 async fn post(pool: &UserPool, operation: &str, body: &Value) -> Result<Vec<u8>, Error> {
     secure("the user pool", &pool.endpoint)?;
     install_crypto_provider();
@@ -561,7 +571,7 @@ async fn post(pool: &UserPool, operation: &str, body: &Value) -> Result<Vec<u8>,
     Ok(response.bytes().await?.to_vec())
 }
 
-/// What Cognito says no to a user with.
+/// Turns the refusals that concern the user, such as a wrong password, into [`Error::SignedOut`].
 fn refused(error: Error) -> Error {
     match error {
         Error::Unexpected(answer)
@@ -607,7 +617,7 @@ mod tests {
     async fn a_command_is_asked_again_when_its_token_ends_or_is_refused() {
         let folder = std::env::temp_dir().join(format!("client-{}", std::process::id()));
         let counter = folder.display();
-        // Each time one more, each long over.
+        // Each run prints another token, and all of them have expired.
         let jwt = jwt(1);
         let command = if cfg!(windows) {
             // `%~zf` is the size of the file.
@@ -621,7 +631,7 @@ mod tests {
         let session = Session::from_command(command);
         let (one, two) = (session.token().await.unwrap(), session.token().await.unwrap());
         assert_ne!(one, two);
-        // Somebody else has asked since.
+        // `two` is newer than `one`, so no command runs.
         assert_eq!(session.after(&one).await.unwrap(), Some(two.clone()));
         assert_ne!(session.after(&two).await.unwrap(), Some(two));
         std::fs::remove_file(folder).unwrap();
@@ -662,7 +672,7 @@ mod tests {
         assert_eq!(session.after(&token).await.unwrap(), None);
     }
 
-    /// A user pool that gives each request the next answer, and what it was asked.
+    /// A user pool that sends these answers in order. Returns the pool, and the bodies of the requests.
     async fn pool_that_answers(answers: Vec<Value>) -> (UserPool, tokio::task::JoinHandle<Vec<Value>>) {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -675,7 +685,7 @@ mod tests {
             for answer in answers {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = Vec::new();
-                // The body is what follows the empty line, and is complete when it is JSON.
+                // The body follows the empty line. It is complete when it parses as JSON.
                 let body = loop {
                     stream.read_buf(&mut request).await.unwrap();
                     let text = String::from_utf8_lossy(&request);
@@ -687,7 +697,7 @@ mod tests {
                     }
                 };
                 asked.push(body);
-                // Cognito says no with status 400, whatever the reason.
+                // Cognito answers every error with status 400.
                 let status = match answer["__type"] {
                     Value::Null => "200 OK",
                     _ => "400 Bad Request",
@@ -761,7 +771,7 @@ mod tests {
             matches!(&error, Error::SignedOut(said) if said.contains("Invalid code")),
             "{error}"
         );
-        // Who has no way to ask for it says so.
+        // `sign_in` cannot ask for a code, so its error names the authenticator app.
         let error = Session::sign_in(pool, "alice", "second").await.unwrap_err();
         assert!(error.to_string().contains("authenticator app"), "{error}");
 
@@ -790,7 +800,7 @@ mod tests {
         let asked = asked.await.unwrap();
         assert_eq!(asked[3], json!({ "AccessToken": "access", "UserCode": "123456" }));
         assert_eq!(asked[4]["SoftwareTokenMfaSettings"]["Enabled"], true);
-        // A wrong code protects nothing.
+        // After the wrong code the app was not turned on: the next request was another verification.
         assert_eq!(asked[2]["UserCode"], "000000");
 
         let of_token = Session::from(jwt(1)).authenticator().await;
@@ -817,7 +827,7 @@ mod tests {
         assert_eq!(asked.await.unwrap().len(), 4);
     }
 
-    /// As on a machine whose clock is an hour ahead of the user pool's.
+    /// This machine's clock is an hour ahead of the user pool's.
     #[tokio::test]
     async fn a_clock_that_is_ahead_costs_one_refresh_and_not_one_for_each_use() {
         let seconds = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
@@ -832,7 +842,7 @@ mod tests {
         }
         assert_eq!(asked.await.unwrap().len(), 1);
 
-        // It is kept with the time at which it was received, and counts in the next process too.
+        // A token that is kept with its time of receipt is still valid in the next process.
         let received = session.latest().await.unwrap().received_at().unwrap();
         let kept = Token::received(token.clone(), received);
         let resumed = Session::resume(pool, "r1".to_owned().into(), Some(kept));
@@ -840,7 +850,7 @@ mod tests {
 
         let ages = |minutes| Token::received(token.clone(), now() - Duration::from_mins(minutes)).is_fresh();
         assert!(ages(58) && !ages(59) && !ages(61));
-        // A clock that was set back since says nothing of its age.
+        // After the clock was set back, the age is unknown, and the token counts as expired.
         assert!(!Token::received(token.clone(), now() + Duration::from_mins(5)).is_fresh());
     }
 

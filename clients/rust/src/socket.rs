@@ -1,4 +1,4 @@
-//! The WebSocket API.
+//! Connections to the WebSocket API, and the frames that they receive.
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use model::{CreatedTicket, Event, SpaceId};
@@ -11,29 +11,29 @@ use crate::error::secure;
 use crate::proxy::{Connection, Proxies};
 use crate::{Error, install_crypto_provider};
 
-/// What the service sends.
+/// A frame that the service sends.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum Frame {
-    /// Changes of a space. A hint: what counts is the feed.
+    /// Changes of a space. Frames can be lost; the change feed (`GET /changes`) is authoritative.
     #[serde(rename_all = "camelCase")]
     Changes {
-        /// The space.
+        /// The space that the changes belong to.
         space_id: SpaceId,
-        /// Its changes, in order of their numbers.
+        /// The changes, in the order of their sequence numbers.
         changes: Vec<Event>,
     },
     /// The answer to a ping.
     Pong,
-    /// The answer to a message that was not understood.
+    /// The answer to a message that the service did not understand.
     Error {
-        /// The name for programs.
+        /// The machine-readable code.
         code: String,
-        /// What people read.
+        /// The human-readable explanation.
         detail: String,
     },
-    /// A frame of a later release, or text of API Gateway's own such as `{"message": "Internal server
-    /// error"}`. It says only that the connection lives.
+    /// A frame of a later release, or a text of API Gateway itself, such as `{"message": "Internal server
+    /// error"}`. It shows only that the connection is alive.
     #[serde(other)]
     Unknown,
 }
@@ -43,8 +43,8 @@ pub enum Frame {
 pub struct Socket(WebSocketStream<MaybeTlsStream<Connection>>);
 
 impl Socket {
-    /// Connects with a ticket, which is used up. The proxies of the environment (`HTTPS_PROXY`, `HTTP_PROXY`,
-    /// `ALL_PROXY`, `NO_PROXY`) count as they do for HTTP requests.
+    /// Connects with a ticket, which can be used only once. The proxies of the environment (`HTTPS_PROXY`,
+    /// `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`) apply as they do to HTTP requests.
     pub async fn connect(ticket: &CreatedTicket) -> Result<Self, Error> {
         secure("the WebSocket", &ticket.url)?;
         Self::connect_through(ticket, &Proxies::of_environment()).await
@@ -59,12 +59,13 @@ impl Socket {
         Ok(Self(stream))
     }
 
-    /// Sends a ping; a [`Frame::Pong`] comes back. Every 4 to 5 min it keeps the connection from its idle limit.
+    /// Sends a ping, which is answered by a [`Frame::Pong`]. One ping every 4 to 5 min keeps API Gateway from
+    /// closing the connection as idle.
     pub async fn ping(&mut self) -> Result<(), Error> {
         Ok(self.0.send(Message::text(r#"{"action":"ping"}"#)).await?)
     }
 
-    /// The next frame; nothing once the connection is closed.
+    /// Returns the next frame, or `None` once the connection is closed.
     pub async fn next(&mut self) -> Result<Option<Frame>, Error> {
         while let Some(message) = self.0.next().await {
             match message? {
@@ -98,7 +99,7 @@ mod tests {
         (listener, port)
     }
 
-    /// A WebSocket server that says these texts to the first that connects: its port.
+    /// Starts a WebSocket server that sends these texts to its first client. Returns its port.
     async fn server(texts: &'static [&'static str]) -> u16 {
         let (listener, port) = listener().await;
         tokio::spawn(async move {
@@ -107,14 +108,14 @@ mod tests {
             for text in texts {
                 socket.send(Message::text(*text)).await.unwrap();
             }
-            // Until the other side goes.
+            // The server stays until the client closes the connection.
             while let Some(Ok(_)) = socket.next().await {}
         });
         port
     }
 
-    /// A proxy that answers the first CONNECT with this status line and, if that says yes, leads to `port`
-    /// here, where alone names are known: its URL, and what it was asked.
+    /// Starts a proxy that answers the first CONNECT with this status line. If the status is 200, it connects
+    /// to `port` on this machine, whatever host was named. Returns its URL, and the lines of the request.
     async fn proxy(status: &'static str, port: u16) -> (String, tokio::task::JoinHandle<Vec<String>>) {
         let (listener, own) = listener().await;
         let asked = tokio::spawn(async move {

@@ -10,7 +10,7 @@ use reqwest::Method;
 use crate::{Client, Error};
 
 impl Client {
-    /// `GET /spaces`, page after page: all spaces of the caller, oldest first.
+    /// `GET /spaces`, page by page: all spaces of the caller, oldest first.
     pub async fn all_spaces(&self) -> Result<Vec<SpaceView>, Error> {
         let mut spaces = Vec::new();
         self.pages("/spaces", |list: SpaceList| {
@@ -21,7 +21,8 @@ impl Client {
         Ok(spaces)
     }
 
-    /// `POST /spaces`: makes a shared space, with the caller as its owner. Repeating it with the same key gives the same space.
+    /// `POST /spaces`: creates a shared space with the caller as its owner. Repeating the call with the same
+    /// key returns the same space.
     pub async fn create_space(&self, name: SpaceName, key: &IdempotencyKey) -> Result<SpaceView, Error> {
         let body = CreateSpaceRequest {
             name,
@@ -31,7 +32,7 @@ impl Client {
         self.call(request.header("Idempotency-Key", key.as_str())).await
     }
 
-    /// `GET /spaces/{spaceId}/members`, page after page: who is in a space.
+    /// `GET /spaces/{spaceId}/members`, page by page: all members of a space.
     pub async fn all_members(&self, space_id: SpaceId) -> Result<Vec<MemberView>, Error> {
         let mut members = Vec::new();
         self.pages(&format!("/spaces/{space_id}/members"), |list: MemberList| {
@@ -42,7 +43,7 @@ impl Client {
         Ok(members)
     }
 
-    /// `PUT /spaces/{spaceId}/members/{userId}`: makes somebody a member, or changes the role.
+    /// `PUT /spaces/{spaceId}/members/{userId}`: adds a member, or changes the role of one.
     pub async fn set_member(
         &self,
         space_id: SpaceId,
@@ -57,7 +58,7 @@ impl Client {
         self.call(request.json(&body)).await
     }
 
-    /// `DELETE /spaces/{spaceId}/members/{userId}`: ends a membership, somebody's or the caller's own.
+    /// `DELETE /spaces/{spaceId}/members/{userId}`: removes a member. Callers can also remove themselves.
     pub async fn remove_member(&self, space_id: SpaceId, user_id: &UserId) -> Result<(), Error> {
         let device = self.device_id().map(|device| ("deviceId", device.to_string()));
         let query: Vec<_> = device.into_iter().collect();

@@ -1,4 +1,4 @@
-//! Uploads from opening to completing, whole or in parts, begun or gone on with.
+//! Uploads: opening, sending in one request or in parts, resuming and completing.
 
 mod send;
 mod source;
@@ -20,24 +20,26 @@ use crate::window::{LEAST_BYTES, Slot};
 use crate::{Client, Error, Progress, Sha256Stream};
 pub use source::{LocalFile, Source};
 
-/// How many parts are on their way at once.
+/// Parts of one upload that are sent at the same time.
 const CONCURRENT_PARTS: usize = 4;
 
-/// How many parts are presigned at once: their URLs live for an hour, and a slow line must not outlive them.
+/// Parts that are presigned at the same time. Their URLs are valid for an hour, and a slow line must send the
+/// parts within it.
 const PRESIGNED_PARTS: usize = 4 * CONCURRENT_PARTS;
 
-/// How often completing is tried while the service says that it cannot answer: assembling the largest content takes minutes.
+/// Attempts to complete an upload while the service answers 503. Assembling the largest content takes
+/// minutes.
 const COMPLETE_ATTEMPTS: u32 = 10;
 
-/// How long to wait in between.
+/// Pause between these attempts.
 const COMPLETE_PAUSE: Duration = Duration::from_secs(3);
 
-/// How much is read at once, in bytes.
+/// Bytes per read of the content.
 const READ_BYTES: u64 = 256 * 1024;
 
 impl Client {
-    /// `POST /uploads`. Repeating it with the same key gives the same upload. Services of earlier releases, which refuse
-    /// `baseFileId` as unknown, are asked without it.
+    /// `POST /uploads`. Repeating the call with the same key returns the same upload. A service of an earlier
+    /// release that refuses `baseFileId` is asked again without it.
     pub async fn create_upload(
         &self,
         body: &CreateUploadRequest,
@@ -68,7 +70,7 @@ impl Client {
         self.call(request).await
     }
 
-    /// `POST /uploads/{uploadId}/parts`, at most 100 at once.
+    /// `POST /uploads/{uploadId}/parts`: presigns the URLs of parts, at most 100 in one call.
     pub async fn presign_parts(
         &self,
         upload_id: UploadId,
@@ -78,27 +80,28 @@ impl Client {
         self.call(request.json(&PresignPartsRequest { parts })).await
     }
 
-    /// `GET /uploads/{uploadId}`: how far it got.
+    /// `GET /uploads/{uploadId}`: the state of an upload.
     pub async fn show_upload(&self, upload_id: UploadId) -> Result<UploadView, Error> {
         self.call(self.request(Method::GET, &format!("/uploads/{upload_id}")))
             .await
     }
 
-    /// `POST /uploads/{uploadId}/complete`. Calling it again gives the same answer.
+    /// `POST /uploads/{uploadId}/complete`: turns the upload into a version of the file. Repeating the call
+    /// gives the same answer.
     pub async fn complete_upload(&self, upload_id: UploadId) -> Result<FileChanged, Error> {
         let request = self.request(Method::POST, &format!("/uploads/{upload_id}/complete"));
         self.call(request.json(&Empty {})).await
     }
 
-    /// `DELETE /uploads/{uploadId}`.
+    /// `DELETE /uploads/{uploadId}`: ends an upload without a version.
     pub async fn abort_upload(&self, upload_id: UploadId) -> Result<(), Error> {
         let request = self.request(Method::DELETE, &format!("/uploads/{upload_id}"));
         self.answer(request).await?;
         Ok(())
     }
 
-    /// Uploads content to a path, of the caller's personal space if none is said. [`Error::Changed`] says that it is not what it was at
-    /// the beginning.
+    /// Uploads content to a path of a space. `None` stands for the caller's personal space.
+    /// [`Error::Changed`] means that the content changed after the upload began.
     pub async fn upload(
         &self,
         space_id: Option<SpaceId>,
@@ -110,16 +113,19 @@ impl Client {
         let created = self.create_upload(&description, None).await?;
         let persistent = self.clone().persistent();
         let finished = persistent.finish(&created, content, &(), slot).await;
-        // Without a key nobody can go on with it.
+        // Without a key the upload cannot be resumed.
         if finished.is_err() {
             self.give_up(created.upload_id).await;
         }
         finished
     }
 
-    /// Uploads content that was described before. Who keeps the key until this returns can call it again, after a crash and from another
-    /// process too: what storage has by then is not sent again, and the change is made once. [`Error::Refused`] with status 410 says
-    /// that the earlier attempt is too old; a new key begins anew.
+    /// Uploads content that [`Client::describe`] has described. A caller that keeps the key until this
+    /// returns can repeat the call, also after a crash and from another process. Parts that storage already
+    /// has are not sent again, and the change is made once.
+    ///
+    /// [`Error::Refused`] with status 410 means that the earlier upload has expired; start again with a new
+    /// key.
     pub async fn upload_with_key(
         &self,
         description: &CreateUploadRequest,
@@ -127,7 +133,7 @@ impl Client {
         content: &(impl Source + ?Sized),
         progress: &impl Progress,
     ) -> Result<FileChanged, Error> {
-        // The window of an upload begins when it is opened, so it is opened when it may be sent.
+        // An upload's time limit starts when it is opened, so it is opened only when its content may be sent.
         let slot = self.window.enter(content.size().min(LEAST_BYTES)).await;
         let created = self.create_upload(description, Some(key)).await?;
         let persistent = self.clone().persistent();
@@ -138,8 +144,8 @@ impl Client {
         finished
     }
 
-    /// Aborts an upload that cannot be gone on with, so that what storage has of it does not stay until it
-    /// expires. Should that fail, it does expire.
+    /// Aborts an upload that cannot be resumed, so that storage does not keep its content until it expires.
+    /// If aborting fails, the upload expires.
     async fn give_up(&self, upload_id: UploadId) {
         let once = self.clone().with_patience(Duration::ZERO);
         let _ = once.abort_upload(upload_id).await;
@@ -156,7 +162,7 @@ impl Client {
         self.complete(created.upload_id).await
     }
 
-    /// Sends the content of an upload that was just opened to storage.
+    /// Sends the content of an upload that was just opened to storage. It does not complete the upload.
     pub async fn send(&self, created: &CreatedUpload, content: &(impl Source + ?Sized)) -> Result<(), Error> {
         self.transfer(created, content, &(), None).await
     }
@@ -170,10 +176,10 @@ impl Client {
     ) -> Result<(), Error> {
         let upload_id = created.upload_id;
         match &created.transfer {
-            // Storage says by itself that it has it.
+            // No status is requested first: if the object is already stored, storage answers 412.
             Transfer::Put(put) => self.send_whole(upload_id, put, content, progress, slot).await,
             Transfer::Multipart(_) => {
-                // Each part has a place of its own.
+                // Each part takes a slot of its own.
                 drop(slot);
                 let upload = self.show_upload(upload_id).await?;
                 self.send_missing(upload, content, progress).await
@@ -181,7 +187,7 @@ impl Client {
         }
     }
 
-    /// What `POST /uploads` is to be told of content.
+    /// Builds the request for `POST /uploads`. This reads the whole content to compute its SHA-256.
     pub async fn describe(
         &self,
         space_id: Option<SpaceId>,
@@ -217,7 +223,7 @@ impl Client {
             Transfer::Multipart(cut) => {
                 let stored = upload.parts.unwrap_or_default();
                 let sending = self.send_parts(upload_id, cut, content, &stored, progress);
-                // Storage compares each part with what was said of that part, and nothing with what was said of the whole.
+                // Storage checks the SHA-256 of each part, but not the SHA-256 of the whole.
                 if sending.await? == upload.sha256 {
                     Ok(())
                 } else {
@@ -274,7 +280,7 @@ impl Client {
             let part_number = PartNumber::try_from(number).map_err(|_| Error::TooLarge)?;
             let (offset, length) = piece(cut, part_number, size)?;
             let sha256 = digest(content, offset, length, Some(&mut whole), &()).await?;
-            // What storage has may be of another state of the file.
+            // The stored part may come from an earlier state of the file.
             if stored.get(&part_number) == Some(&sha256) {
                 progress.found(length);
             } else {
@@ -322,7 +328,8 @@ impl Client {
     }
 }
 
-/// Whether the content is not that for which the upload was opened, so that it can never be completed.
+/// Whether the content differs from the content that the upload was opened for, so that the upload can never
+/// be completed.
 fn is_of_other_content(error: &Error) -> bool {
     match error {
         Error::Changed | Error::TooLarge => true,
@@ -331,7 +338,7 @@ fn is_of_other_content(error: &Error) -> bool {
     }
 }
 
-/// Where a part begins, and its length.
+/// The offset and the length of a part, in bytes.
 fn piece(cut: PartLayout, part: PartNumber, size: ByteCount) -> Result<(u64, u64), Error> {
     let length = cut.size_of(part, size).ok_or(Error::TooLarge)?;
     let offset = (part.get() - 1) * cut.part_size.get();
@@ -343,7 +350,7 @@ fn byte_count(size: u64) -> Result<ByteCount, Error> {
     size.ok_or(Error::TooLarge)
 }
 
-/// The SHA-256 of a piece, which is added to that of the whole, if there is one.
+/// Returns the SHA-256 of a piece, and adds the piece to `whole` if there is one.
 async fn digest(
     content: &(impl Source + ?Sized),
     offset: u64,
@@ -380,8 +387,8 @@ mod tests {
 
     const UPLOAD: &str = "0192f0c1-7a5e-7e4e-8f6a-0d5c3b2a1908";
 
-    /// API and storage in one, which takes no content but says that it has another digest, if `refuses`: a
-    /// client, and what it asked for.
+    /// A server that plays API and storage, and completes no upload. If `refuses` is set, it answers each PUT
+    /// with `BadDigest`. Returns a client, and the requests that it sent.
     async fn service(refuses: bool) -> (Client, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -410,7 +417,7 @@ mod tests {
             let length = lines.find_map(|line| line.strip_prefix("content-length: "));
             if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
                 let line = first.replace(" http/1.1", "");
-                // As releases did that did not know it.
+                // The server plays an earlier release, which did not know `baseFileId`.
                 break if body.contains("basefileid") {
                     format!("{line} with baseFileId")
                 } else {
@@ -480,7 +487,7 @@ mod tests {
             .await
             .unwrap();
         let key: IdempotencyKey = "a-key-of-a-test".parse().unwrap();
-        // This service completes nothing.
+        // This service does not complete uploads.
         client
             .upload_with_key(&description, &key, content, &())
             .await
@@ -502,7 +509,7 @@ mod tests {
         assert_eq!(*asked, ["post /uploads with baseFileId", "post /uploads"]);
     }
 
-    /// Or its time would pass while others are sent.
+    /// Otherwise its time limit would run while other uploads are sent.
     #[tokio::test]
     async fn an_upload_is_opened_when_it_may_be_sent() {
         let (mut client, asked) = service(false).await;

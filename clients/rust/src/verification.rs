@@ -1,13 +1,13 @@
-//! Content that comes in pieces, compared with its version.
+//! Verification of content that arrives in pieces.
 
 use model::{Composite, Sha256};
 
 use crate::{Content, Error, Sha256Stream};
 
-/// Computes the digests of content while it comes in pieces, and compares them with those of its version.
+/// Computes the digests of content that arrives in pieces, and compares them with those of its version.
 ///
-/// A version that was put in parts has two: the SHA-256 of the whole, for which the service has only the
-/// uploader's word, and the composite SHA-256, which storage has proved.
+/// A version that was uploaded in parts has two digests: the SHA-256 of the whole, which the uploader
+/// declared and nobody has verified, and the composite SHA-256, which storage has verified.
 #[derive(Clone)]
 pub struct Verification {
     sha256: Sha256,
@@ -15,21 +15,21 @@ pub struct Verification {
     parts: Option<PartsStream>,
 }
 
-/// The composite SHA-256 of content that comes in pieces.
+/// Computes the composite SHA-256 of content that arrives in pieces.
 #[derive(Clone)]
 struct PartsStream {
     composite: Composite,
     part: Sha256Stream,
-    /// How many bytes the part that has begun has.
+    /// Bytes of the current part so far.
     length: u64,
-    /// Of the SHA-256s of the parts before it.
+    /// The SHA-256 over the SHA-256s of the parts before it.
     digests: Sha256Stream,
 }
 
 impl Verification {
-    /// Begins before the first byte.
+    /// Starts the verification, before the first byte of the content.
     pub fn of(content: &Content) -> Self {
-        // Parts without bytes would have no end.
+        // With a part size of 0, `update` would never end.
         let cut = content
             .composite
             .filter(|composite| composite.part_size.get() > 0);
@@ -45,7 +45,7 @@ impl Verification {
         }
     }
 
-    /// Adds a piece.
+    /// Adds the next piece of the content.
     pub fn update(&mut self, piece: &[u8]) {
         self.whole.update(piece);
         if let Some(parts) = &mut self.parts {
@@ -53,7 +53,7 @@ impl Verification {
         }
     }
 
-    /// Compares all pieces in order; [`Error::Mismatch`] if a digest is another one.
+    /// Compares the digests of all pieces. [`Error::Mismatch`] means that at least one of them differs.
     pub fn finish(self) -> Result<(), Error> {
         let is_proved = self.is_proved() != Some(false);
         if is_proved && self.whole.finish() == self.sha256 {
@@ -63,8 +63,8 @@ impl Verification {
         }
     }
 
-    /// Whether this is the content that storage has, whatever the uploader said of it; nothing if storage has proved
-    /// no composite SHA-256.
+    /// Whether the content has the composite SHA-256 that storage has verified; `None` if the version has
+    /// none. The SHA-256 that the uploader declared does not count.
     pub(crate) fn is_proved(&self) -> Option<bool> {
         let parts = self.parts.clone()?;
         let proved = parts.composite.sha256;
@@ -76,7 +76,7 @@ impl PartsStream {
     fn update(&mut self, mut piece: &[u8]) {
         let part_size = self.composite.part_size.get().unsigned_abs();
         while !piece.is_empty() {
-            // A part ends when more comes: the last one may be smaller.
+            // A full part is ended when more data arrives. `finish` ends the last part, whatever its size.
             if self.length == part_size {
                 self.end_part();
             }

@@ -1,4 +1,4 @@
-//! Hearing of every change of the caller's spaces, whatever happens to connections.
+//! Receives every change of the caller's spaces, also when connections fail.
 
 mod service;
 #[cfg(test)]
@@ -19,76 +19,81 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::{Client, Error, Frame, Problem};
 use service::{Line, Service};
 
-/// How many updates wait for the caller. While they do, nothing more is read.
+/// Updates that are buffered for the caller. While the buffer is full, nothing more is read.
 const WAITING_UPDATES: usize = 256;
 
-/// How long an open connection says nothing before it is pinged, in seconds: API Gateway closes one that is idle for 10 min (Amazon API
-/// Gateway Developer Guide, "Quotas for configuring and running a WebSocket API").
+/// Interval of pings, in seconds. API Gateway closes a connection that is idle for 10 min (Amazon API Gateway
+/// Developer Guide, "Quotas for configuring and running a WebSocket API").
 const HEARTBEAT: Range<f64> = 240.0..300.0;
 
-/// How long the answer to a ping may take.
+/// Timeout for the answer to a ping.
 const PONG_WITHIN: Duration = Duration::from_secs(20);
 
-/// When a connection is replaced, in seconds: API Gateway closes it after 2 h (as above).
+/// Age at which a connection is replaced, in seconds. API Gateway closes it after 2 h (as above).
 const ROTATION: Range<f64> = 6_300.0..6_900.0;
 
-/// How long getting a ticket and connecting with it may take.
+/// Timeout for getting a ticket and connecting with it.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long closing a connection that is no longer needed may take.
+/// Timeout for closing a connection that is no longer needed.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Within which time, at random, a lost connection is opened again. API Gateway takes 500 new connections a second (as above), and when it
-/// drops one it may have dropped all: 10,000 devices then come at 250 a second. Who knows better, such as that the network is back, need
-/// not wait: [`Watcher::reconnect_now`].
+/// Upper limit of the random delay before a lost connection is opened again. API Gateway accepts 500 new
+/// connections a second (as above), and may drop all connections at once: 10,000 devices then return at 250 a
+/// second. A caller that knows that the network is back can skip the delay with [`Watcher::reconnect_now`].
 const LOST: Duration = Duration::from_secs(40);
 
-/// The same after failures, each of which doubles it.
+/// Upper limit to which this delay doubles, once for each failure.
 const LOST_AT_MOST: Duration = Duration::from_mins(5);
 
-/// How long a device without a WebSocket waits before it asks for changes again, in seconds: 10,000 of them
-/// then ask 222 times a second, should WebSockets alone fail.
+/// Interval of polling while no WebSocket can be opened, in seconds. If WebSockets fail for all of 10,000
+/// devices, they poll 222 times a second.
 const POLL: Range<f64> = 30.0..60.0;
 
-/// How long one request of these may take; the client's own limit is longer than API Gateway's.
+/// Timeout of one polling request. The HTTP client itself has a limit that is longer than that of API
+/// Gateway.
 const POLLED_WITHIN: Duration = Duration::from_secs(40);
 
-/// Within which time, at random, a request that failed is made again over a connection that stands. Each failure doubles it.
+/// Upper limit of the random delay before a failed request is retried while the WebSocket is open. Each
+/// failure doubles it.
 const FAILED: Duration = Duration::from_secs(1);
 
-/// The most that it is doubled to.
+/// Upper limit to which this delay doubles.
 const FAILED_AT_MOST: Duration = Duration::from_mins(1);
 
-/// What a [`Watcher`] says.
+/// A message from a [`Watcher`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Update {
-    /// A change, the next of its space. Once it is dealt with, its `sequence` is the space's cursor.
+    /// The next change of a space. After the caller has processed it, its `sequence` is the cursor of the
+    /// space.
     Change(Box<Event>),
-    /// Everything was heard; what comes from now on comes as it happens.
+    /// All changes so far were delivered; later ones are delivered as they happen.
     Live,
-    /// Everything was heard, but only push is missing: no WebSocket can be opened, as in networks that refuse
-    /// them, though the service answers. It is asked for changes every 30 to 60 s instead, and a WebSocket is
-    /// tried again all the while. Told once.
+    /// All changes so far were delivered, but no WebSocket can be opened, for example because the network
+    /// refuses them. The watcher polls for changes every 30 to 60 s and continues to try a WebSocket. This is
+    /// sent once, not for each poll.
     Polling {
-        /// Why there is no WebSocket.
+        /// The reason why no WebSocket can be opened.
         reason: String,
     },
-    /// The connection is lost, or cannot be made. It is tried again by itself, and what was missed follows then.
+    /// The connection is lost or cannot be opened. The watcher reconnects by itself, and then delivers the
+    /// changes that were missed.
     Offline {
-        /// Why.
+        /// The reason.
         reason: String,
-        /// How long until the next try.
+        /// Time until the next attempt to connect.
         again_in: Duration,
     },
-    /// The service has fewer changes of a space than were heard of: its database was restored from a backup. What is known of the space
-    /// no longer counts; all its changes follow from the first.
+    /// The service has fewer changes of a space than the cursor says, because its database was restored from
+    /// a backup. Discard the state and the cursor of the space; all its changes follow from the first.
     CursorReset(SpaceId),
 }
 
-/// Hears of every change of all spaces that its user is a member of, each once and in order of its space, from a cursor on that the
-/// caller keeps.
+/// Delivers every change of all spaces that its user is a member of. The changes of each space are delivered
+/// once and in order, starting after a cursor that the caller stores.
 ///
-/// It pings, replaces connections before AWS closes them, comes back after failures, and lists what it missed. Dropping it ends it.
+/// It pings, replaces connections before AWS closes them, reconnects after failures, and lists the changes
+/// that it missed. Dropping it ends it.
 ///
 /// ```no_run
 /// # async fn example(client: client::Client) -> Result<(), client::Error> {
@@ -96,7 +101,7 @@ pub enum Update {
 ///
 /// use client::{Update, Watcher};
 ///
-/// // Kept from the last time; spaces that are not there are heard from their first change.
+/// // The stored cursors. A space without a cursor starts at its first change.
 /// let mut cursors = BTreeMap::new();
 /// let mut watcher = Watcher::start(client, cursors.clone());
 /// while let Some(update) = watcher.next().await? {
@@ -122,13 +127,15 @@ impl Drop for Watcher {
 }
 
 impl Watcher {
-    /// Begins to watch, after the given cursors.
+    /// Starts watching all spaces, after the given cursors. A space without a cursor starts at its first
+    /// change.
     pub fn start(client: Client, cursors: BTreeMap<SpaceId, Cursor>) -> Self {
-        // It has a pace of its own.
+        // The watcher has its own back-off, so the client does not retry.
         Self::over(client.with_patience(Duration::ZERO), cursors, None, Rng::new())
     }
 
-    /// Begins to watch one space only. It ends with the service's refusal (404) when its user is no member any more.
+    /// Starts watching one space, after the given cursor. When the user is no longer a member of it, the
+    /// watcher ends with the error 404 of the service.
     pub fn of_space(client: Client, space_id: SpaceId, cursor: Cursor) -> Self {
         let cursors = [(space_id, cursor)].into();
         Self::over(
@@ -166,21 +173,24 @@ impl Watcher {
         }
     }
 
-    /// The next update. An error, such as that the token no longer counts, is the last one; then there is nothing more.
+    /// Returns the next update. An error, such as a token that is no longer valid, ends the watcher; after it
+    /// this returns `None`.
     ///
-    /// Dropping the future loses nothing. A caller that takes nothing for minutes may lose the connection, but no change.
+    /// Dropping the future loses no update. If the caller takes no updates for minutes, the connection may be
+    /// lost, but no change is.
     pub async fn next(&mut self) -> Result<Option<Update>, Error> {
         self.updates.recv().await.transpose()
     }
 
-    /// Has it connect at once if it waits before it would: for when the network is known to be back, or somebody asks.
+    /// Ends the current delay before reconnecting, if there is one. Call it when the network is back, or when
+    /// the user asks for it.
     pub fn reconnect_now(&self) {
-        // One that is not yet noticed is as good.
+        // If the channel is full, an earlier call is still pending and has the same effect.
         let _ = self.reconnect_now.try_send(());
     }
 }
 
-/// Nobody listens any more, or nothing can be heard.
+/// The reason why the task ends: the [`Watcher`] was dropped, or an error that retries cannot fix.
 enum End {
     Unheard,
     Refused(Error),
@@ -188,7 +198,7 @@ enum End {
 
 type Requested = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
 
-/// What was asked for.
+/// The answer to a request of the task.
 enum Answer {
     Spaces(Vec<SpaceView>),
     Changes {
@@ -196,7 +206,7 @@ enum Answer {
         after: Cursor,
         list: ChangeList,
     },
-    /// The space is not the caller's any more.
+    /// The caller cannot see the space any more (404).
     Gone(SpaceId, Box<Problem>),
 }
 
@@ -205,15 +215,15 @@ type Connecting<L> = Pin<Box<dyn Future<Output = Result<L, Error>> + Send>>;
 struct Task<S> {
     service: Arc<S>,
     cursors: BTreeMap<SpaceId, Cursor>,
-    /// The only space that counts, if not all do.
+    /// The only space to watch; `None` to watch all.
     only: Option<SpaceId>,
-    /// Spaces that have changes that were not heard of.
+    /// Spaces with changes that were not received yet.
     behind: BTreeSet<SpaceId>,
-    /// Whether it is unknown which spaces there are.
+    /// Whether the spaces have to be listed.
     unlisted: bool,
-    /// Whether the caller was told that everything was heard.
+    /// Whether [`Update::Live`] was sent since the last connection was lost.
     live: bool,
-    /// Whether the caller was told that only push is missing.
+    /// Whether [`Update::Polling`] was sent and still applies.
     polling: bool,
     updates: mpsc::Sender<Result<Update, Error>>,
     hurried: mpsc::Receiver<()>,
@@ -227,7 +237,7 @@ impl<S: Service> Task<S> {
         }
     }
 
-    /// Connects and listens for as long as that helps.
+    /// Connects and listens, and reconnects after each loss.
     async fn watch(&mut self) -> Result<(), End> {
         let mut within = LOST;
         loop {
@@ -244,15 +254,15 @@ impl<S: Service> Task<S> {
             let again_in = within.mul_f64(self.random.f64());
             within = (within * 2).min(LOST_AT_MOST);
             self.live = false;
-            // Whoever hurried while there was nothing to hurry meant an earlier loss.
+            // A call of `reconnect_now` during the connection does not shorten the delay after its loss.
             while self.hurried.try_recv().is_ok() {}
             self.wait(reason, is_refused, Instant::now() + again_in).await?;
         }
     }
 
-    /// Waits for the next attempt to connect. If a connection could not even be made, it asks meanwhile for
-    /// what it would have heard; after one that was lost it does not, since all others may have lost theirs
-    /// at the same moment.
+    /// Waits until the next attempt to connect. If the last connection could not be opened, the task polls
+    /// meanwhile. If it was opened and then lost, the task does not poll, because all other devices may have
+    /// lost theirs at the same moment.
     async fn wait(&mut self, reason: String, is_refused: bool, until: Instant) -> Result<(), End> {
         loop {
             if is_refused && self.ask().await? {
@@ -276,7 +286,7 @@ impl<S: Service> Task<S> {
         }
     }
 
-    /// Asks for everything that was not heard: whether all of it came.
+    /// Polls for all missing changes. Returns whether all requests succeeded.
     async fn ask(&mut self) -> Result<bool, End> {
         self.unlisted = true;
         while let Some(request) = self.next_request() {
@@ -302,7 +312,8 @@ impl<S: Service> Task<S> {
         })
     }
 
-    /// Listens until the connection is lost: says why, and whether everything was heard at some time.
+    /// Listens until the connection is lost. Returns the reason, and whether all changes were delivered at
+    /// some time.
     async fn listen(&mut self, mut line: S::Line) -> Result<(String, bool), End> {
         let mut ping_at = self.after(HEARTBEAT);
         let mut pong_by: Option<Instant> = None;
@@ -311,7 +322,7 @@ impl<S: Service> Task<S> {
         let mut request: Option<Requested> = None;
         let mut request_at = Instant::now();
         let mut within = FAILED;
-        // Whatever happened before this connection was stored was not pushed to it.
+        // Changes that were committed before the service stored this connection were not pushed to it.
         self.unlisted = true;
         let mut caught_up = false;
         loop {
@@ -365,7 +376,7 @@ impl<S: Service> Task<S> {
                     next_line = None;
                     match connected {
                         Ok(connected) => {
-                            // What the old one has yet to say is listed.
+                            // Frames that the old connection did not deliver are covered by the new listing.
                             std::mem::replace(&mut line, connected).close().await;
                             (ping_at, pong_by) = (self.after(HEARTBEAT), None);
                             rotate_at = self.after(ROTATION);
@@ -381,7 +392,7 @@ impl<S: Service> Task<S> {
         }
     }
 
-    /// What is to be asked for next; nothing if everything was heard.
+    /// Builds the next request; `None` if nothing is missing.
     fn next_request(&mut self) -> Option<Requested> {
         let service = Arc::clone(&self.service);
         if self.unlisted {
@@ -390,7 +401,7 @@ impl<S: Service> Task<S> {
                 async move { Ok(Answer::Spaces(service.spaces().await?)) },
             ));
         }
-        // Should it fall behind again while this is under way, it is listed again.
+        // If the space falls behind again during the request, it is added to `behind` again.
         let space_id = self.behind.pop_first()?;
         let after = self.cursor(space_id);
         Some(Box::pin(async move {
@@ -411,7 +422,7 @@ impl<S: Service> Task<S> {
             Answer::Spaces(spaces) => {
                 let counts = |space: &SpaceView| self.only.is_none_or(|only| only == space.space_id);
                 let counting: Vec<SpaceView> = spaces.into_iter().filter(counts).collect();
-                // If the only one is not there any more, listing it says so.
+                // If the watched space is missing from the list, the request for its changes returns the 404.
                 self.behind.extend(self.only.filter(|_| counting.is_empty()));
                 for space in counting {
                     if space.latest_sequence != self.cursor(space.space_id) {
@@ -453,7 +464,7 @@ impl<S: Service> Task<S> {
         Ok(())
     }
 
-    /// Passes a change on if it is the next one of its space. If it is a later one, the space is behind.
+    /// Delivers a change if it is the next one of its space. A later one shows that changes are missing.
     async fn hear_change(&mut self, event: Event) -> Result<(), End> {
         if let Some(only) = self.only.filter(|only| *only != event.space_id) {
             if event.change
@@ -490,7 +501,7 @@ impl<S: Service> Task<S> {
         self.cursors.get(&space_id).copied().unwrap_or_default()
     }
 
-    /// A random time that lies so many seconds ahead.
+    /// A random time in this range of seconds from now.
     fn after(&mut self, seconds: Range<f64>) -> Instant {
         let seconds = seconds.start + (seconds.end - seconds.start) * self.random.f64();
         Instant::now() + Duration::from_secs_f64(seconds)
@@ -501,7 +512,7 @@ impl<S: Service> Task<S> {
     }
 }
 
-/// Waits for a future if there is one, or for ever.
+/// Waits for the future, or for ever if there is none.
 async fn maybe<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
@@ -509,9 +520,9 @@ async fn maybe<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
     }
 }
 
-/// Why something failed; an end if trying again cannot help before somebody has signed in again, or given
-/// another address. A 403 is no such end: members may do all that a watcher does, so a gateway or a firewall
-/// on the way said it.
+/// Returns the text of a temporary error. An error that lasts until the user signs in again or gives another
+/// address becomes an [`End`]. A 403 is temporary: members may do all that a watcher does, so it comes from a
+/// gateway or a firewall on the way.
 fn failed(error: Error) -> Result<String, End> {
     if matches!(
         error,

@@ -1,7 +1,7 @@
-//! How much content is on its way to storage at once.
+//! The limit on content that is sent to storage at the same time.
 //!
-//! What is sent together shares one line. The URLs to send it with live for an hour, so on a slow line less
-//! is sent together, and an upload is opened only when its content may be sent.
+//! All transfers share one line, and their URLs are valid for an hour. On a slow line, less content is
+//! therefore sent at the same time, and an upload is opened only when its content may be sent.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,25 +9,26 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How many requests with content are on their way at once, however small.
+/// Requests with content that run at the same time, whatever their size.
 const PIECES: usize = 8;
 
-/// How much content the window begins with and never goes below, in bytes: what the template lets go in one
-/// PUT. A line of 0.2 Mbit/s takes it within an hour.
+/// The initial and lowest limit of the window, in bytes. It is the largest file that the template by default
+/// lets go in one PUT. A line of 0.2 Mbit/s sends it within an hour.
 pub(crate) const LEAST_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Who is faster lets more be sent together.
+/// A transfer that is faster than this raises the limit, if the limit was in the way.
 const QUICK: Duration = Duration::from_mins(2);
 
-/// Who is slower lets less be sent together: a quarter of the life of a URL.
+/// A transfer that is slower than this lowers the limit. It is a quarter of the time that a URL is valid.
 const SLOW: Duration = Duration::from_mins(15);
 
-/// The window: up to so many pieces, and so many bytes unless a single piece is larger.
+/// The window. It admits up to `PIECES` pieces, and up to `limit` bytes; a piece that is larger is sent
+/// alone.
 #[derive(Debug)]
 pub(crate) struct Window {
     state: Mutex<State>,
     left: Notify,
-    /// One after the other, so that a large piece is not overtaken for ever.
+    /// Callers enter one after the other, so that small pieces cannot overtake a large one for ever.
     turn: tokio::sync::Mutex<()>,
     least: u64,
 }
@@ -37,7 +38,7 @@ struct State {
     pieces: usize,
     bytes: u64,
     limit: u64,
-    /// Whether something had to wait for the limit since it last changed.
+    /// Whether a piece had to wait for the limit since the limit was last raised.
     is_tight: bool,
 }
 
@@ -62,7 +63,7 @@ impl Window {
         }
     }
 
-    /// Waits until a piece of this length may be sent.
+    /// Waits until a piece of `length` bytes may be sent.
     pub(crate) async fn enter(&self, length: u64) -> Slot<'_> {
         let _turn = self.turn.lock().await;
         loop {
@@ -95,7 +96,7 @@ impl Window {
     }
 }
 
-/// A place in the window, until it is dropped.
+/// A place in the window. Dropping it frees the place.
 #[derive(Debug)]
 pub(crate) struct Slot<'a> {
     window: &'a Window,
@@ -104,7 +105,7 @@ pub(crate) struct Slot<'a> {
 }
 
 impl Slot<'_> {
-    /// Gives the place back after all went through: the time that took says how much fits the line.
+    /// Frees the place after a successful transfer, and adapts the limit to the time that the transfer took.
     pub(crate) fn delivered(self) {
         let took = self.since.elapsed();
         let mut state = self.window.state();
@@ -137,8 +138,8 @@ mod tests {
 
     const MIB: u64 = 1024 * 1024;
 
-    /// Sends so many files over one line, of which each MiB takes so long: for how long the slowest was on
-    /// its way, and the whole.
+    /// Sends `files` files over one line on which each MiB takes `each`. Returns the longest transfer of a
+    /// file, and the total time.
     async fn send(files: u64, mebibytes: u64, each: Duration) -> (Duration, Duration) {
         let (window, line) = (Window::default(), Mutex::new(()));
         let began = Instant::now();
@@ -158,11 +159,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn on_a_slow_line_each_file_arrives_within_the_life_of_its_url() {
-        // 1 Mbit/s.
+        // At 1 Mbit/s, 1 MiB takes 8.389 s.
         let (slowest, whole) = send(8, 60, Duration::from_millis(8_389)).await;
         assert!(slowest < Duration::from_mins(10), "{slowest:?}");
         assert!(whole < Duration::from_mins(68), "{whole:?}");
-        // Small ones before them do not widen it.
+        // Small pieces that never wait for the limit do not raise it.
         let window = Window::default();
         for _ in 0..100 {
             window.enter(4_096).await.delivered();

@@ -19,33 +19,33 @@ use platform::panics::catch_panic_async;
 
 use crate::Problem;
 
-/// The largest body that is read, in bytes. The largest valid one, a page of 100 parts, has about 8 KiB.
+/// The maximum size of a request body in bytes. The largest valid body, for 100 parts, has about 8 KiB.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// What a handler answers with.
+/// The response of a handler.
 pub type Response = ApiGatewayV2httpResponse;
 
-/// A request whose caller API Gateway's JWT authorizer has verified.
+/// A request. API Gateway's JWT authorizer has verified the caller.
 #[derive(Clone, Copy)]
 pub struct Request<'a>(&'a ApiGatewayV2httpRequest);
 
 impl<'a> Request<'a> {
-    /// Wraps what Lambda delivers.
+    /// Wraps the event that Lambda delivers.
     pub fn new(event: &'a ApiGatewayV2httpRequest) -> Self {
         Self(event)
     }
 
-    /// The route that API Gateway chose, such as `POST /uploads`.
+    /// The route that API Gateway matched, such as `POST /uploads`; empty if the event has none.
     pub fn route(self) -> &'a str {
         self.0.request_context.route_key.as_deref().unwrap_or_default()
     }
 
-    /// API Gateway's id of this request, for the user to quote and the operator to find.
+    /// API Gateway's id of the request. Users quote it, and operators search the logs for it.
     pub fn id(self) -> &'a str {
         self.0.request_context.request_id.as_deref().unwrap_or_default()
     }
 
-    /// Who calls: the `sub` claim of the verified token; 401 if there is none or it cannot be one.
+    /// The caller: the `sub` claim of the verified token. 401 if the claim is missing or invalid.
     pub fn subject<T>(self) -> Result<T, Problem>
     where
         T: TryFrom<String>,
@@ -65,12 +65,13 @@ impl<'a> Request<'a> {
         Some(subject)
     }
 
-    /// What a variable of the path says, whether or not it can name anything: for logs.
+    /// A path parameter as text, without validation, for logs.
     pub fn path_text(self, name: &str) -> Option<&'a str> {
         self.0.path_parameters.get(name).map(String::as_str)
     }
 
-    /// What a variable of the path names; 404 if it can be the name of nothing. HTTP APIs decode it.
+    /// A path parameter, parsed. 404 if it is missing or invalid, because no resource can have that name. API
+    /// Gateway has percent-decoded it.
     pub fn path_parameter<T: FromStr>(self, name: &str) -> Result<T, Problem> {
         let value = self.0.path_parameters.get(name);
         value
@@ -78,7 +79,7 @@ impl<'a> Request<'a> {
             .ok_or_else(|| Problem::not_found("There is nothing like this, or nothing that you may see."))
     }
 
-    /// A header, by its lower-case name; 400 if it is there and not what it should be.
+    /// A header, parsed; `name` is lower-case. `None` if the header is missing, 400 if it is invalid.
     pub fn header<T>(self, name: &str) -> Result<Option<T>, Problem>
     where
         T: FromStr,
@@ -92,7 +93,7 @@ impl<'a> Request<'a> {
         text.parse().map(Some).map_err(|error| invalid(&error))
     }
 
-    /// The query string, as parameters of this shape; 400 otherwise.
+    /// The query string, deserialized as `T`. 400 if it is invalid.
     pub fn query<T: DeserializeOwned>(self) -> Result<T, Problem> {
         let text = self.0.raw_query_string.as_deref().unwrap_or_default();
         let deserializer = serde_html_form::Deserializer::from_bytes(text.as_bytes());
@@ -102,7 +103,7 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// 400 if there is a query string: for a route that takes no parameters.
+    /// Rejects a query string with 400, for routes without query parameters.
     pub fn no_query(self) -> Result<(), Problem> {
         match self.0.raw_query_string.as_deref() {
             None | Some("") => Ok(()),
@@ -110,8 +111,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The body, as JSON of this shape; 400 or 413 otherwise. A body that is missing counts as `{}`. Routes that take a body
-    /// take no query parameters.
+    /// The body, deserialized from JSON as `T`. 400 if it is invalid, 413 if it is too large. A missing body
+    /// counts as `{}`. Routes with a body take no query parameters, so a query string is rejected with 400.
     pub fn json<T: DeserializeOwned>(self) -> Result<T, Problem> {
         self.no_query()?;
         let text = self.0.body.as_deref().unwrap_or_default();
@@ -130,7 +131,7 @@ impl<'a> Request<'a> {
             return Err(too_large());
         }
         let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        // Or an array would be taken for an object's fields in order.
+        // Without this check, serde would accept an array as the fields of an object in order.
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             return Err(Problem::invalid("The body is not a JSON object."));
         }
@@ -156,7 +157,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// `serde_json` appends where in the text it stopped; after the name of the field that says nothing more.
+/// Removes the position that `serde_json` appends. It is redundant, because the message names the field.
 fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ")
@@ -172,13 +173,13 @@ fn too_large() -> Problem {
     )
 }
 
-/// A response with a JSON body. Answers are about one user at one moment, so nothing may cache them.
+/// A response with a JSON body. It must not be cached, because it is specific to the user and the time.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
     let body = serde_json::to_string(body).map_err(Problem::internal)?;
     Ok(with_body(status, "application/json", body))
 }
 
-/// A 307 to a place that only this caller may know.
+/// A 307 to a secret URL. The response must not be cached.
 pub fn redirect(location: &str) -> Result<Response, Problem> {
     let location = HeaderValue::from_str(location).map_err(Problem::internal)?;
     let mut response = empty(StatusCode::TEMPORARY_REDIRECT);
@@ -189,21 +190,21 @@ pub fn redirect(location: &str) -> Result<Response, Problem> {
     Ok(response)
 }
 
-/// A response without a body.
+/// A response with a status and no body.
 pub fn empty(status: StatusCode) -> Response {
     let mut response = Response::default();
     response.status_code = i64::from(status.as_u16());
     response
 }
 
-/// 404 for a route that the function does not have.
+/// The 404 problem for a route that the function does not implement.
 pub fn no_such_route(request: Request<'_>) -> Problem {
     let http = &request.0.request_context.http;
     let path = request.0.raw_path.as_deref().unwrap_or_default();
     Problem::not_found(format!("There is no route {} {path}.", http.method))
 }
 
-/// Answers a request of the HTTP API, with what it is and who makes it in each line of the log.
+/// Runs a handler in a span, which adds request id, route and user id to each log line.
 pub fn serve<'a, F>(request: Request<'a>, handler: F) -> impl Future<Output = Response> + use<'a, F>
 where
     F: Future<Output = Result<Response, Problem>> + 'a,
@@ -213,12 +214,13 @@ where
     respond(request_id, handler).instrument(span)
 }
 
-/// Runs a handler: a problem becomes its response, and a panic a problem. Failures are logged here, once.
+/// Runs a handler. A problem becomes its response, and a panic becomes a 500. A failed request is logged
+/// here, once.
 pub fn respond<'a, F>(request_id: &'a str, handler: F) -> impl Future<Output = Response> + use<'a, F>
 where
     F: Future<Output = Result<Response, Problem>> + 'a,
 {
-    // Boxed, or the types of the SDK's futures nest deeper than the compiler follows.
+    // Boxed: otherwise the types of the SDK's futures are nested too deeply for the compiler.
     let handler = handler.boxed_local();
     async move {
         let problem = match catch_panic_async(handler).await {

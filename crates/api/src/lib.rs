@@ -1,4 +1,4 @@
-//! The HTTP API as its users see it: requests, responses, and problems with all their sentences.
+//! The HTTP API: requests, responses and problems, with all texts that users read.
 
 pub mod http;
 mod problem;

@@ -1,4 +1,4 @@
-//! Errors as users see them: RFC 9457, `application/problem+json`.
+//! Errors in responses: RFC 9457, `application/problem+json`.
 
 use std::error::Error;
 use std::fmt;
@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// A refusal or failure. What the user reads and what the operator reads are two fields, and only the first is sent.
+/// A refusal or a failure. `detail` is for the user, `cause` for the operator; only `detail` is sent.
 pub struct Problem {
     status: StatusCode,
     code: &'static str,
@@ -18,7 +18,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A refusal. `code` names it for programs, `title` for people, the same each time; `detail` is about this one.
+    /// Makes a refusal. `code` identifies the type of problem for programs and `title` describes it for
+    /// people; both are constant. `detail` describes this occurrence.
     pub fn new(
         status: StatusCode,
         code: &'static str,
@@ -35,7 +36,7 @@ impl Problem {
         }
     }
 
-    /// 400: the request is not what the route takes.
+    /// 400: the request does not have the form that the route requires.
     pub fn invalid(detail: impl Into<String>) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
@@ -45,12 +46,12 @@ impl Problem {
         )
     }
 
-    /// 404: there is nothing, or nothing that the caller may know of.
+    /// 404: the resource does not exist, or the caller may not know of it.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
-    /// 503: something that this depends on failed; trying again may help. The cause goes to the log only.
+    /// 503: a dependency failed, and a retry may succeed. The cause is only logged.
     pub fn unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let detail = "The service cannot answer at the moment. Nothing is lost; try again shortly.";
         let title = "Temporarily unavailable";
@@ -60,7 +61,7 @@ impl Problem {
         }
     }
 
-    /// 500: a defect. The cause goes to the log only.
+    /// 500: a defect. The cause is only logged.
     pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let detail = "The service has a defect here. Its operators can find it by the request id.";
         Self {
@@ -74,7 +75,7 @@ impl Problem {
         }
     }
 
-    /// Adds a member that programs can act on.
+    /// Adds an extension member to the body, for programs. A value that cannot be serialized is left out.
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Serialize) -> Self {
         if let Ok(value) = serde_json::to_value(value) {
@@ -83,22 +84,22 @@ impl Problem {
         self
     }
 
-    /// The HTTP status.
+    /// The HTTP status of the response.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The name for programs.
+    /// The identifier of the type of problem, such as `not-found`.
     pub fn code(&self) -> &'static str {
         self.code
     }
 
-    /// What operators read, if there is more than what the user reads.
+    /// The cause for the log; `None` for refusals.
     pub fn cause(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.cause.as_deref()
     }
 
-    /// The body that the user reads.
+    /// The JSON body of the response, with the request's id.
     pub fn body(&self, request_id: &str) -> String {
         let mut body = json!({
             "type": format!("urn:syncsphere:problem:{}", self.code),

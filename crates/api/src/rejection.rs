@@ -1,4 +1,4 @@
-//! The problem that answers a command which the database rejected.
+//! The problem responses for commands that the database rejected.
 
 use db::Rejection;
 use http::StatusCode;
@@ -73,7 +73,7 @@ impl From<Rejection> for Problem {
     }
 }
 
-/// The database did not answer.
+/// A database error is a 503: a retry may succeed.
 impl From<db::Error> for Problem {
     fn from(error: db::Error) -> Self {
         Self::unavailable(error)

@@ -1,6 +1,7 @@
-//! What every command does before and after its commit: begin the change, publish its event.
+//! The steps that all commands share: begin a change before the commit, and publish its event after it.
 //!
-//! A failure after the commit is left to the outbox and cannot fail the request.
+//! A failure after the commit does not fail the request: the event stays in the outbox, and `relay-events`
+//! sends it later.
 
 use db::{Database, Effect, NewChange};
 use metrics::counter;
@@ -10,21 +11,21 @@ use platform::{Clock, ids};
 use queue::{PUBLISHED, Queue, publish};
 use time::Duration;
 
-/// How long the event belongs to the request that made it, before anybody else may send it: longer than committing and sending
-/// take at most, 3 and 2.5 s. A shorter lease would send events twice; with a longer one, an event whose sender died would
-/// wait.
+/// The duration of the lease with which a request's event enters the outbox. Only the request sends the event
+/// until the lease ends. Committing takes at most 3 s and sending at most 2.5 s. A shorter lease would send
+/// events twice; a longer one would delay the event of a sender that died.
 const OUTBOX_LEASE: Duration = Duration::seconds(10);
 
-/// Counts changes that were committed.
+/// The metric that counts committed changes.
 pub const COMMITTED: &str = "EventsCommitted";
 
-/// The metrics of functions that run commands.
+/// The metrics that functions with commands write.
 pub const METRICS: [Metric; 2] = [Metric::Count(COMMITTED), Metric::Count(PUBLISHED)];
 
-/// The AWS actions that each function needs.
+/// The AWS actions that each function of this crate needs.
 pub const ACTIONS: &[(&str, &[&str])] = &[("finish", &["sqs:SendMessage"])];
 
-/// Begins the change that a request is about to make: its event's id, time and lease.
+/// Prepares the change of a request: the id, time and lease of its event.
 pub fn begin<'a>(clock: &Clock, user_id: &'a UserId, device_id: Option<DeviceId>) -> NewChange<'a> {
     let now = clock.now();
     NewChange {
@@ -36,8 +37,8 @@ pub fn begin<'a>(clock: &Clock, user_id: &'a UserId, device_id: Option<DeviceId>
     }
 }
 
-/// Finishes a command: publishes the event of a change that it made. Returns the event of the change that does what was asked
-/// for, now or earlier; `None` if nothing had to change.
+/// Finishes a command and publishes the event of the change that it made. Returns the event of the change
+/// that has the requested effect, whether made now or by an earlier request; `None` if no change was needed.
 pub async fn finish(queue: &Queue, db: &Database, clock: &Clock, effect: Effect) -> Option<Event> {
     match effect {
         Effect::Applied(event) => {

@@ -1,7 +1,7 @@
-//! Uploads that came to nothing, and what storage may still hold of them.
+//! Aborted uploads, and the content that storage may still hold for them.
 //!
-//! An upload that is aborted keeps its row until storage is known to hold nothing of it. So whoever frees storage can be killed
-//! at any moment, or run twice at once.
+//! An aborted upload keeps its row until storage is known to hold none of its content. Freeing storage can
+//! therefore be killed at any moment, or run twice at once.
 
 use model::UploadId;
 use time::OffsetDateTime;
@@ -16,19 +16,20 @@ use crate::uploads::IN_FLIGHT;
 
 pub(crate) const QUERIES: &[&Query] = &[&ABORT_EXPIRED_UPLOADS, &LIST_ABORTED_UPLOADS, &FORGET_UPLOADS];
 
-/// An aborted upload of which storage may hold something.
+/// An aborted upload with content that may still be in storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AbortedUpload {
-    /// The upload.
+    /// The upload's id, from which its S3 key follows.
     pub upload_id: UploadId,
-    /// S3's id of its multipart upload, if it has one.
+    /// S3's id of the upload's multipart upload, if it has one.
     pub multipart_id: Option<String>,
-    /// When it expired.
+    /// When the upload expired. It may have been aborted earlier.
     pub expires_at: OffsetDateTime,
 }
 
-/// $1 the expiry up to which it is too late to complete, $2 how many. Completing an upload holds its space's
-/// lock, so it comes before or after, never in between; a space that is busy is left for the next time.
+/// $1 time: uploads with an expiry up to it can no longer be completed, $2 maximum number of uploads.
+/// Completing an upload holds the lock of its space, so it cannot interleave with this statement. Spaces that
+/// are locked are skipped until the next run.
 const ABORT_EXPIRED_UPLOADS: Query = Query::new(
     "-- abort_expired_uploads
 WITH expired AS (
@@ -47,8 +48,8 @@ WHERE u.id = expired.id AND u.state = 'pending'
 RETURNING u.id",
 );
 
-/// $1 the latest expiry, $2 and $3 the expiry and id after which to begin, $4 how many. An object that a version names is no
-/// aborted upload, whatever the upload's state.
+/// $1 the latest expiry, $2 and $3 expiry and id of the last upload of the page before, $4 maximum number of
+/// uploads. An object that a version refers to is in use, whatever the upload's state.
 const LIST_ABORTED_UPLOADS: Query = Query::new(
     "-- list_aborted_uploads
 SELECT u.id, u.multipart_id, u.expires_at
@@ -59,7 +60,7 @@ ORDER BY u.expires_at, u.id
 LIMIT $4",
 );
 
-/// $1 uploads.
+/// $1 upload ids.
 const FORGET_UPLOADS: Query = Query::new(
     "-- forget_uploads
 DELETE FROM uploads
@@ -67,14 +68,16 @@ WHERE id = ANY ($1) AND state = 'aborted'",
 );
 
 impl Database {
-    /// Aborts up to `limit` uploads that were not completed in time, and returns how many those were.
+    /// Aborts up to `limit` uploads that were not completed within [`IN_FLIGHT`] after their expiry, and
+    /// returns the number aborted.
     pub async fn abort_expired_uploads(&self, now: OffsetDateTime, limit: i64) -> Result<usize, Error> {
         let late = now - IN_FLIGHT;
         let rows = self.rows(&ABORT_EXPIRED_UPLOADS, &[&late, &limit]).await?;
         Ok(rows.len())
     }
 
-    /// Up to `limit` aborted uploads that expired before a time, the oldest first, after the one given.
+    /// Up to `limit` aborted uploads that expired at or before `expired_before`, the earliest expiry first,
+    /// from after `after`.
     pub async fn aborted_uploads(
         &self,
         expired_before: OffsetDateTime,
@@ -94,7 +97,8 @@ impl Database {
         rows.iter().map(aborted).collect()
     }
 
-    /// Forgets aborted uploads of which storage holds nothing any more.
+    /// Deletes the rows of aborted uploads that storage holds no content for. Uploads in other states are
+    /// left alone.
     pub async fn forget_uploads(&self, uploads: &[UploadId]) -> Result<(), Error> {
         let ids: Vec<Uuid> = uploads.iter().copied().map(Uuid::from).collect();
         self.rows(&FORGET_UPLOADS, &[&ids]).await?;

@@ -1,4 +1,4 @@
-//! Who hears of a change.
+//! The recipients of an event: the open connections of a space's members.
 
 use model::{PageKey, Recipients, SpaceId, UserId};
 use time::OffsetDateTime;
@@ -11,28 +11,29 @@ use crate::row::{get, parse};
 
 pub(crate) const QUERIES: &[&Query] = &[&RECIPIENTS];
 
-/// A part of the audience of a space.
+/// The audience of a space, or a part of it. The audience is all open connections of the space's members,
+/// ordered by user id and then by connection id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Audience {
-    /// The space.
+    /// The space of the event.
     pub space_id: SpaceId,
-    /// Which part.
+    /// The part of the audience.
     pub to: Recipients,
 }
 
-/// A connection of somebody who may see a space, at the moment of asking.
+/// An open connection of a user who was a member of the space when the page was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
-    /// Whose it is.
+    /// The user who opened the connection.
     pub user_id: UserId,
-    /// API Gateway's name for the connection.
+    /// API Gateway's id of the connection.
     pub connection_id: String,
-    /// When it was made.
+    /// When the connection was opened. API Gateway may reuse the id of a closed connection.
     pub connected_at: OffsetDateTime,
 }
 
 impl Recipient {
-    /// Its place in the order of its audience.
+    /// The key of the connection in the order of its audience.
     pub fn place(&self) -> PageKey {
         PageKey {
             user_id: self.user_id.clone(),
@@ -44,25 +45,27 @@ impl Recipient {
 /// A page of an audience.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Its connections, in order.
+    /// The connections, ordered by user id and connection id.
     pub recipients: Vec<Recipient>,
-    /// The place from which the audience goes on, if it does.
+    /// The key after which the next page begins; `None` on the last page.
     pub next: Option<PageKey>,
 }
 
-/// How much of an audience is read at once.
+/// Limits of a page, per audience.
 #[derive(Clone, Copy, Debug)]
 pub struct PageSize {
-    /// Connections.
+    /// Maximum number of connections.
     pub connections: usize,
-    /// Members, whether they have connections or not. Bounds the work for a space of any size.
+    /// Maximum number of members to read, with or without connections. It bounds the work for a space of any
+    /// size.
     pub members: usize,
 }
 
-/// $1 to $4 audiences to read in order: number, space, and the user and connection after which to begin; $5 to $7 single
-/// connections: number, space and connection; $8 now, $9 connections to read of each audience, $10 members.
+/// $1 to $4 audiences to read in order: number, space, and the user and connection after which to begin; $5
+/// to $7 single connections: number, space and connection; $8 now; $9 and $10 maximum number of connections
+/// and members per audience.
 ///
-/// A row without a connection is the first member that was not read.
+/// A row without a connection is the first member beyond the limit of members.
 const RECIPIENTS: Query = Query::new(
     "-- recipients
 WITH ordered AS (
@@ -117,7 +120,8 @@ ORDER BY audience, user_id, connection_id",
 );
 
 impl Database {
-    /// The first page of each of the audiences. Whoever is no member now is on none.
+    /// The first page of each audience, in the order of `audiences`. Connections of users who are not members
+    /// now are left out.
     pub async fn recipients(
         &self,
         audiences: &[Audience],
@@ -145,7 +149,7 @@ impl Database {
             ordered.2.push(user_id);
             ordered.3.push(connection_id);
         }
-        // One connection more than the page has tells whether there are more.
+        // One connection more than fits on the page shows that there is another page.
         let [connections, members] =
             [size.connections + 1, size.members].map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
         let rows = self
@@ -187,7 +191,7 @@ impl Database {
             }
         }
         for (page, audience) in pages.iter_mut().zip(audiences) {
-            // Single connections are all on one page: a message names at most one page of them.
+            // Single connections always fit on one page: a message names at most one page of them.
             if !matches!(audience.to, Recipients::Only(_)) && page.recipients.len() > size.connections {
                 page.recipients.truncate(size.connections);
                 page.next = page.recipients.last().map(Recipient::place);

@@ -1,14 +1,15 @@
-//! Making changes: what every command that changes a space has in common, and reading them back.
+//! The parts that are common to all commands that change a space, and reading changes back.
 //!
-//! Changes of a space are made one at a time. Each command first locks the space's row and then runs one statement, in one
-//! round trip. So the statement sees all that was committed before, its checks need no regard for others, and the numbers
-//! that it takes are gapless and in commit order.
+//! Changes of a space are serialized. Each command locks the row of the space and then runs one statement,
+//! both in one round trip. The statement therefore sees everything that was committed before, and its checks
+//! need not consider concurrent commands. Sequence numbers are gapless and in commit order.
 //!
-//! Only members get the lock, so nobody else can delay them. The lock records its space in a setting of the transaction, and
-//! the statement finds that space alone (`locked!`): a membership that is committed between the two does not make it run
-//! without the lock. The statement checks rights itself, since they may change while the lock is waited for.
+//! Only members get the lock, so non-members cannot delay them. The lock query records the space's id in a
+//! setting of the transaction, and the statement finds only that space (`locked!`). If a membership is
+//! committed between the two, the lock query has locked nothing, and the statement finds nothing either. The
+//! statement checks the role again, since it may change while the lock is waited for.
 //!
-//! The statement classifies the request by its CTE `target` and does what it does only if the outcome is `allowed`.
+//! The statement determines the outcome in its CTE `target`, and writes only if the outcome is `allowed`.
 
 use model::{
     ByteCount, Change, ChangeList, CurrentVersion, Cursor, DeviceId, Event, EventId, FileId, FileState,
@@ -26,61 +27,62 @@ use crate::row::{get, parse, parse_opt};
 
 pub(crate) const QUERIES: &[&Query] = &[&LIST_CHANGES, &FIND_CHANGE];
 
-/// Who makes a change, when, and what it will be called.
+/// The parameters that all commands have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct NewChange<'a> {
-    /// The event's id.
+    /// The id of the event that the change creates.
     pub event_id: EventId,
-    /// Now.
+    /// The time of the change.
     pub now: OffsetDateTime,
-    /// Until when nobody else sends the event.
+    /// The end of the outbox lease. Until then only the caller sends the event to the queue.
     pub leased_until: OffsetDateTime,
-    /// Who makes it.
+    /// The user who makes the change.
     pub user_id: &'a UserId,
-    /// On which device, if it said so.
+    /// The device that makes the change, if the client named one.
     pub device_id: Option<DeviceId>,
 }
 
-/// What a command did.
+/// The result of a command that was not rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It made this change, which is now to be published.
+    /// The command made this change. The caller must publish its event.
     Applied(Box<Event>),
-    /// An earlier request did all that was asked for; this is its change. Nothing was changed.
+    /// The state is as requested already, and nothing was changed. The event is that of the earlier change.
     AlreadyApplied(Box<Event>),
-    /// All is as was asked for already.
+    /// The state is as requested already, and there is no earlier change to return.
     NoOp,
 }
 
-/// Why a command changed nothing.
+/// Reason why a command was rejected. A rejected command changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// There is no such thing that the user may know of.
+    /// The item does not exist, or the user has no access to it.
     NotFound,
-    /// The user may see it but not change it.
+    /// The user's role does not allow the change.
     Forbidden,
-    /// The base version is not what is current.
+    /// The base in the request is not the current version, path or file.
     VersionConflict(CurrentVersion),
-    /// Another file is at the path, above it or below it: a path is never both a file and a folder.
+    /// Another file is at the path, at one of its folders or below it. A path cannot be both a file and a
+    /// folder.
     PathTaken(CurrentVersion),
-    /// It is too late.
+    /// The upload has expired or was aborted.
     Expired,
-    /// The upload was completed.
+    /// The upload is completed, so it cannot be aborted.
     Completed,
-    /// A space must have an owner.
+    /// The change would leave the space without an owner.
     LastOwner,
-    /// A personal space cannot be shared.
+    /// A personal space cannot be shared, and its owner cannot be removed.
     PersonalSpace,
-    /// Nobody with this id has used the service yet.
+    /// No user with this id has used the service yet.
     UnknownUser,
-    /// The space has as many members as allowed.
+    /// The space already has the maximum number of members.
     TooManyMembers,
-    /// The key came with another request before.
+    /// The idempotency key was used with a different request.
     KeyReused,
 }
 
-/// Makes the query that locks the space which the rest of a `SELECT s.id FROM spaces s …` finds, and records its id until the
-/// end of the transaction.
+/// Makes the query that locks a space and records its id for the rest of the transaction. `$rest` follows
+/// `SELECT s.id FROM spaces s` and selects the space.
 macro_rules! lock {
     ($name:literal, $rest:literal) => {
         $crate::query::Query::new(concat!(
@@ -102,7 +104,7 @@ FROM locked"
 }
 pub(crate) use lock;
 
-/// The condition that this transaction has locked a space, given by the column of its id.
+/// The condition that this transaction has locked the space. `$id` is the column of the space's id.
 macro_rules! locked {
     ($id:literal) => {
         concat!($id, "::text = current_setting('syncsphere.locked_space', true)")
@@ -110,15 +112,16 @@ macro_rules! locked {
 }
 pub(crate) use locked;
 
-/// Makes the query of a command of its first CTEs. These are given $1 the event's id, $2 now, $3 the end of the outbox row's
-/// lease, $4 the user and $5 the device, and must define
+/// Makes the query of a command from its first CTEs. Their parameters are $1 event id, $2 now, $3 end of the
+/// outbox lease, $4 user and $5 device; more may follow. They must define
 ///
-/// - `target (outcome, current_file_id, current_version, earlier_event_id)`: one row if the user may know of the thing
-///   and its space is `locked!`;
-/// - `changed (space_id, event_type, file_id, path, version, size, sha256, subject_space_id, subject_role)`: one row if the
-///   outcome is `allowed`, with what has changed.
+/// - `target (outcome, current_file_id, current_version, earlier_event_id)`: one row if the user has access
+///   to the item and its space is `locked!`;
+/// - `changed (space_id, event_type, file_id, path, version, size, sha256, subject_space_id, subject_role)`:
+///   one row with the change if the outcome is `allowed`.
 ///
-/// What follows takes the space's next number and writes change and outbox row.
+/// The macro adds the CTEs that take the space's next sequence number and insert the change and its outbox
+/// row.
 macro_rules! command {
     ($first:expr) => {
         $crate::query::Query::new(concat!(
@@ -161,7 +164,7 @@ LEFT JOIN files current ON current.id = t.current_file_id"
 }
 pub(crate) use command;
 
-/// $1 space or null for the personal one, $2 user, $3 cursor, $4 how many.
+/// $1 space or null for the personal one, $2 user, $3 cursor, $4 maximum number of changes.
 const LIST_CHANGES: Query = Query::new(
     "-- list_changes
 SELECT s.last_sequence, c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, c.device_id, c.file_id, c.path,
@@ -179,7 +182,7 @@ WHERE s.id = coalesce($1, (SELECT id FROM spaces WHERE owner_id = $2))
 ORDER BY c.sequence",
 );
 
-/// $1 event.
+/// $1 event id.
 const FIND_CHANGE: Query = Query::new(
     "-- find_change
 SELECT sequence, event_id, event_type, space_id, user_id, device_id, file_id, path, version, size, sha256, subject_space_id,
@@ -189,7 +192,7 @@ WHERE event_id = $1",
 );
 
 impl Database {
-    /// Runs a command under the lock of the space that it changes.
+    /// Runs a command under the lock of its space. `parameters` are those from $6 on.
     pub(crate) async fn command(
         &self,
         lock: (&Query, &[&(dyn ToSql + Sync)]),
@@ -207,7 +210,7 @@ impl Database {
             Some(row) => changed(row)?,
             None => Err(Rejection::NotFound),
         };
-        // What a repeated command finds may be what it did itself before the connection broke.
+        // A repeated command may have found the change of its own first attempt.
         if repeated && !matches!(decision, Ok(Effect::Applied(_))) {
             let own = self.rows(&FIND_CHANGE, &[&event_id]).await?;
             if let Some(row) = own.first() {
@@ -217,8 +220,9 @@ impl Database {
         Ok(decision)
     }
 
-    /// The changes of a space after a cursor, in order, and its newest number, all of one moment. Nothing if the user is
-    /// no member of it. Without a space, the user's personal one; as long as there is none, it has no changes.
+    /// The changes of a space after a cursor, in order, and the newest sequence number, from one snapshot.
+    /// `None` if the user is not a member. Without a space id, the user's personal space; if it does not
+    /// exist yet, the list is empty.
     pub async fn list_changes(
         &self,
         space_id: Option<SpaceId>,
@@ -257,7 +261,7 @@ impl Database {
     }
 }
 
-/// Reads what a command answers.
+/// Reads the result of a command.
 fn changed(row: &Row) -> Result<Result<Effect, Rejection>, Error> {
     Ok(match outcome(row)? {
         Ok(Outcome::Allowed) => Ok(Effect::Applied(Box::new(event(row)?))),
@@ -267,18 +271,18 @@ fn changed(row: &Row) -> Result<Result<Effect, Rejection>, Error> {
     })
 }
 
-/// What a statement may do, as its column `outcome` says.
+/// The outcomes of a statement that are not a [`Rejection`], from the column `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It was done.
+    /// The statement did what was requested.
     Allowed,
-    /// It had been done before, by a change that can be told.
+    /// It had been done before. The row of a command contains the earlier change.
     Already,
-    /// There was nothing to do.
+    /// There was nothing to do, and the row contains no change.
     Unchanged,
 }
 
-/// Reads the columns `outcome`, `current_file_id`, `current_version` and `current_path`.
+/// Reads the column `outcome` and, if it needs them, `current_file_id`, `current_version` and `current_path`.
 pub(crate) fn outcome(row: &Row) -> Result<Result<Outcome, Rejection>, Error> {
     Ok(Err(match get::<&str>(row, "outcome")? {
         "allowed" => return Ok(Ok(Outcome::Allowed)),
@@ -316,7 +320,7 @@ fn current_version(row: &Row) -> Result<CurrentVersion, Error> {
     })
 }
 
-/// Reads a row of `changes`.
+/// Reads a row with the columns of `changes`.
 pub(crate) fn event(row: &Row) -> Result<Event, Error> {
     Ok(Event {
         sequence: parse::<i64, Sequence>(row, "sequence")?,

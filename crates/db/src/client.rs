@@ -1,4 +1,5 @@
-//! The connection to PostgreSQL: made when needed, kept while it lives, replaced when it died.
+//! The connection to PostgreSQL. It is opened on first use, kept open between requests and replaced once it
+//! is closed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,19 +14,22 @@ use crate::connect::Connector;
 use crate::error::Error;
 use crate::query::Query;
 
-/// How long the client waits for an answer to one exchange.
+/// Timeout of one attempt to prepare and run a statement or a locked transaction, without the time to
+/// connect.
 const QUERY_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// How long an exchange may take with all that is repeated.
+/// Deadline of a call, with all reconnects and repetitions.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a database that is starting is left alone before it is asked again.
+/// Pause after a failed connection attempt, before the next one.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long PostgreSQL works on one statement: a little less, so that it stops before the client gives up on it.
+/// `statement_timeout` of the session. It is below [`QUERY_TIMEOUT`], so that PostgreSQL cancels a statement
+/// before the client stops waiting for it. In a locked transaction it applies to the lock and to the
+/// statement separately.
 const STATEMENT_TIMEOUT: &str = "1400ms";
 
-/// The database, as one environment sees it.
+/// The database client of one Lambda execution environment. It holds at most one connection.
 pub struct Database {
     connector: Connector,
     session: Mutex<Option<Session>>,
@@ -37,7 +41,7 @@ struct Session {
 }
 
 impl Database {
-    /// Connects nowhere yet.
+    /// Creates a client without connecting. The first query or [`warm_up`](Self::warm_up) connects.
     pub fn new(connector: impl Into<Connector>) -> Self {
         Self {
             connector: connector.into(),
@@ -45,8 +49,8 @@ impl Database {
         }
     }
 
-    /// Connects while the environment starts, so that its first request need not. A failure is not one yet: the first
-    /// request tries again and answers for it.
+    /// Connects during initialization, so that the first request does not have to. A failure is only logged:
+    /// the first request tries again and reports the error.
     pub async fn warm_up(&self) {
         let mut session = self.session.lock().await;
         if let Err(error) = self.connected(&mut session).await {
@@ -68,7 +72,7 @@ impl Database {
         Ok(session.insert(connected))
     }
 
-    /// Runs one statement, prepared on its first use in this session.
+    /// Runs one statement. It is prepared on its first use in a session.
     pub(crate) async fn rows(
         &self,
         query: &Query,
@@ -81,8 +85,9 @@ impl Database {
         .await
     }
 
-    /// Runs one statement after taking a lock that ends with it, in one round trip: the four messages travel together.
-    /// The statement sees all that was committed before the lock was given.
+    /// Runs one statement in a transaction that first takes a lock. `BEGIN`, lock, statement and `COMMIT` are
+    /// pipelined in one round trip. The statement sees everything that was committed before the lock was
+    /// granted.
     pub(crate) async fn query_locked(
         &self,
         lock: (&Query, &[&(dyn ToSql + Sync)]),
@@ -113,9 +118,9 @@ impl Database {
         })
     }
 
-    /// Runs statements, and runs them again on a new connection if this one turns out to be dead: the server was restarted or
-    /// replaced, or closed it while Lambda had the environment frozen. They may have been done all the same, so they must be
-    /// harmless to repeat.
+    /// Runs statements, and repeats them on a new connection if the current one is dead: the server was
+    /// restarted or replaced, or it closed the connection while Lambda had the environment frozen. The first
+    /// attempt may have been committed, so the statements must be safe to repeat.
     async fn with_reconnect<T>(
         &self,
         query: &'static str,
@@ -172,10 +177,11 @@ impl Database {
     }
 }
 
-/// What a statement under a lock answered.
+/// The result of a statement that ran under a lock.
 pub(crate) struct Locked {
     pub(crate) rows: Vec<Row>,
-    /// Whether it ran more than once, so that it may have found what it did itself.
+    /// Whether there was more than one attempt. If so, the statement may have found the effects of its own
+    /// earlier attempt.
     pub(crate) repeated: bool,
 }
 

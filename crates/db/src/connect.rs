@@ -1,4 +1,4 @@
-//! Where the database is, who signs in to it and how, and which servers are believed to be it.
+//! The database URL: host, role, authentication, and the root certificates to verify the server with.
 
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
@@ -17,21 +17,26 @@ use crate::error::{BoxError, Error};
 use crate::rds_authorities;
 use crate::role::Role;
 
-/// How long connecting may take, TLS and sign-in included. A hung database surfaces within 3 s altogether.
+/// Timeout of connecting, including TLS and authentication. With the query timeout of 1.5 s, a database that
+/// hangs causes an error within 3 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// How long bytes may stay unacknowledged until the connection is dead: short of the query's own, so that it can be repeated on a new
-/// one when a former server has gone without a word.
+/// Time without acknowledgement of sent bytes after which the connection counts as dead (`TCP_USER_TIMEOUT`).
+/// It is below the query timeout, so that a query can be repeated on a new connection when a replaced server
+/// has disappeared without closing the old one.
 const TCP_USER_TIMEOUT: Duration = Duration::from_millis(600);
 
-/// PostgreSQL's own port, where the URL names none.
+/// PostgreSQL's default port, for URLs without a port.
 const DEFAULT_PORT: u16 = 5432;
 
-/// Where the database is: `postgresql://user:password@host:port/name`. Secret, because of the password.
+/// A database URL: `postgresql://user:password@host:port/name`. Secret, because it may hold a password.
 ///
-/// How to sign in follows from it. With a password, by that, to a server that a public authority vouches for. Without, by a password that is
-/// made for each connection, such as a token of RDS, to a server that Amazon's authorities for RDS vouch for. With `sslmode=disable`, in
-/// plain text and without a password of the second kind.
+/// The URL decides the authentication:
+///
+/// - With a password: that password is used, and the server is verified against public root certificates.
+/// - Without a password: each connection gets a new password from [`Passwords`], such as an RDS IAM token,
+///   and the server is verified against Amazon's root certificates for RDS.
+/// - With `sslmode=disable`: the connection is not encrypted, and no generated password is sent.
 #[derive(Clone)]
 pub struct DatabaseUrl {
     config: Config,
@@ -46,7 +51,8 @@ enum TrustRoots {
     Given(RootCertStore),
 }
 
-/// The text is no database URL. The text is not repeated, for it may hold a password.
+/// The text is not a database URL with exactly one host and a user. The error does not repeat the text, which
+/// may hold a password.
 #[derive(Debug, ThisError)]
 #[error("not a PostgreSQL URL (postgresql://user:password@host:port/database)")]
 pub struct InvalidDatabaseUrl;
@@ -59,7 +65,7 @@ impl FromStr for DatabaseUrl {
         if config.get_hosts().len() != 1 || config.get_user().is_none() {
             return Err(InvalidDatabaseUrl);
         }
-        // `prefer`, the default, would fall back to plain text when an attacker says that there is no TLS.
+        // With `prefer`, the default, an attacker who claims that the server has no TLS would get plain text.
         if config.get_ssl_mode() != SslMode::Disable {
             config.ssl_mode(SslMode::Require);
         }
@@ -76,7 +82,7 @@ impl FromStr for DatabaseUrl {
 }
 
 impl DatabaseUrl {
-    /// The role that signs in.
+    /// The role that signs in. It signs in by IAM if the URL has no password.
     pub fn role(&self) -> Role<'_> {
         Role {
             name: self.user(),
@@ -88,7 +94,8 @@ impl DatabaseUrl {
         self.config.get_user().unwrap_or_default()
     }
 
-    /// The same server for another user, who has a password. The authorities stay the same: RDS has owners with passwords too.
+    /// The same server for another user with a password. The root certificates stay the same: on RDS, a
+    /// schema owner may have a password too.
     #[must_use]
     pub fn for_user(&self, user: &str, password: &str) -> Self {
         let mut url = self.clone();
@@ -96,7 +103,8 @@ impl DatabaseUrl {
         url
     }
 
-    /// The same server for another user who signs in by IAM. Nothing if nobody signs in to this server by IAM, or not over TLS.
+    /// The same server for another user who signs in by IAM. `None` if the URL has a password or disables
+    /// TLS.
     pub fn for_user_by_iam(&self, user: &str) -> Option<Self> {
         let by_iam = self.role().by_iam && self.config.get_ssl_mode() != SslMode::Disable;
         by_iam.then(|| {
@@ -106,14 +114,14 @@ impl DatabaseUrl {
         })
     }
 
-    /// Accepts the server only if its certificate chains to one of these authorities.
+    /// Verifies the server against these root certificates instead.
     #[must_use]
     pub fn with_authorities(mut self, authorities: RootCertStore) -> Self {
         self.authorities = TrustRoots::Given(authorities);
         self
     }
 
-    /// Signs in with passwords from here if the URL has none.
+    /// Creates a connector that generates a password for each connection if the URL has none.
     pub fn with_passwords(self, passwords: Passwords) -> Connector {
         Connector {
             passwords: Some(passwords),
@@ -133,14 +141,15 @@ impl DatabaseUrl {
     }
 }
 
-/// Makes a password for one connection, from the server's name as the URL has it, its port and the role.
+/// Generates the password for one connection. The arguments are the host name as written in the URL, the port
+/// and the role's name.
 pub type Passwords = Box<dyn Fn(&str, u16, &str) -> Result<String, BoxError> + Send + Sync>;
 
 /// Connects to one database as one role.
 pub struct Connector {
     url: DatabaseUrl,
     passwords: Option<Passwords>,
-    /// Made once: reading all authorities for each connection would take longer than connecting.
+    /// Created once: parsing all root certificates takes longer than connecting.
     tls: OnceLock<MakeRustlsConnect>,
 }
 
@@ -155,7 +164,7 @@ impl From<DatabaseUrl> for Connector {
 }
 
 impl Connector {
-    /// Connects, with settings such as `-c lock_timeout=5s` for the session.
+    /// Connects with options for the session, such as `-c lock_timeout=5s`.
     pub(crate) async fn connect(&self, options: &str) -> Result<Client, Error> {
         timeout(CONNECT_TIMEOUT, self.connect_and_sign_in(options))
             .await
@@ -164,7 +173,7 @@ impl Connector {
 
     async fn connect_and_sign_in(&self, options: &str) -> Result<Client, Error> {
         let mut config = self.url.config.clone();
-        // What the URL says comes last, so it wins.
+        // PostgreSQL applies the last value of an option, so options in the URL take precedence.
         config.options(format!("{options} {}", self.url.config.get_options().unwrap_or_default()).trim());
         let failed = |error: tokio_postgres::Error| {
             // Class 28 is "invalid authorization specification".
@@ -209,15 +218,16 @@ impl Connector {
     }
 }
 
-/// Moves bytes between client and server until either is done. What breaks shows in the query that it breaks, so between
-/// queries it is only worth a warning.
+/// Runs the connection's I/O until it is closed. A query that is running gets the error itself, so here the
+/// error is only logged.
 async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
     if let Err(error) = connection.await {
         warn!(?error, "the database connection ended");
     }
 }
 
-/// Fails before anything is sent where no certificate of the server could be accepted.
+/// Amazon's root certificates for RDS. Fails, before anything is sent, if the host is in an AWS region
+/// without a root certificate here.
 fn amazon_rds(host: &str) -> Result<RootCertStore, Error> {
     if let Some(region) = rds_authorities::region_of_endpoint(host)
         && !rds_authorities::has_region(region)
@@ -291,7 +301,7 @@ mod tests {
         assert_eq!(url.port(), 7);
     }
 
-    /// The name does not resolve, so a connection that was tried would be another error.
+    /// The host name does not resolve, so an attempt to connect would return another error.
     #[tokio::test]
     async fn a_region_without_authorities_is_named_before_anything_is_sent() {
         let url = "postgresql://syncsphere@db.abc.xx-nowhere-1.rds.amazonaws.com/x";

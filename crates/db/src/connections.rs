@@ -1,4 +1,4 @@
-//! Open WebSockets.
+//! Open WebSocket connections.
 
 use model::UserId;
 use time::OffsetDateTime;
@@ -16,33 +16,34 @@ pub(crate) const QUERIES: &[&Query] = &[
     &REMOVE_EXPIRED_CONNECTIONS,
 ];
 
-/// A connection that presents a ticket.
+/// A new connection that presents a ticket.
 #[derive(Debug)]
 pub struct NewConnection<'a> {
     /// SHA-256 of the ticket.
     pub ticket_hash: &'a [u8; 32],
-    /// API Gateway's name for the connection.
+    /// API Gateway's id of the connection.
     pub connection_id: &'a str,
-    /// Now.
+    /// When the connection is opened.
     pub connected_at: OffsetDateTime,
-    /// When API Gateway will have closed it at the latest.
+    /// The time by which API Gateway will have closed the connection.
     pub expires_at: OffsetDateTime,
-    /// How many open connections a user may have.
+    /// Maximum number of open connections per user.
     pub limit: i64,
 }
 
-/// What became of it.
+/// The result of a connection attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Connecting {
-    /// Stored; events of this user's spaces go there from now on.
+    /// The connection is stored, and receives the events of this user's spaces from now on.
     Connected(UserId),
-    /// No such ticket, or it was used, or it has expired.
+    /// The ticket does not exist, was used or has expired.
     NoTicket,
-    /// The user has as many connections as allowed. The ticket is used up.
+    /// The user already has the maximum number of connections. The ticket is used up.
     TooMany,
 }
 
-/// Two connections of one user wait for each other here, so that together they can't pass the limit.
+/// $1 ticket's hash. Serializes the connection attempts of a user, so that concurrent ones cannot exceed the
+/// limit.
 const LOCK_TICKETS_USER: Query = Query::new(
     "-- lock_tickets_user
 SELECT pg_advisory_xact_lock(hashtextextended('connections of ' || user_id, 0))
@@ -50,10 +51,11 @@ FROM tickets
 WHERE hash = $1",
 );
 
-/// $1 ticket's hash, $2 connection id, $3 now, $4 when the connection expires, $5 limit of connections per user.
+/// $1 ticket's hash, $2 connection id, $3 now, $4 when the connection expires, $5 limit of connections per
+/// user.
 ///
-/// The last part is for a statement that is repeated, because the connection to the database broke before its answer came: the
-/// ticket is used up then, by this very connection.
+/// The part after `UNION ALL` is for a repeated statement, when the first attempt was committed but its
+/// answer was lost: the same connection has used up the ticket then.
 const CONNECT: Query = Query::new(
     "-- connect
 WITH ticket AS (
@@ -85,8 +87,9 @@ DELETE FROM connections
 WHERE connection_id = $1",
 );
 
-/// Pairs of id and time, so that an id that API Gateway gave to a newer connection is left alone. What is locked somebody else is
-/// forgetting; waiting for it could end in a deadlock.
+/// $1 connection ids, $2 the times when they were opened. The time is compared because API Gateway may have
+/// given the id to a newer connection. Locked rows are skipped: another function is deleting them, and
+/// waiting for it could deadlock.
 const REMOVE_GONE_CONNECTIONS: Query = Query::new(
     "-- remove_gone_connections
 WITH gone AS (
@@ -100,7 +103,7 @@ USING gone
 WHERE connections.connection_id = gone.connection_id",
 );
 
-/// $1 now, $2 how many at most.
+/// $1 now, $2 maximum number of connections.
 const REMOVE_EXPIRED_CONNECTIONS: Query = Query::new(
     "-- remove_expired_connections
 WITH expired AS (
@@ -146,20 +149,20 @@ impl Database {
         })
     }
 
-    /// Forgets a connection. Forgetting one that is not there is fine.
+    /// Deletes a connection. Does nothing if it is not stored.
     pub async fn remove_connection(&self, connection_id: &str) -> Result<(), Error> {
         self.rows(&REMOVE_CONNECTION, &[&connection_id]).await?;
         Ok(())
     }
 
-    /// Forgets connections that API Gateway says are gone, each named by id and `connected_at`.
+    /// Deletes connections that API Gateway reported as gone, given by id and `connected_at`.
     pub async fn remove_gone_connections(&self, gone: &[(&str, OffsetDateTime)]) -> Result<(), Error> {
         let (ids, times): (Vec<&str>, Vec<OffsetDateTime>) = gone.iter().copied().unzip();
         self.rows(&REMOVE_GONE_CONNECTIONS, &[&ids, &times]).await?;
         Ok(())
     }
 
-    /// Forgets up to `limit` connections that API Gateway has long closed, and returns how many those were.
+    /// Deletes up to `limit` expired connections, and returns the number deleted.
     pub async fn remove_expired_connections(&self, now: OffsetDateTime, limit: i64) -> Result<usize, Error> {
         let rows = self.rows(&REMOVE_EXPIRED_CONNECTIONS, &[&now, &limit]).await?;
         Ok(rows.len())

@@ -1,4 +1,4 @@
-//! What can go wrong between a function and PostgreSQL.
+//! Errors of the database and of migrations.
 
 use std::error::Error as StdError;
 use std::io;
@@ -7,60 +7,60 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
 
-/// An error of a library that is only shown.
+/// An error of a library. It is displayed and never matched on.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// A failed exchange with the database. For operators; users see that the service is unavailable.
+/// A failed database operation. The text is for operators; users only learn that the service is unavailable.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No connection could be made.
+    /// Connecting failed.
     #[error("cannot connect to the database")]
     Connect(#[source] tokio_postgres::Error),
-    /// No connection was made in time.
+    /// Connecting took longer than this timeout.
     #[error("the database did not accept a connection within {0:?}")]
     ConnectTimeout(Duration),
-    /// PostgreSQL does not believe that it is who it says.
+    /// PostgreSQL rejected the role or its password (SQLSTATE class 28).
     #[error("the database refused to sign {user} in")]
     SignIn {
-        /// The role.
+        /// The name of the role.
         user: String,
         /// PostgreSQL's answer.
         #[source]
         source: tokio_postgres::Error,
     },
-    /// The URL has no password, and there is nothing that makes one.
+    /// The URL has no password, and the connector has no [`Passwords`](crate::Passwords) to generate one.
     #[error("there is no password to sign in to the database with")]
     NoPassword,
-    /// No password could be made.
+    /// Generating the password failed.
     #[error("cannot make a password to sign in to the database with")]
     Password(#[source] BoxError),
-    /// The certificates of authorities that could vouch for the database cannot be used.
+    /// The root certificates could not be loaded.
     #[error("cannot load the authorities that vouch for the database")]
     TrustRoots(#[source] BoxError),
-    /// No certificate of a database in this region could be verified.
+    /// No root certificate for databases in this AWS region is compiled in.
     #[error(
         "no certificate authority of Amazon RDS in region {region} is compiled in, so its databases cannot be verified: \
          run tools/rds_authorities.py, which gets AWS's current list, then build and deploy again"
     )]
     NoAuthorities {
-        /// The region in the name of the endpoint.
+        /// The region, from the name of the endpoint.
         region: String,
     },
-    /// The schema's owner lacks a right that only another role can give.
+    /// The schema's owner lacks a privilege that only another role can grant.
     #[error("{owner} may not {action}: {remedy}, then deploy again")]
     MissingRight {
-        /// The role that signed in.
+        /// The name of the schema's owner.
         owner: String,
-        /// The refused action.
+        /// The action that PostgreSQL refused.
         action: String,
-        /// The right, and a statement that gives it.
+        /// The missing privilege, and a statement that grants it.
         remedy: String,
         /// PostgreSQL's answer.
         #[source]
         source: tokio_postgres::Error,
     },
-    /// PostgreSQL refused a statement, or the connection broke meanwhile.
+    /// PostgreSQL rejected a statement, or the connection broke while it ran.
     #[error("query {query} failed")]
     Query {
         /// The statement's name.
@@ -69,31 +69,31 @@ pub enum Error {
         #[source]
         source: tokio_postgres::Error,
     },
-    /// PostgreSQL did not answer in time. What was sent may or may not have been done.
+    /// PostgreSQL did not answer within the timeout. The statement may have been committed.
     #[error("query {query} was not answered within {after:?}")]
     QueryTimeout {
         /// The statement's name.
         query: &'static str,
-        /// How long it was waited for.
+        /// The timeout that passed.
         after: Duration,
     },
-    /// Others came in between each time that it was tried.
+    /// Concurrent requests overtook every attempt of the named operation.
     #[error("{0} was overtaken too often")]
     Contended(&'static str),
-    /// A stored value is not what the schema and the code promise.
+    /// A stored value does not have the type or form that the code expects.
     #[error("column {column} holds a value that cannot be")]
     Column {
-        /// The column's name.
+        /// The column's name in the result.
         column: &'static str,
-        /// What is wrong with it.
+        /// The conversion error.
         #[source]
         source: BoxError,
     },
 }
 
 impl Error {
-    /// Whether the connection is gone, or leads to a server that is on its way down or up: a new connection may do. What was sent may or may
-    /// not have been done.
+    /// Whether the connection is broken, or its server is starting, shutting down or read-only after a
+    /// failover. A new connection may succeed. The statement may have been committed.
     pub(crate) fn is_disconnection(&self) -> bool {
         let (Self::Connect(source) | Self::Query { source, .. }) = self else {
             return false;
@@ -107,14 +107,14 @@ impl Error {
             SqlState::CRASH_SHUTDOWN,
             SqlState::CANNOT_CONNECT_NOW,
             SqlState::IDLE_SESSION_TIMEOUT,
-            // A former primary, after a failover.
+            // Returned by a former primary after a failover.
             SqlState::READ_ONLY_SQL_TRANSACTION,
         ];
         // Class 08 is "connection exception".
         others.contains(code) || code.code().starts_with("08")
     }
 
-    /// Whether what was asked may be the reason, so that asking for less may help.
+    /// Whether the cause may be the statement or its data, so that a smaller request may succeed.
     pub fn is_of_the_statement(&self) -> bool {
         match self {
             Self::Query { source, .. } => source.as_db_error().is_some() && !self.is_disconnection(),
@@ -123,46 +123,49 @@ impl Error {
         }
     }
 
-    /// Whether a migration changed what a prepared statement answers, so that it must be prepared again.
-    /// Nothing was done.
+    /// Whether a migration changed the result type of a prepared statement, which must then be prepared
+    /// again. The statement was not executed.
     pub(crate) fn is_of_a_stale_statement(&self) -> bool {
-        // "cached plan must not change result type"
+        // PostgreSQL's message is "cached plan must not change result type".
         matches!(self, Self::Query { source, .. } if source.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED))
     }
 
-    /// Whether the session can go on: PostgreSQL has answered, so nothing of this exchange is still to come.
+    /// Whether the session can still be used: PostgreSQL answered with an error, so no response is
+    /// outstanding.
     pub(crate) fn leaves_a_usable_session(&self) -> bool {
         matches!(self, Self::Query { source, .. } if source.as_db_error().is_some())
             && !self.is_disconnection()
     }
 }
 
-/// Whether the server was reached, but is not believed to be the database. That does not pass.
+/// Whether rustls refused the server, such as for a certificate that chains to no known root. Repeating does
+/// not help.
 fn is_refusal_of_certificate(error: &io::Error) -> bool {
     error
         .get_ref()
         .is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>)
 }
 
-/// Why the schema could not be brought up.
+/// Reason for a failed migration.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum MigrationError {
-    /// The database could not be used.
+    /// Connecting failed, or a statement that is not part of a migration did.
     #[error(transparent)]
     Database(#[from] Error),
-    /// A migration failed, or one that was applied earlier is missing or different now.
+    /// A migration failed, or a migration that was applied earlier is missing or different now.
     #[error("the migrations could not be applied")]
     Migration(#[from] refinery::Error),
 }
 
 impl MigrationError {
-    /// Whether PostgreSQL refused the user or the password.
+    /// Whether PostgreSQL rejected the role or its password.
     pub fn is_refused_sign_in(&self) -> bool {
         matches!(self, Self::Database(Error::SignIn { .. }))
     }
 
-    /// Whether no connection could be made, so that trying again shortly may help: a database that was just made or is failing over.
+    /// Whether connecting or authentication failed. A later attempt may succeed, such as when the database
+    /// was just created or is failing over.
     pub fn is_unreachable(&self) -> bool {
         matches!(
             self,

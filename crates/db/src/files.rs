@@ -1,4 +1,4 @@
-//! Files and their versions: listed, read, moved, deleted.
+//! Files and their versions: listing, reading, moving, deleting.
 
 use model::{
     ByteCount, Composite, ContentType, DeviceId, FileId, FileVersion, FileView, PageLimit, PathPrefix,
@@ -22,30 +22,32 @@ pub(crate) const QUERIES: &[&Query] = &[
     &DELETE_FILE,
 ];
 
-/// Where a version's content is and how to hand it out.
+/// The location of a version's content, and the name and media type for its download.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// Its S3 key.
+    /// The key of the S3 object.
     pub object_key: String,
-    /// Where the file is: its last segment names the download.
+    /// The current path of the file. Its last segment is the name of the download.
     pub path: SpacePath,
-    /// Its media type, if the uploader said one.
+    /// The media type, if the uploader gave one.
     pub content_type: Option<ContentType>,
 }
 
-/// What a file must be like for a change of it: as the caller has seen it.
+/// Preconditions of a change of a file: the state in which the caller last saw it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Base<'a> {
-    /// The version that must be current; nothing for any.
+    /// The required current version; `None` for any.
     pub version: Option<Version>,
-    /// Where it must be; nothing for anywhere.
+    /// The required current path; `None` for any.
     pub path: Option<&'a SpacePath>,
 }
 
-/// A subquery for the file that keeps another from a path, other than at the path itself: one of the path's
-/// folders that is a file, or one of the files below it. Of a space, a path, an array of the path's folders,
-/// and a file that is not in its own way. Each half is one step down the index `files_live_path`, however
-/// many files there are below.
+/// A subquery for a file that blocks a path: a file at one of the path's folders, or a file below the path. A
+/// path cannot be both a file and a folder. A file at the path itself is not looked for.
+///
+/// The arguments are SQL expressions: a space, a path, an array of the path's folders, and a file to ignore.
+/// Each half descends the index `files_live_path` and returns at most one row, so the cost does not depend on
+/// the number of files below the path.
 macro_rules! in_the_way {
     ($space:literal, $path:literal, $folders:literal, $except:literal) => {
         concat!(
@@ -79,7 +81,8 @@ macro_rules! in_the_way {
 }
 pub(crate) use in_the_way;
 
-/// $1 space or null for the personal one, $2 user, $3 first path, $4 path after the last, $5 how many.
+/// $1 space or null for the personal one, $2 user, $3 first path, $4 exclusive upper bound of paths, $5
+/// maximum number of files.
 const LIST_FILES: Query = Query::new(
     "-- list_files
 SELECT s.id AS space_id, f.*
@@ -98,8 +101,9 @@ WHERE s.id = coalesce($1, (SELECT id FROM spaces WHERE owner_id = $2))
 ORDER BY f.path",
 );
 
-/// $1 file, $2 user, $3 the version after the newest that is wanted, or null, $4 how many. A row for each version, newest
-/// first, each with the whole file; one row without a version if there is no older one.
+/// $1 file, $2 user, $3 exclusive upper bound of versions or null, $4 maximum number of versions. One row per
+/// version, newest first, each with all columns of the file. If there is no older version, one row without a
+/// version.
 const LOAD_FILE: Query = Query::new(
     "-- load_file
 SELECT f.id AS file_id, f.space_id, f.path, f.created_at, c.version, c.size, c.sha256, c.content_type,
@@ -141,11 +145,11 @@ const LOCK_SPACE_OF_FILE: Query = lock!(
 );
 
 /// $6 file, $7 path, $8 base version or null, $9 base path or null, $10 the path's folders. Moving a file to
-/// where it is changes nothing.
+/// its current path changes nothing.
 ///
-/// `own` is the same move, made earlier by the same user and device from the same base, if the file is not at
-/// that base any more. It is looked for among the file's last 100 changes; a request is repeated within
-/// minutes.
+/// If the file no longer matches the base, `own` looks for an earlier move that the same user and device made
+/// to the same path from the same base: the request is then a repetition. Only the file's last 100 changes
+/// are searched, since clients repeat a request within minutes.
 const MOVE_FILE: Query = command!(concat!(
     "-- move_file
 WITH target AS (
@@ -202,7 +206,7 @@ WITH target AS (
 )"
 ));
 
-/// $6 file, $7 base version or null, $8 base path or null. Deleting a file that is deleted changes nothing.
+/// $6 file, $7 base version or null, $8 base path or null. Deleting a deleted file changes nothing.
 const DELETE_FILE: Query = command!(concat!(
     "-- delete_file
 WITH target AS (
@@ -235,9 +239,9 @@ WITH target AS (
 ));
 
 impl Database {
-    /// The files of a space whose paths have the prefix, in order of their paths from after `after`: one more than `limit`
-    /// if there are more. Nothing if the user is no member of the space. Without a space, the user's personal one; as long
-    /// as there is none, it has no files.
+    /// The files of a space with the path prefix, in path order, from after `after`. Returns `limit` + 1
+    /// files if there are more than `limit`. `None` if the user is not a member. Without a space id, the
+    /// user's personal space; if it does not exist yet, the list is empty.
     pub async fn list_files(
         &self,
         space_id: Option<SpaceId>,
@@ -247,7 +251,7 @@ impl Database {
         limit: PageLimit,
     ) -> Result<Option<Vec<FileView>>, Error> {
         let (first, end) = prefix.bounds();
-        // No path holds a control character, so this is where those after `after` begin.
+        // Paths contain no control characters, so this is a lower bound of all paths after `after`.
         let first = after.map_or(first.clone(), |after| first.max(format!("{after}\u{1}")));
         let rows = self
             .rows(
@@ -273,8 +277,9 @@ impl Database {
         Ok(Some(files))
     }
 
-    /// A file and its versions before `before`, newest first: one more than `limit` if there are more. Nothing if it is not
-    /// there, deleted, or in a space that the user is no member of.
+    /// A file and its versions before `before`, newest first. Returns `limit` + 1 versions if there are more
+    /// than `limit`. `None` if the file does not exist, is deleted, or is in a space that the user is not a
+    /// member of.
     pub async fn load_file(
         &self,
         id: FileId,
@@ -305,7 +310,8 @@ impl Database {
         Ok(Some((file(first)?, versions)))
     }
 
-    /// Where a version's content is, the current one's if none is said. Nothing if there is none for this user.
+    /// The location of a version's content; of the current version if `version` is `None`. `None` if the file
+    /// or version does not exist, the file is deleted, or the user is not a member of its space.
     pub async fn find_content(
         &self,
         id: FileId,
@@ -329,7 +335,7 @@ impl Database {
             .transpose()
     }
 
-    /// Moves a file to another path of its space.
+    /// Moves a file to another path in its space.
     pub async fn move_file(
         &self,
         id: FileId,
@@ -353,7 +359,7 @@ impl Database {
         .await
     }
 
-    /// Deletes a file. Its versions stay in storage; its path is free for a new file.
+    /// Deletes a file. The content of its versions stays in storage. Its path becomes free for a new file.
     pub async fn delete_file(
         &self,
         id: FileId,

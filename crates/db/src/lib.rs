@@ -1,6 +1,8 @@
-//! The only SQL of SyncSphere. One client per environment, no pool: Lambda runs one handler at a time in each.
+//! All SQL of SyncSphere. Each Lambda execution environment has one client and no pool, because it runs one
+//! handler at a time.
 //!
-//! Access is checked in the statement that reads or writes. What comes back says what the caller can do next.
+//! A statement that reads or writes for a user also checks the user's access. Methods return outcomes that
+//! the caller can act on, not rows.
 
 mod aborted_uploads;
 mod audience;
@@ -37,7 +39,7 @@ pub use uploads::{Completing, IN_FLIGHT, NewUpload, OpenUpload, Upload, UploadPh
 
 use query::Query;
 
-/// Every query, as `(name, SQL)`, so that a test can prepare each against the migrated schema.
+/// Every query as `(name, SQL)`. A test prepares each against the migrated schema.
 pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
     [
         audience::QUERIES,

@@ -1,4 +1,4 @@
-//! The schema and how it is brought up.
+//! The database schema and its migrations.
 
 use refinery::embed_migrations;
 use tracing::info;
@@ -9,10 +9,11 @@ use crate::role::{self, Role};
 
 embed_migrations!("migrations");
 
-/// Taken while migrating, so that two deployments cannot do it at once. Any number that nothing else locks.
+/// Key of the advisory lock that is held while migrating, so that two deployments cannot migrate at once. The
+/// number is arbitrary, but no other lock may use it.
 const MIGRATION_LOCK: i64 = 0x5379_6e63_5370_6865;
 
-/// The schema version that this code needs: the number of its newest migration.
+/// The schema version that this release needs: the number of its newest migration.
 pub fn schema_version() -> i32 {
     migrations::runner()
         .get_migrations()
@@ -22,20 +23,22 @@ pub fn schema_version() -> i32 {
         .unwrap_or(0)
 }
 
-/// What came of migrating.
+/// The result of migrating.
 #[derive(Clone, Copy, Debug)]
 pub struct Migrated {
-    /// How many migrations were applied.
+    /// Number of migrations that were applied.
     pub applied: usize,
-    /// The version that the schema is at now; of a later release than this one, if such a one is being taken back.
+    /// The schema version after migrating. It is above [`schema_version`] if the schema is of a later
+    /// release, as after a rollback of the functions.
     pub version: i32,
 }
 
-/// Applies what the database lacks, as the schema's owner, and gives `role` its rights. Doing it
-/// again changes nothing, and neither does an earlier release. Without a role, the owner is who functions sign in as.
+/// Applies the missing migrations as the schema's owner, and grants `role` its privileges. `None` means that
+/// the functions sign in as the owner. Running it again changes nothing. On the schema of a later release it
+/// does nothing.
 ///
-/// A statement waits at most 5 s for a lock, so that a migration behind a long query fails instead of stopping the
-/// release that still serves.
+/// A statement waits at most 5 s for a lock. A migration behind a long query then fails, instead of blocking
+/// the release that still serves.
 pub async fn migrate(owner: &Connector, role: Option<Role<'_>>) -> Result<Migrated, MigrationError> {
     let mut client = owner.connect("-c lock_timeout=5s").await?;
     client
@@ -51,7 +54,7 @@ pub async fn migrate(owner: &Connector, role: Option<Role<'_>>) -> Result<Migrat
     let newest = migrations::runner()
         .get_last_applied_migration_async(&mut client)
         .await;
-    // A deployment that is taken back: the schema stays, and this release runs on it.
+    // A rollback: the schema stays, and this release runs on it.
     if let Ok(Some(newest)) = newest
         && newest.version() > schema_version()
     {

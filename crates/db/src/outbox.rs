@@ -1,5 +1,6 @@
-//! Events that may not have reached the queue yet. Each has one row from the commit of its change until it was sent; the row's
-//! lease says until when somebody is sending it.
+//! The transactional outbox: events that may not have reached the queue yet. An event has a row here from the
+//! commit of its change until it has been sent. The row has a lease; until its end one sender has the event
+//! to itself.
 
 use model::{Event, EventId};
 use time::OffsetDateTime;
@@ -14,18 +15,19 @@ use crate::row::get;
 
 pub(crate) const QUERIES: &[&Query] = &[&REMOVE_PUBLISHED, &RELEASE_EVENTS, &CLAIM_EVENTS, &WAITING_EVENTS];
 
-/// What waits in the outbox.
+/// The state of the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxStats {
-    /// How many events.
+    /// Number of events in the outbox.
     pub events: i64,
-    /// When the oldest was committed.
+    /// When the oldest event was committed; `None` if there are no events.
     pub oldest: Option<OffsetDateTime>,
-    /// When the first of those that were asked about can be claimed.
+    /// When the first lease ends among the events that the query asked about; `None` if there are none of
+    /// these.
     pub claimable_at: Option<OffsetDateTime>,
 }
 
-/// $1 events.
+/// $1 event ids.
 const REMOVE_PUBLISHED: Query = Query::new(
     "-- remove_published
 DELETE FROM outbox
@@ -33,7 +35,7 @@ WHERE event_id = ANY ($1)
 RETURNING event_id",
 );
 
-/// $1 events, $2 now.
+/// $1 event ids, $2 now.
 const RELEASE_EVENTS: Query = Query::new(
     "-- release_events
 UPDATE outbox
@@ -41,7 +43,7 @@ SET leased_until = $2
 WHERE event_id = ANY ($1)",
 );
 
-/// $1 now, $2 until when they are claimed, $3 how many. Two who claim at once get different events.
+/// $1 now, $2 end of the new lease, $3 maximum number of events. Concurrent claims get different events.
 const CLAIM_EVENTS: Query = Query::new(
     "-- claim_events
 WITH due AS (
@@ -65,7 +67,7 @@ JOIN changes c ON c.event_id = claimed.event_id
 ORDER BY c.space_id, c.sequence",
 );
 
-/// $1 before when the events that are asked about were committed.
+/// $1 exclusive upper bound of the commit times for `claimable_at`.
 const WAITING_EVENTS: Query = Query::new(
     "-- waiting_events
 SELECT count(*) AS events, min(created_at) AS oldest, min(leased_until) FILTER (WHERE created_at < $1) AS claimable_at
@@ -73,21 +75,21 @@ FROM outbox",
 );
 
 impl Database {
-    /// Records that the queue has the events, and returns how many of them were still to be published. Each event counts once,
-    /// however often it was sent.
+    /// Deletes events that have been sent to the queue, and returns how many were still in the outbox. Each
+    /// event is therefore counted once, even if it was sent more than once.
     pub async fn remove_published(&self, events: &[EventId]) -> Result<usize, Error> {
         let rows = self.rows(&REMOVE_PUBLISHED, &[&uuids(events)]).await?;
         Ok(rows.len())
     }
 
-    /// Gives up sending: whoever comes next may claim the events.
+    /// Ends the lease of events that were not sent, so that the next claim can take them.
     pub async fn release_events(&self, events: &[EventId], now: OffsetDateTime) -> Result<(), Error> {
         self.rows(&RELEASE_EVENTS, &[&uuids(events), &now]).await?;
         Ok(())
     }
 
-    /// Claims up to `limit` events that nobody is sending, the longest unclaimed first, until `leased_until`. One that cannot be
-    /// read is logged, and keeps nobody else waiting.
+    /// Claims up to `limit` events with a lease that has ended, the earliest end first, and leases them until
+    /// `leased_until`. An event that cannot be parsed is logged and left out; it does not hold up the others.
     pub async fn claim_events(
         &self,
         now: OffsetDateTime,
@@ -106,7 +108,8 @@ impl Database {
         Ok(events.collect())
     }
 
-    /// How many events wait, since when, and when one that was committed before `before` can be claimed.
+    /// The number and the age of all events in the outbox, and when the first event that was committed before
+    /// `before` can be claimed.
     pub async fn waiting_events(&self, before: OffsetDateTime) -> Result<OutboxStats, Error> {
         let rows = self.rows(&WAITING_EVENTS, &[&before]).await?;
         let Some(row) = rows.first() else {

@@ -1,6 +1,6 @@
-//! A statement that names itself.
+//! A statement with a name.
 
-/// SQL whose first line is `-- its_name`, which logs and `pg_stat_activity` show.
+/// SQL with a first line `-- its_name`. Logs and `pg_stat_activity` show this name.
 #[derive(Debug)]
 pub(crate) struct Query(&'static str);
 

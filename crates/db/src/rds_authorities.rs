@@ -1,7 +1,8 @@
-//! Root certificates that RDS endpoints must chain to, and the regions that have them.
+//! Root certificates that RDS endpoints must chain to, and the AWS regions that have them.
 //!
-//! They are not among the public ones (Amazon RDS User Guide, "Using SSL/TLS to encrypt a connection to a DB instance or cluster"). The bundle
-//! is compiled in and the one list of these regions; `tools/rds_authorities.py` renews it.
+//! Public root stores do not contain them (Amazon RDS User Guide, "Using SSL/TLS to encrypt a connection to a
+//! DB instance or cluster"). The bundle is compiled in and is the only list of these regions;
+//! `tools/rds_authorities.py` renews it.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -13,11 +14,11 @@ use crate::error::{BoxError, Error};
 
 const BUNDLE: &[u8] = include_bytes!("../amazon-rds.pem");
 
-/// The name of each certificate is "Amazon RDS REGION Root CA KEY GENERATION".
+/// The subject of each certificate contains "Amazon RDS REGION Root CA KEY GENERATION".
 const BEFORE_REGION: &str = "Amazon RDS ";
 const AFTER_REGION: &str = " Root CA ";
 
-/// Read once in a process: reading takes longer than connecting.
+/// Parsed once per process: parsing takes longer than connecting.
 static STORE: LazyLock<Result<RootCertStore, String>> =
     LazyLock::new(|| read().map_err(|error| error.to_string()));
 
@@ -28,17 +29,17 @@ static REGIONS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The regions whose RDS endpoints can be verified, such as `eu-central-1`.
+/// The regions with a root certificate, such as `eu-central-1`.
 pub fn regions() -> impl Iterator<Item = &'static str> {
     REGIONS.iter().map(String::as_str)
 }
 
-/// Whether RDS endpoints of a region can be verified.
+/// Whether a region has a root certificate, so that its RDS endpoints can be verified.
 pub fn has_region(region: &str) -> bool {
     REGIONS.contains(region)
 }
 
-/// All of them.
+/// The root certificates of all regions.
 pub(crate) fn store() -> Result<RootCertStore, Error> {
     STORE.clone().map_err(|reason| Error::TrustRoots(reason.into()))
 }
@@ -51,7 +52,7 @@ fn read() -> Result<RootCertStore, BoxError> {
     Ok(store)
 }
 
-/// The region in a subject, which is encoded by DER: texts stand in it as they are.
+/// The region in a certificate's subject. The subject is DER, which contains strings as plain bytes.
 fn region_of(subject: &[u8]) -> Option<String> {
     let subject = String::from_utf8_lossy(subject);
     let (_, from_region) = subject.split_once(BEFORE_REGION)?;
@@ -59,8 +60,8 @@ fn region_of(subject: &[u8]) -> Option<String> {
     Some(region.to_owned())
 }
 
-/// The region in the name of an RDS endpoint: `NAME.ID.eu-central-1.rds.amazonaws.com`, or in China
-/// `NAME.ID.rds.cn-north-1.amazonaws.com.cn`. Nothing if the name is of another server.
+/// The region in the host name of an RDS endpoint: `NAME.ID.eu-central-1.rds.amazonaws.com`, or in China
+/// `NAME.ID.rds.cn-north-1.amazonaws.com.cn`. `None` for other host names.
 pub(crate) fn region_of_endpoint(host: &str) -> Option<&str> {
     if let Some(host) = host.strip_suffix(".rds.amazonaws.com") {
         return host.rsplit('.').next();

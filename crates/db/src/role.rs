@@ -1,4 +1,5 @@
-//! The role that functions sign in as, and what it may do to tables: what their statements do, and nothing else.
+//! The database role that functions sign in as, and its privileges: those that their statements need, and no
+//! others.
 
 use std::fmt::Write as _;
 
@@ -7,8 +8,9 @@ use tokio_postgres::error::SqlState;
 
 use crate::error::Error;
 
-/// What the role may do to each table; locking a row takes UPDATE. A test takes each right away and sees a statement fail for it. The release
-/// before this one still serves when they are brought up to date, so a right goes one release after its last statement.
+/// The role's privileges on each table. Locking a row requires UPDATE. A test revokes each privilege and
+/// checks that a statement then fails. The previous release still serves when the privileges are updated, so
+/// a privilege is removed one release after the last statement that needs it.
 pub const GRANTS: [(&str, &[&str]); 9] = [
     ("changes", &["SELECT", "INSERT"]),
     ("connections", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
@@ -21,19 +23,21 @@ pub const GRANTS: [(&str, &[&str]); 9] = [
     ("versions", &["SELECT", "INSERT"]),
 ];
 
-/// Whom functions sign in as.
+/// The database role that functions sign in as.
 #[derive(Clone, Copy, Debug)]
 pub struct Role<'a> {
-    /// Its name.
+    /// The role's name, not quoted.
     pub name: &'a str,
-    /// Whether RDS signs it in by IAM authentication; it takes no password of it then.
+    /// Whether the role signs in by RDS IAM authentication. RDS then accepts no password of the role's own.
     pub by_iam: bool,
 }
 
-/// How long a session may do nothing: Lambda keeps environments that it will never use again, whose connections would count.
+/// Maximum time that a session may be idle. Lambda keeps execution environments that it will never use again,
+/// and their connections count towards `max_connections`.
 const IDLE_SESSION_TIMEOUT: &str = "10min";
 
-/// Makes the role where it is missing and brings its rights up to date, in the database that `client` is connected to.
+/// Creates the role if it is missing and updates its privileges, in the database that `client` is connected
+/// to.
 pub(crate) async fn provision(client: &Client, role: Role<'_>) -> Result<(), Error> {
     let failed = |source| Error::Query {
         query: "provide_role",
@@ -67,7 +71,8 @@ pub(crate) async fn provision(client: &Client, role: Role<'_>) -> Result<(), Err
     };
     if !facts.get::<_, bool>("exists") {
         let made = client.batch_execute(&format!("CREATE ROLE {role} LOGIN")).await;
-        // Roles belong to all databases of a server: another one's migration may have come first.
+        // Roles are shared by all databases of a server. The migration of another database may have created
+        // this one.
         made.or_else(|error| match error.code() {
             Some(&SqlState::DUPLICATE_OBJECT | &SqlState::UNIQUE_VIOLATION) => Ok(()),
             _ => Err(refused(
@@ -80,7 +85,7 @@ pub(crate) async fn provision(client: &Client, role: Role<'_>) -> Result<(), Err
         })?;
     }
     if by_iam && facts.get("has_iam") && !facts.get::<_, bool>("by_iam") {
-        // Since PostgreSQL 16 this takes the admin option on rds_iam, which CREATEROLE does not include.
+        // Since PostgreSQL 16 this requires the admin option on rds_iam, which CREATEROLE does not include.
         let granted = client.batch_execute(&format!("GRANT rds_iam TO {role}")).await;
         granted.map_err(|error| {
             refused(

@@ -1,11 +1,11 @@
-//! From columns to the model's types.
+//! Conversion of columns to the types of `model`.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
 use crate::error::Error;
 
-/// Reads a column as it is.
+/// Reads a column without further conversion.
 pub(crate) fn get<'a, T: FromSql<'a>>(row: &'a Row, name: &'static str) -> Result<T, Error> {
     row.try_get(name).map_err(|source| Error::Column {
         column: name,
@@ -13,7 +13,7 @@ pub(crate) fn get<'a, T: FromSql<'a>>(row: &'a Row, name: &'static str) -> Resul
     })
 }
 
-/// Reads a column and parses it into the type that the schema promises.
+/// Reads a column and converts it to a type of `model`. A failure means that the stored value is invalid.
 pub(crate) fn parse<'a, Sql, T>(row: &'a Row, name: &'static str) -> Result<T, Error>
 where
     Sql: FromSql<'a>,
@@ -28,7 +28,7 @@ where
         })
 }
 
-/// Like [`parse`], for one that may be null.
+/// Like [`parse`], for a column that may be null.
 pub(crate) fn parse_opt<'a, Sql, T>(row: &'a Row, name: &'static str) -> Result<Option<T>, Error>
 where
     Sql: FromSql<'a>,

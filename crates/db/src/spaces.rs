@@ -27,31 +27,32 @@ pub(crate) const QUERIES: &[&Query] = &[
     &REMOVE_MEMBER,
 ];
 
-/// A shared space to make.
+/// The parameters of creating a shared space.
 #[derive(Debug)]
 pub struct NewSpace<'a> {
-    /// Its id.
+    /// The id of the new space.
     pub id: SpaceId,
-    /// What members call it.
+    /// The display name.
     pub name: &'a SpaceName,
-    /// What the client calls this request.
+    /// The idempotency key of the request, if it has one.
     pub key: Option<&'a IdempotencyKey>,
-    /// The id of the user's personal space, should this be its first use.
+    /// The id for the user's personal space, if it must be created.
     pub new_space_id: SpaceId,
 }
 
-/// A membership to make or to change.
+/// A membership to create, or to give another role.
 #[derive(Debug)]
 pub struct Membership<'a> {
-    /// Of which space.
+    /// The space. Personal spaces cannot be shared.
     pub space_id: SpaceId,
-    /// Whose.
+    /// The user who becomes a member, or is one.
     pub member_id: &'a UserId,
-    /// What the member may do from now on.
+    /// The member's new role.
     pub role: Role,
 }
 
-/// $1 space's id, $2 user, $3 now. Of two at once, the second waits for the first and changes nothing.
+/// $1 space's id, $2 user, $3 now. Of two concurrent requests, the second waits for the first and inserts
+/// nothing.
 const CREATE_PERSONAL_SPACE: Query = Query::new(
     "-- create_personal_space
 WITH space AS (
@@ -65,7 +66,7 @@ SELECT id, $2, 'owner', $3
 FROM space",
 );
 
-/// $1 user, $2 the space after which to begin, or null, $3 how many.
+/// $1 user, $2 the last space of the page before or null, $3 maximum number of spaces.
 const LIST_SPACES: Query = Query::new(
     "-- list_spaces
 SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
@@ -113,7 +114,7 @@ WITH target AS (
 )"
 ));
 
-/// $1 user, $2 the key with which the user made the space, $3 its id.
+/// $1 user, $2 the idempotency key with which the user created the space, $3 the space's id.
 const FIND_SPACE_BY_KEY: Query = Query::new(
     "-- find_space_by_key
 SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
@@ -122,7 +123,8 @@ JOIN members m ON m.space_id = s.id AND m.user_id = $1
 WHERE (s.created_by = $1 AND s.idempotency_key = $2) OR s.id = $3",
 );
 
-/// $1 space, $2 user who asks, $3 the member after whom to begin, or an empty text, $4 how many.
+/// $1 space, $2 requesting user, $3 the last member of the page before or an empty text, $4 maximum number of
+/// members.
 const LIST_MEMBERS: Query = Query::new(
     "-- list_members
 SELECT o.space_id, o.user_id, o.role, o.added_at
@@ -138,7 +140,7 @@ WHERE m.space_id = $1 AND m.user_id = $2
 ORDER BY o.user_id",
 );
 
-/// $1 space, $2 user who asks, $3 member.
+/// $1 space, $2 requesting user, $3 member.
 const LOAD_MEMBER: Query = Query::new(
     "-- load_member
 SELECT o.space_id, o.user_id, o.role, o.added_at
@@ -154,9 +156,11 @@ const LOCK_SPACE: Query = lock!(
     WHERE s.id = $1"
 );
 
-/// $6 space, $7 member, $8 role, $9 limit of members. The change is one of the member's personal space, whose
-/// row is locked second; no command locks a shared space after a personal one. Users have a personal space
-/// from their first request on, so who has none is unknown.
+/// $6 space, $7 member, $8 role, $9 maximum number of members.
+///
+/// The change is recorded in the member's personal space. The row of that space is locked second; no command
+/// locks a shared space after a personal one, so this order cannot deadlock. A user's first request creates
+/// the personal space, so a user without one is unknown.
 const SET_MEMBER: Query = command!(concat!(
     "-- set_member
 WITH target AS (
@@ -232,7 +236,7 @@ WITH target AS (
 ));
 
 impl Database {
-    /// Makes the user's personal space, unless there is one.
+    /// Creates the user's personal space if it does not exist.
     pub async fn create_personal_space(
         &self,
         new_space_id: SpaceId,
@@ -247,7 +251,8 @@ impl Database {
         Ok(())
     }
 
-    /// The spaces that the user is a member of, oldest first, from after `after`: one more than `limit` if there are more.
+    /// The spaces that the user is a member of, in the order of their ids, which is by age, from after
+    /// `after`. Returns `limit` + 1 spaces if there are more than `limit`.
     pub async fn list_spaces(
         &self,
         user_id: &UserId,
@@ -263,7 +268,8 @@ impl Database {
         rows.iter().map(space).collect()
     }
 
-    /// Makes a shared space, whose owner is the user. The same key with the same name makes none.
+    /// Creates a shared space with the user as its owner. If a space with the same key and name exists
+    /// already, returns that one. The same key with another name is rejected.
     pub async fn create_space(
         &self,
         space: NewSpace<'_>,
@@ -271,7 +277,7 @@ impl Database {
     ) -> Result<Result<(Effect, SpaceView), Rejection>, Error> {
         let user_id = new.user_id.as_str();
         let key = space.key.map(IdempotencyKey::as_str);
-        // First, since a lock that finds no row locks nothing.
+        // Must come first: the command locks the row of the personal space.
         self.create_personal_space(space.new_space_id, new.user_id, new.now)
             .await?;
         let decision = self
@@ -301,13 +307,13 @@ impl Database {
             .await?;
         Ok(match rows.first() {
             Some(row) => Ok((changed, self::space(row)?)),
-            // Its maker has left it.
+            // The user who created the space is no longer a member.
             None => Err(Rejection::NotFound),
         })
     }
 
-    /// The members of a space, from after `after`: one more than `limit` if there are more. Nothing if
-    /// the user is none of them.
+    /// The members of a space, in the order of their user ids, from after `after`. Returns `limit` + 1
+    /// members if there are more than `limit`. `None` if the user is not a member.
     pub async fn list_members(
         &self,
         space_id: SpaceId,
@@ -338,7 +344,7 @@ impl Database {
         Ok(Some(members))
     }
 
-    /// A member of a space. Nothing if there is none, or if the user is not one too.
+    /// A member of a space. `None` if there is no such member, or if the user is not a member too.
     pub async fn load_member(
         &self,
         space_id: SpaceId,
@@ -354,7 +360,7 @@ impl Database {
         rows.first().map(member).transpose()
     }
 
-    /// Makes somebody a member, or changes a member's role; `new` says who does it.
+    /// Adds a member, or changes a member's role. `new.user_id` is the acting user.
     pub async fn set_member(
         &self,
         membership: Membership<'_>,
@@ -371,7 +377,8 @@ impl Database {
         .await
     }
 
-    /// Ends a membership; `new` says who does it. Ending one that is not there changes nothing.
+    /// Removes a member. `new.user_id` is the acting user. Removing a user who is not a member changes
+    /// nothing.
     pub async fn remove_member(
         &self,
         space_id: SpaceId,

@@ -1,4 +1,4 @@
-//! One-time tickets that open a WebSocket.
+//! One-time tickets that authenticate the opening of a WebSocket.
 
 use model::{DeviceId, UserId};
 use time::OffsetDateTime;
@@ -10,16 +10,16 @@ use crate::query::Query;
 
 pub(crate) const QUERIES: &[&Query] = &[&ADD_TICKET, &REMOVE_EXPIRED_TICKETS];
 
-/// A ticket to store: its hash, never itself.
+/// A ticket to store. Only its hash is stored, not the ticket.
 #[derive(Debug)]
 pub struct NewTicket<'a> {
     /// SHA-256 of the ticket.
     pub hash: &'a [u8; 32],
-    /// Whose connection it opens.
+    /// The user whom the ticket authenticates.
     pub user_id: &'a UserId,
-    /// On which device, if it said so.
+    /// The device that asked for the ticket, if the client named one.
     pub device_id: Option<DeviceId>,
-    /// Until when it can be used.
+    /// The expiry of the ticket.
     pub expires_at: OffsetDateTime,
 }
 
@@ -30,7 +30,7 @@ VALUES ($1, $2, $3, $4)
 ON CONFLICT (hash) DO NOTHING",
 );
 
-/// $1 now, $2 how many at most.
+/// $1 now, $2 maximum number of tickets.
 const REMOVE_EXPIRED_TICKETS: Query = Query::new(
     "-- remove_expired_tickets
 WITH expired AS (
@@ -48,7 +48,7 @@ RETURNING tickets.hash",
 );
 
 impl Database {
-    /// Stores a ticket.
+    /// Stores a ticket. Does nothing if the hash is stored already.
     pub async fn add_ticket(&self, ticket: NewTicket<'_>) -> Result<(), Error> {
         let device_id = ticket.device_id.map(Uuid::from);
         self.rows(
@@ -63,7 +63,7 @@ impl Database {
         .await?;
         Ok(())
     }
-    /// Forgets up to `limit` expired tickets, and returns how many those were.
+    /// Deletes up to `limit` expired tickets, and returns the number deleted.
     pub async fn remove_expired_tickets(&self, now: OffsetDateTime, limit: i64) -> Result<usize, Error> {
         let rows = self.rows(&REMOVE_EXPIRED_TICKETS, &[&now, &limit]).await?;
         Ok(rows.len())

@@ -1,4 +1,4 @@
-//! Uploads: opened, loaded, completed, aborted.
+//! Uploads: opening, loading, completing, aborting.
 
 use model::{
     ByteCount, ContentType, DeviceId, FileId, IdempotencyKey, PartLayout, Sha256, SpaceId, SpacePath,
@@ -25,99 +25,100 @@ pub(crate) const QUERIES: &[&Query] = &[
     &ABORT_UPLOAD,
 ];
 
-/// How long after its expiry an upload can be completed: a PUT that began while its URL was good is let
-/// through by storage however long it takes, and 64 MiB take 12 hours at 12 kbit/s. What storage has when
-/// this ends is freed later.
+/// The time after an upload's expiry in which it can still be completed. S3 accepts a PUT that began before
+/// its presigned URL expired, however long it takes, and 64 MiB take 12 hours at 12 kbit/s. After this time
+/// the upload is aborted, and its content is deleted from storage later.
 pub const IN_FLIGHT: Duration = Duration::hours(12);
 
-/// How often opening is tried while others with the same key, or first uses of the same personal space, come in between.
+/// Maximum number of attempts to open an upload. An attempt is repeated if a request with the same key was
+/// faster, and after the user's personal space has been created.
 const OPEN_ATTEMPTS: usize = 3;
 
 /// An upload to open.
 #[derive(Debug)]
 pub struct NewUpload<'a> {
-    /// Its id.
+    /// The id of the new upload.
     pub id: UploadId,
-    /// Where to: the user's personal space if none is said.
+    /// The destination space; `None` for the user's personal space.
     pub space_id: Option<SpaceId>,
-    /// The id of the user's personal space, should this be its first use.
+    /// The id for the user's personal space, if it must be created.
     pub new_space_id: SpaceId,
-    /// Who uploads.
+    /// The user who opens the upload.
     pub user_id: &'a UserId,
-    /// On which device, if it said so.
+    /// The device that opens the upload, if the client named one.
     pub device_id: Option<DeviceId>,
-    /// Where the file goes.
+    /// The destination path in the space.
     pub path: &'a SpacePath,
-    /// The exact size that storage must hold in the end.
+    /// The exact size in bytes that the stored object must have.
     pub size: ByteCount,
-    /// The SHA-256 that storage must hold in the end.
+    /// The SHA-256 that the stored object must have.
     pub sha256: Sha256,
-    /// The content's media type.
+    /// The content's media type, if the client gave one.
     pub content_type: Option<&'a ContentType>,
-    /// The version that must be current, 0 for none; nothing for any.
+    /// The required current version of the file at the path: 0 if there must be none, `None` for any.
     pub base_version: Option<Version>,
-    /// The file that must be at the path; nothing for any.
+    /// The required file at the path; `None` for any.
     pub base_file_id: Option<FileId>,
-    /// The size of all parts but the last, for an upload in parts.
+    /// The size of all parts but the last, in bytes; `None` if the content is sent in one request.
     pub part_size: Option<ByteCount>,
-    /// What the client calls this request, and the SHA-256 of all that it asks for.
+    /// The idempotency key, and the SHA-256 of the request that came with it.
     pub key: Option<(&'a IdempotencyKey, [u8; 32])>,
-    /// Now.
+    /// The time of the request.
     pub created_at: OffsetDateTime,
-    /// Until when content can be sent. It can be completed [`IN_FLIGHT`] longer.
+    /// The expiry. Content can be sent until then; the upload can be completed for [`IN_FLIGHT`] longer.
     pub expires_at: OffsetDateTime,
 }
 
-/// An upload that is open: a new one, or the one that the same request with the same key opened before.
+/// An open upload: a new one, or the one that an earlier request with the same key opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenUpload {
-    /// Its id.
+    /// The id of the upload.
     pub id: UploadId,
-    /// Where the file goes.
+    /// The destination space.
     pub space_id: SpaceId,
-    /// Until when it can be completed.
+    /// The expiry. Content can be sent until then; the upload can be completed for [`IN_FLIGHT`] longer.
     pub expires_at: OffsetDateTime,
-    /// The size of all parts but the last, for an upload in parts.
+    /// The size of all parts but the last, in bytes; `None` if the content is sent in one request.
     pub part_size: Option<ByteCount>,
-    /// S3's id of the multipart upload, once there is one.
+    /// S3's id of the multipart upload; `None` until it is recorded, and for an upload in one request.
     pub multipart_id: Option<String>,
 }
 
-/// An upload as its user sees it.
+/// An upload, as shown to the user who opened it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upload {
-    /// The space that the file goes to.
+    /// The destination space.
     pub space_id: SpaceId,
-    /// The device that opened it, if it said so.
+    /// The device that opened the upload, if the client named one.
     pub device_id: Option<DeviceId>,
-    /// Where the file goes.
+    /// The destination path in the space.
     pub path: SpacePath,
-    /// The size that was declared.
+    /// The size in bytes that the client declared when opening the upload.
     pub size: ByteCount,
-    /// The SHA-256 that was declared.
+    /// The SHA-256 that the client declared when opening the upload.
     pub sha256: Sha256,
-    /// The content's media type.
+    /// The content's media type, if the client gave one.
     pub content_type: Option<ContentType>,
-    /// The size of all parts but the last, for an upload in parts.
+    /// The size of all parts but the last, in bytes; `None` if the content is sent in one request.
     pub part_size: Option<ByteCount>,
-    /// S3's id of the multipart upload, once there is one.
+    /// S3's id of the multipart upload; `None` until it is recorded, and for an upload in one request.
     pub multipart_id: Option<String>,
-    /// Until when it can be completed.
+    /// The expiry. Content can be sent until then; the upload can be completed for [`IN_FLIGHT`] longer.
     pub expires_at: OffsetDateTime,
-    /// Whether its user may still write to the space.
+    /// Whether the user is still allowed to write to the space.
     pub may_write: bool,
-    /// How far it got.
+    /// The stored state. [`Upload::phase_at`] derives the possible steps from it and the time.
     pub state: UploadState,
 }
 
 impl Upload {
-    /// The sizes of its parts; `None` if its content is put in one request.
+    /// The layout of its parts; `None` if the content is sent in one request.
     pub fn parts(&self) -> Option<PartLayout> {
         self.part_size
             .and_then(|part_size| PartLayout::with_part_size(self.size, part_size))
     }
 
-    /// The steps that are possible at a time. No other place decides this.
+    /// The phase of the upload at a time. This is the only place that decides it.
     pub fn phase_at(&self, now: OffsetDateTime) -> UploadPhase<'_> {
         match &self.state {
             UploadState::Completed(event) => UploadPhase::Completed(event),
@@ -128,55 +129,57 @@ impl Upload {
     }
 }
 
-/// The steps that are possible with an upload at a time.
+/// The phase of an upload at a time, which decides the possible steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UploadPhase<'a> {
     /// Content can be sent, and the upload can be completed.
     Open,
-    /// Requests that began before the expiry may still bring content, and the upload can be completed.
+    /// No new content is accepted, but requests that began before the expiry may still be sending it. The
+    /// upload can be completed.
     Arriving,
-    /// It was completed by this change.
+    /// The upload was completed by this change.
     Completed(&'a Event),
-    /// It expired or was aborted.
+    /// The upload was aborted, or expired at least [`IN_FLIGHT`] ago.
     Ended,
 }
 
-/// How far an upload got.
+/// The stored state of an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UploadState {
-    /// Waiting for content and completion.
+    /// Not completed and not aborted. The upload may have expired.
     Pending,
-    /// Done; this is the change that it made.
+    /// Completed, by this change.
     Completed(Box<Event>),
-    /// Given up.
+    /// Aborted, by its user or after expiry.
     Aborted,
 }
 
-/// An upload to complete.
+/// The parameters of completing an upload.
 #[derive(Debug)]
 pub struct Completing<'a> {
-    /// The upload. Only the one who opened it completes it.
+    /// The upload. Only the user who opened it can complete it.
     pub upload_id: UploadId,
-    /// The file's id, should the path hold no file.
+    /// The id for a new file, if there is no file at the path.
     pub new_file_id: FileId,
-    /// Where the upload goes, as it was opened.
+    /// The upload's destination path. It must equal the stored one.
     pub path: &'a SpacePath,
-    /// The SHA-256 of the parts' SHA-256s that storage has for the object, if it was put in parts.
+    /// The SHA-256 of the parts' SHA-256s, as S3 stores it for the object; `None` if the content was sent in
+    /// one request.
     pub composite_sha256: Option<Sha256>,
-    /// The S3 key that was verified to hold the content.
+    /// The key of the S3 object. The caller has verified its content.
     pub object_key: &'a str,
 }
 
 /// $1 id, $2 user, $3 device, $4 path, $5 size, $6 sha256, $7 content type, $8 base version, $9 now, $10
-/// expiry, $11 space or null for the personal one, $12 part size, $13 idempotency key, $14 the request's
-/// hash, $15 base file, $16 the path's folders.
+/// expiry, $11 space or null for the personal one, $12 part size, $13 idempotency key, $14 SHA-256 of the
+/// request, $15 base file, $16 the path's folders.
 ///
-/// A base version is of the file at the path, whether or not the request names that file, so the row records
-/// which file it is: until the commit another file may come to the path, and its versions are counted from 1
-/// too.
+/// If the request has a base version, the row also records the id of the file now at the path. Until the
+/// upload is completed, another file may take the path, and its versions are counted from 1 too.
 ///
-/// No row if the user is no member of the space or has no personal space yet. An earlier upload is one with the key, or this
-/// very one if the statement is repeated. `allowed` and not `opened`: another request with the key came in between.
+/// No row if the user is not a member of the space or has no personal space yet. `earlier_id` is an upload
+/// with the same key, or this upload if the statement is repeated. `allowed` without `opened` means that a
+/// concurrent request with the same key was faster.
 const OPEN_UPLOAD: Query = Query::new(concat!(
     "-- open_upload
 WITH target AS (
@@ -217,7 +220,8 @@ SELECT t.outcome, t.current_file_id, t.current_version, t.current_path, t.space_
 FROM target t",
 ));
 
-/// $1 upload, $2 S3's id of its multipart upload. No row if another request was first.
+/// $1 upload, $2 S3's id of its multipart upload. No row if another id is recorded or the upload is not
+/// pending.
 const SET_MULTIPART_ID: Query = Query::new(
     "-- set_multipart_id
 UPDATE uploads
@@ -248,8 +252,8 @@ const LOCK_SPACE_OF_UPLOAD: Query = lock!(
     WHERE u.id = $1 AND u.user_id = $2"
 );
 
-/// $6 upload, $7 id of a new file, $8 S3 key, $9 path, $10 the path's folders, $11 composite
-/// SHA-256 or null, $12 the expiry up to which it is too late.
+/// $6 upload, $7 id for a new file, $8 S3 key, $9 path, $10 the path's folders, $11 composite SHA-256 or
+/// null, $12 time: uploads with an expiry up to it can no longer be completed.
 const COMPLETE_UPLOAD: Query = command!(concat!(
     "-- complete_upload
 WITH target AS (
@@ -329,8 +333,8 @@ FROM target",
 ));
 
 impl Database {
-    /// Opens an upload. The user's personal space is made on its first use. The same key with the same request opens none
-    /// and answers with the earlier one.
+    /// Opens an upload. Creates the user's personal space if the upload goes there and it does not exist. If
+    /// the same request with the same key opened an upload before, returns that one.
     pub async fn open_upload(&self, new: NewUpload<'_>) -> Result<Result<OpenUpload, Rejection>, Error> {
         for _ in 0..OPEN_ATTEMPTS {
             match self.try_open_upload(&new).await? {
@@ -399,7 +403,8 @@ impl Database {
         })))
     }
 
-    /// Records S3's id of the upload's multipart upload. False if it has one already or is no longer pending.
+    /// Records S3's id of the upload's multipart upload. False if another id is recorded or the upload is not
+    /// pending.
     pub async fn set_multipart_id(&self, id: UploadId, multipart_id: &str) -> Result<bool, Error> {
         let rows = self
             .rows(&SET_MULTIPART_ID, &[&Uuid::from(id), &multipart_id])
@@ -407,7 +412,8 @@ impl Database {
         Ok(!rows.is_empty())
     }
 
-    /// Reads an upload. Nothing if it is not there, not this user's, or in a space that the user is no member of.
+    /// Reads an upload. `None` if it does not exist, was opened by another user, or is in a space that the
+    /// user is not a member of.
     pub async fn load_upload(&self, id: UploadId, user_id: &UserId) -> Result<Option<Upload>, Error> {
         let rows = self
             .rows(&LOAD_UPLOAD, &[&Uuid::from(id), &user_id.as_str()])
@@ -415,7 +421,8 @@ impl Database {
         rows.first().map(upload).transpose()
     }
 
-    /// Makes the upload's content the file's next version.
+    /// Makes the upload's content the next version of the file at its path, or the first version of a new
+    /// file.
     pub async fn complete_upload(
         &self,
         completing: Completing<'_>,
@@ -442,7 +449,8 @@ impl Database {
         .await
     }
 
-    /// Gives an upload up, and returns S3's id of its multipart upload if it has one. Doing it again is fine.
+    /// Aborts an upload, and returns S3's id of its multipart upload if it has one. Aborting again returns
+    /// the same.
     pub async fn abort_upload(
         &self,
         id: UploadId,
@@ -465,12 +473,12 @@ impl Database {
     }
 }
 
-/// What one attempt to open an upload came to.
+/// The result of one attempt to open an upload.
 enum Attempt {
     Decided(Result<OpenUpload, Rejection>),
-    /// The space is not there, or not for this user.
+    /// The space does not exist, or the user is not a member of it.
     NoSpace,
-    /// Another request with the same key was first.
+    /// A concurrent request with the same key was faster.
     Overtaken,
 }
 

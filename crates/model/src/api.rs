@@ -1,4 +1,4 @@
-//! Bodies of HTTP requests and responses.
+//! Bodies of the HTTP API's requests and responses.
 
 mod file;
 mod space;

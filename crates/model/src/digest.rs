@@ -7,18 +7,18 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A SHA-256 digest.
+/// A SHA-256 digest. JSON and S3 headers hold it as base64 (44 characters).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Sha256([u8; 32]);
 
-/// The text is no SHA-256.
+/// The text or the bytes are not a SHA-256 digest.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("a sha256 is 32 bytes in base64 (44 characters with padding)")]
 pub struct InvalidSha256;
 
 impl Sha256 {
-    /// The digest's bytes.
+    /// The 32 bytes, as PostgreSQL stores them (`bytea`).
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -71,7 +71,7 @@ impl fmt::Display for Sha256 {
 mod tests {
     use super::*;
 
-    /// The digest of nothing, as S3 shows it.
+    /// The SHA-256 of empty content, in the form that S3 shows.
     const EMPTY: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
 
     #[test]

@@ -1,4 +1,4 @@
-//! A change on its way to devices.
+//! Events: changes as they are delivered to devices.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -8,30 +8,30 @@ use crate::{
     ByteCount, DeviceId, EventId, FileId, Role, Sequence, Sha256, SpaceId, SpacePath, UserId, Version,
 };
 
-/// One change with all that a device needs to act on it.
+/// One change, with all data that a device needs to apply it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
-    /// The change's number in its space.
+    /// The change's number in its space: 1, 2, 3 … without gaps.
     pub sequence: Sequence,
-    /// Names this event; the same on every delivery.
+    /// Identifies this event. It is the same on every delivery, so devices can drop duplicates.
     pub event_id: EventId,
-    /// What happened, and to what.
+    /// The type of the change and its subject.
     #[serde(flatten)]
     pub change: Change,
-    /// The space in whose feed the change is.
+    /// The space whose feed has the change.
     pub space_id: SpaceId,
-    /// Who did it.
+    /// The user who made the change.
     pub user_id: UserId,
-    /// On which device, if it said so: a device ignores its own echo by this.
+    /// The device that made the change, if the request named one. A device uses it to ignore its own changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
-    /// When the change was made, in UTC.
+    /// The time of the change in UTC.
     #[serde(with = "rfc3339")]
     pub occurred_at: OffsetDateTime,
 }
 
-/// What happened, and to what.
+/// The type of a change and its subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     tag = "eventType",
@@ -39,44 +39,44 @@ pub struct Event {
     rename_all_fields = "camelCase"
 )]
 pub enum Change {
-    /// A file has a new version; its first one too.
+    /// A file has a new version. A new file's first version counts.
     FileUpdated(FileState),
-    /// A file has another path.
+    /// A file has another path. Its version stays the same.
     FileMoved(FileState),
-    /// A file is gone. The state is what it was.
+    /// A file was deleted. The state is its last one before the deletion.
     FileDeleted(FileState),
-    /// The owner of the feed's personal space became a member of a shared space, or has another role in it.
+    /// Only in the feed of a personal space: its owner was added to a shared space, or has a new role in it.
     SpaceShared {
-        /// The shared space.
+        /// The id of the shared space.
         subject_space_id: SpaceId,
-        /// The role from now on.
+        /// The user's role in the shared space since the change.
         role: Role,
     },
-    /// The owner of the feed's personal space is no longer a member of a shared space.
+    /// Only in the feed of a personal space: its owner is no longer a member of a shared space.
     SpaceLeft {
-        /// The shared space.
+        /// The id of the shared space.
         subject_space_id: SpaceId,
     },
 }
 
-/// A file after a change.
+/// The state of a file after a change, or before its deletion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FileState {
-    /// The file.
+    /// The id of the file.
     pub file_id: FileId,
-    /// Where it is.
+    /// The file's path in the space.
     pub path: SpacePath,
-    /// Its version.
+    /// The file's current version.
     pub version: Version,
     /// The version's size in bytes.
     pub size: ByteCount,
-    /// The version's SHA-256.
+    /// The SHA-256 of the version's content.
     pub sha256: Sha256,
 }
 
 impl Event {
-    /// The file that the change is about, if it is about one.
+    /// The changed file; `None` for a change of a membership.
     pub fn file(&self) -> Option<&FileState> {
         match &self.change {
             Change::FileUpdated(file) | Change::FileMoved(file) | Change::FileDeleted(file) => Some(file),
@@ -92,7 +92,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A complete event with the given number and path.
+    /// A `FILE_UPDATED` event with this sequence number and path.
     pub(crate) fn event(sequence: i64, path: &str) -> Event {
         Event {
             sequence: sequence.try_into().unwrap(),

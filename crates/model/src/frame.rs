@@ -1,11 +1,11 @@
-//! What travels over a WebSocket.
+//! Frames that the service sends over WebSockets.
 
 use serde::Serialize;
 
 use crate::{Event, SpaceId};
 
-/// The largest frame in bytes: what API Gateway bills as one message (Amazon API Gateway pricing, WebSocket APIs), and a
-/// quarter of the 128 KB that it can carry.
+/// The maximum size of a frame in bytes. API Gateway bills a frame of this size as one message (Amazon API
+/// Gateway pricing, WebSocket APIs) and carries up to 128 KB, four times as much.
 pub const MAX_FRAME_BYTES: usize = 32 * 1024;
 
 /// The answer to `{"action":"ping"}`.
@@ -20,8 +20,8 @@ struct Changes<'a> {
     changes: &'a [&'a Event],
 }
 
-/// Puts the changes of one space into as few frames as [`MAX_FRAME_BYTES`] allows, in order of their numbers. A change
-/// that was delivered twice is sent once.
+/// Packs the changes of one space into as few frames as [`MAX_FRAME_BYTES`] allows, in order of their
+/// sequence numbers. An event that occurs twice is packed once.
 pub fn frames(space_id: SpaceId, events: &[Event]) -> Result<Vec<String>, serde_json::Error> {
     let mut ordered: Vec<&Event> = events.iter().collect();
     ordered.sort_by_key(|event| event.sequence);
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn no_frame_is_larger_than_the_limit_and_none_is_lost() {
-        // Quotes double in JSON, so these are the largest changes that there can be.
+        // JSON escapes each quote with a second byte, so these changes have the largest possible paths.
         let path = format!("/{}", "\"".repeat(1023));
         let events: Vec<Event> = (1..=100).map(|sequence| numbered(sequence, &path)).collect();
         let frames = frames(events[0].space_id, &events).unwrap();
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(all, (1..=100).collect::<Vec<_>>());
     }
 
-    /// Whatever the sizes: commas between changes count too.
+    /// The limit holds for all sizes of changes: the commas between changes count too.
     #[test]
     fn no_frame_is_a_byte_too_large() {
         let mut largest = 0;
@@ -126,7 +126,8 @@ mod tests {
         );
     }
 
-    /// A comma is counted for each change, also for the last, which has none.
+    /// A comma is counted for every change, although the last change has none. A full frame is one byte
+    /// smaller than the limit.
     #[test]
     fn a_frame_is_filled_up() {
         let path = |length| format!("/{}", "x".repeat(length));

@@ -1,4 +1,4 @@
-//! Identifiers. All but the user's are UUIDs; those that SyncSphere makes are version 7, so they sort by age.
+//! Identifiers. All are UUIDs except user ids. UUIDs made by SyncSphere are version 7, so they sort by age.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use thiserror::Error;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-/// The text is no id.
+/// The text is not a hyphenated UUID.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("an id is a UUID such as 0192f0c1-7a5e-7e4e-8f6a-0d5c3b2a1908")]
 pub struct InvalidId;
@@ -44,7 +44,7 @@ macro_rules! uuid_newtype {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                // Of the forms that `Uuid` reads, only the one with hyphens alone has this length.
+                // `Uuid` also parses braced, URN and unhyphenated forms. The length excludes them.
                 let id = (text.len() == Hyphenated::LENGTH).then(|| text.parse());
                 id.and_then(Result::ok).map(Self).ok_or(InvalidId)
             }
@@ -59,34 +59,36 @@ macro_rules! uuid_newtype {
 }
 
 uuid_newtype! {
-    /// Names a space, personal or shared.
+    /// Identifies a space, personal or shared.
     SpaceId
 }
 uuid_newtype! {
-    /// Names a file through all its versions and moves.
+    /// Identifies a file. It stays the same through all versions and moves.
     FileId
 }
 uuid_newtype! {
-    /// Names one attempt to add a version.
+    /// Identifies an upload: one attempt to add a version of a file.
     UploadId
 }
 uuid_newtype! {
-    /// Names one change on its way to devices.
+    /// Identifies the event of one change. It is the same on every delivery.
     EventId
 }
 uuid_newtype! {
-    /// Names a device. The device chooses it, so it says who acted but proves nothing.
+    /// Identifies a device. The device chooses its id, so the id is informative and does not authenticate.
     DeviceId
 }
 
 impl UploadId {
-    /// The S3 key of the content: made by the server, for one upload only, and from nothing that a user chose.
+    /// The S3 key of the content. Each upload has its own key, derived from the server-made id and from no
+    /// user input.
     pub fn object_key(self) -> String {
         format!("objects/{self}")
     }
 }
 
-/// The longest user id in bytes: `sub` is at most 255 ASCII characters (OpenID Connect Core 1.0, section 2).
+/// The maximum length of a user id in bytes: `sub` has at most 255 ASCII characters (OpenID Connect Core 1.0,
+/// section 2).
 const MAX_USER_ID_BYTES: usize = 255;
 
 /// A user: the `sub` claim of the token that API Gateway verified.
@@ -94,13 +96,13 @@ const MAX_USER_ID_BYTES: usize = 255;
 #[serde(try_from = "String", into = "String")]
 pub struct UserId(String);
 
-/// The text is no user id.
+/// The text is empty, too long or has a control character.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("a user id has 1 to {MAX_USER_ID_BYTES} bytes and no control character")]
 pub struct InvalidUserId;
 
 impl UserId {
-    /// The id as text.
+    /// The `sub` claim, unchanged.
     pub fn as_str(&self) -> &str {
         &self.0
     }

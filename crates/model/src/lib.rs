@@ -1,4 +1,4 @@
-//! SyncSphere's words as types. What is parsed into one of these is valid everywhere after; nothing here does I/O.
+//! SyncSphere's domain types. A value is validated once, when it is parsed. This crate does no I/O.
 
 mod api;
 mod digest;

@@ -1,4 +1,4 @@
-//! What travels through the queue: an event, and whom it still has to reach.
+//! Queue messages: an event and the recipients that it still has to reach.
 
 use std::collections::BTreeSet;
 
@@ -7,52 +7,54 @@ use thiserror::Error;
 
 use crate::{Event, UserId};
 
-/// The version of the queue's message format that this code writes and reads.
+/// The version of the message format that this release writes and reads.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// An SQS message body.
+/// A message of the queue; its JSON form is the SQS message body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The change.
+    /// The change to announce.
     pub event: Event,
-    /// Whom it is for.
+    /// The recipients and the number of earlier attempts.
     pub delivery: Delivery,
 }
 
-/// Whom a message is for. Whoever of them may not see the space any more when it is addressed gets nothing.
+/// The recipients of a message. They are resolved at delivery: users who have lost access to the space by
+/// then are skipped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Delivery {
-    /// How often it was tried before.
+    /// The number of earlier delivery attempts; 0 in the first message.
     pub attempt: u32,
-    /// Whom it is to reach.
+    /// The recipients still to reach.
     pub to: Recipients,
 }
 
-/// A part of an event's audience.
+/// A subset of an event's audience.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Recipients {
     /// All connections of all members.
     #[default]
     All,
-    /// The same, from a place in their order on.
+    /// The connections of all members after this key, in the audience's order.
     After(PageKey),
-    /// These connections, named by API Gateway's ids: those that an earlier attempt could not reach.
+    /// The connections that an earlier attempt could not reach, by API Gateway connection id.
     Only(BTreeSet<String>),
 }
 
-/// A place in the order of an audience, which is by user and connection.
+/// The key of a connection in an audience, which is ordered by user id and then by connection id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PageKey {
-    /// Whose connection was the last.
+    /// The user of the last connection of the page before.
     pub user_id: UserId,
-    /// The last connection.
+    /// The API Gateway id of that connection.
     pub connection_id: String,
 }
 
-/// The body's form: the event's fields, the version, and the delivery unless it is the first to all.
+/// The JSON form of a message: the event's fields, the schema version and the delivery. The delivery is
+/// omitted if it has its default value, the first attempt to all.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<E> {
@@ -63,27 +65,28 @@ struct Body<E> {
     delivery: Option<Delivery>,
 }
 
-/// A message that cannot be written as JSON: a defect.
+/// The message cannot be serialized as JSON. This is a defect.
 #[derive(Debug, Error)]
 #[error("the message cannot be written")]
 pub struct UnwritableMessage(#[from] serde_json::Error);
 
-/// Why a message body is no message. Retrying cannot help.
+/// A message body that cannot be decoded. Retrying does not help.
 #[derive(Debug, Error)]
 pub enum UndecodableMessage {
-    /// Not JSON, or not of this shape.
+    /// The body is not JSON, or a field is missing or invalid.
     #[error("the message body is no event")]
     Malformed(#[from] serde_json::Error),
-    /// Written by a release that this one does not know.
+    /// The body has another schema version than [`SCHEMA_VERSION`], given here.
     #[error("the message body has schema version {0}; this release reads {SCHEMA_VERSION}")]
     UnknownSchemaVersion(u32),
 }
 
 impl Message {
-    /// Writes the body: about 600 bytes and at most 3 KiB, and with a thousand recipients some 30 KiB more; SQS takes 1 MiB.
+    /// Serializes the message as an SQS body. A body has about 600 bytes, at most 3 KiB. A thousand
+    /// recipients add some 30 KiB. The SQS limit is 1 MiB.
     ///
-    /// Of all characters that JSON leaves as they are and paths may have, SQS refuses two (Amazon SQS API Reference,
-    /// `SendMessage`); these are escaped.
+    /// SQS refuses U+FFFE and U+FFFF (Amazon SQS API Reference, `SendMessage`). Paths may have them and JSON
+    /// does not escape them, so they are escaped here.
     pub fn encode(&self) -> Result<String, UnwritableMessage> {
         let body = serde_json::to_string(&Body {
             schema_version: SCHEMA_VERSION,
@@ -95,7 +98,7 @@ impl Message {
         Ok(body.replace('\u{fffe}', r"\ufffe").replace('\u{ffff}', r"\uffff"))
     }
 
-    /// Reads a body. Unknown fields are ignored, so that a newer release may add some.
+    /// Parses an SQS body. Unknown fields are ignored, so that newer releases can add fields.
     pub fn decode(body: &str) -> Result<Self, UndecodableMessage> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -115,7 +118,7 @@ impl Message {
 }
 
 impl From<Event> for Message {
-    /// The first message about an event, for everybody.
+    /// The first message about an event, addressed to all members.
     fn from(event: Event) -> Self {
         Self {
             event,

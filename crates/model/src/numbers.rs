@@ -1,4 +1,4 @@
-//! Numbers and short texts that have a range.
+//! Numbers with a range, and short texts with a maximum length.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +22,7 @@ macro_rules! number_newtype {
         pub struct $name(i64);
 
         impl $name {
-            /// The number as PostgreSQL stores it (`bigint`).
+            /// The number, as PostgreSQL stores it (`bigint`).
             pub const fn get(self) -> i64 {
                 self.0
             }
@@ -64,11 +64,12 @@ macro_rules! number_newtype {
 }
 
 number_newtype! {
-    /// A size in bytes, up to S3's largest object: 5 TiB (Amazon S3 User Guide, "Amazon S3 multipart upload limits").
+    /// A size in bytes: 0 to 5 TiB, the size of S3's largest object (Amazon S3 User Guide, "Amazon S3
+    /// multipart upload limits").
     ByteCount, 0, 5 * 1024 * 1024 * 1024 * 1024
 }
 number_newtype! {
-    /// A file's version: 1, 2, 3 …; 0 says that the path holds no file.
+    /// A file's version: 1, 2, 3 …; 0 means that the path holds no file.
     Version, 0, i64::MAX
 }
 number_newtype! {
@@ -76,43 +77,45 @@ number_newtype! {
     Sequence, 1, i64::MAX
 }
 number_newtype! {
-    /// A place in a space's feed: after the change with this number; 0 is before the first.
+    /// A position in a space's feed: after the change with this sequence number; 0 is before the first
+    /// change.
     Cursor, 0, i64::MAX
 }
 number_newtype! {
-    /// A part of a multipart upload (Amazon S3 User Guide, "Amazon S3 multipart upload limits").
+    /// The number of a part in a multipart upload: 1 to 10,000 (Amazon S3 User Guide, "Amazon S3 multipart
+    /// upload limits").
     PartNumber, 1, crate::parts::MAX_PARTS
 }
 number_newtype! {
-    /// How many items a page has at most.
+    /// The maximum number of items in a page: 1 to 1,000, 100 by default.
     PageLimit, 1, 1_000
 }
 
 impl Default for Cursor {
-    /// Before the first change.
+    /// [`Cursor::START`].
     fn default() -> Self {
         Self::START
     }
 }
 
 impl From<Sequence> for Cursor {
-    /// After that change.
+    /// The position after this change.
     fn from(sequence: Sequence) -> Self {
         Self(sequence.0)
     }
 }
 
 impl Cursor {
-    /// Before the first change.
+    /// The position before the first change.
     pub const START: Self = Self(0);
 }
 
 impl PageLimit {
-    /// What a page has if the client does not say.
+    /// The limit for requests without one.
     pub(crate) const DEFAULT: Self = Self(100);
 }
 
-/// The longest content type in bytes.
+/// The maximum length of a content type in bytes.
 const MAX_CONTENT_TYPE_BYTES: usize = 255;
 
 /// A media type such as `text/plain; charset=utf-8`, kept as the uploader sent it.
@@ -120,13 +123,13 @@ const MAX_CONTENT_TYPE_BYTES: usize = 255;
 #[serde(try_from = "String", into = "String")]
 pub struct ContentType(String);
 
-/// The text is no media type.
+/// The text is not a media type, or is too long.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("a content type is type/subtype in printable ASCII, at most {MAX_CONTENT_TYPE_BYTES} bytes")]
 pub struct InvalidContentType;
 
 impl ContentType {
-    /// The media type as text.
+    /// The media type with its parameters, unchanged.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -164,20 +167,20 @@ impl From<ContentType> for String {
     }
 }
 
-/// The longest idempotency key in bytes.
+/// The maximum length of an idempotency key in bytes.
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
-/// What a client calls a request, so that repeating it does nothing twice.
+/// A client's name for a request. A repeated request with the same key has no second effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
-/// The text is no idempotency key.
+/// The text is empty, too long or not printable ASCII.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("an Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} printable ASCII characters")]
 pub struct InvalidIdempotencyKey;
 
 impl IdempotencyKey {
-    /// The key as text.
+    /// The key as the client sent it.
     pub fn as_str(&self) -> &str {
         &self.0
     }

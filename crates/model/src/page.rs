@@ -1,4 +1,4 @@
-//! Long lists in pages.
+//! Pagination of lists.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,18 +10,18 @@ use thiserror::Error;
 use crate::numbers::PageLimit;
 
 impl Default for PageLimit {
-    /// 100.
+    /// 100 items.
     fn default() -> Self {
         Self::DEFAULT
     }
 }
 
-/// Where the next page begins: after this item. To clients it is an opaque text. It stays good when items come and go,
-/// since it names a place in the order and not a count.
+/// The start of the next page: after the item with this key. Clients treat the token as opaque text. It stays
+/// valid when items are added or removed, because it holds a key and not an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageToken<T>(pub T);
 
-/// The text is no page token.
+/// The text is not a page token of this list.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("this is no page token of this list")]
 pub struct InvalidPageToken;
@@ -62,14 +62,15 @@ impl<'de, T: FromStr> Deserialize<'de> for PageToken<T> {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, bound = "K: FromStr")]
 pub struct PageQuery<K> {
-    /// How many items the page has at most.
+    /// The maximum number of items in the page.
     #[serde(default)]
     pub limit: PageLimit,
-    /// Where it begins, if not at the beginning.
+    /// The start of the page; `None` for the first page.
     pub page_token: Option<PageToken<K>>,
 }
 
-/// A page and where the next one begins, of items of which one more than `limit` was read if there are more.
+/// Splits items into a page and the token of the next page. The caller reads one item more than `limit`; the
+/// extra item shows that there is a next page. The token is `None` on the last page.
 pub fn page<T, K>(
     mut items: Vec<T>,
     limit: PageLimit,

@@ -1,4 +1,4 @@
-//! How large content is cut into parts.
+//! Part sizes of multipart uploads.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,33 +6,34 @@ use crate::numbers::{ByteCount, PartNumber};
 
 const MIB: i64 = 1024 * 1024;
 
-/// The smallest part but the last, in bytes: small enough that little is sent again after an interruption, and over S3's
-/// 5 MiB (Amazon S3 User Guide, "Amazon S3 multipart upload limits").
+/// The minimum size in bytes of every part but the last. It is small, so that little is sent again after an
+/// interruption, and above S3's minimum of 5 MiB (Amazon S3 User Guide, "Amazon S3 multipart upload limits").
 pub const MIN_PART_BYTES: i64 = 8 * MIB;
 
-/// How many parts S3 takes at most (the same page).
+/// S3's maximum number of parts in an upload (Amazon S3 User Guide, "Amazon S3 multipart upload limits").
 pub const MAX_PARTS: i64 = 10_000;
 
-/// How content is cut: into equal parts and a last one that may be smaller.
+/// The division of content into parts of equal size. The last part may be smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PartLayout {
     /// The size of every part but the last, in bytes.
     pub part_size: ByteCount,
-    /// How many there are.
+    /// The number of parts, the last included.
     pub part_count: PartNumber,
 }
 
 impl PartLayout {
-    /// The cut of content of this size, which must not be empty: the smallest whole number of MiB, from
-    /// [`MIN_PART_BYTES`], that makes at most [`MAX_PARTS`] parts.
+    /// Chooses the layout for content of this size. The part size is the smallest whole number of MiB that is
+    /// at least [`MIN_PART_BYTES`] and makes at most [`MAX_PARTS`] parts. `None` if the content is empty.
     pub fn of(size: ByteCount) -> Option<Self> {
         let least = size.get().div_euclid(MAX_PARTS) + i64::from(size.get() % MAX_PARTS > 0);
         let mebibytes = least.div_euclid(MIB) + i64::from(least % MIB > 0);
         Self::with_part_size(size, (mebibytes * MIB).max(MIN_PART_BYTES).try_into().ok()?)
     }
 
-    /// The cut of content of this size into parts of that size, as an earlier release may have chosen it.
+    /// The layout for content of this size with a given part size, such as one that an earlier release chose.
+    /// `None` if either size is 0 or there are more than [`MAX_PARTS`] parts.
     pub fn with_part_size(size: ByteCount, part_size: ByteCount) -> Option<Self> {
         let (size, each) = (size.get(), part_size.get());
         let part_count = size.checked_div(each)? + i64::from(size % each > 0);
@@ -42,7 +43,7 @@ impl PartLayout {
         })
     }
 
-    /// The size of one part of content of this size; nothing if it has no such part.
+    /// The size of one part of content of this size in bytes; `None` if there is no such part.
     pub fn size_of(self, part: PartNumber, size: ByteCount) -> Option<ByteCount> {
         if part > self.part_count {
             return None;

@@ -9,52 +9,53 @@ use unicode_normalization::is_nfc;
 
 use crate::visible::{is_directional, is_visible};
 
-/// The longest path in bytes of UTF-8.
+/// The maximum length of a path in bytes of UTF-8.
 pub const MAX_PATH_BYTES: usize = 1024;
 
-/// The longest segment of a new path in bytes of UTF-8: no file system takes a longer name (`NAME_MAX` of
-/// Linux).
+/// The maximum length of a segment of a new path in bytes of UTF-8: the longest file name of common file
+/// systems (Linux `NAME_MAX`).
 pub const MAX_SEGMENT_BYTES: usize = 255;
 
-/// An absolute path such as `/Docs/a.pdf`: `/`-separated, in Unicode normalization form C.
+/// An absolute path such as `/Docs/a.pdf`: segments separated by `/`, in Unicode normalization form C (NFC).
 ///
-/// Case matters: `/a` and `/A` are two files. Paths never become S3 keys.
+/// Paths are case-sensitive: `/a` and `/A` are two files. S3 keys never contain paths.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SpacePath(String);
 
-/// Why a text is no path.
+/// The reason why a text is not a valid path.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidPath {
-    /// It does not begin with `/`.
+    /// The path does not begin with `/`.
     #[error("a path begins with /")]
     Relative,
-    /// It is longer than [`MAX_PATH_BYTES`].
+    /// The path is longer than [`MAX_PATH_BYTES`].
     #[error("a path has at most {MAX_PATH_BYTES} bytes of UTF-8")]
     TooLong,
     /// A segment is empty, `.` or `..`; `/` alone and a trailing slash count as an empty segment.
     #[error("no segment of a path is empty, . or ..")]
     Segment,
-    /// It holds a control character.
+    /// The path has a control character.
     #[error("a path holds no control character")]
     Control,
-    /// It is Unicode, but not in the one form that makes equal names equal bytes.
+    /// The path is not in NFC, the form in which equal names have equal bytes.
     #[error("a path is in Unicode normalization form C (NFC)")]
     NotNormalized,
     /// A segment of a new path is longer than [`MAX_SEGMENT_BYTES`].
     #[error("a segment of a path has at most {MAX_SEGMENT_BYTES} bytes of UTF-8")]
     SegmentTooLong,
-    /// A new path holds a character that changes the direction of text.
+    /// A new path has a character that changes the direction of text.
     #[error("a path holds no bidirectional control character (U+202A to U+202E, U+2066 to U+2069)")]
     Directional,
-    /// Nothing of a segment of a new path can be seen.
+    /// A segment of a new path has no visible character.
     #[error("each segment of a path has a character that can be seen")]
     Invisible,
 }
 
 impl SpacePath {
-    /// Whether a file may be put here. Earlier releases took more paths than this one does, so those of files
-    /// that are there only have to be paths.
+    /// Checks the additional rules for new files: segment length, text direction and visible characters.
+    /// Earlier releases accepted more paths, so the paths of existing files are not checked against these
+    /// rules.
     pub fn for_new_file(self) -> Result<Self, InvalidPath> {
         if self.0.split('/').any(|segment| segment.len() > MAX_SEGMENT_BYTES) {
             return Err(InvalidPath::SegmentTooLong);
@@ -68,24 +69,24 @@ impl SpacePath {
         Ok(self)
     }
 
-    /// Reads the path of a request that puts a file there.
+    /// Deserializes the path of a request that creates or moves a file, and applies [`Self::for_new_file`].
     pub(crate) fn deserialize_new<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::deserialize(deserializer)?
             .for_new_file()
             .map_err(de::Error::custom)
     }
 
-    /// The path as text.
+    /// The path with its leading `/`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The folders that the path is in, outermost first: `/a` and `/a/b` of `/a/b/c`.
+    /// The folders that contain the path, outermost first: `/a` and `/a/b` for `/a/b/c`.
     pub fn folders(&self) -> impl Iterator<Item = &str> {
         self.0.match_indices('/').skip(1).map(|(end, _)| &self.0[..end])
     }
 
-    /// The last segment.
+    /// The last segment, without `/`.
     pub fn file_name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }
@@ -135,17 +136,18 @@ impl fmt::Display for SpacePath {
     }
 }
 
-/// How the paths that are listed begin, such as `/Docs/` or `/Docs/20`.
+/// A filter for lists: the text that paths begin with, such as `/Docs/` or `/Docs/20`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PathPrefix(String);
 
 impl PathPrefix {
-    /// The bounds, by code point, between which all paths with this prefix and no others are: the first one and the one
-    /// after the last.
+    /// The half-open range of paths with this prefix, ordered by code point: the first bound is included, the
+    /// second is excluded.
     pub fn bounds(&self) -> (String, String) {
         let mut kept: Vec<char> = self.0.chars().collect();
-        // The next text of at most this length: that of the next code point, or of the one before if there is none.
+        // Increment the last code point. If it has no successor (U+10FFFF), drop it and increment the one
+        // before.
         while let Some(last) = kept.pop() {
             if let Some(next) = next_code_point(last) {
                 kept.push(next);
@@ -157,7 +159,7 @@ impl PathPrefix {
 }
 
 fn next_code_point(c: char) -> Option<char> {
-    // Between these two lie the surrogates, which are no characters.
+    // Skip the surrogates (U+D800 to U+DFFF), which are not characters.
     if c == '\u{D7FF}' {
         Some('\u{E000}')
     } else {
@@ -166,7 +168,7 @@ fn next_code_point(c: char) -> Option<char> {
 }
 
 impl Default for PathPrefix {
-    /// Of every path.
+    /// The prefix of all paths: `/`.
     fn default() -> Self {
         Self("/".to_owned())
     }

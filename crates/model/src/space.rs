@@ -1,4 +1,4 @@
-//! Spaces and who may do what in them.
+//! Spaces: kinds, names and the roles of members.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,25 +9,25 @@ use unicode_normalization::is_nfc;
 
 use crate::visible::{is_directional, is_visible};
 
-/// What a member may do. Everything that a lesser one may, too.
+/// The rights of a member. Each role includes the rights of the roles before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// See files and changes.
+    /// May see files and changes.
     Viewer,
-    /// Upload, move and delete files.
+    /// May upload, move and delete files.
     Editor,
-    /// Add and remove members.
+    /// May add and remove members and change their roles.
     Owner,
 }
 
-/// The text names no role.
+/// The text is not the name of a role.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("a role is owner, editor or viewer")]
 pub struct InvalidRole;
 
 impl Role {
-    /// The role as text.
+    /// The role's name in JSON and PostgreSQL.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
@@ -48,17 +48,17 @@ impl TryFrom<&str> for Role {
     }
 }
 
-/// Whose a space is.
+/// The kind of a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SpaceKind {
-    /// One user's own; it can't be shared.
+    /// The space of one user. It cannot be shared.
     Personal,
-    /// Its members'.
+    /// A space with one or more members.
     Shared,
 }
 
-/// The text names no kind of space.
+/// The text is not the name of a kind of space.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("a space is personal or shared")]
 pub struct InvalidSpaceKind;
@@ -75,18 +75,18 @@ impl TryFrom<&str> for SpaceKind {
     }
 }
 
-/// How many members a space has at most. Each change of the space is addressed to all of them.
+/// The maximum number of members of a space. Each change of a space is addressed to all its members.
 pub const MAX_MEMBERS: i32 = 1_000;
 
-/// The longest name of a space in bytes of UTF-8.
+/// The maximum length of a space's name in bytes of UTF-8.
 pub const MAX_SPACE_NAME_BYTES: usize = 255;
 
-/// What members call a shared space, in Unicode normalization form C.
+/// The name of a shared space, in Unicode normalization form C (NFC).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SpaceName(String);
 
-/// The text is no name.
+/// The text is blank, too long, not in NFC, or has a control character.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "a name has 1 to {MAX_SPACE_NAME_BYTES} bytes of UTF-8 in Unicode normalization form C (NFC), not all of them blank, \
@@ -94,7 +94,7 @@ pub struct SpaceName(String);
 )]
 pub struct InvalidSpaceName;
 
-/// The text is no name for a new space.
+/// The name has no visible character, or has one that changes the direction of text.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "a name has a character that can be seen, and no bidirectional control character (U+202A to U+202E, U+2066 to U+2069)"
@@ -102,21 +102,21 @@ pub struct InvalidSpaceName;
 pub struct InvisibleSpaceName;
 
 impl SpaceName {
-    /// Whether a space may be called so from now on. Earlier releases took names that show as nothing or as
-    /// another one.
+    /// Checks the additional rules for new spaces: text direction and visible characters. Earlier releases
+    /// accepted more names, so the names of existing spaces are not checked against these rules.
     pub fn for_new_space(self) -> Result<Self, InvisibleSpaceName> {
         let valid = is_visible(&self.0) && !self.0.chars().any(is_directional);
         if valid { Ok(self) } else { Err(InvisibleSpaceName) }
     }
 
-    /// Reads the name of a request that makes a space.
+    /// Deserializes the name in a request that creates a space, and applies [`Self::for_new_space`].
     pub(crate) fn deserialize_new<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::deserialize(deserializer)?
             .for_new_space()
             .map_err(de::Error::custom)
     }
 
-    /// The name as text.
+    /// The name, unchanged.
     pub fn as_str(&self) -> &str {
         &self.0
     }

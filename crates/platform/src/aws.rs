@@ -1,4 +1,4 @@
-//! What a function has of AWS: who it is, whom it believes, and what all its clients share.
+//! AWS configuration: credentials, region, root certificates and the client that all services share.
 
 use std::borrow::Cow;
 use std::fs;
@@ -22,27 +22,30 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::client::HttpClient;
 use crate::config::{ConfigError, Vars};
 
-/// Amazon Trust Services, which signs the certificates of AWS's endpoints (Amazon Trust Services, "Certificate authorities"; AWS Security
-/// Blog, "How to prepare for AWS's move to its own certificate authority"). The system's file has a hundred more, and reading them takes a
-/// cold start longer than all else that clients need.
+/// The root certificates of Amazon Trust Services, which signs the certificates of AWS endpoints (Amazon
+/// Trust Services, "Certificate authorities"; AWS Security Blog, "How to prepare for AWS's move to its own
+/// certificate authority"). The system's file has a hundred more. Parsing them would take longer in a cold
+/// start than all other setup of the clients.
 const AMAZON: &[u8] = include_bytes!("../amazon-trust-services.pem");
 
-/// As for the AWS CLI: a file of authorities to believe instead.
+/// The variable with the path of a file of root certificates (PEM) that replace Amazon's. The AWS CLI has the
+/// same variable.
 const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 
-/// How long one attempt may take.
+/// The timeout of one attempt of an SDK call.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_200);
 
-/// How long a call may take with its retries: a dependency that hangs surfaces within 3 s.
+/// The timeout of an SDK call with its retries. With it, a hanging dependency causes an error within 3 s.
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// Attempts of a call, the first included.
+/// The maximum number of attempts of an SDK call, the first included.
 const MAX_ATTEMPTS: u32 = 2;
 
-/// How long the second attempt waits at most. The SDK's own second would be longer than most calls.
+/// The longest back-off before the second attempt. The SDK's default of 1 s is longer than most calls.
 const MAX_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whose word is taken for which server is AWS: Amazon's, or theirs in the file that `AWS_CA_BUNDLE` names. As PEM.
+/// Loads the root certificates (PEM) that AWS endpoints must chain to: Amazon's, or those in the file named
+/// by `AWS_CA_BUNDLE`.
 fn authorities(vars: &Vars<'_>) -> Result<Cow<'static, [u8]>, ConfigError> {
     match vars
         .of_lambda::<String>(CA_BUNDLE)
@@ -70,17 +73,18 @@ fn invalid(source: impl std::error::Error + Send + Sync + 'static) -> ConfigErro
     }
 }
 
-/// Who signs requests, and where they go.
+/// The credentials and the region for signed requests.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// The credentials of the function's role, which on Lambda are good for as long as the environment lives.
+    /// The credentials of the function's role. On Lambda they are valid for the lifetime of the environment.
     pub credentials: Credentials,
-    /// The function's region.
+    /// The region of the function.
     pub region: Region,
 }
 
 impl Account {
-    /// As Lambda provides it (AWS Lambda Developer Guide, "Defined runtime environment variables"); nothing where it does not.
+    /// Reads the variables that Lambda sets (AWS Lambda Developer Guide, "Defined runtime environment
+    /// variables"); `None` if the access key, the secret key or the region is missing.
     pub fn from_vars(vars: &Vars<'_>) -> Option<Self> {
         let variable = |name| vars.of_lambda::<String>(name).filter(|value| !value.is_empty());
         Some(Self {
@@ -96,21 +100,22 @@ impl Account {
     }
 }
 
-/// What a function has of AWS.
+/// The AWS configuration of a function.
 pub struct Aws {
-    /// Who it is; nothing where the environment does not say so.
+    /// The credentials and region; `None` if the environment has none.
     pub account: Option<Account>,
-    /// How it speaks to servers.
+    /// The HTTP client, shared with the SDK.
     pub http: HttpClient,
-    /// What the SDK's clients are made of.
+    /// The configuration for SDK clients.
     pub sdk: SdkConfig,
 }
 
 impl Aws {
-    /// As the environment says. Every wait is bounded, and no request is made.
+    /// Loads the configuration from environment variables. Every call of the SDK has a timeout. Sends no
+    /// request.
     ///
-    /// Not by `aws-config`, which asks files, instance metadata and other services for what on Lambda is in the environment: that takes a cold
-    /// start time, and a function space.
+    /// `aws-config` is not used. It also looks in files, instance metadata and other services for settings
+    /// that Lambda puts in the environment, which makes the cold start longer and the binary larger.
     pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
         let http = HttpClient::new(tls(&authorities(vars)?)?);
         let timeouts = TimeoutConfig::builder()
@@ -141,15 +146,15 @@ impl Aws {
     }
 }
 
-/// Services that may be somewhere else, as the SDK calls them.
+/// Services with an endpoint variable of their own, in the SDK's spelling.
 const SERVICES: [&str; 3] = ["S3", "SQS", "SECRETS_MANAGER"];
 
-/// Where services are instead of where they are on AWS (AWS SDKs and Tools Reference Guide, "Service-specific endpoints").
+/// Endpoints that replace those of AWS (AWS SDKs and Tools Reference Guide, "Service-specific endpoints").
 #[derive(Debug)]
 struct Endpoints {
-    /// `AWS_ENDPOINT_URL`.
+    /// The endpoint for all services, from `AWS_ENDPOINT_URL`.
     all: Option<String>,
-    /// Such as `AWS_ENDPOINT_URL_SQS`.
+    /// The endpoints of single services, from variables such as `AWS_ENDPOINT_URL_SQS`.
     own: Vec<(&'static str, String)>,
 }
 

@@ -1,9 +1,10 @@
-//! Partial failures of an SQS batch.
+//! Partial batch responses for SQS event sources.
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
 
-/// Tells the event source mapping which records to deliver again; all others are deleted from the queue. Needs
-/// `ReportBatchItemFailures` (AWS Lambda Developer Guide, "Handling errors for an SQS event source in Lambda").
+/// Lists the records that SQS delivers again; the event source mapping deletes all others from the queue.
+/// Requires `ReportBatchItemFailures` (AWS Lambda Developer Guide, "Handling errors for an SQS event source
+/// in Lambda").
 pub fn batch_item_failures(message_ids: impl IntoIterator<Item = String>) -> SqsBatchResponse {
     let mut response = SqsBatchResponse::default();
     response.batch_item_failures = message_ids

@@ -1,6 +1,8 @@
-//! The one HTTP client of a function: HTTP/1.1 with connections that are kept, for the AWS SDK and for what is sent without it.
+//! The HTTP client of a function, used by the AWS SDK and by requests without the SDK. It speaks HTTP/1.1 and
+//! keeps connections alive.
 //!
-//! The SDK's own client would bring HTTP/2, which none of the services here speaks to it, and more CPU for each request.
+//! The SDK's own client would add HTTP/2, which none of the services used here speaks with it, and needs more
+//! CPU for each request.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,49 +29,50 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, error::Elapsed, timeout};
 use tokio_rustls::TlsConnector;
 
-/// How long TCP and TLS may take.
+/// The timeout for connecting: TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// How long each of a server's addresses is waited for, before the next is tried: a network may have a way to IPv4 or to IPv6 alone. A
-/// server's first two addresses, one of each family where it has both, are tried within `CONNECT_TIMEOUT`.
+/// The timeout for connecting to one address before the next one is tried, because a network may route only
+/// IPv4 or only IPv6. A server's first two addresses, one of each family if it has both, are tried within
+/// `CONNECT_TIMEOUT`.
 const ADDRESS_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// How long a connection may be unused until it is taken for dead: the server or something on the way may have dropped it while Lambda had the
-/// environment frozen.
+/// The longest time for which an idle connection is reused. While Lambda has the environment frozen, the
+/// server or the network may have dropped the connection.
 const MAX_IDLE: Duration = Duration::from_mins(1);
 
-/// How much is read of an answer, in bytes. The longest are pages of a thousand parts.
+/// The maximum size of a response body in bytes. The largest responses are lists of a thousand parts.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
-/// Why there is no answer.
+/// The reason why there is no response.
 #[derive(Debug, ThisError)]
 pub enum Error {
-    /// The URL has no host, or is of another scheme.
+    /// The URL has no host, or its scheme is not `http` or `https`.
     #[error("not the URL of an HTTP server")]
     Url,
-    /// There was no connection in time.
+    /// Connecting took longer than the timeout.
     #[error("not connected within {CONNECT_TIMEOUT:?}")]
     ConnectTimeout(#[from] Elapsed),
-    /// There is no connection.
+    /// TCP or TLS failed to connect.
     #[error("cannot connect")]
     Connect(#[source] std::io::Error),
-    /// The request or the answer broke off.
+    /// The connection failed during the request or the response.
     #[error("the exchange broke off")]
     Broken(#[from] hyper::Error),
-    /// The request cannot be one.
+    /// The request is not valid HTTP.
     #[error("not a request")]
     Request(#[source] BoxError),
-    /// The answer cannot be read.
+    /// The response body could not be read, or is larger than 16 MiB.
     #[error("the answer cannot be read")]
     Answer(#[source] BoxError),
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A request, all of it in memory.
+/// A request with its whole body in memory.
 pub type Sent = Request<Full<Bytes>>;
 
-/// A server, by the URL's scheme, host and port.
+/// A server, identified by scheme, host and port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     tls: bool,
@@ -78,7 +81,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The server of a URL.
+    /// The server of a URL; the default port is that of the scheme.
     pub fn of(uri: &Uri) -> Result<Self, Error> {
         let (tls, port) = match uri.scheme_str() {
             Some("https") => (true, 443),
@@ -94,7 +97,7 @@ impl Origin {
     }
 }
 
-/// The client; clones share their connections.
+/// The HTTP client. Clones share their connections.
 #[derive(Clone)]
 pub struct HttpClient(Arc<Inner>);
 
@@ -103,7 +106,7 @@ struct Inner {
     idle: Mutex<HashMap<Origin, Vec<Idle>>>,
 }
 
-/// A connection that nobody is using.
+/// A connection that is kept for later requests.
 struct Idle {
     sender: Sender,
     since: Instant,
@@ -112,7 +115,7 @@ struct Idle {
 type Sender = SendRequest<Full<Bytes>>;
 
 impl HttpClient {
-    /// Believes servers as `tls` says.
+    /// Makes a client that verifies servers as configured by `tls`.
     pub fn new(tls: ClientConfig) -> Self {
         Self(Arc::new(Inner {
             tls: TlsConnector::from(Arc::new(tls)),
@@ -120,30 +123,30 @@ impl HttpClient {
         }))
     }
 
-    /// For the SDK.
+    /// Returns this client for use by the AWS SDK.
     pub fn for_sdk(&self) -> SharedHttpClient {
         let connector = SharedHttpConnector::new(self.clone());
         http_client_fn(move |_, _| connector.clone())
     }
 
-    /// Makes a connection before there is something to send. That there is none is for the first request to say.
+    /// Opens a connection before the first request. Errors are ignored: the first request reports them.
     pub async fn warm_up(&self, server: &Origin) {
         if let Ok(sender) = self.connect(server).await {
             self.checkin(server, sender);
         }
     }
 
-    /// How many connections to a server there are that nobody is using.
+    /// The number of idle connections to a server.
     pub fn idle(&self, server: &Origin) -> usize {
         let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.get(server).map_or(0, Vec::len)
     }
 
-    /// Sends a request, with its path alone as the target and a header `Host`, and reads all of the answer. How long that may take is up to the
-    /// caller.
+    /// Sends a request and reads the whole response. The request must have its path alone as the URI and a
+    /// `Host` header. There is no timeout for the response; the caller sets one.
     ///
-    /// If a connection that was kept turns out to have been closed, it is sent over another one, as the SDK would: the server may have got it
-    /// twice.
+    /// If a reused connection turns out to be closed, the request is sent again over another one, as the
+    /// SDK's client does. The server may then receive it twice.
     pub async fn send(
         &self,
         server: &Origin,
@@ -161,7 +164,7 @@ impl HttpClient {
                     self.checkin(server, sender);
                     return Ok(answer);
                 }
-                // There are no more of these than were kept.
+                // The number of retries is limited by the number of idle connections.
                 Err(Error::Broken(_)) if reused => {}
                 Err(error) => return Err(error),
             }
@@ -212,7 +215,7 @@ async fn connect_tcp(server: &Origin) -> std::io::Result<TcpStream> {
     connect_to_one(alternating(addresses)).await
 }
 
-/// Connects to the first address that answers in time.
+/// Connects to the first address that responds within `ADDRESS_TIMEOUT`.
 async fn connect_to_one(addresses: impl IntoIterator<Item = SocketAddr>) -> std::io::Result<TcpStream> {
     let mut last = None;
     for address in addresses {
@@ -228,8 +231,9 @@ async fn connect_to_one(addresses: impl IntoIterator<Item = SocketAddr>) -> std:
     Err(last.unwrap_or_else(|| std::io::ErrorKind::NotFound.into()))
 }
 
-/// The same addresses, one of each family in turn, beginning with the family that the resolver prefers (RFC 8305, section 4): several
-/// addresses of a family that leads nowhere would use up the time for the other.
+/// Sorts addresses so that the families alternate, beginning with the family that the resolver prefers (RFC
+/// 8305, section 4). Otherwise several addresses of an unreachable family would use up the time for the other
+/// family.
 fn alternating(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let addresses: Vec<SocketAddr> = addresses.into_iter().collect();
     let first_is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
@@ -243,13 +247,13 @@ fn alternating(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAdd
     all.into_iter().map(|(_, _, address)| address).collect()
 }
 
-/// Speaks HTTP over a stream, in a task that ends with the connection.
+/// Starts HTTP on a stream, in a task that ends with the connection.
 async fn spawn_connection<S>(stream: S) -> Result<Sender, Error>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-    // What breaks shows in the exchange that it breaks.
+    // A connection error is reported by the exchange that it interrupts.
     tokio::spawn(connection);
     Ok(sender)
 }
@@ -330,7 +334,7 @@ mod tests {
             .body(Full::new(Bytes::from("body")))?)
     }
 
-    /// Answers so many requests of each connection, and then closes it.
+    /// Accepts connections in turn, responds to the given number of requests on each, and closes it.
     async fn serve(listener: TcpListener, connections: Vec<usize>) -> usize {
         let mut served = 0;
         for requests in connections {
@@ -351,7 +355,7 @@ mod tests {
     #[tokio::test]
     async fn connections_are_used_again_and_replaced_when_they_were_closed() {
         let ((listener, server), client) = (listen().await, client());
-        // The second connection is made because the server has closed the first.
+        // The server closes the first connection, so the client opens a second one.
         let (answered, ()) = tokio::join!(serve(listener, vec![2, 1]), async {
             for _ in 0..3 {
                 let answer = client.send(&server, request).await.unwrap();
@@ -372,7 +376,8 @@ mod tests {
             }
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
             first.write_all(answer).await.unwrap();
-            // Closes with the next request unanswered, as whoever was about to close anyway.
+            // Closes the connection without a response to the next request, like a server with an idle
+            // timeout.
             first.read_buf(&mut raw).await.unwrap();
             drop(first);
             serve(listener, vec![1]).await
@@ -395,7 +400,7 @@ mod tests {
         drop(listener);
         let absent = client.send(&server, request).await;
         assert!(matches!(absent, Err(Error::Connect(_))), "{absent:?}");
-        // Takes connections, and says nothing of TLS.
+        // This server accepts connections but never starts TLS.
         let (silent, mut server) = listen().await;
         server.tls = true;
         let hung = client.send(&server, request).await;
@@ -430,7 +435,7 @@ mod tests {
         );
         assert_eq!(of(&[second, first]), ["192.0.2.2", "192.0.2.1"]);
         assert!(of(&[]).is_empty());
-        // Both families get their turn in time, and TLS what is left.
+        // One address of each family is tried in time, and the rest of the timeout is left for TLS.
         assert!(ADDRESS_TIMEOUT * 2 < CONNECT_TIMEOUT);
     }
 

@@ -1,11 +1,11 @@
-//! The time, as something that a test can set.
+//! A clock that tests can set.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use time::{Duration, OffsetDateTime};
 
-/// Tells the time in UTC, in whole milliseconds: what JSON, PostgreSQL and SQS all keep without loss.
+/// A clock in UTC with whole milliseconds, the precision that JSON, PostgreSQL and SQS all keep.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
@@ -16,17 +16,17 @@ enum Source {
 }
 
 impl Clock {
-    /// The system's clock.
+    /// The system clock.
     pub fn system() -> Self {
         Self(Source::System)
     }
 
-    /// A clock that stands until a test advances it; clones go together.
+    /// A clock that stands still until a test advances it. Clones share the same time.
     pub fn manual(start: OffsetDateTime) -> Self {
         Self(Source::Manual(Arc::new(AtomicI64::new(milliseconds(start)))))
     }
 
-    /// Now.
+    /// The current time, truncated to milliseconds.
     pub fn now(&self) -> OffsetDateTime {
         let milliseconds = match &self.0 {
             #[expect(clippy::disallowed_methods, reason = "the one place where the time is read")]
@@ -36,7 +36,7 @@ impl Clock {
         OffsetDateTime::UNIX_EPOCH + Duration::milliseconds(milliseconds)
     }
 
-    /// Moves a manual clock; the system's cannot be moved.
+    /// Advances a manual clock. Has no effect on the system clock.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(milliseconds) = &self.0 {
             let by = i64::try_from(by.whole_milliseconds()).unwrap_or(i64::MAX);

@@ -1,4 +1,5 @@
-//! Environment variables, read once at init. What is missing or wrong stops the function there and names itself.
+//! Environment variables, read once at init. A missing or invalid variable stops the start with an error that
+//! names it.
 
 use std::env;
 use std::error::Error;
@@ -6,18 +7,18 @@ use std::str::FromStr;
 
 use thiserror::Error as ThisError;
 
-/// An environment variable that keeps the function from starting. Never shows the value, for it may be secret.
+/// A missing or invalid environment variable. The error never shows the value, which may be secret.
 #[derive(Debug, ThisError)]
 pub enum ConfigError {
-    /// It is not set, or empty.
+    /// The variable is not set, or is empty.
     #[error("environment variable {0} is not set")]
     Missing(&'static str),
-    /// It is set to something that cannot be.
+    /// The value of the variable is invalid.
     #[error("environment variable {variable} is invalid")]
     Invalid {
-        /// Its name.
+        /// The variable's name.
         variable: &'static str,
-        /// What is wrong with its value.
+        /// The error of parsing the value.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
@@ -25,11 +26,11 @@ pub enum ConfigError {
 
 type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
-/// Where variables come from: the process, or a test's map.
+/// A source of variables: the process environment, or a map in a test.
 pub struct Vars<'a>(Box<Lookup<'a>>);
 
 impl<'a> Vars<'a> {
-    /// The process's environment.
+    /// Reads the process environment.
     pub fn from_env() -> Vars<'static> {
         #[expect(
             clippy::disallowed_methods,
@@ -38,12 +39,12 @@ impl<'a> Vars<'a> {
         Vars(Box::new(|name| env::var(name).ok()))
     }
 
-    /// Variables from elsewhere.
+    /// Reads variables through a function that returns `None` for variables that are not set.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String> + 'a) -> Self {
         Self(Box::new(lookup))
     }
 
-    /// A variable that must be set and not empty.
+    /// Parses a variable that must be set and not empty.
     pub fn required<T>(&self, variable: &'static str) -> Result<T, ConfigError>
     where
         T: FromStr,
@@ -58,7 +59,7 @@ impl<'a> Vars<'a> {
         })
     }
 
-    /// A variable that must be set, if only to nothing.
+    /// Parses a variable that must be set but may be empty; `None` if it is empty.
     pub fn optional<T>(&self, variable: &'static str) -> Result<Option<T>, ConfigError>
     where
         T: FromStr,
@@ -71,12 +72,12 @@ impl<'a> Vars<'a> {
         }
     }
 
-    /// A variable that Lambda sets where it has something to say.
+    /// Parses a variable that Lambda sets; `None` if it is not set or invalid.
     pub(crate) fn of_lambda<T: FromStr>(&self, variable: &str) -> Option<T> {
         (self.0)(variable)?.parse().ok()
     }
 
-    /// A variable that must be set: items separated by commas, perhaps none.
+    /// Splits a variable at its commas. The variable must be set but may be empty; empty items are dropped.
     pub fn list(&self, variable: &'static str) -> Result<Vec<String>, ConfigError> {
         let value = (self.0)(variable).ok_or(ConfigError::Missing(variable))?;
         Ok(value

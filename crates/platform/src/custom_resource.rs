@@ -1,5 +1,5 @@
-//! CloudFormation's custom resources: the request, and the answer that CloudFormation waits for at a URL that comes with it (AWS CloudFormation
-//! User Guide, "Custom resource request objects" and "Custom resource response objects").
+//! CloudFormation custom resources: the request, and the response to the URL in the request (AWS
+//! CloudFormation User Guide, "Custom resource request objects" and "Custom resource response objects").
 
 use std::time::Duration;
 
@@ -15,44 +15,44 @@ use tokio::time::timeout;
 
 use crate::client::{HttpClient, Origin};
 
-/// The longest reason in characters: CloudFormation takes a response of 4,096 bytes.
+/// The maximum length of a reason in characters: CloudFormation's limit for a response is 4,096 bytes.
 const MAX_REASON_CHARACTERS: usize = 900;
 
-/// How long sending the answer may take.
+/// The timeout for sending the response.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// CloudFormation did not get its answer. Lambda runs the request again.
+/// CloudFormation did not get a response. Lambda retries the invocation.
 #[derive(Debug, ThisError)]
 pub enum Error {
-    /// This release does not know the request.
+    /// The request type is not create, update or delete.
     #[error("unknown request type")]
     UnknownRequest,
-    /// The answer could not be sent. The URL is a secret and is not shown.
+    /// The response could not be sent. The URL is a secret and is not shown.
     #[error("CloudFormation could not be answered")]
     Unanswered(#[source] BoxError),
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A change of the resource.
+/// The requested change of the resource.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// It is made.
+    /// The resource is created.
     Create,
-    /// It is changed; with its former properties.
+    /// The resource is updated. Holds its previous properties.
     Update(Value),
-    /// It is deleted.
+    /// The resource is deleted.
     Delete,
 }
 
-/// A request of CloudFormation.
+/// A request from CloudFormation.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The change.
+    /// The requested change of the resource.
     pub change: Change,
     /// The resource's properties. CloudFormation sends numbers and booleans as text.
     pub properties: Value,
-    /// The stack's ARN.
+    /// The ARN of the resource's stack.
     pub stack_id: String,
     id: String,
     logical_id: String,
@@ -95,9 +95,11 @@ impl TryFrom<CloudFormationCustomResourceRequest> for Request {
 }
 
 impl Request {
-    /// Tells CloudFormation how it went: attributes of the resource, or the reason of a failure.
+    /// Sends the outcome to CloudFormation: attributes of the resource, or the reason of a failure. A reason
+    /// is cut to 900 characters.
     ///
-    /// A resource of the same kind always gets the same physical id: were it to change, CloudFormation would delete the former.
+    /// `physical_id` must be the same for all requests of a resource. If it changes, CloudFormation deletes
+    /// the resource with the old id.
     pub async fn answer(
         &self,
         http: &HttpClient,
@@ -122,7 +124,7 @@ impl Request {
         self.send(http, &answer).await.map_err(Error::Unanswered)
     }
 
-    /// The URL is signed for a request without a content type.
+    /// Sends no `Content-Type`, because the URL is signed without one.
     async fn send(&self, http: &HttpClient, answer: &Value) -> Result<(), BoxError> {
         let url: Uri = self.response_url.parse()?;
         let (server, host) = (Origin::of(&url)?, url.authority().map_or("", Authority::as_str));

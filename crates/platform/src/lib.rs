@@ -1,4 +1,5 @@
-//! Lambda and AWS, the same for every function. Knows nothing of uploads, spaces or devices.
+//! The parts of a function that do not depend on its task: Lambda, AWS clients, configuration, logs and
+//! metrics. This crate does not know uploads, spaces or devices.
 
 pub mod aws;
 pub mod backoff;
@@ -22,16 +23,18 @@ use tracing_subscriber::filter::LevelFilter;
 pub use clock::Clock;
 pub use runtime::Runtime;
 
-/// An error with all its sources, `this: because: because`. JSON logs show an error without them.
+/// Formats an error with all its sources, as `error: source: source`. JSON logs show an error without its
+/// sources.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let sources = std::iter::successors(error.source(), |source| source.source());
     sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
-/// Writes logs to standard output, in the format and from the level that Lambda's logging configuration asks for (AWS Lambda Developer Guide,
-/// "Configuring JSON and plain text log formats" and "Log-level filtering").
+/// Writes logs to standard output, in the format and from the level of Lambda's logging configuration (AWS
+/// Lambda Developer Guide, "Configuring JSON and plain text log formats" and "Log-level filtering").
 ///
-/// As the runtime would, but without filters by pattern, whose regular expressions take a function space and a cold start time.
+/// The Lambda runtime's own logging does the same but adds filters by pattern. Their regular expressions make
+/// the binary larger and the cold start longer.
 pub fn init_logs() {
     let vars = config::Vars::from_env();
     let level = match vars.of_lambda::<String>("AWS_LAMBDA_LOG_LEVEL").as_deref() {

@@ -1,6 +1,7 @@
-//! Metrics of a function: counted anywhere by the `metrics` crate's macros, written to the log once for each invocation, where
-//! CloudWatch reads them (Amazon CloudWatch User Guide, "Embedded metric format specification"). Lambda takes lines without a level
-//! for INFO, so a function whose log level is above that has no metrics (AWS Lambda Developer Guide, "Log-level filtering").
+//! Metrics of a function in CloudWatch's embedded metric format. The macros of the `metrics` crate record
+//! them; each invocation writes them to the log, where CloudWatch reads them (Amazon CloudWatch User Guide,
+//! "Embedded metric format specification"). Lambda treats lines without a level as INFO, so a function with a
+//! higher log level has no metrics (AWS Lambda Developer Guide, "Log-level filtering").
 
 use std::io;
 
@@ -9,39 +10,40 @@ use metrics_cloudwatch_embedded::{Builder, Collector};
 use thiserror::Error;
 use tracing::warn;
 
-/// How many values of one metric fit into what is written at once (as above).
+/// The maximum number of values of one metric in one log entry (Amazon CloudWatch User Guide, same page).
 pub const MAX_VALUES: usize = 100;
 
-/// What a metric counts, and in what.
+/// The name of a metric with its kind and unit.
 #[derive(Clone, Copy, Debug)]
 pub enum Metric {
-    /// Things that happened, added up.
+    /// A counter of events.
     Count(&'static str),
-    /// How much of something there is; written only when it was looked at.
+    /// A quantity at the time of measurement. It is written only for invocations that measured it.
     Gauge(&'static str),
-    /// How old something is, in seconds.
+    /// An age in seconds.
     Seconds(&'static str),
-    /// How long something took, in milliseconds; at most [`MAX_VALUES`] in an invocation.
+    /// A duration in milliseconds; at most [`MAX_VALUES`] values in an invocation.
     Milliseconds(&'static str),
 }
 
-/// There is a recorder already.
+/// The process already has a metrics recorder.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("metrics were set up twice")]
 pub struct AlreadySetUp;
 
-/// Collects what is counted.
+/// Collects the recorded metrics.
 pub struct Metrics(&'static Collector);
 
 impl Metrics {
-    /// Collects from now on, under a namespace. Without, as in tests, counting does nothing.
+    /// Installs the process's recorder, which writes metrics under `namespace`. Without a recorder, as in
+    /// tests, recording has no effect.
     pub fn init(namespace: String, metrics: &[Metric]) -> Result<Self, AlreadySetUp> {
         let builder = Builder::new().cloudwatch_namespace(namespace);
         let collector = builder.init().map_err(|_| AlreadySetUp)?;
         for metric in metrics {
             match *metric {
                 Metric::Count(name) => describe_counter!(name, Unit::Count, ""),
-                // As histograms: a gauge would be written again and again with its last value.
+                // Registered as histograms, because a gauge would repeat its last value in every invocation.
                 Metric::Gauge(name) => describe_histogram!(name, Unit::Count, ""),
                 Metric::Seconds(name) => describe_histogram!(name, Unit::Seconds, ""),
                 Metric::Milliseconds(name) => describe_histogram!(name, Unit::Milliseconds, ""),
@@ -50,7 +52,7 @@ impl Metrics {
         Ok(Self(collector))
     }
 
-    /// Writes what was counted since the last time.
+    /// Writes the metrics recorded since the last call to standard output.
     pub(crate) fn flush(&self) {
         if let Err(error) = self.0.flush(io::stdout()) {
             warn!(?error, "metrics were not written");

@@ -1,4 +1,4 @@
-//! Panics, kept where they happen: a defect in one request or record is no other's.
+//! Catches panics, so that a defect in one request or record does not affect others.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,17 +6,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use futures_util::FutureExt as _;
 use thiserror::Error;
 
-/// A panic, with what it said.
+/// A caught panic with its message.
 #[derive(Debug, Error)]
 #[error("panic: {0}")]
 pub struct Panic(String);
 
-/// Runs work that may panic.
+/// Runs a closure and returns a panic as an error.
 pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Panic(message(panic.as_ref())))
 }
 
-/// The same for work that waits.
+/// Runs a future and returns a panic as an error.
 pub async fn catch_panic_async<T>(work: impl Future<Output = T>) -> Result<T, Panic> {
     let outcome = AssertUnwindSafe(work).catch_unwind().await;
     outcome.map_err(|panic| Panic(message(panic.as_ref())))

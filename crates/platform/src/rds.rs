@@ -1,7 +1,7 @@
-//! Tokens to sign in to RDS with: a request that is signed but never sent (Amazon RDS User Guide, "Connecting to your DB
-//! instance using IAM authentication").
+//! RDS authentication tokens. A token is a signed request that is never sent (Amazon RDS User Guide,
+//! "Connecting to your DB instance using IAM authentication").
 //!
-//! As `aws-sdk-rds` makes them, of which they would be the only use.
+//! The tokens are the same as those of `aws-sdk-rds`, which nothing else here needs.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -19,44 +19,44 @@ use time::{Duration, OffsetDateTime};
 use crate::Clock;
 use crate::aws::Account;
 
-/// How long a token can be signed in with (as above).
+/// The lifetime of a token (Amazon RDS User Guide, same section).
 const LIFETIME: StdDuration = StdDuration::from_mins(15);
 
-/// How long a token is handed out again. The rest of its life is for clocks that differ.
+/// The time for which a token is reused. The rest of its lifetime allows for clock skew.
 const CACHE_TTL: Duration = Duration::minutes(10);
 
-/// All but what RFC 3986 calls unreserved.
+/// The characters to percent-encode: all but RFC 3986's unreserved characters.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// Why there is no token.
+/// The reason why no token was made.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// The environment has no credentials or no region to sign with. On Lambda it has.
+    /// The environment has no credentials or no region. Lambda always sets both.
     #[error("the environment has no AWS credentials and region to sign a token with")]
     NoCredentials,
     /// The request could not be signed.
     #[error("the token could not be signed")]
     Signing(#[from] SigningError),
-    /// What is to be signed is incomplete.
+    /// A parameter of the signature is missing.
     #[error("the token's parameters are incomplete")]
     Parameters(#[from] v4::signing_params::BuildError),
 }
 
-/// Makes tokens for whatever server and role it is asked for, with the credentials and in the region of the function.
+/// Makes tokens for any server and role, with the function's credentials and region.
 pub fn iam_auth_tokens(account: Option<Account>, clock: Clock) -> Passwords {
     Arc::new(Tokens::new(account, clock)).passwords()
 }
 
-/// The same as `db::Passwords`, which this library does not know.
+/// A password for a host, port and role. Same type as `db::Passwords`, which this crate does not depend on.
 pub type Passwords =
     Box<dyn Fn(&str, u16, &str) -> Result<String, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
-/// Makes tokens, and keeps the last one for as long as it is good.
+/// Makes tokens and caches the last one for 10 minutes.
 pub struct Tokens {
     account: Option<Account>,
     clock: Clock,
@@ -64,14 +64,14 @@ pub struct Tokens {
 }
 
 struct Token {
-    /// Host, port and role.
+    /// Host, port and role for which the token was made.
     target: (String, u16, String),
     made_at: OffsetDateTime,
     text: String,
 }
 
 impl Tokens {
-    /// With these credentials, in this region.
+    /// Makes tokens with the account's credentials and region; without an account every token fails.
     pub fn new(account: Option<Account>, clock: Clock) -> Self {
         Self {
             account,
@@ -80,12 +80,13 @@ impl Tokens {
         }
     }
 
-    /// The same tokens as passwords of connections.
+    /// Returns a function that makes tokens as connection passwords.
     pub fn passwords(self: Arc<Self>) -> Passwords {
         Box::new(move |host, port, user| Ok(self.token(host, port, user)?))
     }
 
-    /// A token for a role at a server, by the name and port under which RDS knows it.
+    /// Returns a token for a database role. `host` and `port` must be those of RDS's endpoint, because they
+    /// are signed.
     pub fn token(&self, host: &str, port: u16, user: &str) -> Result<String, TokenError> {
         let now = self.clock.now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,7 +151,7 @@ mod tests {
         Tokens::new(Some(Account { credentials, region }), clock.clone())
     }
 
-    /// What the AWS SDK for Rust expects of its own generator (smithy-rs, `rds_auth_token.rs`).
+    /// The expected token is from the tests of the AWS SDK for Rust (smithy-rs, `rds_auth_token.rs`).
     #[test]
     fn a_token_is_what_the_sdk_for_rds_makes() {
         let clock = Clock::manual(datetime!(2024-08-26 22:00 UTC));

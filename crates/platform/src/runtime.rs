@@ -1,4 +1,4 @@
-//! The start of a function, and the invocations that it serves.
+//! Starts a function and serves its invocations.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use crate::config::{ConfigError, Vars};
 use crate::metrics::{AlreadySetUp, Metric, Metrics};
 use crate::{Clock, init_logs, trace};
 
-/// An environment of a function, from its start on.
+/// The execution environment of a function.
 pub struct Runtime {
-    /// The environment's variables.
+    /// The environment variables.
     pub vars: Vars<'static>,
-    /// The system's clock.
+    /// The system clock.
     pub clock: Clock,
     metrics: Option<Metrics>,
 }
 
 impl Runtime {
-    /// Starts logging. Call it first, once.
+    /// Initializes logging. Must be called once, before anything else.
     pub fn start() -> Self {
         init_logs();
         Self {
@@ -33,18 +33,18 @@ impl Runtime {
         }
     }
 
-    /// Credentials, region and HTTP client for AWS. No request is made.
+    /// Loads credentials, region and HTTP client for AWS. Sends no request.
     pub fn aws(&self) -> Result<Aws, ConfigError> {
         Aws::from_vars(&self.vars)
     }
 
-    /// Collects metrics from now on, which each invocation writes when it ends.
+    /// Initializes metrics. Each invocation writes its metrics to the log when it ends.
     pub fn count(&mut self, namespace: String, metrics: &[Metric]) -> Result<(), AlreadySetUp> {
         self.metrics = Some(Metrics::init(namespace, metrics)?);
         Ok(())
     }
 
-    /// Serves invocations until Lambda ends the environment.
+    /// Serves invocations until Lambda shuts the environment down.
     pub async fn serve<A, B>(self, handler: impl AsyncFn(A) -> Result<B, Error>) -> Result<(), Error>
     where
         A: DeserializeOwned,
@@ -54,8 +54,8 @@ impl Runtime {
             .await
     }
 
-    /// Serves invocations until Lambda ends the environment. The handler gets the event and the time at which it has to stop,
-    /// which leaves `margin` of the invocation.
+    /// Serves invocations until Lambda shuts the environment down. The handler gets the event and a deadline,
+    /// which is `margin` before the end of the invocation.
     pub async fn serve_with_deadline<A, B>(
         self,
         margin: Duration,
@@ -69,7 +69,7 @@ impl Runtime {
         lambda_runtime::run(service_fn(async |event: LambdaEvent<A>| {
             let deadline = deadline(&event.context, runtime.clock.now(), margin);
             let trace = event.context.xray_trace_id.clone();
-            // Boxed, or the types of the SDK's futures nest deeper than the compiler follows.
+            // Boxed: otherwise the types of the SDK's futures are nested too deeply for the compiler.
             let answer = trace::scope(trace, Box::pin(handler(event.payload, deadline))).await;
             if let Some(metrics) = &runtime.metrics {
                 metrics.flush();
@@ -80,7 +80,7 @@ impl Runtime {
     }
 }
 
-/// The end of an invocation less a margin.
+/// The end of the invocation minus `margin`; now if less than `margin` is left.
 fn deadline(context: &Context, now: OffsetDateTime, margin: Duration) -> Instant {
     let left = Duration::try_from(OffsetDateTime::from(context.deadline()) - now).unwrap_or_default();
     Instant::now() + left.saturating_sub(margin)

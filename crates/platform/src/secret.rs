@@ -1,4 +1,4 @@
-//! Secrets that are handed out once and stored only as a hash.
+//! Secrets that are returned once and stored only as a hash.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -11,25 +11,25 @@ use crate::digest::sha256;
 #[error("the operating system gave no random numbers")]
 pub struct NoRandomness;
 
-/// How many random bytes a secret is made of.
+/// The number of random bytes in a secret.
 const SECRET_BYTES: usize = 32;
 
-/// 256 random bits as 43 characters of unpadded base64url.
+/// Generates a secret: 256 random bits as 43 characters of unpadded base64url.
 pub fn new_secret() -> Result<String, NoRandomness> {
     let mut bits = [0; SECRET_BYTES];
     SystemRandom::new().fill(&mut bits).map_err(|_| NoRandomness)?;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(bits))
 }
 
-/// Whether a text could have come from [`new_secret`]. Anything else needs no look into the database.
+/// Whether a text has the format of [`new_secret`]. Other texts need no database query.
 pub fn is_secret(text: &str) -> bool {
     BASE64_URL_SAFE_NO_PAD
         .decode(text)
         .is_ok_and(|bits| bits.len() == SECRET_BYTES)
 }
 
-/// The SHA-256 by which a secret is stored and found. A secret of 256 random bits cannot be guessed, so it needs neither
-/// salt nor a slow hash.
+/// The SHA-256 under which a secret is stored. 256 random bits cannot be guessed, so neither a salt nor a
+/// slow hash is needed.
 pub fn secret_hash(secret: &str) -> [u8; 32] {
     sha256(secret.as_bytes())
 }

@@ -1,4 +1,4 @@
-//! Signed requests to AWS services that a function asks too rarely for an SDK client of their own.
+//! Signed requests to AWS services that are called too rarely to justify an SDK client.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,47 +19,47 @@ use crate::aws::Account;
 use crate::client::{Error as ClientError, HttpClient, Origin};
 use crate::config::Vars;
 
-/// Attempts of a request, the first included.
+/// The maximum number of attempts of a request, the first included.
 const ATTEMPTS: u32 = 3;
 
-/// Pause before the second attempt; doubled before the third.
+/// The pause before the second attempt. It is doubled before the third.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Longest duration of an attempt.
+/// The timeout of one attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The content type of requests in the query protocol.
+/// The content type of requests in the AWS query protocol.
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
-/// Why there is no answer.
+/// The reason why a request has no successful response.
 #[derive(Debug, ThisError)]
 pub enum Error {
-    /// The environment has no credentials or no region. On Lambda it has.
+    /// The environment has no credentials or no region. Lambda always sets both.
     #[error("the environment has no AWS credentials and region")]
     NoAccount,
-    /// The endpoint is no URL.
+    /// The endpoint is not a valid URL.
     #[error("the service's endpoint is no URL")]
     Endpoint(#[source] BoxError),
     /// The request could not be signed.
     #[error("the request could not be signed")]
     Signing(#[from] SigningError),
-    /// The signature's parameters are incomplete.
+    /// A parameter of the signature is missing.
     #[error("the signature's parameters are incomplete")]
     Parameters(#[from] v4::signing_params::BuildError),
-    /// The server was not reached, or did not answer.
+    /// The server could not be reached, or the connection broke before the response. Holds the host.
     #[error("{0} cannot be reached")]
     Unreachable(String, #[source] ClientError),
-    /// The server did not answer in time.
+    /// The server did not respond within the attempt's timeout. Holds the host.
     #[error("{0} did not answer within {ATTEMPT_TIMEOUT:?}")]
     Timeout(String, #[source] Elapsed),
-    /// The server refused.
+    /// The server responded with a status other than 2xx.
     #[error("{host} answered {status}: {answer}")]
     Refused {
-        /// The server.
+        /// The server's host.
         host: String,
         /// The HTTP status.
         status: StatusCode,
-        /// The answer's body.
+        /// The body of the response as text.
         answer: String,
     },
 }
@@ -78,12 +78,12 @@ impl Error {
     }
 }
 
-/// Asks services of the function's account and region.
+/// A client for AWS services in the function's account and region.
 #[derive(Clone, Debug)]
 pub struct Services {
     http: HttpClient,
     account: Option<Account>,
-    /// Instead of each service's own.
+    /// An endpoint that replaces those of all services.
     endpoint: Option<String>,
     clock: Clock,
 }
@@ -92,13 +92,14 @@ pub struct Services {
 struct Asked<'a> {
     service: &'a str,
     method: Method,
-    /// With its query.
+    /// The path with its query.
     path: &'a str,
     body: String,
 }
 
 impl Services {
-    /// With the credentials and in the region of the function; at `AWS_ENDPOINT_URL` if that is set.
+    /// Makes a client with the function's credentials and region, and with the endpoint `AWS_ENDPOINT_URL` if
+    /// it is set.
     pub fn from_vars(vars: &Vars<'_>, http: HttpClient, account: Option<Account>) -> Self {
         let endpoint = vars
             .of_lambda::<String>("AWS_ENDPOINT_URL")
@@ -106,7 +107,7 @@ impl Services {
         Self::new(http, account, endpoint)
     }
 
-    /// The same, with an endpoint for all services or none.
+    /// Makes a client. `endpoint` replaces the endpoints of all services; `None` uses AWS's own.
     pub fn new(http: HttpClient, account: Option<Account>, endpoint: Option<String>) -> Self {
         Self {
             http,
@@ -116,7 +117,7 @@ impl Services {
         }
     }
 
-    /// A GET of a path of a service, such as `/2016-08-19/account-settings/` of `lambda`.
+    /// Sends a GET for a path of a service, such as `/2016-08-19/account-settings/` of `lambda`.
     pub async fn get(&self, service: &str, path: &str) -> Result<Bytes, Error> {
         let asked = Asked {
             service,
@@ -127,7 +128,7 @@ impl Services {
         self.ask(&asked).await
     }
 
-    /// An action of a service with the query protocol, such as `Action=DescribeStacks&…` of `cloudformation`.
+    /// Sends an action in the AWS query protocol, such as `Action=DescribeStacks&…` to `cloudformation`.
     pub async fn query(&self, service: &str, parameters: String) -> Result<Bytes, Error> {
         let asked = Asked {
             service,
@@ -138,8 +139,8 @@ impl Services {
         self.ask(&asked).await
     }
 
-    /// The status of a stack of CloudFormation, such as `UPDATE_IN_PROGRESS` (AWS CloudFormation API
-    /// Reference, "Stack"); empty if the answer has none.
+    /// Reads the status of a CloudFormation stack, such as `UPDATE_IN_PROGRESS` (AWS CloudFormation API
+    /// Reference, "Stack"). Empty if the response has none.
     pub async fn stack_status(&self, stack_id: &str) -> Result<String, Error> {
         let stack = utf8_percent_encode(stack_id, NON_ALPHANUMERIC);
         let asked = format!("Action=DescribeStacks&StackName={stack}&Version=2010-05-15");
@@ -147,7 +148,7 @@ impl Services {
         Ok(status_in(&String::from_utf8_lossy(&answer)).to_owned())
     }
 
-    /// Asks, and asks again where that may help.
+    /// Sends a request, and retries transient failures.
     async fn ask(&self, asked: &Asked<'_>) -> Result<Bytes, Error> {
         let account = self.account.as_ref().ok_or(Error::NoAccount)?;
         let own = || format!("https://{}.{}.amazonaws.com", asked.service, account.region);
@@ -198,7 +199,8 @@ impl Services {
         Ok(body)
     }
 
-    /// The headers that sign a request (AWS Identity and Access Management User Guide, "Create a signed AWS API request").
+    /// Computes the headers that sign a request (AWS Identity and Access Management User Guide, "Create a
+    /// signed AWS API request").
     fn signature(
         &self,
         account: &Account,
@@ -226,7 +228,7 @@ impl Services {
     }
 }
 
-/// Of the answer's XML, which describes one stack.
+/// Finds the stack's status in the XML of a response that describes one stack.
 fn status_in(answer: &str) -> &str {
     let after = answer.split_once("<StackStatus>").map_or("", |(_, after)| after);
     after.split_once('<').map_or("", |(status, _)| status).trim()
@@ -249,7 +251,8 @@ mod tests {
         }
     }
 
-    /// Asks a server that gives these answers, one after the other: the outcome, and the requests that it got.
+    /// Sends a request to a server that gives these responses in order. Returns the outcome and the requests
+    /// that the server got.
     async fn asked_of(answers: &[&str]) -> (Result<Bytes, Error>, Vec<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());

@@ -1,7 +1,7 @@
-//! The X-Ray trace that an invocation belongs to.
+//! X-Ray tracing of an invocation.
 //!
-//! Lambda itself records invocations. What a function does in one it can record as a subsegment, sent to the daemon that Lambda runs beside
-//! it (AWS X-Ray Developer Guide, "Sending trace data to X-Ray" and "X-Ray segment documents").
+//! Lambda records the invocations. A function can add subsegments, which it sends to the X-Ray daemon that
+//! Lambda runs (AWS X-Ray Developer Guide, "Sending trace data to X-Ray" and "X-Ray segment documents").
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -13,20 +13,21 @@ use tracing::debug;
 use crate::config::Vars;
 use crate::ids;
 
-/// What comes before each document to the daemon.
+/// The header line before each document to the daemon.
 const PREFIX: &str = r#"{"format": "json", "version": 1}"#;
 
 tokio::task_local! {
     static HEADER: Option<String>;
 }
 
-/// Runs work as part of a trace.
+/// Runs a future as part of a trace. `header` is the tracing header of the invocation, if it has one.
 pub async fn scope<T>(header: Option<String>, work: impl Future<Output = T>) -> T {
     HEADER.scope(header, work).await
 }
 
-/// The invocation's trace, as `Root=…;Parent=…;Sampled=…`, for a message that goes on with it; nothing outside of one. What else Lambda has put
-/// into it is left out: what cannot be read is no reason to refuse a message (AWS X-Ray Developer Guide, "Tracing header").
+/// The invocation's tracing header, as `Root=…;Parent=…;Sampled=…`, for a message that continues the trace;
+/// `None` outside of a trace. Other fields that Lambda adds are omitted, so that the receiver cannot reject
+/// the header (AWS X-Ray Developer Guide, "Tracing header").
 pub fn header() -> Option<String> {
     let all = HEADER.try_with(Clone::clone).ok().flatten()?;
     let known = |field: &&str| {
@@ -38,28 +39,29 @@ pub fn header() -> Option<String> {
     fields.first()?.starts_with("Root=").then(|| fields.join(";"))
 }
 
-/// Where subsegments are sent, if anywhere.
+/// Sends subsegments to the X-Ray daemon, or drops them if there is none.
 #[derive(Debug, Default)]
 pub struct Tracer(Option<(UdpSocket, SocketAddr)>);
 
 impl Tracer {
-    /// To the daemon that Lambda names.
+    /// Uses the daemon at `AWS_XRAY_DAEMON_ADDRESS`, which Lambda sets.
     pub fn from_vars(vars: &Vars<'_>) -> Self {
         Self::new(vars.of_lambda("AWS_XRAY_DAEMON_ADDRESS"))
     }
 
-    /// To the daemon at an address such as `169.254.100.1:2000`.
+    /// Uses the daemon at an address such as `169.254.100.1:2000`; `None` drops all subsegments.
     pub fn new(daemon: Option<SocketAddr>) -> Self {
         let open = |address| {
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-            // A daemon that does not keep up is no reason to wait.
+            // The function does not wait for a slow daemon.
             socket.set_nonblocking(true).ok()?;
             Some((socket, address))
         };
         Self(daemon.and_then(open))
     }
 
-    /// Records a part of the invocation, if its trace is among those that are kept. What cannot be sent is not: a trace is a help.
+    /// Records a part of the invocation as a subsegment, if the trace is sampled. Delivery is best effort: a
+    /// subsegment that cannot be sent is dropped.
     pub fn record(
         &self,
         name: &str,

@@ -1,6 +1,6 @@
-//! Messages in SQS. Nothing else uses `aws-sdk-sqs`.
+//! Messages in SQS. No other crate uses `aws-sdk-sqs`.
 //!
-//! Every call has the timeouts and retries of the configuration that the client is made of.
+//! Every call uses the timeouts and retries of the configuration that is passed to [`Queue::new`].
 
 mod outbox;
 mod receive;
@@ -16,7 +16,7 @@ pub use send::{Outgoing, SendOutcome};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Entries that a batch request takes (Amazon SQS API Reference, `SendMessageBatch`).
+/// The maximum number of entries in a batch request (Amazon SQS API Reference, `SendMessageBatch`).
 const MAX_BATCH_ENTRIES: usize = 10;
 
 /// The AWS actions that each method needs (Service Authorization Reference).
@@ -26,12 +26,12 @@ pub const ACTIONS: &[(&str, &[&str])] = &[
     ("delete", &["sqs:DeleteMessage"]),
     ("set_visibility", &["sqs:ChangeMessageVisibility"]),
     ("backlog", &["sqs:GetQueueAttributes"]),
-    // They send by `send_all`.
+    // These call `send_all`.
     ("publish", &["sqs:SendMessage"]),
     ("publish_all", &["sqs:SendMessage"]),
 ];
 
-/// SQS did not do what it was asked for.
+/// SQS refused a request, failed or did not respond.
 #[derive(Debug, ThisError)]
 #[error("the queue did not answer")]
 pub struct Error(#[source] BoxError);
@@ -42,7 +42,7 @@ impl Error {
     }
 }
 
-/// A queue.
+/// A client for one queue.
 #[derive(Clone, Debug)]
 pub struct Queue {
     sqs: Client,
@@ -50,7 +50,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Makes a client from a configuration, such as `&SdkConfig`. Sends nothing.
+    /// Makes a client from an SDK configuration, such as `&SdkConfig`. Sends no request.
     pub fn new(config: impl Into<Builder>, url: impl Into<String>) -> Self {
         Self {
             sqs: Client::from_conf(config.into().build()),
@@ -58,7 +58,7 @@ impl Queue {
         }
     }
 
-    /// Another queue, which shares this one's client.
+    /// Returns a client for another queue, which shares this one's connections.
     #[must_use]
     pub fn with_url(&self, url: impl Into<String>) -> Self {
         Self {

@@ -1,5 +1,6 @@
-//! From the outbox to the queue: send an event, then remove its row. If a sender dies in between, the event is sent twice, which
-//! is harmless. If sending fails, the row stays and its lease is given up.
+//! Publishes events: sends an event to the queue, then removes its row from the outbox. If the sender dies in
+//! between, the event is sent twice, which is harmless. If sending fails, the row stays and its lease is
+//! released.
 
 use db::Database;
 use metrics::counter;
@@ -9,11 +10,12 @@ use tracing::{error, info, warn};
 
 use crate::{Outgoing, Queue, SendOutcome};
 
-/// Counts events that the queue has taken, each once: when it leaves the outbox. So the events that were committed are the
-/// events that were published and those that wait.
+/// The metric that counts published events. Each event is counted once, when its row leaves the outbox, so
+/// committed events = published events + events in the outbox.
 pub const PUBLISHED: &str = "EventsPublished";
 
-/// Sends the event of a change that was just committed. A failure is one warning: `relay-events` sends the event later.
+/// Sends the event of a change that was just committed. A failure is logged as one warning; `relay-events`
+/// sends the event later.
 pub async fn publish(queue: &Queue, db: &Database, clock: &Clock, event: &Event) {
     let (event_id, sequence) = (event.event_id, event.sequence.get());
     info!(%event_id, space_id = %event.space_id, sequence, "committed event {event_id}");
@@ -29,16 +31,16 @@ pub async fn publish(queue: &Queue, db: &Database, clock: &Clock, event: &Event)
 /// The outcome of sending events, by their ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// The queue has these, and the outbox no longer.
+    /// Events that the queue accepted. They are no longer in the outbox.
     pub sent: Vec<EventId>,
-    /// The queue refused these, or they cannot be encoded. They stay in the outbox and keep their lease, so that they delay no
-    /// others.
+    /// Events that the queue refused or that cannot be encoded. They stay in the outbox and keep their lease,
+    /// so that they do not delay others.
     pub refused: Vec<EventId>,
-    /// The queue did not answer. These stay in the outbox, and their lease is given up.
+    /// Events for which the queue did not respond. They stay in the outbox, and their lease is released.
     pub unreached: Vec<EventId>,
 }
 
-/// Sends events whose lease the caller has.
+/// Sends events to the queue. The caller must hold their leases.
 pub async fn publish_all(
     queue: &Queue,
     db: &Database,
@@ -75,7 +77,7 @@ pub async fn publish_all(
         counter!(PUBLISHED).increment(u64::try_from(removed).unwrap_or(u64::MAX));
     }
     if !published.unreached.is_empty() {
-        // If this fails too, the lease ends by itself.
+        // If this fails too, the lease expires.
         let _ = db.release_events(&published.unreached, clock.now()).await;
     }
     Ok(published)

@@ -1,4 +1,4 @@
-//! Receiving, and what follows it.
+//! Receiving messages, deleting them and changing their visibility.
 
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, QueueAttributeName,
@@ -9,14 +9,15 @@ use crate::{Error, MAX_BATCH_ENTRIES, Queue};
 /// A message that was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// The body.
+    /// The body as text; empty if SQS sent none.
     pub body: String,
-    /// The handle by which it is deleted.
+    /// The handle for deleting the message or changing its visibility.
     pub receipt_handle: String,
 }
 
 impl Queue {
-    /// Receives up to ten messages without waiting for any. Nobody else receives them for `visibility_seconds`.
+    /// Receives up to ten messages, without long polling. Other receivers do not get them for
+    /// `visibility_seconds`.
     pub async fn receive(&self, visibility_seconds: i32) -> Result<Vec<Received>, Error> {
         let receiving = self.sqs.receive_message().queue_url(&self.url);
         let received = receiving
@@ -33,7 +34,7 @@ impl Queue {
         Ok(messages.collect())
     }
 
-    /// Deletes messages by their receipt handles, and returns how many SQS refused to delete.
+    /// Deletes messages by receipt handle. Returns the number of messages that SQS refused to delete.
     pub async fn delete(&self, receipt_handles: &[&str]) -> Result<usize, Error> {
         let mut refused = 0;
         for handles in receipt_handles.chunks(MAX_BATCH_ENTRIES) {
@@ -49,7 +50,7 @@ impl Queue {
         Ok(refused)
     }
 
-    /// Makes received messages, given by receipt handle, visible again after so many seconds.
+    /// Sets the visibility timeouts of received messages, given as pairs of receipt handle and seconds.
     pub async fn set_visibility(&self, messages: &[(&str, i32)]) -> Result<(), Error> {
         for messages in messages.chunks(MAX_BATCH_ENTRIES) {
             let mut request = (self.sqs.change_message_visibility_batch()).queue_url(&self.url);
@@ -65,7 +66,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Counts the messages that wait, are delayed or are in flight, approximately; `None` if SQS did not say.
+    /// The approximate number of messages that are visible, delayed or in flight; `None` if SQS did not
+    /// report all three.
     pub async fn backlog(&self) -> Result<Option<u64>, Error> {
         let counts = [
             QueueAttributeName::ApproximateNumberOfMessages,

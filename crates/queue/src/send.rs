@@ -1,4 +1,4 @@
-//! Sending.
+//! Sending messages in batches.
 
 use std::collections::HashMap;
 
@@ -11,35 +11,36 @@ use tracing::warn;
 
 use crate::{MAX_BATCH_ENTRIES, Queue};
 
-/// The bytes of all messages in a batch request. SQS takes 1 MiB (Amazon SQS Developer Guide, "Amazon SQS message quotas").
+/// The maximum size of all bodies in a batch request, in bytes. The SQS limit is 1 MiB (Amazon SQS Developer
+/// Guide, "Amazon SQS message quotas").
 const MAX_BATCH_BYTES: usize = 512 * 1024;
 
-/// Requests that are under way at once.
+/// The maximum number of concurrent requests.
 const CONCURRENT_REQUESTS: usize = 10;
 
 /// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// The body. SQS takes no empty one.
+    /// The body. SQS refuses an empty one.
     pub body: String,
-    /// Seconds before the message can be received.
+    /// The delay before the message can be received, in seconds.
     pub delay_seconds: i32,
 }
 
 /// The outcome of sending a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
-    /// SQS has the message.
+    /// SQS accepted the message.
     Sent,
-    /// SQS refused this message.
+    /// SQS refused this message of a batch.
     Refused,
-    /// SQS did not answer.
+    /// The request failed, so SQS may or may not have the message.
     Unreached,
 }
 
 impl Queue {
-    /// Sends messages in as few requests as possible, and returns their outcomes in the same order. Each message continues the
-    /// trace of this invocation. A failed request is logged as a warning.
+    /// Sends messages in as few requests as possible. Returns their outcomes in the same order. Each message
+    /// continues the trace of this invocation. A failed request is logged as a warning.
     pub async fn send_all(&self, messages: Vec<Outgoing>) -> Vec<SendOutcome> {
         let requests = batches(messages).into_iter().map(|batch| self.send(batch));
         let outcomes: Vec<_> = stream::iter(requests)
@@ -115,7 +116,7 @@ impl Queue {
     }
 }
 
-/// As many messages to a request as it takes.
+/// Splits messages into batches of at most `MAX_BATCH_ENTRIES` messages and `MAX_BATCH_BYTES` bytes.
 fn batches(messages: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
     let (mut batches, mut bytes): (Vec<Vec<Outgoing>>, usize) = (Vec::new(), 0);
     for message in messages {
@@ -131,7 +132,8 @@ fn batches(messages: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
     batches
 }
 
-/// The attribute by which the receiver continues the sender's trace (AWS X-Ray Developer Guide, "Amazon SQS and AWS X-Ray").
+/// The message attribute with which the receiver continues the sender's trace (AWS X-Ray Developer Guide,
+/// "Amazon SQS and AWS X-Ray"); `None` outside of a trace.
 fn trace_attribute() -> Option<HashMap<MessageSystemAttributeNameForSends, MessageSystemAttributeValue>> {
     let value = MessageSystemAttributeValue::builder().data_type("String");
     let value = value.string_value(trace::header()?).build().ok()?;

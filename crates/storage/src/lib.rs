@@ -1,7 +1,7 @@
-//! Content in S3. Nothing else uses `aws-sdk-s3`.
+//! Content in S3. No other crate uses `aws-sdk-s3`.
 //!
-//! Keys are those of [`model::UploadId::object_key`]. Every call has the timeouts and retries of the configuration that
-//! the client is made of.
+//! Object keys are made by [`model::UploadId::object_key`]. Every call uses the timeouts and retries of the
+//! configuration that is passed to [`Storage::new`].
 
 mod multipart;
 mod object;
@@ -19,10 +19,11 @@ pub use purge::Batch;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The AWS actions that each method needs (Service Authorization Reference; Amazon S3 User Guide, "Required permissions
-/// for Amazon S3 API operations"). A presigned request is authorized as the function that signed it.
+/// The AWS actions that each method needs (Service Authorization Reference; Amazon S3 User Guide, "Required
+/// permissions for Amazon S3 API operations"). A presigned request has the permissions of the function that
+/// signed it.
 pub const ACTIONS: &[(&str, &[&str])] = &[
-    // Without ListBucket, the answer for an object that does not exist is 403 instead of 404.
+    // Without ListBucket, S3 responds with 403 instead of 404 if the object does not exist.
     ("head", &["s3:GetObject", "s3:ListBucket"]),
     ("delete", &["s3:DeleteObject"]),
     ("presign_put", &["s3:PutObject"]),
@@ -46,7 +47,7 @@ pub const ACTIONS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// S3 did not do what it was asked for.
+/// S3 refused a request, failed or did not respond.
 #[derive(Debug, ThisError)]
 #[error("storage did not answer")]
 pub struct Error(#[source] BoxError);
@@ -57,7 +58,7 @@ impl Error {
     }
 }
 
-/// The bucket that holds all content.
+/// A client for the bucket that holds all content.
 #[derive(Clone, Debug)]
 pub struct Storage {
     s3: Client,
@@ -65,7 +66,7 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Makes a client from a configuration, such as `&SdkConfig`. Sends nothing.
+    /// Makes a client from an SDK configuration, such as `&SdkConfig`. Sends no request.
     pub fn new(config: impl Into<Builder>, bucket: impl Into<String>) -> Self {
         Self {
             s3: Client::from_conf(config.into().build()),
@@ -73,7 +74,7 @@ impl Storage {
         }
     }
 
-    /// The bucket's name.
+    /// The name of the bucket.
     pub fn bucket(&self) -> &str {
         &self.bucket
     }

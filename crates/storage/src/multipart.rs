@@ -1,4 +1,4 @@
-//! Multipart uploads.
+//! Multipart uploads to S3.
 
 use std::time::Duration;
 
@@ -11,26 +11,26 @@ use thiserror::Error as ThisError;
 
 use crate::{BoxError, Error, Storage};
 
-/// A part that S3 has.
+/// A part that S3 has stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Its number.
+    /// The part's number, from 1.
     pub number: PartNumber,
     /// Size in bytes.
     pub size: ByteCount,
     /// The SHA-256 that S3 verified.
     pub sha256: Sha256,
-    /// S3's version of the part.
+    /// The `ETag` that S3 gave the part. It changes when the part is replaced.
     pub e_tag: Option<String>,
 }
 
-/// Why parts were not assembled.
+/// The reason why parts were not assembled.
 #[derive(Debug, ThisError)]
 pub enum MultipartError {
-    /// S3 refused: another call assembled or aborted them, or a part was replaced.
+    /// S3 refused: the parts were assembled or aborted by another call, or a part was replaced.
     #[error("storage refused to assemble the parts")]
     Refused(#[source] BoxError),
-    /// S3 failed or did not answer.
+    /// S3 failed or did not respond.
     #[error(transparent)]
     Unavailable(Error),
 }
@@ -63,8 +63,8 @@ impl Storage {
         id.ok_or_else(|| Error::new("a multipart upload without an id"))
     }
 
-    /// Lists the parts that S3 has, in order; `None` once they are assembled or aborted. S3 lists 1,000 at a time, so this
-    /// takes at most ten calls.
+    /// Lists the parts that S3 has, in order; `None` once they are assembled or aborted. S3 lists 1,000 parts
+    /// at a time, so this makes at most ten calls.
     pub async fn list_parts(&self, key: &str, multipart_id: &str) -> Result<Option<Vec<Part>>, Error> {
         let listing = self.s3.list_parts().bucket(&self.bucket).key(key);
         let mut pages = listing.upload_id(multipart_id).into_paginator().send();
@@ -72,7 +72,7 @@ impl Storage {
         while let Some(page) = pages.next().await {
             match page {
                 Ok(page) => parts.extend(page.parts().iter().filter_map(part)),
-                // The SDK models no errors of this operation, so the code is compared.
+                // The SDK has no error type for this case, so the error code is compared.
                 Err(error) if error.code() == Some("NoSuchUpload") => return Ok(None),
                 Err(error) => return Err(Error::new(error)),
             }
@@ -80,9 +80,11 @@ impl Storage {
         Ok(Some(parts))
     }
 
-    /// Assembles parts. S3 refuses to make an object of another composite SHA-256 or size, or to replace one.
+    /// Assembles the parts into an object. S3 refuses if the composite SHA-256 or the size differs, or if the
+    /// object exists.
     ///
-    /// S3 needs up to minutes for the largest objects, which is longer than other calls may take: `timeout` bounds this one.
+    /// S3 may take minutes for the largest objects, longer than the timeouts of other calls. `timeout`
+    /// replaces them here.
     pub async fn complete_multipart(
         &self,
         key: &str,
@@ -139,7 +141,7 @@ impl Storage {
     }
 }
 
-/// A part as S3 lists it; `None` if it cannot be one of ours.
+/// Converts a listed part; `None` if number, size or SHA-256 is missing or invalid.
 fn part(part: &aws_sdk_s3::types::Part) -> Option<Part> {
     Some(Part {
         number: i64::from(part.part_number()?).try_into().ok()?,

@@ -1,4 +1,4 @@
-//! Whole objects.
+//! Metadata and deletion of whole objects.
 
 use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::types::ChecksumMode;
@@ -10,15 +10,16 @@ use crate::{Error, Storage};
 pub struct Object {
     /// Size in bytes.
     pub size: i64,
-    /// The SHA-256 that S3 keeps, in base64: of the content, or of an object that was assembled the SHA-256 of its parts'
-    /// SHA-256s, a hyphen, and the number of parts (Amazon S3 User Guide, "Checking object integrity").
+    /// The SHA-256 that S3 stores, in base64. For an object that was put in one request, it is that of the
+    /// content. For an assembled object, it is the SHA-256 of the parts' SHA-256s, a hyphen and the number of
+    /// parts (Amazon S3 User Guide, "Checking object integrity").
     pub sha256: Option<String>,
     /// Whether the object has a `Content-Encoding`.
     pub has_content_encoding: bool,
 }
 
 impl Storage {
-    /// Describes an object; `None` if it does not exist.
+    /// Reads the metadata of an object; `None` if it does not exist.
     pub async fn head(&self, key: &str) -> Result<Option<Object>, Error> {
         let request =
             (self.s3.head_object().bucket(&self.bucket).key(key)).checksum_mode(ChecksumMode::Enabled);

@@ -1,4 +1,4 @@
-//! Presigned requests, which clients send to S3 themselves.
+//! Presigned requests, which clients send directly to S3.
 
 use std::time::Duration;
 
@@ -8,30 +8,31 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{Error, Storage};
 
-/// The content of one object that is about to be put.
+/// The properties of an object to be put. The presigned request fixes them.
 #[derive(Clone, Copy, Debug)]
 pub struct Put<'a> {
     /// Size in bytes.
     pub size: ByteCount,
     /// SHA-256 of the content.
     pub sha256: Sha256,
-    /// Media type.
+    /// Media type; `None` if the uploader gave none.
     pub content_type: Option<&'a ContentType>,
 }
 
-/// The headers of a download.
+/// The response headers of a download.
 #[derive(Clone, Copy, Debug)]
 pub struct Download<'a> {
-    /// Media type; `application/octet-stream` if there is none.
+    /// Media type; `None` for `application/octet-stream`.
     pub content_type: Option<&'a ContentType>,
-    /// Name under which a browser saves the file.
+    /// The name under which a browser saves the file.
     pub file_name: &'a str,
 }
 
-/// The longest file name in `Content-Disposition`, in bytes. File systems take no longer names.
+/// The maximum length of a file name in `Content-Disposition`, in bytes: the longest name in common file
+/// systems.
 const MAX_NAME_BYTES: usize = 255;
 
-/// Characters to encode in `filename*`: all but `attr-char` of RFC 8187, section 3.2.1.
+/// The characters to percent-encode in `filename*`: all but `attr-char` (RFC 8187, section 3.2.1).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'#')
@@ -46,16 +47,16 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// A header that the SDK adds on Lambda and does not sign. Clients do not send it: S3 ignores it, and CORS would have to
-/// allow it.
+/// A header that the SDK adds on Lambda without signing it. It is removed: S3 ignores it, and CORS rules
+/// would have to allow it.
 const TRACE: &str = "x-amzn-trace-id";
 
 impl Storage {
-    /// Presigns the PUT of an object. Length, SHA-256 and `If-None-Match: *` are signed headers, so S3 itself refuses other
-    /// bytes and a second PUT.
+    /// Presigns the PUT of an object. Length, SHA-256 and `If-None-Match: *` are signed headers, so S3
+    /// refuses different content and a second PUT.
     ///
-    /// A URL does not outlive the credentials that signed it, which Lambda renews every few hours (Amazon S3 User Guide,
-    /// "Download and upload objects with presigned URLs").
+    /// A URL expires with the credentials that signed it, which Lambda renews every few hours (Amazon S3 User
+    /// Guide, "Download and upload objects with presigned URLs").
     pub async fn presign_put(
         &self,
         key: &str,
@@ -76,7 +77,7 @@ impl Storage {
         presigned(request)
     }
 
-    /// Presigns the PUT of a part. Length and SHA-256 are signed headers.
+    /// Presigns the PUT of a part. Length and SHA-256 are signed headers, so S3 refuses different content.
     pub async fn presign_part(
         &self,
         key: &str,
@@ -97,8 +98,8 @@ impl Storage {
         presigned(request)
     }
 
-    /// Presigns a GET and returns its URL. The answer has these headers, whatever headers the object has: it is downloaded,
-    /// never shown, decoded or cached.
+    /// Presigns a GET and returns its URL. The given headers override those of the object, so that browsers
+    /// always download the content and never display, decode or cache it.
     pub async fn presign_get(
         &self,
         key: &str,
@@ -110,7 +111,7 @@ impl Storage {
         let request = request
             .response_content_type(content_type.unwrap_or("application/octet-stream"))
             .response_content_disposition(disposition(download.file_name))
-            // Earlier releases completed uploads whose uploader had added these.
+            // Earlier releases accepted objects for which the uploader had set these headers.
             .response_content_encoding("identity")
             .response_cache_control("private, no-store")
             .presigned(expires_in(lifetime)?)
@@ -139,8 +140,8 @@ where
     })
 }
 
-/// `Content-Disposition: attachment`, so that no browser shows an upload as a page. The file's name is given unchanged for
-/// clients that know RFC 6266, and in plain ASCII for others.
+/// Formats `Content-Disposition: attachment`, so that no browser displays an upload as a page. `filename*`
+/// has the exact name for clients that support RFC 6266. `filename` has an ASCII form for others.
 fn disposition(name: &str) -> String {
     let name = &name[..name.floor_char_boundary(MAX_NAME_BYTES)];
     let plain: String = name

@@ -1,29 +1,29 @@
-//! Emptying the bucket.
+//! Deletes all content of the bucket, in batches.
 
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
 use crate::{Error, Storage};
 
-/// The result of deleting a batch.
+/// The result of deleting one batch of versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Batch {
-    /// Nothing is left.
+    /// The bucket has no versions or delete markers.
     Empty,
-    /// This many items were deleted; there may be more.
+    /// This many versions and delete markers were deleted. There may be more.
     Deleted(usize),
-    /// S3 did not delete an object.
+    /// S3 refused to delete an object. Others of the batch may be deleted.
     Refused {
-        /// The object's key.
+        /// The key of the first refused object.
         key: String,
-        /// S3's message.
+        /// S3's error message, or its error code if there is no message.
         reason: String,
     },
 }
 
 impl Storage {
-    /// Deletes up to 1,000 versions and delete markers of any objects.
+    /// Deletes up to 1,000 versions and delete markers of all objects.
     pub async fn delete_versions(&self) -> Result<Batch, Error> {
-        // From the beginning each time: the versions listed before are gone.
+        // Each call lists from the beginning, because the versions listed earlier are deleted.
         let listing = self.s3.list_object_versions().bucket(&self.bucket);
         let page = listing.send().await.map_err(Error::new)?;
         let versions = page.versions().iter().map(|v| (v.key(), v.version_id()));
@@ -50,7 +50,8 @@ impl Storage {
         })
     }
 
-    /// Aborts up to 1,000 multipart uploads for as long as `may_continue`, and returns whether none is left.
+    /// Aborts up to 1,000 multipart uploads, and stops early once `may_continue` returns `false`. Returns
+    /// whether the listing was empty, that is, no upload is left.
     pub async fn abort_multiparts(&self, may_continue: impl Fn() -> bool) -> Result<bool, Error> {
         let listing = self.s3.list_multipart_uploads().bucket(&self.bucket);
         let page = listing.send().await.map_err(Error::new)?;

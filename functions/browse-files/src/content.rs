@@ -1,4 +1,4 @@
-//! `GET /files/{fileId}/content`.
+//! `GET /files/{fileId}/content`: the download URL of a version.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use storage::Download;
 
 use crate::App;
 
-/// How long the URL can be used to begin a download.
+/// Lifetime of a download URL. A download that began within it may take longer.
 pub const URL_LIFETIME: Duration = Duration::from_mins(5);
 
 #[derive(Deserialize)]
@@ -21,11 +21,13 @@ struct Query {
     version: Option<Version>,
 }
 
-/// Browsers set `Origin: null` after a cross-origin redirect (Fetch Standard, "HTTP-redirect fetch"), and the bucket's CORS
-/// rules do not allow that. Pages therefore ask for JSON with the URL, which they can also pass to the browser's downloader.
+/// The value of `Accept` with which a client asks for JSON with the URL instead of a redirect. Web pages need
+/// it: after a cross-origin redirect browsers send `Origin: null` (Fetch Standard, "HTTP-redirect fetch"),
+/// which the bucket's CORS rules do not allow. Pages can also pass the URL to the browser's downloader.
 const AS_JSON: &str = "application/json";
 
-/// Redirects to the content of a version, by default the current one; answers with its URL if the client accepts only JSON.
+/// Redirects to the content of a version, by default the current one. If the client accepts only JSON, the
+/// answer is JSON with the URL.
 pub(crate) async fn locate(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let file_id: FileId = request.path_parameter("fileId")?;

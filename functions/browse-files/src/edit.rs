@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use crate::App;
 
-/// Moves a file. Moving it to where it is changes nothing and answers its newest change. A repeated move
-/// answers the change that it made, whatever became of the file since.
+/// Moves a file. A move to the current path changes nothing and returns the file's newest change. A repeated
+/// move returns the change that the first request made, even if the file has changed since.
 pub(crate) async fn rename(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let file_id: FileId = request.path_parameter("fileId")?;
@@ -32,7 +32,7 @@ struct DeleteQuery {
     device_id: Option<DeviceId>,
 }
 
-/// Deletes a file. Doing it again answers the same.
+/// Deletes a file. A repeated request returns the same change.
 pub(crate) async fn delete(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let file_id: FileId = request.path_parameter("fileId")?;

@@ -1,4 +1,4 @@
-//! Files: listed, read, downloaded, moved, deleted.
+//! Lists, shows, downloads, moves and deletes files.
 
 mod content;
 mod edit;
@@ -15,20 +15,20 @@ use storage::Storage;
 
 pub use content::URL_LIFETIME;
 
-/// What this function reads from its environment.
+/// The function's configuration. Each field names its environment variable.
 pub struct Config {
-    /// `DATABASE_URL`: where the metadata is.
+    /// `DATABASE_URL`: the PostgreSQL database that holds the metadata.
     pub database_url: DatabaseUrl,
-    /// `BUCKET_NAME`: where the content is.
+    /// `BUCKET_NAME`: the S3 bucket that holds the content.
     pub bucket: String,
-    /// `QUEUE_URL`: where events go.
+    /// `QUEUE_URL`: the SQS queue that events are sent to.
     pub queue_url: String,
-    /// `METRICS_NAMESPACE`: what CloudWatch files the metrics under.
+    /// `METRICS_NAMESPACE`: the CloudWatch namespace of the function's metrics.
     pub metrics_namespace: String,
 }
 
 impl Config {
-    /// Reads the variables.
+    /// Reads the environment variables. The error names a variable that is missing or invalid.
     pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             database_url: vars.required("DATABASE_URL")?,
@@ -39,19 +39,19 @@ impl Config {
     }
 }
 
-/// All that requests share.
+/// The state that all requests of one execution environment share.
 pub struct App {
-    /// Metadata.
+    /// The database that holds the metadata.
     pub db: Database,
-    /// Content.
+    /// The bucket that holds the content.
     pub storage: Storage,
-    /// Events.
+    /// The queue that events are sent to.
     pub queue: Queue,
-    /// The time.
+    /// The clock. Tests set its time.
     pub clock: Clock,
 }
 
-/// Answers one request.
+/// Answers one request of the HTTP API. An error becomes a problem response.
 pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
     serve(request, async {

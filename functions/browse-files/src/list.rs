@@ -23,7 +23,7 @@ struct ListQuery {
     page_token: Option<PageToken<SpacePath>>,
 }
 
-/// Lists the files of a space, in order of their paths.
+/// Lists the files of a space, ordered by path.
 pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let query: ListQuery = request.query()?;
@@ -47,7 +47,7 @@ pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Pr
     )
 }
 
-/// Shows a file and its versions, newest first.
+/// Shows a file and its versions, newest version first.
 pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let file_id: FileId = request.path_parameter("fileId")?;

@@ -1,5 +1,5 @@
-//! CloudFormation custom resource: fails a deployment that the account's quota or the region does not allow,
-//! before anything that costs is made. The message names the remedy.
+//! CloudFormation custom resource: checks the account's Lambda quota and the region before the stack creates
+//! resources that cost money. If a check fails, the deployment fails with a message that names the remedy.
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
 use platform::client::HttpClient;
@@ -11,42 +11,45 @@ use serde_json::{Value, json};
 use thiserror::Error as ThisError;
 use tracing::{error, info};
 
-/// The resource is always the same one.
+/// The physical id of the resource. It never changes, because CloudFormation deletes a resource whose id
+/// changed.
 const PHYSICAL_RESOURCE_ID: &str = "syncsphere-account-check";
 
-/// Concurrency that Lambda keeps for functions that reserve none (AWS Lambda Developer Guide, "Configuring reserved concurrency for a function").
+/// Concurrency that Lambda keeps for functions without a reservation (AWS Lambda Developer Guide,
+/// "Configuring reserved concurrency for a function").
 const UNRESERVED: i64 = 100;
 
-/// The size whose resources go with the stack.
+/// The value of the parameter `Size` with which the database, the content and the users are deleted with the
+/// stack.
 const TRIAL: &str = "trial";
 
-/// Status of a stack while CloudFormation undoes an update (AWS CloudFormation API Reference, "Stack",
+/// Status of a stack during the rollback of an update (AWS CloudFormation API Reference, "Stack",
 /// `StackStatus`).
 const TAKEN_BACK: &str = "UPDATE_ROLLBACK_IN_PROGRESS";
 
-/// Where the AWS Lambda API Reference has `GetAccountSettings`.
+/// Path of `GetAccountSettings` (AWS Lambda API Reference).
 const ACCOUNT_SETTINGS: &str = "/2016-08-19/account-settings/";
 
-/// All that requests share.
+/// The state that all requests of one execution environment share.
 pub struct App {
-    /// The function's region.
+    /// The function's region. `None` if the environment does not set it; on Lambda it is always set.
     pub region: Option<String>,
-    /// For the account's settings.
+    /// Client for the account's Lambda settings and the stack's status.
     pub services: Services,
-    /// For the answer.
+    /// Client that sends the answer to CloudFormation.
     pub http: HttpClient,
 }
 
-/// The resource's properties, as CloudFormation sends them.
+/// The properties of the resource. CloudFormation sends them as text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Needs {
-    /// Sum of the functions' reserved concurrency.
+    /// Sum of the functions' reserved concurrency. 0 if they reserve none.
     reserved: i64,
-    /// Whether functions verify the database by RDS's authorities.
+    /// Whether functions verify the database's certificate with the certificate authorities of Amazon RDS.
     rds_authorities: bool,
 }
 
-/// Why the deployment cannot succeed.
+/// The reason why the deployment cannot succeed.
 #[derive(Debug, ThisError)]
 enum Missing {
     #[error("the resource's property {0} is not what the template says")]
@@ -83,7 +86,6 @@ enum Missing {
     Authorities(String),
 }
 
-/// Lambda's answer to `GetAccountSettings`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct AccountSettings {
@@ -97,7 +99,7 @@ struct AccountLimit {
     unreserved_concurrent_executions: i64,
 }
 
-/// Handles one request and answers it.
+/// Checks the account for one request of CloudFormation and sends the answer.
 pub async fn handle(app: &App, request: CloudFormationCustomResourceRequest) -> Result<(), Error> {
     let request = Request::try_from(request)?;
     let outcome = match &request.change {
@@ -116,8 +118,8 @@ pub async fn handle(app: &App, request: CloudFormationCustomResourceRequest) -> 
     request.answer(&app.http, PHYSICAL_RESOURCE_ID, outcome).await
 }
 
-/// Refuses to make a trial of a stack whose content is protected, unless growing from a trial is being taken
-/// back.
+/// Refuses an update of a protected stack to `Size=trial`, which would delete its content with the stack. The
+/// rollback of an update from `Size=trial` is allowed.
 async fn keeps_protection(app: &App, request: &Request, former: &Value) -> Result<(), Missing> {
     let size = |properties: &Value| properties["Size"].as_str().unwrap_or(TRIAL).to_owned();
     let (size, former) = (size(&request.properties), size(former));
@@ -141,7 +143,7 @@ async fn check(app: &App, properties: &Value, former: Option<&Value>) -> Result<
     let answer = answer.map_err(Missing::Unreadable)?;
     let settings: AccountSettings = serde_json::from_slice(&answer).map_err(Missing::Answer)?;
     let limit = settings.account_limit;
-    // The stack's own former reservations are available to it.
+    // The stack's own reservations from before the update are available to it.
     let former = former.map_or(Ok(0), |former| Ok(Needs::of(former)?.reserved))?;
     suffices(limit, needs.reserved, former, region)?;
     let quota = limit.concurrent_executions;
@@ -149,7 +151,8 @@ async fn check(app: &App, properties: &Value, former: Option<&Value>) -> Result<
     Ok(json!({ "ConcurrentExecutions": quota.to_string() }))
 }
 
-/// Whether the account's quota allows this reservation in place of the stack's former one.
+/// Checks that the account's quota allows this reservation. It replaces `former`, the stack's reservation
+/// until now.
 fn suffices(limit: AccountLimit, reserved: i64, former: i64, region: &str) -> Result<(), Missing> {
     let available = limit.unreserved_concurrent_executions + former;
     if reserved <= former || reserved + UNRESERVED <= available {
@@ -162,7 +165,7 @@ fn suffices(limit: AccountLimit, reserved: i64, former: i64, region: &str) -> Re
         available,
         reserved,
         needed,
-        // At least the default of an account that is not new.
+        // At least 1,000, the default quota of an account that is not new.
         desired: needed.max(1_000),
         region: region.to_owned(),
     })
@@ -218,7 +221,7 @@ mod tests {
     fn the_quota_is_compared_with_what_all_functions_of_the_account_reserve() {
         assert_eq!(refusal(limit(172, 0), 72, 0), None);
         assert!(refusal(limit(171, 0), 72, 0).is_some());
-        // Others have reserved as well.
+        // Other functions of the account have reservations too.
         assert!(
             refusal(limit(1_000, 0), 972, 0)
                 .unwrap()
@@ -233,10 +236,11 @@ mod tests {
 
     #[test]
     fn what_the_stack_has_reserved_it_may_go_on_reserving() {
-        // From small to medium, in an account in which that just fits.
+        // From small to medium, in an account whose quota is just large enough.
         assert_eq!(refusal(limit(327, 72), 227, 72), None);
         assert!(refusal(limit(326, 72), 227, 72).is_some());
-        // An update that changes nothing, or that is taken back, never fails: not even if the quota was lowered meanwhile.
+        // An update that reserves no more than before, or its rollback, never fails, even if the quota was
+        // lowered in the meantime.
         assert_eq!(refusal(limit(100, 72), 72, 72), None);
         assert_eq!(refusal(limit(100, 72), 72, 227), None);
     }

@@ -1,8 +1,9 @@
-//! Whether the content in storage is what the upload declared.
+//! Verifies that storage holds the content that the upload declared.
 //!
-//! The presigned URLs accept only the declared bytes; this verifies that they arrived. S3 keeps no SHA-256 of a whole
-//! multipart object. It keeps the SHA-256 of the parts' SHA-256s, each of which it verified, and their number (Amazon S3 User
-//! Guide, "Checking object integrity", composite checksums).
+//! The presigned URLs accept only the declared bytes; this module verifies that they arrived. For a multipart
+//! object, S3 does not keep the SHA-256 of the whole content. It keeps the SHA-256 of the parts' SHA-256s,
+//! and the number of parts. S3 verified the SHA-256 of each part (Amazon S3 User Guide, "Checking object
+//! integrity", composite checksums).
 
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use tokio::time::timeout;
 
 use crate::{App, Error};
 
-/// How long listing and assembling the parts may take together: the function's own timeout less all other waits. S3 needs
-/// minutes for the largest objects; the client calls again, and the object is found then (Amazon S3 API Reference,
-/// `CompleteMultipartUpload`).
+/// Longest total duration of listing and assembling the parts: the function's timeout less all its other
+/// waits. S3 takes minutes to assemble the largest objects. The client then calls again and the object exists
+/// (Amazon S3 API Reference, `CompleteMultipartUpload`).
 const ASSEMBLY_TIMEOUT: Duration = Duration::from_secs(17);
 
 /// The size and checksum that an upload declared.
@@ -36,13 +37,14 @@ impl Declared {
     }
 }
 
-/// Compares an object with the declaration, and returns the composite SHA-256 of an object that was assembled. Such an object
-/// can only have come from this upload's parts, since nothing else may be put under its key, so the number of parts and the
-/// total size are what is left to check.
+/// Compares an object with the declaration. For an object assembled from parts it returns the composite
+/// SHA-256. Only this upload's parts can have been assembled under the object's key, so it is enough to check
+/// the number of parts and the total size.
 ///
-/// S3 lets the holder of a PUT's URL add headers, which it keeps and sends with each download. `Content-Encoding` would make a
-/// client decode content that was never encoded. The others are harmless: downloads override them, and a browser with a
-/// disabled cache adds `Cache-Control` to each request by itself.
+/// S3 lets the holder of a presigned PUT URL add headers, which it stores and sends with each download.
+/// `Content-Encoding` is rejected: clients would decode content that was never encoded. Other headers are
+/// harmless: downloads override them. `Cache-Control` must be accepted, because a browser with a disabled
+/// cache adds it to each request.
 pub(crate) fn verify(declared: &Declared, object: &Object) -> Result<Option<Sha256>, Error> {
     if object.size != declared.size {
         return Err(Error::SizeMismatch {
@@ -71,7 +73,8 @@ pub(crate) fn verify(declared: &Declared, object: &Object) -> Result<Option<Sha2
     composite.map(Some).ok_or_else(mismatch)
 }
 
-/// Assembles the parts in storage if all of them are there and of the right sizes, and returns their composite SHA-256.
+/// Assembles the parts in storage and returns the composite SHA-256. Fails if a part is missing or the sizes
+/// do not add up.
 pub(crate) async fn assemble(
     app: &App,
     object_key: &str,
@@ -105,8 +108,8 @@ async fn try_assemble(
         _ => Err(missing(1, parts)),
     };
     let (stored, composite, multipart_id) = match planned {
-        // Another call may have assembled the parts since the object was looked for. S3 then has no such upload; other
-        // implementations may list some of its parts, or none.
+        // Another call may have assembled the parts after the `head` of the caller. S3 then has no such
+        // multipart upload; other implementations may list some of its parts, or none.
         Err(incomplete @ Error::Incomplete(_)) => {
             return match app.storage.head(object_key).await? {
                 Some(object) => verify(declared, &object),
@@ -121,7 +124,8 @@ async fn try_assemble(
             .complete_multipart(object_key, multipart_id, stored, composite, ASSEMBLY_TIMEOUT);
     match completing.await {
         Ok(()) => Ok(Some(composite)),
-        // Another call was faster, or a part was replaced meanwhile: the object decides.
+        // Another call assembled the parts first, or a part was replaced in the meantime. Verify the object
+        // that exists.
         Err(refused @ MultipartError::Refused(_)) => match app.storage.head(object_key).await? {
             Some(object) => verify(declared, &object),
             None => Err(Error::Storage(refused.into())),
@@ -130,7 +134,8 @@ async fn try_assemble(
     }
 }
 
-/// Checks that all parts are there, and returns the composite SHA-256 of the object that they make.
+/// Checks that all parts are present and that their sizes add up. Returns the composite SHA-256 of the object
+/// that they form.
 fn plan_completion(declared: &Declared, parts: PartLayout, stored: &[Part]) -> Result<Sha256, Error> {
     let (mut digests, mut size) = (Vec::new(), 0);
     for (number, part) in (1..=parts.part_count.get()).zip(stored) {
@@ -235,7 +240,7 @@ mod tests {
         let (first, second, last) = (part(1, 8 * MIB), part(2, 8 * MIB), part(3, 4 * MIB));
         let composite =
             plan_completion(&three, parts, &[first.clone(), second.clone(), last.clone()]).unwrap();
-        // SHA-256 of 96 bytes of value 3.
+        // The input is three SHA-256s of 32 bytes, each byte 3.
         let digest = Sha256::from(digest::sha256(&[3; 96]));
         assert_eq!(composite, digest);
         for (stored, absent) in [

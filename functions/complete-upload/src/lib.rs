@@ -1,7 +1,7 @@
-//! `POST /uploads/{uploadId}/complete`: verifies the object, commits the change, publishes the event.
+//! `POST /uploads/{uploadId}/complete`: verifies the object, commits the change and publishes the event.
 //!
-//! A 200 is final: version, change and outbox row are in one committed transaction. What fails after the commit is left to
-//! the outbox and cannot fail the request.
+//! A 200 is final: the version, the change and the outbox row were committed in one transaction. A failure
+//! after the commit cannot fail the request; the outbox handles it.
 
 mod content;
 
@@ -20,20 +20,20 @@ use content::{Declared, assemble, verify};
 use queue::Queue;
 use storage::Storage;
 
-/// What this function reads from its environment.
+/// The function's configuration. Each field names its environment variable.
 pub struct Config {
-    /// `DATABASE_URL`: where the metadata is.
+    /// `DATABASE_URL`: the PostgreSQL database that holds the metadata.
     pub database_url: DatabaseUrl,
-    /// `BUCKET_NAME`: where the content is.
+    /// `BUCKET_NAME`: the S3 bucket that holds the content.
     pub bucket: String,
-    /// `QUEUE_URL`: where events go.
+    /// `QUEUE_URL`: the SQS queue that events are sent to.
     pub queue_url: String,
-    /// `METRICS_NAMESPACE`: what CloudWatch files the metrics under.
+    /// `METRICS_NAMESPACE`: the CloudWatch namespace of the function's metrics.
     pub metrics_namespace: String,
 }
 
 impl Config {
-    /// Reads the variables.
+    /// Reads the environment variables. The error names a variable that is missing or invalid.
     pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             database_url: vars.required("DATABASE_URL")?,
@@ -44,15 +44,15 @@ impl Config {
     }
 }
 
-/// All that requests share.
+/// The state that all requests of one execution environment share.
 pub struct App {
-    /// Metadata.
+    /// The database that holds the metadata.
     pub db: Database,
-    /// Content.
+    /// The bucket that holds the content.
     pub storage: Storage,
-    /// Events.
+    /// The queue that events are sent to.
     pub queue: Queue,
-    /// The time.
+    /// The clock. Tests set its time.
     pub clock: Clock,
 }
 
@@ -114,7 +114,7 @@ impl From<Error> for Problem {
     }
 }
 
-/// Answers one request.
+/// Answers one request of the HTTP API. An error becomes a problem response.
 pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
     serve(request, async {
@@ -135,7 +135,8 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
     let Empty {} = request.json()?;
 
     let object_key = upload_id.object_key();
-    // Before storage is asked for anything: that costs, and is nobody's but the opener's.
+    // Load the upload before any call to storage. Storage calls cost money, so only the user who opened the
+    // upload may cause them.
     let upload = app.db.load_upload(upload_id, &user_id).await?;
     let upload = upload.ok_or(Rejection::NotFound)?;
     match upload.phase_at(app.clock.now()) {
@@ -149,10 +150,10 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
 
     let declared = Declared::of(&upload);
     let composite_sha256 = match app.storage.head(&object_key).await.map_err(Error::Storage)? {
-        // Also when an earlier call assembled the parts and died before it could commit.
+        // The object also exists if an earlier call assembled the parts and died before its commit.
         Some(object) => verify(&declared, &object)?,
         None => match assemble(app, &object_key, &declared, upload.multipart_id.as_deref()).await {
-            // Parts that are gone were assembled, or freed with an upload that was aborted meanwhile.
+            // The parts are also missing if the upload was aborted in the meantime: aborting frees them.
             Err(Error::Incomplete(detail)) => {
                 let upload = app.db.load_upload(upload_id, &user_id).await;
                 let state = upload?.map(|upload| upload.state);

@@ -1,4 +1,4 @@
-//! `POST /uploads`.
+//! `POST /uploads`: opens an upload.
 
 use api::Problem;
 use api::http::{Request, Response, json};
@@ -14,7 +14,8 @@ use tracing::info;
 use crate::presign::url_lifetime;
 use crate::{App, Error, MULTIPART_LIFETIME, PUT_LIFETIME};
 
-/// Opens an upload, or finds the one that the same request opened before.
+/// Opens an upload. A repeated request with the same idempotency key returns the upload that the first one
+/// opened.
 pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let key: Option<IdempotencyKey> = request.header("idempotency-key")?;
@@ -32,7 +33,7 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
     let parts = Some(body.size)
         .filter(|size| size.get() > app.multipart_threshold_bytes)
         .and_then(PartLayout::of);
-    // What was understood rather than what was sent, so that neither order nor white space matters.
+    // The hash covers the parsed request, so that field order and white space do not matter.
     let request_hash = serde_json::to_vec(&body).map_err(Problem::internal)?;
 
     let created_at = app.clock.now();
@@ -92,7 +93,8 @@ async fn transfer(app: &App, upload: &OpenUpload, body: &CreateUploadRequest) ->
         let presigning = app.storage.presign_put(&key, put, lifetime);
         return Ok(Transfer::Put(presigning.await.map_err(Error::Presign)?));
     };
-    // A request that died before here left no multipart upload; its retry makes one.
+    // An earlier request that died before this point left the upload without a multipart upload. Its retry
+    // creates one.
     if upload.multipart_id.is_none() {
         begin_multipart(app, upload.id, body.content_type.as_ref()).await?;
     }
@@ -107,7 +109,7 @@ async fn begin_multipart(
     let key = upload_id.object_key();
     let multipart_id = app.storage.create_multipart(&key, content_type).await?;
     if !app.db.set_multipart_id(upload_id, &multipart_id).await? {
-        // Another request with the same key was first, and its multipart upload is used.
+        // Another request with the same key created a multipart upload first. That one is used.
         app.storage.abort_multipart(&key, &multipart_id).await?;
     }
     Ok(())

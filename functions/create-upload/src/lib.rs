@@ -1,5 +1,5 @@
-//! An upload before it is completed: opened, presigned whole or in parts, looked at, aborted. The URLs accept exactly the
-//! declared bytes.
+//! Uploads until they are completed: opens, presigns, shows and aborts them. The presigned URLs accept only
+//! the declared bytes.
 
 mod create;
 mod presign;
@@ -17,26 +17,29 @@ use thiserror::Error as ThisError;
 use time::Duration;
 use tracing::{Instrument as _, info_span};
 
-/// How long content can be put in one request. The upload can be completed [`db::IN_FLIGHT`] longer.
+/// Lifetime of an upload whose content is put in one request. It can be completed for [`db::IN_FLIGHT`]
+/// longer.
 pub const PUT_LIFETIME: Duration = Duration::hours(1);
 
-/// How long an upload in parts can take. The bucket's lifecycle frees the parts of what was never completed a day later.
+/// Lifetime of an upload in parts. The bucket's lifecycle rule frees the parts of incomplete uploads one day
+/// later.
 pub const MULTIPART_LIFETIME: Duration = Duration::days(7);
 
-/// What this function reads from its environment.
+/// The function's configuration. Each field names its environment variable.
 pub struct Config {
-    /// `DATABASE_URL`: where the metadata is.
+    /// `DATABASE_URL`: the PostgreSQL database that holds the metadata.
     pub database_url: DatabaseUrl,
-    /// `BUCKET_NAME`: where the content goes.
+    /// `BUCKET_NAME`: the S3 bucket that clients put the content into.
     pub bucket: String,
-    /// `MAX_UPLOAD_BYTES`: the largest content.
+    /// `MAX_UPLOAD_BYTES`: the largest size of a file, in bytes.
     pub max_upload_bytes: i64,
-    /// `MULTIPART_THRESHOLD_BYTES`: the largest content that is put in one request.
+    /// `MULTIPART_THRESHOLD_BYTES`: the largest size, in bytes, of content that is put in one request. Larger
+    /// content is uploaded in parts.
     pub multipart_threshold_bytes: i64,
 }
 
 impl Config {
-    /// Reads the variables.
+    /// Reads the environment variables. The error names a variable that is missing or invalid.
     pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             database_url: vars.required("DATABASE_URL")?,
@@ -47,17 +50,17 @@ impl Config {
     }
 }
 
-/// All that requests share.
+/// The state that all requests of one execution environment share.
 pub struct App {
-    /// Metadata.
+    /// The database that holds the metadata.
     pub db: Database,
-    /// Content.
+    /// The bucket that holds the content.
     pub storage: Storage,
-    /// The largest content in bytes.
+    /// The largest size of a file, in bytes.
     pub max_upload_bytes: i64,
-    /// The largest content in bytes that is put in one request.
+    /// The largest size, in bytes, of content that is put in one request.
     pub multipart_threshold_bytes: i64,
-    /// The time.
+    /// The clock. Tests set its time.
     pub clock: Clock,
 }
 
@@ -101,7 +104,7 @@ impl From<Error> for Problem {
     }
 }
 
-/// Answers one request.
+/// Answers one request of the HTTP API. An error becomes a problem response.
 pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
     serve(request, async {

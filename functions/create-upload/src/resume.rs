@@ -1,4 +1,4 @@
-//! `POST /uploads/{uploadId}/parts`, `GET` and `DELETE /uploads/{uploadId}`.
+//! `POST /uploads/{uploadId}/parts`, and `GET` and `DELETE /uploads/{uploadId}`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,10 +17,11 @@ use tokio::time::timeout;
 use crate::presign::url_lifetime;
 use crate::{App, Error};
 
-/// How long listing the parts may take, in at most ten calls: well within the function's own timeout.
+/// Longest duration of listing the parts, which takes at most ten calls. It is well below the function's
+/// timeout.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Presigns the PUTs of some parts.
+/// Presigns the PUTs of up to [`PresignPartsRequest::MAX_PARTS`] parts.
 pub(crate) async fn parts(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let (upload_id, user_id) = upload_and_user(request)?;
     let PresignPartsRequest { parts: wanted } = request.json()?;
@@ -64,7 +65,7 @@ pub(crate) async fn parts(app: &App, request: Request<'_>) -> Result<Response, P
     json(StatusCode::OK, &PresignedParts { parts })
 }
 
-/// Shows how far an upload got, and while it is pending how to continue.
+/// Shows the state of an upload. While it is pending, the answer also says how to continue.
 pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let (upload_id, user_id) = upload_and_user(request)?;
     let upload = app.db.load_upload(upload_id, &user_id).await?;
@@ -113,7 +114,7 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
     )
 }
 
-/// Aborts an upload and frees its parts.
+/// Aborts an upload and its multipart upload, which frees the parts.
 pub(crate) async fn abort(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let (upload_id, user_id) = upload_and_user(request)?;
     let multipart_id = app.db.abort_upload(upload_id, &user_id).await??;
@@ -131,7 +132,7 @@ fn upload_and_user(request: Request<'_>) -> Result<(UploadId, UserId), Problem> 
     Ok((request.path_parameter("uploadId")?, user_id))
 }
 
-/// The parts that storage has; `None` once they are assembled.
+/// The parts that storage has. `None` if the multipart upload no longer exists: it was assembled or aborted.
 async fn stored_parts(app: &App, key: &str, upload: &Upload) -> Result<Option<Vec<StoredPart>>, Error> {
     let Some(multipart_id) = upload.multipart_id.as_deref() else {
         return Ok(Some(Vec::new()));

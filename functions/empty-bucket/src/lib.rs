@@ -1,8 +1,9 @@
-//! CloudFormation custom resource: deletes every version of every object when a trial's stack is deleted, so
-//! that the bucket can be deleted.
+//! CloudFormation custom resource: when the stack of a trial is deleted, deletes every version of every
+//! object, so that the bucket can be deleted.
 //!
-//! CloudFormation also asks for a deletion when a resource leaves the template or is replaced. Content is deleted only if the template says that it
-//! goes with the stack, and CloudFormation says that the stack itself is being deleted.
+//! CloudFormation also sends a delete request when a resource leaves the template or is replaced. Content is
+//! therefore deleted only if two conditions hold: the template says that content is deleted with the stack,
+//! and CloudFormation reports that the stack itself is being deleted.
 
 use std::time::Duration;
 
@@ -18,24 +19,26 @@ use thiserror::Error as ThisError;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-/// The resource is always the same one.
+/// The physical id of the resource. It never changes, because CloudFormation deletes a resource whose id
+/// changed.
 const PHYSICAL_RESOURCE_ID: &str = "syncsphere-content";
 
-/// Time of an invocation that is left for the last request and the answer.
+/// Time before the end of an invocation at which deleting stops. It is reserved for the last request to S3
+/// and for the answer.
 pub const DEADLINE_MARGIN: Duration = Duration::from_secs(20);
 
-/// Statuses of a stack during its deletion, and while a failed creation is undone (AWS CloudFormation API
+/// Statuses of a stack during its deletion and during the rollback of its creation (AWS CloudFormation API
 /// Reference, "Stack", `StackStatus`).
 const DELETED: [&str; 2] = ["DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"];
 
-/// Configuration from the environment.
+/// The function's configuration.
 pub struct Config {
-    /// `BUCKET_NAME`: where content is.
+    /// `BUCKET_NAME`: the S3 bucket that holds the content.
     pub bucket: String,
 }
 
 impl Config {
-    /// Reads the variables.
+    /// Reads the environment variables. The error names a variable that is missing or invalid.
     pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             bucket: vars.required("BUCKET_NAME")?,
@@ -43,17 +46,17 @@ impl Config {
     }
 }
 
-/// All that requests share.
+/// The state that all requests of one execution environment share.
 pub struct App {
-    /// The bucket.
+    /// The bucket that is emptied.
     pub storage: Storage,
-    /// For the stack's status.
+    /// Client for the stack's status.
     pub services: Services,
-    /// For the answer.
+    /// Client that sends the answer to CloudFormation.
     pub http: HttpClient,
 }
 
-/// Why the bucket is not empty.
+/// The reason why the bucket is not empty.
 #[derive(Debug, ThisError)]
 enum Failure {
     #[error("the stack's status could not be read, so nothing was deleted")]
@@ -74,7 +77,8 @@ enum Failure {
     Uploads(String),
 }
 
-/// Handles one request and answers it. Deleting stops at `stop`.
+/// Handles one request of CloudFormation and sends the answer. Deleting stops at `deadline`; the request
+/// fails if content is left then.
 pub async fn handle(
     app: &App,
     request: CloudFormationCustomResourceRequest,
@@ -108,7 +112,8 @@ async fn delete(app: &App, request: &Request, deadline: Instant) -> Result<Value
     Ok(json!({}))
 }
 
-/// Deletes all versions, delete markers and multipart uploads, and returns the number of versions and markers.
+/// Deletes all versions, delete markers and multipart uploads. Returns the number of versions and delete
+/// markers.
 async fn empty(app: &App, deadline: Instant) -> Result<usize, Failure> {
     let bucket = || app.storage.bucket().to_owned();
     let failed = |error| Failure::Storage(bucket(), error);

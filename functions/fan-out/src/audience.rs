@@ -1,4 +1,4 @@
-//! Reads the audiences of a batch.
+//! Reads the first page of recipients of each audience in a batch.
 
 use db::{Audience, Page, PageSize};
 use platform::error_chain;
@@ -12,8 +12,9 @@ const SIZE: PageSize = PageSize {
     members: MEMBERS,
 };
 
-/// Reads the first page of each audience; `None` for one that cannot be read. If they cannot be read together, each is read
-/// alone, so that one fails alone.
+/// Reads the first page of each audience; `None` for an audience that cannot be read. All pages are read in
+/// one statement. If that statement fails, each audience is read alone, so that a bad audience does not fail
+/// the others.
 pub(crate) async fn pages(app: &App, audiences: &[Audience], deadline: Instant) -> Vec<Option<Page>> {
     let now = app.clock.now();
     let failure = match app.db.recipients(audiences, SIZE, now).await {

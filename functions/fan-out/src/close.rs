@@ -1,7 +1,7 @@
-//! Closing connections that take no posts.
+//! Closes connections that take no posts.
 //!
-//! The feed is the truth, so nothing is lost: the client notices that it is closed, connects again and reads
-//! what it missed.
+//! No change is lost: the client notices that its connection was closed, connects again, and reads the
+//! changes that it missed from the feed.
 
 use std::time::Duration;
 
@@ -17,20 +17,21 @@ use tracing::{info, warn};
 
 use crate::{App, metrics};
 
-/// How many connections are being closed at once.
+/// Connections that are being closed at once.
 const CONCURRENT_CLOSINGS: usize = 64;
 
-/// How long closing may take in one invocation. Connections that are still open then are tried again.
+/// Longest duration of closing in one invocation. Closing the remaining connections is tried again after a
+/// later attempt to post.
 const CLOSING_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// Closes connections. By the SDK, unlike posting: it happens seldom enough that the CPU of a call does not
-/// count.
+/// Closes connections with the SDK. Unlike posting, closing is rare, so the CPU time of an SDK call does not
+/// matter.
 pub struct Closer {
     client: aws_sdk_apigatewaymanagement::Client,
 }
 
 impl Closer {
-    /// At the endpoint that posts go to.
+    /// Creates a client for `endpoint`, which is also the endpoint for posts.
     pub fn new(sdk: impl Into<Builder>, endpoint: &str) -> Self {
         let config = sdk.into().endpoint_url(endpoint).build();
         Self {
@@ -39,7 +40,7 @@ impl Closer {
     }
 }
 
-/// Closes connections, and returns those that are closed now. The ids differ.
+/// Closes connections, and returns the closed ones. The connections must have different ids.
 pub(crate) async fn close<'a>(app: &App, connections: &[&'a Recipient]) -> Vec<&'a Recipient> {
     let mut closed = Vec::new();
     let closing = async {

@@ -1,7 +1,7 @@
-//! The WebSocket API's management interface, `@connections`, with the least work for a post.
+//! The WebSocket API's management interface, `@connections`, with as little CPU time per post as possible.
 //!
-//! The requests are those of the SDK's `post_to_connection`, which takes far more CPU for them: nearly all of a post's cost is the
-//! client's. A test compares the two, signature included.
+//! The requests equal those of the SDK's `post_to_connection`, which takes far more CPU time: the client
+//! accounts for nearly all of a post's cost. A test compares the two requests, including their signatures.
 
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -19,23 +19,24 @@ use thiserror::Error as ThisError;
 use time::{Date, OffsetDateTime};
 use tokio::time::timeout;
 
-/// The service's name in signatures (Amazon API Gateway Developer Guide, "Use @connections commands in your backend service").
+/// The service's name in signatures (Amazon API Gateway Developer Guide, "Use @connections commands in your
+/// backend service").
 const SERVICE: &str = "execute-api";
 
-/// All but what RFC 3986 calls unreserved.
+/// All characters except the unreserved ones of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// The same but for what separates a path's segments.
+/// The same without `/`, which separates the segments of a path.
 const RESERVED_IN_PATHS: &AsciiSet = &RESERVED.remove(b'/');
 
-/// What frames are sent as, like the SDK does.
+/// The content type of frames. The SDK sends the same.
 const CONTENT_TYPE: &str = "application/octet-stream";
 
-/// A frame with its SHA-256, ready to be posted any number of times.
+/// A frame with its SHA-256, which is computed once for all posts of the frame.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
     body: Bytes,
@@ -43,7 +44,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Of a text.
+    /// Computes the SHA-256 of a frame's text.
     pub(crate) fn new(text: String) -> Self {
         Self {
             sha256: hex::encode(digest::sha256(text.as_bytes())),
@@ -52,52 +53,54 @@ impl Frame {
     }
 }
 
-/// Why posting can never work with this configuration.
+/// The reason why no post can succeed with this configuration.
 #[derive(Debug, ThisError)]
 pub enum InvalidEndpoint {
-    /// It is not `https://host/stage` or, on the emulator, `http://host:port/…`.
+    /// The endpoint is neither `https://host/stage` nor, on the emulator, `http://host:port/…`.
     #[error("the endpoint of @connections is no URL with a host")]
     Url,
-    /// On Lambda there are both.
+    /// The environment has no credentials or no region. Lambda always sets both.
     #[error("the environment has no AWS credentials or no region")]
     NoAccount,
 }
 
-/// Why a post was not taken.
+/// The reason why API Gateway did not take a post.
 #[derive(Debug, ThisError)]
 pub(crate) enum PostError {
     /// The connection no longer exists, or its handshake is still running.
     #[error("410 Gone")]
     Gone,
-    /// The account's or the connection's rate is exceeded.
+    /// The rate limit of the account or of the connection is exceeded.
     #[error("429 Too Many Requests")]
     Throttled,
-    /// The request is not accepted: a fault of the role, the API or the frame. With status and message.
+    /// API Gateway rejected the request, because of the role, the API or the frame. Contains the status and
+    /// the body.
     #[error("{0}")]
     Refused(String),
-    /// API Gateway did not answer in time.
+    /// API Gateway did not answer within [`ATTEMPT_TIMEOUT`].
     #[error("no answer in time")]
     TimedOut,
-    /// API Gateway failed or could not be reached. With the reason.
+    /// API Gateway failed or could not be reached. Contains the reason.
     #[error("{0}")]
     Failed(String),
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The interface.
+/// A client of `@connections`.
 pub struct Connections {
     http: HttpClient,
     server: Origin,
-    /// What requests call the server.
+    /// The value of the header `Host`.
     host: String,
-    /// The stage, as a path without a slash at the end.
+    /// The stage as a path, without a trailing slash.
     stage: String,
     signer: Signer,
 }
 
 impl Connections {
-    /// At an endpoint such as `https://id.execute-api.region.amazonaws.com/stage`, with the credentials and in the region of the function.
+    /// Creates a client for an endpoint such as `https://id.execute-api.region.amazonaws.com/stage`. Requests
+    /// are signed with the function's credentials for the function's region.
     pub fn new(http: HttpClient, account: Option<Account>, endpoint: &str) -> Result<Self, InvalidEndpoint> {
         let uri: Uri = endpoint.parse().map_err(|_| InvalidEndpoint::Url)?;
         let host = uri.authority().ok_or(InvalidEndpoint::Url)?.to_string();
@@ -110,17 +113,18 @@ impl Connections {
         })
     }
 
-    /// How many posts can be made at once without connecting.
+    /// The number of idle connections to API Gateway. That many posts can start without opening another
+    /// connection.
     pub(crate) fn idle(&self) -> usize {
         self.http.idle(&self.server)
     }
 
-    /// Makes a connection while the environment starts, so that its first post need not.
+    /// Opens a connection to API Gateway during initialization, so that the first post does not wait for it.
     pub async fn warm_up(&self) {
         self.http.warm_up(&self.server).await;
     }
 
-    /// Posts a frame to a connection, once, in bounded time.
+    /// Posts a frame to a connection. Makes one attempt, which takes at most [`ATTEMPT_TIMEOUT`].
     pub(crate) async fn post(
         &self,
         connection_id: &str,
@@ -174,7 +178,7 @@ impl Connections {
     }
 }
 
-/// The result that a status means (Amazon API Gateway Management API Reference, `PostToConnection`).
+/// The result of a post by its HTTP status (Amazon API Gateway Management API Reference, `PostToConnection`).
 fn classify_response(status: StatusCode, body: &[u8]) -> Result<(), PostError> {
     let reason = || {
         format!("{status} {}", String::from_utf8_lossy(body))
@@ -192,14 +196,14 @@ fn classify_response(status: StatusCode, body: &[u8]) -> Result<(), PostError> {
 
 /// Signs posts (AWS Identity and Access Management User Guide, "Create a signed AWS API request").
 ///
-/// With the key and the signature of the crate that the SDK signs with. What that crate does for requests of any kind takes as long as all
-/// the rest of a post.
+/// Derives the key and calculates the signature with `aws-sigv4`, the crate that the SDK uses. The rest of
+/// that crate's work handles requests of any kind, and takes as long as all other work of a post.
 struct Signer {
     account: Account,
     key: Mutex<Option<(Date, Key)>>,
 }
 
-/// A signing key, which is good for a day.
+/// A signing key, which is valid for one day.
 type Key = [u8; 32];
 
 impl Signer {
@@ -210,8 +214,9 @@ impl Signer {
         }
     }
 
-    /// What `Authorization` of a POST has to be. The path is as it is sent; the headers are all that are signed, in lower case and in order; the time
-    /// is also as `x-amz-date` has it.
+    /// The value of the header `Authorization` of a POST. `path` is encoded as it is sent. `headers` are all
+    /// signed headers, with lower-case names in alphabetical order. `date` is `now` in the format of the
+    /// header `x-amz-date`.
     fn authorization(
         &self,
         path: &str,
@@ -263,7 +268,7 @@ impl Signer {
     }
 }
 
-/// `YYYYMMDDTHHMMSSZ`.
+/// A time in the format `YYYYMMDDTHHMMSSZ` of the header `x-amz-date`.
 fn timestamp(now: OffsetDateTime) -> String {
     let (date, (hour, minute, second)) = (now.date(), now.to_hms());
     let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
@@ -288,19 +293,20 @@ mod tests {
 
     use super::*;
 
-    /// Such as API Gateway makes.
+    /// A connection id in the form that API Gateway assigns.
     const ID: &str = "L0SM9cOFvHcCIhw=";
     const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
     const FRAME: &str = r#"{"type":"changes","spaceId":"…","changes":[]}"#;
 
-    /// A request as it came over the wire.
+    /// A request as the server received it.
     struct Captured {
         line: String,
         headers: BTreeMap<String, String>,
         body: Vec<u8>,
     }
 
-    /// Answers each connection's requests, one connection after the other; after the last of its answers it closes.
+    /// Accepts one connection after the other. Sends each of its answers to one request of that connection,
+    /// then closes it.
     async fn serve(listener: TcpListener, answers: Vec<Vec<&'static str>>) -> Vec<Captured> {
         let mut all = Vec::new();
         for answers in answers {
@@ -334,7 +340,7 @@ mod tests {
         all
     }
 
-    /// With the credentials of a role, so with a session.
+    /// The environment of a function: the credentials of a role include a session token.
     fn vars() -> Vars<'static> {
         Vars::from_lookup(|name| {
             let value = match name {
@@ -383,7 +389,7 @@ mod tests {
             .assume_utc()
     }
 
-    /// How we sign what a request has signed.
+    /// Our `Authorization` header for a captured request, over the headers that the request has signed.
     fn signed_again(signer: &Signer, request: &Captured) -> String {
         let names = request.headers["authorization"]
             .split_once("SignedHeaders=")
@@ -502,7 +508,7 @@ mod tests {
                 let sdks = by_the_sdk(&endpoint).await.unwrap_err();
                 (sdks, connections.post(ID, &frame, NOW).await.unwrap_err())
             });
-            // The SDK's class of each error.
+            // The SDK puts the error into the same class.
             let class = match own {
                 PostError::Gone => sdks.is_gone_exception(),
                 PostError::Throttled => sdks.is_limit_exceeded_exception(),

@@ -1,4 +1,5 @@
-//! Posts frames to connections: many at once, within the rate limit, with retries where they may help.
+//! Posts frames to connections: concurrently, within the rate limit, with retries of errors that may be
+//! transient.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -17,18 +18,19 @@ use crate::connections::PostError;
 use crate::plan::Group;
 use crate::{App, CONNECT_GRACE, metrics};
 
-/// Posts that are in flight at once. A post that waits for its retry is not in flight.
+/// The largest number of posts in flight. A post that waits for its retry is not in flight.
 const CONCURRENT_POSTS: usize = 64;
 
-/// Posts that are in flight at first, over connections that are yet to be opened.
+/// The number of posts in flight at first, while their connections to API Gateway are still to be opened.
 const FIRST_POSTS: usize = 8;
 
-/// Attempts at a post in one invocation.
+/// The largest number of attempts at a post in one invocation.
 const ATTEMPTS: u32 = 5;
 
-/// The waits before retries: up to 4 ms before the first, then seven times as long each. With jitter the first retry waits half of
-/// this on average, so a throttled connection is delayed only slightly. All retries together wait 0.8 s on average, in which
-/// most connections that answer 410 because their handshake is still running become reachable.
+/// The waits before retries: at most 4 ms before the first; each further limit is seven times the previous
+/// one. With jitter the first retry waits half of this on average, so a throttled connection is delayed only
+/// slightly. All retries together wait 0.8 s on average. Most connections that answer 410 because their
+/// handshake is still running become reachable in this time.
 const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(4),
     factor: 7,
@@ -51,13 +53,14 @@ pub(crate) enum Outcome {
     Gone,
     /// Not all frames could be posted; a later attempt may succeed.
     Failed,
-    /// API Gateway did not answer in time, as happens for a client that reads nothing.
+    /// API Gateway did not answer in time. This happens when the client does not read from its connection.
     TimedOut,
-    /// The connection took no posts for too long and was closed.
+    /// The connection took no posts in all attempts of its message and was closed.
     Closed,
-    /// There was no time for an attempt.
+    /// The deadline came before the first attempt.
     NotAttempted,
-    /// The post cannot succeed before somebody corrects the configuration or the code.
+    /// API Gateway refused the post. It cannot succeed before somebody corrects the configuration or the
+    /// code.
     Refused,
 }
 
@@ -66,7 +69,7 @@ struct Attempt<'a> {
     post: Post<'a>,
     /// Frames that API Gateway has taken.
     frames_sent: usize,
-    /// Attempts, the one that is in flight included.
+    /// Attempts so far, including the one in flight.
     attempts: u32,
 }
 
@@ -74,12 +77,12 @@ struct Attempt<'a> {
 enum Reply {
     Taken,
     Error(PostError, OffsetDateTime),
-    /// The deadline came first.
+    /// The deadline came before the answer.
     Interrupted,
     Panicked(String),
 }
 
-/// Makes all posts and returns their outcomes. The posts that are in flight at the deadline have failed.
+/// Makes all posts and returns their outcomes. A post that is in flight at the deadline fails.
 pub(crate) async fn deliver<'a>(
     app: &App,
     posts: Vec<Post<'a>>,
@@ -90,7 +93,8 @@ pub(crate) async fn deliver<'a>(
     let (mut in_flight, mut backing_off) = (FuturesUnordered::new(), FuturesUnordered::new());
     let mut users: HashMap<&UserId, UserPosts<'_>> = HashMap::new();
     let mut timed_out: HashSet<&str> = HashSet::new();
-    // Connections are opened as posts succeed. Opening all of them for a few posts would take longer than the posts.
+    // Each finished post allows one more in flight, so connections to API Gateway are opened gradually. For a
+    // few posts, opening all connections at once would take longer than the posts.
     let mut max_in_flight = app.connections.idle().clamp(FIRST_POSTS, CONCURRENT_POSTS);
     loop {
         while in_flight.len() < max_in_flight
@@ -103,7 +107,8 @@ pub(crate) async fn deliver<'a>(
                 continue;
             }
             let user = users.entry(&recipient.user_id).or_default();
-            // A quarter stays free for other users, whose posts may become ready meanwhile.
+            // A quarter of the capacity stays free for other users, whose posts may become ready in the
+            // meantime.
             if user.in_flight >= max_in_flight - max_in_flight / 4 {
                 user.waiting.push_back(next);
                 continue;
@@ -147,7 +152,8 @@ pub(crate) async fn deliver<'a>(
     outcomes
 }
 
-/// One post of each user before the second of any user, so that connections which take nothing delay nobody else's.
+/// Orders posts so that one post of each user comes before the second post of any user. Connections of one
+/// user that take no posts then do not delay other users.
 fn in_turns<'a>(posts: Vec<Post<'a>>) -> VecDeque<Attempt<'a>> {
     let mut counts: HashMap<&UserId, usize> = HashMap::new();
     let mut turns: Vec<(usize, Post<'a>)> = Vec::with_capacity(posts.len());
@@ -165,14 +171,14 @@ fn in_turns<'a>(posts: Vec<Post<'a>>) -> VecDeque<Attempt<'a>> {
     attempts.collect()
 }
 
-/// The posts to one user's connections.
+/// The posts to the connections of one user.
 #[derive(Default)]
 struct UserPosts<'a> {
     in_flight: usize,
     waiting: VecDeque<Attempt<'a>>,
 }
 
-/// Posts the frames that are left.
+/// Posts the remaining frames in order, until one fails.
 async fn attempt<'a>(app: &App, mut attempt: Attempt<'a>, deadline: Instant) -> (Attempt<'a>, Reply) {
     let Post { group, recipient } = attempt.post;
     for frame in group.frames.iter().skip(attempt.frames_sent) {
@@ -193,7 +199,7 @@ async fn attempt<'a>(app: &App, mut attempt: Attempt<'a>, deadline: Instant) -> 
     (attempt, Reply::Taken)
 }
 
-/// The outcome that the reply decides; `None` if the post is retried.
+/// The outcome of a post after this reply; `None` if the post is retried.
 fn classify(app: &App, tried: &Attempt<'_>, reply: Reply) -> Option<Outcome> {
     let recipient = tried.post.recipient;
     let connection_id = recipient.connection_id.as_str();
@@ -202,7 +208,8 @@ fn classify(app: &App, tried: &Attempt<'_>, reply: Reply) -> Option<Outcome> {
         Reply::Interrupted => return Some(Outcome::Failed),
         Reply::Panicked(reason) => reason,
         Reply::Error(error, sent_at) => match error {
-            // The time before the post counts: the handshake may have been running then and have ended since.
+            // Compares the time before the post: the handshake may have been running then and have ended
+            // since.
             PostError::Gone if sent_at - recipient.connected_at >= CONNECT_GRACE => {
                 return Some(Outcome::Gone);
             }
@@ -213,7 +220,7 @@ fn classify(app: &App, tried: &Attempt<'_>, reply: Reply) -> Option<Outcome> {
                 );
                 return Some(Outcome::Refused);
             }
-            // Not retried here: another attempt would take as long.
+            // Not retried in this invocation, because another attempt would take as long.
             PostError::TimedOut => {
                 warn!(
                     connection_id,
@@ -240,7 +247,7 @@ fn classify(app: &App, tried: &Attempt<'_>, reply: Reply) -> Option<Outcome> {
     Some(Outcome::Failed)
 }
 
-/// Waits before the next attempt, at most until the deadline.
+/// Waits before the next attempt, but not past the deadline.
 async fn back_off(tried: Attempt<'_>, deadline: Instant) -> Attempt<'_> {
     let _ = timeout_at(deadline, sleep(BACKOFF.jittered(tried.attempts))).await;
     tried

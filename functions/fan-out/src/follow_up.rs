@@ -1,4 +1,4 @@
-//! The work that follows from the outcomes of posts. Pure: no I/O, no clock.
+//! Derives the remaining work from the outcomes of posts. Pure: no I/O, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use crate::plan::Plan;
 use crate::queue::{Destination, OutgoingMessage, backoff_seconds};
 use crate::{MAX_ATTEMPTS, MAX_TIMED_OUT_ATTEMPTS};
 
-/// Outcomes of posts.
+/// Posts with their outcomes.
 pub(crate) type Outcomes<'a> = Vec<(Post<'a>, Outcome)>;
 
-/// Connections that took nothing in all attempts of a message, each once.
+/// Connections that took no posts in all attempts of a message. Each connection is returned once.
 pub(crate) fn unresponsive<'a>(outcomes: &Outcomes<'a>) -> Vec<&'a Recipient> {
     let mut unresponsive: BTreeMap<&str, &Recipient> = BTreeMap::new();
     for (post, outcome) in outcomes {
@@ -31,7 +31,7 @@ pub(crate) fn unresponsive<'a>(outcomes: &Outcomes<'a>) -> Vec<&'a Recipient> {
     unresponsive.into_values().collect()
 }
 
-/// Marks the posts to connections that were closed.
+/// Sets the outcome of posts to closed connections to [`Outcome::Closed`], except of delivered posts.
 pub(crate) fn mark_closed(outcomes: &mut Outcomes<'_>, closed: &[&Recipient]) {
     let closed: BTreeSet<&str> = closed
         .iter()
@@ -45,15 +45,15 @@ pub(crate) fn mark_closed(outcomes: &mut Outcomes<'_>, closed: &[&Recipient]) {
     }
 }
 
-/// The work that is left after posting.
+/// The work that remains after posting.
 pub(crate) struct FollowUp<'a> {
-    /// Messages to recipients that were not reached.
+    /// Messages for the recipients that were not reached, and for next pages.
     pub(crate) messages: Vec<OutgoingMessage<'a>>,
     /// Connections to delete from the database.
     pub(crate) gone: Vec<&'a Recipient>,
 }
 
-/// Why recipients were not reached.
+/// The reason why recipients were not reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Unreached {
     NotAttempted,
@@ -61,8 +61,10 @@ enum Unreached {
     Refused,
 }
 
-/// Plans a message for the unreached recipients of each record: with a delay to those who may be reached then, to the
-/// dead-letter queue for those who need an operator. The next page of a record that was received before is sent here too.
+/// Plans one message per record and reason for the recipients that were not reached. Recipients that a retry
+/// may reach get a delayed message in the queue. Recipients whose post was refused get a message in the
+/// dead-letter queue, for operators. If a record was received more than once, the message for its next page
+/// is also sent here.
 pub(crate) fn follow_up<'a>(plan: &'a Plan<'a>, outcomes: &Outcomes<'a>) -> FollowUp<'a> {
     let gone = (outcomes.iter())
         .filter(|(_, outcome)| matches!(outcome, Outcome::Gone | Outcome::Closed))

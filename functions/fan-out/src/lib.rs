@@ -1,8 +1,9 @@
-//! From the queue to every WebSocket of every user who may see the change.
+//! Takes events from the queue and posts each change to all WebSocket connections of all users who may see
+//! it.
 //!
-//! An unreadable record never holds up its batch. Recipients that were not reached are queued again in a new message, which is
-//! delivered within seconds. A connection that takes no posts is closed. Delivering twice is harmless: every change carries its
-//! number.
+//! An unreadable record does not fail its batch. Unreached recipients are queued again in a new message,
+//! which is delivered within seconds. A connection that takes no posts is closed. Delivering a change twice
+//! is harmless, because every change has a number.
 
 mod audience;
 mod close;
@@ -34,50 +35,53 @@ pub use connections::{Connections, InvalidEndpoint};
 pub use metrics::METRICS;
 pub use rate_limiter::RateLimiter;
 
-/// While a connection's `$connect` still runs, posting to it answers 410 Gone as if it were dead. So one that is younger
-/// than this is tried again rather than forgotten. API Gateway allows `$connect` 29 s (Amazon API Gateway Developer Guide,
-/// "Quotas for configuring and running a WebSocket API").
+/// While the `$connect` route of a connection still runs, API Gateway answers posts to it with 410 Gone, as
+/// it does for a closed connection. A connection younger than this is therefore retried and not deleted. API
+/// Gateway allows `$connect` 29 s (Amazon API Gateway Developer Guide, "Quotas for configuring and running a
+/// WebSocket API").
 pub const CONNECT_GRACE: Duration = Duration::seconds(30);
 
-/// How many connections a record is delivered to in one invocation. The rest is a message of its own.
+/// The largest number of connections that one invocation posts a record to. The remaining connections get a
+/// message of their own.
 pub const PAGE: usize = 1_000;
 
-/// Of how many members the connections are read in one invocation, for each audience. What a space without
-/// any connection costs is bounded by it: 1,000 look-ups in an index, some 5 ms.
+/// The largest number of members whose connections one invocation reads per audience. It bounds the cost of a
+/// space without connections: 1,000 index look-ups, some 5 ms.
 pub const MEMBERS: usize = 1_000;
 
-/// How often a message is tried until the connections that do not take it are closed, the first time
-/// included. These attempts span 65 s.
+/// The largest number of attempts of a message, including the first. After the last, connections that did not
+/// take it are closed. These attempts span 65 s.
 pub const MAX_ATTEMPTS: u32 = 10;
 
-/// The same where API Gateway does not even answer. Such attempts take a second each of the time in which
-/// others could be posted to.
+/// The same for connections whose posts time out. Each such attempt takes a second in which other connections
+/// could get posts.
 pub const MAX_TIMED_OUT_ATTEMPTS: u32 = 3;
 
-/// What is left of an invocation when posting ends: 2.5 s for closing connections, then 3 s for the database,
-/// at the same time as 2.5 s for what is carried over, and 2.5 s for what is to come again.
+/// Time before the end of an invocation at which posting ends. It covers 2.5 s for closing connections; then
+/// 3 s for the database, concurrently with 2.5 s for sending messages; then 2.5 s for the visibility of
+/// records to retry.
 pub const DEADLINE_MARGIN: StdDuration = StdDuration::from_millis(8_500);
 
-/// What this function reads from its environment.
+/// The function's configuration. Each field names its environment variable.
 pub struct Config {
-    /// `DATABASE_URL`: where members and connections are.
+    /// `DATABASE_URL`: the PostgreSQL database that holds members and connections.
     pub database_url: DatabaseUrl,
     /// `CONNECTIONS_ENDPOINT`: the WebSocket API's management endpoint, `https://…/stage`.
     pub connections_endpoint: String,
-    /// `QUEUE_URL`: where the records come from.
+    /// `QUEUE_URL`: the SQS queue that the records come from.
     pub queue_url: String,
-    /// `DEAD_LETTER_QUEUE_URL`: where what cannot be read goes.
+    /// `DEAD_LETTER_QUEUE_URL`: the SQS queue for messages that cannot be read or are refused.
     pub dead_letter_queue_url: String,
-    /// `POSTS_PER_SECOND`: how many posts all environments together may make.
+    /// `POSTS_PER_SECOND`: the largest rate of posts of all execution environments together.
     pub posts_per_second: NonZeroU32,
-    /// `MAXIMUM_CONCURRENCY`: how many environments there are at most.
+    /// `MAXIMUM_CONCURRENCY`: the largest number of execution environments.
     pub maximum_concurrency: NonZeroU32,
-    /// `METRICS_NAMESPACE`: what CloudWatch files the metrics under.
+    /// `METRICS_NAMESPACE`: the CloudWatch namespace of the function's metrics.
     pub metrics_namespace: String,
 }
 
 impl Config {
-    /// Reads the variables.
+    /// Reads the environment variables. The error names a variable that is missing or invalid.
     pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             database_url: vars.required("DATABASE_URL")?,
@@ -91,27 +95,28 @@ impl Config {
     }
 }
 
-/// All that batches share.
+/// The state that all batches of one execution environment share.
 pub struct App {
-    /// Members and connections.
+    /// The database that holds members and connections.
     pub db: Database,
-    /// The WebSocket API's management interface.
+    /// Posts to connections.
     pub connections: Connections,
-    /// What closes connections.
+    /// Closes connections that take no posts.
     pub closer: Closer,
-    /// Bounds the posts of this environment.
+    /// Limits the rate of posts of this execution environment.
     pub rate_limiter: RateLimiter,
     /// The queue that the records come from.
     pub queue: Queue,
-    /// The queue for messages that nobody can read or deliver.
+    /// The queue for messages that cannot be read or are refused.
     pub dead_letters: Queue,
-    /// The time.
+    /// The clock. Tests set its time.
     pub clock: Clock,
-    /// Records posting as a part of the invocation's trace.
+    /// Records the duration of posting as a part of the invocation's trace.
     pub tracer: Tracer,
 }
 
-/// Handles one batch, and answers with the records to retry. Posting ends at `deadline`.
+/// Handles one batch, and returns the ids of the records that SQS must deliver again. Posting ends at
+/// `deadline`.
 pub async fn handle(app: &App, event: SqsEvent, deadline: Instant) -> SqsBatchResponse {
     let (records, unreadable) = records::decode(event);
     let mut failed = queue::dead_letter(app, unreadable).await;

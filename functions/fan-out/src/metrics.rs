@@ -1,35 +1,35 @@
-//! The metrics of this function.
+//! The metrics of this function. Counts are connections, posts or messages, as the name says.
 
 use platform::metrics::Metric;
 
-/// From a change's commit to the last of the connections that heard of it in this invocation.
+/// Time in milliseconds from the commit of a change to the last delivery to a connection in this invocation.
 pub(crate) const LATENCY: &str = "NotificationLatency";
 
-/// Connections that heard of changes.
+/// Connections that all frames were delivered to.
 pub(crate) const NOTIFIED: &str = "ConnectionsNotified";
 
-/// Connections that were gone, and are forgotten.
+/// Connections that no longer existed and are deleted from the database.
 pub(crate) const GONE: &str = "ConnectionsGone";
 
-/// Connections that took no posts, and were closed.
+/// Connections that took no posts and were closed.
 pub(crate) const CLOSED: &str = "ConnectionsClosed";
 
 /// Posts that API Gateway answered with 429.
 pub(crate) const THROTTLED: &str = "PostsThrottled";
 
-/// Posts that were tried again within the invocation.
+/// Retries of posts within an invocation.
 pub(crate) const RETRIED: &str = "PostsRetried";
 
-/// Posts that were refused, which somebody has to look into.
+/// Posts that API Gateway refused. Each needs an operator.
 pub(crate) const REFUSED: &str = "PostsRefused";
 
-/// Connections that are left to a later invocation.
+/// Connections that were not reached and are queued again.
 pub(crate) const CARRIED_OVER: &str = "ConnectionsCarriedOver";
 
-/// Messages that were put into the dead-letter queue: unreadable or refused.
+/// Messages that were sent to the dead-letter queue because they cannot be read or were refused.
 pub(crate) const DEAD_LETTERED: &str = "MessagesDeadLettered";
 
-/// All of these.
+/// All metrics with their units.
 pub const METRICS: [Metric; 9] = [
     Metric::Milliseconds(LATENCY),
     Metric::Count(NOTIFIED),

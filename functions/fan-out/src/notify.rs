@@ -18,8 +18,8 @@ use crate::queue::send;
 use crate::records::Record;
 use crate::{App, metrics};
 
-/// Notifies the recipients of all records, and returns the records to retry: those that were not delivered and of which no other
-/// message is in the queue now. A record may be in the result more than once.
+/// Notifies the recipients of all records, and returns the records to retry: those that were not fully
+/// delivered and have no replacement message in the queue.
 pub(crate) async fn notify<'a>(app: &App, records: &'a [Record], deadline: Instant) -> Vec<&'a Record> {
     let (audiences, of_audiences): (Vec<Audience>, Vec<Vec<&Record>>) =
         by_audience(records).into_iter().unzip();
@@ -31,8 +31,9 @@ pub(crate) async fn notify<'a>(app: &App, records: &'a [Record], deadline: Insta
         .map(|record| record.message_id.as_str())
         .collect();
 
-    // The first time, the next page is sent before this one is posted, so that pages are delivered side by side. If that ended in
-    // a crash, it is sent after, or each repetition would start all later pages again.
+    // On the first receive, the message for the next page is sent before this page is posted, so that pages
+    // are delivered concurrently. On a later receive, an earlier attempt may have crashed; the message is
+    // then sent after posting. Otherwise each repetition would start all later pages again.
     let unsent = send(app, plan.next_pages(|record| record.receive_count == 1)).await;
     failed.extend(unsent.into_iter().map(|record| record.message_id.as_str()));
 
@@ -67,8 +68,8 @@ async fn deliver_and_close<'a>(app: &App, plan: &'a Plan<'a>, deadline: Instant)
     outcomes
 }
 
-/// Deletes connections that no longer exist. One that stays costs a post until it expires, so a failure here does not fail the
-/// records.
+/// Deletes connections that no longer exist. A failure here does not fail the records: a connection that
+/// stays in the database costs a post per change until it expires.
 async fn delete_gone_connections(app: &App, gone: &[&Recipient]) {
     if gone.is_empty() {
         return;

@@ -13,23 +13,23 @@ use crate::delivery::Post;
 use crate::queue::{Destination, OutgoingMessage};
 use crate::records::Record;
 
-/// Records about one space for the same recipients: their changes travel together.
+/// Records of one space with the same recipients. Their changes are sent together.
 pub(crate) struct Group<'a> {
     pub(crate) records: Vec<&'a Record>,
     pub(crate) frames: Vec<Frame>,
     pub(crate) recipients: &'a [Recipient],
-    /// The audience continues after this key, if at all.
+    /// The key after which the audience continues; `None` if this is its last page.
     pub(crate) next: Option<&'a PageKey>,
 }
 
-/// The work of a batch.
+/// The posts of a batch, by group.
 pub(crate) struct Plan<'a> {
     pub(crate) groups: Vec<Group<'a>>,
     /// Records whose audience is unknown or whose event cannot be encoded.
     pub(crate) failed: Vec<&'a Record>,
 }
 
-/// The records of each audience.
+/// Groups records by space and recipients.
 pub(crate) fn by_audience(records: &[Record]) -> BTreeMap<Audience, Vec<&Record>> {
     let mut audiences: BTreeMap<Audience, Vec<&Record>> = BTreeMap::new();
     for record in records {
@@ -42,7 +42,8 @@ pub(crate) fn by_audience(records: &[Record]) -> BTreeMap<Audience, Vec<&Record>
     audiences
 }
 
-/// Groups records by audience, given the first page of each; `None` for an audience that could not be read.
+/// Builds a group for each audience from its records and its first page; `None` is an audience that could not
+/// be read.
 pub(crate) fn plan<'a>(audiences: impl Iterator<Item = (Vec<&'a Record>, Option<&'a Page>)>) -> Plan<'a> {
     let (mut groups, mut failed) = (Vec::new(), Vec::new());
     for (records, page) in audiences {
@@ -52,7 +53,7 @@ pub(crate) fn plan<'a>(audiences: impl Iterator<Item = (Vec<&'a Record>, Option<
         };
         match group(&records, page) {
             Ok(group) => groups.push(group),
-            // Each on its own, or one would keep the others from their audience.
+            // Encode each record alone, so that a bad record does not stop the delivery of the others.
             Err(_) => {
                 for record in records {
                     match group(&[record], page) {
@@ -70,7 +71,7 @@ pub(crate) fn plan<'a>(audiences: impl Iterator<Item = (Vec<&'a Record>, Option<
     Plan { groups, failed }
 }
 
-/// Encodes the frames of a group. A defect here, even a panic, fails only these records.
+/// Encodes the frames of a group. An error or a panic here fails only these records.
 fn group<'a>(records: &[&'a Record], page: &'a Page) -> Result<Group<'a>, String> {
     let events: Vec<Event> = (records.iter())
         .map(|record| record.message.event.clone())
@@ -91,7 +92,7 @@ fn group<'a>(records: &[&'a Record], page: &'a Page) -> Result<Group<'a>, String
 }
 
 impl Plan<'_> {
-    /// A post to each recipient of each group.
+    /// Returns a post to each recipient of each group.
     pub(crate) fn posts(&self) -> Vec<Post<'_>> {
         let groups = self.groups.iter();
         let posts = groups
@@ -99,7 +100,8 @@ impl Plan<'_> {
         posts.collect()
     }
 
-    /// For each record that is selected, a message to the recipients after its page.
+    /// Returns a message to the recipients after the page, for each selected record whose audience has
+    /// another page.
     pub(crate) fn next_pages(&self, selected: impl Fn(&Record) -> bool) -> Vec<OutgoingMessage<'_>> {
         let mut messages = Vec::new();
         for group in &self.groups {

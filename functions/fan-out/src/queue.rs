@@ -1,4 +1,5 @@
-//! Messages to the queue and to the dead-letter queue, and the visibility of records that failed.
+//! Sends messages to the queue and to the dead-letter queue, and sets the visibility timeout of failed
+//! records.
 
 use ::metrics::counter;
 use ::queue::{Outgoing, Queue, SendOutcome};
@@ -9,18 +10,20 @@ use tracing::{error, warn};
 use crate::records::{Record, Unreadable};
 use crate::{App, MAX_ATTEMPTS, metrics};
 
-/// The longest wait in seconds before a retry. Ten attempts then span well over [`crate::CONNECT_GRACE`].
+/// The longest wait in seconds before one of the first ten attempts. Ten attempts span well over
+/// [`crate::CONNECT_GRACE`].
 const MAX_BACKOFF_SECONDS: i32 = 10;
 
-/// The wait in seconds before the next attempt at a connection that takes no posts and could not be closed.
+/// The wait in seconds before each attempt after the tenth, at a connection that takes no posts and could not
+/// be closed.
 const LATE_BACKOFF_SECONDS: i32 = 60;
 
-/// One of the two queues.
+/// The queue that a message is sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
     /// The queue that the records come from.
     Queue,
-    /// The dead-letter queue, which operators look at.
+    /// The dead-letter queue, which operators inspect.
     DeadLetters,
 }
 
@@ -32,7 +35,7 @@ pub(crate) struct OutgoingMessage<'a> {
 }
 
 impl<'a> OutgoingMessage<'a> {
-    /// A message with the event of a record for other recipients.
+    /// A message with the event of a record for other recipients; `None` if it cannot be encoded.
     pub(crate) fn new(
         destination: Destination,
         record: &'a Record,
@@ -79,11 +82,11 @@ async fn send_to<'a>(queue: &Queue, messages: Vec<OutgoingMessage<'a>>) -> Vec<&
         .collect()
 }
 
-/// Sends unreadable records to the dead-letter queue at once, since no retry can help, and returns the ids of those that could
-/// not be sent.
+/// Sends unreadable records to the dead-letter queue at once, because no retry can help. Returns the ids of
+/// the records that could not be sent.
 pub(crate) async fn dead_letter(app: &App, unreadable: Vec<Unreadable>) -> Vec<String> {
     let messages = unreadable.iter().map(|record| Outgoing {
-        // SQS takes no empty body.
+        // SQS does not accept an empty body.
         body: Some(record.body.clone())
             .filter(|body| !body.is_empty())
             .unwrap_or_else(|| "(empty)".to_owned()),
@@ -102,8 +105,8 @@ fn count_dead_letters(messages: usize) {
     counter!(metrics::DEAD_LETTERED).increment(u64::try_from(messages).unwrap_or(u64::MAX));
 }
 
-/// Makes failed records visible again after a short back-off instead of after the queue's visibility timeout. A failure here
-/// only delays them.
+/// Makes failed records visible again after a short back-off, instead of after the queue's visibility
+/// timeout. If this fails, the records are only retried later.
 pub(crate) async fn shorten_visibility(app: &App, records: &[&Record]) {
     let timeouts: Vec<(&str, i32)> = (records.iter())
         .map(|record| {
@@ -122,7 +125,7 @@ pub(crate) async fn shorten_visibility(app: &App, records: &[&Record]) {
     }
 }
 
-/// The wait before the next attempt: 1, 2, 4, 8, then 10 s, and a minute once all attempts were made.
+/// The wait in seconds before the next attempt: 1, 2, 4, 8, then 10, and 60 after [`MAX_ATTEMPTS`] attempts.
 pub(crate) fn backoff_seconds(attempts: u32) -> i32 {
     if attempts >= MAX_ATTEMPTS {
         return LATE_BACKOFF_SECONDS;
@@ -145,7 +148,7 @@ mod tests {
             .map(backoff_seconds)
             .collect();
         assert_eq!(waits, [1, 1, 2, 4, 8, 10, 10, 60, 60]);
-        // Nine waits outlast the time in which a handshake may still be running.
+        // Nine waits are longer than the time in which a handshake may still be running.
         let total: i32 = (1..10).map(backoff_seconds).sum();
         assert!(i64::from(total) > crate::CONNECT_GRACE.whole_seconds());
     }

@@ -1,8 +1,8 @@
-//! Bounds the rate of posts.
+//! Limits the rate of posts.
 //!
-//! An account's quota of 10,000 requests per second in a region covers all its APIs (Amazon API Gateway Developer Guide, "Amazon
-//! API Gateway quotas"), so posts that took all of it would make uploads fail. Notifying has a share of it, and each environment
-//! an equal part of the share.
+//! The account's quota of 10,000 requests per second in a region covers all its APIs (Amazon API Gateway
+//! Developer Guide, "Amazon API Gateway quotas"). If posts used all of it, uploads would fail. Posts
+//! therefore have a share of the quota, and each execution environment has an equal part of that share.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -10,19 +10,21 @@ use std::num::NonZeroU32;
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant, sleep_until};
 
-/// In which the quota counts.
+/// The period of the quota.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A sliding window: at most `share` posts in any one second. Unlike a token bucket with the same bound, an idle window admits a
-/// full second's posts at once, so that an audience smaller than that never waits.
+/// A sliding window: at most `share` posts in any one second. Unlike a token bucket with the same bound, an
+/// idle window admits a full second's posts at once. An audience smaller than that therefore never waits.
 pub struct RateLimiter {
     share: usize,
-    /// When the posts of the last second were let through, oldest first. Those who wait for the lock do so in turn.
+    /// The times of the posts of the last second, oldest first. The lock is fair, so callers are admitted in
+    /// order.
     last_second: Mutex<VecDeque<Instant>>,
 }
 
 impl RateLimiter {
-    /// The limiter of one of `environments` that have `posts_per_second` together, and at least one each.
+    /// The limiter of one of `environments` execution environments, which share `posts_per_second` equally.
+    /// Each may make at least one post per second.
     pub fn new(posts_per_second: NonZeroU32, environments: NonZeroU32) -> Self {
         let share = (posts_per_second.get() / environments).max(1);
         Self {
@@ -31,7 +33,7 @@ impl RateLimiter {
         }
     }
 
-    /// Waits until the next post may go.
+    /// Waits until the rate limit allows another post, and counts that post.
     pub(crate) async fn wait(&self) {
         let mut last_second = self.last_second.lock().await;
         loop {
@@ -55,7 +57,7 @@ mod tests {
         number.try_into().unwrap()
     }
 
-    /// When each of so many posts may go, in milliseconds.
+    /// The times in milliseconds at which the limiter admits each of `posts` posts.
     async fn times(limiter: &RateLimiter, posts: usize) -> Vec<u128> {
         let started = Instant::now();
         let mut times = Vec::new();
@@ -71,7 +73,7 @@ mod tests {
         let limiter = RateLimiter::new(number(4_000), number(10));
         assert_eq!(times(&limiter, 400).await, [0; 400]);
         tokio::time::advance(Duration::from_millis(600)).await;
-        // The second of the first 400 is over then, give or take the timer's millisecond.
+        // The window of the first 400 posts has ended then, within the timer's resolution of 1 ms.
         let next = times(&limiter, 401).await;
         assert!((400..=401).contains(&next[0]), "{next:?}");
         assert_eq!(next[399], next[0]);

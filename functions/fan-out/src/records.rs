@@ -1,4 +1,4 @@
-//! The records of a batch.
+//! Decodes the records of a batch.
 
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use model::Message;
@@ -6,24 +6,24 @@ use platform::error_chain;
 use platform::panics::catch_panic;
 use tracing::error;
 
-/// A record of the batch that holds a message.
+/// A record whose body is a message.
 pub(crate) struct Record {
     pub(crate) message_id: String,
     pub(crate) receipt_handle: String,
-    /// How often SQS has delivered it, this time included.
+    /// The number of times that SQS has delivered the record, including this one.
     pub(crate) receive_count: u32,
-    /// The sender's trace.
+    /// The X-Ray trace header of the sender; `None` if the record has none.
     pub(crate) trace: Option<String>,
     pub(crate) message: Message,
 }
 
-/// A record that holds no message.
+/// A record whose body cannot be decoded.
 pub(crate) struct Unreadable {
     pub(crate) message_id: String,
     pub(crate) body: String,
 }
 
-/// Decodes each record on its own.
+/// Decodes each record on its own, so that a bad record does not fail the others.
 pub(crate) fn decode(batch: SqsEvent) -> (Vec<Record>, Vec<Unreadable>) {
     let (mut records, mut unreadable) = (Vec::new(), Vec::new());
     for record in batch.records {

@@ -1,4 +1,5 @@
-//! `GET /changes`: the feed of a space, the truth that every notification only hints at.
+//! `GET /changes`: lists the changes of a space. This feed is complete; a notification only tells clients to
+//! read it.
 
 use api::Problem;
 use api::http::{Request, Response, json, no_such_route, serve};
@@ -9,14 +10,14 @@ use model::{Cursor, PageLimit, SpaceId, UserId};
 use platform::config::{ConfigError, Vars};
 use serde::Deserialize;
 
-/// What this function reads from its environment.
+/// The function's configuration. Each field names its environment variable.
 pub struct Config {
-    /// `DATABASE_URL`: where the metadata is.
+    /// `DATABASE_URL`: the PostgreSQL database that holds the metadata.
     pub database_url: DatabaseUrl,
 }
 
 impl Config {
-    /// Reads the variables.
+    /// Reads the environment variables. The error names a variable that is missing or invalid.
     pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             database_url: vars.required("DATABASE_URL")?,
@@ -24,9 +25,9 @@ impl Config {
     }
 }
 
-/// All that requests share.
+/// The state that all requests of one execution environment share.
 pub struct App {
-    /// Metadata.
+    /// The database that holds the metadata.
     pub db: Database,
 }
 
@@ -40,7 +41,7 @@ struct Query {
     limit: PageLimit,
 }
 
-/// Answers one request.
+/// Answers one request of the HTTP API. An error becomes a problem response.
 pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
     serve(request, async {

@@ -1,4 +1,4 @@
-//! `GET /spaces/{spaceId}/members`, and `GET`, `PUT` and `DELETE` of one.
+//! `GET /spaces/{spaceId}/members`, and `GET`, `PUT` and `DELETE` of one member.
 
 use api::Problem;
 use api::http::{Request, Response, empty, json};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::App;
 
-/// Lists the members of a space.
+/// Lists the members of a space to one of its members.
 pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let space_id: SpaceId = request.path_parameter("spaceId")?;
@@ -30,7 +30,7 @@ pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Pr
     )
 }
 
-/// Shows a member of a space to another one.
+/// Shows a member of a space to another member.
 pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let space_id: SpaceId = request.path_parameter("spaceId")?;
@@ -42,7 +42,7 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
     json(StatusCode::OK, &member)
 }
 
-/// Makes somebody a member or changes a member's role. Doing it again changes nothing.
+/// Adds a member or changes a member's role. A repeated request changes nothing.
 pub(crate) async fn set(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let space_id: SpaceId = request.path_parameter("spaceId")?;
@@ -60,7 +60,7 @@ pub(crate) async fn set(app: &App, request: Request<'_>) -> Result<Response, Pro
         new,
     );
     commands::finish(&app.queue, &app.db, &app.clock, setting.await??).await;
-    // What this request did, and not what another one has made of it since.
+    // The answer is the result of this request, even if another request has changed the membership since.
     json(
         StatusCode::OK,
         &MemberView {
@@ -78,7 +78,7 @@ struct RemoveQuery {
     device_id: Option<DeviceId>,
 }
 
-/// Ends a membership: an owner anybody's, others their own.
+/// Ends a membership. An owner may end any membership; other members may end only their own.
 pub(crate) async fn remove(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let space_id: SpaceId = request.path_parameter("spaceId")?;

@@ -9,14 +9,15 @@ use platform::ids;
 
 use crate::App;
 
-/// Lists the spaces that the caller is a member of.
+/// Lists the spaces that the caller is a member of, oldest first.
 pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let query: PageQuery<SpaceId> = request.query()?;
     let after = query.page_token.map(|token| token.0);
     let list = || app.db.list_spaces(&user_id, after, query.limit);
     let mut spaces = list().await?;
-    // The first request of most users. From now on others can add them to spaces.
+    // For most users this is the first request. Other users can add them to spaces only once their personal
+    // space exists.
     if after.is_none() && !spaces.iter().any(|space| space.kind == SpaceKind::Personal) {
         let making = app
             .db
@@ -34,7 +35,8 @@ pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Pr
     )
 }
 
-/// Makes a shared space whose owner is the caller, or finds the one that the same request made before.
+/// Creates a shared space owned by the caller. A repeated request with the same idempotency key returns the
+/// space that the first one created.
 pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let key: Option<IdempotencyKey> = request.header("idempotency-key")?;

@@ -1,6 +1,8 @@
-//! CloudFormation custom resource: brings the schema up on every deploy, before the functions that need it.
+//! CloudFormation custom resource: migrates the schema on every deployment, before the functions that need it
+//! are updated.
 //!
-//! CloudFormation waits for an answer at a URL that comes with the request, so every path that is not a crash ends with one.
+//! CloudFormation waits for an answer, which the function sends to a URL in the request. Every path except a
+//! crash therefore sends an answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,26 +20,28 @@ use thiserror::Error as ThisError;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
-/// The resource is always the same one: were its id to change, CloudFormation would delete the former.
+/// The physical id of the resource. It never changes, because CloudFormation deletes a resource whose id
+/// changed.
 const PHYSICAL_RESOURCE_ID: &str = "syncsphere-schema";
 
-/// How long the secret and the database are asked for, again and again: both may have been made a moment ago, and a first deployment that fails
-/// leaves much behind. The function's timeout is 300 s.
+/// How long the secret and the database are retried. Both may have been created a moment ago, and a first
+/// deployment that fails leaves many resources behind. The function's timeout is 300 s.
 pub const RETRY_BUDGET: Duration = Duration::from_mins(1);
 
-/// How long in between.
+/// The wait between two attempts.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// What this function reads from its environment.
+/// The function's configuration. Each field names its environment variable.
 pub struct Config {
-    /// `DATABASE_URL`: where the schema is, as the role that functions sign in as.
+    /// `DATABASE_URL`: the PostgreSQL database to migrate. Its user is the role that functions sign in as.
     pub database_url: DatabaseUrl,
-    /// `OWNER_SECRET_ARN`: where the name and the password of the schema's owner are. Nothing if that is who functions sign in as.
+    /// `OWNER_SECRET_ARN`: the secret with the name and the password of the schema's owner. `None` if
+    /// functions sign in as the owner.
     pub owner_secret_arn: Option<String>,
 }
 
 impl Config {
-    /// Reads the variables.
+    /// Reads the environment variables. The error names a variable that is missing or invalid.
     pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             database_url: vars.required("DATABASE_URL")?,
@@ -46,36 +50,38 @@ impl Config {
     }
 }
 
-/// All that requests share.
+/// The state that all requests of one execution environment share.
 pub struct App {
-    /// Where the schema is.
+    /// The database to migrate, with the role that functions sign in as.
     pub database_url: DatabaseUrl,
-    /// To sign in with where there is no owner, or where its password is refused.
+    /// IAM tokens for signing in. They are used if there is no owner secret, or if the owner's password is
+    /// refused.
     pub tokens: Arc<Tokens>,
-    /// Where its owner's password is.
+    /// The secret with the owner's password; `None` if functions sign in as the owner.
     pub owner: Option<Owner>,
-    /// How long what cannot be reached is tried again.
+    /// How long an unreachable secret or database is retried.
     pub retry_budget: Duration,
-    /// For the answer.
+    /// Client that sends the answer to CloudFormation.
     pub http: HttpClient,
 }
 
-/// A secret as RDS keeps it.
+/// The secret in which RDS keeps the owner's name and password.
 pub struct Owner {
-    /// The client.
+    /// Client of Secrets Manager.
     pub secrets: aws_sdk_secretsmanager::Client,
-    /// Its ARN.
+    /// The ARN of the secret.
     pub secret_arn: String,
 }
 
-/// What RDS keeps in it (AWS Secrets Manager User Guide, "JSON structure of AWS Secrets Manager secrets").
+/// The content of the secret (AWS Secrets Manager User Guide, "JSON structure of AWS Secrets Manager
+/// secrets").
 #[derive(Deserialize)]
 struct Credentials {
     username: String,
     password: String,
 }
 
-/// Why the schema could not be brought up.
+/// The reason why the schema could not be migrated.
 #[derive(Debug, ThisError)]
 enum Failure {
     #[error("the secret with the owner's password could not be read")]
@@ -103,7 +109,7 @@ enum Failure {
 impl Failure {
     fn is_transient(&self) -> bool {
         match self {
-            // A password that was just changed reaches secret and database one after the other.
+            // During a rotation the secret and the database get the new password at different times.
             Self::Secret(_) | Self::RefusedOwner { .. } => true,
             Self::Migration(error) => error.is_unreachable(),
             Self::NoCredentials | Self::OwnSecret => false,
@@ -111,18 +117,18 @@ impl Failure {
     }
 }
 
-/// Handles one request and answers it.
+/// Handles one request of CloudFormation and sends the answer.
 pub async fn handle(app: &App, request: CloudFormationCustomResourceRequest) -> Result<(), Error> {
     let request = Request::try_from(request)?;
     let outcome = match request.change {
         Change::Create | Change::Update(_) => bring_up(app).await,
-        // Deleting the stack leaves the data alone.
+        // Deleting the resource does not change the database.
         Change::Delete => Ok(json!({})),
     };
     request.answer(&app.http, PHYSICAL_RESOURCE_ID, outcome).await
 }
 
-/// The resource's attributes, or why there are none.
+/// Migrates the schema. Returns the attributes of the resource, or the reason of the failure.
 async fn bring_up(app: &App) -> Result<Value, String> {
     match with_retries(app).await {
         Ok(Migrated { applied, version }) => {
@@ -140,7 +146,7 @@ async fn bring_up(app: &App) -> Result<Value, String> {
     }
 }
 
-/// Migrates, and tries again for as long as the secret or the database cannot be reached.
+/// Migrates, and retries until `retry_budget` is used up while the failure is transient.
 async fn with_retries(app: &App) -> Result<Migrated, Failure> {
     let deadline = Instant::now() + app.retry_budget;
     loop {
@@ -154,7 +160,8 @@ async fn with_retries(app: &App) -> Result<Migrated, Failure> {
     }
 }
 
-/// Brings the schema up as its owner, whose password is read each time: RDS changes it every seven days.
+/// Migrates the schema as its owner. Reads the owner's password in each attempt, because RDS changes it every
+/// seven days.
 async fn migrate(app: &App) -> Result<Migrated, Failure> {
     let url = &app.database_url;
     let Some(owner) = &app.owner else {
@@ -167,9 +174,9 @@ async fn migrate(app: &App) -> Result<Migrated, Failure> {
         .await
         .map_err(|error| Failure::Secret(error.into()))?;
     let secret = secret.secret_string().unwrap_or_default();
-    // What serde says of it could repeat it.
+    // The error is dropped, because serde's message may contain parts of the secret.
     let owner: Credentials = serde_json::from_str(secret).map_err(|_| Failure::NoCredentials)?;
-    // As a role for functions it would lose its password and its rights.
+    // Provisioning this user as the role for functions would revoke its rights and disable its password.
     if owner.username == url.role().name {
         return Err(Failure::OwnSecret);
     }
@@ -181,8 +188,9 @@ async fn migrate(app: &App) -> Result<Migrated, Failure> {
     let Some(by_iam) = url.for_user_by_iam(&owner.username) else {
         return Err(refused.into());
     };
-    // RDS asks members of rds_iam for a token instead of their password, and indirect members too. Since PostgreSQL 16 the owner is a member
-    // of each role that it made (Amazon RDS User Guide, "Database authentication with Amazon RDS"; PostgreSQL documentation, "CREATE ROLE").
+    // RDS requires a token instead of the password from members of `rds_iam`, including indirect members.
+    // Since PostgreSQL 16 the owner is a member of each role that it creates (Amazon RDS User Guide,
+    // "Database authentication with Amazon RDS"; PostgreSQL documentation, "CREATE ROLE").
     warn!(
         error = error_chain(&refused),
         "the owner's password is refused: trying a token"

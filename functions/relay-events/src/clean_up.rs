@@ -1,4 +1,4 @@
-//! What has expired: tickets, connections, uploads, and what storage holds of those.
+//! Removes expired tickets, connections and uploads, and the content of expired uploads from storage.
 
 use db::AbortedUpload;
 use futures_util::future::join_all;
@@ -9,13 +9,14 @@ use tracing::{info, warn};
 
 use crate::{App, Error, UPLOAD_GRACE};
 
-/// How many rows a statement forgets or aborts.
+/// The largest number of rows that one statement deletes or aborts.
 const ROWS: usize = 1_000;
 
-/// How many uploads are freed between two statements, all at once: two calls of 2.5 s each.
+/// Uploads whose content is deleted concurrently, between two statements. Each takes at most 5 s: two calls
+/// of 2.5 s each.
 const UPLOADS: usize = 16;
 
-/// Forgets tickets that nobody can use and connections that API Gateway has closed.
+/// Deletes expired tickets, and connections that API Gateway has closed by now. Returns their number.
 pub(crate) async fn forget_expired(app: &App, deadline: Instant) -> Result<usize, Error> {
     let now = app.clock.now();
     let limit = i64::try_from(ROWS).unwrap_or(i64::MAX);
@@ -28,14 +29,15 @@ pub(crate) async fn forget_expired(app: &App, deadline: Instant) -> Result<usize
     Ok(tickets + connections)
 }
 
-/// Aborts uploads that were not completed in time.
+/// Aborts uploads that were not completed in time, and returns their number.
 pub(crate) async fn abort_expired(app: &App, deadline: Instant) -> Result<usize, Error> {
     let now = app.clock.now();
     let limit = i64::try_from(ROWS).unwrap_or(i64::MAX);
     repeat_in_batches(deadline, async || app.db.abort_expired_uploads(now, limit).await).await
 }
 
-/// Repeats a statement for as long as it finds as many rows as it may.
+/// Repeats a statement until it affects fewer than [`ROWS`] rows or the deadline passes. Returns the total of
+/// rows.
 async fn repeat_in_batches(
     deadline: Instant,
     statement: impl AsyncFn() -> Result<usize, db::Error>,
@@ -51,8 +53,8 @@ async fn repeat_in_batches(
     Ok(total)
 }
 
-/// Frees what storage holds of aborted uploads, once no content can arrive any more, and then forgets them. One that cannot be
-/// freed now does not stand in the way of the others.
+/// Deletes the content of aborted uploads from storage once no more of it can arrive, and then deletes their
+/// rows. An upload whose content cannot be deleted does not block the others.
 pub(crate) async fn free_storage(app: &App, deadline: Instant) -> Result<usize, Error> {
     let expired_before = app.clock.now() - UPLOAD_GRACE;
     let limit = i64::try_from(UPLOADS).unwrap_or(i64::MAX);
@@ -84,7 +86,8 @@ pub(crate) async fn free_storage(app: &App, deadline: Instant) -> Result<usize, 
     Ok(freed)
 }
 
-/// Deletes the parts and the object of one upload, and returns its id if that succeeded. Repeating it is harmless.
+/// Deletes the parts and the object of one upload, and returns its id if that succeeded. It may safely be
+/// repeated.
 async fn free(app: &App, aborted: &AbortedUpload) -> Option<UploadId> {
     let upload_id = aborted.upload_id;
     let key = upload_id.object_key();

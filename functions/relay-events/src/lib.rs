@@ -1,7 +1,8 @@
-//! Every minute: publishes the events that the outbox still holds, clears up what has expired, and brings dead letters back.
+//! Every minute: publishes the events that are still in the outbox, cleans up expired rows and content, and
+//! requeues dead letters.
 //!
-//! It may run twice at once and be killed anywhere: events are claimed by lease, sending one twice is harmless, and what storage
-//! holds is freed before it is forgotten.
+//! Two runs may overlap, and a run may be killed at any point. Events are claimed by lease, and sending an
+//! event twice is harmless. The content of an upload is deleted from storage before the upload's row.
 
 mod clean_up;
 mod publish;
@@ -23,24 +24,24 @@ use tracing::error;
 
 pub use redrive::MESSAGE_LIFETIME;
 
-/// How long after its expiry an upload's content may still arrive: S3 looks at a presigned URL's expiry when a request begins, and
-/// a slow one may take hours from then.
+/// How long after its expiry an upload's content may still arrive. S3 checks the expiry of a presigned URL
+/// when a request begins, and a slow request may take hours from then.
 pub const UPLOAD_GRACE: Duration = Duration::hours(24);
 
-/// What is left of an invocation when no more work is begun: the longest that is under way is a round of publishing, with four
-/// exchanges with the database at 3 s and one with the queue at 2.5 s.
+/// Time before the end of an invocation at which no more work is started. It covers the longest unit of work,
+/// a round of publishing: four exchanges with the database of 3 s each and one with the queue of 2.5 s.
 pub const DEADLINE_MARGIN: StdDuration = StdDuration::from_secs(15);
 
-/// Events in the outbox.
+/// Name of the metric for the number of events in the outbox.
 pub(crate) const WAITING: &str = "EventsWaiting";
 
-/// How long the oldest of them has been there.
+/// Name of the metric for the age of the oldest event in the outbox, in seconds.
 pub(crate) const OLDEST: &str = "OldestEventAge";
 
-/// Dead letters that were brought back.
+/// Name of the metric for dead letters that were requeued.
 pub(crate) const REDRIVEN: &str = "MessagesRedriven";
 
-/// What is counted.
+/// The metrics of this function with their units.
 pub const METRICS: [Metric; 4] = [
     Metric::Count(queue::PUBLISHED),
     Metric::Gauge(WAITING),
@@ -48,22 +49,22 @@ pub const METRICS: [Metric; 4] = [
     Metric::Count(REDRIVEN),
 ];
 
-/// What this function reads from its environment.
+/// The function's configuration. Each field names its environment variable.
 pub struct Config {
-    /// `DATABASE_URL`: where outbox, connections, tickets and uploads are.
+    /// `DATABASE_URL`: the PostgreSQL database that holds the outbox, connections, tickets and uploads.
     pub database_url: DatabaseUrl,
-    /// `BUCKET_NAME`: where the content is.
+    /// `BUCKET_NAME`: the S3 bucket that holds the content.
     pub bucket: String,
-    /// `QUEUE_URL`: where events go.
+    /// `QUEUE_URL`: the SQS queue that events are sent to.
     pub queue_url: String,
-    /// `DEAD_LETTER_QUEUE_URL`: where dead letters are.
+    /// `DEAD_LETTER_QUEUE_URL`: the SQS queue that dead letters are received from.
     pub dead_letter_queue_url: String,
-    /// `METRICS_NAMESPACE`: what CloudWatch files the metrics under.
+    /// `METRICS_NAMESPACE`: the CloudWatch namespace of the function's metrics.
     pub metrics_namespace: String,
 }
 
 impl Config {
-    /// Reads the variables.
+    /// Reads the environment variables. The error names a variable that is missing or invalid.
     pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             database_url: vars.required("DATABASE_URL")?,
@@ -75,40 +76,40 @@ impl Config {
     }
 }
 
-/// All that runs share.
+/// The state that all runs in one execution environment share.
 pub struct App {
-    /// Outbox, connections, tickets and uploads.
+    /// The database that holds the outbox, connections, tickets and uploads.
     pub db: Database,
-    /// Content.
+    /// The bucket that holds the content.
     pub storage: Storage,
-    /// Events.
+    /// The queue that events are sent to.
     pub queue: Queue,
-    /// Messages that nobody could read or deliver.
+    /// The dead-letter queue, with messages that could not be read or delivered.
     pub dead_letters: Queue,
-    /// The time.
+    /// The clock. Tests set its time.
     pub clock: Clock,
 }
 
-/// The schedule's event. Nothing of it matters but that it came.
+/// The event of the schedule. Its content is ignored.
 #[derive(Debug, Deserialize)]
 pub struct ScheduledEvent {}
 
-/// What a run did.
+/// The numbers of items that a run handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Events that were sent to the queue.
     pub published: usize,
-    /// Expired tickets and connections that were forgotten.
+    /// Expired tickets and connections that were deleted.
     pub expired: usize,
-    /// Uploads that were not completed in time.
+    /// Uploads that were aborted because they were not completed in time.
     pub aborted: usize,
-    /// Dead letters that were brought back.
+    /// Dead letters that were requeued.
     pub redriven: usize,
-    /// Uploads of which storage holds nothing any more.
+    /// Aborted uploads whose content was deleted from storage.
     pub freed: usize,
 }
 
-/// A pass that could not be finished. The next run goes on with it.
+/// The reason why a pass could not be finished. The next run continues it.
 #[derive(Debug, ThisError)]
 enum Error {
     #[error("the database did not answer")]
@@ -123,12 +124,12 @@ enum Error {
     Unwritable(#[from] model::UnwritableMessage),
 }
 
-/// The passes that could not be finished. Each has logged why.
+/// The names of the passes that could not be finished. The reason of each is logged.
 #[derive(Debug, ThisError)]
 #[error("unfinished: {0:?}")]
 pub struct Unfinished(Vec<&'static str>);
 
-/// Makes one run, which ends at `stop`. A pass that fails does not keep the others from their work.
+/// Makes one run, which ends at `deadline`. A pass that fails does not stop the other passes.
 pub async fn handle(app: &App, deadline: Instant) -> Result<Report, Unfinished> {
     let mut unfinished = Vec::new();
     let mut finish = |pass: &'static str, outcome: Result<usize, Error>| {

@@ -1,4 +1,4 @@
-//! Events whose sender failed or died: from the outbox to the queue.
+//! Publishes events from the outbox whose sender failed or died.
 
 use std::time::Duration as StdDuration;
 
@@ -10,17 +10,20 @@ use tracing::info;
 
 use crate::{App, Error, OLDEST, WAITING};
 
-/// How long claimed events belong to this run: longer than sending them takes, shorter than the time between two runs.
+/// The lease of claimed events. It is longer than sending them takes, and shorter than the time between two
+/// runs.
 const LEASE: Duration = Duration::seconds(30);
 
-/// How many events are claimed at once.
+/// The largest number of events that are claimed at once.
 const CLAIM: i64 = 100;
 
-/// How often the outbox is looked at while events that were there before this run are still being sent by their makers.
+/// Pause between two looks at the outbox while other senders still hold leases on events from before this
+/// run.
 const POLL: StdDuration = StdDuration::from_millis(250);
 
-/// Sends what nobody else is sending, until nothing is left that was committed before this run: an event is in the queue within a
-/// minute of its maker's death, or of the queue's return.
+/// Sends all events that no other sender holds a lease on, until no event that was committed before this run
+/// is left. An event is therefore in the queue within a minute after its sender died, or after the queue
+/// became available again.
 pub(crate) async fn publish(app: &App, deadline: Instant) -> Result<usize, Error> {
     let outcome = publish_claimed(app, app.clock.now(), deadline).await;
     let waiting = app.db.waiting_events(app.clock.now()).await?;

@@ -1,6 +1,7 @@
-//! From the dead-letter queue back to the queue, once what made them fail is over.
+//! Moves dead letters back to the queue once fan-out is healthy again.
 //!
-//! Not by SQS's own redrive, which would bring back what cannot be read too. That stays where operators look.
+//! SQS's own redrive is not used, because it would also move unreadable messages. Those stay in the
+//! dead-letter queue, which operators inspect.
 
 use metrics::counter;
 use model::Message;
@@ -11,21 +12,22 @@ use tracing::info;
 
 use crate::{App, Error, REDRIVEN};
 
-/// How many messages may be in the queue, waiting, delayed or in flight, for fan-out to count as healthy: what it works off within
-/// seconds. Dead letters that fail again are among these, so a cause that persists stops the run after as many.
+/// The largest number of messages in the queue (waiting, delayed or in flight) with which fan-out counts as
+/// healthy. Fan-out handles this many within seconds. Dead letters that fail again are among them, so if
+/// their cause persists, redriving stops after this many.
 const HEALTHY_BACKLOG: u64 = 1_000;
 
-/// For how many seconds a dead letter that was looked at is not shown again: this run need not see it twice.
+/// Seconds for which a received dead letter stays invisible, so that a run need not receive it twice.
 const VISIBILITY_SECONDS: i32 = 20;
 
-/// How long after its change a message can still reach somebody: API Gateway keeps no connection for longer
-/// than two hours (Amazon API Gateway Developer Guide, "Quotas for configuring and running a WebSocket API"),
-/// and whoever connects later reads the feed. A minute more for clocks that differ. So a message that fails
-/// again and again comes to an end.
+/// How long after its change a message can still reach a connection. API Gateway closes a connection after at
+/// most two hours (Amazon API Gateway Developer Guide, "Quotas for configuring and running a WebSocket API"),
+/// and a client that connects later reads the feed. One minute is added for clock differences. The limit ends
+/// the retries of a message that always fails.
 pub const MESSAGE_LIFETIME: Duration = Duration::minutes(121);
 
-/// Brings dead letters back that can be read, with the attempts that were made, and drops those that can
-/// reach nobody any more.
+/// Requeues readable dead letters with their attempt counts, and deletes those that are too old to reach a
+/// connection. Returns the number of requeued messages.
 pub(crate) async fn redrive(app: &App, deadline: Instant) -> Result<usize, Error> {
     let mut redriven = 0;
     while Instant::now() < deadline {
@@ -40,17 +42,18 @@ pub(crate) async fn redrive(app: &App, deadline: Instant) -> Result<usize, Error
     Ok(redriven)
 }
 
-/// Fan-out works off a healthy backlog within seconds.
+/// Whether the queue's backlog is at most [`HEALTHY_BACKLOG`]. An unknown backlog is not healthy.
 async fn is_healthy(app: &App) -> Result<bool, Error> {
     let backlog = app.queue.backlog().await?;
     Ok(backlog.is_some_and(|messages| messages <= HEALTHY_BACKLOG))
 }
 
-/// Sends readable dead letters to the queue and then deletes them here. Dying in between makes them come twice.
+/// Sends readable dead letters to the queue, and then deletes them from the dead-letter queue. If the
+/// function dies in between, they are delivered twice.
 async fn requeue(app: &App, letters: &[Received]) -> Result<usize, Error> {
     let (mut done, mut sending, mut messages) = (Vec::new(), Vec::new(), Vec::new());
     for letter in letters {
-        // Unreadable ones stay.
+        // Unreadable messages stay in the dead-letter queue.
         let Ok(message) = Message::decode(&letter.body) else {
             continue;
         };

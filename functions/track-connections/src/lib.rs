@@ -1,7 +1,7 @@
-//! `POST /tickets` and the routes of the WebSocket API: `$connect`, `$disconnect` and every message.
+//! `POST /tickets`, and the routes of the WebSocket API: `$connect`, `$disconnect` and messages.
 //!
-//! A ticket stands in for the token, so that no token is ever in a URL: 256 random bits, stored as a hash, valid for 30 s,
-//! used once.
+//! Clients connect with a ticket instead of the access token, so that the token never appears in a URL. A
+//! ticket is 256 random bits, is stored as a hash, is valid for 30 s, and can be used once.
 
 mod socket;
 mod ticket;
@@ -14,27 +14,29 @@ use platform::config::{ConfigError, Vars};
 use serde::Deserialize;
 use time::Duration;
 
-/// How long a ticket can be used.
+/// Lifetime of a ticket.
 pub const TICKET_LIFETIME: Duration = Duration::seconds(30);
 
-/// How long API Gateway keeps a connection at most (Amazon API Gateway Developer Guide, "Quotas for configuring and running
-/// a WebSocket API"), and a minute for clocks that differ.
+/// Longest lifetime of a connection: the two hours after which API Gateway closes it (Amazon API Gateway
+/// Developer Guide, "Quotas for configuring and running a WebSocket API"), plus one minute for clock
+/// differences.
 pub const CONNECTION_LIFETIME: Duration = Duration::minutes(121);
 
-/// What this function reads from its environment.
+/// The function's configuration. Each field names its environment variable.
 pub struct Config {
-    /// `DATABASE_URL`: where tickets and connections are.
+    /// `DATABASE_URL`: the PostgreSQL database that holds tickets and connections.
     pub database_url: DatabaseUrl,
-    /// `WEBSOCKET_URL`: where clients connect to.
+    /// `WEBSOCKET_URL`: the URL that clients connect to, without the ticket.
     pub websocket_url: String,
-    /// `ALLOWED_ORIGINS`: web pages that may connect, comma-separated. Clients that are no browsers send no origin.
+    /// `ALLOWED_ORIGINS`: origins of web pages that may connect, comma-separated. A request without an
+    /// `Origin` header comes from a client that is not a browser, and is allowed.
     pub allowed_origins: Vec<String>,
-    /// `MAX_CONNECTIONS_PER_USER`: how many may be open at once.
+    /// `MAX_CONNECTIONS_PER_USER`: the largest number of open connections of one user.
     pub max_connections_per_user: i64,
 }
 
 impl Config {
-    /// Reads the variables.
+    /// Reads the environment variables. The error names a variable that is missing or invalid.
     pub fn from_vars(vars: &Vars<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             database_url: vars.required("DATABASE_URL")?,
@@ -45,31 +47,32 @@ impl Config {
     }
 }
 
-/// All that requests share.
+/// The state that all requests of one execution environment share.
 pub struct App {
-    /// Tickets and connections.
+    /// The database that holds tickets and connections.
     pub db: Database,
-    /// Where clients connect to.
+    /// The URL that clients connect to, without the ticket.
     pub websocket_url: String,
-    /// Web pages that may connect.
+    /// Origins of web pages that may connect.
     pub allowed_origins: Vec<String>,
-    /// How many connections a user may have.
+    /// The largest number of open connections of one user.
     pub max_connections_per_user: i64,
-    /// The time.
+    /// The clock. Tests set its time.
     pub clock: Clock,
 }
 
-/// What invokes this function: only the WebSocket API says when a connection was made.
+/// An event of either API. They are told apart by the time of connecting, which only events of the WebSocket
+/// API have.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Incoming {
-    /// A route of the WebSocket API.
+    /// An event of the WebSocket API.
     WebSocket(Box<ApiGatewayWebsocketProxyRequest>),
-    /// A route of the HTTP API.
+    /// A request of the HTTP API.
     Http(Box<ApiGatewayV2httpRequest>),
 }
 
-/// Answers either API; both take the same form of response.
+/// Answers one event. Both APIs take the same form of response.
 pub async fn handle(app: &App, incoming: &Incoming) -> Response {
     match incoming {
         Incoming::WebSocket(event) => socket::handle(app, event).await,

@@ -1,8 +1,8 @@
-//! The WebSocket API's events. The status of the answer to `CONNECT` decides whether the handshake succeeds;
-//! the body of the answer to a message goes back through the socket.
+//! Events of the WebSocket API. The status of the answer to `CONNECT` decides whether the handshake succeeds.
+//! The body of the answer to a message is sent to the client through the WebSocket.
 //!
-//! The event's type says what it is. The route key does not: API Gateway takes it from the message, where a
-//! client may write `$disconnect`.
+//! Events are told apart by their type, not by their route key. API Gateway takes the route key from the
+//! message, so a client could send `$disconnect`.
 
 use api::Problem;
 use api::http::{Response, empty, json, respond};
@@ -18,14 +18,14 @@ use tracing::{Instrument as _, info, info_span};
 
 use crate::{App, CONNECTION_LIFETIME};
 
-/// What a client may send.
+/// A message that a client may send.
 #[derive(Deserialize)]
 #[serde(tag = "action", rename_all = "camelCase")]
 enum Message {
     Ping,
 }
 
-/// The answer to anything else.
+/// The answer to every other message.
 const NOT_UNDERSTOOD: NotUnderstood = NotUnderstood {
     code: "invalid-message",
     detail: r#"The only message is {"action":"ping"}."#,

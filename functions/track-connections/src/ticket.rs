@@ -1,4 +1,4 @@
-//! `POST /tickets`.
+//! `POST /tickets`: issues tickets for the WebSocket API.
 
 use api::Problem;
 use api::http::{Request, Response, json};
@@ -9,7 +9,7 @@ use platform::secret;
 
 use crate::{App, TICKET_LIFETIME};
 
-/// Issues a ticket for the caller.
+/// Issues a ticket for the caller. The answer contains the URL to connect to.
 pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let user_id: UserId = request.subject()?;
     let CreateTicketRequest { device_id } = request.json()?;

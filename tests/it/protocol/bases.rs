@@ -1,11 +1,12 @@
-//! What changes of files are based on, as a model of its own: how a change gets to devices does not depend on it.
+//! A separate model of the bases of file changes (`baseVersion`, `baseFileId`, `basePath`). It is separate
+//! because the delivery of a change to devices does not depend on its base.
 //!
-//! Two devices look at paths, and then upload, move and delete what they saw, in every order. A move whose answer is
-//! lost is asked for again. A file has a number for its versions, counted from 1, and the model has one for each
-//! content, which no device and no rule knows.
+//! Two devices look at paths, and then upload, move and delete the files that they saw, in every order. A
+//! move whose response is lost is repeated. A file has a version number, counted from 1. The model also
+//! numbers every content; devices and rules do not know that number.
 //!
-//! A repeated move is known by what it asks for, since moves have no key. So if somebody has moved the file back in
-//! the meantime it is moved again; that counts as based on what its device saw.
+//! Moves have no idempotency key, so a repeated move is recognised by its parameters. If the file has been
+//! moved back in the meantime, it is moved again. That counts as based on the state that the device saw.
 
 use std::time::Instant;
 
@@ -15,50 +16,50 @@ use tests::report;
 const PATHS: usize = 3;
 const DEVICES: usize = 2;
 
-/// How many changes a device begins at most.
+/// Maximum number of changes that a device begins.
 const CHANGES: usize = 2;
 
 const NOTHING_UNSEEN: &str = "a change replaces, moves or deletes only what its device saw";
 const NO_FALSE_REFUSAL: &str = "whose change was made is not told of a conflict";
 
-/// A rule to break.
+/// Rules that a test can break, each described by the broken behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Broken {
-    /// An upload names no `baseFileId`.
+    /// An upload has no `baseFileId`.
     FileNotNamed,
     /// The file is compared when an upload is opened, and not again when it is committed.
     FileNotRecorded,
-    /// Moves and deletes name no `basePath`.
+    /// Moves and deletes have no `basePath`.
     PathNotNamed,
-    /// A move that is repeated does not look for the change that it made.
+    /// A repeated move does not look for the change that it made the first time.
     OwnMoveUnknown,
 }
 
-/// The rules, with one broken or none.
+/// The rules, with at most one broken.
 #[derive(Clone, Copy, Debug)]
 struct Bases {
     broken: Option<Broken>,
-    /// The only property to check, if not all.
+    /// Name of the only property to check; all properties if `None`.
     only: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
-    /// All that there ever were.
+    /// All files that were ever created, deleted ones included.
     files: Vec<File>,
     devices: [Device; DEVICES],
-    /// How many contents there were.
+    /// Number of contents uploaded so far.
     contents: usize,
-    /// A change was made of something that its device had not seen.
+    /// A device changed a file whose current state it had not seen.
     changed_unseen: bool,
-    /// A device was told of a conflict by a move that it had made.
+    /// A repeated move was answered with a conflict although the device had made that move.
     refused_falsely: bool,
 }
 
 /// A row of `files` with its newest version and its changes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct File {
-    /// Nothing if it is deleted.
+    /// `None` if the file is deleted.
     path: Option<usize>,
     version: usize,
     content: usize,
@@ -76,14 +77,14 @@ struct Move {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Device {
-    /// How many changes it may still begin.
+    /// Number of changes that the device may still begin.
     left: usize,
-    /// What it saw last; nothing if it has to look again.
+    /// Result of the last look at a path; `None` if the device has to look again.
     seen: Option<Seen>,
     doing: Doing,
 }
 
-/// What was at a path.
+/// Result of a look at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Seen {
     path: usize,
@@ -100,11 +101,11 @@ struct SeenFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Doing {
     Nothing,
-    /// Has opened an upload. The row of `uploads` has this `base_file_id`.
+    /// Has opened an upload, whose row in `uploads` has this `base_file_id`.
     Uploading {
         base_file: Option<usize>,
     },
-    /// Has asked for a move and heard nothing. The model knows whether it was made.
+    /// Has requested a move and received no response. The model knows whether the move was made.
     Moving {
         to: usize,
         made: bool,
@@ -128,13 +129,13 @@ enum Action {
     Delete(usize),
 }
 
-/// What a move is answered.
+/// Response to a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Made,
     Already,
     Conflict,
-    /// There is no such file, or another one at its new path.
+    /// The file does not exist, or another file is at the new path.
     Refused,
 }
 
@@ -250,8 +251,8 @@ impl Bases {
         self.broken == Some(rule)
     }
 
-    /// `db::uploads::OPEN_UPLOAD`, with the `baseVersion` and `baseFileId` that the device saw: compares them with the
-    /// path, and records which file is there.
+    /// `db::uploads::OPEN_UPLOAD`, with the `baseVersion` and `baseFileId` that the device saw. It compares
+    /// them with the file at the path and records that file's id.
     fn open(self, state: &mut State, device: usize) {
         let of = &mut state.devices[device];
         of.left -= 1;
@@ -273,8 +274,8 @@ impl Bases {
         }
     }
 
-    /// `db::uploads::COMPLETE_UPLOAD`: compares what the row has with the path, under the space's lock. A repeated one
-    /// is known by its id, which the model of the whole path has.
+    /// `db::uploads::COMPLETE_UPLOAD`: compares the recorded base with the file at the path, under the
+    /// space's lock. A repeated completion is recognised by the upload's id; [`super`] models that.
     fn complete(state: &mut State, device: usize) {
         let (Some(seen), Doing::Uploading { base_file }) =
             (state.devices[device].seen, state.devices[device].doing)
@@ -306,8 +307,8 @@ impl Bases {
         state.devices[device].seen = Some(state.look(seen.path));
     }
 
-    /// `db::files::MOVE_FILE`, in one statement under the space's lock. `own` is the same move, made by the same device
-    /// from the same base, and is looked for if the file is not at that base.
+    /// `db::files::MOVE_FILE`, in one statement under the space's lock. If the file is not at the base, the
+    /// statement looks for the same move made before by the same device from the same base.
     fn make_move(self, state: &mut State, device: usize, to: usize) -> Answer {
         let Some(Seen {
             path: from,
@@ -350,7 +351,8 @@ impl Bases {
         }
     }
 
-    /// `db::files::DELETE_FILE`. Deleting what is deleted changes nothing, so a repeated one does no harm.
+    /// `db::files::DELETE_FILE`. A repeated delete has no effect, because deleting a deleted file changes
+    /// nothing.
     fn delete(self, state: &mut State, device: usize) {
         let of = &mut state.devices[device];
         of.left -= 1;
@@ -374,7 +376,7 @@ impl Bases {
 }
 
 impl State {
-    /// `GET /files`, or the feed.
+    /// Reads the file at a path, as `GET /files` or the feed shows it.
     fn look(&self, path: usize) -> Seen {
         let mut files = self.files.iter().enumerate();
         let found = files.find(|(_, file)| file.path == Some(path));
@@ -386,7 +388,7 @@ impl State {
         Seen { path, file }
     }
 
-    /// Whether a path that was seen has the same version number now, of another file.
+    /// Whether another file with the same version number is now at a path that was seen.
     fn is_another_file(&self, seen: Seen) -> bool {
         let (there, seen) = (self.look(seen.path).file, seen.file);
         there
@@ -400,13 +402,13 @@ fn version(file: Option<SeenFile>) -> usize {
     file.map_or(0, |file| file.version)
 }
 
-/// Checks that a property does not hold where a rule is broken, and says how soon.
+/// Asserts that a broken rule violates a property, and reports the length of the history that shows it.
 fn breaks(broken: Broken, property: &'static str) {
     let model = Bases {
         broken: Some(broken),
         only: Some(property),
     };
-    // One thread finds one of the shortest histories.
+    // With one thread, breadth-first search finds a history of minimal length.
     let checker = model.checker().spawn_bfs().join();
     let history = checker.assert_any_discovery(property).into_actions();
     report(&format!(

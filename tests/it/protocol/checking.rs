@@ -1,4 +1,4 @@
-//! The rules as stateright's model, and what must hold.
+//! The rules as a stateright model, and the properties.
 
 use stateright::{Model, Property};
 
@@ -146,7 +146,8 @@ impl Model for Protocol {
     }
 }
 
-/// What is to come about in some history of a scope, so that the properties are held against what is interesting.
+/// Situations that must occur in some history of a scope, so that the properties are tested on relevant
+/// histories.
 fn situations(scope: &Scope) -> Vec<Property<Protocol>> {
     let mut situations = vec![
         Property::sometimes("all is said and done", |model: &Protocol, state: &State| {
@@ -229,7 +230,7 @@ fn situations(scope: &Scope) -> Vec<Property<Protocol>> {
 }
 
 impl Protocol {
-    /// Whether the service has nothing left to do: what is committed stays unsaid now, unless somebody does something.
+    /// Whether the service has nothing left to do: no event will be sent or delivered without a new request.
     fn is_settled(&self, state: &State) -> bool {
         let rests = |writer: &Writer| matches!(writer, Writer::Idle | Writer::Answered);
         let relayed = |row: &Outbox| *row == Outbox::None || self.breaks(Broken::NoRelay);
@@ -242,14 +243,15 @@ impl Protocol {
 }
 
 impl State {
-    /// Puts in order whose order means nothing.
+    /// Sorts the collections whose order has no meaning, so that equivalent states compare equal.
     fn order(&mut self) {
         self.queue.sort_unstable();
         self.relays.sort_unstable();
         self.fan_outs.sort_unstable();
     }
 
-    /// Whether a device, if it believes so, has all that it may see.
+    /// Whether a device that is [`Phase::Live`] has every change that its user may see; true in any other
+    /// phase.
     fn has_all(&self, device: usize) -> bool {
         let Device {
             phase, cursor, held, ..
@@ -261,7 +263,7 @@ impl State {
                 && (!self.members.has(device) || cursor == shared.end() && held.includes(shared))
     }
 
-    /// Whether a fan-out is about to post such a frame to a device that can get it.
+    /// Whether a fan-out is about to post a frame that satisfies `is` to a device with an open socket.
     fn about_to_reach(&self, is: impl Fn(&Device, Set) -> bool) -> bool {
         self.recipients().any(|to| {
             let device = &self.devices[to.device];
@@ -275,7 +277,7 @@ impl State {
 }
 
 impl Action {
-    /// Whether it is something that goes wrong, of which there is only so much.
+    /// Whether the step counts as a fault, limited by [`Scope::faults`].
     fn is_fault(self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! From the queue to API Gateway: fan-out.
+//! Delivery from the queue to API Gateway by `fan-out`.
 
 use super::state::{
     DEVICES, FanOut, IDS, MEMBERSHIP, Message, NEWCOMER, Outcome, Phase, Recipient, Set, Socket, State,
@@ -7,11 +7,11 @@ use super::state::{
 use super::{Action, Broken, Protocol};
 
 impl Protocol {
-    /// What can happen to messages.
+    /// Adds the possible steps of `fan-out` invocations.
     pub(super) fn offer_delivering(&self, state: &State, actions: &mut Vec<Action>) {
         for (fan_out, doing) in state.fan_outs.iter().enumerate() {
             if doing.batch.is_empty() {
-                // Idle ones are alike, unless they remember something.
+                // Idle invocations are interchangeable unless they remember an audience.
                 let alike = fan_out > 0 && state.fan_outs[fan_out - 1] == *doing;
                 if !alike {
                     Self::offer_batches(state, fan_out, actions);
@@ -49,7 +49,7 @@ impl Protocol {
                 old: true,
             });
         }
-        // One that meets no open socket might as well have failed.
+        // Without an open socket, a failed post has the same effect as the steps above.
         if reaches && state.faults > 0 {
             actions.push(Action::PostFails {
                 fan_out,
@@ -92,7 +92,7 @@ impl Protocol {
             for second in first + 1..queue.len() {
                 let other = queue[second];
                 let seen = second > first + 1 && queue[second - 1] == other;
-                // What is for others, or in another space, goes through a batch as it does through two.
+                // Messages to different recipients or in different spaces behave in one batch as in two.
                 if !seen && other.event != MEMBERSHIP && other.to == message.to {
                     actions.push(Action::Receive {
                         fan_out,
@@ -105,12 +105,13 @@ impl Protocol {
         }
     }
 
-    /// SQS hands out one message or two, and `notify::notify` asks `db::audience::RECIPIENTS` for the connections of all who
-    /// may see their spaces; of a message to `Recipients::Only`, those that it names. This is one step, because until it has
-    /// asked, a fan-out has done nothing that anybody sees: dying before is as if it had not received anything.
+    /// SQS delivers one or two messages, and `fan_out::notify` queries `db::audience::RECIPIENTS` for the
+    /// connections of all users who may see the spaces; for `Recipients::Only`, only the named connections.
+    /// This is one step, because a fan-out has no visible effect before the query: a crash before it is the
+    /// same as no delivery.
     ///
-    /// With `again`, SQS will hand the message out once more, as a standard queue may; this also stands for a fan-out that
-    /// outlives its visibility timeout, and for one that dies when all is done.
+    /// With `again`, SQS delivers the message once more, as a standard queue may. This also models a fan-out
+    /// that runs longer than the visibility timeout, and one that dies after all of its work.
     pub(super) fn receive(
         &self,
         state: &mut State,
@@ -136,7 +137,8 @@ impl Protocol {
         if self.breaks(Broken::AudienceRemembered) && batch[0].event != MEMBERSHIP {
             doing.remembered.clone_from(&audience);
         }
-        // With nobody to tell, the message is done with: dying now would again be as if it had not been received.
+        // Without recipients the message is finished. A crash at this point has the same effect as no
+        // delivery.
         if !audience.is_empty() {
             doing.batch = batch;
             doing.recipients = audience;
@@ -185,13 +187,15 @@ impl Protocol {
         audience
     }
 
-    /// `posting::post_all`: API Gateway answers by what it thinks of the id. Posts run at once, so in any order. What a 410 means
-    /// is judged by the connection's age at a moment before the post: if it was at least `CONNECT_GRACE`, the connection is dead,
-    /// and else to be tried again. It can be that old once its `$connect` is over, which API Gateway ends after 29 s; and it can
-    /// be younger for as long as one likes.
+    /// `delivery::deliver`: API Gateway answers by the state of the id. Posts are concurrent, so their order
+    /// is arbitrary. A 410 is interpreted by the connection's age just before the post: from `CONNECT_GRACE`
+    /// on the connection is gone, before that the post is retried. A connection can be that old only after
+    /// its `$connect` has ended, because API Gateway ends `$connect` after 29 s. A connection may stay
+    /// younger than that for any number of steps.
     ///
-    /// A post that is tried again by the same fan-out is one that was made later. The device handles the frame in the same step:
-    /// were it later, it would be as if the post had been; what gets lost between the two is what [`Socket::Abandoned`] loses.
+    /// A retry in the same fan-out is modelled as a post that was made later. The device handles the frame in
+    /// the same step: handling it later is the same as posting later. A frame lost in between is covered by
+    /// [`Socket::Abandoned`].
     pub(super) fn post(&self, state: &mut State, fan_out: usize, recipient: usize, old: bool) {
         let to = state.fan_outs[fan_out].recipients[recipient];
         match state.devices[to.device].ids[to.id].socket {
@@ -207,8 +211,8 @@ impl Protocol {
         Self::carry_over(state, fan_out);
     }
 
-    /// `posting::Outcome::Failed` or `Refused`: 429, 5xx, 403 or no answer, as often as it is tried. The frame may have come
-    /// through all the same.
+    /// `delivery::Outcome::Failed` or `Refused`: 429, 5xx, 403 or no response in all attempts. The device may
+    /// have received the frame nevertheless.
     pub(super) fn post_fails(&self, state: &mut State, fan_out: usize, recipient: usize, reached: bool) {
         if reached {
             self.reach(state, state.fan_outs[fan_out].recipients[recipient]);
@@ -226,8 +230,8 @@ impl Protocol {
         }
     }
 
-    /// `notify::forget` and `db::connections::REMOVE_GONE_CONNECTIONS`: by id and `connected_at`. That it fails leaves rows that
-    /// will be found dead again.
+    /// `notify::delete_gone_connections` and `db::connections::REMOVE_GONE_CONNECTIONS`: deletes by id and
+    /// `connected_at`. If that fails, the rows remain and a later post finds them gone again.
     pub(super) fn forget(&self, state: &mut State, fan_out: usize) {
         let mut recipients = std::mem::take(&mut state.fan_outs[fan_out].recipients);
         for to in recipients.iter_mut().filter(|to| to.outcome == Outcome::Dead) {
@@ -245,14 +249,15 @@ impl Protocol {
         Self::carry_over(state, fan_out);
     }
 
-    /// `notify::carried_over`, once all posts are made: what failed goes back to the queue in a message of its own that names
-    /// only those who have not got it. Then the event source mapping deletes what was received.
+    /// `follow_up::follow_up`, after all posts: undelivered recipients are queued again in a new message that
+    /// names only them. Then the event source mapping deletes the received messages.
     ///
-    /// After `MAX_ATTEMPTS`, and if it was refused, it goes to the dead-letter queue, from where `relay_events::redrive` brings it
-    /// back: that is a message that comes late.
+    /// After `MAX_ATTEMPTS`, or if the post was refused, that message goes to the dead-letter queue.
+    /// `relay_events::redrive` returns it to the queue, which is modelled as a message that arrives late.
     ///
-    /// This belongs to the step before it. To die in between, or that sending fails, makes all that was received come again, which
-    /// is like dying before that step, or like receiving `again` what is done.
+    /// This is part of the step before it. After a crash in between, or if sending fails, all received
+    /// messages are delivered again. That is the same as a crash before that step, or as receiving with
+    /// `again`.
     fn carry_over(state: &mut State, fan_out: usize) {
         let doing = &mut state.fan_outs[fan_out];
         if doing.recipients.iter().any(|to| to.outcome != Outcome::Failed) {
@@ -270,7 +275,8 @@ impl Protocol {
         }
     }
 
-    /// Lambda ends the function, or `fan_out::handle` reports its records as failed: they become visible again.
+    /// Lambda ends the function, or `fan_out::handle` reports its records as failed. The messages become
+    /// visible again.
     pub(super) fn fan_out_dies(state: &mut State, fan_out: usize) {
         let died = std::mem::take(&mut state.fan_outs[fan_out]);
         state.fan_outs[fan_out] = FanOut {
@@ -282,7 +288,7 @@ impl Protocol {
 }
 
 impl State {
-    /// Whether a recipient's `$connect` is still running.
+    /// Whether the `$connect` of this recipient's connection is still running.
     pub(super) fn is_connecting(&self, to: Recipient) -> bool {
         let of = &self.devices[to.device];
         of.phase == Phase::Connecting && to.connection + 1 == of.connections

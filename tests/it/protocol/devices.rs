@@ -1,10 +1,10 @@
-//! Devices, their connections, and the feed.
+//! Devices, their connections and their change feeds.
 
 use super::state::{CONNECTIONS, Device, IDS, MEMBERSHIP, NEWCOMER, Phase, Set, Socket, State};
 use super::{Action, Broken, Protocol};
 
 impl Protocol {
-    /// What devices can do, and what can happen to their connections.
+    /// Adds the possible steps of devices and of their connections.
     pub(super) fn offer_connecting(&self, state: &State, actions: &mut Vec<Action>) {
         for device in self.scope.devices.iter() {
             let of = &state.devices[device];
@@ -53,7 +53,7 @@ impl Protocol {
             actions.push(Action::Pull(device));
             return;
         }
-        // At first, ids are alike.
+        // Unused ids are interchangeable.
         let ids = if of.connections == 0 { 1 } else { IDS };
         for (id, known) in of.ids.iter().enumerate().take(ids) {
             if known.socket == Socket::Closed && known.row.is_none() {
@@ -62,9 +62,10 @@ impl Protocol {
         }
     }
 
-    /// `$connect`: `db::connections::CONNECT` uses a ticket up and stores the row. API Gateway takes the connection for open
-    /// only after the function has answered. It may give the id of an earlier connection; where that one's row is still
-    /// there, the insert fails by its primary key, the ticket is kept and nothing has happened.
+    /// `$connect`: `db::connections::CONNECT` consumes a ticket and stores the row. API Gateway opens the
+    /// connection only after the function has responded. It may assign the id of an earlier connection. If
+    /// that connection's row still exists, the insert violates the primary key, the ticket is kept and
+    /// nothing changes.
     pub(super) fn connect(state: &mut State, device: usize, id: usize) {
         let of = &mut state.devices[device];
         of.ids[id].row = Some(of.connections);
@@ -74,7 +75,7 @@ impl Protocol {
         of.phase = Phase::Connecting;
     }
 
-    /// The handshake is done, and posts come through. From now on the device pulls, and then listens.
+    /// The handshake is complete, and posts reach the device. The device pulls now, and then listens.
     pub(super) fn open(&self, state: &mut State, device: usize) {
         let of = &mut state.devices[device];
         of.ids[of.id].socket = Socket::Open;
@@ -85,16 +86,16 @@ impl Protocol {
         };
     }
 
-    /// `$connect` has stored the row, and then its function or the client died.
+    /// The function or the client died after `$connect` had stored the row.
     pub(super) fn handshake_fails(state: &mut State, device: usize) {
         let of = &mut state.devices[device];
         of.ids[of.id].socket = Socket::Closed;
         of.phase = Phase::Offline;
     }
 
-    /// `GET /changes` after the cursor, of the personal space and of each space that the user is a member of:
-    /// `db::changes::LIST_CHANGES`, which checks that in the same statement. Feeds know nothing of each other, so they are
-    /// read in one step; and as the device waits for the answer, reading and applying are one.
+    /// `GET /changes` after the cursor, for the personal space and each space of which the user is a member:
+    /// `db::changes::LIST_CHANGES`, which checks membership in the same statement. Feeds are independent, so
+    /// they are read in one step. The device waits for the response, so reading and applying are one step.
     pub(super) fn pull(state: &mut State, device: usize) {
         let (shared, sees) = (state.shared(), state.members.has(device));
         let personal = device == NEWCOMER && state.committed.has(MEMBERSHIP);
@@ -114,8 +115,8 @@ impl Protocol {
         };
     }
 
-    /// A frame comes: changes are applied by their number, one that follows the cursor at once, an old one not at all, and
-    /// one that jumps makes the device pull. So does hearing that it can see another space.
+    /// A frame arrives. The device applies a change that follows its cursor, ignores an old change, and pulls
+    /// if a sequence number is missing. It also pulls when it learns of another space that it can see.
     pub(super) fn handle_frame(&self, state: &mut State, device: usize, frame: Set) {
         let added = state.removed_after.is_none();
         let of = &mut state.devices[device];
@@ -142,9 +143,9 @@ impl Protocol {
         of.phase = Phase::Offline;
     }
 
-    /// API Gateway closes the connection, and calls `$disconnect`, or does not, since it is best effort:
-    /// `db::connections::REMOVE_CONNECTION`, by the id alone. So this assumes that an id is not given again before its
-    /// `$disconnect` has run.
+    /// API Gateway closes the connection and calls `$disconnect` or not, since the call is best effort.
+    /// `db::connections::REMOVE_CONNECTION` deletes by the id alone, which assumes that an id is not reused
+    /// before its `$disconnect` has run.
     pub(super) fn notice(&self, state: &mut State, device: usize, id: usize, disconnect: bool) {
         let known = &mut state.devices[device].ids[id];
         known.socket = Socket::Closed;
@@ -155,7 +156,7 @@ impl Protocol {
         }
     }
 
-    /// The `$disconnect` of an earlier connection with the id.
+    /// The `$disconnect` of an earlier connection with the same id.
     pub(super) fn disconnect(state: &mut State, device: usize, id: usize) {
         let known = &mut state.devices[device].ids[id];
         known.disconnecting = false;
@@ -164,7 +165,8 @@ impl Protocol {
 }
 
 impl State {
-    /// Whether a device's user may see what a command changed: a membership's change is in its user's personal space.
+    /// Whether a device's user may see a command's change. A membership change is in the personal space of
+    /// the added or removed user.
     pub(super) fn may_see(&self, device: usize, command: usize) -> bool {
         if command == MEMBERSHIP {
             device == NEWCOMER
@@ -173,7 +175,7 @@ impl State {
         }
     }
 
-    /// The shared space's changes, by number less one.
+    /// Changes of the shared space, by sequence number minus one.
     pub(super) fn shared(&self) -> Set {
         self.committed.within(Set::up_to(MEMBERSHIP))
     }

@@ -1,10 +1,10 @@
-//! From a request to the queue: the functions that make changes, the outbox, and relay-events.
+//! From a request to the queue: the functions that make changes, the outbox and `relay-events`.
 
 use super::state::{COMMANDS, MEMBERSHIP, Message, NEWCOMER, Outbox, Relay, Set, State, Writer};
 use super::{Action, Broken, Protocol};
 
 impl Protocol {
-    /// What can happen to requests.
+    /// Adds the possible steps of requests.
     pub(super) fn offer_writing(&self, state: &State, actions: &mut Vec<Action>) {
         for command in 0..COMMANDS {
             if !self.scope.commands().has(command) {
@@ -33,7 +33,7 @@ impl Protocol {
     }
 
     fn offer_beginning(&self, state: &State, command: usize, actions: &mut Vec<Action>) {
-        // Uploads are alike: the first to be given its number is called the first.
+        // Uploads are interchangeable: the upload that gets its number first has the lowest index.
         let first =
             |earlier: &usize| state.writers[*earlier] == Writer::Idle && !state.committed.has(*earlier);
         if command != MEMBERSHIP && (0..command).any(|earlier| first(&earlier)) {
@@ -49,7 +49,7 @@ impl Protocol {
         }
     }
 
-    /// What can happen to outbox rows.
+    /// Adds the possible steps of outbox rows and relays.
     pub(super) fn offer_relaying(&self, state: &State, actions: &mut Vec<Action>) {
         for (command, row) in state.outbox.iter().enumerate() {
             match row {
@@ -60,7 +60,7 @@ impl Protocol {
                     }
                 }
                 Outbox::Free if !self.breaks(Broken::NoRelay) => {
-                    // Those that are idle are alike.
+                    // Idle relays are interchangeable.
                     let idle = state.relays.iter().position(|relay| *relay == Relay::Idle);
                     actions.extend(idle.map(|relay| Action::Claim { relay, command }));
                 }
@@ -81,19 +81,20 @@ impl Protocol {
 }
 
 impl State {
-    /// The rule's breach: a number from a counter that other transactions need not wait for.
+    /// Broken rule: takes a number from a counter that does not lock out other transactions.
     pub(super) fn take_number(&mut self, command: usize) {
         self.writers[command] = Writer::Numbered;
     }
 
-    /// `db::changes::command!` by `Database::command`, for `uploads::COMPLETE_UPLOAD`, `spaces::SET_MEMBER` and
-    /// `spaces::REMOVE_MEMBER`: one transaction takes the next number, and writes change and outbox row, leased to the writer.
-    /// It holds the space's lock from before it takes the number until it has committed, and nobody sees anything of it
-    /// before, so it is one step. Changes of members lock the shared space too, so they have their place among its changes.
+    /// `db::changes::command!` and `Database::command`, for `uploads::COMPLETE_UPLOAD`, `spaces::SET_MEMBER`
+    /// and `spaces::REMOVE_MEMBER`. One transaction takes the next sequence number and writes the change and
+    /// the outbox row, leased to the writer. It holds the space's lock from before it takes the number until
+    /// the commit. Nothing of it is visible before the commit, so it is one step. Membership changes lock the
+    /// shared space too, and are therefore ordered among its changes.
     ///
-    /// A commit that fails, or whose function dies before, changes nothing and is not modelled. One whose answer gets lost is
-    /// one whose writer dies after it: the client hears no 2xx, or `Database::exchange` repeats the statement and finds that it
-    /// was done.
+    /// A commit that fails, or a crash before the commit, changes nothing and is not modelled. A commit whose
+    /// response is lost is modelled as a writer that dies after the commit: the client receives no 2xx, or
+    /// `Database` repeats the statement and finds the change already applied.
     pub(super) fn commit(&mut self, command: usize) {
         self.committed.insert(command);
         self.outbox[command] = Outbox::Leased;
@@ -109,32 +110,35 @@ impl State {
         }
     }
 
-    /// The rule's breach: taking a commit for done that was not.
+    /// Broken rule: treats a failed commit as successful.
     pub(super) fn commit_fails(&mut self, command: usize) {
         self.writers[command] = Writer::Answered;
     }
 
-    /// `db::Effect::AlreadyApplied` and `commands::finish`: asking again for what was done answers the same and sends nothing.
+    /// `db::Effect::AlreadyApplied` and `commands::finish`: a repeated request gets the same response and
+    /// sends no event.
     pub(super) fn answer_again(&mut self, command: usize) {
         self.writers[command] = Writer::Answered;
     }
 
-    /// `changes::publish`: `SendMessage`, then `db::outbox::REMOVE_PUBLISHED`, and the answer. Between the two, nobody sees the
-    /// row but a relay that claims it because the lease is over, which it could have done as well before. So this is one step; to
-    /// end in the middle of it is what [`Self::publish_fails`] and [`Self::writer_dies`] are for.
+    /// `queue::publish`: `SendMessage`, then `db::outbox::REMOVE_PUBLISHED`, then the response. Between the
+    /// two, only a relay that claims the row after its lease has expired sees the row, and the relay could
+    /// have claimed it before. So this is one step. [`Self::publish_fails`] and [`Self::writer_dies`] model
+    /// an end in the middle of it.
     pub(super) fn publish(&mut self, command: usize) {
         self.announce(command);
         self.outbox[command] = Outbox::None;
         self.writers[command] = Writer::Answered;
     }
 
-    /// The rule's breach: first the row, then the message.
+    /// Broken rule: deletes the outbox row before sending the message.
     pub(super) fn delete_row(&mut self, command: usize) {
         self.outbox[command] = Outbox::None;
     }
 
-    /// `changes::publish`: a failure to send, or to delete the row, leaves the row and is one warning; the answer is 2xx. The queue
-    /// may have the message all the same. `db::outbox::RELEASE_EVENTS` ends the lease, which may be somebody else's by now.
+    /// `queue::publish`: if sending the message or deleting the row fails, the row remains, a warning is
+    /// logged and the response is 2xx. The queue may have accepted the message nevertheless.
+    /// `db::outbox::RELEASE_EVENTS` ends the lease, which another relay may hold by then.
     pub(super) fn publish_fails(&mut self, command: usize, sent: bool) {
         self.writer_dies(command, sent);
         self.writers[command] = Writer::Answered;
@@ -143,7 +147,7 @@ impl State {
         }
     }
 
-    /// Lambda ends the function before or after it has sent, and the client hears nothing.
+    /// Lambda ends the function before or after it has sent the event. The client receives no response.
     pub(super) fn writer_dies(&mut self, command: usize, sent: bool) {
         if sent {
             self.announce(command);
@@ -151,20 +155,20 @@ impl State {
         self.writers[command] = Writer::Idle;
     }
 
-    /// `changes::OUTBOX_LEASE`, or a relay's lease, is over. It is longer than its holder can take, so that this happens while
-    /// the holder lives is something that goes wrong.
+    /// The lease (`commands::OUTBOX_LEASE`, or a relay's) expires. It is longer than its holder can run, so
+    /// an expiry during the holder's life counts as a fault.
     pub(super) fn lease_runs_out(&mut self, command: usize) {
         self.outbox[command] = Outbox::Free;
     }
 
-    /// `db::outbox::CLAIM_EVENTS`: a relay claims a row whose lease is over, in one statement.
+    /// `db::outbox::CLAIM_EVENTS`: a relay claims a row whose lease has expired, in one statement.
     pub(super) fn claim(&mut self, relay: usize, command: usize, broken: bool) {
         self.outbox[command] = if broken { Outbox::None } else { Outbox::Leased };
         self.relays[relay] = Relay::Claimed(command);
     }
 
-    /// `relay_events::publish`, for one row: `SendMessageBatch`, then `db::outbox::REMOVE_PUBLISHED`, if the row is still there.
-    /// One step for the reason that is given at [`Self::publish`].
+    /// `relay_events::publish`, for one row: `SendMessageBatch`, then `db::outbox::REMOVE_PUBLISHED` if the
+    /// row still exists. It is one step for the reason given at [`Self::publish`].
     pub(super) fn relay_publishes(&mut self, relay: usize) {
         if let Relay::Claimed(command) = self.relays[relay] {
             self.announce(command);
@@ -173,7 +177,7 @@ impl State {
         self.relays[relay] = Relay::Idle;
     }
 
-    /// Lambda ends the function, or sending or deleting fails. The row's lease runs out some day, or is ended at once.
+    /// Lambda ends the function, or sending or deleting fails. The row's lease is released or expires later.
     pub(super) fn relay_dies(&mut self, relay: usize, sent: bool) {
         if let (Relay::Claimed(command), true) = (self.relays[relay], sent) {
             self.announce(command);
@@ -181,7 +185,7 @@ impl State {
         self.relays[relay] = Relay::Idle;
     }
 
-    /// Whether whoever has the row's lease is still at it.
+    /// Whether the holder of the row's lease is still running.
     fn is_held(&self, command: usize) -> bool {
         self.writers[command] == Writer::Committed || self.relays.contains(&Relay::Claimed(command))
     }

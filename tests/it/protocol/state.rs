@@ -1,27 +1,28 @@
-//! Who knows what at one moment.
+//! The state of the model: commands, queue, functions, devices and connections at one moment.
 
 use std::fmt;
 
-/// How many commands there can be: two uploads and one change of a membership.
+/// Maximum number of commands: two uploads and one membership change.
 pub(super) const COMMANDS: usize = 3;
 
-/// The command that adds or removes the user of [`NEWCOMER`]. Lower ones are uploads: the n-th to commit is n - 1 and its
-/// change has the number n.
+/// The command that adds or removes the user of [`NEWCOMER`]. Commands with lower indexes are uploads: the
+/// n-th upload to commit has the index n - 1, and its change has the sequence number n.
 pub(super) const MEMBERSHIP: usize = 2;
 
-/// How many devices there can be, each of its own user. The first one's is always a member of the shared space.
+/// Maximum number of devices, each of a different user. The first device's user is always a member of the
+/// shared space.
 pub(super) const DEVICES: usize = 2;
 
 /// The device whose user's membership changes.
 pub(super) const NEWCOMER: usize = 1;
 
-/// How often a device connects at most.
+/// Maximum number of connections that a device makes.
 pub(super) const CONNECTIONS: usize = 2;
 
-/// How many connection ids API Gateway has for a device: enough for one to be given again, or not.
+/// Connection ids per device. With two, a later connection can either reuse the earlier id or get a new one.
 pub(super) const IDS: usize = 2;
 
-/// A set of small numbers.
+/// Set of small integers, stored as bits.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Set(u8);
 
@@ -68,7 +69,7 @@ impl Set {
         self.0 &= !(1 << member);
     }
 
-    /// One more than the greatest, 0 for none.
+    /// The largest element plus one; 0 for the empty set.
     pub(super) fn end(self) -> usize {
         (u8::BITS - self.0.leading_zeros()) as usize
     }
@@ -87,48 +88,48 @@ impl fmt::Debug for Set {
     }
 }
 
-/// All of it.
+/// State of the whole system.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct State {
-    /// Who carries out each command.
+    /// State of the request that carries out each command.
     pub(super) writers: [Writer; COMMANDS],
-    /// Commands whose transaction is committed. Its change and outbox row are in the same transaction.
+    /// Commands whose transaction is committed. The transaction includes the change and the outbox row.
     pub(super) committed: Set,
-    /// Commands whose event has ever been in the queue.
+    /// Commands whose event has been sent to the queue at least once.
     pub(super) announced: Set,
-    /// The outbox row of each command.
+    /// State of each command's outbox row.
     pub(super) outbox: [Outbox; COMMANDS],
-    /// Invocations of relay-events that may run at once, in order, for they are alike.
+    /// Concurrent invocations of `relay-events`. They are sorted because they are interchangeable.
     pub(super) relays: [Relay; 2],
-    /// Messages to be received, in order, for their order means nothing.
+    /// Messages in the queue. They are sorted because their order has no meaning.
     pub(super) queue: Vec<Message>,
-    /// Invocations of fan-out that may run at once, in order.
+    /// Concurrent invocations of `fan-out`, sorted.
     pub(super) fan_outs: [FanOut; 2],
     /// Devices whose user is a member of the shared space.
     pub(super) members: Set,
-    /// How many changes the shared space had when the newcomer's user was removed.
+    /// Number of the shared space's changes when the newcomer's user was removed; `None` if never removed.
     pub(super) removed_after: Option<usize>,
-    /// The devices and what API Gateway and the database know of each.
+    /// Each device, with the state of its connections in API Gateway and in the database.
     pub(super) devices: [Device; DEVICES],
-    /// How many more things may go wrong.
+    /// Number of faults that may still occur.
     pub(super) faults: usize,
-    /// A frame was addressed to somebody who was no member of its space at that moment.
+    /// A frame was addressed to a user who was not a member of its space at that moment.
     pub(super) addressed_a_stranger: bool,
-    /// A frame reached somebody with a change that was committed after the removal.
+    /// A removed user received a change that was committed after the removal.
     pub(super) leaked: bool,
 }
 
-/// One request that makes a change, from `commands::begin` to its answer.
+/// One request that makes a change, from `commands::begin` to its response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Writer {
-    /// Nobody has asked yet, or the function that did it is dead and the client may ask again.
+    /// The request has not been made, or its function died and the client may retry.
     #[default]
     Idle,
-    /// Has its number but has not committed. Only with numbers that are not taken under the lock.
+    /// Has a sequence number and has not committed. Used only if numbers are not taken under the lock.
     Numbered,
-    /// Has committed and not sent yet.
+    /// Has committed and has not sent the event.
     Committed,
-    /// Has answered 2xx.
+    /// Has responded 2xx.
     Answered,
 }
 
@@ -143,61 +144,62 @@ pub(super) enum Outbox {
     Free,
 }
 
-/// One invocation of relay-events. A batch of rows is handled row by row: what is done to one says nothing of another.
+/// One invocation of `relay-events`. Rows of a batch are modelled one by one, because they are independent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Relay {
     #[default]
     Idle,
-    /// Has this row's lease and has not sent yet.
+    /// Holds the lease of this command's row and has not sent the event.
     Claimed(usize),
 }
 
-/// A `model::Message` in the queue, or in the dead-letter queue.
+/// A `model::Message` in the queue or in the dead-letter queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Message {
-    /// The command whose event it carries.
+    /// Command whose event the message contains.
     pub(super) event: usize,
-    /// `model::Recipients`: all, or only the connection ids that an earlier attempt did not reach, by [`address`]. There are not
-    /// so many that an audience comes in pages.
+    /// `model::Recipients`, encoded with [`address`]: all recipients, or only the connection ids that an
+    /// earlier attempt did not reach. Paging is not modelled, because the audience fits in one page.
     pub(super) to: Set,
 }
 
-/// Names an id of a device in [`Message::to`].
+/// Index of a device's connection id in [`Message::to`].
 pub(super) fn address(device: usize, id: usize) -> usize {
     device * IDS + id
 }
 
-/// One invocation of fan-out; idle if it has no batch.
+/// One invocation of `fan-out`; idle if its batch is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FanOut {
-    /// The messages that it received. They are invisible to others until it is done or dead.
+    /// Received messages. They are invisible to other invocations until this one ends.
     pub(super) batch: Vec<Message>,
-    /// Who is still to be dealt with. Who has got a frame is left out.
+    /// Recipients that have not yet received their frame.
     pub(super) recipients: Vec<Recipient>,
-    /// The shared space's audience, kept for later batches. Only where the rule against that is broken.
+    /// Audience of the shared space, kept for later batches. Used only with
+    /// [`super::Broken::AudienceRemembered`].
     pub(super) remembered: Vec<Recipient>,
 }
 
-/// A connection as the audience's query found it.
+/// A connection as returned by the audience query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Recipient {
     pub(super) device: usize,
     pub(super) id: usize,
-    /// Which connection of the device its row was of.
+    /// Index, among the device's connections, of the connection that the row described.
     pub(super) connection: usize,
-    /// The changes to post to it, in one frame.
+    /// Changes to post to the connection, in one frame.
     pub(super) frame: Set,
     pub(super) outcome: Outcome,
 }
 
-/// What became of a post.
+/// Result of a post to a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Outcome {
-    /// It is still to be made.
+    /// Not posted yet.
     Waiting,
-    /// 410, and dead.
+    /// Answered 410, and the connection is old enough to be gone.
     Dead,
-    /// To be carried over.
+    /// Failed; the recipient will be queued again.
     Failed,
 }
 
@@ -205,54 +207,56 @@ pub(super) enum Outcome {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Device {
     pub(super) phase: Phase,
-    /// How many connections it has made so far. The newest is its only one.
+    /// Number of connections made so far. Only the newest can be open.
     pub(super) connections: usize,
-    /// The newest connection's id.
+    /// Id of the newest connection.
     pub(super) id: usize,
-    /// What is behind each id.
+    /// State of each connection id.
     pub(super) ids: [Id; IDS],
-    /// The number of the shared space's newest change that it knows.
+    /// Sequence number of the newest change of the shared space that the device has processed.
     pub(super) cursor: usize,
-    /// The changes that it really has.
+    /// Changes that the device has received.
     pub(super) held: Set,
 }
 
-/// What a device is doing.
+/// Phase of a device's connection and synchronisation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     #[default]
     Offline,
-    /// Offline, has pulled and will not do so after connecting. Only where that rule is broken.
+    /// Offline; has pulled and will not pull after connecting. Used only with
+    /// [`super::Broken::PullBeforeConnecting`].
     Prepared,
-    /// Its handshake is under way.
+    /// The WebSocket handshake is running.
     Connecting,
-    /// Connected, and has to pull: because it has only just connected, or because it saw a number jump.
+    /// Connected and about to pull, because it has just connected or a sequence number was missing.
     Behind,
-    /// Connected, and believes that it knows all or will be told.
+    /// Connected; expects to receive every further change in a frame.
     Live,
 }
 
 /// One of API Gateway's connection ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Id {
-    /// Which connection of the device the row of `connections` is of, if there is one. Stands for `connected_at`. The table's
-    /// primary key is the id.
+    /// Index of the device's connection in the row of `connections`; `None` without a row. It stands for
+    /// `connected_at`. The id is the table's primary key.
     pub(super) row: Option<usize>,
     pub(super) socket: Socket,
-    /// A `$disconnect` is under way. Only where ids may be given again before that.
+    /// A `$disconnect` of an earlier connection has not run yet. Used only with
+    /// [`super::Broken::LateDisconnect`].
     pub(super) disconnecting: bool,
 }
 
-/// What API Gateway thinks of an id, and so what a post to it comes to.
+/// State of an id in API Gateway, which decides the result of a post.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Socket {
-    /// 410.
+    /// Posts are answered 410.
     #[default]
     Closed,
-    /// `$connect` is running: 410.
+    /// `$connect` is running; posts are answered 410.
     Connecting,
-    /// The device gets it.
+    /// Posts succeed and reach the device.
     Open,
-    /// The device has gone and API Gateway has not noticed: posts succeed and nobody gets them.
+    /// The device is gone and API Gateway has not noticed: posts succeed and reach no device.
     Abandoned,
 }

@@ -1,18 +1,18 @@
-//! Limits that fit each other. docs/operations.md has each with its reason.
+//! Consistency of limits. `docs/operations.md` gives the reason for each.
 
 use serde_norway::Value;
 
 use super::{CUSTOM_RESOURCES, functions, resources, tagged, template};
 
-/// Requests per second that an account has for all its APIs, posts to WebSockets included, and how many at once (Amazon API Gateway
-/// Developer Guide, "Amazon API Gateway quotas").
+/// Account quotas for requests to all APIs, posts to WebSocket connections included: requests per second, and
+/// the burst (Amazon API Gateway Developer Guide, "Amazon API Gateway quotas").
 const ACCOUNT_RATE: i64 = 10_000;
 const ACCOUNT_BURST: i64 = 5_000;
 
-/// Connections that are left to who operates the database and to RDS itself.
+/// Database connections reserved for operators and for RDS itself.
 const SPARE_CONNECTIONS: i64 = 30;
 
-/// Seconds that an HTTP API waits for a function (as above, "HTTP API quotas").
+/// Timeout of an HTTP API integration, in seconds (as above, "HTTP API quotas").
 const INTEGRATION_TIMEOUT: i64 = 30;
 
 fn default_of(template: &Value, parameter: &str) -> i64 {
@@ -32,7 +32,7 @@ fn functions_cannot_use_up_the_databases_connections() {
         let number = |name: &str| numbers[name].as_i64().unwrap();
         let mut copies = 0;
         for (id, (_, function)) in functions(&template) {
-            // One at a time, and the database is not asked for anything else meanwhile.
+            // Custom resources run one at a time, while no other function uses the database.
             if CUSTOM_RESOURCES.contains(&id.as_str()) {
                 continue;
             }
@@ -47,7 +47,7 @@ fn functions_cannot_use_up_the_databases_connections() {
             "{size}: what is compared with the account's quota"
         );
         let connections = number("DatabaseConnections");
-        // Copies of the former code keep theirs for a while.
+        // During a deployment, instances of the former version keep their connections for a while.
         assert!(
             2 * copies + SPARE_CONNECTIONS <= connections,
             "{size}: {copies} of {connections}"
@@ -136,7 +136,7 @@ fn repair_runs_every_minute_and_ends_before_the_next() {
     assert_eq!(event["ScheduleExpression"], "rate(1 minute)");
     let timeout = relay["Timeout"].as_u64().unwrap();
     assert!(timeout < 60 && timeout > relay_events::DEADLINE_MARGIN.as_secs());
-    // A run that failed is not repeated: the next one does its work.
+    // A failed run is not retried, because the next scheduled run does the same work.
     let retries = &relay["EventInvokeConfig"]["MaximumRetryAttempts"];
     assert_eq!(retries.as_u64(), Some(0));
 }
@@ -147,7 +147,7 @@ fn notifying_ends_in_time_and_shares_its_pace_among_all_who_may_run() {
     let fan_out = &template["Resources"]["FanOut"]["Properties"];
     assert!(fan_out["Timeout"].as_u64().unwrap() > 2 * fan_out::DEADLINE_MARGIN.as_secs());
     let variables = &fan_out["Environment"]["Variables"];
-    // All three are the same number.
+    // All three values are the same.
     let scaling = &fan_out["Events"]["Queue"]["Properties"]["ScalingConfig"];
     for value in [
         &variables["MAXIMUM_CONCURRENCY"],

@@ -1,4 +1,4 @@
-//! Alarms and dashboard show what there is, and nothing is shown that could tell on somebody.
+//! Alarms and the dashboard use existing metrics, and logs contain no personal data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,8 @@ use tests::project_file;
 
 use super::{CUSTOM_RESOURCES, functions, resources, template};
 
-/// What AWS documents: Lambda, SQS, API Gateway for HTTP and for WebSocket APIs, RDS (their guides' pages on CloudWatch metrics).
+/// Metrics documented by AWS for Lambda, SQS, API Gateway (HTTP and WebSocket APIs) and RDS, from the guides'
+/// pages on CloudWatch metrics.
 const DOCUMENTED: [(&str, &[&str]); 4] = [
     ("AWS/Lambda", &["Errors", "Throttles", "ConcurrentExecutions"]),
     (
@@ -46,10 +47,10 @@ const DOCUMENTED: [(&str, &[&str]); 4] = [
     ),
 ];
 
-/// The namespace of what functions emit, as the template writes it.
+/// Namespace of the functions' own metrics, as written in the template.
 const OWN: &str = "SyncSphere/${AWS::StackName}";
 
-/// What the code emits.
+/// Names of the metrics that the code emits.
 fn emitted() -> BTreeSet<String> {
     let all = fan_out::METRICS
         .iter()
@@ -70,7 +71,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// The metrics that an alarm looks at.
+/// Namespace and name of each metric that an alarm watches.
 fn watched(alarm: &Value) -> BTreeSet<(String, String)> {
     let named = |value: &Value| (text(&value["Namespace"]), text(&value["MetricName"]));
     match alarm["Metrics"].as_sequence() {
@@ -89,7 +90,7 @@ fn dashboard() -> Json {
         panic!("not substituted")
     };
     let mut dashboard = body.value[0].as_str().unwrap().to_owned();
-    // Alarms that are there on a condition.
+    // Alarms that exist only under a condition.
     for name in ["AlarmsOnSums", "AlarmsOfDatabase"] {
         let Value::Tagged(condition) = &body.value[1][name] else {
             panic!("{name} has no condition")
@@ -168,7 +169,7 @@ fn every_alarm_tells_somebody_and_is_in_the_runbook_and_on_the_dashboard() {
         assert!(runbook.contains(id), "{id} is not in docs/operations.md");
         assert!(widgets.contains(&format!("${{{id}.Arn}}")), "{id}");
     }
-    // What the design promises to watch.
+    // Metrics and thresholds that the design promises to watch.
     for (metric, threshold) in [
         ("ApproximateNumberOfMessagesVisible", 0),
         ("ApproximateAgeOfOldestMessage", 20),
@@ -191,7 +192,7 @@ fn every_alarm_tells_somebody_and_is_in_the_runbook_and_on_the_dashboard() {
     }
 }
 
-/// A deployment is taken back for it.
+/// This alarm rolls back a deployment.
 #[test]
 fn the_alarm_of_failed_requests_counts_no_throttles_and_wants_more_than_a_few() {
     let alarm = &template()["Resources"]["HttpErrorsAlarm"]["Properties"];
@@ -230,10 +231,10 @@ fn access_logs_tell_no_query_string_and_nothing_that_a_sender_wrote() {
         assert!(format.contains_key("requestId"));
         for (name, variable) in &format {
             assert!(variable.starts_with("$context."), "{name}");
-            // API Gateway does not escape it, so it could end the text that it stands in and write fields of
-            // its own.
+            // API Gateway does not escape the user agent, so a client could end the string and add log
+            // fields.
             assert!(!variable.contains("userAgent"), "{variable}");
-            // Nor the path, which has ids in it.
+            // The path contains ids, so it must not be logged either.
             let telling = ["path", "query", "connect.url", "authorizer.claims.email"];
             assert!(
                 !telling.iter().any(|word| variable.to_lowercase().contains(word)),

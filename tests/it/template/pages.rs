@@ -1,4 +1,4 @@
-//! Web pages: which origins are let in, and what they may send.
+//! Web pages: the allowed origins, and the methods and headers that they may send.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use tests::{project_file, template_routes};
 
 use super::{tagged, template};
 
-/// What a property is where pages are served, and nothing elsewhere.
+/// Value of a property that is set only if pages are served (`!If` with the condition).
 fn where_pages_are_served(value: &Value) -> &Value {
     let Value::Tagged(tagged) = value else {
         panic!("{value:?} is for everybody");
@@ -38,7 +38,8 @@ fn pages_of_allowed_origins_may_call_every_route_and_send_what_the_page_sends() 
         .filter_map(|route| Some(route.split_once(' ')?.0))
         .collect();
     assert_eq!(set(&cors["AllowMethods"]), methods);
-    // A token is a header that the page sets, never a cookie that any page could send along.
+    // Authentication uses a header set by the page. Cookies are not used, so other pages cannot send the
+    // credentials.
     assert!(cors["AllowCredentials"].is_null());
     let api = fs::read_to_string(project_file("clients/web/site/src/api.js"))
         .unwrap()
@@ -61,7 +62,7 @@ fn pages_of_allowed_origins_may_put_and_get_content() {
     let rule = &rules[0];
     assert_eq!(tagged(&rule["AllowedOrigins"], "Ref"), "AllowedOrigins");
     assert_eq!(set(&rule["AllowedMethods"]), BTreeSet::from(["GET", "PUT"]));
-    // What create-upload signs into a PUT, and what a download goes on with; never `*`.
+    // Headers that `create-upload` signs for a PUT, and headers for resuming a download; never `*`.
     assert_eq!(
         set(&rule["AllowedHeaders"]),
         BTreeSet::from(["content-type", "if-none-match", "range", "x-amz-checksum-sha256"])

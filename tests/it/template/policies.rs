@@ -1,5 +1,6 @@
-//! Each role may do what its function calls, and nothing else. On the emulator roles are enforced, so all of the end-to-end tests rest on this
-//! too; `cargo xtask policies` takes each statement away and sees one of them fail.
+//! Each role has the permissions that its function needs, and no others. The emulator enforces roles, so the
+//! end-to-end tests need these permissions too. `cargo xtask policies` removes each statement in turn and
+//! checks that one of those tests fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,13 +11,13 @@ use tests::project_file;
 
 use super::{WITHOUT_DATABASE, functions, source, tagged, template};
 
-/// AWS actions that functions use; `tools/template/test_policies.py` compares the same list with the policies
-/// of their roles.
+/// AWS actions that functions use. `tools/template/test_policies.py` compares the same list with the policies
+/// of the functions' roles.
 #[derive(Deserialize)]
 struct Permissions {
-    /// Actions that a call in the code needs.
+    /// Actions that each SDK call in the code needs.
     calls: BTreeMap<String, BTreeSet<String>>,
-    /// Actions of an event source mapping with its function's role.
+    /// Actions that an event source mapping performs with its function's role.
     event_source_mapping: BTreeSet<String>,
     /// Actions that each function needs, by resource.
     functions: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
@@ -27,10 +28,10 @@ fn calls() -> Permissions {
     serde_norway::from_str(&text).unwrap()
 }
 
-/// An action that knows no resources (Service Authorization Reference).
+/// Action without resource-level permissions (Service Authorization Reference).
 const WITHOUT_RESOURCE: [&str; 1] = ["lambda:GetAccountSettings"];
 
-/// What a statement allows; an asterisk after an action of SQS is for the emulator.
+/// Actions that a statement allows. An asterisk after an SQS action is a workaround for the emulator.
 fn actions(statement: &Value) -> BTreeSet<String> {
     let actions = &statement["Action"];
     let one = actions.as_str().into_iter();
@@ -44,7 +45,7 @@ fn actions(statement: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-/// The statements of a function's own policy. Some are there only under a condition.
+/// Statements of a function's own policy, including conditional ones.
 fn statements(template: &Value, function: &str) -> Vec<Value> {
     let role = &template["Resources"][format!("{function}Role")]["Properties"];
     let policies = role["Policies"].as_sequence().unwrap();
@@ -61,7 +62,8 @@ fn statements(template: &Value, function: &str) -> Vec<Value> {
 
 type Actions = &'static [(&'static str, &'static [&'static str])];
 
-/// Actions of the calls to the crates that hold an AWS client, by the tables that these keep beside their methods.
+/// Actions needed by calls to the crates that own an AWS client. Those crates list them in tables beside
+/// their methods.
 fn actions_of_libraries(source: &str) -> BTreeSet<String> {
     let source: String = source.split_whitespace().collect();
     let libraries: [(&[&str], Actions); 3] = [
@@ -99,7 +101,7 @@ fn each_role_may_do_what_its_function_calls_and_nothing_else() {
         }
         let declared = known.functions.get(&id).into_iter().flatten();
         let mut declared: BTreeSet<String> = declared.flat_map(|(_, actions)| actions.clone()).collect();
-        // Signing in to the database is in a policy of its own.
+        // Signing in to the database is in a separate policy.
         declared.remove("rds-db:connect");
         assert_eq!(declared, needed, "{id} in tools/template/calls.yaml");
         needed.extend(["logs:CreateLogStream", "logs:PutLogEvents"].map(str::to_owned));
@@ -158,7 +160,7 @@ fn each_statement_names_what_it_is_about_and_has_a_name() {
             }
             assert!(names.insert(name, resource).is_none(), "{id}");
         }
-        // Lambda would add policies of its own to a role that it makes, and to this one if these were asked for.
+        // SAM adds policies of its own to a role that it creates, and to this role if `Policies` were set.
         assert!(
             template["Resources"][&id]["Properties"]["Policies"].is_null(),
             "{id}"
@@ -185,7 +187,7 @@ fn functions_sign_in_to_one_database_as_one_role() {
             continue;
         }
         assert!(attached.contains("!Ref SignInPolicy"), "{id}");
-        // Whoever migrates signs in as the owner, unless there is none.
+        // The migrating function signs in as the owner, if there is one.
         let condition = if id == "Migrate" {
             "MigratesByIam"
         } else {
@@ -271,7 +273,7 @@ fn content_travels_over_tls_and_is_never_overwritten() {
     );
 }
 
-/// A token is of no use without the policy for it, and `migrate` alone reads the owner's secret.
+/// Token authentication requires the policy, and only `migrate` reads the owner's secret.
 #[test]
 fn migrate_and_no_other_function_may_sign_in_as_the_owner() {
     let template = template();

@@ -1,4 +1,4 @@
-//! The benchmarks.
+//! All benchmarks.
 
 mod backlog;
 mod cold;
@@ -20,7 +20,7 @@ use runner::arguments::BENCHMARKS;
 use crate::report::Benchmark;
 use crate::stage::Stage;
 
-/// Runs those that are named, or all.
+/// Runs the named benchmarks; all if `names` is empty.
 pub(crate) async fn run(stage: &Stage, names: &[String]) -> Result<Vec<Benchmark>> {
     let mut benchmarks = Vec::new();
     for name in BENCHMARKS {
@@ -41,10 +41,10 @@ pub(crate) async fn run(stage: &Stage, names: &[String]) -> Result<Vec<Benchmark
     Ok(benchmarks)
 }
 
-/// What AWS takes for an answer in some benchmarks.
+/// Simulated latency of AWS services in some benchmarks.
 pub(crate) const LATENCY_OF_AWS: Duration = Duration::from_millis(10);
 
-/// A line for whoever waits.
+/// Prints a progress line.
 pub(crate) fn progress(line: &str) {
     #[expect(clippy::print_stderr, reason = "talking to the developer")]
     {
@@ -52,7 +52,7 @@ pub(crate) fn progress(line: &str) {
     }
 }
 
-/// The stand-ins' part in what is measured.
+/// CPU time of this process, and so of the fakes, during a measurement.
 pub(crate) struct Serving {
     begun: Instant,
     cpu: Duration,
@@ -69,7 +69,8 @@ impl Serving {
         }
     }
 
-    /// Whether they were busy nearly all of the time, so that they may have been the limit.
+    /// Whether the fakes used more than 90 % of the CPU available to them, so that they may have limited the
+    /// result.
     pub(crate) fn was_bound(&self) -> bool {
         let busy = own_cpu().saturating_sub(self.cpu).as_secs_f64();
         busy > 0.9 * self.begun.elapsed().as_secs_f64() * self.cores
@@ -84,17 +85,17 @@ fn own_cpu() -> Duration {
     Duration::from_micros(micros.try_into().unwrap_or_default())
 }
 
-/// A figure of each round.
+/// One figure of each round.
 pub(crate) fn each<T>(rounds: &[T], figure: impl Fn(&T) -> f64) -> Vec<f64> {
     rounds.iter().map(figure).collect()
 }
 
-/// As a number to calculate with.
+/// Converts a count to a float.
 pub(crate) fn number(number: usize) -> f64 {
     u32::try_from(number).map_or(f64::INFINITY, f64::from)
 }
 
-/// Bytes in megabytes.
+/// Converts bytes to megabytes (1,000,000 bytes).
 pub(crate) fn megabytes(bytes: u64) -> f64 {
     u32::try_from(bytes / 1_000).map_or(f64::INFINITY, f64::from) / 1e3
 }

@@ -1,4 +1,4 @@
-//! The database: filled for benchmarks, and a relay in front of it that adds latency and TLS, and counts.
+//! The benchmark database, and a relay in front of it that adds latency and TLS and counts round trips.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 use tokio_rustls::TlsAcceptor;
 
-/// A client of the schema's owner.
+/// Connects as the schema's owner.
 pub(crate) async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls)
         .await
@@ -24,10 +24,10 @@ pub(crate) async fn connect(url: &str) -> Result<Client> {
     Ok(client)
 }
 
-/// What passed through a relay since the last time it was asked.
+/// Traffic through a relay since the last [`Relay::take`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Passed {
-    /// How often the client waited: what it sends before something comes back counts once.
+    /// Round trips. Everything that the client sends before the next response counts as one.
     pub(crate) round_trips: u64,
     pub(crate) connects: u64,
 }
@@ -39,7 +39,7 @@ struct Counters {
     latency: AtomicU64,
 }
 
-/// Passes on what comes for the database.
+/// TCP relay in front of the database.
 pub(crate) struct Relay {
     port: u16,
     counters: Arc<Counters>,
@@ -53,7 +53,7 @@ impl Drop for Relay {
 }
 
 impl Relay {
-    /// In front of a server; over TLS if there is an acceptor.
+    /// Starts a relay to `target`; with `tls`, clients connect over TLS.
     pub(crate) async fn start(target: SocketAddr, tls: Option<TlsAcceptor>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let port = listener.local_addr().context("cannot listen")?.port();
@@ -84,18 +84,18 @@ impl Relay {
         })
     }
 
-    /// The port in front.
+    /// Local port of the relay.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// How long everything to the server waits from now on.
+    /// Sets the delay of all data sent to the server.
     pub(crate) fn set_latency(&self, latency: Duration) {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.counters.latency.store(micros, Ordering::Relaxed);
     }
 
-    /// What has passed.
+    /// Returns the counts and resets them.
     pub(crate) fn take(&self) -> Passed {
         Passed {
             round_trips: self.counters.round_trips.swap(0, Ordering::Relaxed),
@@ -124,7 +124,7 @@ async fn relay(
             }
             let micros = counters.latency.load(Ordering::Relaxed);
             if micros > 0 {
-                // The runtime's own timers are up to a millisecond late.
+                // Timers of the async runtime are up to 1 ms late.
                 tokio::task::block_in_place(|| std::thread::sleep(Duration::from_micros(micros)));
             }
             to_server.write_all(&buffer[..length]).await?;

@@ -1,6 +1,7 @@
-//! Stand-ins for AWS, in this process: HTTP/1.1 with as little work as possible, so that what is measured is the client.
+//! Fakes of AWS services in this process. They speak HTTP/1.1 with little overhead, so that benchmarks
+//! measure the client.
 //!
-//! What came is kept, and checked when nothing is measured.
+//! Requests are recorded, and checked outside the measured time.
 
 pub(crate) mod posts;
 pub(crate) mod s3;
@@ -18,10 +19,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-/// The most headers that a request may have.
+/// Maximum number of headers in a request.
 const MAX_HEADERS: usize = 48;
 
-/// A request, whole.
+/// A complete request.
 pub(crate) struct Request {
     pub(crate) at: Instant,
     pub(crate) raw: Bytes,
@@ -29,12 +30,12 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Its body.
+    /// Body of the request.
     pub(crate) fn body(&self) -> Bytes {
         self.raw.slice(self.body_at..)
     }
 
-    /// Method, target and headers.
+    /// Parses the method, target and headers, and passes them to `read`.
     pub(crate) fn head<T>(&self, read: impl FnOnce(&httparse::Request<'_, '_>) -> T) -> Result<T> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut head = httparse::Request::new(&mut headers);
@@ -42,7 +43,7 @@ impl Request {
         Ok(read(&head))
     }
 
-    /// What follows the method, up to the next space.
+    /// Request target: path and query.
     pub(crate) fn target(&self) -> &str {
         let line = self.raw.split(|byte| *byte == b'\r').next().unwrap_or_default();
         let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
@@ -50,10 +51,10 @@ impl Request {
     }
 }
 
-/// An answer, ready to be sent.
+/// A serialised response.
 pub(crate) type Reply = Bytes;
 
-/// An answer with a body.
+/// Serialises a response with a body. Each line of `headers` ends with CRLF.
 pub(crate) fn reply(status: u16, headers: &str, body: &[u8]) -> Reply {
     let length = body.len();
     let mut reply = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\n\r\n").into_bytes();
@@ -63,10 +64,10 @@ pub(crate) fn reply(status: u16, headers: &str, body: &[u8]) -> Reply {
 
 type Service = Arc<dyn Fn(Request) -> Reply + Send + Sync>;
 
-/// A server; dropping it stops it.
+/// A server, which stops accepting connections when dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    /// Connections that were made to it.
+    /// Connections accepted since the last [`Self::take_connects`].
     pub(crate) connects: Arc<AtomicU64>,
     latency: Arc<AtomicU64>,
     accepting: JoinHandle<()>,
@@ -79,7 +80,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Serves, over TLS if there is an acceptor.
+    /// Starts a server on a local port; with `tls`, it serves HTTPS.
     pub(crate) async fn start(tls: Option<TlsAcceptor>, service: Service) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let address = listener.local_addr().context("cannot listen")?;
@@ -106,19 +107,19 @@ impl Server {
         })
     }
 
-    /// How long each answer waits from now on.
+    /// Sets the time from a request's arrival to its response.
     pub(crate) fn set_latency(&self, latency: Duration) {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.latency.store(micros, Ordering::Relaxed);
     }
 
-    /// Connections that were made since the last time this was asked.
+    /// Connections accepted since the last call.
     pub(crate) fn take_connects(&self) -> u64 {
         self.connects.swap(0, Ordering::Relaxed)
     }
 }
 
-/// Serves one connection until it ends.
+/// Serves one connection until it is closed.
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     service: &Service,
@@ -140,7 +141,7 @@ async fn serve(
     }
 }
 
-/// The next request; nothing if the connection ends or what comes is none.
+/// Reads the next request; `None` if the connection is closed or the data is not a valid request.
 async fn next(
     stream: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,

@@ -1,4 +1,5 @@
-//! The limits: the least that could do a function's work, under the same Runtime API. Those of starting up are programs of their own, in `bin`.
+//! Baselines, named `limit`: the minimal programs that do a function's work under the same Runtime API. The
+//! baselines of cold starts are separate programs in `bin`.
 
 pub(crate) mod commits;
 pub(crate) mod complete;

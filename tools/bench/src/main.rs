@@ -1,4 +1,5 @@
-//! Measures the functions as they are deployed, beside the limit and the peers. `cargo xtask bench` builds all that it needs and runs it.
+//! Measures the functions as deployed and compares them with baselines and peers. `cargo xtask bench`
+//! builds everything needed and runs this program.
 
 mod benchmarks;
 mod database;
@@ -76,7 +77,7 @@ fn main_with_result() -> Result<()> {
     }
 }
 
-/// As the functions: in one thread.
+/// Runs a function on a single thread, as the deployed functions do.
 fn function(work: impl Future<Output = Result<(), lambda_runtime::Error>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -91,7 +92,7 @@ fn run(arguments: Arguments) -> Result<()> {
         page,
         names,
     } = arguments;
-    // Before there are threads, which inherit it.
+    // Must run before any thread starts, because threads inherit the affinity.
     let cores = process::leave_core()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -12,42 +12,43 @@ use fakes::lambda::Environment;
 use runner::project::Project;
 use tokio::process::Command;
 
-/// How long an invocation may take. Longer than Lambda would allow some, since peers are slow.
+/// Timeout of an invocation. It is longer than Lambda's timeout for some functions, because the peers are
+/// slow.
 const TIMEOUT: Duration = Duration::from_mins(5);
 
-/// The core that what is measured has for itself where there are others for all else.
+/// Core reserved for the measured process, if the machine has more than one.
 pub(crate) const CORE: &str = "0";
 
-/// What one invocation took.
+/// Measurements of one invocation.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
-    /// From handing it to the process until its answer was there.
+    /// Time from passing the event to the process to its response.
     pub(crate) wall: Duration,
     /// CPU time of the process, in user and system mode.
     pub(crate) cpu: Duration,
-    /// Allocations, if they are counted.
+    /// Number of allocations; 0 if they are not counted.
     pub(crate) allocations: u64,
     pub(crate) answer: Bytes,
 }
 
-/// How to run a process.
+/// Command line, environment and settings of a process.
 #[derive(Clone)]
 pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) command: Vec<String>,
     pub(crate) variables: Vec<(&'static str, String)>,
-    /// Where its output goes.
+    /// File for the process's output.
     pub(crate) log: PathBuf,
-    /// The cores that it may use, as `taskset` takes them; any if none are named.
+    /// Cores that the process may use, in `taskset` syntax; all if `None`.
     pub(crate) cores: Option<String>,
-    /// The library that counts allocations.
+    /// Library to preload that counts allocations; `None` if they are not counted.
     pub(crate) counter: Option<PathBuf>,
 }
 
 /// A running process.
 pub(crate) struct Process {
     environment: Environment,
-    /// How long its init phase took.
+    /// Duration of its init phase.
     pub(crate) init: Duration,
     /// CPU time of the init phase.
     pub(crate) init_cpu: Duration,
@@ -55,18 +56,18 @@ pub(crate) struct Process {
     id: u32,
 }
 
-/// What is said where instructions could not be counted.
+/// Note in the report if instructions could not be counted.
 pub(crate) const NO_VALGRIND: &str =
     "Instructions were not counted, for want of valgrind (`apt-get install valgrind`).";
 
-/// A program whose instructions are counted: by valgrind, which runs it some fifty times slower.
+/// A program whose instructions are counted with valgrind, which runs it about 50 times slower.
 pub(crate) struct Instructions {
     program: Program,
     log: PathBuf,
 }
 
 impl Instructions {
-    /// Nothing where valgrind is not installed.
+    /// `None` if valgrind is not installed.
     pub(crate) fn of(program: &Program) -> Option<Self> {
         let installed = StdCommand::new("valgrind").arg("--version").output();
         if !installed.is_ok_and(|output| output.status.success()) {
@@ -85,7 +86,8 @@ impl Instructions {
         Some(Self { program, log })
     }
 
-    /// Those of one of `many` later invocations: what a process takes for a first and those, less what it takes for a first.
+    /// Instructions per later invocation: the count of a process with `1 + many` invocations minus the count
+    /// with one, divided by `many`.
     pub(crate) async fn of_one(
         &self,
         many: u32,
@@ -96,7 +98,7 @@ impl Instructions {
         Ok((all - first) / f64::from(many))
     }
 
-    /// Those of a process from its start to its end.
+    /// Instructions of a process from its start to its end.
     async fn count(
         &self,
         invocations: u32,
@@ -115,7 +117,7 @@ impl Instructions {
 }
 
 impl Program {
-    /// Starts it and waits until it asks for its first invocation.
+    /// Starts the process and waits until it requests its first invocation.
     pub(crate) async fn start(&self) -> Result<Process> {
         let mut words: Vec<&str> = Vec::new();
         if let Some(cores) = &self.cores {
@@ -170,12 +172,12 @@ impl Program {
 }
 
 impl Process {
-    /// Ends it, and waits until it has ended.
+    /// Ends the process and waits for its exit.
     pub(crate) async fn end(self) {
         self.environment.end().await;
     }
 
-    /// Invokes it once.
+    /// Invokes the function once.
     pub(crate) async fn invoke(&mut self, payload: impl Into<Bytes>) -> Result<Measured> {
         let payload = payload.into();
         let before = (cpu(self.id)?, self.allocated()?);
@@ -193,12 +195,12 @@ impl Process {
         })
     }
 
-    /// The most memory that it ever had resident, in bytes.
+    /// Peak resident memory, in bytes.
     pub(crate) fn peak_memory(&self) -> Result<u64> {
         self.memory("VmHWM:")
     }
 
-    /// The memory that it has resident, in bytes.
+    /// Current resident memory, in bytes.
     pub(crate) fn resident_memory(&self) -> Result<u64> {
         self.memory("VmRSS:")
     }
@@ -211,7 +213,7 @@ impl Process {
         Ok(number.context("/proc shows no memory")? * 1_024)
     }
 
-    /// Gives it, from now on, only a share of a core.
+    /// Limits the process to a share of a core from now on.
     pub(crate) fn limit(&self, quota: &Quota) -> Result<()> {
         quota.add(self.id)
     }
@@ -224,8 +226,8 @@ impl Process {
     }
 }
 
-/// The CPU time of all threads of a process. The scheduler's own account, since that of `/proc/…/stat` has steps of 10 ms; but that one knows
-/// threads that have ended.
+/// CPU time of all threads of a process, from the scheduler's statistics (`schedstat`). `/proc/…/stat` has a
+/// resolution of 10 ms, but includes threads that have ended.
 fn cpu(id: u32) -> Result<Duration> {
     let mut nanoseconds = 0;
     for task in fs::read_dir(format!("/proc/{id}/task")).context("the process is gone")? {
@@ -251,7 +253,8 @@ fn cpu(id: u32) -> Result<Duration> {
     };
     let coarse = Duration::from_millis(10 * (ticks(11) + ticks(12)));
     let fine = Duration::from_nanos(nanoseconds);
-    // A tick is charged to whoever runs when it comes, so a little more by that account says nothing.
+    // A tick is charged to the thread that runs when the tick occurs, so a small excess of this figure means
+    // nothing.
     Ok(if coarse > fine + Duration::from_millis(100) {
         coarse
     } else {
@@ -259,21 +262,22 @@ fn cpu(id: u32) -> Result<Duration> {
     })
 }
 
-/// A share of one core, as Lambda gives a function of less than 1,769 MB (AWS Lambda Developer Guide, "Configure Lambda function memory").
+/// A share of one core, as Lambda gives to a function with less than 1,769 MB (AWS Lambda Developer Guide,
+/// "Configure Lambda function memory").
 pub(crate) struct Quota {
     folder: PathBuf,
 }
 
-/// The memory with which a function has one whole core, in MB (as above).
+/// Memory with which a function has one full core, in MB (as above).
 const WHOLE_CORE: f64 = 1_769.0;
 
-/// For how long a quota is, in microseconds.
+/// Period of the CPU quota, in microseconds.
 const PERIOD: f64 = 20_000.0;
 
-/// How the names of control groups begin.
+/// Prefix of the control groups' names.
 const QUOTAS: &str = "syncsphere-bench-";
 
-/// Removes control groups of runs that were interrupted.
+/// Removes control groups left by interrupted runs.
 fn remove_orphans(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok) {
         let name = entry.file_name();
@@ -287,11 +291,11 @@ fn remove_orphans(parent: &Path) {
 }
 
 impl Quota {
-    /// The share that comes with a memory size in MB. Nothing where this user may make no control groups.
+    /// Quota for a memory size in MB; `None` if this user may not create control groups.
     pub(crate) fn of_memory(megabytes: u32) -> Option<Self> {
         let quota = format!("{:.0}", (PERIOD * f64::from(megabytes) / WHOLE_CORE).max(1_000.0));
         let name = format!("{QUOTAS}{}-{megabytes}", std::process::id());
-        // Version 1 of control groups, then version 2.
+        // cgroup v1, then cgroup v2.
         let (old, new) = (Path::new("/sys/fs/cgroup/cpu"), Path::new("/sys/fs/cgroup"));
         let make = |parent: &Path, settings: &[(&str, String)]| {
             remove_orphans(parent);
@@ -318,7 +322,7 @@ impl Quota {
 
 impl Drop for Quota {
     fn drop(&mut self) {
-        // It can be removed once its processes are gone.
+        // The group can be removed after its processes have ended.
         for _ in 0..100 {
             if fs::remove_dir(&self.folder).is_ok() {
                 break;
@@ -328,7 +332,7 @@ impl Drop for Quota {
     }
 }
 
-/// Compiles the library that counts allocations. Rust links with a C compiler, so there is one.
+/// Compiles the library that counts allocations. A C compiler is available, because Rust links with one.
 pub(crate) fn allocation_counter(folder: &Path) -> Result<PathBuf> {
     let library = folder.join("allocations.so");
     let source = Project::find()?.root.join("tools/bench/allocations.c");
@@ -345,7 +349,8 @@ pub(crate) fn allocation_counter(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Keeps this process off the core of what is measured, if there are others; returns how many cores there are.
+/// Excludes this process from the core of the measured process if there are other cores. Returns the number
+/// of cores.
 pub(crate) fn leave_core() -> Result<usize> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     if cores > 1 {

@@ -1,4 +1,4 @@
-//! What a run found, as numbers; `table`, `plot` and `page` show it.
+//! Results of a run as numbers. `table`, `plot` and `page` render them.
 
 mod page;
 mod plot;
@@ -11,20 +11,21 @@ pub(crate) use page::page;
 pub(crate) use plot::svg;
 pub(crate) use table::table;
 
-/// Above this spread (largest ÷ smallest) of its control, a row is noisy: something else was using the machine.
+/// A row is noisy if its control's spread (largest ÷ smallest) is above this: other programs used the
+/// machine.
 pub(crate) const NOISY: f64 = 1.3;
 
-/// A run of the command.
+/// Results of one run.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
-    /// Whether it only showed that the benchmarks work, with small numbers and few rounds.
+    /// Whether the run only checked that the benchmarks work, with small numbers and few rounds.
     pub(crate) quick: bool,
     pub(crate) benchmarks: Vec<Benchmark>,
 }
 
-/// Where it ran.
+/// The machine of the run.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Machine {
     pub(crate) processor: String,
@@ -32,53 +33,53 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
 }
 
-/// One benchmark.
+/// Results of one benchmark.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Benchmark {
-    /// As the command takes it.
+    /// Name on the command line.
     pub(crate) name: String,
-    /// What it measures and how, in a few sentences.
+    /// The measured quantity and the method, in a few sentences.
     pub(crate) about: String,
     pub(crate) rows: Vec<Row>,
-    /// What does not drift, so that it can be held to a number.
+    /// Deterministic counts with a limit.
     pub(crate) counts: Vec<Count>,
     pub(crate) plot: Option<Plot>,
-    /// What a reader has to know to judge the figures.
+    /// Notes needed to interpret the figures.
     pub(crate) notes: Vec<String>,
 }
 
-/// A figure, beside what it is held against.
+/// A figure, with the control that it is compared with.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Row {
     pub(crate) figure: String,
     pub(crate) unit: Unit,
-    /// Of each round.
+    /// One value per round.
     pub(crate) ours: Vec<f64>,
-    /// Nothing for a figure that stands alone.
+    /// `None` for a figure without a control.
     pub(crate) control: Option<Control>,
     pub(crate) goal: Option<Goal>,
-    /// The stand-in, and not what is measured, was the limit.
+    /// Whether the fake limited the result, rather than the measured program.
     pub(crate) server_bound: bool,
 }
 
-/// What a figure is held against, measured in the same rounds, in turn with it.
+/// Control of a figure, measured alternately with it in the same rounds.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Control {
     pub(crate) name: String,
-    /// Of each round.
+    /// One value per round.
     pub(crate) values: Vec<f64>,
     pub(crate) by: By,
 }
 
-/// How two figures are compared.
+/// Comparison of a figure with its control.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum By {
-    /// Ours ÷ control.
+    /// Figure ÷ control.
     Ratio,
-    /// Ours − control.
+    /// Figure − control.
     Difference,
 }
 
@@ -91,11 +92,11 @@ pub(crate) enum Unit {
     Seconds,
     /// 1,000,000 bytes.
     Megabytes,
-    /// A plain number.
+    /// Dimensionless.
     Number,
 }
 
-/// What the result (ours, or how it compares with the control) should be.
+/// Goal for the result: the figure, or its comparison with the control.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Goal {
@@ -104,7 +105,7 @@ pub(crate) enum Goal {
     Between { least: f64, most: f64 },
 }
 
-/// Something counted, and the most that it may be: more makes the command fail.
+/// A count with its maximum. The command fails if the count is larger.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Count {
     pub(crate) what: String,
@@ -113,7 +114,7 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    /// A whole number.
+    /// Count of an integer quantity.
     pub(crate) fn new(what: impl Into<String>, counted: u64, most: u32) -> Self {
         Self {
             what: what.into(),
@@ -122,14 +123,14 @@ impl Count {
         }
     }
 
-    /// Whether it is more than it may be, or no number.
+    /// Whether the count is above its maximum or NaN.
     pub(crate) fn exceeded(&self) -> bool {
         let within = self.counted <= self.most;
         !within
     }
 }
 
-/// A count as a number to calculate with.
+/// Converts a count to a float.
 #[expect(
     clippy::cast_precision_loss,
     reason = "exact up to 2^53, and nothing is counted so often"
@@ -138,7 +139,7 @@ pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// Lines over one axis.
+/// Series of points with common axes.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Plot {
@@ -147,7 +148,7 @@ pub(crate) struct Plot {
     pub(crate) y: String,
     /// Whether the x axis is logarithmic.
     pub(crate) logarithmic: bool,
-    /// Whether the y axis is.
+    /// Whether the y axis is logarithmic.
     pub(crate) logarithmic_y: bool,
     pub(crate) series: Vec<Series>,
 }
@@ -158,7 +159,7 @@ pub(crate) struct Series {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// Median, smallest and largest of some rounds.
+/// Median, minimum and maximum over the rounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
@@ -167,7 +168,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Of at least one value; NaN of none.
+    /// Summary of the values; NaN if there are none.
     pub(crate) fn of(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -187,7 +188,7 @@ impl Summary {
 }
 
 impl Row {
-    /// A figure that stands alone.
+    /// A figure without a control.
     pub(crate) fn alone(figure: impl Into<String>, unit: Unit, ours: Vec<f64>) -> Self {
         Self {
             figure: figure.into(),
@@ -199,7 +200,7 @@ impl Row {
         }
     }
 
-    /// A figure ÷ its control.
+    /// A figure divided by its control.
     pub(crate) fn ratio(
         figure: impl Into<String>,
         unit: Unit,
@@ -217,7 +218,7 @@ impl Row {
         }
     }
 
-    /// A figure − its control.
+    /// A figure minus its control.
     pub(crate) fn difference(
         figure: impl Into<String>,
         unit: Unit,
@@ -242,7 +243,8 @@ impl Row {
         self
     }
 
-    /// What is held against the goal: round by round, ours compared with the control.
+    /// The values that the goal applies to: the figure of each round, compared with the control if there is
+    /// one.
     pub(crate) fn result(&self) -> Summary {
         let Some(control) = &self.control else {
             return Summary::of(&self.ours);
@@ -258,7 +260,7 @@ impl Row {
         Summary::of(&compared.collect::<Vec<_>>())
     }
 
-    /// Whether the control's spread is too large to trust one run.
+    /// Whether the control's spread is too large to rely on one run.
     pub(crate) fn noisy(&self) -> bool {
         self.control.as_ref().is_some_and(|control| {
             let Summary { least, most, .. } = Summary::of(&control.values);
@@ -266,7 +268,7 @@ impl Row {
         })
     }
 
-    /// Whether the median meets the goal; nothing without one.
+    /// Whether the median meets the goal; `None` without a goal.
     pub(crate) fn met(&self) -> Option<bool> {
         let median = self.result().median;
         self.goal.map(|goal| match goal {
@@ -278,7 +280,7 @@ impl Row {
 }
 
 impl Report {
-    /// What was counted too often.
+    /// Counts above their maximum, with their benchmarks.
     pub(crate) fn exceeded(&self) -> impl Iterator<Item = (&Benchmark, &Count)> {
         self.benchmarks.iter().flat_map(|benchmark| {
             let counts = benchmark.counts.iter().filter(|count| count.exceeded());

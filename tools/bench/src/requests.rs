@@ -1,4 +1,4 @@
-//! Requests as API Gateway hands them to functions: the samples, about what a benchmark has made.
+//! API Gateway events for functions: the samples, changed to use the benchmark's data.
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ pub(crate) struct User {
 }
 
 impl Stage {
-    /// Makes a user.
+    /// Creates a user with a personal space.
     pub(crate) async fn user(&self) -> Result<User> {
         let space_id = platform::ids::new_id();
         let id = format!("u{}", space_id.simple());
@@ -42,7 +42,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Opens uploads, each to a path of its own.
+    /// Opens `number` uploads, each to a different path, and returns their ids.
     pub(crate) async fn uploads(&self, user: &User, number: usize) -> Result<Vec<Uuid>> {
         let sql = format!(
             "INSERT INTO uploads (id, space_id, user_id, path, size, sha256, created_at, expires_at)
@@ -62,14 +62,14 @@ impl Stage {
             .collect())
     }
 
-    /// A sample of a request, of this user.
+    /// A sample HTTP request, changed to this user.
     pub(crate) fn request(&self, sample: &str, user: &str) -> Result<Value> {
         let mut event = self.event(sample)?;
         event["requestContext"]["authorizer"]["jwt"]["claims"]["sub"] = json!(user);
         Ok(event)
     }
 
-    /// `POST /uploads/{uploadId}/complete`.
+    /// Request to `POST /uploads/{uploadId}/complete`.
     pub(crate) fn completing(&self, user: &User, upload_id: Uuid) -> Result<Bytes> {
         let mut event = self.request("complete-upload.post.json", &user.id)?;
         event["pathParameters"]["uploadId"] = json!(upload_id);
@@ -77,7 +77,7 @@ impl Stage {
     }
 }
 
-/// The body of an answer, which must have this status.
+/// Parses the body of a response. It is an error if the status differs from `status`.
 pub(crate) fn answered(answer: &[u8], status: u16) -> Result<Value> {
     let answer: Value = serde_json::from_slice(answer).context("an answer is no JSON")?;
     ensure!(answer["statusCode"] == status, "answered {answer}");

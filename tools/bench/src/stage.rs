@@ -1,4 +1,4 @@
-//! What all benchmarks share: the database, the stand-ins, and how functions are configured for them.
+//! Resources shared by all benchmarks: the database, the fakes and the functions' configuration.
 
 use std::collections::HashMap;
 use std::fs;
@@ -46,7 +46,7 @@ pub(crate) struct Options {
     pub(crate) quick: bool,
 }
 
-/// Stand-ins, all with TLS or all without, and the way to the database through a relay.
+/// Fakes of AWS services and a relay to the database; either all use TLS or none.
 pub(crate) struct Services {
     pub(crate) s3: S3,
     pub(crate) sqs: Sqs,
@@ -55,10 +55,10 @@ pub(crate) struct Services {
     tls: bool,
 }
 
-/// A function's environment variables.
+/// Environment variables of a function.
 pub(crate) type Variables = Vec<(&'static str, String)>;
 
-/// The same, with another value of one that is among them.
+/// Replaces the value of a variable.
 pub(crate) fn with(mut variables: Variables, name: &str, value: &str) -> Variables {
     for (_, other) in variables.iter_mut().filter(|(given, _)| *given == name) {
         value.clone_into(other);
@@ -66,22 +66,22 @@ pub(crate) fn with(mut variables: Variables, name: &str, value: &str) -> Variabl
     variables
 }
 
-/// What benchmarks share.
+/// Resources shared by all benchmarks.
 pub(crate) struct Stage {
     pub(crate) options: Options,
-    /// Who owns the schema.
+    /// Database client of the schema's owner.
     pub(crate) client: Client,
     pub(crate) authority: Authority,
-    /// Of the machine, and not just those that this process has left itself.
+    /// Number of the machine's cores, including the core that this process does not use.
     pub(crate) cores: usize,
     counter: PathBuf,
     database: SocketAddr,
-    /// The sample events, by the names of their files.
+    /// Sample events, by file name.
     events: HashMap<String, Value>,
 }
 
 impl Stage {
-    /// Migrates the database.
+    /// Connects to the database and migrates it.
     pub(crate) async fn start(options: Options, cores: usize) -> Result<Self> {
         let authority = Authority::new()?;
         fs::create_dir_all(&options.folder).context("cannot create the folder")?;
@@ -95,7 +95,7 @@ impl Stage {
             .copied()
             .context("the database URL has no port")?;
         let client = database::connect(&options.database_url).await?;
-        // For the limit of commits.
+        // Table for the `limit-commits` program.
         let bare = format!(
             "CREATE TABLE bare (id int PRIMARY KEY, n bigint NOT NULL); GRANT SELECT, UPDATE ON bare TO {ROLE};
             INSERT INTO bare SELECT i, 0 FROM generate_series(0, 63) i"
@@ -112,17 +112,17 @@ impl Stage {
         })
     }
 
-    /// How many rounds everything is measured in.
+    /// Number of rounds of each measurement.
     pub(crate) fn rounds(&self) -> usize {
         if self.options.quick { 1 } else { 5 }
     }
 
-    /// The number that a full or a quick run works with.
+    /// Number to use in a full or a quick run.
     pub(crate) fn size(&self, full: usize, quick: usize) -> usize {
         if self.options.quick { quick } else { full }
     }
 
-    /// Starts stand-ins.
+    /// Starts the fakes and the relay.
     pub(crate) async fn services(&self, tls: bool) -> Result<Services> {
         let acceptor = || tls.then(|| self.authority.acceptor.clone());
         Ok(Services {
@@ -134,7 +134,7 @@ impl Stage {
         })
     }
 
-    /// The database itself, for functions.
+    /// Database URL for functions, without the relay.
     pub(crate) fn direct_url(&self) -> String {
         format!(
             "postgresql://{ROLE}@{}/{}?sslmode=disable",
@@ -148,8 +148,8 @@ impl Stage {
         url.split('?').next().unwrap_or_default()
     }
 
-    /// The database through the services' relay. With TLS, the password makes the function believe public authorities, of which the
-    /// benchmark's own then is the only one.
+    /// Database URL for functions, through the relay. With TLS, the URL has a password, so that the function
+    /// verifies the server against public CAs. The benchmark replaces those by its own CA.
     pub(crate) fn relayed_url(&self, services: &Services) -> String {
         let (port, name) = (services.relay.port(), self.database_name());
         if services.tls {
@@ -159,7 +159,8 @@ impl Stage {
         }
     }
 
-    /// What the template sets, and what points AWS clients at the stand-ins. A function reads what it needs.
+    /// Environment variables from the template, and the endpoints of the fakes. Each function reads the
+    /// variables that it needs.
     pub(crate) fn variables(&self, services: &Services, database_url: String) -> Variables {
         let mut variables = lambda::variables();
         variables.extend([
@@ -172,7 +173,7 @@ impl Stage {
             ("DEAD_LETTER_QUEUE_URL", services.sqs.dead_letter_queue_url()),
             ("CONNECTIONS_ENDPOINT", services.posts.endpoint()),
             ("WEBSOCKET_URL", "wss://bench.example/live".to_owned()),
-            // No pace, unless that is what is measured.
+            // No effective rate limit, except in the benchmark of the rate limiter.
             ("POSTS_PER_SECOND", "100000000".to_owned()),
             ("MAXIMUM_CONCURRENCY", "1".to_owned()),
             (
@@ -182,7 +183,7 @@ impl Stage {
         ]);
         if services.tls {
             let authority = self.options.folder.join("ca.pem").display().to_string();
-            // For AWS clients, for the database, and for the peer in Node.js.
+            // Variables of the AWS clients, the database client and the Node.js peer.
             for name in ["AWS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"] {
                 variables.push((name, authority.clone()));
             }
@@ -190,20 +191,21 @@ impl Stage {
         variables
     }
 
-    /// A function, as deployed.
+    /// A function's release binary, as deployed.
     pub(crate) fn function(&self, name: &'static str, variables: Variables) -> Program {
         let binary = self.options.binaries.join(name).join("bootstrap");
         self.program(name, vec![binary.display().to_string()], variables)
     }
 
-    /// A limit, which is this program under the same Runtime API.
+    /// A baseline, run by this program under the same Runtime API.
     pub(crate) fn limit(&self, name: &'static str, variables: Variables) -> Result<Program> {
         let own = std::env::current_exe().context("this program has no path")?;
         Ok(self.program(name, vec![own.display().to_string(), name.to_owned()], variables))
     }
 
-    /// A limit that is a program of its own. `cargo lambda` builds this one as `bench/bootstrap`, and that as `NAME/bootstrap` beside it;
-    /// `cargo`, for a quick run, builds both into one folder.
+    /// A baseline that is a separate program. `cargo lambda` builds this program as `bench/bootstrap` and
+    /// the other as `NAME/bootstrap` in the same folder. For a quick run, `cargo` builds both into one
+    /// folder.
     pub(crate) fn limit_alone(&self, name: &'static str, variables: Variables) -> Result<Program> {
         let own = std::env::current_exe().context("this program has no path")?;
         let binary = if own.ends_with("bench/bootstrap") {
@@ -221,7 +223,7 @@ impl Stage {
         Ok(self.program(name, vec![binary.display().to_string()], variables))
     }
 
-    /// Any program that speaks the Runtime API.
+    /// Any program that uses the Runtime API.
     pub(crate) fn program(&self, name: &'static str, command: Vec<String>, variables: Variables) -> Program {
         Program {
             name,
@@ -233,7 +235,7 @@ impl Stage {
         }
     }
 
-    /// The same program, on all cores: for many at once.
+    /// The same program on all cores, for running several processes at once.
     pub(crate) fn everywhere(&self, program: Program) -> Program {
         Program {
             cores: (self.cores > 1).then(|| format!("0-{}", self.cores - 1)),
@@ -241,7 +243,7 @@ impl Stage {
         }
     }
 
-    /// The same program, with its allocations counted.
+    /// The same program with its allocations counted.
     pub(crate) fn counted(&self, program: &Program) -> Program {
         Program {
             counter: Some(self.counter.clone()),
@@ -249,14 +251,14 @@ impl Stage {
         }
     }
 
-    /// One of the sample events.
+    /// A sample event, by name.
     pub(crate) fn event(&self, name: &str) -> Result<Value> {
         let event = self.events.get(name).cloned();
         event.with_context(|| format!("there is no sample {name}"))
     }
 }
 
-/// Read once, or reading them would be part of what is measured.
+/// Reads all samples at the start, so that file reads are not part of a measurement.
 fn events(folder: &Path) -> Result<HashMap<String, Value>> {
     let cannot_read = || format!("cannot read {}", folder.display());
     let mut events = HashMap::new();
@@ -270,7 +272,7 @@ fn events(folder: &Path) -> Result<HashMap<String, Value>> {
     Ok(events)
 }
 
-/// In milliseconds.
+/// Converts a duration to milliseconds.
 pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }

@@ -1,4 +1,5 @@
-//! The HTTP API: forms the events that functions get from API Gateway, and asks again until there is an answer that counts.
+//! A client of the HTTP API. It forms the events that API Gateway sends to functions, and retries until it
+//! gets a definite answer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,29 +16,29 @@ use serde_json::{Value, json};
 use super::findings::Findings;
 use super::functions::Functions;
 
-/// The longest pause between two attempts.
+/// The upper bound of the back-off between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long a request is tried. No disturbance lasts nearly as long.
+/// The retry limit of a request. Every injected fault is much shorter.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// A request of a client.
+/// A request of a client to the HTTP API.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// Such as `GET /files`.
+    /// Method and path template, such as `GET /files`.
     pub(crate) route: &'static str,
-    /// Variables of the path.
+    /// Path parameters by name.
     pub(crate) path: Vec<(&'static str, String)>,
-    /// The query string, encoded.
+    /// The query string, percent-encoded.
     pub(crate) query: String,
     /// The header `Idempotency-Key`.
     pub(crate) idempotency_key: Option<String>,
-    /// The body.
+    /// The JSON body.
     pub(crate) body: Option<Value>,
 }
 
 impl Call {
-    /// A request to a route without anything.
+    /// A request without parameters, key or body.
     pub(crate) fn new(route: &'static str) -> Self {
         Self {
             route,
@@ -48,25 +49,25 @@ impl Call {
         }
     }
 
-    /// Names a variable of the path.
+    /// Sets a path parameter.
     pub(crate) fn path(mut self, name: &'static str, value: &impl ToString) -> Self {
         self.path.push((name, value.to_string()));
         self
     }
 
-    /// Sets the query string.
+    /// Sets the query string, which must be percent-encoded.
     pub(crate) fn query(mut self, query: String) -> Self {
         self.query = query;
         self
     }
 
-    /// Sets the body.
+    /// Sets the JSON body.
     pub(crate) fn body(mut self, body: Value) -> Self {
         self.body = Some(body);
         self
     }
 
-    /// Names the request, so that repeating it does nothing more.
+    /// Sets the idempotency key, so that a retry has no further effect.
     pub(crate) fn key(mut self, key: String) -> Self {
         self.idempotency_key = Some(key);
         self
@@ -113,25 +114,24 @@ impl Call {
     }
 }
 
-/// An answer.
+/// The response of a function to API Gateway.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Answer {
-    /// The HTTP status.
     #[serde(rename = "statusCode")]
     pub(crate) status: u16,
-    /// The body.
+    /// The body as text; `None` if the response has none.
     #[serde(default)]
     pub(crate) body: Option<String>,
 }
 
 impl Answer {
-    /// The body as what it should be.
+    /// The body parsed as JSON; `None` if there is none or it has another form.
     pub(crate) fn parsed<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_str(self.body.as_deref()?).ok()
     }
 
-    /// The problem's name for programs.
+    /// The `code` of a problem response; empty for any other response.
     pub(crate) fn code(&self) -> String {
         #[derive(Deserialize)]
         struct Problem {
@@ -143,7 +143,7 @@ impl Answer {
     }
 }
 
-/// The API, as clients see it.
+/// The HTTP API as clients see it.
 pub(crate) struct Api {
     functions: Arc<Functions>,
     findings: Arc<Findings>,
@@ -151,7 +151,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// In front of the functions; pauses come from `random`.
+    /// A client that invokes the functions directly and draws its back-off from `random`.
     pub(crate) fn new(functions: Arc<Functions>, findings: Arc<Findings>, random: ChaCha8Rng) -> Self {
         Self {
             functions,
@@ -160,7 +160,8 @@ impl Api {
         }
     }
 
-    /// Asks once. Nothing if the service is unavailable, in whichever way.
+    /// Sends the request once. `None` if the function failed, or answered 429, a 5xx or an unreadable
+    /// response.
     pub(crate) async fn once(&self, user: &UserId, call: &Call) -> Option<Answer> {
         let payload = Bytes::from(call.event(user));
         let answer = self.functions.route(call.route, payload).await.ok()?;
@@ -182,7 +183,8 @@ impl Api {
         (answer.status < 500 && answer.status != 429).then_some(answer)
     }
 
-    /// Asks until there is a definite answer, a 2xx or a refusal. Nothing after two minutes, which is a finding.
+    /// Retries until there is a definite answer: a 2xx or a refusal. After two minutes it records a finding
+    /// and returns `None`.
     pub(crate) async fn request(&self, user: &UserId, call: &Call) -> Option<Answer> {
         let begun = Instant::now();
         for attempt in 0.. {
@@ -212,7 +214,7 @@ impl Api {
         tokio::time::sleep(longest.mul_f64(share)).await;
     }
 
-    /// Records an answer that this request must not get.
+    /// Records a finding for a response that this request must not get.
     pub(crate) fn wrong(&self, user: &UserId, call: &Call, answer: &Answer) {
         let body = answer.body.as_deref().unwrap_or_default();
         self.findings.unexpected(

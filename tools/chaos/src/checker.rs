@@ -1,4 +1,5 @@
-//! The account: what clients were promised, what there is, and what devices know, held against each other.
+//! The checker: compares the history of acknowledged uploads with database, storage and queue, and with the
+//! state of the devices.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,44 +16,43 @@ use super::sqs::{POISON, event_id};
 #[cfg(test)]
 mod tests;
 
-/// What a device believes at the end.
+/// The state of a device at the end of a run.
 #[derive(Clone)]
 pub(crate) struct DeviceState {
-    /// Whose it is.
+    /// The owner of the device.
     pub(crate) user: UserId,
-    /// Its id.
     pub(crate) device: DeviceId,
-    /// Whether it is connected and has pulled since.
+    /// Whether the device is connected and has pulled since it connected.
     pub(crate) listening: bool,
-    /// What it believes.
+    /// The changes and files that the device knows.
     pub(crate) view: View,
 }
 
-/// All that is held against each other.
+/// Everything that the checker compares.
 #[derive(Clone)]
 pub(crate) struct Evidence {
-    /// The uploads that were acknowledged.
+    /// Uploads whose completion was answered with a 2xx.
     pub(crate) acknowledged: Vec<Acknowledged>,
-    /// The database.
+    /// The content of the database at the end of the run.
     pub(crate) database: Snapshot,
-    /// Storage.
+    /// The objects in storage by key.
     pub(crate) objects: HashMap<String, Object>,
-    /// The events that were sent to the queue.
+    /// Events that were sent to the queue at least once.
     pub(crate) announced: HashSet<EventId>,
-    /// What is left in the queue, in any state.
+    /// Bodies of the messages that are still in the queue, in any state.
     pub(crate) queue: Vec<Arc<str>>,
-    /// What is in the dead-letter queue.
+    /// Bodies of the messages in the dead-letter queue.
     pub(crate) dead_letters: Vec<Arc<str>>,
-    /// What was put there because it had been received too often.
+    /// Bodies of the messages that moved to the dead-letter queue after too many receives.
     pub(crate) exhausted: Vec<Arc<str>>,
-    /// The poison messages, and how often each may have been set aside.
+    /// The poison messages, each with the maximum number of copies in the dead-letter queue.
     pub(crate) poison: HashMap<Arc<str>, usize>,
-    /// The devices.
+    /// The final state of each device.
     pub(crate) devices: Vec<DeviceState>,
 }
 
 impl Evidence {
-    /// Finds all that does not agree.
+    /// Adds every disagreement to `findings`.
     pub(crate) fn check(&self, findings: &Findings) {
         self.uploads(findings);
         self.content(findings);
@@ -231,7 +231,8 @@ impl Evidence {
                     format!("event {event}, {}", which()),
                 );
             }
-            // What it has not heard of is counted as such.
+            // A device that has not yet received all changes is reported elsewhere, so only complete feeds
+            // are compared.
             let none = HashMap::new();
             let files = self.database.files.get(space).unwrap_or(&none);
             if feed.cursor() == changes.len() && feed.files != *files {

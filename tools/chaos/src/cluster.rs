@@ -1,4 +1,4 @@
-//! The whole system on this machine: the functions, what they depend on, and the devices of some users.
+//! The whole system on this machine: the functions, their dependencies, and the devices of some users.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -33,43 +33,40 @@ use runner::postgres::{Postgres, free_address};
 use runner::project::Project;
 use runner::ui::Step;
 
-/// Users.
+/// The number of users.
 const USERS: usize = 6;
 
-/// The stream of the seed for pauses.
+/// The random stream for the back-off of clients.
 const PAUSES: u64 = 1;
 
-/// How often `relay-events` runs. The template says every minute; a run should not take that long.
+/// The interval of `relay-events`. The template says one minute; shorter here to keep a run short.
 const RELAY_EVERY: Duration = Duration::from_secs(2);
 
-/// How long everything must have been quiet.
+/// How long the system must be idle before it counts as settled.
 const QUIET: Duration = Duration::from_millis(1_500);
 
-/// How often that is looked at.
+/// The interval of the checks for idleness.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Attempts of an AWS call, each of which may set a poison message aside.
+/// Attempts per AWS call. Each attempt may put another copy of a poison message into the dead-letter queue.
 const SDK_ATTEMPTS: usize = 2;
 
-/// The system.
+/// The running system.
 pub(crate) struct Cluster {
     project: Project,
-    /// Its folder, with the logs.
+    /// The folder of the run, with the logs.
     pub(crate) folder: PathBuf,
-    /// Random faults.
+    /// Decides which random faults are injected.
     pub(crate) faults: Arc<FaultInjector>,
-    /// The queue.
     pub(crate) sqs: Arc<Sqs>,
     s3: Arc<S3>,
-    /// From the queue to `fan-out`.
+    /// Moves messages from the queue to `fan-out`.
     pub(crate) mapping: Arc<Mapping>,
-    /// The functions.
     pub(crate) functions: Arc<Functions>,
-    /// What clients use.
+    /// The services that clients use.
     pub(crate) world: World,
-    /// The users.
     pub(crate) users: Vec<User>,
-    /// Their devices.
+    /// The devices of all users.
     pub(crate) devices: Vec<Arc<Device>>,
     postgres: Mutex<Postgres>,
     database_url: String,
@@ -78,7 +75,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts it all in a folder, with a clean database, every user's personal space and every device connected.
+    /// Starts everything in `folder`: a clean database, each user's personal space, and each device
+    /// connected.
     pub(crate) async fn start(
         project: &Project,
         plan: &Plan,
@@ -182,17 +180,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// The network in front of a dependency.
+    /// The proxy in front of a dependency.
     pub(crate) fn proxy(&self, dependency: Dependency) -> &Proxy {
         &self.proxies[dependency as usize]
     }
 
-    /// Crashes PostgreSQL and starts it again.
+    /// Crashes PostgreSQL and restarts it.
     pub(crate) async fn crash_database(&self) -> Result<()> {
         self.postgres.lock().await.crash(&self.project).await
     }
 
-    /// Ends every fault that lasts.
+    /// Ends every fault that has a duration.
     pub(crate) fn stop_faults(&self) {
         self.faults.turn(false);
         self.sqs.set_down(false);
@@ -202,7 +200,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until nothing is on its way any more, but not longer than `patience`. Nobody pulls for it.
+    /// Waits until no event, message or frame is in transit, for `patience` at most. Returns whether the
+    /// system became idle. The wait itself makes no device pull.
     pub(crate) async fn wait_until_idle(&self, patience: Duration) -> Result<bool> {
         let begun = Instant::now();
         let mut quiet_since = None;
@@ -219,12 +218,12 @@ impl Cluster {
         Ok(false)
     }
 
-    /// The database, for who owns the schema, past the proxies.
+    /// The URL that reaches the database as the schema's owner, without a proxy.
     pub(crate) fn database_url(&self) -> &str {
         &self.database_url
     }
 
-    /// How many events wait in the outbox.
+    /// The number of events in the outbox.
     pub(crate) async fn outbox_size(&self) -> Result<i64> {
         database::outbox_size(&self.database_url).await
     }
@@ -233,13 +232,13 @@ impl Cluster {
         let local = self.devices.iter().all(|device| device.is_listening())
             && self.world.sockets.pending() == 0
             && self.sqs.is_empty(Which::Events)
-            // Those are brought back.
+            // Dead events are redriven to the queue, so they are still in transit.
             && !self.sqs.has_dead_events()
             && !self.functions.is_running("fan-out");
         Ok(local && self.outbox_size().await? == 0)
     }
 
-    /// Holds everything against each other. Returns how many changes there are.
+    /// Runs the checker on the final state. Returns the number of changes in the database.
     pub(crate) async fn check(&self) -> Result<usize> {
         let poison = self.sqs.poison_receives().into_iter();
         let books = Evidence {
@@ -274,11 +273,11 @@ impl Cluster {
     }
 }
 
-/// Invokes `relay-events` as its schedule does; while faults strike, sometimes two at once.
+/// Invokes `relay-events` on its schedule. While faults are injected, sometimes two invocations overlap.
 async fn relay(functions: &Functions, faults: &FaultInjector) {
     loop {
         tokio::time::sleep(RELAY_EVERY).await;
-        // AWS's scheduler does not wait for an answer, but neither does it start two at once on purpose.
+        // The scheduler of AWS does not wait for an answer, but it never starts two invocations on purpose.
         if faults.inject(Kind::RelayedTwice) {
             let _ = tokio::join!(functions.relay_events(), functions.relay_events());
         } else {

@@ -1,4 +1,4 @@
-//! The database as it is at the end, read past the functions and everything between.
+//! The state of the database at the end of a run, read directly, without the functions and the proxies.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,51 +9,49 @@ use uuid::Uuid;
 
 use super::replica::FileSeen;
 
-/// A version's content.
+/// The content of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Content {
-    /// Its S3 key.
     pub(crate) object_key: String,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub(crate) size: i64,
-    /// Its SHA-256.
     pub(crate) sha256: Sha256,
 }
 
-/// All that is accounted for.
+/// Everything in the database that the checker compares.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
-    /// The last number that each space gave.
+    /// The last sequence number of each space.
     pub(crate) last_sequences: HashMap<SpaceId, i64>,
-    /// Who may see which space.
+    /// Each membership as a pair of space and user.
     pub(crate) members: HashSet<(SpaceId, UserId)>,
-    /// The numbered events of each space, in order of their numbers.
+    /// The events of each space with their sequence numbers, in ascending order.
     pub(crate) changes: HashMap<SpaceId, Vec<(i64, EventId)>>,
-    /// The files of each space that are not deleted.
+    /// The files of each space, without the deleted ones.
     pub(crate) files: HashMap<SpaceId, HashMap<FileId, FileSeen>>,
-    /// The content of each version.
     pub(crate) versions: HashMap<(FileId, Version), Content>,
-    /// Uploads that are completed.
+    /// The number of completed uploads.
     pub(crate) completed_uploads: i64,
-    /// Changes that say that a file has a new version.
+    /// The number of changes that give a file a new version.
     pub(crate) updates: i64,
-    /// Events that may not have reached the queue.
+    /// Events in the outbox, which may not have reached the queue.
     pub(crate) outbox: Vec<EventId>,
 }
 
-/// A connection past the proxies.
+/// Connects to PostgreSQL directly, without a proxy.
 pub(crate) async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls)
         .await
         .context("cannot connect to PostgreSQL")?;
     tokio::spawn(async move {
-        // Ends with the client, or with the server in a crash; the next query says so.
+        // The connection ends with the client or with a crash of the server. The next query reports the
+        // error.
         let _ = connection.await;
     });
     Ok(client)
 }
 
-/// How many events may not have reached the queue.
+/// The number of events in the outbox, which may not have reached the queue.
 pub(crate) async fn outbox_size(url: &str) -> Result<i64> {
     let client = connect(url).await?;
     let row = client.query_one("SELECT count(*) FROM outbox", &[]).await?;
@@ -61,7 +59,7 @@ pub(crate) async fn outbox_size(url: &str) -> Result<i64> {
 }
 
 impl Snapshot {
-    /// Reads it all.
+    /// Reads the whole state from the database at `url`.
     pub(crate) async fn read(url: &str) -> Result<Self> {
         let client = connect(url).await?;
         let mut snapshot = Self::default();
@@ -115,7 +113,7 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// How many changes there are.
+    /// The number of changes in all spaces.
     pub(crate) fn committed(&self) -> usize {
         self.changes.values().map(Vec::len).sum()
     }

@@ -1,4 +1,5 @@
-//! A device: connects, pulls, listens, and pulls again whenever a number jumps. Nothing else tells it of changes.
+//! A device: it connects, pulls and listens, and pulls again when a sequence number is missing. It learns of
+//! changes in no other way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,36 +16,31 @@ use super::history::{History, add};
 use super::replica::{Heard, View};
 use super::websocket_api::Sockets;
 
-/// Changes asked for at once.
+/// The page size of the feed of changes.
 const PAGE: usize = 1_000;
 
-/// What devices share.
+/// The services and records that all devices share.
 #[derive(Clone)]
 pub(crate) struct World {
-    /// The HTTP API.
     pub(crate) api: Arc<Api>,
-    /// The WebSocket API.
     pub(crate) sockets: Arc<Sockets>,
-    /// What clients know.
+    /// The record of acknowledged uploads and of memberships.
     pub(crate) history: Arc<History>,
-    /// What should not be.
     pub(crate) findings: Arc<Findings>,
-    /// For requests that were presigned.
+    /// Sends presigned requests to storage.
     pub(crate) http: reqwest::Client,
 }
 
 /// One device of a user.
 pub(crate) struct Device {
-    /// Whose it is.
     pub(crate) user: UserId,
-    /// Its id.
     pub(crate) id: DeviceId,
     view: Mutex<View>,
     listening: AtomicBool,
 }
 
 impl Device {
-    /// A device that has heard nothing.
+    /// A device that knows the personal space and no changes yet.
     pub(crate) fn new(user: UserId, personal: SpaceId) -> Self {
         Self {
             user,
@@ -54,17 +50,17 @@ impl Device {
         }
     }
 
-    /// Whether it is connected and has pulled all since.
+    /// Whether the device is connected and has pulled all changes since it connected.
     pub(crate) fn is_listening(&self) -> bool {
         self.listening.load(Ordering::SeqCst)
     }
 
-    /// What it believes.
+    /// A copy of the changes and files that the device knows.
     pub(crate) fn view(&self) -> View {
         self.locked().clone()
     }
 
-    /// Lives; never ends.
+    /// Runs the device; never returns.
     pub(crate) async fn run(&self, world: &World) {
         for attempt in 0.. {
             if let Some(mut socket) = self.connect(world).await {
@@ -139,7 +135,7 @@ impl Device {
         }
     }
 
-    /// Reads the feeds of these spaces to their ends, and of those that turn up in them.
+    /// Reads the feeds of these spaces to their ends, and the feeds of spaces that the changes add.
     async fn pull(&self, world: &World, mut spaces: Vec<SpaceId>) {
         while let Some(space) = spaces.pop() {
             while let Some(cursor) = self.cursor(space) {

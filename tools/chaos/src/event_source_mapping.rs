@@ -1,4 +1,5 @@
-//! An event source mapping: takes batches from the queue, invokes `fan-out`, deletes what it is done with.
+//! An event source mapping: receives batches from the queue, invokes `fan-out`, and deletes the messages that
+//! it processed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,13 +17,13 @@ use fakes::md5;
 
 use super::sqs::{Sqs, Which};
 
-/// Records of a batch.
+/// The maximum number of records in a batch.
 const BATCH: usize = 10;
 
-/// How long to wait for a message before asking again.
+/// The wait for a message before the next poll.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// The mapping, with as many pollers as `fan-out` has environments.
+/// The mapping, with one poller for each environment of `fan-out`.
 pub(crate) struct Mapping {
     sqs: Arc<Sqs>,
     functions: Arc<Functions>,
@@ -31,7 +32,7 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    /// Enabled, but nothing polls yet.
+    /// An enabled mapping. No poller runs yet.
     pub(crate) fn new(sqs: Arc<Sqs>, functions: Arc<Functions>, findings: Arc<Findings>) -> Self {
         Self {
             sqs,
@@ -41,12 +42,12 @@ impl Mapping {
         }
     }
 
-    /// Takes messages from now on, or none.
+    /// Starts or stops receiving messages.
     pub(crate) fn enable(&self, enabled: bool) {
         self.enabled.store(enabled, Ordering::SeqCst);
     }
 
-    /// One poller; never ends.
+    /// Runs one poller; never returns.
     pub(crate) async fn poll(&self) {
         loop {
             let batch = if self.enabled.load(Ordering::SeqCst) {
@@ -65,7 +66,7 @@ impl Mapping {
     async fn hand_over(&self, batch: &[Received]) {
         let records: Vec<_> = batch.iter().map(record).collect();
         let payload = json!({ "Records": records }).to_string();
-        // If it fails as a whole, all of it comes again after the visibility timeout.
+        // If the whole invocation fails, all messages of the batch return after the visibility timeout.
         let Ok(answer) = self.functions.fan_out(Bytes::from(payload)).await else {
             return;
         };

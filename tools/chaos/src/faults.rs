@@ -1,7 +1,7 @@
-//! Faults that strike at random while something is done: whether each does, for how long, and how many did.
+//! Random fault injection: decides whether a fault happens, chooses its duration, and counts the faults.
 //!
-//! Every kind of fault draws from its own stream of the seed, so that the n-th chance of a kind comes out the same in every
-//! run with that seed, whatever the other kinds do.
+//! Each kind of fault draws from its own random stream of the seed. The n-th decision about a kind is
+//! therefore the same in every run with that seed, whatever the other kinds do.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,10 +12,10 @@ use std::time::Duration;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-/// Streams below this number belong to the kinds of faults, others to whoever else draws from the seed.
+/// Streams below this number belong to the kinds of faults; the numbers from here on are for other uses.
 const FIRST_FREE_STREAM: u64 = 1_000;
 
-/// A generator of the seed that nobody else draws from.
+/// A random generator for a stream that no kind of fault uses.
 pub(crate) fn stream(seed: u64, number: u64) -> ChaCha8Rng {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(FIRST_FREE_STREAM + number);
@@ -33,12 +33,13 @@ macro_rules! kinds {
         impl Kind {
             const ALL: &[Self] = &[$(Self::$kind,)*];
 
-            /// What reports call it.
+            /// The name in reports.
             pub(crate) fn name(self) -> &'static str {
                 match self { $(Self::$kind => $name,)* }
             }
 
-            /// How likely it is at each chance, for kills how many times as likely as the run's chance says; 0 for those that are planned instead.
+            /// Probability per opportunity. For kills it is a multiple of the run's kill chance. Zero for
+            /// faults that are scheduled.
             fn chance(self) -> f64 {
                 match self { $(Self::$kind => $chance,)* }
             }
@@ -47,26 +48,26 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// The process of a function that answers requests gets a SIGKILL in the middle of an invocation. The chance is scaled to
-    /// the run's length.
+    /// A SIGKILL ends the process of an API function during an invocation. The probability is scaled to the
+    /// length of the run.
     Killed "API function killed" 1.0,
-    /// The same of `fan-out`.
+    /// A SIGKILL ends the process of `fan-out` during an invocation.
     FanOutKilled "fan-out killed" 2.0,
-    /// The same of `relay-events`.
+    /// A SIGKILL ends the process of `relay-events` during an invocation.
     RelayKilled "relay-events killed" 5.0,
-    /// Storage answers 503.
+    /// S3 answers 503.
     StorageUnavailable "S3 503" 0.01,
-    /// Storage does what it is asked to, and its answer is lost.
+    /// S3 carries out a request, but its answer is lost.
     StorageAnswerLost "S3 answer lost" 0.01,
-    /// The queue answers 503.
+    /// SQS answers 503.
     QueueUnavailable "SQS 503" 0.01,
-    /// The queue does what it is asked to, and its answer is lost.
+    /// SQS carries out a request, but its answer is lost.
     QueueAnswerLost "SQS answer lost" 0.02,
-    /// A message is there twice.
+    /// A message is in the queue twice.
     Duplicated "SQS duplicate" 0.03,
-    /// A message overtakes others.
+    /// A message is received before older ones.
     Reordered "SQS reordering" 0.2,
-    /// A message comes again although it was deleted.
+    /// A message is received again after it was deleted.
     Undeleted "SQS undeleted" 0.01,
     /// Posting to a connection answers 429.
     Throttled "@connections 429" 0.02,
@@ -76,11 +77,11 @@ kinds! {
     PostUnavailable "@connections 503" 0.01,
     /// Posting to a connection takes seconds.
     PostHung "@connections hang" 0.002,
-    /// Posting to a connection takes long.
+    /// Posting to a connection is slow.
     PostSlow "@connections slow" 0.02,
-    /// The frame is delivered, and the answer is lost.
+    /// The frame is delivered, but the answer to the post is lost.
     PostAnswerLost "@connections answer lost" 0.02,
-    /// A post comes while `$connect` still runs, and is answered with 410.
+    /// A post arrives while `$connect` is still running and is answered with 410.
     NotYetConnected "410 during $connect" 0.0,
     /// A handshake takes 50 to 1,500 ms.
     HandshakeSlow "slow handshake" 0.5,
@@ -90,25 +91,25 @@ kinds! {
     RelayedTwice "two relays at once" 0.2,
     /// PostgreSQL crashes.
     DatabaseCrashed "PostgreSQL crash" 0.0,
-    /// The connections to a dependency are cut.
+    /// All open connections to a dependency are closed.
     Cut "connections cut" 0.0,
     /// A dependency is slow.
     Slowed "dependency slow" 0.0,
-    /// A dependency hangs.
+    /// A dependency accepts connections, but no data passes.
     Hung "dependency hung" 0.0,
-    /// A dependency takes no connections.
+    /// A dependency accepts no connections.
     Refused "dependency refusing" 0.0,
-    /// The queue is out.
+    /// SQS answers every request with 503 for a while.
     QueueOutage "SQS outage" 0.0,
-    /// Every post is forbidden.
+    /// Every post is answered with 403 for a while.
     Forbidden "@connections 403" 0.0,
-    /// A socket is closed.
+    /// The WebSocket of a device is closed.
     SocketDropped "socket dropped" 0.0,
-    /// Something undecodable is in the queue.
+    /// A message that no function can decode is in the queue.
     Poisoned "poison message" 0.0,
 }
 
-/// Decides over every chance, and counts.
+/// Decides about each opportunity for a fault, and counts the faults.
 pub(crate) struct FaultInjector {
     on: AtomicBool,
     excused: AtomicBool,
@@ -117,7 +118,7 @@ pub(crate) struct FaultInjector {
 }
 
 impl FaultInjector {
-    /// Calm until it is turned on.
+    /// An injector that is turned off.
     pub(crate) fn new(seed: u64, kill_chance: f64) -> Self {
         let kinds = (0..).zip(Kind::ALL).map(|(number, _)| {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -132,17 +133,18 @@ impl FaultInjector {
         }
     }
 
-    /// From now on faults strike, or none does.
+    /// Turns the injection of random faults on or off.
     pub(crate) fn turn(&self, on: bool) {
         self.on.store(on, Ordering::SeqCst);
     }
 
-    /// From now on something is broken on purpose, without any fault that strikes at random; or nothing is.
+    /// Sets whether errors are expected because something is broken on purpose while no random faults are
+    /// injected.
     pub(crate) fn expect_errors(&self, excused: bool) {
         self.excused.store(excused, Ordering::SeqCst);
     }
 
-    /// Whether a function may say that it could not do its work.
+    /// Whether functions may report errors: random faults are on, or errors are expected.
     pub(crate) fn excuses(&self) -> bool {
         self.is_on() || self.excused.load(Ordering::SeqCst)
     }
@@ -151,7 +153,7 @@ impl FaultInjector {
         self.on.load(Ordering::SeqCst)
     }
 
-    /// Whether a fault strikes here and now; if so, it is counted.
+    /// Decides whether a fault happens now, and counts it if so.
     pub(crate) fn inject(&self, kind: Kind) -> bool {
         let struck = self.decides(kind);
         if struck {
@@ -160,7 +162,7 @@ impl FaultInjector {
         struck
     }
 
-    /// Whether a fault is to strike here and now; whoever asks counts it if it does.
+    /// Decides whether a fault is to happen now. The caller counts it when it has happened.
     pub(crate) fn decides(&self, kind: Kind) -> bool {
         if !self.is_on() {
             return false;
@@ -174,12 +176,12 @@ impl FaultInjector {
         self.draw(kind, |random| random.random_bool(chance))
     }
 
-    /// A number for a fault that strikes.
+    /// Draws a random number for a fault, such as which message it affects.
     pub(crate) fn number(&self, kind: Kind, range: Range<usize>) -> usize {
         self.draw(kind, |random| random.random_range(range))
     }
 
-    /// How long a fault that strikes lasts, in milliseconds.
+    /// Draws the duration of a fault; `range` is in milliseconds.
     pub(crate) fn millis(&self, kind: Kind, range: Range<u64>) -> Duration {
         Duration::from_millis(self.draw(kind, |random| random.random_range(range)))
     }
@@ -189,12 +191,12 @@ impl FaultInjector {
         draw(&mut random.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Counts a fault that was planned.
+    /// Counts a fault that has happened.
     pub(crate) fn count(&self, kind: Kind) {
         self.kinds[kind as usize].1.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many faults of each kind there were, by name.
+    /// The number of faults of each kind, by the kind's name.
     pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
         Kind::ALL
             .iter()

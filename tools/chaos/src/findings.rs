@@ -1,30 +1,29 @@
-//! What should not be: collected while it happens and when it is all over.
+//! The findings of a run, collected during the run and by the checker at its end.
 
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-/// How many findings are kept with their details; all are counted.
+/// The maximum number of findings that are kept with their details. All are counted.
 const KEPT: usize = 1_000;
 
-/// How bad it is.
+/// The class of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Class {
-    /// Something that was promised is not there.
+    /// Something that was promised is missing.
     Lost,
-    /// Something is there, or happened, that must not.
+    /// Something exists or happened that must not.
     Unexpected,
 }
 
-/// One thing that should not be.
+/// One violation of a promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
-    /// How bad it is.
     pub(crate) class: Class,
-    /// What it is, the same words each time.
+    /// A fixed description, the same for every finding of this kind.
     pub(crate) what: &'static str,
-    /// Which one, with the identifiers that find it in the logs and the database.
+    /// The identifiers of the affected item, for a search in the logs and the database.
     pub(crate) which: String,
 }
 
@@ -40,12 +39,12 @@ struct Inner {
 pub(crate) struct Findings(Mutex<Inner>);
 
 impl Findings {
-    /// Adds something that is missing.
+    /// Adds a finding for something that is missing.
     pub(crate) fn lost(&self, what: &'static str, which: impl Into<String>) {
         self.add(Class::Lost, what, which.into());
     }
 
-    /// Adds something that must not be.
+    /// Adds a finding for something that must not be.
     pub(crate) fn unexpected(&self, what: &'static str, which: impl Into<String>) {
         self.add(Class::Unexpected, what, which.into());
     }
@@ -61,13 +60,13 @@ impl Findings {
         }
     }
 
-    /// How many things were lost, and how many were unexpected.
+    /// The number of lost and of unexpected items, in that order.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (inner.lost, inner.unexpected)
     }
 
-    /// The first ones, with their details.
+    /// The first findings with their details, 1,000 at most.
     pub(crate) fn kept(&self) -> Vec<Finding> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.kept.clone()

@@ -1,4 +1,4 @@
-//! SyncSphere's functions, configured as the template does, each with its chance to be killed.
+//! SyncSphere's functions, configured as in the template. Each invocation may be killed.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,16 +17,16 @@ use fakes::lambda::{self, Failure, Function, Settings};
 use runner::postgres::{self, DATABASE, ROLE};
 use runner::project::Project;
 
-/// Environments of `fan-out`, and pollers of its event source mapping.
+/// Environments of `fan-out`; its event source mapping has as many pollers.
 pub(crate) const FAN_OUT_CONCURRENCY: usize = 4;
 
-/// Environments of each function that answers requests: one for each upload under way, and some.
+/// Environments of each API function: one for each concurrent upload, and a few more.
 const API_CONCURRENCY: usize = 24;
 
-/// Milliseconds into an invocation before which a function that is to be killed is.
+/// The time from the start of an invocation to its SIGKILL, in milliseconds.
 const KILL_WITHIN: std::ops::Range<u64> = 0..40;
 
-/// Function, timeout in seconds and environments.
+/// Name, timeout in seconds and number of environments of each function.
 const TEMPLATE: [(&str, u64, usize); 8] = [
     ("create-upload", 15, API_CONCURRENCY),
     ("complete-upload", 29, API_CONCURRENCY),
@@ -38,7 +38,7 @@ const TEMPLATE: [(&str, u64, usize); 8] = [
     ("relay-events", 50, 2),
 ];
 
-/// All of them.
+/// All functions of the system.
 pub(crate) struct Functions {
     all: Vec<Function>,
     faults: Arc<FaultInjector>,
@@ -46,7 +46,7 @@ pub(crate) struct Functions {
 }
 
 impl Functions {
-    /// Configures each with the same variables; a function reads those that it needs.
+    /// Gives every function the same variables; each reads those that it needs.
     pub(crate) fn new(
         project: &Project,
         binaries: &Path,
@@ -89,7 +89,7 @@ impl Functions {
         self.invoke("track-connections", payload).await
     }
 
-    /// Hands `fan-out` a batch.
+    /// Invokes `fan-out` with a batch of SQS records.
     pub(crate) async fn fan_out(&self, payload: Bytes) -> Result<Bytes, Failure> {
         self.invoke("fan-out", payload).await
     }
@@ -99,14 +99,14 @@ impl Functions {
         self.invoke("relay-events", Bytes::from_static(b"{}")).await
     }
 
-    /// Whether a function runs right now.
+    /// Whether an invocation of this function runs or waits.
     pub(crate) fn is_running(&self, name: &str) -> bool {
         self.all
             .iter()
             .any(|function| function.name() == name && function.running() > 0)
     }
 
-    /// How many environments were started, of all functions together.
+    /// The number of environments started so far, over all functions.
     pub(crate) fn started(&self) -> u64 {
         self.all.iter().map(Function::started).sum()
     }
@@ -129,7 +129,8 @@ impl Functions {
         let outcome = function.invoke(payload, kill_after).await;
         match &outcome {
             Ok(_) => {}
-            // So its schedule's alarm tells that a run could not finish.
+            // `relay-events` reports an unfinished run as an error so that the alarm of its schedule goes
+            // off.
             Err(Failure::Reported(_)) if excused && name == "relay-events" => {}
             Err(Failure::Killed) => self.faults.count(kill),
             Err(Failure::TimedOut) => self.findings.unexpected("function timed out", name),
@@ -146,7 +147,7 @@ impl Functions {
     }
 }
 
-/// What the template sets, and what points AWS clients at the stand-ins.
+/// The environment variables that the template sets, and those that point AWS clients at the fakes.
 pub(crate) fn variables(proxies: &[Proxy; 4], log_level: &str) -> Vec<(&'static str, String)> {
     let [database, storage, queue, connections] = proxies;
     let SocketAddr::V4(address) = database.address else {

@@ -1,4 +1,4 @@
-//! What clients know for certain: which uploads were acknowledged, and who was a member of what, and when.
+//! The history of a run as clients observed it: acknowledged uploads, and memberships with their ends.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,24 +12,22 @@ use time::OffsetDateTime;
 /// An upload whose completion was answered with a 2xx.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acknowledged {
-    /// The upload.
     pub(crate) upload_id: UploadId,
-    /// Its event.
+    /// The event that announces the change.
     pub(crate) event_id: EventId,
-    /// Where it went.
+    /// The space that holds the file.
     pub(crate) space_id: SpaceId,
-    /// The number of its change.
+    /// The sequence number of the change in the space.
     pub(crate) sequence: Sequence,
-    /// Its file.
     pub(crate) file_id: FileId,
-    /// The version that it became.
+    /// The version that the upload created.
     pub(crate) version: Version,
-    /// What was uploaded.
+    /// The digest of the uploaded content.
     pub(crate) sha256: Sha256,
 }
 
 impl Acknowledged {
-    /// What the answer said of an upload of this content.
+    /// Combines the response of a completion with the digest of the uploaded content.
     pub(crate) fn new(upload_id: UploadId, sha256: Sha256, answer: &FileChanged) -> Self {
         Self {
             upload_id,
@@ -43,70 +41,68 @@ impl Acknowledged {
     }
 }
 
-/// Counts that everybody adds to.
+/// Counters and times that all clients add to.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Uploads begun.
+    /// Uploads that were started.
     pub(crate) attempted: AtomicU64,
-    /// Uploads that were refused for a reason, such as a version conflict.
+    /// Uploads that were refused for an expected reason, such as a version conflict.
     pub(crate) refused: AtomicU64,
-    /// Changes in frames.
+    /// Changes that arrived in WebSocket frames.
     pub(crate) received: AtomicU64,
-    /// Changes in pages of the feed.
+    /// Changes that devices read from the feed.
     pub(crate) pulled: AtomicU64,
-    /// Changes in frames that the device knew already.
+    /// Changes in WebSocket frames that the device had already.
     pub(crate) duplicated: AtomicU64,
     latencies: Mutex<Vec<Duration>>,
     heard: Mutex<Vec<Duration>>,
 }
 
 impl Counts {
-    /// Adds how long a completion took, with all its attempts.
+    /// Adds the time of a completion, including all its attempts.
     pub(crate) fn took(&self, latency: Duration) {
         let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
         latencies.push(latency);
     }
 
-    /// Adds how long a device waited for a change from its commit.
+    /// Adds the time from the commit of a change to its arrival at a device.
     pub(crate) fn heard_after(&self, latency: Duration) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.push(latency);
     }
 
-    /// Takes out how long devices waited.
+    /// Returns the notification times recorded since the last call, and clears them.
     pub(crate) fn take_heard(&self) -> Vec<Duration> {
         std::mem::take(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes out how long completions took.
+    /// Returns the completion times recorded since the last call, and clears them.
     pub(crate) fn take_latencies(&self) -> Vec<Duration> {
         std::mem::take(&mut self.latencies.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Adds to a count.
+/// Adds `number` to a counter.
 pub(crate) fn add(count: &AtomicU64, number: usize) {
     count.fetch_add(u64::try_from(number).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
-/// Since when somebody is a member of a space, and until when: from before the request that began it to after the one that
-/// ended it.
+/// A membership, by the end of it. It ends when the removal has been acknowledged; `None` while it lasts.
 #[derive(Clone, Copy, Debug)]
 struct Membership {
     until: Option<OffsetDateTime>,
 }
 
-/// The history of a run.
+/// The observations of all clients in a run.
 #[derive(Default)]
 pub(crate) struct History {
-    /// Counts.
     pub(crate) counts: Counts,
     acknowledged: Mutex<Vec<Acknowledged>>,
     memberships: Mutex<HashMap<(SpaceId, UserId), Vec<Membership>>>,
 }
 
 impl History {
-    /// Adds an upload.
+    /// Adds an upload whose completion was acknowledged.
     pub(crate) fn acknowledge(&self, upload: Acknowledged) {
         self.acknowledged
             .lock()
@@ -114,7 +110,7 @@ impl History {
             .push(upload);
     }
 
-    /// All uploads that were acknowledged.
+    /// All acknowledged uploads.
     pub(crate) fn acknowledged(&self) -> Vec<Acknowledged> {
         self.acknowledged
             .lock()
@@ -122,7 +118,7 @@ impl History {
             .clone()
     }
 
-    /// Somebody is about to become a member.
+    /// Records a membership. To be called before the request that adds the member.
     pub(crate) fn joins(&self, space: SpaceId, user: &UserId) {
         let mut memberships = self.memberships.lock().unwrap_or_else(PoisonError::into_inner);
         let own = memberships.entry((space, user.clone())).or_default();
@@ -131,7 +127,7 @@ impl History {
         }
     }
 
-    /// Somebody's removal was acknowledged just now.
+    /// Records that a removal has just been acknowledged.
     pub(crate) fn left(&self, space: SpaceId, user: &UserId) {
         let now = Clock::system().now();
         let mut memberships = self.memberships.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,8 +139,8 @@ impl History {
         }
     }
 
-    /// Whether a user may hear of a change that was made then: not who never was a member, nor of what was made after the
-    /// user's removal was acknowledged.
+    /// Whether a user may be notified of a change made at `occurred_at`. Users who were never members may
+    /// not, nor may users whose removal was acknowledged before the change.
     pub(crate) fn may_hear(&self, space: SpaceId, user: &UserId, occurred_at: OffsetDateTime) -> bool {
         let memberships = self.memberships.lock().unwrap_or_else(PoisonError::into_inner);
         memberships.get(&(space, user.clone())).is_some_and(|own| {

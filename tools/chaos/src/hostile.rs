@@ -1,5 +1,6 @@
-//! `cargo xtask chaos --hostile`: a user with a space of 100,000 members, sockets that are never read and
-//! members who come and go, and how soon everybody else hears of changes meanwhile.
+//! `cargo xtask chaos --hostile`: measures the notification times of all other users while one user has a
+//! space of 100,000 members, open sockets that are never read, and members who are added and removed all the
+//! time.
 
 use std::time::{Duration, Instant};
 
@@ -21,23 +22,23 @@ use super::workload::User;
 use runner::project::Project;
 use runner::ui::{self, Step};
 
-/// Members of the hostile user's space, as many as there could be before there was a limit.
+/// Members of the hostile user's space: as many as were possible before the service had a limit.
 const MEMBERS: i64 = 100_000;
 
 /// Open sockets of the hostile user: as many as the service allows.
 const SOCKETS: usize = 64;
 
-/// How often the hostile user uploads. Each upload is a hundred pages of audience.
+/// The interval of the hostile user's uploads. The audience of each upload has a hundred pages.
 const UPLOAD_EVERY: Duration = Duration::from_secs(2);
 
-/// How often the hostile user adds or removes a member.
+/// The interval at which the hostile user adds or removes a member.
 const CHANGE_EVERY: Duration = Duration::from_millis(100);
 
-/// How much longer the others may wait for a notification than without the hostile user, at the 99th
+/// The limit of the ratio between the notification times with and without the hostile user, at the 99th
 /// percentile.
 const ALLOWED_RATIO: f64 = 2.0;
 
-/// What came of it, in milliseconds.
+/// The result of both phases. Times are in milliseconds.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Outcome {
@@ -58,7 +59,7 @@ struct Hostile<'a> {
     space: SpaceId,
 }
 
-/// Runs both phases. What should not be is in the report.
+/// Runs both phases. Violations are in the returned report.
 pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<Report> {
     let begun = Instant::now();
     let step = Step::begin("hostile");
@@ -135,7 +136,7 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<Re
 }
 
 impl<'a> Hostile<'a> {
-    /// Makes the space, fills it past the limit, and opens the sockets.
+    /// Creates the space, fills it past the limit, and opens the sockets.
     async fn prepare(cluster: &'a Cluster) -> Result<Self> {
         let user = User {
             id: UserId::try_from("hostile".to_owned())?,
@@ -162,7 +163,7 @@ impl<'a> Hostile<'a> {
         Ok(Self { cluster, user, space })
     }
 
-    /// Goes on; never ends.
+    /// Uploads and changes members; never returns.
     async fn run(&self, seed: u64) {
         tokio::join!(self.upload(seed), self.change_members());
     }
@@ -182,7 +183,7 @@ impl<'a> Hostile<'a> {
         }
     }
 
-    /// The space is full, so this is in another one.
+    /// Adds and removes a member in turn. The large space is full, so this uses another one.
     async fn change_members(&self) {
         let api = &self.cluster.world.api;
         let call = Call::new("POST /spaces").body(json!({ "name": "Door" }));

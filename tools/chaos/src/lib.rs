@@ -1,7 +1,8 @@
-//! `cargo xtask chaos`: the functions as deployed, while everything that they depend on fails, and the account afterwards.
+//! `cargo xtask chaos`: runs the deployed functions while their dependencies fail, then checks the outcome.
 //!
-//! The functions are real processes, PostgreSQL is real; S3, SQS and API Gateway are played by this process, for only so can
-//! they fail at the worst moment. Nothing that the account holds against each other comes from the functions.
+//! The functions are real processes and PostgreSQL is real. S3, SQS and API Gateway are faked in this process
+//! so that they can fail at chosen moments. The checker compares only what clients, fakes and PostgreSQL
+//! observed, never what a function reports.
 
 mod api;
 mod checker;
@@ -41,7 +42,7 @@ use runner::build::build_functions;
 use runner::project::Project;
 use runner::ui;
 
-/// Runs what was asked for. Fails if anything was lost or unexpected.
+/// Runs the requested kind of chaos test. Fails if anything was lost or unexpected.
 pub async fn run(project: &Project, options: &Chaos) -> Result<()> {
     let _lock = project.lock()?;
     let first = options.seed.unwrap_or_else(fresh_seed);
@@ -117,7 +118,7 @@ fn tell(report: &Report, options: &Chaos) -> Result<()> {
 }
 
 fn fresh_seed() -> u64 {
-    // Short enough to type.
+    // A seed that is short enough to type.
     let (_, low) = platform::ids::new_id().as_u64_pair();
     low % 1_000_000
 }

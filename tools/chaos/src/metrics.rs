@@ -1,4 +1,4 @@
-//! What the functions counted: the metrics in their logs, as CloudWatch reads them.
+//! The metrics of the functions, read from their logs as CloudWatch reads them (embedded metric format).
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-/// A line of metrics; those that are of interest here.
+/// A line of metrics in a log, with only the metrics that the report needs.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Line {
@@ -21,19 +21,19 @@ struct Line {
     notification_latency: Vec<f64>,
 }
 
-/// The sums over all functions.
+/// The metrics of all functions together.
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
     /// Changes that were committed.
     pub(crate) committed: u64,
-    /// Events that left the outbox.
+    /// Events that were sent from the outbox to the queue.
     pub(crate) published: u64,
-    /// From a commit to the last connection that heard of it, in milliseconds.
+    /// The times from a commit to the last post of its notification, in milliseconds.
     pub(crate) latencies: Vec<f64>,
 }
 
 impl Counted {
-    /// Reads the logs in a folder.
+    /// Reads all logs in a folder.
     pub(crate) fn read(folder: &Path) -> Result<Self> {
         let mut counted = Self::default();
         for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
@@ -54,7 +54,7 @@ impl Counted {
         if !line.starts_with(br#"{"_aws""#) {
             return;
         }
-        // A function that is killed may not finish its line.
+        // The last line of a function that was killed may be incomplete.
         if let Ok(line) = serde_json::from_slice::<Line>(line) {
             self.committed += line.events_committed;
             self.published += line.events_published;

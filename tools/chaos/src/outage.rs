@@ -1,4 +1,5 @@
-//! `cargo xtask chaos --outage`: uploads while SQS refuses and nothing consumes, compared with uploads while all is well.
+//! `cargo xtask chaos --outage`: compares uploads during an SQS outage, in which nothing consumes the queue
+//! either, with uploads in normal operation.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,14 @@ use super::run::{Plan, folder, patience, report};
 use runner::project::Project;
 use runner::ui::{self, Step};
 
-/// How long a send to the queue may take, as the functions bound it.
+/// The timeout that functions set for a send to the queue.
 const SEND_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// How much longer than in health completing may take on top of that.
+/// During the outage a completion may take this multiple of its time in normal operation, plus the send
+/// timeout.
 const ALLOWED_RATIO: f64 = 1.1;
 
-/// What came of it. Durations are in milliseconds or seconds, as they say.
+/// The result of both phases. The unit of a time is in its name.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Outcome {
@@ -43,7 +45,8 @@ struct Outcome {
     unexpected: u64,
 }
 
-/// Runs both phases and the return of the queue. Fails if anything was lost or completing was held up.
+/// Runs both phases and the recovery of the queue. Fails if anything was lost or the outage delayed
+/// completions.
 pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<()> {
     let begun = Instant::now();
     let step = Step::begin("outage");

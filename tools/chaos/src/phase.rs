@@ -1,4 +1,4 @@
-//! Phases of uploads whose times are compared.
+//! Phases of uploads whose times are compared with each other.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use super::history::Counts;
 use super::run::{Plan, progress};
 use super::workload::Workload;
 
-/// Makes a plan's uploads without faults, and returns the times that `take` takes out of the counts, in
-/// milliseconds and sorted.
+/// Makes the uploads of a plan without other changes. Returns the times that `take` reads from the counters,
+/// in milliseconds and ascending order.
 pub(crate) async fn phase(
     cluster: &Cluster,
     plan: &Plan,
@@ -30,7 +30,7 @@ pub(crate) async fn phase(
     times.iter().map(|time| time.as_secs_f64() * 1_000.0).collect()
 }
 
-/// The percentile of a sorted list; 0 if it is empty.
+/// The percentile of an ascending list, with `share` between 0 and 1; 0 if the list is empty.
 pub(crate) fn percentile(sorted: &[f64], share: f64) -> f64 {
     #[expect(
         clippy::cast_precision_loss,

@@ -1,6 +1,6 @@
-//! Defects that are planted on purpose, one at a time, to see that the harness finds them. Each is a patch in
-//! `tools/chaos/planted`, whose first line says what it breaks; it is applied to a copy of the functions,
-//! never to the functions.
+//! Mutation tests of the harness: defects are planted one at a time, and the harness must find each of them.
+//! A defect is a patch in `tools/chaos/planted` whose first line says what it breaks. It is applied to a copy
+//! of the functions, never to the original.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,26 +15,26 @@ use runner::process;
 use runner::project::Project;
 use runner::ui::{self, Step};
 
-/// How many seeds a defect has to show itself.
+/// The number of seeds that the harness may use to find a defect.
 const SEEDS: u64 = 5;
 
-/// One defect.
+/// A planted defect.
 struct Defect {
     name: String,
-    /// What it breaks.
+    /// The promise that it breaks.
     what: String,
     patch: PathBuf,
 }
 
-/// The copy, its builds, and the binaries of the defect that is planted.
+/// The copy of the functions with its builds, and the binaries with the current defect.
 struct Copy {
     source: PathBuf,
     target: PathBuf,
     binaries: PathBuf,
 }
 
-/// Plants every defect in turn, after a run without any, and shows what the harness says. Fails if it misses one, or sees one
-/// that is not there.
+/// Runs the harness once without a defect and then with each defect in turn, and shows its verdicts. Fails if
+/// the harness misses a defect or reports one in the original.
 pub(crate) async fn run(project: &Project, seed: u64, uploads: u64) -> Result<()> {
     let folder = project.root.join("target/planted");
     let copy = Copy {
@@ -118,7 +118,7 @@ async fn attempt(
     copy_files(project, &copy.source).await?;
     if let Some(defect) = defect {
         let mut git = command(project, "git");
-        // Or it would take the copy for a part of the checkout around it, and the patch for one of that.
+        // Without this, git would find the enclosing checkout and apply the patch there.
         git.current_dir(&copy.source)
             .env(
                 "GIT_CEILING_DIRECTORIES",
@@ -154,7 +154,7 @@ async fn again(project: &Project, copy: &Copy, seed: u64, uploads: u64) -> Resul
     hostile::run(project, &plan, false).await
 }
 
-/// Brings the copy to what the checkout holds. Files that are the same are left alone, so that little is compiled again.
+/// Copies the checkout. Unchanged files are not written again, so that cargo compiles little.
 async fn copy_files(project: &Project, source: &Path) -> Result<()> {
     let mut git = command(project, "git");
     git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
@@ -170,7 +170,7 @@ async fn copy_files(project: &Project, source: &Path) -> Result<()> {
         .filter(|name| !name.is_empty())
     {
         let Ok(content) = fs::read(project.root.join(name)) else {
-            // It is deleted, and git does not know yet.
+            // The file was deleted but is still in git's index.
             continue;
         };
         let to = source.join(name);
@@ -185,7 +185,7 @@ async fn copy_files(project: &Project, source: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts the binaries where the harness looks for them.
+/// Copies the binaries to the folder in which the harness looks for them.
 fn gather(copy: &Copy) -> Result<()> {
     let functions = copy.source.join("functions");
     for entry in fs::read_dir(&functions).with_context(|| format!("cannot read {}", functions.display()))? {

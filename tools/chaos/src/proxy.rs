@@ -1,4 +1,4 @@
-//! The network between the functions and one dependency, which can be cut, slowed, hung and refused.
+//! A TCP proxy between the functions and one dependency. It can cut, delay, hang and refuse connections.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,33 +12,33 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-/// Bytes that are moved at once.
+/// The maximum number of bytes that are forwarded at once.
 const BUFFER: usize = 16 * 1024;
 
-/// How the network is.
+/// The behaviour of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// As it should be.
+    /// Data passes without delay.
     Open,
-    /// Every piece of what travels is this late.
+    /// Each chunk of data is delayed by this time.
     Slow(Duration),
-    /// Connections are made, but nothing travels.
+    /// Connections are accepted, but no data passes.
     Hung,
-    /// Connections are closed as soon as they are made.
+    /// Connections are closed as soon as they are accepted.
     Refused,
 }
 
-/// A listener in front of a dependency; dropping the last clone stops it.
+/// A proxy in front of a dependency. It stops when the last clone is dropped.
 #[derive(Clone)]
 pub(crate) struct Proxy {
-    /// Where the functions find the dependency.
+    /// The address at which functions reach the dependency.
     pub(crate) address: SocketAddr,
     mode: Arc<watch::Sender<Mode>>,
     links: Links,
     _listening: Arc<Listening>,
 }
 
-/// The open connections, each by the address that the dependency sees.
+/// The open connections by the client address that the dependency sees.
 type Links = Arc<Mutex<HashMap<SocketAddr, Arc<Notify>>>>;
 
 struct Listening(JoinHandle<()>);
@@ -50,7 +50,7 @@ impl Drop for Listening {
 }
 
 impl Proxy {
-    /// Listens on a free port, in front of `target`.
+    /// Listens on a free port and forwards connections to `target`.
     pub(crate) async fn start(target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let address = listener.local_addr().context("cannot listen")?;
@@ -65,12 +65,12 @@ impl Proxy {
         })
     }
 
-    /// Changes how the network is, for open connections too.
+    /// Changes the behaviour of the proxy, also for open connections.
     pub(crate) fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
 
-    /// Cuts every open connection.
+    /// Closes every open connection.
     pub(crate) fn cut_all(&self) {
         let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         for link in links.values() {
@@ -78,7 +78,7 @@ impl Proxy {
         }
     }
 
-    /// Cuts the connection that the dependency knows by this address.
+    /// Closes the connection that has this client address at the dependency.
     pub(crate) fn cut(&self, peer: SocketAddr) {
         let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(link) = links.get(&peer) {
@@ -100,7 +100,7 @@ async fn link(near: TcpStream, target: SocketAddr, modes: watch::Receiver<Mode>,
         return;
     };
     let Ok(address) = far.local_addr() else { return };
-    // Small messages would wait for each other otherwise.
+    // Turns off Nagle's algorithm, which would delay small messages.
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let cut = Arc::new(Notify::new());
     links

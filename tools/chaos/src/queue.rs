@@ -1,41 +1,41 @@
-//! A standard queue of SQS, without the network: visibility, receipts, redelivery.
+//! A standard SQS queue without its network protocol: visibility timeouts, receipts and redelivery.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often a message is handed out before it is set aside: `maxReceiveCount` of the template.
+/// The maximum number of receives before a message moves to the dead-letter queue: `maxReceiveCount` of the
+/// template.
 pub(crate) const MAX_RECEIVES: u32 = 10;
 
-/// A message that was handed out.
+/// A message as a receiver gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Received {
-    /// SQS's name of the message. A duplicate has the same.
+    /// The message ID of SQS. A duplicate has the same ID.
     pub(crate) message_id: Arc<str>,
-    /// What deleting it takes; another one each time.
+    /// The receipt handle that deletes the message. Every receive issues a new one.
     pub(crate) receipt: String,
-    /// What was sent.
     pub(crate) body: Arc<str>,
-    /// How often it was handed out, this time included.
+    /// The number of receives, including this one.
     pub(crate) receives: u32,
-    /// When it was sent, in milliseconds of the Unix epoch.
+    /// The time of sending in milliseconds since the Unix epoch.
     pub(crate) sent_ms: i64,
 }
 
-/// How many messages are in which state.
+/// The number of messages in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sizes {
     /// Ready to be received.
     pub(crate) visible: usize,
     /// Received and not deleted.
     pub(crate) in_flight: usize,
-    /// Not yet to be received.
+    /// Sent with a delay that has not passed yet.
     pub(crate) delayed: usize,
 }
 
 impl Sizes {
-    /// All together.
+    /// The sum over all states.
     #[cfg(test)]
     pub(crate) fn total(self) -> usize {
         self.visible + self.in_flight + self.delayed
@@ -47,11 +47,11 @@ struct Message {
     body: Arc<str>,
     receives: u32,
     sent_ms: i64,
-    /// While it is hidden.
+    /// The time until which receivers do not see the message; `None` if it is visible.
     hidden_until: Option<Instant>,
 }
 
-/// The queue.
+/// A queue in memory.
 pub(crate) struct Queue {
     most_receives: u32,
     messages: HashMap<u64, Message>,
@@ -61,7 +61,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// An empty one, which hands a message out this often at most.
+    /// An empty queue in which a message can be received `most_receives` times at most.
     pub(crate) fn new(most_receives: u32) -> Self {
         Self {
             most_receives,
@@ -72,7 +72,7 @@ impl Queue {
         }
     }
 
-    /// Adds a message that can be received from `visible_at` on.
+    /// Adds a message that becomes visible at `visible_at`.
     pub(crate) fn send(
         &mut self,
         id: Arc<str>,
@@ -100,8 +100,9 @@ impl Queue {
         );
     }
 
-    /// Hands out up to `most` messages and hides them. `pick` chooses which of so many comes next. Messages that were handed
-    /// out too often already come second, taken out of the queue.
+    /// Receives up to `most` messages and hides them for `visibility`. `pick` gets the number of visible
+    /// messages and chooses the index of the next one. The second list has the messages with too many
+    /// receives, which are removed from the queue.
     pub(crate) fn receive(
         &mut self,
         most: usize,
@@ -132,7 +133,7 @@ impl Queue {
         (received, exhausted)
     }
 
-    /// Deletes a message, if this is its newest receipt. Returns its body.
+    /// Deletes a message if this is its newest receipt handle, and returns it.
     pub(crate) fn delete(&mut self, receipt: &str) -> Option<Received> {
         let key = self.newest(receipt)?;
         self.messages
@@ -140,7 +141,8 @@ impl Queue {
             .map(|message| handed_out(key, &message))
     }
 
-    /// Hides a message for so long from now, if this is its newest receipt and it is in flight.
+    /// Hides a message for `visibility` from now on, if this is its newest receipt handle and it is in
+    /// flight.
     pub(crate) fn change_visibility(&mut self, receipt: &str, visibility: Duration, now: Instant) -> bool {
         self.reveal(now);
         let Some(key) = self.newest(receipt) else {
@@ -158,7 +160,7 @@ impl Queue {
         true
     }
 
-    /// How many messages there are.
+    /// The number of messages in each state at `now`.
     pub(crate) fn sizes(&mut self, now: Instant) -> Sizes {
         self.reveal(now);
         let mut sizes = Sizes::default();
@@ -172,12 +174,12 @@ impl Queue {
         sizes
     }
 
-    /// Whether there is nothing at all.
+    /// Whether the queue has no message in any state.
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
-    /// The bodies of all messages.
+    /// The bodies of all messages in any state.
     pub(crate) fn bodies(&self) -> Vec<Arc<str>> {
         self.messages
             .values()
@@ -198,7 +200,7 @@ impl Queue {
                 break;
             }
             self.hidden.pop();
-            // Else it was deleted, or hidden anew.
+            // Otherwise the message was deleted, or its visibility timeout was changed.
             if let Some(message) = self.messages.get_mut(&key)
                 && message.hidden_until == Some(until)
             {

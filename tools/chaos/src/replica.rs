@@ -1,63 +1,63 @@
-//! What a device believes: for each space that it knows, the changes up to a number, and the files that come of them.
+//! The local state of a device: for each space that it follows, the changes up to a sequence number and the
+//! resulting files.
 
 use std::collections::{BTreeMap, HashMap};
 
 use model::{Change, Event, EventId, FileId, Sha256, SpaceId, SpacePath, Version};
 
-/// A file, as far as two sides can disagree on it.
+/// A file with the fields that the checker compares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileSeen {
-    /// Where it is.
+    /// The path in the space.
     pub(crate) path: SpacePath,
-    /// Its version.
     pub(crate) version: Version,
-    /// The version's SHA-256.
+    /// The digest of this version.
     pub(crate) sha256: Sha256,
 }
 
-/// A space's changes, from the first on without gaps, and its files.
+/// The changes of a space, from the first one without gaps, and the resulting files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Feed {
-    /// The event of each change; the n-th has the number n.
+    /// The event of each change. The change with the sequence number n is at index n − 1.
     pub(crate) events: Vec<EventId>,
-    /// The files that are there.
+    /// The files that are not deleted.
     pub(crate) files: HashMap<FileId, FileSeen>,
 }
 
 impl Feed {
-    /// The number of the last change.
+    /// The sequence number of the last change; 0 if there is none.
     pub(crate) fn cursor(&self) -> usize {
         self.events.len()
     }
 }
 
-/// What became of a change that a device heard of.
+/// The outcome of applying a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// It was next.
+    /// The change was the next one.
     Applied,
-    /// It was next, and the device is to follow another space from now on.
+    /// The change was the next one and adds a space that the device must now follow.
     Joined(SpaceId),
-    /// It was known already.
+    /// The device already has this change.
     Duplicate,
-    /// The number was known already, of another event.
+    /// The device has another event with the same sequence number.
     Conflict,
-    /// Others are missing before it.
+    /// Earlier changes are missing.
     Gap,
-    /// It is of a space that the device does not follow.
+    /// The device does not follow the space of the change.
     Unknown,
 }
 
-/// What a device believes.
+/// The local state of a device.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     personal: SpaceId,
-    /// The spaces that it follows.
+    /// The followed spaces.
     pub(crate) spaces: BTreeMap<SpaceId, Feed>,
 }
 
 impl View {
-    /// Follows the user's personal space and has heard nothing.
+    /// A state that follows only the user's personal space and has no changes.
     pub(crate) fn new(personal: SpaceId) -> Self {
         Self {
             personal,
@@ -65,7 +65,7 @@ impl View {
         }
     }
 
-    /// Applies a change if it is the next one of its space.
+    /// Applies a change if it is the next one in its space.
     pub(crate) fn hear(&mut self, event: &Event) -> Heard {
         let Some(feed) = self.spaces.get_mut(&event.space_id) else {
             return Heard::Unknown;
@@ -108,14 +108,14 @@ impl View {
         Heard::Applied
     }
 
-    /// Stops following a space that is no longer the user's to see.
+    /// Stops following a space that the user can no longer access.
     pub(crate) fn forget(&mut self, space: SpaceId) {
         if space != self.personal {
             self.spaces.remove(&space);
         }
     }
 
-    /// The number of the last change of a space that is known; nothing if the space is not followed.
+    /// The sequence number of the last change of a space; `None` if the space is not followed.
     pub(crate) fn cursor(&self, space: SpaceId) -> Option<usize> {
         self.spaces.get(&space).map(Feed::cursor)
     }

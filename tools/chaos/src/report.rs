@@ -1,4 +1,4 @@
-//! What a run came to, as a table, as a line and as JSON.
+//! The report of a run, as a table, as one line and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -7,61 +7,61 @@ use serde::Serialize;
 use super::findings::{Class, Finding};
 use runner::ui;
 
-/// How many findings are shown.
+/// The maximum number of findings that are printed.
 const SHOWN: usize = 20;
 
-/// The account of a run.
+/// The result of a run.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
-    /// The seed.
+    /// The seed of all random decisions.
     pub(crate) seed: u64,
-    /// Uploads begun.
+    /// Uploads that were started.
     pub(crate) attempted: u64,
-    /// Uploads answered with a 2xx.
+    /// Uploads whose completion was answered with a 2xx.
     pub(crate) acknowledged: u64,
-    /// Uploads refused for a reason.
+    /// Uploads that were refused for an expected reason.
     pub(crate) refused: u64,
     /// Changes in the database.
     pub(crate) committed: u64,
-    /// Events that reached the queue.
+    /// Events that were sent to the queue at least once.
     pub(crate) announced: u64,
-    /// Changes that devices got in frames.
+    /// Changes that devices received in WebSocket frames.
     pub(crate) received: u64,
-    /// Changes that devices pulled.
+    /// Changes that devices read from the feed.
     pub(crate) pulled: u64,
-    /// Changes in frames that the device knew already.
+    /// Changes in WebSocket frames that the device had already.
     pub(crate) duplicated: u64,
-    /// What was promised and is not there.
+    /// The number of items that were promised and are missing.
     pub(crate) lost: u64,
-    /// What must not be and is.
+    /// The number of items or events that must not be.
     pub(crate) unexpected: u64,
-    /// Processes of functions that were started.
+    /// The number of function processes that were started.
     pub(crate) environments: u64,
-    /// Faults by kind.
+    /// Injected faults by kind.
     pub(crate) faults: BTreeMap<&'static str, u64>,
-    /// How long it took after the last fault until everything was quiet.
+    /// The time from the last fault until the system was idle.
     pub(crate) settling_seconds: f64,
-    /// How long the run took.
+    /// The duration of the run.
     pub(crate) seconds: f64,
-    /// What was lost or unexpected, in detail.
+    /// The first findings with their details.
     pub(crate) findings: Vec<Finding>,
-    /// Where the logs are, in the checkout.
+    /// The folder of the logs, relative to the checkout.
     pub(crate) logs: String,
 }
 
 impl Report {
-    /// Whether nothing was lost and nothing unexpected.
+    /// Whether nothing was lost and nothing was unexpected.
     pub(crate) fn is_clean(&self) -> bool {
         self.lost == 0 && self.unexpected == 0
     }
 
-    /// How many faults there were.
+    /// The number of injected faults of all kinds.
     pub(crate) fn fault_count(&self) -> u64 {
         self.faults.values().sum()
     }
 
-    /// The gist.
+    /// A summary in one line.
     pub(crate) fn line(&self) -> String {
         format!(
             "{} of {} acknowledged, {} committed, {} faults, lost {}, unexpected {}",
@@ -74,7 +74,7 @@ impl Report {
         )
     }
 
-    /// Shows the whole account.
+    /// Prints the whole report.
     pub(crate) fn show(&self) {
         let rows = [
             ("uploads attempted", self.attempted),
@@ -103,7 +103,7 @@ impl Report {
         self.show_findings();
     }
 
-    /// Shows the first findings, and where to look.
+    /// Prints the first findings and the folder of the logs.
     pub(crate) fn show_findings(&self) {
         for finding in self.findings.iter().take(SHOWN) {
             let class = match finding.class {

@@ -1,4 +1,4 @@
-//! One run: uploads and faults together, then quiet, then the account.
+//! One run: uploads while faults are injected, then recovery, then the checker.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,31 +20,31 @@ use super::workload::Workload;
 use runner::project::Project;
 use runner::ui::Step;
 
-/// How long everything may take to become quiet once the faults are over, for a run of no uploads.
+/// The base of the time limit for recovery after the last fault; the number of uploads adds to it.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How many of the run's uploads may be told in a second at the least, which bounds the wait of a long one.
+/// The lowest accepted rate of recovery in uploads per second. It extends the time limit of long runs.
 const SLOWEST_DRAIN: u64 = 50;
 
-/// Uploads up to which functions log everything, some 5 KB for each.
+/// The maximum number of uploads for which functions log everything, some 5 KB per upload.
 const CHATTY_UPLOADS: u64 = 20_000;
 
-/// How often the developer is told how far it is.
+/// The interval at which the progress is shown.
 const PROGRESS: Duration = Duration::from_millis(500);
 
-/// What to run.
+/// The parameters of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Where the functions are.
+    /// The folder with the binaries of the functions.
     pub(crate) binaries: PathBuf,
-    /// The seed of everything random.
+    /// The seed of all random decisions.
     pub(crate) seed: u64,
-    /// How many uploads.
+    /// The number of uploads.
     pub(crate) uploads: u64,
 }
 
 impl Plan {
-    /// What functions log. A long run would fill the disk with what went well.
+    /// The log level of the functions. In a long run, logs of successful requests would fill the disk.
     pub(crate) fn log_level(&self) -> &'static str {
         if self.uploads > CHATTY_UPLOADS {
             "WARN"
@@ -54,7 +54,7 @@ impl Plan {
     }
 }
 
-/// Runs it in a folder of its own.
+/// Runs the plan in a folder of its own.
 pub(crate) async fn run(project: &Project, plan: &Plan) -> Result<Report> {
     let begun = Instant::now();
     let seed = plan.seed;
@@ -84,19 +84,19 @@ pub(crate) async fn run(project: &Project, plan: &Plan) -> Result<Report> {
     let report = report(&cluster, seed, committed, settled, begun.elapsed());
     drop(cluster);
     if report.is_clean() {
-        // Nobody will look into the database, and many runs have many.
+        // Nobody reads the database after the run, and a series of runs would keep many of them.
         let _ = fs::remove_dir_all(folder.join("postgres"));
     }
     step.done(report.line());
     Ok(report)
 }
 
-/// How long to wait for quiet.
+/// The time limit for recovery after a run of this many uploads.
 pub(crate) fn patience(uploads: u64) -> Duration {
     PATIENCE + Duration::from_secs(uploads / SLOWEST_DRAIN)
 }
 
-/// An empty folder for the data and logs of a run. Those of a former run with the seed go.
+/// The folder for the data and logs of a run. Deletes the folder of an earlier run with the same seed.
 pub(crate) fn folder(project: &Project, seed: u64) -> Result<PathBuf> {
     let folder = project.run().join(format!("chaos-{seed}"));
     if folder.exists() {
@@ -105,7 +105,7 @@ pub(crate) fn folder(project: &Project, seed: u64) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Puts together what a run came to.
+/// Collects the results of a run.
 pub(crate) fn report(
     cluster: &Cluster,
     seed: u64,
@@ -142,24 +142,26 @@ fn relative(folder: &Path) -> String {
     format!(".local/run/{}", name.to_string_lossy())
 }
 
-/// How many uploads there are, at least one.
+/// The number of uploads as a divisor, 1 at least.
 pub(crate) fn number(uploads: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^52 uploads")]
     let number = uploads.max(1) as f64;
     number
 }
 
-/// Kills so often that a short run has some dozens, and a long one is not all restarts.
+/// The kill probability per invocation. A short run gets some dozens of kills, and a long one does not spend
+/// its time on restarts.
 fn kill_chance(uploads: u64) -> f64 {
     (12.0 / number(uploads)).clamp(0.01, 0.06)
 }
 
-/// Disturbs so often that a short run has some dozens, and a long one still gets on.
+/// The mean time between scheduled faults. A short run gets some dozens of them, and a long one still makes
+/// progress.
 fn gap(uploads: u64) -> Duration {
     Duration::from_millis(uploads).clamp(Duration::from_millis(200), Duration::from_secs(1))
 }
 
-/// Tells the developer how far the uploads are; never ends.
+/// Shows the number of finished uploads; never returns.
 pub(crate) async fn progress(step: &Step, workload: &Workload, uploads: u64) {
     loop {
         step.note(&format!("{} of {uploads} uploads", workload.done()));
@@ -167,7 +169,8 @@ pub(crate) async fn progress(step: &Step, workload: &Workload, uploads: u64) {
     }
 }
 
-/// Lets the planned disturbances happen until it is over, and those that are under way then come to their ends.
+/// Starts the scheduled faults until `over` is notified, then waits for the end of those that are still
+/// active.
 async fn disturb(cluster: &Cluster, schedule: Schedule, seed: u64, over: &Notify) -> Result<()> {
     let mut under_way = FuturesUnordered::new();
     'planned: for (number, planned) in (0_u64..).zip(schedule) {

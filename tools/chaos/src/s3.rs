@@ -1,4 +1,5 @@
-//! S3: objects that are written once, with their length and SHA-256 checked. Keeps no content.
+//! A fake of S3. Objects are written once, and their length and SHA-256 are checked. Their content is not
+//! kept.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,19 +18,17 @@ use tokio::task::JoinSet;
 use super::faults::{FaultInjector, Kind};
 use super::proxy::Proxy;
 
-/// The bucket's name.
 pub(crate) const BUCKET: &str = "syncsphere-chaos";
 
-/// What is kept of an object.
+/// The metadata that is kept of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Object {
-    /// Its length in bytes.
+    /// Length in bytes.
     pub(crate) size: i64,
-    /// Its SHA-256.
     pub(crate) sha256: Sha256,
 }
 
-/// The service.
+/// The running fake.
 pub(crate) struct S3 {
     objects: Mutex<HashMap<String, Object>>,
     faults: Arc<FaultInjector>,
@@ -37,7 +36,7 @@ pub(crate) struct S3 {
 }
 
 impl S3 {
-    /// Starts it, behind a proxy.
+    /// Starts the fake behind a proxy.
     pub(crate) async fn start(
         faults: Arc<FaultInjector>,
         tasks: &mut JoinSet<()>,
@@ -132,7 +131,7 @@ async fn serve(
     let answer = match method {
         Method::PUT => s3.put(key, &headers, &body),
         Method::HEAD => s3.head(key),
-        // Of parts, of which there never are any.
+        // Aborting a multipart upload. There are none, so there is nothing to abort.
         Method::DELETE if query.contains("uploadId=") => StatusCode::NO_CONTENT.into_response(),
         Method::DELETE => {
             s3.delete(key);

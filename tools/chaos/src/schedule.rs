@@ -1,4 +1,4 @@
-//! The faults that are planned: when what happens to which dependency, all from the seed.
+//! The scheduled faults: their times, kinds and targets, all derived from the seed.
 
 use std::time::Duration;
 
@@ -7,62 +7,59 @@ use rand_chacha::ChaCha8Rng;
 
 use super::faults;
 
-/// The stream of the seed that plans.
+/// The random stream of the schedule.
 const STREAM: u64 = 0;
 
-/// What functions depend on, each behind a proxy of its own.
+/// A dependency of the functions. Each has its own proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dependency {
-    /// PostgreSQL.
     Database,
-    /// S3.
     Storage,
-    /// SQS.
     Queue,
-    /// `@connections`.
+    /// The API for posting to WebSocket connections.
     Connections,
 }
 
-/// Something that goes wrong for a while.
+/// A scheduled fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disturbance {
-    /// PostgreSQL crashes and is started again.
+    /// PostgreSQL crashes and is restarted.
     CrashDatabase,
-    /// Every connection to a dependency is cut.
+    /// Every open connection to a dependency is closed.
     Cut(Dependency),
-    /// Every piece of what travels to a dependency and back is late.
+    /// Each chunk of data to or from a dependency is delayed by the first duration, for the second duration.
     Slow(Dependency, Duration, Duration),
-    /// Nothing travels to a dependency for this long.
+    /// A dependency accepts connections, but no data passes for this long.
     Hang(Dependency, Duration),
-    /// A dependency takes no connections for this long.
+    /// A dependency accepts no connections for this long.
     Refuse(Dependency, Duration),
     /// SQS answers 503 for this long.
     QueueOutage(Duration),
-    /// `@connections` forbids every post for this long.
+    /// `@connections` answers every post with 403 for this long.
     Forbid(Duration),
-    /// A device's socket is closed.
+    /// The WebSocket of a device is closed.
     DropSocket,
-    /// Something undecodable is sent to the queue.
+    /// A message that no function can decode is sent to the queue.
     Poison,
 }
 
-/// A disturbance and how long after the one before it begins.
+/// A fault with its start relative to the start of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Planned {
-    /// Since the one before, or since the beginning.
+    /// The time since the start of the fault before, or since the start of the run.
     pub(crate) after: Duration,
-    /// What happens.
+    /// The fault to inject.
     pub(crate) disturbance: Disturbance,
 }
 
-/// The endless plan of a seed.
+/// The infinite schedule of a seed, as an iterator.
 pub(crate) struct Schedule {
     random: ChaCha8Rng,
     gap: Duration,
 }
 
 impl Schedule {
-    /// Plans a disturbance every `gap` on average.
+    /// A schedule with a mean time of `gap` between faults.
     pub(crate) fn new(seed: u64, gap: Duration) -> Self {
         Self {
             random: faults::stream(seed, STREAM),

@@ -1,4 +1,4 @@
-//! The workload's part about shared spaces and their members.
+//! The part of the workload that creates shared spaces and changes their members.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -12,21 +12,20 @@ use serde_json::json;
 use super::api::Call;
 use super::workload::{User, Workload};
 
-/// A shared space as the workload knows it.
+/// A shared space with the state that the workload needs.
 pub(crate) struct Shared {
-    /// Its id.
     pub(crate) id: SpaceId,
     owner: User,
-    /// One change of members at a time, so that it is known who was a member when.
+    /// Serializes membership changes, so that the times of each membership are known.
     changing: tokio::sync::Mutex<()>,
-    /// Those who may write, all the time.
+    /// Indices of the users who may write at any time.
     pub(super) writers: Mutex<BTreeSet<usize>>,
-    /// Those whose uploads may be refused, for their membership was ended or about to be.
+    /// Indices of users whose uploads may be refused because their membership has ended or is about to end.
     pub(super) maybe_removed: Mutex<BTreeSet<usize>>,
 }
 
 impl Workload {
-    /// Makes another shared space, with a member or two.
+    /// Creates a shared space with one or two members.
     pub(super) async fn make_space(&self, random: &mut ChaCha8Rng) {
         let number = self.made.fetch_add(1, Ordering::SeqCst);
         let index = random.random_range(0..self.users.len());
@@ -59,7 +58,7 @@ impl Workload {
             .push(shared);
     }
 
-    /// Makes somebody a member of a space, or changes what a member may do.
+    /// Adds a member to a space, or changes the role of a member.
     pub(super) async fn add_member(&self, random: &mut ChaCha8Rng) {
         if let Some(shared) = self.active_space(random) {
             let index = random.random_range(0..self.users.len());
@@ -93,7 +92,7 @@ impl Workload {
         }
     }
 
-    /// Ends somebody's membership.
+    /// Removes a member from a space.
     pub(super) async fn remove_member(&self, random: &mut ChaCha8Rng) {
         let Some(shared) = self.active_space(random) else {
             return;

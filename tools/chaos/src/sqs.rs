@@ -1,4 +1,4 @@
-//! SQS: two queues, which duplicate and reorder messages, and may be down.
+//! A fake of SQS with two queues. It duplicates and reorders messages and can be put out of service.
 
 mod protocol;
 
@@ -19,28 +19,28 @@ use super::faults::{FaultInjector, Kind};
 use super::proxy::Proxy;
 use super::queue::{MAX_RECEIVES, Queue, Received, Sizes};
 
-/// How long a received message is hidden. The template says 180 s; a run should not take that long.
+/// The visibility timeout. The template says 180 s; shorter here to keep a run short.
 pub(crate) const VISIBILITY: Duration = Duration::from_secs(10);
 
-/// How the bodies of messages that no function can read begin.
+/// The prefix of the bodies of poison messages, which no function can decode.
 pub(crate) const POISON: &str = "poison ";
 
-/// The queues' names.
+/// The names of the queues, in the order of `Which`.
 const NAMES: [&str; 2] = ["events", "dead-letters"];
 
-/// Which queue.
+/// One of the two queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// Events on their way to `fan-out`.
+    /// The queue that `fan-out` consumes.
     Events = 0,
-    /// What was set aside.
+    /// The dead-letter queue.
     DeadLetters = 1,
 }
 
-/// The service.
+/// The running fake.
 pub(crate) struct Sqs {
     queues: [Mutex<Queue>; 2],
-    /// Something can be received.
+    /// Notified when a message becomes visible.
     pub(crate) sent: Notify,
     faults: Arc<FaultInjector>,
     down: AtomicBool,
@@ -52,7 +52,7 @@ pub(crate) struct Sqs {
 }
 
 impl Sqs {
-    /// Starts it, behind a proxy.
+    /// Starts the fake behind a proxy.
     pub(crate) async fn start(
         faults: Arc<FaultInjector>,
         tasks: &mut JoinSet<()>,
@@ -75,22 +75,22 @@ impl Sqs {
         Ok((sqs, proxy))
     }
 
-    /// What `QUEUE_URL` and `DEAD_LETTER_QUEUE_URL` are set to.
+    /// The queue's URL for `QUEUE_URL` and `DEAD_LETTER_QUEUE_URL`.
     pub(crate) fn url(proxy: &Proxy, which: Which) -> String {
         format!("http://{}/000000000000/{}", proxy.address, NAMES[which as usize])
     }
 
-    /// Answers nothing but 503 from now on, or works again.
+    /// Starts or ends an outage, in which every request is answered with 503.
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
     }
 
-    /// How many requests were answered with 503 because it was down.
+    /// The number of requests that were answered with 503 because of an outage.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Sends a message as somebody outside of the system would.
+    /// Sends a message as a sender outside of the system would.
     pub(crate) fn inject(&self, body: &str) {
         if body.starts_with(POISON) {
             self.poison_receives
@@ -101,7 +101,7 @@ impl Sqs {
         self.send(Which::Events, body, Duration::ZERO);
     }
 
-    /// What an event source mapping receives: nothing while the queue is down.
+    /// Receives messages for the event source mapping. Returns none during an outage.
     pub(crate) fn poll(&self, most: usize) -> Vec<Received> {
         if self.down.load(Ordering::SeqCst) {
             return Vec::new();
@@ -109,7 +109,8 @@ impl Sqs {
         self.receive(Which::Events, most, VISIBILITY)
     }
 
-    /// Deletes what an event source mapping is done with. Sometimes a message comes again nevertheless.
+    /// Deletes a message that the event source mapping has processed. As a fault, the message is sometimes
+    /// delivered again.
     pub(crate) fn delete(&self, which: Which, receipt: &str) {
         let mut queue = self.queue(which);
         let deleted = queue.delete(receipt);
@@ -128,7 +129,7 @@ impl Sqs {
         }
     }
 
-    /// How full a queue is.
+    /// The number of messages in each state in a queue.
     pub(crate) fn sizes(&self, which: Which) -> Sizes {
         self.queue(which).sizes(Instant::now())
     }
@@ -138,14 +139,14 @@ impl Sqs {
         self.queue(which).is_empty()
     }
 
-    /// Whether there is an event in the dead-letter queue, and not only what cannot be read.
+    /// Whether the dead-letter queue contains an event, not only poison messages.
     pub(crate) fn has_dead_events(&self) -> bool {
         self.bodies(Which::DeadLetters)
             .iter()
             .any(|body| !body.starts_with(POISON))
     }
 
-    /// All bodies in a queue.
+    /// The bodies of all messages in a queue.
     pub(crate) fn bodies(&self, which: Which) -> Vec<Arc<str>> {
         self.queue(which).bodies()
     }
@@ -158,7 +159,7 @@ impl Sqs {
             .clone()
     }
 
-    /// How many events were sent to the queue.
+    /// The number of events that were sent to the queue at least once.
     pub(crate) fn announced_count(&self) -> usize {
         self.announced
             .lock()
@@ -166,7 +167,7 @@ impl Sqs {
             .len()
     }
 
-    /// How often each poison message that was injected was received.
+    /// The number of receives of each injected poison message.
     pub(crate) fn poison_receives(&self) -> HashMap<Arc<str>, u32> {
         self.poison_receives
             .lock()
@@ -174,7 +175,7 @@ impl Sqs {
             .clone()
     }
 
-    /// What was set aside because it had been received too often.
+    /// The bodies of messages that moved to the dead-letter queue after too many receives.
     pub(crate) fn exhausted(&self) -> Vec<Arc<str>> {
         self.exhausted
             .lock()
@@ -255,7 +256,7 @@ impl Sqs {
     }
 }
 
-/// The event that a message is about; nothing if it is about none.
+/// The event in a message body; `None` if the body has no event.
 pub(crate) fn event_id(body: &str) -> Option<EventId> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

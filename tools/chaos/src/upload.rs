@@ -1,4 +1,4 @@
-//! One upload, from opening to a definite answer.
+//! One upload, from its creation to a definite answer.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,30 +11,31 @@ use super::device::World;
 use super::history::Acknowledged;
 use super::workload::User;
 
-/// How long one attempt to send the content may take.
+/// The timeout of one attempt to send the content.
 const PUT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long sending the content is tried.
+/// The retry limit for sending the content.
 const PUT_PATIENCE: Duration = Duration::from_mins(2);
 
-/// What to upload.
+/// The parameters of an upload.
 pub(crate) struct Upload {
-    /// Who uploads.
+    /// The uploading user and device.
     pub(crate) user: User,
-    /// Names the request that opens it.
+    /// The idempotency key of the request that creates the upload.
     pub(crate) key: String,
-    /// Where to.
+    /// The path of the file in the space.
     pub(crate) path: String,
-    /// What.
+    /// The content of the file.
     pub(crate) content: String,
-    /// To which space; the personal one if none is said.
+    /// The target space; `None` for the personal one.
     pub(crate) space: Option<SpaceId>,
-    /// The version that must be current.
+    /// The version that must be current; `None` for no such condition.
     pub(crate) base_version: Option<i64>,
 }
 
-/// Uploads. Nothing if it was refused, for a reason that `may_be_refused` or the base version gives, or came to nothing, which
-/// is a finding. With `twice`, completing is asked for once more, which must change nothing.
+/// Uploads a file. Returns `None` if the upload was refused for a reason that `may_be_refused` or the base
+/// version explains, or if it failed, which is a finding. With `twice`, the completion is requested again,
+/// which must change nothing.
 pub(crate) async fn run(
     world: &World,
     upload: &Upload,
@@ -119,7 +120,7 @@ async fn send(world: &World, put: &PresignedPut, upload: &Upload, opened: &Creat
             request = request.header(name, value);
         }
         match request.body(upload.content.clone()).send().await {
-            // 412: an earlier attempt arrived, and its answer did not.
+            // 412: an earlier attempt succeeded, but its answer was lost.
             Ok(answer) if answer.status().is_success() || answer.status().as_u16() == 412 => return Some(()),
             Ok(answer) if answer.status().is_client_error() => {
                 let status = answer.status();

@@ -1,5 +1,5 @@
-//! The WebSocket API: handshakes go through `track-connections`, and `@connections` takes frames for open sockets, which are
-//! channels to the devices of this process.
+//! A fake of the WebSocket API. Handshakes invoke `track-connections`. `@connections` accepts frames for open
+//! sockets, which are channels to the devices in this process.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,19 +24,19 @@ use super::faults::{FaultInjector, Kind};
 use super::functions::Functions;
 use super::proxy::Proxy;
 
-/// What is behind an id.
+/// The state of a connection ID.
 enum Connection {
-    /// `$connect` still runs.
+    /// `$connect` is still running.
     Connecting,
     Open(mpsc::UnboundedSender<Bytes>),
-    /// Nobody reads it: posts to it hang.
+    /// The client does not read, so posts to it hang.
     Deaf,
 }
 
-/// The service.
+/// The running fake.
 pub(crate) struct Sockets {
     connections: Mutex<HashMap<String, Connection>>,
-    /// Frames on their way to a device that has not handled them.
+    /// The number of frames that devices have not handled yet.
     pending: AtomicUsize,
     hanging_posts: AtomicUsize,
     forbidden: AtomicBool,
@@ -45,7 +45,7 @@ pub(crate) struct Sockets {
     functions: OnceLock<Arc<Functions>>,
 }
 
-/// A device's end of a socket.
+/// The device's end of a socket.
 pub(crate) struct Socket {
     frames: mpsc::UnboundedReceiver<Bytes>,
     sockets: Arc<Sockets>,
@@ -53,7 +53,7 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// The next frame; nothing once the socket is closed. What came before counts as handled then.
+    /// The next frame; `None` once the socket is closed. The frame before counts as handled from now on.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         self.handled();
         let frame = self.frames.recv().await;
@@ -79,7 +79,7 @@ impl Drop for Socket {
 }
 
 impl Sockets {
-    /// Starts it, behind a proxy.
+    /// Starts the fake behind a proxy.
     pub(crate) async fn start(
         faults: Arc<FaultInjector>,
         tasks: &mut JoinSet<()>,
@@ -106,22 +106,22 @@ impl Sockets {
         Ok((sockets, proxy))
     }
 
-    /// Says which functions are behind the routes; once.
+    /// Sets the functions that handle the routes. To be called once.
     pub(crate) fn set_functions(&self, functions: Arc<Functions>) {
         let _ = self.functions.set(functions);
     }
 
-    /// Forbids every post from now on, or allows them again.
+    /// Starts or stops answering every post with 403.
     pub(crate) fn forbid(&self, forbidden: bool) {
         self.forbidden.store(forbidden, Ordering::SeqCst);
     }
 
-    /// Frames that devices have not handled yet.
+    /// The number of frames that devices have not handled yet.
     pub(crate) fn pending(&self) -> usize {
         self.pending.load(Ordering::SeqCst)
     }
 
-    /// A handshake. Nothing if it is refused or fails.
+    /// Opens a connection. `None` if the handshake is refused or fails.
     pub(crate) async fn connect(self: &Arc<Self>, ticket: &str) -> Option<Socket> {
         let id = format!("{}=", ids::new_id().simple());
         self.set(&id, Connection::Connecting);
@@ -134,7 +134,7 @@ impl Sockets {
         delay().await;
         let event = event("$connect", "CONNECT", &id, Some(ticket));
         let answer = self.functions.get()?.track_connections(event).await;
-        // Until the client has its answer, the connection is not there.
+        // The connection does not exist before the client has its answer.
         delay().await;
         let status = answer
             .ok()
@@ -152,7 +152,7 @@ impl Sockets {
         })
     }
 
-    /// A handshake of a client that then reads nothing, and whether it succeeded.
+    /// Opens a connection whose client reads nothing. Returns whether the handshake succeeded.
     pub(crate) async fn connect_deaf(&self, ticket: &str) -> bool {
         let id = format!("{}=", ids::new_id().simple());
         self.set(&id, Connection::Connecting);
@@ -171,7 +171,7 @@ impl Sockets {
         connected
     }
 
-    /// Sockets that nobody reads and that are open.
+    /// The number of open sockets that nobody reads.
     pub(crate) fn deaf(&self) -> usize {
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         connections
@@ -180,7 +180,7 @@ impl Sockets {
             .count()
     }
 
-    /// Posts to sockets that nobody reads.
+    /// The number of posts to sockets that nobody reads.
     pub(crate) fn hanging_posts(&self) -> usize {
         self.hanging_posts.load(Ordering::Relaxed)
     }
@@ -190,7 +190,7 @@ impl Sockets {
         matches!(connections.get(id), Some(Connection::Deaf))
     }
 
-    /// Closes one of the open sockets. `$disconnect` follows, or not.
+    /// Closes one open socket. `$disconnect` follows unless a fault suppresses it.
     pub(crate) async fn drop_one(&self) {
         let id = {
             let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,7 +202,7 @@ impl Sockets {
             if open.is_empty() {
                 return;
             }
-            // Ids sort by age, the map by nothing.
+            // The map has no stable order; IDs sort by age.
             open.sort_unstable();
             let id = open.swap_remove(self.faults.number(Kind::SocketDropped, 0..open.len()));
             connections.remove(&id);
@@ -213,7 +213,7 @@ impl Sockets {
             return;
         }
         if let Some(functions) = self.functions.get() {
-            // AWS does not try again either.
+            // API Gateway does not retry `$disconnect` either.
             let _ = functions
                 .track_connections(event("$disconnect", "DISCONNECT", &id, None))
                 .await;
@@ -296,7 +296,7 @@ async fn take(
     StatusCode::OK.into_response()
 }
 
-/// `DeleteConnection`: the client sees the end of its socket.
+/// `DeleteConnection`: closes the socket of the client.
 async fn close(State(sockets): State<Arc<Sockets>>, Path(id): Path<String>) -> StatusCode {
     sockets.remove(&id);
     StatusCode::NO_CONTENT

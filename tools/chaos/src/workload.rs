@@ -1,7 +1,8 @@
-//! What users do: upload, most of all; move and delete files, make spaces, take members in and out.
+//! The workload: users upload files, and less often move and delete files, create spaces, and add and remove
+//! members.
 //!
-//! Shared spaces are made one after the other, and only the newest few are written to. So each has a last change at another
-//! moment, after which nothing makes a device notice that it missed it.
+//! Shared spaces are created one after the other, and only the newest few are written to. The last change of
+//! each space therefore has a different time, and no later change reveals to a device that it missed it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,36 +22,35 @@ use super::run;
 use super::sharing::Shared;
 use super::upload::{self, Upload};
 
-/// Uploads under way at once.
+/// Concurrent uploads.
 pub(crate) const IN_FLIGHT: u32 = 20;
 
-/// How long a run has uploads at the least: a short one would be over before much could go wrong.
+/// The minimum duration of the uploads of a run. A shorter run would end before many faults.
 const SHORTEST: Duration = Duration::from_secs(8);
 
-/// How many shared spaces are written to at a time.
+/// The number of shared spaces that are written to at any time.
 const ACTIVE_SPACES: usize = 4;
 
-/// Shared spaces of a run, at most: each reconnecting device pulls all of its own.
+/// The maximum number of shared spaces in a run. Each device pulls all of its spaces when it reconnects.
 const MAX_SPACES: u64 = 60;
 
-/// Uploads after which there is another shared space, in a short run.
+/// In a short run, one shared space is created per this many uploads.
 const UPLOADS_PER_SPACE: u64 = 8;
 
-/// Paths of a space. So files get new versions, and a device's view stays small however long the run.
+/// The number of distinct paths in a space. It is small so that files get new versions and the state of a
+/// device stays small in long runs.
 const PATHS: u32 = 30;
 
-/// Files that may be moved or deleted.
+/// The number of most recently uploaded files among which files are moved or deleted.
 const RECENT_FILES: usize = 200;
 
-/// Streams of the seed for workers.
+/// The random stream of the first worker.
 const FIRST_STREAM: u64 = 100;
 
-/// A user, with one of the devices to upload from.
+/// A user with the device that the uploads come from.
 #[derive(Clone, Debug)]
 pub(crate) struct User {
-    /// Who.
     pub(crate) id: UserId,
-    /// On what.
     pub(crate) device: DeviceId,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    /// Plans so many uploads by these users.
+    /// A workload of this many uploads by these users.
     pub(crate) fn new(world: World, users: Vec<User>, seed: u64, uploads: u64) -> Self {
         Self {
             world,
@@ -89,7 +89,7 @@ impl Workload {
         }
     }
 
-    /// Plans uploads and nothing else that changes a file or a member.
+    /// A workload of uploads only: files are not moved or deleted, and members do not change.
     pub(crate) fn only_uploads(world: World, users: Vec<User>, seed: u64, uploads: u64) -> Self {
         Self {
             only_uploads: true,
@@ -98,12 +98,12 @@ impl Workload {
         }
     }
 
-    /// How many uploads are over.
+    /// The number of finished uploads.
     pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Does all of it, some twenty uploads at a time.
+    /// Runs the whole workload, with some twenty concurrent uploads.
     pub(crate) async fn run(&self) {
         let workers = (0..IN_FLIGHT)
             .map(|worker| self.work(faults::stream(self.seed, FIRST_STREAM + u64::from(worker))));
@@ -180,7 +180,7 @@ impl Workload {
         }
     }
 
-    /// One of the shared spaces that are written to now.
+    /// A random one of the newest shared spaces; `None` if there is none yet.
     pub(super) fn active_space(&self, random: &mut ChaCha8Rng) -> Option<Arc<Shared>> {
         let spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         let active = &spaces[spaces.len().saturating_sub(ACTIVE_SPACES)..];
@@ -223,7 +223,7 @@ impl Workload {
     }
 }
 
-/// Users and their personal spaces, made by a first upload each, before anything goes wrong.
+/// Creates the users and their personal spaces with one upload each, before any fault is injected.
 pub(crate) async fn first_uploads(world: &World, seed: u64, users: &[User]) -> Result<Vec<SpaceId>> {
     let mut personal = Vec::with_capacity(users.len());
     for user in users {

@@ -1,5 +1,5 @@
-//! Lambda, as far as a function can tell: its binary, as deployed, under the Runtime API, one invocation at a time in each
-//! environment.
+//! A fake of Lambda. It runs the deployed binary of a function under the Runtime API, with one invocation at
+//! a time in each environment.
 //!
 //! AWS Lambda Developer Guide, "Using the Lambda runtime API for custom runtimes".
 
@@ -28,13 +28,14 @@ use tokio::task::JoinHandle;
 use runner::environment::{ACCESS_KEY, REGION, command};
 use runner::project::Project;
 
-/// The Runtime API's version.
+/// The path prefix of the Runtime API with its version.
 const API: &str = "/2018-06-01/runtime";
 
-/// What every function of the template has, in MB.
+/// The memory size of every function in the template, in MB.
 pub const MEMORY: u32 = 128;
 
-/// What every function has in its environment, by the template or by Lambda, wherever its services are. Each reads what it needs.
+/// The environment variables that the template or Lambda sets for every function and that do not depend on
+/// the addresses of services. Each function reads those that it needs.
 pub fn variables() -> Vec<(&'static str, String)> {
     [
         ("AWS_REGION", REGION),
@@ -50,29 +51,29 @@ pub fn variables() -> Vec<(&'static str, String)> {
     .into()
 }
 
-/// What a function is configured with.
+/// The configuration of a function.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The function's name, which is also its binary's.
+    /// The function's name, which is also the name of its binary's folder.
     pub name: &'static str,
-    /// How long an invocation may take.
+    /// The timeout of an invocation.
     pub timeout: Duration,
-    /// How many environments there may be, which is how many invocations may run at once; others wait.
+    /// The maximum number of environments, and thus of concurrent invocations. Further invocations wait.
     pub concurrency: usize,
-    /// Its environment variables.
+    /// The function's environment variables by name.
     pub variables: Vec<(&'static str, String)>,
 }
 
-/// Why an invocation has no answer.
+/// The reason why an invocation has no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Its process was killed on purpose.
+    /// The process was killed on purpose.
     Killed,
-    /// It took longer than the function's timeout, so its process was killed.
+    /// The invocation exceeded the function's timeout, and the process was killed.
     TimedOut,
-    /// Its process ended by itself.
+    /// The process ended by itself, or could not start; the text says how.
     Crashed(String),
-    /// The function reported an error.
+    /// The function reported this error to the Runtime API.
     Reported(String),
 }
 
@@ -89,7 +90,8 @@ pub struct Function {
 }
 
 impl Function {
-    /// Configures a function whose binary is `<binaries>/<name>/bootstrap`, and whose output goes to a log in `folder`.
+    /// Configures a function whose binary is `<binaries>/<name>/bootstrap`. Its output goes to a log in
+    /// `folder`.
     pub fn new(project: &Project, binaries: &Path, folder: &Path, settings: Settings) -> Result<Self> {
         let binary = binaries.join(settings.name).join("bootstrap");
         if !binary.exists() {
@@ -109,23 +111,23 @@ impl Function {
         })
     }
 
-    /// The function's name.
+    /// The function's name as in its settings.
     pub fn name(&self) -> &'static str {
         self.settings.name
     }
 
-    /// How many environments have been started.
+    /// The number of environments started so far.
     pub fn started(&self) -> u64 {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// How many invocations run or wait.
+    /// The number of invocations that run or wait for an environment.
     pub fn running(&self) -> usize {
         self.running.load(Ordering::SeqCst)
     }
 
-    /// Invokes the function and waits for its answer. With `kill_after`, its process gets a SIGKILL that long after the
-    /// invocation began, unless it has answered by then.
+    /// Invokes the function and returns its response. With `kill_after`, the process gets a SIGKILL that long
+    /// after the start of the invocation, unless it has responded by then.
     pub async fn invoke(&self, payload: Bytes, kill_after: Option<Duration>) -> Result<Bytes, Failure> {
         self.running.fetch_add(1, Ordering::SeqCst);
         let _running = Running(&self.running);
@@ -147,7 +149,7 @@ impl Function {
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(environment);
         } else {
-            // Until the process is gone it might still do something.
+            // The process could still have effects until it is gone.
             let _ = environment.child.kill().await;
         }
         outcome
@@ -173,7 +175,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// A process of a function, with a Runtime API of its own; dropping it kills it.
+/// A process of a function with its own Runtime API. Dropping it kills the process.
 pub struct Environment {
     name: &'static str,
     child: Child,
@@ -190,7 +192,7 @@ impl Drop for Environment {
 }
 
 impl Environment {
-    /// Starts a program that speaks the Runtime API, as Lambda would a function of this name.
+    /// Starts a program that uses the Runtime API, in the way in which Lambda starts a function of this name.
     pub async fn start(name: &'static str, mut process: Command) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let address = listener.local_addr().context("cannot listen")?;
@@ -235,7 +237,8 @@ impl Environment {
         })
     }
 
-    /// Waits until the process asks for its first invocation, which ends its init phase, and says how long that took.
+    /// Waits until the process asks for its first invocation, which ends the init phase. Returns the duration
+    /// of the init phase.
     pub async fn ready(&mut self) -> Result<Duration, Failure> {
         tokio::select! {
             asked = self.asked.wait_for(Option::is_some) => match asked.as_deref() {
@@ -246,12 +249,12 @@ impl Environment {
         }
     }
 
-    /// Ends it, and waits until it has ended.
+    /// Kills the process (SIGKILL) and waits until it has ended.
     pub async fn end(mut self) {
         let _ = self.child.kill().await;
     }
 
-    /// Asks it to end (SIGTERM), and waits until it has.
+    /// Asks the process to end (SIGTERM) and waits until it has ended.
     pub async fn terminate(mut self) -> Result<()> {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok());
         let id = Pid::from_raw(id.context("the process is gone")?);
@@ -260,12 +263,13 @@ impl Environment {
         Ok(())
     }
 
-    /// The process, while it lives.
+    /// The process ID; `None` once the process has ended.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Invokes the function and waits for its answer, or until `timeout`. With `kill_after`, that long at most.
+    /// Invokes the function and returns its response. The process is killed after `timeout`, or after
+    /// `kill_after` if that is earlier.
     pub async fn invoke(
         &mut self,
         payload: Bytes,
@@ -319,9 +323,9 @@ struct Invocation {
 
 type Answer = oneshot::Sender<Result<Bytes, String>>;
 
-/// What an environment's Runtime API knows.
+/// The state of an environment's Runtime API.
 struct Runtime {
-    /// When it was first asked for an invocation.
+    /// The time of the first request for an invocation.
     first: watch::Sender<Option<Instant>>,
     next: tokio::sync::Mutex<mpsc::Receiver<Invocation>>,
     answer: Mutex<Option<Answer>>,
@@ -332,7 +336,7 @@ impl Runtime {
         let waiting = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
         match waiting {
             Some(waiting) => {
-                // Whoever asked may have given up.
+                // The invoker may have given up already.
                 let _ = waiting.send(answer);
                 StatusCode::ACCEPTED
             }

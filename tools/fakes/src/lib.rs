@@ -1,4 +1,4 @@
-//! Stand-ins for AWS in the process that uses them.
+//! Fakes of AWS services that run in the process of their user.
 
 mod hash;
 pub mod lambda;
@@ -9,7 +9,7 @@ use runner::postgres::ROLE;
 
 pub use hash::md5;
 
-/// The functions' role in the local PostgreSQL, with the rights and the sign-in that it has on RDS.
+/// The functions' role in the local PostgreSQL, with the same rights and IAM authentication as on RDS.
 pub const BY_IAM: Role<'_> = Role {
     name: ROLE,
     by_iam: true,

@@ -1,4 +1,4 @@
-//! TLS for servers of this machine, by the word of an authority of their own.
+//! TLS for servers on this machine, with certificates from a CA that is created for the purpose.
 
 use std::sync::Arc;
 
@@ -12,21 +12,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// What a client asks PostgreSQL for TLS with (PostgreSQL documentation, "Message Formats", `SSLRequest`).
+/// The message with which a client asks PostgreSQL for TLS (PostgreSQL documentation, "Message Formats",
+/// `SSLRequest`).
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// Vouches for servers that are `localhost` and 127.0.0.1.
+/// A CA for servers at `localhost` and 127.0.0.1.
 pub struct Authority {
-    /// Its certificate, for clients.
+    /// The CA certificate in PEM, for clients in other processes.
     pub pem: String,
-    /// The same, for clients of this process.
+    /// The CA certificate as a root store, for clients in this process.
     pub authorities: RootCertStore,
-    /// What its servers accept connections with.
+    /// Accepts TLS connections with a certificate of this CA.
     pub acceptor: TlsAcceptor,
 }
 
 impl Authority {
-    /// A new one.
+    /// Creates a CA with a new key.
     pub fn new() -> Result<Self> {
         let mut authority = CertificateParams::new(Vec::new())?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -51,7 +52,7 @@ impl Authority {
     }
 }
 
-/// Begins TLS as PostgreSQL does. Nothing if the client does not ask for it.
+/// Starts TLS as PostgreSQL does. Returns `None` if the client does not ask for TLS.
 pub async fn accept_postgres(
     acceptor: &TlsAcceptor,
     mut client: TcpStream,
@@ -65,16 +66,16 @@ pub async fn accept_postgres(
     acceptor.accept(client).await.map(Some)
 }
 
-/// TLS in front of the local PostgreSQL.
+/// A TLS proxy in front of the local PostgreSQL.
 pub struct TlsFront {
-    /// Where it listens.
+    /// The port on 127.0.0.1 on which the proxy listens.
     pub port: u16,
-    /// Who vouches for it.
+    /// The root certificate that clients must trust.
     pub authorities: RootCertStore,
 }
 
 impl TlsFront {
-    /// Passes on to a server on this machine what comes over TLS.
+    /// Forwards TLS connections to port `target` of this machine. Connections without TLS are closed.
     pub async fn start(target: u16) -> Result<Self> {
         let Authority {
             acceptor,

@@ -1,5 +1,5 @@
-//! The command line of `cargo xtask`: read by `xtask`, and again by the program that it builds and starts for
-//! the command.
+//! The command line of `cargo xtask`. `xtask` parses it first; the program that it builds and starts for the
+//! command parses it again.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

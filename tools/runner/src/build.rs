@@ -1,4 +1,4 @@
-//! Builds: functions and programs for this machine by cargo, functions for Lambda by cargo-lambda.
+//! Builds with cargo for this machine and with cargo-lambda for Lambda.
 
 use std::env;
 use std::env::consts::ARCH;
@@ -13,14 +13,14 @@ use crate::process;
 use crate::project::Project;
 use crate::ui::Step;
 
-/// The next step for a developer after a build has failed.
+/// The advice that is shown after a failed build.
 pub const BUILD_REMEDY: &str = "correct the code and run the command again";
 
-/// Builds programs for this machine in the development profile, each named like its package, and returns
-/// their folder.
+/// Builds programs for this machine in the development profile and returns their folder. Each program has the
+/// name of its package.
 ///
-/// One call for all of them: cargo compiles a crate once for each set of features, and the set depends on the
-/// packages of the call.
+/// All packages are built in one call, because the packages of a call determine the features of their common
+/// dependencies, and cargo compiles a crate once for each set of features.
 pub async fn build(project: &Project, packages: &[String]) -> Result<PathBuf> {
     let step = Step::begin(format!("compiling {}", described(packages)));
     let mut cargo = cargo(project);
@@ -40,12 +40,12 @@ fn described(packages: &[String]) -> String {
     }
 }
 
-/// The folder that cargo puts programs in.
+/// The folder in which cargo puts programs.
 pub fn programs(project: &Project) -> PathBuf {
     target(project).join("debug")
 }
 
-/// The folder that cargo builds in.
+/// The build folder of cargo.
 pub fn target(project: &Project) -> PathBuf {
     match env::var_os("CARGO_TARGET_DIR") {
         Some(folder) => project.root.join(folder),
@@ -53,19 +53,19 @@ pub fn target(project: &Project) -> PathBuf {
     }
 }
 
-/// Cargo, by the path of the one that started this program.
+/// The cargo that started this program.
 pub fn cargo(project: &Project) -> Command {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     command(project, &cargo.to_string_lossy())
 }
 
-/// Builds the functions of the release in a folder as they are deployed to AWS, each `bootstrap` in a folder
-/// of its own; returns the folder of these.
+/// Builds the functions of the release in `folder` with the flags of a deployment to AWS. Returns a folder
+/// with a subfolder for each function, which contains `bootstrap`.
 pub async fn build_functions(project: &Project, folder: &Path) -> Result<PathBuf> {
     let step = Step::begin("building (cargo lambda)");
-    // In two parts, or SAM, which builds one function after the other, would compile half of them once more:
-    // the S3 client depends on a crate that is a C library too (crc-fast), so that its dependencies are
-    // compiled otherwise where there is such a client.
+    // The functions with and without an S3 client are built separately. The S3 client depends on crc-fast,
+    // which is also a C library, and its dependencies are then compiled differently. SAM builds one function
+    // at a time and would otherwise compile half of them again.
     let (with_s3, without): (Vec<_>, Vec<_>) = functions(folder)?
         .into_iter()
         .partition(|(_, manifest)| manifest.contains("storage = "));
@@ -99,14 +99,14 @@ pub async fn cargo_lambda_build(
     .await
 }
 
-/// The names of this release's functions.
+/// The names of the functions in this checkout.
 pub fn function_names(project: &Project) -> Result<Vec<String>> {
     let functions = functions(&project.root)?;
     Ok(functions.into_iter().map(|(name, _)| name).collect())
 }
 
-/// The functions of a release, which are the packages in `functions/` that have a program, with their
-/// manifests.
+/// The functions of the release in `folder`, as pairs of name and manifest. They are the packages in
+/// `functions/` that have a program.
 fn functions(folder: &Path) -> Result<Vec<(String, String)>> {
     let all = folder.join("functions");
     let entries = fs::read_dir(&all).with_context(|| format!("cannot read {}", all.display()))?;
@@ -123,7 +123,7 @@ fn functions(folder: &Path) -> Result<Vec<(String, String)>> {
     Ok(functions)
 }
 
-/// Lambda's name for this machine's architecture.
+/// The name that Lambda uses for this machine's architecture.
 pub fn architecture() -> Result<&'static str> {
     match ARCH {
         "x86_64" => Ok("x86_64"),

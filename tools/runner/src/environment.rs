@@ -1,4 +1,5 @@
-//! The environment that every tool and service gets: the emulator instead of AWS, and nothing of the developer's account.
+//! The environment of every tool and service: it points to the emulator and hides the developer's AWS
+//! account.
 
 use std::env;
 
@@ -7,14 +8,15 @@ use tokio::process::Command;
 use crate::project::Project;
 use crate::services::Ports;
 
-/// The region that the emulator plays.
+/// The region of the emulator.
 pub const REGION: &str = "us-east-1";
 
-/// The emulator's credentials; any would do.
+/// The access key and secret of the emulator, which accepts any value.
 pub const ACCESS_KEY: &str = "test";
 
-/// Prefixes of variables that children do not get: the developer's AWS account, and what `cargo run` says of this package.
-/// ring's build script watches the latter, so passing it on would compile ring and all that uses it again each time.
+/// Prefixes of variables that are removed for child processes: those of the developer's AWS account, and
+/// those that `cargo run` sets for this package. ring's build script watches the latter; with them, ring and
+/// its dependents would be compiled again each time.
 const REMOVED: [&str; 6] = [
     "AWS_",
     "CARGO_BIN_NAME",
@@ -24,7 +26,7 @@ const REMOVED: [&str; 6] = [
     "CARGO_PRIMARY_PACKAGE",
 ];
 
-/// A program with a clean environment and the project's tools first in its search path.
+/// A command with a clean environment and with the project's tools first in its `PATH`.
 pub fn command(project: &Project, program: &str) -> Command {
     let mut command = Command::new(program);
     #[expect(
@@ -33,7 +35,7 @@ pub fn command(project: &Project, program: &str) -> Command {
     )]
     let path = env::var("PATH").unwrap_or_default();
     let tools = project.tools();
-    // cargo-lambda first: its Python brings the Zig that it links with.
+    // cargo-lambda comes first because its Python environment contains the Zig that it links with.
     let own = ["cargo-lambda", "sam"]
         .map(|tool| tools.join(tool).join("bin").display().to_string())
         .join(":");
@@ -52,8 +54,8 @@ pub fn command(project: &Project, program: &str) -> Command {
         .env("AWS_CONFIG_FILE", "/dev/null")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
         .env("SAM_CLI_TELEMETRY", "0")
-        // SAM asks for the state of a deployment every five seconds unless told otherwise, and shows progress
-        // as it comes.
+        // By default SAM polls the state of a deployment every five seconds. A shorter interval also shows
+        // progress sooner.
         .env("SAM_CLI_POLL_DELAY", "0.5")
         .env("PYTHONUNBUFFERED", "1")
         .env("NO_PROXY", "127.0.0.1,localhost")
@@ -62,21 +64,22 @@ pub fn command(project: &Project, program: &str) -> Command {
     command
 }
 
-/// Points an AWS tool, or a process that runs functions, at the emulator.
+/// Points an AWS tool, or a process that runs functions, to the emulator.
 pub fn emulated(command: Command, ports: Ports) -> Command {
     let mut command = direct(command, ports);
     command.envs(aws_variables(ports));
     command
 }
 
-/// Keeps what a program asks of the services away from the developer's proxy, also where they listen for containers.
+/// Excludes the services from the developer's HTTP proxy, including the address at which containers reach
+/// them.
 pub fn direct(mut command: Command, ports: Ports) -> Command {
     let hosts = format!("127.0.0.1,localhost,{}", ports.address);
     command.env("NO_PROXY", &hosts).env("no_proxy", hosts);
     command
 }
 
-/// The variables that point AWS clients at the emulator.
+/// The environment variables that point AWS clients to the emulator.
 pub fn aws_variables(ports: Ports) -> [(&'static str, String); 5] {
     [
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),

@@ -1,6 +1,6 @@
 //! Installs the pinned tools, builds the workspace, and runs PostgreSQL and the AWS emulator, all in the
-//! project's own `.local` and `target` folders. Nothing reaches AWS: every tool is given the emulator's
-//! address and made-up credentials.
+//! project's own folders `.local` and `target`. No tool reaches AWS: all of them get the emulator's address
+//! and made-up credentials.
 
 pub mod arguments;
 pub mod build;

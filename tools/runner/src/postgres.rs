@@ -1,4 +1,4 @@
-//! A PostgreSQL server of its own folder and port, which can also be made to crash.
+//! A PostgreSQL server with its own folder and port. It can be crashed on purpose.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
@@ -15,37 +15,38 @@ use crate::project::Project;
 use crate::services::{POLL, check_alive};
 use crate::ui::Step;
 
-/// Connections that PostgreSQL accepts: functions hold one each, tests one for each of their databases.
+/// The connection limit of the server: each function environment holds one connection, and each test one for
+/// each of its databases.
 const MAX_CONNECTIONS: u32 = 300;
 
-/// The database's name.
+/// The name of the database that the server is created with.
 pub const DATABASE: &str = "syncsphere";
 
-/// Who owns the schema.
+/// The role that owns the schema.
 pub const OWNER: &str = "postgres";
 
-/// Whom functions sign in as.
+/// The role of the functions.
 pub const ROLE: &str = "syncsphere";
 
-/// The role that RDS has for those whom it signs in by IAM.
+/// The role that RDS grants to users with IAM authentication.
 const RDS_IAM: &str = "rds_iam";
 
-/// The role of those who are not trusted but have to give a password, as tests of signing in do.
+/// The role of users who must give a password, for tests of authentication. All other users are trusted.
 const BY_PASSWORD: &str = "by_password";
 
-/// Where a server of a command's own can listen.
+/// A free address for a server that belongs to one command.
 pub fn free_address() -> Result<SocketAddrV4> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
     let port = listener.local_addr().context("cannot find a free port")?.port();
     Ok(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
 }
 
-/// The URL of a database of a local server.
+/// The URL of a database on a local server, without TLS and without a password.
 pub fn url(address: SocketAddrV4, role: &str, database: &str) -> String {
     format!("postgresql://{role}@{address}/{database}?sslmode=disable")
 }
 
-/// A running server with an empty database; dropping it stops it.
+/// A running server with an empty database. Dropping it stops the server.
 pub struct Postgres {
     group: Group,
     folder: PathBuf,
@@ -53,7 +54,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a server in `folder` and waits until it answers.
+    /// Creates a server in `folder` and waits until it is ready.
     pub async fn start(project: &Project, folder: &Path, address: SocketAddrV4, step: &Step) -> Result<Self> {
         let data = folder.join("postgres");
         let mut initdb = postgres_command(project, "initdb").await?;
@@ -70,7 +71,7 @@ impl Postgres {
             .arg(&data);
         process::run(step, &folder.join("initdb.log"), initdb, "see the log").await?;
 
-        // Who listens on the bridge's network is there for containers.
+        // On the address of Docker's bridge, the clients are containers.
         let trusted = if address.ip().is_loopback() {
             "samehost"
         } else {
@@ -91,13 +92,13 @@ impl Postgres {
         Ok(server)
     }
 
-    /// The URL of its database, for who owns the schema.
+    /// The URL of the database for the schema's owner.
     pub fn url(&self) -> String {
         url(self.address, OWNER, DATABASE)
     }
 
-    /// Stops the server as a crash would, every connection and transaction with it, and starts it again, which recovers
-    /// from its log.
+    /// Stops the server as in a crash, which breaks every connection and transaction, and restarts it. The
+    /// server then recovers from its write-ahead log.
     pub async fn crash(&mut self, project: &Project) -> Result<()> {
         self.group.signal(Signal::SIGQUIT);
         self.group.wait().await;
@@ -105,7 +106,7 @@ impl Postgres {
         self.answering(project, "psql", &["-c", "SELECT", DATABASE]).await
     }
 
-    /// Runs a client program until it succeeds, which is when the server answers.
+    /// Repeats a client program until it succeeds, which shows that the server is ready.
     async fn answering(&mut self, project: &Project, program: &str, arguments: &[&str]) -> Result<()> {
         let asked = Instant::now();
         loop {
@@ -131,7 +132,7 @@ async fn launch(project: &Project, folder: &Path, address: SocketAddrV4) -> Resu
         format!("port={}", address.port()),
         format!("max_connections={MAX_CONNECTIONS}"),
         "unix_socket_directories=".to_owned(),
-        // The data lives as long as this command.
+        // The data is not needed after this command.
         "fsync=off".to_owned(),
     ] {
         postgres.args(["-c", &setting]);
@@ -139,8 +140,9 @@ async fn launch(project: &Project, folder: &Path, address: SocketAddrV4) -> Resu
     Group::start(folder, "postgres", postgres)
 }
 
-/// PostgreSQL refuses to run as root. Where this command does, in a container say, a user namespace in which root has another
-/// number satisfies it, with no change to the system's users or to any file's owner.
+/// PostgreSQL refuses to run as root. If this command runs as root, for example in a container, PostgreSQL
+/// runs in a user namespace that maps root to another ID. This changes neither the system's users nor the
+/// owner of any file.
 async fn postgres_command(project: &Project, program: &str) -> Result<Command> {
     let path = postgres_program(project, program)?;
     if !nix::unistd::geteuid().is_root() {

@@ -1,4 +1,4 @@
-//! Child processes that never outlive their use, and whose output is kept.
+//! Child processes that end with their owner and whose output is kept in logs.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,27 +17,27 @@ use tokio::time::timeout;
 use crate::project::Project;
 use crate::ui::Step;
 
-/// How long a service may take to end before it is killed.
+/// The time limit for a service to end before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many lines of a failed program's output are shown.
+/// The number of lines that are shown of a failed program's output.
 const SHOWN_LINES: usize = 25;
 
-/// A child and whatever it started, in a process group of their own. Dropping it ends them all.
+/// A child process and its descendants, in a process group of their own. Dropping the value ends all of them.
 pub struct Group {
     child: Child,
     id: Option<Pid>,
-    /// What it wrote.
+    /// The log with the output of the processes.
     pub log: PathBuf,
 }
 
 impl Group {
-    /// Starts a service; its output is added to a log in `folder`.
+    /// Starts a service and appends its output to a log in `folder`.
     pub fn start(folder: &Path, name: &str, command: Command) -> Result<Self> {
         Self::spawn(folder, name, command, None)
     }
 
-    /// Starts a program; what it writes elsewhere than to `output` is added to a log in `folder`.
+    /// Starts a program. Everything that it does not write to `output` is appended to a log in `folder`.
     fn spawn(folder: &Path, name: &str, mut command: Command, output: Option<Stdio>) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let errors = File::options().create(true).append(true).open(&log);
@@ -59,7 +59,7 @@ impl Group {
         })
     }
 
-    /// Sends the service itself, and not what it started, a signal.
+    /// Sends a signal to the service itself, not to its descendants.
     pub fn signal(&mut self, signal: Signal) {
         if let Some(id) = self.id
             && self.ended().is_none()
@@ -68,12 +68,12 @@ impl Group {
         }
     }
 
-    /// Waits until it has ended.
+    /// Waits until the service has ended.
     pub async fn wait(&mut self) {
         let _ = self.child.wait().await;
     }
 
-    /// Its exit status, if it has ended.
+    /// The exit status of the service; `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
@@ -82,14 +82,14 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let Some(group) = self.id else { return };
-        // All services take an interrupt as a request to stop at once but in order.
+        // All services handle SIGINT as a request for a fast but orderly shutdown.
         if killpg(group, Signal::SIGINT).is_ok() {
             let asked = Instant::now();
             while asked.elapsed() < STOP_TIMEOUT && matches!(self.child.try_wait(), Ok(None)) {
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
-        // Whoever is left of the group.
+        // Kills the processes of the group that are left.
         let _ = killpg(group, Signal::SIGKILL);
         let _ = self.child.try_wait();
     }
@@ -102,7 +102,7 @@ fn group_of(child: &Child) -> Option<Pid> {
         .map(Pid::from_raw)
 }
 
-/// Ends the group of a program that is cut short.
+/// Kills the process group of a program when its future is dropped.
 struct KillOnDrop(Option<Pid>);
 
 impl Drop for KillOnDrop {
@@ -113,15 +113,16 @@ impl Drop for KillOnDrop {
     }
 }
 
-/// Runs a program to its end. Its newest line is shown in the step, all of them are kept, and the last ones are told if it
-/// fails. `remedy` says what the developer can do then.
+/// Runs a program to its end. The step shows the newest line of its output. The log keeps all lines, and the
+/// error of a failed program contains the last ones. `remedy` is the advice for the developer after a
+/// failure.
 pub async fn run(step: &Step, log: &Path, mut command: Command, remedy: &str) -> Result<()> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Cargo, if this is or starts one, tells how many crates are compiled of how many.
+        // If the program is cargo or starts it, this makes cargo report the number of compiled crates.
         .env("CARGO_TERM_PROGRESS_WHEN", "always")
         .env("CARGO_TERM_PROGRESS_WIDTH", "160")
         .process_group(0);
@@ -150,8 +151,8 @@ pub async fn run(step: &Step, log: &Path, mut command: Command, remedy: &str) ->
     Ok(())
 }
 
-/// Runs a program to its end and returns what it wrote to standard output. What it wrote to standard error is added to a log in
-/// `folder`, and the last lines of that are told if it fails or does not end in time.
+/// Runs a program to its end and returns its standard output. Its standard error is appended to a log in
+/// `folder`. If the program fails or exceeds `limit`, the error contains the last lines of that log.
 pub async fn output(folder: &Path, name: &str, command: Command, limit: Duration) -> Result<String> {
     let mut group = Group::spawn(folder, name, command, Some(Stdio::piped()))?;
     let mut pipe = group.child.stdout.take().context("there is no output")?;
@@ -164,7 +165,7 @@ pub async fn output(folder: &Path, name: &str, command: Command, limit: Duration
         Ok(status) => status.context("cannot wait for the answer")?,
         Err(_) => bail!("no answer after {limit:?}. {}", last_lines(&group.log)),
     };
-    // It has ended, so its number may be somebody else's.
+    // The process has ended, so its ID may be reused.
     group.id = None;
     if !status.success() {
         bail!("failed ({status}). {}", last_lines(&group.log));
@@ -172,7 +173,7 @@ pub async fn output(folder: &Path, name: &str, command: Command, limit: Duration
     Ok(String::from_utf8_lossy(&output).into_owned())
 }
 
-/// Runs a program that talks to the developer itself.
+/// Runs a program whose output goes directly to the developer, and returns its exit status.
 pub async fn attached(mut command: Command) -> Result<ExitStatus> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let child = command.stdin(Stdio::null()).process_group(0).spawn();
@@ -199,7 +200,7 @@ async fn copy(output: Option<impl AsyncRead + Unpin>, step: &Step, log: &Mutex<t
                     let _ = log.lock().await.write_all(&line).await;
                     line.clear();
                 }
-                // Cargo's progress: each state overwrites the one before, and none is for the log.
+                // Cargo's progress line, which overwrites the one before. It is not written to the log.
                 b'\r' => {
                     show(step, &line);
                     line.clear();
@@ -219,14 +220,14 @@ fn show(step: &Step, line: &[u8]) {
     let text = String::from_utf8_lossy(line);
     match cargo_progress(&text) {
         Some(progress) => step.note(&progress),
-        // Cargo's progress tells more than the name of the crate that it has begun with.
+        // Skips the name of the crate that cargo starts to compile, because the progress line says more.
         None if text.trim().is_empty() || text.trim_start().starts_with("Compiling ") => {}
         None => step.note(&text),
     }
 }
 
-/// Cargo's progress, "Building [==>   ] 12/340: serde, tokio", in words. It shows crates being compiled, not
-/// crates done.
+/// Translates cargo's progress line, "Building [==>   ] 12/340: serde, tokio", into words. The line names the
+/// crates that are being compiled.
 fn cargo_progress(line: &str) -> Option<String> {
     let (_, state) = line.trim_start().strip_prefix("Building [")?.split_once("] ")?;
     let (count, crates) = state.split_once(':').unwrap_or((state, ""));
@@ -238,7 +239,7 @@ fn cargo_progress(line: &str) -> Option<String> {
     Some(format!("{done} of {all} crates compiled{waiting}"))
 }
 
-/// The end of a log.
+/// The last lines of a log, as they are shown after a failure.
 pub fn last_lines(log: &Path) -> String {
     let text = fs::read(log)
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
@@ -247,8 +248,8 @@ pub fn last_lines(log: &Path) -> String {
     lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
 }
 
-/// Ends services of this checkout that an earlier command left behind, and functions that outlived their emulator. Only to
-/// be called with the lock, when none of them can be in use.
+/// Ends services of this checkout that an earlier command left behind, and functions that outlived their
+/// emulator. The caller must hold the lock, so that none of them is in use.
 pub fn kill_orphans(project: &Project) {
     let own = [
         project.run(),

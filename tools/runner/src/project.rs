@@ -6,23 +6,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-/// A file that only the root of a checkout has.
+/// A file that exists only in the root of a checkout.
 const MARK: &str = "template.yaml";
 
-/// This checkout of SyncSphere.
+/// A checkout of SyncSphere.
 #[derive(Clone, Debug)]
 pub struct Project {
-    /// The workspace.
+    /// The root folder of the workspace.
     pub root: PathBuf,
 }
 
-/// Held while a process uses the checkout's services; released when it ends, however it ends.
+/// The lock on the checkout's services. The operating system releases it when the process ends, even in a
+/// crash.
 pub struct Lock {
     _file: File,
 }
 
 impl Project {
-    /// The checkout around the current folder. It is looked for at run time, because `target` may have been
+    /// Finds the checkout around the current folder. This happens at run time because `target` may have been
     /// moved or copied with the checkout since this program was compiled.
     pub fn find() -> Result<Self> {
         let folder = env::current_dir().context("there is no current folder")?;
@@ -37,36 +38,38 @@ impl Project {
         }
     }
 
-    /// Tools, each in a folder of its own; kept.
+    /// The folder with one subfolder per tool. Its content is kept between commands.
     pub fn tools(&self) -> PathBuf {
         self.root.join(".local/tools")
     }
 
-    /// Logs of installations and builds; kept.
+    /// The folder for logs of installations and builds. Its content is kept between commands.
     pub fn logs(&self) -> PathBuf {
         self.root.join(".local/logs")
     }
 
-    /// Files of running services, logs among them; emptied by each command that starts services.
+    /// The folder for files of running services, including their logs. Each command that starts services
+    /// empties it.
     pub fn run(&self) -> PathBuf {
         self.root.join(".local/run")
     }
 
-    /// The description of the running stack, for other commands and for tests.
+    /// The JSON file that describes the running stack for other commands and for tests.
     pub fn stack_file(&self) -> PathBuf {
         self.run().join("stack.json")
     }
 
-    /// Fails at once if another command uses the services of this checkout. [`lock`](Self::lock) is what
-    /// keeps others out.
+    /// Fails if another command uses the services of this checkout. This is only an early check:
+    /// [`lock`](Self::lock) excludes other commands.
     pub fn check_unused(&self) -> Result<()> {
         self.lock_file().map(drop)
     }
 
-    /// Takes the services' lock and an empty run folder, or fails if another command holds the lock.
+    /// Locks the services and empties the run folder. Fails if another command holds the lock.
     pub fn lock(&self) -> Result<Lock> {
         let file = self.lock_file()?;
-        // An earlier run that was killed may have left processes, which must not outlive their files.
+        // An earlier command that was killed may have left processes. They must end before their files are
+        // deleted.
         crate::process::kill_orphans(self);
         let run = self.run();
         if run.exists() {

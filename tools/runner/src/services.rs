@@ -1,4 +1,4 @@
-//! PostgreSQL and the AWS emulator, as processes of this command.
+//! PostgreSQL and the AWS emulator, as child processes of a command.
 
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::time::{Duration, Instant};
@@ -14,33 +14,33 @@ use crate::process::{Group, last_lines};
 use crate::project::Project;
 use crate::ui::Step;
 
-/// How long a service may take to answer. On a busy machine the emulator needs some 10 s.
+/// The time limit for the start of a service. On a busy machine the emulator needs some 10 s.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How often a service is asked whether it is ready.
+/// The interval at which a service is asked whether it is ready.
 pub const POLL: Duration = Duration::from_millis(50);
 
-/// How long the emulator may take to report its health once.
+/// The timeout of one request for the emulator's health.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How much of that report is read, in bytes.
+/// The maximum number of bytes that are read of the health report.
 const HEALTH_LIMIT: u64 = 64 * 1024;
 
-/// Where the services listen.
+/// The address and ports of the services.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
-    /// 127.0.0.1, unless functions in containers are to reach them.
+    /// 127.0.0.1, unless functions in containers must reach the services.
     pub address: Ipv4Addr,
-    /// The emulator's port.
+    /// The port of the AWS emulator.
     pub emulator: u16,
-    /// PostgreSQL's port.
+    /// The port of PostgreSQL.
     pub postgres: u16,
-    /// Of the server of the page.
+    /// The port of the web page's server.
     pub web: u16,
 }
 
 impl Ports {
-    /// The emulator's port, the next one for PostgreSQL, and the one after that for the page.
+    /// Takes `port` for the emulator, the next one for PostgreSQL, and the one after that for the web page.
     pub fn from_base(port: u16) -> Result<Self> {
         let Some(web) = port.checked_add(2).filter(|_| port > 0) else {
             bail!("--port takes a number from 1 to 65533");
@@ -53,37 +53,38 @@ impl Ports {
         })
     }
 
-    /// The emulator's address and port.
+    /// The socket address of the emulator.
     pub fn emulator(self) -> SocketAddrV4 {
         SocketAddrV4::new(self.address, self.emulator)
     }
 
-    /// PostgreSQL's address and port.
+    /// The socket address of PostgreSQL.
     pub fn postgres(self) -> SocketAddrV4 {
         SocketAddrV4::new(self.address, self.postgres)
     }
 
-    /// The address and port of the page's server.
+    /// The socket address of the web page's server.
     pub fn web(self) -> SocketAddrV4 {
         SocketAddrV4::new(self.address, self.web)
     }
 
-    /// The page's origin, the only one whose pages the stack lets in.
+    /// The origin of the web page, the only one that the stack's CORS rules allow.
     pub fn web_origin(self) -> String {
         format!("http://{}", self.web())
     }
 
-    /// Where AWS clients find the emulator. An address rather than a name makes S3 clients put the bucket in the path.
+    /// The endpoint URL for AWS clients. It contains an IP address so that S3 clients put the bucket into the
+    /// path.
     pub fn aws_endpoint(self) -> String {
         format!("http://{}", self.emulator())
     }
 
-    /// The stack's database, as a role.
+    /// The URL of the stack's database for a role.
     pub fn database_url(self, role: &str) -> String {
         postgres::url(self.postgres(), role, postgres::DATABASE)
     }
 
-    /// Fails if one of the ports is taken.
+    /// Fails if one of the ports is in use.
     pub fn check(self) -> Result<()> {
         for (port, user) in [
             (self.emulator, "the AWS emulator"),
@@ -101,16 +102,16 @@ impl Ports {
     }
 }
 
-/// Both services; dropping it stops them.
+/// Both services. Dropping the value stops them.
 pub struct Services {
     _postgres: Postgres,
     _emulator: Group,
-    /// Where they listen.
+    /// The address and ports that the services listen on.
     pub ports: Ports,
 }
 
 impl Services {
-    /// Starts both, empty, and waits until they answer.
+    /// Starts both services without data and waits until they are ready.
     pub async fn start(project: &Project, ports: Ports) -> Result<Self> {
         ports.check()?;
         let step = Step::begin("starting PostgreSQL and emulator");
@@ -132,16 +133,17 @@ fn start_emulator(project: &Project, ports: Ports) -> Result<Group> {
     emulator
         .env("BIND_HOST", ports.address.to_string())
         .env("GATEWAY_PORT", ports.emulator.to_string())
-        // Listeners that nothing here needs.
+        // Turns off listeners that are not needed here.
         .env("IOT_MTLS_ENABLED", "0")
         .env("SFTP_ENABLED", "0")
-        // The functions' code goes here, so that what is left of them can be recognized.
+        // The emulator stores the functions' code here. `kill_orphans` recognizes the remaining processes by
+        // this path.
         .env("TMPDIR", project.run().join("tmp"))
-        // Requests are signed, and functions may do what their roles allow, as on AWS.
+        // Turns on signature checks and IAM policies, as on AWS.
         .env("AUTH", "true")
-        // Its signing keys: tests make an expired token with them.
+        // The emulator keeps its signing keys here. Tests use them to make an expired token.
         .env("STATE_DIR", project.run().join("state"))
-        // For the functions, which inherit it.
+        // The functions inherit this variable.
         .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
         .env_remove("RUST_LOG");
     Group::start(&project.run(), "emulator", emulator)
@@ -156,8 +158,8 @@ async fn wait_for_emulator(ports: Ports, emulator: &mut Group) -> Result<()> {
     Ok(())
 }
 
-/// Whether the emulator reports that it is ready. A request of one line: an HTTP client would be compiled
-/// before any command can begin.
+/// Whether the emulator reports that it is ready. The request is written by hand, because an HTTP client
+/// would have to be compiled before any command can start.
 async fn is_healthy(ports: Ports) -> bool {
     let asking = async {
         let mut connection = TcpStream::connect(ports.emulator()).await?;
@@ -176,7 +178,7 @@ async fn is_healthy(ports: Ports) -> bool {
     }
 }
 
-/// Fails if a service has ended, or has not answered for too long.
+/// Fails if a service has ended, or if it is not ready one minute after `asked`.
 pub fn check_alive(name: &str, service: &mut Group, asked: Instant) -> Result<()> {
     if let Some(status) = service.ended() {
         bail!(

@@ -1,4 +1,4 @@
-//! Ctrl-C and other requests to end.
+//! Handling of Ctrl-C and of other signals that ask the process to end.
 
 use std::process::ExitCode;
 
@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 
 use crate::ui;
 
-/// Runs a command until it ends or the process is asked to end. Child processes live in guards that end with
-/// the command's future, so none outlives it.
+/// Runs a command until it ends or a signal asks the process to end. Guards in the command's future own the
+/// child processes, so that none outlives it.
 pub async fn until_interrupted(command: impl Future<Output = Result<()>>) -> ExitCode {
     let outcome = tokio::select! {
         outcome = command => outcome,

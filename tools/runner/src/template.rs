@@ -1,4 +1,4 @@
-//! The tests of the template and of the tools in Python, which need no service.
+//! Runs the tests of the template and of the tools in Python, which need no service.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,10 +18,11 @@ use crate::ui::Step;
 /// The tools that [`check`] needs.
 pub const TOOLS: &[Tool] = &[SAM, TEMPLATE, CHECKOV];
 
-/// Folders with test modules.
+/// The folders that contain Python test modules.
 const FOLDERS: [&str; 2] = ["tools", "tools/template"];
 
-/// Runs the test modules, as many at once as there are cores; fails if one does. `begin` begins the step.
+/// Runs all test modules, as many at once as there are cores. Fails if one of them fails. `begin` starts the
+/// step.
 pub async fn check(project: &Project, begin: fn(String) -> Step) -> Result<()> {
     let modules = modules(project)?;
     let step = Arc::new(begin("testing the template (python)".to_owned()));

@@ -1,4 +1,4 @@
-//! The pinned tools, each in an environment of its own, installed by uv, npm or cargo.
+//! The pinned tools. uv, npm or cargo installs each of them into an environment of its own.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::process;
 use crate::project::Project;
 use crate::ui::{self, Step};
 
-/// A tool from the Python package index and everything that it needs, version by version.
+/// A tool from the Python package index with all its dependencies, pinned by version.
 #[derive(Clone, Copy, Debug)]
 pub struct Tool {
     name: &'static str,
@@ -25,55 +25,56 @@ pub const EMULATOR: Tool = Tool {
     requirements: include_str!("../../requirements/emulator.txt"),
 };
 
-/// PostgreSQL.
+/// The PostgreSQL server and its client programs.
 pub const POSTGRES: Tool = Tool {
     name: "postgres",
     requirements: include_str!("../../requirements/postgres.txt"),
 };
 
-/// The AWS SAM CLI. Apart from the emulator, because both need different versions of the same packages.
+/// The AWS SAM CLI. It is separate from the emulator because the two need different versions of the same
+/// packages.
 pub const SAM: Tool = Tool {
     name: "sam",
     requirements: include_str!("../../requirements/sam.txt"),
 };
 
-/// cargo-lambda, with the Zig that it links with.
+/// cargo-lambda with Zig as its linker.
 pub const CARGO_LAMBDA: Tool = Tool {
     name: "cargo-lambda",
     requirements: include_str!("../../requirements/cargo-lambda.txt"),
 };
 
-/// Makes up requests from the API's description.
+/// A property-based tester that generates requests from the API's OpenAPI description.
 pub const SCHEMATHESIS: Tool = Tool {
     name: "schemathesis",
     requirements: include_str!("../../requirements/schemathesis.txt"),
 };
 
-/// Another implementation of S3, which judges uploads beside the emulator.
+/// Another implementation of S3, against which uploads are tested in addition to the emulator.
 pub const SEAWEEDFS: Tool = Tool {
     name: "seaweedfs",
     requirements: include_str!("../../storage/requirements.txt"),
 };
 
-/// The judges of the template: SAM's translator, cfn-lint and the list of all IAM actions.
+/// The checkers of the template: SAM's translator, cfn-lint and the list of all IAM actions.
 pub const TEMPLATE: Tool = Tool {
     name: "template",
     requirements: include_str!("../../template/requirements.txt"),
 };
 
-/// Another judge of the template, which needs other versions of the same packages.
+/// Another checker of the template. It is separate because it needs other versions of the same packages.
 pub const CHECKOV: Tool = Tool {
     name: "checkov",
     requirements: include_str!("../../template/checkov.txt"),
 };
 
-/// The benchmarks' peer in Python.
+/// The Python implementation that benchmarks compare with.
 const PYTHON_PEER: Tool = Tool {
     name: "peer-python",
     requirements: include_str!("../../bench/peers/python/requirements.txt"),
 };
 
-/// Installs all other tools.
+/// The installer of all other Python tools.
 const UV: Tool = Tool {
     name: "uv",
     requirements: include_str!("../../requirements/uv.txt"),
@@ -82,21 +83,21 @@ const UV: Tool = Tool {
 /// The tools that `cargo xtask tools` installs and prints.
 const ALL: [Tool; 5] = [EMULATOR, POSTGRES, SAM, CARGO_LAMBDA, SCHEMATHESIS];
 
-/// The oldest Python that all tools run on.
+/// The oldest Python version that all tools support.
 const OLDEST_PYTHON: (u32, u32) = (3, 10);
 
-/// The next step after an installation has failed.
+/// The advice that is shown after a failed installation.
 const INDEX_REMEDY: &str = "check the connection to the Python package index (uv's own settings apply, UV_DEFAULT_INDEX, HTTPS_PROXY and \
                             SSL_CERT_FILE among them) and run the command again";
 
-/// Installs tools that are missing. An installation that was interrupted is done again.
+/// Installs the tools that are missing. An interrupted installation is repeated.
 pub async fn install(project: &Project, tools: &[Tool]) -> Result<()> {
     let is_missing = |tool: &&Tool| !is_installed(project, tool);
     if !tools.iter().any(|tool| is_missing(&tool)) {
         return Ok(());
     }
     let _lock = lock(project).await?;
-    // Another command may have installed them meanwhile.
+    // Another command may have installed them in the meantime.
     let missing: Vec<&Tool> = tools.iter().filter(is_missing).collect();
     if missing.is_empty() {
         return Ok(());
@@ -115,7 +116,7 @@ pub async fn install(project: &Project, tools: &[Tool]) -> Result<()> {
     Ok(())
 }
 
-/// Keeps other commands from installing at the same time, for as long as the file is open.
+/// Prevents other commands from installing at the same time, for as long as the file is open.
 async fn lock(project: &Project) -> Result<File> {
     let folder = project.tools();
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -135,7 +136,7 @@ async fn lock(project: &Project) -> Result<File> {
     }
 }
 
-/// The files that `npm ci` installs the benchmarks' peer in Node.js from.
+/// The files with which `npm ci` installs the Node.js implementation that benchmarks compare with.
 const NODE_PEER: [(&str, &str); 5] = [
     (
         "package.json",
@@ -153,8 +154,9 @@ const NODE_PEER: [(&str, &str); 5] = [
     ("handler.mjs", include_str!("../../bench/peers/node/handler.mjs")),
 ];
 
-/// Installs the peers of benchmarks, and returns their folders: of Node.js, with the program in it, if there
-/// is one; and of Python, with `bin/python`.
+/// Installs the implementations that benchmarks compare with, and returns their folders. The first one is for
+/// Node.js and contains the program; it is `None` without npm. The second one is for Python and contains
+/// `bin/python`.
 pub async fn install_peers(project: &Project) -> Result<(Option<PathBuf>, PathBuf)> {
     install(project, &[PYTHON_PEER]).await?;
     let node = if has_npm(project).await {
@@ -168,7 +170,7 @@ pub async fn install_peers(project: &Project) -> Result<(Option<PathBuf>, PathBu
     Ok((node, folder(project, &PYTHON_PEER)))
 }
 
-/// The files of the packages that test the page: TypeScript's checker, and a driver for browsers. The page
+/// The files of the packages that test the web page: TypeScript's type checker and a browser driver. The page
 /// itself needs no package.
 const WEB: [(&str, &str); 3] = [
     ("package.json", include_str!("../../../clients/web/package.json")),
@@ -179,7 +181,7 @@ const WEB: [(&str, &str); 3] = [
     (".npmrc", include_str!("../../../clients/web/.npmrc")),
 ];
 
-/// Installs the packages that test the page, and returns their folder, if there is an npm.
+/// Installs the packages that test the web page. Returns their folder, or `None` without npm.
 pub async fn install_web(project: &Project) -> Result<Option<PathBuf>> {
     if !has_npm(project).await {
         return Ok(None);
@@ -192,7 +194,7 @@ async fn has_npm(project: &Project) -> bool {
     asking.await.is_ok_and(|answer| answer.status.success())
 }
 
-/// `npm ci` of these files, in a folder of their own.
+/// Runs `npm ci` with these files in a folder of their own.
 async fn install_packages(project: &Project, name: &str, files: &[(&str, &str)]) -> Result<PathBuf> {
     let folder = project.tools().join(name);
     let all: String = files.iter().map(|(_, text)| *text).collect();
@@ -215,7 +217,7 @@ async fn install_packages(project: &Project, name: &str, files: &[(&str, &str)])
     Ok(folder)
 }
 
-/// `cargo xtask tools`.
+/// `cargo xtask tools`: installs the tools and prints their locations.
 pub async fn show(project: &Project) -> Result<()> {
     install(project, &ALL).await?;
     for tool in ALL {
@@ -228,13 +230,14 @@ fn folder(project: &Project, tool: &Tool) -> PathBuf {
     project.tools().join(tool.name)
 }
 
-/// Written last, so that a half-done or outdated installation does not count.
+/// The file that marks an installation as complete. It is written last, so that an incomplete or outdated
+/// installation does not count.
 fn receipt_file(folder: &Path) -> PathBuf {
     folder.join("installed.txt")
 }
 
-/// The contents of an installation, and its folder: programs of a Python environment do not work in another
-/// place, where a copy of the checkout would have them.
+/// The text of the receipt: the requirements and the folder. The folder is included because the programs of a
+/// Python environment do not work after it has been moved or copied.
 fn receipt(folder: &Path, tool: &Tool) -> String {
     format!("# in {}\n{}", folder.display(), tool.requirements)
 }
@@ -269,7 +272,7 @@ async fn python(project: &Project) -> Result<&'static str> {
     }
 }
 
-/// An empty folder for a tool.
+/// Creates an empty folder for a tool.
 fn emptied(project: &Project, tool: &Tool) -> Result<PathBuf> {
     let folder = folder(project, tool);
     if folder.exists() {
@@ -279,7 +282,7 @@ fn emptied(project: &Project, tool: &Tool) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Installs uv with the pip of a Python environment.
+/// Installs uv with the pip of a Python virtual environment.
 async fn install_uv(project: &Project, step: &Step) -> Result<()> {
     let python = python(project).await?;
     let folder = emptied(project, &UV)?;
@@ -322,7 +325,7 @@ async fn install_one(project: &Project, tool: &Tool, step: &Step) -> Result<()> 
     fs::write(receipt_file(&folder), receipt(&folder, tool)).context("cannot record the installation")
 }
 
-/// uv, with this machine's Python and certificates.
+/// A uv command that uses this machine's Python and certificates.
 fn uv(project: &Project) -> Command {
     let program = folder(project, &UV).join("bin/uv");
     let mut uv = command(project, &program.display().to_string());

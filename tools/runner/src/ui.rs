@@ -1,5 +1,5 @@
-//! Progress for the developer: a line per step with its time. On standard error, so that standard output is
-//! for results.
+//! Progress messages for the developer: one line per step, with its duration. They go to standard error,
+//! because standard output is for results.
 
 use std::fmt::Display;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Error, Result};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// How often a step that takes long reports its progress where there is no terminal.
+/// The interval of progress messages for a long step when there is no terminal.
 const REPORT_EVERY: Duration = Duration::from_secs(15);
 
-/// Spinners of steps that run at the same time, one below the other.
+/// The spinners of concurrent steps, one per line.
 static SPINNERS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// A step under way: a spinner on a terminal.
+/// A running step, with a spinner on a terminal.
 pub struct Step {
     bar: ProgressBar,
     name: String,
@@ -23,13 +23,13 @@ pub struct Step {
 }
 
 impl Step {
-    /// Begins a step.
+    /// Starts a step.
     pub fn begin(name: impl Into<String>) -> Self {
         Self::with(name.into(), SPINNERS.add(ProgressBar::new_spinner()))
     }
 
-    /// Begins a step beside programs that talk to the developer themselves: it adds lines to theirs, and has no spinner, which would be
-    /// drawn over them.
+    /// Starts a step that runs beside programs with output of their own. It prints whole lines and has no
+    /// spinner, which would overwrite theirs.
     pub fn beside(name: impl Into<String>) -> Self {
         Self::with(name.into(), ProgressBar::hidden())
     }
@@ -52,7 +52,7 @@ impl Step {
         }
     }
 
-    /// Shows the step's progress.
+    /// Shows a progress message of the step.
     pub fn note(&self, message: &str) {
         let message = message.trim();
         if !self.bar.is_hidden() {
@@ -67,7 +67,7 @@ impl Step {
         }
     }
 
-    /// Ends the step and leaves its line.
+    /// Ends the step and prints its final line with `result`.
     pub fn done(self, result: impl Display) {
         self.bar.finish_and_clear();
         let seconds = self.started.elapsed().as_secs_f64();
@@ -88,7 +88,7 @@ impl Drop for Step {
     }
 }
 
-/// Runs a step that has nothing to report while it runs.
+/// Runs `work` as a step that has no progress messages.
 pub async fn step<T>(name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
     let step = Step::begin(name);
     let value = work.await?;
@@ -106,7 +106,7 @@ pub fn line(text: impl Display) {
     });
 }
 
-/// Writes a line of the program's result to standard output.
+/// Writes a line of the result to standard output.
 pub fn output(text: impl Display) {
     SPINNERS.suspend(|| {
         #[expect(clippy::print_stdout, reason = "the program's result")]
@@ -116,7 +116,7 @@ pub fn output(text: impl Display) {
     });
 }
 
-/// Writes an error and its causes, in one paragraph.
+/// Writes an error and its causes to standard error, as one paragraph.
 pub fn failure(error: &Error) {
     line(format_args!("✗ {error:#}"));
 }

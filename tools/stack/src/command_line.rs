@@ -1,4 +1,4 @@
-//! Lets `syncsphere` know of the local stack, so that it works at once.
+//! Registers the local stack with the command-line client `syncsphere`, so that it needs no configuration.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use syncsphere::accounts::{Accounts, Pool, Stack as KnownStack, User};
 
 use crate::deployment::{STACK, Stack};
 
-/// The local stack is known; when this ends it is forgotten.
+/// The registration of the local stack. Dropping the value removes it.
 pub(crate) struct CommandLine {
     accounts: Accounts,
     http_api_url: String,
 }
 
 impl CommandLine {
-    /// Tells of the stack and of those who are signed in to it, of whom the first is meant unless another is said. Somebody who uses
-    /// a stack of their own goes on with that unless they say otherwise.
+    /// Registers the stack and its signed-in users. The first user becomes the default. If the developer has
+    /// already chosen another stack, that choice stays.
     pub(crate) async fn tell(
         accounts: Accounts,
         stack: &Stack,
@@ -49,9 +49,9 @@ impl CommandLine {
 
 impl Drop for CommandLine {
     fn drop(&mut self) {
-        // One that stays says that the stack cannot be reached.
+        // If the removal fails, the client will report that the stack cannot be reached.
         let _ = self.accounts.change(STACK, |stack| {
-            // Another checkout may have told of its own since.
+            // Another checkout may have registered its stack in the meantime.
             if stack
                 .as_ref()
                 .is_some_and(|stack| stack.http_api_url == self.http_api_url)

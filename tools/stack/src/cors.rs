@@ -1,5 +1,5 @@
-//! CORS of the HTTP API, which the emulator takes from the template under CloudFormation's names, and looks
-//! for under API Gateway's.
+//! A workaround for CORS of the HTTP API. The emulator stores the template's settings under CloudFormation's
+//! names but reads them under API Gateway's names.
 
 use anyhow::{Context as _, Result};
 use reqwest::Method;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::deployment::{Outputs, decapitalized};
 use crate::emulator;
 
-/// Repeats the template's CORS settings under API Gateway's names.
+/// Stores the template's CORS settings under API Gateway's names too.
 pub(crate) async fn repair(ports: Ports, outputs: &Outputs) -> Result<()> {
     let id = outputs
         .http_api_url

@@ -1,4 +1,4 @@
-//! Building and deploying the template, as an engineer would to AWS, and what comes out of it.
+//! Builds and deploys the template, as an engineer would to AWS, and describes the deployed stack.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,19 +22,19 @@ use crate::cors;
 use crate::emulator;
 use crate::secrets;
 
-/// The stack's name in the emulator.
+/// The name of the CloudFormation stack in the emulator.
 pub const STACK: &str = "syncsphere-local";
 
-/// The password of local users.
+/// The password of all local users.
 pub const PASSWORD: &str = "Correct-Horse-1";
 
-/// A deployed stack: where its parts are. Also what tests read.
+/// The addresses and resources of a deployed stack. Tests read them from a file.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stack {
-    /// Where AWS clients find the emulator.
+    /// The endpoint URL of the emulator for AWS clients.
     pub aws_endpoint: String,
-    /// The stack's database, for who owns the schema.
+    /// The URL of the stack's database for the schema's owner.
     pub database_url: String,
     /// The template's outputs.
     #[serde(flatten)]
@@ -42,7 +42,7 @@ pub struct Stack {
     pub(crate) port: u16,
 }
 
-/// The template's outputs, which clients and scripts rely on.
+/// The outputs of the template, on which clients and scripts rely.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the template describes them")]
@@ -57,8 +57,8 @@ pub struct Outputs {
 }
 
 impl Stack {
-    /// Packages the functions and deploys the template to the emulator. Without `release` the functions are
-    /// those that `xtask` has just compiled for this machine.
+    /// Packages the functions and deploys the template to the emulator. Without `release`, the functions are
+    /// the binaries that `xtask` has just compiled for this machine.
     pub(crate) async fn deploy(project: &Project, ports: Ports, profile: Profile) -> Result<Self> {
         if profile.release {
             Self::build(project, ports, &project.root).await?;
@@ -68,9 +68,10 @@ impl Stack {
         Self::deploy_template(project, ports, &project.root, Some(&packaged)).await
     }
 
-    /// `sam build` of the release in a folder: the functions, by cargo-lambda, as on AWS.
+    /// `sam build` of the release in `folder`, which uses cargo-lambda, as for AWS.
     ///
-    /// SAM has it build one function after the other; first building all at once, with the same flags, uses every core.
+    /// SAM builds one function at a time. All functions are therefore built beforehand, with the same flags
+    /// and on all cores.
     pub(crate) async fn build(project: &Project, ports: Ports, folder: &Path) -> Result<()> {
         build::build_functions(project, folder).await?;
         let step = Step::begin("packaging (sam build)");
@@ -87,13 +88,12 @@ impl Stack {
         Ok(())
     }
 
-    /// `sam deploy` of the release in a folder, which [`build`](Self::build) has built.
+    /// `sam deploy` of the release in `folder`, which [`build`](Self::build) has built.
     pub(crate) async fn deploy_built(project: &Project, ports: Ports, folder: &Path) -> Result<Self> {
         Self::deploy_template(project, ports, folder, None).await
     }
 
-    /// `sam deploy` of the release in a folder: of a packaged template, or of what `sam build` has left
-    /// there.
+    /// `sam deploy` of the release in `folder`, with either a packaged template or the output of `sam build`.
     async fn deploy_template(
         project: &Project,
         ports: Ports,
@@ -115,11 +115,11 @@ impl Stack {
             overrides.extend([
                 format!("DatabaseUrl={}", ports.database_url(ROLE)),
                 format!("DatabaseSecretArn={}", secrets::owner(ports).await?),
-                // The emulator has no CodeDeploy.
+                // The emulator does not support CodeDeploy.
                 "GradualDeployments=false".to_owned(),
             ]);
         } else {
-            // A release from before there was a role for functions.
+            // This release is older than the role for functions, so its functions connect as the owner.
             overrides.push(format!("DatabaseUrl={}", ports.database_url(OWNER)));
         }
         let mut sam = emulated(command(project, "sam"), ports);
@@ -127,7 +127,7 @@ impl Stack {
             .args(["deploy", "--config-env", "local", "--parameter-overrides"])
             .args(overrides);
         if let Some(packaged) = packaged {
-            // SAM looks for its settings beside the template.
+            // By default SAM looks for its settings in the folder of the template.
             let settings = folder.join("samconfig.toml");
             sam.arg("--config-file")
                 .arg(settings)
@@ -150,14 +150,14 @@ impl Stack {
         Ok(stack)
     }
 
-    /// The stack that another command keeps running.
+    /// The stack that `cargo xtask up` keeps running. Fails if there is none.
     pub(crate) fn running(project: &Project) -> Result<Self> {
         let text =
             fs::read(project.stack_file()).context("no stack is running; start one: cargo xtask up")?;
         serde_json::from_slice(&text).context("the running stack cannot be read; restart it: cargo xtask up")
     }
 
-    /// Makes a user with the local password, or leaves the one that is there.
+    /// Creates a user with the local password, or sets the password of an existing user.
     pub async fn create_user(&self, user: &str) -> Result<()> {
         let pool = &self.outputs.user_pool_id;
         let creating = json!({ "UserPoolId": pool, "Username": user, "MessageAction": "SUPPRESS" });
@@ -175,7 +175,7 @@ impl Stack {
         }
     }
 
-    /// Creates several.
+    /// Creates several users, as [`create_user`](Self::create_user) does.
     pub(crate) async fn create_users(&self, users: &[&str]) -> Result<()> {
         for user in users {
             self.create_user(user).await?;
@@ -183,7 +183,7 @@ impl Stack {
         Ok(())
     }
 
-    /// Signs a user in.
+    /// Signs a user in with the local password.
     pub async fn sign_in(&self, user: &str) -> Result<Session> {
         let pool = UserPool {
             endpoint: self.aws_endpoint.clone(),
@@ -194,7 +194,7 @@ impl Stack {
             .context("cannot sign in")
     }
 
-    /// A device of a signed-in user, which shows each failure.
+    /// A new device of a signed-in user. Its client does not retry, so that every failure is visible.
     pub fn device(&self, session: impl Into<Session>) -> Result<Client> {
         let device_id = DeviceId::from(platform::ids::new_id());
         let device = Client::new(&self.outputs.http_api_url, session, Some(device_id));
@@ -204,8 +204,8 @@ impl Stack {
     }
 }
 
-/// Packages the functions that cargo has compiled for this machine, and returns the template that names the
-/// packages.
+/// Packages the functions that cargo has compiled for this machine. Returns the path of a template that
+/// refers to the packages.
 async fn package(project: &Project) -> Result<PathBuf> {
     let step = Step::begin("packaging");
     let folder = project.root.join(".local/packages");
@@ -246,7 +246,7 @@ async fn outputs(project: &Project, ports: Ports) -> Result<Outputs> {
     serde_json::from_value(outputs.into()).context("the stack lacks an output")
 }
 
-/// A name of `CloudFormation`'s as JSON has it elsewhere.
+/// An output name of `CloudFormation` in camel case, with a lowercase first letter.
 pub(crate) fn decapitalized(name: &str) -> String {
     let mut name = name.to_owned();
     if let Some(first) = name.get_mut(..1) {

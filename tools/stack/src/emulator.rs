@@ -1,5 +1,5 @@
-//! Requests of the account's owner to the emulator. An SDK for the few that have none elsewhere in the
-//! project would compile for minutes.
+//! Administrative requests to the emulator. They are sent without an SDK: for the few services that are used
+//! nowhere else in the project, an SDK would take minutes to compile.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use runner::environment::{ACCESS_KEY, REGION};
 use serde_json::Value;
 
-/// How long the emulator may take for a request of a command. On a busy machine it needs seconds where
-/// functions are given one.
+/// The timeout of a request of a command to the emulator. On a busy machine a response takes longer than the
+/// timeouts of functions allow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How a command's AWS clients reach the emulator.
+/// The configuration of a command's AWS clients, with timeouts for a busy emulator.
 pub(crate) fn patient_config(endpoint: &str) -> Result<SdkConfig> {
     let patience = TimeoutConfig::builder()
         .operation_attempt_timeout(PATIENCE)
@@ -29,9 +29,9 @@ pub(crate) fn patient_config(endpoint: &str) -> Result<SdkConfig> {
     Ok(config.into_builder().timeout_config(patience).build())
 }
 
-/// How AWS clients reach the emulator, with the timeouts of functions.
+/// The configuration of AWS clients for the emulator, with the timeouts of functions.
 pub fn aws_config(endpoint: &str) -> Result<SdkConfig> {
-    // Nothing from the developer's environment.
+    // The configuration ignores the developer's environment.
     let aws = Aws::from_vars(&Vars::from_lookup(|_| None))?;
     let credentials = aws_sdk_s3::config::Credentials::new(ACCESS_KEY, ACCESS_KEY, None, None, "emulator");
     Ok(aws
@@ -43,8 +43,8 @@ pub fn aws_config(endpoint: &str) -> Result<SdkConfig> {
         .build())
 }
 
-/// A request to a service. The emulator reads the account and the service from the signature's scope, and
-/// does not compare the owner's signature.
+/// A request to a service. The emulator takes the account and the service from the signature's credential
+/// scope. It does not verify the signature of the account's owner.
 pub fn request(endpoint: &str, method: Method, service: &str, path: &str) -> Result<RequestBuilder> {
     client::install_crypto_provider();
     let http = reqwest::Client::builder().no_proxy().build()?;
@@ -54,7 +54,7 @@ pub fn request(endpoint: &str, method: Method, service: &str, path: &str) -> Res
         .header("Authorization", format!("AWS4-HMAC-SHA256 Credential={scope}")))
 }
 
-/// An answer of the emulator.
+/// A response of the emulator.
 pub(crate) struct Answer {
     status: StatusCode,
     body: Value,
@@ -65,7 +65,7 @@ impl Answer {
         self.status.is_success()
     }
 
-    /// Whether it is an error of this type (AWS JSON protocol 1.1, `__type`).
+    /// Whether the response is an error of this type (AWS JSON protocol 1.1, `__type`).
     pub(crate) fn is(&self, error: &str) -> bool {
         let kind = self.body["__type"].as_str().unwrap_or_default();
         kind.rsplit('#').next() == Some(error)
@@ -75,7 +75,7 @@ impl Answer {
         anyhow!("{failure}: {} {}", self.status, self.body)
     }
 
-    /// The body of a success.
+    /// The body of a successful response. Otherwise an error with the text `failure`.
     pub(crate) fn success(self, failure: &str) -> Result<Value> {
         if self.is_success() {
             Ok(self.body)
@@ -85,7 +85,7 @@ impl Answer {
     }
 }
 
-/// Sends a request to a service that answers JSON.
+/// Sends a request to a service that responds in JSON.
 pub(crate) async fn send(request: RequestBuilder) -> Result<Answer> {
     let answer = request.send().await.context("the emulator does not answer")?;
     let status = answer.status();
@@ -96,7 +96,7 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Answer> {
     })
 }
 
-/// An action of Cognito user pools.
+/// Calls an action of Cognito user pools.
 pub(crate) async fn cognito(endpoint: &str, action: &str, body: &Value) -> Result<Answer> {
     let request = request(endpoint, Method::POST, "cognito-idp", "/")?
         .header(

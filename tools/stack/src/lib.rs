@@ -1,4 +1,4 @@
-//! The local stack: the template deployed to the AWS emulator, its users, and the commands that need one.
+//! The local stack: the template deployed to the AWS emulator, its users, and the commands that use it.
 
 mod command_line;
 mod commands;

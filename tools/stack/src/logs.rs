@@ -1,4 +1,4 @@
-//! The functions' logs, as they come.
+//! Follows the logs of the functions.
 
 use std::fs;
 
@@ -10,11 +10,11 @@ use runner::process;
 use runner::project::Project;
 use runner::services::Ports;
 
-/// Shows the logs of all functions until it is stopped.
+/// Prints new log lines of all functions until it is stopped.
 pub(crate) async fn follow(project: &Project, ports: Ports) -> Result<()> {
     let template =
         fs::read_to_string(project.root.join("template.yaml")).context("cannot read template.yaml")?;
-    // The emulator calls a log group without a name of its own by its logical id.
+    // If a log group has no name in the template, the emulator names it by its logical ID.
     let ids = template.lines().filter_map(|line| {
         line.trim()
             .strip_prefix("LoggingConfig: { LogGroup: !Ref ")?

@@ -1,4 +1,5 @@
-//! The page of `clients/web`, served as a static host would, with the configuration of the local stack beside it.
+//! The web page of `clients/web`, served as by a static host, together with the configuration for the local
+//! stack.
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -21,10 +22,10 @@ use crate::deployment::Stack;
 use runner::project::Project;
 use runner::services::Ports;
 
-/// The page's files in the project.
+/// The folder of the page's files in the project.
 const FILES: &str = "clients/web/site";
 
-/// The page's server; dropping it stops it.
+/// The page's server. Dropping the value stops it.
 pub(crate) struct Page(JoinHandle<()>);
 
 impl Drop for Page {
@@ -41,7 +42,7 @@ struct Headers {
 }
 
 impl Page {
-    /// Serves the page for a stack.
+    /// Starts a server for the page, configured for a stack.
     pub(crate) async fn serve(project: &Project, ports: Ports, stack: &Stack) -> Result<Self> {
         let outputs = &stack.outputs;
         let configuration = json!({
@@ -66,7 +67,7 @@ impl Page {
     }
 }
 
-/// Only what the page needs: its own files, and the emulator, which is API, storage, WebSockets and sign-in at once.
+/// Allows only the page's own files and the emulator, which serves the API, storage, WebSockets and sign-in.
 fn content_security_policy(ports: Ports) -> String {
     let emulator = ports.emulator();
     format!(
@@ -77,7 +78,7 @@ fn content_security_policy(ports: Ports) -> String {
 }
 
 async fn as_a_static_host(State(headers): State<Headers>, request: Request, next: Next) -> Response {
-    // The stack lets in the pages of one origin, and `localhost` is another one than `127.0.0.1`.
+    // The CORS rules of the stack allow one origin, and `localhost` is a different origin than `127.0.0.1`.
     let host = request.headers().get(HOST);
     if host.is_none_or(|host| host.as_bytes() != headers.host.as_bytes()) {
         let place = request.uri().path_and_query().map_or("/", |place| place.as_str());
@@ -87,7 +88,7 @@ async fn as_a_static_host(State(headers): State<Headers>, request: Request, next
     let own = response.headers_mut();
     own.insert(CONTENT_SECURITY_POLICY, headers.content_security_policy);
     for (name, value) in [
-        // An edit shows on reloading.
+        // A reload of the page shows an edited file.
         (CACHE_CONTROL, "no-cache"),
         (REFERRER_POLICY, "no-referrer"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -1,4 +1,5 @@
-//! What functions talk to, made by hand rather than by the template, and the files that tell functions of it.
+//! The resources that functions use, created without the template, and the files that configure functions to
+//! use them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,26 +19,26 @@ use runner::project::Project;
 use runner::services::Ports;
 use runner::ui::step;
 
-/// The bucket's name.
 pub(crate) const BUCKET: &str = "syncsphere-services";
 
-/// Where in the bucket `migrate` puts its answers to the samples of CloudFormation's requests.
+/// The prefix of the objects in which functions store their responses to CloudFormation's sample requests.
 pub(crate) const ANSWERS: &str = "answers/";
 
-/// Variables for cargo-lambda, and for a shell.
+/// The file with environment variables for cargo-lambda and for a shell.
 pub(crate) fn env_file(project: &Project) -> PathBuf {
     project.run().join("env")
 }
 
-/// The same variables for SAM.
+/// The file with the same environment variables for SAM.
 pub(crate) fn sam_env_file(project: &Project) -> PathBuf {
     project.run().join("env.json")
 }
 
-/// Makes bucket, queues and schema in services that have just been started, and writes the files with what functions read.
+/// Creates bucket, queues and schema in services without data, and writes the files with the functions'
+/// environment variables.
 pub(crate) async fn prepare(project: &Project, ports: Ports) -> Result<()> {
     let variables = step("creating bucket, queues and schema", resources(ports)).await?;
-    // cargo-lambda takes an equals sign only between quotation marks.
+    // cargo-lambda accepts an equals sign only in quotation marks.
     let mut text = String::new();
     for (name, value) in &variables {
         let _ = writeln!(text, "{name}=\"{value}\"");
@@ -48,7 +49,7 @@ pub(crate) async fn prepare(project: &Project, ports: Ports) -> Result<()> {
     fs::write(sam_env_file(project), text).context("cannot write .local/run/env.json")
 }
 
-/// What the template makes and functions read.
+/// Creates the resources and returns the environment variables that the template would set for functions.
 async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
     let aws = patient_config(&ports.aws_endpoint())?;
     make_bucket(&aws_sdk_s3::Client::new(&aws)).await?;
@@ -70,7 +71,8 @@ async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
     let [queue_url, dead_letter_queue_url] = <[String; 2]>::try_from(queues).unwrap_or_default();
     let gateway = format!("{}/_aws/execute-api/none/live", ports.emulator());
     variables.extend([
-        // SAM makes nothing of the template's condition for it, and then an empty text, which the SDK takes for the address.
+        // `sam local` does not evaluate the template's condition and sets an empty text, which the SDK would
+        // use as the endpoint.
         ("AWS_ENDPOINT_URL_SQS", ports.aws_endpoint()),
         ("DATABASE_URL", ports.database_url(ROLE)),
         ("OWNER_SECRET_ARN", secrets::owner(ports).await?),
@@ -90,8 +92,8 @@ async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
     Ok(variables)
 }
 
-/// Makes the bucket. CloudFormation takes answers at a URL that it has signed; a sample's URL cannot be, so everybody may write
-/// where it points.
+/// Creates the bucket. CloudFormation receives a response at a presigned URL. The URL of a sample cannot be
+/// presigned, so the bucket's policy allows everybody to write there.
 async fn make_bucket(s3: &aws_sdk_s3::Client) -> Result<()> {
     let creating = s3.create_bucket().bucket(BUCKET).send();
     creating.await.context("cannot create the bucket")?;

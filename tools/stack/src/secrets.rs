@@ -8,10 +8,11 @@ use crate::emulator::patient_config;
 use runner::postgres::OWNER;
 use runner::services::Ports;
 
-/// Its name in the emulator.
+/// The name of the secret in the emulator.
 pub const OWNER_SECRET: &str = "syncsphere-owner";
 
-/// Makes it, unless it is there, and returns its ARN. The local PostgreSQL takes any password from its own machine.
+/// Creates the secret unless it exists, and returns its ARN. The local PostgreSQL accepts any password from
+/// its own machine.
 pub(crate) async fn owner(ports: Ports) -> Result<String> {
     let secrets = aws_sdk_secretsmanager::Client::new(&patient_config(&ports.aws_endpoint())?);
     let content = json!({ "username": OWNER, "password": "any" }).to_string();

@@ -1,4 +1,4 @@
-//! The version of each path that this machine saw last. With it an upload notices a change on another device.
+//! The version of each path that this machine saw last. An upload uses it to detect changes on other devices.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::accounts::Account;
 use crate::place::short_name;
 
-/// So many lines more than paths are rewritten when nobody else uses them.
+/// The file is rewritten when it has more than twice as many lines as paths, plus this number.
 const SPARE_LINES: usize = 1000;
 
 /// A version of a path that this machine uploaded or downloaded.
@@ -36,15 +36,16 @@ impl From<&Content> for Base {
     }
 }
 
-/// Those of a space, in a file with a line for each that was seen; the last one of a path counts.
+/// The versions of a space's paths. The file has one line for each version seen, and the last line of a path
+/// counts.
 pub(super) struct Bases {
     known: Mutex<HashMap<SpacePath, Base>>,
-    /// Locked, shared with other commands.
+    /// Holds a shared lock, so that no other command rewrites the file.
     file: File,
 }
 
 impl Bases {
-    /// Those that an account keeps of a space; nothing is the personal one.
+    /// Opens the versions that an account saw in a space. `None` is the personal space.
     pub(super) fn open(account: &Account, space_id: Option<SpaceId>) -> anyhow::Result<Self> {
         let folder = account.accounts.kept("versions")?;
         let user = account.name.as_ref().map_or("", |name| name.user.as_str());
@@ -58,7 +59,7 @@ impl Bases {
         let mut file = File::options().create(true).append(true).open(path)?;
         let text = fs::read(path)?;
         let lines = text.split(|byte| *byte == b'\n');
-        // The last line may be half of one.
+        // A crash may have left the last line incomplete.
         let read = lines.filter_map(|line| serde_json::from_slice::<(SpacePath, Base)>(line).ok());
         let mut lines = 0;
         let known: HashMap<SpacePath, Base> = read.inspect(|_| lines += 1).collect();
@@ -66,7 +67,7 @@ impl Bases {
             file = rewritten(path, &known)?;
         }
         file.lock_shared()?;
-        // A command that was killed may have left half a line.
+        // Ends an incomplete last line, so that new lines start on their own.
         if !text.is_empty() && !text.ends_with(b"\n") {
             (&file).write_all(b"\n")?;
         }
@@ -76,13 +77,13 @@ impl Bases {
         })
     }
 
-    /// The version of a path that was seen last.
+    /// The version of a path that this machine saw last.
     pub(super) fn known(&self, path: &SpacePath) -> Option<Base> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(path).copied()
     }
 
-    /// Keeps which version of a path was seen.
+    /// Records the version of a path that this machine saw.
     pub(super) fn saw(&self, path: &SpacePath, base: Base) -> anyhow::Result<()> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.insert(path.clone(), base) != Some(base) {

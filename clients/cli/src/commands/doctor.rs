@@ -1,4 +1,4 @@
-//! `doctor`: does what a user does, step by step, and says which link is broken.
+//! `doctor`: runs the steps of a user's upload and download, and names the component that fails.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -13,29 +13,29 @@ use crate::accounts::{Account, new_id};
 use crate::failure::{self, Kind, failure};
 use crate::output::Output;
 
-/// What the product promises: a device hears of a change within this time.
+/// Promised limit for notifications of a change.
 const PROMISED: Duration = Duration::from_secs(20);
 
-/// How long `relay-events` may take to publish what the request could not: it runs every minute.
+/// Limit for an event that the request could not queue: `relay-events` publishes it, and runs every minute.
 const RELAYED: Duration = Duration::from_secs(90);
 
-/// How long any other step may take.
+/// Limit for any other step.
 const STEP: Duration = Duration::from_secs(30);
 
-/// How long the answer to a ping may take.
+/// Limit for the answer to a ping.
 const PONG: Duration = Duration::from_secs(5);
 
-/// Where the doctor's files are.
+/// The folder of the doctor's files in the personal space.
 const FOLDER: &str = "/.syncsphere-doctor/";
 
-/// What a file of the doctor's holds, with an ID that makes each another.
+/// Start of each file's content. A UUID follows, so that each content is different.
 const CONTENT: &str = "syncsphere doctor";
 
-/// Checks a deployment, and leaves no file behind.
+/// Checks a deployment, and deletes its own file or upload afterwards.
 pub(crate) async fn run(account: &Account, output: Output) -> anyhow::Result<()> {
     let mut doctor = Doctor {
         output,
-        // Each failure is to be seen.
+        // No retries, so that each failure is reported.
         client: account.client.clone().with_patience(Duration::ZERO),
         opened: None,
         made: None,
@@ -64,14 +64,14 @@ impl Doctor {
         Ok(())
     }
 
-    /// From the network to the first answer for this user.
+    /// Checks the network, the sign-in and the first request of this user.
     async fn arrive(&self, account: &Account) -> anyhow::Result<()> {
         let url = &account.http_api_url;
         let reaching = async {
             let stranger =
                 Client::new(url, Token::from("nobody".to_owned()), None)?.with_patience(Duration::ZERO);
             match stranger.all_spaces().await {
-                // As it should be.
+                // A token that is not valid must be refused.
                 Err(error) if error.status() == Some(401) => Ok(((), url.clone())),
                 Err(error) => Err(error.into()),
                 Ok(_) => Err(failure(Kind::Failed, "it lets in who has no token")),
@@ -108,7 +108,7 @@ impl Doctor {
         self.step("opening the WebSocket", link, connecting).await
     }
 
-    /// Uploads a small file: what was made, and when completing began.
+    /// Uploads a small file. Returns the change, and the time at which completion was requested.
     async fn upload(&mut self) -> anyhow::Result<(FileChanged, Instant)> {
         let client = self.client.clone();
         let content = format!("{CONTENT} {}\n", new_id()).into_bytes();
@@ -144,7 +144,7 @@ impl Doctor {
         Ok((changed, began))
     }
 
-    /// Sees it as another device would.
+    /// Reads the change and the content as another device would.
     async fn look_again(&self, changed: &FileChanged) -> anyhow::Result<()> {
         let reading = async {
             let before: Cursor = (changed.sequence.get() - 1).try_into()?;
@@ -174,7 +174,7 @@ impl Doctor {
         self.step("downloading it again", link, downloading).await
     }
 
-    /// Waits for the notification: what is late is told apart from what never comes.
+    /// Waits for the notification, and distinguishes a late one from a missing one.
     async fn notification(
         &mut self,
         socket: &mut Socket,
@@ -210,7 +210,7 @@ impl Doctor {
         .await
     }
 
-    /// Removes what was made, as far as it got.
+    /// Deletes the uploaded file, or aborts the unfinished upload.
     async fn clean_up(&mut self) -> anyhow::Result<()> {
         let client = self.client.clone();
         let (opened, made) = (self.opened.take(), self.made.take());
@@ -229,7 +229,7 @@ impl Doctor {
                     return Ok(((), String::new()));
                 };
                 match client.abort_upload(upload_id).await {
-                    // It was completed, though the answer did not arrive.
+                    // The upload was completed, but the response was lost.
                     Err(error) if error.status() == Some(409) => {
                         let made = client.complete_upload(upload_id).await?;
                         client.delete_file(made.file_id, None, None).await?;
@@ -251,7 +251,7 @@ impl Doctor {
         self.step_within(name, link, STEP, act).await
     }
 
-    /// Does a step, and tells how it went; `link` is what to look at if it went wrong.
+    /// Runs a step and reports its result. `link` names the components to check if it fails.
     async fn step_within<T>(
         &self,
         name: &str,

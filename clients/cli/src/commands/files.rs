@@ -1,4 +1,4 @@
-//! `ls`, `mv` and `rm`.
+//! `ls`, `mv` and `rm`: list, move and delete files of a space.
 
 use anyhow::Context as _;
 use client::Client;
@@ -51,7 +51,7 @@ pub(crate) async fn rename(client: &Client, mv: &Move, output: Output) -> anyhow
     Ok(output.line(&changed, told)?)
 }
 
-/// Deletes files; one that cannot be deleted keeps no other.
+/// Deletes files. A failure does not stop the deletion of the others.
 pub(crate) async fn remove(client: &Client, remove: &Remove, output: Output) -> anyhow::Result<()> {
     if remove.base_version.is_some() && remove.paths.len() > 1 {
         return Err(failure(Kind::Usage, "--base-version is for a single file"));
@@ -81,7 +81,7 @@ pub(crate) async fn remove(client: &Client, remove: &Remove, output: Output) -> 
     failures.outcome(paths.len(), "files could not be deleted")
 }
 
-/// The file at a path.
+/// The file at a path. A missing file is an error.
 pub(crate) async fn find(
     client: &Client,
     space_id: Option<SpaceId>,

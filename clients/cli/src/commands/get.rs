@@ -1,4 +1,4 @@
-//! `get`.
+//! `get`: downloads one file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::output::{self, Output};
 use crate::place::{self, short_name};
 use crate::progress::{Bar, Bars};
 
-/// Downloads a file: all of it and verified, or nothing.
+/// Downloads and verifies a file. A destination file is written completely or not at all.
 pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow::Result<()> {
     let client = &account.client;
     let space_id = place::space(client, get.space.space.as_deref()).await?;
@@ -67,7 +67,7 @@ pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow:
     Ok(())
 }
 
-/// Where to; nothing is the standard output. A name that is no file's, or another file's, on this machine is
+/// The destination, or `None` for the standard output. A name from the space that Windows does not allow is
 /// refused.
 fn destination(output: Option<&Path>, path: &SpacePath, windows: bool) -> anyhow::Result<Option<PathBuf>> {
     let folder = match output {
@@ -91,14 +91,14 @@ async fn to_file(
     force: bool,
     bar: &Bar<'_>,
 ) -> anyhow::Result<()> {
-    // Before anything is downloaded, though what counts is the same below.
+    // Checked before the download to fail early. The final rename checks again.
     if !force && to.try_exists()? {
         return Err(occupied(to));
     }
     let part = part(to, content);
     let opening = open_part(&part).with_context(|| format!("cannot write {}", part.display()))?;
     let mut file = tokio::fs::File::from_std(opening);
-    // What there is of it stays for the next attempt.
+    // After a failure the part stays for the next attempt.
     client.fetch(content, &mut file, bar).await?;
     #[cfg(unix)]
     share(&file.into_std().await)?;
@@ -115,7 +115,7 @@ async fn to_file(
             io::ErrorKind::AlreadyExists => occupied(to),
             _ => anyhow::Error::from(failed.error).context(format!("cannot write {}", to.display())),
         };
-        // For the next attempt.
+        // The part stays for the next attempt.
         let _ = failed.path.keep();
         error
     })
@@ -129,14 +129,16 @@ fn occupied(to: &Path) -> anyhow::Error {
     )
 }
 
-/// Beside the destination, so that it can take its place in one step, and named after the content.
+/// The path of the unfinished download. It is beside the destination, so that it can be renamed in one step,
+/// and its name depends on the content.
 fn part(to: &Path, content: &Content) -> PathBuf {
     let whole = format!("{} {} {}", to.display(), content.file_id, content.sha256);
     let name = short_name(&whole);
     to.with_file_name(format!(".syncsphere-{name}.part"))
 }
 
-/// Opens it for this user alone. Others may write in the folder: a link, or a file of theirs, is not taken.
+/// Opens the part for this user alone. Other users may be able to write in the folder, so links and their
+/// files are refused.
 #[cfg(unix)]
 fn open_part(part: &Path) -> io::Result<std::fs::File> {
     use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -165,14 +167,14 @@ fn open_part(part: &Path) -> io::Result<std::fs::File> {
     part_options().open(part)
 }
 
-/// A part is made, or gone on with.
+/// Options that create a part or open an existing one.
 fn part_options() -> std::fs::OpenOptions {
     let mut options = std::fs::File::options();
     options.create(true).read(true).write(true).truncate(false);
     options
 }
 
-/// Gives a verified file the rights that a new one has.
+/// Gives a verified file the permissions of a new file.
 #[cfg(unix)]
 fn share(file: &std::fs::File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -180,13 +182,13 @@ fn share(file: &std::fs::File) -> io::Result<()> {
     use rustix::fs::Mode;
     use rustix::process::umask;
 
-    // There is no other way to read it.
+    // The umask can only be read by setting it.
     let masked = umask(Mode::from_raw_mode(0o077));
     umask(masked);
     file.set_permissions(std::fs::Permissions::from_mode(0o666 & !masked.bits()))
 }
 
-/// Whoever reads it knows by the exit status whether it was right.
+/// Writes a file to the standard output while it arrives. Only the exit status shows whether it was verified.
 async fn to_output(client: &Client, content: &Content, bar: &Bar<'_>) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut download = client.download(content.file_id, Some(content.version)).await?;

@@ -1,4 +1,4 @@
-//! `history`.
+//! `history`: the versions of a file or the changes of a space.
 
 use client::Client;
 use model::Cursor;

@@ -1,4 +1,4 @@
-//! `login`, `logout` and `whoami`.
+//! `login`, `logout` and `whoami`: sessions.
 
 use std::io::{self, IsTerminal as _};
 
@@ -13,11 +13,11 @@ use crate::arguments::{AccountArguments, Login};
 use crate::failure::{Kind, failure};
 use crate::output::{Output, note};
 
-/// Signs in, sees that the API takes it, and keeps it.
+/// Signs in, checks that the API accepts the token, and saves the session.
 pub(crate) async fn run(of: &AccountArguments, login: &Login, output: Output) -> anyhow::Result<()> {
     let accounts = Accounts::find()?;
     let (name, mut stack) = stack(&accounts, of, login).await?;
-    // An address that must not be given a token is refused before a password is asked for.
+    // A URL that is not safe for a token is refused before the password prompt.
     device(&stack.http_api_url, Token::from(String::new()), None)?;
     let (user_name, user, session) = match &login.token_command {
         Some(command) => from_command(of, command).await?,
@@ -28,13 +28,14 @@ pub(crate) async fn run(of: &AccountArguments, login: &Login, output: Output) ->
     spaces.with_context(|| format!("{} does not take the token", stack.http_api_url))?;
 
     accounts.change(&name, |known| {
-        // Others who are signed in stay so, if it is the same stack and not one that came after it.
+        // Keeps other users' sessions if the URL is the same. Under another URL the name belongs to another
+        // deployment.
         if let Some(known) = known.take()
             && known.http_api_url == stack.http_api_url
         {
             stack.users = known.users;
         }
-        // The device stays the same.
+        // Signing in again keeps the device ID.
         let device_id = stack.users.get(&user_name).map(|user| user.device_id);
         let user = User {
             device_id: device_id.unwrap_or(user.device_id),
@@ -54,7 +55,7 @@ pub(crate) async fn run(of: &AccountArguments, login: &Login, output: Output) ->
     Ok(())
 }
 
-/// Ends the session, here and with the user pool.
+/// Deletes the saved session and revokes it at the user pool.
 pub(crate) async fn log_out(account: &mut Account) -> anyhow::Result<()> {
     let Some(name) = account.name.take() else {
         return Err(failure(
@@ -62,7 +63,7 @@ pub(crate) async fn log_out(account: &mut Account) -> anyhow::Result<()> {
             "there is no session: SYNCSPHERE_TOKEN is set",
         ));
     };
-    // If that cannot be reached, at least it is not kept here.
+    // If the user pool cannot be reached, the local session is deleted nevertheless.
     let revoked = account.client.session().revoke().await;
     account.accounts.change(&name.stack, |stack| {
         if let Some(stack) = stack {
@@ -80,7 +81,7 @@ pub(crate) async fn log_out(account: &mut Account) -> anyhow::Result<()> {
     }
 }
 
-/// Shows the account.
+/// Shows the stack, the user and the user ID.
 pub(crate) async fn who_am_i(account: &Account, output: Output) -> anyhow::Result<()> {
     let user_id = account.user_id().await?;
     let name = account.name.as_ref();
@@ -97,10 +98,10 @@ pub(crate) async fn who_am_i(account: &Account, output: Output) -> anyhow::Resul
     Ok(())
 }
 
-/// The stack to sign in to: one that is known, one that is described, or one that is asked for.
+/// The stack to sign in to: a saved one, one given by URL, or one that the AWS CLI describes.
 async fn stack(accounts: &Accounts, of: &AccountArguments, login: &Login) -> anyhow::Result<(String, Stack)> {
     if let Some((name, mut stack)) = accounts.named(of)? {
-        // It may have been deployed anew since.
+        // The stack may have been deployed again since.
         if of.stack.is_some()
             && stack.user_pool.as_ref().is_some_and(Pool::is_of_aws)
             && let Ok((url, pool)) = described(&name, login.region.as_deref()).await
@@ -142,7 +143,7 @@ async fn stack(accounts: &Accounts, of: &AccountArguments, login: &Login) -> any
     Ok((name, stack))
 }
 
-/// Of any identity provider.
+/// Signs in with a token command, for any identity provider.
 async fn from_command(of: &AccountArguments, command: &str) -> anyhow::Result<(String, User, Session)> {
     let session = Session::from_command(command);
     let token = session.token().await?;
@@ -195,7 +196,7 @@ async fn of_pool(
     Ok((name, user, session))
 }
 
-/// Has the user pool ask for an authenticator app's code from now on.
+/// Makes an authenticator app's code a requirement for signing in.
 async fn protect(session: &Session, user: &str) -> anyhow::Result<()> {
     let protecting = "cannot protect the account with an authenticator app";
     let authenticator = session.authenticator().await.context(protecting)?;
@@ -220,7 +221,7 @@ fn not_signed_in(error: Error) -> anyhow::Error {
     }
 }
 
-/// Asks whoever sits there, or reads a line.
+/// Prompts on a terminal, or reads a line from the standard input.
 fn ask(what: &str, secret: bool) -> anyhow::Result<String> {
     let answer = if secret && io::stdin().is_terminal() {
         rpassword::prompt_password(format!("{what}: ")).context("cannot ask for the password")?
@@ -245,7 +246,7 @@ fn eprint_prompt(what: &str) {
     let _ = write!(io::stderr(), "{what}: ");
 }
 
-/// A name for a stack of which only the URL is known: that, as a file can be called.
+/// A stack name derived from the URL, with only characters that are allowed in file names.
 fn name_of(url: &str) -> String {
     let place = url.split_once("://").map_or(url, |(_, place)| place);
     let plain = |c: char| {
@@ -281,7 +282,7 @@ fn pool_at(url: &str, client_id: &str, region: Option<&str>) -> anyhow::Result<P
     pool_in(region, client_id)
 }
 
-/// The password goes there, so a region that is none is refused before one is asked for.
+/// Checks the region first: the password will be sent to the address built from it.
 fn pool_in(region: &str, client_id: &str) -> anyhow::Result<Pool> {
     let UserPool { endpoint, client_id } = UserPool::in_region(region, client_id).map_err(usage)?;
     Ok(Pool { endpoint, client_id })
@@ -310,7 +311,7 @@ async fn described(name: &str, region: Option<&str>) -> anyhow::Result<(String, 
     outputs(&described.stdout).with_context(|| format!("the stack {name} is no SyncSphere"))
 }
 
-/// The API's URL and the user pool, of the outputs as CloudFormation gives them.
+/// The API's URL and the user pool, from outputs in CloudFormation's format.
 fn outputs(json: &[u8]) -> anyhow::Result<(String, Option<Pool>)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -322,7 +323,7 @@ fn outputs(json: &[u8]) -> anyhow::Result<(String, Option<Pool>)> {
     let find = |key: &str| values.iter().find(|value| value.output_key == key);
     let output = |key: &str| find(key).map(|value| value.output_value.clone());
     let url = output("HttpApiUrl").context("it has no output HttpApiUrl")?;
-    // Of another identity provider there is none.
+    // With another identity provider there is no user pool.
     let pool = output("UserPoolClientId").zip(output("UserPoolId"));
     let pool = pool.map(|(client_id, pool_id)| {
         let region = pool_id.split_once('_').map_or("", |(region, _)| region);

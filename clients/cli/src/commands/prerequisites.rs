@@ -13,7 +13,7 @@ use crate::arguments::{BeforeDeploy, Size};
 use crate::failure::{self, Kind, failure};
 use crate::output::Output;
 
-/// Of the database, as the template has it.
+/// Engine of the database in `template.yaml`.
 const ENGINE: &str = "postgres";
 const ENGINE_VERSION: &str = "18";
 const STORAGE: &str = "gp3";
@@ -28,7 +28,7 @@ const LAMBDA_QUOTA: [&str; 4] = ["--service-code", "lambda", "--quota-code", "L-
 /// "VPCs per Region" of Amazon VPC (Service Quotas). The quota of egress-only internet gateways follows it.
 const VPC_QUOTA: [&str; 4] = ["--service-code", "vpc", "--quota-code", "L-F678F1CE"];
 
-/// Authorities of RDS that the functions are compiled with.
+/// Root certificates of RDS that are compiled into the functions.
 const AUTHORITIES: &str = include_str!("../../../../crates/db/amazon-rds.pem");
 
 /// Checks each prerequisite with the AWS CLI. A missing one does not end the checks.
@@ -95,7 +95,7 @@ fn lacking(message: impl Into<String>) -> anyhow::Error {
     failure(Kind::Refused, message)
 }
 
-/// The command that asks AWS for more.
+/// The command that requests a higher quota from AWS.
 fn request(quota: [&str; 4], desired: impl Display, region: &str) -> String {
     format!(
         "aws service-quotas request-service-quota-increase {} --desired-value {desired} --region {region}",
@@ -262,7 +262,7 @@ mod tests {
             let numbers = sizes
                 .split_once(&format!("\n    {size}:\n"))
                 .map(|(_, after)| after);
-            // The first follows the heading at once.
+            // The first size follows the heading without an empty line.
             let numbers = numbers
                 .or_else(|| sizes.strip_prefix(&format!("    {size}:\n")))
                 .unwrap();

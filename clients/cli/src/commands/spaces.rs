@@ -1,4 +1,4 @@
-//! `spaces` and `share`.
+//! `spaces` and `share`: shared spaces and their members.
 
 use anyhow::Context as _;
 use client::Client;
@@ -12,7 +12,7 @@ use crate::failure::{Kind, failure};
 use crate::output::{self, Output};
 use crate::place;
 
-/// Lists spaces, makes one, or lists the members of one.
+/// Lists spaces, creates one, or lists the members of one.
 pub(crate) async fn run(
     client: &Client,
     command: Option<SpacesCommand>,
@@ -37,7 +37,7 @@ pub(crate) async fn run(
             let name = name
                 .parse()
                 .map_err(|error| failure(Kind::Usage, format!("{name:?}: {error}")))?;
-            // Made once, however often the request is.
+            // With an idempotency key, repeated requests create one space.
             let key = new_id().to_string().parse()?;
             let space = client.create_space(name, &key).await?;
             output.line(&space, space.space_id)?;
@@ -57,7 +57,7 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Makes somebody a member, or ends a membership.
+/// Adds a member, changes a member's role, or ends a membership.
 pub(crate) async fn share(account: &Account, share: &Share, output: Output) -> anyhow::Result<()> {
     let client = &account.client;
     refuse_names(&share.user_id, &account.user_id().await?)?;
@@ -79,7 +79,7 @@ pub(crate) async fn share(account: &Account, share: &Share, output: Output) -> a
     Ok(())
 }
 
-/// Refuses text that is not a UUID where user IDs are UUIDs, as the caller's own is: nobody has a name as ID.
+/// Refuses a user ID that is not a UUID if the caller's own ID is one: it is probably a name.
 fn refuse_names(user_id: &UserId, own: &UserId) -> anyhow::Result<()> {
     let is_uuid = |id: &UserId| Uuid::try_parse(id.as_str()).is_ok();
     if is_uuid(own) && !is_uuid(user_id) {

@@ -1,4 +1,4 @@
-//! `sync`: a folder that is kept current from a space.
+//! `sync`: keeps a local folder current from a space. It only downloads.
 
 mod folder;
 mod mirror;
@@ -28,71 +28,75 @@ use folder::{Fingerprint, Folder, Found, local, space_path};
 pub(crate) use folder::{is_windows_name, with_suffix};
 use mirror::Mirror;
 
-/// How many files are on their way at once.
+/// Concurrent downloads.
 const DOWNLOADS: usize = 8;
 
-/// How long to wait for a change that comes with another: they are dealt with together.
+/// Wait for further changes before the folder is updated, so that related changes are applied together.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
-/// How long what failed waits to be tried again. Each failure doubles it.
+/// First retry delay of failed files. Each failed retry doubles it.
 const RETRY_BACKOFF: Duration = Duration::from_secs(5);
 
-/// The most that it is doubled to.
+/// Upper bound of the retry delay.
 const AGAIN_AT_MOST: Duration = Duration::from_mins(5);
 
-/// How long what is known of the folder may be kept only in memory. It is a memory aid: without it files are looked at once more.
+/// Longest time that the state is only in memory. Losing it only makes the next run inspect files again.
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How many files may go in [`REMOVALS_WITHIN`] before their share counts.
+/// Removals within [`REMOVALS_WITHIN`] that are always allowed. Beyond this number, removing more than half
+/// of the folder's files needs `--allow-deletes`.
 const REMOVALS: usize = 10;
 
-/// How long a removal counts.
+/// Time for which a removal counts towards [`REMOVALS`].
 const REMOVALS_WITHIN: Duration = Duration::from_mins(10);
 
-/// How often `--once` reads changes again, while files go that it was about to download.
+/// Limit on the rounds of `--once`. It reads changes again when files that it was about to download are gone.
 const ROUNDS: u32 = 10;
 
-/// What is known of the folder from the last time.
+/// The saved state of the folder.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SyncState {
     http_api_url: String,
     space_id: SpaceId,
-    /// Up to where changes were heard.
+    /// Sequence number of the last change received.
     cursor: Cursor,
-    /// The change at a number that was heard, to recognize the history by.
+    /// The number and event ID of a received change. They show later whether the service still has the same
+    /// history.
     #[serde(default)]
     known_change: Option<(Cursor, EventId)>,
-    /// What there should be.
+    /// The files of the space.
     files: BTreeMap<SpacePath, Content>,
-    /// What was put there.
+    /// The files of the folder that have the space's content.
     placed: BTreeMap<SpacePath, Placed>,
-    /// Versions that are not what their uploader declared.
+    /// Versions with content that differs from the digest their uploader declared. They are not downloaded
+    /// again.
     #[serde(default)]
     mismatched: Vec<(FileId, Version)>,
-    /// Too many files went from the space, and nobody has allowed yet that they go here.
+    /// A removal of too many files was refused. Reset by `--allow-deletes`, or when there is nothing to
+    /// remove.
     #[serde(default)]
     must_ask: bool,
 }
 
-/// A file of the folder that is as the space has it.
+/// A file of the folder with the same content as in the space.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Placed {
     sha256: Sha256,
     stamp: Fingerprint,
-    /// Its owner put it there, with the same content as the space's. It is never deleted or replaced.
+    /// The folder's owner put the file there, not this program. It is never deleted or replaced.
     #[serde(default)]
     owners: bool,
 }
 
-/// Keeps a folder current, until it is interrupted or, with `--once`, it is so.
+/// Keeps a folder current until it is interrupted. With `--once` it ends when the folder is current.
 pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyhow::Result<()> {
     let wanted = sync.space.space.as_deref();
     let mut space = place::view(&account.client, wanted).await?;
     let folder = Folder::open(&sync.folder)?;
     let mut keeper = Syncer::new(account, folder, space.space_id, sync.allow_deletes, output)?;
     loop {
-        // A restored database has fewer changes than were heard of, or others.
+        // A restored database has fewer changes than this folder has received, or different ones.
         let cursor = keeper.cursor;
         let known = match cursor {
             None => false,
@@ -117,7 +121,7 @@ pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyho
     }
 }
 
-/// Why nothing more is heard.
+/// Adds to an error why the folder is no longer updated.
 fn ended(error: Error) -> anyhow::Error {
     let why = match error.status() {
         Some(404) => "you are no member of this space any more; the folder stays as it is",
@@ -127,9 +131,9 @@ fn ended(error: Error) -> anyhow::Error {
 }
 
 enum Followed {
-    /// And no more is wanted.
+    /// The folder is current, and `--once` ends.
     Current,
-    /// What was heard does not count any more.
+    /// The cursor is not valid for the service's history, so the space must be listed again.
     CursorReset,
 }
 
@@ -139,24 +143,24 @@ struct Syncer<'a> {
     output: Output,
     folder: Arc<Folder>,
     space_id: SpaceId,
-    /// Nothing before the first list.
+    /// `None` before the first listing.
     cursor: Option<Cursor>,
-    /// A change that the space's history is known to have, with its number.
+    /// The number and event ID of a change that is known to be in the space's history.
     known_change: Option<(Cursor, EventId)>,
     mirror: Mirror,
     placed: BTreeMap<SpacePath, Placed>,
-    /// What could not be done at the last attempt.
+    /// Failures of the last attempt.
     failures: Failures,
-    /// What failed because its version is gone: a change that is on its way will settle it.
+    /// Files that failed because their version is gone. A pending change is expected to explain it.
     gone: Vec<(SpacePath, anyhow::Error)>,
-    /// What cannot be in this folder.
+    /// Paths that this folder cannot hold. Each was reported once.
     refused: BTreeSet<SpacePath>,
-    /// Files that cannot be in one folder with others.
+    /// Files with names that conflict with other files of the space in this folder.
     clashing: HashSet<SpacePath>,
     mismatched: Vec<(FileId, Version)>,
-    /// What was told of a file that failed: it is not told again with each attempt.
+    /// The last message reported for a failing file. The same message is not repeated at each retry.
     told: HashMap<SpacePath, String>,
-    /// When files were removed.
+    /// Times of removals within the last [`REMOVALS_WITHIN`].
     removals: VecDeque<Instant>,
     allow_deletes: bool,
     must_ask: bool,
@@ -166,7 +170,7 @@ struct Syncer<'a> {
 
 impl Drop for Syncer<'_> {
     fn drop(&mut self) {
-        // Interrupted: what is not kept is looked at once more.
+        // Also runs on an interrupt. Without the saved state the next run inspects files again.
         if self.changed {
             let _ = self.keep();
         }
@@ -203,7 +207,7 @@ impl<'a> Syncer<'a> {
             kept_at: Instant::now(),
             changed: false,
         };
-        // One of another release, or damaged: everything is looked at once more.
+        // A damaged state, or one of another release, is ignored. Every file is inspected again.
         let kept = keeper
             .folder
             .kept()?
@@ -212,7 +216,7 @@ impl<'a> Syncer<'a> {
             keeper.take_up(kept)?;
         }
         for (path, sha256) in keeper.folder.journal()? {
-            // What cannot be read is not known to be this program's.
+            // A file that cannot be read is not recorded as placed by this program.
             if let Ok(at) = local(&path)
                 && let Ok(Found::File(stamp)) = keeper.folder.look(&at)
                 && keeper.folder.digest(&at).is_ok_and(|it| it == sha256)
@@ -249,13 +253,13 @@ impl<'a> Syncer<'a> {
         Ok(())
     }
 
-    /// What was put here and went from the space is to be looked at too.
+    /// Marks all placed files for inspection, so that those removed from the space are found too.
     fn touch_placed(&mut self) {
         self.mirror.touched.extend(self.placed.keys().cloned());
     }
 
-    /// Whether the space's history still has the known change. A database that was restored and changed again
-    /// has another one at that number.
+    /// Whether the space's history still has the known change. A database that was restored and then changed
+    /// has a different one at that number.
     async fn is_known_history(&mut self) -> anyhow::Result<bool> {
         let Some((number, event_id)) = self.known_change else {
             return Ok(true);
@@ -264,7 +268,7 @@ impl<'a> Syncer<'a> {
         Ok(found.is_some_and(|found| found == event_id))
     }
 
-    /// The ID of the change with a number.
+    /// The event ID of the change with a number, or `None` if there is none.
     async fn change_at(&self, number: Cursor) -> anyhow::Result<Option<EventId>> {
         let Some(before) = number
             .get()
@@ -286,8 +290,9 @@ impl<'a> Syncer<'a> {
         self.output.line(&json!({ "type": "rewound" }), text)
     }
 
-    /// Gives up what was put here and is not what the space has by its list. Nothing says that anybody
-    /// deleted or replaced it: the service may have lost it. From now on it is its owner's, who is told.
+    /// Stops managing placed files that differ from the space's listing. No change reports that anybody
+    /// deleted or replaced them, so the service may have lost them. They become the owner's, and the owner is
+    /// told.
     fn give_up_unlisted(&mut self) -> io::Result<()> {
         let (mirror, placed) = (&self.mirror, &mut self.placed);
         let given_up: Vec<SpacePath> = placed
@@ -301,7 +306,7 @@ impl<'a> Syncer<'a> {
                 let found = self.folder.look(&at);
                 found.is_ok_and(|found| found != Found::Nothing)
             });
-            // Where the space has another version, it is told when that comes.
+            // If the space has another version, this file is reported when that version is placed.
             if is_there && mirror.at(path).is_none() {
                 let told = json!({ "type": "left", "path": path });
                 let text =
@@ -312,7 +317,8 @@ impl<'a> Syncer<'a> {
         Ok(())
     }
 
-    /// Lists what the space has. Changes from the cursor on, which is of before that, follow.
+    /// Lists the files of the space. The cursor is older than the listing, and changes after the cursor are
+    /// applied to the listing.
     async fn list(&mut self, cursor: Cursor) -> anyhow::Result<()> {
         let mut files = Vec::new();
         let listing = self.client.list_files(Some(self.space_id), "/", |page| {
@@ -324,19 +330,19 @@ impl<'a> Syncer<'a> {
         self.give_up_unlisted()?;
         self.cursor = Some(cursor);
         self.known_change = self.change_at(cursor).await?.map(|event_id| (cursor, event_id));
-        // By which history the files were placed that come now is known after a crash too.
+        // Saved before files are placed, so that after a crash it is known which history they are from.
         self.keep()
     }
 
-    /// Takes in the changes until now, and makes the folder current by them. It needs no WebSocket, and ends
-    /// whatever is missing.
+    /// Reads the changes up to now and updates the folder. It needs no WebSocket, and ends after [`ROUNDS`]
+    /// rounds even if files are still missing.
     async fn catch_up_once(&mut self) -> anyhow::Result<Followed> {
         for _ in 0..ROUNDS {
             let before = self.cursor;
             let Some(heard) = self.catch_up().await? else {
                 return Ok(Followed::CursorReset);
             };
-            // Whatever is gone is not so because of a change.
+            // No new change explains the missing versions, so another round would find the same.
             if !self.gone.is_empty() && self.cursor == before {
                 break;
             }
@@ -357,7 +363,8 @@ impl<'a> Syncer<'a> {
         Ok(Followed::Current)
     }
 
-    /// Hears the changes until now, and returns the last one; nothing if there are fewer than were heard.
+    /// Reads the changes up to now. Returns the last one, `Some(None)` if there was none, or `None` if the
+    /// service has fewer changes than this folder has received.
     async fn catch_up(&mut self) -> anyhow::Result<Option<Option<(Cursor, EventId)>>> {
         let mut heard = None;
         loop {
@@ -379,7 +386,7 @@ impl<'a> Syncer<'a> {
         }
     }
 
-    /// Follows changes as they come.
+    /// Updates the folder as changes arrive, until the cursor becomes invalid.
     async fn follow(&mut self) -> anyhow::Result<Followed> {
         let cursor = self.cursor.unwrap_or_default();
         let mut watcher = Watcher::of_space(self.client.clone(), self.space_id, cursor);
@@ -393,7 +400,7 @@ impl<'a> Syncer<'a> {
                 update = watcher.next() => {
                     Some(update.map_err(ended)?.context("there is nothing more to hear")?)
                 }
-                // Who is offline tries again when that is over.
+                // Retries wait until the connection is live again.
                 () = sleep_until(again_at.unwrap_or(keep_at)), if live && again_at.is_some() => None,
                 () = sleep_until(keep_at), if self.changed => {
                     self.keep()?;
@@ -432,12 +439,13 @@ impl<'a> Syncer<'a> {
                     Err(_) => None,
                 };
             }
-            // Half of what was missed is a state that the space never had.
+            // Until all missed changes are applied, the mirror may be a state that the space never had.
             if !live {
                 continue;
             }
             let was_behind = !self.mirror.touched.is_empty();
-            // What was heard is of the history that the folder is of, or nothing may be removed by it.
+            // Before files are removed or replaced, check that the changes are from the history that the
+            // folder follows.
             if self.would_lose() {
                 if !self.is_known_history().await? {
                     return Ok(Followed::CursorReset);
@@ -445,7 +453,7 @@ impl<'a> Syncer<'a> {
                 self.known_change = heard;
             }
             self.make_current().await?;
-            // No change has come that says so.
+            // At a retry, no change has explained the missing versions.
             if is_repetition {
                 self.tell_gone();
             }
@@ -466,7 +474,7 @@ impl<'a> Syncer<'a> {
         }
     }
 
-    /// Whether something that was put here would be removed or replaced.
+    /// Whether a placed file would be removed or replaced.
     fn would_lose(&self) -> bool {
         let mut touched = self.mirror.touched.iter();
         touched.any(|path| {
@@ -495,14 +503,15 @@ impl<'a> Syncer<'a> {
         Ok(())
     }
 
-    /// Brings the folder to where the mirror is. What cannot be done stays touched.
+    /// Applies the mirror to the folder. Paths that fail stay touched.
     async fn make_current(&mut self) -> anyhow::Result<()> {
         self.find_clashes();
         self.refuse_many_removals()?;
         let touched = std::mem::take(&mut self.mirror.touched);
         self.failures = Failures::default();
         self.gone.clear();
-        // What goes makes room, and may be what comes under another name.
+        // Removals come first: they free names, and a removed file may have the content of a file to
+        // download.
         let coming: HashMap<Sha256, Content> = touched
             .iter()
             .filter_map(|path| self.mirror.at(path))
@@ -554,7 +563,7 @@ impl<'a> Syncer<'a> {
         Ok(())
     }
 
-    /// Finds what cannot be in the folder with the rest, and touches what can again.
+    /// Finds files with conflicting names, and touches those that no longer conflict.
     fn find_clashes(&mut self) {
         let placed = &self.placed;
         let is_new = |path: &SpacePath| self.mirror.at(path).is_some() && !placed.contains_key(path);
@@ -573,8 +582,8 @@ impl<'a> Syncer<'a> {
         self.refused.retain(|path| self.mirror.at(path).is_some());
     }
 
-    /// Ends before most of the folder goes at once: somebody may have deleted it by mistake, here it may be
-    /// the last copy.
+    /// Refuses to delete most of the folder at once. The files may have been deleted from the space by
+    /// mistake, and the copies here may be the last.
     fn refuse_many_removals(&mut self) -> anyhow::Result<()> {
         while self
             .removals
@@ -604,7 +613,7 @@ impl<'a> Syncer<'a> {
         if !is_most && !self.must_ask {
             return Ok(());
         }
-        // Or the next start would go on.
+        // Saved, because otherwise the next start would delete the files.
         self.must_ask = true;
         self.keep()?;
         let mut message = format!("{going} of {here} files went from the space");
@@ -615,14 +624,14 @@ impl<'a> Syncer<'a> {
         Err(failure(Kind::Refused, message))
     }
 
-    /// Tells of files whose version is gone though no change says so.
+    /// Reports files with a version that is gone although no change explains it.
     fn tell_gone(&mut self) {
         for (path, error) in std::mem::take(&mut self.gone) {
             self.tell_failure(&path, &error);
         }
     }
 
-    /// Tells of a failure, unless it was told already.
+    /// Reports a failure, unless the same one was reported already.
     fn tell_failure(&mut self, path: &SpacePath, error: &anyhow::Error) {
         let message = sentence(error);
         if self.told.get(path) != Some(&message) {
@@ -631,8 +640,8 @@ impl<'a> Syncer<'a> {
         }
     }
 
-    /// Tells people how many files of the folder the space does not have: they may think that those are
-    /// uploaded.
+    /// Reports to people, not to scripts, how many files of the folder are not in the space. They might
+    /// believe that those are uploaded.
     fn tell_others(&self) {
         let key = |path: &SpacePath| {
             if self.folder.ignores_case {
@@ -659,7 +668,7 @@ impl<'a> Syncer<'a> {
         }
     }
 
-    /// A file that no file on this machine can stand for. It is told of once, and no attempt is made.
+    /// Records a file that this folder cannot hold. It is reported once and not attempted.
     fn refuse(&mut self, path: &SpacePath, why: &anyhow::Error) {
         self.failures.add(Kind::Refused);
         if self.refused.insert(path.clone()) {
@@ -667,7 +676,7 @@ impl<'a> Syncer<'a> {
         }
     }
 
-    /// Whether a file is not there as it should be.
+    /// Whether a file must be downloaded. A file that has the right content already is recorded as placed.
     fn is_needed(&mut self, path: &SpacePath, at: &Path, content: &Content) -> anyhow::Result<bool> {
         let Found::File(stamp) = self.folder.look(at)? else {
             return Ok(true);
@@ -691,18 +700,18 @@ impl<'a> Syncer<'a> {
         Ok(sha256 != content.sha256)
     }
 
-    /// Whether what is at a path is what was put there.
+    /// Whether the file at a path has the content that this program put there.
     fn is_ours(&self, path: &SpacePath, at: &Path, found: &Found) -> io::Result<bool> {
         match (self.placed.get(path), found) {
             (Some(placed), Found::File(stamp)) if !placed.owners => {
-                // Other rights, say, make no other file.
+                // A changed fingerprint, as after a change of permissions, does not mean changed content.
                 Ok(placed.stamp == *stamp || self.folder.digest(at)? == placed.sha256)
             }
             _ => Ok(false),
         }
     }
 
-    /// Removes what went from the space, unless somebody changed it here.
+    /// Removes a file that the space no longer has, unless it was changed here or is the owner's.
     fn remove(&mut self, path: &SpacePath, coming: &HashMap<Sha256, Content>) -> anyhow::Result<()> {
         let Some(placed) = self.placed.get(path).copied() else {
             return Ok(());
@@ -742,7 +751,7 @@ impl<'a> Syncer<'a> {
         Ok(())
     }
 
-    /// Downloads files, some at once, and puts each in its place as it comes.
+    /// Downloads files concurrently, and puts each in its place when it is complete.
     async fn bring(&mut self, wanted: &[(SpacePath, PathBuf, Content)]) -> anyhow::Result<()> {
         let bytes = wanted
             .iter()
@@ -764,13 +773,13 @@ impl<'a> Syncer<'a> {
                 (path, at, content, fetched)
             })
             .buffer_unordered(DOWNLOADS);
-        // Should this end early.
+        // The paths stay touched if this function ends early.
         self.mirror
             .touched
             .extend(wanted.iter().map(|(path, _, _)| path.clone()));
         while let Some((path, at, content, fetched)) = coming.next().await {
             let fetched = fetched.with_context(|| format!("cannot download {path}"));
-            // The others would fail for it too, each after some time.
+            // The other downloads would fail for the same reason, each after some time.
             let is_outage = fetched.as_ref().is_err_and(is_outage);
             self.mirror.touched.remove(path);
             bars.above(|| {
@@ -820,7 +829,7 @@ impl<'a> Syncer<'a> {
         Ok(())
     }
 
-    /// Renames what is no folder on the way to a file, unless the space has it there too.
+    /// Renames files and links at the path of a parent folder, unless the space has a file at that path.
     fn make_way(&mut self, at: &Path) -> io::Result<()> {
         let parents: Vec<&Path> = at.ancestors().skip(1).collect();
         for parent in parents
@@ -837,7 +846,7 @@ impl<'a> Syncer<'a> {
         Ok(())
     }
 
-    /// Keeps what its owner put where something of the space comes.
+    /// Renames the owner's file at a path where a file of the space is about to be placed.
     fn set_aside(&self, at: &Path) -> io::Result<()> {
         match self.folder.set_aside(at)? {
             Some(name) => self.tell_kept(at, &name),
@@ -855,7 +864,8 @@ impl<'a> Syncer<'a> {
         self.output.line(&told, text)
     }
 
-    /// Does something about a file. If it fails, that is told, and the file stays touched; what no later attempt mends ends everything.
+    /// Runs an action on a file. A failure is reported, and the file stays touched. A full disk, an ended
+    /// session or a closed output ends the sync.
     fn attempt<T>(
         &mut self,
         path: &SpacePath,
@@ -880,12 +890,12 @@ impl<'a> Syncer<'a> {
         {
             self.mismatched.push((content.file_id, content.version));
             self.changed = true;
-            // It is not tried again, but for another version.
+            // Only another version is tried again.
             self.refuse(path, &error);
             return Ok(None);
         }
-        // The service itself says that the version is gone: a change that is on its way follows. Storage has
-        // lost what it does not have.
+        // A 404 of the service means that the version is gone, and a pending change will explain it. A 404 of
+        // storage means that the content is lost.
         let is_gone = matches!(call, Some(Error::Refused(problem)) if problem.status == 404);
         let is_lost = !is_gone && call.and_then(Error::status) == Some(404);
         let error = if is_lost {

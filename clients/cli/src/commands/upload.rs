@@ -1,4 +1,4 @@
-//! `upload`.
+//! `upload`: uploads files and folders, and detects changes made on other devices.
 
 mod beside;
 mod keys;
@@ -24,23 +24,23 @@ use beside::{beside, changed_on, device};
 use keys::Keys;
 use plan::{Item, Plan};
 
-/// Up to so many files, each is looked for by itself; of more, the folder that they go to is listed.
+/// Up to this number of files, each destination is looked up. Beyond it, the destination folder is listed.
 const LOOKED_FOR: usize = 16;
 
-/// How many names beside a file are tried: more of one day are a script that went wrong.
+/// Names tried for a copy of `--keep-both`. More copies of one day point to a faulty script.
 const NAMES_BESIDE: u32 = 100;
 
-/// How much of a file is read at once, in bytes.
+/// Size of one read, in bytes.
 const READ_BYTES: u64 = 1024 * 1024;
 
-/// What became of a file.
+/// The result for one file.
 enum Outcome {
     Uploaded {
         changed: FileChanged,
-        /// Less than the whole if an earlier attempt was gone on with.
+        /// Less than the file's size if an earlier attempt was resumed.
         sent_bytes: u64,
     },
-    /// The space has this content there already.
+    /// The space already has this content at this path.
     Unchanged { path: SpacePath, content: Content },
 }
 
@@ -118,11 +118,11 @@ fn tell(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()> {
 struct Uploading<'a> {
     client: &'a Client,
     keys: Keys,
-    /// Versions that this machine saw before.
+    /// The version of each path that this machine saw last.
     bases: Bases,
     upload: &'a Upload,
     space_id: Option<SpaceId>,
-    /// What the space has at the paths of the plan, if that was listed.
+    /// The space's files at the destinations, or `None` if they were not listed.
     there: Option<HashMap<SpacePath, Content>>,
 }
 
@@ -141,7 +141,7 @@ impl Uploading<'_> {
         let mut description = describing.await?;
         let found = self.there(&item.to).await?;
         let known = self.bases.known(&item.to);
-        // Who says what it is based on wants to know if that is wrong.
+        // A given base version is always sent, so that a wrong one is reported as a conflict.
         if let Some(said) = self.upload.base_version {
             let base = known.filter(|base| base.version == said && said.get() > 0);
             description.base_version = Some(said);
@@ -165,7 +165,7 @@ impl Uploading<'_> {
             Ok(changed) => return self.uploaded(changed, bar),
             Err(error) => conflict_in(error)?,
         };
-        // It was changed since it was looked for.
+        // The path was changed after the lookup.
         let Some(there) = self.find(&item.to).await? else {
             return Err(refusal.into());
         };
@@ -176,7 +176,8 @@ impl Uploading<'_> {
             .await
     }
 
-    /// Another device has changed the file too: both are kept, or its user says what to do.
+    /// Handles a change on another device: `--keep-both` uploads a copy; otherwise the error names the
+    /// options.
     async fn conflict(
         &self,
         item: &Item,
@@ -206,7 +207,8 @@ impl Uploading<'_> {
         })
     }
 
-    /// Uploads a file under a name beside its own that is free. If it was uploaded so before, it is there.
+    /// Uploads the file under the first free name beside its path. A copy with the same content counts as
+    /// uploaded.
     async fn keep_both(
         &self,
         item: &Item,
@@ -237,7 +239,7 @@ impl Uploading<'_> {
         Err(failure(Kind::Conflict, message))
     }
 
-    /// Whether a version has this content.
+    /// Whether a version of the space has the content of the local file.
     async fn is_there(
         &self,
         there: &Content,
@@ -250,8 +252,8 @@ impl Uploading<'_> {
         if self.bases.known(&description.path) == Some(Base::from(there)) {
             return Ok(true);
         }
-        // Of content in parts the service has only the uploader's word for the SHA-256 of the whole; here another one
-        // may have said it.
+        // The service does not verify the SHA-256 of content in parts, and another member may have declared
+        // this one.
         if there.composite.is_none() {
             return Ok(there.size.get() < MIN_PART_BYTES);
         }
@@ -297,9 +299,10 @@ impl Uploading<'_> {
             .await;
         let useless = !key.new
             && match &sent {
-                // The earlier attempt is too old.
+                // The upload of the earlier attempt has expired.
                 Err(error) => error.status() == Some(410),
-                // It was completed and not forgotten, and since then the file has changed again.
+                // The earlier attempt was completed but its key was not deleted, and the file has changed
+                // since.
                 Ok(changed) => !self.is_current(changed).await?,
             };
         let sent = if useless {
@@ -345,8 +348,8 @@ impl Uploading<'_> {
     }
 }
 
-/// Refuses a file that says that it has no bytes and has some, as those of `/proc` do: nothing of it would be
-/// uploaded.
+/// Refuses a file that reports a size of 0 bytes but has content, such as files in `/proc`. It would be
+/// uploaded empty.
 async fn refuse_unsized(item: &Item, content: &LocalFile) -> anyhow::Result<()> {
     if content.size() > 0 {
         return Ok(());
@@ -359,7 +362,7 @@ async fn refuse_unsized(item: &Item, content: &LocalFile) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The refusal of an upload because the path holds something else than was said; any other failure ends it.
+/// Returns the refusal if the path has another version or file than expected. Any other failure is an error.
 fn conflict_in(error: anyhow::Error) -> anyhow::Result<Error> {
     match error.downcast::<Error>()? {
         Error::Refused(problem) if matches!(problem.code.as_str(), "version-conflict" | "path-taken") => {
@@ -369,7 +372,7 @@ fn conflict_in(error: anyhow::Error) -> anyhow::Result<Error> {
     }
 }
 
-/// A personal space that was not used yet is not there.
+/// A personal space does not exist before its first use. Its 404 is treated as an empty result.
 fn nothing_there<T: Default>(space_id: Option<SpaceId>, error: Error) -> Result<T, Error> {
     if space_id.is_none() && error.status() == Some(404) {
         Ok(T::default())
@@ -378,7 +381,8 @@ fn nothing_there<T: Default>(space_id: Option<SpaceId>, error: Error) -> Result<
     }
 }
 
-/// What the space has where the files go; nothing if there are few, which are looked for one by one.
+/// The space's files at the destinations, from one listing; `None` if there are only a few files, which are
+/// looked up one by one.
 async fn there(
     client: &Client,
     space_id: Option<SpaceId>,

@@ -1,4 +1,4 @@
-//! `watch`.
+//! `watch`: shows changes as they happen.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::arguments::Watch;
 use crate::output::{self, Output};
 use crate::place;
 
-/// What a script reads.
+/// A line of the JSON output.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum Told<'a> {
@@ -21,7 +21,7 @@ enum Told<'a> {
     CursorReset { space_id: SpaceId },
 }
 
-/// Shows changes as they come, until it is interrupted or there is nothing more to hear.
+/// Shows changes as they arrive, until the command is interrupted or the watcher ends.
 pub(crate) async fn run(client: &Client, watch: &Watch, output: Output) -> anyhow::Result<()> {
     let only = match &watch.space {
         Some(space) => Some(place::view(client, Some(space)).await?.space_id),
@@ -46,7 +46,7 @@ pub(crate) async fn run(client: &Client, watch: &Watch, output: Output) -> anyho
         match &update {
             Update::Change(event) => {
                 if !names.contains_key(&event.space_id) {
-                    // One that is not to be had has its ID for a name.
+                    // If the list fails, the space is shown by its ID.
                     for space in client.all_spaces().await.unwrap_or_default() {
                         names.insert(space.space_id, place::name(&space).to_owned());
                     }
@@ -82,7 +82,7 @@ pub(crate) async fn run(client: &Client, watch: &Watch, output: Output) -> anyho
     Ok(())
 }
 
-/// A change, for people.
+/// One line of text that describes a change.
 pub(crate) fn describe(event: &Event) -> String {
     match &event.change {
         Change::FileUpdated(file) => {

@@ -1,4 +1,4 @@
-//! Somebody at a machine who runs the command, against the deployed stack.
+//! Fixture: a user on a machine who runs the command against the deployed stack.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// What the product promises.
+/// Promised limit for notifications of a change.
 pub(crate) const PROMISED: Duration = Duration::from_secs(20);
 
-/// Somebody at a machine, signed in by the command itself.
+/// A user with a temporary folder, signed in by the command itself.
 pub(crate) struct Person {
     pub(crate) folder: TempDir,
     pub(crate) user: String,
@@ -65,7 +65,7 @@ impl Person {
         fs::write(path, content).unwrap();
     }
 
-    /// With nothing of the developer's.
+    /// A command without the developer's environment variables and sessions.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_syncsphere"));
         command
@@ -85,7 +85,7 @@ impl Person {
             .unwrap()
     }
 
-    /// What it writes when it succeeds, a JSON value a line.
+    /// Runs a command that must succeed, and returns the JSON values that it writes, one a line.
     pub(crate) async fn json(&self, arguments: &[&str]) -> Vec<Value> {
         let output = self.run(&[&["--json"], arguments].concat()).await;
         let said = String::from_utf8_lossy(&output.stderr);
@@ -93,7 +93,7 @@ impl Person {
         values(&output.stdout)
     }
 
-    /// What it says when it fails with this exit status.
+    /// Runs a command that must fail with this exit status, and returns its standard error.
     pub(crate) async fn fails(&self, status: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -101,7 +101,7 @@ impl Person {
         said
     }
 
-    /// Starts it, and reads what it writes as it comes.
+    /// Starts a command, whose JSON output can be read while it runs.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         Running::of(self.command(&[&["--json"], arguments].concat()))
     }
@@ -119,7 +119,7 @@ impl Running {
         Self { child, lines }
     }
 
-    /// The next value of a type.
+    /// Skips to the next value of a type. Panics after [`PROMISED`].
     pub(crate) async fn next(&mut self, kind: &str) -> Value {
         let reading = async {
             loop {
@@ -141,7 +141,7 @@ pub(crate) fn values(text: &[u8]) -> Vec<Value> {
     lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
 }
 
-/// All files of a folder but the program's own, in order.
+/// Path and content of all files in a folder, sorted, without the program's own files.
 pub(crate) fn files_in(folder: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {

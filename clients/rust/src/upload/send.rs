@@ -1,4 +1,4 @@
-//! Content on its way to storage.
+//! Sending content to storage.
 
 use std::io;
 use std::pin::pin;
@@ -18,22 +18,26 @@ use crate::error::Party;
 use crate::window::Slot;
 use crate::{Client, Error, Progress};
 
-/// How much the line is given at once, in bytes: little, so that a slow line shows that it lives.
+/// Bytes per write to the connection. The chunk is small so that a slow connection still shows progress
+/// within `STALLED`.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// How old a URL must be for its refusal to mean that it has expired again.
+/// A 403 means that a renewed URL has expired only if the URL is older than this.
 const EXPIRED: Duration = Duration::from_mins(10);
 
-/// How long the line may take nothing.
+/// How long the connection may accept no data.
 const STALLED: Duration = Duration::from_mins(1);
 
-/// How long the answer may take once the line has taken all, which is when up to some MB of it still wait in this machine.
+/// How long to wait for the answer after the connection has accepted all data. Up to some MB may then still
+/// be in the send buffers of this machine.
 const ANSWER_WITHIN: Duration = Duration::from_mins(2);
 
 impl Client {
-    /// Sends a piece of content to storage, over and over while that may help. That it is there already, from a request whose answer was
-    /// lost, is fine. A URL that has expired is replaced by what `again` gets; nothing says that there is nothing to be sent any more.
-    /// A `slot` is the first attempt's place in the window, if it has one already.
+    /// Sends a piece of content to storage, with retries. If the object is already stored, by a request whose
+    /// answer was lost, this succeeds.
+    ///
+    /// If the URL has expired, `again` gets a new one, or `None` if there is nothing left to send. `slot` is
+    /// the place in the window for the first attempt, if the caller already has one.
     #[expect(clippy::too_many_arguments, reason = "a piece, where it goes, and how")]
     pub(super) async fn put(
         &self,
@@ -61,7 +65,7 @@ impl Client {
                 progress.found(length - moved);
                 return Ok(());
             };
-            // Whoever waits for a slot need not wait for this pause too.
+            // Other pieces can use the slot during the pause.
             drop(slot);
             progress.lost(moved);
             let is_old = signed_at.is_none_or(|at: Instant| at.elapsed() > EXPIRED);
@@ -90,8 +94,8 @@ impl Client {
         let body = stream::unfold(receiver, |mut receiver| async {
             receiver.recv().await.map(|piece| (piece, receiver))
         });
-        // The length is a signed header, and S3 takes no body of unknown length. hyper sends none for an
-        // empty body unless it is set.
+        // The length is a signed header, and S3 refuses a body of unknown length. For an empty body, hyper
+        // sends no length unless the header is set.
         let request = self.http.put(&put.url).header(CONTENT_LENGTH, length);
         let request = match length {
             0 => request.body(Vec::new()),
@@ -114,7 +118,7 @@ impl Client {
                     let bytes = given.len() as u64;
                     match timeout(STALLED, sender.send(Ok(given))).await {
                         Ok(Ok(())) => {}
-                        // Nobody takes it: there is an answer already.
+                        // The receiver is closed, because the answer has already arrived.
                         Ok(Err(_)) => std::future::pending().await,
                         Err(_) => return Err(Error::Silent),
                     }
@@ -137,9 +141,9 @@ impl Client {
     }
 }
 
-/// Whether storage has it.
+/// Returns `Ok` if the object is stored. A 412 says that it already was.
 async fn stored(answer: reqwest::Result<Response>) -> Result<(), Error> {
-    // The URL is a secret.
+    // The presigned URL is a secret, so errors must not contain it.
     let answer = answer.map_err(reqwest::Error::without_url)?;
     if answer.status() != StatusCode::PRECONDITION_FAILED {
         checked(Party::Storage, answer).await.map_err(changed)?;
@@ -147,8 +151,8 @@ async fn stored(answer: reqwest::Result<Response>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Storage computes the digest of what it received; TLS protects the line, so another one means another
-/// content.
+/// Storage computes the digest of the data that it received. TLS protects the data on the way, so a wrong
+/// digest means that the content changed.
 fn changed(error: Error) -> Error {
     match error {
         Error::Unexpected(answer) if answer.code == "BadDigest" => Error::Changed,
@@ -164,7 +168,8 @@ mod tests {
     use super::*;
     use crate::Token;
 
-    /// What becomes of sending "content" to a storage that answers one request after the other like this, and how often it was sent.
+    /// Sends "content" to a storage that gives these answers in order. Returns the outcome, and the number of
+    /// requests.
     async fn put(answers: &[(&str, &str)]) -> (Result<(), Error>, usize) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!(

@@ -1,4 +1,4 @@
-//! Where content to upload comes from.
+//! Sources of content to upload.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-/// Content of which any piece can be read at any time, such as a file's or a slice's.
+/// Content that can be read at any offset and more than once, such as a file or a slice.
 pub trait Source: Sync {
-    /// Its size in bytes.
+    /// The size in bytes.
     fn size(&self) -> u64;
 
-    /// Reads a piece, all of it.
+    /// Reads exactly `length` bytes from `offset` on.
     fn read(&self, offset: u64, length: u64) -> impl Future<Output = io::Result<Vec<u8>>> + Send;
 }
 
@@ -40,7 +40,7 @@ pub struct LocalFile {
 }
 
 impl LocalFile {
-    /// Looks how large it is. Should it change later, the upload fails.
+    /// Reads the size of the file. If the file changes later, the upload fails.
     pub async fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         let found = tokio::fs::metadata(&path).await?;
@@ -61,7 +61,7 @@ impl Source for LocalFile {
 
     async fn read(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
         let path = Arc::clone(&self.path);
-        // In one go, rather than a task for each call.
+        // All steps run in one blocking task; `tokio::fs` would start a task for each call.
         let reading = spawn_blocking(move || {
             let mut file = File::open(path.as_path())?;
             file.seek(io::SeekFrom::Start(offset))?;

@@ -1,18 +1,18 @@
-//! What a watcher needs of the service, so that tests can put a hostile one in its place.
+//! The interface between a watcher and the service. Tests replace the service with one that injects faults.
 
 use model::{ChangeList, Cursor, SpaceId, SpaceView};
 
 use crate::{Client, Error, Frame, Socket};
 
-/// The HTTP API, and a way to WebSockets.
+/// The HTTP API and the WebSocket API.
 pub(super) trait Service: Send + Sync + 'static {
-    /// A WebSocket.
+    /// The type of an open WebSocket.
     type Line: Line;
 
-    /// All spaces of the caller.
+    /// Lists all spaces of the caller.
     fn spaces(&self) -> impl Future<Output = Result<Vec<SpaceView>, Error>> + Send;
 
-    /// A page of a space's changes.
+    /// Lists a page of the changes of a space after a cursor.
     fn changes(
         &self,
         space_id: SpaceId,
@@ -25,13 +25,13 @@ pub(super) trait Service: Send + Sync + 'static {
 
 /// An open WebSocket.
 pub(super) trait Line: Send + 'static {
-    /// The next frame; nothing once it is closed. Dropping the future loses no frame.
+    /// Returns the next frame, or `None` once the connection is closed. Dropping the future loses no frame.
     fn next(&mut self) -> impl Future<Output = Result<Option<Frame>, Error>> + Send;
 
     /// Sends a ping.
     fn ping(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Closes it, if that is quick.
+    /// Closes the connection, within a time limit.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
@@ -61,7 +61,7 @@ impl Line for Socket {
     }
 
     async fn close(self) {
-        // The other side closes it too, if it is still there.
+        // Closing is best effort: the connection may already be lost.
         let _ = tokio::time::timeout(super::CLOSE_WITHIN, self.close()).await;
     }
 }

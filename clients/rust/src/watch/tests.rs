@@ -1,4 +1,4 @@
-//! A watcher against a service that breaks all it may, in virtual time.
+//! Tests of the watcher against a service that injects faults, in virtual time.
 
 mod world;
 
@@ -10,10 +10,10 @@ use super::*;
 use crate::{Answer as Foreign, Party};
 use world::{Faults, World, space};
 
-/// Seeded runs; `WATCHER_SEED` runs one of them.
+/// Number of seeded runs. `WATCHER_SEED` selects a single seed instead.
 const RUNS: u64 = 1_000;
 
-/// Collects what a watcher says until it has heard all that the world has, and checks that it heard each once and in order.
+/// Collects the updates of a watcher, and checks that each change was received once and in order.
 struct Caller {
     watcher: Watcher,
     heard: BTreeMap<SpaceId, Vec<Event>>,
@@ -39,7 +39,7 @@ impl Caller {
         }
     }
 
-    /// Listens for some time.
+    /// Collects updates for this time.
     async fn listen(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while let Ok(update) = tokio::time::timeout_at(end, self.watcher.next()).await {
@@ -56,7 +56,8 @@ impl Caller {
         }
     }
 
-    /// Whether everything that may be seen was heard once and in order; of a space that was left, its beginning.
+    /// Checks that all changes of visible spaces were received, once and in order. Of a space that the caller
+    /// has left, the received changes must be the first ones without a gap.
     fn check(&self, world: &World) -> Result<(), String> {
         for (space_id, heard) in &self.heard {
             let committed = world.changes_of(*space_id);
@@ -75,7 +76,7 @@ impl Caller {
     }
 }
 
-/// A caller to whom nothing has happened yet.
+/// A caller that is connected, and a service without faults and changes.
 async fn connected() -> (World, Caller) {
     let world = World::new(1, Faults::NONE);
     let mut caller = Caller::start(&world, 1);
@@ -102,7 +103,8 @@ async fn each_change_is_heard_once_and_in_order_whatever_breaks() {
                 .await;
         }
         world.set_faults(Faults::NONE);
-        // The last frames may be lost, which the next connection shows at the latest.
+        // The last frames may be lost. The caller then receives their changes when its connection is
+        // replaced, in less than 2 h.
         caller.listen(Duration::from_hours(2)).await;
         if let Err(wrong) = caller.check(&world) {
             panic!("{wrong}; again with WATCHER_SEED={seed}");
@@ -134,7 +136,8 @@ async fn a_break_at_any_message_loses_nothing() {
     assert!(breaks > 15, "{breaks}");
 }
 
-/// The world closes connections after 10 min without a message and after 2 h, as API Gateway does.
+/// The simulated service closes connections after 10 min without a message and after 2 h, as API Gateway
+/// does.
 #[tokio::test(start_paused = true)]
 async fn connections_are_replaced_before_they_are_closed() {
     let (world, mut caller) = connected().await;
@@ -143,17 +146,17 @@ async fn connections_are_replaced_before_they_are_closed() {
         caller.listen(Duration::from_mins(7)).await;
         assert!(world.connections() >= 1);
     }
-    // Then nothing happens any more.
+    // 12 h without changes follow.
     caller.listen(Duration::from_hours(12)).await;
     assert_eq!(caller.offline, 0);
     assert_eq!(world.closed_by_the_service(), 0);
-    // One each 105 to 115 min of the day, and the first.
+    // The test takes 24 h. There is the first connection, and a replacement every 105 to 115 min.
     let connects = world.connects().len();
     assert!((13..=15).contains(&connects), "{connects}");
     caller.check(&world).unwrap();
 }
 
-/// Long before the next connection would show it.
+/// The gap is found when the later frame arrives, long before the connection is replaced.
 #[tokio::test(start_paused = true)]
 async fn what_a_later_frame_shows_to_be_missing_is_heard_at_once() {
     let (world, mut caller) = connected().await;
@@ -186,7 +189,7 @@ async fn a_device_that_was_offline_for_longer_than_a_page_hears_all_of_it() {
         world.commit(space(0));
     }
     let mut caller = Caller::after(&world, [(space(0), cursor(10))].into(), 1);
-    // As if it had heard of these before.
+    // The caller received these changes before.
     caller
         .heard
         .insert(space(0), world.changes_of(space(0))[..10].to_vec());
@@ -218,7 +221,7 @@ async fn without_websockets_the_feed_is_asked_and_push_comes_back_by_itself() {
     for _ in 0..50 {
         world.commit(space(0));
         world.commit(space(1));
-        // The longest pause between two questions, and their time.
+        // The longest polling interval (60 s), and time for the requests.
         caller.listen(Duration::from_secs(65)).await;
         caller.check(&world).unwrap();
     }
@@ -231,7 +234,7 @@ async fn without_websockets_the_feed_is_asked_and_push_comes_back_by_itself() {
     caller.check(&world).unwrap();
 }
 
-/// API Gateway, a firewall or a limit says it; members may do all that a watcher does.
+/// These errors come from API Gateway, a firewall or a rate limiter. Members may do all that a watcher does.
 #[test]
 fn a_refusal_by_something_on_the_way_is_told_and_ends_nothing() {
     for status in [403, 407, 429, 502] {
@@ -317,7 +320,8 @@ async fn who_hurries_does_not_wait() {
     assert_eq!(world.connections(), 1);
 }
 
-/// Or all of those whose network came back some time ago would return at once when all are dropped.
+/// Otherwise, when all connections are dropped, all devices that called `reconnect_now` earlier would
+/// reconnect at the same moment.
 #[tokio::test(start_paused = true)]
 async fn hurrying_while_connected_hurries_no_later_loss() {
     let (world, mut caller) = connected().await;
@@ -340,7 +344,7 @@ async fn a_caller_who_takes_nothing_keeps_little_waiting_and_misses_nothing() {
     caller.check(&world).unwrap();
 }
 
-/// API Gateway takes 500 new connections a second.
+/// API Gateway accepts 500 new connections a second.
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_dropped_at_once_come_back_at_under_400_a_second_and_miss_nothing() {
     let world = World::new(1, Faults::NONE);

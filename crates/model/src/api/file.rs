@@ -1,4 +1,4 @@
-//! Files.
+//! Bodies about files and their versions.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -10,27 +10,27 @@ use crate::{
     SpacePath, UserId, Version,
 };
 
-/// What completing, moving and deleting answer: the change that the request made.
+/// The 200 of completing an upload, and of moving and deleting a file: the change that the request made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FileChanged {
-    /// The file.
+    /// The id of the file.
     pub file_id: FileId,
-    /// The space that it is in.
+    /// The space that contains the file.
     pub space_id: SpaceId,
-    /// Where it is.
+    /// The file's path in the space.
     pub path: SpacePath,
-    /// Its version after the change.
+    /// The file's version after the change. Moving and deleting do not increment it.
     pub version: Version,
     /// The version's size in bytes.
     pub size: ByteCount,
-    /// The version's SHA-256.
+    /// The SHA-256 of the version's content.
     pub sha256: Sha256,
-    /// The change's number in the space.
+    /// The change's sequence number in the space.
     pub sequence: Sequence,
-    /// The event that tells other devices.
+    /// The event by which devices learn of the change.
     pub event_id: EventId,
-    /// When the change was made.
+    /// The time of the change in UTC.
     #[serde(with = "rfc3339")]
     pub occurred_at: OffsetDateTime,
 }
@@ -59,59 +59,60 @@ impl TryFrom<Event> for FileChanged {
     }
 }
 
-/// `current` of a `version-conflict` or `path-taken` problem.
+/// The member `current` of a `version-conflict` or `path-taken` problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CurrentVersion {
-    /// The version that is current; 0 if the path holds no file.
+    /// The current version; 0 if the path holds no file.
     pub version: Version,
-    /// The file at the path, if there is one; of `path-taken`, the file that is in the way.
+    /// The file at the path, if there is one. For `path-taken`, the file that blocks the path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_id: Option<FileId>,
-    /// Where that file is. Earlier releases don't say it. Boxed, since it is part of clients' errors.
+    /// The path of that file. Responses of earlier releases do not have it. Boxed to keep the clients' error
+    /// types small.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<Box<SpacePath>>,
 }
 
-/// What storage has proved of content that was put in parts: it has checked each part's SHA-256, and nobody
-/// the whole's. Who downloads cuts the content into parts of this size and compares the SHA-256 of their
-/// SHA-256s.
+/// The verified checksum of content that was uploaded in parts. S3 verified the SHA-256 of each part; the
+/// SHA-256 of the whole content was not verified. A downloader splits the content into parts of this size and
+/// compares the SHA-256 of their SHA-256s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Composite {
     /// The size of every part but the last, in bytes.
     pub part_size: ByteCount,
-    /// The SHA-256 of the parts' SHA-256s, 32 bytes each, in their order.
+    /// The SHA-256 of the concatenated SHA-256s of the parts, 32 bytes each, in the parts' order.
     pub sha256: Sha256,
 }
 
-/// A file as it is.
+/// A file and its current version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FileView {
-    /// The file.
+    /// The id of the file.
     pub file_id: FileId,
-    /// The space that it is in.
+    /// The space that contains the file.
     pub space_id: SpaceId,
-    /// Where it is.
+    /// The file's path in the space.
     pub path: SpacePath,
-    /// Its current version.
+    /// The number of the current version.
     pub version: Version,
     /// The version's size in bytes.
     pub size: ByteCount,
-    /// The version's SHA-256.
+    /// The SHA-256 of the version's content.
     pub sha256: Sha256,
-    /// What storage has proved instead of the SHA-256, if the version was put in parts. Versions of earlier
-    /// releases don't say it.
+    /// The verified checksum of a version that was uploaded in parts. Versions of earlier releases do not
+    /// have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub composite: Option<Composite>,
-    /// The version's media type, if the uploader said one.
+    /// The version's media type, if the uploader gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<ContentType>,
-    /// When the file came to be.
+    /// The time at which the file's first version was added.
     #[serde(with = "rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When its current version did.
+    /// The time at which the current version was added. A move does not change it.
     #[serde(with = "rfc3339")]
     pub updated_at: OffsetDateTime,
 }
@@ -120,9 +121,9 @@ pub struct FileView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FileList {
-    /// In order of their paths, by code point.
+    /// The files, ordered by path (by code point).
     pub files: Vec<FileView>,
-    /// Where the next page begins, if there is more.
+    /// The token of the next page; `None` on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<PageToken<SpacePath>>,
 }
@@ -131,21 +132,21 @@ pub struct FileList {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FileDetail {
-    /// The file as it is.
+    /// The file and its current version.
     #[serde(flatten)]
     pub file: FileView,
-    /// Its versions, newest first.
+    /// The file's versions, newest first.
     pub versions: Vec<FileVersion>,
-    /// Where the next page of versions begins, if there are more.
+    /// The token of the next page of versions; `None` on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<PageToken<Version>>,
 }
 
-/// The 200 of `GET /files/{fileId}/content`, for who accepts only JSON.
+/// The 200 of `GET /files/{fileId}/content` for clients that accept only JSON. Other clients get a redirect.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DownloadUrl {
-    /// Where the content is, for the next minutes. A secret until then.
+    /// The presigned URL of the content. It expires after some minutes, and is a secret until it expires.
     pub url: String,
 }
 
@@ -159,25 +160,25 @@ impl std::fmt::Debug for DownloadUrl {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FileVersion {
-    /// Its number.
+    /// The version's number, from 1.
     pub version: Version,
-    /// Its size in bytes.
+    /// The version's size in bytes.
     pub size: ByteCount,
-    /// Its SHA-256.
+    /// The SHA-256 of the version's content.
     pub sha256: Sha256,
-    /// What storage has proved instead of the SHA-256, if it was put in parts. Versions of earlier releases
-    /// don't say it.
+    /// The verified checksum of a version that was uploaded in parts. Versions of earlier releases do not
+    /// have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub composite: Option<Composite>,
-    /// Its media type, if the uploader said one.
+    /// The version's media type, if the uploader gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<ContentType>,
-    /// Who uploaded it.
+    /// The user who uploaded the version.
     pub user_id: UserId,
-    /// On which device, if it said so.
+    /// The device that uploaded the version, if the request named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
-    /// When.
+    /// The time at which the version was added.
     #[serde(with = "rfc3339")]
     pub created_at: OffsetDateTime,
 }
@@ -186,16 +187,17 @@ pub struct FileVersion {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MoveFileRequest {
-    /// Where the file goes, in its space.
+    /// The new path of the file in its space.
     #[serde(deserialize_with = "SpacePath::deserialize_new")]
     pub path: SpacePath,
-    /// The version that must be current, if the caller cares.
+    /// The required current version; `None` to move the file at any version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_version: Option<Version>,
-    /// The path that the caller has seen the file at, if the caller cares: a move makes no version.
+    /// The required current path; `None` to move the file from any path. A move makes no version, so
+    /// `base_version` does not detect an earlier move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_path: Option<SpacePath>,
-    /// The device that moves it.
+    /// The device that moves the file, if the client names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
 }

@@ -1,4 +1,4 @@
-//! Spaces, their members and their changes.
+//! Bodies about spaces, their members and their changes.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -10,28 +10,28 @@ use crate::{Cursor, DeviceId, Event, PageToken, Role, SpaceId, SpaceKind, SpaceN
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateSpaceRequest {
-    /// What members call it.
+    /// The name of the new space.
     #[serde(deserialize_with = "SpaceName::deserialize_new")]
     pub name: SpaceName,
-    /// The device that makes it.
+    /// The device that sends the request, if the client names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
 }
 
-/// A space as one of its members sees it.
+/// A space from the point of view of one of its members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpaceView {
-    /// The space.
+    /// The id of the space.
     pub space_id: SpaceId,
-    /// Whose it is.
+    /// Whether the space is personal or shared.
     pub kind: SpaceKind,
-    /// What members call it, if it is shared.
+    /// The name of a shared space; `None` for a personal one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<SpaceName>,
-    /// The caller's role.
+    /// The caller's role in the space.
     pub role: Role,
-    /// The number of the newest change, 0 if there is none.
+    /// The sequence number of the newest change; 0 if there is none.
     pub latest_sequence: Cursor,
 }
 
@@ -39,9 +39,9 @@ pub struct SpaceView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpaceList {
-    /// Oldest first.
+    /// The caller's spaces, oldest first.
     pub spaces: Vec<SpaceView>,
-    /// Where the next page begins, if there is more.
+    /// The token of the next page; `None` on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<PageToken<SpaceId>>,
 }
@@ -50,9 +50,9 @@ pub struct SpaceList {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SetMemberRequest {
-    /// What the member may do from now on.
+    /// The member's new role.
     pub role: Role,
-    /// The device that says so.
+    /// The device that sends the request, if the client names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
 }
@@ -61,13 +61,13 @@ pub struct SetMemberRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberView {
-    /// The space.
+    /// The id of the space.
     pub space_id: SpaceId,
-    /// The member.
+    /// The user id of the member.
     pub user_id: UserId,
-    /// What the member may do.
+    /// The member's role in the space.
     pub role: Role,
-    /// Since when the user is a member.
+    /// The time at which the user became a member.
     #[serde(with = "rfc3339")]
     pub added_at: OffsetDateTime,
 }
@@ -76,9 +76,9 @@ pub struct MemberView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberList {
-    /// In the order of their ids.
+    /// The members, ordered by user id.
     pub members: Vec<MemberView>,
-    /// Where the next page begins, if there is more.
+    /// The token of the next page; `None` on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<PageToken<UserId>>,
 }
@@ -87,10 +87,10 @@ pub struct MemberList {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangeList {
-    /// In order, without gaps, from the one after `after`.
+    /// The changes after the position `after`, in order and without gaps.
     pub changes: Vec<Event>,
-    /// The number of the space's newest change, 0 if there is none.
+    /// The sequence number of the space's newest change; 0 if there is none.
     pub latest_sequence: Cursor,
-    /// Whether there are changes after the last one here.
+    /// Whether the space has changes after the last one in this list.
     pub has_more: bool,
 }

@@ -1,4 +1,4 @@
-//! Tickets.
+//! Tickets, which authorize one WebSocket connection each.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -10,7 +10,7 @@ use crate::DeviceId;
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateTicketRequest {
-    /// The device that will connect.
+    /// The device that will connect, if the client names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
 }
@@ -19,11 +19,11 @@ pub struct CreateTicketRequest {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreatedTicket {
-    /// 256 random bits in unpadded base64url: the right to connect once.
+    /// The ticket: 256 random bits in unpadded base64url. It authorizes one connection and is a secret.
     pub ticket: String,
-    /// Where to connect, the ticket included.
+    /// The WebSocket URL, with the ticket in its query.
     pub url: String,
-    /// Until when.
+    /// The time until which the ticket can be used.
     #[serde(with = "rfc3339")]
     pub expires_at: OffsetDateTime,
 }

@@ -1,4 +1,4 @@
-//! Uploads.
+//! Bodies about uploads and their parts.
 
 use std::collections::BTreeMap;
 
@@ -15,27 +15,28 @@ use crate::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateUploadRequest {
-    /// Where the file goes.
+    /// The path of the file in the space.
     #[serde(deserialize_with = "SpacePath::deserialize_new")]
     pub path: SpacePath,
     /// The content's exact size in bytes.
     pub size: ByteCount,
     /// The content's SHA-256.
     pub sha256: Sha256,
-    /// The content's media type; storage keeps it.
+    /// The content's media type. S3 stores it with the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<ContentType>,
-    /// The space that the file goes to; the caller's personal one if none is said.
+    /// The space of the file; `None` for the caller's personal space.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub space_id: Option<SpaceId>,
-    /// The version that the device started from: 0 if the path must not exist, nothing to overwrite what is there.
+    /// The version that the device started from: 0 if the path must not hold a file, `None` to overwrite any
+    /// version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_version: Option<Version>,
     /// The file that the device started from. Each file counts its versions from 1, so the version alone does
-    /// not name it.
+    /// not identify the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_file_id: Option<FileId>,
-    /// The device that uploads.
+    /// The device that uploads, if the client names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
 }
@@ -44,32 +45,32 @@ pub struct CreateUploadRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreatedUpload {
-    /// Names the upload from here on.
+    /// Identifies the upload in later requests.
     pub upload_id: UploadId,
-    /// The space that the file goes to.
+    /// The space of the file.
     pub space_id: SpaceId,
-    /// Where the file goes.
+    /// The path of the file in the space.
     pub path: SpacePath,
-    /// Until when the content can be sent and the upload completed.
+    /// The time until which the content can be sent and the upload completed.
     #[serde(with = "rfc3339")]
     pub expires_at: OffsetDateTime,
-    /// How to send the content.
+    /// The request or the part layout for sending the content.
     #[serde(flatten)]
     pub transfer: Transfer,
 }
 
-/// How to send the content.
+/// The way to send the content: one request or several parts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Transfer {
-    /// In one request.
+    /// The whole content in one request.
     Put(PresignedPut),
-    /// In parts, each with a URL of its own.
+    /// The content in parts. Each part has its own URL.
     Multipart(PartLayout),
 }
 
 impl CreatedUpload {
-    /// The request that sends the content, if it is sent in one.
+    /// The request that sends the content; `None` if the content is sent in parts.
     pub fn put(&self) -> Option<&PresignedPut> {
         match &self.transfer {
             Transfer::Put(put) => Some(put),
@@ -78,12 +79,13 @@ impl CreatedUpload {
     }
 }
 
-/// A PUT request to send as it is. Whoever has the URL can send it, so it is a secret until it expires.
+/// A presigned PUT request, to be sent unchanged. The URL authorizes whoever has it, so it is a secret until
+/// it expires.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct PresignedPut {
-    /// Where to.
+    /// The presigned URL.
     pub url: String,
-    /// Headers that are signed and must be sent, by lower-case name.
+    /// The signed headers, by lower-case name. All must be sent.
     pub headers: BTreeMap<String, String>,
 }
 
@@ -93,16 +95,16 @@ impl std::fmt::Debug for PresignedPut {
     }
 }
 
-/// The body of `POST /uploads/{uploadId}/parts`: at most 100 parts, each once.
+/// The body of `POST /uploads/{uploadId}/parts`: at most 100 parts, each part at most once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PresignPartsRequest {
-    /// The parts to presign.
+    /// The parts to presign, in any order.
     pub parts: Vec<PartRequest>,
 }
 
 impl PresignPartsRequest {
-    /// How many parts are presigned at once.
+    /// The maximum number of parts in one request.
     pub const MAX_PARTS: usize = 100;
 }
 
@@ -110,9 +112,9 @@ impl PresignPartsRequest {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PartRequest {
-    /// Its number, from 1.
+    /// The part's number, from 1.
     pub part_number: PartNumber,
-    /// The SHA-256 of its bytes.
+    /// The SHA-256 of the part's bytes.
     pub sha256: Sha256,
 }
 
@@ -120,75 +122,77 @@ pub struct PartRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PresignedParts {
-    /// In the order of the request.
+    /// The presigned parts, in the order of the request.
     pub parts: Vec<PresignedPart>,
 }
 
-/// How to send one part.
+/// The presigned request for one part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PresignedPart {
-    /// Its number.
+    /// The part's number, from 1.
     pub part_number: PartNumber,
-    /// The request to send.
+    /// The request that sends the part.
     #[serde(flatten)]
     pub put: PresignedPut,
 }
 
-/// The 200 of `GET /uploads/{uploadId}`: all that is needed to go on after a crash.
+/// The 200 of `GET /uploads/{uploadId}`: all data that a client needs to resume the upload after a crash.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UploadView {
-    /// The upload.
+    /// The id of the upload.
     pub upload_id: UploadId,
-    /// The space that the file goes to.
+    /// The space of the file.
     pub space_id: SpaceId,
-    /// Where the file goes.
+    /// The path of the file in the space.
     pub path: SpacePath,
     /// The content's size in bytes.
     pub size: ByteCount,
     /// The content's SHA-256.
     pub sha256: Sha256,
-    /// How far the upload got.
+    /// The state of the upload.
     pub state: UploadStatus,
-    /// Until when the content can be sent and the upload completed.
+    /// The time until which the content can be sent and the upload completed.
     #[serde(with = "rfc3339")]
     pub expires_at: OffsetDateTime,
-    /// Whether storage has the whole content, so that only completing is left.
+    /// Whether S3 has the whole content, so that only completion remains.
     pub stored: bool,
-    /// How to send the content, while the upload is pending.
+    /// The way to send the content; `None` if the upload is not pending or has expired, or if the caller may
+    /// not write.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub transfer: Option<Transfer>,
-    /// The parts that storage has, in order, until they are assembled.
+    /// The parts that S3 has, in order, if the upload is pending and the caller may write; `None` once they
+    /// are assembled, and for an upload in one request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<StoredPart>>,
 }
 
-/// How far an upload got.
+/// The state of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UploadStatus {
-    /// Waiting for content and completion.
+    /// The upload waits for content and completion.
     Pending,
-    /// Done.
+    /// The upload is a version of its file.
     Completed,
-    /// Given up, by the uploader or because it expired.
+    /// The upload was aborted by the uploader or expired.
     Aborted,
 }
 
-/// A part that storage has.
+/// A part that S3 has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredPart {
-    /// Its number.
+    /// The part's number, from 1.
     pub part_number: PartNumber,
-    /// Its size in bytes.
+    /// The part's size in bytes.
     pub size: ByteCount,
-    /// The SHA-256 of its bytes, which storage has checked.
+    /// The SHA-256 of the part's bytes, verified by S3.
     pub sha256: Sha256,
 }
 
-/// A body without fields.
+/// A body without fields: `{}`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Empty {}

@@ -1,4 +1,4 @@
-// Serves Lambda's invocations to the handler.
+// Lambda Runtime API client that passes invocations to the handler.
 
 import { Agent, request } from "node:http";
 import { text } from "node:stream/consumers";
@@ -6,7 +6,7 @@ import { text } from "node:stream/consumers";
 import { handler } from "./handler.mjs";
 
 const invocations = `http://${process.env.AWS_LAMBDA_RUNTIME_API}/2018-06-01/runtime/invocation`;
-// Not fetch: it gives up on an answer after five minutes, and the next invocation may take longer.
+// `fetch` times out after five minutes without a response, and the next invocation may take longer to arrive.
 const agent = new Agent({ keepAlive: true, maxSockets: 1 });
 
 for (;;) {

@@ -1,4 +1,4 @@
-// What fan-out does, as one ordinarily writes it with the AWS SDK for JavaScript.
+// The work of `fan-out` in its usual form, with the AWS SDK for JavaScript.
 
 import { ApiGatewayManagementApiClient, PostToConnectionCommand } from "@aws-sdk/client-apigatewaymanagementapi";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
@@ -8,7 +8,7 @@ const SCHEMA_VERSION = 1;
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-// While a connection's `$connect` still runs, posting to it answers 410 too.
+// While `$connect` runs, a post to its connection is answered 410 as well.
 const SETTLING_MS = 30_000;
 
 const CONCURRENT_POSTS = 64;
@@ -19,7 +19,7 @@ FROM members m
 JOIN connections c ON c.user_id = m.user_id
 WHERE m.space_id = ANY($1::uuid[]) AND c.expires_at > $2`;
 
-// By time too: API Gateway may have given the id to a newer connection.
+// Compares the time too, because API Gateway may have assigned the id to a newer connection.
 const FORGET = `
 DELETE FROM connections
 WHERE connection_id = ANY($1::text[]) AND connected_at <= $2`;
@@ -37,7 +37,7 @@ const connections = new ApiGatewayManagementApiClient({
   }),
 });
 
-// An environment has one invocation at a time. A pool of one replaces a connection that broke.
+// An environment runs one invocation at a time. The pool of one client replaces a broken connection.
 const db = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 1, idleTimeoutMillis: 0 });
 db.on("error", (error) => console.warn("the database connection broke:", error.message));
 (await db.connect()).release();
@@ -90,7 +90,8 @@ export async function handler({ Records: records }) {
     try {
       await db.query(FORGET, [gone, settledBy]);
     } catch (error) {
-      // They cost a post each until they expire. That is no reason to repeat all.
+      // Each remaining row costs one post per event until it expires. That does not justify retrying the
+      // batch.
       console.warn("gone connections could not be forgotten:", error.message);
     }
   }
@@ -112,7 +113,7 @@ function frame(spaceId, changes) {
 }
 
 async function forEach(items, atOnce, work) {
-  // All workers take from the same iterator.
+  // All workers share this iterator.
   const queue = items.values();
   const worker = async () => {
     for (const item of queue) {

@@ -1,4 +1,4 @@
-"""Serves Lambda's invocations to the handler."""
+"""Lambda Runtime API client that passes invocations to the handler."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""What fan-out does, as one ordinarily writes it with boto3."""
+"""The work of `fan-out` in its usual form, with boto3."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 
-# While a connection's `$connect` still runs, posting to it answers 410 too.
+# While `$connect` runs, a post to its connection is answered 410 as well.
 CONNECT_GRACE = timedelta(seconds=30)
 
 CONCURRENT_POSTS = 50
@@ -27,14 +27,14 @@ FROM members m
 JOIN connections c ON c.user_id = m.user_id
 WHERE m.space_id = ANY(%s) AND c.expires_at > %s"""
 
-# By time too: API Gateway may have given the id to a newer connection.
+# Compares the time too, because API Gateway may have assigned the id to a newer connection.
 FORGET = """
 DELETE FROM connections
 WHERE connection_id = ANY(%s) AND connected_at <= %s"""
 
 connections = boto3.client(
     "apigatewaymanagementapi",
-    # Lambda sets it; boto3 itself reads only AWS_DEFAULT_REGION.
+    # Lambda sets this variable. boto3 reads only AWS_DEFAULT_REGION.
     region_name=os.environ["AWS_REGION"],
     endpoint_url=os.environ["CONNECTIONS_ENDPOINT"],
     config=Config(
@@ -100,14 +100,15 @@ def handler(event, context):
         try:
             database().execute(FORGET, (gone, settled_by))
         except psycopg.Error as error:
-            # They cost a post each until they expire. That is no reason to repeat all.
+            # Each remaining row costs one post per event until it expires. That does not justify retrying the
+            # batch.
             log.warning("gone connections could not be forgotten: %s", error)
     log.info("%d records: %d notified, %d gone, %d to come again", len(records), notified, len(gone), len(failed))
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
 
 def database():
-    """The connection, made anew if it broke."""
+    """Return the database connection; reconnect if it is closed."""
     global db
     if db.closed:
         db = connect()

@@ -1,4 +1,4 @@
-//! A backlog: how fast environments of `fan-out` drain it together.
+//! Backlog: the rate at which several environments of `fan-out` drain a full queue.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -11,10 +11,10 @@ use super::{LATENCY_OF_AWS, number, progress};
 use crate::report::{Benchmark, Plot, Row, Series, Unit};
 use crate::stage::Stage;
 
-/// Spaces that the events are about, each with one listener.
+/// Number of spaces with events; each has one connection.
 const SPACES: usize = 100;
 
-/// Runs it.
+/// Runs the backlog benchmark.
 pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let services = stage.services(false).await?;
     let batches = Batches::new(stage)?;
@@ -41,7 +41,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             crew.push(process);
         }
         services.posts.forget();
-        // Neighbours in the queue are about different spaces, so that nothing travels together.
+        // Consecutive messages are about different spaces, so that no two changes share a frame.
         let messages: Result<_> = (0..events)
             .map(|i| batches.message(users[i % SPACES].space_id, i + 1))
             .collect();

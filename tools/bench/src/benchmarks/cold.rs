@@ -1,4 +1,4 @@
-//! Cold starts: from the process's start to its first answer, over TLS.
+//! Cold starts: from the start of the process to its first response, over TLS.
 
 use std::fs;
 use std::process::Command;
@@ -14,7 +14,7 @@ use crate::report::{Benchmark, Plot, Row, Series, Summary, Unit};
 use crate::requests::User;
 use crate::stage::{Services, Stage, Variables, milliseconds, with};
 
-/// All functions.
+/// All functions that are measured.
 const FUNCTIONS: [&str; 9] = [
     "browse-files",
     "complete-upload",
@@ -27,26 +27,26 @@ const FUNCTIONS: [&str; 9] = [
     "track-connections",
 ];
 
-/// Warm invocations that the first one is compared with.
+/// Warm invocations that the first invocation is compared with.
 const WARM: usize = 5;
 
-/// A database that refuses connections at once.
+/// A database URL whose port refuses connections.
 const NO_DATABASE: &str = "postgresql://syncsphere:password@127.0.0.1:1/syncsphere";
 
-/// What all functions are started with.
+/// Programs and configuration for the measurements.
 struct Ground<'a> {
     stage: &'a Stage,
     variables: Variables,
-    /// The same, without a database that could be reached.
+    /// The same variables with an unreachable database.
     detached: Variables,
-    /// A function that does nothing.
+    /// Empty function.
     empty: Program,
-    /// One that does nothing but has a connection to the database.
+    /// Empty function with a database connection.
     database: Program,
     user: User,
 }
 
-/// An init phase, in milliseconds.
+/// Duration and CPU time of an init phase, in milliseconds.
 struct Init {
     wall: f64,
     cpu: f64,
@@ -61,27 +61,27 @@ impl Init {
     }
 }
 
-/// A round of init phases.
+/// One round of init phases.
 struct Inits {
     empty: Init,
     detached: Init,
     database: Init,
     ours: Init,
-    /// What ours then has resident, in megabytes.
+    /// Resident memory of our function after init, in megabytes.
     resident: f64,
 }
 
-/// The CPU of an environment's first invocations, in milliseconds.
+/// CPU time of an environment's invocations, in milliseconds.
 struct Invocations {
     first: f64,
-    /// The median of later ones.
+    /// Median of the later invocations.
     warm: f64,
 }
 
-/// Runs it.
+/// Runs the cold start benchmark.
 pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let services = stage.services(true).await?;
-    // What another benchmark's limit has left would be for `relay-events` to publish.
+    // Removes outbox rows of another benchmark, which `relay-events` would otherwise publish.
     stage.client.batch_execute("DELETE FROM outbox").await?;
     let variables = stage.variables(&services, stage.relayed_url(&services));
     let ground = Ground {
@@ -103,7 +103,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         rows.extend(sizes(stage, name)?);
         let inits = ground.inits(&program).await?;
         rows.extend(without_database(name, &inits));
-        // It signs in only when it is called.
+        // `migrate` signs in to the database only when invoked.
         if name == "migrate" {
             continue;
         }
@@ -137,14 +137,14 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     })
 }
 
-/// What `event` has made to be sent.
+/// Discards the messages and posts caused by an invocation.
 fn drain(services: &Services) {
     while !services.sqs.receive(10).is_empty() {}
     services.posts.forget();
 }
 
 impl Ground<'_> {
-    /// Init phases, with and without a database.
+    /// Init phases with and without a database.
     async fn inits(&self, program: &Program) -> Result<Vec<Inits>> {
         let detached = self.stage.function(program.name, self.detached.clone());
         let mut rounds = Vec::new();
@@ -160,7 +160,8 @@ impl Ground<'_> {
                 ours: Init::of(&ours),
                 resident: megabytes(ours.resident_memory()?),
             });
-            // Dying takes CPU too, which must not be another's.
+            // The exit of a process uses CPU time too, so all processes are ended outside of the
+            // measurements.
             for process in [empty, detached, database, ours] {
                 process.end().await;
             }
@@ -191,7 +192,8 @@ impl Ground<'_> {
         Ok(row.at_most(6.0, Some(3.0)))
     }
 
-    /// The first invocation with the CPU of each memory size, in milliseconds. As far as this user may make control groups.
+    /// CPU-limited first invocations by memory size, in milliseconds. Empty if this user may not create
+    /// control groups.
     async fn by_memory(&self, program: &Program) -> Result<Vec<(u32, Vec<f64>)>> {
         let mut all = Vec::new();
         for memory in memory::SIZES {
@@ -210,7 +212,7 @@ impl Ground<'_> {
         Ok(all)
     }
 
-    /// Has it do something that it does in ordinary use.
+    /// Invokes the function with a typical event.
     async fn invoke(&self, process: &mut Process, name: &str) -> Result<Measured> {
         let event = event(self.stage, name, &self.user).await?;
         let measured = process.invoke(event).await?;
@@ -268,7 +270,7 @@ fn line(name: &str, by_memory: &[(u32, Vec<f64>)]) -> Series {
     }
 }
 
-/// Something that the function does in ordinary use.
+/// A typical event for the function.
 async fn event(stage: &Stage, name: &str, user: &User) -> Result<Bytes> {
     let event: Value = match name {
         "complete-upload" => {
@@ -317,7 +319,7 @@ fn with_query(mut event: Value, query: &str) -> Value {
     event
 }
 
-/// It did what it was asked for.
+/// Checks that the invocation succeeded.
 fn check(name: &str, answer: &[u8]) -> Result<()> {
     let answer: Value = serde_json::from_slice(answer).context("an answer is no JSON")?;
     let right = match name {
@@ -329,12 +331,12 @@ fn check(name: &str, answer: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Of the binary, and of it in a zip as it is deployed.
+/// Size of the binary, and of the zip file with it that is deployed.
 fn sizes(stage: &Stage, name: &str) -> Result<[Row; 2]> {
     let binary = stage.options.binaries.join(name).join("bootstrap");
     let zip = stage.options.folder.join(format!("{name}.zip"));
     let length = |path: &std::path::Path| Ok::<_, anyhow::Error>(megabytes(fs::metadata(path)?.len()));
-    // Python is there, since the tools are written in it.
+    // Python is available, because the project's tools need it.
     let script = "import sys, zipfile; zipfile.ZipFile(sys.argv[1], 'w', zipfile.ZIP_DEFLATED).write(sys.argv[2], 'bootstrap')";
     let zipping = Command::new("python3")
         .args(["-c", script])

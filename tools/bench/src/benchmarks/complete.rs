@@ -1,4 +1,4 @@
-//! `complete-upload`: how long a warm one takes beside its parts alone, and how many there are a second.
+//! `complete-upload`: duration of a warm invocation, compared with its parts alone, and throughput.
 
 use std::time::{Duration, Instant};
 
@@ -14,27 +14,27 @@ use crate::report::{Benchmark, Count, Plot, Row, Series, Summary, Unit};
 use crate::requests::{User, answered};
 use crate::stage::{Services, Stage, Variables, milliseconds};
 
-/// Environments at once.
+/// Numbers of concurrent environments.
 const ENVIRONMENTS: [usize; 4] = [1, 2, 4, 8];
 
-/// What the database waits for in some rows.
+/// Simulated latency of the database in some rows.
 const LATENCY: Duration = Duration::from_millis(1);
 
-/// How long those of a round took, in milliseconds.
+/// Durations of the invocations in a round, in milliseconds.
 #[derive(Clone, Copy)]
 struct Took {
     p50: f64,
     p99: f64,
 }
 
-/// A round of warm ones.
+/// A round of warm invocations.
 struct Warm {
     took: Took,
-    /// The median of their parts alone, in milliseconds.
+    /// Median duration of the parts alone, in milliseconds.
     parts: f64,
 }
 
-/// A round in several environments at once.
+/// A round with several concurrent environments.
 struct Crowded {
     took: Took,
     /// Uploads per second.
@@ -58,7 +58,7 @@ impl Warm {
     }
 }
 
-/// Runs it.
+/// Runs the `complete-upload` benchmark.
 pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let services = stage.services(false).await?;
     let user = stage.user().await?;
@@ -85,7 +85,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     rows.push(median("warm p50 over TLS", &rounds));
 
     progress("  as on a network");
-    // The HEAD hides the load beside it, as it does on AWS.
+    // The HEAD request is concurrent with loading the upload and takes longer, as on AWS.
     secured.relay.set_latency(LATENCY);
     for server in [&secured.s3.server, &secured.sqs.server] {
         server.set_latency(LATENCY_OF_AWS);
@@ -139,7 +139,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     })
 }
 
-/// Instructions for one.
+/// Instructions per invocation.
 async fn instructions(stage: &Stage, variables: &Variables, user: &User) -> Result<Option<Row>> {
     let ours = Instructions::of(&stage.function("complete-upload", variables.clone()));
     let parts = Instructions::of(&stage.limit("limit-complete", variables.clone())?);
@@ -168,7 +168,7 @@ async fn instructions(stage: &Stage, variables: &Variables, user: &User) -> Resu
     )))
 }
 
-/// With the CPU of each memory size.
+/// Duration and cost by memory size.
 async fn by_memory(stage: &Stage, variables: Variables, user: &User) -> Result<Option<Vec<Row>>> {
     progress("  by memory");
     let program = stage.function("complete-upload", variables);
@@ -185,12 +185,13 @@ async fn by_memory(stage: &Stage, variables: Variables, user: &User) -> Result<O
     .await
 }
 
-/// How many uploads are completed in a round.
+/// Number of uploads in a round.
 fn many(stage: &Stage) -> usize {
     stage.size(200, 20)
 }
 
-/// Warm ones and their parts alone, in turn. The first round is for connections to be made.
+/// Alternates warm invocations and their parts alone. The first round only opens connections and is not
+/// counted.
 async fn warm(stage: &Stage, variables: &Variables, user: &User) -> Result<Vec<Warm>> {
     let ours = stage.function("complete-upload", variables.clone());
     let parts = stage.limit("limit-complete", variables.clone())?;
@@ -229,7 +230,7 @@ fn tail<T>(figure: &str, rounds: &[T], took: impl Fn(&T) -> Took) -> Row {
     )
 }
 
-/// Many environments at once, beside bare commits by as many clients.
+/// Throughput of several environments, compared with bare commits by the same number of clients.
 async fn by_environments(stage: &Stage, variables: Variables) -> Result<(Vec<Row>, Series)> {
     let program = stage.everywhere(stage.function("complete-upload", variables.clone()));
     let bare = stage.everywhere(stage.limit("limit-commits", variables)?);
@@ -258,7 +259,7 @@ async fn by_environments(stage: &Stage, variables: Variables) -> Result<(Vec<Row
     Ok((rows, Series { name, points }))
 }
 
-/// Commits per second.
+/// Measures bare commits per second.
 async fn bare_commits(stage: &Stage, process: &mut Process, clients: usize) -> Result<f64> {
     let task = commits::Task {
         clients,
@@ -282,7 +283,7 @@ fn crowded(rounds: &[Crowded]) -> Vec<Row> {
     ]
 }
 
-/// What a warm one does, and the memory that this has taken.
+/// Counts for one warm invocation, and the process's peak memory.
 async fn counts(
     stage: &Stage,
     services: &Services,
@@ -320,7 +321,7 @@ async fn counts(
     Ok((counts, Row::alone("peak memory", Unit::Megabytes, vec![memory])))
 }
 
-/// Milliseconds of each.
+/// Completes the uploads one after the other. Returns the duration of each, in milliseconds.
 async fn complete(stage: &Stage, process: &mut Process, user: &User, uploads: Vec<Uuid>) -> Result<Vec<f64>> {
     let mut took = Vec::new();
     for upload in uploads {
@@ -331,7 +332,7 @@ async fn complete(stage: &Stage, process: &mut Process, user: &User, uploads: Ve
     Ok(took)
 }
 
-/// Milliseconds of each, of the parts alone.
+/// Runs the parts alone for each upload. Returns the durations, in milliseconds.
 async fn alone(process: &mut Process, user: &User, uploads: Vec<Uuid>) -> Result<Vec<f64>> {
     let task = Task {
         user: user.id.clone(),
@@ -342,7 +343,7 @@ async fn alone(process: &mut Process, user: &User, uploads: Vec<Uuid>) -> Result
     Ok(took.into_iter().map(|micros| micros / 1e3).collect())
 }
 
-/// Environments side by side, each for a user of its own.
+/// Concurrent environments, each with a separate user.
 struct Crew(Vec<(Process, User)>);
 
 impl Crew {
@@ -356,7 +357,8 @@ impl Crew {
         Ok(Self(crew))
     }
 
-    /// Completes uploads in all of them at once; milliseconds of each, and how many there were a second.
+    /// Completes uploads in all environments at once. Returns the durations in milliseconds, and the uploads
+    /// per second.
     async fn complete(&mut self, stage: &Stage, many: usize) -> Result<(Vec<f64>, f64)> {
         let mut uploads = Vec::new();
         for (_, user) in &self.0 {
@@ -376,7 +378,7 @@ impl Crew {
     }
 }
 
-/// The value that this many of a hundred are not above.
+/// Percentile of the values by the nearest-rank method; NaN if there are none.
 pub(crate) fn percentile(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! `track-connections`: from a ticket to a stored connection.
+//! `track-connections`: from the ticket request to the stored connection.
 
 use std::time::Instant;
 
@@ -13,10 +13,10 @@ use crate::report::{Benchmark, Count, Plot, Row, Series, Summary, Unit};
 use crate::requests::answered;
 use crate::stage::Stage;
 
-/// Environments at once.
+/// Numbers of concurrent environments.
 const ENVIRONMENTS: [usize; 3] = [1, 2, 4];
 
-/// Runs it.
+/// Runs the `track-connections` benchmark.
 pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let services = stage.services(false).await?;
     let direct = stage.variables(&services, stage.direct_url());
@@ -109,7 +109,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     })
 }
 
-/// Users who have no connections yet.
+/// Ids of users without connections.
 fn users(many: usize) -> Vec<String> {
     (0..many)
         .map(|_| format!("u{}", platform::ids::new_id().simple()))

@@ -1,4 +1,4 @@
-//! From the commit to the frame, under a steady rate, up to where it cannot be held.
+//! Latency from the commit to the frame at a constant rate, up to a rate that cannot be sustained.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -24,19 +24,19 @@ use crate::stage::{Services, Stage};
 /// Environments of each of the two functions.
 const ENVIRONMENTS: usize = 2;
 
-/// How much faster each step is.
+/// Factor between two consecutive rates.
 const STEP: f64 = 1.5;
 
-/// The rate that it begins with, in uploads per second.
+/// First rate, in uploads per second.
 const FIRST: f64 = 40.0;
 
-/// A rate is held if this much of it comes through.
+/// A rate is sustained if at least this fraction of it is delivered.
 const HELD: f64 = 0.95;
 
-/// What became of a rate.
+/// Result at one rate.
 struct Outcome {
     held: bool,
-    /// Milliseconds from each change's time to its frame.
+    /// Time from each change's timestamp to its frame, in milliseconds.
     latencies: Vec<f64>,
 }
 
@@ -46,7 +46,7 @@ struct Line {
     batches: Batches,
 }
 
-/// Runs it.
+/// Runs the end-to-end benchmark.
 pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let services = stage.services(false).await?;
     let variables = stage.variables(&services, stage.direct_url());
@@ -136,7 +136,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
 }
 
 impl Line {
-    /// Completes uploads at a rate for a while, and waits until all have been heard of.
+    /// Completes uploads at a rate for a while, and waits until all frames have arrived.
     async fn hold(
         &mut self,
         stage: &Stage,
@@ -158,7 +158,7 @@ impl Line {
         }
         let planned: usize = waiting.iter().map(|uploads| locked(uploads).len()).sum();
         services.posts.forget();
-        // Posts are timed by one clock, changes by another.
+        // Posts have timestamps of the monotonic clock, changes of the system clock.
         let (zero, zero_time) = (Instant::now(), Clock::system().now());
         let done = AtomicBool::new(false);
         let completing = async {
@@ -202,7 +202,7 @@ impl Line {
     }
 }
 
-/// Completes uploads, each when its time has come.
+/// Completes uploads, each at its scheduled time.
 async fn complete(
     stage: &Stage,
     process: &mut Process,

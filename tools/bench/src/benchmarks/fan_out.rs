@@ -1,4 +1,4 @@
-//! `fan-out`: posts per second and CPU, beside a plain client's and the peers'.
+//! `fan-out`: posts per second and CPU time, compared with a plain HTTP client and the peers.
 
 mod by_size;
 mod faults;
@@ -20,22 +20,22 @@ use faults::latency_and_faults;
 use fixture::{Audience, Delivered, Fixture, bound};
 use subjects::{Cast, peers};
 
-/// As many as fan-out has.
+/// Posts in flight, as in `fan-out`.
 const IN_FLIGHT: usize = 64;
 
-/// Posts per second that are allowed where the pace is measured.
+/// Rate limit, in posts per second, in the benchmark of the rate limiter.
 const PACE: u32 = 1_000;
 
-/// In which the pace is allowed.
+/// Interval of the rate limit.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Connections are gone that fan-out thinks are there.
+/// 30 % of the connections are gone, but still in the database.
 const SOME_GONE: Faults = Faults {
     throttled: 0,
     gone: 30,
 };
 
-/// Runs it.
+/// Runs the `fan-out` benchmark.
 pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let services = stage.services(false).await?;
     let fixture = Fixture::new(stage, &services)?;
@@ -92,7 +92,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     })
 }
 
-/// One of each size, smallest first.
+/// One audience of each size, smallest first.
 async fn audiences(fixture: &Fixture<'_>) -> Result<Vec<Audience>> {
     let many = fixture.stage.size(10_000, 1_000);
     let mut audiences = Vec::new();
@@ -104,12 +104,12 @@ async fn audiences(fixture: &Fixture<'_>) -> Result<Vec<Audience>> {
     Ok(audiences)
 }
 
-/// A round of one event, and of ten in one batch.
+/// A round of one event and of ten events in one batch.
 struct Batched {
     single: Delivered,
-    /// Ten, to those who heard of the one.
+    /// Ten events to the same connections as the single event.
     same: Delivered,
-    /// Ten, each to a tenth as many, who are others.
+    /// Ten events in ten spaces, each with ten connections.
     different: Delivered,
 }
 
@@ -180,7 +180,7 @@ async fn pace(fixture: &Fixture<'_>, variables: Variables) -> Result<Row> {
     Ok(most)
 }
 
-/// Instructions for a post of 1,000.
+/// Instructions per post, for 1,000 posts.
 async fn instructions(fixture: &Fixture<'_>, ours: &Program, limit: &Program) -> Result<Option<Row>> {
     let (Some(ours), Some(limit)) = (Instructions::of(ours), Instructions::of(limit)) else {
         return Ok(None);
@@ -202,7 +202,7 @@ async fn instructions(fixture: &Fixture<'_>, ours: &Program, limit: &Program) ->
     )))
 }
 
-/// One event to 1,000 with the CPU of each memory size, as on a network.
+/// Delivers one event to 1,000 connections by memory size, with simulated latency.
 async fn by_memory(fixture: &Fixture<'_>, program: &Program) -> Result<Option<Vec<Row>>> {
     progress("  by memory");
     let thousand = fixture.audience(1_000).await?;
@@ -245,7 +245,7 @@ async fn over_tls(stage: &Stage, limit: &Program, audience: &Audience) -> Result
     ];
     let connections = Count {
         what: "TLS connections for the first event".to_owned(),
-        // Without the limit's.
+        // The baseline opened this many connections too.
         counted: float(connects) - number(IN_FLIGHT),
         most: number(IN_FLIGHT),
     };

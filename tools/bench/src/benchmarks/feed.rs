@@ -1,4 +1,4 @@
-//! `GET /changes`: the same page of a short feed and of a long one.
+//! `GET /changes`: reads the same page of a short feed and of a long feed.
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
@@ -11,10 +11,10 @@ use crate::requests::{User, answered};
 use crate::settings::{SHA256_SQL, SIZE};
 use crate::stage::{Stage, milliseconds};
 
-/// Changes of a page: as many as may be asked for, and as many as a device that was away for a moment gets.
+/// Changes per page: the maximum of a request, and a typical number after a short absence.
 const PAGES: [usize; 2] = [1_000, 10];
 
-/// Runs it.
+/// Runs the feed benchmark.
 pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let services = stage.services(false).await?;
     let lengths: &[usize] = if stage.options.quick {
@@ -105,7 +105,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     })
 }
 
-/// Makes a user whose personal space has this many changes.
+/// Creates a user whose personal space has `length` changes.
 async fn fill(stage: &Stage, length: usize) -> Result<User> {
     let user = stage.user().await?;
     let (space, file) = (user.space_id, platform::ids::new_id());
@@ -125,7 +125,7 @@ async fn fill(stage: &Stage, length: usize) -> Result<User> {
     Ok(user)
 }
 
-/// Milliseconds that a page took.
+/// Duration of reading a page, in milliseconds.
 async fn read(stage: &Stage, process: &mut Process, user: &User, after: usize, limit: usize) -> Result<f64> {
     let mut event = stage.request("list-changes.get.json", &user.id)?;
     event["rawQueryString"] = json!(format!("spaceId={}&after={after}&limit={limit}", user.space_id));

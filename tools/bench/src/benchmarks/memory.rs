@@ -1,4 +1,5 @@
-//! What memory sizes cost: Lambda bills a function's time by its memory, with which its CPU comes.
+//! Duration and cost by memory size. Lambda bills a function's duration multiplied by its memory, and CPU is
+//! proportional to memory.
 
 use anyhow::Result;
 use fakes::lambda::MEMORY;
@@ -7,22 +8,23 @@ use super::{each, number};
 use crate::process::{Process, Program, Quota};
 use crate::report::{Row, Summary, Unit};
 
-/// In MB, for the CPU that comes with them.
+/// Memory sizes in MB; each determines the CPU share.
 pub(crate) const SIZES: [u32; 4] = [128, 256, 512, 1_769];
 
-/// What is said where nothing could be measured.
+/// Note in the report if control groups are not available.
 pub(crate) const NO_GROUPS: &str =
     "This machine lets no control groups be made, so nothing was measured with a memory size's CPU.";
 
-/// A round with one size.
+/// A round with one memory size.
 struct Round {
-    /// The median of its invocations, in milliseconds.
+    /// Median duration of its invocations, in milliseconds.
     p50: f64,
-    /// What a million of them are billed, in GB-s.
+    /// Billed GB-seconds per million invocations.
     billed: f64,
 }
 
-/// Time and cost with each memory size beside those as deployed; nothing where this user may make no control groups.
+/// Duration and cost with each memory size, compared with the deployed size; `None` if this user may not
+/// create control groups.
 pub(crate) async fn costs(
     program: &Program,
     rounds: usize,
@@ -51,14 +53,14 @@ pub(crate) async fn costs(
     }
     let mut rounds_by_size = Vec::new();
     for (memory, process, _quota, rounds) in sizes {
-        // The group can be removed once it is empty.
+        // The control group can be removed after its process has ended.
         process.end().await;
         rounds_by_size.push((memory, rounds));
     }
     Ok(Some(rows(&rounds_by_size, what)))
 }
 
-/// Lambda bills whole milliseconds (AWS Lambda pricing).
+/// Lambda rounds the billed duration up to whole milliseconds (AWS Lambda pricing).
 fn round(memory: u32, took: &[f64]) -> Round {
     let billed: f64 = took.iter().map(|took| took.ceil()).sum();
     let gigabytes = f64::from(memory) / 1_024.0;

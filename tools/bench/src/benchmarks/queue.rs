@@ -1,4 +1,4 @@
-//! What an event source mapping does: hands what is in the queue to environments of `fan-out`, ten at a time.
+//! Simulates the event source mapping: passes batches of up to ten messages to environments of `fan-out`.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +11,10 @@ use crate::fakes::sqs::Sqs;
 use crate::process::{Measured, Process};
 use crate::stage::Stage;
 
-/// How many records a batch has at most, as the template says.
+/// Maximum number of records in a batch, as in the template.
 pub(crate) const BATCH: usize = 10;
 
-/// Makes batches of messages.
+/// Builds batches of messages.
 pub(crate) struct Batches {
     sample: Value,
 }
@@ -27,7 +27,7 @@ impl Batches {
         })
     }
 
-    /// Of these messages.
+    /// The batch event with these message bodies.
     pub(crate) fn of(&self, bodies: &[String]) -> String {
         let records = bodies.iter().enumerate().map(|(i, body)| {
             let mut record = self.sample.clone();
@@ -38,7 +38,7 @@ impl Batches {
         json!({ "Records": records.collect::<Vec<_>>() }).to_string()
     }
 
-    /// The message of the sample, about another space.
+    /// The sample message, changed to this space and sequence number.
     pub(crate) fn message(&self, space_id: uuid::Uuid, sequence: usize) -> Result<String> {
         let mut body: Value = serde_json::from_str(self.sample["body"].as_str().unwrap_or_default())?;
         body["spaceId"] = json!(space_id);
@@ -48,7 +48,7 @@ impl Batches {
     }
 }
 
-/// Hands a batch over; all of it must be delivered.
+/// Invokes the function with a batch. It is an error if a record fails.
 pub(crate) async fn hand_over(process: &mut Process, batch: String) -> Result<Measured> {
     let measured = process.invoke(batch).await?;
     let answer: Value = serde_json::from_slice(&measured.answer)?;
@@ -57,7 +57,7 @@ pub(crate) async fn hand_over(process: &mut Process, batch: String) -> Result<Me
     Ok(measured)
 }
 
-/// Hands over what comes, until it is told to stop and nothing is left.
+/// Passes arriving messages to the function until `stop` is set and the queue is empty.
 pub(crate) async fn poll(
     sqs: &Sqs,
     batches: &Batches,
@@ -70,7 +70,7 @@ pub(crate) async fn poll(
             if stop.load(std::sync::atomic::Ordering::SeqCst) {
                 return Ok(());
             }
-            // Another poller may be told instead of this one.
+            // The notification may wake a different poller, so the wait has a timeout.
             let _ = tokio::time::timeout(Duration::from_millis(20), sqs.sent.notified()).await;
             continue;
         }
@@ -78,10 +78,10 @@ pub(crate) async fn poll(
     }
 }
 
-/// Messages that several take from.
+/// Messages shared by several consumers.
 pub(crate) type Pile = Arc<Mutex<VecDeque<String>>>;
 
-/// Takes up to a batch.
+/// Removes up to one batch of messages.
 pub(crate) fn take(pile: &Pile) -> Vec<String> {
     let mut pile = pile.lock().unwrap_or_else(PoisonError::into_inner);
     let most = BATCH.min(pile.len());

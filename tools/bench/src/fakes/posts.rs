@@ -1,4 +1,4 @@
-//! `@connections`: takes frames, refuses some, and checks afterwards that every one was right.
+//! Fake of `@connections`: accepts or refuses frames, and checks every request afterwards.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,16 +18,16 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Reply, Request, Server, reply};
 
-/// Which posts are refused.
+/// Shares of posts that are refused.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
-    /// How many of a hundred connections are gone.
+    /// Connections in a hundred that are gone.
     pub(crate) gone: u32,
-    /// How many of a hundred connections are throttled the first time.
+    /// Connections in a hundred that are throttled at their first post.
     pub(crate) throttled: u32,
 }
 
-/// A connection's number among a hundred, from its id's end: ids are numbered.
+/// A connection's number from 0 to 99: the last two digits of its id.
 pub(crate) fn lot(connection_id: &str) -> u32 {
     let digits = connection_id.trim_end_matches('=');
     let number = digits.get(digits.len().saturating_sub(2)..).unwrap_or_default();
@@ -41,18 +41,18 @@ struct Book {
     taken: Vec<(Request, u16)>,
 }
 
-/// The service.
+/// Fake of `@connections`.
 pub(crate) struct Posts {
     pub(crate) server: Server,
     book: Arc<Mutex<Book>>,
     tls: bool,
 }
 
-/// What was posted.
+/// Posts since the last [`Posts::take`].
 pub(crate) struct Posted {
-    /// The frames that each connection has got, in order.
+    /// Frames that each connection received, in order.
     pub(crate) frames: HashMap<String, Vec<Bytes>>,
-    /// When each of them came, in order.
+    /// Arrival time of each post, in order, refused posts included.
     pub(crate) times: Vec<Instant>,
 }
 
@@ -94,20 +94,20 @@ impl Posts {
         })
     }
 
-    /// The endpoint, as a function is configured with it.
+    /// Endpoint for a function's configuration.
     pub(crate) fn endpoint(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://localhost:{}/live", self.server.address.port())
     }
 
-    /// Refuses these from now on.
+    /// Sets the faults of all later posts.
     pub(crate) fn set_faults(&self, faults: Faults) {
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         book.faults = faults;
         book.throttled.clear();
     }
 
-    /// How many were answered.
+    /// Number of recorded posts, refused posts included.
     pub(crate) fn answered(&self) -> usize {
         self.book
             .lock()
@@ -116,7 +116,7 @@ impl Posts {
             .len()
     }
 
-    /// Forgets what came, unchecked: of the limit, which signs nothing.
+    /// Discards the recorded posts without checks, for the baseline, which does not sign requests.
     pub(crate) fn forget(&self) {
         self.book
             .lock()
@@ -125,7 +125,7 @@ impl Posts {
             .clear();
     }
 
-    /// What was posted since the last time, each checked: its path, that its signature is right, that it is addressed to this server.
+    /// Returns the posts since the last call. Checks each request's path, signature and host.
     pub(crate) fn take(&self) -> Result<Posted> {
         let taken = std::mem::take(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner).taken);
         let mut posted = Posted {
@@ -143,7 +143,8 @@ impl Posts {
         Ok(posted)
     }
 
-    /// When each frame was taken since the last time, and the frame.
+    /// Returns all recorded posts since the last call, refused ones included: arrival time and frame. Checks
+    /// each request like [`Self::take`].
     pub(crate) fn take_timed(&self) -> Result<Vec<(Instant, Bytes)>> {
         let taken = std::mem::take(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner).taken);
         let mut timed = Vec::with_capacity(taken.len());
@@ -160,7 +161,7 @@ fn connection_id(request: &Request) -> String {
     percent_decode_str(encoded).decode_utf8_lossy().into_owned()
 }
 
-/// Signs the request again, as it should have been.
+/// Computes the signature again and compares.
 fn check(request: &Request) -> Result<()> {
     let body = request.body();
     request.head(|head| {
@@ -215,7 +216,7 @@ fn check(request: &Request) -> Result<()> {
     })?
 }
 
-/// The most posts that began within a span of time.
+/// Maximum number of posts that began within any interval of this length.
 pub(crate) fn densest(times: &[Instant], span: Duration) -> usize {
     let mut sorted = times.to_vec();
     sorted.sort();

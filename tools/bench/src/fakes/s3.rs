@@ -1,4 +1,4 @@
-//! S3: has every object, as the benchmarks' uploads declare them.
+//! Fake of S3 that has every object, with the size and checksum that the benchmarks' uploads declare.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{Request, Server, reply};
 use crate::settings::{SHA256, SIZE};
 
-/// The service.
+/// Fake of S3.
 pub(crate) struct S3 {
     pub(crate) server: Server,
     requests: Arc<AtomicU64>,
@@ -41,13 +41,13 @@ impl S3 {
         })
     }
 
-    /// The endpoint. An address rather than a name makes S3 clients put the bucket in the path.
+    /// Endpoint with an IP address instead of a name, so that S3 clients put the bucket into the path.
     pub(crate) fn endpoint(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://{}", self.server.address)
     }
 
-    /// Requests since the last time this was asked.
+    /// Requests since the last call.
     pub(crate) fn take_requests(&self) -> u64 {
         self.requests.swap(0, Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! SQS: takes messages, which benchmarks take out by hand.
+//! Fake of SQS. Benchmarks take messages out of it directly.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,11 +18,11 @@ struct Book {
     requests: u64,
 }
 
-/// The service.
+/// Fake of SQS.
 pub(crate) struct Sqs {
     pub(crate) server: Server,
     book: Arc<Mutex<Book>>,
-    /// A message has come.
+    /// Notified when a message arrives.
     pub(crate) sent: Arc<Notify>,
     tls: bool,
 }
@@ -65,7 +65,7 @@ impl Sqs {
         format!("{}/000000000000/{queue}", self.endpoint())
     }
 
-    /// The endpoint, by a name, as AWS's are.
+    /// Endpoint with a host name, as AWS's endpoints have.
     pub(crate) fn endpoint(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://localhost:{}", self.server.address.port())
@@ -79,19 +79,19 @@ impl Sqs {
         self.url("dead-letters")
     }
 
-    /// Up to `most` messages, oldest first.
+    /// Removes up to `most` messages, oldest first.
     pub(crate) fn receive(&self, most: usize) -> Vec<String> {
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         let most = most.min(book.messages.len());
         book.messages.drain(..most).collect()
     }
 
-    /// Requests since the last time this was asked.
+    /// Requests since the last call.
     pub(crate) fn take_requests(&self) -> u64 {
         std::mem::take(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner).requests)
     }
 
-    /// Messages that were dead-lettered.
+    /// Number of dead-lettered messages.
     pub(crate) fn dead_letters(&self) -> usize {
         self.book
             .lock()

@@ -1,4 +1,5 @@
-//! Bare commits: one row each, by as many clients as there are environments, each of its own row.
+//! Bare commits of one row each, by as many clients as there are environments. Each client updates its own
+//! row.
 
 use std::time::Instant;
 
@@ -7,15 +8,15 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::NoTls;
 
-/// What to commit.
+/// Number of clients and commits.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Task {
     pub(crate) clients: usize,
-    /// By each.
+    /// Commits per client.
     pub(crate) commits: usize,
 }
 
-/// Serves invocations; answers with commits per second.
+/// Serves invocations; responds with the commits per second.
 pub(crate) async fn run() -> Result<(), Error> {
     let url: String = platform::config::Vars::from_env().required("DATABASE_URL")?;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Task>| {

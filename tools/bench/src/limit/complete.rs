@@ -1,4 +1,5 @@
-//! The parts of completing an upload, alone: its statement, one HEAD and one message, one after the other, by the same clients.
+//! Baseline of completing an upload: its statement, one HEAD and one message in sequence, with the same
+//! clients.
 
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ pub(crate) struct Task {
     pub(crate) uploads: Vec<Uuid>,
 }
 
-/// Serves invocations; answers with the microseconds that each took.
+/// Serves invocations; responds with the duration of each upload in microseconds.
 pub(crate) async fn run() -> Result<(), Error> {
     let vars = Vars::from_env();
     let aws = platform::aws::Aws::from_vars(&vars)?.sdk;

@@ -1,4 +1,4 @@
-//! The statements of a ticket and a connection, alone.
+//! Baseline of connecting: the statements for a ticket and a connection.
 
 use std::time::Instant;
 
@@ -9,13 +9,13 @@ use platform::Clock;
 use platform::config::{ConfigError, Vars};
 use time::Duration;
 
-/// The database as functions have it.
+/// Database client configured as in the functions.
 pub(crate) fn database() -> Result<Database, ConfigError> {
     let url: DatabaseUrl = Vars::from_env().required("DATABASE_URL")?;
     Ok(Database::new(url))
 }
 
-/// Serves invocations, each with the users to connect once; answers with the microseconds that all took.
+/// Serves invocations, each with users to connect once; responds with the total duration in microseconds.
 pub(crate) async fn run() -> Result<(), Error> {
     let database = database()?;
     database.warm_up().await;

@@ -1,4 +1,4 @@
-//! A plain hyper client that posts, with as many in flight, and signs nothing.
+//! Baseline of posting: a plain hyper client with the same number of posts in flight, without signatures.
 
 use std::sync::Arc;
 
@@ -17,24 +17,24 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
-/// What to post.
+/// Posts to make.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Task {
     pub(crate) ids: Vec<String>,
     pub(crate) frame: String,
     pub(crate) in_flight: usize,
-    /// Where; `https` for TLS.
+    /// URL of the fake; with `https`, TLS is used.
     pub(crate) endpoint: String,
-    /// The authority to believe.
+    /// Certificate authority (PEM) to trust.
     pub(crate) authority: String,
 }
 
-/// As long as a signature, so that as many bytes are sent.
+/// A constant with the length of a real signature, so that the requests have the same size.
 const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/execute-api/aws4_request, SignedHeaders=host;x-amz-date, Signature=0000000000000000000000000000000000000000000000000000000000000000";
 
 type Connections = Mutex<Vec<SendRequest<Full<Bytes>>>>;
 
-/// Serves invocations.
+/// Serves invocations; responds with the number of posts.
 pub(crate) async fn run() -> Result<(), Error> {
     let connections = Arc::new(Connections::default());
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Task>| {

@@ -1,4 +1,4 @@
-//! The report as `docs/performance.md`.
+//! Renders the report as `docs/performance.md`.
 
 use super::{Benchmark, Machine, Report, Row, text};
 
@@ -11,7 +11,7 @@ rounds, in brackets the smallest and the largest. The result is ours ÷ control 
 absolute times are this machine's. Behind a goal, in brackets, is its stretch goal. *Noisy* means that something else was
 using the machine, *server-bound* that a stand-in was the limit and not what is measured.";
 
-/// Markdown; the plots are beside it, as `performance/NAME.svg`.
+/// The report as Markdown. It links to the plots as `performance/NAME.svg`.
 pub(crate) fn page(report: &Report) -> String {
     let Machine {
         processor,
@@ -37,7 +37,7 @@ pub(crate) fn page(report: &Report) -> String {
     parts.join("\n\n") + "\n"
 }
 
-/// What is missed and exceeded, or that nothing is.
+/// Lists missed goals and exceeded counts, or says that there are none.
 fn goals(report: &Report) -> Vec<String> {
     let rows = || {
         let benchmarks = report.benchmarks.iter();
@@ -117,7 +117,7 @@ fn line<'a>(cells: impl Iterator<Item = &'a str>) -> String {
     format!("|{}", cells.collect::<String>())
 }
 
-/// What went wrong has to be seen in a long table.
+/// Emphasises missed goals and exceeded counts, so that they stand out in a long table.
 fn loud(cell: &str) -> String {
     [text::MISSED, text::EXCEEDED]
         .iter()

@@ -1,4 +1,4 @@
-//! A plot as SVG; its text is shown in the reader's own fonts.
+//! Renders a plot as SVG. The text uses the reader's fonts.
 
 use std::{iter, ops::Range};
 
@@ -23,15 +23,16 @@ const HEIGHT: i32 = 420;
 const MARGIN: i32 = 16;
 const TITLE: i32 = 16;
 const LABEL: i32 = 13;
-/// The room for a line of text.
+/// Height of a line of text.
 const LINE: i32 = 20;
-/// The piece of line that a legend shows.
+/// Length of the line sample in a legend.
 const SAMPLE: i32 = 28;
 
-/// More labels than this do not fit beside each other.
+/// Maximum number of labels on an axis.
 const MOST_LABELS: f64 = 7.0;
 
-/// Okabe and Ito's, which colour-blind people can tell apart, without the yellow, which is faint on white.
+/// Palette by Okabe and Ito, which colour-blind people can distinguish, without yellow, which is faint on
+/// white.
 const COLORS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -45,7 +46,8 @@ const AXIS: RGBColor = RGBColor(110, 110, 110);
 const BOLD_LINE: RGBColor = RGBColor(215, 215, 215);
 const LIGHT_LINE: RGBColor = RGBColor(238, 238, 238);
 
-/// Leaves out points that cannot be shown: those that are not finite and, on a logarithmic axis, those that are not positive.
+/// Renders a plot. Points that cannot be drawn are omitted: non-finite values, and non-positive values on a
+/// logarithmic axis.
 pub(crate) fn svg(plot: &Plot) -> Result<String> {
     let lines: Vec<_> = plot.series.iter().map(|series| shown(plot, series)).collect();
     let x = Axis::new(plot.logarithmic, lines.iter().flatten().map(|&(x, _)| x));
@@ -86,7 +88,8 @@ fn shown(plot: &Plot, series: &Series) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// The title, and under it the legend, where it hides no line; returns where it ends.
+/// Draws the title and, below it, the legend, outside of the plot area. Returns the y coordinate of its lower
+/// edge.
 fn heading(area: &Area, plot: &Plot) -> Result<i32> {
     let left = Pos::new(HPos::Left, VPos::Center);
     let room = WIDTH - 2 * MARGIN;
@@ -131,7 +134,7 @@ fn draw_line(area: &Area, series: usize, points: Vec<(i32, i32)>) -> Result<()> 
     Ok(area.draw(&PathElement::new(points, color(series).stroke_width(2)))?)
 }
 
-/// Shapes differ too, for those who print it in grey.
+/// Markers differ in shape too, so that they can be distinguished in greyscale prints.
 fn draw_marker(area: &Area, series: usize, (x, y): (i32, i32)) -> Result<()> {
     let style = color(series).filled();
     let corners: &[(i32, i32)] = match series % 4 {
@@ -154,31 +157,31 @@ fn font(size: i32, style: FontStyle) -> TextStyle<'static> {
     ("sans-serif", size, style).into_font().color(&BLACK)
 }
 
-/// An estimate, for wide fonts; the reader's are not known.
+/// Estimated width of a text in a wide font, because the reader's font is unknown.
 fn width(text: &str, size: i32) -> i32 {
     let characters = i32::try_from(text.chars().count()).unwrap_or(i32::MAX);
     characters.saturating_mul(size).saturating_mul(6) / 10
 }
 
-/// The size, or a smaller one in which the text has room.
+/// Largest font size, up to `size`, at which the text fits.
 fn fitting(text: &str, size: i32, room: i32) -> i32 {
     let mut sizes = (1..=size).rev();
     sizes.find(|&size| width(text, size) <= room).unwrap_or(1)
 }
 
 fn label(value: f64) -> String {
-    // So many digits that none is missing, so few that 0.1 + 0.2 is 0.3.
+    // Enough digits to lose none, and few enough that 0.1 + 0.2 is shown as 0.3.
     text::trimmed(&text::significant(value, 9)).to_owned()
 }
 
-/// Where values are along a line, and which of them are labelled.
+/// Range of an axis, and the values of its grid lines and labels.
 struct Axis {
     ends: Range<f64>,
     logarithmic: bool,
     labelled: Vec<f64>,
-    /// Lines without labels.
+    /// Values of grid lines without labels.
     light: Vec<f64>,
-    /// The share of it that stays free at both ends.
+    /// Fraction of the axis that stays free at each end.
     inset: f64,
 }
 
@@ -191,7 +194,7 @@ impl Axis {
         }
     }
 
-    /// From zero, or to it: lengths on it can be compared.
+    /// Linear axis, which includes zero so that lengths can be compared.
     fn linear(values: impl Iterator<Item = f64>) -> Self {
         let (least, most) = values.fold((0.0_f64, 0.0_f64), |(least, most), value| {
             (least.min(value), most.max(value))
@@ -211,7 +214,7 @@ impl Axis {
         }
     }
 
-    /// Of positive values.
+    /// Logarithmic axis; the values must be positive.
     fn logarithmic(values: impl Iterator<Item = f64>) -> Self {
         let range = values.fold(None, |range: Option<(f64, f64)>, value| {
             let (least, most) = range.unwrap_or((value, value));
@@ -219,7 +222,7 @@ impl Axis {
         });
         let (least, most) = match range {
             None => (1.0, 10.0),
-            // One value alone is in the middle.
+            // A single value is placed in the middle.
             Some((least, most)) if least >= most => (least / 2.0, most * 2.0),
             Some(range) => range,
         };
@@ -289,11 +292,12 @@ impl ValueFormatter<f64> for Axis {
     }
 }
 
-/// From the first to the last, none if they are not numbers.
+/// Values from `first` to `last`; none if one of them is NaN.
 fn steps(first: f64, last: f64, step: f64) -> impl Iterator<Item = f64> {
     iter::successors(Some(first), move |at| Some(at + step))
         .take_while(move |&at| at <= last)
-        // No axis has so many; adding one to a very large number would never end.
+        // Adding 1 to a very large number does not change it, so the number of steps is limited. No axis
+        // needs this many.
         .take(1_000)
 }
 
@@ -315,7 +319,7 @@ mod tests {
         }
     }
 
-    /// The values of an attribute, in order.
+    /// Values of a numeric attribute, in document order.
     fn numbers(svg: &str, attribute: &str) -> Vec<i32> {
         let attribute = format!(" {attribute}=\"");
         let values = svg.split(&attribute).skip(1);
@@ -324,13 +328,13 @@ mod tests {
             .collect()
     }
 
-    /// The circles, of which the first is the legend's.
+    /// Centres of the circles. The first circle belongs to the legend.
     fn markers(svg: &str) -> Vec<(i32, i32)> {
         let all = iter::zip(numbers(svg, "cx"), numbers(svg, "cy"));
         all.skip(1).collect()
     }
 
-    /// The lines of text.
+    /// Text lines of the plot.
     fn texts(svg: &str) -> Vec<&str> {
         let parts = svg.split("<text ").skip(1);
         parts.map(|part| part.lines().nth(1).unwrap()).collect()

@@ -1,13 +1,13 @@
-//! The report for a terminal.
+//! Renders the report for a terminal.
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, TableStyle, presets};
 
 use super::{Benchmark, Report, text};
 
-/// In characters; what most terminals have on half a screen and more.
+/// Width of the tables, in characters. Most terminals are at least this wide on half of the screen.
 const WIDTH: u16 = 140;
 
-/// Tables, counts and notes, with an empty line between benchmarks.
+/// Tables, counts and notes, with a blank line between benchmarks.
 pub(crate) fn table(report: &Report) -> String {
     let mut parts = Vec::new();
     if report.quick {
@@ -38,7 +38,7 @@ fn benchmark(benchmark: &Benchmark) -> String {
 fn figures(benchmark: &Benchmark) -> String {
     let rows = benchmark.rows.iter().map(|row| text::cells(row).to_vec());
     let mut table = arranged(presets::UTF8_FULL_CONDENSED, Some(&text::COLUMNS), rows);
-    // Only the names, of a figure and of its control, are broken into lines.
+    // Only the columns with the names of figures and controls are wrapped.
     for column in [1, 3, 4, 5] {
         if let Some(column) = table.column_mut(column) {
             column.set_constraint(ColumnConstraint::ContentWidth);
@@ -47,7 +47,7 @@ fn figures(benchmark: &Benchmark) -> String {
     table.trim_fmt()
 }
 
-/// Without borders; what is long in the second column is broken into lines there.
+/// A table without borders. Long text in the second column is wrapped.
 fn list(rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = arranged(presets::NOTHING, None, rows);
     if let Some(column) = table.column_mut(0) {

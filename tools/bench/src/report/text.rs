@@ -1,4 +1,4 @@
-//! Numbers and words that the terminal and the page have in common.
+//! Formatting of numbers and words for the terminal and the page.
 
 use super::{By, Count, Goal, Row, Summary, Unit};
 
@@ -7,7 +7,7 @@ pub(crate) const MISSED: &str = "MISSED";
 pub(crate) const EXCEEDED: &str = "EXCEEDED";
 pub(crate) const QUICK: &str = "Quick run: it shows that the benchmarks work; its figures mean nothing.";
 
-/// A row's text under [`COLUMNS`].
+/// Cells of a row, in the order of [`COLUMNS`].
 pub(crate) fn cells(row: &Row) -> [String; 6] {
     let control = row.control.as_ref().map_or_else(String::new, |control| {
         let median = Summary::of(&control.values).median;
@@ -22,7 +22,7 @@ pub(crate) fn cells(row: &Row) -> [String; 6] {
     [row.figure.clone(), ours, control, result, goal(row), mark(row)]
 }
 
-/// What the goal is about, with its spread: how ours compares with the control, or ours when it stands alone.
+/// The row's result with its spread: the comparison with the control, or the figure itself without a control.
 pub(crate) fn result(row: &Row) -> String {
     let Summary { median, least, most } = row.result();
     let (median, spread) = match row.control.as_ref().map(|control| control.by) {
@@ -50,7 +50,7 @@ pub(crate) fn result(row: &Row) -> String {
     format!("{median} ({spread})")
 }
 
-/// The goal, and in brackets the stretch goal; nothing without one.
+/// The goal, with the stretch goal in parentheses; empty without a goal.
 pub(crate) fn goal(row: &Row) -> String {
     let bound = |value: f64| {
         let text = exact(value);
@@ -76,7 +76,7 @@ pub(crate) fn goal(row: &Row) -> String {
     }
 }
 
-/// Whether the goal is met, and what to know before believing it.
+/// Whether the goal is met, and reasons to doubt the figure.
 pub(crate) fn mark(row: &Row) -> String {
     let goal = row.met().map(|met| match met {
         true if stretched(row) => "stretch",
@@ -91,7 +91,7 @@ pub(crate) fn mark(row: &Row) -> String {
     marks.collect::<Vec<_>>().join(", ")
 }
 
-/// `3 ≤ 4`, or `5 > 4 EXCEEDED`.
+/// Formats a count as `3 ≤ 4` or `5 > 4 EXCEEDED`.
 pub(crate) fn count(count: &Count) -> String {
     let (counted, most) = (exact(count.counted), exact(count.most));
     if count.exceeded() {
@@ -101,7 +101,7 @@ pub(crate) fn count(count: &Count) -> String {
     }
 }
 
-/// With so many significant digits, thousands separated.
+/// Formats with this number of significant digits and with thousands separators.
 pub(crate) fn significant(value: f64, digits: usize) -> String {
     if value.is_nan() {
         return "?".to_owned();
@@ -111,7 +111,7 @@ pub(crate) fn significant(value: f64, digits: usize) -> String {
         return format!("{sign}∞");
     }
     let precision = digits.saturating_sub(1);
-    // The formatter rounds first, so that 9.996 gets the decimals of the 10.0 that it becomes.
+    // The formatter rounds first, so that 9.996 is shown with the decimals of 10.0.
     let scientific = format!("{:.precision$e}", value.abs());
     let exponent = scientific
         .split_once('e')
@@ -121,7 +121,7 @@ pub(crate) fn significant(value: f64, digits: usize) -> String {
     format!("{sign}{}", grouped(&format!("{rounded:.decimals$}")))
 }
 
-/// Without the zeros that end a fraction.
+/// Removes trailing zeros of the fraction.
 pub(crate) fn trimmed(text: &str) -> &str {
     if text.contains('.') {
         text.trim_end_matches('0').trim_end_matches('.')
@@ -163,18 +163,18 @@ fn signed(value: f64) -> String {
     sign.to_owned() + &number(value)
 }
 
-/// Hundredths say enough below one; zeros stay, so that ratios line up.
+/// Two digits are enough below 1. Trailing zeros stay, so that ratios are aligned.
 fn ratio(value: f64) -> String {
     significant(value, if value.abs() < 1.0 { 2 } else { 3 })
 }
 
-/// What was not measured but counted or set: no digit of it may be lost, or 1,001 looks like 1,000.
+/// Formats a counted or configured number with all of its digits, so that 1,001 is not shown as 1,000.
 fn exact(value: f64) -> String {
     let sign = if value < 0.0 { "−" } else { "" };
     format!("{sign}{}", grouped(trimmed(&format!("{:.3}", value.abs()))))
 }
 
-/// A dash would read as a minus beside a negative number.
+/// Formats a range. Before a negative number, a dash would look like a minus sign.
 fn span(least: f64, from: &str, to: &str) -> String {
     let between = if least < 0.0 { " to " } else { "–" };
     format!("{from}{between}{to}")

@@ -1,4 +1,4 @@
-//! Each kind of finding, on books that agree but for one thing.
+//! One test for each kind of finding, on evidence that agrees in everything else.
 
 use model::{Change, FileState, Message};
 use uuid::Uuid;
@@ -16,7 +16,7 @@ fn updated() -> (FileState, model::Event) {
     (state, event)
 }
 
-/// One upload of one user with one device, all as it should be.
+/// Evidence of one upload by one user with one device, with nothing to find.
 fn books() -> Evidence {
     let (state, event) = updated();
     let user: UserId = "alice".parse().unwrap();
@@ -73,7 +73,7 @@ fn books() -> Evidence {
     }
 }
 
-/// What is found once something is not as it should be.
+/// The findings after `spoil` has changed the evidence.
 fn found(spoil: impl FnOnce(&mut Evidence)) -> Vec<&'static str> {
     let mut books = books();
     spoil(&mut books);

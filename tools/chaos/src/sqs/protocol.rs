@@ -1,4 +1,4 @@
-//! SQS's protocol, AWS JSON 1.0, which fails and loses answers.
+//! The protocol of SQS (AWS JSON 1.0), with injected errors and lost answers.
 //!
 //! Amazon SQS Developer Guide, "Making requests using the AWS JSON protocol".
 
@@ -23,7 +23,7 @@ use super::{NAMES, Sqs, VISIBILITY, Which};
 use crate::faults::Kind;
 use crate::queue::Received;
 
-/// Serves; never ends.
+/// Serves requests; never returns.
 pub(super) async fn listen(listener: TcpListener, sqs: Arc<Sqs>) {
     let app = Router::new()
         .fallback(post(serve))
@@ -33,7 +33,7 @@ pub(super) async fn listen(listener: TcpListener, sqs: Arc<Sqs>) {
 }
 
 impl Sqs {
-    /// Does what a request asks for; nothing if the action is not known.
+    /// Carries out an action. `None` if the action is unknown.
     fn act(&self, action: &str, request: &Request) -> Option<Value> {
         let which = request.which();
         Some(match action {

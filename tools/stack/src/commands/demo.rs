@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: one device uploads a file, another hears of it.
+//! `cargo xtask demo`: one device uploads a file, and another one is notified.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,13 +15,13 @@ use runner::project::Project;
 use runner::services::{Ports, Services};
 use runner::ui::{self, Step, step};
 
-/// How long the other device waits: what the product promises.
+/// The time limit for the notification: the product's promise.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The user of both devices.
 const USER: &str = "demo";
 
-/// Runs the demo and leaves nothing running.
+/// Runs the demo. All services have stopped when it returns.
 pub(crate) async fn run(
     project: &Project,
     ports: Ports,
@@ -131,12 +131,12 @@ async fn first_change(socket: &mut Socket) -> Result<(EventId, SpacePath, model:
     bail!("the connection was closed")
 }
 
-/// Milliseconds with one decimal.
+/// A duration in milliseconds, rounded to one decimal.
 fn round(time: Duration) -> f64 {
     (time.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
-/// An object's content, straight from storage.
+/// The content of an object, read from storage without the API.
 async fn stored_object(stack: &Stack, key: &str) -> Result<Vec<u8>> {
     let s3 = aws_sdk_s3::Client::new(&patient_config(&stack.aws_endpoint)?);
     let object = s3.get_object().bucket(&stack.outputs.bucket_name).key(key).send();

@@ -1,4 +1,5 @@
-//! The deployed API under requests that schemathesis makes up from its description.
+//! Property-based tests of the deployed API: schemathesis generates requests from the API's OpenAPI
+//! description.
 
 use std::fs;
 
@@ -14,15 +15,16 @@ use runner::ui;
 /// The user who makes the requests.
 const USER: &str = "fuzz";
 
-/// How many requests are made up for an operation in each phase.
+/// The number of generated requests per operation and phase.
 const EXAMPLES: &str = "30";
 
-/// Checks that do not fit. What is no route, a known path with another method too, is 404 here. And not every rule can be
-/// told in a schema: that parts come once each, that text is in normalization form C, what a page token is.
+/// Checks of schemathesis that do not apply. The API answers 404 for every unknown route, including a known
+/// path with another method. Some rules cannot be expressed in a schema: unique part numbers, text in
+/// normalization form C, and the format of page tokens.
 const EXCLUDED: &str = "unsupported_method,positive_data_acceptance";
 
-/// Fails if an answer is a 5xx, of a status that is not described, not of the form that is, or if something invalid is
-/// accepted.
+/// Fails if a response is a 5xx, or its status or body does not match the description, or if an invalid
+/// request is accepted.
 pub(crate) async fn run(project: &Project, stack: &Stack) -> Result<()> {
     stack.create_user(USER).await?;
     let token = stack.sign_in(USER).await?.token().await?;
@@ -32,7 +34,7 @@ pub(crate) async fn run(project: &Project, stack: &Stack) -> Result<()> {
         let uploading = device.upload(None, path.parse()?, path.as_bytes());
         files.push(uploading.await.context("cannot upload a file")?.file_id);
     }
-    // Without these, requests for a file would seldom meet one.
+    // Without the IDs of existing files, generated requests would rarely refer to one.
     let [kept, deleted] = files[..] else {
         bail!("no files to ask for")
     };

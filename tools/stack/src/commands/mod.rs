@@ -15,7 +15,7 @@ use runner::arguments::{Cli, Command};
 use runner::project::Project;
 use runner::services::Ports;
 
-/// Runs a command that needs the local stack. Its child processes live in guards that end with its future.
+/// Runs a command that needs the local stack. Guards in the command's future own its child processes.
 pub async fn run(cli: &Cli) -> Result<()> {
     let project = &Project::find()?;
     let ports = Ports::from_base(cli.port)?;

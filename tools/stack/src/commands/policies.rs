@@ -1,4 +1,5 @@
-//! `cargo xtask policies`: whether each statement of each policy is needed, and its absence noticed.
+//! `cargo xtask policies`: mutation tests of the IAM policies. Some test must fail for each statement that is
+//! removed.
 
 use std::process::Stdio;
 
@@ -14,7 +15,7 @@ use runner::project::Project;
 use runner::services::{Ports, Services};
 use runner::ui::Step;
 
-/// Deploys the stack, and has `policies.py` take statements away and run tests.
+/// Deploys the stack and runs `policies.py`, which removes statements and runs tests.
 pub(crate) async fn run(project: &Project, ports: Ports) -> Result<()> {
     let _lock = project.lock()?;
     let services = Services::start(project, ports).await?;
@@ -23,7 +24,7 @@ pub(crate) async fn run(project: &Project, ports: Ports) -> Result<()> {
     let tests = build_tests(project).await?;
     step.done("");
 
-    // The emulator's Python has the AWS SDK.
+    // The Python environment of the emulator contains the AWS SDK.
     let python = project.tools().join("emulator/bin/python");
     let mut script = emulated(command(project, &python.display().to_string()), services.ports);
     script
@@ -36,7 +37,7 @@ pub(crate) async fn run(project: &Project, ports: Ports) -> Result<()> {
     Ok(())
 }
 
-/// Builds the integration tests and returns their binary.
+/// Builds the integration tests and returns the path of their binary.
 async fn build_tests(project: &Project) -> Result<String> {
     #[derive(Deserialize)]
     struct Message {

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test, with the services that they need.
+//! `cargo xtask test`: all tests, together with the services that they need.
 
 use anyhow::{Result, bail};
 
@@ -13,8 +13,8 @@ use runner::services::{Ports, Services};
 use runner::template;
 use runner::ui::{self, Step};
 
-/// Deploys the stack and runs schemathesis, the page's tests and `cargo test` against it; with arguments, only the tests that they name,
-/// and for the page, only its own.
+/// Deploys the stack, and runs schemathesis, the tests of the web page and `cargo test` against it. With
+/// `arguments`, runs only the tests that they select; with `page`, only those of the web page.
 pub(crate) async fn run(project: &Project, ports: Ports, page: bool, arguments: &[String]) -> Result<()> {
     let _lock = project.lock()?;
     let services = Services::start(project, ports).await?;
@@ -23,8 +23,8 @@ pub(crate) async fn run(project: &Project, ports: Ports, page: bool, arguments: 
         return web_test::run(project, services.ports, &stack).await;
     }
     if arguments.is_empty() {
-        // Before the tests, whose result is what a reader looks for at the end. The template's tests use no service, and compute while
-        // the others wait.
+        // These come first, because readers look for the result of `cargo test` at the end. The tests of the
+        // template need no service and use the processor while the others wait.
         tokio::try_join!(template::check(project, Step::beside), async {
             fuzz::run(project, &stack).await?;
             web_test::run(project, services.ports, &stack).await

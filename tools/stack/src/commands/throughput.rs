@@ -1,4 +1,5 @@
-//! `cargo xtask throughput`: uploads of `syncsphere` beside those of plain curl to the same storage, and what a kill half way costs.
+//! `cargo xtask throughput`: compares uploads by `syncsphere` with uploads by plain curl to the same storage,
+//! and measures the cost of a kill half way.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -30,10 +31,10 @@ use runner::ui::{self, Step, step};
 /// The user of all uploads.
 const USER: &str = "throughput";
 
-/// How many files are on their way at once, in both.
+/// Concurrent file uploads, both of `syncsphere` and of curl.
 const FILES_AT_ONCE: usize = 8;
 
-/// How many parts, in both: what the client does.
+/// Concurrent part uploads, both of `syncsphere` and of curl. The number is the client's default.
 const PARTS_AT_ONCE: usize = 4;
 
 /// The size of a small file in bytes.
@@ -41,23 +42,23 @@ const SMALL: usize = 4 * 1024;
 
 const MIB: u64 = 1024 * 1024;
 
-/// How much is uploaded.
+/// The amount of data and the number of rounds.
 struct Scale {
     files: usize,
     large: u64,
     rounds: usize,
 }
 
-/// Medians of a case.
+/// The median times of a case.
 struct Figures {
     ours: Duration,
-    /// Only what goes to storage.
+    /// By curl: only the PUT requests to storage.
     puts: Duration,
-    /// All that the API asks for.
+    /// By curl: the PUT requests and the requests to the API.
     requests: Duration,
 }
 
-/// Measures, and fails if an upload that was killed half way does not end right.
+/// Runs the measurements. Fails if an upload that was killed half way is not completed correctly afterwards.
 pub(crate) async fn run(project: &Project, ports: Ports, quick: bool) -> Result<()> {
     let curl = Command::new("curl")
         .arg("--version")
@@ -128,7 +129,7 @@ fn report(scale: &Scale, small: &Figures, large: &Figures) {
     ui::line("");
 }
 
-/// As it is installed; for a quick run as tests have it.
+/// Builds the client with the profile of a release, or, for a quick run, with the profile of tests.
 async fn build(project: &Project, quick: bool) -> Result<PathBuf> {
     let step = Step::begin("building syncsphere");
     let mut cargo = cargo(project);
@@ -149,7 +150,7 @@ struct Bench {
     folder: PathBuf,
 }
 
-/// A request for curl.
+/// A request in the syntax of curl's configuration file.
 struct Request {
     lines: String,
 }
@@ -185,7 +186,7 @@ impl Bench {
             .await
     }
 
-    /// Each round uploads to other paths, by curl and by `syncsphere` in turn.
+    /// Runs the rounds of a case. Each round uploads once with curl and once with `syncsphere`, to new paths.
     async fn rounds(
         &self,
         scale: &Scale,
@@ -206,7 +207,7 @@ impl Bench {
         Ok(median(&rounds))
     }
 
-    /// The time of the PUTs, and of all requests.
+    /// Returns the time of the PUT requests and the time of all requests.
     async fn small_by_curl(&self, scale: &Scale, to: &str) -> Result<(Duration, Duration)> {
         let names: Vec<String> = (0..scale.files).map(|number| format!("{number:04}")).collect();
         let mut opening = Vec::new();
@@ -240,7 +241,8 @@ impl Bench {
         Ok((puts, opening + puts + completing))
     }
 
-    /// The time of the PUTs, and of them and completing; opening and presigning take next to none of it.
+    /// Returns the time of the PUT requests, and the time including the completion. Creating and presigning
+    /// take almost no time and are not included.
     async fn large_by_curl(&self, to: &str) -> Result<(Duration, Duration)> {
         let content = LocalFile::open(self.folder.join("large")).await?;
         let describing = self.device.describe(None, to.parse()?, &content, &());
@@ -259,7 +261,7 @@ impl Bench {
             let piece = content
                 .read(offset.unsigned_abs(), length.get().unsigned_abs())
                 .await?;
-            // curl sends whole files.
+            // curl can only send whole files, so each part gets its own file.
             fs::write(self.part(part_number), &piece)?;
             let sha256 = client::sha256(&piece);
             parts.push(PartRequest { part_number, sha256 });
@@ -282,7 +284,7 @@ impl Bench {
         self.folder.join(format!("part-{number}"))
     }
 
-    /// A POST to the API, whose answer goes to a file.
+    /// A POST request to the API. curl writes the response to the file `answer`.
     async fn post(&self, path: &str, body: &impl serde::Serialize, answer: &str) -> Result<Request> {
         let token = self.device.session().token().await?;
         let body = serde_json::to_string(body)?
@@ -298,7 +300,7 @@ impl Bench {
         Ok(Request { lines })
     }
 
-    /// Makes requests, some at once, and says how long they took altogether. Each must succeed.
+    /// Sends requests with up to `at_once` in parallel and returns the total time. Fails if a request fails.
     async fn curl(&self, requests: &[Request], at_once: usize) -> Result<Duration> {
         let mut config = String::new();
         for (number, request) in requests.iter().enumerate() {
@@ -340,7 +342,7 @@ impl Bench {
         command
     }
 
-    /// What it tells, a value a line.
+    /// Runs `syncsphere` and returns the JSON values that it prints, one per line.
     async fn told(&self, arguments: &[&str]) -> Result<Vec<Value>> {
         let output = self
             .syncsphere(arguments)
@@ -418,7 +420,7 @@ fn put_file(put: &PresignedPut, file: &Path) -> Request {
         file.display()
     );
     for (name, value) in &put.headers {
-        // curl says the length by itself.
+        // curl computes the length itself.
         if !name.eq_ignore_ascii_case("content-length") {
             let _ = writeln!(lines, "header = \"{name}: {value}\"");
         }

@@ -1,4 +1,4 @@
-//! `cargo xtask up`, `up --services` and `deploy`: a stack to work with.
+//! `cargo xtask up`, `up --services` and `deploy`: a stack for development.
 
 use std::fs;
 
@@ -14,10 +14,10 @@ use runner::project::Project;
 use runner::services::{Ports, Services};
 use runner::ui::{self, step};
 
-/// The users that `up` makes: two, so that one can share with the other.
+/// The users that `up` creates. There are two, so that one can share with the other.
 const USERS: [&str; 2] = ["alice", "bob"];
 
-/// Deploys everything and waits for Ctrl-C.
+/// Deploys the whole stack and waits for Ctrl-C.
 pub(crate) async fn stack(project: &Project, ports: Ports, profile: Profile) -> Result<()> {
     let _lock = project.lock()?;
     let services = Services::start(project, ports).await?;
@@ -65,7 +65,7 @@ The functions' logs follow. Ctrl-C stops everything.
     logs::follow(project, ports).await
 }
 
-/// Starts only what functions talk to, with the schema in place, and waits for Ctrl-C.
+/// Starts only the services that functions use, creates the schema, and waits for Ctrl-C.
 pub(crate) async fn services(project: &Project, ports: Ports) -> Result<()> {
     let _lock = project.lock()?;
     let services = Services::start(project, ports).await?;
@@ -83,7 +83,7 @@ cargo-lambda is in .local/tools/cargo-lambda/bin. Ctrl-C stops everything.
     std::future::pending().await
 }
 
-/// Deploys to the stack of a running `up`.
+/// Deploys again to the stack that `up` keeps running.
 pub(crate) async fn deploy(project: &Project, profile: Profile) -> Result<()> {
     let running = Stack::running(project)?;
     Stack::deploy(project, Ports::from_base(running.port)?, profile).await?;

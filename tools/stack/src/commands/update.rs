@@ -1,4 +1,4 @@
-//! `cargo xtask update`: a former release is deployed, devices upload and listen, and this release is deployed over it.
+//! `cargo xtask update`: deploys a former release, then this release over it while devices upload and listen.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,16 +23,16 @@ use runner::ui::{self, Step};
 /// The user of all devices.
 const USER: &str = "update";
 
-/// Devices that upload.
+/// The number of devices that upload.
 const UPLOADERS: usize = 3;
 
-/// How long they do before the update begins and after it has ended.
+/// The time for which devices upload before the update starts, and again after it has ended.
 const AROUND: Duration = Duration::from_secs(5);
 
-/// How long a device may take to hear of everything: what the product promises.
+/// The time limit for a device to receive all changes: the product's promise.
 const PROMISED: Duration = Duration::from_secs(20);
 
-/// Deploys the release at `from`, then this one, and fails if a request failed or a change was not heard of.
+/// Deploys the release at `from`, then this release. Fails if a request failed or a device missed a change.
 pub(crate) async fn run(project: &Project, ports: Ports, from: &str) -> Result<()> {
     let _lock = project.lock()?;
     let former = check_out(project, from).await?;
@@ -93,14 +93,14 @@ pub(crate) async fn run(project: &Project, ports: Ports, from: &str) -> Result<(
     Ok(())
 }
 
-/// What devices did and know.
+/// The shared state and results of the devices.
 #[derive(Default)]
 struct World {
     over: AtomicBool,
     uploads: AtomicI64,
     connections: AtomicI64,
     failures: Mutex<Vec<String>>,
-    /// Numbers of changes.
+    /// The sequence numbers of the changes that listening devices received.
     heard: Mutex<BTreeSet<i64>>,
 }
 
@@ -114,7 +114,7 @@ impl World {
     }
 }
 
-/// Uploads one version after the other, and repeats nothing.
+/// Uploads new versions one after the other. A failed request is not retried.
 async fn upload(i: usize, device: &Client, world: &World) {
     for version in 1.. {
         if world.over.load(Ordering::SeqCst) {
@@ -141,7 +141,8 @@ async fn upload(i: usize, device: &Client, world: &World) {
     }
 }
 
-/// Follows the protocol: connects, catches up, listens, and begins again when the connection ends.
+/// Follows the notification protocol: connects, catches up and listens, and starts again when the connection
+/// ends.
 async fn listen(device: Client, world: Arc<World>) {
     loop {
         let listening = async {
@@ -164,7 +165,7 @@ async fn listen(device: Client, world: Arc<World>) {
 
 async fn catch_up(device: &Client, world: &World) -> Result<()> {
     loop {
-        // Up to the first gap.
+        // The changes are complete up to the first gap.
         let known = world
             .heard()
             .iter()
@@ -181,7 +182,8 @@ async fn catch_up(device: &Client, world: &World) -> Result<()> {
     }
 }
 
-/// The former release, in a working tree of its own that is kept, since compiling it takes minutes.
+/// Checks out the former release into its own git worktree. The worktree is kept between commands, because
+/// compiling it takes minutes.
 async fn check_out(project: &Project, from: &str) -> Result<PathBuf> {
     let step = Step::begin("checking out the former release (git)");
     let folder = project.root.join(".local/former");

@@ -1,4 +1,5 @@
-//! The page's own tests: its types, its modules under Node.js, and the page itself in Chromium against the local stack.
+//! Tests of the web page: its types, its modules under Node.js, and the page in Chromium against the local
+//! stack.
 
 use std::env;
 use std::fs;
@@ -16,10 +17,10 @@ use runner::services::Ports;
 use runner::tools;
 use runner::ui::{self, Step, step};
 
-/// Where the page's development files are in the project.
+/// The folder of the page's development files in the project.
 const FOLDER: &str = "clients/web";
 
-/// What Chromium is called by those who package it.
+/// The names of Chromium's program in different packages.
 const BROWSERS: [&str; 4] = [
     "chromium",
     "chromium-browser",
@@ -27,10 +28,10 @@ const BROWSERS: [&str; 4] = [
     "google-chrome",
 ];
 
-/// The users of the page in the test.
+/// The users in the browser test.
 const USERS: [&str; 2] = ["web-alice", "web-bob"];
 
-/// Runs them all. What they need that is not on this machine is said, with the command that installs it.
+/// Runs all tests of the page. If a required program is missing, prints the command that installs it.
 pub(crate) async fn run(project: &Project, ports: Ports, stack: &Stack) -> Result<()> {
     let Some(packages) = tools::install_web(project).await? else {
         skipped(
@@ -78,7 +79,7 @@ async fn types(project: &Project, folder: &Path, packages: &Path) -> Result<()> 
     Ok(())
 }
 
-/// Two people in real windows, against the stack.
+/// Tests two users in separate browser windows against the stack.
 async fn in_browser(
     project: &Project,
     ports: Ports,
@@ -115,7 +116,8 @@ async fn in_browser(
     Ok(())
 }
 
-/// The tests of a folder, by name: versions of Node.js disagree on what a folder means.
+/// The paths of the test files in a folder. They are passed one by one, because versions of Node.js treat a
+/// folder differently.
 fn tests_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let files = entries.filter_map(|entry| Some(entry.ok()?.path()));

@@ -1,4 +1,4 @@
-//! The folder on this machine. Nothing outside it is reached, whatever a path or a link in it says.
+//! The local folder. Neither a path nor a link in the folder leads outside it.
 
 use std::fs::TryLockError;
 use std::io::{self, Read as _, Write as _};
@@ -15,51 +15,51 @@ use serde::{Deserialize, Serialize};
 use super::names;
 use crate::failure::{Kind, failure};
 
-/// Where this program keeps its own files in the folder.
+/// Name of the subfolder with this program's own files.
 const OWN: &str = ".syncsphere";
 
-/// In [`OWN`]: what is known of the folder.
+/// In [`OWN`]: the saved state.
 const STATE: &str = "state.json";
 
-/// In [`OWN`]: what was put into the folder since the state was kept, a line each, written before it is done.
+/// In [`OWN`]: files placed since the state was saved, one a line, each written before the file is placed.
 const JOURNAL: &str = "journal";
 
-/// In [`OWN`]: files that are on their way.
+/// In [`OWN`]: the folder of unfinished downloads.
 const PARTS: &str = "parts";
 
-/// In [`PARTS`]: a file that is about to be deleted.
+/// In [`PARTS`]: a file that was moved out of its place and is about to be deleted.
 const REMOVED: &str = "removed";
 
-/// In [`OWN`]: held while somebody keeps the folder current.
+/// In [`OWN`]: the lock file, locked while a process syncs the folder.
 const LOCK: &str = "lock";
 
-/// The longest name of a file, and of a folder, on the file systems of today, in bytes.
+/// Length limit of file and folder names on common file systems, in bytes.
 const MAX_NAME_BYTES: usize = 255;
 
-/// What is longer after the last dot of a name is no extension, in bytes with the dot.
+/// Length limit of an extension, in bytes with the dot. Longer text after the last dot belongs to the stem.
 const MAX_EXTENSION_BYTES: usize = 32;
 
-/// How much is read at once, in bytes.
+/// Size of one read, in bytes.
 const READ_BYTES: usize = 256 * 1024;
 
-/// A folder that this process alone keeps current.
+/// A folder that is locked by this process.
 pub(super) struct Folder {
     root: Dir,
     own: Dir,
     parts: Dir,
     journal: cap_std::fs::File,
     _lock: std::fs::File,
-    /// Names that differ only in case are one file.
+    /// The file system treats names that differ only in case as one.
     pub(super) ignores_case: bool,
 }
 
-/// By what a file is known to be still the one that was put there.
+/// Metadata that shows whether a file is still the one that was placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Fingerprint {
     size: u64,
-    /// Since 1970.
+    /// Modification time since 1970-01-01 UTC.
     modified: Duration,
-    /// On Unix the inode, and when it was changed: programs set the time of modification as they like.
+    /// On Unix the inode and ctime, elsewhere zero. Programs can set the modification time, but not ctime.
     inode: u64,
     changed: (i64, i64),
 }
@@ -84,32 +84,32 @@ impl Fingerprint {
         })
     }
 
-    /// Whether it can be the same file, moved, which changes when it was changed.
+    /// Whether both can be the same file before and after a rename, which changes ctime.
     fn is_moved(&self, other: &Self) -> bool {
         (self.size, self.modified, self.inode) == (other.size, other.modified, other.inode)
     }
 }
 
-/// A file that took its place.
+/// The result of placing a file.
 #[derive(Debug)]
 pub(super) struct Placement {
     pub(super) stamp: Fingerprint,
-    /// Where its owner's file is that was there at the last moment.
+    /// The path of the owner's file, if one was found at the last moment.
     pub(super) kept: Option<PathBuf>,
 }
 
-/// What is at a path.
+/// What is at a path. Links are not followed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
     File(Fingerprint),
     Folder,
-    /// A link, or something else.
+    /// A link, device, socket or pipe.
     Other,
 }
 
 impl Folder {
-    /// Opens it, and makes it if it is not there.
+    /// Opens and locks the folder. It is created if it does not exist.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let opening = || -> io::Result<_> {
             std::fs::create_dir_all(path)?;
@@ -146,7 +146,7 @@ impl Folder {
         })
     }
 
-    /// What was kept; nothing the first time.
+    /// The saved state, or `None` on the first run.
     pub(super) fn kept(&self) -> anyhow::Result<Option<Vec<u8>>> {
         match self.own.read(STATE) {
             Ok(text) => Ok(Some(text)),
@@ -155,21 +155,22 @@ impl Folder {
         }
     }
 
-    /// Keeps it, all or nothing.
+    /// Saves the state atomically and empties the journal.
     pub(super) fn keep(&self, text: &[u8]) -> io::Result<()> {
         let new = format!("{STATE}.new");
         let mut file = self.own.create(&new)?;
         file.write_all(text)?;
         file.sync_all()?;
         self.own.rename(&new, &self.own, STATE)?;
-        // By another handle: on Windows one that appends may not truncate (rust-lang/rust#105437).
+        // Truncated by another handle: on Windows a handle for appending may not truncate
+        // (rust-lang/rust#105437).
         self.own.create(JOURNAL).map(drop)
     }
 
-    /// What was put there since, or was about to be.
+    /// Files that were placed, or about to be, since the state was saved.
     pub(super) fn journal(&self) -> io::Result<Vec<(SpacePath, Sha256)>> {
         let text = self.own.read(JOURNAL)?;
-        // The last line may be half of one.
+        // A crash may have left the last line incomplete.
         let lines = text.split(|byte| *byte == b'\n');
         Ok(lines
             .filter_map(|line| serde_json::from_slice(line).ok())
@@ -193,7 +194,7 @@ impl Folder {
         Fingerprint::of(&metadata).map(Found::File)
     }
 
-    /// Refuses a path that leads to this program's own files by a name that the file system takes for theirs.
+    /// Refuses a path that the file system resolves to this program's own folder under another name.
     #[cfg(unix)]
     fn refuse_own(&self, at: &Path) -> io::Result<()> {
         use cap_std::fs::MetadataExt as _;
@@ -217,7 +218,7 @@ impl Folder {
         Ok(())
     }
 
-    /// The SHA-256 of a file.
+    /// The SHA-256 of a file's current content.
     pub(super) fn digest(&self, at: &Path) -> io::Result<Sha256> {
         let mut file = self.root.open(at)?;
         let mut digest = Sha256Stream::default();
@@ -231,13 +232,13 @@ impl Folder {
         }
     }
 
-    /// The file that content is gathered in, with what an earlier attempt left.
+    /// Opens the file that content is downloaded to. It may hold bytes of an earlier attempt.
     pub(super) fn part(&self, content: &Content) -> io::Result<tokio::fs::File> {
         let mut options = OpenOptions::new();
         options.create(true).read(true).write(true);
         let name = part_name(content);
         let file = match self.parts.open_with(&name, &options) {
-            // One that was taken from its place with rights of its owner's.
+            // A file that [`Self::take`] moved here keeps its permissions, which may forbid writing.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 self.parts.remove_file(&name)?;
                 self.parts.open_with(&name, &options)?
@@ -247,8 +248,8 @@ impl Folder {
         Ok(tokio::fs::File::from_std(file.into_std()))
     }
 
-    /// Puts gathered content in its place, in one step. There is `expected`, if anything: a file that may be
-    /// replaced.
+    /// Moves downloaded content to its path in one step. `expected` is the file there that may be replaced;
+    /// with `None` nothing is replaced.
     pub(super) fn place(
         &self,
         content: &Content,
@@ -267,7 +268,8 @@ impl Folder {
                     _ => error,
                 })?;
         }
-        // Or it would not be known as this program's if that ended here, and stay when it goes from the space.
+        // Written first. After a crash a file that is not in the journal would not be recognized as this
+        // program's, and would stay when it is removed from the space.
         let mut line = serde_json::to_vec(&(path, content.sha256))?;
         line.push(b'\n');
         (&self.journal).write_all(&line)?;
@@ -285,13 +287,13 @@ impl Folder {
         }
         match self.look(at)? {
             Found::File(stamp) if stamp.is_moved(&gathered) => Ok(Placement { stamp, kept }),
-            // Somebody was faster, and what is there now is theirs.
+            // Another program wrote to the path at the same time, and the file there is not this program's.
             _ => Err(io::Error::other("it was changed at the same time")),
         }
     }
 
-    /// Removes a file, and the folders that it leaves empty. If it is not the expected one, its owner changed
-    /// it at the last moment: it is kept, and its name returned.
+    /// Removes a file and the parent folders that become empty. If the file is not the expected one, its
+    /// owner changed it at the last moment: the file is kept, and its path is returned.
     pub(super) fn remove(&self, at: &Path, expected: &Fingerprint) -> io::Result<Option<PathBuf>> {
         let (parent, name) = self.parent(at)?;
         parent.rename(&name, &self.parts, REMOVED)?;
@@ -302,7 +304,7 @@ impl Folder {
         Ok(kept)
     }
 
-    /// The same, but the file becomes gathered content, which spares a download.
+    /// Like [`Self::remove`], but keeps the file as downloaded content, which saves a download.
     pub(super) fn take(
         &self,
         at: &Path,
@@ -319,8 +321,8 @@ impl Folder {
         self.give_back(&part, at).map(Some)
     }
 
-    /// Deletes a file that was taken from its place, if it is the expected one; otherwise gives it back to
-    /// its owner.
+    /// Deletes a file that was moved out of its place if it is the expected one. Otherwise moves it back and
+    /// returns its path.
     fn discard(&self, part: &str, at: &Path, expected: &Fingerprint) -> io::Result<Option<PathBuf>> {
         if self.is_part(part, expected)? {
             self.parts.remove_file(part)?;
@@ -334,7 +336,7 @@ impl Folder {
         Ok(found.is_file() && Fingerprint::of(&found)?.is_moved(expected))
     }
 
-    /// Puts what was taken from a place back to it, or beside it if that is taken.
+    /// Moves a file back to its place, or beside it if the place is taken. Returns its path.
     fn give_back(&self, part: &str, at: &Path) -> io::Result<PathBuf> {
         let (parent, name) = self.parent(at)?;
         match rename_new(&self.parts, part, &parent, &name) {
@@ -347,7 +349,7 @@ impl Folder {
         }
     }
 
-    /// Renames what is at a path to a name that is free, and says which. Of an empty folder nothing need be kept.
+    /// Renames a file to a free name and returns the new path. An empty folder is deleted instead (`None`).
     pub(super) fn set_aside(&self, at: &Path) -> io::Result<Option<PathBuf>> {
         if self.root.remove_dir(at).is_ok() {
             return Ok(None);
@@ -357,8 +359,8 @@ impl Folder {
         Ok(Some(at.with_file_name(kept)))
     }
 
-    /// The folder of a path, and the name in it. System calls follow links on the way to a path, so they are
-    /// given names alone.
+    /// The parent folder of a path, and the last name of the path. System calls follow links in the parents
+    /// of a path, so they get single names only.
     fn parent(&self, at: &Path) -> io::Result<(Dir, String)> {
         let name = at.file_name().and_then(|name| name.to_str());
         let name = name.ok_or(io::ErrorKind::InvalidInput)?.to_owned();
@@ -369,8 +371,8 @@ impl Folder {
         Ok((parent, name))
     }
 
-    /// Counts files that are not left out, by the path that they would have in the space, if they can have
-    /// one.
+    /// Counts the files that `leave_out` does not exclude. It gets the file's path in the space, or `None` if
+    /// the file cannot have one.
     pub(super) fn count_files(&self, leave_out: impl Fn(Option<&SpacePath>) -> bool) -> io::Result<usize> {
         let mut folders = vec![(self.root.try_clone()?, PathBuf::new())];
         let mut count = 0;
@@ -392,7 +394,7 @@ impl Folder {
         Ok(count)
     }
 
-    /// Removes what was gathered and is not wanted any more.
+    /// Deletes all unfinished downloads.
     pub(super) fn forget_parts(&self) -> io::Result<()> {
         for entry in self.parts.entries()? {
             self.parts.remove_file(entry?.file_name())?;
@@ -402,7 +404,7 @@ impl Folder {
 
     fn remove_empty_parents(&self, at: &Path) {
         for parent in at.ancestors().skip(1) {
-            // The first that is not empty ends it; so does the root.
+            // The first folder that is not empty ends the loop, as does the root.
             if parent.as_os_str().is_empty() || self.root.remove_dir(parent).is_err() {
                 return;
             }
@@ -410,7 +412,7 @@ impl Folder {
     }
 }
 
-/// Renames something to a name beside a path that is free.
+/// Renames a file to a free name beside a path, and returns the name.
 fn keep_beside(from: &Dir, part: &str, parent: &Dir, name: &str) -> io::Result<String> {
     for number in 1_u32.. {
         let kept = kept_name(name, number);
@@ -423,12 +425,12 @@ fn keep_beside(from: &Dir, part: &str, parent: &Dir, name: &str) -> io::Result<S
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// `report (kept 1).pdf`: programs still know what it is, and it is not longer than a name can be.
+/// `report (kept 1).pdf`: the name keeps the extension and is at most [`MAX_NAME_BYTES`] long.
 fn kept_name(name: &str, number: u32) -> String {
     with_suffix(name, &format!(" (kept {number})"))
 }
 
-/// A name with something between its stem, which is shortened if there is no room for it, and its extension.
+/// Inserts a suffix before the extension of a name. The stem is shortened if the result would be too long.
 pub(crate) fn with_suffix(name: &str, suffix: &str) -> String {
     let dot = name
         .rfind('.')
@@ -439,7 +441,7 @@ pub(crate) fn with_suffix(name: &str, suffix: &str) -> String {
     format!("{stem}{suffix}{extension}")
 }
 
-/// Renames a file, unless the new name is taken.
+/// Renames a file, and fails if the new name is taken.
 fn rename_new(from: &Dir, name: &str, to: &Dir, new_name: &str) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_vendor = "apple"))]
     {
@@ -449,15 +451,15 @@ fn rename_new(from: &Dir, name: &str, to: &Dir, new_name: &str) -> io::Result<()
             renamed => return Ok(renamed?),
         }
     }
-    // Not every file system can.
+    // File systems without this flag: check first, which is not atomic.
     if to.symlink_metadata(new_name).is_ok() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     from.rename(name, to, new_name)
 }
 
-/// Puts a file in the place of another, which takes its own; where the file system cannot, it goes. Returns
-/// whether it is kept.
+/// Exchanges two files and returns true. Where the file system cannot, replaces the second file and returns
+/// false.
 fn exchange(from: &Dir, name: &str, to: &Dir, new_name: &str) -> io::Result<bool> {
     #[cfg(any(target_os = "linux", target_vendor = "apple"))]
     {
@@ -471,7 +473,7 @@ fn exchange(from: &Dir, name: &str, to: &Dir, new_name: &str) -> io::Result<bool
     Ok(false)
 }
 
-/// A flag of `renameat2` or `renameatx_np` that the file system or the kernel does not know.
+/// Whether the file system or the kernel does not support the flag of `renameat2` or `renameatx_np`.
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
 fn is_unsupported(error: rustix::io::Errno) -> bool {
     use rustix::io::Errno;
@@ -482,7 +484,7 @@ fn part_name(content: &Content) -> String {
     format!("{}-{}", content.file_id, content.version)
 }
 
-/// Not there, or what should be a folder on the way is none.
+/// Whether the path does not exist. A parent that is not a folder counts as absent.
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -490,7 +492,7 @@ fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-/// What the space calls a file of the folder, if it can.
+/// The path in the space of a local file, or `None` if its name is not valid there.
 pub(super) fn space_path(at: &Path) -> Option<SpacePath> {
     let mut path = String::new();
     for name in at {
@@ -500,7 +502,8 @@ pub(super) fn space_path(at: &Path) -> Option<SpacePath> {
     path.parse().ok()
 }
 
-/// Where a file of the space is in the folder, if a file can have that name on this machine.
+/// The local path, relative to the folder, of a file in the space. Names that this machine cannot store are
+/// refused.
 pub(super) fn local(path: &SpacePath) -> anyhow::Result<PathBuf> {
     let mut local = PathBuf::new();
     for (depth, name) in path.as_str().split('/').skip(1).enumerate() {
@@ -523,13 +526,13 @@ pub(super) fn local(path: &SpacePath) -> anyhow::Result<PathBuf> {
     Ok(local)
 }
 
-/// A name such as `SYNCSP~1`, which FAT and NTFS give a file beside its own.
+/// Whether a name has the form of a short name (`SYNCSP~1`), which FAT and NTFS add to long names.
 fn is_short_name(name: &str) -> bool {
     let mut after = name.split('~').skip(1);
     after.any(|after| after.starts_with(|it: char| it.is_ascii_digit()))
 }
 
-/// Microsoft, "Naming Files, Paths, and Namespaces".
+/// Whether Windows allows a name (Microsoft, "Naming Files, Paths, and Namespaces").
 pub(crate) fn is_windows_name(name: &str) -> bool {
     let stem = name
         .split('.')
@@ -640,7 +643,7 @@ mod tests {
         }
     }
 
-    /// Between a look at the file and its replacement or removal.
+    /// An edit between the check of the file and its replacement or removal.
     #[tokio::test]
     async fn an_edit_of_the_last_moment_is_kept() {
         let temporary = tempfile::tempdir().unwrap();
@@ -673,7 +676,7 @@ mod tests {
     fn another_name_of_the_programs_own_folder_is_refused() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::open(temporary.path()).unwrap();
-        // As a file system that takes two names for one shows it.
+        // The link stands for a second name of the folder on such a file system.
         std::os::unix::fs::symlink(OWN, temporary.path().join("alias")).unwrap();
         for at in ["alias", "alias/journal", "alias/parts/x"] {
             assert!(folder.look(Path::new(at)).is_err(), "{at}");
@@ -713,7 +716,7 @@ mod tests {
         };
         assert!(folder.remove(Path::new("link/theirs"), &theirs).is_err());
         assert!(folder.digest(Path::new("link/theirs")).is_err());
-        // A link itself is not followed, but set aside.
+        // A link in the place of a folder is renamed, not followed.
         assert_eq!(folder.look(Path::new("link")).unwrap(), Found::Other);
         folder.set_aside(Path::new("link")).unwrap();
         folder

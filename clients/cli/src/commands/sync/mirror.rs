@@ -1,22 +1,22 @@
-//! What a folder should hold, from a space's list of files and its changes after that.
+//! The expected content of a folder: a listing of the space, with the later changes applied.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use client::Content;
 use model::{Change, Event, FileId, SpacePath};
 
-/// The files of a space as far as it was heard.
+/// The files of a space after the last change received.
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
     files: BTreeMap<SpacePath, Content>,
     paths: HashMap<FileId, SpacePath>,
-    /// Where the folder may differ.
+    /// Paths at which the folder may differ from the space.
     pub(super) touched: BTreeSet<SpacePath>,
 }
 
 impl Mirror {
-    /// From what was listed or kept. A file that was moved while it was listed may come twice; the later path counts, and a change says
-    /// which was right. All of it is touched.
+    /// Builds the mirror from listed or saved files. A file that was moved during the listing may be listed
+    /// twice: the later path counts until a change corrects it. All paths are touched.
     pub(super) fn of(files: impl IntoIterator<Item = (SpacePath, Content)>) -> Self {
         let mut mirror = Self::default();
         for (path, content) in files {
@@ -25,19 +25,20 @@ impl Mirror {
         mirror
     }
 
-    /// What should be at a path.
+    /// The content that the space has at a path.
     pub(super) fn at(&self, path: &SpacePath) -> Option<&Content> {
         self.files.get(path)
     }
 
-    /// All that there should be.
+    /// All files of the space.
     pub(super) fn files(&self) -> &BTreeMap<SpacePath, Content> {
         &self.files
     }
 
-    /// Files that cannot be in one folder with others: two have the same name there, or one would be a file
-    /// and a folder. The first of them counts, in the order of `is_placed`, then of paths; so what is in the
-    /// folder stays. `key` is the same for names that are one there.
+    /// Files that cannot be stored in one folder: two have the same name there, or a file has the name of
+    /// another file's parent folder. The first file counts: those of `is_placed` come first, then path order
+    /// decides, so files in the folder stay. `key` returns the same text for names that are equal in the
+    /// folder.
     pub(super) fn clashes(
         &self,
         is_placed: impl Fn(&SpacePath) -> bool,
@@ -65,7 +66,8 @@ impl Mirror {
         clashing
     }
 
-    /// Takes in a change. One that the list had already does no harm: once all changes up to the list's time are in, all is as it was then.
+    /// Applies a change. Changes that the listing contains already are harmless: once all changes up to the
+    /// time of the listing are applied, the state is the state of that time.
     pub(super) fn hear(&mut self, event: &Event) {
         match &event.change {
             Change::FileUpdated(file) | Change::FileMoved(file) => {
@@ -144,7 +146,7 @@ mod tests {
         assert_eq!(touched, ["/a", "/b", "/c"]);
     }
 
-    /// It came on one page, was moved, and came again on the next.
+    /// The file is on one page, is moved, and is also on the next page.
     #[test]
     fn a_file_that_was_listed_twice_is_there_once() {
         let twice = [("/b", 1), ("/z", 1)]
@@ -174,17 +176,17 @@ mod tests {
         ];
         let clashing = clashes(&paths, &[], key);
         assert_eq!(clashing, ["/a/b", "/d/X", "/\u{df}", "/\u{3c3}"]);
-        // What is in the folder stays.
+        // Files in the folder stay.
         let clashing = clashes(&paths, &["/a/b", "/\u{3c3}"], key);
         assert_eq!(clashing, ["/A", "/d/X", "/\u{df}", "/\u{3c2}"]);
-        // Where names that differ are others, only a file that would be a folder too clashes.
+        // On a file system that distinguishes all names, only a file and a folder with one name clash.
         assert_eq!(
             clashes(&["/A", "/a/b", "/b", "/b/c"], &[], str::to_owned),
             ["/b/c"]
         );
     }
 
-    /// The list is of a later time than the cursor from which changes follow.
+    /// The listing is newer than the cursor from which changes follow.
     #[test]
     fn changes_that_the_list_has_already_lead_to_the_same() {
         let history = [

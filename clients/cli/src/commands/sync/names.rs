@@ -1,11 +1,11 @@
-//! When two names are one to a file system.
+//! Comparison of names as file systems compare them.
 
 use caseless::Caseless as _;
 use unicode_normalization::UnicodeNormalization as _;
 
-/// Names with the same key are one name to some file system: those of macOS and Windows ignore case, that of
-/// macOS normalization too, and HFS+ characters that are not seen. This is canonical caseless matching
-/// (Unicode Standard, 3.13, D145) without ignorable characters.
+/// Names with the same key are the same name on some file system: macOS and Windows ignore case, macOS also
+/// ignores normalization, and HFS+ ignores invisible characters. This is canonical caseless matching (Unicode
+/// Standard, 3.13, D145) without ignorable characters.
 pub(super) fn key(name: &str) -> String {
     let seen = name.chars().filter(|it| !is_ignorable(*it));
     seen.nfd().default_case_fold().nfd().collect()

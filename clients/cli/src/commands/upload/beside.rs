@@ -1,4 +1,4 @@
-//! The name of a file that is uploaded beside another one.
+//! Names for copies of files that were changed on two devices.
 
 use std::path::Path;
 use std::{fs, io};
@@ -10,8 +10,8 @@ use time::{Date, OffsetDateTime};
 use crate::commands::sync::with_suffix;
 use crate::place;
 
-/// `/report (conflict, laptop, 2026-11-29).pdf`: who sees it knows where it comes from, and programs still know what
-/// it is. The number tells one from others of the same day.
+/// `/report (conflict, laptop, 2026-11-29).pdf`: the name shows the origin of the copy and keeps the
+/// extension. A number above 1 is added to distinguish copies of the same day.
 pub(super) fn beside(path: &SpacePath, device: &str, date: Date, number: u32) -> anyhow::Result<SpacePath> {
     let suffix = match number {
         1 => format!(" (conflict, {device}, {date})"),
@@ -23,13 +23,13 @@ pub(super) fn beside(path: &SpacePath, device: &str, date: Date, number: u32) ->
     place::path(&beside).context("there is no room for another name beside it")
 }
 
-/// The day on which a file was changed last, so that the same content gets the same name each time.
+/// The day (UTC) of a file's last change. The same content therefore gets the same name at each attempt.
 pub(super) fn changed_on(file: &Path) -> io::Result<Date> {
     let changed = OffsetDateTime::from(fs::metadata(file)?.modified()?);
     Ok(changed.date())
 }
 
-/// What this machine is called in its network, as far as every file system takes it.
+/// The host name of this machine, with only characters that every file system allows.
 pub(super) fn device() -> String {
     name_of(&host_name())
 }

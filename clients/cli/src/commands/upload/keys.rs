@@ -1,4 +1,5 @@
-//! The keys of uploads that are under way, kept so that the same command goes on with them after a crash.
+//! Idempotency keys of unfinished uploads. They are saved so that the same command resumes its uploads after
+//! a crash.
 
 use std::fs;
 use std::io;
@@ -11,24 +12,24 @@ use model::{CreateUploadRequest, IdempotencyKey, MIN_PART_BYTES};
 use crate::accounts::{Account, new_id};
 use crate::place::short_name;
 
-/// How long a key is kept: longer than the service keeps an upload, which is 7 days and one more.
+/// Lifetime of a key: longer than the service keeps an upload, which is 7 days and one more.
 const KEPT: Duration = Duration::from_hours(9 * 24);
 
-/// Where they are kept, and whose they are.
+/// The saved keys of an account, one file each.
 pub(super) struct Keys {
     folder: PathBuf,
     account: String,
 }
 
-/// A key.
+/// An idempotency key.
 pub(super) struct Key {
     pub(super) text: IdempotencyKey,
-    /// No attempt was made with it.
+    /// No earlier attempt used this key.
     pub(super) new: bool,
 }
 
 impl Keys {
-    /// Those of an account. Old ones are forgotten.
+    /// Opens the keys of an account, and deletes expired ones.
     pub(super) fn open(account: &Account) -> anyhow::Result<Self> {
         let folder = account.accounts.kept("uploads")?;
         forget_old(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -39,7 +40,7 @@ impl Keys {
         })
     }
 
-    /// The key of an upload: that of an earlier attempt, or a new one, which is kept before it is used.
+    /// The key of an earlier attempt, or a new one, which is saved before it is used.
     pub(super) fn key(&self, description: &CreateUploadRequest) -> anyhow::Result<Key> {
         if !is_worth_it(description) {
             let text = new_id().to_string().parse()?;
@@ -54,7 +55,7 @@ impl Keys {
         }
     }
 
-    /// A new key, in place of one that is of no use any more.
+    /// Replaces a key that is no longer usable with a new one.
     pub(super) fn another(&self, description: &CreateUploadRequest) -> anyhow::Result<Key> {
         let text = new_id().to_string();
         let file = self.file(description);
@@ -63,21 +64,22 @@ impl Keys {
         Ok(Key { text, new: true })
     }
 
-    /// The upload is over.
+    /// Deletes the key of a finished upload.
     pub(super) fn forget(&self, description: &CreateUploadRequest) {
-        // One that stays gives the same answer again, or is too old.
+        // A key that stays returns the same result again, or has expired.
         let _ = fs::remove_file(self.file(description));
     }
 
-    /// Named after the account and all that the service is told.
+    /// The file's name is a digest of the account and the upload request.
     fn file(&self, description: &CreateUploadRequest) -> PathBuf {
         let whole = format!("{}\n{description:?}", self.account);
         self.folder.join(short_name(&whole))
     }
 }
 
-/// Whether going on spares anything: smaller content is sent in one request, and whether the space has it is looked up first. But who says
-/// what it is based on would meet an own earlier attempt as a conflict.
+/// Whether the key is saved. Resuming small content saves nothing: it is sent in one request, after a check
+/// whether the space has it. An upload with a base version needs its key, because otherwise its own earlier
+/// attempt would look like a conflict.
 fn is_worth_it(description: &CreateUploadRequest) -> bool {
     description.base_version.is_some() || description.size.get() >= MIN_PART_BYTES
 }
@@ -87,7 +89,7 @@ fn forget_old(folder: &Path) -> io::Result<()> {
         let entry = entry?;
         let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
         if age > KEPT {
-            // Another command may have.
+            // Another command may have deleted the file already.
             let _ = fs::remove_file(entry.path());
         }
     }

@@ -1,4 +1,4 @@
-//! Which files go where.
+//! The list of files to upload and their destinations.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf, is_separator};
@@ -14,27 +14,27 @@ use crate::place;
 /// A file to upload.
 #[derive(Debug)]
 pub(super) struct Item {
-    /// On this machine.
+    /// Path on this machine.
     pub(super) file: PathBuf,
-    /// In the space.
+    /// Path in the space.
     pub(super) to: SpacePath,
-    /// Its size, as it was looked at.
+    /// Size when the plan was made.
     pub(super) bytes: u64,
 }
 
-/// All of them.
+/// All files of one upload command.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) items: Vec<Item>,
-    /// Why others are not among them.
+    /// One error for each file that cannot be uploaded.
     pub(super) skipped: Vec<anyhow::Error>,
-    /// Of all.
+    /// Total size of `items`.
     pub(super) bytes: u64,
 }
 
 impl Plan {
-    /// Looks at all that the command line names. Something that is not there, or two files with one destination, end it before
-    /// anything is uploaded.
+    /// Collects the files that the command line names. A missing file, or two files with one destination, is
+    /// an error before anything is uploaded.
     pub(super) fn new(upload: &Upload) -> anyhow::Result<Self> {
         let mut plan = Self::default();
         let several = upload.files.len() > 1;
@@ -56,7 +56,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// How all destinations begin.
+    /// The longest common prefix of all destinations.
     pub(super) fn common_prefix(&self) -> &str {
         let mut paths = self.items.iter().map(|item| item.to.as_str());
         let Some(first) = paths.next() else {
@@ -69,7 +69,7 @@ impl Plan {
                 .take_while(|(one, other)| one == other);
             common.min(same.count())
         });
-        // Whole characters only.
+        // The prefix must end at a character boundary.
         let end = (0..=common).rev().find(|end| first.is_char_boundary(*end));
         first.get(..end.unwrap_or_default()).unwrap_or("/")
     }
@@ -83,7 +83,8 @@ impl Plan {
         });
     }
 
-    /// Adds what is in a folder: under the folder's own name, unless it is named by `.`, as in `cp -r`.
+    /// Adds the files of a folder. As in `cp -r`, they keep the folder's own name, unless the path ends in
+    /// `.`.
     fn add_folder(&mut self, given: &Path, to: &str) {
         let without_dot = given.as_os_str().as_encoded_bytes().strip_suffix(b".");
         let by_dot = without_dot
@@ -93,7 +94,8 @@ impl Plan {
             Some(name) if !by_dot => format!("{to}{name}/"),
             _ => to.to_owned(),
         };
-        // In the same order each time. Links are not followed, since they may lead anywhere, or round in circles.
+        // Sorted, so that the order is always the same. Links are not followed: they may lead outside the
+        // folder or form a cycle.
         for entry in WalkDir::new(given).sort_by_file_name() {
             let adding = entry
                 .context("cannot read a folder")
@@ -103,7 +105,7 @@ impl Plan {
     }
 
     fn add_entry(&mut self, given: &Path, base: &str, entry: &DirEntry) -> anyhow::Result<()> {
-        // The folder that was named may be a link.
+        // A folder named on the command line may be a link.
         if entry.depth() == 0 || entry.file_type().is_dir() {
             return Ok(());
         }
@@ -145,7 +147,7 @@ impl Plan {
     }
 }
 
-/// Where to, as a folder if it is one.
+/// The destination, with a final `/` if it is a folder.
 fn folder(to: &str, is_folder: bool) -> String {
     if is_folder && !to.ends_with('/') {
         format!("{to}/")
@@ -222,7 +224,7 @@ mod tests {
         }
         let doubles = plan(&[one.join("same"), other.join("same")], "/").unwrap_err();
         assert!(doubles.to_string().contains("would both be /same"), "{doubles}");
-        // One file named twice is no contradiction.
+        // The same file named twice is allowed.
         plan(&[one.join("same"), one.join("same")], "/").unwrap();
         assert!(plan(&[folder.path().join("nowhere")], "/").is_err());
     }

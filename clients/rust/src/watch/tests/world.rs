@@ -1,4 +1,4 @@
-//! The service as its worst day has it, in memory.
+//! An in-memory fake of the service, with fault injection.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,32 +14,32 @@ use uuid::Uuid;
 use crate::watch::service::{Line, Service};
 use crate::{Answer, Error, Frame, Party, Problem};
 
-/// How many changes a page has.
+/// Changes per page.
 const PAGE: usize = 1_000;
 
-/// How long API Gateway keeps a connection.
+/// Age at which API Gateway closes a connection.
 const LIFE: Duration = Duration::from_hours(2);
 
-/// How long it keeps a silent one.
+/// Idle time after which API Gateway closes a connection.
 const IDLE: Duration = Duration::from_mins(10);
 
-/// A space by its number. Number 0 is the caller's personal one.
+/// Returns the id of a space. Space 0 is the personal space of the caller.
 pub(super) fn space(number: u128) -> SpaceId {
     Uuid::from_u128(number + 1).into()
 }
 
-/// What goes wrong, each in so many of a hundred.
+/// Probability of each fault, in percent per opportunity.
 #[derive(Clone, Copy)]
 pub(super) struct Faults {
-    /// Requests that fail before they are carried out, and after it.
+    /// A request fails. The fault is drawn twice: before the request is carried out, and after it.
     failed: u32,
-    /// Frames that are lost.
+    /// A frame is lost.
     lost: u32,
-    /// Frames that come twice.
+    /// A frame is delivered twice.
     twice: u32,
-    /// Frames that the next one overtakes.
+    /// A frame is overtaken by the next one.
     late: u32,
-    /// Frames with which all connections break.
+    /// All connections break when a frame is sent.
     broken: u32,
 }
 
@@ -61,7 +61,7 @@ impl Faults {
     };
 }
 
-/// Shared by all who use it.
+/// The fake service. Clones share its state.
 #[derive(Clone)]
 pub(super) struct World(Arc<Mutex<State>>);
 
@@ -74,12 +74,12 @@ struct State {
     late: Option<Frame>,
     connections: Vec<mpsc::UnboundedSender<Frame>>,
     connects: Vec<Instant>,
-    /// Connections that lived or were silent for too long.
+    /// Number of connections that were closed because of `LIFE` or `IDLE`.
     closed: usize,
     lost_frames: usize,
     refused_tickets: usize,
     signed_out: bool,
-    /// Messages until a break.
+    /// Messages that still pass before the break; `None` if no break is planned.
     until_break: Option<u64>,
     has_broken: bool,
 }
@@ -107,7 +107,7 @@ impl World {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has something happen.
+    /// Carries out one random step: changes, a space shared or left, or a loss of all connections.
     pub(super) fn step(&self, random: &mut Rng) {
         let visible = self.visible();
         let shared: Vec<SpaceId> = visible.iter().copied().filter(|it| *it != space(0)).collect();
@@ -158,7 +158,7 @@ impl World {
         state.commit(space(0), Change::SpaceLeft { subject_space_id });
     }
 
-    /// Forgets all changes of a space but the first ones.
+    /// Plays a restore from a backup: deletes all changes of a space but the first `changes`.
     pub(super) fn restore(&self, space_id: SpaceId, changes: usize) {
         self.state().feeds.entry(space_id).or_default().truncate(changes);
     }
@@ -171,7 +171,7 @@ impl World {
         self.state().faults = faults;
     }
 
-    /// The next ones, for everybody.
+    /// Loses the next `number` frames, on all connections.
     pub(super) fn lose_frames(&self, number: usize) {
         self.state().lost_frames = number;
     }
@@ -184,7 +184,7 @@ impl World {
         self.state().signed_out = true;
     }
 
-    /// Breaks everything once, when so many messages have passed.
+    /// Breaks all connections once, after so many messages.
     pub(super) fn break_at(&self, messages: u64) {
         self.state().until_break = Some(messages);
     }
@@ -201,7 +201,7 @@ impl World {
         self.state().feed(space_id).to_vec()
     }
 
-    /// How many there are that somebody still listens to.
+    /// Number of connections that still have a listener.
     pub(super) fn connections(&self) -> usize {
         let mut state = self.state();
         state.connections.retain(|frames| !frames.is_closed());
@@ -216,7 +216,7 @@ impl World {
         self.state().closed
     }
 
-    /// A request takes its time, and may fail before it is carried out or after it.
+    /// Carries out a request after 1 to 199 ms. It may fail before or after it is carried out.
     async fn request<T>(&self, act: impl FnOnce(&mut State) -> Result<T, Error>) -> Result<T, Error> {
         let millis = self.state().random.u64(1..200);
         sleep(Duration::from_millis(millis)).await;
@@ -268,7 +268,7 @@ impl State {
         }
     }
 
-    /// Sends a frame to all connections, if all goes well.
+    /// Sends a frame to all connections, unless a fault prevents it.
     fn push(&mut self, frame: &Frame) {
         if self.chance(self.faults.broken) || !self.passes() {
             self.connections.clear();
@@ -291,7 +291,7 @@ impl State {
         self.chance(self.faults.failed)
     }
 
-    /// Counts a message: whether it gets through.
+    /// Counts a message towards the planned break. Returns whether it gets through.
     fn passes(&mut self) -> bool {
         match &mut self.until_break {
             Some(0) => {
@@ -370,11 +370,11 @@ impl Service for World {
     }
 }
 
-/// A connection as the device has it.
+/// The end of a connection on the device.
 pub(super) struct Connection {
     world: World,
     frames: mpsc::UnboundedReceiver<Frame>,
-    /// On their way.
+    /// Pongs that the device has not received yet.
     pongs: usize,
     until: Instant,
     idle_until: Instant,

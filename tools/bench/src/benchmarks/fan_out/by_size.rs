@@ -1,4 +1,4 @@
-//! Beside the limit and the peers, by the number of recipients.
+//! Comparison with the baseline and the peers, by number of recipients.
 
 use anyhow::{Result, bail};
 
@@ -7,13 +7,13 @@ use super::subjects::{Cast, Turn};
 use crate::benchmarks::{each, megabytes, number, progress};
 use crate::report::{Row, Series, Summary, Unit};
 
-/// What a number of recipients took.
+/// Measurements for one number of recipients.
 struct Size {
     recipients: usize,
     turns: Vec<Turn>,
 }
 
-/// The figures are of the largest audience, the last one.
+/// The rows describe the largest audience, which is the last one.
 pub(super) async fn by_size(
     fixture: &Fixture<'_>,
     cast: &mut Cast,
@@ -68,7 +68,7 @@ fn cpu_per_post(cast: &Cast, turns: &[Turn]) -> Vec<Row> {
     rows
 }
 
-/// Ten times as many should take ten times as long.
+/// Ten times as many recipients should take ten times as long.
 fn growth(smaller: &Size, larger: &Size) -> Row {
     Row::ratio(
         format!("time for {}", larger.recipients),
@@ -96,7 +96,7 @@ fn peak_memory(cast: &Cast) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Posts per second by recipients.
+/// Posts per second by number of recipients.
 fn series(cast: &Cast, sizes: &[Size]) -> Vec<Series> {
     let line = |name: &str, of: &dyn Fn(&Turn) -> &Delivered| {
         let points = sizes.iter().map(|size| {

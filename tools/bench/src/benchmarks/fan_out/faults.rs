@@ -1,4 +1,4 @@
-//! With latency, with throttling, and to connections that are gone.
+//! Delivery with latency, with throttling and to connections that are gone.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use crate::fakes::posts::{Faults, lot};
 use crate::report::{Row, Unit};
 use crate::stage::milliseconds;
 
-/// Connections that are throttled the first time.
+/// 5 % of the connections are throttled at their first post.
 const SOME_THROTTLED: Faults = Faults {
     throttled: 5,
     gone: 0,
 };
 
-/// Hardly any are gone, as on most days.
+/// 1 % of the connections are gone, as on a typical day.
 const FEW_GONE: Faults = Faults {
     throttled: 0,
     gone: 1,
 };
 
-/// A round of it.
+/// Deliveries of one round.
 struct Round {
     slow_limit: Delivered,
     slow: Delivered,
@@ -34,7 +34,7 @@ struct Round {
     gone: Delivered,
 }
 
-/// All in turn.
+/// Measures latency and each fault in turn, once a round.
 pub(super) async fn latency_and_faults(
     fixture: &Fixture<'_>,
     cast: &mut Cast,
@@ -68,7 +68,7 @@ async fn round(fixture: &Fixture<'_>, cast: &mut Cast, audience: &Audience) -> R
     })
 }
 
-/// Who is gone must have been forgotten. Then they are back.
+/// Measures a delivery with gone connections and checks that exactly those were deleted. Then restores them.
 async fn gone(
     fixture: &Fixture<'_>,
     cast: &mut Cast,

@@ -1,4 +1,4 @@
-//! Audiences, and what it takes to deliver to them.
+//! Audiences, and deliveries to them.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::process::Process;
 use crate::report::Row;
 use crate::stage::{Services, Stage, milliseconds};
 
-/// A space and who listens to it.
+/// A space and the ids of its members' connections.
 pub(super) struct Audience {
     pub(super) space_id: Uuid,
     pub(super) ids: Vec<String>,
@@ -32,13 +32,13 @@ impl Audience {
     }
 }
 
-/// What it took to deliver, in as many invocations as that was.
+/// Measurements of a delivery, summed over its invocations.
 #[derive(Debug, Default)]
 pub(super) struct Delivered {
     wall: Duration,
     cpu: Duration,
     posts: usize,
-    /// When each post came; not of the limit's.
+    /// Arrival time of each post; empty for the baseline.
     pub(super) times: Vec<Instant>,
     pub(super) allocations: u64,
     pub(super) invocations: u32,
@@ -54,13 +54,13 @@ impl Delivered {
         number(self.posts) / self.wall.as_secs_f64()
     }
 
-    /// In microseconds.
+    /// CPU time per post, in microseconds.
     pub(super) fn cpu_per_post(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / number(self.posts)
     }
 }
 
-/// The row, marked if a stand-in was the limit of any of these.
+/// Marks the row if a fake limited one of the deliveries.
 pub(super) fn bound<'a>(row: Row, all: impl IntoIterator<Item = &'a Delivered>) -> Row {
     Row {
         server_bound: all.into_iter().any(|delivered| delivered.server_bound),
@@ -68,7 +68,7 @@ pub(super) fn bound<'a>(row: Row, all: impl IntoIterator<Item = &'a Delivered>) 
     }
 }
 
-/// Everything at hand.
+/// The stage, fakes and messages of the `fan-out` benchmarks.
 pub(super) struct Fixture<'a> {
     pub(super) stage: &'a Stage,
     pub(super) services: &'a Services,
@@ -79,7 +79,7 @@ pub(super) struct Fixture<'a> {
 impl<'a> Fixture<'a> {
     pub(super) fn new(stage: &'a Stage, services: &'a Services) -> Result<Self> {
         let batches = Batches::new(stage)?;
-        // As long as a real one, within a few bytes.
+        // Length of a real frame, within a few bytes.
         let body = batches.message(Uuid::nil(), 1)?;
         let frame = format!(
             r#"{{"type":"changes","spaceId":"{}","changes":[{body}]}}"#,
@@ -93,7 +93,7 @@ impl<'a> Fixture<'a> {
         })
     }
 
-    /// Makes a shared space whose members have ten connections each, or as many as there are.
+    /// Creates a shared space with this number of connections, up to ten per member.
     pub(super) async fn audience(&self, connections: usize) -> Result<Audience> {
         let space_id = platform::ids::new_id();
         let tag = space_id.simple().to_string();
@@ -115,7 +115,7 @@ impl<'a> Fixture<'a> {
         Ok(audience)
     }
 
-    /// Stores the connections that are not there.
+    /// Stores those connections of the audience that are not in the database.
     pub(super) async fn connect(&self, audience: &Audience) -> Result<()> {
         let sql = "INSERT INTO connections (connection_id, user_id, connected_at, expires_at)
             SELECT id, 'u' || left(id, 12) || ((n - 1) / 10), now() - interval '1 hour', now() + interval '1 hour'
@@ -133,14 +133,15 @@ impl<'a> Fixture<'a> {
         Ok(())
     }
 
-    /// How many of the connections are stored.
+    /// Number of the audience's connections in the database.
     pub(super) async fn connected(&self, audience: &Audience) -> Result<usize> {
         let sql = "SELECT count(*) FROM connections WHERE connection_id = ANY ($1)";
         let stored: i64 = self.stage.client.query_one(sql, &[&audience.ids]).await?.get(0);
         Ok(stored.try_into()?)
     }
 
-    /// Delivers messages until none is left, and checks that every connection in `expected` heard once of each of `events` events, and nobody else.
+    /// Delivers messages until the queue is empty. Checks that every connection in `expected` received each
+    /// of the `events` events once, and that no other connection received a frame.
     pub(super) async fn deliver(
         &self,
         process: &mut Process,
@@ -171,12 +172,13 @@ impl<'a> Fixture<'a> {
         Ok(all)
     }
 
-    /// One event to an audience.
+    /// Delivers one event to an audience.
     pub(super) async fn one(&self, process: &mut Process, audience: &Audience) -> Result<Delivered> {
         self.despite(process, audience, Faults::default()).await
     }
 
-    /// One event to an audience, of whom those hear it that are not gone.
+    /// Delivers one event to an audience with faults. Connections that are gone are not expected to receive
+    /// it.
     pub(super) async fn despite(
         &self,
         process: &mut Process,
@@ -191,7 +193,7 @@ impl<'a> Fixture<'a> {
         delivered
     }
 
-    /// The limit posts as many.
+    /// Posts the same number of frames with the baseline.
     pub(super) async fn limit(&self, process: &mut Process, audience: &Audience) -> Result<Delivered> {
         let task = Task {
             ids: audience.ids.clone(),
@@ -220,7 +222,8 @@ impl<'a> Fixture<'a> {
     }
 }
 
-/// Everyone who is expected heard once of each of so many events, and nobody else.
+/// Checks that each expected connection received each event once, and that no other connection received a
+/// frame.
 fn check(posted: &Posted, expected: &HashSet<&str>, events: usize) -> Result<()> {
     ensure!(
         posted.frames.len() == expected.len(),

@@ -1,4 +1,4 @@
-//! What is compared: `fan-out`, its limit, and the peers.
+//! Compared programs: `fan-out`, its baseline and the peers.
 
 use anyhow::Result;
 use runner::project::Project;
@@ -7,31 +7,31 @@ use super::fixture::{Audience, Delivered, Fixture};
 use crate::process::{Process, Program};
 use crate::stage::{Stage, Variables};
 
-/// Those that take turns.
+/// Running processes of the compared programs.
 pub(super) struct Cast {
     pub(super) ours: Process,
     pub(super) limit: Process,
     pub(super) peers: Vec<Peer>,
 }
 
-/// The same fan-out as it is ordinarily written.
+/// The same fan-out in its usual form, with an AWS SDK.
 pub(super) struct Peer {
     pub(super) name: &'static str,
-    /// How much more CPU it should take for a post.
+    /// Goal for the ratio of its CPU time per post to that of `fan-out`.
     pub(super) goal: f64,
     pub(super) process: Process,
 }
 
-/// One event delivered by each.
+/// One event delivered by each program.
 pub(super) struct Turn {
     pub(super) limit: Delivered,
     pub(super) ours: Delivered,
-    /// In the cast's order.
+    /// In the order of [`Cast::peers`].
     pub(super) peers: Vec<Delivered>,
 }
 
 impl Cast {
-    /// Without peers.
+    /// Starts `fan-out` and the baseline, without peers.
     pub(super) async fn start(ours: &Program, limit: &Program) -> Result<Self> {
         Ok(Self {
             ours: ours.start().await?,
@@ -40,7 +40,7 @@ impl Cast {
         })
     }
 
-    /// One event to an audience by each. The first turn is for connections to be made.
+    /// Delivers one event to an audience with each program. The first turn opens the connections.
     pub(super) async fn turn(&mut self, fixture: &Fixture<'_>, audience: &Audience) -> Result<Turn> {
         let limit = fixture.limit(&mut self.limit, audience).await?;
         let ours = fixture.one(&mut self.ours, audience).await?;
@@ -51,7 +51,7 @@ impl Cast {
         Ok(Turn { limit, ours, peers })
     }
 
-    /// As many turns as there are rounds.
+    /// Runs one turn per round.
     pub(super) async fn turns(&mut self, fixture: &Fixture<'_>, audience: &Audience) -> Result<Vec<Turn>> {
         let mut turns = Vec::new();
         for _ in 0..fixture.stage.rounds() {
@@ -61,7 +61,7 @@ impl Cast {
     }
 }
 
-/// Starts those that are installed.
+/// Starts the peers that are installed.
 pub(super) async fn peers(stage: &Stage, variables: &Variables) -> Result<Vec<Peer>> {
     let mut peers = Vec::new();
     if let Some(folder) = &stage.options.node_peer {

@@ -1,4 +1,4 @@
-//! The functions in Lambda's own container, by `sam local invoke`.
+//! Runs the functions in Lambda's container image with `sam local invoke`.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -14,16 +14,16 @@ use runner::environment::{command, emulated};
 use runner::project::Project;
 use runner::services::Ports;
 
-/// Where Docker's bridge is unless it was told otherwise.
+/// The default address of Docker's bridge.
 const DEFAULT_BRIDGE: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
 
-/// What the functions run in; an architecture follows.
+/// The container image of the functions' runtime, without the architecture at the end of its tag.
 const RUNTIME_IMAGE: &str = "public.ecr.aws/lambda/provided:al2023";
 
-/// How long Docker may take to say something.
+/// The timeout of a Docker command.
 const DOCKER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where containers reach this machine, or why they cannot.
+/// The address at which containers reach this machine, or the reason why they cannot.
 pub(crate) async fn bridge(project: &Project) -> Result<Ipv4Addr, &'static str> {
     if docker(project, &["info"]).await.is_none() {
         return Err("no Docker engine answers");
@@ -38,14 +38,14 @@ pub(crate) async fn bridge(project: &Project) -> Result<Ipv4Addr, &'static str> 
     let gateways = docker(project, &inspect).await.unwrap_or_default();
     let address = gateways.split_whitespace().find_map(|word| word.parse().ok());
     let address = address.unwrap_or(DEFAULT_BRIDGE);
-    // An engine in a virtual machine, or on another one, has its bridge there.
+    // If the engine runs in a virtual machine or on another host, its bridge is there too.
     if TcpListener::bind((address, 0)).is_err() {
         return Err("the bridge of the Docker engine is not on this machine");
     }
     Ok(address)
 }
 
-/// What Docker says, if it does and succeeds.
+/// The output of a Docker command; `None` if it fails or exceeds the timeout.
 async fn docker(project: &Project, arguments: &[&str]) -> Option<String> {
     let asking = command(project, "docker").args(arguments).output();
     let answer = timeout(DOCKER_TIMEOUT, asking).await.ok()?.ok()?;
@@ -53,13 +53,14 @@ async fn docker(project: &Project, arguments: &[&str]) -> Option<String> {
     answer.status.success().then_some(said)
 }
 
-/// Whether the runtime's image is here already, so that SAM need not ask a registry that may be out of reach.
+/// Whether the runtime's image is already on this machine. SAM then needs no registry, which may be
+/// unreachable.
 pub(crate) async fn has_image(project: &Project) -> Result<bool> {
     let image = format!("{RUNTIME_IMAGE}-{}", architecture()?);
     Ok(docker(project, &["image", "inspect", &image]).await.is_some())
 }
 
-/// The command that invokes a function that `sam build` has packaged.
+/// The command that invokes a function from the output of `sam build`.
 pub(crate) fn invoke(
     project: &Project,
     ports: Ports,
@@ -81,7 +82,7 @@ pub(crate) fn invoke(
     Ok(sam)
 }
 
-/// What the template calls a function.
+/// The logical ID of a function in the template.
 fn logical_id(function: &str) -> String {
     let words = function.split('-').map(|word| {
         let mut letters = word.chars();

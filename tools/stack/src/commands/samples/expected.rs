@@ -1,4 +1,4 @@
-//! What the samples are answered.
+//! The expected responses to the samples.
 
 use std::fmt;
 
@@ -7,20 +7,21 @@ use serde_json::{Value, json};
 
 use Expected::{NoFailures, Report, Status, Success};
 
-/// What is right for a sample.
+/// The expected response to a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
-    /// An answer to API Gateway, with this status.
+    /// A response to API Gateway with this status.
     Status(u16),
-    /// An answer to SQS, by which no record is to come again.
+    /// A response to SQS that asks for no record to be delivered again.
     NoFailures,
-    /// An account of what was done.
+    /// A report with a number for each kind of item in `COUNTED`.
     Report,
-    /// An answer to CloudFormation, that all is well.
+    /// A response to CloudFormation that reports success.
     Success,
 }
 
-/// Each file of `events/`. What a sample names is not there, and the route of one is none.
+/// The expected response to each file of `events/`. The items that samples refer to do not exist, and one
+/// sample has an unknown route.
 pub(crate) const EXPECTED: [(&str, Expected); 32] = [
     ("browse-files.content.json", Status(404)),
     ("browse-files.delete.json", Status(404)),
@@ -56,11 +57,11 @@ pub(crate) const EXPECTED: [(&str, Expected); 32] = [
     ("track-connections.post-tickets.json", Status(201)),
 ];
 
-/// What a report counts.
+/// The fields of a report, each a number.
 const COUNTED: [&str; 5] = ["published", "expired", "aborted", "redriven", "freed"];
 
 impl Expected {
-    /// Says in a word what an answer is, or that it is wrong.
+    /// Returns a short description of the response, or an error if the response is not the expected one.
     pub(crate) fn check(self, answer: &Value) -> Result<String> {
         let (right, said) = match self {
             Status(status) => (answer["statusCode"] == status, status.to_string()),

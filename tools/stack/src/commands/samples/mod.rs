@@ -1,4 +1,5 @@
-//! `cargo xtask samples`: every event of `events/`, invoked as docs/development.md says, is answered as docs/development.md says.
+//! `cargo xtask samples`: invokes each event of `events/` as docs/development.md describes, and checks the
+//! response.
 
 mod container;
 mod expected;
@@ -24,17 +25,18 @@ use runner::ui::{self, Step};
 use expected::{EXPECTED, Expected};
 use watch::Watch;
 
-/// Where samples say that the services are.
+/// The emulator's endpoint in the sample files.
 const NAMED_ENDPOINT: &str = "http://127.0.0.1:4566";
 
-/// How long the first answer of a function may take: cargo-lambda has cargo look for something to compile, SAM fetches an image.
+/// The time limit for the first response of a function. In that time cargo-lambda runs cargo, and SAM may
+/// download an image.
 const FIRST_LIMIT: Duration = Duration::from_mins(10);
 
-/// How long every other answer may take.
+/// The time limit for every other response.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Invokes every sample, with cargo-lambda and, where it is possible, in a container. Fails if an answer is wrong, after all
-/// were asked for.
+/// Invokes every sample with cargo-lambda and, where possible, in a container. Fails after the last sample if
+/// a response was wrong.
 pub(crate) async fn run(project: &Project, ports: Ports) -> Result<()> {
     let _lock = project.lock()?;
     let bridge = container::bridge(project).await;
@@ -69,16 +71,16 @@ pub(crate) async fn run(project: &Project, ports: Ports) -> Result<()> {
     Ok(())
 }
 
-/// The function that a sample is for: its name up to the first dot.
+/// The function for a sample: the file name up to the first dot.
 fn function(sample: &str) -> &str {
     sample.split('.').next().unwrap_or_default()
 }
 
-/// What invocations have in common.
+/// The context that all invocations share.
 struct Trial<'a> {
     project: &'a Project,
     ports: Ports,
-    /// For events that are not as in `events/`, and for logs.
+    /// The folder for logs and for events that differ from the files in `events/`.
     folder: PathBuf,
     s3: aws_sdk_s3::Client,
 }
@@ -95,7 +97,8 @@ impl<'a> Trial<'a> {
         })
     }
 
-    /// Tries all samples one after the other in one way, and returns which were answered wrongly.
+    /// Invokes all samples in turn with the command from `invoke`. Returns the names of those with a wrong
+    /// response.
     async fn try_all(&self, way: &str, invoke: impl Fn(&str, &Path) -> Result<Command>) -> Vec<String> {
         ui::line(format_args!("… {way}"));
         let (mut functions, mut wrong) = (BTreeSet::new(), Vec::new());
@@ -123,7 +126,7 @@ impl<'a> Trial<'a> {
         wrong
     }
 
-    /// Runs an invocation, and says in a word what its answer is.
+    /// Runs an invocation and returns a short description of its response.
     async fn answer(
         &self,
         name: &str,
@@ -145,7 +148,8 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// The file with a sample's event: its own, unless that says that the services are elsewhere.
+    /// The file with a sample's event. This is a modified copy if the sample names an endpoint and the
+    /// emulator has another one.
     fn event(&self, name: &str) -> Result<PathBuf> {
         let sample = self.project.root.join("events").join(name);
         let text =
@@ -159,7 +163,7 @@ impl<'a> Trial<'a> {
         Ok(file)
     }
 
-    /// Removes what CloudFormation was told before.
+    /// Deletes the response that CloudFormation received for this sample in an earlier invocation.
     async fn forget_told(&self, name: &str) -> Result<()> {
         let deleting = self.s3.delete_object().bucket(BUCKET);
         let deleting = deleting.key(format!("{ANSWERS}{name}")).send();
@@ -167,7 +171,7 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    /// What CloudFormation was told.
+    /// The response that CloudFormation received for this sample.
     async fn told(&self, name: &str) -> Result<Value> {
         let getting = self.s3.get_object().bucket(BUCKET);
         let getting = getting.key(format!("{ANSWERS}{name}")).send();

@@ -1,4 +1,4 @@
-//! The functions under `cargo lambda watch`.
+//! Runs the functions under `cargo lambda watch`.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -16,19 +16,21 @@ use runner::project::Project;
 use runner::services::{POLL, Ports, check_alive};
 use runner::ui::Step;
 
-/// Where it listens. Its own choice, an address of IPv6, is not there on every machine.
+/// The address that it listens on. Its default is an IPv6 address, which some machines do not have.
 const ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-/// A running `cargo lambda watch`, which ends the functions that it has started when it is interrupted; dropping it does.
+/// A running `cargo lambda watch`. Dropping the value interrupts it, and it then ends the functions that it
+/// has started.
 pub(crate) struct Watch {
     _group: Group,
     port: u16,
 }
 
 impl Watch {
-    /// Starts it, and waits until it can be reached.
+    /// Starts `cargo lambda watch` and waits until it accepts connections.
     pub(crate) async fn start(project: &Project, ports: Ports) -> Result<Self> {
-        // It would compile a function at its first invocation, and let that wait for ever if it does not compile.
+        // `cargo lambda watch` would compile a function at its first invocation, and the invocation would
+        // hang if compilation failed.
         let step = Step::begin("compiling the functions");
         let mut cargo = command(project, "cargo");
         cargo.arg("build");
@@ -39,7 +41,7 @@ impl Watch {
         let port = free_port().context("there is no free port")?;
         let mut watch = direct(command(project, "cargo"), ports);
         watch
-            // A file that is saved meanwhile would restart a function under its invocation.
+            // Without this, saving a file would restart a function during its invocation.
             .args(["lambda", "watch", "--ignore-changes"])
             .arg("--env-file")
             .arg(env_file(project));
@@ -54,7 +56,7 @@ impl Watch {
         Ok(Self { _group: group, port })
     }
 
-    /// The command that invokes a function.
+    /// The command that invokes a function with the event in a file.
     pub(crate) fn invoke(&self, project: &Project, function: &str, event: &Path) -> Command {
         let mut invoke = command(project, "cargo");
         invoke
