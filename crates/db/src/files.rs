@@ -147,9 +147,10 @@ const LOCK_SPACE_OF_FILE: Query = lock!(
 /// $6 file, $7 path, $8 base version or null, $9 base path or null, $10 the path's folders. Moving a file to
 /// its current path changes nothing.
 ///
-/// If the file no longer matches the base, `own` looks for an earlier move that the same user and device made
-/// to the same path from the same base: the request is then a repetition. Only the file's last 100 changes
-/// are searched, since clients repeat a request within minutes.
+/// If the file no longer matches the base, `own` is the newest change of the file by the same user and device,
+/// if it is the same move from the same base: the request is then a repetition. An older change would answer
+/// a new request with a move that the device has undone since. Only the file's last 100 changes are searched,
+/// since clients repeat a request within minutes.
 const MOVE_FILE: Query = command!(concat!(
     "-- move_file
 WITH target AS (
@@ -176,9 +177,14 @@ WITH target AS (
     " way ON f.path <> $7 AND ($8 IS NULL OR $8 = f.version) AND ($9 IS NULL OR $9 = f.path)
     LEFT JOIN LATERAL (
         SELECT c.event_id
-        FROM (SELECT * FROM changes WHERE file_id = f.id ORDER BY sequence DESC LIMIT 100) c
-        WHERE c.event_type = 'FILE_MOVED' AND c.path = $7 AND c.user_id = $4 AND c.device_id IS NOT DISTINCT FROM $5
-            AND c.version = coalesce($8, c.version)
+        FROM (
+            SELECT *
+            FROM (SELECT * FROM changes WHERE file_id = f.id ORDER BY sequence DESC LIMIT 100) recent
+            WHERE recent.user_id = $4 AND recent.device_id IS NOT DISTINCT FROM $5
+            ORDER BY recent.sequence DESC
+            LIMIT 1
+        ) c
+        WHERE c.event_type = 'FILE_MOVED' AND c.path = $7 AND c.version = coalesce($8, c.version)
             AND ($9 IS NULL OR $9 = (
                 SELECT path
                 FROM changes
@@ -186,8 +192,6 @@ WITH target AS (
                 ORDER BY sequence DESC
                 LIMIT 1
             ))
-        ORDER BY c.sequence DESC
-        LIMIT 1
     ) own ON $8 <> f.version OR $9 <> f.path AND f.path <> $7
     WHERE f.id = $6 AND ",
     locked!("f.space_id"),
