@@ -17,6 +17,7 @@ pub struct Problem {
     /// The HTTP status code.
     pub status: u16,
     /// The machine-readable code, such as `version-conflict`.
+    #[serde(deserialize_with = "printable_text")]
     pub code: String,
     /// The human-readable explanation, without control characters.
     #[serde(deserialize_with = "printable_text")]
@@ -367,7 +368,8 @@ mod tests {
     fn text_of_others_does_not_reach_the_terminal_raw() {
         let body = "{\"message\":\"\\u001b]0;title\\u0007 \\u202egnp.exe\\nnext\"}";
         let said = unexpected(400, body).to_string();
-        let problem = r#"{"status":400,"code":"c","detail":"\u001b[31mred","requestId":"\u009b2J"}"#;
+        let problem =
+            r#"{"status":400,"code":"\u001b[31mc","detail":"\u001b[31mred","requestId":"\u009b2J"}"#;
         let problem: Problem = serde_json::from_str(problem).unwrap();
         for text in [said, Error::Refused(Box::new(problem)).to_string()] {
             assert!(

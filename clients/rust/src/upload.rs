@@ -47,7 +47,7 @@ impl Client {
     ) -> Result<CreatedUpload, Error> {
         let created = self.open(body, key).await;
         match &created {
-            Err(error) if body.base_file_id.is_some() && is_unknown(error) => {
+            Err(error) if body.base_file_id.is_some() && is_unknown(error, "baseFileId") => {
                 let former = CreateUploadRequest {
                     base_file_id: None,
                     ..body.clone()
@@ -438,7 +438,8 @@ mod tests {
             ("post", "/uploads with baseFileId") => (
                 "400 Bad Request",
                 json!({
-                    "status": 400, "code": "invalid-request", "detail": "unknown field", "requestId": "r",
+                    "status": 400, "code": "invalid-request", "requestId": "r",
+                    "detail": "baseFileId: unknown field `baseFileId`, expected one of `path`, `size`",
                 })
                 .to_string(),
             ),
