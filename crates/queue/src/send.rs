@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_sqs::operation::send_message::SendMessageError;
 use aws_sdk_sqs::types::{
     MessageSystemAttributeNameForSends, MessageSystemAttributeValue, SendMessageBatchRequestEntry,
 };
@@ -70,7 +71,14 @@ impl Queue {
             Ok(_) => SendOutcome::Sent,
             Err(error) => {
                 warn!(error = error_chain(&error), "the queue did not take a message");
-                SendOutcome::Unreached
+                let refused = error
+                    .as_service_error()
+                    .is_some_and(SendMessageError::is_invalid_message_contents);
+                if refused {
+                    SendOutcome::Refused
+                } else {
+                    SendOutcome::Unreached
+                }
             }
         }
     }
