@@ -84,7 +84,9 @@ async fn every_query_prepares_against_the_migrated_schema() {
     let declared = sources.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
     let declared: usize = declared
         .map(|source| {
-            source.matches(": Query = Query::new(").count() + source.matches(": Query = command!(").count()
+            let constructors = ["Query::new", "command!", "lock!"];
+            let declared = constructors.map(|name| source.matches(&format!(": Query = {name}(")).count());
+            declared.iter().sum::<usize>()
         })
         .sum();
     assert_eq!(names.len(), declared);

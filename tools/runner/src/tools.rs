@@ -44,7 +44,7 @@ pub const CARGO_LAMBDA: Tool = Tool {
     requirements: include_str!("../../requirements/cargo-lambda.txt"),
 };
 
-/// A property-based tester that generates requests from the API's OpenAPI description.
+/// A property-based tester that generates requests from the API's `OpenAPI` description.
 pub const SCHEMATHESIS: Tool = Tool {
     name: "schemathesis",
     requirements: include_str!("../../requirements/schemathesis.txt"),
