@@ -1,4 +1,4 @@
-//! Property-based tests of the deployed API: schemathesis generates requests from the API's OpenAPI
+//! Property-based tests of the deployed API: schemathesis generates requests from the API's `OpenAPI`
 //! description.
 
 use std::fs;
