@@ -102,12 +102,11 @@ async fn try_assemble(
         None => Some(Vec::new()),
     };
     let planned = match (&stored, multipart_id) {
-        (Some(stored), Some(multipart_id)) => {
-            plan_completion(declared, parts, stored).map(|composite| (stored, composite, multipart_id))
-        }
+        (Some(stored), Some(multipart_id)) => plan_completion(declared, parts, stored)
+            .map(|(planned, composite)| (planned, composite, multipart_id)),
         _ => Err(missing(1, parts)),
     };
-    let (stored, composite, multipart_id) = match planned {
+    let (planned, composite, multipart_id) = match planned {
         // Another call may have assembled the parts after the `head` of the caller. S3 then has no such
         // multipart upload; other implementations may list some of its parts, or none.
         Err(incomplete @ Error::Incomplete(_)) => {
@@ -121,7 +120,7 @@ async fn try_assemble(
 
     let completing =
         app.storage
-            .complete_multipart(object_key, multipart_id, stored, composite, ASSEMBLY_TIMEOUT);
+            .complete_multipart(object_key, multipart_id, planned, composite, ASSEMBLY_TIMEOUT);
     match completing.await {
         Ok(()) => Ok(Some(composite)),
         // Another call assembled the parts first, or a part was replaced in the meantime. Verify the object
@@ -134,9 +133,13 @@ async fn try_assemble(
     }
 }
 
-/// Checks that all parts are present and that their sizes add up. Returns the composite SHA-256 of the object
-/// that they form.
-fn plan_completion(declared: &Declared, parts: PartLayout, stored: &[Part]) -> Result<Sha256, Error> {
+/// Checks that all parts are present and that their sizes add up. Returns the parts to assemble, and the
+/// composite SHA-256 of the object that they form.
+fn plan_completion<'a>(
+    declared: &Declared,
+    parts: PartLayout,
+    stored: &'a [Part],
+) -> Result<(&'a [Part], Sha256), Error> {
     let (mut digests, mut size) = (Vec::new(), 0);
     for (number, part) in (1..=parts.part_count.get()).zip(stored) {
         if part.number.get() != number {
@@ -145,17 +148,18 @@ fn plan_completion(declared: &Declared, parts: PartLayout, stored: &[Part]) -> R
         digests.extend_from_slice(part.sha256.as_bytes());
         size += part.size.get();
     }
-    let count = i64::try_from(stored.len()).unwrap_or(i64::MAX);
-    if count < parts.part_count.get() {
-        return Err(missing(count + 1, parts));
-    }
+    let count = usize::try_from(parts.part_count.get()).unwrap_or(usize::MAX);
+    let planned = stored.get(..count).ok_or_else(|| {
+        let present = i64::try_from(stored.len()).unwrap_or(i64::MAX);
+        missing(present.saturating_add(1), parts)
+    })?;
     if size != declared.size {
         return Err(Error::SizeMismatch {
             declared: declared.size,
             stored: size,
         });
     }
-    Ok(Sha256::from(digest::sha256(&digests)))
+    Ok((planned, Sha256::from(digest::sha256(&digests))))
 }
 
 fn missing(number: i64, parts: PartLayout) -> Error {
@@ -238,8 +242,14 @@ mod tests {
         let three = declared(20 * MIB, true);
         let parts = three.parts.unwrap();
         let (first, second, last) = (part(1, 8 * MIB), part(2, 8 * MIB), part(3, 4 * MIB));
-        let composite =
-            plan_completion(&three, parts, &[first.clone(), second.clone(), last.clone()]).unwrap();
+        let all = [first.clone(), second.clone(), last.clone(), part(4, 1)];
+        let (planned, composite) = plan_completion(&three, parts, &all[..3]).unwrap();
+        assert_eq!(planned, &all[..3]);
+        // A surplus part is not assembled.
+        assert_eq!(
+            plan_completion(&three, parts, &all).unwrap(),
+            (planned, composite)
+        );
         // The input is three SHA-256s of 32 bytes, each byte 3.
         let digest = Sha256::from(digest::sha256(&[3; 96]));
         assert_eq!(composite, digest);
