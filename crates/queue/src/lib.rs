@@ -67,25 +67,3 @@ impl Queue {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::ACTIONS;
-
-    #[test]
-    fn every_function_that_calls_sqs_has_its_actions() {
-        let sources = [
-            include_str!("outbox.rs"),
-            include_str!("receive.rs"),
-            include_str!("send.rs"),
-        ];
-        let mut methods: Vec<&str> = (sources.iter())
-            .flat_map(|source| source.split("pub async fn ").skip(1))
-            .filter_map(|rest| rest.split('(').next())
-            .collect();
-        let mut listed: Vec<&str> = ACTIONS.iter().map(|(method, _)| *method).collect();
-        methods.sort_unstable();
-        listed.sort_unstable();
-        assert_eq!(methods, listed);
-    }
-}

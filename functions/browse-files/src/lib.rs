@@ -9,7 +9,6 @@ use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use db::{Database, DatabaseUrl};
 use platform::Clock;
 use platform::config::{ConfigError, Vars};
-
 use queue::Queue;
 use storage::Storage;
 

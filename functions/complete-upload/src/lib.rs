@@ -13,12 +13,12 @@ use http::StatusCode;
 use model::{Empty, FileChanged, Sha256, UploadId, UserId};
 use platform::config::{ConfigError, Vars};
 use platform::{Clock, ids};
+use queue::Queue;
+use storage::Storage;
 use thiserror::Error as ThisError;
 use tracing::{Instrument as _, info_span};
 
 use content::{Declared, assemble, verify};
-use queue::Queue;
-use storage::Storage;
 
 /// The function's configuration. Each field names its environment variable.
 pub struct Config {
@@ -73,8 +73,6 @@ enum Error {
     Storage(#[from] storage::Error),
     #[error("storage did not assemble the parts in time")]
     AssemblyTimeout,
-    #[error("the database did not answer")]
-    Database(#[from] db::Error),
 }
 
 impl From<Error> for Problem {
@@ -109,7 +107,7 @@ impl From<Error> for Problem {
                 "The content was put with Content-Encoding. A download of it would not be the declared bytes. Open another upload, \
                  and send the headers of its put and no others.",
             ),
-            Error::Storage(_) | Error::AssemblyTimeout | Error::Database(_) => Problem::unavailable(error),
+            Error::Storage(_) | Error::AssemblyTimeout => Problem::unavailable(error),
         }
     }
 }

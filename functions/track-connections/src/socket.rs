@@ -50,8 +50,6 @@ enum Error {
     NoConnectionId,
     #[error("the event is of type {0:?}")]
     UnknownEvent(Option<String>),
-    #[error("the database did not answer")]
-    Database(#[from] db::Error),
 }
 
 impl From<Error> for Problem {
@@ -76,7 +74,6 @@ impl From<Error> for Problem {
                 format!("A user has at most {limit} open connections."),
             ),
             Error::NoConnectionId | Error::UnknownEvent(_) => Problem::internal(error),
-            Error::Database(error) => Problem::unavailable(error),
         }
     }
 }

@@ -84,6 +84,27 @@ fn actions_of_libraries(source: &str) -> BTreeSet<String> {
 }
 
 #[test]
+fn every_call_of_a_library_has_its_actions() {
+    let libraries: [(&str, Actions); 3] = [
+        ("storage", storage::ACTIONS),
+        ("queue", queue::ACTIONS),
+        ("commands", commands::ACTIONS),
+    ];
+    for (library, actions) in libraries {
+        let files = fs::read_dir(project_file(&format!("crates/{library}/src"))).unwrap();
+        let source: String = files
+            .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+            .collect();
+        let calls = source.split("pub async fn ").skip(1);
+        let mut calls: Vec<&str> = calls.filter_map(|rest| rest.split('(').next()).collect();
+        let mut listed: Vec<&str> = actions.iter().map(|(call, _)| *call).collect();
+        calls.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(calls, listed, "{library}");
+    }
+}
+
+#[test]
 fn each_role_may_do_what_its_function_calls_and_nothing_else() {
     let template = template();
     let known = calls();
