@@ -531,7 +531,11 @@ async fn a_move_from_where_the_file_is_no_longer_is_a_conflict_and_its_repetitio
 async fn a_move_that_its_device_has_undone_is_not_the_answer_to_a_new_request() {
     let apps = Apps::create().await;
     let id = apps.upload("alice", "/a", b"one").await.file_id;
-    let body = |path: &str, base: &str, device: u128| json!({ "path": path, "basePath": base, "baseVersion": 1, "deviceId": uuid::Uuid::from_u128(device) });
+    let body = |path: &str, base: &str, device: u128| {
+        json!({
+            "path": path, "basePath": base, "baseVersion": 1, "deviceId": uuid::Uuid::from_u128(device),
+        })
+    };
     for (path, base, device) in [("/b", "/a", 1), ("/a", "/b", 1), ("/c", "/a", 2)] {
         assert_eq!(
             rename(&apps, "alice", id, body(path, base, device)).await.status,
