@@ -6,10 +6,9 @@ use tests::{Answer, Apps, Contract, sample};
 use time::Duration;
 
 async fn message(apps: &Apps, body: &str) -> Value {
-    let mut event = sample("track-connections.ping");
+    let mut event = sample("connections.ping");
     event["body"] = json!(body);
-    let answer =
-        track_connections::handle(&apps.track_connections(), &serde_json::from_value(event).unwrap()).await;
+    let answer = connections::handle(&apps.connections(), &serde_json::from_value(event).unwrap()).await;
     let frame = Answer::from(answer).body;
     Contract::get().check_frame(&frame);
     frame
@@ -63,7 +62,7 @@ async fn of_a_hundred_parallel_uses_of_a_ticket_exactly_one_wins() {
     let apps = Apps::create().await;
     let ticket = apps.ticket("alice").await.ticket;
     // One hundred concurrent environments, as Lambda would start them.
-    let environments: Vec<_> = (0..100).map(|_| apps.track_connections()).collect();
+    let environments: Vec<_> = (0..100).map(|_| apps.connections()).collect();
     let uses = environments.iter().enumerate().map(async |(i, app)| {
         apps.connect_in(app, &ticket, &format!("connection-{i}"), None)
             .await
@@ -94,7 +93,7 @@ async fn a_ticket_is_worthless_after_30_seconds() {
 async fn a_malformed_ticket_is_refused_without_the_database() {
     let apps = Apps::create().await;
     let nobody = "postgresql://u@127.0.0.1:9/x?sslmode=disable";
-    let mut app = apps.track_connections();
+    let mut app = apps.connections();
     app.db = db::Database::new(nobody.parse::<db::DatabaseUrl>().unwrap());
     for malformed in ["", "x", &"A".repeat(42), &"A".repeat(44), &"!".repeat(43)] {
         let answer = apps.connect_in(&app, malformed, "one", None).await;
@@ -114,14 +113,13 @@ async fn no_ticket_or_a_made_up_one_is_401() {
             "{made_up}"
         );
     }
-    let mut event = sample("track-connections.connect");
+    let mut event = sample("connections.connect");
     event.as_object_mut().unwrap().remove("queryStringParameters");
     event
         .as_object_mut()
         .unwrap()
         .remove("multiValueQueryStringParameters");
-    let answer =
-        track_connections::handle(&apps.track_connections(), &serde_json::from_value(event).unwrap()).await;
+    let answer = connections::handle(&apps.connections(), &serde_json::from_value(event).unwrap()).await;
     assert_eq!(Answer::from(answer).problem(), (401, "invalid-ticket"));
 }
 
@@ -132,14 +130,14 @@ async fn a_message_that_names_a_lifecycle_route_is_a_message() {
     apps.connected("alice", "one").await;
     let ticket = apps.ticket("alice").await.ticket;
     for route in ["$disconnect", "$connect", "$default"] {
-        let mut event = sample("track-connections.ping");
+        let mut event = sample("connections.ping");
         event["requestContext"]["connectionId"] = json!("one");
         event["requestContext"]["routeKey"] = json!(route);
         event["queryStringParameters"] = json!({ "ticket": ticket });
         event["multiValueQueryStringParameters"] = json!({ "ticket": [ticket] });
         event["body"] = json!(json!({ "action": route }).to_string());
         let event = serde_json::from_value(event).unwrap();
-        let answer = track_connections::handle(&apps.track_connections(), &event).await;
+        let answer = connections::handle(&apps.connections(), &event).await;
         let frame = Answer::from(answer).body;
         Contract::get().check_frame(&frame);
         assert_eq!(
@@ -147,7 +145,7 @@ async fn a_message_that_names_a_lifecycle_route_is_a_message() {
             (&json!("error"), &json!("invalid-message")),
             "{route}"
         );
-        assert_eq!(apps.connections("one").await, 1, "{route}");
+        assert_eq!(apps.stored_connections("one").await, 1, "{route}");
     }
     assert_eq!(apps.database.number("SELECT count(*) FROM tickets").await, 1);
 }
@@ -178,7 +176,7 @@ async fn only_pages_of_allowed_origins_may_connect() {
 #[tokio::test]
 async fn a_user_has_at_most_the_allowed_connections_even_when_they_come_at_once() {
     let apps = Apps::create().await;
-    let environments: Vec<_> = (0..12).map(|_| apps.track_connections()).collect();
+    let environments: Vec<_> = (0..12).map(|_| apps.connections()).collect();
     // Connects each environment and prepares its statements, so that all requests run at the same moment.
     let unknown = "A".repeat(43);
     for app in &environments {
@@ -202,23 +200,23 @@ async fn a_user_has_at_most_the_allowed_connections_even_when_they_come_at_once(
     }
     // Other users are not affected, and expired connections are not counted.
     apps.connected("bob", "bob-1").await;
-    apps.clock.advance(track_connections::CONNECTION_LIFETIME);
+    apps.clock.advance(connections::CONNECTION_LIFETIME);
     apps.connected("user-0", "later").await;
 }
 
 #[tokio::test]
 async fn disconnect_removes_the_row_and_is_harmless_twice() {
     let apps = Apps::create().await;
-    let event = sample("track-connections.disconnect");
+    let event = sample("connections.disconnect");
     let connection_id = event["requestContext"]["connectionId"].as_str().unwrap();
     apps.connected("alice", connection_id).await;
     apps.connected("alice", "another").await;
     for _ in 0..2 {
         let event = serde_json::from_value(event.clone()).unwrap();
-        let answer = track_connections::handle(&apps.track_connections(), &event).await;
+        let answer = connections::handle(&apps.connections(), &event).await;
         assert_eq!(Answer::from(answer).status, 200);
-        assert_eq!(apps.connections(connection_id).await, 0);
-        assert_eq!(apps.connections("another").await, 1);
+        assert_eq!(apps.stored_connections(connection_id).await, 0);
+        assert_eq!(apps.stored_connections("another").await, 1);
     }
 }
 

@@ -137,7 +137,10 @@ async fn a_gone_connection_older_than_30_s_is_forgotten() {
     apps.clock.advance(fan_out::CONNECT_GRACE);
     assert!(apps.fan(&batch).await.is_empty());
     assert_eq!(
-        (apps.connections("dead").await, apps.connections("alive").await),
+        (
+            apps.stored_connections("dead").await,
+            apps.stored_connections("alive").await
+        ),
         (0, 1)
     );
     assert_eq!(apps.gateway.sequences("alive"), [1]);
@@ -152,7 +155,7 @@ async fn a_gone_connection_younger_than_30_s_is_kept_and_tried_again() {
     apps.clock
         .advance(fan_out::CONNECT_GRACE - Duration::milliseconds(1));
     assert!(apps.fan(&batch).await.is_empty());
-    assert_eq!(apps.connections("young").await, 1);
+    assert_eq!(apps.stored_connections("young").await, 1);
     assert!(apps.gateway.posts("young") > 1, "it was tried again at once");
     // `$connect` has ended.
     apps.gateway.answer("young", 200);
@@ -173,12 +176,12 @@ async fn an_id_that_was_given_to_a_newer_connection_is_not_forgotten() {
         .remove_gone_connections(&[("reused", old)])
         .await
         .unwrap();
-    assert_eq!(apps.connections("reused").await, 1);
+    assert_eq!(apps.stored_connections("reused").await, 1);
     environment
         .remove_gone_connections(&[("reused", tests::START)])
         .await
         .unwrap();
-    assert_eq!(apps.connections("reused").await, 0);
+    assert_eq!(apps.stored_connections("reused").await, 0);
 }
 
 #[tokio::test]
@@ -260,12 +263,12 @@ async fn a_refused_post_is_dead_lettered_for_those_alone_and_not_tried_again() {
     let dead = apps.dead_letters.messages().await;
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].delivery.to, only(&["a2"]));
-    // After the role is corrected, `relay-events` returns the message to the queue.
+    // After the role is corrected, `maintenance` returns the message to the queue.
     apps.gateway.answer("a2", 200);
     apps.dead_letters
         .send(dead.iter().map(|message| message.encode().unwrap()))
         .await;
-    assert_eq!(apps.relay().await.unwrap().redriven, 1);
+    assert_eq!(apps.run_maintenance().await.unwrap().redriven, 1);
     let again = apps.queue.messages().await;
     assert_eq!((again.len(), again[0].delivery.attempt), (1, 1));
     assert!(apps.fan(&[received(&again[0], 1)]).await.is_empty());
@@ -285,16 +288,16 @@ async fn a_connection_that_takes_no_post_in_ten_attempts_is_closed_and_its_messa
     message.delivery.attempt = fan_out::MAX_ATTEMPTS - 2;
     assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
     assert_eq!(
-        (apps.gateway.closed(), apps.connections("deaf").await),
+        (apps.gateway.closed(), apps.stored_connections("deaf").await),
         (Vec::new(), 1)
     );
     message.delivery.attempt = fan_out::MAX_ATTEMPTS - 1;
     assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
     assert_eq!(
-        (apps.gateway.closed(), apps.connections("deaf").await),
+        (apps.gateway.closed(), apps.stored_connections("deaf").await),
         (vec!["deaf".to_owned()], 0)
     );
-    assert_eq!(apps.connections("hears").await, 1);
+    assert_eq!(apps.stored_connections("hears").await, 1);
     assert!(apps.dead_letters.drain().await.is_empty());
     // A message still queued for the closed connection reaches nobody.
     let posts = apps.gateway.posts("deaf");
@@ -333,7 +336,7 @@ async fn a_connection_that_hangs_costs_one_post_an_invocation_and_is_closed_at_t
         );
     }
     assert_eq!(apps.gateway.closed(), ["hangs"]);
-    assert_eq!(apps.connections("hangs").await, 0);
+    assert_eq!(apps.stored_connections("hangs").await, 0);
 }
 
 /// While API Gateway answers every call with an error, no connection is deleted and the messages stay queued.
@@ -347,7 +350,7 @@ async fn a_connection_that_cannot_be_closed_is_kept_and_tried_again_in_a_minute(
     message.delivery.attempt = fan_out::MAX_ATTEMPTS - 1;
     assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
     assert_eq!(
-        (apps.gateway.closed(), apps.connections("a1").await),
+        (apps.gateway.closed(), apps.stored_connections("a1").await),
         (Vec::new(), 1)
     );
     assert_eq!(apps.queue.delayed().await, 1);
@@ -481,7 +484,7 @@ async fn a_retry_posts_only_the_frames_that_are_left() {
 async fn an_expired_connection_is_not_posted_to() {
     let apps = Apps::create().await;
     apps.connected("alice", "expired").await;
-    apps.clock.advance(track_connections::CONNECTION_LIFETIME);
+    apps.clock.advance(connections::CONNECTION_LIFETIME);
     apps.connected("alice", "open").await;
     apps.upload("alice", "/1", b"1").await;
     let mut message = apps.queue.messages().await.remove(0);

@@ -158,7 +158,7 @@ async fn one_gibibyte_killed_half_way_is_resumed_and_downloads_identical() {
         found / MIB,
         moved / MIB
     ));
-    for function in ["CreateUpload", "CompleteUpload", "BrowseFiles"] {
+    for function in ["Uploads", "CompleteUpload", "Files"] {
         let after = of(&after, function);
         report(&format!("{function}: peak of resident memory {after} KiB"));
         let Some((_, before)) = before.iter().find(|(name, _)| name.contains(function)) else {

@@ -89,10 +89,7 @@ async fn content_in_parts_is_assembled_as_it_was() {
     let content = content();
     let created = apps.opened("alice", "/big", &content).await;
     assert!(created.put().is_none());
-    assert_eq!(
-        created.expires_at,
-        tests::START + create_upload::MULTIPART_LIFETIME
-    );
+    assert_eq!(created.expires_at, tests::START + uploads::MULTIPART_LIFETIME);
     send(&apps, &created, &content, &[1, 2]).await;
     let changed: FileChanged = apps.complete("alice", &created).await.parsed();
     assert_eq!(changed.sha256, client::sha256(&content));
@@ -372,7 +369,7 @@ async fn the_same_key_and_body_is_the_same_upload() {
             first.upload_id
         );
 
-        apps.clock.advance(create_upload::MULTIPART_LIFETIME);
+        apps.clock.advance(uploads::MULTIPART_LIFETIME);
         assert_eq!(open(key, body).await.problem(), (410, "upload-expired"));
     }
     let bad = Call::new("POST /uploads").header("idempotency-key", "x".repeat(256));
@@ -519,7 +516,7 @@ async fn content_of_the_threshold_is_put_in_one_request_and_a_byte_more_in_parts
 async fn parts_that_are_gone_without_an_object_are_not_shown_as_stored() {
     let apps = super::apps().await;
     let created = apps.opened("alice", "/big", &content()).await;
-    let mut app = apps.create_upload();
+    let mut app = apps.uploads();
     app.storage = storage_that_answers(&apps.storage, |method, _| match method {
         "GET" => (404, "NoSuchUpload"),
         _ => (404, ""),
@@ -545,7 +542,7 @@ async fn parts_that_are_gone_without_an_object_are_not_shown_as_stored() {
 #[tokio::test]
 async fn storage_that_refuses_to_say_what_is_there_is_503() {
     let apps = super::apps().await;
-    let mut app = apps.create_upload();
+    let mut app = apps.uploads();
     let in_parts = apps.opened("alice", "/big", &content()).await;
     app.storage = storage_that_answers(&apps.storage, |method, _| match method {
         "GET" => (403, "AccessDenied"),
@@ -564,7 +561,7 @@ async fn storage_that_refuses_to_say_what_is_there_is_503() {
 async fn an_abort_whose_parts_cannot_be_freed_is_503_and_can_be_repeated() {
     let apps = super::apps().await;
     let created = apps.opened("alice", "/big", &content()).await;
-    let mut app = apps.create_upload();
+    let mut app = apps.uploads();
     app.storage = storage_that_answers(&apps.storage, |_, _| (403, "AccessDenied")).await;
     let call = Call::new("DELETE /uploads/{uploadId}").path("uploadId", created.upload_id);
     let answer = apps.call_in(&app, "alice", call).await;

@@ -15,9 +15,9 @@ fn with(field: &str, value: Value) -> Value {
 }
 
 async fn raw(apps: &Apps, change: impl FnOnce(&mut ApiGatewayV2httpRequest)) -> Answer {
-    let mut event = http_event("create-upload.post", "alice", &valid());
+    let mut event = http_event("uploads.post", "alice", &valid());
     change(&mut event);
-    create_upload::handle(&apps.create_upload(), &event).await.into()
+    uploads::handle(&apps.uploads(), &event).await.into()
 }
 
 #[tokio::test]
@@ -204,19 +204,15 @@ async fn a_request_without_a_usable_subject_is_401() {
 #[tokio::test]
 async fn an_unknown_route_is_404_in_every_function() {
     let apps = Apps::create().await;
-    let event: ApiGatewayV2httpRequest =
-        serde_json::from_value(sample("create-upload.unknown-route")).unwrap();
+    let event: ApiGatewayV2httpRequest = serde_json::from_value(sample("uploads.unknown-route")).unwrap();
     let answers = [
-        Answer::from(create_upload::handle(&apps.create_upload(), &event).await),
+        Answer::from(uploads::handle(&apps.uploads(), &event).await),
         complete_upload::handle(&apps.complete_upload(), &event)
             .await
             .into(),
-        track_connections::handle(
-            &apps.track_connections(),
-            &track_connections::Incoming::Http(Box::new(event)),
-        )
-        .await
-        .into(),
+        connections::handle(&apps.connections(), &connections::Incoming::Http(Box::new(event)))
+            .await
+            .into(),
     ];
     for answer in answers {
         assert_eq!(answer.problem(), (404, "not-found"));

@@ -88,7 +88,7 @@ const ALL: Scope = Scope {
 /// Rules that a test can break, each described by the broken behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Broken {
-    /// `relay-events` does not run.
+    /// `maintenance` does not run.
     NoRelay,
     /// A writer deletes the outbox row before it sends the message.
     RowDeletedBeforeSending,

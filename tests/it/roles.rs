@@ -92,18 +92,18 @@ async fn hears_of(socket: &mut Socket, event_id: EventId) {
     timeout(LIMIT, hearing).await.expect("nothing came");
 }
 
-/// Runs `relay-events` once, in addition to its schedule.
+/// Runs `maintenance` once, in addition to its schedule.
 async fn repair() {
-    invoke("RelayEvents", &sample("relay-events.schedule")).await;
+    invoke("Maintenance", &sample("maintenance.schedule")).await;
 }
 
 #[tokio::test]
-async fn create_upload_signs_what_storage_takes_and_complete_upload_verifies_it() {
+async fn uploads_signs_what_storage_takes_and_complete_upload_verifies_it() {
     User::new().await.upload().await;
 }
 
 #[tokio::test]
-async fn create_upload_sees_that_nothing_has_come_yet() {
+async fn uploads_sees_that_nothing_has_come_yet() {
     let user = User::new().await;
     let upload_id = user.open().await;
     let shown = user.device.show_upload(upload_id).await.unwrap();
@@ -127,7 +127,7 @@ async fn complete_upload_publishes() {
 }
 
 #[tokio::test]
-async fn browse_files_signs_what_storage_gives() {
+async fn files_signs_what_storage_gives() {
     let user = User::new().await;
     let file_id = user.upload().await.file_id;
     let content = user.device.download(file_id, None).await.unwrap();
@@ -135,7 +135,7 @@ async fn browse_files_signs_what_storage_gives() {
 }
 
 #[tokio::test]
-async fn browse_files_publishes() {
+async fn files_publishes() {
     let user = User::new().await;
     let file_id = user.upload().await.file_id;
     let call = Call::new("DELETE /files/{fileId}").path("fileId", file_id);
@@ -143,7 +143,7 @@ async fn browse_files_publishes() {
 }
 
 #[tokio::test]
-async fn manage_spaces_publishes() {
+async fn spaces_publishes() {
     let user = User::new().await;
     let call = Call::new("POST /spaces").body(json!({ "name": "Shared" }));
     let space_id = user.call(&call).await["spaceId"].clone();
@@ -170,7 +170,7 @@ async fn fan_out_sets_aside_what_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn relay_events_publishes_what_waits() {
+async fn maintenance_publishes_what_waits() {
     let user = User::new().await;
     let mut socket = user.listen().await;
     let event_id = user.upload().await.event_id;
@@ -184,7 +184,7 @@ async fn relay_events_publishes_what_waits() {
 }
 
 #[tokio::test]
-async fn relay_events_brings_dead_letters_back() {
+async fn maintenance_brings_dead_letters_back() {
     let user = User::new().await;
     let mut socket = user.listen().await;
     user.upload().await;
@@ -205,7 +205,7 @@ async fn relay_events_brings_dead_letters_back() {
 }
 
 #[tokio::test]
-async fn relay_events_frees_what_was_aborted() {
+async fn maintenance_frees_what_was_aborted() {
     let user = User::new().await;
     let content = b"content".as_slice();
     let describing = user.device.describe(None, "/a".parse().unwrap(), content, &());

@@ -3,10 +3,10 @@
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
 use aws_lambda_events::sqs::SqsEvent;
+use connections::Incoming;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use tests::{Sample, samples};
-use track_connections::Incoming;
 
 fn decodes<T: DeserializeOwned>(sample: &Sample) -> T {
     serde_json::from_value(sample.event.clone()).unwrap_or_else(|error| panic!("{}: {error}", sample.name))
@@ -17,17 +17,17 @@ fn every_sample_decodes_as_the_type_that_its_function_takes() {
     let samples = samples();
     for sample in &samples {
         match sample.function.as_str() {
-            "create-upload" | "complete-upload" | "browse-files" | "manage-spaces" | "list-changes" => {
+            "uploads" | "complete-upload" | "files" | "spaces" | "changes" => {
                 let event: ApiGatewayV2httpRequest = decodes(sample);
                 assert!(event.request_context.route_key.is_some());
             }
-            "track-connections" => match decodes(sample) {
+            "connections" => match decodes(sample) {
                 Incoming::WebSocket(event) => assert!(event.request_context.connection_id.is_some()),
                 Incoming::Http(event) => assert_eq!(event.route_key.as_deref(), Some("POST /tickets")),
             },
             "fan-out" => assert!(!decodes::<SqsEvent>(sample).records.is_empty()),
-            "relay-events" => {
-                decodes::<relay_events::ScheduledEvent>(sample);
+            "maintenance" => {
+                decodes::<maintenance::ScheduledEvent>(sample);
             }
             "check-account" | "empty-bucket" | "migrate" => {
                 decodes::<CloudFormationCustomResourceRequest>(sample);

@@ -243,7 +243,7 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
         panic!("not completed")
     };
     assert_eq!(complete(&one).await, Ok(Effect::AlreadyApplied(event)));
-    apps.clock.advance(create_upload::PUT_LIFETIME + db::IN_FLIGHT);
+    apps.clock.advance(uploads::PUT_LIFETIME + db::IN_FLIGHT);
     assert_eq!(complete(&late).await, Err(Rejection::Expired));
 }
 

@@ -77,11 +77,11 @@ async fn what_a_failed_send_left_goes_on_with_the_relays_trace() {
         .execute("INSERT INTO outbox SELECT event_id, occurred_at, occurred_at FROM changes")
         .await;
     let (queue, traces) = recording_queue().await;
-    let mut relay = apps.relay_events();
+    let mut relay = apps.maintenance();
     relay.queue = queue;
     let stop = Instant::now() + Duration::from_secs(30);
     // The fake returns no dead letters, so redriving fails.
-    let _ = scope(Some(RECEIVER.to_owned()), relay_events::handle(&relay, stop)).await;
+    let _ = scope(Some(RECEIVER.to_owned()), maintenance::handle(&relay, stop)).await;
     assert_eq!(*traces.lock().unwrap(), [RECEIVER]);
 }
 

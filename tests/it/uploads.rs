@@ -143,7 +143,7 @@ async fn an_upload_expires_but_a_completed_one_stays_completed() {
         apps.put("alice", "/done", b"x").await,
     );
     let before = apps.complete("alice", &done).await;
-    apps.clock.advance(create_upload::PUT_LIFETIME + db::IN_FLIGHT);
+    apps.clock.advance(uploads::PUT_LIFETIME + db::IN_FLIGHT);
     assert_eq!(
         apps.complete("alice", &late).await.problem(),
         (410, "upload-expired")
@@ -156,7 +156,7 @@ async fn content_that_was_in_flight_when_its_url_ended_can_be_completed() {
     let apps = Apps::create().await;
     let created = apps.opened("alice", "/slow", b"slow").await;
     let second = time::Duration::SECOND;
-    apps.clock.advance(create_upload::PUT_LIFETIME);
+    apps.clock.advance(uploads::PUT_LIFETIME);
     // As if the transfer had begun earlier; storage has its own clock.
     apps.send(&created, b"slow").await;
     let show = Call::new("GET /uploads/{uploadId}").path("uploadId", created.upload_id);
@@ -168,11 +168,11 @@ async fn content_that_was_in_flight_when_its_url_ended_can_be_completed() {
     // New transfers are not possible any more.
     assert!(shown.body.get("put").is_none(), "{shown:?}");
     apps.clock.advance(db::IN_FLIGHT - second);
-    assert_eq!(apps.relay().await.unwrap().expired, 0);
+    assert_eq!(apps.run_maintenance().await.unwrap().expired, 0);
     assert_eq!(apps.complete("alice", &created).await.status, 200);
 
     let late = apps.put("alice", "/late", b"late").await;
-    apps.clock.advance(create_upload::PUT_LIFETIME + db::IN_FLIGHT);
+    apps.clock.advance(uploads::PUT_LIFETIME + db::IN_FLIGHT);
     assert_eq!(
         apps.complete("alice", &late).await.problem(),
         (410, "upload-expired")
@@ -227,10 +227,7 @@ async fn a_url_ends_with_its_upload_and_after_an_hour_at_most() {
     };
     for (on, left) in [
         (time::Duration::ZERO, 3600),
-        (
-            create_upload::MULTIPART_LIFETIME - time::Duration::minutes(10),
-            600,
-        ),
+        (uploads::MULTIPART_LIFETIME - time::Duration::minutes(10), 600),
     ] {
         apps.clock.advance(on);
         let presigned: model::PresignedParts = apps.call("alice", presign()).await.parsed();

@@ -9,6 +9,7 @@ use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse
 use aws_lambda_events::encodings::Body;
 use aws_lambda_events::sqs::SqsBatchResponse;
 use aws_types::region::Region;
+use connections::Incoming;
 use fan_out::Connections;
 use model::{ChangeList, CreatedTicket, CreatedUpload, PresignedPut, SpaceId};
 use platform::Clock;
@@ -21,7 +22,6 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::datetime;
 use tokio::time::Instant;
-use track_connections::Incoming;
 
 use crate::{Contract, Gateway, Shared, Storage, TestDatabase, TestQueue, aws, raw_http, sample, share};
 
@@ -155,7 +155,7 @@ impl Call {
 
     /// API Gateway event of this request, made by `user`.
     fn event(&self, user: &str) -> ApiGatewayV2httpRequest {
-        let mut event = sample("create-upload.post");
+        let mut event = sample("uploads.post");
         let (method, path) = self.route.split_once(' ').unwrap();
         event["routeKey"] = json!(self.route);
         event["requestContext"]["routeKey"] = json!(self.route);
@@ -185,12 +185,12 @@ impl Call {
 
 /// One execution environment of each function that serves the HTTP API.
 pub struct Environment {
-    create_upload: create_upload::App,
+    uploads: uploads::App,
     complete_upload: complete_upload::App,
-    browse_files: browse_files::App,
-    manage_spaces: manage_spaces::App,
-    list_changes: list_changes::App,
-    track_connections: track_connections::App,
+    files: files::App,
+    spaces: spaces::App,
+    changes: changes::App,
+    connections: connections::App,
 }
 
 impl Environment {
@@ -202,13 +202,11 @@ impl Environment {
             "uploads" if path.ends_with("/complete") => {
                 complete_upload::handle(&self.complete_upload, &event).await
             }
-            "uploads" => create_upload::handle(&self.create_upload, &event).await,
-            "files" => browse_files::handle(&self.browse_files, &event).await,
-            "spaces" => manage_spaces::handle(&self.manage_spaces, &event).await,
-            "changes" => list_changes::handle(&self.list_changes, &event).await,
-            "tickets" => {
-                track_connections::handle(&self.track_connections, &Incoming::Http(Box::new(event))).await
-            }
+            "uploads" => uploads::handle(&self.uploads, &event).await,
+            "files" => files::handle(&self.files, &event).await,
+            "spaces" => spaces::handle(&self.spaces, &event).await,
+            "changes" => changes::handle(&self.changes, &event).await,
+            "tickets" => connections::handle(&self.connections, &Incoming::Http(Box::new(event))).await,
             other => panic!("no function for /{other}"),
         };
         let answer = Answer::from(response);
@@ -253,9 +251,9 @@ impl Apps {
         }
     }
 
-    /// New execution environment of `create-upload`.
-    pub fn create_upload(&self) -> create_upload::App {
-        create_upload::App {
+    /// New execution environment of `uploads`.
+    pub fn uploads(&self) -> uploads::App {
+        uploads::App {
             db: self.database.environment(),
             storage: self.storage.storage(),
             max_upload_bytes: MAX_UPLOAD_BYTES,
@@ -274,9 +272,9 @@ impl Apps {
         }
     }
 
-    /// New execution environment of `browse-files`.
-    pub fn browse_files(&self) -> browse_files::App {
-        browse_files::App {
+    /// New execution environment of `files`.
+    pub fn files(&self) -> files::App {
+        files::App {
             db: self.database.environment(),
             storage: self.storage.storage(),
             queue: self.queue.queue(),
@@ -284,25 +282,25 @@ impl Apps {
         }
     }
 
-    /// New execution environment of `manage-spaces`.
-    pub fn manage_spaces(&self) -> manage_spaces::App {
-        manage_spaces::App {
+    /// New execution environment of `spaces`.
+    pub fn spaces(&self) -> spaces::App {
+        spaces::App {
             db: self.database.environment(),
             queue: self.queue.queue(),
             clock: self.clock.clone(),
         }
     }
 
-    /// New execution environment of `list-changes`.
-    pub fn list_changes(&self) -> list_changes::App {
-        list_changes::App {
+    /// New execution environment of `changes`.
+    pub fn changes(&self) -> changes::App {
+        changes::App {
             db: self.database.environment(),
         }
     }
 
-    /// New execution environment of `track-connections`.
-    pub fn track_connections(&self) -> track_connections::App {
-        track_connections::App {
+    /// New execution environment of `connections`.
+    pub fn connections(&self) -> connections::App {
+        connections::App {
             db: self.database.environment(),
             websocket_url: "wss://socket.example/live".to_owned(),
             allowed_origins: vec!["https://app.example".to_owned()],
@@ -326,9 +324,9 @@ impl Apps {
         }
     }
 
-    /// New execution environment of `relay-events`.
-    pub fn relay_events(&self) -> relay_events::App {
-        relay_events::App {
+    /// New execution environment of `maintenance`.
+    pub fn maintenance(&self) -> maintenance::App {
+        maintenance::App {
             db: self.database.environment(),
             storage: self.storage.storage(),
             queue: self.queue.queue(),
@@ -337,21 +335,21 @@ impl Apps {
         }
     }
 
-    /// Runs `relay-events` once, with a deadline 10 s from now.
-    pub async fn relay(&self) -> Result<relay_events::Report, relay_events::Unfinished> {
+    /// Runs `maintenance` once, with a deadline 10 s from now.
+    pub async fn run_maintenance(&self) -> Result<maintenance::Report, maintenance::Unfinished> {
         let stop = Instant::now() + Duration::from_secs(10);
-        relay_events::handle(&self.relay_events(), stop).await
+        maintenance::handle(&self.maintenance(), stop).await
     }
 
     /// New execution environment of each function that serves the HTTP API.
     pub fn environment(&self) -> Environment {
         Environment {
-            create_upload: self.create_upload(),
+            uploads: self.uploads(),
             complete_upload: self.complete_upload(),
-            browse_files: self.browse_files(),
-            manage_spaces: self.manage_spaces(),
-            list_changes: self.list_changes(),
-            track_connections: self.track_connections(),
+            files: self.files(),
+            spaces: self.spaces(),
+            changes: self.changes(),
+            connections: self.connections(),
         }
     }
 
@@ -402,9 +400,9 @@ impl Apps {
         complete_upload::handle(app, &call.event(user)).await.into()
     }
 
-    /// Makes a request to `create-upload` in the given execution environment.
-    pub async fn call_in(&self, app: &create_upload::App, user: &str, call: Call) -> Answer {
-        create_upload::handle(app, &call.event(user)).await.into()
+    /// Makes a request to `uploads` in the given execution environment.
+    pub async fn call_in(&self, app: &uploads::App, user: &str, call: Call) -> Answer {
+        uploads::handle(app, &call.event(user)).await.into()
     }
 
     /// Opens an upload, sends its content and completes it.
@@ -465,19 +463,19 @@ impl Apps {
     /// Handles `$connect` with a ticket for this connection id. `origin` is the `Origin` header, sent only by
     /// pages.
     pub async fn connect(&self, ticket: &str, connection_id: &str, origin: Option<&str>) -> Answer {
-        self.connect_in(&self.track_connections(), ticket, connection_id, origin)
+        self.connect_in(&self.connections(), ticket, connection_id, origin)
             .await
     }
 
     /// Handles `$connect` in the given execution environment.
     pub async fn connect_in(
         &self,
-        app: &track_connections::App,
+        app: &connections::App,
         ticket: &str,
         connection_id: &str,
         origin: Option<&str>,
     ) -> Answer {
-        let mut event = sample("track-connections.connect");
+        let mut event = sample("connections.connect");
         event["requestContext"]["connectionId"] = json!(connection_id);
         event["queryStringParameters"]["ticket"] = json!(ticket);
         event["multiValueQueryStringParameters"]["ticket"] = json!([ticket]);
@@ -485,7 +483,7 @@ impl Apps {
             event["headers"]["Origin"] = json!(origin);
             event["multiValueHeaders"]["Origin"] = json!([origin]);
         }
-        track_connections::handle(app, &serde_json::from_value(event).unwrap())
+        connections::handle(app, &serde_json::from_value(event).unwrap())
             .await
             .into()
     }
@@ -510,7 +508,7 @@ impl Apps {
     }
 
     /// Number of stored connections with this id: 0 or 1.
-    pub async fn connections(&self, connection_id: &str) -> i64 {
+    pub async fn stored_connections(&self, connection_id: &str) -> i64 {
         let sql = format!("SELECT count(*) FROM connections WHERE connection_id = '{connection_id}'");
         self.database.number(&sql).await
     }

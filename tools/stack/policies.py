@@ -26,17 +26,17 @@ TEMPLATE = "template::policies"
 # traces, network interfaces, consuming the queue). It answers 404 for a missing object even if the caller
 # may not list the bucket. The local database accepts connections without a token.
 ENFORCED = {
-    ("CreateUploadRole", "OpenUploads"): "create_upload_signs_what_storage_takes_and_complete_upload_verifies_it",
+    ("UploadsRole", "OpenUploads"): "create_upload_signs_what_storage_takes_and_complete_upload_verifies_it",
     ("CompleteUploadRole", "VerifyAndAssemble"): "create_upload_signs_what_storage_takes_and_complete_upload_verifies_it",
     ("CompleteUploadRole", "Publish"): "complete_upload_publishes",
-    ("BrowseFilesRole", "Download"): "browse_files_signs_what_storage_gives",
-    ("BrowseFilesRole", "Publish"): "browse_files_publishes",
-    ("ManageSpacesRole", "Publish"): "manage_spaces_publishes",
+    ("FilesRole", "Download"): "browse_files_signs_what_storage_gives",
+    ("FilesRole", "Publish"): "browse_files_publishes",
+    ("SpacesRole", "Publish"): "manage_spaces_publishes",
     ("FanOutRole", "CarryOver"): "fan_out_sets_aside_what_cannot_be_read",
     ("FanOutRole", "Post"): "fan_out_consumes_and_posts",
-    ("RelayEventsRole", "FreeStorage"): "relay_events_frees_what_was_aborted",
-    ("RelayEventsRole", "Publish"): "relay_events_publishes_what_waits",
-    ("RelayEventsRole", "Redrive"): "relay_events_brings_dead_letters_back",
+    ("MaintenanceRole", "FreeStorage"): "relay_events_frees_what_was_aborted",
+    ("MaintenanceRole", "Publish"): "relay_events_publishes_what_waits",
+    ("MaintenanceRole", "Redrive"): "relay_events_brings_dead_letters_back",
     ("MigrateRole", "SignInAsOwner"): "migrate_signs_in_as_the_owner",
 }
 

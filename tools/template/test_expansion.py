@@ -59,7 +59,7 @@ class Resolving(unittest.TestCase):
 class Expanding(unittest.TestCase):
     def test_sub_keeps_resources_and_replaces_parameters(self):
         template = expansion.expand({"Size": "small", "MaxConnectionsPerUser": "7"})
-        variables = template["Resources"]["TrackConnections"]["Properties"]["Environment"]["Variables"]
+        variables = template["Resources"]["Connections"]["Properties"]["Environment"]["Variables"]
         self.assertEqual(variables["MAX_CONNECTIONS_PER_USER"], "7")
         url = {"Fn::Sub": f"wss://${{WebSocketApi}}.execute-api.{expansion.REGION}.amazonaws.com/live"}
         self.assertEqual(variables["WEBSOCKET_URL"], url)

@@ -804,11 +804,11 @@ async fn the_doctor_says_which_link_is_broken_and_cleans_up() {
     };
     for (method, path, step, look_at) in [
         ("GET", "/spaces", "reaching the API", "HttpApiUrl"),
-        ("POST", "/tickets", "getting a ticket", "track-connections"),
-        ("POST", "/uploads", "opening an upload", "create-upload"),
+        ("POST", "/tickets", "getting a ticket", "connections"),
+        ("POST", "/uploads", "opening an upload", "uploads"),
         ("POST", "/complete", "completing it", "complete-upload"),
-        ("GET", "/changes", "reading the feed", "list-changes"),
-        ("GET", "/content", "downloading it again", "browse-files"),
+        ("GET", "/changes", "reading the feed", "changes"),
+        ("GET", "/content", "downloading it again", "files"),
     ] {
         let mut doctor = person.command(&["--json", "doctor"]);
         doctor.env("SYNCSPHERE_URL", broken_api(method, path).await);

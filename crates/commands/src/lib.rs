@@ -1,6 +1,6 @@
 //! The steps that all commands share: begin a change before the commit, and publish its event after it.
 //!
-//! A failure after the commit does not fail the request: the event stays in the outbox, and `relay-events`
+//! A failure after the commit does not fail the request: the event stays in the outbox, and `maintenance`
 //! sends it later.
 
 use db::{Database, Effect, NewChange};

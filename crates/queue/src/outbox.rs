@@ -14,7 +14,7 @@ use crate::{Outgoing, Queue, SendOutcome};
 /// committed events = published events + events in the outbox.
 pub const PUBLISHED: &str = "EventsPublished";
 
-/// Sends the event of a change that was just committed. A failure is logged as one warning; `relay-events`
+/// Sends the event of a change that was just committed. A failure is logged as one warning; `maintenance`
 /// sends the event later.
 pub async fn publish(queue: &Queue, db: &Database, clock: &Clock, event: &Event) {
     let (event_id, sequence) = (event.event_id, event.sequence.get());

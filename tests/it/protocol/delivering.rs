@@ -253,7 +253,7 @@ impl Protocol {
     /// names only them. Then the event source mapping deletes the received messages.
     ///
     /// After `MAX_ATTEMPTS`, or if the post was refused, that message goes to the dead-letter queue.
-    /// `relay_events::redrive` returns it to the queue, which is modelled as a message that arrives late.
+    /// `maintenance::redrive` returns it to the queue, which is modelled as a message that arrives late.
     ///
     /// This is part of the step before it. After a crash in between, or if sending fails, all received
     /// messages are delivered again. That is the same as a crash before that step, or as receiving with

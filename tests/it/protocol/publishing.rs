@@ -1,4 +1,4 @@
-//! From a request to the queue: the functions that make changes, the outbox and `relay-events`.
+//! From a request to the queue: the functions that make changes, the outbox and `maintenance`.
 
 use super::state::{COMMANDS, MEMBERSHIP, Message, NEWCOMER, Outbox, Relay, Set, State, Writer};
 use super::{Action, Broken, Protocol};
@@ -167,7 +167,7 @@ impl State {
         self.relays[relay] = Relay::Claimed(command);
     }
 
-    /// `relay_events::publish`, for one row: `SendMessageBatch`, then `db::outbox::REMOVE_PUBLISHED` if the
+    /// `maintenance::publish`, for one row: `SendMessageBatch`, then `db::outbox::REMOVE_PUBLISHED` if the
     /// row still exists. It is one step for the reason given at [`Self::publish`].
     pub(super) fn relay_publishes(&mut self, relay: usize) {
         if let Relay::Claimed(command) = self.relays[relay] {

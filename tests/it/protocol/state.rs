@@ -99,7 +99,7 @@ pub(super) struct State {
     pub(super) announced: Set,
     /// State of each command's outbox row.
     pub(super) outbox: [Outbox; COMMANDS],
-    /// Concurrent invocations of `relay-events`. They are sorted because they are interchangeable.
+    /// Concurrent invocations of `maintenance`. They are sorted because they are interchangeable.
     pub(super) relays: [Relay; 2],
     /// Messages in the queue. They are sorted because their order has no meaning.
     pub(super) queue: Vec<Message>,
@@ -144,7 +144,7 @@ pub(super) enum Outbox {
     Free,
 }
 
-/// One invocation of `relay-events`. Rows of a batch are modelled one by one, because they are independent.
+/// One invocation of `maintenance`. Rows of a batch are modelled one by one, because they are independent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Relay {
     #[default]

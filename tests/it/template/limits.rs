@@ -93,7 +93,7 @@ fn who_waits_for_a_function_waits_longer_than_it_works() {
     for (id, (_, function)) in functions(&template) {
         let own = function["Properties"]["Timeout"].as_i64();
         let timeout = own.unwrap_or_else(|| template["Globals"]["Function"]["Timeout"].as_i64().unwrap());
-        if !["FanOut", "RelayEvents"].contains(&id.as_str()) && !CUSTOM_RESOURCES.contains(&id.as_str()) {
+        if !["FanOut", "Maintenance"].contains(&id.as_str()) && !CUSTOM_RESOURCES.contains(&id.as_str()) {
             assert!(timeout < INTEGRATION_TIMEOUT, "{id}");
         }
     }
@@ -131,11 +131,11 @@ fn queue_and_function_agree() {
 #[test]
 fn repair_runs_every_minute_and_ends_before_the_next() {
     let template = template();
-    let relay = &template["Resources"]["RelayEvents"]["Properties"];
+    let relay = &template["Resources"]["Maintenance"]["Properties"];
     let event = &relay["Events"]["EveryMinute"]["Properties"];
     assert_eq!(event["ScheduleExpression"], "rate(1 minute)");
     let timeout = relay["Timeout"].as_u64().unwrap();
-    assert!(timeout < 60 && timeout > relay_events::DEADLINE_MARGIN.as_secs());
+    assert!(timeout < 60 && timeout > maintenance::DEADLINE_MARGIN.as_secs());
     // A failed run is not retried, because the next scheduled run does the same work.
     let retries = &relay["EventInvokeConfig"]["MaximumRetryAttempts"];
     assert_eq!(retries.as_u64(), Some(0));

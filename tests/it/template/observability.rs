@@ -54,7 +54,7 @@ const OWN: &str = "SyncSphere/${AWS::StackName}";
 fn emitted() -> BTreeSet<String> {
     let all = fan_out::METRICS
         .iter()
-        .chain(&relay_events::METRICS)
+        .chain(&maintenance::METRICS)
         .chain(&commands::METRICS);
     all.map(|metric| match *metric {
         Metric::Count(name) | Metric::Gauge(name) | Metric::Seconds(name) | Metric::Milliseconds(name) => {
@@ -200,12 +200,12 @@ fn the_alarm_of_failed_requests_counts_no_throttles_and_wants_more_than_a_few() 
     let rate = metrics[0]["Expression"].as_str().unwrap();
     assert!(rate.starts_with("IF(failed < 10, 0, "), "{rate}");
     let behind_the_api = [
-        "CreateUpload",
+        "Uploads",
         "CompleteUpload",
-        "BrowseFiles",
-        "ManageSpaces",
-        "ListChanges",
-        "TrackConnections",
+        "Files",
+        "Spaces",
+        "Changes",
+        "Connections",
     ];
     for function in behind_the_api {
         let throttles = metrics.iter().find(|metric| {

@@ -62,7 +62,7 @@ fn pages_of_allowed_origins_may_put_and_get_content() {
     let rule = &rules[0];
     assert_eq!(tagged(&rule["AllowedOrigins"], "Ref"), "AllowedOrigins");
     assert_eq!(set(&rule["AllowedMethods"]), BTreeSet::from(["GET", "PUT"]));
-    // Headers that `create-upload` signs for a PUT, and headers for resuming a download; never `*`.
+    // Headers that `uploads` signs for a PUT, and headers for resuming a download; never `*`.
     assert_eq!(
         set(&rule["AllowedHeaders"]),
         BTreeSet::from(["content-type", "if-none-match", "range", "x-amz-checksum-sha256"])

@@ -39,7 +39,7 @@ const USERS: usize = 6;
 /// The random stream for the back-off of clients.
 const PAUSES: u64 = 1;
 
-/// The interval of `relay-events`. The template says one minute; shorter here to keep a run short.
+/// The interval of `maintenance`. The template says one minute; shorter here to keep a run short.
 const RELAY_EVERY: Duration = Duration::from_secs(2);
 
 /// How long the system must be idle before it counts as settled.
@@ -273,7 +273,7 @@ impl Cluster {
     }
 }
 
-/// Invokes `relay-events` on its schedule. While faults are injected, sometimes two invocations overlap.
+/// Invokes `maintenance` on its schedule. While faults are injected, sometimes two invocations overlap.
 async fn relay(functions: &Functions, faults: &FaultInjector) {
     loop {
         tokio::time::sleep(RELAY_EVERY).await;

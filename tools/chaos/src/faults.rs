@@ -53,8 +53,8 @@ kinds! {
     Killed "API function killed" 1.0,
     /// A SIGKILL ends the process of `fan-out` during an invocation.
     FanOutKilled "fan-out killed" 2.0,
-    /// A SIGKILL ends the process of `relay-events` during an invocation.
-    RelayKilled "relay-events killed" 5.0,
+    /// A SIGKILL ends the process of `maintenance` during an invocation.
+    RelayKilled "maintenance killed" 5.0,
     /// S3 answers 503.
     StorageUnavailable "S3 503" 0.01,
     /// S3 carries out a request, but its answer is lost.
@@ -87,7 +87,7 @@ kinds! {
     HandshakeSlow "slow handshake" 0.5,
     /// `$disconnect` is not delivered.
     DisconnectLost "$disconnect lost" 0.5,
-    /// Two invocations of `relay-events` run at once.
+    /// Two invocations of `maintenance` run at once.
     RelayedTwice "two relays at once" 0.2,
     /// PostgreSQL crashes.
     DatabaseCrashed "PostgreSQL crash" 0.0,

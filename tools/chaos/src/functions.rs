@@ -28,14 +28,14 @@ const KILL_WITHIN: std::ops::Range<u64> = 0..40;
 
 /// Name, timeout in seconds and number of environments of each function.
 const TEMPLATE: [(&str, u64, usize); 8] = [
-    ("create-upload", 15, API_CONCURRENCY),
+    ("uploads", 15, API_CONCURRENCY),
     ("complete-upload", 29, API_CONCURRENCY),
-    ("browse-files", 15, API_CONCURRENCY),
-    ("manage-spaces", 15, API_CONCURRENCY),
-    ("list-changes", 15, API_CONCURRENCY),
-    ("track-connections", 15, API_CONCURRENCY),
+    ("files", 15, API_CONCURRENCY),
+    ("spaces", 15, API_CONCURRENCY),
+    ("changes", 15, API_CONCURRENCY),
+    ("connections", 15, API_CONCURRENCY),
     ("fan-out", 30, FAN_OUT_CONCURRENCY),
-    ("relay-events", 50, 2),
+    ("maintenance", 50, 2),
 ];
 
 /// All functions of the system.
@@ -75,18 +75,18 @@ impl Functions {
         let path = route.split_once(' ').map_or(route, |(_, path)| path);
         let function = match path.split('/').nth(1) {
             Some("uploads") if path.ends_with("/complete") => "complete-upload",
-            Some("files") => "browse-files",
-            Some("spaces") => "manage-spaces",
-            Some("changes") => "list-changes",
-            Some("tickets") => "track-connections",
-            _ => "create-upload",
+            Some("files") => "files",
+            Some("spaces") => "spaces",
+            Some("changes") => "changes",
+            Some("tickets") => "connections",
+            _ => "uploads",
         };
         self.invoke(function, payload).await
     }
 
     /// Invokes the function behind the WebSocket API.
     pub(crate) async fn track_connections(&self, payload: Bytes) -> Result<Bytes, Failure> {
-        self.invoke("track-connections", payload).await
+        self.invoke("connections", payload).await
     }
 
     /// Invokes `fan-out` with a batch of SQS records.
@@ -94,9 +94,9 @@ impl Functions {
         self.invoke("fan-out", payload).await
     }
 
-    /// Invokes `relay-events` as its schedule does.
+    /// Invokes `maintenance` as its schedule does.
     pub(crate) async fn relay_events(&self) -> Result<Bytes, Failure> {
-        self.invoke("relay-events", Bytes::from_static(b"{}")).await
+        self.invoke("maintenance", Bytes::from_static(b"{}")).await
     }
 
     /// Whether an invocation of this function runs or waits.
@@ -118,7 +118,7 @@ impl Functions {
         };
         let kill = match name {
             "fan-out" => Kind::FanOutKilled,
-            "relay-events" => Kind::RelayKilled,
+            "maintenance" => Kind::RelayKilled,
             _ => Kind::Killed,
         };
         let kill_after = self
@@ -129,9 +129,9 @@ impl Functions {
         let outcome = function.invoke(payload, kill_after).await;
         match &outcome {
             Ok(_) => {}
-            // `relay-events` reports an unfinished run as an error so that the alarm of its schedule goes
+            // `maintenance` reports an unfinished run as an error so that the alarm of its schedule goes
             // off.
-            Err(Failure::Reported(_)) if excused && name == "relay-events" => {}
+            Err(Failure::Reported(_)) if excused && name == "maintenance" => {}
             Err(Failure::Killed) => self.faults.count(kill),
             Err(Failure::TimedOut) => self.findings.unexpected("function timed out", name),
             Err(Failure::Crashed(how)) => {

@@ -1,4 +1,4 @@
-//! A fake of the WebSocket API. Handshakes invoke `track-connections`. `@connections` accepts frames for open
+//! A fake of the WebSocket API. Handshakes invoke `connections`. `@connections` accepts frames for open
 //! sockets, which are channels to the devices in this process.
 
 use std::collections::HashMap;

@@ -16,7 +16,7 @@ use crate::output::Output;
 /// Promised limit for notifications of a change.
 const PROMISED: Duration = Duration::from_secs(20);
 
-/// Limit for an event that the request could not queue: `relay-events` publishes it, and runs every minute.
+/// Limit for an event that the request could not queue: `maintenance` publishes it, and runs every minute.
 const RELAYED: Duration = Duration::from_secs(90);
 
 /// Limit for any other step.
@@ -88,13 +88,13 @@ impl Doctor {
             let spaces = self.client.all_spaces().await?;
             Ok(((), format!("{} of yours", spaces.len())))
         };
-        let link = "the authorizer (JwtIssuer, JwtAudience), manage-spaces, or the database";
+        let link = "the authorizer (JwtIssuer, JwtAudience), spaces, or the database";
         self.step("asking for spaces", link, asking).await
     }
 
     async fn connect(&self) -> anyhow::Result<Socket> {
         let asking = async { Ok((self.client.create_ticket().await?, String::new())) };
-        let link = "track-connections, or the database";
+        let link = "connections, or the database";
         let ticket = self.step("getting a ticket", link, asking).await?;
 
         let connecting = async {
@@ -104,7 +104,7 @@ impl Doctor {
             pong.context("it is open, and a ping is not answered")??;
             Ok((socket, "and a ping was answered".to_owned()))
         };
-        let link = "the WebSocket API, or $connect in track-connections (64 connections a user by default)";
+        let link = "the WebSocket API, or $connect in connections (64 connections a user by default)";
         self.step("opening the WebSocket", link, connecting).await
     }
 
@@ -120,7 +120,7 @@ impl Doctor {
             let created = client.create_upload(&description, None).await?;
             Ok((created, path.to_string()))
         };
-        let link = "create-upload, or the database";
+        let link = "uploads, or the database";
         let created = self.step("opening an upload", link, opening).await?;
         self.opened = Some(created.upload_id);
 
@@ -128,7 +128,7 @@ impl Doctor {
             client.send(&created, content.as_slice()).await?;
             Ok(((), format!("{} bytes", content.len())))
         };
-        let link = "storage: the bucket, its policy, and the rights of create-upload, which signs";
+        let link = "storage: the bucket, its policy, and the rights of uploads, which signs";
         self.step("sending content", link, sending).await?;
 
         let began = Instant::now();
@@ -162,7 +162,7 @@ impl Doctor {
                 ))
             }
         };
-        self.step("reading the feed", "list-changes", reading).await?;
+        self.step("reading the feed", "changes", reading).await?;
 
         let downloading = async {
             let file = tempfile::tempfile().context("cannot make a temporary file")?;
@@ -170,7 +170,7 @@ impl Doctor {
             self.client.fetch(&Content::from(changed), &mut file, &()).await?;
             Ok(((), "the same, by its SHA-256".to_owned()))
         };
-        let link = "browse-files, which signs, or storage";
+        let link = "files, which signs, or storage";
         self.step("downloading it again", link, downloading).await
     }
 
@@ -191,7 +191,7 @@ impl Doctor {
             let after = since.elapsed();
             if after > PROMISED {
                 let message = format!(
-                    "only after {:.0} s: complete-upload could not send to the queue, and relay-events did it later",
+                    "only after {:.0} s: complete-upload could not send to the queue, and maintenance did it later",
                     after.as_secs_f64()
                 );
                 return Err(failure(Kind::Failed, message));
@@ -219,7 +219,7 @@ impl Doctor {
         }
         self.step(
             "cleaning up",
-            "browse-files or create-upload; what is left is in /.syncsphere-doctor/",
+            "files or uploads; what is left is in /.syncsphere-doctor/",
             async {
                 if let Some(made) = made {
                     client.delete_file(made.file_id, None, None).await?;

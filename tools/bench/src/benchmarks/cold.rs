@@ -16,15 +16,15 @@ use crate::stage::{Services, Stage, Variables, milliseconds, with};
 
 /// All functions that are measured.
 const FUNCTIONS: [&str; 9] = [
-    "browse-files",
+    "files",
     "complete-upload",
-    "create-upload",
+    "uploads",
     "fan-out",
-    "list-changes",
-    "manage-spaces",
+    "changes",
+    "spaces",
     "migrate",
-    "relay-events",
-    "track-connections",
+    "maintenance",
+    "connections",
 ];
 
 /// Warm invocations that the first invocation is compared with.
@@ -81,7 +81,7 @@ struct Invocations {
 /// Runs the cold start benchmark.
 pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let services = stage.services(true).await?;
-    // Removes outbox rows of another benchmark, which `relay-events` would otherwise publish.
+    // Removes outbox rows of another benchmark, which `maintenance` would otherwise publish.
     stage.client.batch_execute("DELETE FROM outbox").await?;
     let variables = stage.variables(&services, stage.relayed_url(&services));
     let ground = Ground {
@@ -277,8 +277,8 @@ async fn event(stage: &Stage, name: &str, user: &User) -> Result<Bytes> {
             let upload = stage.uploads(user, 1).await?;
             return stage.completing(user, *upload.first().context("no upload")?);
         }
-        "create-upload" => {
-            let mut event = stage.request("create-upload.post.json", &user.id)?;
+        "uploads" => {
+            let mut event = stage.request("uploads.post.json", &user.id)?;
             let body = json!({
                 "path": format!("/bench/{}", platform::ids::new_id()),
                 "size": crate::settings::SIZE,
@@ -290,16 +290,16 @@ async fn event(stage: &Stage, name: &str, user: &User) -> Result<Bytes> {
             }
             event
         }
-        "browse-files" => with_query(
-            stage.request("browse-files.list.json", &user.id)?,
+        "files" => with_query(
+            stage.request("files.list.json", &user.id)?,
             &format!("spaceId={}", user.space_id),
         ),
-        "list-changes" => with_query(
-            stage.request("list-changes.get.json", &user.id)?,
+        "changes" => with_query(
+            stage.request("changes.get.json", &user.id)?,
             &format!("spaceId={}&after=0", user.space_id),
         ),
-        "manage-spaces" => stage.request("manage-spaces.list.json", &user.id)?,
-        "track-connections" => stage.request("track-connections.post-tickets.json", &user.id)?,
+        "spaces" => stage.request("spaces.list.json", &user.id)?,
+        "connections" => stage.request("connections.post-tickets.json", &user.id)?,
         "fan-out" => {
             stage
                 .client
@@ -309,7 +309,7 @@ async fn event(stage: &Stage, name: &str, user: &User) -> Result<Bytes> {
             let batches = Batches::new(stage)?;
             return Ok(batches.of(&[batches.message(user.space_id, 1)?]).into());
         }
-        _ => stage.event("relay-events.schedule.json")?,
+        _ => stage.event("maintenance.schedule.json")?,
     };
     Ok(event.to_string().into())
 }
@@ -324,7 +324,7 @@ fn check(name: &str, answer: &[u8]) -> Result<()> {
     let answer: Value = serde_json::from_slice(answer).context("an answer is no JSON")?;
     let right = match name {
         "fan-out" => answer["batchItemFailures"].as_array().is_some_and(Vec::is_empty),
-        "relay-events" => answer.is_object() || answer.is_null(),
+        "maintenance" => answer.is_object() || answer.is_null(),
         _ => answer["statusCode"].as_u64().is_some_and(|status| status < 300),
     };
     ensure!(right, "{name} answered {answer}");

@@ -1,4 +1,4 @@
-//! `track-connections`: from the ticket request to the stored connection.
+//! `connections`: from the ticket request to the stored connection.
 
 use std::time::Instant;
 
@@ -16,17 +16,14 @@ use crate::stage::Stage;
 /// Numbers of concurrent environments.
 const ENVIRONMENTS: [usize; 3] = [1, 2, 4];
 
-/// Runs the `track-connections` benchmark.
+/// Runs the `connections` benchmark.
 pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let services = stage.services(false).await?;
     let direct = stage.variables(&services, stage.direct_url());
     let many = stage.size(300, 20);
     let mut rows = Vec::new();
 
-    let mut ours = stage
-        .function("track-connections", direct.clone())
-        .start()
-        .await?;
+    let mut ours = stage.function("connections", direct.clone()).start().await?;
     let mut alone = stage.limit("limit-connect", direct.clone())?.start().await?;
     let (mut own, mut theirs) = (vec![], vec![]);
     progress("  one environment");
@@ -51,10 +48,10 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     ));
 
     let mut series = Series {
-        name: "track-connections".to_owned(),
+        name: "connections".to_owned(),
         points: Vec::new(),
     };
-    let program = stage.everywhere(stage.function("track-connections", direct));
+    let program = stage.everywhere(stage.function("connections", direct));
     for environments in ENVIRONMENTS {
         progress(&format!("  {environments} environments"));
         let mut crew = Vec::new();
@@ -83,7 +80,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     progress("  counts");
     let relayed = stage.variables(&services, stage.relayed_url(&services));
     let mut counted = stage
-        .counted(&stage.function("track-connections", relayed))
+        .counted(&stage.function("connections", relayed))
         .start()
         .await?;
     connect(stage, &mut counted, "warm").await?;
@@ -117,12 +114,12 @@ fn users(many: usize) -> Vec<String> {
 }
 
 async fn connect(stage: &Stage, process: &mut Process, user: &str) -> Result<()> {
-    let event = stage.request("track-connections.post-tickets.json", user)?;
+    let event = stage.request("connections.post-tickets.json", user)?;
     let answer = process.invoke(Bytes::from(event.to_string())).await?.answer;
     let body = answered(&answer, 201)?;
     let ticket = body["ticket"].as_str().context("no ticket")?;
 
-    let mut event = stage.event("track-connections.connect.json")?;
+    let mut event = stage.event("connections.connect.json")?;
     event["requestContext"]["connectionId"] = json!(format!("{}=", platform::ids::new_id().simple()));
     event["queryStringParameters"] = json!({ "ticket": ticket });
     event["multiValueQueryStringParameters"] = json!({ "ticket": [ticket] });

@@ -31,7 +31,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
 
     let relayed = stage.variables(&services, stage.relayed_url(&services));
     let mut process = stage
-        .function("list-changes", stage.variables(&services, stage.direct_url()))
+        .function("changes", stage.variables(&services, stage.direct_url()))
         .start()
         .await?;
     let (mut rows, mut series) = (Vec::new(), Vec::new());
@@ -80,10 +80,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         .at_most(24.0, None),
     );
 
-    let mut counted = stage
-        .counted(&stage.function("list-changes", relayed))
-        .start()
-        .await?;
+    let mut counted = stage.counted(&stage.function("changes", relayed)).start().await?;
     let (_, user) = feeds.first().context("no feed")?;
     read(stage, &mut counted, user, 0, 10).await?;
     services.relay.take();
@@ -127,7 +124,7 @@ async fn fill(stage: &Stage, length: usize) -> Result<User> {
 
 /// Duration of reading a page, in milliseconds.
 async fn read(stage: &Stage, process: &mut Process, user: &User, after: usize, limit: usize) -> Result<f64> {
-    let mut event = stage.request("list-changes.get.json", &user.id)?;
+    let mut event = stage.request("changes.get.json", &user.id)?;
     event["rawQueryString"] = json!(format!("spaceId={}&after={after}&limit={limit}", user.space_id));
     let measured = process.invoke(Bytes::from(event.to_string())).await?;
     let body = answered(&measured.answer, 200)?;

@@ -75,7 +75,7 @@ pub(crate) async fn services(project: &Project, ports: Ports) -> Result<()> {
 Run functions as you edit them, in another terminal:
   cargo lambda watch --env-file .local/run/env
 and invoke them, in a third:
-  cargo lambda invoke create-upload --data-file events/create-upload.post.json
+  cargo lambda invoke uploads --data-file events/uploads.post.json
 
 cargo-lambda is in .local/tools/cargo-lambda/bin. Ctrl-C stops everything.
 ",

@@ -1,11 +1,11 @@
 //! Runs the function on Lambda.
 
+use connections::{App, Config, handle};
 use db::Database;
 use lambda_runtime::Error;
 use platform::Runtime;
 use platform::aws::Account;
 use platform::rds::iam_auth_tokens;
-use track_connections::{App, Config, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! `relay-events`: events left in the outbox, expired rows and dead letters.
+//! `maintenance`: events left in the outbox, expired rows and dead letters.
 
 use std::collections::BTreeSet;
 use std::time::Duration as StdDuration;
@@ -10,8 +10,8 @@ use aws_sdk_sqs::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_sqs::error::BoxError;
 use aws_sdk_sqs::operation::send_message_batch::{SendMessageBatchInput, SendMessageBatchOutput};
 use aws_sdk_sqs::types::BatchResultErrorEntry;
+use maintenance::{Report, UPLOAD_GRACE};
 use model::{CreatedUpload, EventId, Message};
-use relay_events::{Report, UPLOAD_GRACE};
 use tests::{Apps, storage_that_answers, upload_body};
 use time::Duration;
 use tokio::time::Instant;
@@ -56,11 +56,11 @@ async fn what_a_failed_send_left_is_published_by_the_next_run_and_once() {
     assert_eq!(apps.complete_in(&app, "alice", &id).await.status, 200);
     assert_eq!(waiting(&apps).await, 1);
     // The clock does not advance: a function that cannot send an event releases its lease.
-    assert_eq!(apps.relay().await.unwrap().published, 1);
+    assert_eq!(apps.run_maintenance().await.unwrap().published, 1);
     let events = apps.queue.events().await;
     assert_eq!((events.len(), waiting(&apps).await), (1, 0));
     assert_eq!(apps.feed("alice", None).await.changes, events);
-    assert_eq!(apps.relay().await.unwrap(), Report::default());
+    assert_eq!(apps.run_maintenance().await.unwrap(), Report::default());
 }
 
 #[tokio::test]
@@ -68,15 +68,15 @@ async fn a_run_waits_for_the_leases_of_those_who_died_before_it() {
     let apps = Apps::create().await;
     unsent(&apps, 1).await;
     apps.clock.advance(Duration::seconds(5));
-    let app = apps.relay_events();
+    let app = apps.maintenance();
     // The function that made the change may still run, so the relay respects its lease.
-    let early = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(1)).await;
+    let early = maintenance::handle(&app, Instant::now() + StdDuration::from_secs(1)).await;
     assert_eq!((early.unwrap().published, waiting(&apps).await), (0, 1));
     let later = async {
         tokio::time::sleep(StdDuration::from_millis(500)).await;
         apps.clock.advance(Duration::seconds(5));
     };
-    let (report, ()) = tokio::join!(apps.relay(), later);
+    let (report, ()) = tokio::join!(apps.run_maintenance(), later);
     assert_eq!((report.unwrap().published, waiting(&apps).await), (1, 0));
 }
 
@@ -97,7 +97,7 @@ async fn two_runs_at_once_share_the_work() {
         "INSERT INTO outbox SELECT event_id, occurred_at, occurred_at FROM changes ON CONFLICT DO NOTHING";
     apps.database.execute(outbox).await;
     apps.clock.advance(Duration::seconds(10));
-    let (one, other) = tokio::join!(apps.relay(), apps.relay());
+    let (one, other) = tokio::join!(apps.run_maintenance(), apps.run_maintenance());
     assert_eq!(one.unwrap().published + other.unwrap().published, 1_000);
     assert_eq!(waiting(&apps).await, 0);
     let events = apps.queue.events().await;
@@ -125,7 +125,7 @@ async fn what_a_run_had_claimed_when_it_died_is_published_by_a_later_one() {
             .is_empty()
     );
     apps.clock.advance(Duration::seconds(30));
-    assert_eq!(apps.relay().await.unwrap().published, 3);
+    assert_eq!(apps.run_maintenance().await.unwrap().published, 3);
     assert_eq!(apps.queue.events().await.len(), 3);
 }
 
@@ -135,16 +135,16 @@ async fn while_the_queue_is_away_events_wait_and_other_passes_go_on() {
     unsent(&apps, 3).await;
     apps.ticket("alice").await;
     apps.clock.advance(Duration::minutes(1));
-    let mut app = apps.relay_events();
+    let mut app = apps.maintenance();
     app.queue = app
         .queue
         .with_url(format!("{}-that-is-not-there", apps.queue.url));
-    let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
+    let run = maintenance::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
     assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["publishing"]"#);
     assert_eq!(waiting(&apps).await, 3);
     assert_eq!(apps.database.number("SELECT count(*) FROM tickets").await, 0);
     // The queue works again, and no lease has to expire first.
-    assert_eq!(apps.relay().await.unwrap().published, 3);
+    assert_eq!(apps.run_maintenance().await.unwrap().published, 3);
 }
 
 #[tokio::test]
@@ -155,8 +155,8 @@ async fn an_event_that_cannot_be_read_keeps_no_other_waiting() {
     let spoilt = "UPDATE changes SET path = 'spoilt' WHERE sequence = 2";
     apps.database.execute(spoilt).await;
     apps.clock.advance(Duration::seconds(10));
-    let app = apps.relay_events();
-    let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(1)).await;
+    let app = apps.maintenance();
+    let run = maintenance::handle(&app, Instant::now() + StdDuration::from_secs(1)).await;
     assert_eq!(run.unwrap().published, 2);
     let sequences: BTreeSet<i64> = (apps.queue.events().await.iter())
         .map(|event| event.sequence.get())
@@ -180,19 +180,19 @@ async fn tickets_and_connections_are_forgotten_when_they_expire_and_not_before()
     let apps = Apps::create().await;
     apps.connected("alice", "a1").await;
     apps.ticket("alice").await;
-    assert_eq!(apps.relay().await.unwrap().expired, 0);
-    apps.clock.advance(track_connections::TICKET_LIFETIME);
-    assert_eq!(apps.relay().await.unwrap().expired, 1);
-    assert_eq!(apps.connections("a1").await, 1);
-    apps.clock.advance(track_connections::CONNECTION_LIFETIME);
-    assert_eq!(apps.relay().await.unwrap().expired, 1);
-    assert_eq!(apps.connections("a1").await, 0);
+    assert_eq!(apps.run_maintenance().await.unwrap().expired, 0);
+    apps.clock.advance(connections::TICKET_LIFETIME);
+    assert_eq!(apps.run_maintenance().await.unwrap().expired, 1);
+    assert_eq!(apps.stored_connections("a1").await, 1);
+    apps.clock.advance(connections::CONNECTION_LIFETIME);
+    assert_eq!(apps.run_maintenance().await.unwrap().expired, 1);
+    assert_eq!(apps.stored_connections("a1").await, 0);
     // More rows than one statement deletes.
     let many = "INSERT INTO connections
         SELECT 'c' || i, 'alice', NULL, now() - interval '9 years', now() - interval '9 years'
         FROM generate_series(1, 2500) i";
     apps.database.execute(many).await;
-    assert_eq!(apps.relay().await.unwrap().expired, 2_500);
+    assert_eq!(apps.run_maintenance().await.unwrap().expired, 2_500);
 }
 
 #[tokio::test]
@@ -205,8 +205,8 @@ async fn what_an_expired_upload_left_is_freed_once_nothing_more_can_arrive() {
     let call = tests::Call::new("DELETE /uploads/{uploadId}").path("uploadId", given_up.upload_id);
     assert_eq!(apps.call("alice", call).await.status, 204);
 
-    apps.clock.advance(create_upload::PUT_LIFETIME + db::IN_FLIGHT);
-    let report = apps.relay().await.unwrap();
+    apps.clock.advance(uploads::PUT_LIFETIME + db::IN_FLIGHT);
+    let report = apps.run_maintenance().await.unwrap();
     assert_eq!((report.aborted, report.freed), (1, 0));
     assert_eq!(
         apps.complete("alice", &expired).await.problem(),
@@ -215,12 +215,12 @@ async fn what_an_expired_upload_left_is_freed_once_nothing_more_can_arrive() {
     assert!(stored(&apps, &expired).await && stored(&apps, &given_up).await);
 
     apps.clock.advance(UPLOAD_GRACE);
-    assert_eq!(apps.relay().await.unwrap().freed, 2);
+    assert_eq!(apps.run_maintenance().await.unwrap().freed, 2);
     assert!(!stored(&apps, &expired).await && !stored(&apps, &given_up).await);
     assert!(stored(&apps, &kept).await);
     assert_eq!(apps.database.number("SELECT count(*) FROM uploads").await, 1);
     assert_eq!(apps.complete("alice", &kept).await.status, 200);
-    assert_eq!(apps.relay().await.unwrap(), Report::default());
+    assert_eq!(apps.run_maintenance().await.unwrap(), Report::default());
 }
 
 #[tokio::test]
@@ -230,9 +230,8 @@ async fn the_parts_of_an_expired_upload_are_freed() {
     let created: CreatedUpload = apps.open("alice", &body).await.parsed();
     let multipart_id = apps.database.rows("SELECT multipart_id FROM uploads").await;
     let multipart_id: String = multipart_id[0].get(0);
-    apps.clock
-        .advance(create_upload::MULTIPART_LIFETIME + UPLOAD_GRACE);
-    let report = apps.relay().await.unwrap();
+    apps.clock.advance(uploads::MULTIPART_LIFETIME + UPLOAD_GRACE);
+    let report = apps.run_maintenance().await.unwrap();
     assert_eq!((report.aborted, report.freed), (1, 1));
     let s3 = aws_sdk_s3::Client::new(&tests::aws());
     let listing = s3
@@ -251,8 +250,8 @@ async fn what_a_version_names_is_never_deleted_whatever_the_uploads_state() {
     apps.database
         .execute("UPDATE uploads SET state = 'aborted', event_id = NULL")
         .await;
-    apps.clock.advance(create_upload::PUT_LIFETIME + UPLOAD_GRACE);
-    assert_eq!(apps.relay().await.unwrap().freed, 0);
+    apps.clock.advance(uploads::PUT_LIFETIME + UPLOAD_GRACE);
+    assert_eq!(apps.run_maintenance().await.unwrap().freed, 0);
     assert!(stored(&apps, &created).await);
 }
 
@@ -264,11 +263,11 @@ async fn dead_letters_come_back_unless_they_cannot_be_read_or_the_queue_is_backe
     message.delivery.attempt = fan_out::MAX_ATTEMPTS;
     let letters = || ["unreadable".to_owned(), message.encode().unwrap()];
     apps.dead_letters.send(letters()).await;
-    let mut app = apps.relay_events();
+    let mut app = apps.maintenance();
     app.queue = app
         .queue
         .with_url(format!("{}-that-is-not-there", apps.queue.url));
-    let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
+    let run = maintenance::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
     assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["redriving"]"#);
 
     // The letters received by that run are invisible for a while, so the test sends new ones.
@@ -277,7 +276,7 @@ async fn dead_letters_come_back_unless_they_cannot_be_read_or_the_queue_is_backe
     apps.dead_letters
         .send((0..24).map(|_| message.encode().unwrap()))
         .await;
-    assert_eq!(apps.relay().await.unwrap().redriven, 25);
+    assert_eq!(apps.run_maintenance().await.unwrap().redriven, 25);
     let back: Vec<Message> = apps.queue.messages().await;
     // The attempt count is kept. Without it, a message that always fails would be retried without end.
     assert_eq!(
@@ -289,7 +288,7 @@ async fn dead_letters_come_back_unless_they_cannot_be_read_or_the_queue_is_backe
 
     apps.queue.send((0..1_001).map(|i| i.to_string())).await;
     apps.dead_letters.send(letters()).await;
-    assert_eq!(apps.relay().await.unwrap().redriven, 0);
+    assert_eq!(apps.run_maintenance().await.unwrap().redriven, 0);
 }
 
 #[tokio::test]
@@ -304,7 +303,7 @@ async fn what_cannot_be_read_stays_where_operators_look() {
             "{}".to_owned(),
         ])
         .await;
-    assert_eq!(apps.relay().await.unwrap().redriven, 1);
+    assert_eq!(apps.run_maintenance().await.unwrap().redriven, 1);
     assert_eq!(
         (apps.queue.count_all().await, apps.dead_letters.count_all().await),
         (1, 2)
@@ -316,17 +315,17 @@ async fn what_cannot_be_read_stays_where_operators_look() {
 #[tokio::test]
 async fn a_dead_letter_that_can_reach_nobody_any_more_is_dropped() {
     let apps = Apps::create().await;
-    assert!(relay_events::MESSAGE_LIFETIME >= track_connections::CONNECTION_LIFETIME);
+    assert!(maintenance::MESSAGE_LIFETIME >= connections::CONNECTION_LIFETIME);
     apps.upload("alice", "/a", b"one").await;
     let message = apps.queue.messages().await.remove(0);
     apps.clock
-        .advance(relay_events::MESSAGE_LIFETIME - Duration::milliseconds(1));
+        .advance(maintenance::MESSAGE_LIFETIME - Duration::milliseconds(1));
     apps.dead_letters.send([message.encode().unwrap()]).await;
-    assert_eq!(apps.relay().await.unwrap().redriven, 1);
+    assert_eq!(apps.run_maintenance().await.unwrap().redriven, 1);
     assert_eq!(apps.queue.messages().await.len(), 1);
     apps.clock.advance(Duration::milliseconds(1));
     apps.dead_letters.send([message.encode().unwrap()]).await;
-    assert_eq!(apps.relay().await.unwrap().redriven, 0);
+    assert_eq!(apps.run_maintenance().await.unwrap().redriven, 0);
     assert_eq!(
         (apps.queue.count_all().await, apps.dead_letters.count_all().await),
         (0, 0)
@@ -349,9 +348,8 @@ async fn an_upload_whose_parts_are_gone_already_is_forgotten_too() {
         .key(created.upload_id.object_key())
         .upload_id(multipart_id);
     request.send().await.unwrap();
-    apps.clock
-        .advance(create_upload::MULTIPART_LIFETIME + UPLOAD_GRACE);
-    let report = apps.relay().await.unwrap();
+    apps.clock.advance(uploads::MULTIPART_LIFETIME + UPLOAD_GRACE);
+    let report = apps.run_maintenance().await.unwrap();
     assert_eq!((report.aborted, report.freed), (1, 1));
     assert_eq!(apps.database.number("SELECT count(*) FROM uploads").await, 0);
 }
@@ -418,16 +416,16 @@ async fn an_event_that_the_queue_refuses_keeps_no_other_waiting_and_is_told() {
     let apps = Apps::create().await;
     unsent(&apps, 3).await;
     apps.clock.advance(Duration::seconds(10));
-    let mut app = apps.relay_events();
+    let mut app = apps.maintenance();
     app.queue = refusing(&apps.queue.url);
     // The run ends before its deadline, because the queue would refuse the event again.
-    let run = relay_events::handle(&app, Instant::now() + StdDuration::from_mins(10));
+    let run = maintenance::handle(&app, Instant::now() + StdDuration::from_mins(10));
     let run = tokio::time::timeout(StdDuration::from_secs(20), run).await;
     let unfinished = run.expect("the run goes on").unwrap_err();
     assert_eq!(unfinished.to_string(), r#"unfinished: ["publishing"]"#);
     assert_eq!((apps.queue.events().await.len(), waiting(&apps).await), (2, 1));
     apps.clock.advance(Duration::seconds(30));
-    assert_eq!(apps.relay().await.unwrap().published, 1);
+    assert_eq!(apps.run_maintenance().await.unwrap().published, 1);
 }
 
 #[tokio::test]
@@ -436,9 +434,9 @@ async fn a_dead_letter_that_the_queue_refuses_stays_and_is_told() {
     apps.upload("alice", "/a", b"one").await;
     let message = apps.queue.messages().await.remove(0).encode().unwrap();
     apps.dead_letters.send((0..3).map(|_| message.clone())).await;
-    let mut app = apps.relay_events();
+    let mut app = apps.maintenance();
     app.queue = refusing(&apps.queue.url);
-    let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
+    let run = maintenance::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
     assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["redriving"]"#);
     assert_eq!(
         (apps.queue.count_all().await, apps.dead_letters.count_all().await),
@@ -451,9 +449,9 @@ async fn an_upload_that_cannot_be_freed_keeps_no_other_waiting_and_is_told() {
     let apps = Apps::create().await;
     let kept = apps.put("alice", "/kept", b"kept").await;
     apps.put("alice", "/freed", b"freed").await;
-    apps.clock.advance(create_upload::PUT_LIFETIME + UPLOAD_GRACE);
+    apps.clock.advance(uploads::PUT_LIFETIME + UPLOAD_GRACE);
     let key = kept.upload_id.object_key();
-    let mut app = apps.relay_events();
+    let mut app = apps.maintenance();
     app.storage = storage_that_answers(&apps.storage, move |_, path| {
         if path.ends_with(&key) {
             (403, "AccessDenied")
@@ -462,10 +460,10 @@ async fn an_upload_that_cannot_be_freed_keeps_no_other_waiting_and_is_told() {
         }
     })
     .await;
-    let run = relay_events::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
+    let run = maintenance::handle(&app, Instant::now() + StdDuration::from_secs(10)).await;
     assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["freeing"]"#);
     let left = apps.database.rows("SELECT id::text FROM uploads").await;
     let left: Vec<String> = left.iter().map(|row| row.get(0)).collect();
     assert_eq!(left, [kept.upload_id.to_string()]);
-    assert_eq!(apps.relay().await.unwrap().freed, 1);
+    assert_eq!(apps.run_maintenance().await.unwrap().freed, 1);
 }

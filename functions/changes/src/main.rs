@@ -1,8 +1,8 @@
 //! Runs the function on Lambda.
 
+use changes::{App, Config, handle};
 use db::Database;
 use lambda_runtime::Error;
-use list_changes::{App, Config, handle};
 use platform::Runtime;
 use platform::aws::Account;
 use platform::rds::iam_auth_tokens;

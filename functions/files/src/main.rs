@@ -1,16 +1,18 @@
 //! Runs the function on Lambda.
 
-use create_upload::{App, Config, handle};
 use db::Database;
+use files::{App, Config, handle};
 use lambda_runtime::Error;
 use platform::Runtime;
 use platform::rds::iam_auth_tokens;
+use queue::Queue;
 use storage::Storage;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let runtime = Runtime::start();
+    let mut runtime = Runtime::start();
     let config = Config::from_vars(&runtime.vars)?;
+    runtime.count(config.metrics_namespace, &commands::METRICS)?;
     let (aws, clock) = (runtime.aws()?, runtime.clock.clone());
     let app = App {
         db: Database::new(
@@ -19,8 +21,7 @@ async fn main() -> Result<(), Error> {
                 .with_passwords(iam_auth_tokens(aws.account.clone(), clock.clone())),
         ),
         storage: Storage::new(&aws.sdk, config.bucket),
-        max_upload_bytes: config.max_upload_bytes,
-        multipart_threshold_bytes: config.multipart_threshold_bytes,
+        queue: Queue::new(&aws.sdk, config.queue_url),
         clock,
     };
     app.db.warm_up().await;

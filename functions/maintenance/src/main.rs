@@ -2,10 +2,10 @@
 
 use db::Database;
 use lambda_runtime::Error;
+use maintenance::{App, Config, DEADLINE_MARGIN, METRICS, ScheduledEvent, handle};
 use platform::Runtime;
 use platform::rds::iam_auth_tokens;
 use queue::Queue;
-use relay_events::{App, Config, DEADLINE_MARGIN, METRICS, ScheduledEvent, handle};
 use storage::Storage;
 
 #[tokio::main(flavor = "current_thread")]

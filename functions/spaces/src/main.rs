@@ -1,12 +1,11 @@
 //! Runs the function on Lambda.
 
-use browse_files::{App, Config, handle};
 use db::Database;
 use lambda_runtime::Error;
 use platform::Runtime;
 use platform::rds::iam_auth_tokens;
 use queue::Queue;
-use storage::Storage;
+use spaces::{App, Config, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -20,7 +19,6 @@ async fn main() -> Result<(), Error> {
                 .database_url
                 .with_passwords(iam_auth_tokens(aws.account.clone(), clock.clone())),
         ),
-        storage: Storage::new(&aws.sdk, config.bucket),
         queue: Queue::new(&aws.sdk, config.queue_url),
         clock,
     };

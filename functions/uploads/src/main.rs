@@ -2,16 +2,15 @@
 
 use db::Database;
 use lambda_runtime::Error;
-use manage_spaces::{App, Config, handle};
 use platform::Runtime;
 use platform::rds::iam_auth_tokens;
-use queue::Queue;
+use storage::Storage;
+use uploads::{App, Config, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let mut runtime = Runtime::start();
+    let runtime = Runtime::start();
     let config = Config::from_vars(&runtime.vars)?;
-    runtime.count(config.metrics_namespace, &commands::METRICS)?;
     let (aws, clock) = (runtime.aws()?, runtime.clock.clone());
     let app = App {
         db: Database::new(
@@ -19,7 +18,9 @@ async fn main() -> Result<(), Error> {
                 .database_url
                 .with_passwords(iam_auth_tokens(aws.account.clone(), clock.clone())),
         ),
-        queue: Queue::new(&aws.sdk, config.queue_url),
+        storage: Storage::new(&aws.sdk, config.bucket),
+        max_upload_bytes: config.max_upload_bytes,
+        multipart_threshold_bytes: config.multipart_threshold_bytes,
         clock,
     };
     app.db.warm_up().await;
