@@ -254,7 +254,7 @@ class Policies(unittest.TestCase):
                 schedule = deployment.resources["MaintenanceEveryMinuteRole"]["Properties"]["Policies"]
                 statements = [statement for policy in schedule for statement in as_list(policy["PolicyDocument"]["Statement"])]
                 self.assertEqual([(one["Effect"], one["Action"]) for one in statements], [("Allow", "lambda:InvokeFunction")])
-                self.assertIn("relayevents:live", statements[0]["Resource"])
+                self.assertIn("maintenance:live", statements[0]["Resource"])
 
     def test_storage_takes_no_overwrite_and_no_plain_http_from_anybody(self):
         """Amazon S3 User Guide, "Enforce conditional writes on Amazon S3 buckets"."""
