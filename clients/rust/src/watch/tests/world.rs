@@ -341,6 +341,8 @@ impl Service for World {
                 changes: rest.iter().take(PAGE).cloned().collect(),
                 latest_sequence: state.latest(space_id),
                 has_more: rest.len() > PAGE,
+                epoch: Uuid::nil().into(),
+                restored_at_sequence: None,
             })
         })
         .await
