@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Renews crates/db/amazon-rds.pem, the certificate authorities that functions accept for Amazon RDS.
+"""Updates crates/db/amazon-rds.pem, the certificate authorities that functions accept for Amazon RDS.
 
 Without --from it downloads AWS's current bundle (Amazon RDS User Guide, "Using SSL/TLS to encrypt a connection to a DB
 instance or cluster", certificate bundles for all AWS Regions). The bundle is written only if all of it is valid:
 
-- each certificate parses, signs itself, may sign others, and is valid today;
-- each subject is a root of "Amazon RDS" in a region. Roots of the beta and preview environments are left out;
+- each certificate parses, is self-signed, may sign others, and is valid today;
+- each subject is a root of "Amazon RDS" in a region. Roots of the beta and preview environments are omitted;
 - no authority of the former bundle is missing, unless --allow-removal says that this is intended.
 
 Needs the Python package `cryptography`; SAM's environment has it.
@@ -32,7 +32,7 @@ from cryptography.x509.oid import NameOID
 URL = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
 BUNDLE = Path(__file__).resolve().parent.parent / "crates/db/amazon-rds.pem"
 TIMEOUT_S = 30
-# The bundle had 170 kB in 2026.
+# The bundle had a size of 170 kB in 2026.
 MAX_BYTES = 4 * 1024 * 1024
 
 HEADER = f"""\
@@ -42,7 +42,7 @@ HEADER = f"""\
 
 BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 COMMON_NAME = re.compile(r"Amazon RDS (?P<region>[a-z]{2}(?:-[a-z]+)+-\d+) Root CA (?P<key>[A-Z]+\d+) (?P<generation>G\d+)")
-# Environments for trying out database versions, which no stack of this project uses.
+# AWS's environments for testing database versions. No stack of this project uses them.
 LEFT_OUT = re.compile(r"Amazon RDS (?:Beta|Preview) .*")
 
 
@@ -61,7 +61,7 @@ class Authority:
 
 
 def attribute(certificate, oid):
-    """The only value of an attribute of the subject, or an empty string."""
+    """Returns the value of an attribute of the subject, or an empty string unless there is exactly one."""
     values = certificate.subject.get_attributes_for_oid(oid)
     return str(values[0].value) if len(values) == 1 else ""
 
@@ -95,7 +95,7 @@ def check(certificate, number, today):
 
 
 def parse(bundle, today):
-    """The authorities of a bundle in PEM, by name. Raises InvalidBundle."""
+    """Returns the authorities of a PEM bundle by name. Raises InvalidBundle."""
     blocks = BLOCK.findall(bundle)
     if bundle.count(b"-----BEGIN") != len(blocks):
         raise InvalidBundle("a certificate is cut off, or something other than certificates is in the bundle")
@@ -120,12 +120,12 @@ def parse(bundle, today):
 
 
 def regions(authorities):
-    """The regions that have authorities."""
+    """Returns the regions that have authorities."""
     return {authority.region for authority in authorities.values()}
 
 
 def removed(former, authorities):
-    """Names of authorities of the former bundle that are missing or have another certificate now."""
+    """Returns the names of former authorities that are missing or have another certificate now."""
     return sorted(
         name for name, authority in former.items()
         if name not in authorities or authorities[name].fingerprint != authority.fingerprint
@@ -133,13 +133,13 @@ def removed(former, authorities):
 
 
 def render(authorities):
-    """The file's text. The same authorities always give the same text."""
+    """Returns the text of the file, in the order of names, so the same authorities always give the same text."""
     blocks = (f"\n{name}\n{authorities[name].pem}" for name in sorted(authorities))
     return HEADER + "".join(blocks)
 
 
 def write(path, text):
-    """Replaces the file, or leaves it as it is: a reader never sees half of it."""
+    """Replaces the file atomically: a reader never sees a partly written file."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False) as file:
         try:
             file.write(text)
@@ -153,7 +153,7 @@ def write(path, text):
 
 
 def download(url):
-    """The bundle, from a server whose certificate the system's authorities confirm."""
+    """Downloads the bundle. The system's certificate authorities verify the server."""
     with urllib.request.urlopen(url, timeout=TIMEOUT_S, context=ssl.create_default_context()) as answer:
         return limited(answer)
 
@@ -171,11 +171,11 @@ def read(source):
 
 
 def renew(bundle, path, allow_removal, today):
-    """Validates a bundle, writes it, and returns lines that say what changed."""
+    """Validates a bundle, writes it, and returns lines that describe the changes."""
     authorities = parse(bundle, today)
     former = {}
     if path.exists():
-        # Former authorities may have expired, so they are read as of the day on which the file was good.
+        # Former authorities may have expired, so they are validated for a day on which the file was valid.
         former = parse_former(path.read_bytes())
     missing = removed(former, authorities)
     if missing and not allow_removal:
@@ -198,7 +198,7 @@ def renew(bundle, path, allow_removal, today):
 
 
 def parse_former(bundle):
-    """The authorities of the file as it is, whether they are still valid or not."""
+    """Returns the authorities of the present file, including expired ones."""
     authorities = {}
     for block in BLOCK.findall(bundle):
         certificate = x509.load_pem_x509_certificate(block)

@@ -29,7 +29,7 @@ def subject(region="eu-central-1", *, name=None, organization="Amazon Web Servic
 
 
 def root(region="eu-central-1", *, starts=NOW - YEAR, ends=NOW + YEAR, ca=True, key_cert_sign=True, issuer_key=None, usage=True, **names):
-    """A root certificate as AWS has them, but for the given faults, in PEM."""
+    """Returns a PEM root certificate in AWS's form, with the given faults."""
     key = ec.generate_private_key(ec.SECP384R1())
     name = subject(region, **names)
     builder = (
@@ -57,7 +57,7 @@ class Bundles(unittest.TestCase):
         self.path = self.folder / "amazon-rds.pem"
 
     def run_command(self, bundle, *arguments):
-        """Runs the command with this bundle; returns its status, and all that it printed."""
+        """Runs the command with this bundle, and returns its exit status and its output."""
         source = self.folder / "source.pem"
         source.write_bytes(bundle)
         return self.run_main("--from", str(source), "--to", str(self.path), *arguments)
@@ -193,7 +193,7 @@ class CompiledIn(unittest.TestCase):
         self.assertIn(" eu-central-1 ", printed.getvalue())
 
     def test_every_region_has_the_three_authorities_that_an_instance_can_choose(self):
-        """Amazon RDS User Guide, "Using SSL/TLS to encrypt a connection", certificate authorities."""
+        """Source: Amazon RDS User Guide, "Using SSL/TLS to encrypt a connection", certificate authorities."""
         authorities = rds_authorities.parse(rds_authorities.BUNDLE.read_bytes(), NOW)
         for region in rds_authorities.regions(authorities):
             for key in ("RSA2048", "RSA4096", "ECC384"):

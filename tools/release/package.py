@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Makes the archives of a release. They are the same, byte for byte, for the same content.
+"""Builds the archives of a release. The same content gives the same bytes.
 
     package.py notes TAG
-        The tag's section of CHANGELOG.md, after checking the tag.
+Prints the tag's section of CHANGELOG.md, after checking the tag.
     package.py functions TAG ARCHITECTURE BINARIES OUTPUT
-        From what `cargo lambda build --output-format zip` made.
+Packages the output of `cargo lambda build --output-format zip`.
     package.py command TAG TARGET BINARY OUTPUT
-        From what `cargo build --release --package syncsphere` made.
+Packages the output of `cargo build --release --package syncsphere`.
     package.py sums FOLDER
-        SHA256SUMS of the archives in it.
+Writes SHA256SUMS of the archives in the folder.
 
-It needs Python 3.10 or newer and nothing else.
+It needs only Python 3.10 or newer.
 """
 
 import argparse
@@ -28,26 +28,26 @@ ROOT = Path(__file__).resolve().parents[2]
 # The earliest time that a zip archive can hold.
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
-# One function of the template: how SAM builds it from source, and the properties that follow.
+# One function of the template: its SAM build metadata, and the properties after that.
 BUILD = re.compile(
     r"^    Metadata: \{ BuildMethod: rust-cargolambda, BuildProperties: \{ Binary: ([a-z0-9-]+) \} \}\n"
     r"((?:    [A-Z]\w*: .*\n|    #.*\n)*    Properties:\n)",
     re.MULTILINE,
 )
 
-# `e_machine` of ELF.
+# Values of the ELF header's `e_machine`.
 MACHINES = {"arm64": 183, "x86_64": 62}
 
-# The C library of Lambda's runtime `provided.al2023` (awslabs/aws-lambda-rust-runtime#932).
+# The glibc version of Lambda's runtime `provided.al2023` (awslabs/aws-lambda-rust-runtime#932).
 NEWEST_GLIBC = (2, 34)
 
 
 class Failure(Exception):
-    """The release cannot be made as asked; the message says why and what to do."""
+    """The release cannot be built. The message gives the reason and the next step."""
 
 
 def notes(tag: str, root: Path = ROOT) -> str:
-    """The section of the changelog for a tag that agrees with the workspace's version."""
+    """Returns the changelog's section for a tag. The tag must match the workspace's version."""
     version = re.search(
         r'^\[workspace\.package\]\nversion = "(.+)"$', (root / "Cargo.toml").read_text("utf-8"), re.MULTILINE
     )[1]
@@ -65,7 +65,7 @@ def notes(tag: str, root: Path = ROOT) -> str:
 
 
 def template(text: str, architecture: str) -> tuple[str, list[str]]:
-    """The template for binaries that are built already, and their names."""
+    """Returns the template without build metadata, and the names of the functions' binaries."""
     binaries = [found[1] for found in BUILD.finditer(text)]
     text = BUILD.sub(lambda found: f"{found[2]}      CodeUri: functions/{found[1]}.zip\n", text)
     text = replace_once(text, "    CodeUri: .\n", "", "Globals has no CodeUri")
@@ -99,7 +99,7 @@ def replace_once(text: str, old: str, new: str, otherwise: str) -> str:
 
 
 def functions(tag: str, architecture: str, binaries: Path, output: Path, root: Path = ROOT) -> Path:
-    """An archive that `sam deploy` takes as it is, without Rust and without `sam build`."""
+    """Writes an archive that `sam deploy` accepts unchanged, without Rust and `sam build`."""
     text, names = template((root / "template.yaml").read_text("utf-8"), architecture)
     files = {
         "LICENSE": (root / "LICENSE").read_bytes(),
@@ -123,7 +123,7 @@ def functions(tag: str, architecture: str, binaries: Path, output: Path, root: P
 
 
 def refuse_what_lambda_cannot_run(name: str, program: bytes, architecture: str) -> None:
-    """A program for another processor, or linked to a newer C library than Lambda's, fails only when it is invoked."""
+    """Checks a program's processor and C library. With the wrong ones it would fail only when it is invoked."""
     if program[:4] != b"\x7fELF" or int.from_bytes(program[18:20], "little") != MACHINES[architecture]:
         raise Failure(f"{name} is not a program for Linux on {architecture}")
     needed = {(int(major), int(minor)) for major, minor in re.findall(rb"\0GLIBC_(\d+)\.(\d+)", program)}
@@ -134,7 +134,7 @@ def refuse_what_lambda_cannot_run(name: str, program: bytes, architecture: str) 
 
 
 def command(tag: str, target: str, binary: Path, output: Path, root: Path = ROOT) -> Path:
-    """An archive of the command: zip for Windows, tar for others."""
+    """Writes an archive of the command: zip for Windows, tar for other systems."""
     if not binary.is_file():
         raise Failure(f"{binary} is missing: cargo build --release --package syncsphere --target {target}")
     name = f"syncsphere-{tag}-{target}"
@@ -150,10 +150,10 @@ def zipped(files: dict[str, bytes], executable: frozenset[str] | set[str] = froz
     with zipfile.ZipFile(made, "w") as archive:
         for path, content in sorted(files.items()):
             entry = zipfile.ZipInfo(path, ZIP_TIME)
-            # Unix, whatever the machine, so that the mode counts.
+            # Unix on every build machine, so that file modes take effect.
             entry.create_system = 3
             entry.external_attr = (0o100755 if path in executable else 0o100644) << 16
-            # What is compressed already is stored.
+            # Zip files are stored, because they are already compressed.
             entry.compress_type = zipfile.ZIP_STORED if path.endswith(".zip") else zipfile.ZIP_DEFLATED
             archive.writestr(entry, content)
     return made.getvalue()
@@ -180,7 +180,7 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def sums(folder: Path) -> Path:
-    """What `sha256sum --check` reads."""
+    """Writes the checksums in the format of `sha256sum --check`."""
     archives = sorted(path for path in folder.iterdir() if path.name.endswith((".zip", ".tar.gz")))
     if not archives:
         raise Failure(f"{folder} has no archives")

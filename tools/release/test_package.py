@@ -1,4 +1,4 @@
-"""The archives of a release, from this project's template and made-up binaries."""
+"""Tests of the archives of a release, with this project's template and fake binaries."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ import package
 
 
 def program(name: str, machine: int, glibc: str = "2.34") -> bytes:
-    """As much of an ELF program as is looked at."""
+    """Returns the parts of an ELF program that package.py reads."""
     return (
         b"\x7fELF"
         + bytes(14)

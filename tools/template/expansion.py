@@ -1,8 +1,7 @@
-"""The template as CloudFormation would see it, without AWS.
+"""Expands the template as CloudFormation does, without AWS.
 
-`expand` runs the two transforms that the template names, in their order, with AWS's own code: `AWS::LanguageExtensions` by the module of the
-AWS SAM CLI, and `AWS::Serverless` by the SAM translator. `resolve` replaces the remaining intrinsic functions by sample values, as if the
-stack existed.
+`expand` runs the template's two transforms in order, with AWS's own code: `AWS::LanguageExtensions` by the module of the AWS SAM CLI, and
+`AWS::Serverless` by the SAM translator. `resolve` replaces the remaining intrinsic functions by sample values, as if the stack existed.
 """
 
 import copy
@@ -60,12 +59,12 @@ def _source():
 
 
 def template():
-    """The template as it is written; its short forms such as `!Ref` are spelled out."""
+    """Returns the template as written, with short forms such as `!Ref` in their long form."""
     return copy.deepcopy(_source())
 
 
 def variants():
-    """Parameters of each kind of deployment, by its name: each Size, and each choice that adds or removes resources."""
+    """Returns the parameters of each kind of deployment by name: each Size, and each choice that adds or removes resources."""
     sizes = template()["Parameters"]["Size"]["AllowedValues"]
     others = {
         "own network": OWN_NETWORK,
@@ -95,7 +94,7 @@ def variants():
 
 
 def parameter_values(parameters):
-    """All of the template's parameters: those given, else their defaults. Lists are lists."""
+    """Returns all parameters of the template: the given values, and defaults for the others. Lists are Python lists."""
     declared = template()["Parameters"]
     unknown = set(parameters) - set(declared)
     if unknown:
@@ -110,9 +109,9 @@ def parameter_values(parameters):
 
 
 def _substitute(resolver, value):
-    """Resolves `Fn::Sub` as far as parameters go, and keeps it where it names resources.
+    """Resolves the parameters in `Fn::Sub`, and keeps `Fn::Sub` if it also refers to resources.
 
-    The AWS SAM CLI's own resolver (1.170) makes plain text of it then, so that nothing puts the resource's value in later.
+    The AWS SAM CLI's own resolver (1.170) turns it into plain text, so the resource's value would never be inserted.
     """
     text, variables = resolver._parse_args(resolver.get_function_args(value))
     if "${!" in text:
@@ -126,7 +125,7 @@ def _substitute(resolver, value):
 
 
 def expand(parameters=()):
-    """The template after both transforms, with these parameters and the defaults of all others."""
+    """Returns the template after both transforms, with these parameters and the defaults of all others."""
     values = parameter_values(dict(parameters))
     pseudo = PseudoParameterValues(
         region=REGION, account_id=ACCOUNT, stack_id=STACK_ID, stack_name=STACK, notification_arns=[], partition=PARTITION
@@ -138,7 +137,7 @@ def expand(parameters=()):
 
 
 def expand_with_conditions(parameters=()):
-    """The template after `AWS::Serverless` alone: parameters and conditions are still in it, for a linter to weigh all of their values."""
+    """Returns the template after `AWS::Serverless` only. Parameters and conditions remain, so a linter considers all of their values."""
     document = template()
     document["Transform"] = ["AWS::LanguageExtensions"]
     return _serverless(document, parameter_values(dict(parameters)))
@@ -149,14 +148,14 @@ def _serverless(document, values):
     for name, resource in document["Resources"].items():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = f"s3://artifacts/{name}"
-    # The translator takes lists as text, as CloudFormation hands them over.
+    # The translator expects lists as text, the form in which CloudFormation passes them.
     texts = {name: ",".join(value) if isinstance(value, list) else value for name, value in values.items()}
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=REGION))
     return translator.translate(document, {**texts, **PSEUDO_PARAMETERS})
 
 
 def sample_ref(name, resource):
-    """A sample of what `Ref` of a resource returns on AWS."""
+    """Returns a sample value of `Ref` of a resource, in AWS's format."""
     lower = name.lower()
     kind = resource["Type"]
     by_kind = {
@@ -171,7 +170,7 @@ def sample_ref(name, resource):
         "AWS::EC2::SecurityGroup": "sg-0123456789abcdef9",
         "AWS::EC2::EgressOnlyInternetGateway": "eigw-0123456789abcdef9",
         "AWS::Cognito::UserPool": f"{REGION}_AbCdEfGhI",
-        # Ids of APIs are ten letters and digits.
+        # API ids consist of ten letters and digits.
         "AWS::ApiGatewayV2::Api": (lower + "0123456789")[:10],
     }
     if kind.startswith("AWS::Lambda::Version"):
@@ -180,7 +179,7 @@ def sample_ref(name, resource):
 
 
 def sample_attribute(name, resource, attribute):
-    """A sample of what `Fn::GetAtt` of a resource returns on AWS."""
+    """Returns a sample value of `Fn::GetAtt` of a resource, in AWS's format."""
     kind, lower = resource["Type"], name.lower()
     if attribute == "Arn":
         arns = {
@@ -300,7 +299,7 @@ class _Resolver:
         subnets = network.subnets(new_prefix=network.max_prefixlen - int(bits))
         return [str(next(subnets)) for _ in range(int(count))]
 
-    # The branch that is not taken may refer to what is not there.
+    # The branch that is not taken may refer to resources that do not exist.
     def fn_if(self, arguments):
         condition, then, otherwise = arguments
         return self.value(then if self.condition(condition) else otherwise)
@@ -314,14 +313,14 @@ class _Resolver:
     def fn_not(self, arguments):
         return not self.value(arguments[0])
 
-    # CloudFormation compares text.
+    # CloudFormation compares values as text.
     def fn_equals(self, arguments):
         first, second = map(self.value, arguments)
         return str(first) == str(second)
 
 
 def resolve(expanded, parameters=()):
-    """The resources that there will be, by logical id, with sample values in place of intrinsic functions."""
+    """Returns the resources of the stack by logical id, with sample values in place of intrinsic functions."""
     resolver = _Resolver(expanded, parameters)
     there = {name: resource for name, resource in expanded["Resources"].items() if resolver.exists(resource)}
     resolved = {name: resolver.value({**resource, "Condition": NO_VALUE}) for name, resource in there.items()}
@@ -332,7 +331,7 @@ def resolve(expanded, parameters=()):
         waits = [name for name in waits if name in resolved or name not in expanded["Resources"]]
         if waits:
             resource["DependsOn"] = waits
-    # A test would take a remaining intrinsic function for text.
+    # A test would treat a remaining intrinsic function as text.
     left = re.search(r'"(Fn::\w+|Ref)":', json.dumps(resolved))
     if left:
         raise ValueError(f"{left.group(1)} is left in the resolved template")

@@ -1,7 +1,7 @@
-"""Whether IAM policies let a request through.
+"""Evaluates whether IAM policies allow a request.
 
-A small part of IAM's evaluation (IAM User Guide, "Policy evaluation logic" and "IAM JSON policy elements reference"): what this template uses. Anything
-else is an error rather than a guess.
+Implements the part of IAM's evaluation that this template uses (IAM User Guide, "Policy evaluation logic" and "IAM JSON policy elements
+reference"). Everything else is an error.
 """
 
 import re
@@ -15,12 +15,12 @@ ELEMENTS = {"Sid", "Effect", "Action", "Resource", "Condition", "Principal"}
 
 @dataclass(frozen=True)
 class Request:
-    """Who asks for what. Keys of the context are compared without regard to case."""
+    """A request: action, resource, context and calling service. Context keys are case-insensitive."""
 
     action: str
     resource: str
     context: dict = field(default_factory=dict)
-    # A service's name, such as cloudwatch.amazonaws.com; none is a role.
+    # The name of a service, such as cloudwatch.amazonaws.com. None stands for a role.
     service: str | None = None
 
 
@@ -35,12 +35,12 @@ def _wildcards(pattern, ignore_case):
 
 
 def matches(pattern, text, ignore_case=False):
-    """Whether text is what a pattern with `*` and `?` means."""
+    """Whether text matches a pattern with `*` and `?`."""
     return _wildcards(pattern, ignore_case).fullmatch(text) is not None
 
 
 def matches_arn(pattern, arn):
-    """The same of ARNs: a wildcard stays within its part, of which there are six; the last may have colons."""
+    """Whether an ARN matches a pattern. A wildcard matches within one of the six parts. The last part may contain colons."""
     if pattern == "*":
         return True
     patterns = pattern.split(":", 5)
@@ -63,7 +63,7 @@ OPERATORS = {
 
 
 def holds(condition, context):
-    """Whether all of a Condition's operators hold; each is true of a key if it is true of one of the wanted values."""
+    """Whether all operators of a Condition hold. An operator holds for a key if it holds for one of the listed values."""
     context = {key.lower(): value for key, value in context.items()}
     for operator, keys in condition.items():
         for key, wanted in keys.items():
@@ -87,7 +87,7 @@ def _names_principal(principal, service):
 
 
 def applies(statement, request):
-    """Whether a statement is about a request."""
+    """Whether a statement applies to a request."""
     unknown = set(statement) - ELEMENTS
     if unknown:
         raise NotImplementedError(f"the element {', '.join(sorted(unknown))} is not supported here")
@@ -100,7 +100,7 @@ def applies(statement, request):
 
 
 def decide(statements, request):
-    """What the statements of all policies that apply to a request make of it."""
+    """Returns the decision of the statements of all applicable policies."""
     effects = {statement["Effect"] for statement in statements if applies(statement, request)}
     if "Deny" in effects:
         return DENIED

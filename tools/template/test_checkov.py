@@ -1,6 +1,6 @@
-"""checkov checks the resources of each kind of deployment; `checkov.yaml` lists the accepted failures with their reasons.
+"""Runs checkov on the resources of each kind of deployment. `checkov.yaml` lists accepted failures with their reasons.
 
-checkov's own pins exclude SAM's, so it has an environment of its own beside this one.
+checkov has a separate Python environment, because its pinned dependencies conflict with SAM's.
 """
 
 import json
@@ -21,7 +21,7 @@ CHECKOV = Path(sys.prefix).with_name("checkov") / "bin" / "checkov"
 
 
 def failures(deployments):
-    """The name of each failed check, by (check, logical id, deployment)."""
+    """Returns the name of each failed check by (check, logical id, deployment)."""
     if not CHECKOV.exists():
         raise FileNotFoundError(f"{CHECKOV} is not there; install tools/template/checkov.txt as tools/template/README.md says")
     with tempfile.TemporaryDirectory() as folder:
@@ -31,7 +31,7 @@ def failures(deployments):
             names["/" + file] = name
             Path(folder, file).write_text(json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources}))
         command = [CHECKOV, "--directory", ".", "--framework", "cloudformation", "--skip-download", "--compact", "--output", "json"]
-        # It reads settings from the environment and from a home directory.
+        # checkov reads settings from the environment and from the home directory.
         environment = {"HOME": folder, "PATH": os.environ["PATH"], "LOG_LEVEL": "ERROR"}
         ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     if ran.returncode not in (0, 1):
@@ -46,7 +46,7 @@ def failures(deployments):
 
 
 def compare(failed, baseline):
-    """Failures without an entry, and entries without a failure."""
+    """Returns failures without an entry, and entries without a failure."""
     left, stale = dict(failed), []
     for entry in baseline:
         for pattern in entry["resources"]:
@@ -88,7 +88,7 @@ class Checkov(unittest.TestCase):
             self.assertLessEqual(set(entry.get("deployments", [])), set(self.deployments))
 
     def test_a_new_failure_and_an_entry_that_no_longer_applies_are_told(self):
-        """A bucket that lets the public in, and queues that have a key."""
+        """A public bucket, and queues with a KMS key."""
         spoilt = json.loads(json.dumps(self.deployments["small"]))
         spoilt["Bucket"]["Properties"]["PublicAccessBlockConfiguration"]["BlockPublicAcls"] = False
         for queue in ("Queue", "DeadLetterQueue"):

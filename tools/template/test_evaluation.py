@@ -1,4 +1,4 @@
-"""`policies.py` decides as IAM does (IAM User Guide, "Policy evaluation logic" and "IAM JSON policy elements reference")."""
+"""Tests that `policies.py` decides as IAM does (IAM User Guide, "Policy evaluation logic", "IAM JSON policy elements reference")."""
 
 import unittest
 
@@ -36,7 +36,7 @@ class Evaluation(unittest.TestCase):
             ("s*", ALLOWED),
             ("sqs:Send", IMPLICITLY_DENIED),
             (["sqs:ReceiveMessage", "sqs:SendMessage"], ALLOWED),
-            # A dot is no wildcard.
+            # A dot is not a wildcard.
             ("sqs.SendMessage", IMPLICITLY_DENIED),
         ]:
             with self.subTest(pattern):
@@ -57,7 +57,7 @@ class Evaluation(unittest.TestCase):
         logs = "arn:aws:logs:eu-central-1:123456789012:log-group:a"
         self.decided(ALLOWED, allow(resource=f"{logs}:*"), resource=f"{logs}:log-stream:b")
         self.decided(IMPLICITLY_DENIED, allow(resource=f"{logs}:*"), resource=f"{logs}b:log-stream:b")
-        # A request for all resources is not one for a named one.
+        # A request for all resources does not match a statement on one resource.
         self.decided(IMPLICITLY_DENIED, allow(), resource="*")
 
     def test_conditions(self):

@@ -1,4 +1,4 @@
-"""The stand-ins for CloudFormation that the other tests rest on."""
+"""Tests of the functions that stand in for CloudFormation in the other tests."""
 
 import unittest
 
@@ -6,7 +6,7 @@ import expansion
 
 
 def resolved(value, resources=(), conditions=(), **parameters):
-    """One value of a resource named Subject, after both of the own resolvers."""
+    """Returns a value of the resource Subject after both resolvers of expansion.py."""
     document = {
         "Mappings": {"Sizes": {"small": {"Count": 3}}},
         "Conditions": dict(conditions),

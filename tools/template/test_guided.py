@@ -1,4 +1,4 @@
-"""`sam deploy --guided` with Enter alone: every question has an answer, and docs/operations.md explains the questions in their order."""
+"""Tests that Enter answers every question of `sam deploy --guided`, and that docs/operations.md lists the questions in order."""
 
 import os
 import pty
@@ -16,10 +16,10 @@ import expansion
 
 ROOT = expansion.TEMPLATE.parent
 
-# Where SAM CLI begins to ask AWS, after the last question.
+# SAM CLI prints this after the last question, when it starts to call AWS.
 ASKS_AWS = "Looking for resources needed for deployment"
 
-# In seconds: SAM CLI starts within a few.
+# In seconds. SAM CLI starts within a few seconds.
 PATIENCE = 120
 
 PROMPT = re.compile(r"^\s*([A-Z][\w ?'-]*?) ?\[([^\]\n]*)\]: ?$|^\s*([A-Z][\w ]*): ?$", re.MULTILINE)
@@ -28,7 +28,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def dialogue():
-    """Presses Enter at every question, in a terminal, until AWS is asked: the transcript."""
+    """Presses Enter at every question in a terminal until SAM CLI calls AWS, and returns the transcript."""
     with tempfile.TemporaryDirectory() as folder:
         # SAM CLI writes the answers into samconfig.toml.
         for name in ("template.yaml", "samconfig.toml"):
@@ -49,7 +49,7 @@ def dialogue():
                 "AWS_ACCESS_KEY_ID": "none",
                 "AWS_SECRET_ACCESS_KEY": "none",
                 "AWS_DEFAULT_REGION": "us-east-1",
-                # Nothing listens there.
+                # No server listens at this address.
                 "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
                 "AWS_MAX_ATTEMPTS": "1",
             },
@@ -86,7 +86,7 @@ def _press_enter(terminal):
 
 
 def questions(transcript):
-    """The questions of a transcript, each with the answer that Enter gives."""
+    """Returns the questions of a transcript, each with its default answer."""
     found = []
     for match in PROMPT.finditer(transcript.split(ASKS_AWS)[0]):
         question, default, bare = match.groups()
@@ -95,7 +95,7 @@ def questions(transcript):
 
 
 def documented():
-    """The questions of the table in docs/operations.md, in their order."""
+    """Returns the questions of the table in docs/operations.md, in order."""
     text = (ROOT / "docs" / "operations.md").read_text()
     table = text.split("| Question | Enter means |", 1)[1].split("\n\n", 1)[0]
     return [re.match(r"\| ([^|]+?) \|", line).group(1).strip("`") for line in table.splitlines() if line.startswith("| ") and "---" not in line]
@@ -123,7 +123,7 @@ class Guided(unittest.TestCase):
 
 class Parameters(unittest.TestCase):
     def test_no_hidden_parameter_has_an_empty_default(self):
-        # SAM CLI (1.170) asks for it without a default, again and again.
+        # SAM CLI (1.170) treats it as a parameter without a default and repeats the question until it is answered.
         for name, parameter in expansion.template()["Parameters"].items():
             self.assertFalse(parameter.get("NoEcho") and not parameter.get("Default"), name)
 

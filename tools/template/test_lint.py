@@ -1,7 +1,7 @@
-"""cfn-lint checks the template after its transforms, and the resources of each kind of deployment.
+"""Runs cfn-lint on the template after its transforms, and on the resources of each kind of deployment.
 
-`sam validate --lint` checks the template before its transforms: neither the resources that SAM generates nor the value behind a parameter. The
-resource schemas are those of the pinned cfn-lint.
+`sam validate --lint` checks the template before its transforms, so it sees neither the resources that SAM generates nor the values of
+parameters. The resource schemas are those of the pinned cfn-lint.
 """
 
 import json
@@ -12,7 +12,7 @@ from cfnlint.config import ManualArgs
 
 import expansion
 
-# Accepted, by rule, with the reason.
+# Accepted messages by rule, with the reason.
 EXPANDED = {
     "W2001": "SAM puts the value of GradualDeployments in its place, so nothing refers to the parameter any more",
     "W7001": "the same of the mapping that is asked with it",
@@ -21,12 +21,12 @@ RESOLVED = {
     "W3010": "the template takes zones from Fn::GetAZs; the sample value names them",
 }
 
-# Schemas differ between regions: the oldest, a large one on each continent, and the newest.
+# Schemas differ between regions. These are the oldest region, a large one on each continent, and the newest.
 REGIONS = ["us-east-1", "eu-central-1", "ap-southeast-1", "il-central-1", "mx-central-1", "ap-east-2"]
 
 
 def messages(document, regions):
-    """The messages of cfn-lint, each with its rule."""
+    """Returns the messages of cfn-lint, each with its rule."""
     matches = lint(json.dumps(document), config=ManualArgs(regions=regions))
     return [(match.rule.id, f"{match.rule.id} at {'/'.join(map(str, match.path or []))}: {match.message}") for match in matches]
 

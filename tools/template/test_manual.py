@@ -1,7 +1,7 @@
-"""The commands of docs/operations.md are commands: the shell reads them, and service, operation, options and query of each call of the AWS CLI exist.
+"""Tests that the commands of docs/operations.md are valid: shell syntax, and service, operation, options and query of each AWS CLI call.
 
-They run with stand-ins for `aws`, `sam`, `syncsphere` and `cargo`, which log their arguments. The calls of `aws` are checked against botocore's models,
-from which the AWS CLI generates its commands, and those of `sam` against the template's parameters.
+The commands run with fakes of `aws`, `sam`, `syncsphere` and `cargo`, which log their arguments. Calls of `aws` are compared with botocore's
+models, from which the AWS CLI generates its commands, and calls of `sam` with the template's parameters.
 """
 
 import functools
@@ -20,17 +20,17 @@ from botocore.utils import ArgumentGenerator
 
 MANUAL = expansion.TEMPLATE.parent / "docs" / "operations.md"
 
-# Options of every command of the AWS CLI that are used here.
+# Options that every command of the AWS CLI accepts, as far as they are used here.
 GLOBAL = {"--query", "--output", "--region"}
 
-# Commands of the AWS CLI that are no operation.
+# A command of the AWS CLI that is not an operation of the API.
 WAITERS = "wait"
 
 SESSION = botocore.session.get_session()
 
 service_model = functools.cache(SESSION.get_service_model)
 
-# Writes its name and arguments down, each with a unit separator after it, and a record separator at the end.
+# Logs its name and arguments, with a unit separator after each, and a record separator at the end.
 STAND_IN = """#!/bin/sh
 { printf '%s\\037' "${0##*/}" "$@"; printf '\\036'; } >> "${0%/*}/asked"
 echo value
@@ -47,7 +47,7 @@ VPC=v SUBNETS=s SG=g NEW=n
 
 
 def commands():
-    """Blocks of commands without prompts and output."""
+    """Yields the blocks of commands without prompts and output, and the commands in sentences and tables."""
     for block in re.findall(r"^```console\n(.*?)^```", MANUAL.read_text(), re.MULTILINE | re.DOTALL):
         lines, goes_on = [], False
         for line in block.splitlines():
@@ -57,7 +57,7 @@ def commands():
             if goes_on:
                 lines.append(line.removeprefix("$ "))
         yield "\n".join(lines)
-    # Those in sentences and tables.
+    # Commands in sentences and tables.
     for command in re.findall(r"`(aws [a-z0-9-]+ [^`]+)`", MANUAL.read_text()):
         if "…" not in command:
             yield " ".join(command.split())
@@ -65,7 +65,7 @@ def commands():
 
 @functools.cache
 def asked(script):
-    """Runs a block: the calls that the stand-ins logged. Fails if the shell fails."""
+    """Runs a block, and returns the calls that the fakes logged. Fails if the shell fails."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("aws", "sam", "syncsphere", "cargo"):
             stand_in = Path(folder) / name
@@ -83,7 +83,7 @@ def asked(script):
 
 
 def complaints(arguments):
-    """Errors that the AWS CLI would report about its arguments."""
+    """Returns the errors that the AWS CLI would report about these arguments."""
     service, operation, *rest = arguments
     name = {"s3api": "s3"}.get(service, service)
     if name not in SESSION.get_available_services():
@@ -97,7 +97,7 @@ def complaints(arguments):
         return [f"{service} has no {operation}"]
     known = operations[operation]
     shape = known.input_shape
-    # In a sentence a command may be a mere name.
+    # In a sentence a command may be mentioned without its options.
     if not rest:
         return []
     members = {"--" + xform_name(member, "-"): member for member in (shape.members if shape else {})}
@@ -113,7 +113,7 @@ def complaints(arguments):
     if "--query" in rest:
         query = rest[rest.index("--query") + 1]
         sample = ArgumentGenerator().generate_skeleton(known.output_shape)
-        # Of a list that is empty in the sample only the last but one exists.
+        # The lists of the sample are too short for their second last item.
         if jmespath.search(query.replace("[-2]", "[-1]"), sample) is None:
             found.append(f"{service} {operation} answers nothing for {query}")
     return found
@@ -128,7 +128,7 @@ class Manual(unittest.TestCase):
                     if program == "aws":
                         services.add(arguments[0])
                         self.assertEqual(complaints(arguments), [])
-        # So that no change of the manual's form hides its commands.
+        # Detects a change of the document's format that hides commands from this test.
         self.assertLessEqual({"apigateway", "cloudformation", "ec2", "lambda", "rds", "s3api", "service-quotas", "sqs"}, services)
 
     def test_sam_is_given_parameters_of_the_template(self):

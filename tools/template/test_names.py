@@ -1,4 +1,4 @@
-"""Two stacks fit into one account and region: no resource of the expanded template has a name that another stack's would have too.
+"""Tests that two stacks fit into one account and region: no resource has a name that it would also have in another stack.
 
 The resource schemas of cfn-lint name the identifying properties of each type. A name is fixed if none of those properties that the template sets
 refers to the stack or to another resource.
@@ -10,7 +10,7 @@ import unittest
 import expansion
 from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 
-# Where a name comes from that is the stack's own. Parameters are not among it: two stacks may have the same.
+# Pseudo parameters that differ between stacks. Other parameters may have the same value in two stacks.
 OWN = ("AWS::StackName", "AWS::StackId")
 
 
@@ -32,7 +32,7 @@ def depends_on_stack(value, resources):
 
 
 def identifying(kind):
-    """The sets of properties by which AWS tells resources of a type apart, as far as a template can set them."""
+    """Returns the sets of properties that identify a resource of a type on AWS, as far as a template can set them."""
     if kind.startswith("Custom::"):
         return []
     schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(expansion.REGION, kind).schema
@@ -42,7 +42,7 @@ def identifying(kind):
 
 
 def fixed_names(expanded):
-    """Resources with a name that is the same in every stack."""
+    """Returns the resources whose name is the same in every stack."""
     resources = expanded["Resources"]
     fixed = {}
     for name, resource in resources.items():
@@ -58,7 +58,7 @@ class Names(unittest.TestCase):
     def test_no_resource_has_a_fixed_name(self):
         for variant, parameters in expansion.variants().items():
             with self.subTest(variant=variant):
-                # Without the stack's name in place of its pseudo parameter.
+                # Without replacing the pseudo parameter by the stack's name.
                 document = expansion.expand_with_conditions(parameters)
                 self.assertEqual(fixed_names(document), {})
 
@@ -67,12 +67,12 @@ class Names(unittest.TestCase):
             return fixed_names({"Resources": {"Subject": {"Type": kind, "Properties": properties}, "Api": {"Type": "AWS::ApiGatewayV2::Api"}}})
 
         self.assertEqual(named("AWS::Scheduler::Schedule", {"Name": "EveryMinute"}), {"Subject": {"Name": "EveryMinute"}})
-        # Though it is also a logical id.
+        # A fixed text, although it is also a logical id.
         self.assertEqual(named("AWS::Scheduler::Schedule", {"Name": "Subject"}), {"Subject": {"Name": "Subject"}})
         self.assertEqual(named("AWS::Scheduler::Schedule", {}), {})
         self.assertEqual(named("AWS::S3::Bucket", {"BucketName": {"Fn::Sub": "content-${AWS::Region}"}}).keys(), {"Subject"})
         self.assertEqual(named("AWS::S3::Bucket", {"BucketName": {"Fn::Sub": "${AWS::StackName}-content"}}), {})
-        # The stage of an API that is the stack's own.
+        # A stage with a fixed name, of an API that differs between stacks.
         self.assertEqual(named("AWS::ApiGatewayV2::Stage", {"ApiId": {"Ref": "Api"}, "StageName": "live"}), {})
 
 

@@ -1,4 +1,4 @@
-"""The template's rules refuse answers that contradict each other before anything is made, and no others."""
+"""Tests that the template's rules refuse contradictory answers, and only these, before any resource is created."""
 
 import unittest
 
@@ -14,7 +14,7 @@ class Rules(expansion._Resolver):
         return all(member == value for member in members)
 
     def broken(self):
-        """The descriptions of assertions that do not hold."""
+        """Returns the descriptions of failed assertions."""
         broken = []
         for rule in self.expanded["Rules"].values():
             if "RuleCondition" in rule and not self.value(rule["RuleCondition"]):
@@ -29,7 +29,7 @@ def broken(**parameters):
 
 ZONES = {"FirstZone": "us-east-1b", "SecondZone": "us-east-1c"}
 
-# Answers that contradict each other, and a part of the message.
+# Contradictory answers, each with a part of the message.
 REFUSED = [
     ({"VpcId": OWN_NETWORK["VpcId"]}, "needs SubnetIds"),
     ({"SubnetIds": OWN_NETWORK["SubnetIds"]}, "need VpcId"),

@@ -1,4 +1,4 @@
-"""A trial leaves nothing behind, the other sizes keep content, users and database, and growing replaces nothing."""
+"""Tests that deleting a trial leaves nothing, that other sizes keep content, users and database, and that growing replaces nothing."""
 
 import json
 import unittest
@@ -9,7 +9,7 @@ from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 # The sizes that a trial grows into (docs/operations.md, "Growing").
 PROTECTED = ["small", "medium", "large"]
 
-# RDS makes the log groups of these itself, so deleting a stack leaves them.
+# RDS creates the log groups of these exports itself, so they remain when a stack is deleted.
 LOG_EXPORTS = "EnableCloudwatchLogsExports"
 
 
@@ -29,7 +29,7 @@ class Trial(unittest.TestCase):
     def test_nothing_is_retained(self):
         for name, resource in resolved().items():
             with self.subTest(resource=name):
-                # Versions go with their function; SAM keeps them through updates.
+                # Versions are deleted with their function; SAM retains them during updates.
                 if resource["Type"] != "AWS::Lambda::Version":
                     self.assertIn(resource.get("DeletionPolicy", "Delete"), {"Delete"})
                     self.assertIn(resource.get("UpdateReplacePolicy", "Delete"), {"Delete"})
@@ -43,9 +43,9 @@ class Trial(unittest.TestCase):
         self.assertIs(database["DeletionProtection"], False)
         self.assertNotIn("MaxAllocatedStorage", database)
         self.assertNotIn(LOG_EXPORTS, database)
-        # CloudFormation cannot delete a protected user pool, and the stack would stay half deleted.
+        # CloudFormation cannot delete a protected user pool, and deleting the stack would fail half way.
         self.assertEqual(of_type(resolved(), "AWS::Cognito::UserPool")["UserPool"]["DeletionProtection"], "INACTIVE")
-        # Without DeletionPolicy CloudFormation would make a snapshot, which stays.
+        # Without DeletionPolicy CloudFormation would make a snapshot, which remains.
         self.assertEqual(resolved()["Database"]["DeletionPolicy"], "Delete")
 
     def test_no_parameter_makes_a_trial_dearer(self):
@@ -56,7 +56,7 @@ class Trial(unittest.TestCase):
         resources = resolved()
         for name, function in of_type(resources, "AWS::Lambda::Function").items():
             self.assertNotIn("ReservedConcurrentExecutions", function, name)
-        # Lambda asks for 2 at least; of 10 it leaves most to people.
+        # Lambda requires at least 2. Of a quota of 10 this leaves most to requests of users.
         mapping = of_type(resources, "AWS::Lambda::EventSourceMapping")["FanOutQueue"]
         self.assertIn(mapping["ScalingConfig"]["MaximumConcurrency"], range(2, 6))
         self.assertEqual(int(resources["AccountCheck"]["Properties"]["ReservedConcurrency"]), 0)
@@ -65,7 +65,7 @@ class Trial(unittest.TestCase):
         resources = resolved()
         self.assertEqual(str(resources["Content"]["Properties"]["DeletedWithStack"]).lower(), "true")
         reaches = dependencies(expansion.expand({}))
-        # CloudFormation deletes a resource before those that it depends on.
+        # CloudFormation deletes a resource before the resources on which it depends.
         self.assertIn("Bucket", reaches("Content"))
         for name, role in of_type(resources, "AWS::IAM::Role").items():
             statements = [statement for policy in role.get("Policies", []) for statement in policy["PolicyDocument"]["Statement"]]
@@ -115,7 +115,7 @@ class Growing(unittest.TestCase):
         for smaller, larger in zip(sizes, sizes[1:]):
             before, after = resolved(Size=smaller), resolved(Size=larger)
             for name, resource in before.items():
-                # A version is never changed: SAM makes another.
+                # A version is never changed: SAM publishes another one.
                 if resource["Type"] == "AWS::Lambda::Version":
                     continue
                 with self.subTest(step=f"{smaller} to {larger}", resource=name):
@@ -145,7 +145,7 @@ class Checked(unittest.TestCase):
             self.assertLessEqual({"Database", "Bucket", "UserPool", "Vpc"}, kept)
             for name in kept:
                 self.assertIn("AccountCheck", reaches(name), name)
-            # And the check waits for none of them.
+            # AccountCheck itself depends on none of them.
             self.assertEqual(reaches("AccountCheck") & kept, set())
 
     def test_the_check_gets_the_sum_of_all_reservations(self):
@@ -171,7 +171,7 @@ class Checked(unittest.TestCase):
 
 class Dialogue(unittest.TestCase):
     def test_large_numbers_are_text(self):
-        # CloudFormation has been seen to write unquoted ones in scientific notation.
+        # CloudFormation may write unquoted numbers of this size in scientific notation.
         for name, parameter in expansion.template()["Parameters"].items():
             default = parameter.get("Default")
             if isinstance(default, int):
@@ -179,7 +179,7 @@ class Dialogue(unittest.TestCase):
 
 
 def dependencies(expanded):
-    """A function that tells all resources that one waits for."""
+    """Returns a function that returns all resources on which a resource depends."""
     resources = expanded["Resources"]
     direct = {}
     for name, resource in resources.items():
@@ -208,13 +208,13 @@ def dependencies(expanded):
 
 
 def immutable(kind):
-    """Paths of the properties of a type that only a replacement changes."""
+    """Returns the paths of the properties of a type whose change requires a replacement."""
     schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(expansion.REGION, kind).schema
     return [pointer.removeprefix("/properties/").split("/") for pointer in schema.get("createOnlyProperties", [])]
 
 
 def at(value, path):
-    """The value at a path; `*` stands for each item of a list."""
+    """Returns the value at a path. `*` stands for each item of a list."""
     for number, step in enumerate(path):
         if step == "*":
             return [at(item, path[number + 1 :]) for item in value or []]

@@ -1,7 +1,7 @@
-"""A parameter that changes the view of a function makes a new version of it, to which SAM moves the alias.
+"""Tests that a parameter that changes a function's properties publishes a new version, to which SAM moves the alias.
 
-SAM's version id is a hash of a function's code, memory and variables, as they stand after `AWS::LanguageExtensions`, which resolves parameters in
-Resources and not in Globals. The tests compare ids with the functions' fully resolved properties.
+SAM's version id is a hash of a function's code, memory and variables after `AWS::LanguageExtensions`, which resolves parameters in
+Resources but not in Globals. The tests compare the ids with the functions' fully resolved properties.
 """
 
 import unittest
@@ -9,10 +9,10 @@ import unittest
 import expansion
 from expansion import OWN_DATABASE, OWN_NETWORK
 
-# Properties that a published version fixes. SAM itself compares the place of the code in S3.
+# Properties that a published version fixes. SAM itself compares the S3 location of the code.
 VIEW = ["Architectures", "Environment", "Handler", "Layers", "MemorySize", "Runtime", "Timeout", "VpcConfig"]
 
-# Another value of each parameter, and the deployment in which it matters. Its former value is that deployment's, or the default.
+# Another value of each parameter, and the deployment in which it matters. The former value is that deployment's value or the default.
 OTHERS = {
     "Size": [({}, "small"), ({"Size": "small"}, "large")],
     "MultiAz": [({"Size": "small"}, "false")],
@@ -55,7 +55,7 @@ OTHERS = {
 
 
 class Expanded:
-    """A deployment: its functions' views, and the versions that their aliases name."""
+    """A deployment: the fixed properties of its functions, and the versions of their aliases."""
 
     def __init__(self, parameters):
         expanded = expansion.expand(parameters)
@@ -90,7 +90,7 @@ class Versions(unittest.TestCase):
                                 after.versions[function],
                                 f"{parameter} changes {function}, and its alias stays on the former version",
                             )
-        # Guards against a comparison of views that finds no difference at all.
+        # Fails if the comparison of properties detects no difference at all.
         self.assertLessEqual({"Architecture", "DatabaseUrl", "MaxUploadBytes", "PostsPerSecond", "SubnetIds", "VpcId"}, moved)
 
     def test_a_restored_database_moves_every_alias(self):

@@ -6,9 +6,9 @@ import unittest
 
 from test_workflows import ROOT, files
 
-# `v1.2.3` as a word. Prose that means any version says TAG.
+# `v1.2.3` as a word. Prose about an arbitrary version uses TAG instead.
 TAG = re.compile(r"(?<![\w./-])v\d+\.\d+(?:\.\d+)?(?:-[\w.]+)?(?![\w.]*\w)")
-# In links and commands, a tag in whatever form.
+# In links and commands, a tag in any form.
 IN_ADDRESS = re.compile(
     r"(?:/releases/(?:tag|download)/|/(?:tree|blob)/|git checkout |--from |--tag )(v?\d+\.\d+[\w.-]*)"
 )
@@ -16,7 +16,7 @@ HEADING = re.compile(r"^## \[?v?(\d+\.\d+\.\d+[\w.-]*)", re.MULTILINE)
 
 
 def named(text: str) -> set[str]:
-    """The tags that a document names."""
+    """Returns the tags that a document names."""
     return set(TAG.findall(text)) | set(IN_ADDRESS.findall(text))
 
 
@@ -42,7 +42,7 @@ class Documents(unittest.TestCase):
         cargo = (ROOT / "Cargo.toml").read_text("utf-8")
         version = re.search(r'^\[workspace\.package\]\nversion = "(.+)"$', cargo, re.MULTILINE)[1]
         headings = HEADING.findall((ROOT / "CHANGELOG.md").read_text("utf-8"))
-        # The one that is about to be.
+        # The version of the next release.
         headings = [heading for heading in headings if heading != version]
         self.assertFalse([heading for heading in headings if f"v{heading}" not in self.tags])
 

@@ -1,4 +1,4 @@
-"""Rules that no linter knows: workflows, update bot and .ci/run agree with each other and with the files."""
+"""Checks that no linter makes: workflows, update bot and .ci/run are consistent with each other and with the files."""
 
 import re
 import subprocess
@@ -16,21 +16,21 @@ def workflow(name: str) -> dict:
 
 
 def scripts(document: dict) -> list[str]:
-    """What the steps run."""
+    """Returns the commands of the steps."""
     return [
         step["run"] for job in document["jobs"].values() for step in job.get("steps", []) if "run" in step
     ]
 
 
 def files() -> list[str]:
-    """The files of the project, new ones too."""
+    """Returns the files of the project, including untracked ones."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
     return [name for name in names if (ROOT / name).is_file()]
 
 
 def commands(text: str) -> set[str]:
-    """The commands of cargo and SAM in a script, up to what tells one from another."""
+    """Returns the cargo and SAM commands of a script, shortened to their distinguishing beginning."""
     code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     found = re.findall(r"\b(?:cargo (?:xtask [a-z]+|fmt|deny|clippy)|sam validate)\b[^\n;|&)]*", code)
     kept = {"--seed", "--quick", "--lint", "--check", "check"}
@@ -118,7 +118,7 @@ class Updates(unittest.TestCase):
             for folder in update.get("directories", [update.get("directory")]):
                 seen.add((update["package-ecosystem"], folder))
         wanted = {("cargo", "/"), ("github-actions", "/")}
-        # It looks for the actions of workflows by itself, and for those of an action in the action's folder.
+        # It finds the actions in workflows by itself, and the actions that an action uses in that action's folder.
         wanted |= {
             ("github-actions", f"/{Path(name).parent}") for name in files() if name.endswith("/action.yml")
         }

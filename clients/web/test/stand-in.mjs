@@ -66,6 +66,7 @@ function settle() {
 
 export class Service {
   spaces = new Map();
+  epoch = "first";
   asked = { createTicket: 0, listSpaces: 0, listChanges: 0 };
   handshakes = [];
   pings = [];
@@ -153,9 +154,10 @@ export class Service {
           return { url: ticket };
         }),
       listSpaces: () =>
-        this.#answer("listSpaces", () =>
-          [...this.spaces].map(([spaceId, log]) => ({ spaceId, kind: "shared", role: "editor", latestSequence: log.length })),
-        ),
+        this.#answer("listSpaces", () => ({
+          spaces: [...this.spaces].map(([spaceId, log]) => ({ spaceId, kind: "shared", role: "editor", latestSequence: log.length })),
+          epoch: this.epoch,
+        })),
       listChanges: (spaceId, after, limit) =>
         this.#answer("listChanges", () => {
           const log = this.spaces.get(spaceId);

@@ -21,7 +21,7 @@ const PAGE = 1_000;
  *
  * @typedef {object} Source What the watcher asks over HTTP.
  * @property {() => Promise<{ url: string }>} createTicket
- * @property {() => Promise<Space[]>} listSpaces
+ * @property {() => Promise<{ spaces: Space[], epoch: string }>} listSpaces
  * @property {(spaceId: string, after: number, limit: number) => Promise<{ changes: Change[], hasMore: boolean }>} listChanges
  *
  * @typedef {object} Socket As much of a WebSocket as is used.
@@ -62,6 +62,7 @@ export class Watcher {
   /** @type {unknown} */ #reconnectTimer = null;
   /** @type {unknown} */ #rotationTimer = null;
 
+  /** The epoch of the newest list of spaces. @type {string | null} */ #epoch = null;
   /** @type {Promise<void> | null} */ #sweep = null;
   #sweepAgain = false;
   #sweepFailures = 0;
@@ -204,9 +205,14 @@ export class Watcher {
 
   // ------------------------------------------------------------------------------------------------ Applying
 
-  /** @param {{ type: string, spaceId?: string, changes?: Change[] }} frame */
+  /** @param {{ type: string, epoch?: string, spaceId?: string, changes?: Change[] }} frame */
   #hear(frame) {
     if (frame.type !== "changes" || !frame.spaceId || !frame.changes) return;
+    if (this.#epoch !== null && frame.epoch !== undefined && frame.epoch !== this.#epoch) {
+      // The numbers of another epoch say nothing of this one's.
+      void this.#catchUp();
+      return;
+    }
     const feed = this.#feeds.get(frame.spaceId);
     if (!feed) {
       // Of a space that was shared a moment ago.
@@ -257,10 +263,13 @@ export class Watcher {
     const { source, onSpaces, onRewound, startAt } = this.#options;
     // What was applied before the question; a change that comes while it is on its way may not be in the answer.
     const applied = new Map([...this.#feeds].map(([spaceId, feed]) => [spaceId, feed.applied]));
-    const spaces = await source.listSpaces();
+    const { spaces, epoch } = await source.listSpaces();
     if (this.#stopped) return;
+    const restored = this.#epoch !== null && this.#epoch !== epoch;
+    this.#epoch = epoch;
     for (const space of spaces) {
-      if (space.latestSequence >= (applied.get(space.spaceId) ?? 0)) continue;
+      const known = applied.get(space.spaceId);
+      if (known === undefined || (!restored && space.latestSequence >= known)) continue;
       this.#feeds.delete(space.spaceId);
       onRewound(space);
     }
@@ -307,10 +316,14 @@ export class Watcher {
         after = feed.applied;
       }
     } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      // The service was restored since the spaces were listed.
+      if (error.code === "feed-reset") this.#sweepAgain = true;
       // Left, or put out, since the spaces were listed.
-      if (!(error instanceof Problem && error.status === 404)) throw error;
-      this.#sweepAgain = true;
-      this.#feeds.delete(spaceId);
+      else if (error.status === 404) {
+        this.#sweepAgain = true;
+        this.#feeds.delete(spaceId);
+      } else throw error;
     }
   }
 
