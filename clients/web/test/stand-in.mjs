@@ -138,7 +138,7 @@ export class Service {
         const [first] = changes;
         const log = this.spaces.get(first.spaceId) ?? [];
         const sent = this.#chance(0.1) ? log.slice(Math.max(0, first.sequence - 3), first.sequence) : changes;
-        socket.receive({ type: "changes", spaceId: first.spaceId, changes: sent });
+        socket.receive({ type: "changes", epoch: this.epoch, spaceId: first.spaceId, changes: sent });
       });
     }
   }
