@@ -368,7 +368,7 @@ impl Accounts {
             }
             (None, None) => format!("nobody is signed in{known}; sign in: syncsphere login --stack NAME"),
         };
-        failure(Kind::SignedOut, message)
+        failure(Kind::Unauthenticated, message)
     }
 
     /// The file of a stack. Names that are not safe as file names are refused.
@@ -400,7 +400,7 @@ fn nobody(stack: &str, user: Option<&str>) -> anyhow::Error {
         None => ("nobody is".to_owned(), String::new()),
     };
     failure(
-        Kind::SignedOut,
+        Kind::Unauthenticated,
         format!("{who} signed in to the stack {stack}; sign in: syncsphere login --stack {stack}{how}"),
     )
 }
@@ -514,7 +514,7 @@ mod tests {
             arguments(None, None, Some("bob")),
         ] {
             let error = accounts.account(&of).err().unwrap();
-            assert_eq!(crate::failure::kind_of(&error), Kind::SignedOut, "{of:?}");
+            assert_eq!(crate::failure::kind_of(&error), Kind::Unauthenticated, "{of:?}");
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) async fn run(account: &Account, output: Output) -> anyhow::Result<()>
     let mut doctor = Doctor {
         output,
         // No retries, so that each failure is reported.
-        client: account.client.clone().with_patience(Duration::ZERO),
+        client: account.client.clone().with_retry_budget(Duration::ZERO),
         opened: None,
         made: None,
     };
@@ -69,7 +69,7 @@ impl Doctor {
         let url = &account.http_api_url;
         let reaching = async {
             let stranger =
-                Client::new(url, Token::from("nobody".to_owned()), None)?.with_patience(Duration::ZERO);
+                Client::new(url, Token::from("nobody".to_owned()), None)?.with_retry_budget(Duration::ZERO);
             match stranger.all_spaces().await {
                 // A token that is not valid must be refused.
                 Err(error) if error.status() == Some(401) => Ok(((), url.clone())),

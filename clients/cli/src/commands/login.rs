@@ -74,7 +74,7 @@ pub(crate) async fn log_out(account: &mut Account) -> anyhow::Result<()> {
         }
     })?;
     match revoked {
-        Ok(()) | Err(Error::SignedOut(_)) => Ok(()),
+        Ok(()) | Err(Error::Unauthenticated(_)) => Ok(()),
         Err(error) => {
             Err(error).context("the session is forgotten here, but could not be ended with the user pool")
         }
@@ -212,10 +212,10 @@ async fn protect(session: &Session, user: &str) -> anyhow::Result<()> {
 
 fn not_signed_in(error: Error) -> anyhow::Error {
     match error {
-        Error::SignedOut(said) => {
+        Error::Unauthenticated(said) => {
             let said = said.trim_end_matches('.');
             let message = format!("cannot sign in: {said}; try again: syncsphere login");
-            failure(Kind::SignedOut, message)
+            failure(Kind::Unauthenticated, message)
         }
         error => usage(error).context("cannot sign in"),
     }
@@ -301,7 +301,7 @@ async fn described(name: &str, region: Option<&str>) -> anyhow::Result<(String, 
             "the stack {name} is not known here, and the AWS CLI, which would find it, does not run ({error}); \
              say its outputs: --url HttpApiUrl --user-pool-client-id UserPoolClientId"
         );
-        failure(Kind::SignedOut, message)
+        failure(Kind::Unauthenticated, message)
     })?;
     if !described.status.success() {
         let said = String::from_utf8_lossy(&described.stderr);

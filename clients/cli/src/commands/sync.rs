@@ -424,11 +424,11 @@ impl<'a> Syncer<'a> {
                         let text = format!("· no push: {reason}; looking for changes every 30 to 60 s");
                         self.output.line(&told, text)?;
                     }
-                    Update::Offline { reason, again_in } => {
+                    Update::Offline { reason, retry_in } => {
                         live = false;
-                        let seconds = again_in.as_secs_f64();
+                        let seconds = retry_in.as_secs_f64();
                         let told =
-                            json!({ "type": "offline", "reason": reason, "againInMs": again_in.as_millis() });
+                            json!({ "type": "offline", "reason": reason, "againInMs": retry_in.as_millis() });
                         let text = format!("· offline: {reason}; again in {seconds:.0} s");
                         self.output.line(&told, text)?;
                     }
@@ -880,7 +880,7 @@ impl<'a> Syncer<'a> {
             let io = cause.downcast_ref::<io::Error>();
             io.is_some_and(|io| io.kind() == io::ErrorKind::StorageFull)
         });
-        if is_full || matches!(kind, Kind::SignedOut | Kind::BrokenPipe) {
+        if is_full || matches!(kind, Kind::Unauthenticated | Kind::BrokenPipe) {
             return Err(error);
         }
         let call = error.chain().find_map(|cause| cause.downcast_ref::<Error>());

@@ -63,9 +63,9 @@ pub(crate) async fn run(client: &Client, watch: &Watch, output: Output) -> anyho
                 &Told::Polling { reason },
                 format_args!("· no push: {reason}; looking for changes every 30 to 60 s"),
             )?,
-            Update::Offline { reason, again_in } => {
-                let again_in_ms = again_in.as_millis();
-                let seconds = again_in.as_secs_f64();
+            Update::Offline { reason, retry_in } => {
+                let again_in_ms = retry_in.as_millis();
+                let seconds = retry_in.as_secs_f64();
                 output.line(
                     &Told::Offline { reason, again_in_ms },
                     format_args!("· offline: {reason}; again in {seconds:.0} s"),
