@@ -73,8 +73,8 @@ impl Client {
         Self { retry_budget, ..self }
     }
 
-    /// Returns the client with the limit for transfers (`TRANSFER_RETRY_BUDGET`), unless retries are off or the
-    /// limit is already longer.
+    /// Returns the client with the limit for transfers (`TRANSFER_RETRY_BUDGET`), unless retries are off
+    /// or the limit is already longer.
     #[must_use]
     pub(crate) fn with_transfer_retries(self) -> Self {
         if self.retry_budget.is_zero() {

@@ -149,8 +149,8 @@ struct ErrorBody {
     message: String,
 }
 
-/// Makes remote text safe for a terminal: one line, at most `MAX_TEXT_CHARACTERS` characters, and no characters
-/// that move the cursor, change colors or change the direction of text.
+/// Makes remote text safe for a terminal: one line, at most `MAX_TEXT_CHARACTERS` characters, and no
+/// characters that move the cursor, change colors or change the direction of text.
 pub(crate) fn printable(text: &str) -> String {
     let turns =
         |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

@@ -1,16 +1,13 @@
-//! Retries with exponential back-off and full jitter.
+//! Retries of requests.
 
 use std::time::Duration;
 
+use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 
-use crate::Error;
+use crate::{Backoff, Error};
 
-/// Upper limit of the random pause before the first retry. The limit doubles with each retry.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-
-/// Upper limit to which the pause doubles.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
 
 /// How long a request is retried after its first failure, unless the caller sets another limit.
 pub(crate) const RETRY_BUDGET: Duration = Duration::from_secs(15);
@@ -24,7 +21,7 @@ pub(crate) struct Retries {
     retry_budget: Duration,
     /// The time after which no retry starts; `None` before the first failure.
     until: Option<Instant>,
-    within: Duration,
+    backoff: Backoff,
 }
 
 impl Retries {
@@ -32,7 +29,7 @@ impl Retries {
         Self {
             retry_budget,
             until: None,
-            within: FIRST_PAUSE,
+            backoff: BACKOFF,
         }
     }
 
@@ -42,15 +39,14 @@ impl Retries {
         if self.retry_budget.is_zero() || !error.is_retryable() {
             return Err(error);
         }
-        let pause = self.within.mul_f64(fastrand::f64());
+        let delay = self.backoff.next_delay(&mut Rng::new());
         let until = *self
             .until
             .get_or_insert_with(|| Instant::now() + self.retry_budget);
-        if Instant::now() + pause > until {
+        if Instant::now() + delay > until {
             return Err(error);
         }
-        sleep(pause).await;
-        self.within = (self.within * 2).min(LONGEST_PAUSE);
+        sleep(delay).await;
         Ok(())
     }
 }

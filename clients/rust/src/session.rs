@@ -76,9 +76,9 @@ impl Token {
         }
     }
 
-    /// Whether the token is valid for at least another `EXPIRY_MARGIN`, or has no known expiry. If the time of
-    /// receipt is in the future, the clock was set back and the age is unknown; the token then counts as
-    /// expired.
+    /// Whether the token is valid for at least another `EXPIRY_MARGIN`, or has no known expiry. If the
+    /// time of receipt is in the future, the clock was set back and the age is unknown; the token then
+    /// counts as expired.
     fn is_fresh(&self) -> bool {
         let now = now();
         let is_set_back = self.received_at.is_some_and(|at| at > now);

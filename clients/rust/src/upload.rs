@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use fastrand::Rng;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{
     ByteCount, CreateUploadRequest, CreatedUpload, Empty, FileChanged, IdempotencyKey, PartLayout,
@@ -14,10 +15,11 @@ use model::{
     StoredPart, Transfer, UploadId, UploadView,
 };
 use reqwest::Method;
+use tokio::time::sleep;
 
 use crate::files::is_unknown;
 use crate::window::{MIN_WINDOW_BYTES, Slot};
-use crate::{Client, Error, Progress, Sha256Stream};
+use crate::{Backoff, Client, Error, Progress, Sha256Stream};
 pub use source::{LocalFile, Source};
 
 /// Parts of one upload that are sent at the same time.
@@ -31,8 +33,8 @@ const PRESIGNED_PARTS: usize = 4 * CONCURRENT_PARTS;
 /// minutes.
 const COMPLETE_ATTEMPTS: u32 = 10;
 
-/// Pause between these attempts.
-const COMPLETE_PAUSE: Duration = Duration::from_secs(3);
+/// Delays between these attempts.
+const COMPLETE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(3), Duration::from_secs(10));
 
 /// Bytes per read of the content.
 const READ_BYTES: u64 = 256 * 1024;
@@ -234,10 +236,11 @@ impl Client {
     }
 
     async fn complete(&self, upload_id: UploadId) -> Result<FileChanged, Error> {
+        let mut backoff = COMPLETE_BACKOFF;
         for _ in 1..COMPLETE_ATTEMPTS {
             match self.complete_upload(upload_id).await {
                 Err(Error::Refused(problem)) if problem.status == 503 => {
-                    tokio::time::sleep(COMPLETE_PAUSE).await;
+                    sleep(backoff.next_delay(&mut Rng::new())).await;
                 }
                 outcome => return outcome,
             }

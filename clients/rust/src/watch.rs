@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::{Client, Error, Frame, Problem};
+use crate::{Backoff, Client, Error, Frame, Problem};
 use service::{Connection, Service};
 
 /// Updates that are buffered for the caller. While the buffer is full, nothing more is read.
@@ -38,13 +38,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout for closing a connection that is no longer needed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Upper limit of the random delay before a lost connection is opened again. API Gateway accepts 500 new
-/// connections a second (as above), and may drop all connections at once: 10,000 devices then return at 250 a
-/// second. A caller that knows that the network is back can skip the delay with [`Watcher::reconnect_now`].
-const LOST: Duration = Duration::from_secs(40);
-
-/// Upper limit to which this delay doubles, once for each failure.
-const LOST_AT_MOST: Duration = Duration::from_mins(5);
+/// Delays before a lost connection is opened again. API Gateway accepts 500 new connections a second (as
+/// above), and may drop all connections at once: 10,000 devices then return at 250 a second. A caller that
+/// knows that the network is back can skip the delay with [`Watcher::reconnect_now`].
+const RECONNECT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(40), Duration::from_mins(5));
 
 /// Interval of polling while no WebSocket can be opened, in seconds. If WebSockets fail for all of 10,000
 /// devices, they poll 222 times a second.
@@ -54,12 +51,8 @@ const POLL_INTERVAL: Range<f64> = 30.0..60.0;
 /// Gateway.
 const POLL_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Upper limit of the random delay before a failed request is retried while the WebSocket is open. Each
-/// failure doubles it.
-const FAILED: Duration = Duration::from_secs(1);
-
-/// Upper limit to which this delay doubles.
-const FAILED_AT_MOST: Duration = Duration::from_mins(1);
+/// Delays before a failed request is retried while the WebSocket is open.
+const REQUEST_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
 
 /// A message from a [`Watcher`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,20 +237,19 @@ impl<S: Service> Task<S> {
 
     /// Connects and listens, and reconnects after each loss.
     async fn watch(&mut self) -> Result<(), End> {
-        let mut within = LOST;
+        let mut backoff = RECONNECT_BACKOFF;
         loop {
             let (reason, connect_failed) = match self.connect().await {
                 Ok(connection) => {
                     let (reason, caught_up) = self.listen(connection).await?;
                     if caught_up {
-                        within = LOST;
+                        backoff.reset();
                     }
                     (reason, false)
                 }
                 Err(error) => (retry_reason(error)?, true),
             };
-            let retry_in = within.mul_f64(self.random.f64());
-            within = (within * 2).min(LOST_AT_MOST);
+            let retry_in = backoff.next_delay(&mut self.random);
             self.live = false;
             // A call of `reconnect_now` during the connection does not shorten the delay after its loss.
             while self.reconnect_requests.try_recv().is_ok() {}
@@ -327,7 +319,8 @@ impl<S: Service> Task<S> {
         let mut next_connection: Option<Connecting<S::Connection>> = None;
         let mut request: Option<Requested> = None;
         let mut request_at = Instant::now();
-        let mut within = FAILED;
+        let mut request_backoff = REQUEST_BACKOFF;
+        let mut rotation_backoff = RECONNECT_BACKOFF;
         // Changes that were committed before the service stored this connection were not pushed to it.
         self.must_list = true;
         let mut caught_up = false;
@@ -355,14 +348,13 @@ impl<S: Service> Task<S> {
                     request = None;
                     match answer {
                         Ok(answer) => {
-                            within = FAILED;
+                            request_backoff.reset();
                             self.handle_answer(answer).await?;
                         }
                         Err(error) => {
                             retry_reason(error)?;
                             self.must_list = true;
-                            request_at = Instant::now() + within.mul_f64(self.random.f64());
-                            within = (within * 2).min(FAILED_AT_MOST);
+                            request_at = Instant::now() + request_backoff.next_delay(&mut self.random);
                         }
                     }
                 }
@@ -386,11 +378,12 @@ impl<S: Service> Task<S> {
                             std::mem::replace(&mut connection, connected).close().await;
                             (ping_at, pong_by) = (self.random_instant(PING_INTERVAL), None);
                             rotate_at = self.random_instant(ROTATION_AGE);
+                            rotation_backoff.reset();
                             self.must_list = true;
                         }
                         Err(error) => {
                             retry_reason(error)?;
-                            rotate_at = Instant::now() + LOST.mul_f64(self.random.f64());
+                            rotate_at = Instant::now() + rotation_backoff.next_delay(&mut self.random);
                         }
                     }
                 }

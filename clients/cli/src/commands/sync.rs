@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use client::{Client, Content, Error, Update, Watcher};
+use client::{Backoff, Client, Content, Error, Update, Watcher};
 use futures_util::stream::{self, StreamExt as _};
 use model::{Cursor, EventId, FileId, Sha256, SpaceId, SpacePath, Version};
 use serde::{Deserialize, Serialize};
@@ -34,11 +34,8 @@ const DOWNLOADS: usize = 8;
 /// Wait for further changes before the folder is updated, so that related changes are applied together.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
-/// First retry delay of failed files. Each failed retry doubles it.
-const RETRY_BACKOFF: Duration = Duration::from_secs(5);
-
-/// Upper bound of the retry delay.
-const AGAIN_AT_MOST: Duration = Duration::from_mins(5);
+/// Delays before files that failed are tried again.
+const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
 
 /// Longest time that the state is only in memory. Losing it only makes the next run inspect files again.
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -392,8 +389,8 @@ impl<'a> Syncer<'a> {
         let mut watcher = Watcher::of_space(self.client.clone(), self.space_id, cursor);
         let (mut live, mut told_others) = (false, false);
         let mut heard = self.known_change;
-        let mut again = RETRY_BACKOFF;
-        let mut again_at = None;
+        let mut backoff = RETRY_BACKOFF;
+        let mut retry_at = None;
         loop {
             let keep_at = self.kept_at + SAVE_INTERVAL;
             let update = tokio::select! {
@@ -401,7 +398,7 @@ impl<'a> Syncer<'a> {
                     Some(update.map_err(ended)?.context("there is nothing more to hear")?)
                 }
                 // Retries wait until the connection is live again.
-                () = sleep_until(again_at.unwrap_or(keep_at)), if live && again_at.is_some() => None,
+                () = sleep_until(retry_at.unwrap_or(keep_at)), if live && retry_at.is_some() => None,
                 () = sleep_until(keep_at), if self.changed => {
                     self.keep()?;
                     continue;
@@ -462,14 +459,14 @@ impl<'a> Syncer<'a> {
                 told_others = true;
             }
             if self.mirror.touched.is_empty() {
-                (again, again_at) = (RETRY_BACKOFF, None);
+                backoff.reset();
+                retry_at = None;
                 if was_behind {
                     self.output
                         .line(&json!({ "type": "current" }), "· the folder is current")?;
                 }
             } else {
-                again_at = Some(Instant::now() + again);
-                again = (again * 2).min(AGAIN_AT_MOST);
+                retry_at = Some(Instant::now() + backoff.next_limit());
             }
         }
     }

@@ -227,7 +227,7 @@ async fn without_websockets_the_feed_is_asked_and_push_comes_back_by_itself() {
     }
     assert_eq!((caller.live, caller.offline, caller.polling), (0, 0, 1));
     world.refuse_tickets(0);
-    caller.listen(LOST_AT_MOST).await;
+    caller.listen(RECONNECT_BACKOFF.max).await;
     assert_eq!((caller.live, caller.offline, caller.polling), (1, 0, 1));
     world.commit(space(0));
     caller.listen(Duration::from_secs(1)).await;
