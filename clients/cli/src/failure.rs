@@ -122,14 +122,14 @@ fn kind_of_call(error: &Error) -> Kind {
 pub fn sentence(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
-        let said = match cause.downcast_ref::<Error>() {
+        let message = match cause.downcast_ref::<Error>() {
             Some(Error::Refused(problem)) => refusal(problem),
             Some(error) if error.status() == Some(401) => "the session has ended".to_owned(),
             _ => cause.to_string(),
         };
         // Some errors repeat their cause.
-        if !parts.last().is_some_and(|last| last.ends_with(&said)) {
-            parts.push(said);
+        if !parts.last().is_some_and(|last| last.ends_with(&message)) {
+            parts.push(message);
         }
         // The message of a `Failure` covers its refusal.
         if cause.is::<Failure>() {
@@ -279,12 +279,12 @@ mod tests {
                 request_id: "r1".to_owned(),
                 current: None,
             };
-            let said = sentence(&Error::Refused(Box::new(problem)).into());
+            let message = sentence(&Error::Refused(Box::new(problem)).into());
             assert!(
-                said.ends_with(" (request r1)") && !said.contains("current says"),
-                "{said}"
+                message.ends_with(" (request r1)") && !message.contains("current says"),
+                "{message}"
             );
-            assert!(!said.contains(code), "{said}");
+            assert!(!message.contains(code), "{message}");
         }
     }
 
