@@ -490,6 +490,9 @@ impl<S: Service> Task<S> {
             Change::SpaceLeft { subject_space_id } => {
                 self.behind.remove(&subject_space_id);
             }
+            Change::SpaceDeleted {} => {
+                self.behind.remove(&space_id);
+            }
             _ => {}
         }
         self.cursors.insert(space_id, event.sequence.into());

@@ -25,7 +25,7 @@ mod users;
 
 pub use aborted_uploads::AbortedUpload;
 pub use audience::{Audience, Page, PageSize, Recipient};
-pub use changes::{Effect, NewChange, Rejection};
+pub use changes::{Effect, MAX_CHANGES, NewChange, Rejection};
 pub use client::Database;
 pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};

@@ -97,5 +97,12 @@ pub(crate) fn describe(event: &Event) -> String {
             format!("* you are {} of {subject_space_id}", role.as_str())
         }
         Change::SpaceLeft { subject_space_id } => format!("* you are no member of {subject_space_id}"),
+        Change::SpaceRenamed { name } => format!("* the space is now called {name}"),
+        Change::SpaceDeleted {} => "* the space was deleted".to_owned(),
+        Change::SpaceRestored {} => "* the space was restored".to_owned(),
+        Change::MemberChanged { member_id, role } => {
+            format!("* {} is {} of the space", member_id.as_str(), role.as_str())
+        }
+        Change::MemberRemoved { member_id } => format!("* {} is no member of the space", member_id.as_str()),
     }
 }

@@ -333,7 +333,7 @@ export class Watcher {
    */
   #apply(change, heardAt) {
     this.#options.onChange(change, heardAt);
-    if (change.eventType === "SPACE_SHARED" || change.eventType === "SPACE_LEFT") void this.#catchUp();
+    if (!change.eventType.startsWith("FILE_")) void this.#catchUp();
   }
 }
 

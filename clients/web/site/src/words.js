@@ -73,5 +73,15 @@ export function deed(change, spaceName) {
       return `gave access to ${subject} (${change.role})`;
     case "SPACE_LEFT":
       return `ended access to ${subject}`;
+    case "SPACE_RENAMED":
+      return `renamed the space to ${quoted(change.name ?? "")}`;
+    case "SPACE_DELETED":
+      return "deleted the space";
+    case "SPACE_RESTORED":
+      return "restored the space";
+    case "MEMBER_CHANGED":
+      return `made ${change.memberId} ${change.role} of the space`;
+    case "MEMBER_REMOVED":
+      return `ended the membership of ${change.memberId}`;
   }
 }

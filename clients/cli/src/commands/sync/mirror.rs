@@ -74,7 +74,8 @@ impl Mirror {
                 self.put(file.path.clone(), file.into());
             }
             Change::FileDeleted(file) => self.remove(file.file_id),
-            Change::SpaceShared { .. } | Change::SpaceLeft { .. } => {}
+            // Changes of spaces and memberships.
+            _ => {}
         }
     }
 
