@@ -93,7 +93,7 @@ impl Stage {
         db::Database::new(url)
             .create_personal_space(
                 platform::ids::new_id().into(),
-                &SOMEBODY_ELSE.parse().unwrap(),
+                &model::Caller::from(SOMEBODY_ELSE.parse::<model::UserId>().unwrap()),
                 tests::START,
             )
             .await

@@ -76,8 +76,10 @@ async fn a_frame_carries_what_a_device_needs() {
     let body = apps.queue.drain().await.remove(0);
     let record = apps.queue.record(&body).await;
     apps.fan(&[record]).await;
+    let epoch: uuid::Uuid = apps.database.rows("SELECT epoch FROM history").await[0].get(0);
     let expected = serde_json::json!({
         "type": "changes",
+        "epoch": epoch,
         "spaceId": changed.space_id,
         "changes": [{
             "sequence": 1, "eventId": changed.event_id, "eventType": "FILE_UPDATED", "fileId": changed.file_id,

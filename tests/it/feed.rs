@@ -149,12 +149,12 @@ async fn reading_the_feed_and_listing_files_touch_only_what_they_answer() {
     let queries = [
         (
             "list_changes",
-            format!("'{space}', 'alice', 50000, 100"),
+            format!("'{space}', 'alice', 50000, 100, NULL"),
             "changes",
         ),
         (
             "list_files",
-            format!("'{space}', 'alice', '/f/05', '/f/06', 100"),
+            format!("'{space}', 'alice', '/f/05', '/f/06', 100, NULL"),
             "files",
         ),
     ];

@@ -3,7 +3,7 @@
 use db::{Base, Completing, Effect, Membership, Rejection};
 use futures_util::future::join_all;
 use model::{
-    Change, CreatedUpload, FileChanged, MemberList, Role, SpaceId, SpaceKind, SpaceList, SpaceView,
+    Caller, Change, CreatedUpload, FileChanged, MemberList, Role, SpaceId, SpaceKind, SpaceList, SpaceView,
     UploadView, UserId,
 };
 use serde_json::{Value, json};
@@ -213,7 +213,7 @@ async fn an_editor_who_becomes_a_viewer_or_leaves_cannot_complete() {
 async fn the_statement_that_completes_checks_rights_and_state_itself() {
     let apps = Apps::create().await;
     let space = shared(&apps).await;
-    let edith: UserId = "edith".parse().unwrap();
+    let edith = Caller::from("edith".parse::<UserId>().unwrap());
     let complete = async |created: &CreatedUpload| {
         let completing = Completing {
             upload_id: created.upload_id,
@@ -499,7 +499,7 @@ async fn commands_of_strangers_do_not_wait_for_the_lock_of_a_space() {
         .execute(sql, &[&uuid::Uuid::from(space)])
         .await
         .unwrap();
-    let edith = "edith".parse::<UserId>().unwrap();
+    let edith = Caller::from("edith".parse::<UserId>().unwrap());
     let new = || commands::begin(&apps.clock, &edith, None);
     let database = apps.database.environment();
     let completing = Completing {
@@ -511,7 +511,7 @@ async fn commands_of_strangers_do_not_wait_for_the_lock_of_a_space() {
     };
     let membership = Membership {
         space_id: space,
-        member_id: &edith,
+        member_id: &edith.user_id,
         role: Role::Owner,
     };
     let path = "/d".parse().unwrap();
@@ -519,7 +519,10 @@ async fn commands_of_strangers_do_not_wait_for_the_lock_of_a_space() {
     for decision in [
         database.complete_upload(completing, new()).await.unwrap(),
         database.set_member(membership, new()).await.unwrap(),
-        database.remove_member(space, &edith, new()).await.unwrap(),
+        database
+            .remove_member(space, &edith.user_id, new())
+            .await
+            .unwrap(),
         database.move_file(file, &path, base, new()).await.unwrap(),
         database.delete_file(file, base, new()).await.unwrap(),
     ] {
@@ -542,7 +545,7 @@ async fn a_membership_that_comes_after_the_lock_does_not_make_a_command_run_with
     let apps = Apps::create().await;
     let space = shared(&apps).await;
     let file = upload(&apps, "alice", space, "/a").await.file_id;
-    let erin = "erin".parse::<UserId>().unwrap();
+    let erin = Caller::from("erin".parse::<UserId>().unwrap());
     let database = apps.database.environment();
     let base = Base::default();
     let delete = || database.delete_file(file, base, commands::begin(&apps.clock, &erin, None));

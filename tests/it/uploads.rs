@@ -592,7 +592,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
     assert_eq!(apps.connect(&ticket, "one", None).await.status, 401);
 
     // Opening an upload consumes its id, and creating a space consumes the space's id.
-    let user_id: model::UserId = "alice".parse().unwrap();
+    let alice = model::Caller::from("alice".parse::<model::UserId>().unwrap());
     let (id, path) = (
         model::UploadId::from(platform::ids::new_id()),
         "/o".parse().unwrap(),
@@ -602,7 +602,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
             id,
             space_id: None,
             new_space_id: platform::ids::new_id().into(),
-            user_id: &user_id,
+            caller: &alice,
             device_id: None,
             path: &path,
             size: 1.try_into().unwrap(),
@@ -629,7 +629,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
             key: None,
             new_space_id: platform::ids::new_id().into(),
         };
-        let new = commands::begin(&apps.clock, &user_id, None);
+        let new = commands::begin(&apps.clock, &alice, None);
         let (_, view) = environment.create_space(space, new).await.unwrap().unwrap();
         assert_eq!(view.space_id, space_id);
     }
@@ -637,7 +637,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
 
     // A completed upload is not completed again.
     let created = apps.put("alice", "/a", b"1").await;
-    let new = commands::begin(&apps.clock, &user_id, None);
+    let new = commands::begin(&apps.clock, &alice, None);
     for _ in 0..2 {
         let completing = db::Completing {
             upload_id: created.upload_id,
@@ -657,7 +657,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
     // S3's id of a multipart upload belongs to this request alone.
     let body = upload_body("/b", &vec![0; 2 * 1024 * 1024]);
     let parts: model::CreatedUpload = apps.open("alice", &body).await.parsed();
-    let upload = environment.load_upload(parts.upload_id, &user_id).await.unwrap();
+    let upload = environment.load_upload(parts.upload_id, &alice).await.unwrap();
     let multipart_id = upload.unwrap().multipart_id.unwrap();
     let (same, other) = (
         environment

@@ -104,7 +104,10 @@ async fn an_account_that_an_authenticator_app_protects_is_asked_for_its_code() {
         "000000"
     };
     let refused = challenge().await.answer(wrong).await.unwrap_err();
-    assert!(matches!(refused, client::Error::SignedOut(_)), "{refused:?}");
+    assert!(
+        matches!(refused, client::Error::Unauthenticated(_)),
+        "{refused:?}"
+    );
     let SignIn::Done(session) = challenge().await.answer(&code(&key)).await.unwrap() else {
         panic!("not signed in")
     };
@@ -124,5 +127,5 @@ async fn a_session_goes_on_later_with_its_refresh_token() {
 
     let forged = Session::resume(pool, "forged".to_owned().into(), None);
     let error = stack().device(forged).unwrap().all_spaces().await.unwrap_err();
-    assert!(matches!(error, client::Error::SignedOut(_)), "{error:?}");
+    assert!(matches!(error, client::Error::Unauthenticated(_)), "{error:?}");
 }

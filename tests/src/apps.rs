@@ -80,6 +80,7 @@ pub struct Call {
     path: Vec<(&'static str, String)>,
     query: Vec<(&'static str, String)>,
     headers: Vec<(&'static str, String)>,
+    claims: Vec<(&'static str, String)>,
     body: Option<Value>,
 }
 
@@ -95,6 +96,7 @@ impl Call {
             path: Vec::new(),
             query: Vec::new(),
             headers: Vec::new(),
+            claims: Vec::new(),
             body: None,
         }
     }
@@ -118,6 +120,18 @@ impl Call {
     pub fn header(mut self, name: &'static str, value: impl ToString) -> Self {
         self.headers.push((name, value.to_string()));
         self
+    }
+
+    /// Adds a claim to the caller's token.
+    #[must_use]
+    pub fn claim(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.claims.push((name, value.to_string()));
+        self
+    }
+
+    /// The route, such as `GET /files`.
+    pub fn route(&self) -> &'static str {
+        self.route
     }
 
     /// Sets the JSON body.
@@ -161,6 +175,9 @@ impl Call {
         event["requestContext"]["routeKey"] = json!(self.route);
         event["requestContext"]["http"]["method"] = json!(method);
         event["requestContext"]["authorizer"]["jwt"]["claims"]["sub"] = json!(user);
+        for (name, value) in &self.claims {
+            event["requestContext"]["authorizer"]["jwt"]["claims"][*name] = json!(value);
+        }
         event["rawPath"] = json!(path);
         event["rawQueryString"] = json!(self.query_string());
         event["pathParameters"] = self

@@ -1,27 +1,27 @@
-//! Fake of `@connections` with scripted errors. The emulator never answers 410 while `$connect` runs, and
-//! never answers 429.
+//! Clients of a fake WebSocket API, with scripted errors. The emulator never answers 410 while `$connect`
+//! runs, and never answers 429.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use fakes::connections::{Clients, Connections};
+use fakes::http::{Fault, Request};
 
 use crate::Contract;
 
-/// Fake of `@connections` on a local port, listening until the test ends.
-#[derive(Clone)]
+/// Fake of `@connections` on a local port, listening until it is dropped.
 pub struct Gateway {
     /// Value for `CONNECTIONS_ENDPOINT`.
     pub endpoint: String,
-    state: Arc<Mutex<Inner>>,
+    script: Arc<Script>,
+    _fake: Connections,
 }
 
 #[derive(Default)]
-struct Inner {
+struct Script(Mutex<State>);
+
+#[derive(Default)]
+struct State {
     statuses: HashMap<String, u16>,
     scripts: HashMap<String, VecDeque<u16>>,
     closed: Vec<String>,
@@ -32,19 +32,19 @@ struct Inner {
 impl Gateway {
     /// Starts a fake on which every connection exists.
     pub async fn start() -> Self {
-        let state = Arc::new(Mutex::new(Inner::default()));
-        let app = Router::new()
-            .route("/live/@connections/{id}", post(take).delete(close))
-            .with_state(Arc::clone(&state));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}/live", listener.local_addr().unwrap());
-        tokio::spawn(async { axum::serve(listener, app).await });
-        Self { endpoint, state }
+        let script = Arc::new(Script::default());
+        let fake = Connections::start(None, Arc::clone(&script)).await.unwrap();
+        Self {
+            endpoint: fake.endpoint("127.0.0.1"),
+            script,
+            _fake: fake,
+        }
     }
 
     /// Sets the status of all later posts to a connection. With 0, posts are never answered.
     pub fn answer(&self, connection_id: &str, status: u16) {
-        self.state
+        self.script
+            .0
             .lock()
             .unwrap()
             .statuses
@@ -54,7 +54,8 @@ impl Gateway {
     /// Sets the statuses of the next posts to a connection, one status a post.
     pub fn answer_once_each(&self, connection_id: &str, statuses: &[u16]) {
         let script = statuses.iter().copied().collect();
-        self.state
+        self.script
+            .0
             .lock()
             .unwrap()
             .scripts
@@ -63,23 +64,23 @@ impl Gateway {
 
     /// Ids of the connections that were closed, in order.
     pub fn closed(&self) -> Vec<String> {
-        self.state.lock().unwrap().closed.clone()
+        self.script.0.lock().unwrap().closed.clone()
     }
 
     /// Number of answered posts to a connection, with any status.
     pub fn posts(&self, connection_id: &str) -> usize {
-        let state = self.state.lock().unwrap();
+        let state = self.script.0.lock().unwrap();
         state.posts.get(connection_id).copied().unwrap_or_default()
     }
 
     /// Number of answered posts to all connections, with any status.
     pub fn total(&self) -> usize {
-        self.state.lock().unwrap().posts.values().sum()
+        self.script.0.lock().unwrap().posts.values().sum()
     }
 
     /// Frames that a connection received, in order: the posts that were answered 200.
     pub fn frames(&self, connection_id: &str) -> Vec<serde_json::Value> {
-        let state = self.state.lock().unwrap();
+        let state = self.script.0.lock().unwrap();
         let own = state.frames.iter().filter(|(id, _)| id == connection_id);
         own.map(|(_, frame)| frame.clone()).collect()
     }
@@ -96,45 +97,47 @@ impl Gateway {
     }
 }
 
-/// `DeleteConnection`. It answers with the connection's status if that is 403 or 503, and otherwise closes
-/// the connection.
-async fn close(State(state): State<Arc<Mutex<Inner>>>, Path(id): Path<String>) -> Response {
-    let mut state = state.lock().unwrap();
-    if let Some(status @ (403 | 503)) = state.statuses.get(&id).copied() {
-        StatusCode::from_u16(status).unwrap().into_response()
-    } else {
-        state.closed.push(id);
-        StatusCode::NO_CONTENT.into_response()
+impl Clients for Script {
+    /// A connection is closed unless its status is 403 or 503.
+    fn fault(&self, id: &str, request: &Request) -> Fault {
+        let mut state = self.0.lock().unwrap();
+        let constant = state.statuses.get(id).copied();
+        if request.method() == "DELETE" {
+            return match constant {
+                Some(status @ (403 | 503)) => Fault::Error(status, error_type(status)),
+                _ => Fault::None,
+            };
+        }
+        let next = state.scripts.get_mut(id).and_then(VecDeque::pop_front);
+        match next.or(constant) {
+            None | Some(200) => Fault::None,
+            Some(0) => Fault::Hang,
+            Some(status) => {
+                *state.posts.entry(id.to_owned()).or_default() += 1;
+                Fault::Error(status, error_type(status))
+            }
+        }
+    }
+
+    fn post(&self, id: &str, request: &Request) -> bool {
+        let frame = serde_json::from_slice(&request.body()).unwrap();
+        Contract::get().check_frame(&frame);
+        let mut state = self.0.lock().unwrap();
+        *state.posts.entry(id.to_owned()).or_default() += 1;
+        state.frames.push((id.to_owned(), frame));
+        true
+    }
+
+    fn close(&self, id: &str, _: &Request) {
+        self.0.lock().unwrap().closed.push(id.to_owned());
     }
 }
 
-async fn take(State(state): State<Arc<Mutex<Inner>>>, Path(id): Path<String>, body: String) -> Response {
-    let status = {
-        let mut state = state.lock().unwrap();
-        let next = state.scripts.get_mut(&id).and_then(VecDeque::pop_front);
-        next.or_else(|| state.statuses.get(&id).copied())
-    };
-    if status == Some(0) {
-        std::future::pending::<()>().await;
-    }
-    let mut state = state.lock().unwrap();
-    *state.posts.entry(id.clone()).or_default() += 1;
+fn error_type(status: u16) -> &'static str {
     match status {
-        None | Some(200) => {
-            let frame = serde_json::from_str(&body).unwrap();
-            Contract::get().check_frame(&frame);
-            state.frames.push((id, frame));
-            StatusCode::OK.into_response()
-        }
-        Some(status) => {
-            let kind = match status {
-                410 => "GoneException",
-                403 => "ForbiddenException",
-                429 => "LimitExceededException",
-                _ => "InternalServerErrorException",
-            };
-            let status = StatusCode::from_u16(status).unwrap();
-            (status, [("x-amzn-ErrorType", kind)], r#"{"message":"no"}"#).into_response()
-        }
+        410 => "GoneException",
+        403 => "ForbiddenException",
+        429 => "LimitExceededException",
+        _ => "InternalServerErrorException",
     }
 }

@@ -55,7 +55,7 @@ impl Proxy {
         let device_id = DeviceId::from(platform::ids::new_id());
         Client::new(&self.url, token, Some(device_id))
             .unwrap()
-            .with_patience(Duration::ZERO)
+            .with_retry_budget(Duration::ZERO)
     }
 
     /// Makes a request as the token's user; without a token, anonymously.

@@ -53,7 +53,7 @@ pub struct Pool {
 
 impl Pool {
     /// Whether the pool is on AWS and not in an emulator.
-    pub(crate) fn is_of_aws(&self) -> bool {
+    pub(crate) fn is_on_aws(&self) -> bool {
         self.endpoint.starts_with("https://cognito-idp.")
     }
 }
@@ -112,7 +112,7 @@ fn seconds(time: SystemTime) -> Option<u64> {
 }
 
 /// A saved token with its time of receipt. Earlier releases saved no time.
-fn kept_token(text: String, received_at: Option<u64>) -> Token {
+fn saved_token(text: String, received_at: Option<u64>) -> Token {
     let at = received_at.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
     match at {
         Some(at) => Token::received(text, at),
@@ -173,7 +173,7 @@ impl Account {
     }
 
     /// Saves the session's newest token if it was renewed.
-    pub(crate) async fn keep(&self) -> anyhow::Result<()> {
+    pub(crate) async fn save_token(&self) -> anyhow::Result<()> {
         let session = self.client.session();
         let (Some(name), Some(_)) = (&self.name, session.refresh_token()) else {
             return Ok(());
@@ -252,14 +252,14 @@ impl Accounts {
     }
 
     /// Makes a stack the default.
-    pub fn choose(&self, name: &str) -> anyhow::Result<()> {
+    pub fn set_default(&self, name: &str) -> anyhow::Result<()> {
         private_folder(&self.folder)?;
-        write_private(&self.chosen_file(), name.as_bytes())
+        write_private(&self.default_file(), name.as_bytes())
     }
 
     /// The default stack, if it is still saved.
-    pub fn chosen(&self) -> Option<String> {
-        let name = fs::read_to_string(self.chosen_file()).ok()?;
+    pub fn default_stack(&self) -> Option<String> {
+        let name = fs::read_to_string(self.default_file()).ok()?;
         self.file(&name).ok()?.exists().then_some(name)
     }
 
@@ -275,14 +275,14 @@ impl Accounts {
     }
 
     /// Creates a private folder for data that outlives a command.
-    pub(crate) fn kept(&self, what: &str) -> anyhow::Result<PathBuf> {
+    pub(crate) fn data_folder(&self, what: &str) -> anyhow::Result<PathBuf> {
         let folder = self.folder.join(what);
         private_folder(&folder)?;
         Ok(folder)
     }
 
     /// The stack that the command line selects, or the default one; `None` if it is not saved.
-    pub(crate) fn named(&self, of: &AccountArguments) -> anyhow::Result<Option<(String, Stack)>> {
+    pub(crate) fn find_saved(&self, of: &AccountArguments) -> anyhow::Result<Option<(String, Stack)>> {
         if let Some(url) = of.url.as_deref().map(|url| url.trim_end_matches('/')) {
             for name in self.stacks() {
                 if let Some(stack) = self.stack(&name)?
@@ -293,7 +293,7 @@ impl Accounts {
             }
             return Ok(None);
         }
-        let Some(name) = of.stack.clone().or_else(|| self.chosen()) else {
+        let Some(name) = of.stack.clone().or_else(|| self.default_stack()) else {
             return Ok(None);
         };
         Ok(self.stack(&name)?.map(|stack| (name, stack)))
@@ -301,8 +301,8 @@ impl Accounts {
 
     /// The account that the command line and `SYNCSPHERE_TOKEN` select.
     pub(crate) fn account(&self, of: &AccountArguments) -> anyhow::Result<Account> {
-        let known = self.named(of)?;
-        if let Some(token) = token_of_environment() {
+        let known = self.find_saved(of)?;
+        if let Some(token) = token_from_environment() {
             let url = of.url.clone().or(known.map(|(_, stack)| stack.http_api_url));
             let url = url.ok_or_else(|| {
                 failure(
@@ -310,7 +310,7 @@ impl Accounts {
                     "SYNCSPHERE_TOKEN is set, but not for which stack: --url URL or --stack NAME",
                 )
             })?;
-            let client = device(&url, Token::from(token), None)?;
+            let client = api_client(&url, Token::from(token), None)?;
             return Ok(Account {
                 client,
                 http_api_url: url,
@@ -320,13 +320,13 @@ impl Accounts {
             });
         }
         let Some((stack_name, stack)) = known else {
-            return Err(self.unknown(of));
+            return Err(self.not_signed_in(of));
         };
         let user_name = of.user.clone().or(stack.user);
-        let user_name = user_name.ok_or_else(|| nobody(&stack_name, None))?;
+        let user_name = user_name.ok_or_else(|| user_not_signed_in(&stack_name, None))?;
         let user = stack.users.get(&user_name).cloned();
-        let user = user.ok_or_else(|| nobody(&stack_name, Some(&user_name)))?;
-        let mut kept = None;
+        let user = user.ok_or_else(|| user_not_signed_in(&stack_name, Some(&user_name)))?;
+        let mut saved = None;
         let session = match user.tokens {
             Tokens::Command { token_command } => Session::from_command(token_command),
             Tokens::Pool {
@@ -336,23 +336,23 @@ impl Accounts {
             } => {
                 let pool = stack.user_pool;
                 let pool = pool.context("the stack's user pool is not known; sign in again")?;
-                kept = token.map(|token| kept_token(token, received_at));
-                Session::resume(pool.into(), refresh_token.into(), kept.clone())
+                saved = token.map(|token| saved_token(token, received_at));
+                Session::resume(pool.into(), refresh_token.into(), saved.clone())
             }
         };
         Ok(Account {
-            client: device(&stack.http_api_url, session, Some(user.device_id))?,
+            client: api_client(&stack.http_api_url, session, Some(user.device_id))?,
             http_api_url: stack.http_api_url,
             name: Some(Name {
                 stack: stack_name,
                 user: user_name,
             }),
-            token: kept,
+            token: saved,
             accounts: self.clone(),
         })
     }
 
-    fn unknown(&self, of: &AccountArguments) -> anyhow::Error {
+    fn not_signed_in(&self, of: &AccountArguments) -> anyhow::Error {
         let known = match self.stacks() {
             stacks if stacks.is_empty() => String::new(),
             stacks => format!(" (known: {})", stacks.join(", ")),
@@ -368,20 +368,20 @@ impl Accounts {
             }
             (None, None) => format!("nobody is signed in{known}; sign in: syncsphere login --stack NAME"),
         };
-        failure(Kind::SignedOut, message)
+        failure(Kind::Unauthenticated, message)
     }
 
     /// The file of a stack. Names that are not safe as file names are refused.
     fn file(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
-        if name.is_empty() || name.starts_with('.') || !name.chars().all(good) {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(is_allowed) {
             let message = format!("{name:?} is no name of a stack");
             return Err(failure(Kind::Usage, message));
         }
         Ok(self.folder.join("stacks").join(format!("{name}.json")))
     }
 
-    fn chosen_file(&self) -> PathBuf {
+    fn default_file(&self) -> PathBuf {
         self.folder.join("stack")
     }
 
@@ -394,35 +394,35 @@ impl Accounts {
     }
 }
 
-fn nobody(stack: &str, user: Option<&str>) -> anyhow::Error {
+fn user_not_signed_in(stack: &str, user: Option<&str>) -> anyhow::Error {
     let (who, how) = match user {
         Some(user) => (format!("{user} is not"), format!(" --user {user}")),
         None => ("nobody is".to_owned(), String::new()),
     };
     failure(
-        Kind::SignedOut,
+        Kind::Unauthenticated,
         format!("{who} signed in to the stack {stack}; sign in: syncsphere login --stack {stack}{how}"),
     )
 }
 
 /// Creates an API client. A URL that is not safe for a token is a usage error.
-pub(crate) fn device(
+pub(crate) fn api_client(
     url: &str,
     session: impl Into<Session>,
     device_id: Option<DeviceId>,
 ) -> anyhow::Result<Client> {
-    Client::new(url, session, device_id).map_err(usage)
+    Client::new(url, session, device_id).map_err(as_usage_error)
 }
 
 /// Makes an insecure address a usage error. Other errors stay the same.
-pub(crate) fn usage(error: Error) -> anyhow::Error {
+pub(crate) fn as_usage_error(error: Error) -> anyhow::Error {
     match error {
         Error::Insecure(message) => failure(Kind::Usage, message),
         error => error.into(),
     }
 }
 
-fn token_of_environment() -> Option<String> {
+fn token_from_environment() -> Option<String> {
     let token = std::env::var_os("SYNCSPHERE_TOKEN")?.into_string().ok()?;
     let token = token.trim();
     (!token.is_empty()).then(|| token.to_owned())
@@ -493,11 +493,11 @@ mod tests {
     fn an_account_is_found_by_name_by_url_and_by_itself() {
         let folder = tempfile::tempdir().unwrap();
         let accounts = Accounts::in_folder(folder.path().join("new"));
-        let nobody = accounts.account(&arguments(None, None, None)).err().unwrap();
-        assert!(nobody.to_string().contains("syncsphere login"), "{nobody}");
+        let error = accounts.account(&arguments(None, None, None)).err().unwrap();
+        assert!(error.to_string().contains("syncsphere login"), "{error}");
 
         accounts.change("one", |it| *it = Some(stack())).unwrap();
-        accounts.choose("one").unwrap();
+        accounts.set_default("one").unwrap();
         for of in [
             arguments(None, None, None),
             arguments(Some("one"), None, None),
@@ -514,23 +514,23 @@ mod tests {
             arguments(None, None, Some("bob")),
         ] {
             let error = accounts.account(&of).err().unwrap();
-            assert_eq!(crate::failure::kind_of(&error), Kind::SignedOut, "{of:?}");
+            assert_eq!(crate::failure::kind_of(&error), Kind::Unauthenticated, "{of:?}");
         }
     }
 
     #[test]
     fn a_token_goes_over_tls_or_stays_on_this_machine() {
-        let error = device("http://files.example.org", Token::from(String::new()), None).unwrap_err();
+        let error = api_client("http://files.example.org", Token::from(String::new()), None).unwrap_err();
         assert_eq!(crate::failure::kind_of(&error), Kind::Usage);
         assert!(error.to_string().contains("use https"), "{error}");
-        device("https://files.example.org", Token::from(String::new()), None).unwrap();
+        api_client("https://files.example.org", Token::from(String::new()), None).unwrap();
     }
 
     #[test]
     fn a_token_is_kept_with_the_time_when_it_was_received() {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
         assert_eq!(seconds(at), Some(7));
-        assert_eq!(kept_token("t".to_owned(), Some(7)).received_at(), Some(at));
+        assert_eq!(saved_token("t".to_owned(), Some(7)).received_at(), Some(at));
         // The format of an earlier release.
         let user = r#"{"deviceId":"00000000-0000-0000-0000-000000000001","refreshToken":"r","token":"t"}"#;
         let user: User = serde_json::from_str(user).unwrap();
@@ -540,7 +540,7 @@ mod tests {
         else {
             panic!("of another kind")
         };
-        assert_eq!(kept_token(token.unwrap(), received_at).received_at(), None);
+        assert_eq!(saved_token(token.unwrap(), received_at).received_at(), None);
     }
 
     #[test]

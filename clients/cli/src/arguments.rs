@@ -60,18 +60,18 @@ pub struct AccountArguments {
 impl AccountArguments {
     /// Uses `SYNCSPHERE_URL`, or else `SYNCSPHERE_STACK`, if the command line names no stack.
     pub fn or_environment(self) -> anyhow::Result<Self> {
-        let of_environment = |name| {
+        let from_environment = |name| {
             std::env::var_os(name)?
                 .into_string()
                 .ok()
                 .filter(|it| !it.is_empty())
         };
         let (url, stack) = match (self.url, self.stack) {
-            (None, None) => match of_environment("SYNCSPHERE_URL") {
+            (None, None) => match from_environment("SYNCSPHERE_URL") {
                 Some(url) => (Some(url), None),
-                None => (None, of_environment("SYNCSPHERE_STACK")),
+                None => (None, from_environment("SYNCSPHERE_STACK")),
             },
-            said => said,
+            given => given,
         };
         let is_url = |url: &String| url.starts_with("https://") || url.starts_with("http://");
         if let Some(url) = url.as_ref().filter(|url| !is_url(url)) {
@@ -204,7 +204,7 @@ pub enum Size {
 
 impl Size {
     /// Concurrency that all functions together reserve; `None` if the size reserves none.
-    pub fn copies(self) -> Option<i64> {
+    pub fn reserved_concurrency(self) -> Option<i64> {
         match self {
             Self::Trial => None,
             Self::Small => Some(72),

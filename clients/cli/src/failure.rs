@@ -16,7 +16,7 @@ pub enum Kind {
     /// The command line is wrong.
     Usage = 2,
     /// Nobody is signed in, or the session has ended.
-    SignedOut = 3,
+    Unauthenticated = 3,
     /// A file, version or space does not exist.
     NotFound = 4,
     /// The destination exists, or has another version than expected.
@@ -99,17 +99,17 @@ pub fn is_outage(error: &anyhow::Error) -> bool {
         let call = cause.downcast_ref::<Error>();
         call.is_some_and(|call| call.status() == Some(500))
     });
-    matches!(kind_of(error), Kind::SignedOut | Kind::Unreachable) && !is_of_one
+    matches!(kind_of(error), Kind::Unauthenticated | Kind::Unreachable) && !is_of_one
 }
 
 fn kind_of_call(error: &Error) -> Kind {
     match error {
-        Error::SignedOut(_) | Error::NewPassword => Kind::SignedOut,
+        Error::Unauthenticated(_) | Error::NewPassword => Kind::Unauthenticated,
         error if error.is_retryable() => Kind::Unreachable,
         Error::TooLarge => Kind::Refused,
         Error::Content(error) => kind_of_io(error),
         error => match error.status() {
-            Some(401) => Kind::SignedOut,
+            Some(401) => Kind::Unauthenticated,
             Some(404 | 410) => Kind::NotFound,
             Some(409) => Kind::Conflict,
             Some(_) => Kind::Refused,
@@ -122,14 +122,14 @@ fn kind_of_call(error: &Error) -> Kind {
 pub fn sentence(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
-        let said = match cause.downcast_ref::<Error>() {
+        let message = match cause.downcast_ref::<Error>() {
             Some(Error::Refused(problem)) => refusal(problem),
             Some(error) if error.status() == Some(401) => "the session has ended".to_owned(),
             _ => cause.to_string(),
         };
         // Some errors repeat their cause.
-        if !parts.last().is_some_and(|last| last.ends_with(&said)) {
-            parts.push(said);
+        if !parts.last().is_some_and(|last| last.ends_with(&message)) {
+            parts.push(message);
         }
         // The message of a `Failure` covers its refusal.
         if cause.is::<Failure>() {
@@ -137,7 +137,7 @@ pub fn sentence(error: &anyhow::Error) -> String {
         }
     }
     let mut sentence = parts.join(": ");
-    if kind_of(error) == Kind::SignedOut && !sentence.contains("syncsphere login") {
+    if kind_of(error) == Kind::Unauthenticated && !sentence.contains("syncsphere login") {
         // With SYNCSPHERE_TOKEN set, signing in has no effect.
         let what_to_do = if env::var_os("SYNCSPHERE_TOKEN").is_some() {
             "set SYNCSPHERE_TOKEN to a new token"
@@ -237,7 +237,7 @@ mod tests {
     fn an_exit_status_says_what_a_script_can_do() {
         for (status, kind) in [
             (400, Kind::Refused),
-            (401, Kind::SignedOut),
+            (401, Kind::Unauthenticated),
             (403, Kind::Refused),
             (404, Kind::NotFound),
             (409, Kind::Conflict),
@@ -279,12 +279,12 @@ mod tests {
                 request_id: "r1".to_owned(),
                 current: None,
             };
-            let said = sentence(&Error::Refused(Box::new(problem)).into());
+            let message = sentence(&Error::Refused(Box::new(problem)).into());
             assert!(
-                said.ends_with(" (request r1)") && !said.contains("current says"),
-                "{said}"
+                message.ends_with(" (request r1)") && !message.contains("current says"),
+                "{message}"
             );
-            assert!(!said.contains(code), "{said}");
+            assert!(!message.contains(code), "{message}");
         }
     }
 

@@ -5,8 +5,8 @@ mod arguments;
 mod commands;
 mod failure;
 mod output;
-mod place;
 mod progress;
+mod resolve;
 
 use std::io;
 use std::process::ExitCode;
@@ -22,10 +22,10 @@ use crate::arguments::{Arguments, Command, Doctor};
 use crate::failure::{Kind, failure, kind_of};
 use crate::output::Output;
 
-pub use output::note;
+pub use output::warn;
 
 /// Time that an interrupted command has to save its state.
-const INTERRUPTED_WITHIN: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the command line and returns its exit status.
 pub async fn main() -> ExitCode {
@@ -50,7 +50,7 @@ pub async fn main() -> ExitCode {
         () = interrupted() => {
             let _ = interrupt.send(());
             let interrupted = failure(Kind::Interrupted, "interrupted");
-            timeout(INTERRUPTED_WITHIN, outcome).await.unwrap_or_else(|_| Ok(Err(interrupted)))
+            timeout(SHUTDOWN_TIMEOUT, outcome).await.unwrap_or_else(|_| Ok(Err(interrupted)))
         }
     };
     let outcome =
@@ -87,8 +87,8 @@ async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
             let mut account = Accounts::find()?.account(of)?;
             let outcome = with_account(command, &mut account, output).await;
             // Saves a renewed token for the next command.
-            let kept = account.keep().await;
-            outcome.and(kept)
+            let saved = account.save_token().await;
+            outcome.and(saved)
         }
     }
 }

@@ -6,7 +6,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            syncsphere::note(format_args!("syncsphere: {error}"));
+            syncsphere::warn(format_args!("syncsphere: {error}"));
             return ExitCode::FAILURE;
         }
     };

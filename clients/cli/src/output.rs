@@ -27,7 +27,7 @@ impl Output {
         } else {
             text.to_string()
         };
-        say(&line)
+        print(&line)
     }
 
     /// Writes entries: one JSON value a line for scripts, or a table for people.
@@ -39,7 +39,7 @@ impl Output {
     ) -> io::Result<()> {
         if self.json {
             for entry in entries {
-                say(&serde_json::to_string(entry)?)?;
+                print(&serde_json::to_string(entry)?)?;
             }
             return Ok(());
         }
@@ -47,7 +47,7 @@ impl Output {
         table.load_style(presets::NOTHING).set_header(header);
         table.add_rows(entries.iter().map(row));
         for line in table.lines() {
-            say(line.trim())?;
+            print(line.trim())?;
         }
         Ok(())
     }
@@ -55,22 +55,22 @@ impl Output {
     /// Writes an error to the standard error.
     pub fn failure(self, error: &anyhow::Error) {
         if self.json {
-            note(failure::json(error));
+            warn(failure::json(error));
         } else {
-            note(format_args!("syncsphere: {}", failure::sentence(error)));
+            warn(format_args!("syncsphere: {}", failure::sentence(error)));
         }
     }
 }
 
 /// Writes a line to the standard output and flushes it, so that a reader gets it immediately.
-pub fn say(line: &str) -> io::Result<()> {
+pub fn print(line: &str) -> io::Result<()> {
     let mut output = io::stdout().lock();
     writeln!(output, "{line}")?;
     output.flush()
 }
 
 /// Writes a line to the standard error. Write errors are ignored.
-pub fn note(line: impl Display) {
+pub fn warn(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 

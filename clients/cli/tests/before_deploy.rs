@@ -71,7 +71,7 @@ fn checked(machine: &TempDir, arguments: &[&str]) -> (i32, Vec<(String, bool, St
     let lines = String::from_utf8(output.stdout).unwrap();
     let checks = lines.lines().map(|line| {
         let line: Value = serde_json::from_str(line).unwrap();
-        let said = line["told"]
+        let message = line["detail"]
             .as_str()
             .or(line["missing"].as_str())
             .unwrap()
@@ -79,7 +79,7 @@ fn checked(machine: &TempDir, arguments: &[&str]) -> (i32, Vec<(String, bool, St
         (
             line["check"].as_str().unwrap().to_owned(),
             line["ok"] == true,
-            said,
+            message,
         )
     });
     (output.status.code().unwrap(), checks.collect())
@@ -91,8 +91,8 @@ fn missing(but: &[(&str, &str)], arguments: &[&str]) -> (String, String) {
     assert_eq!(status, 6, "{checks:?}");
     let mut missing: Vec<_> = checks.into_iter().filter(|(_, ok, _)| !ok).collect();
     assert_eq!(missing.len(), 1, "{missing:?}");
-    let (name, _, said) = missing.remove(0);
-    (name, said)
+    let (name, _, message) = missing.remove(0);
+    (name, message)
 }
 
 #[test]
@@ -123,14 +123,14 @@ fn a_new_account_may_deploy_a_trial_and_is_told_what_small_needs() {
     );
     assert_eq!(checked(&machine(&[new]), &[]).0, 0);
     let small = ("postgres-db.t4g.medium", r#"["18.4"]"#);
-    let (name, said) = missing(&[new, small], &["--size", "small"]);
+    let (name, message) = missing(&[new, small], &["--size", "small"]);
     assert_eq!(name, "Lambda concurrency");
     for part in [
         "the quota must be 172",
         "aws service-quotas request-service-quota-increase --service-code lambda --quota-code L-B99A9384",
         "--desired-value 1000 --region eu-central-1",
     ] {
-        assert!(said.contains(part), "{said}");
+        assert!(message.contains(part), "{message}");
     }
     let arguments = ["--size", "small", "--no-reserved-concurrency"];
     assert_eq!(checked(&machine(&[new, small]), &arguments).0, 0);
@@ -139,11 +139,12 @@ fn a_new_account_may_deploy_a_trial_and_is_told_what_small_needs() {
 #[test]
 fn a_quota_of_vpcs_that_is_used_up_is_named_with_the_command_that_raises_it() {
     let full = [("ec2-describe-vpcs", "5")];
-    let (name, said) = missing(&full, &[]);
+    let (name, message) = missing(&full, &[]);
     assert_eq!(name, "VPCs");
     assert!(
-        said.contains("--service-code vpc --quota-code L-F678F1CE --desired-value 6 --region eu-central-1"),
-        "{said}"
+        message
+            .contains("--service-code vpc --quota-code L-F678F1CE --desired-value 6 --region eu-central-1"),
+        "{message}"
     );
     assert_eq!(checked(&machine(&full), &["--own-network"]).0, 0);
 }
@@ -151,16 +152,19 @@ fn a_quota_of_vpcs_that_is_used_up_is_named_with_the_command_that_raises_it() {
 #[test]
 fn a_region_without_authorities_or_class_is_named() {
     let nowhere = [("ec2-describe-availability-zones", r#"["xx-nowhere-1"]"#)];
-    let (name, said) = missing(&nowhere, &[]);
+    let (name, message) = missing(&nowhere, &[]);
     assert_eq!(name, "RDS authorities");
     assert!(
-        said.contains("xx-nowhere-1") && said.contains("rds_authorities.py"),
-        "{said}"
+        message.contains("xx-nowhere-1") && message.contains("rds_authorities.py"),
+        "{message}"
     );
     let unoffered = [("postgres-db.t4g.micro", "[]")];
-    let (name, said) = missing(&unoffered, &[]);
+    let (name, message) = missing(&unoffered, &[]);
     assert_eq!(name, "database class");
-    assert!(said.contains("no db.t4g.micro with PostgreSQL 18"), "{said}");
+    assert!(
+        message.contains("no db.t4g.micro with PostgreSQL 18"),
+        "{message}"
+    );
     assert_eq!(
         checked(&machine(&unoffered), &["--own-network", "--own-database"]).0,
         0
@@ -169,16 +173,19 @@ fn a_region_without_authorities_or_class_is_named() {
 
 #[test]
 fn a_question_that_aws_does_not_answer_is_no_pass() {
-    let (name, said) = missing(&[("ec2-describe-vpcs", "")], &[]);
+    let (name, message) = missing(&[("ec2-describe-vpcs", "")], &[]);
     assert_eq!(name, "VPCs");
     assert!(
-        said.contains("aws ec2 describe-vpcs failed") && said.contains("AccessDenied"),
-        "{said}"
+        message.contains("aws ec2 describe-vpcs failed") && message.contains("AccessDenied"),
+        "{message}"
     );
     let nothing = tempfile::tempdir().unwrap();
     let output = doctor(&nothing, &[]);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && said.contains("the AWS CLI"), "{said}");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && message.contains("the AWS CLI"),
+        "{message}"
+    );
 }
 
 #[test]

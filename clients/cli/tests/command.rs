@@ -26,7 +26,7 @@ use tests::{new_user, stack, subject};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use support::{PROMISED, Person, files_in, owned, values};
+use support::{NOTIFICATION_LIMIT, Person, files_in, owned, values};
 
 const MIB: usize = 1024 * 1024;
 
@@ -121,10 +121,10 @@ async fn what_is_wrong_is_said_with_the_exit_status_for_it() {
     forged.env("SYNCSPHERE_URL", &stack().outputs.http_api_url);
     let forged = forged.output().await.unwrap();
     assert_eq!(forged.status.code(), Some(3));
-    let said = String::from_utf8(forged.stderr).unwrap();
+    let message = String::from_utf8(forged.stderr).unwrap();
     assert!(
-        said.contains("a new token") && !said.contains("syncsphere login"),
-        "{said}"
+        message.contains("a new token") && !message.contains("syncsphere login"),
+        "{message}"
     );
     let folder = alice.fails(2, &["get", "/a.txt/"]).await;
     assert!(folder.contains("names a folder"), "{folder}");
@@ -234,7 +234,7 @@ async fn an_upload_that_was_killed_goes_on_where_it_was() {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    let part = timeout(PROMISED, part).await.expect("no beginning");
+    let part = timeout(NOTIFICATION_LIMIT, part).await.expect("no beginning");
     killed.child.start_kill().unwrap();
     killed.child.wait().await.unwrap();
     assert!(!alice.path("copy").exists() && part.exists());
@@ -341,8 +341,11 @@ async fn a_version_that_is_not_what_was_declared_is_fetched_once() {
     let file_id = wrong["change"]["fileId"].as_str().unwrap();
     let declare = "UPDATE versions SET sha256 = sha256(sha256) WHERE file_id = $1";
     change_rows(declare, file_id).await;
-    let told = alice.fails(6, &["sync", "down", "--once"]).await;
-    assert!(told.contains("/wrong") && told.contains("1 of 2 files"), "{told}");
+    let message = alice.fails(6, &["sync", "down", "--once"]).await;
+    assert!(
+        message.contains("/wrong") && message.contains("1 of 2 files"),
+        "{message}"
+    );
     assert_eq!(files_in(&alice.path("down")), owned(&[("right", "right")]));
     // The content matches now, but the same version is not attempted again.
     let declare = "UPDATE versions SET sha256 = sha256('other content than declared') WHERE file_id = $1";
@@ -374,10 +377,10 @@ async fn a_sync_ends_and_names_what_storage_does_not_have() {
     let lost = listed.iter().find(|it| it.size() == Some(size.into())).unwrap();
     let deleting = s3.delete_object().bucket(bucket).key(lost.key().unwrap());
     deleting.send().await.unwrap();
-    let told = alice.fails(4, &["sync", "down", "--once"]).await;
+    let message = alice.fails(4, &["sync", "down", "--once"]).await;
     assert!(
-        told.contains("/lost") && told.contains("storage does not have"),
-        "{told}"
+        message.contains("/lost") && message.contains("storage does not have"),
+        "{message}"
     );
     assert_eq!(files_in(&alice.path("down")), owned(&[("here", "here")]));
 }
@@ -391,7 +394,10 @@ async fn a_sync_once_needs_no_web_socket() {
     let mut sync = alice.command(&["sync", "down", "--once"]);
     sync.env("SYNCSPHERE_URL", broken_api("POST", "/tickets").await);
     sync.env("SYNCSPHERE_TOKEN", token.as_str());
-    let output = timeout(PROMISED, sync.output()).await.expect("it hangs").unwrap();
+    let output = timeout(NOTIFICATION_LIMIT, sync.output())
+        .await
+        .expect("it hangs")
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(files_in(&alice.path("down")), owned(&[("a", "1")]));
 }
@@ -411,10 +417,10 @@ async fn most_of_a_folder_goes_only_on_request() {
         .chain(paths.iter().map(String::as_str))
         .collect();
     alice.json(&rm).await;
-    let told = alice.fails(6, &["sync", "down", "--once"]).await;
+    let message = alice.fails(6, &["sync", "down", "--once"]).await;
     assert!(
-        told.contains("11 of 12") && told.contains("--allow-deletes"),
-        "{told}"
+        message.contains("11 of 12") && message.contains("--allow-deletes"),
+        "{message}"
     );
     assert_eq!(files_in(&alice.path("down")), all);
     alice.fails(6, &["sync", "down", "--once"]).await;
@@ -439,7 +445,9 @@ async fn most_of_a_folder_does_not_go_file_by_file_either() {
         .chain(paths.iter().map(String::as_str))
         .collect();
     alice.json(&rm).await;
-    let ended = timeout(PROMISED, sync.child.wait()).await.expect("it goes on");
+    let ended = timeout(NOTIFICATION_LIMIT, sync.child.wait())
+        .await
+        .expect("it goes on");
     assert_eq!(ended.unwrap().code(), Some(6));
     let left = files_in(&alice.path("down"));
     assert!(left.len() >= 4, "{left:?}");
@@ -477,8 +485,8 @@ async fn people_are_told_what_a_sync_does_not_upload() {
     alice.write("down/mine", b"mine");
     alice.write("down/b/mine", b"mine");
     let output = alice.run(&["sync", "down", "--once"]).await;
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("2 files here are not in the space"), "{told}");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("2 files here are not in the space"), "{message}");
 }
 
 #[tokio::test]
@@ -492,10 +500,10 @@ async fn an_upload_does_not_replace_what_another_device_changed_since() {
     bob.write("z.txt", b"newer");
     bob.json(&["upload", "z.txt", "--space", "Shared"]).await;
     alice.write("stale/a", b"two");
-    let told = alice.fails(5, &["upload", "stale/.", "--space", "Shared"]).await;
+    let message = alice.fails(5, &["upload", "stale/.", "--space", "Shared"]).await;
     assert!(
-        told.contains("\"/z.txt\" was changed on another device (version 2). Keep both with --keep-both"),
-        "{told}"
+        message.contains("\"/z.txt\" was changed on another device (version 2). Keep both with --keep-both"),
+        "{message}"
     );
     let content = async |person: &Person, path: &str| {
         let output = person.run(&["get", path, "-o", "-", "--space", "Shared"]).await;
@@ -571,10 +579,10 @@ async fn an_upload_names_the_file_that_this_machine_saw() {
     bob.json(&["upload", "r", "--space", "Shared"]).await;
     alice.write("r", b"alice's other");
     let based = ["upload", "r", "--space", "Shared", "--base-version", "1"];
-    let told = alice.fails(5, &based).await;
+    let message = alice.fails(5, &based).await;
     assert!(
-        told.contains("\"/r\" was changed on another device (version 1)"),
-        "{told}"
+        message.contains("\"/r\" was changed on another device (version 1)"),
+        "{message}"
     );
     let content = bob.run(&["get", "/r", "-o", "-", "--space", "Shared"]).await;
     assert_eq!(content.stdout, b"bob's");
@@ -602,9 +610,9 @@ async fn a_file_that_comes_while_another_is_uploaded_is_not_replaced() {
     };
     let other = upload(b"two").await;
     assert_eq!(other.status.code(), Some(5), "{other:?}");
-    let told = values(&other.stderr).remove(0);
-    assert_eq!(told["error"]["code"], "version-conflict");
-    let message = told["error"]["message"].as_str().unwrap();
+    let message = values(&other.stderr).remove(0);
+    assert_eq!(message["error"]["code"], "version-conflict");
+    let message = message["error"]["message"].as_str().unwrap();
     assert!(
         message.ends_with(
             "\"/a\" was changed on another device (version 1). Keep both with --keep-both, or replace it with --replace."
@@ -637,10 +645,10 @@ async fn a_file_that_was_moved_meanwhile_is_neither_moved_nor_deleted() {
         command.env("SYNCSPHERE_TOKEN", token.as_str());
         let output = command.output().await.unwrap();
         assert_eq!(output.status.code(), Some(5), "{output:?}");
-        let told = String::from_utf8(output.stderr).unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
         assert!(
-            told.contains("moved on another device") && told.contains("version 1 at /b"),
-            "{told}"
+            message.contains("moved on another device") && message.contains("version 1 at /b"),
+            "{message}"
         );
     }
     let files = alice.json(&["ls"]).await;
@@ -673,8 +681,8 @@ async fn large_content_is_unchanged_only_if_this_machine_uploaded_it() {
 #[tokio::test]
 async fn a_file_that_does_not_say_its_size_is_not_uploaded_as_an_empty_one() {
     let alice = Person::new().await;
-    let told = alice.fails(6, &["upload", "/proc/version"]).await;
-    assert!(told.contains("how many bytes"), "{told}");
+    let message = alice.fails(6, &["upload", "/proc/version"]).await;
+    assert!(message.contains("how many bytes"), "{message}");
     assert!(alice.json(&["ls"]).await.is_empty());
 }
 
@@ -683,10 +691,10 @@ async fn a_space_is_shared_with_people_and_not_with_names() {
     let alice = Person::new().await;
     alice.json(&["spaces", "create", "Team"]).await;
     for name in ["bob", "bob@example.com", "a/b", " "] {
-        let told = alice.fails(2, &["share", "Team", name]).await;
+        let message = alice.fails(2, &["share", "Team", name]).await;
         assert!(
-            told.contains("is no user ID") && told.contains("whoami"),
-            "{told}"
+            message.contains("is no user ID") && message.contains("whoami"),
+            "{message}"
         );
     }
     assert_eq!(alice.json(&["spaces", "members", "Team"]).await.len(), 1);
@@ -737,7 +745,9 @@ async fn a_sync_ends_when_its_user_is_no_member_any_more() {
     let mut sync = bob.start(&["sync", "down", "--space", "Shared"]);
     sync.next("current").await;
     alice.json(&["share", "Shared", &bob.user_id, "--remove"]).await;
-    let ended = timeout(PROMISED, sync.child.wait()).await.expect("it goes on");
+    let ended = timeout(NOTIFICATION_LIMIT, sync.child.wait())
+        .await
+        .expect("it goes on");
     assert_eq!(ended.unwrap().code(), Some(4));
     assert_eq!(files_in(&bob.path("down")), owned(&[("a", "1")]));
 }

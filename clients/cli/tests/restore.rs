@@ -100,13 +100,13 @@ async fn stopped_while_the_service_went_back() {
     let (alice, backup) = mirror_and_backup().await;
     alice.json(&["sync", "down", "--once"]).await;
     backup.restore().await;
-    let told = alice.json(&["sync", "down", "--once"]).await;
+    let lines = alice.json(&["sync", "down", "--once"]).await;
     assert_eq!(files_in(&alice.path("down")), owned(&AFTER));
-    let told_of = |kind: &str| told.iter().filter(|it| it["type"] == kind).count();
+    let count_of = |kind: &str| lines.iter().filter(|it| it["type"] == kind).count();
     assert_eq!(
-        (told_of("rewound"), told_of("left"), told_of("kept")),
+        (count_of("cursorReset"), count_of("left"), count_of("kept")),
         (1, 2, 1),
-        "{told:?}"
+        "{lines:?}"
     );
     // From now on the files are the owner's and never deleted, whatever changes follow.
     alice.json(&["sync", "down", "--once"]).await;
@@ -158,7 +158,7 @@ async fn running_while_the_service_went_back() {
         alice.json(&["upload", name]).await;
     }
     alice.json(&["mv", "/same", "/there"]).await;
-    sync.next("rewound").await;
+    sync.next("cursorReset").await;
     sync.next("current").await;
     // The file that was moved in the lost period is also at its old path.
     let more = later.map(|name| (name, name));

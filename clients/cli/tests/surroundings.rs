@@ -199,8 +199,11 @@ async fn a_network_without_web_sockets_gets_files_all_the_same() {
     alice.json(&["upload", "a"]).await;
     let proxy = Proxy::start(false).await;
     let mut sync = Running::of(proxy.command(&alice, &["sync", "down"]));
-    let told = sync.next("polling").await;
-    assert!(told["reason"].as_str().unwrap().contains("the proxy"), "{told}");
+    let message = sync.next("polling").await;
+    assert!(
+        message["reason"].as_str().unwrap().contains("the proxy"),
+        "{message}"
+    );
     sync.next("current").await;
     assert_eq!(files_in(&alice.path("down")), owned(&[("a", "one")]));
 }
@@ -216,12 +219,12 @@ impl Mounted {
     fn new(image: &Path, at: &Path, make: &[&str], mount: &[&str]) -> Option<Self> {
         File::create(image).unwrap().set_len(64 * 1024 * 1024).unwrap();
         fs::create_dir_all(at).unwrap();
-        said(make, &[image])?;
+        run_program(make, &[image])?;
         // The FUSE driver for exFAT mounts only block devices.
-        let device = said(&["losetup", "--find", "--show"], &[image])?
+        let device = run_program(&["losetup", "--find", "--show"], &[image])?
             .trim()
             .to_owned();
-        let mounted = said(mount, &[Path::new(&device), at]);
+        let mounted = run_program(mount, &[Path::new(&device), at]);
         let at = at.to_owned();
         // Built even if mounting failed, so that dropping it detaches the device.
         let attached = Self { at, device };
@@ -231,17 +234,17 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        said(&["umount"], &[&self.at]);
-        said(&["losetup", "--detach", &self.device], &[]);
+        run_program(&["umount"], &[&self.at]);
+        run_program(&["losetup", "--detach", &self.device], &[]);
     }
 }
 
 /// The standard output of a program, or `None` if it fails.
-fn said(program: &[&str], last: &[&Path]) -> Option<String> {
+fn run_program(program: &[&str], last: &[&Path]) -> Option<String> {
     let (name, arguments) = program.split_first().unwrap();
     let output = Program::new(name).args(arguments).args(last).output().ok()?;
-    let said = String::from_utf8(output.stdout).unwrap();
-    output.status.success().then_some(said)
+    let output_text = String::from_utf8(output.stdout).unwrap();
+    output.status.success().then_some(output_text)
 }
 
 /// The contents of a folder's files, sorted. Names are left out because file systems may list them
@@ -273,13 +276,13 @@ async fn names_that_are_one(test: &str, make: &[&str], mount: &[&str]) {
     }
     let first = ["A", "b/c", "d", one];
     let down = alice.path("mounted/down");
-    let mut told_first = None;
+    let mut first_message = None;
     for _ in 0..3 {
-        let told = alice.fails(6, &["sync", "mounted/down", "--once"]).await;
+        let message = alice.fails(6, &["sync", "mounted/down", "--once"]).await;
         for name in ["/D/e", "/a/b", other] {
-            assert!(told.contains(name), "{name}: {told}");
+            assert!(message.contains(name), "{name}: {message}");
         }
-        assert_eq!(&told, told_first.get_or_insert(told.clone()));
+        assert_eq!(&message, first_message.get_or_insert(message.clone()));
         assert_eq!(contents(&down), first);
     }
     // Deleting one of two clashing files makes room for the other.

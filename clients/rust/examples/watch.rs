@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
             Update::Live => println!("live"),
             Update::Polling { reason } => println!("no push: {reason}"),
-            Update::Offline { reason, again_in } => println!("{reason}; again in {again_in:?}"),
+            Update::Offline { reason, retry_in } => println!("{reason}; again in {retry_in:?}"),
         }
     }
     Ok(())

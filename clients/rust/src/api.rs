@@ -10,7 +10,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Answer, Party, secure};
-use crate::retry::{PATIENCE, Retries, TRANSFER_PATIENCE};
+use crate::retry::{RETRY_BUDGET, Retries, TRANSFER_RETRY_BUDGET};
 use crate::window::Window;
 use crate::{Error, Session, install_crypto_provider};
 
@@ -21,7 +21,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(35);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Entries per page of a list: the maximum of the API.
-const PAGE: u32 = 1_000;
+const PAGE_SIZE: u32 = 1_000;
 
 /// One device of one user. Clones share its connections and its session.
 ///
@@ -35,7 +35,7 @@ pub struct Client {
     api_url: String,
     session: Session,
     device_id: Option<DeviceId>,
-    patience: Duration,
+    retry_budget: Duration,
     pub(crate) window: Arc<Window>,
     /// Versions whose downloaded content did not match the declared digests. They are not downloaded again.
     pub(crate) mismatched: Arc<Mutex<HashSet<(FileId, Version)>>>,
@@ -60,7 +60,7 @@ impl Client {
             api_url: api_url.trim_end_matches('/').to_owned(),
             session: session.into(),
             device_id,
-            patience: PATIENCE,
+            retry_budget: RETRY_BUDGET,
             window: Arc::default(),
             mismatched: Arc::default(),
         })
@@ -69,19 +69,19 @@ impl Client {
     /// Returns the client with another limit for retries, counted from a request's first failure. Zero turns
     /// retries off.
     #[must_use]
-    pub fn with_patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    pub fn with_retry_budget(self, retry_budget: Duration) -> Self {
+        Self { retry_budget, ..self }
     }
 
-    /// Returns the client with the limit for transfers (`TRANSFER_PATIENCE`), unless retries are off or the
-    /// limit is already longer.
+    /// Returns the client with the limit for transfers (`TRANSFER_RETRY_BUDGET`), unless retries are off
+    /// or the limit is already longer.
     #[must_use]
-    pub(crate) fn persistent(self) -> Self {
-        if self.patience.is_zero() {
+    pub(crate) fn with_transfer_retries(self) -> Self {
+        if self.retry_budget.is_zero() {
             return self;
         }
-        let patience = self.patience.max(TRANSFER_PATIENCE);
-        self.with_patience(patience)
+        let retry_budget = self.retry_budget.max(TRANSFER_RETRY_BUDGET);
+        self.with_retry_budget(retry_budget)
     }
 
     /// The session that authorizes the requests of this client.
@@ -98,7 +98,7 @@ impl Client {
     /// personal space.
     pub async fn list_changes(&self, space_id: Option<SpaceId>, after: Cursor) -> Result<ChangeList, Error> {
         let space = space_id.map_or(String::new(), |space_id| format!("&spaceId={space_id}"));
-        let path = format!("/changes?after={after}&limit={PAGE}{space}");
+        let path = format!("/changes?after={after}&limit={PAGE_SIZE}{space}");
         self.call(self.request(Method::GET, &path)).await
     }
 
@@ -119,7 +119,7 @@ impl Client {
     }
 
     pub(crate) fn retries(&self) -> Retries {
-        Retries::new(self.patience)
+        Retries::new(self.retry_budget)
     }
 
     /// Sends a request, with retries, and parses the JSON body of the answer.
@@ -150,7 +150,7 @@ impl Client {
         mut each: impl FnMut(L) -> Result<Option<String>, E>,
     ) -> Result<(), E> {
         let separator = if path.contains('?') { '&' } else { '?' };
-        let first = format!("{path}{separator}limit={PAGE}");
+        let first = format!("{path}{separator}limit={PAGE_SIZE}");
         let mut next = first.clone();
         loop {
             let list = self.call(self.request(Method::GET, &next)).await?;
@@ -165,11 +165,11 @@ impl Client {
     /// has a newer token.
     async fn authorized(&self, request: RequestBuilder) -> Result<Response, Error> {
         let again = request.try_clone();
-        let token = self.session.current().await?;
+        let token = self.session.current_token().await?;
         let mut response = request.bearer_auth(token.as_str()).send().await?;
         if response.status() == StatusCode::UNAUTHORIZED
             && let Some(again) = again
-            && let Some(next) = self.session.after(&token).await?
+            && let Some(next) = self.session.replacement_of(&token).await?
         {
             response = again.bearer_auth(next.as_str()).send().await?;
         }

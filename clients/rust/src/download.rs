@@ -19,7 +19,7 @@ use crate::error::Party;
 use crate::{Client, Error, Progress, Verification};
 
 /// How long to wait for storage to answer, or to send more of the content.
-const SILENCE: Duration = Duration::from_mins(1);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Bytes per read when the beginning that an earlier attempt left is hashed.
 const READ_BYTES: usize = 1024 * 1024;
@@ -89,7 +89,7 @@ impl Client {
             return Err(Error::Mismatch);
         }
         let mut fetching = Fetching {
-            client: self.clone().persistent(),
+            client: self.clone().with_transfer_retries(),
             content,
             size: content.size.get().unsigned_abs(),
             into,
@@ -99,14 +99,14 @@ impl Client {
         };
         fetching.read_beginning().await?;
         let resumed = fetching.length > 0;
-        let mut outcome = fetching.rest().await;
+        let mut outcome = fetching.download_rest().await;
         if matches!(outcome, Err(Error::Mismatch)) {
             // If the stored content matches its composite SHA-256, the uploader declared a wrong SHA-256, and
             // a second download would get the same content.
-            let is_stored = fetching.verification.is_proved() == Some(true);
+            let is_stored = fetching.verification.matches_composite() == Some(true);
             fetching.empty().await?;
             if resumed && !is_stored {
-                outcome = fetching.rest().await;
+                outcome = fetching.download_rest().await;
             }
         }
         if matches!(outcome, Err(Error::Mismatch)) {
@@ -137,9 +137,9 @@ impl Client {
         if offset > 0 {
             request = request.header(RANGE, format!("bytes={offset}-"));
         }
-        let answer = timeout(SILENCE, request.send())
+        let answer = timeout(READ_TIMEOUT, request.send())
             .await
-            .map_err(|_| Error::Silent)?;
+            .map_err(|_| Error::Timeout)?;
         // The presigned URL is a secret, so errors must not contain it.
         checked(Party::Storage, answer.map_err(reqwest::Error::without_url)?).await
     }
@@ -147,8 +147,8 @@ impl Client {
 
 /// Returns the next piece of a download, or `None` at its end.
 pub async fn next_piece(download: &mut Response) -> Result<Option<Bytes>, Error> {
-    let piece = timeout(SILENCE, download.chunk()).await;
-    let piece = piece.map_err(|_| Error::Silent)?;
+    let piece = timeout(READ_TIMEOUT, download.chunk()).await;
+    let piece = piece.map_err(|_| Error::Timeout)?;
     // The presigned URL is a secret, so errors must not contain it.
     Ok(piece.map_err(reqwest::Error::without_url)?)
 }
@@ -196,11 +196,11 @@ impl<P: Progress> Fetching<'_, P> {
     }
 
     /// Downloads the missing bytes, with retries, and verifies the whole.
-    async fn rest(&mut self) -> Result<(), Error> {
+    async fn download_rest(&mut self) -> Result<(), Error> {
         let mut retries = self.client.retries();
         while self.length < self.size {
             let before = self.length;
-            let Err(error) = self.once().await else {
+            let Err(error) = self.download_once().await else {
                 continue;
             };
             if self.length > before {
@@ -212,7 +212,7 @@ impl<P: Progress> Fetching<'_, P> {
     }
 
     /// Appends what one connection delivers.
-    async fn once(&mut self) -> Result<(), Error> {
+    async fn download_once(&mut self) -> Result<(), Error> {
         let Content { file_id, version, .. } = *self.content;
         let asking = self.client.download_from(file_id, Some(version), self.length);
         let mut answer = asking.await?;
@@ -234,7 +234,7 @@ impl<P: Progress> Fetching<'_, P> {
         if self.length > before || self.length == self.size {
             Ok(())
         } else {
-            Err(Error::Silent)
+            Err(Error::Timeout)
         }
     }
 }

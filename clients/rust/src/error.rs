@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error as ThisError;
 
 /// Characters of a remote text that an error shows.
-const SHOWN_CHARACTERS: usize = 300;
+const MAX_TEXT_CHARACTERS: usize = 300;
 
 /// An error answer of the API (RFC 9457).
 #[derive(Clone, Debug, Deserialize)]
@@ -69,21 +69,21 @@ impl Answer {
     /// Parses an error body: XML from S3, JSON from Cognito and API Gateway. Any other body, such as the page
     /// of a proxy, is ignored.
     pub(crate) fn new(party: Party, status: u16, body: &str) -> Self {
-        let said: Said = serde_json::from_str(body)
+        let body: ErrorBody = serde_json::from_str(body)
             .or_else(|_| quick_xml::de::from_str(body))
             .unwrap_or_default();
-        let code = said.kind.rsplit('#').next().unwrap_or_default();
+        let code = body.kind.rsplit('#').next().unwrap_or_default();
         Self {
             party,
             status,
             code: printable(code),
-            message: printable(said.message.trim()),
+            message: printable(body.message.trim()),
         }
     }
 
     /// Whether the same request may succeed a little later, by its status or its AWS error code.
     fn is_retryable(&self) -> bool {
-        matches!(self.status, 408 | 429 | 500..) || PASSING_CODES.contains(&self.code.as_str())
+        matches!(self.status, 408 | 429 | 500..) || RETRYABLE_CODES.contains(&self.code.as_str())
     }
 }
 
@@ -118,7 +118,7 @@ impl fmt::Display for Answer {
 /// transient errors (AWS SDKs and Tools Reference Guide, "Retry behavior"), and S3 conflicts with another
 /// request for the same object (Amazon S3 API Reference, "Error responses", and `If-None-Match` of
 /// `PutObject`). S3 answers 400 `RequestTimeout` when the client sends too slowly.
-const PASSING_CODES: [&str; 20] = [
+const RETRYABLE_CODES: [&str; 20] = [
     "BandwidthLimitExceeded",
     "ConditionalRequestConflict",
     "InternalError",
@@ -142,19 +142,19 @@ const PASSING_CODES: [&str; 20] = [
 ];
 
 #[derive(Default, Deserialize)]
-struct Said {
+struct ErrorBody {
     #[serde(default, rename = "__type", alias = "Code", alias = "code")]
     kind: String,
     #[serde(default, alias = "Message")]
     message: String,
 }
 
-/// Makes remote text safe for a terminal: one line, at most `SHOWN_CHARACTERS` characters, and no characters
-/// that move the cursor, change colors or change the direction of text.
+/// Makes remote text safe for a terminal: one line, at most `MAX_TEXT_CHARACTERS` characters, and no
+/// characters that move the cursor, change colors or change the direction of text.
 pub(crate) fn printable(text: &str) -> String {
     let turns =
         |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let characters = text.chars().take(SHOWN_CHARACTERS);
+    let characters = text.chars().take(MAX_TEXT_CHARACTERS);
     characters
         .map(|c| match c {
             '\n' | '\r' | '\t' => ' ',
@@ -185,13 +185,13 @@ pub enum Error {
     /// The session has ended or sign-in failed: the user has to sign in, again or in another way. The text is
     /// the reason.
     #[error("not signed in: {0}")]
-    SignedOut(String),
+    Unauthenticated(String),
     /// The password was set by an administrator, and the user has to choose a new one.
     #[error("not signed in: a new password has to be chosen")]
     NewPassword,
     /// A deadline passed without an answer, or without more data.
     #[error("the service did not answer in time")]
-    Silent,
+    Timeout,
     /// A file on this machine could not be read or written.
     #[error("a file on this machine cannot be read or written")]
     Content(#[from] std::io::Error),
@@ -222,7 +222,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Http(error) => !error.is_builder(),
-            Self::Silent | Self::WebSocket(_) => true,
+            Self::Timeout | Self::WebSocket(_) => true,
             Self::Unexpected(answer) => answer.is_retryable(),
             error => matches!(error.status(), Some(408 | 429 | 500..)),
         }
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_passes_is_said_to() {
+    fn only_temporary_errors_are_retryable() {
         for error in [
             refused(503),
             refused(429),
@@ -311,7 +311,7 @@ mod tests {
                 400,
                 r#"{"__type":"com.amazonaws#ThrottlingException","Message":"Rate exceeded"}"#,
             ),
-            Error::Silent,
+            Error::Timeout,
         ] {
             assert!(error.is_retryable(), "{error:?}");
         }
@@ -328,7 +328,7 @@ mod tests {
             ),
             unexpected(403, ""),
             Error::TooLarge,
-            Error::SignedOut(String::new()),
+            Error::Unauthenticated(String::new()),
         ] {
             assert!(!error.is_retryable(), "{error:?}");
         }

@@ -49,7 +49,7 @@ impl Client {
         })
         .await?;
         // `pages` passes at least one page, or fails.
-        let file = found.ok_or(Error::Silent)?;
+        let file = found.ok_or(Error::Timeout)?;
         Ok((file, versions))
     }
 

@@ -24,6 +24,7 @@
 //! ```
 
 mod api;
+mod backoff;
 mod download;
 mod error;
 mod files;
@@ -39,6 +40,7 @@ mod watch;
 mod window;
 
 pub use api::Client;
+pub use backoff::Backoff;
 pub use download::{Content, next_piece};
 pub use error::{Answer, Error, Party, Problem};
 pub use progress::Progress;

@@ -25,7 +25,7 @@ pub(crate) struct Proxies(Matcher);
 
 impl Proxies {
     /// Reads `HTTPS_PROXY` (for `wss`), `HTTP_PROXY` (for `ws`), `ALL_PROXY` and `NO_PROXY`.
-    pub(crate) fn of_environment() -> Self {
+    pub(crate) fn from_environment() -> Self {
         Self(Matcher::from_env())
     }
 
@@ -49,7 +49,7 @@ impl Proxies {
             .parse()
             .map_err(io::Error::other)?;
         if let Some(proxy) = self.0.intercept(&target) {
-            return through(&proxy, target).await;
+            return connect_through_proxy(&proxy, target).await;
         }
         let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
         stream.set_nodelay(true)?;
@@ -58,7 +58,7 @@ impl Proxies {
 }
 
 /// Opens a tunnel with CONNECT, for `ws` as well as `wss` (RFC 6455, section 4.1).
-async fn through(proxy: &Intercept, target: Uri) -> io::Result<Connection> {
+async fn connect_through_proxy(proxy: &Intercept, target: Uri) -> io::Result<Connection> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);

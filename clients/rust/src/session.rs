@@ -15,14 +15,14 @@ use tokio::time::timeout;
 
 use crate::api::checked;
 use crate::error::{Party, printable, secure};
-use crate::retry::{PATIENCE, Retries};
+use crate::retry::{RETRY_BUDGET, Retries};
 use crate::{Error, install_crypto_provider};
 
 /// A token is replaced when it is valid for less than this. A request takes less time.
-const MARGIN: Duration = Duration::from_mins(1);
+const EXPIRY_MARGIN: Duration = Duration::from_mins(1);
 
 /// Timeout of a request to the user pool, and of the command that prints a token.
-const SIGN_IN_WITHIN: Duration = Duration::from_secs(30);
+const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A bearer token. `Debug` does not show it.
 #[derive(Clone)]
@@ -67,7 +67,7 @@ impl Token {
     /// The token's expiry by this machine's clock, if the token states one (RFC 7519, sections 4.1.4 and
     /// 4.1.6): the time of receipt plus the time from `iat` to `exp`. If the time of receipt or `iat` is
     /// unknown, it is `exp`.
-    fn ends_at(&self) -> Option<SystemTime> {
+    fn expires_at(&self) -> Option<SystemTime> {
         let Claims { iat, exp, .. } = self.claims()?;
         let exp = exp?;
         match (self.received_at, iat) {
@@ -76,13 +76,13 @@ impl Token {
         }
     }
 
-    /// Whether the token is valid for at least another `MARGIN`, or has no known expiry. If the time of
-    /// receipt is in the future, the clock was set back and the age is unknown; the token then counts as
-    /// expired.
+    /// Whether the token is valid for at least another `EXPIRY_MARGIN`, or has no known expiry. If the
+    /// time of receipt is in the future, the clock was set back and the age is unknown; the token then
+    /// counts as expired.
     fn is_fresh(&self) -> bool {
         let now = now();
         let is_set_back = self.received_at.is_some_and(|at| at > now);
-        !is_set_back && self.ends_at().is_none_or(|end| end > now + MARGIN)
+        !is_set_back && self.expires_at().is_none_or(|end| end > now + EXPIRY_MARGIN)
     }
 
     fn claims(&self) -> Option<Claims> {
@@ -128,14 +128,14 @@ pub struct Session(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     source: Source,
-    /// `None` until it is first needed.
+    /// `None` until a token is first needed.
     token: Mutex<Option<Token>>,
 }
 
 /// The source of new tokens.
 #[derive(Debug)]
 enum Source {
-    Nowhere,
+    Fixed,
     Command(String),
     Cognito(UserPool, Token),
 }
@@ -228,13 +228,13 @@ impl Challenge {
             "ChallengeResponses": { "USERNAME": user, field: answer },
             "Session": session,
         });
-        let said = patiently(async || {
+        let response = with_retries(async || {
             post(&pool, "RespondToAuthChallenge", &body)
                 .await
                 .map_err(sent_once)
         });
-        let said = serde_json::from_slice(&said.await?)?;
-        SignIn::of(pool.clone(), &user, said)
+        let response = serde_json::from_slice(&response.await?)?;
+        SignIn::from_response(pool.clone(), &user, response)
     }
 }
 
@@ -265,7 +265,7 @@ impl Authenticator {
         post(&self.pool, "VerifySoftwareToken", &body).await?;
         let settings = json!({ "Enabled": true, "PreferredMfa": true });
         let body = json!({ "AccessToken": token, "SoftwareTokenMfaSettings": settings });
-        patiently(async || post(&self.pool, "SetUserMFAPreference", &body).await).await?;
+        with_retries(async || post(&self.pool, "SetUserMFAPreference", &body).await).await?;
         Ok(())
     }
 }
@@ -275,35 +275,35 @@ impl Authenticator {
 fn sent_once(error: Error) -> Error {
     match error {
         Error::Http(error) if !error.is_connect() => {
-            Error::SignedOut(format!("the user pool gave no answer ({})", error.without_url()))
+            Error::Unauthenticated(format!("the user pool gave no answer ({})", error.without_url()))
         }
         error => error,
     }
 }
 
 impl SignIn {
-    fn of(pool: UserPool, user: &str, said: Said) -> Result<Self, Error> {
-        if let Some(tokens) = said.authentication_result {
-            return Ok(Self::Done(Session::of_tokens(pool, tokens)));
+    fn from_response(pool: UserPool, user: &str, response: AuthResponse) -> Result<Self, Error> {
+        if let Some(tokens) = response.authentication_result {
+            return Ok(Self::Done(Session::from_tokens(pool, tokens)));
         }
-        let asked = said.challenge_name.unwrap_or_default();
+        let challenge_name = response.challenge_name.unwrap_or_default();
         let challenge = |name| {
-            said.session.map(|session| Challenge {
+            response.session.map(|session| Challenge {
                 pool,
                 user: user.to_owned(),
                 name,
                 session,
             })
         };
-        let step = match asked.as_str() {
+        let step = match challenge_name.as_str() {
             NEW_PASSWORD => challenge(NEW_PASSWORD).map(Self::NewPassword),
             SOFTWARE_TOKEN => challenge(SOFTWARE_TOKEN).map(Self::Code),
             _ => None,
         };
         step.ok_or_else(|| {
-            let asked = printable(&asked);
-            Error::SignedOut(format!(
-                "this account asks for more than a password and an authenticator app's code ({asked}), which cannot be answered here"
+            let challenge_name = printable(&challenge_name);
+            Error::Unauthenticated(format!(
+                "this account asks for more than a password and an authenticator app's code ({challenge_name}), and this client does not support that"
             ))
         })
     }
@@ -312,7 +312,7 @@ impl SignIn {
 impl From<Token> for Session {
     /// A session that cannot renew its token, so it ends when the token expires.
     fn from(token: Token) -> Self {
-        Self::new(Source::Nowhere, Some(token))
+        Self::new(Source::Fixed, Some(token))
     }
 }
 
@@ -331,27 +331,27 @@ impl Session {
     /// Starts signing in with user name and password (`USER_PASSWORD_AUTH`).
     pub async fn begin(pool: UserPool, user: &str, password: &str) -> Result<SignIn, Error> {
         let parameters = json!({ "USERNAME": user, "PASSWORD": password });
-        let said = patiently(async || initiate_auth(&pool, "USER_PASSWORD_AUTH", &parameters).await);
-        let said = said.await?;
-        SignIn::of(pool, user, said)
+        let response = with_retries(async || initiate_auth(&pool, "USER_PASSWORD_AUTH", &parameters).await);
+        let response = response.await?;
+        SignIn::from_response(pool, user, response)
     }
 
     /// Signs in with user name and password, for accounts that need nothing else. If the account needs more,
-    /// this returns [`Error::NewPassword`] or [`Error::SignedOut`]; use [`Session::begin`] then.
+    /// this returns [`Error::NewPassword`] or [`Error::Unauthenticated`]; use [`Session::begin`] then.
     pub async fn sign_in(pool: UserPool, user: &str, password: &str) -> Result<Self, Error> {
         match Self::begin(pool, user, password).await? {
             SignIn::Done(session) => Ok(session),
             SignIn::NewPassword(_) => Err(Error::NewPassword),
-            SignIn::Code(_) => Err(Error::SignedOut(
+            SignIn::Code(_) => Err(Error::Unauthenticated(
                 "this account asks for a code of its authenticator app".to_owned(),
             )),
         }
     }
 
-    fn of_tokens(pool: UserPool, tokens: Tokens) -> Self {
+    fn from_tokens(pool: UserPool, tokens: Tokens) -> Self {
         let source = match tokens.refresh_token {
             Some(refresh) => Source::Cognito(pool, refresh.into()),
-            None => Source::Nowhere,
+            None => Source::Fixed,
         };
         Self::new(source, Some(Token::received(tokens.id_token, now())))
     }
@@ -372,16 +372,16 @@ impl Session {
         }
         let Source::Cognito(pool, refresh) = &self.0.source else {
             let message = "only accounts of the stack's own user pool are protected here";
-            return Err(Error::SignedOut(message.to_owned()));
+            return Err(Error::Unauthenticated(message.to_owned()));
         };
         let parameters = json!({ "REFRESH_TOKEN": refresh.as_str() });
-        let said = patiently(async || initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await);
-        let tokens = said.await?.authentication_result;
+        let response = with_retries(async || initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await);
+        let tokens = response.await?.authentication_result;
         let access_token = tokens.and_then(|tokens| tokens.access_token);
         let access_token =
-            access_token.ok_or_else(|| Error::SignedOut("the user pool gave no token".to_owned()))?;
+            access_token.ok_or_else(|| Error::Unauthenticated("the user pool gave no token".to_owned()))?;
         let body = json!({ "AccessToken": access_token });
-        let associated = patiently(async || post(pool, "AssociateSoftwareToken", &body).await);
+        let associated = with_retries(async || post(pool, "AssociateSoftwareToken", &body).await);
         let Associated { secret_code } = serde_json::from_slice(&associated.await?)?;
         Ok(Authenticator {
             pool: pool.clone(),
@@ -395,7 +395,7 @@ impl Session {
     pub async fn revoke(&self) -> Result<(), Error> {
         if let Source::Cognito(pool, refresh) = &self.0.source {
             let body = json!({ "ClientId": pool.client_id, "Token": refresh.as_str() });
-            patiently(async || post(pool, "RevokeToken", &body).await).await?;
+            with_retries(async || post(pool, "RevokeToken", &body).await).await?;
         }
         Ok(())
     }
@@ -405,7 +405,7 @@ impl Session {
     pub fn refresh_token(&self) -> Option<&Token> {
         match &self.0.source {
             Source::Cognito(_, refresh) => Some(refresh),
-            Source::Nowhere | Source::Command(_) => None,
+            Source::Fixed | Source::Command(_) => None,
         }
     }
 
@@ -417,22 +417,22 @@ impl Session {
     /// Returns a token that is valid for at least another minute, as far as is known, and renews it if
     /// necessary. A session that cannot renew its token returns it even if it has expired.
     pub async fn token(&self) -> Result<Token, Error> {
-        patiently(async || self.current().await).await
+        with_retries(async || self.current_token().await).await
     }
 
-    /// The same without retries, for callers that retry by themselves.
-    pub(crate) async fn current(&self) -> Result<Token, Error> {
+    /// Works as [`Session::token`] but without retries, for callers that retry by themselves.
+    pub(crate) async fn current_token(&self) -> Result<Token, Error> {
         let mut current = self.0.token.lock().await;
         match &*current {
-            Some(token) if !self.has_next() || token.is_fresh() => Ok(token.clone()),
+            Some(token) if !self.can_renew() || token.is_fresh() => Ok(token.clone()),
             _ => self.renew(&mut current).await,
         }
     }
 
     /// Returns the token that follows a refused one, or `None` if the session cannot renew it. If another
     /// caller has already renewed the token, that one is returned.
-    pub(crate) async fn after(&self, refused: &Token) -> Result<Option<Token>, Error> {
-        if !self.has_next() {
+    pub(crate) async fn replacement_of(&self, refused: &Token) -> Result<Option<Token>, Error> {
+        if !self.can_renew() {
             return Ok(None);
         }
         let mut current = self.0.token.lock().await;
@@ -443,23 +443,23 @@ impl Session {
     }
 
     async fn renew(&self, current: &mut Option<Token>) -> Result<Token, Error> {
-        Ok(current.insert(self.next_token().await?).clone())
+        Ok(current.insert(self.request_token().await?).clone())
     }
 
-    fn has_next(&self) -> bool {
-        !matches!(self.0.source, Source::Nowhere)
+    fn can_renew(&self) -> bool {
+        !matches!(self.0.source, Source::Fixed)
     }
 
-    async fn next_token(&self) -> Result<Token, Error> {
+    async fn request_token(&self) -> Result<Token, Error> {
         match &self.0.source {
-            Source::Nowhere => Err(Error::SignedOut("there is no token".to_owned())),
-            Source::Command(command) => from_command(command).await,
+            Source::Fixed => Err(Error::Unauthenticated("there is no token".to_owned())),
+            Source::Command(command) => run_token_command(command).await,
             Source::Cognito(pool, refresh) => {
                 let parameters = json!({ "REFRESH_TOKEN": refresh.as_str() });
-                let said = initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await?;
-                match said.authentication_result {
+                let response = initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await?;
+                match response.authentication_result {
                     Some(tokens) => Ok(Token::received(tokens.id_token, now())),
-                    None => Err(Error::SignedOut("the user pool gave no token".to_owned())),
+                    None => Err(Error::Unauthenticated("the user pool gave no token".to_owned())),
                 }
             }
         }
@@ -468,7 +468,7 @@ impl Session {
 
 /// Runs a command in the system's shell.
 #[cfg(not(windows))]
-fn shell(command: &str) -> Command {
+fn shell_command(command: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", command]);
     shell
@@ -478,39 +478,39 @@ fn shell(command: &str) -> Command {
 /// so the command is passed unchanged. With `/S`, `cmd` removes exactly the first and the last quote
 /// (`cmd /?`).
 #[cfg(windows)]
-fn shell(command: &str) -> Command {
+fn shell_command(command: &str) -> Command {
     let mut shell = Command::new("cmd");
     shell.args(["/D", "/S", "/C"]).raw_arg(format!("\"{command}\""));
     shell
 }
 
-async fn from_command(command: &str) -> Result<Token, Error> {
-    let running = shell(command).kill_on_drop(true).output();
-    let output = timeout(SIGN_IN_WITHIN, running)
+async fn run_token_command(command: &str) -> Result<Token, Error> {
+    let running = shell_command(command).kill_on_drop(true).output();
+    let output = timeout(SIGN_IN_TIMEOUT, running)
         .await
-        .map_err(|_| Error::Silent)?;
+        .map_err(|_| Error::Timeout)?;
     let output =
-        output.map_err(|error| Error::SignedOut(format!("the token's command cannot run: {error}")))?;
+        output.map_err(|error| Error::Unauthenticated(format!("the token's command cannot run: {error}")))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::SignedOut(format!(
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::Unauthenticated(format!(
             "the token's command failed ({}): {}",
             output.status,
-            printable(said.trim())
+            printable(stderr.trim())
         )));
     }
     let token = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if token.is_empty() || token.contains(char::is_whitespace) {
-        return Err(Error::SignedOut(
+        return Err(Error::Unauthenticated(
             "the token's command printed no token".to_owned(),
         ));
     }
     Ok(Token::received(token, now()))
 }
 
-/// Retries an operation that fails with a retryable error, such as throttling, for up to `PATIENCE`.
-async fn patiently<T>(attempt: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
-    let mut retries = Retries::new(PATIENCE);
+/// Retries an operation that fails with a retryable error, such as throttling, for up to `RETRY_BUDGET`.
+async fn with_retries<T>(attempt: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    let mut retries = Retries::new(RETRY_BUDGET);
     loop {
         match attempt().await {
             Err(error) => retries.after(error).await?,
@@ -539,13 +539,13 @@ const SOFTWARE_TOKEN: &str = "SOFTWARE_TOKEN_MFA";
 /// The answer to an attempt to sign in: tokens, or a challenge and its session.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Said {
+struct AuthResponse {
     authentication_result: Option<Tokens>,
     challenge_name: Option<String>,
     session: Option<String>,
 }
 
-async fn initiate_auth(pool: &UserPool, flow: &str, parameters: &Value) -> Result<Said, Error> {
+async fn initiate_auth(pool: &UserPool, flow: &str, parameters: &Value) -> Result<AuthResponse, Error> {
     let body = json!({ "AuthFlow": flow, "ClientId": pool.client_id, "AuthParameters": parameters });
     Ok(serde_json::from_slice(&post(pool, "InitiateAuth", &body).await?)?)
 }
@@ -558,7 +558,7 @@ async fn post(pool: &UserPool, operation: &str, body: &Value) -> Result<Vec<u8>,
         .redirect(Policy::none())
         .build()?
         .post(&pool.endpoint)
-        .timeout(SIGN_IN_WITHIN)
+        .timeout(SIGN_IN_TIMEOUT)
         .header("Content-Type", "application/x-amz-json-1.1")
         .header(
             "X-Amz-Target",
@@ -567,12 +567,12 @@ async fn post(pool: &UserPool, operation: &str, body: &Value) -> Result<Vec<u8>,
         .body(body.to_string());
     let response = checked(Party::UserPool, request.send().await?)
         .await
-        .map_err(refused)?;
+        .map_err(unauthenticated)?;
     Ok(response.bytes().await?.to_vec())
 }
 
-/// Turns the refusals that concern the user, such as a wrong password, into [`Error::SignedOut`].
-fn refused(error: Error) -> Error {
+/// Turns the refusals that concern the user, such as a wrong password, into [`Error::Unauthenticated`].
+fn unauthenticated(error: Error) -> Error {
     match error {
         Error::Unexpected(answer)
             if matches!(
@@ -586,7 +586,7 @@ fn refused(error: Error) -> Error {
                     | "UserNotFoundException"
             ) =>
         {
-            Error::SignedOut(answer.message)
+            Error::Unauthenticated(answer.message)
         }
         error => error,
     }
@@ -604,12 +604,12 @@ mod tests {
     #[test]
     fn a_token_says_when_it_ends_if_it_can() {
         assert_eq!(
-            jwt(7).ends_at(),
+            jwt(7).expires_at(),
             Some(SystemTime::UNIX_EPOCH + Duration::from_secs(7))
         );
         assert_eq!(jwt(7).user_id().unwrap().as_str(), "alice");
         for other in ["", "a.b", "opaque", "e30.e30.x"] {
-            assert_eq!(Token::from(other.to_owned()).ends_at(), None);
+            assert_eq!(Token::from(other.to_owned()).expires_at(), None);
         }
     }
 
@@ -632,8 +632,8 @@ mod tests {
         let (one, two) = (session.token().await.unwrap(), session.token().await.unwrap());
         assert_ne!(one, two);
         // `two` is newer than `one`, so no command runs.
-        assert_eq!(session.after(&one).await.unwrap(), Some(two.clone()));
-        assert_ne!(session.after(&two).await.unwrap(), Some(two));
+        assert_eq!(session.replacement_of(&one).await.unwrap(), Some(two.clone()));
+        assert_ne!(session.replacement_of(&two).await.unwrap(), Some(two));
         std::fs::remove_file(folder).unwrap();
     }
 
@@ -669,7 +669,7 @@ mod tests {
     async fn a_token_alone_has_no_next() {
         let session = Session::from(jwt(1));
         let token = session.token().await.unwrap();
-        assert_eq!(session.after(&token).await.unwrap(), None);
+        assert_eq!(session.replacement_of(&token).await.unwrap(), None);
     }
 
     /// A user pool that sends these answers in order. Returns the pool, and the bodies of the requests.
@@ -768,7 +768,7 @@ mod tests {
         };
         let error = challenge.answer("000000").await.unwrap_err();
         assert!(
-            matches!(&error, Error::SignedOut(said) if said.contains("Invalid code")),
+            matches!(&error, Error::Unauthenticated(said) if said.contains("Invalid code")),
             "{error}"
         );
         // `sign_in` cannot ask for a code, so its error names the authenticator app.
@@ -804,7 +804,7 @@ mod tests {
         assert_eq!(asked[2]["UserCode"], "000000");
 
         let of_token = Session::from(jwt(1)).authenticator().await;
-        assert!(matches!(of_token, Err(Error::SignedOut(_))));
+        assert!(matches!(of_token, Err(Error::Unauthenticated(_))));
     }
 
     #[tokio::test]

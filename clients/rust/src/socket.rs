@@ -47,7 +47,7 @@ impl Socket {
     /// `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`) apply as they do to HTTP requests.
     pub async fn connect(ticket: &CreatedTicket) -> Result<Self, Error> {
         secure("the WebSocket", &ticket.url)?;
-        Self::connect_through(ticket, &Proxies::of_environment()).await
+        Self::connect_through(ticket, &Proxies::from_environment()).await
     }
 
     async fn connect_through(ticket: &CreatedTicket, proxies: &Proxies) -> Result<Self, Error> {

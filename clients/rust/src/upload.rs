@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use fastrand::Rng;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{
     ByteCount, CreateUploadRequest, CreatedUpload, Empty, FileChanged, IdempotencyKey, PartLayout,
@@ -14,10 +15,11 @@ use model::{
     StoredPart, Transfer, UploadId, UploadView,
 };
 use reqwest::Method;
+use tokio::time::sleep;
 
 use crate::files::is_unknown;
-use crate::window::{LEAST_BYTES, Slot};
-use crate::{Client, Error, Progress, Sha256Stream};
+use crate::window::{MIN_WINDOW_BYTES, Slot};
+use crate::{Backoff, Client, Error, Progress, Sha256Stream};
 pub use source::{LocalFile, Source};
 
 /// Parts of one upload that are sent at the same time.
@@ -31,8 +33,8 @@ const PRESIGNED_PARTS: usize = 4 * CONCURRENT_PARTS;
 /// minutes.
 const COMPLETE_ATTEMPTS: u32 = 10;
 
-/// Pause between these attempts.
-const COMPLETE_PAUSE: Duration = Duration::from_secs(3);
+/// Delays between these attempts.
+const COMPLETE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(3), Duration::from_secs(10));
 
 /// Bytes per read of the content.
 const READ_BYTES: u64 = 256 * 1024;
@@ -109,13 +111,13 @@ impl Client {
         content: &(impl Source + ?Sized),
     ) -> Result<FileChanged, Error> {
         let description = self.describe(space_id, path, content, &()).await?;
-        let slot = self.window.enter(content.size().min(LEAST_BYTES)).await;
+        let slot = self.window.enter(content.size().min(MIN_WINDOW_BYTES)).await;
         let created = self.create_upload(&description, None).await?;
-        let persistent = self.clone().persistent();
-        let finished = persistent.finish(&created, content, &(), slot).await;
+        let client = self.clone().with_transfer_retries();
+        let finished = client.finish(&created, content, &(), slot).await;
         // Without a key the upload cannot be resumed.
         if finished.is_err() {
-            self.give_up(created.upload_id).await;
+            self.abort_quietly(created.upload_id).await;
         }
         finished
     }
@@ -134,20 +136,20 @@ impl Client {
         progress: &impl Progress,
     ) -> Result<FileChanged, Error> {
         // An upload's time limit starts when it is opened, so it is opened only when its content may be sent.
-        let slot = self.window.enter(content.size().min(LEAST_BYTES)).await;
+        let slot = self.window.enter(content.size().min(MIN_WINDOW_BYTES)).await;
         let created = self.create_upload(description, Some(key)).await?;
-        let persistent = self.clone().persistent();
-        let finished = persistent.finish(&created, content, progress, slot).await;
-        if finished.as_ref().is_err_and(is_of_other_content) {
-            self.give_up(created.upload_id).await;
+        let client = self.clone().with_transfer_retries();
+        let finished = client.finish(&created, content, progress, slot).await;
+        if finished.as_ref().is_err_and(is_content_changed) {
+            self.abort_quietly(created.upload_id).await;
         }
         finished
     }
 
     /// Aborts an upload that cannot be resumed, so that storage does not keep its content until it expires.
     /// If aborting fails, the upload expires.
-    async fn give_up(&self, upload_id: UploadId) {
-        let once = self.clone().with_patience(Duration::ZERO);
+    async fn abort_quietly(&self, upload_id: UploadId) {
+        let once = self.clone().with_retry_budget(Duration::ZERO);
         let _ = once.abort_upload(upload_id).await;
     }
 
@@ -220,9 +222,9 @@ impl Client {
         let upload_id = upload.upload_id;
         match transfer {
             Transfer::Put(put) => self.send_whole(upload_id, &put, content, progress, None).await,
-            Transfer::Multipart(cut) => {
+            Transfer::Multipart(layout) => {
                 let stored = upload.parts.unwrap_or_default();
-                let sending = self.send_parts(upload_id, cut, content, &stored, progress);
+                let sending = self.send_parts(upload_id, layout, content, &stored, progress);
                 // Storage checks the SHA-256 of each part, but not the SHA-256 of the whole.
                 if sending.await? == upload.sha256 {
                     Ok(())
@@ -234,10 +236,11 @@ impl Client {
     }
 
     async fn complete(&self, upload_id: UploadId) -> Result<FileChanged, Error> {
+        let mut backoff = COMPLETE_BACKOFF;
         for _ in 1..COMPLETE_ATTEMPTS {
             match self.complete_upload(upload_id).await {
                 Err(Error::Refused(problem)) if problem.status == 503 => {
-                    tokio::time::sleep(COMPLETE_PAUSE).await;
+                    sleep(backoff.next_delay(&mut Rng::new())).await;
                 }
                 outcome => return outcome,
             }
@@ -264,7 +267,7 @@ impl Client {
     async fn send_parts(
         &self,
         upload_id: UploadId,
-        cut: PartLayout,
+        layout: PartLayout,
         content: &(impl Source + ?Sized),
         stored: &[StoredPart],
         progress: &impl Progress,
@@ -276,9 +279,9 @@ impl Client {
         let size = byte_count(content.size())?;
         let mut whole = Sha256Stream::default();
         let mut missing = Vec::new();
-        for number in 1..=cut.part_count.get() {
+        for number in 1..=layout.part_count.get() {
             let part_number = PartNumber::try_from(number).map_err(|_| Error::TooLarge)?;
-            let (offset, length) = piece(cut, part_number, size)?;
+            let (offset, length) = part_range(layout, part_number, size)?;
             let sha256 = digest(content, offset, length, Some(&mut whole), &()).await?;
             // The stored part may come from an earlier state of the file.
             if stored.get(&part_number) == Some(&sha256) {
@@ -287,18 +290,19 @@ impl Client {
                 missing.push(PartRequest { part_number, sha256 });
             }
             if missing.len() == PRESIGNED_PARTS {
-                self.send_page(upload_id, cut, content, std::mem::take(&mut missing), progress)
+                self.send_page(upload_id, layout, content, std::mem::take(&mut missing), progress)
                     .await?;
             }
         }
-        self.send_page(upload_id, cut, content, missing, progress).await?;
+        self.send_page(upload_id, layout, content, missing, progress)
+            .await?;
         Ok(whole.finish())
     }
 
     async fn send_page(
         &self,
         upload_id: UploadId,
-        cut: PartLayout,
+        layout: PartLayout,
         content: &(impl Source + ?Sized),
         parts: Vec<PartRequest>,
         progress: &impl Progress,
@@ -310,7 +314,7 @@ impl Client {
         let presigned = self.presign_parts(upload_id, parts.clone()).await?;
         let parts = &parts;
         let sending = presigned.parts.into_iter().map(async |part| {
-            let (offset, length) = piece(cut, part.part_number, size)?;
+            let (offset, length) = part_range(layout, part.part_number, size)?;
             let again = async || {
                 let wanted = parts
                     .iter()
@@ -330,7 +334,7 @@ impl Client {
 
 /// Whether the content differs from the content that the upload was opened for, so that the upload can never
 /// be completed.
-fn is_of_other_content(error: &Error) -> bool {
+fn is_content_changed(error: &Error) -> bool {
     match error {
         Error::Changed | Error::TooLarge => true,
         Error::Content(error) => error.kind() == io::ErrorKind::UnexpectedEof,
@@ -339,9 +343,9 @@ fn is_of_other_content(error: &Error) -> bool {
 }
 
 /// The offset and the length of a part, in bytes.
-fn piece(cut: PartLayout, part: PartNumber, size: ByteCount) -> Result<(u64, u64), Error> {
-    let length = cut.size_of(part, size).ok_or(Error::TooLarge)?;
-    let offset = (part.get() - 1) * cut.part_size.get();
+fn part_range(layout: PartLayout, part: PartNumber, size: ByteCount) -> Result<(u64, u64), Error> {
+    let length = layout.size_of(part, size).ok_or(Error::TooLarge)?;
+    let offset = (part.get() - 1) * layout.part_size.get();
     Ok((offset.unsigned_abs(), length.get().unsigned_abs()))
 }
 
@@ -350,7 +354,7 @@ fn byte_count(size: u64) -> Result<ByteCount, Error> {
     size.ok_or(Error::TooLarge)
 }
 
-/// Returns the SHA-256 of a piece, and adds the piece to `whole` if there is one.
+/// Returns the SHA-256 of `length` bytes of the content from `offset` on, and adds them to `whole` if there is one.
 async fn digest(
     content: &(impl Source + ?Sized),
     offset: u64,
@@ -401,7 +405,7 @@ mod tests {
             }
         });
         let client = Client::new(&url, Token::from("token".to_owned()), None).unwrap();
-        (client.with_patience(Duration::ZERO), asked)
+        (client.with_retry_budget(Duration::ZERO), asked)
     }
 
     async fn answer(mut stream: TcpStream, url: String, asked: Arc<Mutex<Vec<String>>>, refuses: bool) {

@@ -30,13 +30,13 @@ impl Verification {
     /// Starts the verification, before the first byte of the content.
     pub fn of(content: &Content) -> Self {
         // With a part size of 0, `update` would never end.
-        let cut = content
+        let composite = content
             .composite
             .filter(|composite| composite.part_size.get() > 0);
         Self {
             sha256: content.sha256,
             whole: Sha256Stream::default(),
-            parts: cut.map(|composite| PartsStream {
+            parts: composite.map(|composite| PartsStream {
                 composite,
                 part: Sha256Stream::default(),
                 length: 0,
@@ -55,8 +55,8 @@ impl Verification {
 
     /// Compares the digests of all pieces. [`Error::Mismatch`] means that at least one of them differs.
     pub fn finish(self) -> Result<(), Error> {
-        let is_proved = self.is_proved() != Some(false);
-        if is_proved && self.whole.finish() == self.sha256 {
+        let is_composite_right = self.matches_composite() != Some(false);
+        if is_composite_right && self.whole.finish() == self.sha256 {
             Ok(())
         } else {
             Err(Error::Mismatch)
@@ -65,10 +65,10 @@ impl Verification {
 
     /// Whether the content has the composite SHA-256 that storage has verified; `None` if the version has
     /// none. The SHA-256 that the uploader declared does not count.
-    pub(crate) fn is_proved(&self) -> Option<bool> {
+    pub(crate) fn matches_composite(&self) -> Option<bool> {
         let parts = self.parts.clone()?;
-        let proved = parts.composite.sha256;
-        Some(parts.finish() == proved)
+        let expected = parts.composite.sha256;
+        Some(parts.finish() == expected)
     }
 }
 

@@ -16,50 +16,43 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::{Client, Error, Frame, Problem};
-use service::{Line, Service};
+use crate::{Backoff, Client, Error, Frame, Problem};
+use service::{Connection, Service};
 
 /// Updates that are buffered for the caller. While the buffer is full, nothing more is read.
-const WAITING_UPDATES: usize = 256;
+const UPDATE_BUFFER: usize = 256;
 
 /// Interval of pings, in seconds. API Gateway closes a connection that is idle for 10 min (Amazon API Gateway
 /// Developer Guide, "Quotas for configuring and running a WebSocket API").
-const HEARTBEAT: Range<f64> = 240.0..300.0;
+const PING_INTERVAL: Range<f64> = 240.0..300.0;
 
 /// Timeout for the answer to a ping.
-const PONG_WITHIN: Duration = Duration::from_secs(20);
+const PONG_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Age at which a connection is replaced, in seconds. API Gateway closes it after 2 h (as above).
-const ROTATION: Range<f64> = 6_300.0..6_900.0;
+const ROTATION_AGE: Range<f64> = 6_300.0..6_900.0;
 
 /// Timeout for getting a ticket and connecting with it.
-const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Timeout for closing a connection that is no longer needed.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Upper limit of the random delay before a lost connection is opened again. API Gateway accepts 500 new
-/// connections a second (as above), and may drop all connections at once: 10,000 devices then return at 250 a
-/// second. A caller that knows that the network is back can skip the delay with [`Watcher::reconnect_now`].
-const LOST: Duration = Duration::from_secs(40);
-
-/// Upper limit to which this delay doubles, once for each failure.
-const LOST_AT_MOST: Duration = Duration::from_mins(5);
+/// Delays before a lost connection is opened again. API Gateway accepts 500 new connections a second (as
+/// above), and may drop all connections at once: 10,000 devices then return at 250 a second. A caller that
+/// knows that the network is back can skip the delay with [`Watcher::reconnect_now`].
+const RECONNECT_BACKOFF: Backoff = Backoff::new(Duration::from_secs(40), Duration::from_mins(5));
 
 /// Interval of polling while no WebSocket can be opened, in seconds. If WebSockets fail for all of 10,000
 /// devices, they poll 222 times a second.
-const POLL: Range<f64> = 30.0..60.0;
+const POLL_INTERVAL: Range<f64> = 30.0..60.0;
 
 /// Timeout of one polling request. The HTTP client itself has a limit that is longer than that of API
 /// Gateway.
-const POLLED_WITHIN: Duration = Duration::from_secs(40);
+const POLL_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Upper limit of the random delay before a failed request is retried while the WebSocket is open. Each
-/// failure doubles it.
-const FAILED: Duration = Duration::from_secs(1);
-
-/// Upper limit to which this delay doubles.
-const FAILED_AT_MOST: Duration = Duration::from_mins(1);
+/// Delays before a failed request is retried while the WebSocket is open.
+const REQUEST_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
 
 /// A message from a [`Watcher`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +75,7 @@ pub enum Update {
         /// The reason.
         reason: String,
         /// Time until the next attempt to connect.
-        again_in: Duration,
+        retry_in: Duration,
     },
     /// The service has fewer changes of a space than the cursor says, because its database was restored from
     /// a backup. Discard the state and the cursor of the space; all its changes follow from the first.
@@ -131,39 +124,44 @@ impl Watcher {
     /// change.
     pub fn start(client: Client, cursors: BTreeMap<SpaceId, Cursor>) -> Self {
         // The watcher has its own back-off, so the client does not retry.
-        Self::over(client.with_patience(Duration::ZERO), cursors, None, Rng::new())
+        Self::with_service(
+            client.with_retry_budget(Duration::ZERO),
+            cursors,
+            None,
+            Rng::new(),
+        )
     }
 
     /// Starts watching one space, after the given cursor. When the user is no longer a member of it, the
     /// watcher ends with the error 404 of the service.
     pub fn of_space(client: Client, space_id: SpaceId, cursor: Cursor) -> Self {
         let cursors = [(space_id, cursor)].into();
-        Self::over(
-            client.with_patience(Duration::ZERO),
+        Self::with_service(
+            client.with_retry_budget(Duration::ZERO),
             cursors,
             Some(space_id),
             Rng::new(),
         )
     }
 
-    fn over<S: Service>(
+    fn with_service<S: Service>(
         service: S,
         cursors: BTreeMap<SpaceId, Cursor>,
         only: Option<SpaceId>,
         random: Rng,
     ) -> Self {
-        let (sender, updates) = mpsc::channel(WAITING_UPDATES);
-        let (reconnect_now, hurried) = mpsc::channel(1);
+        let (sender, updates) = mpsc::channel(UPDATE_BUFFER);
+        let (reconnect_now, reconnect_requests) = mpsc::channel(1);
         let task = Task {
             service: Arc::new(service),
             cursors,
             only,
             behind: BTreeSet::new(),
-            unlisted: true,
+            must_list: true,
             live: false,
             polling: false,
             updates: sender,
-            hurried,
+            reconnect_requests,
             random,
         };
         Self {
@@ -192,8 +190,8 @@ impl Watcher {
 
 /// The reason why the task ends: the [`Watcher`] was dropped, or an error that retries cannot fix.
 enum End {
-    Unheard,
-    Refused(Error),
+    Dropped,
+    Failed(Error),
 }
 
 type Requested = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
@@ -220,80 +218,80 @@ struct Task<S> {
     /// Spaces with changes that were not received yet.
     behind: BTreeSet<SpaceId>,
     /// Whether the spaces have to be listed.
-    unlisted: bool,
+    must_list: bool,
     /// Whether [`Update::Live`] was sent since the last connection was lost.
     live: bool,
     /// Whether [`Update::Polling`] was sent and still applies.
     polling: bool,
     updates: mpsc::Sender<Result<Update, Error>>,
-    hurried: mpsc::Receiver<()>,
+    reconnect_requests: mpsc::Receiver<()>,
     random: Rng,
 }
 
 impl<S: Service> Task<S> {
     async fn run(mut self) {
-        if let Err(End::Refused(error)) = self.watch().await {
+        if let Err(End::Failed(error)) = self.watch().await {
             let _ = self.updates.send(Err(error)).await;
         }
     }
 
     /// Connects and listens, and reconnects after each loss.
     async fn watch(&mut self) -> Result<(), End> {
-        let mut within = LOST;
+        let mut backoff = RECONNECT_BACKOFF;
         loop {
-            let (reason, is_refused) = match self.connect().await {
-                Ok(line) => {
-                    let (reason, caught_up) = self.listen(line).await?;
+            let (reason, connect_failed) = match self.connect().await {
+                Ok(connection) => {
+                    let (reason, caught_up) = self.listen(connection).await?;
                     if caught_up {
-                        within = LOST;
+                        backoff.reset();
                     }
                     (reason, false)
                 }
-                Err(error) => (failed(error)?, true),
+                Err(error) => (retry_reason(error)?, true),
             };
-            let again_in = within.mul_f64(self.random.f64());
-            within = (within * 2).min(LOST_AT_MOST);
+            let retry_in = backoff.next_delay(&mut self.random);
             self.live = false;
             // A call of `reconnect_now` during the connection does not shorten the delay after its loss.
-            while self.hurried.try_recv().is_ok() {}
-            self.wait(reason, is_refused, Instant::now() + again_in).await?;
+            while self.reconnect_requests.try_recv().is_ok() {}
+            self.wait(reason, connect_failed, Instant::now() + retry_in)
+                .await?;
         }
     }
 
     /// Waits until the next attempt to connect. If the last connection could not be opened, the task polls
     /// meanwhile. If it was opened and then lost, the task does not poll, because all other devices may have
     /// lost theirs at the same moment.
-    async fn wait(&mut self, reason: String, is_refused: bool, until: Instant) -> Result<(), End> {
+    async fn wait(&mut self, reason: String, connect_failed: bool, until: Instant) -> Result<(), End> {
         loop {
-            if is_refused && self.ask().await? {
+            if connect_failed && self.poll().await? {
                 if !self.polling {
                     self.polling = true;
                     let reason = reason.clone();
-                    self.tell(Update::Polling { reason }).await?;
+                    self.send_update(Update::Polling { reason }).await?;
                 }
             } else {
                 self.polling = false;
                 let reason = reason.clone();
-                let again_in = until.saturating_duration_since(Instant::now());
-                self.tell(Update::Offline { reason, again_in }).await?;
+                let retry_in = until.saturating_duration_since(Instant::now());
+                self.send_update(Update::Offline { reason, retry_in }).await?;
             }
-            let ask_at = self.after(POLL);
+            let poll_at = self.random_instant(POLL_INTERVAL);
             tokio::select! {
                 () = sleep_until(until) => return Ok(()),
-                _ = self.hurried.recv() => return Ok(()),
-                () = sleep_until(ask_at), if self.polling => {}
+                _ = self.reconnect_requests.recv() => return Ok(()),
+                () = sleep_until(poll_at), if self.polling => {}
             }
         }
     }
 
     /// Polls for all missing changes. Returns whether all requests succeeded.
-    async fn ask(&mut self) -> Result<bool, End> {
-        self.unlisted = true;
+    async fn poll(&mut self) -> Result<bool, End> {
+        self.must_list = true;
         while let Some(request) = self.next_request() {
-            match timeout(POLLED_WITHIN, request).await {
-                Ok(Ok(answer)) => self.take(answer).await?,
+            match timeout(POLL_TIMEOUT, request).await {
+                Ok(Ok(answer)) => self.handle_answer(answer).await?,
                 Ok(Err(error)) => {
-                    failed(error)?;
+                    retry_reason(error)?;
                     return Ok(false);
                 }
                 Err(_) => return Ok(false),
@@ -302,89 +300,90 @@ impl<S: Service> Task<S> {
         Ok(true)
     }
 
-    fn connect(&self) -> Connecting<S::Line> {
+    fn connect(&self) -> Connecting<S::Connection> {
         let service = Arc::clone(&self.service);
         Box::pin(async move {
-            match timeout(CONNECT_WITHIN, service.connect()).await {
+            match timeout(CONNECT_TIMEOUT, service.connect()).await {
                 Ok(connected) => connected,
-                Err(_) => Err(Error::Silent),
+                Err(_) => Err(Error::Timeout),
             }
         })
     }
 
     /// Listens until the connection is lost. Returns the reason, and whether all changes were delivered at
     /// some time.
-    async fn listen(&mut self, mut line: S::Line) -> Result<(String, bool), End> {
-        let mut ping_at = self.after(HEARTBEAT);
+    async fn listen(&mut self, mut connection: S::Connection) -> Result<(String, bool), End> {
+        let mut ping_at = self.random_instant(PING_INTERVAL);
         let mut pong_by: Option<Instant> = None;
-        let mut rotate_at = self.after(ROTATION);
-        let mut next_line: Option<Connecting<S::Line>> = None;
+        let mut rotate_at = self.random_instant(ROTATION_AGE);
+        let mut next_connection: Option<Connecting<S::Connection>> = None;
         let mut request: Option<Requested> = None;
         let mut request_at = Instant::now();
-        let mut within = FAILED;
+        let mut request_backoff = REQUEST_BACKOFF;
+        let mut rotation_backoff = RECONNECT_BACKOFF;
         // Changes that were committed before the service stored this connection were not pushed to it.
-        self.unlisted = true;
+        self.must_list = true;
         let mut caught_up = false;
         loop {
             if request.is_none() && Instant::now() >= request_at {
                 request = self.next_request();
             }
-            if request.is_none() && !self.unlisted && self.behind.is_empty() {
+            if request.is_none() && !self.must_list && self.behind.is_empty() {
                 caught_up = true;
                 if !self.live {
                     (self.live, self.polling) = (true, false);
-                    self.tell(Update::Live).await?;
+                    self.send_update(Update::Live).await?;
                 }
             }
             tokio::select! {
-                frame = line.next() => {
+                frame = connection.next() => {
                     match frame {
-                        Ok(Some(frame)) => self.hear(frame).await?,
+                        Ok(Some(frame)) => self.handle_frame(frame).await?,
                         Ok(None) => return Ok(("the connection was closed".to_owned(), caught_up)),
-                        Err(error) => return Ok((failed(error)?, caught_up)),
+                        Err(error) => return Ok((retry_reason(error)?, caught_up)),
                     }
                     pong_by = None;
                 }
-                answer = maybe(&mut request) => {
+                answer = next_if_any(&mut request) => {
                     request = None;
                     match answer {
                         Ok(answer) => {
-                            within = FAILED;
-                            self.take(answer).await?;
+                            request_backoff.reset();
+                            self.handle_answer(answer).await?;
                         }
                         Err(error) => {
-                            failed(error)?;
-                            self.unlisted = true;
-                            request_at = Instant::now() + within.mul_f64(self.random.f64());
-                            within = (within * 2).min(FAILED_AT_MOST);
+                            retry_reason(error)?;
+                            self.must_list = true;
+                            request_at = Instant::now() + request_backoff.next_delay(&mut self.random);
                         }
                     }
                 }
-                () = sleep_until(request_at), if request.is_none() && (self.unlisted || !self.behind.is_empty()) => {}
+                () = sleep_until(request_at), if request.is_none() && (self.must_list || !self.behind.is_empty()) => {}
                 () = sleep_until(ping_at) => {
-                    if let Err(error) = line.ping().await {
-                        return Ok((failed(error)?, caught_up));
+                    if let Err(error) = connection.ping().await {
+                        return Ok((retry_reason(error)?, caught_up));
                     }
-                    ping_at = self.after(HEARTBEAT);
-                    pong_by.get_or_insert(Instant::now() + PONG_WITHIN);
+                    ping_at = self.random_instant(PING_INTERVAL);
+                    pong_by.get_or_insert(Instant::now() + PONG_TIMEOUT);
                 }
                 () = sleep_until(pong_by.unwrap_or(ping_at)), if pong_by.is_some() => {
                     return Ok(("a ping was not answered".to_owned(), caught_up));
                 }
-                () = sleep_until(rotate_at), if next_line.is_none() => next_line = Some(self.connect()),
-                connected = maybe(&mut next_line) => {
-                    next_line = None;
+                () = sleep_until(rotate_at), if next_connection.is_none() => next_connection = Some(self.connect()),
+                connected = next_if_any(&mut next_connection) => {
+                    next_connection = None;
                     match connected {
                         Ok(connected) => {
                             // Frames that the old connection did not deliver are covered by the new listing.
-                            std::mem::replace(&mut line, connected).close().await;
-                            (ping_at, pong_by) = (self.after(HEARTBEAT), None);
-                            rotate_at = self.after(ROTATION);
-                            self.unlisted = true;
+                            std::mem::replace(&mut connection, connected).close().await;
+                            (ping_at, pong_by) = (self.random_instant(PING_INTERVAL), None);
+                            rotate_at = self.random_instant(ROTATION_AGE);
+                            rotation_backoff.reset();
+                            self.must_list = true;
                         }
                         Err(error) => {
-                            failed(error)?;
-                            rotate_at = Instant::now() + LOST.mul_f64(self.random.f64());
+                            retry_reason(error)?;
+                            rotate_at = Instant::now() + rotation_backoff.next_delay(&mut self.random);
                         }
                     }
                 }
@@ -395,8 +394,8 @@ impl<S: Service> Task<S> {
     /// Builds the next request; `None` if nothing is missing.
     fn next_request(&mut self) -> Option<Requested> {
         let service = Arc::clone(&self.service);
-        if self.unlisted {
-            self.unlisted = false;
+        if self.must_list {
+            self.must_list = false;
             return Some(Box::pin(
                 async move { Ok(Answer::Spaces(service.spaces().await?)) },
             ));
@@ -417,21 +416,21 @@ impl<S: Service> Task<S> {
         }))
     }
 
-    async fn take(&mut self, answer: Answer) -> Result<(), End> {
+    async fn handle_answer(&mut self, answer: Answer) -> Result<(), End> {
         match answer {
             Answer::Spaces(spaces) => {
-                let counts = |space: &SpaceView| self.only.is_none_or(|only| only == space.space_id);
-                let counting: Vec<SpaceView> = spaces.into_iter().filter(counts).collect();
+                let is_watched = |space: &SpaceView| self.only.is_none_or(|only| only == space.space_id);
+                let watched: Vec<SpaceView> = spaces.into_iter().filter(is_watched).collect();
                 // If the watched space is missing from the list, the request for its changes returns the 404.
-                self.behind.extend(self.only.filter(|_| counting.is_empty()));
-                for space in counting {
+                self.behind.extend(self.only.filter(|_| watched.is_empty()));
+                for space in watched {
                     if space.latest_sequence != self.cursor(space.space_id) {
                         self.behind.insert(space.space_id);
                     }
                 }
             }
             Answer::Gone(space_id, problem) if self.only == Some(space_id) => {
-                return Err(End::Refused(Error::Refused(problem)));
+                return Err(End::Failed(Error::Refused(problem)));
             }
             Answer::Gone(..) => {}
             Answer::Changes {
@@ -442,10 +441,10 @@ impl<S: Service> Task<S> {
                 if list.latest_sequence < after {
                     self.cursors.remove(&space_id);
                     self.behind.insert(space_id);
-                    return self.tell(Update::CursorReset(space_id)).await;
+                    return self.send_update(Update::CursorReset(space_id)).await;
                 }
                 for change in list.changes {
-                    self.hear_change(change).await?;
+                    self.deliver(change).await?;
                 }
                 if list.has_more {
                     self.behind.insert(space_id);
@@ -455,17 +454,17 @@ impl<S: Service> Task<S> {
         Ok(())
     }
 
-    async fn hear(&mut self, frame: Frame) -> Result<(), End> {
+    async fn handle_frame(&mut self, frame: Frame) -> Result<(), End> {
         if let Frame::Changes { changes, .. } = frame {
             for change in changes {
-                self.hear_change(change).await?;
+                self.deliver(change).await?;
             }
         }
         Ok(())
     }
 
     /// Delivers a change if it is the next one of its space. A later one shows that changes are missing.
-    async fn hear_change(&mut self, event: Event) -> Result<(), End> {
+    async fn deliver(&mut self, event: Event) -> Result<(), End> {
         if let Some(only) = self.only.filter(|only| *only != event.space_id) {
             if event.change
                 == (Change::SpaceLeft {
@@ -494,7 +493,7 @@ impl<S: Service> Task<S> {
             _ => {}
         }
         self.cursors.insert(space_id, event.sequence.into());
-        self.tell(Update::Change(Box::new(event))).await
+        self.send_update(Update::Change(Box::new(event))).await
     }
 
     fn cursor(&self, space_id: SpaceId) -> Cursor {
@@ -502,18 +501,18 @@ impl<S: Service> Task<S> {
     }
 
     /// A random time in this range of seconds from now.
-    fn after(&mut self, seconds: Range<f64>) -> Instant {
+    fn random_instant(&mut self, seconds: Range<f64>) -> Instant {
         let seconds = seconds.start + (seconds.end - seconds.start) * self.random.f64();
         Instant::now() + Duration::from_secs_f64(seconds)
     }
 
-    async fn tell(&self, update: Update) -> Result<(), End> {
-        self.updates.send(Ok(update)).await.map_err(|_| End::Unheard)
+    async fn send_update(&self, update: Update) -> Result<(), End> {
+        self.updates.send(Ok(update)).await.map_err(|_| End::Dropped)
     }
 }
 
 /// Waits for the future, or for ever if there is none.
-async fn maybe<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+async fn next_if_any<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,
@@ -523,13 +522,13 @@ async fn maybe<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
 /// Returns the text of a temporary error. An error that lasts until the user signs in again or gives another
 /// address becomes an [`End`]. A 403 is temporary: members may do all that a watcher does, so it comes from a
 /// gateway or a firewall on the way.
-fn failed(error: Error) -> Result<String, End> {
+fn retry_reason(error: Error) -> Result<String, End> {
     if matches!(
         error,
-        Error::SignedOut(_) | Error::NewPassword | Error::Insecure(_)
+        Error::Unauthenticated(_) | Error::NewPassword | Error::Insecure(_)
     ) || error.status() == Some(401)
     {
-        return Err(End::Refused(error));
+        return Err(End::Failed(error));
     }
     let mut reason = error.to_string();
     let mut cause = std::error::Error::source(&error);

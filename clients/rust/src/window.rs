@@ -10,19 +10,19 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Requests with content that run at the same time, whatever their size.
-const PIECES: usize = 8;
+const MAX_REQUESTS: usize = 8;
 
 /// The initial and lowest limit of the window, in bytes. It is the largest file that the template by default
 /// lets go in one PUT. A line of 0.2 Mbit/s sends it within an hour.
-pub(crate) const LEAST_BYTES: u64 = 64 * 1024 * 1024;
+pub(crate) const MIN_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A transfer that is faster than this raises the limit, if the limit was in the way.
-const QUICK: Duration = Duration::from_mins(2);
+const FAST_TRANSFER: Duration = Duration::from_mins(2);
 
 /// A transfer that is slower than this lowers the limit. It is a quarter of the time that a URL is valid.
-const SLOW: Duration = Duration::from_mins(15);
+const SLOW_TRANSFER: Duration = Duration::from_mins(15);
 
-/// The window. It admits up to `PIECES` pieces, and up to `limit` bytes; a piece that is larger is sent
+/// The window. It admits up to `MAX_REQUESTS` pieces, and up to `limit` bytes; a piece that is larger is sent
 /// alone.
 #[derive(Debug)]
 pub(crate) struct Window {
@@ -44,7 +44,7 @@ struct State {
 
 impl Default for Window {
     fn default() -> Self {
-        Self::of(LEAST_BYTES)
+        Self::of(MIN_WINDOW_BYTES)
     }
 }
 
@@ -83,7 +83,7 @@ impl Window {
         let mut state = self.state();
         let fits = state.pieces == 0 || state.bytes.saturating_add(length) <= state.limit;
         state.is_tight |= !fits;
-        if !fits || state.pieces >= PIECES {
+        if !fits || state.pieces >= MAX_REQUESTS {
             return false;
         }
         state.pieces += 1;
@@ -109,10 +109,10 @@ impl Slot<'_> {
     pub(crate) fn delivered(self) {
         let took = self.since.elapsed();
         let mut state = self.window.state();
-        if took < QUICK && state.is_tight {
+        if took < FAST_TRANSFER && state.is_tight {
             state.limit = state.limit.saturating_mul(2);
             state.is_tight = false;
-        } else if took > SLOW {
+        } else if took > SLOW_TRANSFER {
             state.limit = (state.limit / 2).max(self.window.least);
         }
     }
@@ -168,7 +168,7 @@ mod tests {
         for _ in 0..100 {
             window.enter(4_096).await.delivered();
         }
-        assert_eq!(window.state().limit, LEAST_BYTES);
+        assert_eq!(window.state().limit, MIN_WINDOW_BYTES);
     }
 
     #[tokio::test(start_paused = true)]
@@ -185,7 +185,7 @@ mod tests {
         for pieces in join_all((0..64).map(counted)).await {
             most = most.max(pieces);
         }
-        assert_eq!(most, PIECES);
+        assert_eq!(most, MAX_REQUESTS);
     }
 
     #[tokio::test(start_paused = true)]

@@ -234,7 +234,7 @@ test("a request is repeated when it may help, with a new token when the token is
   assert.equal(answers.length, 0);
 
   answers.push({ status: 200, body: { spaces: [{ spaceId: "1" }], nextPageToken: "next" } }, { status: 200, body: { spaces: [{ spaceId: "2" }] } });
-  assert.deepEqual((await api.listSpaces()).map((space) => space.spaceId), ["1", "2"]);
+  assert.deepEqual((await api.listSpaces()).spaces.map((space) => space.spaceId), ["1", "2"]);
 });
 
 test("uploads, moves and deletions name the file and the path that they start from, and go without where the service does not know that", async () => {

@@ -65,6 +65,7 @@ function settle() {
 
 export class Service {
   spaces = new Map();
+  epoch = "first";
   asked = { createTicket: 0, listSpaces: 0, listChanges: 0 };
   handshakes = [];
   pings = [];
@@ -136,7 +137,7 @@ export class Service {
         const [first] = changes;
         const log = this.spaces.get(first.spaceId) ?? [];
         const sent = this.#chance(0.1) ? log.slice(Math.max(0, first.sequence - 3), first.sequence) : changes;
-        socket.receive({ type: "changes", spaceId: first.spaceId, changes: sent });
+        socket.receive({ type: "changes", epoch: this.epoch, spaceId: first.spaceId, changes: sent });
       });
     }
   }
@@ -152,9 +153,10 @@ export class Service {
           return { url: ticket };
         }),
       listSpaces: () =>
-        this.#answer("listSpaces", () =>
-          [...this.spaces].map(([spaceId, log]) => ({ spaceId, kind: "shared", role: "editor", latestSequence: log.length })),
-        ),
+        this.#answer("listSpaces", () => ({
+          spaces: [...this.spaces].map(([spaceId, log]) => ({ spaceId, kind: "shared", role: "editor", latestSequence: log.length })),
+          epoch: this.epoch,
+        })),
       listChanges: (spaceId, after, limit) =>
         this.#answer("listChanges", () => {
           const log = this.spaces.get(spaceId);

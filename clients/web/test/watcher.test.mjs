@@ -120,6 +120,26 @@ test("a space that went back and has as many changes again is noticed by the cha
   assertAll(service, told, 22);
 });
 
+test("another epoch is noticed in every space, however far the feeds are by then", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(24), { hostility: 0 });
+  service.commit("a", 9);
+  service.commit("b", 3);
+  const { watcher, told } = watch(service, time, randomFrom(25));
+  watcher.start();
+  await time.pass(1_000);
+  // Restored to an earlier state, and changed by others beyond what this window has seen. The connections stay.
+  service.epoch = "second";
+  for (const [spaceId, log] of service.spaces) {
+    log.length = 0;
+    service.commit(spaceId, 20);
+  }
+  await time.pass(MINUTE);
+  assert.equal(watcher.state.phase, "live");
+  assert.deepEqual(told.rewound, ["a", "b"]);
+  assertAll(service, told, 24);
+});
+
 test("a cut at any message is made up for", async () => {
   for (let message = 1; message <= 40; message += 1) {
     const time = new VirtualTime();

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::{Instrument as _, error, info, info_span};
 
+use model::{Caller, Profile, UserId};
 use platform::error_chain;
 use platform::panics::catch_panic_async;
 
@@ -21,6 +22,9 @@ use crate::Problem;
 
 /// The maximum size of a request body in bytes. The largest valid body, for 100 parts, has about 8 KiB.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// The header, in lower case, in which a client may name the epoch that it knows.
+pub const EPOCH_HEADER: &str = "syncsphere-epoch";
 
 /// The response of a handler.
 pub type Response = ApiGatewayV2httpResponse;
@@ -45,24 +49,37 @@ impl<'a> Request<'a> {
         self.0.request_context.request_id.as_deref().unwrap_or_default()
     }
 
-    /// The caller: the `sub` claim of the verified token. 401 if the claim is missing or invalid.
-    pub fn subject<T>(self) -> Result<T, Problem>
-    where
-        T: TryFrom<String>,
-        T::Error: Display,
-    {
+    fn subject(self) -> Result<UserId, Problem> {
         let unauthorized =
             |detail| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail);
-        let subject = self.claimed_subject();
+        let subject = self.claim("sub");
         let subject = subject.ok_or_else(|| unauthorized("The token has no claim sub.".to_owned()))?;
-        T::try_from(subject.to_owned())
+        UserId::try_from(subject.to_owned())
             .map_err(|error| unauthorized(format!("The token's claim sub is invalid: {error}.")))
     }
 
-    fn claimed_subject(self) -> Option<&'a str> {
+    /// The caller: the verified token's claims, and the epoch that the client knows. 401 if the claim `sub` is
+    /// missing or invalid, 400 if the header `syncsphere-epoch` is not a UUID. A claim that cannot be shown, and
+    /// an e-mail address that is not verified, are left out.
+    pub fn caller(self) -> Result<Caller, Problem> {
+        let email = self
+            .claim("email")
+            .filter(|_| self.claim("email_verified") == Some("true"));
+        Ok(Caller {
+            user_id: self.subject()?,
+            epoch: self.header(EPOCH_HEADER)?,
+            profile: Profile {
+                name: self
+                    .claim("name")
+                    .and_then(|name| name.to_owned().try_into().ok()),
+                email: email.and_then(|email| email.parse().ok()),
+            },
+        })
+    }
+
+    fn claim(self, name: &str) -> Option<&'a str> {
         let authorizer = self.0.request_context.authorizer.as_ref()?;
-        let subject = authorizer.jwt.as_ref()?.claims.get("sub")?;
-        Some(subject)
+        authorizer.jwt.as_ref()?.claims.get(name).map(String::as_str)
     }
 
     /// A path parameter as text, without validation, for logs.
@@ -210,7 +227,7 @@ where
     F: Future<Output = Result<Response, Problem>> + 'a,
 {
     let (request_id, route) = (request.id(), request.route());
-    let span = info_span!("request", request_id, route, user_id = request.claimed_subject());
+    let span = info_span!("request", request_id, route, user_id = request.claim("sub"));
     respond(request_id, handler).instrument(span)
 }
 

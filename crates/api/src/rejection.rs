@@ -63,6 +63,19 @@ impl From<Rejection> for Problem {
                 "The space is full",
                 format!("A space has at most {MAX_MEMBERS} members. Remove a member first, or share another space."),
             ),
+            Rejection::Blocked => Problem::new(
+                StatusCode::FORBIDDEN,
+                "account-blocked",
+                "The account is blocked",
+                "The operator of this service has blocked this account. Nothing of it is deleted. Ask the operator.",
+            ),
+            Rejection::FeedReset => Problem::new(
+                StatusCode::GONE,
+                "feed-reset",
+                "The service was restored from a backup",
+                "Some of what this client has seen may be gone, and nothing was changed now. List spaces, files and changes again, \
+                 and treat what this client has beyond them as its own edits.",
+            ),
             Rejection::KeyReused => Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",
@@ -73,10 +86,13 @@ impl From<Rejection> for Problem {
     }
 }
 
-/// A database error is a 503: a retry may succeed.
+/// A database error is a 503, since a retry may succeed, unless the statement rejected the caller.
 impl From<db::Error> for Problem {
     fn from(error: db::Error) -> Self {
-        Self::unavailable(error)
+        match error {
+            db::Error::Rejected(rejection) => rejection.into(),
+            error => Self::unavailable(error),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use db::{Database, Effect, NewChange};
 use metrics::counter;
-use model::{DeviceId, Event, UserId};
+use model::{Caller, DeviceId, Event};
 use platform::metrics::Metric;
 use platform::{Clock, ids};
 use queue::{PUBLISHED, Queue, publish};
@@ -26,13 +26,13 @@ pub const METRICS: [Metric; 2] = [Metric::Count(COMMITTED), Metric::Count(PUBLIS
 pub const ACTIONS: &[(&str, &[&str])] = &[("finish", &["sqs:SendMessage"])];
 
 /// Prepares the change of a request: the id, time and lease of its event.
-pub fn begin<'a>(clock: &Clock, user_id: &'a UserId, device_id: Option<DeviceId>) -> NewChange<'a> {
+pub fn begin<'a>(clock: &Clock, caller: &'a Caller, device_id: Option<DeviceId>) -> NewChange<'a> {
     let now = clock.now();
     NewChange {
         event_id: ids::new_id().into(),
         now,
         leased_until: now + OUTBOX_LEASE,
-        user_id,
+        caller,
         device_id,
     }
 }

@@ -1,6 +1,6 @@
 //! The recipients of an event: the open connections of a space's members.
 
-use model::{PageKey, Recipients, SpaceId, UserId};
+use model::{Epoch, PageKey, Recipients, SpaceId, UserId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -49,6 +49,8 @@ pub struct Page {
     pub recipients: Vec<Recipient>,
     /// The key after which the next page begins; `None` on the last page.
     pub next: Option<PageKey>,
+    /// The epoch at the time of the page; `None` on a page without recipients.
+    pub epoch: Option<Epoch>,
 }
 
 /// Limits of a page, per audience.
@@ -73,7 +75,7 @@ WITH ordered AS (
     FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[]) AS a (audience, space_id, user_id, connection_id)
 )
 (
-    SELECT a.audience, c.user_id, c.connection_id, c.connected_at
+    SELECT a.audience, c.user_id, c.connection_id, c.connected_at, (SELECT epoch FROM history) AS epoch
     FROM ordered a
     CROSS JOIN LATERAL (
         SELECT c.user_id, c.connection_id, c.connected_at
@@ -98,7 +100,7 @@ WITH ordered AS (
 )
 UNION ALL
 (
-    SELECT a.audience, m.user_id, NULL, NULL
+    SELECT a.audience, m.user_id, NULL, NULL, NULL
     FROM ordered a
     CROSS JOIN LATERAL (
         SELECT m.user_id
@@ -111,7 +113,7 @@ UNION ALL
 )
 UNION ALL
 (
-    SELECT a.audience, c.user_id, c.connection_id, c.connected_at
+    SELECT a.audience, c.user_id, c.connection_id, c.connected_at, (SELECT epoch FROM history)
     FROM unnest($5::bigint[], $6::uuid[], $7::text[]) AS a (audience, space_id, connection_id)
     JOIN connections c ON c.connection_id = a.connection_id AND c.expires_at > $8
     JOIN members m ON m.space_id = a.space_id AND m.user_id = c.user_id
@@ -177,11 +179,14 @@ impl Database {
             };
             let user_id = parse::<String, UserId>(row, "user_id")?;
             match get::<Option<String>>(row, "connection_id")? {
-                Some(connection_id) => page.recipients.push(Recipient {
-                    user_id,
-                    connection_id,
-                    connected_at: get(row, "connected_at")?,
-                }),
+                Some(connection_id) => {
+                    page.epoch = get::<Option<Uuid>>(row, "epoch")?.map(Epoch::from);
+                    page.recipients.push(Recipient {
+                        user_id,
+                        connection_id,
+                        connected_at: get(row, "connected_at")?,
+                    });
+                }
                 None => {
                     page.next = Some(PageKey {
                         user_id,

@@ -12,8 +12,8 @@
 //! The statement determines the outcome in its CTE `target`, and writes only if the outcome is `allowed`.
 
 use model::{
-    ByteCount, Change, ChangeList, CurrentVersion, Cursor, DeviceId, Event, EventId, FileId, FileState,
-    PageLimit, Role, Sequence, Sha256, SpaceId, SpacePath, UserId, Version,
+    ByteCount, Caller, Change, ChangeList, CurrentVersion, Cursor, DeviceId, Event, EventId, FileId,
+    FileState, PageLimit, Role, Sequence, Sha256, SpaceId, SpacePath, UserId, Version,
 };
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -37,7 +37,7 @@ pub struct NewChange<'a> {
     /// The end of the outbox lease. Until then only the caller sends the event to the queue.
     pub leased_until: OffsetDateTime,
     /// The user who makes the change.
-    pub user_id: &'a UserId,
+    pub caller: &'a Caller,
     /// The device that makes the change, if the client named one.
     pub device_id: Option<DeviceId>,
 }
@@ -79,12 +79,18 @@ pub enum Rejection {
     TooManyMembers,
     /// The idempotency key was used with a different request.
     KeyReused,
+    /// An operator has blocked the user.
+    Blocked,
+    /// The database was restored since the client last listed what it has: the epoch in the request is not the
+    /// current one.
+    FeedReset,
 }
 
-/// Makes the query that locks a space and records its id for the rest of the transaction. `$rest` follows
-/// `SELECT s.id FROM spaces s` and selects the space.
+/// Makes the query that admits the caller, locks a space and records its id for the rest of the transaction.
+/// `$rest` follows `SELECT s.id FROM spaces s` and selects the space, and `$caller` is the parameters of the
+/// user and the epoch.
 macro_rules! lock {
-    ($name:literal, $rest:literal) => {
+    ($name:literal, $rest:literal, $caller:literal) => {
         $crate::query::Query::new(concat!(
             "-- ",
             $name,
@@ -94,7 +100,9 @@ WITH locked AS (
     FROM spaces s
     ",
             $rest,
-            "
+            " AND admit(",
+            $caller,
+            ")
     FOR NO KEY UPDATE OF s
 )
 SELECT set_config('syncsphere.locked_space', id::text, true)
@@ -128,8 +136,12 @@ macro_rules! command {
             $first,
             ", numbered AS (
     UPDATE spaces s
-    SET last_sequence = s.last_sequence + 1
-    FROM changed
+    SET last_sequence = s.last_sequence + 1, epoch = h.epoch,
+        restored_at_sequence = CASE
+            WHEN s.epoch IS NOT DISTINCT FROM h.epoch THEN s.restored_at_sequence
+            WHEN h.restored THEN s.last_sequence
+        END
+    FROM changed, history h
     WHERE s.id = changed.space_id
     RETURNING s.last_sequence
 ), made AS (
@@ -164,13 +176,23 @@ LEFT JOIN files current ON current.id = t.current_file_id"
 }
 pub(crate) use command;
 
-/// $1 space or null for the personal one, $2 user, $3 cursor, $4 maximum number of changes.
+/// $1 space or null for the personal one, $2 user, $3 cursor, $4 maximum number of changes, $5 epoch or null. One
+/// row even if there is no such space, with the epoch alone.
 const LIST_CHANGES: Query = Query::new(
     "-- list_changes
-SELECT s.last_sequence, c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, c.device_id, c.file_id, c.path,
-    c.version, c.size, c.sha256, c.subject_space_id, c.subject_role, c.occurred_at
-FROM spaces s
-JOIN members m ON m.space_id = s.id AND m.user_id = $2
+SELECT h.epoch, s.last_sequence, s.restored_at_sequence, c.sequence, c.event_id, c.event_type, c.space_id, c.user_id,
+    c.device_id, c.file_id, c.path, c.version, c.size, c.sha256, c.subject_space_id, c.subject_role, c.occurred_at
+FROM history h
+LEFT JOIN LATERAL (
+    SELECT s.id, s.last_sequence,
+        CASE
+            WHEN s.epoch IS NOT DISTINCT FROM h.epoch THEN s.restored_at_sequence
+            WHEN h.restored THEN s.last_sequence
+        END AS restored_at_sequence
+    FROM spaces s
+    JOIN members m ON m.space_id = s.id AND m.user_id = $2
+    WHERE s.id = coalesce($1, (SELECT id FROM spaces WHERE owner_id = $2))
+) s ON true
 LEFT JOIN LATERAL (
     SELECT *
     FROM changes
@@ -178,7 +200,7 @@ LEFT JOIN LATERAL (
     ORDER BY sequence
     LIMIT $4
 ) c ON true
-WHERE s.id = coalesce($1, (SELECT id FROM spaces WHERE owner_id = $2))
+WHERE admit($2, $5)
 ORDER BY c.sequence",
 );
 
@@ -200,7 +222,7 @@ impl Database {
         new: NewChange<'_>,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Result<Effect, Rejection>, Error> {
-        let (event_id, user_id) = (Uuid::from(new.event_id), new.user_id.as_str());
+        let (event_id, user_id) = (Uuid::from(new.event_id), new.caller.user_id.as_str());
         let device_id = new.device_id.map(Uuid::from);
         let mut all: Vec<&(dyn ToSql + Sync)> =
             vec![&event_id, &new.now, &new.leased_until, &user_id, &device_id];
@@ -226,7 +248,7 @@ impl Database {
     pub async fn list_changes(
         &self,
         space_id: Option<SpaceId>,
-        user_id: &UserId,
+        caller: &Caller,
         after: Cursor,
         limit: PageLimit,
     ) -> Result<Option<ChangeList>, Error> {
@@ -235,14 +257,16 @@ impl Database {
                 &LIST_CHANGES,
                 &[
                     &space_id.map(Uuid::from),
-                    &user_id.as_str(),
+                    &caller.user_id.as_str(),
                     &after.get(),
                     &limit.get(),
+                    &epoch(caller),
                 ],
             )
             .await?;
-        let latest_sequence = match rows.first() {
-            Some(row) => parse::<i64, Cursor>(row, "last_sequence")?,
+        let first = rows.first().ok_or(Error::NoHistory)?;
+        let latest_sequence = match parse_opt::<i64, Cursor>(first, "last_sequence")? {
+            Some(latest) => latest,
             None if space_id.is_none() => Cursor::START,
             None => return Ok(None),
         };
@@ -257,8 +281,15 @@ impl Database {
             has_more: last.is_some_and(|last| last < latest_sequence.get()),
             changes,
             latest_sequence,
+            epoch: get::<Uuid>(first, "epoch")?.into(),
+            restored_at_sequence: parse_opt::<i64, Cursor>(first, "restored_at_sequence")?,
         }))
     }
+}
+
+/// The epoch that the caller knows, as a parameter.
+pub(crate) fn epoch(caller: &Caller) -> Option<Uuid> {
+    caller.epoch.map(Uuid::from)
 }
 
 /// Reads the result of a command.

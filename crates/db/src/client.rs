@@ -168,7 +168,7 @@ impl Database {
     ) -> Result<T, Error> {
         let session = self.connected(session).await?;
         match timeout(QUERY_TIMEOUT, run(session)).await {
-            Ok(answer) => answer.map_err(|source| Error::Query { query, source }),
+            Ok(answer) => answer.map_err(|source| Error::of_query(query, source)),
             Err(_) => Err(Error::QueryTimeout {
                 query,
                 after: QUERY_TIMEOUT,

@@ -65,7 +65,7 @@ WITH ticket AS (
 ), valid AS (
     SELECT user_id, device_id
     FROM ticket
-    WHERE expires_at > $3
+    WHERE expires_at > $3 AND admit(user_id, NULL)
 ), stored AS (
     INSERT INTO connections (connection_id, user_id, device_id, connected_at, expires_at)
     SELECT $2, user_id, device_id, $3, $4

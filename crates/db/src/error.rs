@@ -7,6 +7,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
 
+use crate::changes::Rejection;
+
 /// An error of a library. It is displayed and never matched on.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -77,9 +79,15 @@ pub enum Error {
         /// The timeout that passed.
         after: Duration,
     },
+    /// The caller's requests are not served at present: [`Rejection::Blocked`] or [`Rejection::FeedReset`].
+    #[error("the caller is rejected: {0:?}")]
+    Rejected(Rejection),
     /// Concurrent requests overtook every attempt of the named operation.
     #[error("{0} was overtaken too often")]
     Contended(&'static str),
+    /// The table `history` has no row. A migration inserts it, and nothing deletes it.
+    #[error("the database has no epoch")]
+    NoHistory,
     /// A stored value does not have the type or form that the code expects.
     #[error("column {column} holds a value that cannot be")]
     Column {
@@ -91,7 +99,22 @@ pub enum Error {
     },
 }
 
+/// The SQLSTATE with which the SQL function `admit` refuses a blocked user.
+const BLOCKED: &str = "SY001";
+
+/// The SQLSTATE with which the SQL function `admit` refuses an epoch that is not the current one.
+const OTHER_EPOCH: &str = "SY002";
+
 impl Error {
+    /// The error of a statement that PostgreSQL answered with an error.
+    pub(crate) fn of_query(query: &'static str, source: tokio_postgres::Error) -> Self {
+        match source.code().map(SqlState::code) {
+            Some(BLOCKED) => Self::Rejected(Rejection::Blocked),
+            Some(OTHER_EPOCH) => Self::Rejected(Rejection::FeedReset),
+            _ => Self::Query { query, source },
+        }
+    }
+
     /// Whether the connection is broken, or its server is starting, shutting down or read-only after a
     /// failover. A new connection may succeed. The statement may have been committed.
     pub(crate) fn is_disconnection(&self) -> bool {
@@ -133,8 +156,11 @@ impl Error {
     /// Whether the session can still be used: PostgreSQL answered with an error, so no response is
     /// outstanding.
     pub(crate) fn leaves_a_usable_session(&self) -> bool {
-        matches!(self, Self::Query { source, .. } if source.as_db_error().is_some())
-            && !self.is_disconnection()
+        match self {
+            Self::Query { source, .. } => source.as_db_error().is_some() && !self.is_disconnection(),
+            Self::Rejected(_) => true,
+            _ => false,
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! Files and their versions: listing, reading, moving, deleting.
 
 use model::{
-    ByteCount, Composite, ContentType, DeviceId, FileId, FileVersion, FileView, PageLimit, PathPrefix,
-    Sha256, SpaceId, SpacePath, UserId, Version,
+    ByteCount, Caller, Composite, ContentType, DeviceId, FileId, FileVersion, FileView, PageLimit,
+    PathPrefix, Sha256, SpaceId, SpacePath, UserId, Version,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Effect, NewChange, Rejection, command, lock, locked};
+use crate::changes::{Effect, NewChange, Rejection, command, epoch, lock, locked};
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
@@ -82,7 +82,7 @@ macro_rules! in_the_way {
 pub(crate) use in_the_way;
 
 /// $1 space or null for the personal one, $2 user, $3 first path, $4 exclusive upper bound of paths, $5
-/// maximum number of files.
+/// maximum number of files, $6 epoch or null.
 const LIST_FILES: Query = Query::new(
     "-- list_files
 SELECT s.id AS space_id, f.*
@@ -97,12 +97,12 @@ LEFT JOIN LATERAL (
     ORDER BY files.path
     LIMIT $5
 ) f ON true
-WHERE s.id = coalesce($1, (SELECT id FROM spaces WHERE owner_id = $2))
+WHERE s.id = coalesce($1, (SELECT id FROM spaces WHERE owner_id = $2)) AND admit($2, $6)
 ORDER BY f.path",
 );
 
-/// $1 file, $2 user, $3 exclusive upper bound of versions or null, $4 maximum number of versions. One row per
-/// version, newest first, each with all columns of the file. If there is no older version, one row without a
+/// $1 file, $2 user, $3 exclusive upper bound of versions or null, $4 maximum number of versions, $5
+/// epoch or null. One row per version, newest first, each with all columns of the file. If there is no older version, one row without a
 /// version.
 const LOAD_FILE: Query = Query::new(
     "-- load_file
@@ -122,26 +122,27 @@ LEFT JOIN LATERAL (
     ORDER BY version DESC
     LIMIT $4
 ) v ON true
-WHERE f.id = $1 AND f.deleted_at IS NULL
+WHERE f.id = $1 AND f.deleted_at IS NULL AND admit($2, $5)
 ORDER BY v.version DESC",
 );
 
-/// $1 file, $2 user, $3 version or null for the current one.
+/// $1 file, $2 user, $3 version or null for the current one, $4 epoch or null.
 const FIND_CONTENT: Query = Query::new(
     "-- find_content
 SELECT v.object_key, v.content_type, f.path
 FROM files f
 JOIN members m ON m.space_id = f.space_id AND m.user_id = $2
 JOIN versions v ON v.file_id = f.id AND v.version = coalesce($3, f.version)
-WHERE f.id = $1 AND f.deleted_at IS NULL",
+WHERE f.id = $1 AND f.deleted_at IS NULL AND admit($2, $4)",
 );
 
-/// $1 file, $2 user.
+/// $1 file, $2 user, $3 epoch or null.
 const LOCK_SPACE_OF_FILE: Query = lock!(
     "lock_space_of_file",
     "JOIN files f ON f.space_id = s.id
     JOIN members m ON m.space_id = s.id AND m.user_id = $2
-    WHERE f.id = $1"
+    WHERE f.id = $1",
+    "$2, $3"
 );
 
 /// $6 file, $7 path, $8 base version or null, $9 base path or null, $10 the path's folders. Moving a file to
@@ -249,7 +250,7 @@ impl Database {
     pub async fn list_files(
         &self,
         space_id: Option<SpaceId>,
-        user_id: &UserId,
+        caller: &Caller,
         prefix: &PathPrefix,
         after: Option<&SpacePath>,
         limit: PageLimit,
@@ -262,10 +263,11 @@ impl Database {
                 &LIST_FILES,
                 &[
                     &space_id.map(Uuid::from),
-                    &user_id.as_str(),
+                    &caller.user_id.as_str(),
                     &first,
                     &end,
                     &(limit.get() + 1),
+                    &epoch(caller),
                 ],
             )
             .await?;
@@ -287,7 +289,7 @@ impl Database {
     pub async fn load_file(
         &self,
         id: FileId,
-        user_id: &UserId,
+        caller: &Caller,
         before: Option<Version>,
         limit: PageLimit,
     ) -> Result<Option<(FileView, Vec<FileVersion>)>, Error> {
@@ -296,9 +298,10 @@ impl Database {
                 &LOAD_FILE,
                 &[
                     &Uuid::from(id),
-                    &user_id.as_str(),
+                    &caller.user_id.as_str(),
                     &before.map(Version::get),
                     &(limit.get() + 1),
+                    &epoch(caller),
                 ],
             )
             .await?;
@@ -319,13 +322,18 @@ impl Database {
     pub async fn find_content(
         &self,
         id: FileId,
-        user_id: &UserId,
+        caller: &Caller,
         version: Option<Version>,
     ) -> Result<Option<Content>, Error> {
         let rows = self
             .rows(
                 &FIND_CONTENT,
-                &[&Uuid::from(id), &user_id.as_str(), &version.map(Version::get)],
+                &[
+                    &Uuid::from(id),
+                    &caller.user_id.as_str(),
+                    &version.map(Version::get),
+                    &epoch(caller),
+                ],
             )
             .await?;
         rows.first()
@@ -349,7 +357,10 @@ impl Database {
     ) -> Result<Result<Effect, Rejection>, Error> {
         let id = Uuid::from(id);
         self.command(
-            (&LOCK_SPACE_OF_FILE, &[&id, &new.user_id.as_str()]),
+            (
+                &LOCK_SPACE_OF_FILE,
+                &[&id, &new.caller.user_id.as_str(), &epoch(new.caller)],
+            ),
             &MOVE_FILE,
             new,
             &[
@@ -372,7 +383,10 @@ impl Database {
     ) -> Result<Result<Effect, Rejection>, Error> {
         let id = Uuid::from(id);
         self.command(
-            (&LOCK_SPACE_OF_FILE, &[&id, &new.user_id.as_str()]),
+            (
+                &LOCK_SPACE_OF_FILE,
+                &[&id, &new.caller.user_id.as_str(), &epoch(new.caller)],
+            ),
             &DELETE_FILE,
             new,
             &[

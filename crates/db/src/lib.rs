@@ -21,6 +21,7 @@ mod row;
 mod spaces;
 mod tickets;
 mod uploads;
+mod users;
 
 pub use aborted_uploads::AbortedUpload;
 pub use audience::{Audience, Page, PageSize, Recipient};
@@ -51,6 +52,7 @@ pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
         spaces::QUERIES,
         tickets::QUERIES,
         uploads::QUERIES,
+        users::QUERIES,
     ]
     .into_iter()
     .flatten()

@@ -11,15 +11,17 @@ use crate::error::Error;
 /// The role's privileges on each table. Locking a row requires UPDATE. A test revokes each privilege and
 /// checks that a statement then fails. The previous release still serves when the privileges are updated, so
 /// a privilege is removed one release after the last statement that needs it.
-pub const GRANTS: [(&str, &[&str]); 9] = [
+pub const GRANTS: [(&str, &[&str]); 11] = [
     ("changes", &["SELECT", "INSERT"]),
     ("connections", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("files", &["SELECT", "INSERT", "UPDATE"]),
+    ("history", &["SELECT"]),
     ("members", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("outbox", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("spaces", &["SELECT", "INSERT", "UPDATE"]),
     ("tickets", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("uploads", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("users", &["SELECT", "INSERT", "UPDATE"]),
     ("versions", &["SELECT", "INSERT"]),
 ];
 

@@ -1,14 +1,14 @@
 //! Spaces and their members.
 
 use model::{
-    Cursor, IdempotencyKey, MAX_MEMBERS, MemberView, PageLimit, Role, SpaceId, SpaceKind, SpaceName,
-    SpaceView, UserId,
+    Caller, Cursor, Epoch, IdempotencyKey, MAX_MEMBERS, MemberView, PageLimit, Role, SpaceId, SpaceKind,
+    SpaceName, SpaceView, UserId,
 };
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Effect, NewChange, Rejection, command, lock, locked};
+use crate::changes::{Effect, NewChange, Rejection, command, epoch, lock, locked};
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
@@ -51,13 +51,14 @@ pub struct Membership<'a> {
     pub role: Role,
 }
 
-/// $1 space's id, $2 user, $3 now. Of two concurrent requests, the second waits for the first and inserts
+/// $1 space's id, $2 user, $3 now, $4 epoch or null. Of two concurrent requests, the second waits for the first and inserts
 /// nothing.
 const CREATE_PERSONAL_SPACE: Query = Query::new(
     "-- create_personal_space
 WITH space AS (
     INSERT INTO spaces (id, kind, owner_id, created_at)
-    VALUES ($1, 'personal', $2, $3)
+    SELECT $1, 'personal', $2, $3
+    WHERE admit($2, $4)
     ON CONFLICT (owner_id) DO NOTHING
     RETURNING id
 )
@@ -66,19 +67,26 @@ SELECT id, $2, 'owner', $3
 FROM space",
 );
 
-/// $1 user, $2 the last space of the page before or null, $3 maximum number of spaces.
+/// $1 user, $2 the last space of the page before or null, $3 maximum number of spaces, $4 epoch or null. If there is
+/// no space, one row with the epoch alone.
 const LIST_SPACES: Query = Query::new(
     "-- list_spaces
-SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
-FROM members m
-JOIN spaces s ON s.id = m.space_id
-WHERE m.user_id = $1 AND ($2::uuid IS NULL OR m.space_id > $2)
-ORDER BY m.space_id
-LIMIT $3",
+SELECT h.epoch, s.*
+FROM history h
+LEFT JOIN LATERAL (
+    SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
+    FROM members m
+    JOIN spaces s ON s.id = m.space_id
+    WHERE m.user_id = $1 AND ($2::uuid IS NULL OR m.space_id > $2)
+    ORDER BY m.space_id
+    LIMIT $3
+) s ON true
+WHERE admit($1, $4)
+ORDER BY s.space_id",
 );
 
-/// $1 user.
-const LOCK_PERSONAL_SPACE: Query = lock!("lock_personal_space", "WHERE s.owner_id = $1");
+/// $1 user, $2 epoch or null.
+const LOCK_PERSONAL_SPACE: Query = lock!("lock_personal_space", "WHERE s.owner_id = $1", "$1, $2");
 
 /// $6 space, $7 name, $8 idempotency key.
 const CREATE_SPACE: Query = command!(concat!(
@@ -124,7 +132,7 @@ WHERE (s.created_by = $1 AND s.idempotency_key = $2) OR s.id = $3",
 );
 
 /// $1 space, $2 requesting user, $3 the last member of the page before or an empty text, $4 maximum number of
-/// members.
+/// members, $5 epoch or null.
 const LIST_MEMBERS: Query = Query::new(
     "-- list_members
 SELECT o.space_id, o.user_id, o.role, o.added_at
@@ -136,24 +144,25 @@ LEFT JOIN LATERAL (
     ORDER BY user_id
     LIMIT $4
 ) o ON true
-WHERE m.space_id = $1 AND m.user_id = $2
+WHERE m.space_id = $1 AND m.user_id = $2 AND admit($2, $5)
 ORDER BY o.user_id",
 );
 
-/// $1 space, $2 requesting user, $3 member.
+/// $1 space, $2 requesting user, $3 member, $4 epoch or null.
 const LOAD_MEMBER: Query = Query::new(
     "-- load_member
 SELECT o.space_id, o.user_id, o.role, o.added_at
 FROM members m
 JOIN members o ON o.space_id = m.space_id AND o.user_id = $3
-WHERE m.space_id = $1 AND m.user_id = $2",
+WHERE m.space_id = $1 AND m.user_id = $2 AND admit($2, $4)",
 );
 
-/// $1 space, $2 user.
+/// $1 space, $2 user, $3 epoch or null.
 const LOCK_SPACE: Query = lock!(
     "lock_space",
     "JOIN members m ON m.space_id = s.id AND m.user_id = $2
-    WHERE s.id = $1"
+    WHERE s.id = $1",
+    "$2, $3"
 );
 
 /// $6 space, $7 member, $8 role, $9 maximum number of members.
@@ -240,32 +249,49 @@ impl Database {
     pub async fn create_personal_space(
         &self,
         new_space_id: SpaceId,
-        user_id: &UserId,
+        caller: &Caller,
         now: OffsetDateTime,
     ) -> Result<(), Error> {
         self.rows(
             &CREATE_PERSONAL_SPACE,
-            &[&Uuid::from(new_space_id), &user_id.as_str(), &now],
+            &[
+                &Uuid::from(new_space_id),
+                &caller.user_id.as_str(),
+                &now,
+                &epoch(caller),
+            ],
         )
         .await?;
         Ok(())
     }
 
-    /// The spaces that the user is a member of, in the order of their ids, which is by age, from after
+    /// The current epoch, and the spaces that the user is a member of, in the order of their ids, which is by age, from after
     /// `after`. Returns `limit` + 1 spaces if there are more than `limit`.
     pub async fn list_spaces(
         &self,
-        user_id: &UserId,
+        caller: &Caller,
         after: Option<SpaceId>,
         limit: PageLimit,
-    ) -> Result<Vec<SpaceView>, Error> {
+    ) -> Result<(Epoch, Vec<SpaceView>), Error> {
         let rows = self
             .rows(
                 &LIST_SPACES,
-                &[&user_id.as_str(), &after.map(Uuid::from), &(limit.get() + 1)],
+                &[
+                    &caller.user_id.as_str(),
+                    &after.map(Uuid::from),
+                    &(limit.get() + 1),
+                    &epoch(caller),
+                ],
             )
             .await?;
-        rows.iter().map(space).collect()
+        let current = get::<Uuid>(rows.first().ok_or(Error::NoHistory)?, "epoch")?;
+        let mut spaces = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if get::<Option<Uuid>>(row, "space_id")?.is_some() {
+                spaces.push(space(row)?);
+            }
+        }
+        Ok((current.into(), spaces))
     }
 
     /// Creates a shared space with the user as its owner. If a space with the same key and name exists
@@ -275,14 +301,14 @@ impl Database {
         space: NewSpace<'_>,
         new: NewChange<'_>,
     ) -> Result<Result<(Effect, SpaceView), Rejection>, Error> {
-        let user_id = new.user_id.as_str();
+        let user_id = new.caller.user_id.as_str();
         let key = space.key.map(IdempotencyKey::as_str);
         // Must come first: the command locks the row of the personal space.
-        self.create_personal_space(space.new_space_id, new.user_id, new.now)
+        self.create_personal_space(space.new_space_id, new.caller, new.now)
             .await?;
         let decision = self
             .command(
-                (&LOCK_PERSONAL_SPACE, &[&user_id]),
+                (&LOCK_PERSONAL_SPACE, &[&user_id, &epoch(new.caller)]),
                 &CREATE_SPACE,
                 new,
                 &[&Uuid::from(space.id), &space.name.as_str(), &key],
@@ -317,7 +343,7 @@ impl Database {
     pub async fn list_members(
         &self,
         space_id: SpaceId,
-        user_id: &UserId,
+        caller: &Caller,
         after: Option<&UserId>,
         limit: PageLimit,
     ) -> Result<Option<Vec<MemberView>>, Error> {
@@ -326,9 +352,10 @@ impl Database {
                 &LIST_MEMBERS,
                 &[
                     &Uuid::from(space_id),
-                    &user_id.as_str(),
+                    &caller.user_id.as_str(),
                     &after.map(UserId::as_str).unwrap_or_default(),
                     &(limit.get() + 1),
+                    &epoch(caller),
                 ],
             )
             .await?;
@@ -348,19 +375,24 @@ impl Database {
     pub async fn load_member(
         &self,
         space_id: SpaceId,
-        user_id: &UserId,
+        caller: &Caller,
         member_id: &UserId,
     ) -> Result<Option<MemberView>, Error> {
         let rows = self
             .rows(
                 &LOAD_MEMBER,
-                &[&Uuid::from(space_id), &user_id.as_str(), &member_id.as_str()],
+                &[
+                    &Uuid::from(space_id),
+                    &caller.user_id.as_str(),
+                    &member_id.as_str(),
+                    &epoch(caller),
+                ],
             )
             .await?;
         rows.first().map(member).transpose()
     }
 
-    /// Adds a member, or changes a member's role. `new.user_id` is the acting user.
+    /// Adds a member, or changes a member's role. `new.caller` is the acting user.
     pub async fn set_member(
         &self,
         membership: Membership<'_>,
@@ -369,7 +401,10 @@ impl Database {
         let space_id = Uuid::from(membership.space_id);
         let member_id = membership.member_id.as_str();
         self.command(
-            (&LOCK_SPACE, &[&space_id, &new.user_id.as_str()]),
+            (
+                &LOCK_SPACE,
+                &[&space_id, &new.caller.user_id.as_str(), &epoch(new.caller)],
+            ),
             &SET_MEMBER,
             new,
             &[&space_id, &member_id, &membership.role.as_str(), &MAX_MEMBERS],
@@ -377,7 +412,7 @@ impl Database {
         .await
     }
 
-    /// Removes a member. `new.user_id` is the acting user. Removing a user who is not a member changes
+    /// Removes a member. `new.caller` is the acting user. Removing a user who is not a member changes
     /// nothing.
     pub async fn remove_member(
         &self,
@@ -387,7 +422,10 @@ impl Database {
     ) -> Result<Result<Effect, Rejection>, Error> {
         let space_id = Uuid::from(space_id);
         self.command(
-            (&LOCK_SPACE, &[&space_id, &new.user_id.as_str()]),
+            (
+                &LOCK_SPACE,
+                &[&space_id, &new.caller.user_id.as_str(), &epoch(new.caller)],
+            ),
             &REMOVE_MEMBER,
             new,
             &[&space_id, &member_id.as_str()],

@@ -1,9 +1,10 @@
 //! One-time tickets that authenticate the opening of a WebSocket.
 
-use model::{DeviceId, UserId};
+use model::{Caller, DeviceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::changes::epoch;
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
@@ -16,17 +17,19 @@ pub struct NewTicket<'a> {
     /// SHA-256 of the ticket.
     pub hash: &'a [u8; 32],
     /// The user whom the ticket authenticates.
-    pub user_id: &'a UserId,
+    pub caller: &'a Caller,
     /// The device that asked for the ticket, if the client named one.
     pub device_id: Option<DeviceId>,
     /// The expiry of the ticket.
     pub expires_at: OffsetDateTime,
 }
 
+/// $1 SHA-256 of the ticket, $2 user, $3 device or null, $4 expiry, $5 epoch or null.
 const ADD_TICKET: Query = Query::new(
     "-- add_ticket
 INSERT INTO tickets (hash, user_id, device_id, expires_at)
-VALUES ($1, $2, $3, $4)
+SELECT $1, $2, $3, $4
+WHERE admit($2, $5)
 ON CONFLICT (hash) DO NOTHING",
 );
 
@@ -55,9 +58,10 @@ impl Database {
             &ADD_TICKET,
             &[
                 &ticket.hash.as_slice(),
-                &ticket.user_id.as_str(),
+                &ticket.caller.user_id.as_str(),
                 &device_id,
                 &ticket.expires_at,
+                &epoch(ticket.caller),
             ],
         )
         .await?;

@@ -1,14 +1,14 @@
 //! Uploads: opening, loading, completing, aborting.
 
 use model::{
-    ByteCount, ContentType, DeviceId, FileId, IdempotencyKey, PartLayout, Sha256, SpaceId, SpacePath,
-    UploadId, UserId, Version,
+    ByteCount, Caller, ContentType, DeviceId, FileId, IdempotencyKey, PartLayout, Sha256, SpaceId, SpacePath,
+    UploadId, Version,
 };
 use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Effect, NewChange, Rejection, command, event, lock, locked, outcome};
+use crate::changes::{Effect, NewChange, Rejection, command, epoch, event, lock, locked, outcome};
 use crate::client::{Database, Locked};
 use crate::error::Error;
 use crate::files::in_the_way;
@@ -44,7 +44,7 @@ pub struct NewUpload<'a> {
     /// The id for the user's personal space, if it must be created.
     pub new_space_id: SpaceId,
     /// The user who opens the upload.
-    pub user_id: &'a UserId,
+    pub caller: &'a Caller,
     /// The device that opens the upload, if the client named one.
     pub device_id: Option<DeviceId>,
     /// The destination path in the space.
@@ -172,7 +172,7 @@ pub struct Completing<'a> {
 
 /// $1 id, $2 user, $3 device, $4 path, $5 size, $6 sha256, $7 content type, $8 base version, $9 now, $10
 /// expiry, $11 space or null for the personal one, $12 part size, $13 idempotency key, $14 SHA-256 of the
-/// request, $15 base file, $16 the path's folders.
+/// request, $15 base file, $16 the path's folders, $17 epoch or null.
 ///
 /// If the request has a base version, the row also records the id of the file now at the path. Until the
 /// upload is completed, another file may take the path, and its versions are counted from 1 too.
@@ -203,7 +203,7 @@ WITH target AS (
     in_the_way!("s.id", "$4", "$16", "$1"),
     " way ON f.id IS NULL AND coalesce($8::bigint, 0) = 0 AND $15::uuid IS NULL
     LEFT JOIN uploads e ON (e.user_id = $2 AND e.idempotency_key = $13) OR e.id = $1
-    WHERE s.id = coalesce($11, (SELECT id FROM spaces WHERE owner_id = $2))
+    WHERE s.id = coalesce($11, (SELECT id FROM spaces WHERE owner_id = $2)) AND admit($2, $17)
 ), opened AS (
     INSERT INTO uploads
         (id, space_id, user_id, device_id, path, size, sha256, content_type, base_version, base_file_id, part_size,
@@ -230,7 +230,7 @@ WHERE id = $1 AND (multipart_id IS NULL OR multipart_id = $2) AND state = 'pendi
 RETURNING id",
 );
 
-/// $1 upload, $2 user.
+/// $1 upload, $2 user, $3 epoch or null.
 const LOAD_UPLOAD: Query = Query::new(
     "-- load_upload
 SELECT u.space_id AS upload_space_id, u.device_id AS upload_device_id, u.path AS upload_path, u.size AS upload_size,
@@ -241,15 +241,16 @@ SELECT u.space_id AS upload_space_id, u.device_id AS upload_device_id, u.path AS
 FROM uploads u
 JOIN members m ON m.space_id = u.space_id AND m.user_id = $2
 LEFT JOIN changes c ON c.event_id = u.event_id
-WHERE u.id = $1 AND u.user_id = $2",
+WHERE u.id = $1 AND u.user_id = $2 AND admit($2, $3)",
 );
 
-/// $1 upload, $2 user.
+/// $1 upload, $2 user, $3 epoch or null.
 const LOCK_SPACE_OF_UPLOAD: Query = lock!(
     "lock_space_of_upload",
     "JOIN uploads u ON u.space_id = s.id
     JOIN members m ON m.space_id = s.id AND m.user_id = u.user_id
-    WHERE u.id = $1 AND u.user_id = $2"
+    WHERE u.id = $1 AND u.user_id = $2",
+    "$2, $3"
 );
 
 /// $6 upload, $7 id for a new file, $8 S3 key, $9 path, $10 the path's folders, $11 composite SHA-256 or
@@ -341,7 +342,7 @@ impl Database {
                 Attempt::Decided(decision) => return Ok(decision),
                 Attempt::NoSpace if new.space_id.is_some() => return Ok(Err(Rejection::NotFound)),
                 Attempt::NoSpace => {
-                    self.create_personal_space(new.new_space_id, new.user_id, new.created_at)
+                    self.create_personal_space(new.new_space_id, new.caller, new.created_at)
                         .await?;
                 }
                 Attempt::Overtaken => {}
@@ -357,7 +358,7 @@ impl Database {
                 &OPEN_UPLOAD,
                 &[
                     &Uuid::from(new.id),
-                    &new.user_id.as_str(),
+                    &new.caller.user_id.as_str(),
                     &new.device_id.map(Uuid::from),
                     &new.path.as_str(),
                     &new.size.get(),
@@ -372,6 +373,7 @@ impl Database {
                     &hash,
                     &new.base_file_id.map(Uuid::from),
                     &new.path.folders().collect::<Vec<_>>(),
+                    &epoch(new.caller),
                 ],
             )
             .await?;
@@ -414,9 +416,12 @@ impl Database {
 
     /// Reads an upload. `None` if it does not exist, was opened by another user, or is in a space that the
     /// user is not a member of.
-    pub async fn load_upload(&self, id: UploadId, user_id: &UserId) -> Result<Option<Upload>, Error> {
+    pub async fn load_upload(&self, id: UploadId, caller: &Caller) -> Result<Option<Upload>, Error> {
         let rows = self
-            .rows(&LOAD_UPLOAD, &[&Uuid::from(id), &user_id.as_str()])
+            .rows(
+                &LOAD_UPLOAD,
+                &[&Uuid::from(id), &caller.user_id.as_str(), &epoch(caller)],
+            )
             .await?;
         rows.first().map(upload).transpose()
     }
@@ -430,7 +435,10 @@ impl Database {
     ) -> Result<Result<Effect, Rejection>, Error> {
         let upload_id = Uuid::from(completing.upload_id);
         self.command(
-            (&LOCK_SPACE_OF_UPLOAD, &[&upload_id, &new.user_id.as_str()]),
+            (
+                &LOCK_SPACE_OF_UPLOAD,
+                &[&upload_id, &new.caller.user_id.as_str(), &epoch(new.caller)],
+            ),
             &COMPLETE_UPLOAD,
             new,
             &[
@@ -454,12 +462,12 @@ impl Database {
     pub async fn abort_upload(
         &self,
         id: UploadId,
-        user_id: &UserId,
+        caller: &Caller,
     ) -> Result<Result<Option<String>, Rejection>, Error> {
-        let (id, user_id) = (Uuid::from(id), user_id.as_str());
+        let (id, user_id) = (Uuid::from(id), caller.user_id.as_str());
         let Locked { rows, .. } = self
             .query_locked(
-                (&LOCK_SPACE_OF_UPLOAD, &[&id, &user_id]),
+                (&LOCK_SPACE_OF_UPLOAD, &[&id, &user_id, &epoch(caller)]),
                 (&ABORT_UPLOAD, &[&id, &user_id]),
             )
             .await?;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{Event, SpaceId};
+use crate::{Epoch, Event, SpaceId};
 
 /// The maximum size of a frame in bytes. API Gateway bills a frame of this size as one message (Amazon API
 /// Gateway pricing, WebSocket APIs) and carries up to 128 KB, four times as much.
@@ -16,18 +16,20 @@ pub struct Pong {}
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "changes", rename_all = "camelCase")]
 struct Changes<'a> {
+    epoch: Epoch,
     space_id: SpaceId,
     changes: &'a [&'a Event],
 }
 
 /// Packs the changes of one space into as few frames as [`MAX_FRAME_BYTES`] allows, in order of their
 /// sequence numbers. An event that occurs twice is packed once.
-pub fn frames(space_id: SpaceId, events: &[Event]) -> Result<Vec<String>, serde_json::Error> {
+pub fn frames(epoch: Epoch, space_id: SpaceId, events: &[Event]) -> Result<Vec<String>, serde_json::Error> {
     let mut ordered: Vec<&Event> = events.iter().collect();
     ordered.sort_by_key(|event| event.sequence);
     ordered.dedup_by_key(|event| event.event_id);
 
     let envelope = serde_json::to_string(&Changes {
+        epoch,
         space_id,
         changes: &[],
     })?
@@ -39,6 +41,7 @@ pub fn frames(space_id: SpaceId, events: &[Event]) -> Result<Vec<String>, serde_
         let added = serde_json::to_string(event)?.len() + 1;
         if i > start && bytes + added > MAX_FRAME_BYTES {
             frames.push(serde_json::to_string(&Changes {
+                epoch,
                 space_id,
                 changes: &ordered[start..i],
             })?);
@@ -49,6 +52,7 @@ pub fn frames(space_id: SpaceId, events: &[Event]) -> Result<Vec<String>, serde_
     }
     if start < ordered.len() {
         frames.push(serde_json::to_string(&Changes {
+            epoch,
             space_id,
             changes: &ordered[start..],
         })?);
@@ -62,6 +66,10 @@ mod tests {
 
     use super::*;
     use crate::event::tests::event;
+
+    fn epoch() -> Epoch {
+        Uuid::from_u128(9).into()
+    }
 
     fn numbered(sequence: i64, path: &str) -> Event {
         let id = Uuid::from_u128(u128::try_from(sequence).unwrap()).into();
@@ -90,7 +98,7 @@ mod tests {
             numbered(3, "/c"),
             numbered(2, "/b"),
         ];
-        let frames = frames(events[0].space_id, &events).unwrap();
+        let frames = frames(epoch(), events[0].space_id, &events).unwrap();
         assert_eq!(
             frames.iter().map(|frame| sequences(frame)).collect::<Vec<_>>(),
             [vec![1, 2, 3]]
@@ -102,7 +110,7 @@ mod tests {
         // JSON escapes each quote with a second byte, so these changes have the largest possible paths.
         let path = format!("/{}", "\"".repeat(1023));
         let events: Vec<Event> = (1..=100).map(|sequence| numbered(sequence, &path)).collect();
-        let frames = frames(events[0].space_id, &events).unwrap();
+        let frames = frames(epoch(), events[0].space_id, &events).unwrap();
         assert!(frames.iter().all(|frame| frame.len() <= MAX_FRAME_BYTES));
         assert!(frames.len() < 10, "{} frames", frames.len());
         let all: Vec<i64> = frames.iter().flat_map(|frame| sequences(frame)).collect();
@@ -116,7 +124,7 @@ mod tests {
         for length in (1..1_000).step_by(3) {
             let path = format!("/{}", "x".repeat(length));
             let events: Vec<Event> = (1_000..1_110).map(|number| numbered(number, &path)).collect();
-            let frames = frames(events[0].space_id, &events).unwrap();
+            let frames = frames(epoch(), events[0].space_id, &events).unwrap();
             assert!(frames.len() > 1);
             largest = largest.max(frames[0].len());
         }
@@ -132,7 +140,7 @@ mod tests {
     fn a_frame_is_filled_up() {
         let path = |length| format!("/{}", "x".repeat(length));
         let lengths = |events: &[Event]| {
-            let frames = frames(events[0].space_id, events).unwrap();
+            let frames = frames(epoch(), events[0].space_id, events).unwrap();
             frames.iter().map(String::len).collect::<Vec<_>>()
         };
         let mut events: Vec<Event> = Vec::new();

@@ -75,6 +75,11 @@ uuid_newtype! {
     EventId
 }
 uuid_newtype! {
+    /// Identifies the history of the database. Restoring the database from a backup begins a new epoch, because
+    /// sequence numbers that clients have seen may then be given to other changes.
+    Epoch
+}
+uuid_newtype! {
     /// Identifies a device. The device chooses its id, so the id is informative and does not authenticate.
     DeviceId
 }

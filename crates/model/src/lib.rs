@@ -1,6 +1,7 @@
 //! SyncSphere's domain types. A value is validated once, when it is parsed. This crate does no I/O.
 
 mod api;
+mod caller;
 mod digest;
 mod event;
 mod frame;
@@ -20,10 +21,13 @@ pub use api::{
     PresignedPart, PresignedParts, PresignedPut, SetMemberRequest, SpaceList, SpaceView, StoredPart,
     Transfer, UploadStatus, UploadView,
 };
+pub use caller::{
+    Caller, EmailAddress, InvalidEmailAddress, InvalidPersonName, MAX_PERSON_NAME_BYTES, PersonName, Profile,
+};
 pub use digest::{InvalidSha256, Sha256};
 pub use event::{Change, Event, FileState};
 pub use frame::{MAX_FRAME_BYTES, Pong, frames};
-pub use id::{DeviceId, EventId, FileId, InvalidId, InvalidUserId, SpaceId, UploadId, UserId};
+pub use id::{DeviceId, Epoch, EventId, FileId, InvalidId, InvalidUserId, SpaceId, UploadId, UserId};
 pub use message::{
     Delivery, Message, PageKey, Recipients, SCHEMA_VERSION, UndecodableMessage, UnwritableMessage,
 };

@@ -6,7 +6,7 @@ use api::http::{Request, Response, json, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use db::{Database, DatabaseUrl, Rejection};
 use http::StatusCode;
-use model::{Cursor, PageLimit, SpaceId, UserId};
+use model::{Cursor, PageLimit, SpaceId};
 use platform::config::{ConfigError, Vars};
 use serde::Deserialize;
 
@@ -54,11 +54,11 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
 }
 
 async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let query: Query = request.query()?;
     let listing = app
         .db
-        .list_changes(query.space_id, &user_id, query.after, query.limit);
+        .list_changes(query.space_id, &caller, query.after, query.limit);
     let changes = listing.await?;
     let changes = changes.ok_or(Rejection::NotFound)?;
     json(StatusCode::OK, &changes)

@@ -10,7 +10,7 @@ use api::http::{Request, Response, json, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use db::{Completing, Database, DatabaseUrl, Rejection, UploadPhase, UploadState};
 use http::StatusCode;
-use model::{Empty, FileChanged, Sha256, UploadId, UserId};
+use model::{Empty, FileChanged, Sha256, UploadId};
 use platform::config::{ConfigError, Vars};
 use platform::{Clock, ids};
 use queue::Queue;
@@ -128,14 +128,14 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
 }
 
 async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let upload_id: UploadId = request.path_parameter("uploadId")?;
     let Empty {} = request.json()?;
 
     let object_key = upload_id.object_key();
     // Load the upload before any call to storage. Storage calls cost money, so only the user who opened the
     // upload may cause them.
-    let upload = app.db.load_upload(upload_id, &user_id).await?;
+    let upload = app.db.load_upload(upload_id, &caller).await?;
     let upload = upload.ok_or(Rejection::NotFound)?;
     match upload.phase_at(app.clock.now()) {
         UploadPhase::Completed(event) => return answer(event.clone()),
@@ -153,7 +153,7 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
         None => match assemble(app, &object_key, &declared, upload.multipart_id.as_deref()).await {
             // The parts are also missing if the upload was aborted in the meantime: aborting frees them.
             Err(Error::Incomplete(detail)) => {
-                let upload = app.db.load_upload(upload_id, &user_id).await;
+                let upload = app.db.load_upload(upload_id, &caller).await;
                 let state = upload?.map(|upload| upload.state);
                 return Err(match state {
                     Some(UploadState::Aborted) => Problem::from(Rejection::Expired),
@@ -171,7 +171,7 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
         composite_sha256,
         object_key: &object_key,
     };
-    let new = commands::begin(&app.clock, &user_id, upload.device_id);
+    let new = commands::begin(&app.clock, &caller, upload.device_id);
     let effect = app.db.complete_upload(completing, new).await??;
     let event = commands::finish(&app.queue, &app.db, &app.clock, effect).await;
     answer(event.ok_or_else(|| Problem::internal("completing changed nothing"))?)

@@ -4,14 +4,14 @@ use api::Problem;
 use api::http::{Request, Response, json};
 use db::NewTicket;
 use http::StatusCode;
-use model::{CreateTicketRequest, CreatedTicket, UserId};
+use model::{CreateTicketRequest, CreatedTicket};
 use platform::secret;
 
 use crate::{App, TICKET_LIFETIME};
 
 /// Issues a ticket for the caller. The answer contains the URL to connect to.
 pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let CreateTicketRequest { device_id } = request.json()?;
 
     let ticket = secret::new_secret().map_err(Problem::unavailable)?;
@@ -19,7 +19,7 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
     let hash = secret::secret_hash(&ticket);
     let adding = app.db.add_ticket(NewTicket {
         hash: &hash,
-        user_id: &user_id,
+        caller: &caller,
         device_id,
         expires_at,
     });

@@ -76,9 +76,10 @@ fn group<'a>(records: &[&'a Record], page: &'a Page) -> Result<Group<'a>, String
     let events: Vec<Event> = (records.iter())
         .map(|record| record.message.event.clone())
         .collect();
-    let encoded = catch_panic(|| match events.first() {
-        Some(event) => model::frames(event.space_id, &events),
-        None => Ok(Vec::new()),
+    let encoded = catch_panic(|| match (events.first(), page.epoch) {
+        (Some(event), Some(epoch)) => model::frames(epoch, event.space_id, &events),
+        // A page without an epoch has no recipients.
+        _ => Ok(Vec::new()),
     });
     let frames = encoded
         .map_err(|panic| panic.to_string())?

@@ -6,7 +6,7 @@ use api::Problem;
 use api::http::{Request, Response, json, redirect};
 use db::Rejection;
 use http::StatusCode;
-use model::{DownloadUrl, FileId, UserId, Version};
+use model::{DownloadUrl, FileId, Version};
 use serde::Deserialize;
 use storage::Download;
 
@@ -29,11 +29,11 @@ const AS_JSON: &str = "application/json";
 /// Redirects to the content of a version, by default the current one. If the client accepts only JSON, the
 /// answer is JSON with the URL.
 pub(crate) async fn locate(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let file_id: FileId = request.path_parameter("fileId")?;
     let Query { version } = request.query()?;
     let as_json = request.header::<String>("accept")?.as_deref() == Some(AS_JSON);
-    let finding = app.db.find_content(file_id, &user_id, version);
+    let finding = app.db.find_content(file_id, &caller, version);
     let content = finding.await?;
     let content = content.ok_or(Rejection::NotFound)?;
 

@@ -4,7 +4,7 @@ use api::Problem;
 use api::http::{Request, Response, json};
 use db::Base;
 use http::StatusCode;
-use model::{DeviceId, Event, FileChanged, FileId, MoveFileRequest, SpacePath, UserId, Version};
+use model::{DeviceId, Event, FileChanged, FileId, MoveFileRequest, SpacePath, Version};
 use serde::Deserialize;
 
 use crate::App;
@@ -12,10 +12,10 @@ use crate::App;
 /// Moves a file. A move to the current path changes nothing and returns the file's newest change. A repeated
 /// move returns the change that the first request made, even if the file has changed since.
 pub(crate) async fn rename(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let file_id: FileId = request.path_parameter("fileId")?;
     let body: MoveFileRequest = request.json()?;
-    let new = commands::begin(&app.clock, &user_id, body.device_id);
+    let new = commands::begin(&app.clock, &caller, body.device_id);
     let base = Base {
         version: body.base_version,
         path: body.base_path.as_ref(),
@@ -34,10 +34,10 @@ struct DeleteQuery {
 
 /// Deletes a file. A repeated request returns the same change.
 pub(crate) async fn delete(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let file_id: FileId = request.path_parameter("fileId")?;
     let query: DeleteQuery = request.query()?;
-    let new = commands::begin(&app.clock, &user_id, query.device_id);
+    let new = commands::begin(&app.clock, &caller, query.device_id);
     let base = Base {
         version: query.base_version,
         path: query.base_path.as_ref(),

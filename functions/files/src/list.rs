@@ -5,8 +5,8 @@ use api::http::{Request, Response, json};
 use db::Rejection;
 use http::StatusCode;
 use model::{
-    FileDetail, FileId, FileList, PageLimit, PageQuery, PageToken, PathPrefix, SpaceId, SpacePath, UserId,
-    Version, page,
+    FileDetail, FileId, FileList, PageLimit, PageQuery, PageToken, PathPrefix, SpaceId, SpacePath, Version,
+    page,
 };
 use serde::Deserialize;
 
@@ -25,12 +25,12 @@ struct ListQuery {
 
 /// Lists the files of a space, ordered by path.
 pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let query: ListQuery = request.query()?;
     let after = query.page_token.map(|token| token.0);
     let listing = app.db.list_files(
         query.space_id,
-        &user_id,
+        &caller,
         &query.prefix,
         after.as_ref(),
         query.limit,
@@ -49,11 +49,11 @@ pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Pr
 
 /// Shows a file and its versions, newest version first.
 pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let file_id: FileId = request.path_parameter("fileId")?;
     let query: PageQuery<Version> = request.query()?;
     let before = query.page_token.map(|token| token.0);
-    let loading = app.db.load_file(file_id, &user_id, before, query.limit);
+    let loading = app.db.load_file(file_id, &caller, before, query.limit);
     let loaded = loading.await?;
     let (file, versions) = loaded.ok_or(Rejection::NotFound)?;
     let (versions, next_page_token) = page(versions, query.limit, |version| version.version);

@@ -11,13 +11,13 @@ use crate::App;
 
 /// Lists the members of a space to one of its members.
 pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let space_id: SpaceId = request.path_parameter("spaceId")?;
     let query: PageQuery<UserId> = request.query()?;
     let after = query.page_token.map(|token| token.0);
     let listing = app
         .db
-        .list_members(space_id, &user_id, after.as_ref(), query.limit);
+        .list_members(space_id, &caller, after.as_ref(), query.limit);
     let members = listing.await?;
     let members = members.ok_or(Rejection::NotFound)?;
     let (members, next_page_token) = page(members, query.limit, |member| member.user_id.clone());
@@ -32,11 +32,11 @@ pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Pr
 
 /// Shows a member of a space to another member.
 pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let space_id: SpaceId = request.path_parameter("spaceId")?;
     let member_id: UserId = request.path_parameter("userId")?;
     request.no_query()?;
-    let loading = app.db.load_member(space_id, &user_id, &member_id);
+    let loading = app.db.load_member(space_id, &caller, &member_id);
     let member = loading.await?;
     let member = member.ok_or(Rejection::NotFound)?;
     json(StatusCode::OK, &member)
@@ -44,12 +44,12 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
 
 /// Adds a member or changes a member's role. A repeated request changes nothing.
 pub(crate) async fn set(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let space_id: SpaceId = request.path_parameter("spaceId")?;
     let member_id: UserId = request.path_parameter("userId")?;
     let body: SetMemberRequest = request.json()?;
-    let new = commands::begin(&app.clock, &user_id, body.device_id);
-    let loading = app.db.load_member(space_id, &user_id, &member_id);
+    let new = commands::begin(&app.clock, &caller, body.device_id);
+    let loading = app.db.load_member(space_id, &caller, &member_id);
     let before = loading.await?;
     let setting = app.db.set_member(
         Membership {
@@ -80,11 +80,11 @@ struct RemoveQuery {
 
 /// Ends a membership. An owner may end any membership; other members may end only their own.
 pub(crate) async fn remove(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let space_id: SpaceId = request.path_parameter("spaceId")?;
     let member_id: UserId = request.path_parameter("userId")?;
     let query: RemoveQuery = request.query()?;
-    let new = commands::begin(&app.clock, &user_id, query.device_id);
+    let new = commands::begin(&app.clock, &caller, query.device_id);
     let effect = app.db.remove_member(space_id, &member_id, new).await??;
     commands::finish(&app.queue, &app.db, &app.clock, effect).await;
     Ok(empty(StatusCode::NO_CONTENT))

@@ -4,26 +4,29 @@ use api::Problem;
 use api::http::{Request, Response, json};
 use db::NewSpace;
 use http::StatusCode;
-use model::{CreateSpaceRequest, IdempotencyKey, PageQuery, SpaceId, SpaceKind, SpaceList, UserId, page};
+use model::{CreateSpaceRequest, IdempotencyKey, PageQuery, SpaceId, SpaceKind, SpaceList, page};
 use platform::ids;
 
 use crate::App;
 
 /// Lists the spaces that the caller is a member of, oldest first.
 pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let query: PageQuery<SpaceId> = request.query()?;
     let after = query.page_token.map(|token| token.0);
-    let list = || app.db.list_spaces(&user_id, after, query.limit);
-    let mut spaces = list().await?;
+    let list = || app.db.list_spaces(&caller, after, query.limit);
+    if after.is_none() {
+        app.db.record_user(&caller, app.clock.now()).await?;
+    }
+    let (mut epoch, mut spaces) = list().await?;
     // For most users this is the first request. Other users can add them to spaces only once their personal
     // space exists.
     if after.is_none() && !spaces.iter().any(|space| space.kind == SpaceKind::Personal) {
         let making = app
             .db
-            .create_personal_space(ids::new_id().into(), &user_id, app.clock.now());
+            .create_personal_space(ids::new_id().into(), &caller, app.clock.now());
         making.await?;
-        spaces = list().await?;
+        (epoch, spaces) = list().await?;
     }
     let (spaces, next_page_token) = page(spaces, query.limit, |space| space.space_id);
     json(
@@ -31,6 +34,7 @@ pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Pr
         &SpaceList {
             spaces,
             next_page_token,
+            epoch,
         },
     )
 }
@@ -38,10 +42,10 @@ pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Pr
 /// Creates a shared space owned by the caller. A repeated request with the same idempotency key returns the
 /// space that the first one created.
 pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let key: Option<IdempotencyKey> = request.header("idempotency-key")?;
     let body: CreateSpaceRequest = request.json()?;
-    let new = commands::begin(&app.clock, &user_id, body.device_id);
+    let new = commands::begin(&app.clock, &caller, body.device_id);
     let creating = app.db.create_space(
         NewSpace {
             id: ids::new_id().into(),

@@ -5,7 +5,7 @@ use api::http::{Request, Response, json};
 use db::{NewUpload, OpenUpload};
 use http::StatusCode;
 use model::{
-    ContentType, CreateUploadRequest, CreatedUpload, IdempotencyKey, PartLayout, Transfer, UploadId, UserId,
+    ContentType, CreateUploadRequest, CreatedUpload, IdempotencyKey, PartLayout, Transfer, UploadId,
 };
 use platform::{digest, ids};
 use storage::Put;
@@ -17,7 +17,7 @@ use crate::{App, Error, MULTIPART_LIFETIME, PUT_LIFETIME};
 /// Opens an upload. A repeated request with the same idempotency key returns the upload that the first one
 /// opened.
 pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let user_id: UserId = request.subject()?;
+    let caller = request.caller()?;
     let key: Option<IdempotencyKey> = request.header("idempotency-key")?;
     let body: CreateUploadRequest = request.json()?;
     if body.size.get() > app.max_upload_bytes {
@@ -46,7 +46,7 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
         id: ids::new_id().into(),
         space_id: body.space_id,
         new_space_id: ids::new_id().into(),
-        user_id: &user_id,
+        caller: &caller,
         device_id: body.device_id,
         path: &body.path,
         size: body.size,

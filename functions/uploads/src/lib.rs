@@ -99,7 +99,8 @@ impl From<Error> for Problem {
                 "This upload's content is put in one request. GET the upload for its URL.",
             ),
             Error::Presign(_) => Problem::internal(error),
-            Error::Storage(_) | Error::ListingTimeout | Error::Database(_) => Problem::unavailable(error),
+            Error::Database(error) => error.into(),
+            Error::Storage(_) | Error::ListingTimeout => Problem::unavailable(error),
         }
     }
 }

@@ -8,8 +8,8 @@ use api::http::{Request, Response, empty, json};
 use db::{Rejection, Upload, UploadPhase};
 use http::StatusCode;
 use model::{
-    PresignPartsRequest, PresignedPart, PresignedParts, StoredPart, Transfer, UploadId, UploadStatus,
-    UploadView, UserId,
+    Caller, PresignPartsRequest, PresignedPart, PresignedParts, StoredPart, Transfer, UploadId, UploadStatus,
+    UploadView,
 };
 use storage::{Part, Put};
 use tokio::time::timeout;
@@ -23,7 +23,7 @@ const LISTING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Presigns the PUTs of up to [`PresignPartsRequest::MAX_PARTS`] parts.
 pub(crate) async fn parts(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let (upload_id, user_id) = upload_and_user(request)?;
+    let (upload_id, caller) = upload_and_caller(request)?;
     let PresignPartsRequest { parts: wanted } = request.json()?;
     if wanted.is_empty() || wanted.len() > PresignPartsRequest::MAX_PARTS {
         let max = PresignPartsRequest::MAX_PARTS;
@@ -34,7 +34,7 @@ pub(crate) async fn parts(app: &App, request: Request<'_>) -> Result<Response, P
         return Err(Error::Parts("parts: each partNumber once".to_owned()).into());
     }
 
-    let upload = app.db.load_upload(upload_id, &user_id).await?;
+    let upload = app.db.load_upload(upload_id, &caller).await?;
     let upload = upload.ok_or(Rejection::NotFound)?;
     let now = app.clock.now();
     match upload.phase_at(now) {
@@ -67,8 +67,8 @@ pub(crate) async fn parts(app: &App, request: Request<'_>) -> Result<Response, P
 
 /// Shows the state of an upload. While it is pending, the answer also says how to continue.
 pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let (upload_id, user_id) = upload_and_user(request)?;
-    let upload = app.db.load_upload(upload_id, &user_id).await?;
+    let (upload_id, caller) = upload_and_caller(request)?;
+    let upload = app.db.load_upload(upload_id, &caller).await?;
     let upload = upload.ok_or(Rejection::NotFound)?;
     let now = app.clock.now();
     let phase = upload.phase_at(now);
@@ -116,8 +116,8 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
 
 /// Aborts an upload and its multipart upload, which frees the parts.
 pub(crate) async fn abort(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    let (upload_id, user_id) = upload_and_user(request)?;
-    let multipart_id = app.db.abort_upload(upload_id, &user_id).await??;
+    let (upload_id, caller) = upload_and_caller(request)?;
+    let multipart_id = app.db.abort_upload(upload_id, &caller).await??;
     if let Some(multipart_id) = multipart_id {
         let key = upload_id.object_key();
         let aborting = app.storage.abort_multipart(&key, &multipart_id);
@@ -126,10 +126,10 @@ pub(crate) async fn abort(app: &App, request: Request<'_>) -> Result<Response, P
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-fn upload_and_user(request: Request<'_>) -> Result<(UploadId, UserId), Problem> {
-    let user_id = request.subject()?;
+fn upload_and_caller(request: Request<'_>) -> Result<(UploadId, Caller), Problem> {
+    let caller = request.caller()?;
     request.no_query()?;
-    Ok((request.path_parameter("uploadId")?, user_id))
+    Ok((request.path_parameter("uploadId")?, caller))
 }
 
 /// The parts that storage has. `None` if the multipart upload no longer exists: it was assembled or aborted.

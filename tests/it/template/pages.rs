@@ -46,7 +46,12 @@ fn pages_of_allowed_origins_may_call_every_route_and_send_what_the_page_sends() 
         .to_lowercase();
     assert_eq!(
         set(&cors["AllowHeaders"]),
-        BTreeSet::from(["authorization", "content-type", "idempotency-key"])
+        BTreeSet::from([
+            "authorization",
+            "content-type",
+            "idempotency-key",
+            "syncsphere-epoch"
+        ])
     );
     for header in set(&cors["AllowHeaders"]) {
         assert!(api.contains(header), "the page sends no {header}");

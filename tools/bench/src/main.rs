@@ -3,8 +3,8 @@
 
 mod benchmarks;
 mod database;
-mod fakes;
 mod limit;
+mod posts;
 mod process;
 mod report;
 mod requests;

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use db::DatabaseUrl;
+use fakes::s3::{Object, S3};
+use fakes::sqs::{Sqs, Which};
 use fakes::tls::Authority;
 use fakes::{BY_IAM, lambda};
 use runner::postgres::ROLE;
@@ -15,10 +18,9 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::database::{self, Relay};
-use crate::fakes::posts::Posts;
-use crate::fakes::s3::S3;
-use crate::fakes::sqs::Sqs;
+use crate::posts::Posts;
 use crate::process::{CORE, Program, allocation_counter};
+use crate::settings::{BUCKET, QUEUE, SHA256, SIZE};
 
 /// Where things are and how much is measured.
 #[derive(Clone, Debug, clap::Args)]
@@ -125,9 +127,13 @@ impl Stage {
     /// Starts the fakes and the relay.
     pub(crate) async fn services(&self, tls: bool) -> Result<Services> {
         let acceptor = || tls.then(|| self.authority.acceptor.clone());
+        let object = Object {
+            size: SIZE,
+            sha256: SHA256.parse()?,
+        };
         Ok(Services {
-            s3: S3::start(acceptor()).await?,
-            sqs: Sqs::start(acceptor()).await?,
+            s3: S3::with_every_object(acceptor(), BUCKET, object).await?,
+            sqs: Sqs::start(acceptor(), QUEUE, Arc::new(())).await?,
             posts: Posts::start(acceptor()).await?,
             relay: Relay::start(self.database, acceptor()).await?,
             tls,
@@ -162,15 +168,17 @@ impl Stage {
     /// Environment variables from the template, and the endpoints of the fakes. Each function reads the
     /// variables that it needs.
     pub(crate) fn variables(&self, services: &Services, database_url: String) -> Variables {
+        // A host name, as AWS's endpoints have.
+        let queues = services.sqs.server.url("localhost");
         let mut variables = lambda::variables();
         variables.extend([
             ("AWS_LAMBDA_LOG_LEVEL", "INFO".to_owned()),
             ("AWS_ENDPOINT_URL_S3", services.s3.endpoint()),
-            ("AWS_ENDPOINT_URL_SQS", services.sqs.endpoint()),
+            ("AWS_ENDPOINT_URL_SQS", queues.clone()),
             ("DATABASE_URL", database_url),
-            ("BUCKET_NAME", "syncsphere-bench".to_owned()),
-            ("QUEUE_URL", services.sqs.queue_url()),
-            ("DEAD_LETTER_QUEUE_URL", services.sqs.dead_letter_queue_url()),
+            ("BUCKET_NAME", BUCKET.to_owned()),
+            ("QUEUE_URL", Sqs::url(&queues, Which::Events)),
+            ("DEAD_LETTER_QUEUE_URL", Sqs::url(&queues, Which::DeadLetters)),
             ("CONNECTIONS_ENDPOINT", services.posts.endpoint()),
             ("WEBSOCKET_URL", "wss://bench.example/live".to_owned()),
             // No effective rate limit, except in the benchmark of the rate limiter.

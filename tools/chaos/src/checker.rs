@@ -4,13 +4,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use fakes::s3::Object;
 use model::{DeviceId, EventId, UserId};
 
 use super::database::Snapshot;
 use super::findings::Findings;
 use super::history::Acknowledged;
 use super::replica::View;
-use super::s3::Object;
 use super::sqs::{POISON, event_id};
 
 #[cfg(test)]

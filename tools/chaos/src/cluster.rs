@@ -23,12 +23,15 @@ use super::functions::{FAN_OUT_CONCURRENCY, Functions, variables};
 use super::history::History;
 use super::proxy::{Mode, Proxy};
 use super::run::Plan;
-use super::s3::S3;
+use super::s3;
 use super::schedule::Dependency;
-use super::sqs::{Sqs, Which};
+use super::sqs::FaultySqs;
 use super::websocket_api::Sockets;
 use super::workload::{User, first_uploads};
 use fakes::BY_IAM;
+use fakes::connections::Connections;
+use fakes::s3::S3;
+use fakes::sqs::Which;
 use runner::postgres::{Postgres, free_address};
 use runner::project::Project;
 use runner::ui::Step;
@@ -58,8 +61,9 @@ pub(crate) struct Cluster {
     pub(crate) folder: PathBuf,
     /// Decides which random faults are injected.
     pub(crate) faults: Arc<FaultInjector>,
-    pub(crate) sqs: Arc<Sqs>,
-    s3: Arc<S3>,
+    pub(crate) sqs: Arc<FaultySqs>,
+    s3: S3,
+    _connections: Connections,
     /// Moves messages from the queue to `fan-out`.
     pub(crate) mapping: Arc<Mapping>,
     pub(crate) functions: Arc<Functions>,
@@ -86,7 +90,6 @@ impl Cluster {
     ) -> Result<Self> {
         let seed = plan.seed;
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let mut tasks = JoinSet::new();
         let faults = Arc::new(FaultInjector::new(seed, kill_chance));
         let findings = Arc::new(Findings::default());
 
@@ -95,11 +98,17 @@ impl Cluster {
         let database_url = postgres.url();
         db::migrate(&database_url.parse::<DatabaseUrl>()?.into(), Some(BY_IAM)).await?;
         let database = Proxy::start(SocketAddr::V4(address)).await?;
-        let (s3, storage) = S3::start(Arc::clone(&faults), &mut tasks).await?;
-        let (sqs, queue) = Sqs::start(Arc::clone(&faults), &mut tasks).await?;
-        let (sockets, connections) = Sockets::start(Arc::clone(&faults), &mut tasks).await?;
+        let s3 = s3::start(Arc::clone(&faults)).await?;
+        let sqs = Arc::new(FaultySqs::start(Arc::clone(&faults)).await?);
+        let sockets = Arc::new(Sockets::new(Arc::clone(&faults)));
+        let connections = Connections::start(None, Arc::clone(&sockets)).await?;
 
-        let proxies = [database, storage, queue, connections];
+        let proxies = [
+            database,
+            Proxy::start(s3.server.address).await?,
+            Proxy::start(sqs.fake.server.address).await?,
+            Proxy::start(connections.server.address).await?,
+        ];
         let variables = variables(&proxies, plan.log_level());
         let shared = (Arc::clone(&faults), Arc::clone(&findings));
         let functions = Arc::new(Functions::new(
@@ -129,6 +138,7 @@ impl Cluster {
             faults,
             sqs,
             s3,
+            _connections: connections,
             mapping: Arc::new(mapping),
             functions,
             world,
@@ -137,7 +147,7 @@ impl Cluster {
             postgres: Mutex::new(postgres),
             database_url,
             proxies,
-            tasks,
+            tasks: JoinSet::new(),
         };
         cluster.populate(seed).await?;
         Ok(cluster)
@@ -231,7 +241,7 @@ impl Cluster {
     async fn is_quiet(&self) -> Result<bool> {
         let local = self.devices.iter().all(|device| device.is_listening())
             && self.world.sockets.pending() == 0
-            && self.sqs.is_empty(Which::Events)
+            && self.sqs.fake.is_empty(Which::Events)
             // Dead events are redriven to the queue, so they are still in transit.
             && !self.sqs.has_dead_events()
             && !self.functions.is_running("fan-out");
@@ -246,8 +256,8 @@ impl Cluster {
             database: Snapshot::read(&self.database_url).await?,
             objects: self.s3.objects(),
             announced: self.sqs.announced(),
-            queue: self.sqs.bodies(Which::Events),
-            dead_letters: self.sqs.bodies(Which::DeadLetters),
+            queue: self.sqs.fake.bodies(Which::Events),
+            dead_letters: self.sqs.fake.bodies(Which::DeadLetters),
             exhausted: self.sqs.exhausted(),
             poison: poison
                 .map(|(body, receives)| {

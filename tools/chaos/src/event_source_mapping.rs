@@ -7,15 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use fakes::sqs::{Received, md5};
+use platform::Clock;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::findings::Findings;
 use super::functions::Functions;
-use super::queue::Received;
-use fakes::md5;
-
-use super::sqs::{Sqs, Which};
+use super::sqs::FaultySqs;
 
 /// The maximum number of records in a batch.
 const BATCH: usize = 10;
@@ -25,7 +24,7 @@ const IDLE: Duration = Duration::from_millis(50);
 
 /// The mapping, with one poller for each environment of `fan-out`.
 pub(crate) struct Mapping {
-    sqs: Arc<Sqs>,
+    sqs: Arc<FaultySqs>,
     functions: Arc<Functions>,
     findings: Arc<Findings>,
     enabled: AtomicBool,
@@ -33,7 +32,7 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     /// An enabled mapping. No poller runs yet.
-    pub(crate) fn new(sqs: Arc<Sqs>, functions: Arc<Functions>, findings: Arc<Findings>) -> Self {
+    pub(crate) fn new(sqs: Arc<FaultySqs>, functions: Arc<Functions>, findings: Arc<Findings>) -> Self {
         Self {
             sqs,
             functions,
@@ -56,7 +55,7 @@ impl Mapping {
                 Vec::new()
             };
             if batch.is_empty() {
-                let _ = tokio::time::timeout(IDLE, self.sqs.sent.notified()).await;
+                let _ = tokio::time::timeout(IDLE, self.sqs.fake.sent()).await;
             } else {
                 self.hand_over(&batch).await;
             }
@@ -83,7 +82,7 @@ impl Mapping {
             .collect();
         for message in batch {
             if !failed.contains(message.message_id.as_ref()) {
-                self.sqs.delete(Which::Events, &message.receipt);
+                self.sqs.fake.delete(&message.receipt);
             }
         }
     }
@@ -103,15 +102,16 @@ struct ItemFailure {
 }
 
 fn record(message: &Received) -> serde_json::Value {
+    let now_ms = Clock::system().now().unix_timestamp_nanos() / 1_000_000;
     json!({
         "messageId": message.message_id,
         "receiptHandle": message.receipt,
         "body": message.body,
         "attributes": {
             "ApproximateReceiveCount": message.receives.to_string(),
-            "SentTimestamp": message.sent_ms.to_string(),
+            "SentTimestamp": now_ms.to_string(),
             "SenderId": "AROAEXAMPLE:syncsphere",
-            "ApproximateFirstReceiveTimestamp": message.sent_ms.to_string(),
+            "ApproximateFirstReceiveTimestamp": now_ms.to_string(),
         },
         "messageAttributes": {},
         "md5OfBody": md5(&message.body),

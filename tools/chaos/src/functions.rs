@@ -12,8 +12,8 @@ use super::faults::{FaultInjector, Kind};
 use super::findings::Findings;
 use super::proxy::Proxy;
 use super::s3::BUCKET;
-use super::sqs::{Sqs, Which};
 use fakes::lambda::{self, Failure, Function, Settings};
+use fakes::sqs::{Sqs, Which};
 use runner::postgres::{self, DATABASE, ROLE};
 use runner::project::Project;
 
@@ -153,19 +153,18 @@ pub(crate) fn variables(proxies: &[Proxy; 4], log_level: &str) -> Vec<(&'static 
     let SocketAddr::V4(address) = database.address else {
         return Vec::new();
     };
+    let [storage, queue, connections] =
+        [storage, queue, connections].map(|proxy| format!("http://{}", proxy.address));
     let mut variables = lambda::variables();
     variables.extend([
         ("AWS_LAMBDA_LOG_LEVEL", log_level.to_owned()),
-        ("AWS_ENDPOINT_URL_S3", format!("http://{}", storage.address)),
-        ("AWS_ENDPOINT_URL_SQS", format!("http://{}", queue.address)),
+        ("AWS_ENDPOINT_URL_S3", storage),
+        ("AWS_ENDPOINT_URL_SQS", queue.clone()),
         ("DATABASE_URL", postgres::url(address, ROLE, DATABASE)),
         ("BUCKET_NAME", BUCKET.to_owned()),
-        ("QUEUE_URL", Sqs::url(queue, Which::Events)),
-        ("DEAD_LETTER_QUEUE_URL", Sqs::url(queue, Which::DeadLetters)),
-        (
-            "CONNECTIONS_ENDPOINT",
-            format!("http://{}/live", connections.address),
-        ),
+        ("QUEUE_URL", Sqs::url(&queue, Which::Events)),
+        ("DEAD_LETTER_QUEUE_URL", Sqs::url(&queue, Which::DeadLetters)),
+        ("CONNECTIONS_ENDPOINT", format!("{connections}/live")),
         ("WEBSOCKET_URL", "ws://chaos.example/live".to_owned()),
         ("POSTS_PER_SECOND", "5000".to_owned()),
         ("MAXIMUM_CONCURRENCY", FAN_OUT_CONCURRENCY.to_string()),

@@ -20,7 +20,6 @@ mod outage;
 mod phase;
 mod planted;
 mod proxy;
-mod queue;
 mod replica;
 mod report;
 mod run;

@@ -1,8 +1,7 @@
 //! A TCP proxy between the functions and one dependency. It can cut, delay, hang and refuse connections.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -34,12 +33,9 @@ pub(crate) struct Proxy {
     /// The address at which functions reach the dependency.
     pub(crate) address: SocketAddr,
     mode: Arc<watch::Sender<Mode>>,
-    links: Links,
+    cut: Arc<Notify>,
     _listening: Arc<Listening>,
 }
-
-/// The open connections by the client address that the dependency sees.
-type Links = Arc<Mutex<HashMap<SocketAddr, Arc<Notify>>>>;
 
 struct Listening(JoinHandle<()>);
 
@@ -55,12 +51,12 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let address = listener.local_addr().context("cannot listen")?;
         let (mode, modes) = watch::channel(Mode::Open);
-        let links = Links::default();
-        let accepting = accept(listener, target, modes, Arc::clone(&links));
+        let cut = Arc::new(Notify::new());
+        let accepting = accept(listener, target, modes, Arc::clone(&cut));
         Ok(Self {
             address,
             mode: Arc::new(mode),
-            links,
+            cut,
             _listening: Arc::new(Listening(tokio::spawn(accepting))),
         })
     }
@@ -72,41 +68,24 @@ impl Proxy {
 
     /// Closes every open connection.
     pub(crate) fn cut_all(&self) {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        for link in links.values() {
-            link.notify_one();
-        }
-    }
-
-    /// Closes the connection that has this client address at the dependency.
-    pub(crate) fn cut(&self, peer: SocketAddr) {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = links.get(&peer) {
-            link.notify_one();
-        }
+        self.cut.notify_waiters();
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, modes: watch::Receiver<Mode>, links: Links) {
+async fn accept(listener: TcpListener, target: SocketAddr, modes: watch::Receiver<Mode>, cut: Arc<Notify>) {
     while let Ok((near, _)) = listener.accept().await {
         if *modes.borrow() != Mode::Refused {
-            tokio::spawn(link(near, target, modes.clone(), Arc::clone(&links)));
+            tokio::spawn(link(near, target, modes.clone(), Arc::clone(&cut)));
         }
     }
 }
 
-async fn link(near: TcpStream, target: SocketAddr, modes: watch::Receiver<Mode>, links: Links) {
+async fn link(near: TcpStream, target: SocketAddr, modes: watch::Receiver<Mode>, cut: Arc<Notify>) {
     let Ok(far) = TcpStream::connect(target).await else {
         return;
     };
-    let Ok(address) = far.local_addr() else { return };
     // Turns off Nagle's algorithm, which would delay small messages.
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
-    let cut = Arc::new(Notify::new());
-    links
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(address, Arc::clone(&cut));
     let (near_read, near_write) = near.into_split();
     let (far_read, far_write) = far.into_split();
     let moving = async {
@@ -119,10 +98,6 @@ async fn link(near: TcpStream, target: SocketAddr, modes: watch::Receiver<Mode>,
         _ = moving => {}
         () = cut.notified() => {}
     }
-    links
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .remove(&address);
 }
 
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut modes: watch::Receiver<Mode>) {

@@ -235,7 +235,7 @@ async fn one(cluster: &Cluster, disturbance: Disturbance, (seed, number): (u64, 
         Disturbance::DropSocket => cluster.world.sockets.drop_one().await,
         Disturbance::Poison => {
             faults.count(Kind::Poisoned);
-            cluster.sqs.inject(&format!("{POISON}{seed}-{number}"));
+            cluster.sqs.fake.inject(&format!("{POISON}{seed}-{number}"));
         }
     }
     Ok(())

@@ -2,27 +2,20 @@
 //! sockets, which are channels to the devices in this process.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context as _, Result};
-use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
+use fakes::connections::Clients;
+use fakes::http::{Fault, Request};
+use parking_lot::Mutex;
 use platform::{Clock, ids};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use super::faults::{FaultInjector, Kind};
 use super::functions::Functions;
-use super::proxy::Proxy;
 
 /// The state of a connection ID.
 enum Connection {
@@ -33,7 +26,7 @@ enum Connection {
     Deaf,
 }
 
-/// The running fake.
+/// The WebSocket API.
 pub(crate) struct Sockets {
     connections: Mutex<HashMap<String, Connection>>,
     /// The number of frames that devices have not handled yet.
@@ -41,7 +34,6 @@ pub(crate) struct Sockets {
     hanging_posts: AtomicUsize,
     forbidden: AtomicBool,
     faults: Arc<FaultInjector>,
-    proxy: OnceLock<Proxy>,
     functions: OnceLock<Arc<Functions>>,
 }
 
@@ -79,31 +71,16 @@ impl Drop for Socket {
 }
 
 impl Sockets {
-    /// Starts the fake behind a proxy.
-    pub(crate) async fn start(
-        faults: Arc<FaultInjector>,
-        tasks: &mut JoinSet<()>,
-    ) -> Result<(Arc<Self>, Proxy)> {
-        let sockets = Arc::new(Self {
+    /// A WebSocket API without connections.
+    pub(crate) fn new(faults: Arc<FaultInjector>) -> Self {
+        Self {
             connections: Mutex::default(),
             pending: AtomicUsize::new(0),
             hanging_posts: AtomicUsize::new(0),
             forbidden: AtomicBool::new(false),
             faults,
-            proxy: OnceLock::new(),
             functions: OnceLock::new(),
-        });
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
-        let proxy = Proxy::start(listener.local_addr().context("cannot listen")?).await?;
-        let _ = sockets.proxy.set(proxy.clone());
-        let app = Router::new()
-            .route("/live/@connections/{id}", post(take).delete(close))
-            .with_state(Arc::clone(&sockets))
-            .into_make_service_with_connect_info::<SocketAddr>();
-        tasks.spawn(async move {
-            let _ = axum::serve(listener, app).await;
-        });
-        Ok((sockets, proxy))
+        }
     }
 
     /// Sets the functions that handle the routes. To be called once.
@@ -173,7 +150,7 @@ impl Sockets {
 
     /// The number of open sockets that nobody reads.
     pub(crate) fn deaf(&self) -> usize {
-        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = self.connections.lock();
         connections
             .values()
             .filter(|state| matches!(state, Connection::Deaf))
@@ -186,14 +163,14 @@ impl Sockets {
     }
 
     fn is_deaf(&self, id: &str) -> bool {
-        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = self.connections.lock();
         matches!(connections.get(id), Some(Connection::Deaf))
     }
 
     /// Closes one open socket. `$disconnect` follows unless a fault suppresses it.
     pub(crate) async fn drop_one(&self) {
         let id = {
-            let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut connections = self.connections.lock();
             let mut open: Vec<String> = connections
                 .iter()
                 .filter(|(_, state)| matches!(state, Connection::Open(_)))
@@ -221,17 +198,17 @@ impl Sockets {
     }
 
     fn set(&self, id: &str, state: Connection) {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connections = self.connections.lock();
         connections.insert(id.to_owned(), state);
     }
 
     fn remove(&self, id: &str) {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connections = self.connections.lock();
         connections.remove(id);
     }
 
     fn deliver(&self, id: &str, frame: Bytes) -> bool {
-        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = self.connections.lock();
         let sender = match connections.get(id) {
             Some(Connection::Open(sender)) => sender,
             Some(Connection::Connecting) => {
@@ -255,55 +232,40 @@ struct Status {
     status_code: u16,
 }
 
-async fn take(
-    State(sockets): State<Arc<Sockets>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    Path(id): Path<String>,
-    frame: Bytes,
-) -> Response {
-    let faults = &sockets.faults;
-    if sockets.forbidden.load(Ordering::SeqCst) {
-        return refusal(StatusCode::FORBIDDEN, "ForbiddenException");
+impl Clients for Sockets {
+    fn fault(&self, id: &str, request: &Request) -> Fault {
+        let faults = &self.faults;
+        if request.method() == "DELETE" {
+            Fault::None
+        } else if self.forbidden.load(Ordering::SeqCst) {
+            Fault::Error(403, "ForbiddenException")
+        } else if self.is_deaf(id) {
+            self.hanging_posts.fetch_add(1, Ordering::Relaxed);
+            Fault::Hang
+        } else if faults.inject(Kind::Throttled) {
+            Fault::Error(429, "LimitExceededException")
+        } else if faults.inject(Kind::PostFailed) {
+            Fault::Error(500, "InternalServerErrorException")
+        } else if faults.inject(Kind::PostUnavailable) {
+            Fault::Error(503, "ServiceUnavailableException")
+        } else if faults.inject(Kind::PostHung) {
+            Fault::Slow(faults.millis(Kind::PostHung, 1_000..5_000))
+        } else if faults.inject(Kind::PostSlow) {
+            Fault::Slow(faults.millis(Kind::PostSlow, 50..600))
+        } else if faults.inject(Kind::PostAnswerLost) {
+            Fault::AnswerLost
+        } else {
+            Fault::None
+        }
     }
-    if sockets.is_deaf(&id) {
-        sockets.hanging_posts.fetch_add(1, Ordering::Relaxed);
-        return std::future::pending().await;
-    }
-    if faults.inject(Kind::Throttled) {
-        return refusal(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException");
-    }
-    if faults.inject(Kind::PostFailed) {
-        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerErrorException");
-    }
-    if faults.inject(Kind::PostUnavailable) {
-        return refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException");
-    }
-    if faults.inject(Kind::PostHung) {
-        tokio::time::sleep(faults.millis(Kind::PostHung, 1_000..5_000)).await;
-    }
-    if faults.inject(Kind::PostSlow) {
-        tokio::time::sleep(faults.millis(Kind::PostSlow, 50..600)).await;
-    }
-    if !sockets.deliver(&id, frame) {
-        return refusal(StatusCode::GONE, "GoneException");
-    }
-    if let Some(proxy) = sockets.proxy.get()
-        && faults.inject(Kind::PostAnswerLost)
-    {
-        proxy.cut(peer);
-        return std::future::pending().await;
-    }
-    StatusCode::OK.into_response()
-}
 
-/// `DeleteConnection`: closes the socket of the client.
-async fn close(State(sockets): State<Arc<Sockets>>, Path(id): Path<String>) -> StatusCode {
-    sockets.remove(&id);
-    StatusCode::NO_CONTENT
-}
+    fn post(&self, id: &str, request: &Request) -> bool {
+        self.deliver(id, request.body())
+    }
 
-fn refusal(status: StatusCode, kind: &'static str) -> Response {
-    (status, [("x-amzn-ErrorType", kind)], r#"{"message":"as told"}"#).into_response()
+    fn close(&self, id: &str, _: &Request) {
+        self.remove(id);
+    }
 }
 
 fn event(route: &str, kind: &str, connection_id: &str, ticket: Option<&str>) -> Bytes {

@@ -37,8 +37,8 @@ impl CommandLine {
             users,
         };
         accounts.change(STACK, |stack| *stack = Some(known))?;
-        if accounts.chosen().is_none() {
-            accounts.choose(STACK)?;
+        if accounts.default_stack().is_none() {
+            accounts.set_default(STACK)?;
         }
         Ok(Self {
             accounts,

@@ -200,7 +200,7 @@ impl Stack {
         let device = Client::new(&self.outputs.http_api_url, session, Some(device_id));
         Ok(device
             .context("cannot make a client")?
-            .with_patience(Duration::ZERO))
+            .with_retry_budget(Duration::ZERO))
     }
 }
 

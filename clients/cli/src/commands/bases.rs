@@ -12,7 +12,7 @@ use model::{FileId, Sha256, SpaceId, SpacePath, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::Account;
-use crate::place::short_name;
+use crate::resolve::short_name;
 
 /// The file is rewritten when it has more than twice as many lines as paths, plus this number.
 const SPARE_LINES: usize = 1000;
@@ -47,7 +47,7 @@ pub(super) struct Bases {
 impl Bases {
     /// Opens the versions that an account saw in a space. `None` is the personal space.
     pub(super) fn open(account: &Account, space_id: Option<SpaceId>) -> anyhow::Result<Self> {
-        let folder = account.accounts.kept("versions")?;
+        let folder = account.accounts.data_folder("versions")?;
         let user = account.name.as_ref().map_or("", |name| name.user.as_str());
         let space = space_id.map_or_else(String::new, |space_id| space_id.to_string());
         let whole = format!("{}\n{user}\n{space}", account.http_api_url);
@@ -84,7 +84,7 @@ impl Bases {
     }
 
     /// Records the version of a path that this machine saw.
-    pub(super) fn saw(&self, path: &SpacePath, base: Base) -> anyhow::Result<()> {
+    pub(super) fn record(&self, path: &SpacePath, base: Base) -> anyhow::Result<()> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.insert(path.clone(), base) != Some(base) {
             (&self.file)
@@ -131,7 +131,7 @@ mod tests {
         let path: SpacePath = "/a".parse().unwrap();
         let bases = Bases::in_file(&file).unwrap();
         for version in 1..=2000 {
-            bases.saw(&path, base(version)).unwrap();
+            bases.record(&path, base(version)).unwrap();
         }
         (&bases.file).write_all(b"[\"/a\",{").unwrap();
         drop(bases);

@@ -14,16 +14,16 @@ use crate::failure::{self, Kind, failure};
 use crate::output::Output;
 
 /// Promised limit for notifications of a change.
-const PROMISED: Duration = Duration::from_secs(20);
+const NOTIFICATION_LIMIT: Duration = Duration::from_secs(20);
 
 /// Limit for an event that the request could not queue: `maintenance` publishes it, and runs every minute.
-const RELAYED: Duration = Duration::from_secs(90);
+const RELAY_LIMIT: Duration = Duration::from_secs(90);
 
 /// Limit for any other step.
-const STEP: Duration = Duration::from_secs(30);
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Limit for the answer to a ping.
-const PONG: Duration = Duration::from_secs(5);
+const PONG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The folder of the doctor's files in the personal space.
 const FOLDER: &str = "/.syncsphere-doctor/";
@@ -36,9 +36,9 @@ pub(crate) async fn run(account: &Account, output: Output) -> anyhow::Result<()>
     let mut doctor = Doctor {
         output,
         // No retries, so that each failure is reported.
-        client: account.client.clone().with_patience(Duration::ZERO),
-        opened: None,
-        made: None,
+        client: account.client.clone().with_retry_budget(Duration::ZERO),
+        open_upload: None,
+        uploaded: None,
     };
     let outcome = doctor.examine(account).await;
     let cleaned = doctor.clean_up().await;
@@ -48,64 +48,64 @@ pub(crate) async fn run(account: &Account, output: Output) -> anyhow::Result<()>
 struct Doctor {
     output: Output,
     client: Client,
-    opened: Option<UploadId>,
-    made: Option<FileChanged>,
+    open_upload: Option<UploadId>,
+    uploaded: Option<FileChanged>,
 }
 
 impl Doctor {
     async fn examine(&mut self, account: &Account) -> anyhow::Result<()> {
-        self.arrive(account).await?;
+        self.check_access(account).await?;
         let mut socket = self.connect().await?;
         let (changed, completing) = self.upload().await?;
         self.notification(&mut socket, changed.event_id, completing)
             .await?;
-        self.look_again(&changed).await?;
+        self.check_download(&changed).await?;
         let _ = socket.close().await;
         Ok(())
     }
 
     /// Checks the network, the sign-in and the first request of this user.
-    async fn arrive(&self, account: &Account) -> anyhow::Result<()> {
+    async fn check_access(&self, account: &Account) -> anyhow::Result<()> {
         let url = &account.http_api_url;
         let reaching = async {
-            let stranger =
-                Client::new(url, Token::from("nobody".to_owned()), None)?.with_patience(Duration::ZERO);
-            match stranger.all_spaces().await {
+            let anonymous =
+                Client::new(url, Token::from("nobody".to_owned()), None)?.with_retry_budget(Duration::ZERO);
+            match anonymous.all_spaces().await {
                 // A token that is not valid must be refused.
                 Err(error) if error.status() == Some(401) => Ok(((), url.clone())),
                 Err(error) => Err(error.into()),
                 Ok(_) => Err(failure(Kind::Failed, "it lets in who has no token")),
             }
         };
-        let link = "its address (the output HttpApiUrl of the stack), the network and its certificate";
-        self.step("reaching the API", link, reaching).await?;
+        let look_at = "its address (the output HttpApiUrl of the stack), the network and its certificate";
+        self.step("reaching the API", look_at, reaching).await?;
 
         let signing_in = async { Ok(((), account.user_id().await?.to_string())) };
-        let link = "the identity provider; sign in again: syncsphere login";
-        self.step("signing in", link, signing_in).await?;
+        let look_at = "the identity provider; sign in again: syncsphere login";
+        self.step("signing in", look_at, signing_in).await?;
 
-        let asking = async {
+        let listing = async {
             let spaces = self.client.all_spaces().await?;
             Ok(((), format!("{} of yours", spaces.len())))
         };
-        let link = "the authorizer (JwtIssuer, JwtAudience), spaces, or the database";
-        self.step("asking for spaces", link, asking).await
+        let look_at = "the authorizer (JwtIssuer, JwtAudience), spaces, or the database";
+        self.step("asking for spaces", look_at, listing).await
     }
 
     async fn connect(&self) -> anyhow::Result<Socket> {
-        let asking = async { Ok((self.client.create_ticket().await?, String::new())) };
-        let link = "connections, or the database";
-        let ticket = self.step("getting a ticket", link, asking).await?;
+        let listing = async { Ok((self.client.create_ticket().await?, String::new())) };
+        let look_at = "connections, or the database";
+        let ticket = self.step("getting a ticket", look_at, listing).await?;
 
         let connecting = async {
             let mut socket = Socket::connect(&ticket).await?;
             socket.ping().await?;
-            let pong = timeout(PONG, next_pong(&mut socket)).await;
+            let pong = timeout(PONG_TIMEOUT, wait_for_pong(&mut socket)).await;
             pong.context("it is open, and a ping is not answered")??;
             Ok((socket, "and a ping was answered".to_owned()))
         };
-        let link = "the WebSocket API, or $connect in connections (64 connections a user by default)";
-        self.step("opening the WebSocket", link, connecting).await
+        let look_at = "the WebSocket API, or $connect in connections (64 connections a user by default)";
+        self.step("opening the WebSocket", look_at, connecting).await
     }
 
     /// Uploads a small file. Returns the change, and the time at which completion was requested.
@@ -120,32 +120,32 @@ impl Doctor {
             let created = client.create_upload(&description, None).await?;
             Ok((created, path.to_string()))
         };
-        let link = "uploads, or the database";
-        let created = self.step("opening an upload", link, opening).await?;
-        self.opened = Some(created.upload_id);
+        let look_at = "uploads, or the database";
+        let created = self.step("opening an upload", look_at, opening).await?;
+        self.open_upload = Some(created.upload_id);
 
         let sending = async {
             client.send(&created, content.as_slice()).await?;
             Ok(((), format!("{} bytes", content.len())))
         };
-        let link = "storage: the bucket, its policy, and the rights of uploads, which signs";
-        self.step("sending content", link, sending).await?;
+        let look_at = "storage: the bucket, its policy, and the rights of uploads, which signs";
+        self.step("sending content", look_at, sending).await?;
 
         let began = Instant::now();
         let completing = async {
             let changed = client.complete_upload(created.upload_id).await?;
-            let told = format!("change {} of your personal space", changed.sequence);
-            Ok((changed, told))
+            let detail = format!("change {} of your personal space", changed.sequence);
+            Ok((changed, detail))
         };
-        let link = "complete-upload: storage, or the database";
-        let changed = self.step("completing it", link, completing).await?;
-        self.opened = None;
-        self.made = Some(changed.clone());
+        let look_at = "complete-upload: storage, or the database";
+        let changed = self.step("completing it", look_at, completing).await?;
+        self.open_upload = None;
+        self.uploaded = Some(changed.clone());
         Ok((changed, began))
     }
 
     /// Reads the change and the content as another device would.
-    async fn look_again(&self, changed: &FileChanged) -> anyhow::Result<()> {
+    async fn check_download(&self, changed: &FileChanged) -> anyhow::Result<()> {
         let reading = async {
             let before: Cursor = (changed.sequence.get() - 1).try_into()?;
             let list = self.client.list_changes(Some(changed.space_id), before).await?;
@@ -170,8 +170,8 @@ impl Doctor {
             self.client.fetch(&Content::from(changed), &mut file, &()).await?;
             Ok(((), "the same, by its SHA-256".to_owned()))
         };
-        let link = "files, which signs, or storage";
-        self.step("downloading it again", link, downloading).await
+        let look_at = "files, which signs, or storage";
+        self.step("downloading it again", look_at, downloading).await
     }
 
     /// Waits for the notification, and distinguishes a late one from a missing one.
@@ -181,15 +181,15 @@ impl Doctor {
         event_id: EventId,
         since: Instant,
     ) -> anyhow::Result<()> {
-        let hearing = async {
-            let heard = timeout(RELAYED, heard(socket, event_id)).await;
-            let Ok(heard) = heard else {
-                let message = format!("not within {} s", RELAYED.as_secs());
+        let receiving = async {
+            let waiting = timeout(RELAY_LIMIT, wait_for_event(socket, event_id)).await;
+            let Ok(received) = waiting else {
+                let message = format!("not within {} s", RELAY_LIMIT.as_secs());
                 return Err(failure(Kind::Failed, message));
             };
-            heard?;
+            received?;
             let after = since.elapsed();
-            if after > PROMISED {
+            if after > NOTIFICATION_LIMIT {
                 let message = format!(
                     "only after {:.0} s: complete-upload could not send to the queue, and maintenance did it later",
                     after.as_secs_f64()
@@ -204,8 +204,8 @@ impl Doctor {
         self.step_within(
             "hearing of it",
             "the queue, fan-out and its event source mapping, or @connections; is anything in the dead-letter queue?",
-            RELAYED + PONG,
-            hearing,
+            RELAY_LIMIT + PONG_TIMEOUT,
+            receiving,
         )
         .await
     }
@@ -213,26 +213,26 @@ impl Doctor {
     /// Deletes the uploaded file, or aborts the unfinished upload.
     async fn clean_up(&mut self) -> anyhow::Result<()> {
         let client = self.client.clone();
-        let (opened, made) = (self.opened.take(), self.made.take());
-        if opened.is_none() && made.is_none() {
+        let (open_upload, uploaded) = (self.open_upload.take(), self.uploaded.take());
+        if open_upload.is_none() && uploaded.is_none() {
             return Ok(());
         }
         self.step(
             "cleaning up",
             "files or uploads; what is left is in /.syncsphere-doctor/",
             async {
-                if let Some(made) = made {
-                    client.delete_file(made.file_id, None, None).await?;
-                    return Ok(((), format!("{} is deleted", made.path)));
+                if let Some(uploaded) = uploaded {
+                    client.delete_file(uploaded.file_id, None, None).await?;
+                    return Ok(((), format!("{} is deleted", uploaded.path)));
                 }
-                let Some(upload_id) = opened else {
+                let Some(upload_id) = open_upload else {
                     return Ok(((), String::new()));
                 };
                 match client.abort_upload(upload_id).await {
                     // The upload was completed, but the response was lost.
                     Err(error) if error.status() == Some(409) => {
-                        let made = client.complete_upload(upload_id).await?;
-                        client.delete_file(made.file_id, None, None).await?;
+                        let uploaded = client.complete_upload(upload_id).await?;
+                        client.delete_file(uploaded.file_id, None, None).await?;
                     }
                     aborted => aborted?,
                 }
@@ -245,17 +245,17 @@ impl Doctor {
     async fn step<T>(
         &self,
         name: &str,
-        link: &str,
+        look_at: &str,
         act: impl Future<Output = anyhow::Result<(T, String)>>,
     ) -> anyhow::Result<T> {
-        self.step_within(name, link, STEP, act).await
+        self.step_within(name, look_at, STEP_TIMEOUT, act).await
     }
 
     /// Runs a step and reports its result. `link` names the components to check if it fails.
     async fn step_within<T>(
         &self,
         name: &str,
-        link: &str,
+        look_at: &str,
         within: Duration,
         act: impl Future<Output = anyhow::Result<(T, String)>>,
     ) -> anyhow::Result<T> {
@@ -269,27 +269,26 @@ impl Doctor {
         };
         let took_ms = began.elapsed().as_secs_f64() * 1e3;
         match done {
-            Ok((value, told)) => {
-                self.tell(name, took_ms, &told)?;
+            Ok((value, detail)) => {
+                self.report(name, took_ms, &detail)?;
                 Ok(value)
             }
             Err(error) => {
-                let said = failure::sentence(&error);
-                let told =
-                    json!({ "step": name, "ok": false, "ms": round(took_ms), "error": said, "lookAt": link });
+                let message = failure::sentence(&error);
+                let value = json!({ "step": name, "ok": false, "ms": round(took_ms), "error": message, "lookAt": look_at });
                 self.output
-                    .line(&told, format_args!("✗ {name:24} {took_ms:>7.0} ms  {said}"))?;
+                    .line(&value, format_args!("✗ {name:24} {took_ms:>7.0} ms  {message}"))?;
                 let kind = failure::kind_of(&error);
-                Err(failure(kind, format!("{name} failed; look at {link}")))
+                Err(failure(kind, format!("{name} failed; look at {look_at}")))
             }
         }
     }
 
-    fn tell(&self, name: &str, took_ms: f64, told: impl Display) -> std::io::Result<()> {
-        let value = json!({ "step": name, "ok": true, "ms": round(took_ms), "told": told.to_string() });
+    fn report(&self, name: &str, took_ms: f64, detail: impl Display) -> std::io::Result<()> {
+        let value = json!({ "step": name, "ok": true, "ms": round(took_ms), "detail": detail.to_string() });
         self.output.line(
             &value,
-            format!("✓ {name:24} {took_ms:>7.0} ms  {told}").trim_end(),
+            format!("✓ {name:24} {took_ms:>7.0} ms  {detail}").trim_end(),
         )
     }
 }
@@ -298,7 +297,7 @@ fn round(milliseconds: f64) -> f64 {
     (milliseconds * 10.0).round() / 10.0
 }
 
-async fn next_pong(socket: &mut Socket) -> anyhow::Result<()> {
+async fn wait_for_pong(socket: &mut Socket) -> anyhow::Result<()> {
     while let Some(frame) = socket.next().await? {
         if matches!(frame, Frame::Pong) {
             return Ok(());
@@ -307,7 +306,7 @@ async fn next_pong(socket: &mut Socket) -> anyhow::Result<()> {
     Err(failure(Kind::Unreachable, "the connection was closed"))
 }
 
-async fn heard(socket: &mut Socket, event_id: EventId) -> anyhow::Result<()> {
+async fn wait_for_event(socket: &mut Socket, event_id: EventId) -> anyhow::Result<()> {
     while let Some(frame) = socket.next().await? {
         if let Frame::Changes { changes, .. } = frame
             && changes.iter().any(|change| change.event_id == event_id)

@@ -8,11 +8,11 @@ use unicode_normalization::UnicodeNormalization as _;
 use crate::arguments::{List, Move, Remove};
 use crate::failure::{Failures, Kind, failure, kind_of};
 use crate::output::{self, Output};
-use crate::place;
+use crate::resolve;
 
 /// Lists files, page by page.
 pub(crate) async fn list(client: &Client, list: &List, output: Output) -> anyhow::Result<()> {
-    let space_id = place::space(client, list.space.space.as_deref()).await?;
+    let space_id = resolve::space(client, list.space.space.as_deref()).await?;
     let prefix: String = list.prefix.nfc().collect();
     let prefix = if prefix.starts_with('/') {
         prefix
@@ -41,14 +41,14 @@ fn line(file: &FileView) -> String {
 
 /// Moves a file.
 pub(crate) async fn rename(client: &Client, mv: &Move, output: Output) -> anyhow::Result<()> {
-    let space_id = place::space(client, mv.space.space.as_deref()).await?;
-    let from = place::path(&mv.from)?;
-    let to = place::inside(&mv.to, from.file_name())?;
+    let space_id = resolve::space(client, mv.space.space.as_deref()).await?;
+    let from = resolve::path(&mv.from)?;
+    let to = resolve::inside(&mv.to, from.file_name())?;
     let file = find(client, space_id, &from).await?;
     let moving = client.move_file(file.file_id, to, mv.base_version, Some(&from));
     let changed = moving.await.with_context(|| format!("cannot move {from}"))?;
-    let told = format!("{from} is now {}", changed.path);
-    Ok(output.line(&changed, told)?)
+    let text = format!("{from} is now {}", changed.path);
+    Ok(output.line(&changed, text)?)
 }
 
 /// Deletes files. A failure does not stop the deletion of the others.
@@ -56,11 +56,11 @@ pub(crate) async fn remove(client: &Client, remove: &Remove, output: Output) -> 
     if remove.base_version.is_some() && remove.paths.len() > 1 {
         return Err(failure(Kind::Usage, "--base-version is for a single file"));
     }
-    let space_id = place::space(client, remove.space.space.as_deref()).await?;
+    let space_id = resolve::space(client, remove.space.space.as_deref()).await?;
     let paths: Vec<SpacePath> = remove
         .paths
         .iter()
-        .map(|path| place::path(path))
+        .map(|path| resolve::path(path))
         .collect::<anyhow::Result<_>>()?;
     let mut failures = Failures::default();
     for path in &paths {

@@ -16,14 +16,14 @@ use crate::commands::files::find;
 use crate::commands::sync::is_windows_name;
 use crate::failure::{Kind, failure};
 use crate::output::{self, Output};
-use crate::place::{self, short_name};
 use crate::progress::{Bar, Bars};
+use crate::resolve::{self, short_name};
 
 /// Downloads and verifies a file. A destination file is written completely or not at all.
 pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow::Result<()> {
     let client = &account.client;
-    let space_id = place::space(client, get.space.space.as_deref()).await?;
-    let path = place::path(&get.path)?;
+    let space_id = resolve::space(client, get.space.space.as_deref()).await?;
+    let path = resolve::path(&get.path)?;
     let file = find(client, space_id, &path).await?;
     let mut content = Content::from(&file);
     if let Some(version) = get.version {
@@ -50,18 +50,18 @@ pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow:
     drop(bars);
     // The next upload is based on this version, unless an earlier version was asked for.
     if get.version.is_none() {
-        Bases::open(account, space_id)?.saw(&path, Base::from(&content))?;
+        Bases::open(account, space_id)?.record(&path, Base::from(&content))?;
     }
     let Some(to) = to else {
         return Ok(());
     };
-    let told = json!({
+    let value = json!({
         "file": to, "fileId": content.file_id, "path": path, "version": content.version, "size": content.size,
         "sha256": content.sha256,
     });
     let (version, size) = (content.version, output::size(content.size));
     output.line(
-        &told,
+        &value,
         format_args!("{} is {path}, version {version}, {size}", to.display()),
     )?;
     Ok(())

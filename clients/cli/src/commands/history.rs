@@ -7,13 +7,13 @@ use crate::arguments::History;
 use crate::commands::files::find;
 use crate::commands::watch::describe;
 use crate::output::{self, Output};
-use crate::place;
+use crate::resolve;
 
 /// Shows the versions of a file, newest first, or the changes of a space, oldest first.
 pub(crate) async fn run(client: &Client, history: &History, output: Output) -> anyhow::Result<()> {
-    let space_id = place::space(client, history.space.space.as_deref()).await?;
+    let space_id = resolve::space(client, history.space.space.as_deref()).await?;
     if let Some(path) = &history.path {
-        let file = find(client, space_id, &place::path(path)?).await?;
+        let file = find(client, space_id, &resolve::path(path)?).await?;
         let (_, versions) = client.show_file(file.file_id).await?;
         output.table(
             ["VERSION", "SIZE", "UPLOADED", "BY", "SHA-256"],
@@ -35,8 +35,8 @@ pub(crate) async fn run(client: &Client, history: &History, output: Output) -> a
         let page = client.list_changes(space_id, after).await?;
         for event in &page.changes {
             let time = output::time(event.occurred_at);
-            let told = format!("{:>6}  {time}  {}", event.sequence, describe(event));
-            output.line(event, told)?;
+            let text = format!("{:>6}  {time}  {}", event.sequence, describe(event));
+            output.line(event, text)?;
             after = event.sequence.into();
         }
         if !page.has_more {

@@ -8,22 +8,22 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::accounts::{Account, Accounts, Pool, Stack, Tokens, User, device, new_id, usage};
+use crate::accounts::{Account, Accounts, Pool, Stack, Tokens, User, api_client, as_usage_error, new_id};
 use crate::arguments::{AccountArguments, Login};
 use crate::failure::{Kind, failure};
-use crate::output::{Output, note};
+use crate::output::{Output, warn};
 
 /// Signs in, checks that the API accepts the token, and saves the session.
 pub(crate) async fn run(of: &AccountArguments, login: &Login, output: Output) -> anyhow::Result<()> {
     let accounts = Accounts::find()?;
     let (name, mut stack) = stack(&accounts, of, login).await?;
     // A URL that is not safe for a token is refused before the password prompt.
-    device(&stack.http_api_url, Token::from(String::new()), None)?;
+    api_client(&stack.http_api_url, Token::from(String::new()), None)?;
     let (user_name, user, session) = match &login.token_command {
         Some(command) => from_command(of, command).await?,
-        None => of_pool(of, &name, &stack).await?,
+        None => sign_in_to_pool(of, &name, &stack).await?,
     };
-    let client = device(&stack.http_api_url, session.clone(), None)?;
+    let client = api_client(&stack.http_api_url, session.clone(), None)?;
     let spaces = client.all_spaces().await;
     spaces.with_context(|| format!("{} does not take the token", stack.http_api_url))?;
 
@@ -45,13 +45,13 @@ pub(crate) async fn run(of: &AccountArguments, login: &Login, output: Output) ->
         stack.user = Some(user_name.clone());
         *known = Some(stack);
     })?;
-    accounts.choose(&name)?;
+    accounts.set_default(&name)?;
     if login.authenticator {
         protect(&session, &user_name).await?;
     }
     let user_id = session.token().await?.user_id();
-    let told = json!({ "stack": name, "user": user_name, "userId": user_id });
-    output.line(&told, format_args!("signed in to {name} as {user_name}"))?;
+    let value = json!({ "stack": name, "user": user_name, "userId": user_id });
+    output.line(&value, format_args!("signed in to {name} as {user_name}"))?;
     Ok(())
 }
 
@@ -74,7 +74,7 @@ pub(crate) async fn log_out(account: &mut Account) -> anyhow::Result<()> {
         }
     })?;
     match revoked {
-        Ok(()) | Err(Error::SignedOut(_)) => Ok(()),
+        Ok(()) | Err(Error::Unauthenticated(_)) => Ok(()),
         Err(error) => {
             Err(error).context("the session is forgotten here, but could not be ended with the user pool")
         }
@@ -86,25 +86,26 @@ pub(crate) async fn who_am_i(account: &Account, output: Output) -> anyhow::Resul
     let user_id = account.user_id().await?;
     let name = account.name.as_ref();
     let (stack, user) = (name.map(|name| &name.stack), name.map(|name| &name.user));
-    let told = json!({ "stack": stack, "user": user, "userId": user_id, "httpApiUrl": account.http_api_url });
+    let value =
+        json!({ "stack": stack, "user": user, "userId": user_id, "httpApiUrl": account.http_api_url });
     let url = &account.http_api_url;
     match name {
         Some(name) => output.line(
-            &told,
+            &value,
             format_args!("{} of {} ({url})\nuser ID {user_id}", name.user, name.stack),
         )?,
-        None => output.line(&told, format_args!("a token for {url}\nuser ID {user_id}"))?,
+        None => output.line(&value, format_args!("a token for {url}\nuser ID {user_id}"))?,
     }
     Ok(())
 }
 
 /// The stack to sign in to: a saved one, one given by URL, or one that the AWS CLI describes.
 async fn stack(accounts: &Accounts, of: &AccountArguments, login: &Login) -> anyhow::Result<(String, Stack)> {
-    if let Some((name, mut stack)) = accounts.named(of)? {
+    if let Some((name, mut stack)) = accounts.find_saved(of)? {
         // The stack may have been deployed again since.
         if of.stack.is_some()
-            && stack.user_pool.as_ref().is_some_and(Pool::is_of_aws)
-            && let Ok((url, pool)) = described(&name, login.region.as_deref()).await
+            && stack.user_pool.as_ref().is_some_and(Pool::is_on_aws)
+            && let Ok((url, pool)) = stack_outputs(&name, login.region.as_deref()).await
         {
             (stack.http_api_url, stack.user_pool) = (url, pool);
         }
@@ -126,7 +127,7 @@ async fn stack(accounts: &Accounts, of: &AccountArguments, login: &Login) -> any
             (name_of(url), url.clone(), pool)
         }
         (None, Some(name)) => {
-            let outputs = described(name, login.region.as_deref()).await?;
+            let outputs = stack_outputs(name, login.region.as_deref()).await?;
             (name.clone(), outputs.0, outputs.1)
         }
         (None, None) => {
@@ -158,7 +159,7 @@ async fn from_command(of: &AccountArguments, command: &str) -> anyhow::Result<(S
     Ok((name, user, session))
 }
 
-async fn of_pool(
+async fn sign_in_to_pool(
     of: &AccountArguments,
     stack_name: &str,
     stack: &Stack,
@@ -179,7 +180,7 @@ async fn of_pool(
         step = match step.map_err(not_signed_in)? {
             SignIn::Done(session) => break session,
             SignIn::NewPassword(challenge) => {
-                note("This password is an administrator's, and has to be replaced.");
+                warn("This password is an administrator's, and has to be replaced.");
                 let new = ask("New password", true)?;
                 if io::stdin().is_terminal() && ask("The same again", true)? != new {
                     return Err(failure(Kind::Usage, "these were two different ones"));
@@ -201,23 +202,23 @@ async fn protect(session: &Session, user: &str) -> anyhow::Result<()> {
     let protecting = "cannot protect the account with an authenticator app";
     let authenticator = session.authenticator().await.context(protecting)?;
     let key = authenticator.key();
-    note(format!(
+    warn(format!(
         "Give this key to your authenticator app, for SyncSphere and {user}: {key}"
     ));
     let code = ask("Code that it shows", false)?;
     authenticator.confirm(code.trim()).await.context(protecting)?;
-    note("The account is protected: signing in asks for a code from now on.");
+    warn("The account is protected: signing in asks for a code from now on.");
     Ok(())
 }
 
 fn not_signed_in(error: Error) -> anyhow::Error {
     match error {
-        Error::SignedOut(said) => {
-            let said = said.trim_end_matches('.');
-            let message = format!("cannot sign in: {said}; try again: syncsphere login");
-            failure(Kind::SignedOut, message)
+        Error::Unauthenticated(reason) => {
+            let reason = reason.trim_end_matches('.');
+            let message = format!("cannot sign in: {reason}; try again: syncsphere login");
+            failure(Kind::Unauthenticated, message)
         }
-        error => usage(error).context("cannot sign in"),
+        error => as_usage_error(error).context("cannot sign in"),
     }
 }
 
@@ -248,15 +249,19 @@ fn eprint_prompt(what: &str) {
 
 /// A stack name derived from the URL, with only characters that are allowed in file names.
 fn name_of(url: &str) -> String {
-    let place = url.split_once("://").map_or(url, |(_, place)| place);
-    let plain = |c: char| {
+    let address = url.split_once("://").map_or(url, |(_, address)| address);
+    let file_name_character = |c: char| {
         if c.is_ascii_alphanumeric() || matches!(c, '.' | ':') {
             c
         } else {
             '-'
         }
     };
-    place.trim_end_matches('/').chars().map(plain).collect()
+    address
+        .trim_end_matches('/')
+        .chars()
+        .map(file_name_character)
+        .collect()
 }
 
 fn host_of(url: &str) -> anyhow::Result<String> {
@@ -284,31 +289,31 @@ fn pool_at(url: &str, client_id: &str, region: Option<&str>) -> anyhow::Result<P
 
 /// Checks the region first: the password will be sent to the address built from it.
 fn pool_in(region: &str, client_id: &str) -> anyhow::Result<Pool> {
-    let UserPool { endpoint, client_id } = UserPool::in_region(region, client_id).map_err(usage)?;
+    let UserPool { endpoint, client_id } = UserPool::in_region(region, client_id).map_err(as_usage_error)?;
     Ok(Pool { endpoint, client_id })
 }
 
 /// Asks the AWS CLI for a stack's outputs.
-async fn described(name: &str, region: Option<&str>) -> anyhow::Result<(String, Option<Pool>)> {
+async fn stack_outputs(name: &str, region: Option<&str>) -> anyhow::Result<(String, Option<Pool>)> {
     let query = ["--query", "Stacks[0].Outputs", "--output", "json"];
     let mut aws = Command::new("aws");
     aws.args(["cloudformation", "describe-stacks", "--stack-name", name])
         .args(query)
         .args(region.map(|region| ["--region", region]).into_iter().flatten())
         .kill_on_drop(true);
-    let described = aws.output().await.map_err(|error| {
+    let output = aws.output().await.map_err(|error| {
         let message = format!(
             "the stack {name} is not known here, and the AWS CLI, which would find it, does not run ({error}); \
              say its outputs: --url HttpApiUrl --user-pool-client-id UserPoolClientId"
         );
-        failure(Kind::SignedOut, message)
+        failure(Kind::Unauthenticated, message)
     })?;
-    if !described.status.success() {
-        let said = String::from_utf8_lossy(&described.stderr);
-        let message = format!("the AWS CLI does not find the stack {name}: {}", said.trim());
+    if !output.status.success() {
+        let reason = String::from_utf8_lossy(&output.stderr);
+        let message = format!("the AWS CLI does not find the stack {name}: {}", reason.trim());
         return Err(failure(Kind::NotFound, message));
     }
-    outputs(&described.stdout).with_context(|| format!("the stack {name} is no SyncSphere"))
+    outputs(&output.stdout).with_context(|| format!("the stack {name} is no SyncSphere"))
 }
 
 /// The API's URL and the user pool, from outputs in CloudFormation's format.

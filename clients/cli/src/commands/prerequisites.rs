@@ -42,7 +42,7 @@ pub(crate) async fn run(arguments: &BeforeDeploy, output: Output) -> anyhow::Res
         "--query",
         "AvailabilityZones[].RegionName",
     ];
-    let found: Vec<String> = aws.ask(&zones).await?;
+    let found: Vec<String> = aws.query(&zones).await?;
     let Some(region) = found.into_iter().next() else {
         return Err(failure(Kind::Failed, "the AWS CLI names no zone of the region"));
     };
@@ -51,7 +51,7 @@ pub(crate) async fn run(arguments: &BeforeDeploy, output: Output) -> anyhow::Res
     };
     let mut checks = vec![("Lambda concurrency", aws.concurrency(&region, arguments).await)];
     if !arguments.own_network {
-        checks.push(("VPCs", aws.networks(&region).await));
+        checks.push(("VPCs", aws.vpcs(&region).await));
     }
     if !arguments.own_database {
         checks.push(("RDS authorities", authorities(&region)));
@@ -60,7 +60,7 @@ pub(crate) async fn run(arguments: &BeforeDeploy, output: Output) -> anyhow::Res
     let mut missing = 0;
     for (name, outcome) in checks {
         missing += usize::from(outcome.is_err());
-        tell(output, name, outcome)?;
+        report(output, name, outcome)?;
     }
     if missing == 0 {
         return Ok(());
@@ -75,28 +75,28 @@ pub(crate) async fn run(arguments: &BeforeDeploy, output: Output) -> anyhow::Res
 /// The state of a prerequisite, or an error that names the missing thing and the command that gets it.
 type Outcome = anyhow::Result<String>;
 
-fn tell(output: Output, name: &str, outcome: Outcome) -> std::io::Result<()> {
+fn report(output: Output, name: &str, outcome: Outcome) -> std::io::Result<()> {
     match outcome {
-        Ok(told) => output.line(
-            &json!({ "check": name, "ok": true, "told": told }),
-            format_args!("✓ {name:20} {told}"),
+        Ok(detail) => output.line(
+            &json!({ "check": name, "ok": true, "detail": detail }),
+            format_args!("✓ {name:20} {detail}"),
         ),
         Err(error) => {
-            let said = failure::sentence(&error);
+            let message = failure::sentence(&error);
             output.line(
-                &json!({ "check": name, "ok": false, "missing": said }),
-                format_args!("✗ {name:20} {said}"),
+                &json!({ "check": name, "ok": false, "missing": message }),
+                format_args!("✗ {name:20} {message}"),
             )
         }
     }
 }
 
-fn lacking(message: impl Into<String>) -> anyhow::Error {
+fn missing_prerequisite(message: impl Into<String>) -> anyhow::Error {
     failure(Kind::Refused, message)
 }
 
 /// The command that requests a higher quota from AWS.
-fn request(quota: [&str; 4], desired: impl Display, region: &str) -> String {
+fn quota_increase_command(quota: [&str; 4], desired: impl Display, region: &str) -> String {
     format!(
         "aws service-quotas request-service-quota-increase {} --desired-value {desired} --region {region}",
         quota.join(" ")
@@ -116,7 +116,7 @@ struct AccountLimit {
 }
 
 impl Aws<'_> {
-    async fn ask<T: DeserializeOwned>(&self, arguments: &[&str]) -> anyhow::Result<T> {
+    async fn query<T: DeserializeOwned>(&self, arguments: &[&str]) -> anyhow::Result<T> {
         let mut aws = Command::new("aws");
         aws.args(arguments)
             .args(["--output", "json"])
@@ -127,66 +127,66 @@ impl Aws<'_> {
                     .flatten(),
             )
             .kill_on_drop(true);
-        let ran = aws.output().await.map_err(|error| {
+        let output = aws.output().await.map_err(|error| {
             let message = format!(
                 "the AWS CLI, which is asked about the account, does not run ({error}); \
                  install it: https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html"
             );
             failure(Kind::Failed, message)
         })?;
-        let asked = arguments[..2].join(" ");
-        if !ran.status.success() {
-            let said = String::from_utf8_lossy(&ran.stderr);
+        let command = arguments[..2].join(" ");
+        if !output.status.success() {
+            let message = String::from_utf8_lossy(&output.stderr);
             return Err(failure(
                 Kind::Failed,
-                format!("aws {asked} failed: {}", said.trim()),
+                format!("aws {command} failed: {}", message.trim()),
             ));
         }
-        serde_json::from_slice(&ran.stdout).map_err(|error| {
+        serde_json::from_slice(&output.stdout).map_err(|error| {
             failure(
                 Kind::Failed,
-                format!("aws {asked} answered something else: {error}"),
+                format!("aws {command} answered something else: {error}"),
             )
         })
     }
 
     async fn concurrency(&self, region: &str, arguments: &BeforeDeploy) -> Outcome {
-        let asked = ["lambda", "get-account-settings", "--query", "AccountLimit"];
-        let limit: AccountLimit = self.ask(&asked).await?;
+        let command = ["lambda", "get-account-settings", "--query", "AccountLimit"];
+        let limit: AccountLimit = self.query(&command).await?;
         let (quota, left) = (
             limit.concurrent_executions,
             limit.unreserved_concurrent_executions,
         );
-        let reserved = match arguments.size.copies() {
-            Some(copies) if !arguments.no_reserved_concurrency => copies,
+        let reserved = match arguments.size.reserved_concurrency() {
+            Some(reserved) if !arguments.no_reserved_concurrency => reserved,
             _ => return Ok(format!("{quota}, of which nothing is reserved")),
         };
         if reserved + UNRESERVED <= left {
             return Ok(format!("{left} are left of {quota}, and {reserved} are reserved"));
         }
         let needed = quota - left + reserved + UNRESERVED;
-        Err(lacking(format!(
+        Err(missing_prerequisite(format!(
             "{left} are left of {quota}; {reserved} are reserved and Lambda keeps {UNRESERVED}, so the quota must be {needed}: {}; \
              or deploy with Size=trial or ReserveConcurrency=false",
-            request(LAMBDA_QUOTA, needed.max(1_000), region)
+            quota_increase_command(LAMBDA_QUOTA, needed.max(1_000), region)
         )))
     }
 
-    async fn networks(&self, region: &str) -> Outcome {
-        let there: i64 = self
-            .ask(&["ec2", "describe-vpcs", "--query", "length(Vpcs)"])
+    async fn vpcs(&self, region: &str) -> Outcome {
+        let used: i64 = self
+            .query(&["ec2", "describe-vpcs", "--query", "length(Vpcs)"])
             .await?;
-        let mut asked = vec!["service-quotas", "get-service-quota", "--query", "Quota.Value"];
-        asked.extend(VPC_QUOTA);
-        let quota: f64 = self.ask(&asked).await?;
+        let mut command = vec!["service-quotas", "get-service-quota", "--query", "Quota.Value"];
+        command.extend(VPC_QUOTA);
+        let quota: f64 = self.query(&command).await?;
         #[expect(clippy::cast_possible_truncation, reason = "a quota is a small whole number")]
         let quota = quota as i64;
-        if there < quota {
-            return Ok(format!("{there} of {quota}"));
+        if used < quota {
+            return Ok(format!("{used} of {quota}"));
         }
-        Err(lacking(format!(
+        Err(missing_prerequisite(format!(
             "all {quota} are there: {}; or delete one that nothing uses; or deploy into it, with VpcId and SubnetIds",
-            request(VPC_QUOTA, there + 1, region)
+            quota_increase_command(VPC_QUOTA, used + 1, region)
         )))
     }
 
@@ -195,7 +195,7 @@ impl Aws<'_> {
         let query = format!(
             "OrderableDBInstanceOptions[?starts_with(EngineVersion, '{ENGINE_VERSION}.') && StorageType == '{STORAGE}'].EngineVersion"
         );
-        let asked = [
+        let command = [
             "rds",
             "describe-orderable-db-instance-options",
             "--engine",
@@ -206,10 +206,10 @@ impl Aws<'_> {
             "--query",
             &query,
         ];
-        let versions: Vec<String> = self.ask(&asked).await?;
+        let versions: Vec<String> = self.query(&command).await?;
         match versions.last() {
             Some(version) => Ok(format!("{class} with PostgreSQL {version}")),
-            None => Err(lacking(format!(
+            None => Err(missing_prerequisite(format!(
                 "RDS offers no {class} with PostgreSQL {ENGINE_VERSION} and {STORAGE} in {region}; take another size or region, or a database \
                  of your own. List the offers: aws rds describe-orderable-db-instance-options --engine {ENGINE} --vpc --region {region} \
                  --query 'OrderableDBInstanceOptions[].[DBInstanceClass,EngineVersion]' --output text"
@@ -222,7 +222,7 @@ fn authorities(region: &str) -> Outcome {
     if has_authorities(region) {
         return Ok(format!("compiled in for {region}"));
     }
-    Err(lacking(format!(
+    Err(missing_prerequisite(format!(
         "this release has none for {region}; download the current ones: python3 tools/rds_authorities.py"
     )))
 }
@@ -271,8 +271,8 @@ mod tests {
                 line.unwrap().trim().to_owned()
             };
             assert_eq!(value("DatabaseClass:"), size.database_class());
-            if let Some(copies) = size.copies() {
-                assert_eq!(value("Copies:"), copies.to_string());
+            if let Some(reserved_concurrency) = size.reserved_concurrency() {
+                assert_eq!(value("Copies:"), reserved_concurrency.to_string());
             }
         }
         let allowed = "AllowedValues: [trial, small, medium, large]";

@@ -10,7 +10,7 @@ use crate::accounts::{Account, new_id};
 use crate::arguments::{Share, SpacesCommand};
 use crate::failure::{Kind, failure};
 use crate::output::{self, Output};
-use crate::place;
+use crate::resolve;
 
 /// Lists spaces, creates one, or lists the members of one.
 pub(crate) async fn run(
@@ -23,7 +23,7 @@ pub(crate) async fn run(
             let spaces = client.all_spaces().await?;
             output.table(["NAME", "ROLE", "CHANGES", "ID"], &spaces, |space| {
                 [
-                    place::name(space).to_owned(),
+                    resolve::name(space).to_owned(),
                     space.role.as_str().to_owned(),
                     space.latest_sequence.to_string(),
                     space.space_id.to_string(),
@@ -43,7 +43,7 @@ pub(crate) async fn run(
             output.line(&space, space.space_id)?;
         }
         Some(SpacesCommand::Members { space }) => {
-            let space_id = place::shared_space(client, &space).await?;
+            let space_id = resolve::shared_space(client, &space).await?;
             let members = client.all_members(space_id).await?;
             output.table(["USER ID", "ROLE", "SINCE"], &members, |member| {
                 [
@@ -61,15 +61,15 @@ pub(crate) async fn run(
 pub(crate) async fn share(account: &Account, share: &Share, output: Output) -> anyhow::Result<()> {
     let client = &account.client;
     refuse_names(&share.user_id, &account.user_id().await?)?;
-    let space_id = place::shared_space(client, &share.space).await?;
+    let space_id = resolve::shared_space(client, &share.space).await?;
     let (space, user_id) = (&share.space, &share.user_id);
     if share.remove {
         let removing = client.remove_member(space_id, user_id);
         removing
             .await
             .with_context(|| format!("cannot end the membership in {space}"))?;
-        let told = json!({ "spaceId": space_id, "userId": user_id, "removed": true });
-        output.line(&told, format_args!("{user_id} cannot reach {space} any more"))?;
+        let value = json!({ "spaceId": space_id, "userId": user_id, "removed": true });
+        output.line(&value, format_args!("{user_id} cannot reach {space} any more"))?;
         return Ok(());
     }
     let setting = client.set_member(space_id, user_id, share.role.into());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use client::{Client, Content, Error, Update, Watcher};
+use client::{Backoff, Client, Content, Error, Update, Watcher};
 use futures_util::stream::{self, StreamExt as _};
 use model::{Cursor, EventId, FileId, Sha256, SpaceId, SpacePath, Version};
 use serde::{Deserialize, Serialize};
@@ -22,36 +22,33 @@ use crate::accounts::Account;
 use crate::arguments::Sync;
 use crate::failure::{Failures, Kind, failure, is_outage, kind_of, sentence};
 use crate::output::{self, Output};
-use crate::place;
 use crate::progress::Bars;
+use crate::resolve;
 use folder::{Fingerprint, Folder, Found, local, space_path};
 pub(crate) use folder::{is_windows_name, with_suffix};
 use mirror::Mirror;
 
 /// Concurrent downloads.
-const DOWNLOADS: usize = 8;
+const CONCURRENT_DOWNLOADS: usize = 8;
 
 /// Wait for further changes before the folder is updated, so that related changes are applied together.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
-/// First retry delay of failed files. Each failed retry doubles it.
-const RETRY_BACKOFF: Duration = Duration::from_secs(5);
-
-/// Upper bound of the retry delay.
-const AGAIN_AT_MOST: Duration = Duration::from_mins(5);
+/// Delays before files that failed are tried again.
+const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_mins(5));
 
 /// Longest time that the state is only in memory. Losing it only makes the next run inspect files again.
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Removals within [`REMOVALS_WITHIN`] that are always allowed. Beyond this number, removing more than half
+/// Removals within [`REMOVALS_WINDOW`] that are always allowed. Beyond this number, removing more than half
 /// of the folder's files needs `--allow-deletes`.
-const REMOVALS: usize = 10;
+const MAX_REMOVALS: usize = 10;
 
-/// Time for which a removal counts towards [`REMOVALS`].
-const REMOVALS_WITHIN: Duration = Duration::from_mins(10);
+/// Time for which a removal counts towards [`MAX_REMOVALS`].
+const REMOVALS_WINDOW: Duration = Duration::from_mins(10);
 
 /// Limit on the rounds of `--once`. It reads changes again when files that it was about to download are gone.
-const ROUNDS: u32 = 10;
+const MAX_ROUNDS: u32 = 10;
 
 /// The saved state of the folder.
 #[derive(Serialize, Deserialize)]
@@ -76,14 +73,14 @@ struct SyncState {
     /// A removal of too many files was refused. Reset by `--allow-deletes`, or when there is nothing to
     /// remove.
     #[serde(default)]
-    must_ask: bool,
+    needs_confirmation: bool,
 }
 
 /// A file of the folder with the same content as in the space.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Placed {
     sha256: Sha256,
-    stamp: Fingerprint,
+    fingerprint: Fingerprint,
     /// The folder's owner put the file there, not this program. It is never deleted or replaced.
     #[serde(default)]
     owners: bool,
@@ -92,31 +89,31 @@ struct Placed {
 /// Keeps a folder current until it is interrupted. With `--once` it ends when the folder is current.
 pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyhow::Result<()> {
     let wanted = sync.space.space.as_deref();
-    let mut space = place::view(&account.client, wanted).await?;
+    let mut space = resolve::view(&account.client, wanted).await?;
     let folder = Folder::open(&sync.folder)?;
-    let mut keeper = Syncer::new(account, folder, space.space_id, sync.allow_deletes, output)?;
+    let mut syncer = Syncer::new(account, folder, space.space_id, sync.allow_deletes, output)?;
     loop {
         // A restored database has fewer changes than this folder has received, or different ones.
-        let cursor = keeper.cursor;
+        let cursor = syncer.cursor;
         let known = match cursor {
             None => false,
-            Some(cursor) if cursor <= space.latest_sequence && keeper.is_known_history().await? => true,
+            Some(cursor) if cursor <= space.latest_sequence && syncer.is_known_history().await? => true,
             Some(_) => {
-                keeper.tell_rewound()?;
+                syncer.report_restore()?;
                 false
             }
         };
         if !known {
-            keeper.list(space.latest_sequence).await?;
+            syncer.list(space.latest_sequence).await?;
         }
         let followed = if sync.once {
-            keeper.catch_up_once().await?
+            syncer.catch_up_once().await?
         } else {
-            keeper.follow().await?
+            syncer.follow().await?
         };
         match followed {
-            Followed::Current => return keeper.outcome(),
-            Followed::CursorReset => space = place::view(&account.client, wanted).await?,
+            Followed::Current => return syncer.outcome(),
+            Followed::CursorReset => space = resolve::view(&account.client, wanted).await?,
         }
     }
 }
@@ -159,12 +156,12 @@ struct Syncer<'a> {
     clashing: HashSet<SpacePath>,
     mismatched: Vec<(FileId, Version)>,
     /// The last message reported for a failing file. The same message is not repeated at each retry.
-    told: HashMap<SpacePath, String>,
-    /// Times of removals within the last [`REMOVALS_WITHIN`].
+    reported: HashMap<SpacePath, String>,
+    /// Times of removals within the last [`REMOVALS_WINDOW`].
     removals: VecDeque<Instant>,
     allow_deletes: bool,
-    must_ask: bool,
-    kept_at: Instant,
+    needs_confirmation: bool,
+    saved_at: Instant,
     changed: bool,
 }
 
@@ -172,7 +169,7 @@ impl Drop for Syncer<'_> {
     fn drop(&mut self) {
         // Also runs on an interrupt. Without the saved state the next run inspects files again.
         if self.changed {
-            let _ = self.keep();
+            let _ = self.save_state();
         }
     }
 }
@@ -185,7 +182,7 @@ impl<'a> Syncer<'a> {
         allow_deletes: bool,
         output: Output,
     ) -> anyhow::Result<Self> {
-        let mut keeper = Self {
+        let mut syncer = Self {
             client: &account.client,
             http_api_url: &account.http_api_url,
             output,
@@ -200,56 +197,56 @@ impl<'a> Syncer<'a> {
             refused: BTreeSet::new(),
             clashing: HashSet::new(),
             mismatched: Vec::new(),
-            told: HashMap::new(),
+            reported: HashMap::new(),
             removals: VecDeque::new(),
             allow_deletes,
-            must_ask: false,
-            kept_at: Instant::now(),
+            needs_confirmation: false,
+            saved_at: Instant::now(),
             changed: false,
         };
         // A damaged state, or one of another release, is ignored. Every file is inspected again.
-        let kept = keeper
+        let saved = syncer
             .folder
-            .kept()?
+            .load_state()?
             .and_then(|text| serde_json::from_slice(&text).ok());
-        if let Some(kept) = kept {
-            keeper.take_up(kept)?;
+        if let Some(saved) = saved {
+            syncer.restore_state(saved)?;
         }
-        for (path, sha256) in keeper.folder.journal()? {
+        for (path, sha256) in syncer.folder.journal()? {
             // A file that cannot be read is not recorded as placed by this program.
             if let Ok(at) = local(&path)
-                && let Ok(Found::File(stamp)) = keeper.folder.look(&at)
-                && keeper.folder.digest(&at).is_ok_and(|it| it == sha256)
+                && let Ok(Found::File(fingerprint)) = syncer.folder.look(&at)
+                && syncer.folder.digest(&at).is_ok_and(|it| it == sha256)
             {
                 let owners = false;
-                keeper.placed.insert(
+                syncer.placed.insert(
                     path,
                     Placed {
                         sha256,
-                        stamp,
+                        fingerprint,
                         owners,
                     },
                 );
             }
         }
-        keeper.touch_placed();
-        Ok(keeper)
+        syncer.touch_placed();
+        Ok(syncer)
     }
 
-    fn take_up(&mut self, kept: SyncState) -> anyhow::Result<()> {
-        if (kept.http_api_url.as_str(), kept.space_id) != (self.http_api_url, self.space_id) {
+    fn restore_state(&mut self, saved: SyncState) -> anyhow::Result<()> {
+        if (saved.http_api_url.as_str(), saved.space_id) != (self.http_api_url, self.space_id) {
             let message = format!(
                 "this folder is kept current from another space, {} of {}; take another folder",
-                kept.space_id, kept.http_api_url
+                saved.space_id, saved.http_api_url
             );
             return Err(failure(Kind::Conflict, message));
         }
-        self.cursor = Some(kept.cursor);
-        self.known_change = kept.known_change;
-        self.mirror = Mirror::of(kept.files);
-        self.placed = kept.placed;
-        self.mismatched = kept.mismatched;
-        self.must_ask = kept.must_ask;
+        self.cursor = Some(saved.cursor);
+        self.known_change = saved.known_change;
+        self.mirror = Mirror::of(saved.files);
+        self.placed = saved.placed;
+        self.mismatched = saved.mismatched;
+        self.needs_confirmation = saved.needs_confirmation;
         Ok(())
     }
 
@@ -277,41 +274,45 @@ impl<'a> Syncer<'a> {
         else {
             return Ok(None);
         };
-        let asking = self.client.list_changes(Some(self.space_id), before).await;
-        let list = asking.map_err(ended)?;
+        let listing = self.client.list_changes(Some(self.space_id), before).await;
+        let list = listing.map_err(ended)?;
         let found = list.changes.first();
         Ok(found
             .filter(|event| Cursor::from(event.sequence) == number)
             .map(|event| event.event_id))
     }
 
-    fn tell_rewound(&self) -> io::Result<()> {
+    fn report_restore(&self) -> io::Result<()> {
         let text = "· the service went back to an earlier state, as from a backup; nothing is deleted here";
-        self.output.line(&json!({ "type": "rewound" }), text)
+        self.output.line(&json!({ "type": "cursorReset" }), text)
     }
 
     /// Stops managing placed files that differ from the space's listing. No change reports that anybody
     /// deleted or replaced them, so the service may have lost them. They become the owner's, and the owner is
     /// told.
-    fn give_up_unlisted(&mut self) -> io::Result<()> {
+    fn release_unlisted(&mut self) -> io::Result<()> {
         let (mirror, placed) = (&self.mirror, &mut self.placed);
-        let given_up: Vec<SpacePath> = placed
+        let released: Vec<SpacePath> = placed
             .iter()
-            .filter(|(path, placed)| mirror.at(path).is_none_or(|there| there.sha256 != placed.sha256))
+            .filter(|(path, placed)| {
+                mirror
+                    .at(path)
+                    .is_none_or(|in_space| in_space.sha256 != placed.sha256)
+            })
             .map(|(path, _)| path.clone())
             .collect();
-        for path in &given_up {
+        for path in &released {
             placed.remove(path);
-            let is_there = local(path).is_ok_and(|at| {
+            let is_on_disk = local(path).is_ok_and(|at| {
                 let found = self.folder.look(&at);
                 found.is_ok_and(|found| found != Found::Nothing)
             });
             // If the space has another version, this file is reported when that version is placed.
-            if is_there && mirror.at(path).is_none() {
-                let told = json!({ "type": "left", "path": path });
+            if is_on_disk && mirror.at(path).is_none() {
+                let value = json!({ "type": "left", "path": path });
                 let text =
                     format!("· {path} is not in the space, and stays here; upload it to have it there");
-                self.output.line(&told, text)?;
+                self.output.line(&value, text)?;
             }
         }
         Ok(())
@@ -327,19 +328,19 @@ impl<'a> Syncer<'a> {
         });
         listing.await.context("cannot list the space")?;
         self.mirror = Mirror::of(files);
-        self.give_up_unlisted()?;
+        self.release_unlisted()?;
         self.cursor = Some(cursor);
         self.known_change = self.change_at(cursor).await?.map(|event_id| (cursor, event_id));
         // Saved before files are placed, so that after a crash it is known which history they are from.
-        self.keep()
+        self.save_state()
     }
 
-    /// Reads the changes up to now and updates the folder. It needs no WebSocket, and ends after [`ROUNDS`]
+    /// Reads the changes up to now and updates the folder. It needs no WebSocket, and ends after [`MAX_ROUNDS`]
     /// rounds even if files are still missing.
     async fn catch_up_once(&mut self) -> anyhow::Result<Followed> {
-        for _ in 0..ROUNDS {
+        for _ in 0..MAX_ROUNDS {
             let before = self.cursor;
-            let Some(heard) = self.catch_up().await? else {
+            let Some(last_change) = self.catch_up().await? else {
                 return Ok(Followed::CursorReset);
             };
             // No new change explains the missing versions, so another round would find the same.
@@ -350,38 +351,38 @@ impl<'a> Syncer<'a> {
                 if !self.is_known_history().await? {
                     return Ok(Followed::CursorReset);
                 }
-                self.known_change = heard.or(self.known_change);
+                self.known_change = last_change.or(self.known_change);
             }
             self.make_current().await?;
             if self.gone.is_empty() {
                 break;
             }
         }
-        self.tell_gone();
-        self.tell_others();
-        self.keep()?;
+        self.report_gone();
+        self.report_local_files();
+        self.save_state()?;
         Ok(Followed::Current)
     }
 
     /// Reads the changes up to now. Returns the last one, `Some(None)` if there was none, or `None` if the
     /// service has fewer changes than this folder has received.
     async fn catch_up(&mut self) -> anyhow::Result<Option<Option<(Cursor, EventId)>>> {
-        let mut heard = None;
+        let mut last_change = None;
         loop {
             let cursor = self.cursor.unwrap_or_default();
-            let asking = self.client.list_changes(Some(self.space_id), cursor).await;
-            let list = asking.map_err(ended)?;
+            let listing = self.client.list_changes(Some(self.space_id), cursor).await;
+            let list = listing.map_err(ended)?;
             if list.latest_sequence < cursor {
                 return Ok(None);
             }
             for event in &list.changes {
-                self.mirror.hear(event);
+                self.mirror.apply(event);
                 self.cursor = Some(event.sequence.into());
-                heard = Some((event.sequence.into(), event.event_id));
+                last_change = Some((event.sequence.into(), event.event_id));
                 self.changed = true;
             }
             if !list.has_more || list.changes.is_empty() {
-                return Ok(Some(heard));
+                return Ok(Some(last_change));
             }
         }
     }
@@ -390,20 +391,20 @@ impl<'a> Syncer<'a> {
     async fn follow(&mut self) -> anyhow::Result<Followed> {
         let cursor = self.cursor.unwrap_or_default();
         let mut watcher = Watcher::of_space(self.client.clone(), self.space_id, cursor);
-        let (mut live, mut told_others) = (false, false);
-        let mut heard = self.known_change;
-        let mut again = RETRY_BACKOFF;
-        let mut again_at = None;
+        let (mut live, mut local_files_reported) = (false, false);
+        let mut last_change = self.known_change;
+        let mut backoff = RETRY_BACKOFF;
+        let mut retry_at = None;
         loop {
-            let keep_at = self.kept_at + SAVE_INTERVAL;
+            let save_at = self.saved_at + SAVE_INTERVAL;
             let update = tokio::select! {
                 update = watcher.next() => {
                     Some(update.map_err(ended)?.context("there is nothing more to hear")?)
                 }
                 // Retries wait until the connection is live again.
-                () = sleep_until(again_at.unwrap_or(keep_at)), if live && again_at.is_some() => None,
-                () = sleep_until(keep_at), if self.changed => {
-                    self.keep()?;
+                () = sleep_until(retry_at.unwrap_or(save_at)), if live && retry_at.is_some() => None,
+                () = sleep_until(save_at), if self.changed => {
+                    self.save_state()?;
                     continue;
                 }
             };
@@ -412,25 +413,25 @@ impl<'a> Syncer<'a> {
             while let Some(update) = next {
                 match update {
                     Update::Change(event) => {
-                        self.mirror.hear(&event);
+                        self.mirror.apply(&event);
                         self.cursor = Some(event.sequence.into());
-                        heard = Some((event.sequence.into(), event.event_id));
+                        last_change = Some((event.sequence.into(), event.event_id));
                         self.changed = true;
                     }
                     Update::Live => live = true,
                     Update::Polling { reason } => {
                         live = true;
-                        let told = json!({ "type": "polling", "reason": reason });
+                        let value = json!({ "type": "polling", "reason": reason });
                         let text = format!("· no push: {reason}; looking for changes every 30 to 60 s");
-                        self.output.line(&told, text)?;
+                        self.output.line(&value, text)?;
                     }
-                    Update::Offline { reason, again_in } => {
+                    Update::Offline { reason, retry_in } => {
                         live = false;
-                        let seconds = again_in.as_secs_f64();
-                        let told =
-                            json!({ "type": "offline", "reason": reason, "againInMs": again_in.as_millis() });
+                        let seconds = retry_in.as_secs_f64();
+                        let value =
+                            json!({ "type": "offline", "reason": reason, "againInMs": retry_in.as_millis() });
                         let text = format!("· offline: {reason}; again in {seconds:.0} s");
-                        self.output.line(&told, text)?;
+                        self.output.line(&value, text)?;
                     }
                     Update::CursorReset(_) => return Ok(Followed::CursorReset),
                 }
@@ -450,26 +451,26 @@ impl<'a> Syncer<'a> {
                 if !self.is_known_history().await? {
                     return Ok(Followed::CursorReset);
                 }
-                self.known_change = heard;
+                self.known_change = last_change;
             }
             self.make_current().await?;
             // At a retry, no change has explained the missing versions.
             if is_repetition {
-                self.tell_gone();
+                self.report_gone();
             }
-            if !told_others {
-                self.tell_others();
-                told_others = true;
+            if !local_files_reported {
+                self.report_local_files();
+                local_files_reported = true;
             }
             if self.mirror.touched.is_empty() {
-                (again, again_at) = (RETRY_BACKOFF, None);
+                backoff.reset();
+                retry_at = None;
                 if was_behind {
                     self.output
                         .line(&json!({ "type": "current" }), "· the folder is current")?;
                 }
             } else {
-                again_at = Some(Instant::now() + again);
-                again = (again * 2).min(AGAIN_AT_MOST);
+                retry_at = Some(Instant::now() + backoff.next_limit());
             }
         }
     }
@@ -479,14 +480,14 @@ impl<'a> Syncer<'a> {
         let mut touched = self.mirror.touched.iter();
         touched.any(|path| {
             self.placed.get(path).is_some_and(|placed| {
-                let there = self.mirror.at(path);
-                there.is_none_or(|there| there.sha256 != placed.sha256)
+                let in_space = self.mirror.at(path);
+                in_space.is_none_or(|in_space| in_space.sha256 != placed.sha256)
             })
         })
     }
 
-    fn keep(&mut self) -> anyhow::Result<()> {
-        let kept = SyncState {
+    fn save_state(&mut self) -> anyhow::Result<()> {
+        let state = SyncState {
             http_api_url: self.http_api_url.to_owned(),
             space_id: self.space_id,
             cursor: self.cursor.unwrap_or_default(),
@@ -494,11 +495,11 @@ impl<'a> Syncer<'a> {
             files: self.mirror.files().clone(),
             placed: self.placed.clone(),
             mismatched: self.mismatched.clone(),
-            must_ask: self.must_ask,
+            needs_confirmation: self.needs_confirmation,
         };
-        let keeping = self.folder.keep(&serde_json::to_vec(&kept)?);
-        keeping.context("cannot write what is known of the folder")?;
-        self.kept_at = Instant::now();
+        let saving = self.folder.save_state(&serde_json::to_vec(&state)?);
+        saving.context("cannot write what is known of the folder")?;
+        self.saved_at = Instant::now();
         self.changed = false;
         Ok(())
     }
@@ -512,7 +513,7 @@ impl<'a> Syncer<'a> {
         self.gone.clear();
         // Removals come first: they free names, and a removed file may have the content of a file to
         // download.
-        let coming: HashMap<Sha256, Content> = touched
+        let expected: HashMap<Sha256, Content> = touched
             .iter()
             .filter_map(|path| self.mirror.at(path))
             .map(|content| (content.sha256, content.clone()))
@@ -520,7 +521,7 @@ impl<'a> Syncer<'a> {
         for path in &touched {
             if self.mirror.at(path).is_none() {
                 self.refused.remove(path);
-                self.attempt(path, |keeper| keeper.remove(path, &coming))?;
+                self.attempt(path, |syncer| syncer.remove(path, &expected))?;
             }
         }
         let mut wanted = Vec::new();
@@ -549,15 +550,15 @@ impl<'a> Syncer<'a> {
                     continue;
                 }
             };
-            let needed = self.attempt(path, |keeper| keeper.is_needed(path, &at, &content));
+            let needed = self.attempt(path, |syncer| syncer.is_needed(path, &at, &content));
             if needed? == Some(true) {
                 wanted.push((path.clone(), at, content));
             }
         }
-        self.bring(&wanted).await?;
-        self.told.retain(|path, _| self.mirror.touched.contains(path));
+        self.download(&wanted).await?;
+        self.reported.retain(|path, _| self.mirror.touched.contains(path));
         if self.mirror.touched.is_empty() {
-            self.folder.forget_parts()?;
+            self.folder.delete_parts()?;
         }
         self.changed = true;
         Ok(())
@@ -588,35 +589,35 @@ impl<'a> Syncer<'a> {
         while self
             .removals
             .front()
-            .is_some_and(|at| at.elapsed() > REMOVALS_WITHIN)
+            .is_some_and(|at| at.elapsed() > REMOVALS_WINDOW)
         {
             self.removals.pop_front();
         }
         let touched = &self.mirror.touched;
-        let coming: HashSet<Sha256> = touched
+        let expected: HashSet<Sha256> = touched
             .iter()
             .filter_map(|path| self.mirror.at(path))
             .map(|content| content.sha256)
             .collect();
-        let going = touched.iter().filter(|path| {
+        let removed = touched.iter().filter(|path| {
             let placed = self.placed.get(path);
-            let is_ours = placed.is_some_and(|it| !it.owners && !coming.contains(&it.sha256));
+            let is_ours = placed.is_some_and(|it| !it.owners && !expected.contains(&it.sha256));
             is_ours && self.mirror.at(path).is_none()
         });
-        let going = going.count();
+        let removed = removed.count();
         let (gone, here) = (self.removals.len(), self.placed.len());
-        if going == 0 || self.allow_deletes {
-            self.must_ask = false;
+        if removed == 0 || self.allow_deletes {
+            self.needs_confirmation = false;
             return Ok(());
         }
-        let is_most = going + gone > REMOVALS && 2 * (going + gone) > here + gone;
-        if !is_most && !self.must_ask {
+        let is_most = removed + gone > MAX_REMOVALS && 2 * (removed + gone) > here + gone;
+        if !is_most && !self.needs_confirmation {
             return Ok(());
         }
         // Saved, because otherwise the next start would delete the files.
-        self.must_ask = true;
-        self.keep()?;
-        let mut message = format!("{going} of {here} files went from the space");
+        self.needs_confirmation = true;
+        self.save_state()?;
+        let mut message = format!("{removed} of {here} files went from the space");
         if gone > 0 {
             message = format!("{message}, after {gone} others");
         }
@@ -625,24 +626,24 @@ impl<'a> Syncer<'a> {
     }
 
     /// Reports files with a version that is gone although no change explains it.
-    fn tell_gone(&mut self) {
+    fn report_gone(&mut self) {
         for (path, error) in std::mem::take(&mut self.gone) {
-            self.tell_failure(&path, &error);
+            self.report_failure(&path, &error);
         }
     }
 
     /// Reports a failure, unless the same one was reported already.
-    fn tell_failure(&mut self, path: &SpacePath, error: &anyhow::Error) {
+    fn report_failure(&mut self, path: &SpacePath, error: &anyhow::Error) {
         let message = sentence(error);
-        if self.told.get(path) != Some(&message) {
+        if self.reported.get(path) != Some(&message) {
             self.output.failure(error);
-            self.told.insert(path.clone(), message);
+            self.reported.insert(path.clone(), message);
         }
     }
 
     /// Reports to people, not to scripts, how many files of the folder are not in the space. They might
     /// believe that those are uploaded.
-    fn tell_others(&self) {
+    fn report_local_files(&self) {
         let key = |path: &SpacePath| {
             if self.folder.ignores_case {
                 names::key(path.as_str())
@@ -650,10 +651,10 @@ impl<'a> Syncer<'a> {
                 path.as_str().to_owned()
             }
         };
-        let there: HashSet<String> = self.mirror.files().keys().map(key).collect();
+        let in_space: HashSet<String> = self.mirror.files().keys().map(key).collect();
         let others = self
             .folder
-            .count_files(|path| path.is_some_and(|path| there.contains(&key(path))));
+            .count_files(|path| path.is_some_and(|path| in_space.contains(&key(path))));
         if let Ok(others @ 1..) = others
             && !self.output.json
         {
@@ -662,7 +663,7 @@ impl<'a> Syncer<'a> {
             } else {
                 "files here are"
             };
-            output::note(format_args!(
+            output::warn(format_args!(
                 "· {others} {files} not in the space; sync only downloads: `syncsphere upload` brings them there"
             ));
         }
@@ -678,11 +679,11 @@ impl<'a> Syncer<'a> {
 
     /// Whether a file must be downloaded. A file that has the right content already is recorded as placed.
     fn is_needed(&mut self, path: &SpacePath, at: &Path, content: &Content) -> anyhow::Result<bool> {
-        let Found::File(stamp) = self.folder.look(at)? else {
+        let Found::File(fingerprint) = self.folder.look(at)? else {
             return Ok(true);
         };
         let placed = self.placed.get(path);
-        let sha256 = match placed.filter(|placed| placed.stamp == stamp) {
+        let sha256 = match placed.filter(|placed| placed.fingerprint == fingerprint) {
             Some(placed) => placed.sha256,
             None => self.folder.digest(at)?,
         };
@@ -692,7 +693,7 @@ impl<'a> Syncer<'a> {
                 path.clone(),
                 Placed {
                     sha256,
-                    stamp,
+                    fingerprint,
                     owners,
                 },
             );
@@ -703,16 +704,16 @@ impl<'a> Syncer<'a> {
     /// Whether the file at a path has the content that this program put there.
     fn is_ours(&self, path: &SpacePath, at: &Path, found: &Found) -> io::Result<bool> {
         match (self.placed.get(path), found) {
-            (Some(placed), Found::File(stamp)) if !placed.owners => {
+            (Some(placed), Found::File(fingerprint)) if !placed.owners => {
                 // A changed fingerprint, as after a change of permissions, does not mean changed content.
-                Ok(placed.stamp == *stamp || self.folder.digest(at)? == placed.sha256)
+                Ok(placed.fingerprint == *fingerprint || self.folder.digest(at)? == placed.sha256)
             }
             _ => Ok(false),
         }
     }
 
     /// Removes a file that the space no longer has, unless it was changed here or is the owner's.
-    fn remove(&mut self, path: &SpacePath, coming: &HashMap<Sha256, Content>) -> anyhow::Result<()> {
+    fn remove(&mut self, path: &SpacePath, expected: &HashMap<Sha256, Content>) -> anyhow::Result<()> {
         let Some(placed) = self.placed.get(path).copied() else {
             return Ok(());
         };
@@ -720,39 +721,39 @@ impl<'a> Syncer<'a> {
         let cannot = || format!("cannot remove {}", at.display());
         let found = self.folder.look(&at).with_context(cannot)?;
         if self.is_ours(path, &at, &found).with_context(cannot)? {
-            let Found::File(stamp) = found else {
+            let Found::File(fingerprint) = found else {
                 return Ok(());
             };
-            let coming = coming.get(&placed.sha256);
-            let kept = match coming {
-                Some(content) => self.folder.take(&at, &stamp, content),
-                None => self.folder.remove(&at, &stamp),
+            let expected = expected.get(&placed.sha256);
+            let kept = match expected {
+                Some(content) => self.folder.take(&at, &fingerprint, content),
+                None => self.folder.remove(&at, &fingerprint),
             };
             if let Some(kept) = kept.with_context(cannot)? {
-                self.tell_kept(&at, &kept)?;
+                self.report_kept(&at, &kept)?;
             } else {
-                if coming.is_none() {
+                if expected.is_none() {
                     self.removals.push_back(Instant::now());
                 }
-                let told = json!({ "type": "removed", "path": path });
-                self.output.line(&told, format_args!("- {path}"))?;
+                let value = json!({ "type": "removed", "path": path });
+                self.output.line(&value, format_args!("- {path}"))?;
             }
         } else if found != Found::Nothing {
-            let told = json!({ "type": "left", "path": path });
+            let value = json!({ "type": "left", "path": path });
             let why = if placed.owners {
                 "it was here before"
             } else {
                 "it was changed here"
             };
             let text = format!("· {path} went from the space and stays here: {why}");
-            self.output.line(&told, text)?;
+            self.output.line(&value, text)?;
         }
         self.placed.remove(path);
         Ok(())
     }
 
     /// Downloads files concurrently, and puts each in its place when it is complete.
-    async fn bring(&mut self, wanted: &[(SpacePath, PathBuf, Content)]) -> anyhow::Result<()> {
+    async fn download(&mut self, wanted: &[(SpacePath, PathBuf, Content)]) -> anyhow::Result<()> {
         let bytes = wanted
             .iter()
             .map(|(_, _, content)| content.size.get().unsigned_abs())
@@ -762,7 +763,7 @@ impl<'a> Syncer<'a> {
         }
         let bars = Bars::new(bytes, wanted.len());
         let (client, folder) = (self.client, Arc::clone(&self.folder));
-        let mut coming = stream::iter(wanted)
+        let mut downloads = stream::iter(wanted)
             .map(async |(path, at, content)| {
                 let bar = bars.file(path.as_str(), content.size.get().unsigned_abs());
                 let fetching = async {
@@ -772,20 +773,20 @@ impl<'a> Syncer<'a> {
                 let fetched = fetching.await;
                 (path, at, content, fetched)
             })
-            .buffer_unordered(DOWNLOADS);
+            .buffer_unordered(CONCURRENT_DOWNLOADS);
         // The paths stay touched if this function ends early.
         self.mirror
             .touched
             .extend(wanted.iter().map(|(path, _, _)| path.clone()));
-        while let Some((path, at, content, fetched)) = coming.next().await {
+        while let Some((path, at, content, fetched)) = downloads.next().await {
             let fetched = fetched.with_context(|| format!("cannot download {path}"));
             // The other downloads would fail for the same reason, each after some time.
             let is_outage = fetched.as_ref().is_err_and(is_outage);
             self.mirror.touched.remove(path);
             bars.above(|| {
-                self.attempt(path, |keeper| {
+                self.attempt(path, |syncer| {
                     fetched?;
-                    keeper.place(path, at, content)
+                    syncer.place(path, at, content)
                 })
             })?;
             if is_outage {
@@ -799,38 +800,38 @@ impl<'a> Syncer<'a> {
         let cannot = || format!("cannot write {}", at.display());
         let mut found = self.folder.look(at).with_context(cannot)?;
         if found != Found::Nothing && !self.is_ours(path, at, &found).with_context(cannot)? {
-            self.set_aside(at).with_context(cannot)?;
+            self.move_aside(at).with_context(cannot)?;
             found = Found::Nothing;
         }
-        self.make_way(at).with_context(cannot)?;
+        self.clear_parents(at).with_context(cannot)?;
         let expected = match found {
-            Found::File(stamp) => Some(stamp),
+            Found::File(fingerprint) => Some(fingerprint),
             _ => None,
         };
         let placing = self.folder.place(content, path, at, expected);
-        let folder::Placement { stamp, kept } = placing.with_context(cannot)?;
+        let folder::Placement { fingerprint, kept } = placing.with_context(cannot)?;
         if let Some(kept) = kept {
-            self.tell_kept(at, &kept)?;
+            self.report_kept(at, &kept)?;
         }
         let sha256 = content.sha256;
         self.placed.insert(
             path.clone(),
             Placed {
                 sha256,
-                stamp,
+                fingerprint,
                 owners: false,
             },
         );
         self.changed = true;
-        let told = json!({ "type": "placed", "path": path, "content": content });
+        let value = json!({ "type": "placed", "path": path, "content": content });
         let size = output::size(content.size);
         self.output
-            .line(&told, format_args!("+ {path}  v{}, {size}", content.version))?;
+            .line(&value, format_args!("+ {path}  v{}, {size}", content.version))?;
         Ok(())
     }
 
     /// Renames files and links at the path of a parent folder, unless the space has a file at that path.
-    fn make_way(&mut self, at: &Path) -> io::Result<()> {
+    fn clear_parents(&mut self, at: &Path) -> io::Result<()> {
         let parents: Vec<&Path> = at.ancestors().skip(1).collect();
         for parent in parents
             .into_iter()
@@ -840,28 +841,28 @@ impl<'a> Syncer<'a> {
             let found = self.folder.look(parent)?;
             let in_the_space = space_path(parent).is_some_and(|path| self.mirror.at(&path).is_some());
             if !matches!(found, Found::Nothing | Found::Folder) && !in_the_space {
-                self.set_aside(parent)?;
+                self.move_aside(parent)?;
             }
         }
         Ok(())
     }
 
     /// Renames the owner's file at a path where a file of the space is about to be placed.
-    fn set_aside(&self, at: &Path) -> io::Result<()> {
-        match self.folder.set_aside(at)? {
-            Some(name) => self.tell_kept(at, &name),
+    fn move_aside(&self, at: &Path) -> io::Result<()> {
+        match self.folder.move_aside(at)? {
+            Some(name) => self.report_kept(at, &name),
             None => Ok(()),
         }
     }
 
-    fn tell_kept(&self, at: &Path, name: &Path) -> io::Result<()> {
-        let told = json!({ "type": "kept", "file": at, "as": name });
+    fn report_kept(&self, at: &Path, name: &Path) -> io::Result<()> {
+        let value = json!({ "type": "kept", "file": at, "as": name });
         let text = format!(
             "· {} was changed here, and is kept as {}",
             at.display(),
             name.display()
         );
-        self.output.line(&told, text)
+        self.output.line(&value, text)
     }
 
     /// Runs an action on a file. A failure is reported, and the file stays touched. A full disk, an ended
@@ -880,7 +881,7 @@ impl<'a> Syncer<'a> {
             let io = cause.downcast_ref::<io::Error>();
             io.is_some_and(|io| io.kind() == io::ErrorKind::StorageFull)
         });
-        if is_full || matches!(kind, Kind::SignedOut | Kind::BrokenPipe) {
+        if is_full || matches!(kind, Kind::Unauthenticated | Kind::BrokenPipe) {
             return Err(error);
         }
         let call = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
@@ -910,7 +911,7 @@ impl<'a> Syncer<'a> {
         if is_gone {
             self.gone.push((path.clone(), error));
         } else {
-            self.tell_failure(path, &error);
+            self.report_failure(path, &error);
         }
         Ok(None)
     }

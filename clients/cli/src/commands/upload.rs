@@ -1,6 +1,6 @@
 //! `upload`: uploads files and folders, and detects changes made on other devices.
 
-mod beside;
+mod conflict_name;
 mod keys;
 mod plan;
 
@@ -18,17 +18,17 @@ use crate::arguments::Upload;
 use crate::commands::bases::{Base, Bases};
 use crate::failure::{Failures, Kind, failure, is_outage, kind_of, refused};
 use crate::output::{self, Output};
-use crate::place;
 use crate::progress::{Bar, Bars};
-use beside::{beside, changed_on, device};
+use crate::resolve;
+use conflict_name::{conflict_path, host_label, modified_date};
 use keys::Keys;
 use plan::{Item, Plan};
 
 /// Up to this number of files, each destination is looked up. Beyond it, the destination folder is listed.
-const LOOKED_FOR: usize = 16;
+const MAX_LOOKUPS: usize = 16;
 
 /// Names tried for a copy of `--keep-both`. More copies of one day point to a faulty script.
-const NAMES_BESIDE: u32 = 100;
+const MAX_CONFLICT_COPIES: u32 = 100;
 
 /// Size of one read, in bytes.
 const READ_BYTES: u64 = 1024 * 1024;
@@ -50,14 +50,14 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
     if upload.base_version.is_some() && plan.items.len() != 1 {
         return Err(failure(Kind::Usage, "--base-version is for a single file"));
     }
-    let space_id = place::space(&account.client, upload.space.space.as_deref()).await?;
-    let uploading = Uploading {
+    let space_id = resolve::space(&account.client, upload.space.space.as_deref()).await?;
+    let uploading = Uploader {
         client: &account.client,
         keys: Keys::open(account)?,
         bases: Bases::open(account, space_id)?,
         upload,
         space_id,
-        there: there(&account.client, space_id, &plan).await?,
+        existing: existing(&account.client, space_id, &plan).await?,
     };
     let bars = Bars::new(plan.bytes, plan.items.len());
     let mut failures = Failures::default();
@@ -75,8 +75,8 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
         })
         .buffer_unordered(upload.jobs.into());
     while let Some((item, outcome)) = outcomes.next().await {
-        let told = match outcome {
-            Ok(outcome) => bars.above(|| tell(output, item, &outcome)),
+        let value = match outcome {
+            Ok(outcome) => bars.above(|| report(output, item, &outcome)),
             Err(error) if single => return Err(error),
             Err(error) => {
                 bars.above(|| output.failure(&error));
@@ -88,34 +88,34 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
                 Ok(())
             }
         };
-        told?;
+        value?;
     }
     failures.outcome(files, "files could not be uploaded")
 }
 
-fn tell(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()> {
+fn report(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()> {
     let file = item.file.display();
     match outcome {
         Outcome::Uploaded { changed, sent_bytes } => {
-            let told = json!({
+            let value = json!({
                 "outcome": "uploaded", "file": item.file, "sentBytes": sent_bytes, "change": changed,
             });
             let size = output::size(changed.size);
             let text = format!("{file} is {}, version {}, {size}", changed.path, changed.version);
-            output.line(&told, text)
+            output.line(&value, text)
         }
         Outcome::Unchanged { path, content } => {
-            let told = json!({
+            let value = json!({
                 "outcome": "unchanged", "file": item.file, "fileId": content.file_id, "path": path,
                 "version": content.version, "size": content.size, "sha256": content.sha256,
             });
             let text = format!("{file} is {path} already, version {}", content.version);
-            output.line(&told, text)
+            output.line(&value, text)
         }
     }
 }
 
-struct Uploading<'a> {
+struct Uploader<'a> {
     client: &'a Client,
     keys: Keys,
     /// The version of each path that this machine saw last.
@@ -123,10 +123,10 @@ struct Uploading<'a> {
     upload: &'a Upload,
     space_id: Option<SpaceId>,
     /// The space's files at the destinations, or `None` if they were not listed.
-    there: Option<HashMap<SpacePath, Content>>,
+    existing: Option<HashMap<SpacePath, Content>>,
 }
 
-impl Uploading<'_> {
+impl Uploader<'_> {
     async fn file(&self, item: &Item, bar: &Bar<'_>) -> anyhow::Result<Outcome> {
         let uploading = self.attempt(item, bar).await;
         uploading.with_context(|| format!("cannot upload {}", item.file.display()))
@@ -139,24 +139,26 @@ impl Uploading<'_> {
             .client
             .describe(self.space_id, item.to.clone(), &content, bar);
         let mut description = describing.await?;
-        let found = self.there(&item.to).await?;
+        let found = self.existing(&item.to).await?;
         let known = self.bases.known(&item.to);
         // A given base version is always sent, so that a wrong one is reported as a conflict.
-        if let Some(said) = self.upload.base_version {
-            let base = known.filter(|base| base.version == said && said.get() > 0);
-            description.base_version = Some(said);
+        if let Some(given) = self.upload.base_version {
+            let base = known.filter(|base| base.version == given && given.get() > 0);
+            description.base_version = Some(given);
             description.base_file_id = base.map(|base| base.file_id);
-        } else if let Some(there) = &found {
-            if self.is_there(there, &description, &content).await? {
-                return self.unchanged(there, &description, bar);
+        } else if let Some(existing) = &found {
+            if self.has_content(existing, &description, &content).await? {
+                return self.unchanged(existing, &description, bar);
             }
-            let is_other = (there.sha256, there.size) != (description.sha256, description.size);
-            if !self.upload.replace && is_other && known.is_some_and(|known| known != Base::from(there)) {
-                return self.conflict(item, description, &content, there, None, bar).await;
+            let is_other = (existing.sha256, existing.size) != (description.sha256, description.size);
+            if !self.upload.replace && is_other && known.is_some_and(|known| known != Base::from(existing)) {
+                return self
+                    .conflict(item, description, &content, existing, None, bar)
+                    .await;
             }
             if !self.upload.replace {
-                description.base_version = Some(there.version);
-                description.base_file_id = Some(there.file_id);
+                description.base_version = Some(existing.version);
+                description.base_file_id = Some(existing.file_id);
             }
         } else if !self.upload.replace {
             description.base_version = Some(0.try_into()?);
@@ -166,13 +168,13 @@ impl Uploading<'_> {
             Err(error) => conflict_in(error)?,
         };
         // The path was changed after the lookup.
-        let Some(there) = self.find(&item.to).await? else {
+        let Some(existing) = self.find(&item.to).await? else {
             return Err(refusal.into());
         };
-        if self.is_there(&there, &description, &content).await? {
-            return self.unchanged(&there, &description, bar);
+        if self.has_content(&existing, &description, &content).await? {
+            return self.unchanged(&existing, &description, bar);
         }
-        self.conflict(item, description, &content, &there, Some(refusal), bar)
+        self.conflict(item, description, &content, &existing, Some(refusal), bar)
             .await
     }
 
@@ -183,7 +185,7 @@ impl Uploading<'_> {
         item: &Item,
         description: CreateUploadRequest,
         content: &LocalFile,
-        there: &Content,
+        existing: &Content,
         refusal: Option<Error>,
         bar: &Bar<'_>,
     ) -> anyhow::Result<Outcome> {
@@ -191,12 +193,12 @@ impl Uploading<'_> {
             bar.lost(item.bytes);
             return self.keep_both(item, description, content, bar).await;
         }
-        let (path, version) = (&item.to, there.version);
-        let happened = match self.upload.base_version {
-            Some(said) if said.get() == 0 => "is there already",
+        let (path, version) = (&item.to, existing.version);
+        let event = match self.upload.base_version {
+            Some(given) if given.get() == 0 => "is there already",
             _ => "was changed on another device",
         };
-        let mut message = format!("\"{path}\" {happened} (version {version}). Keep both with --keep-both");
+        let mut message = format!("\"{path}\" {event} (version {version}). Keep both with --keep-both");
         message.push_str(match self.upload.base_version {
             Some(_) => ".",
             None => ", or replace it with --replace.",
@@ -216,14 +218,14 @@ impl Uploading<'_> {
         content: &LocalFile,
         bar: &Bar<'_>,
     ) -> anyhow::Result<Outcome> {
-        let (device, date) = (device(), changed_on(&item.file)?);
+        let (host_label, date) = (host_label(), modified_date(&item.file)?);
         description.base_version = Some(0.try_into()?);
         description.base_file_id = None;
-        for number in 1..=NAMES_BESIDE {
-            description.path = beside(&item.to, &device, date, number)?;
-            if let Some(there) = self.find(&description.path).await? {
-                if self.is_there(&there, &description, content).await? {
-                    return self.unchanged(&there, &description, bar);
+        for number in 1..=MAX_CONFLICT_COPIES {
+            description.path = conflict_path(&item.to, &host_label, date, number)?;
+            if let Some(existing) = self.find(&description.path).await? {
+                if self.has_content(&existing, &description, content).await? {
+                    return self.unchanged(&existing, &description, bar);
                 }
                 continue;
             }
@@ -233,31 +235,31 @@ impl Uploading<'_> {
             };
         }
         let message = format!(
-            "\"{}\" has {NAMES_BESIDE} copies of that day; remove some",
+            "\"{}\" has {MAX_CONFLICT_COPIES} copies of that day; remove some",
             item.to
         );
         Err(failure(Kind::Conflict, message))
     }
 
     /// Whether a version of the space has the content of the local file.
-    async fn is_there(
+    async fn has_content(
         &self,
-        there: &Content,
+        existing: &Content,
         description: &CreateUploadRequest,
         content: &LocalFile,
     ) -> anyhow::Result<bool> {
-        if (there.sha256, there.size) != (description.sha256, description.size) {
+        if (existing.sha256, existing.size) != (description.sha256, description.size) {
             return Ok(false);
         }
-        if self.bases.known(&description.path) == Some(Base::from(there)) {
+        if self.bases.known(&description.path) == Some(Base::from(existing)) {
             return Ok(true);
         }
         // The service does not verify the SHA-256 of content in parts, and another member may have declared
         // this one.
-        if there.composite.is_none() {
-            return Ok(there.size.get() < MIN_PART_BYTES);
+        if existing.composite.is_none() {
+            return Ok(existing.size.get() < MIN_PART_BYTES);
         }
-        let mut verification = Verification::of(there);
+        let mut verification = Verification::of(existing);
         let mut at = 0;
         while at < content.size() {
             let length = READ_BYTES.min(content.size() - at);
@@ -269,19 +271,19 @@ impl Uploading<'_> {
 
     fn unchanged(
         &self,
-        there: &Content,
+        existing: &Content,
         description: &CreateUploadRequest,
         bar: &Bar<'_>,
     ) -> anyhow::Result<Outcome> {
-        let (path, content) = (description.path.clone(), there.clone());
-        self.bases.saw(&path, Base::from(there))?;
-        bar.found(there.size.get().unsigned_abs());
+        let (path, content) = (description.path.clone(), existing.clone());
+        self.bases.record(&path, Base::from(existing))?;
+        bar.found(existing.size.get().unsigned_abs());
         Ok(Outcome::Unchanged { path, content })
     }
 
     fn uploaded(&self, changed: FileChanged, bar: &Bar<'_>) -> anyhow::Result<Outcome> {
         self.bases
-            .saw(&changed.path, Base::from(&Content::from(&changed)))?;
+            .record(&changed.path, Base::from(&Content::from(&changed)))?;
         let sent_bytes = bar.sent();
         Ok(Outcome::Uploaded { changed, sent_bytes })
     }
@@ -297,7 +299,7 @@ impl Uploading<'_> {
             .client
             .upload_with_key(description, &key.text, content, bar)
             .await;
-        let useless = !key.new
+        let is_stale = !key.new
             && match &sent {
                 // The upload of the earlier attempt has expired.
                 Err(error) => error.status() == Some(410),
@@ -305,8 +307,8 @@ impl Uploading<'_> {
                 // since.
                 Ok(changed) => !self.is_current(changed).await?,
             };
-        let sent = if useless {
-            let key = self.keys.another(description)?;
+        let sent = if is_stale {
+            let key = self.keys.replace(description)?;
             bar.lost(description.size.get().unsigned_abs());
             self.client
                 .upload_with_key(description, &key.text, content, bar)
@@ -314,14 +316,14 @@ impl Uploading<'_> {
         } else {
             sent
         };
-        let can_be_gone_on_with = match &sent {
+        let is_resumable = match &sent {
             Ok(_) => false,
             Err(error) if error.is_retryable() => true,
             Err(Error::Refused(problem)) => problem.status == 401,
             Err(error) => error.status() != Some(404),
         };
-        if !can_be_gone_on_with {
-            self.keys.forget(description);
+        if !is_resumable {
+            self.keys.delete(description);
         }
         Ok(sent?)
     }
@@ -334,16 +336,16 @@ impl Uploading<'_> {
         Ok(found.is_some_and(|found| found.sha256 == changed.sha256))
     }
 
-    async fn there(&self, path: &SpacePath) -> anyhow::Result<Option<Content>> {
-        match &self.there {
-            Some(there) => Ok(there.get(path).cloned()),
+    async fn existing(&self, path: &SpacePath) -> anyhow::Result<Option<Content>> {
+        match &self.existing {
+            Some(existing) => Ok(existing.get(path).cloned()),
             None => self.find(path).await,
         }
     }
 
     async fn find(&self, path: &SpacePath) -> anyhow::Result<Option<Content>> {
         let found = self.client.find_file(self.space_id, path).await;
-        let found = found.or_else(|error| nothing_there(self.space_id, error))?;
+        let found = found.or_else(|error| empty_if_missing(self.space_id, error))?;
         Ok(found.map(|file| Content::from(&file)))
     }
 }
@@ -373,7 +375,7 @@ fn conflict_in(error: anyhow::Error) -> anyhow::Result<Error> {
 }
 
 /// A personal space does not exist before its first use. Its 404 is treated as an empty result.
-fn nothing_there<T: Default>(space_id: Option<SpaceId>, error: Error) -> Result<T, Error> {
+fn empty_if_missing<T: Default>(space_id: Option<SpaceId>, error: Error) -> Result<T, Error> {
     if space_id.is_none() && error.status() == Some(404) {
         Ok(T::default())
     } else {
@@ -383,12 +385,12 @@ fn nothing_there<T: Default>(space_id: Option<SpaceId>, error: Error) -> Result<
 
 /// The space's files at the destinations, from one listing; `None` if there are only a few files, which are
 /// looked up one by one.
-async fn there(
+async fn existing(
     client: &Client,
     space_id: Option<SpaceId>,
     plan: &Plan,
 ) -> anyhow::Result<Option<HashMap<SpacePath, Content>>> {
-    if plan.items.len() <= LOOKED_FOR {
+    if plan.items.len() <= MAX_LOOKUPS {
         return Ok(None);
     }
     let mut wanted: HashMap<&SpacePath, Option<Content>> =
@@ -402,7 +404,7 @@ async fn there(
         }
         Ok::<_, Error>(())
     });
-    listing.await.or_else(|error| nothing_there(space_id, error))?;
+    listing.await.or_else(|error| empty_if_missing(space_id, error))?;
     let found = wanted
         .into_iter()
         .filter_map(|(path, found)| Some((path.clone(), found?)));

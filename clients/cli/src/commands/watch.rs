@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use crate::arguments::Watch;
 use crate::output::{self, Output};
-use crate::place;
+use crate::resolve;
 
 /// A line of the JSON output.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
-enum Told<'a> {
+enum Line<'a> {
     Change(&'a Event),
     Live,
     Offline { reason: &'a str, again_in_ms: u128 },
@@ -24,13 +24,13 @@ enum Told<'a> {
 /// Shows changes as they arrive, until the command is interrupted or the watcher ends.
 pub(crate) async fn run(client: &Client, watch: &Watch, output: Output) -> anyhow::Result<()> {
     let only = match &watch.space {
-        Some(space) => Some(place::view(client, Some(space)).await?.space_id),
+        Some(space) => Some(resolve::view(client, Some(space)).await?.space_id),
         None => None,
     };
     let mut names = BTreeMap::new();
     let mut cursors: BTreeMap<SpaceId, Cursor> = BTreeMap::new();
     for space in client.all_spaces().await? {
-        names.insert(space.space_id, place::name(&space).to_owned());
+        names.insert(space.space_id, resolve::name(&space).to_owned());
         if !watch.from_start {
             cursors.insert(space.space_id, space.latest_sequence);
         }
@@ -48,7 +48,7 @@ pub(crate) async fn run(client: &Client, watch: &Watch, output: Output) -> anyho
                 if !names.contains_key(&event.space_id) {
                     // If the list fails, the space is shown by its ID.
                     for space in client.all_spaces().await.unwrap_or_default() {
-                        names.insert(space.space_id, place::name(&space).to_owned());
+                        names.insert(space.space_id, resolve::name(&space).to_owned());
                     }
                 }
                 let space = names
@@ -56,26 +56,26 @@ pub(crate) async fn run(client: &Client, watch: &Watch, output: Output) -> anyho
                     .or_insert_with(|| event.space_id.to_string());
                 let time = output::time(event.occurred_at);
                 let text = format!("{time}  {space}: {}", describe(event));
-                output.line(&Told::Change(event), text)?;
+                output.line(&Line::Change(event), text)?;
             }
-            Update::Live => output.line(&Told::Live, "· up to date; what changes now comes at once")?,
+            Update::Live => output.line(&Line::Live, "· up to date; what changes now comes at once")?,
             Update::Polling { reason } => output.line(
-                &Told::Polling { reason },
+                &Line::Polling { reason },
                 format_args!("· no push: {reason}; looking for changes every 30 to 60 s"),
             )?,
-            Update::Offline { reason, again_in } => {
-                let again_in_ms = again_in.as_millis();
-                let seconds = again_in.as_secs_f64();
+            Update::Offline { reason, retry_in } => {
+                let again_in_ms = retry_in.as_millis();
+                let seconds = retry_in.as_secs_f64();
                 output.line(
-                    &Told::Offline { reason, again_in_ms },
+                    &Line::Offline { reason, again_in_ms },
                     format_args!("· offline: {reason}; again in {seconds:.0} s"),
                 )?;
             }
             Update::CursorReset(space_id) => {
-                let told = Told::CursorReset { space_id: *space_id };
+                let value = Line::CursorReset { space_id: *space_id };
                 let text =
                     format!("· {space_id} was restored from a backup; its changes follow from the first");
-                output.line(&told, text)?;
+                output.line(&value, text)?;
             }
         }
     }

@@ -14,7 +14,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 /// Promised limit for notifications of a change.
-pub(crate) const PROMISED: Duration = Duration::from_secs(20);
+pub(crate) const NOTIFICATION_LIMIT: Duration = Duration::from_secs(20);
 
 /// A user with a temporary folder, signed in by the command itself.
 pub(crate) struct Person {
@@ -88,17 +88,17 @@ impl Person {
     /// Runs a command that must succeed, and returns the JSON values that it writes, one a line.
     pub(crate) async fn json(&self, arguments: &[&str]) -> Vec<Value> {
         let output = self.run(&[&["--json"], arguments].concat()).await;
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {said}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {message}");
         values(&output.stdout)
     }
 
     /// Runs a command that must fail with this exit status, and returns its standard error.
     pub(crate) async fn fails(&self, status: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments).await;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
-        said
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {message}");
+        message
     }
 
     /// Starts a command, whose JSON output can be read while it runs.
@@ -119,7 +119,7 @@ impl Running {
         Self { child, lines }
     }
 
-    /// Skips to the next value of a type. Panics after [`PROMISED`].
+    /// Skips to the next value of a type. Panics after [`NOTIFICATION_LIMIT`].
     pub(crate) async fn next(&mut self, kind: &str) -> Value {
         let reading = async {
             loop {
@@ -130,7 +130,7 @@ impl Running {
                 }
             }
         };
-        timeout(PROMISED, reading)
+        timeout(NOTIFICATION_LIMIT, reading)
             .await
             .unwrap_or_else(|_| panic!("no {kind}"))
     }

@@ -19,18 +19,18 @@ use crate::window::Slot;
 use crate::{Client, Error, Progress};
 
 /// Bytes per write to the connection. The chunk is small so that a slow connection still shows progress
-/// within `STALLED`.
+/// within `WRITE_TIMEOUT`.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A 403 means that a renewed URL has expired only if the URL is older than this.
-const EXPIRED: Duration = Duration::from_mins(10);
+const MIN_EXPIRED_AGE: Duration = Duration::from_mins(10);
 
 /// How long the connection may accept no data.
-const STALLED: Duration = Duration::from_mins(1);
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long to wait for the answer after the connection has accepted all data. Up to some MB may then still
 /// be in the send buffers of this machine.
-const ANSWER_WITHIN: Duration = Duration::from_mins(2);
+const RESPONSE_TIMEOUT: Duration = Duration::from_mins(2);
 
 impl Client {
     /// Sends a piece of content to storage, with retries. If the object is already stored, by a request whose
@@ -68,7 +68,7 @@ impl Client {
             // Other pieces can use the slot during the pause.
             drop(slot);
             progress.lost(moved);
-            let is_old = signed_at.is_none_or(|at: Instant| at.elapsed() > EXPIRED);
+            let is_old = signed_at.is_none_or(|at: Instant| at.elapsed() > MIN_EXPIRED_AGE);
             if is_old && error.status() == Some(403) {
                 newer = again().await?;
                 signed_at = Some(Instant::now());
@@ -116,11 +116,11 @@ impl Client {
                 while !piece.is_empty() {
                     let given = piece.split_to(CHUNK_BYTES.min(piece.len()));
                     let bytes = given.len() as u64;
-                    match timeout(STALLED, sender.send(Ok(given))).await {
+                    match timeout(WRITE_TIMEOUT, sender.send(Ok(given))).await {
                         Ok(Ok(())) => {}
                         // The receiver is closed, because the answer has already arrived.
                         Ok(Err(_)) => std::future::pending().await,
-                        Err(_) => return Err(Error::Silent),
+                        Err(_) => return Err(Error::Timeout),
                     }
                     *moved += bytes;
                     progress.moved(bytes);
@@ -134,7 +134,7 @@ impl Client {
             answer = &mut sending => answer,
             fed = feeding => {
                 fed?;
-                timeout(ANSWER_WITHIN, sending).await.map_err(|_| Error::Silent)?
+                timeout(RESPONSE_TIMEOUT, sending).await.map_err(|_| Error::Timeout)?
             }
         };
         stored(answer).await
@@ -231,7 +231,7 @@ mod tests {
             let url = format!("http://{}/object", listener.local_addr().unwrap());
             let client = Client::new(&url, Token::from("token".to_owned()), None)
                 .unwrap()
-                .with_patience(Duration::ZERO);
+                .with_retry_budget(Duration::ZERO);
             let headers = [("content-length".to_owned(), size.to_string())].into();
             let presigned = PresignedPut { url, headers };
             let answering = async {

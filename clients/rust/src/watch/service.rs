@@ -7,7 +7,7 @@ use crate::{Client, Error, Frame, Socket};
 /// The HTTP API and the WebSocket API.
 pub(super) trait Service: Send + Sync + 'static {
     /// The type of an open WebSocket.
-    type Line: Line;
+    type Connection: Connection;
 
     /// Lists all spaces of the caller.
     fn spaces(&self) -> impl Future<Output = Result<Vec<SpaceView>, Error>> + Send;
@@ -20,11 +20,11 @@ pub(super) trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = Result<ChangeList, Error>> + Send;
 
     /// Opens a WebSocket with a new ticket.
-    fn connect(&self) -> impl Future<Output = Result<Self::Line, Error>> + Send;
+    fn connect(&self) -> impl Future<Output = Result<Self::Connection, Error>> + Send;
 }
 
 /// An open WebSocket.
-pub(super) trait Line: Send + 'static {
+pub(super) trait Connection: Send + 'static {
     /// Returns the next frame, or `None` once the connection is closed. Dropping the future loses no frame.
     fn next(&mut self) -> impl Future<Output = Result<Option<Frame>, Error>> + Send;
 
@@ -36,7 +36,7 @@ pub(super) trait Line: Send + 'static {
 }
 
 impl Service for Client {
-    type Line = Socket;
+    type Connection = Socket;
 
     async fn spaces(&self) -> Result<Vec<SpaceView>, Error> {
         self.all_spaces().await
@@ -51,7 +51,7 @@ impl Service for Client {
     }
 }
 
-impl Line for Socket {
+impl Connection for Socket {
     async fn next(&mut self) -> Result<Option<Frame>, Error> {
         self.next().await
     }
@@ -62,6 +62,6 @@ impl Line for Socket {
 
     async fn close(self) {
         // Closing is best effort: the connection may already be lost.
-        let _ = tokio::time::timeout(super::CLOSE_WITHIN, self.close()).await;
+        let _ = tokio::time::timeout(super::CLOSE_TIMEOUT, self.close()).await;
     }
 }

@@ -20,7 +20,7 @@ struct Caller {
     live: usize,
     offline: usize,
     polling: usize,
-    rewound: usize,
+    cursor_resets: usize,
 }
 
 impl Caller {
@@ -30,12 +30,12 @@ impl Caller {
 
     fn after(world: &World, cursors: BTreeMap<SpaceId, Cursor>, seed: u64) -> Self {
         Self {
-            watcher: Watcher::over(world.clone(), cursors, None, Rng::with_seed(seed)),
+            watcher: Watcher::with_service(world.clone(), cursors, None, Rng::with_seed(seed)),
             heard: BTreeMap::new(),
             live: 0,
             offline: 0,
             polling: 0,
-            rewound: 0,
+            cursor_resets: 0,
         }
     }
 
@@ -47,7 +47,7 @@ impl Caller {
                 Update::Change(event) => self.heard.entry(event.space_id).or_default().push(*event),
                 Update::Offline { .. } => self.offline += 1,
                 Update::CursorReset(space_id) => {
-                    self.rewound += 1;
+                    self.cursor_resets += 1;
                     self.heard.remove(&space_id);
                 }
                 Update::Live => self.live += 1,
@@ -227,7 +227,7 @@ async fn without_websockets_the_feed_is_asked_and_push_comes_back_by_itself() {
     }
     assert_eq!((caller.live, caller.offline, caller.polling), (0, 0, 1));
     world.refuse_tickets(0);
-    caller.listen(LOST_AT_MOST).await;
+    caller.listen(RECONNECT_BACKOFF.max).await;
     assert_eq!((caller.live, caller.offline, caller.polling), (1, 0, 1));
     world.commit(space(0));
     caller.listen(Duration::from_secs(1)).await;
@@ -239,16 +239,16 @@ async fn without_websockets_the_feed_is_asked_and_push_comes_back_by_itself() {
 fn a_refusal_by_something_on_the_way_is_told_and_ends_nothing() {
     for status in [403, 407, 429, 502] {
         let error = Foreign::new(Party::Api, status, "").into();
-        assert!(failed(error).is_ok(), "{status}");
+        assert!(retry_reason(error).is_ok(), "{status}");
     }
-    assert!(failed(Foreign::new(Party::Api, 401, "").into()).is_err());
+    assert!(retry_reason(Foreign::new(Party::Api, 401, "").into()).is_err());
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_is_signed_out_is_told_once() {
     let world = World::new(1, Faults::NONE);
     world.sign_out();
-    let mut watcher = Watcher::over(world, BTreeMap::new(), None, Rng::with_seed(1));
+    let mut watcher = Watcher::with_service(world, BTreeMap::new(), None, Rng::with_seed(1));
     let error = watcher.next().await.unwrap_err();
     assert_eq!(error.status(), Some(401));
     assert!(watcher.next().await.unwrap().is_none());
@@ -260,7 +260,7 @@ async fn of_one_space_nothing_else_is_heard_and_leaving_it_ends_it() {
         let world = World::new(seed, Faults::SEVERE);
         let mut random = Rng::with_seed(!seed);
         let cursors = [(space(1), Cursor::START)].into();
-        let mut watcher = Watcher::over(world.clone(), cursors, Some(space(1)), Rng::with_seed(seed));
+        let mut watcher = Watcher::with_service(world.clone(), cursors, Some(space(1)), Rng::with_seed(seed));
         let mut heard = Vec::new();
         for _ in 0..20 {
             for number in 0..3 {
@@ -305,7 +305,7 @@ async fn after_a_restore_all_is_heard_again() {
     world.restore(space(0), 5);
     world.drop_connections();
     caller.listen(Duration::from_mins(10)).await;
-    assert_eq!(caller.rewound, 1);
+    assert_eq!(caller.cursor_resets, 1);
     caller.check(&world).unwrap();
 }
 
@@ -339,7 +339,7 @@ async fn a_caller_who_takes_nothing_keeps_little_waiting_and_misses_nothing() {
         world.commit(space(0));
     }
     sleep(Duration::from_hours(5)).await;
-    assert!(caller.watcher.updates.len() <= WAITING_UPDATES);
+    assert!(caller.watcher.updates.len() <= UPDATE_BUFFER);
     caller.listen(Duration::from_mins(20)).await;
     caller.check(&world).unwrap();
 }

@@ -18,6 +18,11 @@ const RETRY = { first: 500, limit: 4_000 };
  */
 
 export class Api {
+  /** The epoch of the newest list of spaces. @type {string | undefined} */ #epoch;
+
+  /** Called when a request is refused because the service was restored since the newest list of spaces. */
+  onfeedreset = () => {};
+
   /**
    * @param {string} url
    * @param {Pick<import("./session.js").Session, "token" | "refused" | "expire">} session
@@ -33,9 +38,17 @@ export class Api {
 
   // ------------------------------------------------------------------------------------------------ Spaces
 
-  /** @returns {Promise<import("./types.js").Space[]>} */
+  /**
+   * The caller's spaces, and the current epoch, which all later requests name.
+   *
+   * @returns {Promise<{ spaces: import("./types.js").Space[], epoch: string }>}
+   */
   async listSpaces() {
-    return this.#all("/spaces", "spaces");
+    // This request names no epoch, so it succeeds in any.
+    this.#epoch = undefined;
+    const [spaces, { epoch }] = await this.#all("/spaces", "spaces");
+    this.#epoch = epoch;
+    return { spaces, epoch };
   }
 
   /**
@@ -52,7 +65,7 @@ export class Api {
    * @returns {Promise<import("./types.js").Member[]>}
    */
   listMembers(spaceId) {
-    return this.#all(`/spaces/${spaceId}/members`, "members");
+    return this.#all(`/spaces/${spaceId}/members`, "members").then(([members]) => members);
   }
 
   /**
@@ -197,18 +210,20 @@ export class Api {
   /**
    * @param {string} path
    * @param {string} name of the list in the answer
-   * @returns {Promise<any[]>}
+   * @returns {Promise<[any[], any]>} the items of all pages, and the last page
    */
   async #all(path, name) {
     const all = [];
+    /** @type {any} */
+    let page;
     /** @type {string | undefined} */
     let pageToken;
     do {
-      const page = await this.#send("GET", path, { query: { limit: 1_000, pageToken } });
+      page = await this.#send("GET", path, { query: { limit: 1_000, pageToken } });
       all.push(...page[name]);
       pageToken = page.nextPageToken;
     } while (pageToken);
-    return all;
+    return [all, page];
   }
 
   /**
@@ -224,6 +239,7 @@ export class Api {
       try {
         return await this.#authorized(method, path, parameters);
       } catch (error) {
+        if (error instanceof Problem && error.code === "feed-reset") this.onfeedreset();
         if (!isPassing(error) || failures + 1 >= ATTEMPTS) throw error;
         await this.world.sleep(fullJitter(failures, RETRY, this.world.random));
         parameters.signal?.throwIfAborted();
@@ -282,6 +298,7 @@ export class Api {
     const headers = { Accept: "application/json", Authorization: `Bearer ${token}` };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (key !== undefined) headers["Idempotency-Key"] = key;
+    if (this.#epoch !== undefined) headers["Syncsphere-Epoch"] = this.#epoch;
     const timeout = AbortSignal.timeout(TIMEOUT);
     try {
       return await this.world.fetch(url, {

@@ -147,6 +147,7 @@ export class App extends EventTarget {
         this.tell();
       },
     });
+    this.api.onfeedreset = () => this.#watcher?.wake();
     this.#watcher.start();
   }
 

@@ -21,7 +21,7 @@ const PAGE = 1_000;
  *
  * @typedef {object} Source The HTTP requests that the watcher needs.
  * @property {() => Promise<{ url: string }>} createTicket
- * @property {() => Promise<Space[]>} listSpaces
+ * @property {() => Promise<{ spaces: Space[], epoch: string }>} listSpaces
  * @property {(spaceId: string, after: number, limit: number) => Promise<{ changes: Change[], hasMore: boolean }>} listChanges
  *
  * @typedef {object} Socket The used part of a WebSocket.
@@ -62,6 +62,7 @@ export class Watcher {
   /** @type {unknown} */ #reconnectTimer = null;
   /** @type {unknown} */ #rotationTimer = null;
 
+  /** The epoch of the newest list of spaces. @type {string | null} */ #epoch = null;
   /** @type {Promise<void> | null} */ #sweep = null;
   #sweepAgain = false;
   #sweepFailures = 0;
@@ -204,9 +205,14 @@ export class Watcher {
 
   // ------------------------------------------------------------------------------------------------ Applying
 
-  /** @param {{ type: string, spaceId?: string, changes?: Change[] }} frame */
+  /** @param {{ type: string, epoch?: string, spaceId?: string, changes?: Change[] }} frame */
   #hear(frame) {
     if (frame.type !== "changes" || !frame.spaceId || !frame.changes) return;
+    if (this.#epoch !== null && frame.epoch !== undefined && frame.epoch !== this.#epoch) {
+      // Sequence numbers of different epochs cannot be compared.
+      void this.#catchUp();
+      return;
+    }
     const feed = this.#feeds.get(frame.spaceId);
     if (!feed) {
       // The space was shared a moment ago.
@@ -257,10 +263,13 @@ export class Watcher {
     const { source, onSpaces, onRewound, startAt } = this.#options;
     // The state before the request. The answer may lack changes that are applied while the request is in progress.
     const applied = new Map([...this.#feeds].map(([spaceId, feed]) => [spaceId, feed.applied]));
-    const spaces = await source.listSpaces();
+    const { spaces, epoch } = await source.listSpaces();
     if (this.#stopped) return;
+    const restored = this.#epoch !== null && this.#epoch !== epoch;
+    this.#epoch = epoch;
     for (const space of spaces) {
-      if (space.latestSequence >= (applied.get(space.spaceId) ?? 0)) continue;
+      const known = applied.get(space.spaceId);
+      if (known === undefined || (!restored && space.latestSequence >= known)) continue;
       this.#feeds.delete(space.spaceId);
       onRewound(space);
     }
@@ -307,10 +316,14 @@ export class Watcher {
         after = feed.applied;
       }
     } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      // The database was restored after the spaces were listed.
+      if (error.code === "feed-reset") this.#sweepAgain = true;
       // The user left or was removed after the spaces were listed.
-      if (!(error instanceof Problem && error.status === 404)) throw error;
-      this.#sweepAgain = true;
-      this.#feeds.delete(spaceId);
+      else if (error.status === 404) {
+        this.#sweepAgain = true;
+        this.#feeds.delete(spaceId);
+      } else throw error;
     }
   }
 

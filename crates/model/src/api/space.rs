@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::serde::rfc3339;
 
-use crate::{Cursor, DeviceId, Event, PageToken, Role, SpaceId, SpaceKind, SpaceName, UserId};
+use crate::{Cursor, DeviceId, Epoch, Event, PageToken, Role, SpaceId, SpaceKind, SpaceName, UserId};
 
 /// The body of `POST /spaces`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub struct SpaceList {
     /// The token of the next page; `None` on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<PageToken<SpaceId>>,
+    /// The current epoch.
+    pub epoch: Epoch,
 }
 
 /// The body of `PUT /spaces/{spaceId}/members/{userId}`.
@@ -93,4 +95,10 @@ pub struct ChangeList {
     pub latest_sequence: Cursor,
     /// Whether the space has changes after the last one in this list.
     pub has_more: bool,
+    /// The current epoch.
+    pub epoch: Epoch,
+    /// The sequence number of the space's newest change when the epoch began; `None` in the first epoch. A
+    /// client that has seen later changes in an earlier epoch has more than the restored database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_at_sequence: Option<Cursor>,
 }

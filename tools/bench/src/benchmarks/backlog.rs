@@ -25,7 +25,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         stage.listener(&user).await?;
         users.push(user);
     }
-    services.posts.server.set_latency(LATENCY_OF_AWS);
+    services.posts.fake.server.set_latency(LATENCY_OF_AWS);
     let program = stage.everywhere(stage.function("fan-out", stage.variables(&services, stage.direct_url())));
     let mut points: Vec<(f64, f64)> = Vec::new();
     for environments in 1..=stage.cores {

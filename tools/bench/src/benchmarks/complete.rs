@@ -295,8 +295,8 @@ async fn counts(
     let mut ours = program.start().await?;
     complete(stage, &mut ours, user, stage.uploads(user, 5).await?).await?;
     services.relay.take();
-    services.s3.take_requests();
-    services.sqs.take_requests();
+    services.s3.server.take_requests();
+    services.sqs.server.take_requests();
     for server in [&services.s3.server, &services.sqs.server] {
         server.take_connects();
     }
@@ -312,8 +312,8 @@ async fn counts(
             passed.round_trips,
             3,
         ),
-        Count::new("requests to S3", services.s3.take_requests(), 1),
-        Count::new("requests to SQS", services.sqs.take_requests(), 1),
+        Count::new("requests to S3", services.s3.server.take_requests(), 1),
+        Count::new("requests to SQS", services.sqs.server.take_requests(), 1),
         Count::new("connections made by a warm one", connects, 0),
         Count::new("allocations", measured.allocations, 1_700),
     ];

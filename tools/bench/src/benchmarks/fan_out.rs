@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{LATENCY_OF_AWS, each, memory, number, progress};
-use crate::fakes::posts::{Faults, densest};
+use crate::posts::{Faults, densest};
 use crate::process::{Instructions, NO_VALGRIND, Process, Program};
 use crate::report::{Benchmark, Count, Goal, Plot, Row, Unit, float};
 use crate::stage::{Stage, Variables, with};
@@ -206,7 +206,7 @@ async fn instructions(fixture: &Fixture<'_>, ours: &Program, limit: &Program) ->
 async fn by_memory(fixture: &Fixture<'_>, program: &Program) -> Result<Option<Vec<Row>>> {
     progress("  by memory");
     let thousand = fixture.audience(1_000).await?;
-    let posts = &fixture.services.posts.server;
+    let posts = &fixture.services.posts.fake.server;
     posts.set_latency(LATENCY_OF_AWS);
     let (rounds, events) = (fixture.stage.rounds(), fixture.stage.size(10, 1));
     let costs = memory::costs(program, rounds, events, "1 event to 1,000", async |process| {
@@ -224,7 +224,7 @@ async fn over_tls(stage: &Stage, limit: &Program, audience: &Audience) -> Result
     let variables = stage.variables(&services, stage.direct_url());
     let mut cast = Cast::start(&stage.function("fan-out", variables), limit).await?;
     cast.turn(&fixture, audience).await?;
-    let connects = services.posts.server.take_connects();
+    let connects = services.posts.fake.server.take_connects();
     let turns = cast.turns(&fixture, audience).await?;
     let rate = Row::ratio(
         "posts per second over TLS",
@@ -262,9 +262,9 @@ async fn counts(fixture: &Fixture<'_>) -> Result<Vec<Count>> {
 
     fixture.one(&mut process, &thousand).await?;
     services.relay.take();
-    services.sqs.take_requests();
+    services.sqs.server.take_requests();
     let one = fixture.one(&mut process, &thousand).await?;
-    let (passed, requests) = (services.relay.take(), services.sqs.take_requests());
+    let (passed, requests) = (services.relay.take(), services.sqs.server.take_requests());
 
     fixture.despite(&mut process, &thousand, SOME_GONE).await?;
     services.relay.take();

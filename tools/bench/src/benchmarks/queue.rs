@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use fakes::sqs::Sqs;
 use serde_json::{Value, json};
 
-use crate::fakes::sqs::Sqs;
 use crate::process::{Measured, Process};
 use crate::stage::Stage;
 
@@ -28,7 +28,7 @@ impl Batches {
     }
 
     /// The batch event with these message bodies.
-    pub(crate) fn of(&self, bodies: &[String]) -> String {
+    pub(crate) fn of(&self, bodies: &[Arc<str>]) -> String {
         let records = bodies.iter().enumerate().map(|(i, body)| {
             let mut record = self.sample.clone();
             record["messageId"] = json!(format!("m{i}"));
@@ -39,12 +39,12 @@ impl Batches {
     }
 
     /// The sample message, changed to this space and sequence number.
-    pub(crate) fn message(&self, space_id: uuid::Uuid, sequence: usize) -> Result<String> {
+    pub(crate) fn message(&self, space_id: uuid::Uuid, sequence: usize) -> Result<Arc<str>> {
         let mut body: Value = serde_json::from_str(self.sample["body"].as_str().unwrap_or_default())?;
         body["spaceId"] = json!(space_id);
         body["eventId"] = json!(platform::ids::new_id());
         body["sequence"] = json!(sequence);
-        Ok(body.to_string())
+        Ok(body.to_string().into())
     }
 }
 
@@ -65,13 +65,13 @@ pub(crate) async fn poll(
     stop: &std::sync::atomic::AtomicBool,
 ) -> Result<()> {
     loop {
-        let messages = sqs.receive(BATCH);
+        let messages = sqs.take(BATCH);
         if messages.is_empty() {
             if stop.load(std::sync::atomic::Ordering::SeqCst) {
                 return Ok(());
             }
             // The notification may wake a different poller, so the wait has a timeout.
-            let _ = tokio::time::timeout(Duration::from_millis(20), sqs.sent.notified()).await;
+            let _ = tokio::time::timeout(Duration::from_millis(20), sqs.sent()).await;
             continue;
         }
         hand_over(process, batches.of(&messages)).await?;
@@ -79,10 +79,10 @@ pub(crate) async fn poll(
 }
 
 /// Messages shared by several consumers.
-pub(crate) type Pile = Arc<Mutex<VecDeque<String>>>;
+pub(crate) type Pile = Arc<Mutex<VecDeque<Arc<str>>>>;
 
 /// Removes up to one batch of messages.
-pub(crate) fn take(pile: &Pile) -> Vec<String> {
+pub(crate) fn take(pile: &Pile) -> Vec<Arc<str>> {
     let mut pile = pile.lock().unwrap_or_else(PoisonError::into_inner);
     let most = BATCH.min(pile.len());
     pile.drain(..most).collect()

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use db::{Completing, NewChange};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use model::UserId;
+use model::{Caller, UserId};
 use platform::Clock;
 use platform::config::Vars;
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ pub(crate) async fn run() -> Result<(), Error> {
     database.warm_up().await;
     let clock = Clock::system();
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Task>| {
-        let user: UserId = event.payload.user.try_into()?;
+        let caller = Caller::from(UserId::try_from(event.payload.user)?);
         let mut took = Vec::new();
         for upload in event.payload.uploads {
             let begun = Instant::now();
@@ -41,7 +41,7 @@ pub(crate) async fn run() -> Result<(), Error> {
                 event_id: platform::ids::new_id().into(),
                 now,
                 leased_until: now + Duration::seconds(10),
-                user_id: &user,
+                caller: &caller,
                 device_id: None,
             };
             let completing = Completing {

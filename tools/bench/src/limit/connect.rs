@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use db::{Connecting, Database, DatabaseUrl, NewConnection, NewTicket};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use model::UserId;
+use model::{Caller, UserId};
 use platform::Clock;
 use platform::config::{ConfigError, Vars};
 use time::Duration;
@@ -23,13 +23,13 @@ pub(crate) async fn run() -> Result<(), Error> {
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Vec<String>>| {
         let begun = Instant::now();
         for user in event.payload {
-            let user_id: UserId = user.try_into()?;
+            let caller = Caller::from(UserId::try_from(user)?);
             let now = clock.now();
             let id = platform::ids::new_id().simple().to_string();
             let hash = platform::digest::sha256(id.as_bytes());
             let ticket = NewTicket {
                 hash: &hash,
-                user_id: &user_id,
+                caller: &caller,
                 device_id: None,
                 expires_at: now + Duration::seconds(30),
             };

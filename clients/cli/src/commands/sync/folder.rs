@@ -93,7 +93,7 @@ impl Fingerprint {
 /// The result of placing a file.
 #[derive(Debug)]
 pub(super) struct Placement {
-    pub(super) stamp: Fingerprint,
+    pub(super) fingerprint: Fingerprint,
     /// The path of the owner's file, if one was found at the last moment.
     pub(super) kept: Option<PathBuf>,
 }
@@ -147,7 +147,7 @@ impl Folder {
     }
 
     /// The saved state, or `None` on the first run.
-    pub(super) fn kept(&self) -> anyhow::Result<Option<Vec<u8>>> {
+    pub(super) fn load_state(&self) -> anyhow::Result<Option<Vec<u8>>> {
         match self.own.read(STATE) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -156,7 +156,7 @@ impl Folder {
     }
 
     /// Saves the state atomically and empties the journal.
-    pub(super) fn keep(&self, text: &[u8]) -> io::Result<()> {
+    pub(super) fn save_state(&self, text: &[u8]) -> io::Result<()> {
         let new = format!("{STATE}.new");
         let mut file = self.own.create(&new)?;
         file.write_all(text)?;
@@ -274,7 +274,7 @@ impl Folder {
         line.push(b'\n');
         (&self.journal).write_all(&line)?;
         let part = part_name(content);
-        let gathered = Fingerprint::of(&self.parts.metadata(&part)?)?;
+        let downloaded = Fingerprint::of(&self.parts.metadata(&part)?)?;
         let (parent, name) = self.parent(at)?;
         let mut kept = None;
         match expected {
@@ -286,7 +286,9 @@ impl Folder {
             }
         }
         match self.look(at)? {
-            Found::File(stamp) if stamp.is_moved(&gathered) => Ok(Placement { stamp, kept }),
+            Found::File(fingerprint) if fingerprint.is_moved(&downloaded) => {
+                Ok(Placement { fingerprint, kept })
+            }
             // Another program wrote to the path at the same time, and the file there is not this program's.
             _ => Err(io::Error::other("it was changed at the same time")),
         }
@@ -318,7 +320,7 @@ impl Folder {
             self.remove_empty_parents(at);
             return Ok(None);
         }
-        self.give_back(&part, at).map(Some)
+        self.put_back(&part, at).map(Some)
     }
 
     /// Deletes a file that was moved out of its place if it is the expected one. Otherwise moves it back and
@@ -328,7 +330,7 @@ impl Folder {
             self.parts.remove_file(part)?;
             return Ok(None);
         }
-        self.give_back(part, at).map(Some)
+        self.put_back(part, at).map(Some)
     }
 
     fn is_part(&self, part: &str, expected: &Fingerprint) -> io::Result<bool> {
@@ -337,12 +339,12 @@ impl Folder {
     }
 
     /// Moves a file back to its place, or beside it if the place is taken. Returns its path.
-    fn give_back(&self, part: &str, at: &Path) -> io::Result<PathBuf> {
+    fn put_back(&self, part: &str, at: &Path) -> io::Result<PathBuf> {
         let (parent, name) = self.parent(at)?;
         match rename_new(&self.parts, part, &parent, &name) {
             Ok(()) => Ok(at.to_owned()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let name = keep_beside(&self.parts, part, &parent, &name)?;
+                let name = rename_beside(&self.parts, part, &parent, &name)?;
                 Ok(at.with_file_name(name))
             }
             Err(error) => Err(error),
@@ -350,12 +352,12 @@ impl Folder {
     }
 
     /// Renames a file to a free name and returns the new path. An empty folder is deleted instead (`None`).
-    pub(super) fn set_aside(&self, at: &Path) -> io::Result<Option<PathBuf>> {
+    pub(super) fn move_aside(&self, at: &Path) -> io::Result<Option<PathBuf>> {
         if self.root.remove_dir(at).is_ok() {
             return Ok(None);
         }
         let (parent, name) = self.parent(at)?;
-        let kept = keep_beside(&parent, &name, &parent, &name)?;
+        let kept = rename_beside(&parent, &name, &parent, &name)?;
         Ok(Some(at.with_file_name(kept)))
     }
 
@@ -395,7 +397,7 @@ impl Folder {
     }
 
     /// Deletes all unfinished downloads.
-    pub(super) fn forget_parts(&self) -> io::Result<()> {
+    pub(super) fn delete_parts(&self) -> io::Result<()> {
         for entry in self.parts.entries()? {
             self.parts.remove_file(entry?.file_name())?;
         }
@@ -413,7 +415,7 @@ impl Folder {
 }
 
 /// Renames a file to a free name beside a path, and returns the name.
-fn keep_beside(from: &Dir, part: &str, parent: &Dir, name: &str) -> io::Result<String> {
+fn rename_beside(from: &Dir, part: &str, parent: &Dir, name: &str) -> io::Result<String> {
     for number in 1_u32.. {
         let kept = kept_name(name, number);
         match rename_new(from, part, parent, &kept) {
@@ -580,11 +582,11 @@ mod tests {
         assert_eq!(folder.look(&at).unwrap(), Found::Nothing);
         gather(&folder).await;
         let path: SpacePath = "/a/b/c".parse().unwrap();
-        let stamp = folder.place(&content(), &path, &at, None).unwrap().stamp;
-        assert_eq!(folder.look(&at).unwrap(), Found::File(stamp));
+        let fingerprint = folder.place(&content(), &path, &at, None).unwrap().fingerprint;
+        assert_eq!(folder.look(&at).unwrap(), Found::File(fingerprint));
         assert_eq!(folder.digest(&at).unwrap(), content().sha256);
         assert_eq!(folder.parts.entries().unwrap().count(), 0);
-        assert_eq!(folder.remove(&at, &stamp).unwrap(), None);
+        assert_eq!(folder.remove(&at, &fingerprint).unwrap(), None);
         assert!(!temporary.path().join("new/folder/a").exists());
     }
 
@@ -599,9 +601,9 @@ mod tests {
                 .place(&content(), &path, &local(&path).unwrap(), None)
                 .unwrap();
             assert_eq!(folder.journal().unwrap(), [(path, content().sha256)]);
-            folder.keep(b"{}").unwrap();
+            folder.save_state(b"{}").unwrap();
             assert_eq!(folder.journal().unwrap(), []);
-            assert_eq!(folder.kept().unwrap().unwrap(), b"{}");
+            assert_eq!(folder.load_state().unwrap().unwrap(), b"{}");
         }
     }
 
@@ -611,7 +613,7 @@ mod tests {
         let folder = Folder::open(temporary.path()).unwrap();
         for number in 1..3 {
             std::fs::write(temporary.path().join("a"), number.to_string()).unwrap();
-            let name = folder.set_aside(Path::new("a")).unwrap();
+            let name = folder.move_aside(Path::new("a")).unwrap();
             assert_eq!(name.unwrap(), Path::new(&format!("a (kept {number})")));
         }
         assert_eq!(std::fs::read(temporary.path().join("a (kept 1)")).unwrap(), b"1");
@@ -651,7 +653,7 @@ mod tests {
         let path: SpacePath = "/a.txt".parse().unwrap();
         let at = local(&path).unwrap();
         gather(&folder).await;
-        let ours = folder.place(&content(), &path, &at, None).unwrap().stamp;
+        let ours = folder.place(&content(), &path, &at, None).unwrap().fingerprint;
         std::fs::write(temporary.path().join("a.txt"), "an edit").unwrap();
         gather(&folder).await;
         let placed = folder.place(&content(), &path, &at, Some(ours)).unwrap();
@@ -660,9 +662,9 @@ mod tests {
         assert_eq!(kept, b"an edit");
 
         std::fs::write(temporary.path().join("a.txt"), "another").unwrap();
-        assert_eq!(folder.remove(&at, &placed.stamp).unwrap(), Some(at.clone()));
+        assert_eq!(folder.remove(&at, &placed.fingerprint).unwrap(), Some(at.clone()));
         assert_eq!(
-            folder.take(&at, &placed.stamp, &content()).unwrap(),
+            folder.take(&at, &placed.fingerprint, &content()).unwrap(),
             Some(at.clone())
         );
         assert_eq!(std::fs::read(temporary.path().join("a.txt")).unwrap(), b"another");
@@ -718,7 +720,7 @@ mod tests {
         assert!(folder.digest(Path::new("link/theirs")).is_err());
         // A link in the place of a folder is renamed, not followed.
         assert_eq!(folder.look(Path::new("link")).unwrap(), Found::Other);
-        folder.set_aside(Path::new("link")).unwrap();
+        folder.move_aside(Path::new("link")).unwrap();
         folder
             .place(
                 &content(),

@@ -68,19 +68,19 @@ impl Mirror {
 
     /// Applies a change. Changes that the listing contains already are harmless: once all changes up to the
     /// time of the listing are applied, the state is the state of that time.
-    pub(super) fn hear(&mut self, event: &Event) {
+    pub(super) fn apply(&mut self, event: &Event) {
         match &event.change {
             Change::FileUpdated(file) | Change::FileMoved(file) => {
                 self.put(file.path.clone(), file.into());
             }
-            Change::FileDeleted(file) => self.forget(file.file_id),
+            Change::FileDeleted(file) => self.remove(file.file_id),
             Change::SpaceShared { .. } | Change::SpaceLeft { .. } => {}
         }
     }
 
     fn put(&mut self, path: SpacePath, content: Content) {
         let file_id = content.file_id;
-        self.forget(file_id);
+        self.remove(file_id);
         if let Some(replaced) = self.files.insert(path.clone(), content) {
             self.paths.remove(&replaced.file_id);
         }
@@ -88,7 +88,7 @@ impl Mirror {
         self.touched.insert(path);
     }
 
-    fn forget(&mut self, file_id: FileId) {
+    fn remove(&mut self, file_id: FileId) {
         if let Some(path) = self.paths.remove(&file_id) {
             self.files.remove(&path);
             self.touched.insert(path);
@@ -135,12 +135,12 @@ mod tests {
     #[test]
     fn changes_make_what_the_space_has() {
         let mut mirror = Mirror::default();
-        mirror.hear(&event(Change::FileUpdated(state(1, "/a", 1))));
-        mirror.hear(&event(Change::FileUpdated(state(2, "/b", 1))));
-        mirror.hear(&event(Change::FileMoved(state(1, "/c", 1))));
-        mirror.hear(&event(Change::FileUpdated(state(1, "/c", 2))));
-        mirror.hear(&event(Change::FileDeleted(state(2, "/b", 1))));
-        mirror.hear(&event(Change::FileUpdated(state(3, "/b", 1))));
+        mirror.apply(&event(Change::FileUpdated(state(1, "/a", 1))));
+        mirror.apply(&event(Change::FileUpdated(state(2, "/b", 1))));
+        mirror.apply(&event(Change::FileMoved(state(1, "/c", 1))));
+        mirror.apply(&event(Change::FileUpdated(state(1, "/c", 2))));
+        mirror.apply(&event(Change::FileDeleted(state(2, "/b", 1))));
+        mirror.apply(&event(Change::FileUpdated(state(3, "/b", 1))));
         assert_eq!(paths(&mirror), [("/b", 1), ("/c", 2)]);
         let touched: Vec<&str> = mirror.touched.iter().map(SpacePath::as_str).collect();
         assert_eq!(touched, ["/a", "/b", "/c"]);
@@ -153,9 +153,9 @@ mod tests {
             .map(|(path, file)| (path.parse().unwrap(), (&state(file, path, 1)).into()));
         let mut mirror = Mirror::of(twice);
         assert_eq!(paths(&mirror), [("/z", 1)]);
-        mirror.hear(&event(Change::FileMoved(state(1, "/z", 1))));
-        mirror.hear(&event(Change::FileUpdated(state(2, "/b", 1))));
-        mirror.hear(&event(Change::FileDeleted(state(1, "/z", 1))));
+        mirror.apply(&event(Change::FileMoved(state(1, "/z", 1))));
+        mirror.apply(&event(Change::FileUpdated(state(2, "/b", 1))));
+        mirror.apply(&event(Change::FileDeleted(state(1, "/z", 1))));
         assert_eq!(paths(&mirror), [("/b", 1)]);
     }
 
@@ -200,7 +200,7 @@ mod tests {
         .map(event);
         let after = |changes: &[Event], mut mirror: Mirror| {
             for change in changes {
-                mirror.hear(change);
+                mirror.apply(change);
             }
             mirror
         };

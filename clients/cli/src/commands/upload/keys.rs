@@ -10,10 +10,10 @@ use anyhow::Context as _;
 use model::{CreateUploadRequest, IdempotencyKey, MIN_PART_BYTES};
 
 use crate::accounts::{Account, new_id};
-use crate::place::short_name;
+use crate::resolve::short_name;
 
 /// Lifetime of a key: longer than the service keeps an upload, which is 7 days and one more.
-const KEPT: Duration = Duration::from_hours(9 * 24);
+const KEY_LIFETIME: Duration = Duration::from_hours(9 * 24);
 
 /// The saved keys of an account, one file each.
 pub(super) struct Keys {
@@ -31,8 +31,8 @@ pub(super) struct Key {
 impl Keys {
     /// Opens the keys of an account, and deletes expired ones.
     pub(super) fn open(account: &Account) -> anyhow::Result<Self> {
-        let folder = account.accounts.kept("uploads")?;
-        forget_old(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        let folder = account.accounts.data_folder("uploads")?;
+        delete_expired(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
         let user = account.name.as_ref().map_or("", |name| name.user.as_str());
         Ok(Self {
             folder,
@@ -42,21 +42,21 @@ impl Keys {
 
     /// The key of an earlier attempt, or a new one, which is saved before it is used.
     pub(super) fn key(&self, description: &CreateUploadRequest) -> anyhow::Result<Key> {
-        if !is_worth_it(description) {
+        if !is_saved(description) {
             let text = new_id().to_string().parse()?;
             return Ok(Key { text, new: true });
         }
         match fs::read_to_string(self.file(description)) {
             Ok(text) => match text.parse() {
                 Ok(text) => Ok(Key { text, new: false }),
-                Err(_) => self.another(description),
+                Err(_) => self.replace(description),
             },
-            Err(_) => self.another(description),
+            Err(_) => self.replace(description),
         }
     }
 
     /// Replaces a key that is no longer usable with a new one.
-    pub(super) fn another(&self, description: &CreateUploadRequest) -> anyhow::Result<Key> {
+    pub(super) fn replace(&self, description: &CreateUploadRequest) -> anyhow::Result<Key> {
         let text = new_id().to_string();
         let file = self.file(description);
         fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -65,7 +65,7 @@ impl Keys {
     }
 
     /// Deletes the key of a finished upload.
-    pub(super) fn forget(&self, description: &CreateUploadRequest) {
+    pub(super) fn delete(&self, description: &CreateUploadRequest) {
         // A key that stays returns the same result again, or has expired.
         let _ = fs::remove_file(self.file(description));
     }
@@ -80,15 +80,15 @@ impl Keys {
 /// Whether the key is saved. Resuming small content saves nothing: it is sent in one request, after a check
 /// whether the space has it. An upload with a base version needs its key, because otherwise its own earlier
 /// attempt would look like a conflict.
-fn is_worth_it(description: &CreateUploadRequest) -> bool {
+fn is_saved(description: &CreateUploadRequest) -> bool {
     description.base_version.is_some() || description.size.get() >= MIN_PART_BYTES
 }
 
-fn forget_old(folder: &Path) -> io::Result<()> {
+fn delete_expired(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-        if age > KEPT {
+        if age > KEY_LIFETIME {
             // Another command may have deleted the file already.
             let _ = fs::remove_file(entry.path());
         }
@@ -129,7 +129,7 @@ mod tests {
             ..keys
         };
         assert_ne!(other.key(&description("/a")).unwrap().text, first.text);
-        other.forget(&description("/a"));
+        other.delete(&description("/a"));
         assert!(other.key(&description("/a")).unwrap().new);
     }
 }

@@ -9,7 +9,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::arguments::Upload;
 use crate::failure::{Kind, failure};
-use crate::place;
+use crate::resolve;
 
 /// A file to upload.
 #[derive(Debug)]
@@ -46,13 +46,13 @@ impl Plan {
                 plan.add_folder(given, &folder);
             } else if found.is_file() {
                 let name = name(given)?;
-                plan.add(given, place::inside(&folder, name)?, found.len());
+                plan.add(given, resolve::inside(&folder, name)?, found.len());
             } else {
                 let message = format!("{} is neither a file nor a folder", given.display());
                 return Err(failure(Kind::Usage, message));
             }
         }
-        plan.refuse_doubles()?;
+        plan.refuse_duplicates()?;
         Ok(plan)
     }
 
@@ -127,12 +127,12 @@ impl Plan {
             to.push('/');
             to.push_str(part.with_context(cannot)?);
         }
-        let to = place::path(&to).with_context(cannot)?;
+        let to = resolve::path(&to).with_context(cannot)?;
         self.add(file, to, entry.metadata().with_context(cannot)?.len());
         Ok(())
     }
 
-    fn refuse_doubles(&self) -> anyhow::Result<()> {
+    fn refuse_duplicates(&self) -> anyhow::Result<()> {
         let mut seen = HashMap::new();
         for item in &self.items {
             if let Some(other) = seen.insert(&item.to, &item.file)
@@ -222,8 +222,11 @@ mod tests {
             std::fs::create_dir(folder).unwrap();
             std::fs::write(folder.join("same"), "").unwrap();
         }
-        let doubles = plan(&[one.join("same"), other.join("same")], "/").unwrap_err();
-        assert!(doubles.to_string().contains("would both be /same"), "{doubles}");
+        let duplicates = plan(&[one.join("same"), other.join("same")], "/").unwrap_err();
+        assert!(
+            duplicates.to_string().contains("would both be /same"),
+            "{duplicates}"
+        );
         // The same file named twice is allowed.
         plan(&[one.join("same"), one.join("same")], "/").unwrap();
         assert!(plan(&[folder.path().join("nowhere")], "/").is_err());

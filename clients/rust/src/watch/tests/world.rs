@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
-use crate::watch::service::{Line, Service};
+use crate::watch::service::{Connection, Service};
 use crate::{Answer, Error, Frame, Party, Problem};
 
 /// Changes per page.
-const PAGE: usize = 1_000;
+const PAGE_SIZE: usize = 1_000;
 
 /// Age at which API Gateway closes a connection.
 const LIFE: Duration = Duration::from_hours(2);
@@ -222,13 +222,13 @@ impl World {
         sleep(Duration::from_millis(millis)).await;
         let mut state = self.state();
         if state.fails() {
-            return Err(Error::Silent);
+            return Err(Error::Timeout);
         }
         let answer = act(&mut state);
         if state.passes() && !state.fails() {
             answer
         } else {
-            Err(Error::Silent)
+            Err(Error::Timeout)
         }
     }
 }
@@ -310,7 +310,7 @@ impl State {
 }
 
 impl Service for World {
-    type Line = Connection;
+    type Connection = FakeConnection;
 
     async fn spaces(&self) -> Result<Vec<SpaceView>, Error> {
         let view = |state: &State, space_id: SpaceId| SpaceView {
@@ -338,15 +338,17 @@ impl Service for World {
             let after = usize::try_from(after.get()).unwrap();
             let rest = state.feed(space_id).get(after..).unwrap_or_default();
             Ok(ChangeList {
-                changes: rest.iter().take(PAGE).cloned().collect(),
+                changes: rest.iter().take(PAGE_SIZE).cloned().collect(),
                 latest_sequence: state.latest(space_id),
-                has_more: rest.len() > PAGE,
+                has_more: rest.len() > PAGE_SIZE,
+                epoch: Uuid::nil().into(),
+                restored_at_sequence: None,
             })
         })
         .await
     }
 
-    async fn connect(&self) -> Result<Connection, Error> {
+    async fn connect(&self) -> Result<FakeConnection, Error> {
         let connecting = self.request(|state| {
             if state.signed_out {
                 return Err(Answer::new(Party::Api, 401, "").into());
@@ -360,7 +362,7 @@ impl Service for World {
             state.connections.push(sender);
             Ok(frames)
         });
-        Ok(Connection {
+        Ok(FakeConnection {
             frames: connecting.await?,
             world: self.clone(),
             pongs: 0,
@@ -371,7 +373,7 @@ impl Service for World {
 }
 
 /// The end of a connection on the device.
-pub(super) struct Connection {
+pub(super) struct FakeConnection {
     world: World,
     frames: mpsc::UnboundedReceiver<Frame>,
     /// Pongs that the device has not received yet.
@@ -380,7 +382,7 @@ pub(super) struct Connection {
     idle_until: Instant,
 }
 
-impl Line for Connection {
+impl Connection for FakeConnection {
     async fn next(&mut self) -> Result<Option<Frame>, Error> {
         if self.pongs > 0 {
             self.pongs -= 1;

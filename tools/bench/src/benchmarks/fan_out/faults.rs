@@ -8,7 +8,7 @@ use super::fixture::{Audience, Delivered, Fixture, bound};
 use super::subjects::Cast;
 use super::{IN_FLIGHT, SOME_GONE};
 use crate::benchmarks::{LATENCY_OF_AWS, each, number, progress};
-use crate::fakes::posts::{Faults, lot};
+use crate::posts::{Faults, bucket};
 use crate::report::{Row, Unit};
 use crate::stage::milliseconds;
 
@@ -49,7 +49,7 @@ pub(super) async fn latency_and_faults(
 }
 
 async fn round(fixture: &Fixture<'_>, cast: &mut Cast, audience: &Audience) -> Result<Round> {
-    let posts = &fixture.services.posts.server;
+    let posts = &fixture.services.posts.fake.server;
     posts.set_latency(LATENCY_OF_AWS);
     let slow_limit = fixture.limit(&mut cast.limit, audience).await?;
     let slow = fixture.one(&mut cast.ours, audience).await?;
@@ -77,7 +77,7 @@ async fn gone(
 ) -> Result<Delivered> {
     let delivered = fixture.despite(&mut cast.ours, audience, faults).await?;
     let left = fixture.connected(audience).await?;
-    let alive = audience.listeners().filter(|id| lot(id) >= faults.gone);
+    let alive = audience.listeners().filter(|id| bucket(id) >= faults.gone);
     ensure!(left == alive.count(), "{left} connections are left");
     fixture.connect(audience).await?;
     Ok(delivered)

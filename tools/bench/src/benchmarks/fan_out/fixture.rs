@@ -1,17 +1,19 @@
 //! Audiences, and deliveries to them.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use fakes::sqs::Which;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::IN_FLIGHT;
 use crate::benchmarks::queue::{BATCH, Batches, hand_over};
 use crate::benchmarks::{Serving, number};
-use crate::fakes::posts::{Faults, Posted, lot};
 use crate::limit::posts::Task;
+use crate::posts::{Faults, Posted, bucket};
 use crate::process::Process;
 use crate::report::Row;
 use crate::stage::{Services, Stage, milliseconds};
@@ -145,7 +147,7 @@ impl<'a> Fixture<'a> {
     pub(super) async fn deliver(
         &self,
         process: &mut Process,
-        mut messages: Vec<String>,
+        mut messages: Vec<Arc<str>>,
         expected: &HashSet<&str>,
         events: usize,
     ) -> Result<Delivered> {
@@ -158,11 +160,11 @@ impl<'a> Fixture<'a> {
             all.cpu += measured.cpu;
             all.allocations += measured.allocations;
             all.invocations += 1;
-            messages = self.services.sqs.receive(BATCH);
+            messages = self.services.sqs.take(BATCH);
         }
         all.server_bound = serving.was_bound();
         ensure!(
-            self.services.sqs.dead_letters() == 0,
+            self.services.sqs.is_empty(Which::DeadLetters),
             "messages were dead-lettered"
         );
         let posted = self.services.posts.take()?;
@@ -185,7 +187,7 @@ impl<'a> Fixture<'a> {
         audience: &Audience,
         faults: Faults,
     ) -> Result<Delivered> {
-        let alive = audience.listeners().filter(|id| lot(id) >= faults.gone);
+        let alive = audience.listeners().filter(|id| bucket(id) >= faults.gone);
         let message = self.batches.message(audience.space_id, 1)?;
         self.services.posts.set_faults(faults);
         let delivered = self.deliver(process, vec![message], &alive.collect(), 1).await;

@@ -1,7 +1,7 @@
-//! Fake of `@connections`: accepts or refuses frames, and checks every request afterwards.
+//! Clients of the WebSocket API that record every post. Posts are checked outside the measured time.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -10,13 +10,13 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4;
 use aws_smithy_runtime_api::client::identity::Identity;
 use bytes::Bytes;
-use percent_encoding::percent_decode_str;
+use fakes::connections::{Clients, Connections, connection_id};
+use fakes::http::{Fault, Request};
+use parking_lot::Mutex;
 use runner::environment::{ACCESS_KEY, REGION};
 use time::PrimitiveDateTime;
 use time::macros::format_description;
 use tokio_rustls::TlsAcceptor;
-
-use super::{Reply, Request, Server, reply};
 
 /// Shares of posts that are refused.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,25 +27,56 @@ pub(crate) struct Faults {
     pub(crate) throttled: u32,
 }
 
-/// A connection's number from 0 to 99: the last two digits of its id.
-pub(crate) fn lot(connection_id: &str) -> u32 {
+/// The bucket of a connection, from 0 to 99: the last two digits of its ID.
+pub(crate) fn bucket(connection_id: &str) -> u32 {
     let digits = connection_id.trim_end_matches('=');
     let number = digits.get(digits.len().saturating_sub(2)..).unwrap_or_default();
     number.parse().unwrap_or_default()
 }
 
 #[derive(Default)]
-struct Book {
+struct State {
     faults: Faults,
     throttled: HashSet<String>,
-    taken: Vec<(Request, u16)>,
+    /// Requests and the statuses of their answers.
+    requests: Vec<(Request, u16)>,
 }
 
-/// Fake of `@connections`.
+#[derive(Default)]
+struct Recorder(Mutex<State>);
+
+impl Clients for Recorder {
+    fn fault(&self, connection_id: &str, request: &Request) -> Fault {
+        let mut state = self.0.lock();
+        let Faults { gone, throttled } = state.faults;
+        if gone + throttled == 0 {
+            return Fault::None;
+        }
+        let (status, code) = match bucket(connection_id) {
+            bucket if bucket < gone => (410, "GoneException"),
+            bucket if bucket < gone + throttled && state.throttled.insert(connection_id.to_owned()) => {
+                (429, "LimitExceededException")
+            }
+            _ => return Fault::None,
+        };
+        state.requests.push((request.clone(), status));
+        Fault::Error(status, code)
+    }
+
+    fn post(&self, _: &str, request: &Request) -> bool {
+        self.0.lock().requests.push((request.clone(), 200));
+        true
+    }
+
+    fn close(&self, _: &str, request: &Request) {
+        self.0.lock().requests.push((request.clone(), 204));
+    }
+}
+
+/// Fake of `@connections` whose clients record every post.
 pub(crate) struct Posts {
-    pub(crate) server: Server,
-    book: Arc<Mutex<Book>>,
-    tls: bool,
+    pub(crate) fake: Connections,
+    recorder: Arc<Recorder>,
 }
 
 /// Posts since the last [`Posts::take`].
@@ -58,76 +89,38 @@ pub(crate) struct Posted {
 
 impl Posts {
     pub(crate) async fn start(tls: Option<TlsAcceptor>) -> Result<Self> {
-        let book = Arc::new(Mutex::new(Book::default()));
-        let taken = reply(200, "", b"");
-        let gone = reply(410, "x-amzn-ErrorType: GoneException\r\n", b"{}");
-        let throttled = reply(
-            429,
-            "x-amzn-ErrorType: LimitExceededException\r\n",
-            br#"{"message":"slow"}"#,
-        );
-        let shared = Arc::clone(&book);
-        let is_tls = tls.is_some();
-        let service = move |request: Request| -> Reply {
-            let mut book = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let Faults {
-                gone: dead,
-                throttled: slow,
-            } = book.faults;
-            let (status, answer) = if dead + slow == 0 {
-                (200, &taken)
-            } else {
-                let id = connection_id(&request);
-                match lot(&id) {
-                    lot if lot < dead => (410, &gone),
-                    lot if lot < dead + slow && book.throttled.insert(id) => (429, &throttled),
-                    _ => (200, &taken),
-                }
-            };
-            book.taken.push((request, status));
-            answer.clone()
-        };
+        let recorder = Arc::new(Recorder::default());
         Ok(Self {
-            server: Server::start(tls, Arc::new(service)).await?,
-            book,
-            tls: is_tls,
+            fake: Connections::start(tls, Arc::clone(&recorder)).await?,
+            recorder,
         })
     }
 
-    /// Endpoint for a function's configuration.
+    /// Endpoint with a host name, as on AWS, for a function's configuration.
     pub(crate) fn endpoint(&self) -> String {
-        let scheme = if self.tls { "https" } else { "http" };
-        format!("{scheme}://localhost:{}/live", self.server.address.port())
+        self.fake.endpoint("localhost")
     }
 
     /// Sets the faults of all later posts.
     pub(crate) fn set_faults(&self, faults: Faults) {
-        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        book.faults = faults;
-        book.throttled.clear();
+        let mut state = self.recorder.0.lock();
+        state.faults = faults;
+        state.throttled.clear();
     }
 
     /// Number of recorded posts, refused posts included.
     pub(crate) fn answered(&self) -> usize {
-        self.book
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .taken
-            .len()
+        self.recorder.0.lock().requests.len()
     }
 
     /// Discards the recorded posts without checks, for the baseline, which does not sign requests.
     pub(crate) fn forget(&self) {
-        self.book
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .taken
-            .clear();
+        self.recorder.0.lock().requests.clear();
     }
 
     /// Returns the posts since the last call. Checks each request's path, signature and host.
     pub(crate) fn take(&self) -> Result<Posted> {
-        let taken = std::mem::take(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner).taken);
+        let taken = std::mem::take(&mut self.recorder.0.lock().requests);
         let mut posted = Posted {
             frames: HashMap::new(),
             times: Vec::with_capacity(taken.len()),
@@ -136,7 +129,8 @@ impl Posts {
             check(&request)?;
             posted.times.push(request.at);
             if status == 200 {
-                let frames = posted.frames.entry(connection_id(&request)).or_default();
+                let id = connection_id(&request).context("a post names no connection")?;
+                let frames = posted.frames.entry(id.into_owned()).or_default();
                 frames.push(request.body());
             }
         }
@@ -146,7 +140,7 @@ impl Posts {
     /// Returns all recorded posts since the last call, refused ones included: arrival time and frame. Checks
     /// each request like [`Self::take`].
     pub(crate) fn take_timed(&self) -> Result<Vec<(Instant, Bytes)>> {
-        let taken = std::mem::take(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner).taken);
+        let taken = std::mem::take(&mut self.recorder.0.lock().requests);
         let mut timed = Vec::with_capacity(taken.len());
         for (request, _) in taken {
             check(&request)?;
@@ -156,21 +150,12 @@ impl Posts {
     }
 }
 
-fn connection_id(request: &Request) -> String {
-    let encoded = request.target().rsplit('/').next().unwrap_or_default();
-    percent_decode_str(encoded).decode_utf8_lossy().into_owned()
-}
-
 /// Computes the signature again and compares.
 fn check(request: &Request) -> Result<()> {
     let body = request.body();
     request.head(|head| {
         ensure!(head.method == Some("POST"), "not a POST");
         let target = head.path.unwrap_or_default();
-        ensure!(
-            target.starts_with("/live/@connections/") || target.starts_with("/live/%40connections/"),
-            "posted to {target}"
-        );
         let header = |name: &str| {
             let found = head
                 .headers
@@ -236,9 +221,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_draw_their_lot_by_their_last_digits() {
-        assert_eq!(lot("c000004205="), 5);
-        assert_eq!((0..1_000).filter(|i| lot(&format!("c{i:09}=")) < 30).count(), 300);
+    fn ids_are_in_the_bucket_of_their_last_digits() {
+        assert_eq!(bucket("c000004205="), 5);
+        assert_eq!(
+            (0..1_000).filter(|i| bucket(&format!("c{i:09}=")) < 30).count(),
+            300
+        );
     }
 
     #[test]

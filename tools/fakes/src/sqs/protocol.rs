@@ -1,40 +1,45 @@
-//! The protocol of SQS (AWS JSON 1.0), with injected errors and lost answers.
+//! The protocol of SQS (AWS JSON 1.0).
 //!
 //! Amazon SQS Developer Guide, "Making requests using the AWS JSON protocol".
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
-use fakes::md5;
+use super::md5::md5;
+use super::{NAMES, Received, State, Which};
+use crate::http::{Fault, Reply, Request, Service, reply};
 
-use super::{NAMES, Sqs, VISIBILITY, Which};
-use crate::faults::Kind;
-use crate::queue::Received;
+/// The header line of every response.
+const CONTENT_TYPE: &str = "content-type: application/x-amz-json-1.0\r\n";
 
-/// Serves requests; never returns.
-pub(super) async fn listen(listener: TcpListener, sqs: Arc<Sqs>) {
-    let app = Router::new()
-        .fallback(post(serve))
-        .with_state(sqs)
-        .into_make_service_with_connect_info::<SocketAddr>();
-    let _ = axum::serve(listener, app).await;
+impl Service for State {
+    fn fault(&self, _: &Request) -> Fault {
+        self.behaviour.fault()
+    }
+
+    fn error(&self, status: u16, code: &str) -> Reply {
+        let body = json!({ "__type": format!("com.amazonaws.sqs#{code}"), "message": "refused by the fake" });
+        reply(status, CONTENT_TYPE, body.to_string().as_bytes())
+    }
+
+    fn answer(&self, request: &Request) -> Reply {
+        let target = request.header("x-amz-target").unwrap_or_default();
+        let action = target.strip_prefix("AmazonSQS.").unwrap_or_default();
+        let Ok(input) = serde_json::from_slice::<Input>(&request.body()) else {
+            return self.error(400, "InvalidParameterValue");
+        };
+        match self.act(action, &input) {
+            Some(answer) => reply(200, CONTENT_TYPE, answer.to_string().as_bytes()),
+            None => self.error(400, "UnsupportedOperation"),
+        }
+    }
 }
 
-impl Sqs {
+impl State {
     /// Carries out an action. `None` if the action is unknown.
-    fn act(&self, action: &str, request: &Request) -> Option<Value> {
+    fn act(&self, action: &str, request: &Input) -> Option<Value> {
         let which = request.which();
         Some(match action {
             "SendMessage" => self.send_one(which, &request.message),
@@ -47,14 +52,12 @@ impl Sqs {
                 json!({ "Successful": sent.collect::<Vec<_>>(), "Failed": [] })
             }
             "ReceiveMessage" => {
-                let visibility = request.visibility_timeout.map_or(VISIBILITY, Duration::from_secs);
+                let visibility = request
+                    .visibility_timeout
+                    .map_or(self.settings.visibility, Duration::from_secs);
                 let most = request.max_number_of_messages.unwrap_or(1);
                 let received = self.receive(which, most, visibility);
                 json!({ "Messages": received.iter().map(message).collect::<Vec<_>>() })
-            }
-            "DeleteMessage" => {
-                self.delete(which, &request.receipt_handle);
-                json!({})
             }
             "DeleteMessageBatch" => {
                 for entry in &request.entries {
@@ -62,10 +65,6 @@ impl Sqs {
                 }
                 let done = request.entries.iter().map(|entry| json!({ "Id": entry.id }));
                 json!({ "Successful": done.collect::<Vec<_>>(), "Failed": [] })
-            }
-            "ChangeMessageVisibility" => {
-                self.change_visibility(which, &request.receipt_handle, request.visibility_timeout);
-                json!({})
             }
             "ChangeMessageVisibilityBatch" => {
                 let (mut done, mut failed) = (Vec::new(), Vec::new());
@@ -109,17 +108,16 @@ struct OutgoingMessage {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-struct Request {
+struct Input {
     queue_url: String,
     #[serde(flatten)]
     message: OutgoingMessage,
-    receipt_handle: String,
     visibility_timeout: Option<u64>,
     max_number_of_messages: Option<usize>,
     entries: Vec<Entry>,
 }
 
-impl Request {
+impl Input {
     fn which(&self) -> Which {
         if self.queue_url.ends_with(NAMES[Which::DeadLetters as usize]) {
             Which::DeadLetters
@@ -139,54 +137,6 @@ struct Entry {
     visibility_timeout: Option<u64>,
 }
 
-async fn serve(
-    State(sqs): State<Arc<Sqs>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let down = sqs.down.load(Ordering::SeqCst);
-    if down {
-        sqs.refused.fetch_add(1, Ordering::Relaxed);
-    }
-    if down || sqs.faults.inject(Kind::QueueUnavailable) {
-        return refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable");
-    }
-    let target = headers
-        .get("x-amz-target")
-        .and_then(|target| target.to_str().ok());
-    let action = target
-        .and_then(|target| target.strip_prefix("AmazonSQS."))
-        .unwrap_or_default();
-    let Ok(request) = serde_json::from_slice::<Request>(&body) else {
-        return refusal(StatusCode::BAD_REQUEST, "InvalidParameterValue");
-    };
-    let Some(answer) = sqs.act(action, &request) else {
-        return refusal(StatusCode::BAD_REQUEST, "UnsupportedOperation");
-    };
-    if let Some(proxy) = sqs.proxy.get()
-        && sqs.faults.inject(Kind::QueueAnswerLost)
-    {
-        proxy.cut(peer);
-        return std::future::pending().await;
-    }
-    (
-        [("content-type", "application/x-amz-json-1.0")],
-        answer.to_string(),
-    )
-        .into_response()
-}
-
-fn refusal(status: StatusCode, code: &str) -> Response {
-    let body = json!({ "__type": format!("com.amazonaws.sqs#{code}"), "message": "as told" });
-    (
-        status,
-        [("content-type", "application/x-amz-json-1.0")],
-        body.to_string(),
-    )
-        .into_response()
-}
-
 fn message(received: &Received) -> Value {
     json!({
         "MessageId": received.message_id,
@@ -195,7 +145,6 @@ fn message(received: &Received) -> Value {
         "MD5OfBody": md5(&received.body),
         "Attributes": {
             "ApproximateReceiveCount": received.receives.to_string(),
-            "SentTimestamp": received.sent_ms.to_string(),
         },
     })
 }

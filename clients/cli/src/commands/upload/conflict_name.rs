@@ -8,29 +8,34 @@ use model::SpacePath;
 use time::{Date, OffsetDateTime};
 
 use crate::commands::sync::with_suffix;
-use crate::place;
+use crate::resolve;
 
 /// `/report (conflict, laptop, 2026-11-29).pdf`: the name shows the origin of the copy and keeps the
 /// extension. A number above 1 is added to distinguish copies of the same day.
-pub(super) fn beside(path: &SpacePath, device: &str, date: Date, number: u32) -> anyhow::Result<SpacePath> {
+pub(super) fn conflict_path(
+    path: &SpacePath,
+    host_label: &str,
+    date: Date,
+    number: u32,
+) -> anyhow::Result<SpacePath> {
     let suffix = match number {
-        1 => format!(" (conflict, {device}, {date})"),
-        number => format!(" (conflict, {device}, {date}, {number})"),
+        1 => format!(" (conflict, {host_label}, {date})"),
+        number => format!(" (conflict, {host_label}, {date}, {number})"),
     };
     let name = path.file_name();
     let folder = path.as_str().strip_suffix(name).unwrap_or("/");
-    let beside = format!("{folder}{}", with_suffix(name, &suffix));
-    place::path(&beside).context("there is no room for another name beside it")
+    let conflict_path = format!("{folder}{}", with_suffix(name, &suffix));
+    resolve::path(&conflict_path).context("there is no room for another name beside it")
 }
 
 /// The day (UTC) of a file's last change. The same content therefore gets the same name at each attempt.
-pub(super) fn changed_on(file: &Path) -> io::Result<Date> {
+pub(super) fn modified_date(file: &Path) -> io::Result<Date> {
     let changed = OffsetDateTime::from(fs::metadata(file)?.modified()?);
     Ok(changed.date())
 }
 
 /// The host name of this machine, with only characters that every file system allows.
-pub(super) fn device() -> String {
+pub(super) fn host_label() -> String {
     name_of(&host_name())
 }
 
@@ -48,14 +53,14 @@ fn host_name() -> String {
 
 fn name_of(host: &str) -> String {
     let label = host.split('.').next().unwrap_or_default();
-    let taken = |character: char| {
+    let replace_other = |character: char| {
         if character.is_ascii_alphanumeric() {
             character
         } else {
             '-'
         }
     };
-    match label.chars().take(63).map(taken).collect::<String>() {
+    match label.chars().take(63).map(replace_other).collect::<String>() {
         name if name.is_empty() => "device".to_owned(),
         name => name,
     }
@@ -68,25 +73,25 @@ mod tests {
 
     #[test]
     fn a_name_beside_says_where_it_comes_from_and_keeps_the_extension() {
-        let beside = |path: &str, number| {
+        let conflict_path = |path: &str, number| {
             let path = path.parse().unwrap();
-            beside(&path, "laptop", date!(2026 - 11 - 29), number).map(String::from)
+            conflict_path(&path, "laptop", date!(2026 - 11 - 29), number).map(String::from)
         };
         assert_eq!(
-            beside("/a/report.pdf", 1).unwrap(),
+            conflict_path("/a/report.pdf", 1).unwrap(),
             "/a/report (conflict, laptop, 2026-11-29).pdf"
         );
         assert_eq!(
-            beside("/Makefile", 2).unwrap(),
+            conflict_path("/Makefile", 2).unwrap(),
             "/Makefile (conflict, laptop, 2026-11-29, 2)"
         );
-        let long = beside(&format!("/{}.pdf", "ä".repeat(125)), 1).unwrap();
+        let long = conflict_path(&format!("/{}.pdf", "ä".repeat(125)), 1).unwrap();
         assert!(
             long.len() <= 256 && long.ends_with("ä (conflict, laptop, 2026-11-29).pdf"),
             "{long}"
         );
         let deep = format!("/{}x", "y/".repeat(510));
-        assert!(beside(&deep, 1).is_err());
+        assert!(conflict_path(&deep, 1).is_err());
     }
 
     #[test]
@@ -94,6 +99,6 @@ mod tests {
         assert_eq!(name_of("laptop.example.org"), "laptop");
         assert_eq!(name_of("Bob's/..\\x"), "Bob-s-");
         assert_eq!(name_of(""), "device");
-        assert!(!device().is_empty());
+        assert!(!host_label().is_empty());
     }
 }

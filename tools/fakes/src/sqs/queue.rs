@@ -1,43 +1,38 @@
 //! A standard SQS queue without its network protocol: visibility timeouts, receipts and redelivery.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The maximum number of receives before a message moves to the dead-letter queue: `maxReceiveCount` of the
-/// template.
-pub(crate) const MAX_RECEIVES: u32 = 10;
-
 /// A message as a receiver gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Received {
+pub struct Received {
     /// The message ID of SQS. A duplicate has the same ID.
-    pub(crate) message_id: Arc<str>,
+    pub message_id: Arc<str>,
     /// The receipt handle that deletes the message. Every receive issues a new one.
-    pub(crate) receipt: String,
-    pub(crate) body: Arc<str>,
+    pub receipt: String,
+    /// The message body.
+    pub body: Arc<str>,
     /// The number of receives, including this one.
-    pub(crate) receives: u32,
-    /// The time of sending in milliseconds since the Unix epoch.
-    pub(crate) sent_ms: i64,
+    pub receives: u32,
 }
 
 /// The number of messages in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sizes {
+pub struct Sizes {
     /// Ready to be received.
-    pub(crate) visible: usize,
+    pub visible: usize,
     /// Received and not deleted.
-    pub(crate) in_flight: usize,
+    pub in_flight: usize,
     /// Sent with a delay that has not passed yet.
-    pub(crate) delayed: usize,
+    pub delayed: usize,
 }
 
 impl Sizes {
     /// The sum over all states.
     #[cfg(test)]
-    pub(crate) fn total(self) -> usize {
+    pub fn total(self) -> usize {
         self.visible + self.in_flight + self.delayed
     }
 }
@@ -46,15 +41,14 @@ struct Message {
     id: Arc<str>,
     body: Arc<str>,
     receives: u32,
-    sent_ms: i64,
     /// The time until which receivers do not see the message; `None` if it is visible.
     hidden_until: Option<Instant>,
 }
 
 /// A queue in memory.
-pub(crate) struct Queue {
+pub(super) struct Queue {
     most_receives: u32,
-    messages: HashMap<u64, Message>,
+    messages: BTreeMap<u64, Message>,
     ready: VecDeque<u64>,
     hidden: BinaryHeap<Reverse<(Instant, u64)>>,
     next: u64,
@@ -62,10 +56,10 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// An empty queue in which a message can be received `most_receives` times at most.
-    pub(crate) fn new(most_receives: u32) -> Self {
+    pub fn new(most_receives: u32) -> Self {
         Self {
             most_receives,
-            messages: HashMap::new(),
+            messages: BTreeMap::new(),
             ready: VecDeque::new(),
             hidden: BinaryHeap::new(),
             next: 0,
@@ -73,14 +67,7 @@ impl Queue {
     }
 
     /// Adds a message that becomes visible at `visible_at`.
-    pub(crate) fn send(
-        &mut self,
-        id: Arc<str>,
-        body: Arc<str>,
-        sent_ms: i64,
-        now: Instant,
-        visible_at: Instant,
-    ) {
+    pub fn send(&mut self, id: Arc<str>, body: Arc<str>, now: Instant, visible_at: Instant) {
         let key = self.next;
         self.next += 1;
         let hidden_until = (visible_at > now).then_some(visible_at);
@@ -94,7 +81,6 @@ impl Queue {
                 id,
                 body,
                 receives: 0,
-                sent_ms,
                 hidden_until,
             },
         );
@@ -103,7 +89,7 @@ impl Queue {
     /// Receives up to `most` messages and hides them for `visibility`. `pick` gets the number of visible
     /// messages and chooses the index of the next one. The second list has the messages with too many
     /// receives, which are removed from the queue.
-    pub(crate) fn receive(
+    pub fn receive(
         &mut self,
         most: usize,
         visibility: Duration,
@@ -133,8 +119,23 @@ impl Queue {
         (received, exhausted)
     }
 
+    /// Removes up to `most` messages in any state, oldest first, and returns their bodies.
+    pub fn take(&mut self, most: usize) -> Vec<Arc<str>> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some((_, message)) = self.messages.pop_first()
+        {
+            taken.push(message.body);
+        }
+        if self.messages.is_empty() {
+            self.ready.clear();
+            self.hidden.clear();
+        }
+        taken
+    }
+
     /// Deletes a message if this is its newest receipt handle, and returns it.
-    pub(crate) fn delete(&mut self, receipt: &str) -> Option<Received> {
+    pub fn delete(&mut self, receipt: &str) -> Option<Received> {
         let key = self.newest(receipt)?;
         self.messages
             .remove(&key)
@@ -143,7 +144,7 @@ impl Queue {
 
     /// Hides a message for `visibility` from now on, if this is its newest receipt handle and it is in
     /// flight.
-    pub(crate) fn change_visibility(&mut self, receipt: &str, visibility: Duration, now: Instant) -> bool {
+    pub fn change_visibility(&mut self, receipt: &str, visibility: Duration, now: Instant) -> bool {
         self.reveal(now);
         let Some(key) = self.newest(receipt) else {
             return false;
@@ -161,7 +162,7 @@ impl Queue {
     }
 
     /// The number of messages in each state at `now`.
-    pub(crate) fn sizes(&mut self, now: Instant) -> Sizes {
+    pub fn sizes(&mut self, now: Instant) -> Sizes {
         self.reveal(now);
         let mut sizes = Sizes::default();
         for message in self.messages.values() {
@@ -175,12 +176,12 @@ impl Queue {
     }
 
     /// Whether the queue has no message in any state.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
     /// The bodies of all messages in any state.
-    pub(crate) fn bodies(&self) -> Vec<Arc<str>> {
+    pub fn bodies(&self) -> Vec<Arc<str>> {
         self.messages
             .values()
             .map(|message| Arc::clone(&message.body))
@@ -217,7 +218,6 @@ fn handed_out(key: u64, message: &Message) -> Received {
         receipt: format!("{key}-{}", message.receives),
         body: Arc::clone(&message.body),
         receives: message.receives,
-        sent_ms: message.sent_ms,
     }
 }
 
@@ -228,9 +228,9 @@ mod tests {
     const VISIBILITY: Duration = Duration::from_secs(10);
 
     fn queue(bodies: &[&str], now: Instant) -> Queue {
-        let mut queue = Queue::new(MAX_RECEIVES);
+        let mut queue = Queue::new(10);
         for body in bodies {
-            queue.send((*body).into(), (*body).into(), 0, now, now);
+            queue.send((*body).into(), (*body).into(), now, now);
         }
         queue
     }
@@ -281,10 +281,24 @@ mod tests {
     }
 
     #[test]
+    fn messages_are_taken_oldest_first_in_any_state() {
+        let now = Instant::now();
+        let mut queue = queue(&["a", "b"], now);
+        queue.send("c".into(), "c".into(), now, now + VISIBILITY);
+        assert_eq!(receive(&mut queue, now).len(), 2);
+        assert_eq!(
+            queue.take(2).iter().map(AsRef::as_ref).collect::<Vec<&str>>(),
+            ["a", "b"]
+        );
+        assert_eq!(receive(&mut queue, now + VISIBILITY)[0].body.as_ref(), "c");
+        assert_eq!((queue.take(2).len(), queue.is_empty()), (1, true));
+    }
+
+    #[test]
     fn a_message_is_set_aside_after_ten_receives() {
         let mut now = Instant::now();
         let mut queue = queue(&["a"], now);
-        for _ in 0..MAX_RECEIVES {
+        for _ in 0..10 {
             assert_eq!(receive(&mut queue, now).len(), 1);
             now += VISIBILITY;
         }
@@ -296,7 +310,7 @@ mod tests {
     fn a_delayed_message_comes_after_its_delay_and_the_order_is_what_was_picked() {
         let now = Instant::now();
         let mut queue = queue(&["a", "b", "c"], now);
-        queue.send("d".into(), "d".into(), 0, now, now + VISIBILITY);
+        queue.send("d".into(), "d".into(), now, now + VISIBILITY);
         assert_eq!(queue.sizes(now).delayed, 1);
         let (received, _) = queue.receive(10, 2 * VISIBILITY, now, |count| count - 1);
         let bodies: Vec<&str> = received.iter().map(|message| message.body.as_ref()).collect();

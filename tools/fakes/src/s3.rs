@@ -1,0 +1,147 @@
+//! A fake of S3. Objects are written once, and their length and SHA-256 are checked. Their content is not
+//! kept.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+use model::Sha256;
+use parking_lot::Mutex;
+use ring::digest::{SHA256, digest};
+use tokio_rustls::TlsAcceptor;
+
+use crate::http::{Fault, Reply, Request, Server, Service, reply, without_body};
+
+/// The metadata that is kept of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Length in bytes.
+    pub size: i64,
+    /// SHA-256 of the content.
+    pub sha256: Sha256,
+}
+
+/// The running fake, with one bucket.
+pub struct S3 {
+    /// The server, for its counters and latency.
+    pub server: Server,
+    bucket: Arc<Bucket>,
+}
+
+impl S3 {
+    /// Starts the fake with an empty bucket; with `tls`, it serves HTTPS. `faults` chooses the fault of each
+    /// request.
+    pub async fn start(
+        tls: Option<TlsAcceptor>,
+        bucket: &str,
+        faults: impl Fn() -> Fault + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Self::with(tls, bucket, None, Box::new(faults)).await
+    }
+
+    /// Starts the fake with a bucket that has this object under every key.
+    pub async fn with_every_object(tls: Option<TlsAcceptor>, bucket: &str, object: Object) -> Result<Self> {
+        Self::with(tls, bucket, Some(object), Box::new(|| Fault::None)).await
+    }
+
+    async fn with(
+        tls: Option<TlsAcceptor>,
+        bucket: &str,
+        default: Option<Object>,
+        faults: Box<dyn Fn() -> Fault + Send + Sync>,
+    ) -> Result<Self> {
+        let bucket = Arc::new(Bucket {
+            prefix: format!("/{bucket}/"),
+            objects: Mutex::default(),
+            default,
+            faults,
+        });
+        Ok(Self {
+            server: Server::start(tls, Arc::clone(&bucket)).await?,
+            bucket,
+        })
+    }
+
+    /// Endpoint with an IP address, so that S3 clients put the bucket into the path.
+    pub fn endpoint(&self) -> String {
+        self.server.url("127.0.0.1")
+    }
+
+    /// All written objects by key.
+    pub fn objects(&self) -> HashMap<String, Object> {
+        self.bucket.objects.lock().clone()
+    }
+}
+
+struct Bucket {
+    /// The start of the path of every object.
+    prefix: String,
+    objects: Mutex<HashMap<String, Object>>,
+    /// The object under each key that was not written.
+    default: Option<Object>,
+    faults: Box<dyn Fn() -> Fault + Send + Sync>,
+}
+
+impl Service for Bucket {
+    fn fault(&self, _: &Request) -> Fault {
+        (self.faults)()
+    }
+
+    fn error(&self, status: u16, code: &str) -> Reply {
+        let body = format!(
+            r#"<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>refused by the fake</Message></Error>"#
+        );
+        reply(status, "content-type: application/xml\r\n", body.as_bytes())
+    }
+
+    fn answer(&self, request: &Request) -> Reply {
+        let (path, query) = request.target().split_once('?').unwrap_or((request.target(), ""));
+        let Some(key) = path.strip_prefix(&self.prefix) else {
+            return self.error(404, "NoSuchBucket");
+        };
+        match request.method() {
+            "PUT" => self.put(key, request),
+            "HEAD" => self.head(key),
+            "DELETE" => {
+                // There are no multipart uploads, so aborting one has no effect.
+                if !query.contains("uploadId=") {
+                    self.objects.lock().remove(key);
+                }
+                without_body(204, "")
+            }
+            _ => self.error(501, "NotImplemented"),
+        }
+    }
+}
+
+impl Bucket {
+    fn put(&self, key: &str, request: &Request) -> Reply {
+        let body = request.body();
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, &body).as_ref());
+        let sha256 = Sha256::from(hash);
+        if request.header("x-amz-checksum-sha256") != Some(sha256.to_string()) {
+            return self.error(400, "BadDigest");
+        }
+        let size = i64::try_from(body.len()).unwrap_or(i64::MAX);
+        let mut objects = self.objects.lock();
+        if request.header("if-none-match").as_deref() == Some("*") && objects.contains_key(key) {
+            return self.error(412, "PreconditionFailed");
+        }
+        objects.insert(key.to_owned(), Object { size, sha256 });
+        let headers = format!("etag: \"{}\"\r\nx-amz-checksum-sha256: {sha256}\r\n", key.len());
+        reply(200, &headers, b"")
+    }
+
+    fn head(&self, key: &str) -> Reply {
+        let written = self.objects.lock().get(key).copied();
+        let Some(Object { size, sha256 }) = written.or(self.default) else {
+            return without_body(404, "");
+        };
+        let headers = format!(
+            "content-length: {size}\r\netag: \"{}\"\r\nx-amz-checksum-sha256: {sha256}\r\nx-amz-checksum-type: FULL_OBJECT\r\n",
+            key.len()
+        );
+        without_body(200, &headers)
+    }
+}
