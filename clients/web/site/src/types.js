@@ -1,5 +1,5 @@
 /**
- * The words of the API (docs/openapi.yaml, docs/asyncapi.yaml), as far as this page uses them.
+ * The types of the API (docs/openapi.yaml, docs/asyncapi.yaml) that this page uses.
  *
  * @typedef {"owner" | "editor" | "viewer"} Role
  * @typedef {{ spaceId: string, kind: "personal" | "shared", name?: string, role: Role, latestSequence: number }} Space
