@@ -124,8 +124,10 @@ impl User {
     /// A user who has just signed in with a user pool. Fails if the pool gave no refresh token.
     pub async fn signed_in(session: &Session) -> anyhow::Result<Self> {
         let refresh = session.refresh_token();
-        let refresh =
-            refresh.context("the user pool gives no refresh token, without which no session can be kept")?;
+        let refresh = refresh.context(
+            "the user pool issued no refresh token, so the session cannot be saved; \
+             allow ALLOW_REFRESH_TOKEN_AUTH for its client",
+        )?;
         let token = session.token().await?;
         Ok(Self {
             device_id: new_id().into(),
@@ -169,7 +171,7 @@ impl Account {
         let token = self.client.session().token().await?;
         token
             .user_id()
-            .context("the token is no JWT that says whose it is")
+            .context("the token does not contain the user's ID; use a JWT of the stack's identity provider, with the claim sub")
     }
 
     /// Saves the session's newest token if it was renewed.
@@ -206,7 +208,7 @@ impl Accounts {
         }
         let base = etcetera::choose_base_strategy();
         let base =
-            base.context("this user has no home folder; say where sessions are kept: SYNCSPHERE_HOME")?;
+            base.context("there is no home folder for saved sessions; set SYNCSPHERE_HOME to a folder")?;
         Ok(Self::in_folder(base.config_dir().join("syncsphere")))
     }
 
@@ -228,7 +230,7 @@ impl Accounts {
         let stack = serde_json::from_slice(&text);
         stack.with_context(|| {
             format!(
-                "{} cannot be understood; remove it and sign in again",
+                "{} is damaged; delete it and sign in again: syncsphere login",
                 file.display()
             )
         })
@@ -307,7 +309,7 @@ impl Accounts {
             let url = url.ok_or_else(|| {
                 failure(
                     Kind::Usage,
-                    "SYNCSPHERE_TOKEN is set, but not for which stack: --url URL or --stack NAME",
+                    "SYNCSPHERE_TOKEN is set, but no stack is selected; add --url URL or --stack NAME",
                 )
             })?;
             let client = api_client(&url, Token::from(token), None)?;
@@ -335,7 +337,8 @@ impl Accounts {
                 received_at,
             } => {
                 let pool = stack.user_pool;
-                let pool = pool.context("the stack's user pool is not known; sign in again")?;
+                let pool =
+                    pool.context("the stack's user pool is not saved; sign in again: syncsphere login")?;
                 saved = token.map(|token| saved_token(token, received_at));
                 Session::resume(pool.into(), refresh_token.into(), saved.clone())
             }
@@ -355,7 +358,7 @@ impl Accounts {
     fn not_signed_in(&self, of: &AccountArguments) -> anyhow::Error {
         let known = match self.stacks() {
             stacks if stacks.is_empty() => String::new(),
-            stacks => format!(" (known: {})", stacks.join(", ")),
+            stacks => format!(" (saved stacks: {})", stacks.join(", ")),
         };
         let message = match (&of.url, &of.stack) {
             (Some(url), _) => {
@@ -375,7 +378,7 @@ impl Accounts {
     fn file(&self, name: &str) -> anyhow::Result<PathBuf> {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
         if name.is_empty() || name.starts_with('.') || !name.chars().all(is_allowed) {
-            let message = format!("{name:?} is no name of a stack");
+            let message = format!("{name:?} is not a valid stack name; use letters, digits, -, _, . and :");
             return Err(failure(Kind::Usage, message));
         }
         Ok(self.folder.join("stacks").join(format!("{name}.json")))

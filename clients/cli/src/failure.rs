@@ -159,12 +159,16 @@ fn refusal(problem: &Problem) -> String {
     // Messages for people instead of the service's messages for programs.
     let detail = match code.as_str() {
         "version-conflict" => {
-            "it was changed or moved on another device; look at it again, and repeat the command if you still want that"
+            "it was changed or moved on another device; check the file, and repeat the command if you still want the change"
         }
-        "path-taken" => "another file has this path; choose another one, or move that file first",
-        "forbidden" => "you may not do this in this space; ask one of its owners for the role that it takes",
-        "last-owner" => "the space would have no owner; make another member its owner first",
-        "not-found" => "it is not there, or you are no member of the space",
+        "path-taken" => "another file has this path; choose another path, or move that file first",
+        "forbidden" => {
+            "your role in this space does not allow this; ask an owner of the space for a higher role"
+        }
+        "last-owner" => "the space would have no owner; make another member an owner first",
+        "not-found" => {
+            "it does not exist, or you are not a member of the space; check the name with `syncsphere ls` or `syncsphere spaces`"
+        }
         _ => detail,
     };
     match &problem.current {

@@ -53,8 +53,12 @@ pub async fn main() -> ExitCode {
             timeout(SHUTDOWN_TIMEOUT, outcome).await.unwrap_or_else(|_| Ok(Err(interrupted)))
         }
     };
-    let outcome =
-        outcome.unwrap_or_else(|_| Err(failure(Kind::Failed, "the command ended without an outcome")));
+    let outcome = outcome.unwrap_or_else(|_| {
+        Err(failure(
+            Kind::Failed,
+            "the command ended unexpectedly; run it again, and report the error if it repeats",
+        ))
+    });
     let Err(error) = outcome else {
         return ExitCode::SUCCESS;
     };

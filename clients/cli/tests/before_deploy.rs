@@ -103,7 +103,7 @@ fn an_account_that_has_everything_passes() {
     let names: Vec<&str> = checks.iter().map(|(name, _, _)| name.as_str()).collect();
     assert_eq!(
         names,
-        ["Lambda concurrency", "VPCs", "RDS authorities", "database class"]
+        ["Lambda concurrency", "VPCs", "RDS certificates", "database class"]
     );
     assert!(checks.iter().all(|(_, ok, _)| *ok), "{checks:?}");
     // All commands after the first name the same region.
@@ -153,7 +153,7 @@ fn a_quota_of_vpcs_that_is_used_up_is_named_with_the_command_that_raises_it() {
 fn a_region_without_authorities_or_class_is_named() {
     let nowhere = [("ec2-describe-availability-zones", r#"["xx-nowhere-1"]"#)];
     let (name, message) = missing(&nowhere, &[]);
-    assert_eq!(name, "RDS authorities");
+    assert_eq!(name, "RDS certificates");
     assert!(
         message.contains("xx-nowhere-1") && message.contains("rds_authorities.py"),
         "{message}"

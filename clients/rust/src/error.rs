@@ -187,7 +187,7 @@ pub enum Error {
     #[error("not signed in: {0}")]
     Unauthenticated(String),
     /// The password was set by an administrator, and the user has to choose a new one.
-    #[error("not signed in: a new password has to be chosen")]
+    #[error("not signed in: the password must be changed first")]
     NewPassword,
     /// A deadline passed without an answer, or without more data.
     #[error("the service did not answer in time")]
@@ -200,7 +200,7 @@ pub enum Error {
     Changed,
     /// The downloaded content does not match the declared digests: other content was uploaded under them, or
     /// the content was damaged on the way.
-    #[error("the content has another SHA-256 than was declared")]
+    #[error("the content does not have the SHA-256 that its uploader declared")]
     Mismatch,
     /// The content is larger than an upload can be, or does not fit the part layout of its upload.
     #[error("the content is too large")]
@@ -213,7 +213,7 @@ pub enum Error {
     #[error("the WebSocket failed")]
     WebSocket(#[source] Box<tokio_tungstenite::tungstenite::Error>),
     /// The body of an answer does not follow the protocol.
-    #[error("the service sent something unknown")]
+    #[error("the service sent an unexpected answer")]
     Protocol(#[from] serde_json::Error),
 }
 
@@ -241,10 +241,10 @@ impl Error {
 /// Checks that a secret may be sent to `url`: over TLS to any host, or unencrypted to this machine. A URL
 /// with a user name is refused, because it hides the real host. `what` names the URL in the error.
 pub(crate) fn secure(what: &str, url: &str) -> Result<(), Error> {
-    let parsed =
-        reqwest::Url::parse(url).map_err(|_| Error::Insecure(format!("{what} is not a URL: {url:?}")))?;
+    let parsed = reqwest::Url::parse(url)
+        .map_err(|_| Error::Insecure(format!("the URL of {what} is not valid: {url:?}")))?;
     if !parsed.username().is_empty() || parsed.password().is_some() {
-        let message = format!("{what} has a user name in its URL, which hides where it leads; leave it out");
+        let message = format!("the URL of {what} has a user name, which can hide the real host; remove it");
         return Err(Error::Insecure(message));
     }
     let is_local = match parsed.host_str().unwrap_or_default() {
@@ -258,7 +258,7 @@ pub(crate) fn secure(what: &str, url: &str) -> Result<(), Error> {
         "https" | "wss" => Ok(()),
         "http" | "ws" if is_local => Ok(()),
         _ => Err(Error::Insecure(format!(
-            "{what} would be sent your token unencrypted: {} is not this machine; use https",
+            "your token would be sent to {what} unencrypted, because {} is not this machine; use https",
             parsed.host_str().unwrap_or(url)
         ))),
     }

@@ -42,7 +42,10 @@ impl Proxies {
             _ => ("http", 80),
         };
         let host = url.host().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "the WebSocket's URL names no host")
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the URL of the WebSocket has no host",
+            )
         })?;
         let port = url.port_u16().unwrap_or(port);
         let target: Uri = format!("{scheme}://{host}:{port}/")
@@ -75,7 +78,9 @@ async fn connect_through_proxy(proxy: &Intercept, target: Uri) -> io::Result<Con
         let authority = proxy.uri().authority();
         let name = authority.map_or("", |authority| authority.as_str());
         let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
-        io::Error::other(format!("the proxy {name} gives no connection: {error}{cause}"))
+        io::Error::other(format!(
+            "the proxy {name} did not open a connection: {error}{cause}"
+        ))
     })?;
     Ok(Box::new(TokioIo::new(tunneled)))
 }

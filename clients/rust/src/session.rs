@@ -275,7 +275,7 @@ impl Authenticator {
 fn sent_once(error: Error) -> Error {
     match error {
         Error::Http(error) if !error.is_connect() => {
-            Error::Unauthenticated(format!("the user pool gave no answer ({})", error.without_url()))
+            Error::Unauthenticated(format!("the user pool did not answer ({})", error.without_url()))
         }
         error => error,
     }
@@ -303,7 +303,7 @@ impl SignIn {
         step.ok_or_else(|| {
             let challenge_name = printable(&challenge_name);
             Error::Unauthenticated(format!(
-                "this account asks for more than a password and an authenticator app's code ({challenge_name}), and this client does not support that"
+                "this account needs more than a password and an authenticator app's code ({challenge_name}), and this client does not support that"
             ))
         })
     }
@@ -343,7 +343,7 @@ impl Session {
             SignIn::Done(session) => Ok(session),
             SignIn::NewPassword(_) => Err(Error::NewPassword),
             SignIn::Code(_) => Err(Error::Unauthenticated(
-                "this account asks for a code of its authenticator app".to_owned(),
+                "this account needs a code of its authenticator app".to_owned(),
             )),
         }
     }
@@ -371,15 +371,15 @@ impl Session {
             secret_code: String,
         }
         let Source::Cognito(pool, refresh) = &self.0.source else {
-            let message = "only accounts of the stack's own user pool are protected here";
+            let message = "an authenticator app can protect only accounts of the stack's own user pool";
             return Err(Error::Unauthenticated(message.to_owned()));
         };
         let parameters = json!({ "REFRESH_TOKEN": refresh.as_str() });
         let response = with_retries(async || initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await);
         let tokens = response.await?.authentication_result;
         let access_token = tokens.and_then(|tokens| tokens.access_token);
-        let access_token =
-            access_token.ok_or_else(|| Error::Unauthenticated("the user pool gave no token".to_owned()))?;
+        let access_token = access_token
+            .ok_or_else(|| Error::Unauthenticated("the user pool returned no token".to_owned()))?;
         let body = json!({ "AccessToken": access_token });
         let associated = with_retries(async || post(pool, "AssociateSoftwareToken", &body).await);
         let Associated { secret_code } = serde_json::from_slice(&associated.await?)?;
@@ -459,7 +459,9 @@ impl Session {
                 let response = initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await?;
                 match response.authentication_result {
                     Some(tokens) => Ok(Token::received(tokens.id_token, now())),
-                    None => Err(Error::Unauthenticated("the user pool gave no token".to_owned())),
+                    None => Err(Error::Unauthenticated(
+                        "the user pool returned no token".to_owned(),
+                    )),
                 }
             }
         }
@@ -489,12 +491,12 @@ async fn run_token_command(command: &str) -> Result<Token, Error> {
     let output = timeout(SIGN_IN_TIMEOUT, running)
         .await
         .map_err(|_| Error::Timeout)?;
-    let output =
-        output.map_err(|error| Error::Unauthenticated(format!("the token's command cannot run: {error}")))?;
+    let output = output
+        .map_err(|error| Error::Unauthenticated(format!("the token command cannot be run: {error}")))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         return Err(Error::Unauthenticated(format!(
-            "the token's command failed ({}): {}",
+            "the token command failed ({}): {}",
             output.status,
             printable(stderr.trim())
         )));
@@ -502,7 +504,7 @@ async fn run_token_command(command: &str) -> Result<Token, Error> {
     let token = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if token.is_empty() || token.contains(char::is_whitespace) {
         return Err(Error::Unauthenticated(
-            "the token's command printed no token".to_owned(),
+            "the token command printed no token".to_owned(),
         ));
     }
     Ok(Token::received(token, now()))

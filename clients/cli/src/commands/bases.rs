@@ -52,7 +52,7 @@ impl Bases {
         let space = space_id.map_or_else(String::new, |space_id| space_id.to_string());
         let whole = format!("{}\n{user}\n{space}", account.http_api_url);
         let path = folder.join(short_name(&whole));
-        Self::in_file(&path).with_context(|| format!("cannot use {}", path.display()))
+        Self::in_file(&path).with_context(|| format!("cannot open {}", path.display()))
     }
 
     fn in_file(path: &PathBuf) -> io::Result<Self> {
@@ -89,7 +89,7 @@ impl Bases {
         if known.insert(path.clone(), base) != Some(base) {
             (&self.file)
                 .write_all(&line(path, &base)?)
-                .context("cannot keep which version was uploaded")?;
+                .context("cannot save which version was uploaded")?;
         }
         Ok(())
     }

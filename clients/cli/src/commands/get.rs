@@ -29,8 +29,12 @@ pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow:
     if let Some(version) = get.version {
         let (_, versions) = client.show_file(file.file_id).await?;
         let found = versions.iter().find(|it| it.version == version);
-        let found =
-            found.ok_or_else(|| failure(Kind::NotFound, format!("{path} has no version {version}")))?;
+        let found = found.ok_or_else(|| {
+            failure(
+                Kind::NotFound,
+                format!("{path} has no version {version}; `syncsphere history {path}` lists the versions"),
+            )
+        })?;
         (content.version, content.size) = (found.version, found.size);
         (content.sha256, content.composite) = (found.sha256, found.composite);
     }
@@ -62,7 +66,10 @@ pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow:
     let (version, size) = (content.version, output::size(content.size));
     output.line(
         &value,
-        format_args!("{} is {path}, version {version}, {size}", to.display()),
+        format_args!(
+            "downloaded {path}, version {version}, {size}, to {}",
+            to.display()
+        ),
     )?;
     Ok(())
 }
@@ -78,7 +85,7 @@ fn destination(output: Option<&Path>, path: &SpacePath, windows: bool) -> anyhow
     };
     let name = path.file_name();
     if windows && !is_windows_name(name) {
-        let message = format!("Windows does not allow the name of {path}; say another one with -o FILE");
+        let message = format!("Windows does not allow the name of {path}; choose another one with -o FILE");
         return Err(failure(Kind::Usage, message));
     }
     Ok(Some(folder.join(name)))
@@ -125,7 +132,7 @@ fn occupied(to: &Path) -> anyhow::Error {
     let to = to.display();
     failure(
         Kind::Conflict,
-        format!("{to} is there already; --force replaces it"),
+        format!("{to} already exists; replace it with --force"),
     )
 }
 
@@ -155,7 +162,7 @@ fn open_part(part: &Path) -> io::Result<std::fs::File> {
     if !found.is_file() || !is_own || found.nlink() != 1 {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            "it is another user's, or a link",
+            "it belongs to another user or is a link; delete it",
         ));
     }
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;

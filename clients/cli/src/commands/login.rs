@@ -25,7 +25,7 @@ pub(crate) async fn run(of: &AccountArguments, login: &Login, output: Output) ->
     };
     let client = api_client(&stack.http_api_url, session.clone(), None)?;
     let spaces = client.all_spaces().await;
-    spaces.with_context(|| format!("{} does not take the token", stack.http_api_url))?;
+    spaces.with_context(|| format!("{} did not accept the token", stack.http_api_url))?;
 
     accounts.change(&name, |known| {
         // Keeps other users' sessions if the URL is the same. Under another URL the name belongs to another
@@ -60,7 +60,7 @@ pub(crate) async fn log_out(account: &mut Account) -> anyhow::Result<()> {
     let Some(name) = account.name.take() else {
         return Err(failure(
             Kind::Usage,
-            "there is no session: SYNCSPHERE_TOKEN is set",
+            "no saved session is in use, because SYNCSPHERE_TOKEN is set; unset it to sign out",
         ));
     };
     // If the user pool cannot be reached, the local session is deleted nevertheless.
@@ -75,9 +75,10 @@ pub(crate) async fn log_out(account: &mut Account) -> anyhow::Result<()> {
     })?;
     match revoked {
         Ok(()) | Err(Error::Unauthenticated(_)) => Ok(()),
-        Err(error) => {
-            Err(error).context("the session is forgotten here, but could not be ended with the user pool")
-        }
+        Err(error) => Err(error).context(
+            "the session was deleted on this machine, but the user pool did not revoke it; \
+                 it ends when its refresh token expires",
+        ),
     }
 }
 
@@ -120,7 +121,8 @@ async fn stack(accounts: &Accounts, of: &AccountArguments, login: &Login) -> any
                 (Some(client_id), _) => Some(pool_at(url, client_id, login.region.as_deref())?),
                 (None, Some(_)) => None,
                 (None, None) => {
-                    let message = "who knows its users? --user-pool-client-id (the stack's output UserPoolClientId) or --token-command";
+                    let message = "the identity provider of the stack is not known; \
+                         add --user-pool-client-id (the stack's output UserPoolClientId) or --token-command";
                     return Err(failure(Kind::Usage, message));
                 }
             };
@@ -131,7 +133,8 @@ async fn stack(accounts: &Accounts, of: &AccountArguments, login: &Login) -> any
             (name.clone(), outputs.0, outputs.1)
         }
         (None, None) => {
-            let message = "to which stack? --stack NAME, or --url with the stack's output HttpApiUrl";
+            let message =
+                "no stack is selected; add --stack NAME, or --url with the stack's output HttpApiUrl";
             return Err(failure(Kind::Usage, message));
         }
     };
@@ -149,7 +152,12 @@ async fn from_command(of: &AccountArguments, command: &str) -> anyhow::Result<(S
     let session = Session::from_command(command);
     let token = session.token().await?;
     let name = of.user.clone().or_else(|| Some(token.user_id()?.to_string()));
-    let name = name.ok_or_else(|| failure(Kind::Usage, "the token does not say whose it is: --user NAME"))?;
+    let name = name.ok_or_else(|| {
+        failure(
+            Kind::Usage,
+            "the token does not contain the user's ID; add --user NAME",
+        )
+    })?;
     let user = User {
         device_id: new_id().into(),
         tokens: Tokens::Command {
@@ -167,7 +175,7 @@ async fn sign_in_to_pool(
     let pool = stack.user_pool.clone().ok_or_else(|| {
         failure(
             Kind::Usage,
-            format!("the stack {stack_name} has no user pool: --token-command COMMAND"),
+            format!("the stack {stack_name} has no user pool; add --token-command COMMAND"),
         )
     })?;
     let name = match of.user.clone().or_else(|| stack.user.clone()) {
@@ -180,10 +188,13 @@ async fn sign_in_to_pool(
         step = match step.map_err(not_signed_in)? {
             SignIn::Done(session) => break session,
             SignIn::NewPassword(challenge) => {
-                warn("This password is an administrator's, and has to be replaced.");
+                warn("The password was set by an administrator. Choose a new password.");
                 let new = ask("New password", true)?;
-                if io::stdin().is_terminal() && ask("The same again", true)? != new {
-                    return Err(failure(Kind::Usage, "these were two different ones"));
+                if io::stdin().is_terminal() && ask("New password again", true)? != new {
+                    return Err(failure(
+                        Kind::Usage,
+                        "the two new passwords are different; sign in again: syncsphere login",
+                    ));
                 }
                 challenge.answer(&new).await
             }
@@ -203,11 +214,11 @@ async fn protect(session: &Session, user: &str) -> anyhow::Result<()> {
     let authenticator = session.authenticator().await.context(protecting)?;
     let key = authenticator.key();
     warn(format!(
-        "Give this key to your authenticator app, for SyncSphere and {user}: {key}"
+        "Enter this key in your authenticator app, for SyncSphere and {user}: {key}"
     ));
-    let code = ask("Code that it shows", false)?;
+    let code = ask("Code of the app", false)?;
     authenticator.confirm(code.trim()).await.context(protecting)?;
-    warn("The account is protected: signing in asks for a code from now on.");
+    warn("The account is protected. Signing in now needs a code of the app.");
     Ok(())
 }
 
@@ -225,7 +236,8 @@ fn not_signed_in(error: Error) -> anyhow::Error {
 /// Prompts on a terminal, or reads a line from the standard input.
 fn ask(what: &str, secret: bool) -> anyhow::Result<String> {
     let answer = if secret && io::stdin().is_terminal() {
-        rpassword::prompt_password(format!("{what}: ")).context("cannot ask for the password")?
+        rpassword::prompt_password(format!("{what}: "))
+            .context("cannot read the password from the terminal")?
     } else {
         if io::stdin().is_terminal() {
             eprint_prompt(what);
@@ -237,7 +249,10 @@ fn ask(what: &str, secret: bool) -> anyhow::Result<String> {
         line.trim_end_matches(['\r', '\n']).to_owned()
     };
     if answer.is_empty() {
-        return Err(failure(Kind::Usage, format!("{what}: nothing was entered")));
+        return Err(failure(
+            Kind::Usage,
+            format!("nothing was entered for \"{what}\"; repeat the command"),
+        ));
     }
     Ok(answer)
 }
@@ -267,7 +282,12 @@ fn name_of(url: &str) -> String {
 fn host_of(url: &str) -> anyhow::Result<String> {
     let host = url.split_once("://").and_then(|(_, rest)| rest.split('/').next());
     let host = host.filter(|host| !host.is_empty());
-    let host = host.ok_or_else(|| failure(Kind::Usage, format!("{url:?} is no URL")))?;
+    let host = host.ok_or_else(|| {
+        failure(
+            Kind::Usage,
+            format!("{url:?} is not a URL; use the stack's output HttpApiUrl"),
+        )
+    })?;
     Ok(host.to_owned())
 }
 
@@ -281,7 +301,7 @@ fn pool_at(url: &str, client_id: &str, region: Option<&str>) -> anyhow::Result<P
     let region = region.ok_or_else(|| {
         failure(
             Kind::Usage,
-            format!("{url} does not say in which AWS region it is: --region"),
+            format!("{url} does not contain the AWS region of the stack; add --region REGION"),
         )
     })?;
     pool_in(region, client_id)
@@ -303,17 +323,20 @@ async fn stack_outputs(name: &str, region: Option<&str>) -> anyhow::Result<(Stri
         .kill_on_drop(true);
     let output = aws.output().await.map_err(|error| {
         let message = format!(
-            "the stack {name} is not known here, and the AWS CLI, which would find it, does not run ({error}); \
-             say its outputs: --url HttpApiUrl --user-pool-client-id UserPoolClientId"
+            "the stack {name} is not saved on this machine, and the AWS CLI, which looks it up, cannot be run ({error}); \
+             add the stack's outputs: --url HttpApiUrl --user-pool-client-id UserPoolClientId"
         );
         failure(Kind::Unauthenticated, message)
     })?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr);
-        let message = format!("the AWS CLI does not find the stack {name}: {}", reason.trim());
+        let reason = reason.trim();
+        let message = format!(
+            "the AWS CLI cannot read the stack {name}; check its name, the region and your credentials: {reason}"
+        );
         return Err(failure(Kind::NotFound, message));
     }
-    outputs(&output.stdout).with_context(|| format!("the stack {name} is no SyncSphere"))
+    outputs(&output.stdout).with_context(|| format!("the stack {name} is not a SyncSphere stack"))
 }
 
 /// The API's URL and the user pool, from outputs in CloudFormation's format.

@@ -121,8 +121,8 @@ pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyho
 /// Adds to an error why the folder is no longer updated.
 fn ended(error: Error) -> anyhow::Error {
     let why = match error.status() {
-        Some(404) => "you are no member of this space any more; the folder stays as it is",
-        _ => "the folder stays as it is",
+        Some(404) => "you are no longer a member of this space; the folder is not updated any more",
+        _ => "the folder is not updated any more",
     };
     anyhow::Error::from(error).context(why)
 }
@@ -236,7 +236,7 @@ impl<'a> Syncer<'a> {
     fn restore_state(&mut self, saved: SyncState) -> anyhow::Result<()> {
         if (saved.http_api_url.as_str(), saved.space_id) != (self.http_api_url, self.space_id) {
             let message = format!(
-                "this folder is kept current from another space, {} of {}; take another folder",
+                "this folder is synced with another space, {} of {}; choose another folder",
                 saved.space_id, saved.http_api_url
             );
             return Err(failure(Kind::Conflict, message));
@@ -283,7 +283,7 @@ impl<'a> Syncer<'a> {
     }
 
     fn report_restore(&self) -> io::Result<()> {
-        let text = "· the service went back to an earlier state, as from a backup; nothing is deleted here";
+        let text = "· the service was restored to an earlier state; no local file is deleted";
         self.output.line(&json!({ "type": "cursorReset" }), text)
     }
 
@@ -310,8 +310,9 @@ impl<'a> Syncer<'a> {
             // If the space has another version, this file is reported when that version is placed.
             if is_on_disk && mirror.at(path).is_none() {
                 let value = json!({ "type": "left", "path": path });
-                let text =
-                    format!("· {path} is not in the space, and stays here; upload it to have it there");
+                let text = format!(
+                    "· {path} is not in the space and is kept here; to add it to the space, upload it"
+                );
                 self.output.line(&value, text)?;
             }
         }
@@ -399,7 +400,7 @@ impl<'a> Syncer<'a> {
             let save_at = self.saved_at + SAVE_INTERVAL;
             let update = tokio::select! {
                 update = watcher.next() => {
-                    Some(update.map_err(ended)?.context("there is nothing more to hear")?)
+                    Some(update.map_err(ended)?.context("the watcher ended; start the sync again")?)
                 }
                 // Retries wait until the connection is live again.
                 () = sleep_until(retry_at.unwrap_or(save_at)), if live && retry_at.is_some() => None,
@@ -422,7 +423,7 @@ impl<'a> Syncer<'a> {
                     Update::Polling { reason } => {
                         live = true;
                         let value = json!({ "type": "polling", "reason": reason });
-                        let text = format!("· no push: {reason}; looking for changes every 30 to 60 s");
+                        let text = format!("· no WebSocket: {reason}; checking for changes every 30 to 60 s");
                         self.output.line(&value, text)?;
                     }
                     Update::Offline { reason, retry_in } => {
@@ -430,7 +431,7 @@ impl<'a> Syncer<'a> {
                         let seconds = retry_in.as_secs_f64();
                         let value =
                             json!({ "type": "offline", "reason": reason, "againInMs": retry_in.as_millis() });
-                        let text = format!("· offline: {reason}; again in {seconds:.0} s");
+                        let text = format!("· offline: {reason}; trying again in {seconds:.0} s");
                         self.output.line(&value, text)?;
                     }
                     Update::CursorReset(_) => return Ok(Followed::CursorReset),
@@ -467,7 +468,7 @@ impl<'a> Syncer<'a> {
                 retry_at = None;
                 if was_behind {
                     self.output
-                        .line(&json!({ "type": "current" }), "· the folder is current")?;
+                        .line(&json!({ "type": "current" }), "· the folder is up to date")?;
                 }
             } else {
                 retry_at = Some(Instant::now() + backoff.next_limit());
@@ -498,7 +499,7 @@ impl<'a> Syncer<'a> {
             needs_confirmation: self.needs_confirmation,
         };
         let saving = self.folder.save_state(&serde_json::to_vec(&state)?);
-        saving.context("cannot write what is known of the folder")?;
+        saving.context("cannot save the state of the folder")?;
         self.saved_at = Instant::now();
         self.changed = false;
         Ok(())
@@ -533,15 +534,14 @@ impl<'a> Syncer<'a> {
                 Ok(_) if self.mismatched.contains(&(content.file_id, content.version)) => {
                     let version = content.version;
                     let why = format!(
-                        "{path} is not kept: version {version} is not what its uploader declared; upload the file again"
+                        "cannot download {path}: version {version} does not have the content that its uploader declared; upload the file again"
                     );
                     self.refuse(path, &failure(Kind::Refused, why));
                     continue;
                 }
                 Ok(at) if !self.clashing.contains(path) => at,
                 Ok(_) => {
-                    let why =
-                        "cannot be kept: another file of the space has that name here; rename one of them";
+                    let why = "cannot be saved here: another file of the space has the same name on this file system; rename one of them";
                     self.refuse(path, &failure(Kind::Refused, format!("{path} {why}")));
                     continue;
                 }
@@ -617,11 +617,11 @@ impl<'a> Syncer<'a> {
         // Saved, because otherwise the next start would delete the files.
         self.needs_confirmation = true;
         self.save_state()?;
-        let mut message = format!("{removed} of {here} files went from the space");
+        let mut message = format!("{removed} of {here} files were deleted from the space");
         if gone > 0 {
             message = format!("{message}, after {gone} others");
         }
-        message.push_str("; they stay here. If they are to go here too: syncsphere sync --allow-deletes");
+        message.push_str("; they are kept here. To delete them here too: syncsphere sync --allow-deletes");
         Err(failure(Kind::Refused, message))
     }
 
@@ -664,7 +664,7 @@ impl<'a> Syncer<'a> {
                 "files here are"
             };
             output::warn(format_args!(
-                "· {others} {files} not in the space; sync only downloads: `syncsphere upload` brings them there"
+                "· {others} {files} not in the space, because sync only downloads; to add them, use `syncsphere upload`"
             ));
         }
     }
@@ -741,11 +741,11 @@ impl<'a> Syncer<'a> {
         } else if found != Found::Nothing {
             let value = json!({ "type": "left", "path": path });
             let why = if placed.owners {
-                "it was here before"
+                "it was here before the sync"
             } else {
                 "it was changed here"
             };
-            let text = format!("· {path} went from the space and stays here: {why}");
+            let text = format!("· {path} was deleted from the space and is kept here, because {why}");
             self.output.line(&value, text)?;
         }
         self.placed.remove(path);
@@ -858,7 +858,7 @@ impl<'a> Syncer<'a> {
     fn report_kept(&self, at: &Path, name: &Path) -> io::Result<()> {
         let value = json!({ "type": "kept", "file": at, "as": name });
         let text = format!(
-            "· {} was changed here, and is kept as {}",
+            "· {} was changed here, and was renamed to {}",
             at.display(),
             name.display()
         );
@@ -901,7 +901,7 @@ impl<'a> Syncer<'a> {
         let is_lost = !is_gone && call.and_then(Error::status) == Some(404);
         let error = if is_lost {
             let version = content.map_or(String::new(), |content| format!(" (version {})", content.version));
-            let why = "storage does not have its content; tell the operator of the service";
+            let why = "storage does not have its content; contact the operator of the service";
             failure(Kind::NotFound, format!("cannot download {path}{version}: {why}"))
         } else {
             error
@@ -918,6 +918,6 @@ impl<'a> Syncer<'a> {
 
     fn outcome(&self) -> anyhow::Result<()> {
         let files = self.mirror.files().len();
-        self.failures.outcome(files, "files could not be made current")
+        self.failures.outcome(files, "files could not be updated")
     }
 }

@@ -48,7 +48,7 @@ enum Outcome {
 pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> anyhow::Result<()> {
     let plan = Plan::new(upload)?;
     if upload.base_version.is_some() && plan.items.len() != 1 {
-        return Err(failure(Kind::Usage, "--base-version is for a single file"));
+        return Err(failure(Kind::Usage, "--base-version needs a single file"));
     }
     let space_id = resolve::space(&account.client, upload.space.space.as_deref()).await?;
     let uploading = Uploader {
@@ -82,7 +82,7 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
                 bars.above(|| output.failure(&error));
                 failures.add(kind_of(&error));
                 if is_outage(&error) {
-                    let message = "the upload ended early; the same command again goes on with it";
+                    let message = "the upload stopped early; repeat the command to resume it";
                     return Err(failure(kind_of(&error), message));
                 }
                 Ok(())
@@ -101,7 +101,10 @@ fn report(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()>
                 "outcome": "uploaded", "file": item.file, "sentBytes": sent_bytes, "change": changed,
             });
             let size = output::size(changed.size);
-            let text = format!("{file} is {}, version {}, {size}", changed.path, changed.version);
+            let text = format!(
+                "uploaded {file} to {}, version {}, {size}",
+                changed.path, changed.version
+            );
             output.line(&value, text)
         }
         Outcome::Unchanged { path, content } => {
@@ -109,7 +112,7 @@ fn report(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()>
                 "outcome": "unchanged", "file": item.file, "fileId": content.file_id, "path": path,
                 "version": content.version, "size": content.size, "sha256": content.sha256,
             });
-            let text = format!("{file} is {path} already, version {}", content.version);
+            let text = format!("unchanged: {file} is {path}, version {}", content.version);
             output.line(&value, text)
         }
     }
@@ -195,7 +198,7 @@ impl Uploader<'_> {
         }
         let (path, version) = (&item.to, existing.version);
         let event = match self.upload.base_version {
-            Some(given) if given.get() == 0 => "is there already",
+            Some(given) if given.get() == 0 => "already exists",
             _ => "was changed on another device",
         };
         let mut message = format!("\"{path}\" {event} (version {version}). Keep both with --keep-both");
@@ -235,7 +238,7 @@ impl Uploader<'_> {
             };
         }
         let message = format!(
-            "\"{}\" has {MAX_CONFLICT_COPIES} copies of that day; remove some",
+            "\"{}\" has {MAX_CONFLICT_COPIES} conflict copies of that day; delete some of them",
             item.to
         );
         Err(failure(Kind::Conflict, message))
@@ -358,7 +361,8 @@ async fn refuse_unsized(item: &Item, content: &LocalFile) -> anyhow::Result<()> 
     }
     let mut file = tokio::fs::File::open(&item.file).await?;
     if file.read(&mut [0]).await? > 0 {
-        let message = "it does not say how many bytes it has; copy it to another file, and upload that";
+        let message =
+            "its size is not known before it is read; copy it to a regular file, and upload the copy";
         return Err(failure(Kind::Refused, message));
     }
     Ok(())

@@ -124,11 +124,14 @@ impl Folder {
             Ok((root, own, parts, journal, lock))
         };
         let (root, own, parts, journal, lock) =
-            opening().with_context(|| format!("cannot use {}", path.display()))?;
+            opening().with_context(|| format!("cannot open {}", path.display()))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let message = format!("another `syncsphere sync` keeps {} current", path.display());
+                let message = format!(
+                    "another `syncsphere sync` is running for {}; stop it first",
+                    path.display()
+                );
                 return Err(failure(Kind::Conflict, message));
             }
             Err(TryLockError::Error(error)) => {
@@ -151,7 +154,7 @@ impl Folder {
         match self.own.read(STATE) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).context("cannot read what is known of the folder"),
+            Err(error) => Err(error).context("cannot read the saved state of the folder"),
         }
     }
 
@@ -206,7 +209,7 @@ impl Folder {
         };
         let own = self.own.dir_metadata()?;
         if (found.dev(), found.ino()) == (own.dev(), own.ino()) {
-            let why = "this name is the program's own on this file system";
+            let why = "this name is reserved for syncsphere on this file system";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
         Ok(())
@@ -262,7 +265,7 @@ impl Folder {
                 .create_dir_all(parent)
                 .map_err(|error| match error.kind() {
                     io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
-                        let why = "a file is where its folder should be";
+                        let why = "a file has the name of its folder";
                         io::Error::new(io::ErrorKind::AlreadyExists, why)
                     }
                     _ => error,
@@ -290,7 +293,7 @@ impl Folder {
                 Ok(Placement { fingerprint, kept })
             }
             // Another program wrote to the path at the same time, and the file there is not this program's.
-            _ => Err(io::Error::other("it was changed at the same time")),
+            _ => Err(io::Error::other("another program changed it at the same time")),
         }
     }
 
@@ -510,18 +513,21 @@ pub(super) fn local(path: &SpacePath) -> anyhow::Result<PathBuf> {
     let mut local = PathBuf::new();
     for (depth, name) in path.as_str().split('/').skip(1).enumerate() {
         let refused = if depth == 0 && names::key(name) == OWN {
-            Some("this name is the program's own")
+            Some("this name is reserved for syncsphere; rename it in the space")
         } else if name.len() > MAX_NAME_BYTES {
-            Some("the name is longer than file systems allow")
+            Some("the name is longer than 255 bytes; rename it in the space")
         } else if cfg!(windows) && depth == 0 && is_short_name(name) {
-            Some("on Windows the name may stand for another")
+            Some("on Windows this can be the short form of another name; rename it in the space")
         } else if cfg!(windows) && !is_windows_name(name) {
-            Some("Windows does not allow the name")
+            Some("Windows does not allow this name; rename it in the space")
         } else {
             None
         };
         if let Some(why) = refused {
-            return Err(failure(Kind::Refused, format!("{path} cannot be kept: {why}")));
+            return Err(failure(
+                Kind::Refused,
+                format!("{path} cannot be saved here: {why}"),
+            ));
         }
         local.push(name);
     }

@@ -25,7 +25,7 @@ pub(super) fn conflict_path(
     let name = path.file_name();
     let folder = path.as_str().strip_suffix(name).unwrap_or("/");
     let conflict_path = format!("{folder}{}", with_suffix(name, &suffix));
-    resolve::path(&conflict_path).context("there is no room for another name beside it")
+    resolve::path(&conflict_path).context("the name of the copy would be too long; rename the file")
 }
 
 /// The day (UTC) of a file's last change. The same content therefore gets the same name at each attempt.

@@ -113,9 +113,9 @@ impl Plan {
         let cannot = || format!("cannot upload {}", file.display());
         if !entry.file_type().is_file() {
             let what = if entry.file_type().is_symlink() {
-                "it is a link"
+                "it is a link, and links are not followed"
             } else {
-                "it is no file"
+                "it is not a regular file"
             };
             return Err(failure(Kind::Failed, what)).with_context(cannot);
         }
@@ -123,7 +123,7 @@ impl Plan {
         let mut to = base.trim_end_matches('/').to_owned();
         for part in relative {
             let part = part.to_str();
-            let part = part.ok_or_else(|| failure(Kind::Failed, "its name is no Unicode"));
+            let part = part.ok_or_else(|| failure(Kind::Failed, "its name is not valid Unicode; rename it"));
             to.push('/');
             to.push_str(part.with_context(cannot)?);
         }
@@ -139,7 +139,10 @@ impl Plan {
                 && *other != item.file
             {
                 let (one, other) = (other.display(), item.file.display());
-                let message = format!("{one} and {other} would both be {}", item.to);
+                let message = format!(
+                    "{one} and {other} would both be uploaded to {}; upload one of them with another --to",
+                    item.to
+                );
                 return Err(failure(Kind::Usage, message));
             }
         }
@@ -158,7 +161,12 @@ fn folder(to: &str, is_folder: bool) -> String {
 
 fn name(file: &Path) -> anyhow::Result<&str> {
     let name = file.file_name().and_then(|name| name.to_str());
-    name.ok_or_else(|| failure(Kind::Usage, format!("{} has no name in Unicode", file.display())))
+    name.ok_or_else(|| {
+        failure(
+            Kind::Usage,
+            format!("the name of {} is not valid Unicode; rename it", file.display()),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -224,7 +232,7 @@ mod tests {
         }
         let duplicates = plan(&[one.join("same"), other.join("same")], "/").unwrap_err();
         assert!(
-            duplicates.to_string().contains("would both be /same"),
+            duplicates.to_string().contains("would both be uploaded to /same"),
             "{duplicates}"
         );
         // The same file named twice is allowed.
