@@ -41,7 +41,6 @@ pub struct Stack {
     pub users: BTreeMap<String, User>,
 }
 
-/// A Cognito user pool.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pool {
@@ -65,22 +64,18 @@ impl From<Pool> for UserPool {
     }
 }
 
-/// A signed-in user.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
     /// The device ID of this machine, which is the origin of this user's changes.
     pub device_id: DeviceId,
-    /// The source of this user's tokens.
     #[serde(flatten)]
     pub tokens: Tokens,
 }
 
-/// The source of a user's tokens.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", untagged)]
 pub enum Tokens {
-    /// Tokens of the Cognito user pool.
     Pool {
         /// Cognito's refresh token, which renews the token.
         refresh_token: String,
@@ -140,7 +135,6 @@ impl User {
     }
 }
 
-/// A new UUID (version 7).
 #[expect(clippy::disallowed_methods, reason = "`platform` is for functions")]
 pub(crate) fn new_id() -> Uuid {
     Uuid::now_v7()
@@ -153,7 +147,6 @@ pub(crate) struct Name {
     pub(crate) user: String,
 }
 
-/// The account that a command uses.
 pub(crate) struct Account {
     /// The API client, with this machine's device ID if one is saved.
     pub(crate) client: Client,
@@ -166,7 +159,6 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// The user's ID, from the token.
     pub(crate) async fn user_id(&self) -> anyhow::Result<UserId> {
         let token = self.client.session().token().await?;
         token
@@ -253,7 +245,6 @@ impl Accounts {
         Ok(())
     }
 
-    /// Makes a stack the default.
     pub fn set_default(&self, name: &str) -> anyhow::Result<()> {
         private_folder(&self.folder)?;
         write_private(&self.default_file(), name.as_bytes())

@@ -11,9 +11,7 @@ use thiserror::Error as ThisError;
 /// The reason for a failure. The value is the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Any other failure.
     Failed = 1,
-    /// The command line is wrong.
     Usage = 2,
     /// Nobody is signed in, or the session has ended.
     Unauthenticated = 3,
@@ -43,7 +41,6 @@ pub struct Failure {
     refusal: Option<Error>,
 }
 
-/// Creates a [`Failure`].
 pub fn failure(kind: Kind, message: impl Into<String>) -> anyhow::Error {
     let (message, refusal) = (message.into(), None);
     Failure {
@@ -204,7 +201,6 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// Counts one failure.
     pub fn add(&mut self, kind: Kind) {
         self.count += 1;
         self.mixed |= self.first.is_some_and(|first| first != kind);

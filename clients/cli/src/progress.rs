@@ -31,7 +31,6 @@ impl Bars {
         Self { all, total }
     }
 
-    /// Starts the progress of one file.
     pub(crate) fn file(&self, name: &str, bytes: u64) -> Bar<'_> {
         let own = (bytes >= OWN_BAR).then(|| {
             let own = self.all.insert_before(&self.total, ProgressBar::new(bytes));
@@ -62,7 +61,6 @@ impl Drop for Bars {
     }
 }
 
-/// The progress of one file.
 pub(crate) struct Bar<'a> {
     own: Option<ProgressBar>,
     bars: &'a Bars,

@@ -101,7 +101,6 @@ pub async fn view(client: &Client, space: Option<&str>) -> anyhow::Result<SpaceV
     })
 }
 
-/// A space's name, or `personal`.
 pub fn name(space: &SpaceView) -> &str {
     space.name.as_ref().map_or(PERSONAL, |name| name.as_str())
 }

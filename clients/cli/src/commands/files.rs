@@ -10,7 +10,6 @@ use crate::failure::{Failures, Kind, failure, kind_of};
 use crate::output::{self, Output};
 use crate::resolve;
 
-/// Lists files, page by page.
 pub(crate) async fn list(client: &Client, list: &List, output: Output) -> anyhow::Result<()> {
     let space_id = resolve::space(client, list.space.space.as_deref()).await?;
     let prefix: String = list.prefix.nfc().collect();
@@ -39,7 +38,6 @@ fn line(file: &FileView) -> String {
     )
 }
 
-/// Moves a file.
 pub(crate) async fn rename(client: &Client, mv: &Move, output: Output) -> anyhow::Result<()> {
     let space_id = resolve::space(client, mv.space.space.as_deref()).await?;
     let from = resolve::path(&mv.from)?;

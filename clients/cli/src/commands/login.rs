@@ -82,7 +82,6 @@ pub(crate) async fn log_out(account: &mut Account) -> anyhow::Result<()> {
     }
 }
 
-/// Shows the stack, the user and the user ID.
 pub(crate) async fn who_am_i(account: &Account, output: Output) -> anyhow::Result<()> {
     let user_id = account.user_id().await?;
     let name = account.name.as_ref();

@@ -106,7 +106,6 @@ fn quota_increase_command(quota: [&str; 4], desired: impl Display, region: &str)
     )
 }
 
-/// The AWS CLI, with its credentials.
 struct Aws<'a> {
     region: Option<&'a str>,
 }

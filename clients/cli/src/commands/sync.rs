@@ -28,7 +28,6 @@ use folder::{Fingerprint, Folder, Found, local, space_path};
 pub(crate) use folder::{is_windows_name, with_suffix};
 use mirror::Mirror;
 
-/// Concurrent downloads.
 const CONCURRENT_DOWNLOADS: usize = 8;
 
 /// Wait for further changes before the folder is updated, so that related changes are applied together.
@@ -50,7 +49,6 @@ const REMOVALS_WINDOW: Duration = Duration::from_mins(10);
 /// Limit on the rounds of `--once`. It reads changes again when files that it was about to download are gone.
 const MAX_ROUNDS: u32 = 10;
 
-/// The saved state of the folder.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SyncState {
@@ -62,7 +60,6 @@ struct SyncState {
     /// history.
     #[serde(default)]
     known_change: Option<(Cursor, EventId)>,
-    /// The files of the space.
     files: BTreeMap<SpacePath, Content>,
     /// The files of the folder that have the space's content.
     placed: BTreeMap<SpacePath, Placed>,
@@ -146,7 +143,6 @@ struct Syncer<'a> {
     known_change: Option<(Cursor, EventId)>,
     mirror: Mirror,
     placed: BTreeMap<SpacePath, Placed>,
-    /// Failures of the last attempt.
     failures: Failures,
     /// Files that failed because their version is gone. A pending change is expected to explain it.
     gone: Vec<(SpacePath, anyhow::Error)>,

@@ -33,7 +33,6 @@ const MAX_CONFLICT_COPIES: u32 = 100;
 /// Size of one read, in bytes.
 const READ_BYTES: u64 = 1024 * 1024;
 
-/// The result for one file.
 enum Outcome {
     Uploaded {
         changed: FileChanged,
@@ -44,7 +43,6 @@ enum Outcome {
     Unchanged { path: SpacePath, content: Content },
 }
 
-/// Uploads files and folders.
 pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> anyhow::Result<()> {
     let plan = Plan::new(upload)?;
     if upload.base_version.is_some() && plan.items.len() != 1 {

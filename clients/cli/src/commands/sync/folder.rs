@@ -90,7 +90,6 @@ impl Fingerprint {
     }
 }
 
-/// The result of placing a file.
 #[derive(Debug)]
 pub(super) struct Placement {
     pub(super) fingerprint: Fingerprint,
@@ -180,7 +179,6 @@ impl Folder {
             .collect())
     }
 
-    /// What is at a path.
     pub(super) fn look(&self, at: &Path) -> io::Result<Found> {
         self.refuse_own(at)?;
         let metadata = match self.root.symlink_metadata(at) {

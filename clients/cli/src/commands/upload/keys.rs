@@ -21,7 +21,6 @@ pub(super) struct Keys {
     account: String,
 }
 
-/// An idempotency key.
 pub(super) struct Key {
     pub(super) text: IdempotencyKey,
     /// No earlier attempt used this key.

@@ -11,7 +11,6 @@ use crate::arguments::Upload;
 use crate::failure::{Kind, failure};
 use crate::resolve;
 
-/// A file to upload.
 #[derive(Debug)]
 pub(super) struct Item {
     /// Path on this machine.
@@ -22,7 +21,6 @@ pub(super) struct Item {
     pub(super) bytes: u64,
 }
 
-/// All files of one upload command.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) items: Vec<Item>,
