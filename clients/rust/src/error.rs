@@ -367,11 +367,11 @@ mod tests {
     #[test]
     fn text_of_others_does_not_reach_the_terminal_raw() {
         let body = "{\"message\":\"\\u001b]0;title\\u0007 \\u202egnp.exe\\nnext\"}";
-        let said = unexpected(400, body).to_string();
+        let message = unexpected(400, body).to_string();
         let problem =
             r#"{"status":400,"code":"\u001b[31mc","detail":"\u001b[31mred","requestId":"\u009b2J"}"#;
         let problem: Problem = serde_json::from_str(problem).unwrap();
-        for text in [said, Error::Refused(Box::new(problem)).to_string()] {
+        for text in [message, Error::Refused(Box::new(problem)).to_string()] {
             assert!(
                 !text.contains(|c: char| c.is_control() || c == '\u{202e}'),
                 "{text:?}"

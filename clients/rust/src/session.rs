@@ -682,8 +682,8 @@ mod tests {
             endpoint: format!("http://{}", listener.local_addr().unwrap()),
             client_id: "client".to_owned(),
         };
-        let asked = tokio::spawn(async move {
-            let mut asked = Vec::new();
+        let requests = tokio::spawn(async move {
+            let mut requests = Vec::new();
             for answer in answers {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = Vec::new();
@@ -698,7 +698,7 @@ mod tests {
                         break body;
                     }
                 };
-                asked.push(body);
+                requests.push(body);
                 // Cognito answers every error with status 400.
                 let status = match answer["__type"] {
                     Value::Null => "200 OK",
@@ -713,9 +713,9 @@ mod tests {
                     .await
                     .unwrap();
             }
-            asked
+            requests
         });
-        (pool, asked)
+        (pool, requests)
     }
 
     #[tokio::test]
@@ -724,7 +724,7 @@ mod tests {
             json!({ "ChallengeName": "NEW_PASSWORD_REQUIRED", "Session": "s1", "ChallengeParameters": {} });
         let token = jwt(7);
         let tokens = json!({ "AuthenticationResult": { "IdToken": token.as_str(), "RefreshToken": "r1" } });
-        let (pool, asked) = pool_that_answers(vec![challenge.clone(), challenge, tokens]).await;
+        let (pool, requests) = pool_that_answers(vec![challenge.clone(), challenge, tokens]).await;
         let first = Session::sign_in(pool.clone(), "alice", "first").await;
         assert!(matches!(first, Err(Error::NewPassword)), "{first:?}");
         let step = Session::begin(pool, "alice", "first").await.unwrap();
@@ -736,13 +736,13 @@ mod tests {
             panic!("{step:?}")
         };
         assert_eq!(session.refresh_token().unwrap().as_str(), "r1");
-        let asked = asked.await.unwrap();
-        assert_eq!(asked[1]["AuthParameters"]["PASSWORD"], "first");
+        let requests = requests.await.unwrap();
+        assert_eq!(requests[1]["AuthParameters"]["PASSWORD"], "first");
         assert_eq!(
-            asked[2]["ChallengeResponses"],
+            requests[2]["ChallengeResponses"],
             json!({ "USERNAME": "alice", "NEW_PASSWORD": "second" })
         );
-        assert_eq!(asked[2]["Session"], "s1");
+        assert_eq!(requests[2]["Session"], "s1");
     }
 
     #[tokio::test]
@@ -751,7 +751,7 @@ mod tests {
         let code = json!({ "ChallengeName": "SOFTWARE_TOKEN_MFA", "Session": "s2" });
         let wrong = json!({ "__type": "CodeMismatchException", "message": "Invalid code received for user" });
         let tokens = json!({ "AuthenticationResult": { "IdToken": "a.b.c", "RefreshToken": "r1" } });
-        let (pool, asked) =
+        let (pool, requests) =
             pool_that_answers(vec![first, code.clone(), tokens, code.clone(), wrong, code]).await;
         let step = Session::begin(pool.clone(), "alice", "first").await.unwrap();
         let SignIn::NewPassword(challenge) = step else {
@@ -770,18 +770,18 @@ mod tests {
         };
         let error = challenge.answer("000000").await.unwrap_err();
         assert!(
-            matches!(&error, Error::Unauthenticated(said) if said.contains("Invalid code")),
+            matches!(&error, Error::Unauthenticated(message) if message.contains("Invalid code")),
             "{error}"
         );
         // `sign_in` cannot ask for a code, so its error names the authenticator app.
         let error = Session::sign_in(pool, "alice", "second").await.unwrap_err();
         assert!(error.to_string().contains("authenticator app"), "{error}");
 
-        let asked = asked.await.unwrap();
-        assert_eq!(asked[2]["ChallengeName"], "SOFTWARE_TOKEN_MFA");
-        assert_eq!(asked[2]["Session"], "s2");
+        let requests = requests.await.unwrap();
+        assert_eq!(requests[2]["ChallengeName"], "SOFTWARE_TOKEN_MFA");
+        assert_eq!(requests[2]["Session"], "s2");
         assert_eq!(
-            asked[2]["ChallengeResponses"],
+            requests[2]["ChallengeResponses"],
             json!({ "USERNAME": "alice", "SOFTWARE_TOKEN_MFA_CODE": "123456" })
         );
     }
@@ -792,18 +792,21 @@ mod tests {
         let associated = json!({ "SecretCode": "JBSWY3DPEHPK3PXP" });
         let wrong = json!({ "__type": "EnableSoftwareTokenMFAException", "message": "Code mismatch" });
         let verified = json!({ "Status": "SUCCESS" });
-        let (pool, asked) = pool_that_answers(vec![tokens, associated, wrong, verified, json!({})]).await;
+        let (pool, requests) = pool_that_answers(vec![tokens, associated, wrong, verified, json!({})]).await;
         let session = Session::resume(pool, "r1".to_owned().into(), None);
         let authenticator = session.authenticator().await.unwrap();
         assert_eq!(authenticator.key(), "JBSWY3DPEHPK3PXP");
         let error = authenticator.confirm("000000").await.unwrap_err();
         assert!(error.to_string().contains("Code mismatch"), "{error}");
         authenticator.confirm("123456").await.unwrap();
-        let asked = asked.await.unwrap();
-        assert_eq!(asked[3], json!({ "AccessToken": "access", "UserCode": "123456" }));
-        assert_eq!(asked[4]["SoftwareTokenMfaSettings"]["Enabled"], true);
+        let requests = requests.await.unwrap();
+        assert_eq!(
+            requests[3],
+            json!({ "AccessToken": "access", "UserCode": "123456" })
+        );
+        assert_eq!(requests[4]["SoftwareTokenMfaSettings"]["Enabled"], true);
         // After the wrong code the app was not turned on: the next request was another verification.
-        assert_eq!(asked[2]["UserCode"], "000000");
+        assert_eq!(requests[2]["UserCode"], "000000");
 
         let of_token = Session::from(jwt(1)).authenticator().await;
         assert!(matches!(of_token, Err(Error::Unauthenticated(_))));
@@ -822,11 +825,11 @@ mod tests {
         let throttled = json!({ "__type": "TooManyRequestsException", "message": "Rate exceeded" });
         let tokens = json!({ "AuthenticationResult": { "IdToken": jwt(7).as_str(), "RefreshToken": "r1" } });
         let answers = vec![throttled.clone(), tokens.clone(), throttled, tokens];
-        let (pool, asked) = pool_that_answers(answers).await;
+        let (pool, requests) = pool_that_answers(answers).await;
         Session::sign_in(pool.clone(), "alice", "secret").await.unwrap();
         let session = Session::resume(pool, "r1".to_owned().into(), None);
         assert_eq!(session.token().await.unwrap(), jwt(7));
-        assert_eq!(asked.await.unwrap().len(), 4);
+        assert_eq!(requests.await.unwrap().len(), 4);
     }
 
     /// This machine's clock is an hour ahead of the user pool's.
@@ -837,12 +840,12 @@ mod tests {
         let claims = format!(r#"{{"iat":{},"exp":{end}}}"#, end - 3_600);
         let token = format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims));
         let tokens = json!({ "AuthenticationResult": { "IdToken": token } });
-        let (pool, asked) = pool_that_answers(vec![tokens]).await;
+        let (pool, requests) = pool_that_answers(vec![tokens]).await;
         let session = Session::resume(pool.clone(), "r1".to_owned().into(), None);
         for _ in 0..3 {
             assert_eq!(session.token().await.unwrap().as_str(), token);
         }
-        assert_eq!(asked.await.unwrap().len(), 1);
+        assert_eq!(requests.await.unwrap().len(), 1);
 
         // A token that is kept with its time of receipt is still valid in the next process.
         let received = session.latest().await.unwrap().received_at().unwrap();

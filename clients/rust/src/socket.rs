@@ -118,7 +118,7 @@ mod tests {
     /// to `port` on this machine, whatever host was named. Returns its URL, and the lines of the request.
     async fn proxy(status: &'static str, port: u16) -> (String, tokio::task::JoinHandle<Vec<String>>) {
         let (listener, own) = listener().await;
-        let asked = tokio::spawn(async move {
+        let requests = tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             let mut stream = BufReader::new(stream);
             let mut head = Vec::new();
@@ -138,7 +138,7 @@ mod tests {
             }
             head
         });
-        (format!("http://user:secret@127.0.0.1:{own}"), asked)
+        (format!("http://user:secret@127.0.0.1:{own}"), requests)
     }
 
     fn ticket(url: &str) -> CreatedTicket {
@@ -150,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_only_the_proxy_knows_is_reached_through_it() {
-        let (proxy, asked) = proxy(
+        let (proxy, requests) = proxy(
             "200 Connection established",
             server(&[r#"{"type":"pong"}"#]).await,
         )
@@ -160,9 +160,9 @@ mod tests {
             .await
             .unwrap();
         assert!(matches!(socket.next().await.unwrap(), Some(Frame::Pong)));
-        let asked = asked.await.unwrap();
-        assert_eq!(asked[0], "CONNECT api.invalid:4321 HTTP/1.1");
-        assert!(asked.contains(&"Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=".to_owned()));
+        let requests = requests.await.unwrap();
+        assert_eq!(requests[0], "CONNECT api.invalid:4321 HTTP/1.1");
+        assert!(requests.contains(&"Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=".to_owned()));
     }
 
     #[tokio::test]
@@ -184,12 +184,12 @@ mod tests {
         let Error::WebSocket(cause) = &error else {
             panic!("{error:?}")
         };
-        let said = cause.to_string();
+        let message = cause.to_string();
         assert!(
-            said.contains("proxy 127.0.0.1:") && said.contains("proxy authorization required"),
-            "{said}"
+            message.contains("proxy 127.0.0.1:") && message.contains("proxy authorization required"),
+            "{message}"
         );
-        assert!(!said.contains("secret"), "{said}");
+        assert!(!message.contains("secret"), "{message}");
         assert!(error.is_retryable());
     }
 

@@ -396,19 +396,19 @@ mod tests {
     async fn service(refuses: bool) -> (Client, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (there, told) = (url.clone(), Arc::clone(&asked));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (there, log) = (url.clone(), Arc::clone(&requests));
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(answer(stream, there.clone(), Arc::clone(&told), refuses));
+                tokio::spawn(answer(stream, there.clone(), Arc::clone(&log), refuses));
             }
         });
         let client = Client::new(&url, Token::from("token".to_owned()), None).unwrap();
-        (client.with_retry_budget(Duration::ZERO), asked)
+        (client.with_retry_budget(Duration::ZERO), requests)
     }
 
-    async fn answer(mut stream: TcpStream, url: String, asked: Arc<Mutex<Vec<String>>>, refuses: bool) {
+    async fn answer(mut stream: TcpStream, url: String, requests: Arc<Mutex<Vec<String>>>, refuses: bool) {
         let mut raw = Vec::new();
         let line = loop {
             stream.read_buf(&mut raw).await.unwrap();
@@ -429,7 +429,7 @@ mod tests {
                 };
             }
         };
-        asked.lock().unwrap().push(line.clone());
+        requests.lock().unwrap().push(line.clone());
         let (status, body) = match line.split_once(' ').unwrap() {
             ("post", "/uploads") => (
                 "201 Created",
@@ -464,7 +464,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_upload_of_other_content_is_aborted() {
-        let (client, asked) = service(true).await;
+        let (client, requests) = service(true).await;
         let content = b"content".as_slice();
         let path: SpacePath = "/a".parse().unwrap();
         let aborted = format!("delete /uploads/{UPLOAD}");
@@ -476,16 +476,16 @@ mod tests {
             .await
             .unwrap_err();
         assert!(matches!(error, Error::Changed), "{error:?}");
-        assert_eq!(asked.lock().unwrap().last(), Some(&aborted));
+        assert_eq!(requests.lock().unwrap().last(), Some(&aborted));
 
-        asked.lock().unwrap().clear();
+        requests.lock().unwrap().clear();
         client.upload(None, path, content).await.unwrap_err();
-        assert_eq!(asked.lock().unwrap().last(), Some(&aborted));
+        assert_eq!(requests.lock().unwrap().last(), Some(&aborted));
     }
 
     #[tokio::test]
     async fn an_upload_that_can_be_gone_on_with_is_not_aborted() {
-        let (client, asked) = service(false).await;
+        let (client, requests) = service(false).await;
         let content = b"content".as_slice();
         let description = client
             .describe(None, "/a".parse().unwrap(), content, &())
@@ -497,27 +497,27 @@ mod tests {
             .upload_with_key(&description, &key, content, &())
             .await
             .unwrap_err();
-        let last = asked.lock().unwrap().last().cloned();
+        let last = requests.lock().unwrap().last().cloned();
         assert_eq!(last, Some(format!("post /uploads/{UPLOAD}/complete")));
     }
 
     #[tokio::test]
     async fn a_service_that_does_not_know_base_files_takes_uploads() {
-        let (client, asked) = service(false).await;
+        let (client, requests) = service(false).await;
         let content = b"content".as_slice();
         let path = "/a".parse().unwrap();
         let mut description = client.describe(None, path, content, &()).await.unwrap();
         description.base_version = Some(1.try_into().unwrap());
         description.base_file_id = Some(uuid::Uuid::from_u128(1).into());
         client.create_upload(&description, None).await.unwrap();
-        let asked = asked.lock().unwrap();
-        assert_eq!(*asked, ["post /uploads with baseFileId", "post /uploads"]);
+        let requests = requests.lock().unwrap();
+        assert_eq!(*requests, ["post /uploads with baseFileId", "post /uploads"]);
     }
 
     /// Otherwise its time limit would run while other uploads are sent.
     #[tokio::test]
     async fn an_upload_is_opened_when_it_may_be_sent() {
-        let (mut client, asked) = service(false).await;
+        let (mut client, requests) = service(false).await;
         client.window = Arc::new(Window::of(8));
         let upload = async |path: &str| {
             let content = b"content".as_slice();
@@ -527,13 +527,13 @@ mod tests {
                 .unwrap_err()
         };
         join(upload("/a"), upload("/b")).await;
-        let asked = asked.lock().unwrap();
+        let requests = requests.lock().unwrap();
         let of = |wanted: &str| -> Vec<usize> {
-            let found = asked.iter().enumerate().filter(|(_, line)| *line == wanted);
+            let found = requests.iter().enumerate().filter(|(_, line)| *line == wanted);
             found.map(|(at, _)| at).collect()
         };
         let (opened, sent) = (of("post /uploads"), of("put /object"));
-        assert_eq!((opened.len(), sent.len()), (2, 2), "{asked:?}");
-        assert!(sent[0] < opened[1], "{asked:?}");
+        assert_eq!((opened.len(), sent.len()), (2, 2), "{requests:?}");
+        assert!(sent[0] < opened[1], "{requests:?}");
     }
 }
