@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use crate::api::checked;
-use crate::error::Party;
+use crate::error::Server;
 use crate::{Client, Error, Progress, Verification};
 
 /// How long to wait for storage to answer, or to send more of the content.
@@ -141,7 +141,7 @@ impl Client {
             .await
             .map_err(|_| Error::Timeout)?;
         // The presigned URL is a secret, so errors must not contain it.
-        checked(Party::Storage, answer.map_err(reqwest::Error::without_url)?).await
+        checked(Server::Storage, answer.map_err(reqwest::Error::without_url)?).await
     }
 }
 
@@ -182,13 +182,13 @@ impl<P: Progress> Fetching<'_, P> {
             self.verification.update(read);
             self.length += length as u64;
         }
-        self.progress.found(self.length);
+        self.progress.skipped(self.length);
         Ok(())
     }
 
     /// Empties the file and restarts its digests.
     async fn empty(&mut self) -> io::Result<()> {
-        self.progress.lost(self.length);
+        self.progress.reverted(self.length);
         (self.length, self.verification) = (0, Verification::of(self.content));
         self.into.set_len(0).await?;
         self.into.rewind().await?;
@@ -228,7 +228,7 @@ impl<P: Progress> Fetching<'_, P> {
             self.into.write_all(&piece).await?;
             self.length += bytes;
             self.verification.update(&piece);
-            self.progress.moved(bytes);
+            self.progress.transferred(bytes);
         }
         // An answer without any data is an error; otherwise `rest` would request it again without end.
         if self.length > before || self.length == self.size {

@@ -33,7 +33,7 @@ pub struct Problem {
 /// The server that a request was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Party {
+pub enum Server {
     /// The HTTP API.
     Api,
     /// Object storage, which holds the content.
@@ -42,7 +42,7 @@ pub enum Party {
     UserPool,
 }
 
-impl fmt::Display for Party {
+impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Api => "the service",
@@ -54,9 +54,9 @@ impl fmt::Display for Party {
 
 /// An error answer that is not in the API's own format: from storage, the user pool, API Gateway or a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct ErrorResponse {
     /// The server that the request was sent to. A proxy on the way may have answered in its place.
-    pub party: Party,
+    pub server: Server,
     /// The HTTP status code.
     pub status: u16,
     /// The machine-readable error code, such as `RequestTimeout`; empty if the answer has none.
@@ -65,16 +65,16 @@ pub struct Answer {
     pub message: String,
 }
 
-impl Answer {
+impl ErrorResponse {
     /// Parses an error body: XML from S3, JSON from Cognito and API Gateway. Any other body, such as the page
     /// of a proxy, is ignored.
-    pub(crate) fn new(party: Party, status: u16, body: &str) -> Self {
+    pub(crate) fn new(server: Server, status: u16, body: &str) -> Self {
         let body: ErrorBody = serde_json::from_str(body)
             .or_else(|_| quick_xml::de::from_str(body))
             .unwrap_or_default();
         let code = body.kind.rsplit('#').next().unwrap_or_default();
         Self {
-            party,
+            server,
             status,
             code: printable(code),
             message: printable(body.message.trim()),
@@ -87,10 +87,10 @@ impl Answer {
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            party,
+            server,
             status,
             code,
             message,
@@ -101,15 +101,15 @@ impl fmt::Display for Answer {
         match (code.as_str(), message.trim_end_matches('.'), reason) {
             ("", "", Some(reason)) => write!(
                 f,
-                "{party}, or a proxy on the way to it, answered: {reason} ({status})"
+                "{server}, or a proxy on the way to it, answered: {reason} ({status})"
             ),
             ("", "", None) => write!(
                 f,
-                "{party}, or a proxy on the way to it, answered with status {status}"
+                "{server}, or a proxy on the way to it, answered with status {status}"
             ),
-            ("", message, _) => write!(f, "{party} refused the request: {message}"),
-            (code, "", _) => write!(f, "{party} refused the request ({code})"),
-            (code, message, _) => write!(f, "{party} refused the request: {message} ({code})"),
+            ("", message, _) => write!(f, "{server} refused the request: {message}"),
+            (code, "", _) => write!(f, "{server} refused the request ({code})"),
+            (code, message, _) => write!(f, "{server} refused the request: {message} ({code})"),
         }
     }
 }
@@ -178,7 +178,7 @@ pub enum Error {
     Refused(Box<Problem>),
     /// Storage, the user pool, API Gateway or a proxy answered with an error in its own format.
     #[error("{0}")]
-    Unexpected(Answer),
+    Unexpected(ErrorResponse),
     /// There was no answer, or only an incomplete one.
     #[error("the service could not be reached")]
     Http(#[from] reqwest::Error),
@@ -240,7 +240,7 @@ impl Error {
 
 /// Checks that a secret may be sent to `url`: over TLS to any host, or unencrypted to this machine. A URL
 /// with a user name is refused, because it hides the real host. `what` names the URL in the error.
-pub(crate) fn secure(what: &str, url: &str) -> Result<(), Error> {
+pub(crate) fn check_url(what: &str, url: &str) -> Result<(), Error> {
     let parsed = reqwest::Url::parse(url)
         .map_err(|_| Error::Insecure(format!("the URL of {what} is not valid: {url:?}")))?;
     if !parsed.username().is_empty() || parsed.password().is_some() {
@@ -264,8 +264,8 @@ pub(crate) fn secure(what: &str, url: &str) -> Result<(), Error> {
     }
 }
 
-impl From<Answer> for Error {
-    fn from(answer: Answer) -> Self {
+impl From<ErrorResponse> for Error {
+    fn from(answer: ErrorResponse) -> Self {
         Self::Unexpected(answer)
     }
 }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     fn unexpected(status: u16, body: &str) -> Error {
-        Answer::new(Party::Storage, status, body).into()
+        ErrorResponse::new(Server::Storage, status, body).into()
     }
 
     #[test]
@@ -340,23 +340,27 @@ mod tests {
             <Message>Request has expired &amp; gone.</Message><X-Amz-Expires>3600</X-Amz-Expires><RequestId>R</RequestId></Error>";
         for (answer, sentence) in [
             (
-                Answer::new(Party::Storage, 403, xml),
+                ErrorResponse::new(Server::Storage, 403, xml),
                 "storage refused the request: Request has expired & gone (AccessDenied)",
             ),
             (
-                Answer::new(Party::Api, 403, r#"{"message":"Forbidden"}"#),
+                ErrorResponse::new(Server::Api, 403, r#"{"message":"Forbidden"}"#),
                 "the service refused the request: Forbidden",
             ),
             (
-                Answer::new(
-                    Party::UserPool,
+                ErrorResponse::new(
+                    Server::UserPool,
                     400,
                     r#"{"__type":"x#InvalidParameterException"}"#,
                 ),
                 "the user pool refused the request (InvalidParameterException)",
             ),
             (
-                Answer::new(Party::Api, 502, "<html><body>\u{1b}[2J Bad gateway</body></html>"),
+                ErrorResponse::new(
+                    Server::Api,
+                    502,
+                    "<html><body>\u{1b}[2J Bad gateway</body></html>",
+                ),
                 "the service, or a proxy on the way to it, answered: Bad Gateway (502)",
             ),
         ] {
@@ -394,7 +398,7 @@ mod tests {
             "http://localhost:8080",
             "wss://a.example/live",
         ] {
-            assert!(secure("it", url).is_ok(), "{url}");
+            assert!(check_url("it", url).is_ok(), "{url}");
         }
         for url in [
             "http://files.example.org",
@@ -406,7 +410,7 @@ mod tests {
             "https://a@b.example",
             "http://127.0.0.1@evil.example",
         ] {
-            assert!(matches!(secure("it", url), Err(Error::Insecure(_))), "{url}");
+            assert!(matches!(check_url("it", url), Err(Error::Insecure(_))), "{url}");
         }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Stream for T {}
 
-pub(crate) type Connection = Box<dyn Stream>;
+pub(crate) type BoxedStream = Box<dyn Stream>;
 
 /// The proxy settings, with the same rules that reqwest uses.
 pub(crate) struct Proxies(Matcher);
@@ -36,7 +36,7 @@ impl Proxies {
     }
 
     /// Connects to the host of a WebSocket URL, through its proxy if there is one.
-    pub(crate) async fn connect(&self, url: &Uri) -> io::Result<Connection> {
+    pub(crate) async fn connect(&self, url: &Uri) -> io::Result<BoxedStream> {
         let (scheme, port) = match url.scheme_str() {
             Some("wss") => ("https", 443),
             _ => ("http", 80),
@@ -61,7 +61,7 @@ impl Proxies {
 }
 
 /// Opens a tunnel with CONNECT, for `ws` as well as `wss` (RFC 6455, section 4.1).
-async fn connect_through_proxy(proxy: &Intercept, target: Uri) -> io::Result<Connection> {
+async fn connect_through_proxy(proxy: &Intercept, target: Uri) -> io::Result<BoxedStream> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::api::checked;
-use crate::error::{Party, printable, secure};
+use crate::error::{Server, check_url, printable};
 use crate::retry::{RETRY_BUDGET, Retries};
 use crate::{Error, install_crypto_provider};
 
@@ -127,14 +127,14 @@ pub struct Session(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    source: Source,
+    source: TokenSource,
     /// `None` until a token is first needed.
     token: Mutex<Option<Token>>,
 }
 
 /// The source of new tokens.
 #[derive(Debug)]
-enum Source {
+enum TokenSource {
     Fixed,
     Command(String),
     Cognito(UserPool, Token),
@@ -312,12 +312,12 @@ impl SignIn {
 impl From<Token> for Session {
     /// A session that cannot renew its token, so it ends when the token expires.
     fn from(token: Token) -> Self {
-        Self::new(Source::Fixed, Some(token))
+        Self::new(TokenSource::Fixed, Some(token))
     }
 }
 
 impl Session {
-    fn new(source: Source, token: Option<Token>) -> Self {
+    fn new(source: TokenSource, token: Option<Token>) -> Self {
         let token = Mutex::new(token);
         Self(Arc::new(Inner { source, token }))
     }
@@ -325,7 +325,7 @@ impl Session {
     /// A session for any identity provider. The shell command runs each time a new token is needed, and must
     /// print the token and nothing else.
     pub fn from_command(command: impl Into<String>) -> Self {
-        Self::new(Source::Command(command.into()), None)
+        Self::new(TokenSource::Command(command.into()), None)
     }
 
     /// Starts signing in with user name and password (`USER_PASSWORD_AUTH`).
@@ -350,8 +350,8 @@ impl Session {
 
     fn from_tokens(pool: UserPool, tokens: Tokens) -> Self {
         let source = match tokens.refresh_token {
-            Some(refresh) => Source::Cognito(pool, refresh.into()),
-            None => Source::Fixed,
+            Some(refresh) => TokenSource::Cognito(pool, refresh.into()),
+            None => TokenSource::Fixed,
         };
         Self::new(source, Some(Token::received(tokens.id_token, now())))
     }
@@ -359,7 +359,7 @@ impl Session {
     /// Resumes an earlier session from its [`Session::refresh_token`]. `token` is the last token of that
     /// session, if it was kept, with its time of receipt.
     pub fn resume(pool: UserPool, refresh_token: Token, token: Option<Token>) -> Self {
-        Self::new(Source::Cognito(pool, refresh_token), token)
+        Self::new(TokenSource::Cognito(pool, refresh_token), token)
     }
 
     /// Starts to protect the account with an authenticator app (`AssociateSoftwareToken`). Protection is on
@@ -370,7 +370,7 @@ impl Session {
         struct Associated {
             secret_code: String,
         }
-        let Source::Cognito(pool, refresh) = &self.0.source else {
+        let TokenSource::Cognito(pool, refresh) = &self.0.source else {
             let message = "an authenticator app can protect only accounts of the stack's own user pool";
             return Err(Error::Unauthenticated(message.to_owned()));
         };
@@ -393,7 +393,7 @@ impl Session {
     /// Revokes the refresh token at the user pool (`RevokeToken`). For sessions without a user pool this does
     /// nothing.
     pub async fn revoke(&self) -> Result<(), Error> {
-        if let Source::Cognito(pool, refresh) = &self.0.source {
+        if let TokenSource::Cognito(pool, refresh) = &self.0.source {
             let body = json!({ "ClientId": pool.client_id, "Token": refresh.as_str() });
             with_retries(async || post(pool, "RevokeToken", &body).await).await?;
         }
@@ -404,8 +404,8 @@ impl Session {
     /// token. It is a secret, and Cognito accepts it for 30 days unless the stack sets another period.
     pub fn refresh_token(&self) -> Option<&Token> {
         match &self.0.source {
-            Source::Cognito(_, refresh) => Some(refresh),
-            Source::Fixed | Source::Command(_) => None,
+            TokenSource::Cognito(_, refresh) => Some(refresh),
+            TokenSource::Fixed | TokenSource::Command(_) => None,
         }
     }
 
@@ -447,14 +447,14 @@ impl Session {
     }
 
     fn can_renew(&self) -> bool {
-        !matches!(self.0.source, Source::Fixed)
+        !matches!(self.0.source, TokenSource::Fixed)
     }
 
     async fn request_token(&self) -> Result<Token, Error> {
         match &self.0.source {
-            Source::Fixed => Err(Error::Unauthenticated("there is no token".to_owned())),
-            Source::Command(command) => run_token_command(command).await,
-            Source::Cognito(pool, refresh) => {
+            TokenSource::Fixed => Err(Error::Unauthenticated("there is no token".to_owned())),
+            TokenSource::Command(command) => run_token_command(command).await,
+            TokenSource::Cognito(pool, refresh) => {
                 let parameters = json!({ "REFRESH_TOKEN": refresh.as_str() });
                 let response = initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await?;
                 match response.authentication_result {
@@ -554,7 +554,7 @@ async fn initiate_auth(pool: &UserPool, flow: &str, parameters: &Value) -> Resul
 
 /// Calls an operation of the Amazon Cognito user pools API and returns the body of its answer.
 async fn post(pool: &UserPool, operation: &str, body: &Value) -> Result<Vec<u8>, Error> {
-    secure("the user pool", &pool.endpoint)?;
+    check_url("the user pool", &pool.endpoint)?;
     install_crypto_provider();
     let request = reqwest::Client::builder()
         .redirect(Policy::none())
@@ -567,7 +567,7 @@ async fn post(pool: &UserPool, operation: &str, body: &Value) -> Result<Vec<u8>,
             format!("AWSCognitoIdentityProviderService.{operation}"),
         )
         .body(body.to_string());
-    let response = checked(Party::UserPool, request.send().await?)
+    let response = checked(Server::UserPool, request.send().await?)
         .await
         .map_err(unauthenticated)?;
     Ok(response.bytes().await?.to_vec())

@@ -7,8 +7,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls};
 
-use crate::error::secure;
-use crate::proxy::{Connection, Proxies};
+use crate::error::check_url;
+use crate::proxy::{BoxedStream, Proxies};
 use crate::{Error, install_crypto_provider};
 
 /// A frame that the service sends.
@@ -40,13 +40,13 @@ pub enum Frame {
 
 /// An open WebSocket.
 #[derive(Debug)]
-pub struct Socket(WebSocketStream<MaybeTlsStream<Connection>>);
+pub struct Socket(WebSocketStream<MaybeTlsStream<BoxedStream>>);
 
 impl Socket {
     /// Connects with a ticket, which can be used only once. The proxies of the environment (`HTTPS_PROXY`,
     /// `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`) apply as they do to HTTP requests.
     pub async fn connect(ticket: &CreatedTicket) -> Result<Self, Error> {
-        secure("the WebSocket", &ticket.url)?;
+        check_url("the WebSocket", &ticket.url)?;
         Self::connect_through(ticket, &Proxies::from_environment()).await
     }
 

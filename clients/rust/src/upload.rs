@@ -17,7 +17,7 @@ use model::{
 use reqwest::Method;
 use tokio::time::sleep;
 
-use crate::files::is_unknown;
+use crate::files::is_unknown_field;
 use crate::window::{MIN_WINDOW_BYTES, Slot};
 use crate::{Backoff, Client, Error, Progress, Sha256Stream};
 pub use source::{LocalFile, Source};
@@ -49,7 +49,7 @@ impl Client {
     ) -> Result<CreatedUpload, Error> {
         let created = self.open(body, key).await;
         match &created {
-            Err(error) if body.base_file_id.is_some() && is_unknown(error, "baseFileId") => {
+            Err(error) if body.base_file_id.is_some() && is_unknown_field(error, "baseFileId") => {
                 let former = CreateUploadRequest {
                     base_file_id: None,
                     ..body.clone()
@@ -111,7 +111,7 @@ impl Client {
         content: &(impl Source + ?Sized),
     ) -> Result<FileChanged, Error> {
         let description = self.describe(space_id, path, content, &()).await?;
-        let slot = self.window.enter(content.size().min(MIN_WINDOW_BYTES)).await;
+        let slot = self.window.acquire(content.size().min(MIN_WINDOW_BYTES)).await;
         let created = self.create_upload(&description, None).await?;
         let client = self.clone().with_transfer_retries();
         let finished = client.finish(&created, content, &(), slot).await;
@@ -136,7 +136,7 @@ impl Client {
         progress: &impl Progress,
     ) -> Result<FileChanged, Error> {
         // An upload's time limit starts when it is opened, so it is opened only when its content may be sent.
-        let slot = self.window.enter(content.size().min(MIN_WINDOW_BYTES)).await;
+        let slot = self.window.acquire(content.size().min(MIN_WINDOW_BYTES)).await;
         let created = self.create_upload(description, Some(key)).await?;
         let client = self.clone().with_transfer_retries();
         let finished = client.finish(&created, content, progress, slot).await;
@@ -216,7 +216,7 @@ impl Client {
         progress: &impl Progress,
     ) -> Result<(), Error> {
         let Some(transfer) = upload.transfer.filter(|_| !upload.stored) else {
-            progress.found(content.size());
+            progress.skipped(content.size());
             return Ok(());
         };
         let upload_id = upload.upload_id;
@@ -256,11 +256,11 @@ impl Client {
         progress: &impl Progress,
         slot: Option<Slot<'_>>,
     ) -> Result<(), Error> {
-        let again = async || match self.show_upload(upload_id).await?.transfer {
+        let renew_url = async || match self.show_upload(upload_id).await?.transfer {
             Some(Transfer::Put(put)) => Ok(Some(put)),
             _ => Ok(None),
         };
-        self.put(put, content, 0, content.size(), progress, again, slot)
+        self.put(put, content, 0, content.size(), progress, renew_url, slot)
             .await
     }
 
@@ -285,7 +285,7 @@ impl Client {
             let sha256 = digest(content, offset, length, Some(&mut whole), &()).await?;
             // The stored part may come from an earlier state of the file.
             if stored.get(&part_number) == Some(&sha256) {
-                progress.found(length);
+                progress.skipped(length);
             } else {
                 missing.push(PartRequest { part_number, sha256 });
             }
@@ -315,14 +315,14 @@ impl Client {
         let parts = &parts;
         let sending = presigned.parts.into_iter().map(async |part| {
             let (offset, length) = part_range(layout, part.part_number, size)?;
-            let again = async || {
+            let renew_url = async || {
                 let wanted = parts
                     .iter()
                     .filter(|wanted| wanted.part_number == part.part_number);
                 let presigned = self.presign_parts(upload_id, wanted.copied().collect()).await?;
                 Ok(presigned.parts.into_iter().next().map(|part| part.put))
             };
-            self.put(&part.put, content, offset, length, progress, again, None)
+            self.put(&part.put, content, offset, length, progress, renew_url, None)
                 .await
         });
         stream::iter(sending)
@@ -371,7 +371,7 @@ async fn digest(
         if let Some(whole) = &mut whole {
             whole.update(&piece);
         }
-        progress.digested(length);
+        progress.hashed(length);
         at += length;
     }
     Ok(digest.finish())
@@ -518,7 +518,7 @@ mod tests {
     #[tokio::test]
     async fn an_upload_is_opened_when_it_may_be_sent() {
         let (mut client, requests) = service(false).await;
-        client.window = Arc::new(Window::of(8));
+        client.window = Arc::new(Window::with_min_limit(8));
         let upload = async |path: &str| {
             let content = b"content".as_slice();
             client

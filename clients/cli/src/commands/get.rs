@@ -203,7 +203,7 @@ async fn to_output(client: &Client, content: &Content, bar: &Bar<'_>) -> anyhow:
     while let Some(piece) = next_piece(&mut download).await? {
         verification.update(&piece);
         io::stdout().lock().write_all(&piece)?;
-        bar.moved(piece.len() as u64);
+        bar.transferred(piece.len() as u64);
     }
     io::stdout().lock().flush()?;
     Ok(verification.finish()?)

@@ -191,7 +191,7 @@ impl Uploader<'_> {
         bar: &Bar<'_>,
     ) -> anyhow::Result<Outcome> {
         if self.upload.keep_both {
-            bar.lost(item.bytes);
+            bar.reverted(item.bytes);
             return self.keep_both(item, description, content, bar).await;
         }
         let (path, version) = (&item.to, existing.version);
@@ -278,7 +278,7 @@ impl Uploader<'_> {
     ) -> anyhow::Result<Outcome> {
         let (path, content) = (description.path.clone(), existing.clone());
         self.bases.record(&path, Base::from(existing))?;
-        bar.found(existing.size.get().unsigned_abs());
+        bar.skipped(existing.size.get().unsigned_abs());
         Ok(Outcome::Unchanged { path, content })
     }
 
@@ -310,7 +310,7 @@ impl Uploader<'_> {
             };
         let sent = if is_stale {
             let key = self.keys.replace(description)?;
-            bar.lost(description.size.get().unsigned_abs());
+            bar.reverted(description.size.get().unsigned_abs());
             self.client
                 .upload_with_key(description, &key.text, content, bar)
                 .await

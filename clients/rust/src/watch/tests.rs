@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use tokio::time::sleep;
 
 use super::*;
-use crate::{Answer as Foreign, Party};
+use crate::{ErrorResponse, Server};
 use world::{Faults, World, space};
 
 /// Number of seeded runs. `WATCHER_SEED` selects a single seed instead.
@@ -238,10 +238,10 @@ async fn without_websockets_the_feed_is_asked_and_push_comes_back_by_itself() {
 #[test]
 fn a_refusal_by_something_on_the_way_is_told_and_ends_nothing() {
     for status in [403, 407, 429, 502] {
-        let error = Foreign::new(Party::Api, status, "").into();
+        let error = ErrorResponse::new(Server::Api, status, "").into();
         assert!(retry_reason(error).is_ok(), "{status}");
     }
-    assert!(retry_reason(Foreign::new(Party::Api, 401, "").into()).is_err());
+    assert!(retry_reason(ErrorResponse::new(Server::Api, 401, "").into()).is_err());
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use crate::watch::service::{Connection, Service};
-use crate::{Answer, Error, Frame, Party, Problem};
+use crate::{Error, ErrorResponse, Frame, Problem, Server};
 
 /// Changes per page.
 const PAGE_SIZE: usize = 1_000;
@@ -349,7 +349,7 @@ impl Service for World {
     async fn connect(&self) -> Result<FakeConnection, Error> {
         let connecting = self.request(|state| {
             if state.signed_out {
-                return Err(Answer::new(Party::Api, 401, "").into());
+                return Err(ErrorResponse::new(Server::Api, 401, "").into());
             }
             if state.refused_tickets > 0 {
                 state.refused_tickets -= 1;
