@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_found_by_name_by_url_and_by_itself() {
+    fn an_account_is_found_by_name_by_url_and_by_default() {
         let folder = tempfile::tempdir().unwrap();
         let accounts = Accounts::in_folder(folder.path().join("new"));
         let error = accounts.account(&arguments(None, None, None)).err().unwrap();
@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn names_lead_nowhere_else() {
+    fn names_cannot_leave_the_folder() {
         let accounts = Accounts::in_folder("/nowhere");
         for name in ["", "..", "../x", "a/b", ".hidden"] {
             assert!(accounts.stack(name).is_err(), "{name}");

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_status_says_what_a_script_can_do() {
+    fn each_error_has_its_exit_status() {
         for (status, kind) in [
             (400, Kind::Refused),
             (401, Kind::Unauthenticated),
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_the_request_and_what_to_do() {
+    fn an_error_names_the_request_and_the_next_step() {
         let error = refused(409).context("cannot move /a");
         assert_eq!(sentence(&error), "cannot move /a: It is so. (request r1)");
         assert_eq!(json(&error)["error"]["requestId"], "r1");
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_no_rules_of_the_api() {
+    fn messages_contain_no_api_terms() {
         for code in [
             "version-conflict",
             "path-taken",
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_one_kind_keep_it() {
+    fn failures_of_one_kind_have_that_kind() {
         let mut failures = Failures::default();
         failures.outcome(2, "failed").unwrap();
         failures.add(Kind::NotFound);

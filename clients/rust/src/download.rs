@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_version_that_is_not_what_was_declared_is_fetched_once() {
+    async fn a_version_with_wrong_content_is_downloaded_once() {
         let (client, requests) = service().await;
         let (path, mut file) = empty_file("download").await;
         for _ in 0..3 {
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn content_that_is_not_what_storage_has_proved_is_fetched_once() {
+    async fn content_with_a_wrong_composite_digest_is_downloaded_once() {
         let (client, requests) = service().await;
         let (path, mut file) = empty_file("composite").await;
         let other = declared(1, b"content", Some(&[b"con", b"TEN", b"t"]));

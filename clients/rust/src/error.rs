@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_in_other_words_becomes_a_sentence() {
+    fn an_error_response_in_another_format_becomes_a_sentence() {
         let xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code>\
             <Message>Request has expired &amp; gone.</Message><X-Amz-Expires>3600</X-Amz-Expires><RequestId>R</RequestId></Error>";
         for (answer, sentence) in [
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_others_does_not_reach_the_terminal_raw() {
+    fn remote_text_is_made_safe_for_a_terminal() {
         let body = "{\"message\":\"\\u001b]0;title\\u0007 \\u202egnp.exe\\nnext\"}";
         let message = unexpected(400, body).to_string();
         let problem =
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_go_over_tls_or_stay_on_this_machine() {
+    fn secrets_are_sent_over_tls_or_to_this_machine_only() {
         for url in [
             "https://files.example.org/api",
             "http://127.0.0.1:4566/x",

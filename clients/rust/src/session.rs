@@ -604,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_when_it_ends_if_it_can() {
+    fn a_token_has_the_expiry_of_its_claims() {
         assert_eq!(
             jwt(7).expires_at(),
             Some(SystemTime::UNIX_EPOCH + Duration::from_secs(7))
@@ -657,7 +657,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_shell_gets_quotes_as_they_are() {
+    async fn quotes_reach_the_shell_unchanged() {
         let command = if cfg!(windows) {
             r#"echo "quoted""#
         } else {
@@ -668,7 +668,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_alone_has_no_next() {
+    async fn a_fixed_token_cannot_be_renewed() {
         let session = Session::from(jwt(1));
         let token = session.token().await.unwrap();
         assert_eq!(session.replacement_of(&token).await.unwrap(), None);
@@ -746,7 +746,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_authenticator_apps_code_is_asked_for_after_the_password() {
+    async fn a_code_of_the_authenticator_app_follows_the_password() {
         let first = json!({ "ChallengeName": "NEW_PASSWORD_REQUIRED", "Session": "s1" });
         let code = json!({ "ChallengeName": "SOFTWARE_TOKEN_MFA", "Session": "s2" });
         let wrong = json!({ "__type": "CodeMismatchException", "message": "Invalid code received for user" });
@@ -813,7 +813,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_answered_is_named() {
+    async fn an_unsupported_challenge_is_named() {
         let challenge = json!({ "ChallengeName": "SMS_MFA", "Session": "s1" });
         let (pool, _asked) = pool_that_answers(vec![challenge]).await;
         let error = Session::sign_in(pool, "alice", "secret").await.unwrap_err();
@@ -821,7 +821,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_throttled_user_pool_is_asked_again() {
+    async fn a_throttled_sign_in_is_retried() {
         let throttled = json!({ "__type": "TooManyRequestsException", "message": "Rate exceeded" });
         let tokens = json!({ "AuthenticationResult": { "IdToken": jwt(7).as_str(), "RefreshToken": "r1" } });
         let answers = vec![throttled.clone(), tokens.clone(), throttled, tokens];

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_no_proxy_names_is_reached_directly() {
+    async fn hosts_in_no_proxy_are_reached_directly() {
         let port = server(&[r#"{"type":"pong"}"#]).await;
         let ticket = ticket(&format!("ws://127.0.0.1:{port}/live"));
         let proxies = Proxies::all("http://127.0.0.1:1", "127.0.0.1");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_unknown_costs_no_connection() {
+    async fn unknown_frames_do_not_end_the_connection() {
         let port = server(&[
             r#"{"message":"Internal server error","connectionId":"c","requestId":"r"}"#,
             r#"{"type":"of a later release","more":1}"#,

@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_upload_that_can_be_gone_on_with_is_not_aborted() {
+    async fn a_resumable_upload_is_not_aborted() {
         let (client, requests) = service(false).await;
         let content = b"content".as_slice();
         let description = client
@@ -516,7 +516,7 @@ mod tests {
 
     /// Otherwise its time limit would run while other uploads are sent.
     #[tokio::test]
-    async fn an_upload_is_opened_when_it_may_be_sent() {
+    async fn an_upload_is_opened_only_when_its_content_may_be_sent() {
         let (mut client, requests) = service(false).await;
         client.window = Arc::new(Window::with_min_limit(8));
         let upload = async |path: &str| {

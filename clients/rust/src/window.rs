@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn on_a_slow_line_each_file_arrives_within_the_life_of_its_url() {
+    async fn on_a_slow_line_each_file_is_sent_before_its_url_expires() {
         // At 1 Mbit/s, 1 MiB takes 8.389 s.
         let (slowest, whole) = send(8, 60, Duration::from_millis(8_389)).await;
         assert!(slowest < Duration::from_mins(10), "{slowest:?}");

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_version_that_was_seen_is_known_and_the_file_stays_small() {
+    fn the_last_seen_version_is_known_and_the_file_stays_small() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("space");
         let path: SpacePath = "/a".parse().unwrap();

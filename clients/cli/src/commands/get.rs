@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_files_name_leads_nowhere_else_on_windows() {
+    fn a_file_name_cannot_leave_the_folder_on_windows() {
         for name in [
             "/..\\..\\Startup\\x.bat",
             "/C:\\x",

@@ -364,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_region_is_found_in_what_aws_says() {
+    fn the_region_is_read_from_urls_and_outputs() {
         let url = "https://abc.execute-api.eu-central-1.amazonaws.com";
         let pool = pool_at(url, "client", None).unwrap();
         assert_eq!(pool.endpoint, "https://cognito-idp.eu-central-1.amazonaws.com");

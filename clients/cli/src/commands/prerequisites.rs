@@ -253,7 +253,7 @@ mod tests {
     const TEMPLATE: &str = include_str!("../../../../template.yaml");
 
     #[test]
-    fn the_database_is_the_templates() {
+    fn the_database_is_that_of_the_template() {
         assert!(TEMPLATE.contains(&format!(
             "      Engine: {ENGINE}\n      EngineVersion: \"{ENGINE_VERSION}\"\n"
         )));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_the_templates() {
+    fn sizes_are_those_of_the_template() {
         let sizes = TEMPLATE.split_once("\n  Sizes:\n").unwrap().1;
         for size in Size::value_variants() {
             let numbers = sizes
@@ -287,7 +287,7 @@ mod tests {
     // The functions' crates are dependencies of tests on Unix only.
     #[cfg(unix)]
     #[test]
-    fn authorities_are_those_of_the_functions() {
+    fn certificates_are_those_of_the_functions() {
         let regions: Vec<&str> = db::rds_authorities::regions().collect();
         assert!(regions.len() >= 27, "{regions:?}");
         assert!(regions.into_iter().all(has_authorities));

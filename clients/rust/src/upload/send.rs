@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_conflict_with_a_former_attempt_is_waited_out() {
+    async fn a_conflict_with_an_earlier_attempt_is_retried() {
         let conflict = ("409 Conflict", "ConditionalRequestConflict");
         let (outcome, sent) = put(&[
             conflict,
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_digest_of_other_content_says_that_it_changed() {
+    async fn a_wrong_digest_means_that_the_content_changed() {
         let (outcome, sent) = put(&[("400 Bad Request", "BadDigest")]).await;
         assert!(matches!(outcome, Err(Error::Changed)), "{outcome:?}");
         assert_eq!(sent, 1);

@@ -85,7 +85,7 @@ async fn connected() -> (World, Caller) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_change_is_heard_once_and_in_order_whatever_breaks() {
+async fn each_change_is_delivered_once_and_in_order_despite_faults() {
     #[expect(clippy::disallowed_methods, reason = "a developer's wish, not configuration")]
     let wish = std::env::var("WATCHER_SEED").ok();
     let seeds = match wish {
@@ -113,7 +113,7 @@ async fn each_change_is_heard_once_and_in_order_whatever_breaks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_break_at_any_message_loses_nothing() {
+async fn a_broken_connection_at_any_message_loses_nothing() {
     let mut breaks = 0;
     loop {
         let world = World::new(7, Faults::NONE);
@@ -139,7 +139,7 @@ async fn a_break_at_any_message_loses_nothing() {
 /// The simulated service closes connections after 10 min without a message and after 2 h, as API Gateway
 /// does.
 #[tokio::test(start_paused = true)]
-async fn connections_are_replaced_before_they_are_closed() {
+async fn connections_are_replaced_before_aws_closes_them() {
     let (world, mut caller) = connected().await;
     for _ in 0..12 * 60 / 7 {
         world.commit(space(0));
@@ -158,7 +158,7 @@ async fn connections_are_replaced_before_they_are_closed() {
 
 /// The gap is found when the later frame arrives, long before the connection is replaced.
 #[tokio::test(start_paused = true)]
-async fn what_a_later_frame_shows_to_be_missing_is_heard_at_once() {
+async fn a_gap_in_the_sequence_is_filled_at_once() {
     let (world, mut caller) = connected().await;
     world.lose_frames(2);
     for _ in 0..3 {
@@ -170,7 +170,7 @@ async fn what_a_later_frame_shows_to_be_missing_is_heard_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_shared_space_has_already_is_heard_at_once() {
+async fn changes_of_a_newly_shared_space_are_delivered_at_once() {
     let (world, mut caller) = connected().await;
     world.lose_frames(2);
     for _ in 0..2 {
@@ -183,7 +183,7 @@ async fn what_a_shared_space_has_already_is_heard_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_device_that_was_offline_for_longer_than_a_page_hears_all_of_it() {
+async fn a_device_that_missed_more_than_a_page_receives_all_changes() {
     let world = World::new(1, Faults::NONE);
     for _ in 0..5_000 {
         world.commit(space(0));
@@ -202,7 +202,7 @@ fn cursor(number: i64) -> Cursor {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_ticket_is_followed_by_another() {
+async fn a_refused_ticket_is_retried() {
     let world = World::new(1, Faults::NONE);
     world.refuse_tickets(3);
     let mut caller = Caller::start(&world, 1);
@@ -213,7 +213,7 @@ async fn a_refused_ticket_is_followed_by_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_websockets_the_feed_is_asked_and_push_comes_back_by_itself() {
+async fn without_websockets_the_watcher_polls_until_push_returns() {
     let world = World::new(1, Faults::NONE);
     world.refuse_tickets(usize::MAX);
     let mut caller = Caller::start(&world, 1);
@@ -236,7 +236,7 @@ async fn without_websockets_the_feed_is_asked_and_push_comes_back_by_itself() {
 
 /// These errors come from API Gateway, a firewall or a rate limiter. Members may do all that a watcher does.
 #[test]
-fn a_refusal_by_something_on_the_way_is_told_and_ends_nothing() {
+fn a_refusal_by_an_intermediary_does_not_end_the_watcher() {
     for status in [403, 407, 429, 502] {
         let error = ErrorResponse::new(Server::Api, status, "").into();
         assert!(retry_reason(error).is_ok(), "{status}");
@@ -245,7 +245,7 @@ fn a_refusal_by_something_on_the_way_is_told_and_ends_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_signed_out_is_told_once() {
+async fn an_ended_session_is_reported_once() {
     let world = World::new(1, Faults::NONE);
     world.sign_out();
     let mut watcher = Watcher::with_service(world, BTreeMap::new(), None, Rng::with_seed(1));
@@ -255,7 +255,7 @@ async fn who_is_signed_out_is_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_one_space_nothing_else_is_heard_and_leaving_it_ends_it() {
+async fn a_watcher_of_one_space_sees_only_it_and_ends_after_leaving() {
     for seed in 0..100 {
         let world = World::new(seed, Faults::SEVERE);
         let mut random = Rng::with_seed(!seed);
@@ -295,7 +295,7 @@ async fn of_one_space_nothing_else_is_heard_and_leaving_it_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_restore_all_is_heard_again() {
+async fn after_a_restore_all_changes_are_delivered_again() {
     let world = World::new(1, Faults::NONE);
     let mut caller = Caller::start(&world, 1);
     for _ in 0..20 {
@@ -310,7 +310,7 @@ async fn after_a_restore_all_is_heard_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_hurries_does_not_wait() {
+async fn reconnect_now_ends_the_delay() {
     let (world, mut caller) = connected().await;
     world.drop_connections();
     caller.listen(Duration::from_millis(1)).await;
@@ -323,7 +323,7 @@ async fn who_hurries_does_not_wait() {
 /// Otherwise, when all connections are dropped, all devices that called `reconnect_now` earlier would
 /// reconnect at the same moment.
 #[tokio::test(start_paused = true)]
-async fn hurrying_while_connected_hurries_no_later_loss() {
+async fn reconnect_now_while_connected_has_no_later_effect() {
     let (world, mut caller) = connected().await;
     caller.watcher.reconnect_now();
     world.drop_connections();
@@ -332,7 +332,7 @@ async fn hurrying_while_connected_hurries_no_later_loss() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_takes_nothing_keeps_little_waiting_and_misses_nothing() {
+async fn a_caller_that_reads_no_updates_buffers_few_and_misses_none() {
     let world = World::new(1, Faults::NONE);
     let mut caller = Caller::start(&world, 1);
     for _ in 0..3_000 {

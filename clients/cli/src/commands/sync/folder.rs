@@ -579,7 +579,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn content_takes_its_place_in_one_step_and_leaves_nothing() {
+    async fn content_is_placed_atomically_and_leaves_no_part() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::open(&temporary.path().join("new/folder")).unwrap();
         let at = local(&"/a/b/c".parse().unwrap()).unwrap();
@@ -595,7 +595,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keeping_the_state_empties_the_journal_which_goes_on() {
+    async fn saving_the_state_empties_the_journal() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::open(temporary.path()).unwrap();
         for path in ["/a", "/b"] {
@@ -612,7 +612,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_set_aside_never_replaces_anything() {
+    async fn a_file_moved_aside_replaces_nothing() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::open(temporary.path()).unwrap();
         for number in 1..3 {
@@ -651,7 +651,7 @@ mod tests {
 
     /// An edit between the check of the file and its replacement or removal.
     #[tokio::test]
-    async fn an_edit_of_the_last_moment_is_kept() {
+    async fn a_last_moment_edit_is_kept() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::open(temporary.path()).unwrap();
         let path: SpacePath = "/a.txt".parse().unwrap();
@@ -679,7 +679,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn another_name_of_the_programs_own_folder_is_refused() {
+    fn an_alias_of_the_internal_folder_is_refused() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::open(temporary.path()).unwrap();
         // The link stands for a second name of the folder on such a file system.
@@ -690,7 +690,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_one_is_refused() {
+    fn a_second_sync_of_a_folder_is_refused() {
         let temporary = tempfile::tempdir().unwrap();
         let _first = Folder::open(temporary.path()).unwrap();
         assert!(Folder::open(temporary.path()).is_err());
@@ -698,7 +698,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn links_lead_nowhere() {
+    async fn links_are_not_followed() {
         let (temporary, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let folder = Folder::open(temporary.path()).unwrap();
         std::os::unix::fs::symlink(outside.path(), temporary.path().join("link")).unwrap();
@@ -737,7 +737,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be_kept_are_refused() {
+    fn names_that_cannot_be_saved_are_refused() {
         for bad in [
             "/.syncsphere/state.json",
             "/.SyncSphere",

@@ -72,7 +72,7 @@ mod tests {
     use time::macros::date;
 
     #[test]
-    fn a_name_beside_says_where_it_comes_from_and_keeps_the_extension() {
+    fn a_conflict_name_has_device_date_and_extension() {
         let conflict_path = |path: &str, number| {
             let path = path.parse().unwrap();
             conflict_path(&path, "laptop", date!(2026 - 11 - 29), number).map(String::from)
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_has_a_name_that_every_file_system_takes() {
+    fn a_host_label_is_a_valid_file_name() {
         assert_eq!(name_of("laptop.example.org"), "laptop");
         assert_eq!(name_of("Bob's/..\\x"), "Bob-s-");
         assert_eq!(name_of(""), "device");

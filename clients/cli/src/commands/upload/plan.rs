@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_folders_go_where_one_expects() {
+    fn files_and_folders_have_the_expected_destinations() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         std::fs::create_dir_all(root.join("photos/2026")).unwrap();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_said_before_anything_is_uploaded() {
+    fn invalid_arguments_fail_before_anything_is_uploaded() {
         let folder = tempfile::tempdir().unwrap();
         let (one, other) = (folder.path().join("1"), folder.path().join("2"));
         for folder in [&one, &other] {
@@ -240,7 +240,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_and_unspeakable_names_are_skipped_and_told() {
+    fn links_and_invalid_names_are_skipped_and_reported() {
         use std::os::unix::ffi::OsStrExt as _;
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("f");
