@@ -275,8 +275,8 @@ impl Accounts {
     }
 
     /// The stack that the command line selects, or the default one; `None` if it is not saved.
-    pub(crate) fn find_saved(&self, of: &AccountArguments) -> anyhow::Result<Option<(String, Stack)>> {
-        if let Some(url) = of.url.as_deref().map(|url| url.trim_end_matches('/')) {
+    pub(crate) fn find_saved(&self, selected: &AccountArguments) -> anyhow::Result<Option<(String, Stack)>> {
+        if let Some(url) = selected.url.as_deref().map(|url| url.trim_end_matches('/')) {
             for name in self.stacks() {
                 if let Some(stack) = self.stack(&name)?
                     && stack.http_api_url.trim_end_matches('/') == url
@@ -286,17 +286,20 @@ impl Accounts {
             }
             return Ok(None);
         }
-        let Some(name) = of.stack.clone().or_else(|| self.default_stack()) else {
+        let Some(name) = selected.stack.clone().or_else(|| self.default_stack()) else {
             return Ok(None);
         };
         Ok(self.stack(&name)?.map(|stack| (name, stack)))
     }
 
     /// The account that the command line and `SYNCSPHERE_TOKEN` select.
-    pub(crate) fn account(&self, of: &AccountArguments) -> anyhow::Result<Account> {
-        let known = self.find_saved(of)?;
+    pub(crate) fn account(&self, selected: &AccountArguments) -> anyhow::Result<Account> {
+        let known = self.find_saved(selected)?;
         if let Some(token) = token_from_environment() {
-            let url = of.url.clone().or(known.map(|(_, stack)| stack.http_api_url));
+            let url = selected
+                .url
+                .clone()
+                .or(known.map(|(_, stack)| stack.http_api_url));
             let url = url.ok_or_else(|| {
                 failure(
                     Kind::Usage,
@@ -313,9 +316,9 @@ impl Accounts {
             });
         }
         let Some((stack_name, stack)) = known else {
-            return Err(self.not_signed_in(of));
+            return Err(self.not_signed_in(selected));
         };
-        let user_name = of.user.clone().or(stack.user);
+        let user_name = selected.user.clone().or(stack.user);
         let user_name = user_name.ok_or_else(|| user_not_signed_in(&stack_name, None))?;
         let user = stack.users.get(&user_name).cloned();
         let user = user.ok_or_else(|| user_not_signed_in(&stack_name, Some(&user_name)))?;
@@ -346,12 +349,12 @@ impl Accounts {
         })
     }
 
-    fn not_signed_in(&self, of: &AccountArguments) -> anyhow::Error {
+    fn not_signed_in(&self, selected: &AccountArguments) -> anyhow::Error {
         let known = match self.stacks() {
             stacks if stacks.is_empty() => String::new(),
             stacks => format!(" (saved stacks: {})", stacks.join(", ")),
         };
-        let message = match (&of.url, &of.stack) {
+        let message = match (&selected.url, &selected.stack) {
             (Some(url), _) => {
                 format!("nobody is signed in to {url}{known}; sign in: syncsphere login --url {url}")
             }
@@ -492,23 +495,27 @@ mod tests {
 
         accounts.change("one", |it| *it = Some(stack())).unwrap();
         accounts.set_default("one").unwrap();
-        for of in [
+        for selected in [
             arguments(None, None, None),
             arguments(Some("one"), None, None),
             arguments(None, Some("http://127.0.0.1:1/api"), None),
             arguments(None, None, Some("alice")),
         ] {
-            let account = accounts.account(&of).unwrap();
+            let account = accounts.account(&selected).unwrap();
             let name = account.name.unwrap();
             assert_eq!((name.stack.as_str(), name.user.as_str()), ("one", "alice"));
         }
-        for of in [
+        for selected in [
             arguments(Some("two"), None, None),
             arguments(None, Some("http://127.0.0.1:2"), None),
             arguments(None, None, Some("bob")),
         ] {
-            let error = accounts.account(&of).err().unwrap();
-            assert_eq!(crate::failure::kind_of(&error), Kind::Unauthenticated, "{of:?}");
+            let error = accounts.account(&selected).err().unwrap();
+            assert_eq!(
+                crate::failure::kind_of(&error),
+                Kind::Unauthenticated,
+                "{selected:?}"
+            );
         }
     }
 

@@ -49,7 +49,7 @@ impl Bars {
     }
 
     /// Writes a line above the bars.
-    pub(crate) fn above<T>(&self, write: impl FnOnce() -> T) -> T {
+    pub(crate) fn print_above<T>(&self, write: impl FnOnce() -> T) -> T {
         self.all.suspend(write)
     }
 }

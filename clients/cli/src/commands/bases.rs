@@ -64,7 +64,7 @@ impl Bases {
         let mut lines = 0;
         let known: HashMap<SpacePath, Base> = read.inspect(|_| lines += 1).collect();
         if lines > 2 * known.len() + SPARE_LINES && file.try_lock().is_ok() {
-            file = rewritten(path, &known)?;
+            file = compacted(path, &known)?;
         }
         file.lock_shared()?;
         // Ends an incomplete last line, so that new lines start on their own.
@@ -101,7 +101,7 @@ fn line(path: &SpacePath, base: &Base) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-fn rewritten(path: &Path, known: &HashMap<SpacePath, Base>) -> io::Result<File> {
+fn compacted(path: &Path, known: &HashMap<SpacePath, Base>) -> io::Result<File> {
     let new = path.with_extension("new");
     let mut text = Vec::new();
     for (path, base) in known {

@@ -100,7 +100,7 @@ async fn to_file(
 ) -> anyhow::Result<()> {
     // Checked before the download to fail early. The final rename checks again.
     if !force && to.try_exists()? {
-        return Err(occupied(to));
+        return Err(already_exists(to));
     }
     let part = part(to, content);
     let opening = open_part(&part).with_context(|| format!("cannot write {}", part.display()))?;
@@ -108,7 +108,7 @@ async fn to_file(
     // After a failure the part stays for the next attempt.
     client.fetch(content, &mut file, bar).await?;
     #[cfg(unix)]
-    share(&file.into_std().await)?;
+    set_default_permissions(&file.into_std().await)?;
     #[cfg(not(unix))]
     drop(file);
     let part = TempPath::try_from_path(part)?;
@@ -119,7 +119,7 @@ async fn to_file(
     };
     placed.map_err(|failed| {
         let error = match failed.error.kind() {
-            io::ErrorKind::AlreadyExists => occupied(to),
+            io::ErrorKind::AlreadyExists => already_exists(to),
             _ => anyhow::Error::from(failed.error).context(format!("cannot write {}", to.display())),
         };
         // The part stays for the next attempt.
@@ -128,7 +128,7 @@ async fn to_file(
     })
 }
 
-fn occupied(to: &Path) -> anyhow::Error {
+fn already_exists(to: &Path) -> anyhow::Error {
     let to = to.display();
     failure(
         Kind::Conflict,
@@ -183,7 +183,7 @@ fn part_options() -> std::fs::OpenOptions {
 
 /// Gives a verified file the permissions of a new file.
 #[cfg(unix)]
-fn share(file: &std::fs::File) -> io::Result<()> {
+fn set_default_permissions(file: &std::fs::File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
 
     use rustix::fs::Mode;

@@ -24,7 +24,7 @@ use crate::failure::{Failures, Kind, failure, is_outage, kind_of, sentence};
 use crate::output::{self, Output};
 use crate::progress::Bars;
 use crate::resolve;
-use folder::{Fingerprint, Folder, Found, local, space_path};
+use folder::{Fingerprint, Folder, Found, local_path, space_path};
 pub(crate) use folder::{is_windows_name, with_suffix};
 use mirror::Mirror;
 
@@ -116,7 +116,7 @@ pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyho
 }
 
 /// Adds to an error why the folder is no longer updated.
-fn ended(error: Error) -> anyhow::Error {
+fn with_end_reason(error: Error) -> anyhow::Error {
     let why = match error.status() {
         Some(404) => "you are no longer a member of this space; the folder is not updated any more",
         _ => "the folder is not updated any more",
@@ -210,8 +210,8 @@ impl<'a> Syncer<'a> {
         }
         for (path, sha256) in syncer.folder.journal()? {
             // A file that cannot be read is not recorded as placed by this program.
-            if let Ok(at) = local(&path)
-                && let Ok(Found::File(fingerprint)) = syncer.folder.look(&at)
+            if let Ok(at) = local_path(&path)
+                && let Ok(Found::File(fingerprint)) = syncer.folder.inspect(&at)
                 && syncer.folder.digest(&at).is_ok_and(|it| it == sha256)
             {
                 let owners = false;
@@ -271,7 +271,7 @@ impl<'a> Syncer<'a> {
             return Ok(None);
         };
         let listing = self.client.list_changes(Some(self.space_id), before).await;
-        let list = listing.map_err(ended)?;
+        let list = listing.map_err(with_end_reason)?;
         let found = list.changes.first();
         Ok(found
             .filter(|event| Cursor::from(event.sequence) == number)
@@ -299,8 +299,8 @@ impl<'a> Syncer<'a> {
             .collect();
         for path in &released {
             placed.remove(path);
-            let is_on_disk = local(path).is_ok_and(|at| {
-                let found = self.folder.look(&at);
+            let is_on_disk = local_path(path).is_ok_and(|at| {
+                let found = self.folder.inspect(&at);
                 found.is_ok_and(|found| found != Found::Nothing)
             });
             // If the space has another version, this file is reported when that version is placed.
@@ -350,7 +350,7 @@ impl<'a> Syncer<'a> {
                 }
                 self.known_change = last_change.or(self.known_change);
             }
-            self.make_current().await?;
+            self.update_folder().await?;
             if self.gone.is_empty() {
                 break;
             }
@@ -368,7 +368,7 @@ impl<'a> Syncer<'a> {
         loop {
             let cursor = self.cursor.unwrap_or_default();
             let listing = self.client.list_changes(Some(self.space_id), cursor).await;
-            let list = listing.map_err(ended)?;
+            let list = listing.map_err(with_end_reason)?;
             if list.latest_sequence < cursor {
                 return Ok(None);
             }
@@ -396,7 +396,7 @@ impl<'a> Syncer<'a> {
             let save_at = self.saved_at + SAVE_INTERVAL;
             let update = tokio::select! {
                 update = watcher.next() => {
-                    Some(update.map_err(ended)?.context("the watcher ended; start the sync again")?)
+                    Some(update.map_err(with_end_reason)?.context("the watcher ended; start the sync again")?)
                 }
                 // Retries wait until the connection is live again.
                 () = sleep_until(retry_at.unwrap_or(save_at)), if live && retry_at.is_some() => None,
@@ -433,7 +433,7 @@ impl<'a> Syncer<'a> {
                     Update::CursorReset(_) => return Ok(Followed::CursorReset),
                 }
                 next = match timeout(DEBOUNCE, watcher.next()).await {
-                    Ok(update) => update.map_err(ended)?,
+                    Ok(update) => update.map_err(with_end_reason)?,
                     Err(_) => None,
                 };
             }
@@ -450,7 +450,7 @@ impl<'a> Syncer<'a> {
                 }
                 self.known_change = last_change;
             }
-            self.make_current().await?;
+            self.update_folder().await?;
             // At a retry, no change has explained the missing versions.
             if is_repetition {
                 self.report_gone();
@@ -502,7 +502,7 @@ impl<'a> Syncer<'a> {
     }
 
     /// Applies the mirror to the folder. Paths that fail stay touched.
-    async fn make_current(&mut self) -> anyhow::Result<()> {
+    async fn update_folder(&mut self) -> anyhow::Result<()> {
         self.find_clashes();
         self.refuse_many_removals()?;
         let touched = std::mem::take(&mut self.mirror.touched);
@@ -526,7 +526,7 @@ impl<'a> Syncer<'a> {
             let Some(content) = self.mirror.at(path).cloned() else {
                 continue;
             };
-            let at = match local(path) {
+            let at = match local_path(path) {
                 Ok(_) if self.mismatched.contains(&(content.file_id, content.version)) => {
                     let version = content.version;
                     let why = format!(
@@ -675,7 +675,7 @@ impl<'a> Syncer<'a> {
 
     /// Whether a file must be downloaded. A file that has the right content already is recorded as placed.
     fn is_needed(&mut self, path: &SpacePath, at: &Path, content: &Content) -> anyhow::Result<bool> {
-        let Found::File(fingerprint) = self.folder.look(at)? else {
+        let Found::File(fingerprint) = self.folder.inspect(at)? else {
             return Ok(true);
         };
         let placed = self.placed.get(path);
@@ -713,9 +713,9 @@ impl<'a> Syncer<'a> {
         let Some(placed) = self.placed.get(path).copied() else {
             return Ok(());
         };
-        let at = local(path)?;
+        let at = local_path(path)?;
         let cannot = || format!("cannot remove {}", at.display());
-        let found = self.folder.look(&at).with_context(cannot)?;
+        let found = self.folder.inspect(&at).with_context(cannot)?;
         if self.is_ours(path, &at, &found).with_context(cannot)? {
             let Found::File(fingerprint) = found else {
                 return Ok(());
@@ -763,7 +763,7 @@ impl<'a> Syncer<'a> {
             .map(async |(path, at, content)| {
                 let bar = bars.file(path.as_str(), content.size.get().unsigned_abs());
                 let fetching = async {
-                    let mut part = folder.part(content)?;
+                    let mut part = folder.open_part(content)?;
                     client.fetch(content, &mut part, &bar).await
                 };
                 let fetched = fetching.await;
@@ -779,7 +779,7 @@ impl<'a> Syncer<'a> {
             // The other downloads would fail for the same reason, each after some time.
             let is_outage = fetched.as_ref().is_err_and(is_outage);
             self.mirror.touched.remove(path);
-            bars.above(|| {
+            bars.print_above(|| {
                 self.attempt(path, |syncer| {
                     fetched?;
                     syncer.place(path, at, content)
@@ -794,7 +794,7 @@ impl<'a> Syncer<'a> {
 
     fn place(&mut self, path: &SpacePath, at: &Path, content: &Content) -> anyhow::Result<()> {
         let cannot = || format!("cannot write {}", at.display());
-        let mut found = self.folder.look(at).with_context(cannot)?;
+        let mut found = self.folder.inspect(at).with_context(cannot)?;
         if found != Found::Nothing && !self.is_ours(path, at, &found).with_context(cannot)? {
             self.move_aside(at).with_context(cannot)?;
             found = Found::Nothing;
@@ -834,7 +834,7 @@ impl<'a> Syncer<'a> {
             .rev()
             .filter(|parent| !parent.as_os_str().is_empty())
         {
-            let found = self.folder.look(parent)?;
+            let found = self.folder.inspect(parent)?;
             let in_the_space = space_path(parent).is_some_and(|path| self.mirror.at(&path).is_some());
             if !matches!(found, Found::Nothing | Found::Folder) && !in_the_space {
                 self.move_aside(parent)?;

@@ -60,7 +60,7 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
     let bars = Bars::new(plan.bytes, plan.items.len());
     let mut failures = Failures::default();
     for skipped in &plan.skipped {
-        bars.above(|| output.failure(skipped));
+        bars.print_above(|| output.failure(skipped));
         failures.add(kind_of(skipped));
     }
 
@@ -74,10 +74,10 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
         .buffer_unordered(upload.jobs.into());
     while let Some((item, outcome)) = outcomes.next().await {
         let value = match outcome {
-            Ok(outcome) => bars.above(|| report(output, item, &outcome)),
+            Ok(outcome) => bars.print_above(|| report(output, item, &outcome)),
             Err(error) if single => return Err(error),
             Err(error) => {
-                bars.above(|| output.failure(&error));
+                bars.print_above(|| output.failure(&error));
                 failures.add(kind_of(&error));
                 if is_outage(&error) {
                     let message = "the upload stopped early; repeat the command to resume it";

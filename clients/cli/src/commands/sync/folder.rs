@@ -179,7 +179,7 @@ impl Folder {
             .collect())
     }
 
-    pub(super) fn look(&self, at: &Path) -> io::Result<Found> {
+    pub(super) fn inspect(&self, at: &Path) -> io::Result<Found> {
         self.refuse_own(at)?;
         let metadata = match self.root.symlink_metadata(at) {
             Ok(metadata) => metadata,
@@ -234,7 +234,7 @@ impl Folder {
     }
 
     /// Opens the file that content is downloaded to. It may hold bytes of an earlier attempt.
-    pub(super) fn part(&self, content: &Content) -> io::Result<tokio::fs::File> {
+    pub(super) fn open_part(&self, content: &Content) -> io::Result<tokio::fs::File> {
         let mut options = OpenOptions::new();
         options.create(true).read(true).write(true);
         let name = part_name(content);
@@ -286,7 +286,7 @@ impl Folder {
                 }
             }
         }
-        match self.look(at)? {
+        match self.inspect(at)? {
             Found::File(fingerprint) if fingerprint.is_moved(&downloaded) => {
                 Ok(Placement { fingerprint, kept })
             }
@@ -507,8 +507,8 @@ pub(super) fn space_path(at: &Path) -> Option<SpacePath> {
 
 /// The local path, relative to the folder, of a file in the space. Names that this machine cannot store are
 /// refused.
-pub(super) fn local(path: &SpacePath) -> anyhow::Result<PathBuf> {
-    let mut local = PathBuf::new();
+pub(super) fn local_path(path: &SpacePath) -> anyhow::Result<PathBuf> {
+    let mut local_path = PathBuf::new();
     for (depth, name) in path.as_str().split('/').skip(1).enumerate() {
         let refused = if depth == 0 && names::key(name) == OWN {
             Some("this name is reserved for syncsphere; rename it in the space")
@@ -527,9 +527,9 @@ pub(super) fn local(path: &SpacePath) -> anyhow::Result<PathBuf> {
                 format!("{path} cannot be saved here: {why}"),
             ));
         }
-        local.push(name);
+        local_path.push(name);
     }
-    Ok(local)
+    Ok(local_path)
 }
 
 /// Whether a name has the form of a short name (`SYNCSP~1`), which FAT and NTFS add to long names.
@@ -573,7 +573,7 @@ mod tests {
 
     async fn gather(folder: &Folder) {
         use tokio::io::AsyncWriteExt as _;
-        let mut part = folder.part(&content()).unwrap();
+        let mut part = folder.open_part(&content()).unwrap();
         part.write_all(b"new").await.unwrap();
         part.sync_all().await.unwrap();
     }
@@ -582,12 +582,12 @@ mod tests {
     async fn content_is_placed_atomically_and_leaves_no_part() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::open(&temporary.path().join("new/folder")).unwrap();
-        let at = local(&"/a/b/c".parse().unwrap()).unwrap();
-        assert_eq!(folder.look(&at).unwrap(), Found::Nothing);
+        let at = local_path(&"/a/b/c".parse().unwrap()).unwrap();
+        assert_eq!(folder.inspect(&at).unwrap(), Found::Nothing);
         gather(&folder).await;
         let path: SpacePath = "/a/b/c".parse().unwrap();
         let fingerprint = folder.place(&content(), &path, &at, None).unwrap().fingerprint;
-        assert_eq!(folder.look(&at).unwrap(), Found::File(fingerprint));
+        assert_eq!(folder.inspect(&at).unwrap(), Found::File(fingerprint));
         assert_eq!(folder.digest(&at).unwrap(), content().sha256);
         assert_eq!(folder.parts.entries().unwrap().count(), 0);
         assert_eq!(folder.remove(&at, &fingerprint).unwrap(), None);
@@ -602,7 +602,7 @@ mod tests {
             let path: SpacePath = path.parse().unwrap();
             gather(&folder).await;
             folder
-                .place(&content(), &path, &local(&path).unwrap(), None)
+                .place(&content(), &path, &local_path(&path).unwrap(), None)
                 .unwrap();
             assert_eq!(folder.journal().unwrap(), [(path, content().sha256)]);
             folder.save_state(b"{}").unwrap();
@@ -655,7 +655,7 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::open(temporary.path()).unwrap();
         let path: SpacePath = "/a.txt".parse().unwrap();
-        let at = local(&path).unwrap();
+        let at = local_path(&path).unwrap();
         gather(&folder).await;
         let ours = folder.place(&content(), &path, &at, None).unwrap().fingerprint;
         std::fs::write(temporary.path().join("a.txt"), "an edit").unwrap();
@@ -685,7 +685,7 @@ mod tests {
         // The link stands for a second name of the folder on such a file system.
         std::os::unix::fs::symlink(OWN, temporary.path().join("alias")).unwrap();
         for at in ["alias", "alias/journal", "alias/parts/x"] {
-            assert!(folder.look(Path::new(at)).is_err(), "{at}");
+            assert!(folder.inspect(Path::new(at)).is_err(), "{at}");
         }
     }
 
@@ -723,7 +723,7 @@ mod tests {
         assert!(folder.remove(Path::new("link/theirs"), &theirs).is_err());
         assert!(folder.digest(Path::new("link/theirs")).is_err());
         // A link in the place of a folder is renamed, not followed.
-        assert_eq!(folder.look(Path::new("link")).unwrap(), Found::Other);
+        assert_eq!(folder.inspect(Path::new("link")).unwrap(), Found::Other);
         folder.move_aside(Path::new("link")).unwrap();
         folder
             .place(
@@ -745,10 +745,10 @@ mod tests {
             "/.sync\u{200c}sphere/lock",
             &format!("/{}", "x".repeat(256)),
         ] {
-            assert!(local(&bad.parse().unwrap()).is_err(), "{bad}");
+            assert!(local_path(&bad.parse().unwrap()).is_err(), "{bad}");
         }
         assert_eq!(
-            local(&"/a/.syncsphere".parse().unwrap()).unwrap(),
+            local_path(&"/a/.syncsphere".parse().unwrap()).unwrap(),
             Path::new("a/.syncsphere")
         );
         for bad in ["nul", "COM1.txt", "a:b", "a ", "a.", "..\\x", "lpt\u{b9}"] {
