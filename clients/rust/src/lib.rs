@@ -42,7 +42,7 @@ mod window;
 pub use api::Client;
 pub use backoff::Backoff;
 pub use download::{Content, next_piece};
-pub use error::{Answer, Error, Party, Problem};
+pub use error::{Error, ErrorResponse, Problem, Server};
 pub use progress::Progress;
 pub use session::{Authenticator, Challenge, Session, SignIn, Token, UserPool};
 pub use socket::{Frame, Socket};
