@@ -1,11 +1,16 @@
 //! One PostgreSQL database per test.
 
-use db::{Connector, Database, DatabaseUrl};
-use fakes::BY_IAM;
+use db::{Connector, Database, DatabaseUrl, Role};
 use runner::postgres::ROLE;
 use tokio_postgres::{Client, NoTls, Row};
 
 use crate::stack;
+
+/// The functions' role, with the same rights and IAM authentication as on RDS.
+pub const BY_IAM: Role<'_> = Role {
+    name: ROLE,
+    by_iam: true,
+};
 
 /// Migrated database that no other test uses. It is deleted with the server when `cargo xtask test` ends.
 pub struct TestDatabase {

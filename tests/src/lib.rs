@@ -28,8 +28,7 @@ pub use apps::{
 };
 pub use contract::Contract;
 pub use counted::Counted;
-pub use database::TestDatabase;
-pub use fakes::BY_IAM;
+pub use database::{BY_IAM, TestDatabase};
 pub use fakes::tls::TlsFront;
 pub use gateway::Gateway;
 pub use proxy::Proxy;

@@ -102,7 +102,7 @@ fn who_waits_for_a_function_waits_longer_than_it_works() {
 #[test]
 fn chaos_and_benchmarks_tell_functions_the_memory_that_they_have() {
     let memory = &template()["Globals"]["Function"]["MemorySize"];
-    assert_eq!(memory.as_u64(), Some(u64::from(fakes::lambda::MEMORY)));
+    assert_eq!(memory.as_u64(), Some(u64::from(lambda::MEMORY)));
 }
 
 #[test]

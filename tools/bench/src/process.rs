@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use fakes::lambda::Environment;
+use lambda::Environment;
 use runner::project::Project;
 use tokio::process::Command;
 

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use db::DatabaseUrl;
+use db::{DatabaseUrl, Role};
 use fakes::s3::{Object, S3};
 use fakes::sqs::{Sqs, Which};
 use fakes::tls::Authority;
-use fakes::{BY_IAM, lambda};
 use runner::postgres::ROLE;
 use serde_json::Value;
 use tokio_postgres::Client;
@@ -89,7 +88,11 @@ impl Stage {
         fs::create_dir_all(&options.folder).context("cannot create the folder")?;
         fs::write(options.folder.join("ca.pem"), &authority.pem).context("cannot write the authority")?;
         let url: DatabaseUrl = options.database_url.parse()?;
-        db::migrate(&url.into(), Some(BY_IAM)).await?;
+        let role = Role {
+            name: ROLE,
+            by_iam: true,
+        };
+        db::migrate(&url.into(), Some(role)).await?;
         let parsed: tokio_postgres::Config = options.database_url.parse().context("no database URL")?;
         let port = parsed
             .get_ports()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use db::DatabaseUrl;
+use db::{DatabaseUrl, Role};
 use model::UserId;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -28,11 +28,10 @@ use super::schedule::Dependency;
 use super::sqs::FaultySqs;
 use super::websocket_api::Sockets;
 use super::workload::{User, first_uploads};
-use fakes::BY_IAM;
 use fakes::connections::Connections;
 use fakes::s3::S3;
 use fakes::sqs::Which;
-use runner::postgres::{Postgres, free_address};
+use runner::postgres::{Postgres, ROLE, free_address};
 use runner::project::Project;
 use runner::ui::Step;
 
@@ -96,7 +95,11 @@ impl Cluster {
         let address = free_address()?;
         let postgres = Postgres::start(project, &folder, address, step).await?;
         let database_url = postgres.url();
-        db::migrate(&database_url.parse::<DatabaseUrl>()?.into(), Some(BY_IAM)).await?;
+        let role = Role {
+            name: ROLE,
+            by_iam: true,
+        };
+        db::migrate(&database_url.parse::<DatabaseUrl>()?.into(), Some(role)).await?;
         let database = Proxy::start(SocketAddr::V4(address)).await?;
         let s3 = s3::start(Arc::clone(&faults)).await?;
         let sqs = Arc::new(FaultySqs::start(Arc::clone(&faults)).await?);

@@ -12,8 +12,8 @@ use super::faults::{FaultInjector, Kind};
 use super::findings::Findings;
 use super::proxy::Proxy;
 use super::s3::BUCKET;
-use fakes::lambda::{self, Failure, Function, Settings};
 use fakes::sqs::{Sqs, Which};
+use lambda::{Failure, Function, Settings};
 use runner::postgres::{self, DATABASE, ROLE};
 use runner::project::Project;
 

@@ -7,8 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use db::DatabaseUrl;
-use fakes::BY_IAM;
+use db::{DatabaseUrl, Role};
 use serde_json::json;
 
 use crate::emulator::patient_config;
@@ -65,7 +64,11 @@ async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
         queues.push(created.queue_url.context("a queue without a URL")?);
     }
     let owner: DatabaseUrl = ports.database_url(OWNER).parse()?;
-    db::migrate(&owner.into(), Some(BY_IAM)).await?;
+    let role = Role {
+        name: ROLE,
+        by_iam: true,
+    };
+    db::migrate(&owner.into(), Some(role)).await?;
 
     let mut variables = aws_variables(ports).to_vec();
     let [queue_url, dead_letter_queue_url] = <[String; 2]>::try_from(queues).unwrap_or_default();

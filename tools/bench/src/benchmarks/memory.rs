@@ -2,7 +2,7 @@
 //! proportional to memory.
 
 use anyhow::Result;
-use fakes::lambda::MEMORY;
+use lambda::MEMORY;
 
 use super::{each, number};
 use crate::process::{Process, Program, Quota};

@@ -6,8 +6,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -19,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
+use parking_lot::Mutex;
 use platform::{Clock, ids};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
@@ -132,7 +133,7 @@ impl Function {
         self.running.fetch_add(1, Ordering::SeqCst);
         let _running = Running(&self.running);
         let _permit = self.permits.acquire().await;
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.idle.lock().pop();
         let mut environment = match idle {
             Some(environment) => environment,
             None => self
@@ -144,10 +145,7 @@ impl Function {
             .invoke(payload, self.settings.timeout, kill_after)
             .await;
         if matches!(outcome, Ok(_) | Err(Failure::Reported(_))) {
-            self.idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(environment);
+            self.idle.lock().push(environment);
         } else {
             // The process could still have effects until it is gone.
             let _ = environment.child.kill().await;
@@ -333,7 +331,7 @@ struct Runtime {
 
 impl Runtime {
     fn answer(&self, answer: Result<Bytes, String>) -> StatusCode {
-        let waiting = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let waiting = self.answer.lock().take();
         match waiting {
             Some(waiting) => {
                 // The invoker may have given up already.
@@ -354,7 +352,7 @@ async fn next_invocation(State(runtime): State<Arc<Runtime>>) -> Response {
     let Some(invocation) = runtime.next.lock().await.recv().await else {
         return StatusCode::GONE.into_response();
     };
-    *runtime.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(invocation.answer);
+    *runtime.answer.lock() = Some(invocation.answer);
     let id = ids::new_id().to_string();
     let headers = [
         ("Content-Type", "application/json".to_owned()),
