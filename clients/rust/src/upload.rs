@@ -354,7 +354,8 @@ fn byte_count(size: u64) -> Result<ByteCount, Error> {
     size.ok_or(Error::TooLarge)
 }
 
-/// Returns the SHA-256 of `length` bytes of the content from `offset` on, and adds them to `whole` if there is one.
+/// Returns the SHA-256 of `length` bytes of the content from `offset` on, and adds them to `whole` if there is
+/// one.
 async fn digest(
     content: &(impl Source + ?Sized),
     offset: u64,
