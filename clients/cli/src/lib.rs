@@ -1,7 +1,5 @@
 //! The `syncsphere` command. It is a library so that its tests can prepare saved sessions.
 
-#![expect(missing_docs, reason = "only tests and developer tools use the public items")]
-
 pub mod accounts;
 mod arguments;
 mod commands;

@@ -3,6 +3,8 @@
 //! A failure after the commit does not fail the request: the event stays in the outbox, and `maintenance`
 //! sends it later.
 
+#![warn(missing_docs)]
+
 use db::{Database, Effect, NewChange};
 use metrics::counter;
 use model::{Caller, DeviceId, Event};

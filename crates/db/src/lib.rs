@@ -4,6 +4,8 @@
 //! A statement that reads or writes for a user also checks the user's access. Methods return outcomes that
 //! the caller can act on, not rows.
 
+#![warn(missing_docs)]
+
 mod aborted_uploads;
 mod audience;
 mod changes;
