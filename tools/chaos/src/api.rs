@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::findings::Findings;
 use super::functions::Functions;
+use super::violations::Violations;
 
 /// The upper bound of the back-off between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -146,16 +146,16 @@ impl Answer {
 /// The HTTP API as clients see it.
 pub(crate) struct Api {
     functions: Arc<Functions>,
-    findings: Arc<Findings>,
+    violations: Arc<Violations>,
     random: Mutex<ChaCha8Rng>,
 }
 
 impl Api {
     /// A client that invokes the functions directly and draws its back-off from `random`.
-    pub(crate) fn new(functions: Arc<Functions>, findings: Arc<Findings>, random: ChaCha8Rng) -> Self {
+    pub(crate) fn new(functions: Arc<Functions>, violations: Arc<Violations>, random: ChaCha8Rng) -> Self {
         Self {
             functions,
-            findings,
+            violations,
             random: Mutex::new(random),
         }
     }
@@ -167,7 +167,7 @@ impl Api {
         let answer = self.functions.route(call.route, payload).await.ok()?;
         let Ok(answer) = serde_json::from_slice::<Answer>(&answer) else {
             let text = String::from_utf8_lossy(&answer).into_owned();
-            self.findings.unexpected(
+            self.violations.unexpected(
                 "answer that cannot be read",
                 format!("{} of {user}: {text}", call.route),
             );
@@ -175,7 +175,7 @@ impl Api {
         };
         if answer.status >= 500 && answer.status != 503 {
             let body = answer.body.as_deref().unwrap_or_default();
-            self.findings.unexpected(
+            self.violations.unexpected(
                 "answer is a 5xx other than 503",
                 format!("{} of {user}: {} {body}", call.route, answer.status),
             );
@@ -183,7 +183,7 @@ impl Api {
         (answer.status < 500 && answer.status != 429).then_some(answer)
     }
 
-    /// Retries until there is a definite answer: a 2xx or a refusal. After two minutes it records a finding
+    /// Retries until there is a definite answer: a 2xx or a refusal. After two minutes it records a violation
     /// and returns `None`.
     pub(crate) async fn request(&self, user: &UserId, call: &Call) -> Option<Answer> {
         let begun = Instant::now();
@@ -196,7 +196,7 @@ impl Api {
             }
             self.pause(attempt).await;
         }
-        self.findings.unexpected(
+        self.violations.unexpected(
             "no definite answer",
             format!("{} of {user}: {:?}", call.route, call.path),
         );
@@ -214,10 +214,10 @@ impl Api {
         tokio::time::sleep(longest.mul_f64(share)).await;
     }
 
-    /// Records a finding for a response that this request must not get.
+    /// Records a violation for a response that this request must not get.
     pub(crate) fn wrong(&self, user: &UserId, call: &Call, answer: &Answer) {
         let body = answer.body.as_deref().unwrap_or_default();
-        self.findings.unexpected(
+        self.violations.unexpected(
             "answer that the request must not get",
             format!(
                 "{} {:?} of {user}: {} {body}",

@@ -33,14 +33,14 @@ impl Workload {
         let call = Call::new("POST /spaces")
             .key(format!("chaos-{}-space-{number}", self.seed))
             .body(json!({ "name": format!("Space {number}"), "deviceId": owner.device }));
-        let Some(answer) = self.world.api.request(&owner.id, &call).await else {
+        let Some(answer) = self.context.api.request(&owner.id, &call).await else {
             return;
         };
         let Some(view) = answer.parsed::<SpaceView>().filter(|_| answer.status == 201) else {
-            self.world.api.wrong(&owner.id, &call, &answer);
+            self.context.api.wrong(&owner.id, &call, &answer);
             return;
         };
-        self.world.history.joins(view.space_id, &owner.id);
+        self.context.history.joins(view.space_id, &owner.id);
         let shared = Arc::new(Shared {
             id: view.space_id,
             owner,
@@ -80,13 +80,13 @@ impl Workload {
         if !writes {
             shared.insecure_now(index);
         }
-        self.world.history.joins(shared.id, member);
+        self.context.history.joins(shared.id, member);
         let call = Call::new("PUT /spaces/{spaceId}/members/{userId}")
             .path("spaceId", &shared.id)
             .path("userId", member)
             .body(json!({ "role": role, "deviceId": shared.owner.device }));
-        match self.world.api.request(&shared.owner.id, &call).await {
-            Some(answer) if answer.status != 200 => self.world.api.wrong(&shared.owner.id, &call, &answer),
+        match self.context.api.request(&shared.owner.id, &call).await {
+            Some(answer) if answer.status != 200 => self.context.api.wrong(&shared.owner.id, &call, &answer),
             Some(_) if writes => shared.writes_now(index),
             _ => {}
         }
@@ -108,9 +108,9 @@ impl Workload {
             .path("spaceId", &shared.id)
             .path("userId", member)
             .query(format!("deviceId={}", shared.owner.device));
-        match self.world.api.request(&shared.owner.id, &call).await {
-            Some(answer) if answer.status == 204 => self.world.history.left(shared.id, member),
-            Some(answer) => self.world.api.wrong(&shared.owner.id, &call, &answer),
+        match self.context.api.request(&shared.owner.id, &call).await {
+            Some(answer) if answer.status == 204 => self.context.history.left(shared.id, member),
+            Some(answer) => self.context.api.wrong(&shared.owner.id, &call, &answer),
             None => {}
         }
     }

@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
 use super::api::Call;
-use super::device::World;
+use super::device::Context;
 use super::faults;
 use super::run;
 use super::sharing::Shared;
@@ -56,7 +56,7 @@ pub(crate) struct User {
 
 /// The workload of one run.
 pub(crate) struct Workload {
-    pub(super) world: World,
+    pub(super) context: Context,
     pub(super) users: Vec<User>,
     pub(super) seed: u64,
     uploads: u64,
@@ -72,9 +72,9 @@ pub(crate) struct Workload {
 
 impl Workload {
     /// A workload of this many uploads by these users.
-    pub(crate) fn new(world: World, users: Vec<User>, seed: u64, uploads: u64) -> Self {
+    pub(crate) fn new(context: Context, users: Vec<User>, seed: u64, uploads: u64) -> Self {
         Self {
-            world,
+            context,
             users,
             seed,
             uploads,
@@ -90,11 +90,11 @@ impl Workload {
     }
 
     /// A workload of uploads only: files are not moved or deleted, and members do not change.
-    pub(crate) fn only_uploads(world: World, users: Vec<User>, seed: u64, uploads: u64) -> Self {
+    pub(crate) fn only_uploads(context: Context, users: Vec<User>, seed: u64, uploads: u64) -> Self {
         Self {
             only_uploads: true,
             pause: Duration::ZERO,
-            ..Self::new(world, users, seed, uploads)
+            ..Self::new(context, users, seed, uploads)
         }
     }
 
@@ -171,7 +171,7 @@ impl Workload {
             })
         };
         let twice = random.random_bool(0.03);
-        if let Some(answer) = upload::run(&self.world, &upload, twice, may_be_refused).await {
+        if let Some(answer) = upload::run(&self.context, &upload, twice, may_be_refused).await {
             let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
             recent.push_back((user.clone(), answer.file_id));
             if recent.len() > RECENT_FILES {
@@ -215,16 +215,16 @@ impl Workload {
     }
 
     async fn edit(&self, user: &User, call: &Call, expected: &[u16]) {
-        if let Some(answer) = self.world.api.request(&user.id, call).await
+        if let Some(answer) = self.context.api.request(&user.id, call).await
             && !expected.contains(&answer.status)
         {
-            self.world.api.wrong(&user.id, call, &answer);
+            self.context.api.wrong(&user.id, call, &answer);
         }
     }
 }
 
 /// Creates the users and their personal spaces with one upload each, before any fault is injected.
-pub(crate) async fn first_uploads(world: &World, seed: u64, users: &[User]) -> Result<Vec<SpaceId>> {
+pub(crate) async fn first_uploads(context: &Context, seed: u64, users: &[User]) -> Result<Vec<SpaceId>> {
     let mut personal = Vec::with_capacity(users.len());
     for user in users {
         let upload = Upload {
@@ -235,9 +235,9 @@ pub(crate) async fn first_uploads(world: &World, seed: u64, users: &[User]) -> R
             space: None,
             base_version: None,
         };
-        let answer = upload::run(world, &upload, false, || false).await;
+        let answer = upload::run(context, &upload, false, || false).await;
         let answer = answer.context("a first upload failed; the functions' logs say why")?;
-        world.history.joins(answer.space_id, &user.id);
+        context.history.joins(answer.space_id, &user.id);
         personal.push(answer.space_id);
     }
     Ok(personal)
