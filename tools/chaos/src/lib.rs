@@ -111,7 +111,7 @@ fn show(report: &Report, options: &Chaos) -> Result<()> {
     if options.seeds == 1 {
         report.show();
     } else {
-        report.show_findings();
+        report.show_violations();
     }
     Ok(())
 }

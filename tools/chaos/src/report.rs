@@ -100,11 +100,11 @@ impl Report {
             "  {:<26} {:>9.1} s, {:.1} s of them until quiet\n  {:<26} {:>9}",
             "took", self.seconds, self.settling_seconds, "environments started", self.environments
         ));
-        self.show_findings();
+        self.show_violations();
     }
 
     /// Prints the first violations and the folder of the logs.
-    pub(crate) fn show_findings(&self) {
+    pub(crate) fn show_violations(&self) {
         for violation in self.violations.iter().take(SHOWN) {
             let class = match violation.class {
                 Class::Lost => "lost",
