@@ -12,7 +12,7 @@ use lambda::Environment;
 use runner::project::Project;
 use tokio::process::Command;
 
-/// Timeout of an invocation. It is longer than Lambda's timeout for some functions, because the peers are
+/// Timeout of an invocation. It is longer than Lambda's timeout for some functions, because the references are
 /// slow.
 const TIMEOUT: Duration = Duration::from_mins(5);
 

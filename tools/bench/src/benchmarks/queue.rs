@@ -8,8 +8,8 @@ use anyhow::{Result, ensure};
 use fakes::sqs::Sqs;
 use serde_json::{Value, json};
 
+use crate::harness::Harness;
 use crate::process::{Measured, Process};
-use crate::stage::Stage;
 
 /// Maximum number of records in a batch, as in the template.
 pub(crate) const BATCH: usize = 10;
@@ -20,8 +20,8 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    pub(crate) fn new(stage: &Stage) -> Result<Self> {
-        let sample = stage.event("fan-out.batch.json")?;
+    pub(crate) fn new(harness: &Harness) -> Result<Self> {
+        let sample = harness.event("fan-out.batch.json")?;
         Ok(Self {
             sample: sample["Records"][0].clone(),
         })

@@ -5,11 +5,11 @@ use super::{Benchmark, Machine, Report, Row, text};
 const ABOUT: &str = "\
 `cargo xtask bench` runs every benchmark, `cargo xtask bench fan-out` only the one it names; `--quick` takes small numbers and
 few rounds, to see that they work. What is measured are the release binaries as they are deployed, under a Lambda Runtime API
-of the benchmark's own, with a real PostgreSQL and stand-ins for S3, SQS and @connections. The control is the limit of what is
-possible, or a peer that does the same; it is measured in the same run, in turn with ours. Figures are the median of the
+of the benchmark's own, with a real PostgreSQL and fakes for S3, SQS and @connections. The control is the limit of what is
+possible, or a reference implementation; it is measured in the same run, in turn with ours. Figures are the median of the
 rounds, in brackets the smallest and the largest. The result is ours ÷ control (×), or ours − control (+ or −). Ratios matter;
 absolute times are this machine's. Behind a goal, in brackets, is its stretch goal. *Noisy* means that something else was
-using the machine, *server-bound* that a stand-in was the limit and not what is measured.";
+using the machine, *server-bound* that a fake was the limit and not what is measured.";
 
 /// The report as Markdown. It links to the plots as `performance/NAME.svg`.
 pub(crate) fn page(report: &Report) -> String {
