@@ -422,7 +422,7 @@ async fn whether_a_path_is_free_costs_the_same_among_a_hundred_thousand_files() 
     );
     apps.database.execute(&many).await;
     let (space, id, upload) = (file.space_id, file.file_id, created.upload_id);
-    let common = "gen_random_uuid(), now(), now(), 'alice', NULL";
+    let common = "ARRAY[gen_random_uuid()], now(), now(), 'alice', NULL";
     let digest = "decode(repeat('00', 32), 'hex')";
     for (name, arguments) in [
         (

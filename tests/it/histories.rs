@@ -508,6 +508,10 @@ impl History<'_> {
         assert_eq!((answer.status, &answer.body["role"]), (200, &json!(role)));
         it.members.insert(member, role);
         if before != Some(role) {
+            let subject = json!([self.user(member), role]);
+            self.world.spaces[space]
+                .feed
+                .push(("MEMBER_CHANGED", user, subject));
             self.world.spaces[member]
                 .feed
                 .push(("SPACE_SHARED", user, json!([id, role])));
@@ -541,6 +545,10 @@ impl History<'_> {
         assert!(answer.status == 204 || left, "{answer:?}");
         it.members.remove(&member);
         if before.is_some() {
+            let subject = json!([self.user(member)]);
+            self.world.spaces[space]
+                .feed
+                .push(("MEMBER_REMOVED", user, subject));
             self.world.spaces[member]
                 .feed
                 .push(("SPACE_LEFT", user, json!([id])));
@@ -624,6 +632,8 @@ impl History<'_> {
                         role,
                     } => json!([subject_space_id, role]),
                     model::Change::SpaceLeft { subject_space_id } => json!([subject_space_id]),
+                    model::Change::MemberChanged { member_id, role } => json!([member_id, role]),
+                    model::Change::MemberRemoved { member_id } => json!([member_id]),
                     _ => json!([event["path"], event["version"]]),
                 };
                 (

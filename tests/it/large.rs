@@ -58,11 +58,11 @@ struct Sent {
 }
 
 impl Progress for Sent {
-    fn moved(&self, bytes: u64) {
+    fn transferred(&self, bytes: u64) {
         self.moved.fetch_add(bytes, Ordering::SeqCst);
     }
 
-    fn found(&self, bytes: u64) {
+    fn skipped(&self, bytes: u64) {
         self.found.fetch_add(bytes, Ordering::SeqCst);
     }
 }

@@ -74,9 +74,9 @@ async fn the_role_may_do_nothing_else() {
             "{statement}: {error:?}"
         );
     }
-    // The list covers every table.
+    // The list covers every table and view.
     let tables = database
-        .rows("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
+        .rows("SELECT relname FROM pg_class WHERE relkind IN ('r', 'v') AND relnamespace = 'public'::regnamespace")
         .await;
     let tables: BTreeSet<String> = tables.iter().map(|row| row.get(0)).collect();
     let named = db::GRANTS.iter().map(|(table, _)| *table);

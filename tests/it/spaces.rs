@@ -48,12 +48,12 @@ async fn a_shared_space_is_its_members_and_each_sees_its_role_in_it() {
         let view = list.spaces.iter().find(|view| view.space_id == space).unwrap();
         assert_eq!(
             (view.role, view.kind, view.latest_sequence.get()),
-            (role, SpaceKind::Shared, 1)
+            (role, SpaceKind::Shared, 3)
         );
         // The other space is the personal one.
         let kinds: Vec<SpaceKind> = list.spaces.iter().map(|view| view.kind).collect();
         assert!(kinds.len() == 2 && kinds.contains(&SpaceKind::Personal));
-        assert_eq!(apps.feed(user, Some(space)).await.changes.len(), 1);
+        assert_eq!(apps.feed(user, Some(space)).await.changes.len(), 3);
         let members: MemberList = apps
             .call(
                 user,
@@ -203,10 +203,18 @@ async fn an_editor_who_becomes_a_viewer_or_leaves_cannot_complete() {
         apps.complete("edith", &created).await.problem(),
         (404, "not-found")
     );
-    assert_eq!(apps.feed("alice", Some(space)).await.latest_sequence.get(), 0);
+    let updated = async || {
+        let feed = apps.feed("alice", Some(space)).await;
+        feed.changes
+            .iter()
+            .filter(|change| change.file().is_some())
+            .count()
+    };
+    assert_eq!(updated().await, 0);
     // The upload can be completed again once its user may write again.
     apps.share("alice", space, "edith", "editor").await;
     assert_eq!(apps.complete("edith", &created).await.status, 200);
+    assert_eq!(updated().await, 1);
 }
 
 #[tokio::test]
@@ -239,16 +247,19 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
     let abort = Call::new("DELETE /uploads/{uploadId}").path("uploadId", other.upload_id);
     assert_eq!(apps.call("edith", abort).await.status, 204);
     assert_eq!(complete(&other).await, Err(Rejection::Expired));
-    let Ok(Effect::Applied(event)) = complete(&one).await else {
+    let Ok(Effect::Applied(mut events)) = complete(&one).await else {
         panic!("not completed")
     };
-    assert_eq!(complete(&one).await, Ok(Effect::AlreadyApplied(event)));
+    assert_eq!(
+        complete(&one).await,
+        Ok(Effect::AlreadyApplied(Box::new(events.remove(0))))
+    );
     apps.clock.advance(uploads::PUT_LIFETIME + db::IN_FLIGHT);
     assert_eq!(complete(&late).await, Err(Rejection::Expired));
 }
 
 #[tokio::test]
-async fn joining_changing_roles_and_leaving_are_changes_of_the_members_personal_space() {
+async fn joining_changing_roles_and_leaving_are_changes_of_the_space_and_of_the_members_personal_one() {
     let apps = Apps::create().await;
     let space = apps.space("alice").await;
     // The third request changes nothing.
@@ -279,12 +290,24 @@ async fn joining_changing_roles_and_leaving_are_changes_of_the_members_personal_
             ),
         ]
     );
-    // All changes are published, those of alice's personal space first. The shared space itself has no
-    // changes.
-    let events = apps.queue.events().await;
-    assert_eq!(events[1..], feed.changes);
-    assert_eq!(apps.feed("alice", None).await.changes, events[..1]);
-    assert_eq!(apps.feed("alice", Some(space)).await.latest_sequence.get(), 0);
+    // The other members see each of them in the space's own feed.
+    let changed = |role| Change::MemberChanged {
+        member_id: "bob".parse().unwrap(),
+        role,
+    };
+    let removed = Change::MemberRemoved {
+        member_id: "bob".parse().unwrap(),
+    };
+    let shared_feed = apps.feed("alice", Some(space)).await.changes;
+    let told: Vec<&Change> = shared_feed.iter().map(|change| &change.change).collect();
+    assert_eq!(told, [&changed(Role::Viewer), &changed(Role::Editor), &removed]);
+    // All changes of all three spaces are published.
+    let mut committed = [apps.feed("alice", None).await.changes, feed.changes, shared_feed].concat();
+    let mut events = apps.queue.events().await;
+    for changes in [&mut committed, &mut events] {
+        changes.sort_by_key(|event| event.event_id);
+    }
+    assert_eq!(events, committed);
     // A removed member has no access. For an owner, repeating the removal succeeds.
     let gone = Call::new("GET /changes").query("spaceId", space);
     assert_eq!(apps.call("bob", gone).await.problem(), (404, "not-found"));
@@ -472,9 +495,10 @@ async fn fan_out_addresses_the_members_of_the_moment() {
         types.sort_unstable();
         types
     };
-    assert_eq!(types("alice"), ["FILE_UPDATED"]);
-    assert_eq!(types("edith"), ["FILE_UPDATED"]);
-    assert_eq!(types("carol"), ["FILE_UPDATED", "SPACE_SHARED"]);
+    let seen = ["FILE_UPDATED", "MEMBER_CHANGED", "MEMBER_REMOVED"];
+    assert_eq!(types("alice"), seen);
+    assert_eq!(types("edith"), seen);
+    assert_eq!(types("carol"), [&seen[..], &["SPACE_SHARED"]].concat());
     // The former member receives only the notice of having left.
     assert_eq!(types("victor"), ["SPACE_LEFT"]);
 }

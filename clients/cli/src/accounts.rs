@@ -41,7 +41,6 @@ pub struct Stack {
     pub users: BTreeMap<String, User>,
 }
 
-/// A Cognito user pool.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pool {
@@ -65,22 +64,18 @@ impl From<Pool> for UserPool {
     }
 }
 
-/// A signed-in user.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
     /// The device ID of this machine, which is the origin of this user's changes.
     pub device_id: DeviceId,
-    /// The source of this user's tokens.
     #[serde(flatten)]
     pub tokens: Tokens,
 }
 
-/// The source of a user's tokens.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", untagged)]
 pub enum Tokens {
-    /// Tokens of the Cognito user pool.
     Pool {
         /// Cognito's refresh token, which renews the token.
         refresh_token: String,
@@ -124,8 +119,10 @@ impl User {
     /// A user who has just signed in with a user pool. Fails if the pool gave no refresh token.
     pub async fn signed_in(session: &Session) -> anyhow::Result<Self> {
         let refresh = session.refresh_token();
-        let refresh =
-            refresh.context("the user pool gives no refresh token, without which no session can be kept")?;
+        let refresh = refresh.context(
+            "the user pool issued no refresh token, so the session cannot be saved; \
+             allow ALLOW_REFRESH_TOKEN_AUTH for its client",
+        )?;
         let token = session.token().await?;
         Ok(Self {
             device_id: new_id().into(),
@@ -138,7 +135,6 @@ impl User {
     }
 }
 
-/// A new UUID (version 7).
 #[expect(clippy::disallowed_methods, reason = "`platform` is for functions")]
 pub(crate) fn new_id() -> Uuid {
     Uuid::now_v7()
@@ -151,7 +147,6 @@ pub(crate) struct Name {
     pub(crate) user: String,
 }
 
-/// The account that a command uses.
 pub(crate) struct Account {
     /// The API client, with this machine's device ID if one is saved.
     pub(crate) client: Client,
@@ -164,12 +159,11 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// The user's ID, from the token.
     pub(crate) async fn user_id(&self) -> anyhow::Result<UserId> {
         let token = self.client.session().token().await?;
         token
             .user_id()
-            .context("the token is no JWT that says whose it is")
+            .context("the token does not contain the user's ID; use a JWT of the stack's identity provider, with the claim sub")
     }
 
     /// Saves the session's newest token if it was renewed.
@@ -206,7 +200,7 @@ impl Accounts {
         }
         let base = etcetera::choose_base_strategy();
         let base =
-            base.context("this user has no home folder; say where sessions are kept: SYNCSPHERE_HOME")?;
+            base.context("there is no home folder for saved sessions; set SYNCSPHERE_HOME to a folder")?;
         Ok(Self::in_folder(base.config_dir().join("syncsphere")))
     }
 
@@ -228,7 +222,7 @@ impl Accounts {
         let stack = serde_json::from_slice(&text);
         stack.with_context(|| {
             format!(
-                "{} cannot be understood; remove it and sign in again",
+                "{} is damaged; delete it and sign in again: syncsphere login",
                 file.display()
             )
         })
@@ -251,7 +245,6 @@ impl Accounts {
         Ok(())
     }
 
-    /// Makes a stack the default.
     pub fn set_default(&self, name: &str) -> anyhow::Result<()> {
         private_folder(&self.folder)?;
         write_private(&self.default_file(), name.as_bytes())
@@ -282,8 +275,8 @@ impl Accounts {
     }
 
     /// The stack that the command line selects, or the default one; `None` if it is not saved.
-    pub(crate) fn find_saved(&self, of: &AccountArguments) -> anyhow::Result<Option<(String, Stack)>> {
-        if let Some(url) = of.url.as_deref().map(|url| url.trim_end_matches('/')) {
+    pub(crate) fn find_saved(&self, selected: &AccountArguments) -> anyhow::Result<Option<(String, Stack)>> {
+        if let Some(url) = selected.url.as_deref().map(|url| url.trim_end_matches('/')) {
             for name in self.stacks() {
                 if let Some(stack) = self.stack(&name)?
                     && stack.http_api_url.trim_end_matches('/') == url
@@ -293,21 +286,24 @@ impl Accounts {
             }
             return Ok(None);
         }
-        let Some(name) = of.stack.clone().or_else(|| self.default_stack()) else {
+        let Some(name) = selected.stack.clone().or_else(|| self.default_stack()) else {
             return Ok(None);
         };
         Ok(self.stack(&name)?.map(|stack| (name, stack)))
     }
 
     /// The account that the command line and `SYNCSPHERE_TOKEN` select.
-    pub(crate) fn account(&self, of: &AccountArguments) -> anyhow::Result<Account> {
-        let known = self.find_saved(of)?;
+    pub(crate) fn account(&self, selected: &AccountArguments) -> anyhow::Result<Account> {
+        let known = self.find_saved(selected)?;
         if let Some(token) = token_from_environment() {
-            let url = of.url.clone().or(known.map(|(_, stack)| stack.http_api_url));
+            let url = selected
+                .url
+                .clone()
+                .or(known.map(|(_, stack)| stack.http_api_url));
             let url = url.ok_or_else(|| {
                 failure(
                     Kind::Usage,
-                    "SYNCSPHERE_TOKEN is set, but not for which stack: --url URL or --stack NAME",
+                    "SYNCSPHERE_TOKEN is set, but no stack is selected; add --url URL or --stack NAME",
                 )
             })?;
             let client = api_client(&url, Token::from(token), None)?;
@@ -320,9 +316,9 @@ impl Accounts {
             });
         }
         let Some((stack_name, stack)) = known else {
-            return Err(self.not_signed_in(of));
+            return Err(self.not_signed_in(selected));
         };
-        let user_name = of.user.clone().or(stack.user);
+        let user_name = selected.user.clone().or(stack.user);
         let user_name = user_name.ok_or_else(|| user_not_signed_in(&stack_name, None))?;
         let user = stack.users.get(&user_name).cloned();
         let user = user.ok_or_else(|| user_not_signed_in(&stack_name, Some(&user_name)))?;
@@ -335,7 +331,8 @@ impl Accounts {
                 received_at,
             } => {
                 let pool = stack.user_pool;
-                let pool = pool.context("the stack's user pool is not known; sign in again")?;
+                let pool =
+                    pool.context("the stack's user pool is not saved; sign in again: syncsphere login")?;
                 saved = token.map(|token| saved_token(token, received_at));
                 Session::resume(pool.into(), refresh_token.into(), saved.clone())
             }
@@ -352,12 +349,12 @@ impl Accounts {
         })
     }
 
-    fn not_signed_in(&self, of: &AccountArguments) -> anyhow::Error {
+    fn not_signed_in(&self, selected: &AccountArguments) -> anyhow::Error {
         let known = match self.stacks() {
             stacks if stacks.is_empty() => String::new(),
-            stacks => format!(" (known: {})", stacks.join(", ")),
+            stacks => format!(" (saved stacks: {})", stacks.join(", ")),
         };
-        let message = match (&of.url, &of.stack) {
+        let message = match (&selected.url, &selected.stack) {
             (Some(url), _) => {
                 format!("nobody is signed in to {url}{known}; sign in: syncsphere login --url {url}")
             }
@@ -375,7 +372,7 @@ impl Accounts {
     fn file(&self, name: &str) -> anyhow::Result<PathBuf> {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
         if name.is_empty() || name.starts_with('.') || !name.chars().all(is_allowed) {
-            let message = format!("{name:?} is no name of a stack");
+            let message = format!("{name:?} is not a valid stack name; use letters, digits, -, _, . and :");
             return Err(failure(Kind::Usage, message));
         }
         Ok(self.folder.join("stacks").join(format!("{name}.json")))
@@ -490,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_found_by_name_by_url_and_by_itself() {
+    fn an_account_is_found_by_name_by_url_and_by_default() {
         let folder = tempfile::tempdir().unwrap();
         let accounts = Accounts::in_folder(folder.path().join("new"));
         let error = accounts.account(&arguments(None, None, None)).err().unwrap();
@@ -498,23 +495,27 @@ mod tests {
 
         accounts.change("one", |it| *it = Some(stack())).unwrap();
         accounts.set_default("one").unwrap();
-        for of in [
+        for selected in [
             arguments(None, None, None),
             arguments(Some("one"), None, None),
             arguments(None, Some("http://127.0.0.1:1/api"), None),
             arguments(None, None, Some("alice")),
         ] {
-            let account = accounts.account(&of).unwrap();
+            let account = accounts.account(&selected).unwrap();
             let name = account.name.unwrap();
             assert_eq!((name.stack.as_str(), name.user.as_str()), ("one", "alice"));
         }
-        for of in [
+        for selected in [
             arguments(Some("two"), None, None),
             arguments(None, Some("http://127.0.0.1:2"), None),
             arguments(None, None, Some("bob")),
         ] {
-            let error = accounts.account(&of).err().unwrap();
-            assert_eq!(crate::failure::kind_of(&error), Kind::Unauthenticated, "{of:?}");
+            let error = accounts.account(&selected).err().unwrap();
+            assert_eq!(
+                crate::failure::kind_of(&error),
+                Kind::Unauthenticated,
+                "{selected:?}"
+            );
         }
     }
 
@@ -544,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn names_lead_nowhere_else() {
+    fn names_cannot_leave_the_folder() {
         let accounts = Accounts::in_folder("/nowhere");
         for name in ["", "..", "../x", "a/b", ".hidden"] {
             assert!(accounts.stack(name).is_err(), "{name}");

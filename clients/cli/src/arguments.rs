@@ -9,50 +9,47 @@ use model::{Role, UserId, Version};
 
 use crate::failure::{Kind, failure};
 
-/// What every help text ends with.
+/// The end of the long help text.
 const EXIT_CODES: &str = "\
 Exit status:
-  0    done
-  1    something else failed, or several things for several reasons
-  2    the command line is wrong
-  3    nobody is signed in
-  4    it is not there, or not yours
-  5    a conflict: something is there already, or the version is not the current one
-  6    refused
+  0    success
+  1    another failure, or several failures for different reasons
+  2    the command line is not valid
+  3    not signed in
+  4    the file or space does not exist, or you have no access to it
+  5    conflict: the destination exists, or the version is not the current one
+  6    the service or this machine refused the operation
   7    the service cannot be reached, or does not answer
   130  interrupted
-  141  nobody reads the output any more
+  141  the reader of the output has closed it
 
 Environment:
-  SYNCSPHERE_STACK, SYNCSPHERE_URL, SYNCSPHERE_USER  as the options, which go before them
-  SYNCSPHERE_TOKEN   a token instead of a session; with SYNCSPHERE_URL nothing else is needed
-  SYNCSPHERE_HOME    where sessions are kept, instead of the user's configuration folder";
+  SYNCSPHERE_STACK, SYNCSPHERE_URL, SYNCSPHERE_USER  defaults of --stack, --url and --user
+  SYNCSPHERE_TOKEN   a token to use instead of a saved session; it also needs a stack, such as SYNCSPHERE_URL
+  SYNCSPHERE_HOME    the folder of saved sessions, instead of the user's configuration folder";
 
 /// Upload, watch and sync files, and check a deployment of SyncSphere.
 #[derive(Debug, Parser)]
 #[command(name = "syncsphere", version, after_long_help = EXIT_CODES, max_term_width = 100)]
 pub struct Arguments {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// With which account.
     #[command(flatten)]
     pub account: AccountArguments,
-    /// One JSON value a line, and errors as JSON too.
+    /// Print results and errors as JSON, one value a line.
     #[arg(long, global = true)]
     pub json: bool,
 }
 
-/// Whose account, and where.
 #[derive(Clone, Debug, Args)]
 pub struct AccountArguments {
-    /// The stack; unless said, that of the last login.
+    /// The stack [default: the stack of the last login].
     #[arg(long, global = true, value_name = "NAME")]
     pub stack: Option<String>,
-    /// The stack, by its output `HttpApiUrl`.
+    /// The URL of the stack's API, from its output `HttpApiUrl`.
     #[arg(long, global = true, conflicts_with = "stack")]
     pub url: Option<String>,
-    /// The user; unless said, that of the stack's last login.
+    /// The user [default: the user of the stack's last login].
     #[arg(long, global = true, env = "SYNCSPHERE_USER", value_name = "NAME")]
     pub user: Option<String>,
 }
@@ -75,32 +72,33 @@ impl AccountArguments {
         };
         let is_url = |url: &String| url.starts_with("https://") || url.starts_with("http://");
         if let Some(url) = url.as_ref().filter(|url| !is_url(url)) {
-            return Err(failure(Kind::Usage, format!("{url:?} is no URL of an API")));
+            return Err(failure(
+                Kind::Usage,
+                format!("{url:?} is not the URL of an API; it must begin with https:// or http://"),
+            ));
         }
         Ok(Self { stack, url, ..self })
     }
 }
 
-/// In which space.
 #[derive(Clone, Debug, Args)]
 pub struct SpaceArguments {
-    /// The space, by name or ID; unless said, your personal one.
+    /// The space, by name or ID [default: your personal space].
     #[arg(long, short, value_name = "SPACE")]
     pub space: Option<String>,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Sign in, and keep the session.
+    /// Sign in and save the session.
     Login(Login),
-    /// End the session, and forget it.
+    /// Sign out and delete the saved session.
     Logout,
-    /// Show who is signed in, with the user ID by which others share with you.
+    /// Show the signed-in user and the user ID, which others need to share a space with you.
     Whoami,
-    /// Upload files and folders; called again after an interruption, it goes on where it was.
+    /// Upload files and folders. After an interruption, the same command resumes the upload.
     Upload(Upload),
-    /// Show changes as they come.
+    /// Show changes as they happen.
     Watch(Watch),
     /// List files.
     Ls(List),
@@ -110,95 +108,87 @@ pub enum Command {
     Mv(Move),
     /// Delete files.
     Rm(Remove),
-    /// List spaces, make one, or list its members.
+    /// List spaces, create a space, or list the members of a space.
     Spaces(Spaces),
-    /// Make somebody a member of a space, or end a membership.
+    /// Add a member to a space, change the role of a member, or remove a member.
     Share(Share),
     /// Show the versions of a file, or the changes of a space.
     History(History),
-    /// Keep a folder current from a space.
+    /// Keep a local folder up to date with a space.
     Sync(Sync),
-    /// Check a deployment step by step, as a user would, and say which link is broken.
+    /// Check a deployment by a test upload and download, and name the component that fails.
     Doctor(Doctor),
     /// Print a completion script for a shell.
-    Completions {
-        /// The shell.
-        shell: Shell,
-    },
-    /// Write the man pages.
+    Completions { shell: Shell },
+    /// Write the man pages to a folder.
     Man {
-        /// The folder to write them to.
+        /// The folder to write to.
         #[arg(value_hint = ValueHint::DirPath)]
         folder: PathBuf,
     },
 }
 
-/// How to sign in.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The first time, a stack is found by its name with the AWS CLI and your credentials (cloudformation describe-stacks), or by its
-outputs: --url and --user-pool-client-id. After `cargo xtask up` the stack syncsphere-local is known already.
+At the first login, the AWS CLI looks up the stack by its name, with your credentials (cloudformation describe-stacks). Without
+the AWS CLI, give the stack's outputs: --url and --user-pool-client-id. `cargo xtask up` saves the stack syncsphere-local.
 
-The password is asked for, or read from the standard input if that is no terminal.")]
+The command prompts for the password. Without a terminal, it reads the password from the standard input.")]
 pub struct Login {
-    /// The stack's output `UserPoolClientId`, with --url.
+    /// The stack's output `UserPoolClientId`. Needs --url.
     #[arg(long, value_name = "ID", requires = "url")]
     pub user_pool_client_id: Option<String>,
-    /// The AWS region of the stack, where its URL does not say it.
+    /// The AWS region of the stack, if its URL does not contain it.
     #[arg(long)]
     pub region: Option<String>,
-    /// For identity providers other than Cognito: a shell command that prints a token. It is kept, and run
-    /// whenever a token is needed.
+    /// A shell command that prints a token, for identity providers other than Cognito. The command is saved
+    /// and runs whenever a token is needed.
     #[arg(long, value_name = "COMMAND", conflicts_with = "user_pool_client_id")]
     pub token_command: Option<String>,
-    /// Protect the account with an authenticator app from now on: shows the key for the app, and asks for a
-    /// code.
+    /// Protect the account with an authenticator app. The command shows the key for the app and prompts for a
+    /// code of the app.
     #[arg(long, conflicts_with = "token_command")]
     pub authenticator: bool,
 }
 
-/// The check.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Check the account and the region for prerequisites of a deployment instead, with the AWS CLI. Each
+    /// Check with the AWS CLI whether the account and the region meet the prerequisites of a deployment. Each
     /// failed check names the command that fixes it.
     #[arg(long)]
     pub before_deploy: bool,
-    /// The planned deployment.
     #[command(flatten)]
     pub planned: BeforeDeploy,
 }
 
-/// A planned deployment.
 #[derive(Debug, Args)]
 pub struct BeforeDeploy {
-    /// The AWS region; unless said, that of the AWS CLI.
+    /// The AWS region [default: the region of the AWS CLI].
     #[arg(long, requires = "before_deploy")]
     pub region: Option<String>,
-    /// The template's parameter `Size`.
+    /// The planned value of the template's parameter `Size`.
     #[arg(long, requires = "before_deploy", value_enum, default_value_t = Size::Trial)]
     pub size: Size,
-    /// With `ReserveConcurrency=false`.
+    /// Plan a deployment with `ReserveConcurrency=false`.
     #[arg(long, requires = "before_deploy")]
     pub no_reserved_concurrency: bool,
-    /// Into a network of your own.
+    /// Plan a deployment into an existing VPC.
     #[arg(long, requires = "before_deploy")]
     pub own_network: bool,
-    /// With a database of your own.
+    /// Plan a deployment with an existing database.
     #[arg(long, requires = "before_deploy")]
     pub own_database: bool,
 }
 
-/// Sizes of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Size {
-    /// To try it.
+    /// For evaluation: the smallest database, without a standby.
     Trial,
-    /// To begin with.
+    /// The smallest size for production.
     Small,
-    /// For more.
+    /// A larger database and more concurrency.
     Medium,
-    /// For most.
+    /// The largest database and the most concurrency.
     Large,
 }
 
@@ -213,7 +203,7 @@ impl Size {
         }
     }
 
-    /// The RDS instance class of the database.
+    /// The RDS instance class.
     pub fn database_class(self) -> &'static str {
         match self {
             Self::Trial => "db.t4g.micro",
@@ -235,117 +225,103 @@ impl fmt::Display for Size {
     }
 }
 
-/// What to upload.
 #[derive(Debug, Args)]
 pub struct Upload {
-    /// Files and folders; FOLDER/. is what is in a folder.
+    /// Files and folders to upload. FOLDER/. stands for the content of a folder.
     #[arg(required = true, value_hint = ValueHint::AnyPath)]
     pub files: Vec<PathBuf>,
-    /// Where to; a folder if it ends with /, or if it is for more than one file.
+    /// The destination in the space. It is a folder if it ends with / or if there are several files.
     #[arg(long, value_name = "PATH", default_value = "/")]
     pub to: String,
-    /// In which space.
     #[command(flatten)]
     pub space: SpaceArguments,
-    /// Only if this is the current version; 0 says that there is no file yet. For a single file.
+    /// Upload only if this is the current version; 0 stands for no file. Needs a single file.
     #[arg(long, value_name = "VERSION")]
     pub base_version: Option<Version>,
-    /// Replace files that were changed on another device since this machine uploaded or downloaded them.
+    /// Replace files that were changed on another device since this machine last uploaded or downloaded them.
     #[arg(long)]
     pub replace: bool,
-    /// Upload a file that was changed on another device too under a new name, such as
+    /// If a file was also changed on another device, upload it under a new name, such as
     /// "report (conflict, laptop, 2026-11-29).pdf".
     #[arg(long, conflicts_with = "replace")]
     pub keep_both: bool,
-    /// How many files are on their way at once.
+    /// The number of files to upload at the same time.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: u16,
 }
 
-/// What to show.
 #[derive(Debug, Args)]
 pub struct Watch {
-    /// Only of this space, by name or ID; unless said, of all of yours.
+    /// Show only changes of this space, by name or ID [default: all your spaces].
     #[arg(long, short, value_name = "SPACE")]
     pub space: Option<String>,
-    /// Begin with the first change instead of the next one.
+    /// Start with the first change instead of the next one.
     #[arg(long)]
     pub from_start: bool,
 }
 
-/// What to list.
 #[derive(Debug, Args)]
 pub struct List {
-    /// How the paths begin, such as /Photos/.
+    /// List only paths that begin with this text, such as /Photos/.
     #[arg(default_value = "/")]
     pub prefix: String,
-    /// In which space.
     #[command(flatten)]
     pub space: SpaceArguments,
 }
 
-/// What to download.
 #[derive(Debug, Args)]
 pub struct Get {
-    /// The file in the space.
+    /// The path of the file in the space.
     pub path: String,
-    /// Where to; - is the standard output. Unless said, the file's name in the current folder.
+    /// The destination; - stands for the standard output [default: the file's name in the current folder].
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
-    /// An earlier version.
+    /// Download this version instead of the current one.
     #[arg(long, value_name = "VERSION")]
     pub version: Option<Version>,
-    /// Replace a file that is there.
+    /// Replace an existing file.
     #[arg(long)]
     pub force: bool,
-    /// In which space.
     #[command(flatten)]
     pub space: SpaceArguments,
 }
 
-/// What to move.
 #[derive(Debug, Args)]
 pub struct Move {
-    /// The file.
+    /// The current path of the file.
     pub from: String,
-    /// Where to; a folder if it ends with /.
+    /// The new path, or a folder if it ends with /.
     pub to: String,
-    /// In which space.
     #[command(flatten)]
     pub space: SpaceArguments,
-    /// Only if this is the current version.
+    /// Move only if this is the current version.
     #[arg(long, value_name = "VERSION")]
     pub base_version: Option<Version>,
 }
 
-/// What to delete.
 #[derive(Debug, Args)]
 pub struct Remove {
-    /// The files.
+    /// The paths of the files in the space.
     #[arg(required = true)]
     pub paths: Vec<String>,
-    /// In which space.
     #[command(flatten)]
     pub space: SpaceArguments,
-    /// Only if this is the current version. For a single file.
+    /// Delete only if this is the current version. Needs a single file.
     #[arg(long, value_name = "VERSION")]
     pub base_version: Option<Version>,
 }
 
-/// What to do about spaces.
 #[derive(Debug, Args)]
 pub struct Spaces {
-    /// Nothing lists them.
     #[command(subcommand)]
     pub command: Option<SpacesCommand>,
 }
 
-/// The same.
 #[derive(Debug, Subcommand)]
 pub enum SpacesCommand {
-    /// Make a shared space, which you own.
+    /// Create a shared space. You become its owner.
     Create {
-        /// What members call it.
+        /// The name of the space.
         name: String,
     },
     /// List the members of a space.
@@ -355,29 +331,27 @@ pub enum SpacesCommand {
     },
 }
 
-/// Whom to share with.
 #[derive(Debug, Args)]
 pub struct Share {
     /// The space, by name or ID.
     pub space: String,
-    /// The user ID, which that user's `syncsphere whoami` shows.
+    /// The user ID of the member, which `syncsphere whoami` shows to that user.
     pub user_id: UserId,
-    /// What the member may do.
+    /// The role of the member.
     #[arg(long, value_enum, default_value_t = RoleArgument::Editor, conflicts_with = "remove")]
     pub role: RoleArgument,
-    /// End the membership instead; with your own user ID you leave.
+    /// Remove the member. With your own user ID, you leave the space.
     #[arg(long)]
     pub remove: bool,
 }
 
-/// A role on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum RoleArgument {
-    /// See files and changes.
+    /// May see files and changes.
     Viewer,
-    /// Upload, move and delete files too.
+    /// May also upload, move and delete files.
     Editor,
-    /// Add and remove members too.
+    /// May also add and remove members.
     Owner,
 }
 
@@ -391,34 +365,30 @@ impl From<RoleArgument> for Role {
     }
 }
 
-/// Whose history.
 #[derive(Debug, Args)]
 pub struct History {
-    /// The file; without it, the changes of the space are shown.
+    /// The path of a file. Without it, the command shows the changes of the space.
     pub path: Option<String>,
-    /// In which space.
     #[command(flatten)]
     pub space: SpaceArguments,
 }
 
-/// What to keep current.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-One way, down: files of the space appear in the folder, verified and in one piece, and go when they go from the space. Nothing of the
-folder is uploaded. What was changed in the folder is never lost: before a file of the space takes its place it is renamed, such as
-report.pdf to \"report (kept 1).pdf\". What is in the folder and not in the space stays. When most files go from the space within ten
-minutes, or the service goes back to an earlier state, nothing is deleted here.")]
+Sync only downloads. Files of the space are verified and appear in the folder complete, and files deleted from the space are deleted
+from the folder. Nothing is uploaded. Local changes are never lost: before sync replaces a changed file, it renames the file, for
+example from report.pdf to \"report (kept 1).pdf\". Files that are not in the space are kept. If most files are deleted from the space
+within ten minutes, or if the service is restored to an earlier state, sync deletes nothing.")]
 pub struct Sync {
-    /// The folder; it is made if it is not there.
+    /// The local folder. It is created if it does not exist.
     #[arg(value_hint = ValueHint::DirPath)]
     pub folder: PathBuf,
-    /// In which space.
     #[command(flatten)]
     pub space: SpaceArguments,
-    /// End when the folder is current, instead of keeping it so.
+    /// Stop when the folder is up to date.
     #[arg(long)]
     pub once: bool,
-    /// Delete files here that went from the space, also if they are most of the folder.
+    /// Delete local files that were deleted from the space, even if they are most of the folder.
     #[arg(long)]
     pub allow_deletes: bool,
 }

@@ -11,9 +11,7 @@ use thiserror::Error as ThisError;
 /// The reason for a failure. The value is the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Any other failure.
     Failed = 1,
-    /// The command line is wrong.
     Usage = 2,
     /// Nobody is signed in, or the session has ended.
     Unauthenticated = 3,
@@ -43,7 +41,6 @@ pub struct Failure {
     refusal: Option<Error>,
 }
 
-/// Creates a [`Failure`].
 pub fn failure(kind: Kind, message: impl Into<String>) -> anyhow::Error {
     let (message, refusal) = (message.into(), None);
     Failure {
@@ -159,12 +156,16 @@ fn refusal(problem: &Problem) -> String {
     // Messages for people instead of the service's messages for programs.
     let detail = match code.as_str() {
         "version-conflict" => {
-            "it was changed or moved on another device; look at it again, and repeat the command if you still want that"
+            "it was changed or moved on another device; check the file, and repeat the command if you still want the change"
         }
-        "path-taken" => "another file has this path; choose another one, or move that file first",
-        "forbidden" => "you may not do this in this space; ask one of its owners for the role that it takes",
-        "last-owner" => "the space would have no owner; make another member its owner first",
-        "not-found" => "it is not there, or you are no member of the space",
+        "path-taken" => "another file has this path; choose another path, or move that file first",
+        "forbidden" => {
+            "your role in this space does not allow this; ask an owner of the space for a higher role"
+        }
+        "last-owner" => "the space would have no owner; make another member an owner first",
+        "not-found" => {
+            "it does not exist, or you are not a member of the space; check the name with `syncsphere ls` or `syncsphere spaces`"
+        }
         _ => detail,
     };
     match &problem.current {
@@ -200,7 +201,6 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// Counts one failure.
     pub fn add(&mut self, kind: Kind) {
         self.count += 1;
         self.mixed |= self.first.is_some_and(|first| first != kind);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_status_says_what_a_script_can_do() {
+    fn each_error_has_its_exit_status() {
         for (status, kind) in [
             (400, Kind::Refused),
             (401, Kind::Unauthenticated),
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_the_request_and_what_to_do() {
+    fn an_error_names_the_request_and_the_next_step() {
         let error = refused(409).context("cannot move /a");
         assert_eq!(sentence(&error), "cannot move /a: It is so. (request r1)");
         assert_eq!(json(&error)["error"]["requestId"], "r1");
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_no_rules_of_the_api() {
+    fn messages_contain_no_api_terms() {
         for code in [
             "version-conflict",
             "path-taken",
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_one_kind_keep_it() {
+    fn failures_of_one_kind_have_that_kind() {
         let mut failures = Failures::default();
         failures.outcome(2, "failed").unwrap();
         failures.add(Kind::NotFound);

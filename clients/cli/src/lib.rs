@@ -53,8 +53,12 @@ pub async fn main() -> ExitCode {
             timeout(SHUTDOWN_TIMEOUT, outcome).await.unwrap_or_else(|_| Ok(Err(interrupted)))
         }
     };
-    let outcome =
-        outcome.unwrap_or_else(|_| Err(failure(Kind::Failed, "the command ended without an outcome")));
+    let outcome = outcome.unwrap_or_else(|_| {
+        Err(failure(
+            Kind::Failed,
+            "the command ended unexpectedly; run it again, and report the error if it repeats",
+        ))
+    });
     let Err(error) = outcome else {
         return ExitCode::SUCCESS;
     };
@@ -66,9 +70,9 @@ pub async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
-    let of = &arguments.account.or_environment()?;
+    let account_arguments = &arguments.account.or_environment()?;
     match arguments.command {
-        Command::Login(login) => commands::login::run(of, &login, output).await,
+        Command::Login(login) => commands::login::run(account_arguments, &login, output).await,
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "syncsphere", &mut io::stdout());
@@ -84,7 +88,7 @@ async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
             planned,
         }) => commands::prerequisites::run(&planned, output).await,
         command => {
-            let mut account = Accounts::find()?.account(of)?;
+            let mut account = Accounts::find()?.account(account_arguments)?;
             let outcome = with_account(command, &mut account, output).await;
             // Saves a renewed token for the next command.
             let saved = account.save_token().await;

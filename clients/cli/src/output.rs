@@ -12,7 +12,6 @@ use time::macros::format_description;
 
 use crate::failure;
 
-/// The format of the standard output.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     /// One JSON value a line instead of text.

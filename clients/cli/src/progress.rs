@@ -31,7 +31,6 @@ impl Bars {
         Self { all, total }
     }
 
-    /// Starts the progress of one file.
     pub(crate) fn file(&self, name: &str, bytes: u64) -> Bar<'_> {
         let own = (bytes >= OWN_BAR).then(|| {
             let own = self.all.insert_before(&self.total, ProgressBar::new(bytes));
@@ -50,7 +49,7 @@ impl Bars {
     }
 
     /// Writes a line above the bars.
-    pub(crate) fn above<T>(&self, write: impl FnOnce() -> T) -> T {
+    pub(crate) fn print_above<T>(&self, write: impl FnOnce() -> T) -> T {
         self.all.suspend(write)
     }
 }
@@ -62,7 +61,6 @@ impl Drop for Bars {
     }
 }
 
-/// The progress of one file.
 pub(crate) struct Bar<'a> {
     own: Option<ProgressBar>,
     bars: &'a Bars,
@@ -93,25 +91,25 @@ impl Bar<'_> {
 }
 
 impl Progress for Bar<'_> {
-    fn digested(&self, bytes: u64) {
+    fn hashed(&self, bytes: u64) {
         let digested = bytes + self.digested.fetch_add(bytes, Ordering::Relaxed);
         if let Some(own) = &self.own {
             own.set_message(format!("{} (read {})", self.name, HumanBytes(digested)));
         }
     }
 
-    fn found(&self, bytes: u64) {
+    fn skipped(&self, bytes: u64) {
         self.count(bytes);
         // These bytes took no time, so they must not affect the estimate for the rest.
         self.each(ProgressBar::reset_eta);
     }
 
-    fn moved(&self, bytes: u64) {
+    fn transferred(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
         self.count(bytes);
     }
 
-    fn lost(&self, bytes: u64) {
+    fn reverted(&self, bytes: u64) {
         let take = |counted: u64| Some(counted.saturating_sub(bytes));
         let (order, counted) = (Ordering::Relaxed, &self.counted);
         let before = counted.fetch_update(order, order, take).unwrap_or_default();

@@ -12,7 +12,8 @@ const PERSONAL: &str = "personal";
 /// Parses a path: normalizes it to Unicode form C and makes it absolute.
 pub fn path(text: &str) -> anyhow::Result<SpacePath> {
     if text.len() > 1 && text.ends_with('/') {
-        let message = format!("{text:?} names a folder; this takes a file, such as \"{text}NAME\"");
+        let message =
+            format!("{text:?} names a folder, but the command needs a file, such as \"{text}NAME\"");
         return Err(failure(Kind::Usage, message));
     }
     let normalized: String = text.nfc().collect();
@@ -23,7 +24,7 @@ pub fn path(text: &str) -> anyhow::Result<SpacePath> {
     };
     absolute
         .parse()
-        .map_err(|error| failure(Kind::Usage, format!("{text:?} cannot be a path: {error}")))
+        .map_err(|error| failure(Kind::Usage, format!("{text:?} is not a valid path: {error}")))
 }
 
 /// The path of a file: `to`, or `name` in `to` if that is empty or ends in `/`.
@@ -67,14 +68,14 @@ pub async fn shared_space(client: &Client, text: &str) -> anyhow::Result<SpaceId
         [space_id] => Ok(space_id),
         [] => Err(failure(
             Kind::NotFound,
-            format!("you have no space {text:?}; `syncsphere spaces` lists yours"),
+            format!("you are not a member of a space named {text:?}; `syncsphere spaces` lists your spaces"),
         )),
         _ => {
             let ids: Vec<String> = named.iter().map(ToString::to_string).collect();
             let ids = ids.join(", ");
             Err(failure(
                 Kind::Usage,
-                format!("{text:?} is the name of several spaces; say which by its ID: {ids}"),
+                format!("several spaces are named {text:?}; use the ID of one of them: {ids}"),
             ))
         }
     }
@@ -89,15 +90,17 @@ pub async fn view(client: &Client, space: Option<&str>) -> anyhow::Result<SpaceV
         None => space.kind == SpaceKind::Personal,
     });
     found.ok_or_else(|| match wanted {
-        Some(_) => failure(Kind::NotFound, "there is no such space, or it is not yours"),
+        Some(_) => failure(
+            Kind::NotFound,
+            "the space does not exist, or you are not a member of it; `syncsphere spaces` lists your spaces",
+        ),
         None => failure(
             Kind::NotFound,
-            "your personal space is made by the first upload to it, and there was none yet",
+            "your personal space does not exist yet; the first upload to it creates it",
         ),
     })
 }
 
-/// A space's name, or `personal`.
 pub fn name(space: &SpaceView) -> &str {
     space.name.as_ref().map_or(PERSONAL, |name| name.as_str())
 }

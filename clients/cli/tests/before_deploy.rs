@@ -96,14 +96,14 @@ fn missing(but: &[(&str, &str)], arguments: &[&str]) -> (String, String) {
 }
 
 #[test]
-fn an_account_that_has_everything_passes() {
+fn an_account_that_meets_all_prerequisites_passes() {
     let machine = machine(&[]);
     let (status, checks) = checked(&machine, &[]);
     assert_eq!(status, 0, "{checks:?}");
     let names: Vec<&str> = checks.iter().map(|(name, _, _)| name.as_str()).collect();
     assert_eq!(
         names,
-        ["Lambda concurrency", "VPCs", "RDS authorities", "database class"]
+        ["Lambda concurrency", "VPCs", "RDS certificates", "database class"]
     );
     assert!(checks.iter().all(|(_, ok, _)| *ok), "{checks:?}");
     // All commands after the first name the same region.
@@ -116,7 +116,7 @@ fn an_account_that_has_everything_passes() {
 }
 
 #[test]
-fn a_new_account_may_deploy_a_trial_and_is_told_what_small_needs() {
+fn a_new_account_can_deploy_trial_and_learns_the_quota_for_small() {
     let new = (
         "lambda-get-account-settings",
         r#"{"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}"#,
@@ -137,7 +137,7 @@ fn a_new_account_may_deploy_a_trial_and_is_told_what_small_needs() {
 }
 
 #[test]
-fn a_quota_of_vpcs_that_is_used_up_is_named_with_the_command_that_raises_it() {
+fn a_used_up_vpc_quota_is_reported_with_the_command_that_raises_it() {
     let full = [("ec2-describe-vpcs", "5")];
     let (name, message) = missing(&full, &[]);
     assert_eq!(name, "VPCs");
@@ -150,10 +150,10 @@ fn a_quota_of_vpcs_that_is_used_up_is_named_with_the_command_that_raises_it() {
 }
 
 #[test]
-fn a_region_without_authorities_or_class_is_named() {
+fn a_region_without_certificates_or_class_is_reported() {
     let nowhere = [("ec2-describe-availability-zones", r#"["xx-nowhere-1"]"#)];
     let (name, message) = missing(&nowhere, &[]);
-    assert_eq!(name, "RDS authorities");
+    assert_eq!(name, "RDS certificates");
     assert!(
         message.contains("xx-nowhere-1") && message.contains("rds_authorities.py"),
         "{message}"
@@ -172,7 +172,7 @@ fn a_region_without_authorities_or_class_is_named() {
 }
 
 #[test]
-fn a_question_that_aws_does_not_answer_is_no_pass() {
+fn a_check_that_aws_does_not_answer_fails() {
     let (name, message) = missing(&[("ec2-describe-vpcs", "")], &[]);
     assert_eq!(name, "VPCs");
     assert!(

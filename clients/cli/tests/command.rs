@@ -36,7 +36,7 @@ fn large(bytes: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_folder_goes_up_and_its_files_come_down_move_and_go() {
+async fn files_of_a_folder_are_uploaded_downloaded_moved_and_deleted() {
     let alice = Person::new().await;
     alice.write("docs/a.txt", b"one");
     alice.write("docs/deep/b.txt", b"two");
@@ -90,7 +90,7 @@ async fn a_folder_goes_up_and_its_files_come_down_move_and_go() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_with_the_exit_status_for_it() {
+async fn each_failure_has_its_exit_status() {
     let alice = Person::new().await;
     alice.write("a.txt", b"one");
     alice.fails(4, &["upload", "nowhere"]).await;
@@ -140,7 +140,7 @@ async fn what_is_wrong_is_said_with_the_exit_status_for_it() {
 }
 
 #[tokio::test]
-async fn a_change_shows_on_the_other_machine_and_a_shared_space_can_be_left() {
+async fn another_machine_sees_changes_and_a_member_can_leave_a_space() {
     let (alice, bob) = (Person::new().await, Person::new().await);
     let mut watching = bob.start(&["watch"]);
     watching.next("live").await;
@@ -168,7 +168,7 @@ async fn a_change_shows_on_the_other_machine_and_a_shared_space_can_be_left() {
 }
 
 #[tokio::test]
-async fn an_upload_that_was_killed_goes_on_where_it_was() {
+async fn a_killed_upload_is_resumed() {
     let _alone = tests::alone().await;
     let alice = Person::new().await;
     let content = large(96 * MIB);
@@ -251,7 +251,7 @@ async fn an_upload_that_was_killed_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_folder_is_kept_current_and_nothing_of_its_owners_is_lost() {
+async fn sync_updates_a_folder_and_keeps_local_changes() {
     let alice = Person::new().await;
     for (name, content) in [("a", "1"), ("b", "2"), ("c/d", "3")] {
         alice.write(&format!("up/{name}"), content.as_bytes());
@@ -301,7 +301,7 @@ async fn a_folder_is_kept_current_and_nothing_of_its_owners_is_lost() {
 }
 
 #[tokio::test]
-async fn what_its_owner_put_there_is_never_deleted_or_replaced() {
+async fn local_files_are_never_deleted_or_replaced() {
     let alice = Person::new().await;
     for name in ["goes", "changes"] {
         alice.write(&format!("up/{name}"), b"the same");
@@ -329,7 +329,7 @@ async fn change_rows(statement: &str, file_id: &str) {
 }
 
 #[tokio::test]
-async fn a_version_that_is_not_what_was_declared_is_fetched_once() {
+async fn a_version_with_wrong_content_is_downloaded_once() {
     let alice = Person::new().await;
     alice.write("up/wrong", b"other content than declared");
     alice.write("up/right", b"right");
@@ -360,7 +360,7 @@ async fn a_version_that_is_not_what_was_declared_is_fetched_once() {
 }
 
 #[tokio::test]
-async fn a_sync_ends_and_names_what_storage_does_not_have() {
+async fn sync_reports_content_that_storage_does_not_have() {
     let alice = Person::new().await;
     alice.write("up/here", b"here");
     // A size that no other object has.
@@ -386,7 +386,7 @@ async fn a_sync_ends_and_names_what_storage_does_not_have() {
 }
 
 #[tokio::test]
-async fn a_sync_once_needs_no_web_socket() {
+async fn sync_once_needs_no_web_socket() {
     let alice = Person::new().await;
     alice.write("a", b"1");
     alice.json(&["upload", "a"]).await;
@@ -403,7 +403,7 @@ async fn a_sync_once_needs_no_web_socket() {
 }
 
 #[tokio::test]
-async fn most_of_a_folder_goes_only_on_request() {
+async fn most_of_a_folder_is_deleted_only_on_request() {
     let alice = Person::new().await;
     for number in 0..12 {
         alice.write(&format!("up/{number}"), format!("{number}").as_bytes());
@@ -431,7 +431,7 @@ async fn most_of_a_folder_goes_only_on_request() {
 
 /// Removals that arrive as separate changes are counted together.
 #[tokio::test]
-async fn most_of_a_folder_does_not_go_file_by_file_either() {
+async fn most_of_a_folder_is_not_deleted_one_by_one() {
     let alice = Person::new().await;
     for number in 0..14 {
         alice.write(&format!("up/{number}"), format!("{number}").as_bytes());
@@ -478,7 +478,7 @@ async fn an_edit_of_a_file_with_a_long_name_is_kept_with_its_extension() {
 }
 
 #[tokio::test]
-async fn people_are_told_what_a_sync_does_not_upload() {
+async fn sync_reports_files_that_are_not_in_the_space() {
     let alice = Person::new().await;
     alice.write("a", b"1");
     alice.json(&["upload", "a"]).await;
@@ -490,7 +490,7 @@ async fn people_are_told_what_a_sync_does_not_upload() {
 }
 
 #[tokio::test]
-async fn an_upload_does_not_replace_what_another_device_changed_since() {
+async fn an_upload_does_not_replace_changes_of_another_device() {
     let (alice, bob) = (Person::new().await, Person::new().await);
     alice.json(&["spaces", "create", "Shared"]).await;
     alice.json(&["share", "Shared", &bob.user_id]).await;
@@ -524,7 +524,7 @@ async fn an_upload_does_not_replace_what_another_device_changed_since() {
 }
 
 #[tokio::test]
-async fn both_are_kept_of_a_file_that_two_devices_changed() {
+async fn keep_both_keeps_the_changes_of_two_devices() {
     let (alice, bob) = (Person::new().await, Person::new().await);
     alice.json(&["spaces", "create", "Shared"]).await;
     alice.json(&["share", "Shared", &bob.user_id]).await;
@@ -568,7 +568,7 @@ async fn both_are_kept_of_a_file_that_two_devices_changed() {
 
 /// Version 1 of a deleted file and version 1 of its replacement at the same path are different.
 #[tokio::test]
-async fn an_upload_names_the_file_that_this_machine_saw() {
+async fn an_upload_names_the_last_seen_file() {
     let (alice, bob) = (Person::new().await, Person::new().await);
     alice.json(&["spaces", "create", "Shared"]).await;
     alice.json(&["share", "Shared", &bob.user_id]).await;
@@ -589,7 +589,7 @@ async fn an_upload_names_the_file_that_this_machine_saw() {
 }
 
 #[tokio::test]
-async fn a_file_that_comes_while_another_is_uploaded_is_not_replaced() {
+async fn a_file_created_during_an_upload_is_not_replaced() {
     let alice = Person::new().await;
     alice.write("a", b"one");
     alice.json(&["upload", "a"]).await;
@@ -625,7 +625,7 @@ async fn a_file_that_comes_while_another_is_uploaded_is_not_replaced() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_moved_meanwhile_is_neither_moved_nor_deleted() {
+async fn a_file_moved_by_another_device_is_neither_moved_nor_deleted() {
     let alice = Person::new().await;
     alice.write("a", b"one");
     alice.json(&["upload", "a"]).await;
@@ -679,21 +679,21 @@ async fn large_content_is_unchanged_only_if_this_machine_uploaded_it() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_file_that_does_not_say_its_size_is_not_uploaded_as_an_empty_one() {
+async fn a_file_of_unknown_size_is_not_uploaded_as_empty() {
     let alice = Person::new().await;
     let message = alice.fails(6, &["upload", "/proc/version"]).await;
-    assert!(message.contains("how many bytes"), "{message}");
+    assert!(message.contains("its size is not known"), "{message}");
     assert!(alice.json(&["ls"]).await.is_empty());
 }
 
 #[tokio::test]
-async fn a_space_is_shared_with_people_and_not_with_names() {
+async fn a_space_is_shared_by_user_id_only() {
     let alice = Person::new().await;
     alice.json(&["spaces", "create", "Team"]).await;
     for name in ["bob", "bob@example.com", "a/b", " "] {
         let message = alice.fails(2, &["share", "Team", name]).await;
         assert!(
-            message.contains("is no user ID") && message.contains("whoami"),
+            message.contains("is not a user ID") && message.contains("whoami"),
             "{message}"
         );
     }
@@ -701,7 +701,7 @@ async fn a_space_is_shared_with_people_and_not_with_names() {
 }
 
 #[tokio::test]
-async fn a_sync_that_is_killed_at_any_time_ends_right_when_it_is_run_again() {
+async fn a_killed_sync_completes_when_it_runs_again() {
     let alice = Person::new().await;
     let mut wanted = Vec::new();
     for number in 0..60 {
@@ -734,7 +734,7 @@ async fn a_sync_that_is_killed_at_any_time_ends_right_when_it_is_run_again() {
 }
 
 #[tokio::test]
-async fn a_sync_ends_when_its_user_is_no_member_any_more() {
+async fn sync_ends_when_the_user_is_no_longer_a_member() {
     let (alice, bob) = (Person::new().await, Person::new().await);
     // Only users who have used the service can be added.
     bob.json(&["spaces"]).await;
@@ -753,7 +753,7 @@ async fn a_sync_ends_when_its_user_is_no_member_any_more() {
 }
 
 #[tokio::test]
-async fn the_doctor_finds_nothing_wrong_and_leaves_nothing_behind() {
+async fn doctor_passes_and_leaves_no_file() {
     let alice = Person::new().await;
     let steps = alice.json(&["doctor"]).await;
     assert!(steps.iter().all(|step| step["ok"] == true), "{steps:?}");
@@ -804,7 +804,7 @@ async fn api_but_for(
 }
 
 #[tokio::test]
-async fn the_doctor_says_which_link_is_broken_and_cleans_up() {
+async fn doctor_names_the_broken_component_and_cleans_up() {
     client::install_crypto_provider();
     let (user, token) = new_user().await;
     let person = Person {
@@ -816,9 +816,9 @@ async fn the_doctor_says_which_link_is_broken_and_cleans_up() {
         ("GET", "/spaces", "reaching the API", "HttpApiUrl"),
         ("POST", "/tickets", "getting a ticket", "connections"),
         ("POST", "/uploads", "opening an upload", "uploads"),
-        ("POST", "/complete", "completing it", "complete-upload"),
+        ("POST", "/complete", "completing the upload", "complete-upload"),
         ("GET", "/changes", "reading the feed", "changes"),
-        ("GET", "/content", "downloading it again", "files"),
+        ("GET", "/content", "downloading the file", "files"),
     ] {
         let mut doctor = person.command(&["--json", "doctor"]);
         doctor.env("SYNCSPHERE_URL", broken_api(method, path).await);

@@ -90,7 +90,7 @@ const AFTER: [(&str, &str); 6] = [
 ];
 
 #[tokio::test]
-async fn a_restored_database_takes_nothing_from_a_synced_folder() {
+async fn a_restored_database_deletes_nothing_in_a_synced_folder() {
     stopped_while_the_service_went_back().await;
     stopped_until_the_service_had_as_many_changes_again().await;
     running_while_the_service_went_back().await;

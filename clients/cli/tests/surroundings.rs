@@ -32,7 +32,7 @@ fn skip(test: &str, missing: &str) {
 }
 
 #[tokio::test]
-async fn content_of_every_size_goes_up_and_comes_down() {
+async fn content_of_every_size_is_uploaded_and_downloaded() {
     let alice = Person::new().await;
     for size in [0, 1, THRESHOLD, THRESHOLD + 1] {
         let name = format!("{size}");
@@ -193,7 +193,7 @@ async fn everything_goes_through_the_proxy() {
 }
 
 #[tokio::test]
-async fn a_network_without_web_sockets_gets_files_all_the_same() {
+async fn sync_works_without_web_sockets() {
     let alice = Person::new().await;
     alice.write("a", b"one");
     alice.json(&["upload", "a"]).await;
@@ -255,7 +255,7 @@ fn contents(folder: &Path) -> Vec<String> {
     contents
 }
 
-async fn names_that_are_one(test: &str, make: &[&str], mount: &[&str]) {
+async fn equal_names(test: &str, make: &[&str], mount: &[&str]) {
     let alice = Person::new().await;
     let (image, at) = (alice.path("image"), alice.path("mounted"));
     let Some(mounted) = Mounted::new(&image, &at, make, mount) else {
@@ -293,14 +293,14 @@ async fn names_that_are_one(test: &str, make: &[&str], mount: &[&str]) {
 }
 
 #[tokio::test]
-async fn names_that_are_one_on_ntfs_do_not_displace_each_other() {
-    let test = "names_that_are_one_on_ntfs_do_not_displace_each_other";
+async fn equal_names_on_ntfs_do_not_displace_each_other() {
+    let test = "equal_names_on_ntfs_do_not_displace_each_other";
     let mount = ["lowntfs-3g", "-o", "ignore_case"];
-    names_that_are_one(test, &["mkntfs", "--fast", "--force", "--quiet"], &mount).await;
+    equal_names(test, &["mkntfs", "--fast", "--force", "--quiet"], &mount).await;
 }
 
 #[tokio::test]
-async fn names_that_are_one_on_exfat_do_not_displace_each_other() {
-    let test = "names_that_are_one_on_exfat_do_not_displace_each_other";
-    names_that_are_one(test, &["mkfs.exfat"], &["mount.exfat-fuse"]).await;
+async fn equal_names_on_exfat_do_not_displace_each_other() {
+    let test = "equal_names_on_exfat_do_not_displace_each_other";
+    equal_names(test, &["mkfs.exfat"], &["mount.exfat-fuse"]).await;
 }

@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 cursors.remove(&space_id);
             }
             Update::Live => println!("live"),
-            Update::Polling { reason } => println!("no push: {reason}"),
+            Update::Polling { reason } => println!("no WebSocket, polling: {reason}"),
             Update::Offline { reason, retry_in } => println!("{reason}; again in {retry_in:?}"),
         }
     }

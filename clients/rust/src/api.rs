@@ -9,7 +9,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use crate::error::{Answer, Party, secure};
+use crate::error::{ErrorResponse, Server, check_url};
 use crate::retry::{RETRY_BUDGET, Retries, TRANSFER_RETRY_BUDGET};
 use crate::window::Window;
 use crate::{Error, Session, install_crypto_provider};
@@ -50,7 +50,7 @@ impl Client {
         device_id: Option<DeviceId>,
     ) -> Result<Self, Error> {
         install_crypto_provider();
-        secure("the API", api_url)?;
+        check_url("the API", api_url)?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(Policy::none())
@@ -173,7 +173,7 @@ impl Client {
         {
             response = again.bearer_auth(next.as_str()).send().await?;
         }
-        checked(Party::Api, response).await
+        checked(Server::Api, response).await
     }
 }
 
@@ -182,14 +182,14 @@ async fn parsed<T: DeserializeOwned>(response: Response) -> Result<T, Error> {
 }
 
 /// Returns an answer of status 2xx. Any other status becomes an error with the code and message of the body.
-pub(crate) async fn checked(party: Party, response: Response) -> Result<Response, Error> {
+pub(crate) async fn checked(server: Server, response: Response) -> Result<Response, Error> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);
     }
     let body = response.text().await.unwrap_or_default();
     match serde_json::from_str(&body) {
-        Ok(problem) if party == Party::Api => Err(Error::Refused(Box::new(problem))),
-        _ => Err(Answer::new(party, status.as_u16(), &body).into()),
+        Ok(problem) if server == Server::Api => Err(Error::Refused(Box::new(problem))),
+        _ => Err(ErrorResponse::new(server, status.as_u16(), &body).into()),
     }
 }

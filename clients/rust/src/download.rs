@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use crate::api::checked;
-use crate::error::Party;
+use crate::error::Server;
 use crate::{Client, Error, Progress, Verification};
 
 /// How long to wait for storage to answer, or to send more of the content.
@@ -141,7 +141,7 @@ impl Client {
             .await
             .map_err(|_| Error::Timeout)?;
         // The presigned URL is a secret, so errors must not contain it.
-        checked(Party::Storage, answer.map_err(reqwest::Error::without_url)?).await
+        checked(Server::Storage, answer.map_err(reqwest::Error::without_url)?).await
     }
 }
 
@@ -182,13 +182,13 @@ impl<P: Progress> Fetching<'_, P> {
             self.verification.update(read);
             self.length += length as u64;
         }
-        self.progress.found(self.length);
+        self.progress.skipped(self.length);
         Ok(())
     }
 
     /// Empties the file and restarts its digests.
     async fn empty(&mut self) -> io::Result<()> {
-        self.progress.lost(self.length);
+        self.progress.reverted(self.length);
         (self.length, self.verification) = (0, Verification::of(self.content));
         self.into.set_len(0).await?;
         self.into.rewind().await?;
@@ -228,7 +228,7 @@ impl<P: Progress> Fetching<'_, P> {
             self.into.write_all(&piece).await?;
             self.length += bytes;
             self.verification.update(&piece);
-            self.progress.moved(bytes);
+            self.progress.transferred(bytes);
         }
         // An answer without any data is an error; otherwise `rest` would request it again without end.
         if self.length > before || self.length == self.size {
@@ -255,8 +255,8 @@ mod tests {
     async fn service() -> (Client, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(AtomicUsize::new(0));
-        let (there, told) = (url.clone(), Arc::clone(&asked));
+        let requests = Arc::new(AtomicUsize::new(0));
+        let (there, counter) = (url.clone(), Arc::clone(&requests));
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
@@ -266,7 +266,7 @@ mod tests {
                 }
                 let head = String::from_utf8(raw).unwrap();
                 let (status, body) = if head.starts_with("GET /object") {
-                    told.fetch_add(1, Ordering::SeqCst);
+                    counter.fetch_add(1, Ordering::SeqCst);
                     match head.split_once("range: bytes=") {
                         Some((_, from)) => {
                             let from: usize = from.split_once('-').unwrap().0.parse().unwrap();
@@ -289,7 +289,7 @@ mod tests {
             }
         });
         let client = Client::new(&url, Token::from("token".to_owned()), None).unwrap();
-        (client, asked)
+        (client, requests)
     }
 
     /// Creates an empty file in the temporary folder.
@@ -317,8 +317,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_version_that_is_not_what_was_declared_is_fetched_once() {
-        let (client, asked) = service().await;
+    async fn a_version_with_wrong_content_is_downloaded_once() {
+        let (client, requests) = service().await;
         let (path, mut file) = empty_file("download").await;
         for _ in 0..3 {
             let fetched = client
@@ -328,19 +328,19 @@ mod tests {
             assert!(matches!(fetched, Err(Error::Mismatch)), "{fetched:?}");
             assert_eq!(file.metadata().await.unwrap().len(), 0);
         }
-        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert_eq!(requests.load(Ordering::SeqCst), 1);
         // The mismatch of version 1 does not affect version 2.
         client
             .fetch(&declared(2, b"content", None), &mut file, &())
             .await
             .unwrap();
-        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        assert_eq!(requests.load(Ordering::SeqCst), 2);
         std::fs::remove_file(path).unwrap();
     }
 
     #[tokio::test]
-    async fn content_that_is_not_what_storage_has_proved_is_fetched_once() {
-        let (client, asked) = service().await;
+    async fn content_with_a_wrong_composite_digest_is_downloaded_once() {
+        let (client, requests) = service().await;
         let (path, mut file) = empty_file("composite").await;
         let other = declared(1, b"content", Some(&[b"con", b"TEN", b"t"]));
         for _ in 0..2 {
@@ -348,13 +348,13 @@ mod tests {
             assert!(matches!(fetched, Err(Error::Mismatch)), "{fetched:?}");
             assert_eq!(file.metadata().await.unwrap().len(), 0);
         }
-        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert_eq!(requests.load(Ordering::SeqCst), 1);
         std::fs::remove_file(path).unwrap();
     }
 
     #[tokio::test]
     async fn a_resumed_download_is_compared_with_what_storage_has_proved() {
-        let (client, asked) = service().await;
+        let (client, requests) = service().await;
         let (path, mut file) = empty_file("resumed").await;
         let proved: Option<&[&[u8]]> = Some(&[b"con", b"ten", b"t"]);
         // The earlier attempt ended inside the second part.
@@ -373,7 +373,7 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"content");
-        assert_eq!(asked.load(Ordering::SeqCst), 3);
+        assert_eq!(requests.load(Ordering::SeqCst), 3);
         // The stored content is proved, but the declared SHA-256 is another one: a second download would not
         // help.
         file.set_len(4).await.unwrap();
@@ -381,7 +381,7 @@ mod tests {
             .fetch(&declared(2, b"CONTENT", proved), &mut file, &())
             .await;
         assert!(matches!(fetched, Err(Error::Mismatch)), "{fetched:?}");
-        assert_eq!(asked.load(Ordering::SeqCst), 4);
+        assert_eq!(requests.load(Ordering::SeqCst), 4);
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -33,7 +33,7 @@ pub struct Problem {
 /// The server that a request was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Party {
+pub enum Server {
     /// The HTTP API.
     Api,
     /// Object storage, which holds the content.
@@ -42,7 +42,7 @@ pub enum Party {
     UserPool,
 }
 
-impl fmt::Display for Party {
+impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Api => "the service",
@@ -54,9 +54,9 @@ impl fmt::Display for Party {
 
 /// An error answer that is not in the API's own format: from storage, the user pool, API Gateway or a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct ErrorResponse {
     /// The server that the request was sent to. A proxy on the way may have answered in its place.
-    pub party: Party,
+    pub server: Server,
     /// The HTTP status code.
     pub status: u16,
     /// The machine-readable error code, such as `RequestTimeout`; empty if the answer has none.
@@ -65,16 +65,16 @@ pub struct Answer {
     pub message: String,
 }
 
-impl Answer {
+impl ErrorResponse {
     /// Parses an error body: XML from S3, JSON from Cognito and API Gateway. Any other body, such as the page
     /// of a proxy, is ignored.
-    pub(crate) fn new(party: Party, status: u16, body: &str) -> Self {
+    pub(crate) fn new(server: Server, status: u16, body: &str) -> Self {
         let body: ErrorBody = serde_json::from_str(body)
             .or_else(|_| quick_xml::de::from_str(body))
             .unwrap_or_default();
         let code = body.kind.rsplit('#').next().unwrap_or_default();
         Self {
-            party,
+            server,
             status,
             code: printable(code),
             message: printable(body.message.trim()),
@@ -87,10 +87,10 @@ impl Answer {
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            party,
+            server,
             status,
             code,
             message,
@@ -101,15 +101,15 @@ impl fmt::Display for Answer {
         match (code.as_str(), message.trim_end_matches('.'), reason) {
             ("", "", Some(reason)) => write!(
                 f,
-                "{party}, or a proxy on the way to it, answered: {reason} ({status})"
+                "{server}, or a proxy on the way to it, answered: {reason} ({status})"
             ),
             ("", "", None) => write!(
                 f,
-                "{party}, or a proxy on the way to it, answered with status {status}"
+                "{server}, or a proxy on the way to it, answered with status {status}"
             ),
-            ("", message, _) => write!(f, "{party} refused the request: {message}"),
-            (code, "", _) => write!(f, "{party} refused the request ({code})"),
-            (code, message, _) => write!(f, "{party} refused the request: {message} ({code})"),
+            ("", message, _) => write!(f, "{server} refused the request: {message}"),
+            (code, "", _) => write!(f, "{server} refused the request ({code})"),
+            (code, message, _) => write!(f, "{server} refused the request: {message} ({code})"),
         }
     }
 }
@@ -178,7 +178,7 @@ pub enum Error {
     Refused(Box<Problem>),
     /// Storage, the user pool, API Gateway or a proxy answered with an error in its own format.
     #[error("{0}")]
-    Unexpected(Answer),
+    Unexpected(ErrorResponse),
     /// There was no answer, or only an incomplete one.
     #[error("the service could not be reached")]
     Http(#[from] reqwest::Error),
@@ -187,7 +187,7 @@ pub enum Error {
     #[error("not signed in: {0}")]
     Unauthenticated(String),
     /// The password was set by an administrator, and the user has to choose a new one.
-    #[error("not signed in: a new password has to be chosen")]
+    #[error("not signed in: the password must be changed first")]
     NewPassword,
     /// A deadline passed without an answer, or without more data.
     #[error("the service did not answer in time")]
@@ -200,7 +200,7 @@ pub enum Error {
     Changed,
     /// The downloaded content does not match the declared digests: other content was uploaded under them, or
     /// the content was damaged on the way.
-    #[error("the content has another SHA-256 than was declared")]
+    #[error("the content does not have the SHA-256 that its uploader declared")]
     Mismatch,
     /// The content is larger than an upload can be, or does not fit the part layout of its upload.
     #[error("the content is too large")]
@@ -213,7 +213,7 @@ pub enum Error {
     #[error("the WebSocket failed")]
     WebSocket(#[source] Box<tokio_tungstenite::tungstenite::Error>),
     /// The body of an answer does not follow the protocol.
-    #[error("the service sent something unknown")]
+    #[error("the service sent an unexpected answer")]
     Protocol(#[from] serde_json::Error),
 }
 
@@ -240,11 +240,11 @@ impl Error {
 
 /// Checks that a secret may be sent to `url`: over TLS to any host, or unencrypted to this machine. A URL
 /// with a user name is refused, because it hides the real host. `what` names the URL in the error.
-pub(crate) fn secure(what: &str, url: &str) -> Result<(), Error> {
-    let parsed =
-        reqwest::Url::parse(url).map_err(|_| Error::Insecure(format!("{what} is not a URL: {url:?}")))?;
+pub(crate) fn check_url(what: &str, url: &str) -> Result<(), Error> {
+    let parsed = reqwest::Url::parse(url)
+        .map_err(|_| Error::Insecure(format!("the URL of {what} is not valid: {url:?}")))?;
     if !parsed.username().is_empty() || parsed.password().is_some() {
-        let message = format!("{what} has a user name in its URL, which hides where it leads; leave it out");
+        let message = format!("the URL of {what} has a user name, which can hide the real host; remove it");
         return Err(Error::Insecure(message));
     }
     let is_local = match parsed.host_str().unwrap_or_default() {
@@ -258,14 +258,14 @@ pub(crate) fn secure(what: &str, url: &str) -> Result<(), Error> {
         "https" | "wss" => Ok(()),
         "http" | "ws" if is_local => Ok(()),
         _ => Err(Error::Insecure(format!(
-            "{what} would be sent your token unencrypted: {} is not this machine; use https",
+            "your token would be sent to {what} unencrypted, because {} is not this machine; use https",
             parsed.host_str().unwrap_or(url)
         ))),
     }
 }
 
-impl From<Answer> for Error {
-    fn from(answer: Answer) -> Self {
+impl From<ErrorResponse> for Error {
+    fn from(answer: ErrorResponse) -> Self {
         Self::Unexpected(answer)
     }
 }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     fn unexpected(status: u16, body: &str) -> Error {
-        Answer::new(Party::Storage, status, body).into()
+        ErrorResponse::new(Server::Storage, status, body).into()
     }
 
     #[test]
@@ -335,28 +335,32 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_in_other_words_becomes_a_sentence() {
+    fn an_error_response_in_another_format_becomes_a_sentence() {
         let xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code>\
             <Message>Request has expired &amp; gone.</Message><X-Amz-Expires>3600</X-Amz-Expires><RequestId>R</RequestId></Error>";
         for (answer, sentence) in [
             (
-                Answer::new(Party::Storage, 403, xml),
+                ErrorResponse::new(Server::Storage, 403, xml),
                 "storage refused the request: Request has expired & gone (AccessDenied)",
             ),
             (
-                Answer::new(Party::Api, 403, r#"{"message":"Forbidden"}"#),
+                ErrorResponse::new(Server::Api, 403, r#"{"message":"Forbidden"}"#),
                 "the service refused the request: Forbidden",
             ),
             (
-                Answer::new(
-                    Party::UserPool,
+                ErrorResponse::new(
+                    Server::UserPool,
                     400,
                     r#"{"__type":"x#InvalidParameterException"}"#,
                 ),
                 "the user pool refused the request (InvalidParameterException)",
             ),
             (
-                Answer::new(Party::Api, 502, "<html><body>\u{1b}[2J Bad gateway</body></html>"),
+                ErrorResponse::new(
+                    Server::Api,
+                    502,
+                    "<html><body>\u{1b}[2J Bad gateway</body></html>",
+                ),
                 "the service, or a proxy on the way to it, answered: Bad Gateway (502)",
             ),
         ] {
@@ -365,13 +369,13 @@ mod tests {
     }
 
     #[test]
-    fn text_of_others_does_not_reach_the_terminal_raw() {
+    fn remote_text_is_made_safe_for_a_terminal() {
         let body = "{\"message\":\"\\u001b]0;title\\u0007 \\u202egnp.exe\\nnext\"}";
-        let said = unexpected(400, body).to_string();
+        let message = unexpected(400, body).to_string();
         let problem =
             r#"{"status":400,"code":"\u001b[31mc","detail":"\u001b[31mred","requestId":"\u009b2J"}"#;
         let problem: Problem = serde_json::from_str(problem).unwrap();
-        for text in [said, Error::Refused(Box::new(problem)).to_string()] {
+        for text in [message, Error::Refused(Box::new(problem)).to_string()] {
             assert!(
                 !text.contains(|c: char| c.is_control() || c == '\u{202e}'),
                 "{text:?}"
@@ -386,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_go_over_tls_or_stay_on_this_machine() {
+    fn secrets_are_sent_over_tls_or_to_this_machine_only() {
         for url in [
             "https://files.example.org/api",
             "http://127.0.0.1:4566/x",
@@ -394,7 +398,7 @@ mod tests {
             "http://localhost:8080",
             "wss://a.example/live",
         ] {
-            assert!(secure("it", url).is_ok(), "{url}");
+            assert!(check_url("it", url).is_ok(), "{url}");
         }
         for url in [
             "http://files.example.org",
@@ -406,7 +410,7 @@ mod tests {
             "https://a@b.example",
             "http://127.0.0.1@evil.example",
         ] {
-            assert!(matches!(secure("it", url), Err(Error::Insecure(_))), "{url}");
+            assert!(matches!(check_url("it", url), Err(Error::Insecure(_))), "{url}");
         }
     }
 }

@@ -74,7 +74,7 @@ impl Client {
             self.call(request.json(&body)).await
         };
         match ask(base_path.cloned()).await {
-            Err(error) if base_path.is_some() && is_unknown(&error, "basePath") => ask(None).await,
+            Err(error) if base_path.is_some() && is_unknown_field(&error, "basePath") => ask(None).await,
             answer => answer,
         }
     }
@@ -97,14 +97,14 @@ impl Client {
             self.call(request.query(&query)).await
         };
         match ask(base_path).await {
-            Err(error) if base_path.is_some() && is_unknown(&error, "basePath") => ask(None).await,
+            Err(error) if base_path.is_some() && is_unknown_field(&error, "basePath") => ask(None).await,
             answer => answer,
         }
     }
 }
 
 /// Whether a service of an earlier release refused the request for a field that it does not know.
-pub(crate) fn is_unknown(error: &Error, field: &str) -> bool {
+pub(crate) fn is_unknown_field(error: &Error, field: &str) -> bool {
     let unknown = format!("unknown field `{field}`");
     matches!(error, Error::Refused(problem) if problem.code == "invalid-request" && problem.detail.contains(&unknown))
 }

@@ -23,6 +23,8 @@
 //! # }
 //! ```
 
+#![warn(missing_docs)]
+
 mod api;
 mod backoff;
 mod download;
@@ -42,7 +44,7 @@ mod window;
 pub use api::Client;
 pub use backoff::Backoff;
 pub use download::{Content, next_piece};
-pub use error::{Answer, Error, Party, Problem};
+pub use error::{Error, ErrorResponse, Problem, Server};
 pub use progress::Progress;
 pub use session::{Authenticator, Challenge, Session, SignIn, Token, UserPool};
 pub use socket::{Frame, Socket};

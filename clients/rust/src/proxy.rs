@@ -18,7 +18,7 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Stream for T {}
 
-pub(crate) type Connection = Box<dyn Stream>;
+pub(crate) type BoxedStream = Box<dyn Stream>;
 
 /// The proxy settings, with the same rules that reqwest uses.
 pub(crate) struct Proxies(Matcher);
@@ -36,13 +36,16 @@ impl Proxies {
     }
 
     /// Connects to the host of a WebSocket URL, through its proxy if there is one.
-    pub(crate) async fn connect(&self, url: &Uri) -> io::Result<Connection> {
+    pub(crate) async fn connect(&self, url: &Uri) -> io::Result<BoxedStream> {
         let (scheme, port) = match url.scheme_str() {
             Some("wss") => ("https", 443),
             _ => ("http", 80),
         };
         let host = url.host().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "the WebSocket's URL names no host")
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the URL of the WebSocket has no host",
+            )
         })?;
         let port = url.port_u16().unwrap_or(port);
         let target: Uri = format!("{scheme}://{host}:{port}/")
@@ -58,7 +61,7 @@ impl Proxies {
 }
 
 /// Opens a tunnel with CONNECT, for `ws` as well as `wss` (RFC 6455, section 4.1).
-async fn connect_through_proxy(proxy: &Intercept, target: Uri) -> io::Result<Connection> {
+async fn connect_through_proxy(proxy: &Intercept, target: Uri) -> io::Result<BoxedStream> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
@@ -75,7 +78,9 @@ async fn connect_through_proxy(proxy: &Intercept, target: Uri) -> io::Result<Con
         let authority = proxy.uri().authority();
         let name = authority.map_or("", |authority| authority.as_str());
         let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
-        io::Error::other(format!("the proxy {name} gives no connection: {error}{cause}"))
+        io::Error::other(format!(
+            "the proxy {name} did not open a connection: {error}{cause}"
+        ))
     })?;
     Ok(Box::new(TokioIo::new(tunneled)))
 }

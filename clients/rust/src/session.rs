@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::api::checked;
-use crate::error::{Party, printable, secure};
+use crate::error::{Server, check_url, printable};
 use crate::retry::{RETRY_BUDGET, Retries};
 use crate::{Error, install_crypto_provider};
 
@@ -127,14 +127,14 @@ pub struct Session(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    source: Source,
+    source: TokenSource,
     /// `None` until a token is first needed.
     token: Mutex<Option<Token>>,
 }
 
 /// The source of new tokens.
 #[derive(Debug)]
-enum Source {
+enum TokenSource {
     Fixed,
     Command(String),
     Cognito(UserPool, Token),
@@ -275,7 +275,7 @@ impl Authenticator {
 fn sent_once(error: Error) -> Error {
     match error {
         Error::Http(error) if !error.is_connect() => {
-            Error::Unauthenticated(format!("the user pool gave no answer ({})", error.without_url()))
+            Error::Unauthenticated(format!("the user pool did not answer ({})", error.without_url()))
         }
         error => error,
     }
@@ -303,7 +303,7 @@ impl SignIn {
         step.ok_or_else(|| {
             let challenge_name = printable(&challenge_name);
             Error::Unauthenticated(format!(
-                "this account asks for more than a password and an authenticator app's code ({challenge_name}), and this client does not support that"
+                "this account needs more than a password and an authenticator app's code ({challenge_name}), and this client does not support that"
             ))
         })
     }
@@ -312,12 +312,12 @@ impl SignIn {
 impl From<Token> for Session {
     /// A session that cannot renew its token, so it ends when the token expires.
     fn from(token: Token) -> Self {
-        Self::new(Source::Fixed, Some(token))
+        Self::new(TokenSource::Fixed, Some(token))
     }
 }
 
 impl Session {
-    fn new(source: Source, token: Option<Token>) -> Self {
+    fn new(source: TokenSource, token: Option<Token>) -> Self {
         let token = Mutex::new(token);
         Self(Arc::new(Inner { source, token }))
     }
@@ -325,7 +325,7 @@ impl Session {
     /// A session for any identity provider. The shell command runs each time a new token is needed, and must
     /// print the token and nothing else.
     pub fn from_command(command: impl Into<String>) -> Self {
-        Self::new(Source::Command(command.into()), None)
+        Self::new(TokenSource::Command(command.into()), None)
     }
 
     /// Starts signing in with user name and password (`USER_PASSWORD_AUTH`).
@@ -343,15 +343,15 @@ impl Session {
             SignIn::Done(session) => Ok(session),
             SignIn::NewPassword(_) => Err(Error::NewPassword),
             SignIn::Code(_) => Err(Error::Unauthenticated(
-                "this account asks for a code of its authenticator app".to_owned(),
+                "this account needs a code of its authenticator app".to_owned(),
             )),
         }
     }
 
     fn from_tokens(pool: UserPool, tokens: Tokens) -> Self {
         let source = match tokens.refresh_token {
-            Some(refresh) => Source::Cognito(pool, refresh.into()),
-            None => Source::Fixed,
+            Some(refresh) => TokenSource::Cognito(pool, refresh.into()),
+            None => TokenSource::Fixed,
         };
         Self::new(source, Some(Token::received(tokens.id_token, now())))
     }
@@ -359,7 +359,7 @@ impl Session {
     /// Resumes an earlier session from its [`Session::refresh_token`]. `token` is the last token of that
     /// session, if it was kept, with its time of receipt.
     pub fn resume(pool: UserPool, refresh_token: Token, token: Option<Token>) -> Self {
-        Self::new(Source::Cognito(pool, refresh_token), token)
+        Self::new(TokenSource::Cognito(pool, refresh_token), token)
     }
 
     /// Starts to protect the account with an authenticator app (`AssociateSoftwareToken`). Protection is on
@@ -370,16 +370,16 @@ impl Session {
         struct Associated {
             secret_code: String,
         }
-        let Source::Cognito(pool, refresh) = &self.0.source else {
-            let message = "only accounts of the stack's own user pool are protected here";
+        let TokenSource::Cognito(pool, refresh) = &self.0.source else {
+            let message = "an authenticator app can protect only accounts of the stack's own user pool";
             return Err(Error::Unauthenticated(message.to_owned()));
         };
         let parameters = json!({ "REFRESH_TOKEN": refresh.as_str() });
         let response = with_retries(async || initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await);
         let tokens = response.await?.authentication_result;
         let access_token = tokens.and_then(|tokens| tokens.access_token);
-        let access_token =
-            access_token.ok_or_else(|| Error::Unauthenticated("the user pool gave no token".to_owned()))?;
+        let access_token = access_token
+            .ok_or_else(|| Error::Unauthenticated("the user pool returned no token".to_owned()))?;
         let body = json!({ "AccessToken": access_token });
         let associated = with_retries(async || post(pool, "AssociateSoftwareToken", &body).await);
         let Associated { secret_code } = serde_json::from_slice(&associated.await?)?;
@@ -393,7 +393,7 @@ impl Session {
     /// Revokes the refresh token at the user pool (`RevokeToken`). For sessions without a user pool this does
     /// nothing.
     pub async fn revoke(&self) -> Result<(), Error> {
-        if let Source::Cognito(pool, refresh) = &self.0.source {
+        if let TokenSource::Cognito(pool, refresh) = &self.0.source {
             let body = json!({ "ClientId": pool.client_id, "Token": refresh.as_str() });
             with_retries(async || post(pool, "RevokeToken", &body).await).await?;
         }
@@ -404,8 +404,8 @@ impl Session {
     /// token. It is a secret, and Cognito accepts it for 30 days unless the stack sets another period.
     pub fn refresh_token(&self) -> Option<&Token> {
         match &self.0.source {
-            Source::Cognito(_, refresh) => Some(refresh),
-            Source::Fixed | Source::Command(_) => None,
+            TokenSource::Cognito(_, refresh) => Some(refresh),
+            TokenSource::Fixed | TokenSource::Command(_) => None,
         }
     }
 
@@ -447,19 +447,21 @@ impl Session {
     }
 
     fn can_renew(&self) -> bool {
-        !matches!(self.0.source, Source::Fixed)
+        !matches!(self.0.source, TokenSource::Fixed)
     }
 
     async fn request_token(&self) -> Result<Token, Error> {
         match &self.0.source {
-            Source::Fixed => Err(Error::Unauthenticated("there is no token".to_owned())),
-            Source::Command(command) => run_token_command(command).await,
-            Source::Cognito(pool, refresh) => {
+            TokenSource::Fixed => Err(Error::Unauthenticated("there is no token".to_owned())),
+            TokenSource::Command(command) => run_token_command(command).await,
+            TokenSource::Cognito(pool, refresh) => {
                 let parameters = json!({ "REFRESH_TOKEN": refresh.as_str() });
                 let response = initiate_auth(pool, "REFRESH_TOKEN_AUTH", &parameters).await?;
                 match response.authentication_result {
                     Some(tokens) => Ok(Token::received(tokens.id_token, now())),
-                    None => Err(Error::Unauthenticated("the user pool gave no token".to_owned())),
+                    None => Err(Error::Unauthenticated(
+                        "the user pool returned no token".to_owned(),
+                    )),
                 }
             }
         }
@@ -489,12 +491,12 @@ async fn run_token_command(command: &str) -> Result<Token, Error> {
     let output = timeout(SIGN_IN_TIMEOUT, running)
         .await
         .map_err(|_| Error::Timeout)?;
-    let output =
-        output.map_err(|error| Error::Unauthenticated(format!("the token's command cannot run: {error}")))?;
+    let output = output
+        .map_err(|error| Error::Unauthenticated(format!("the token command cannot be run: {error}")))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         return Err(Error::Unauthenticated(format!(
-            "the token's command failed ({}): {}",
+            "the token command failed ({}): {}",
             output.status,
             printable(stderr.trim())
         )));
@@ -502,7 +504,7 @@ async fn run_token_command(command: &str) -> Result<Token, Error> {
     let token = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if token.is_empty() || token.contains(char::is_whitespace) {
         return Err(Error::Unauthenticated(
-            "the token's command printed no token".to_owned(),
+            "the token command printed no token".to_owned(),
         ));
     }
     Ok(Token::received(token, now()))
@@ -552,7 +554,7 @@ async fn initiate_auth(pool: &UserPool, flow: &str, parameters: &Value) -> Resul
 
 /// Calls an operation of the Amazon Cognito user pools API and returns the body of its answer.
 async fn post(pool: &UserPool, operation: &str, body: &Value) -> Result<Vec<u8>, Error> {
-    secure("the user pool", &pool.endpoint)?;
+    check_url("the user pool", &pool.endpoint)?;
     install_crypto_provider();
     let request = reqwest::Client::builder()
         .redirect(Policy::none())
@@ -565,7 +567,7 @@ async fn post(pool: &UserPool, operation: &str, body: &Value) -> Result<Vec<u8>,
             format!("AWSCognitoIdentityProviderService.{operation}"),
         )
         .body(body.to_string());
-    let response = checked(Party::UserPool, request.send().await?)
+    let response = checked(Server::UserPool, request.send().await?)
         .await
         .map_err(unauthenticated)?;
     Ok(response.bytes().await?.to_vec())
@@ -602,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_when_it_ends_if_it_can() {
+    fn a_token_has_the_expiry_of_its_claims() {
         assert_eq!(
             jwt(7).expires_at(),
             Some(SystemTime::UNIX_EPOCH + Duration::from_secs(7))
@@ -655,7 +657,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_shell_gets_quotes_as_they_are() {
+    async fn quotes_reach_the_shell_unchanged() {
         let command = if cfg!(windows) {
             r#"echo "quoted""#
         } else {
@@ -666,7 +668,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_alone_has_no_next() {
+    async fn a_fixed_token_cannot_be_renewed() {
         let session = Session::from(jwt(1));
         let token = session.token().await.unwrap();
         assert_eq!(session.replacement_of(&token).await.unwrap(), None);
@@ -680,8 +682,8 @@ mod tests {
             endpoint: format!("http://{}", listener.local_addr().unwrap()),
             client_id: "client".to_owned(),
         };
-        let asked = tokio::spawn(async move {
-            let mut asked = Vec::new();
+        let requests = tokio::spawn(async move {
+            let mut requests = Vec::new();
             for answer in answers {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = Vec::new();
@@ -696,7 +698,7 @@ mod tests {
                         break body;
                     }
                 };
-                asked.push(body);
+                requests.push(body);
                 // Cognito answers every error with status 400.
                 let status = match answer["__type"] {
                     Value::Null => "200 OK",
@@ -711,9 +713,9 @@ mod tests {
                     .await
                     .unwrap();
             }
-            asked
+            requests
         });
-        (pool, asked)
+        (pool, requests)
     }
 
     #[tokio::test]
@@ -722,7 +724,7 @@ mod tests {
             json!({ "ChallengeName": "NEW_PASSWORD_REQUIRED", "Session": "s1", "ChallengeParameters": {} });
         let token = jwt(7);
         let tokens = json!({ "AuthenticationResult": { "IdToken": token.as_str(), "RefreshToken": "r1" } });
-        let (pool, asked) = pool_that_answers(vec![challenge.clone(), challenge, tokens]).await;
+        let (pool, requests) = pool_that_answers(vec![challenge.clone(), challenge, tokens]).await;
         let first = Session::sign_in(pool.clone(), "alice", "first").await;
         assert!(matches!(first, Err(Error::NewPassword)), "{first:?}");
         let step = Session::begin(pool, "alice", "first").await.unwrap();
@@ -734,22 +736,22 @@ mod tests {
             panic!("{step:?}")
         };
         assert_eq!(session.refresh_token().unwrap().as_str(), "r1");
-        let asked = asked.await.unwrap();
-        assert_eq!(asked[1]["AuthParameters"]["PASSWORD"], "first");
+        let requests = requests.await.unwrap();
+        assert_eq!(requests[1]["AuthParameters"]["PASSWORD"], "first");
         assert_eq!(
-            asked[2]["ChallengeResponses"],
+            requests[2]["ChallengeResponses"],
             json!({ "USERNAME": "alice", "NEW_PASSWORD": "second" })
         );
-        assert_eq!(asked[2]["Session"], "s1");
+        assert_eq!(requests[2]["Session"], "s1");
     }
 
     #[tokio::test]
-    async fn an_authenticator_apps_code_is_asked_for_after_the_password() {
+    async fn a_code_of_the_authenticator_app_follows_the_password() {
         let first = json!({ "ChallengeName": "NEW_PASSWORD_REQUIRED", "Session": "s1" });
         let code = json!({ "ChallengeName": "SOFTWARE_TOKEN_MFA", "Session": "s2" });
         let wrong = json!({ "__type": "CodeMismatchException", "message": "Invalid code received for user" });
         let tokens = json!({ "AuthenticationResult": { "IdToken": "a.b.c", "RefreshToken": "r1" } });
-        let (pool, asked) =
+        let (pool, requests) =
             pool_that_answers(vec![first, code.clone(), tokens, code.clone(), wrong, code]).await;
         let step = Session::begin(pool.clone(), "alice", "first").await.unwrap();
         let SignIn::NewPassword(challenge) = step else {
@@ -768,18 +770,18 @@ mod tests {
         };
         let error = challenge.answer("000000").await.unwrap_err();
         assert!(
-            matches!(&error, Error::Unauthenticated(said) if said.contains("Invalid code")),
+            matches!(&error, Error::Unauthenticated(message) if message.contains("Invalid code")),
             "{error}"
         );
         // `sign_in` cannot ask for a code, so its error names the authenticator app.
         let error = Session::sign_in(pool, "alice", "second").await.unwrap_err();
         assert!(error.to_string().contains("authenticator app"), "{error}");
 
-        let asked = asked.await.unwrap();
-        assert_eq!(asked[2]["ChallengeName"], "SOFTWARE_TOKEN_MFA");
-        assert_eq!(asked[2]["Session"], "s2");
+        let requests = requests.await.unwrap();
+        assert_eq!(requests[2]["ChallengeName"], "SOFTWARE_TOKEN_MFA");
+        assert_eq!(requests[2]["Session"], "s2");
         assert_eq!(
-            asked[2]["ChallengeResponses"],
+            requests[2]["ChallengeResponses"],
             json!({ "USERNAME": "alice", "SOFTWARE_TOKEN_MFA_CODE": "123456" })
         );
     }
@@ -790,25 +792,28 @@ mod tests {
         let associated = json!({ "SecretCode": "JBSWY3DPEHPK3PXP" });
         let wrong = json!({ "__type": "EnableSoftwareTokenMFAException", "message": "Code mismatch" });
         let verified = json!({ "Status": "SUCCESS" });
-        let (pool, asked) = pool_that_answers(vec![tokens, associated, wrong, verified, json!({})]).await;
+        let (pool, requests) = pool_that_answers(vec![tokens, associated, wrong, verified, json!({})]).await;
         let session = Session::resume(pool, "r1".to_owned().into(), None);
         let authenticator = session.authenticator().await.unwrap();
         assert_eq!(authenticator.key(), "JBSWY3DPEHPK3PXP");
         let error = authenticator.confirm("000000").await.unwrap_err();
         assert!(error.to_string().contains("Code mismatch"), "{error}");
         authenticator.confirm("123456").await.unwrap();
-        let asked = asked.await.unwrap();
-        assert_eq!(asked[3], json!({ "AccessToken": "access", "UserCode": "123456" }));
-        assert_eq!(asked[4]["SoftwareTokenMfaSettings"]["Enabled"], true);
+        let requests = requests.await.unwrap();
+        assert_eq!(
+            requests[3],
+            json!({ "AccessToken": "access", "UserCode": "123456" })
+        );
+        assert_eq!(requests[4]["SoftwareTokenMfaSettings"]["Enabled"], true);
         // After the wrong code the app was not turned on: the next request was another verification.
-        assert_eq!(asked[2]["UserCode"], "000000");
+        assert_eq!(requests[2]["UserCode"], "000000");
 
         let of_token = Session::from(jwt(1)).authenticator().await;
         assert!(matches!(of_token, Err(Error::Unauthenticated(_))));
     }
 
     #[tokio::test]
-    async fn what_cannot_be_answered_is_named() {
+    async fn an_unsupported_challenge_is_named() {
         let challenge = json!({ "ChallengeName": "SMS_MFA", "Session": "s1" });
         let (pool, _asked) = pool_that_answers(vec![challenge]).await;
         let error = Session::sign_in(pool, "alice", "secret").await.unwrap_err();
@@ -816,15 +821,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_throttled_user_pool_is_asked_again() {
+    async fn a_throttled_sign_in_is_retried() {
         let throttled = json!({ "__type": "TooManyRequestsException", "message": "Rate exceeded" });
         let tokens = json!({ "AuthenticationResult": { "IdToken": jwt(7).as_str(), "RefreshToken": "r1" } });
         let answers = vec![throttled.clone(), tokens.clone(), throttled, tokens];
-        let (pool, asked) = pool_that_answers(answers).await;
+        let (pool, requests) = pool_that_answers(answers).await;
         Session::sign_in(pool.clone(), "alice", "secret").await.unwrap();
         let session = Session::resume(pool, "r1".to_owned().into(), None);
         assert_eq!(session.token().await.unwrap(), jwt(7));
-        assert_eq!(asked.await.unwrap().len(), 4);
+        assert_eq!(requests.await.unwrap().len(), 4);
     }
 
     /// This machine's clock is an hour ahead of the user pool's.
@@ -835,12 +840,12 @@ mod tests {
         let claims = format!(r#"{{"iat":{},"exp":{end}}}"#, end - 3_600);
         let token = format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims));
         let tokens = json!({ "AuthenticationResult": { "IdToken": token } });
-        let (pool, asked) = pool_that_answers(vec![tokens]).await;
+        let (pool, requests) = pool_that_answers(vec![tokens]).await;
         let session = Session::resume(pool.clone(), "r1".to_owned().into(), None);
         for _ in 0..3 {
             assert_eq!(session.token().await.unwrap().as_str(), token);
         }
-        assert_eq!(asked.await.unwrap().len(), 1);
+        assert_eq!(requests.await.unwrap().len(), 1);
 
         // A token that is kept with its time of receipt is still valid in the next process.
         let received = session.latest().await.unwrap().received_at().unwrap();

@@ -7,8 +7,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls};
 
-use crate::error::secure;
-use crate::proxy::{Connection, Proxies};
+use crate::error::check_url;
+use crate::proxy::{BoxedStream, Proxies};
 use crate::{Error, install_crypto_provider};
 
 /// A frame that the service sends.
@@ -40,13 +40,13 @@ pub enum Frame {
 
 /// An open WebSocket.
 #[derive(Debug)]
-pub struct Socket(WebSocketStream<MaybeTlsStream<Connection>>);
+pub struct Socket(WebSocketStream<MaybeTlsStream<BoxedStream>>);
 
 impl Socket {
     /// Connects with a ticket, which can be used only once. The proxies of the environment (`HTTPS_PROXY`,
     /// `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`) apply as they do to HTTP requests.
     pub async fn connect(ticket: &CreatedTicket) -> Result<Self, Error> {
-        secure("the WebSocket", &ticket.url)?;
+        check_url("the WebSocket", &ticket.url)?;
         Self::connect_through(ticket, &Proxies::from_environment()).await
     }
 
@@ -118,7 +118,7 @@ mod tests {
     /// to `port` on this machine, whatever host was named. Returns its URL, and the lines of the request.
     async fn proxy(status: &'static str, port: u16) -> (String, tokio::task::JoinHandle<Vec<String>>) {
         let (listener, own) = listener().await;
-        let asked = tokio::spawn(async move {
+        let requests = tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             let mut stream = BufReader::new(stream);
             let mut head = Vec::new();
@@ -138,7 +138,7 @@ mod tests {
             }
             head
         });
-        (format!("http://user:secret@127.0.0.1:{own}"), asked)
+        (format!("http://user:secret@127.0.0.1:{own}"), requests)
     }
 
     fn ticket(url: &str) -> CreatedTicket {
@@ -150,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_only_the_proxy_knows_is_reached_through_it() {
-        let (proxy, asked) = proxy(
+        let (proxy, requests) = proxy(
             "200 Connection established",
             server(&[r#"{"type":"pong"}"#]).await,
         )
@@ -160,13 +160,13 @@ mod tests {
             .await
             .unwrap();
         assert!(matches!(socket.next().await.unwrap(), Some(Frame::Pong)));
-        let asked = asked.await.unwrap();
-        assert_eq!(asked[0], "CONNECT api.invalid:4321 HTTP/1.1");
-        assert!(asked.contains(&"Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=".to_owned()));
+        let requests = requests.await.unwrap();
+        assert_eq!(requests[0], "CONNECT api.invalid:4321 HTTP/1.1");
+        assert!(requests.contains(&"Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=".to_owned()));
     }
 
     #[tokio::test]
-    async fn what_no_proxy_names_is_reached_directly() {
+    async fn hosts_in_no_proxy_are_reached_directly() {
         let port = server(&[r#"{"type":"pong"}"#]).await;
         let ticket = ticket(&format!("ws://127.0.0.1:{port}/live"));
         let proxies = Proxies::all("http://127.0.0.1:1", "127.0.0.1");
@@ -184,17 +184,17 @@ mod tests {
         let Error::WebSocket(cause) = &error else {
             panic!("{error:?}")
         };
-        let said = cause.to_string();
+        let message = cause.to_string();
         assert!(
-            said.contains("proxy 127.0.0.1:") && said.contains("proxy authorization required"),
-            "{said}"
+            message.contains("proxy 127.0.0.1:") && message.contains("proxy authorization required"),
+            "{message}"
         );
-        assert!(!said.contains("secret"), "{said}");
+        assert!(!message.contains("secret"), "{message}");
         assert!(error.is_retryable());
     }
 
     #[tokio::test]
-    async fn what_is_unknown_costs_no_connection() {
+    async fn unknown_frames_do_not_end_the_connection() {
         let port = server(&[
             r#"{"message":"Internal server error","connectionId":"c","requestId":"r"}"#,
             r#"{"type":"of a later release","more":1}"#,

@@ -17,7 +17,7 @@ use model::{
 use reqwest::Method;
 use tokio::time::sleep;
 
-use crate::files::is_unknown;
+use crate::files::is_unknown_field;
 use crate::window::{MIN_WINDOW_BYTES, Slot};
 use crate::{Backoff, Client, Error, Progress, Sha256Stream};
 pub use source::{LocalFile, Source};
@@ -49,7 +49,7 @@ impl Client {
     ) -> Result<CreatedUpload, Error> {
         let created = self.open(body, key).await;
         match &created {
-            Err(error) if body.base_file_id.is_some() && is_unknown(error, "baseFileId") => {
+            Err(error) if body.base_file_id.is_some() && is_unknown_field(error, "baseFileId") => {
                 let former = CreateUploadRequest {
                     base_file_id: None,
                     ..body.clone()
@@ -111,7 +111,7 @@ impl Client {
         content: &(impl Source + ?Sized),
     ) -> Result<FileChanged, Error> {
         let description = self.describe(space_id, path, content, &()).await?;
-        let slot = self.window.enter(content.size().min(MIN_WINDOW_BYTES)).await;
+        let slot = self.window.acquire(content.size().min(MIN_WINDOW_BYTES)).await;
         let created = self.create_upload(&description, None).await?;
         let client = self.clone().with_transfer_retries();
         let finished = client.finish(&created, content, &(), slot).await;
@@ -136,7 +136,7 @@ impl Client {
         progress: &impl Progress,
     ) -> Result<FileChanged, Error> {
         // An upload's time limit starts when it is opened, so it is opened only when its content may be sent.
-        let slot = self.window.enter(content.size().min(MIN_WINDOW_BYTES)).await;
+        let slot = self.window.acquire(content.size().min(MIN_WINDOW_BYTES)).await;
         let created = self.create_upload(description, Some(key)).await?;
         let client = self.clone().with_transfer_retries();
         let finished = client.finish(&created, content, progress, slot).await;
@@ -216,7 +216,7 @@ impl Client {
         progress: &impl Progress,
     ) -> Result<(), Error> {
         let Some(transfer) = upload.transfer.filter(|_| !upload.stored) else {
-            progress.found(content.size());
+            progress.skipped(content.size());
             return Ok(());
         };
         let upload_id = upload.upload_id;
@@ -256,11 +256,11 @@ impl Client {
         progress: &impl Progress,
         slot: Option<Slot<'_>>,
     ) -> Result<(), Error> {
-        let again = async || match self.show_upload(upload_id).await?.transfer {
+        let renew_url = async || match self.show_upload(upload_id).await?.transfer {
             Some(Transfer::Put(put)) => Ok(Some(put)),
             _ => Ok(None),
         };
-        self.put(put, content, 0, content.size(), progress, again, slot)
+        self.put(put, content, 0, content.size(), progress, renew_url, slot)
             .await
     }
 
@@ -285,7 +285,7 @@ impl Client {
             let sha256 = digest(content, offset, length, Some(&mut whole), &()).await?;
             // The stored part may come from an earlier state of the file.
             if stored.get(&part_number) == Some(&sha256) {
-                progress.found(length);
+                progress.skipped(length);
             } else {
                 missing.push(PartRequest { part_number, sha256 });
             }
@@ -315,14 +315,14 @@ impl Client {
         let parts = &parts;
         let sending = presigned.parts.into_iter().map(async |part| {
             let (offset, length) = part_range(layout, part.part_number, size)?;
-            let again = async || {
+            let renew_url = async || {
                 let wanted = parts
                     .iter()
                     .filter(|wanted| wanted.part_number == part.part_number);
                 let presigned = self.presign_parts(upload_id, wanted.copied().collect()).await?;
                 Ok(presigned.parts.into_iter().next().map(|part| part.put))
             };
-            self.put(&part.put, content, offset, length, progress, again, None)
+            self.put(&part.put, content, offset, length, progress, renew_url, None)
                 .await
         });
         stream::iter(sending)
@@ -354,7 +354,8 @@ fn byte_count(size: u64) -> Result<ByteCount, Error> {
     size.ok_or(Error::TooLarge)
 }
 
-/// Returns the SHA-256 of `length` bytes of the content from `offset` on, and adds them to `whole` if there is one.
+/// Returns the SHA-256 of `length` bytes of the content from `offset` on, and adds them to `whole` if there is
+/// one.
 async fn digest(
     content: &(impl Source + ?Sized),
     offset: u64,
@@ -371,7 +372,7 @@ async fn digest(
         if let Some(whole) = &mut whole {
             whole.update(&piece);
         }
-        progress.digested(length);
+        progress.hashed(length);
         at += length;
     }
     Ok(digest.finish())
@@ -396,19 +397,19 @@ mod tests {
     async fn service(refuses: bool) -> (Client, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (there, told) = (url.clone(), Arc::clone(&asked));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (there, log) = (url.clone(), Arc::clone(&requests));
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(answer(stream, there.clone(), Arc::clone(&told), refuses));
+                tokio::spawn(answer(stream, there.clone(), Arc::clone(&log), refuses));
             }
         });
         let client = Client::new(&url, Token::from("token".to_owned()), None).unwrap();
-        (client.with_retry_budget(Duration::ZERO), asked)
+        (client.with_retry_budget(Duration::ZERO), requests)
     }
 
-    async fn answer(mut stream: TcpStream, url: String, asked: Arc<Mutex<Vec<String>>>, refuses: bool) {
+    async fn answer(mut stream: TcpStream, url: String, requests: Arc<Mutex<Vec<String>>>, refuses: bool) {
         let mut raw = Vec::new();
         let line = loop {
             stream.read_buf(&mut raw).await.unwrap();
@@ -429,7 +430,7 @@ mod tests {
                 };
             }
         };
-        asked.lock().unwrap().push(line.clone());
+        requests.lock().unwrap().push(line.clone());
         let (status, body) = match line.split_once(' ').unwrap() {
             ("post", "/uploads") => (
                 "201 Created",
@@ -464,7 +465,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_upload_of_other_content_is_aborted() {
-        let (client, asked) = service(true).await;
+        let (client, requests) = service(true).await;
         let content = b"content".as_slice();
         let path: SpacePath = "/a".parse().unwrap();
         let aborted = format!("delete /uploads/{UPLOAD}");
@@ -476,16 +477,16 @@ mod tests {
             .await
             .unwrap_err();
         assert!(matches!(error, Error::Changed), "{error:?}");
-        assert_eq!(asked.lock().unwrap().last(), Some(&aborted));
+        assert_eq!(requests.lock().unwrap().last(), Some(&aborted));
 
-        asked.lock().unwrap().clear();
+        requests.lock().unwrap().clear();
         client.upload(None, path, content).await.unwrap_err();
-        assert_eq!(asked.lock().unwrap().last(), Some(&aborted));
+        assert_eq!(requests.lock().unwrap().last(), Some(&aborted));
     }
 
     #[tokio::test]
-    async fn an_upload_that_can_be_gone_on_with_is_not_aborted() {
-        let (client, asked) = service(false).await;
+    async fn a_resumable_upload_is_not_aborted() {
+        let (client, requests) = service(false).await;
         let content = b"content".as_slice();
         let description = client
             .describe(None, "/a".parse().unwrap(), content, &())
@@ -497,28 +498,28 @@ mod tests {
             .upload_with_key(&description, &key, content, &())
             .await
             .unwrap_err();
-        let last = asked.lock().unwrap().last().cloned();
+        let last = requests.lock().unwrap().last().cloned();
         assert_eq!(last, Some(format!("post /uploads/{UPLOAD}/complete")));
     }
 
     #[tokio::test]
     async fn a_service_that_does_not_know_base_files_takes_uploads() {
-        let (client, asked) = service(false).await;
+        let (client, requests) = service(false).await;
         let content = b"content".as_slice();
         let path = "/a".parse().unwrap();
         let mut description = client.describe(None, path, content, &()).await.unwrap();
         description.base_version = Some(1.try_into().unwrap());
         description.base_file_id = Some(uuid::Uuid::from_u128(1).into());
         client.create_upload(&description, None).await.unwrap();
-        let asked = asked.lock().unwrap();
-        assert_eq!(*asked, ["post /uploads with baseFileId", "post /uploads"]);
+        let requests = requests.lock().unwrap();
+        assert_eq!(*requests, ["post /uploads with baseFileId", "post /uploads"]);
     }
 
     /// Otherwise its time limit would run while other uploads are sent.
     #[tokio::test]
-    async fn an_upload_is_opened_when_it_may_be_sent() {
-        let (mut client, asked) = service(false).await;
-        client.window = Arc::new(Window::of(8));
+    async fn an_upload_is_opened_only_when_its_content_may_be_sent() {
+        let (mut client, requests) = service(false).await;
+        client.window = Arc::new(Window::with_min_limit(8));
         let upload = async |path: &str| {
             let content = b"content".as_slice();
             client
@@ -527,13 +528,13 @@ mod tests {
                 .unwrap_err()
         };
         join(upload("/a"), upload("/b")).await;
-        let asked = asked.lock().unwrap();
+        let requests = requests.lock().unwrap();
         let of = |wanted: &str| -> Vec<usize> {
-            let found = asked.iter().enumerate().filter(|(_, line)| *line == wanted);
+            let found = requests.iter().enumerate().filter(|(_, line)| *line == wanted);
             found.map(|(at, _)| at).collect()
         };
         let (opened, sent) = (of("post /uploads"), of("put /object"));
-        assert_eq!((opened.len(), sent.len()), (2, 2), "{asked:?}");
-        assert!(sent[0] < opened[1], "{asked:?}");
+        assert_eq!((opened.len(), sent.len()), (2, 2), "{requests:?}");
+        assert!(sent[0] < opened[1], "{requests:?}");
     }
 }

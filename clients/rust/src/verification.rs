@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_cut_where_storage_cut_them_whatever_the_pieces() {
+    fn parts_have_the_stored_layout_for_any_read_size() {
         let bytes: Vec<u8> = (0..=255).collect();
         for part_size in [1, 7, 64, 128, 255, 256, 257] {
             let whole = content(&bytes, part_size);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn both_digests_count() {
+    fn both_digests_are_checked() {
         let right = content(b"0123456789", 4);
         let of = |change: fn(&mut Content)| {
             let mut content = right.clone();

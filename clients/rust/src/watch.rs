@@ -194,7 +194,7 @@ enum End {
     Failed(Error),
 }
 
-type Requested = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
+type PendingRequest = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
 
 /// The answer to a request of the task.
 enum Answer {
@@ -317,7 +317,7 @@ impl<S: Service> Task<S> {
         let mut pong_by: Option<Instant> = None;
         let mut rotate_at = self.random_instant(ROTATION_AGE);
         let mut next_connection: Option<Connecting<S::Connection>> = None;
-        let mut request: Option<Requested> = None;
+        let mut request: Option<PendingRequest> = None;
         let mut request_at = Instant::now();
         let mut request_backoff = REQUEST_BACKOFF;
         let mut rotation_backoff = RECONNECT_BACKOFF;
@@ -392,7 +392,7 @@ impl<S: Service> Task<S> {
     }
 
     /// Builds the next request; `None` if nothing is missing.
-    fn next_request(&mut self) -> Option<Requested> {
+    fn next_request(&mut self) -> Option<PendingRequest> {
         let service = Arc::clone(&self.service);
         if self.must_list {
             self.must_list = false;
@@ -489,6 +489,9 @@ impl<S: Service> Task<S> {
             }
             Change::SpaceLeft { subject_space_id } => {
                 self.behind.remove(&subject_space_id);
+            }
+            Change::SpaceDeleted {} => {
+                self.behind.remove(&space_id);
             }
             _ => {}
         }

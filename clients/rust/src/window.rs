@@ -27,10 +27,10 @@ const SLOW_TRANSFER: Duration = Duration::from_mins(15);
 #[derive(Debug)]
 pub(crate) struct Window {
     state: Mutex<State>,
-    left: Notify,
+    released: Notify,
     /// Callers enter one after the other, so that small pieces cannot overtake a large one for ever.
     turn: tokio::sync::Mutex<()>,
-    least: u64,
+    min_limit: u64,
 }
 
 #[derive(Debug)]
@@ -39,35 +39,35 @@ struct State {
     bytes: u64,
     limit: u64,
     /// Whether a piece had to wait for the limit since the limit was last raised.
-    is_tight: bool,
+    was_limiting: bool,
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self::of(MIN_WINDOW_BYTES)
+        Self::with_min_limit(MIN_WINDOW_BYTES)
     }
 }
 
 impl Window {
-    pub(crate) fn of(least: u64) -> Self {
+    pub(crate) fn with_min_limit(min_limit: u64) -> Self {
         Self {
             state: Mutex::new(State {
                 pieces: 0,
                 bytes: 0,
-                limit: least,
-                is_tight: false,
+                limit: min_limit,
+                was_limiting: false,
             }),
-            left: Notify::new(),
+            released: Notify::new(),
             turn: tokio::sync::Mutex::new(()),
-            least,
+            min_limit,
         }
     }
 
     /// Waits until a piece of `length` bytes may be sent.
-    pub(crate) async fn enter(&self, length: u64) -> Slot<'_> {
+    pub(crate) async fn acquire(&self, length: u64) -> Slot<'_> {
         let _turn = self.turn.lock().await;
         loop {
-            let left = self.left.notified();
+            let released = self.released.notified();
             if self.admits(length) {
                 return Slot {
                     window: self,
@@ -75,14 +75,14 @@ impl Window {
                     since: Instant::now(),
                 };
             }
-            left.await;
+            released.await;
         }
     }
 
     fn admits(&self, length: u64) -> bool {
         let mut state = self.state();
         let fits = state.pieces == 0 || state.bytes.saturating_add(length) <= state.limit;
-        state.is_tight |= !fits;
+        state.was_limiting |= !fits;
         if !fits || state.pieces >= MAX_REQUESTS {
             return false;
         }
@@ -106,14 +106,14 @@ pub(crate) struct Slot<'a> {
 
 impl Slot<'_> {
     /// Frees the place after a successful transfer, and adapts the limit to the time that the transfer took.
-    pub(crate) fn delivered(self) {
+    pub(crate) fn finish(self) {
         let took = self.since.elapsed();
         let mut state = self.window.state();
-        if took < FAST_TRANSFER && state.is_tight {
+        if took < FAST_TRANSFER && state.was_limiting {
             state.limit = state.limit.saturating_mul(2);
-            state.is_tight = false;
+            state.was_limiting = false;
         } else if took > SLOW_TRANSFER {
-            state.limit = (state.limit / 2).max(self.window.least);
+            state.limit = (state.limit / 2).max(self.window.min_limit);
         }
     }
 }
@@ -124,7 +124,7 @@ impl Drop for Slot<'_> {
         state.pieces -= 1;
         state.bytes -= self.length;
         drop(state);
-        self.window.left.notify_one();
+        self.window.released.notify_one();
     }
 }
 
@@ -144,13 +144,13 @@ mod tests {
         let (window, line) = (Window::default(), Mutex::new(()));
         let began = Instant::now();
         let sending = (0..files).map(async |_| {
-            let slot = window.enter(mebibytes * MIB).await;
+            let slot = window.acquire(mebibytes * MIB).await;
             let opened = Instant::now();
             for _ in 0..mebibytes {
                 let _taken = line.lock().await;
                 sleep(each).await;
             }
-            slot.delivered();
+            slot.finish();
             opened.elapsed()
         });
         let slowest = join_all(sending).await.into_iter().max().unwrap();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn on_a_slow_line_each_file_arrives_within_the_life_of_its_url() {
+    async fn on_a_slow_line_each_file_is_sent_before_its_url_expires() {
         // At 1 Mbit/s, 1 MiB takes 8.389 s.
         let (slowest, whole) = send(8, 60, Duration::from_millis(8_389)).await;
         assert!(slowest < Duration::from_mins(10), "{slowest:?}");
@@ -166,7 +166,7 @@ mod tests {
         // Small pieces that never wait for the limit do not raise it.
         let window = Window::default();
         for _ in 0..100 {
-            window.enter(4_096).await.delivered();
+            window.acquire(4_096).await.finish();
         }
         assert_eq!(window.state().limit, MIN_WINDOW_BYTES);
     }
@@ -176,10 +176,10 @@ mod tests {
         let window = Window::default();
         let mut most = 0;
         let counted = async |_| {
-            let slot = window.enter(60 * MIB).await;
+            let slot = window.acquire(60 * MIB).await;
             let now = window.state().pieces;
             sleep(Duration::from_secs(1)).await;
-            slot.delivered();
+            slot.finish();
             now
         };
         for pieces in join_all((0..64).map(counted)).await {
@@ -191,7 +191,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_piece_larger_than_the_window_goes_alone() {
         let window = Window::default();
-        let large = window.enter(5 * 1024 * MIB).await;
+        let large = window.acquire(5 * 1024 * MIB).await;
         assert!(!window.admits(1));
         drop(large);
         assert!(window.admits(1));

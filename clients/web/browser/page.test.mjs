@@ -1,4 +1,4 @@
-// The page in Chromium, on the deployed stack: what people do with it, and what their networks do to it.
+// Tests the page in Chromium on the deployed stack: actions of users, and failures of their networks.
 
 import assert from "node:assert/strict";
 import { createHash, createHmac, randomBytes } from "node:crypto";
@@ -12,7 +12,7 @@ import { Browser, SOON } from "./window.mjs";
 const [ALICE, BOB] = settings.users;
 const NETWORK_GONE = /net::ERR_(INTERNET_DISCONNECTED|FAILED|NETWORK_CHANGED)/;
 const MIB = 1024 * 1024;
-/** The emulator takes an operator's requests from whoever says to have signed them. */
+/** The signature of an operator's requests. The emulator does not verify it. */
 const OPERATOR = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/cognito-idp/aws4_request, SignedHeaders=host, Signature=0";
 
 const browser = new Browser();
@@ -26,7 +26,7 @@ before(async () => {
 
 after(() => browser.close());
 
-/** A file on this machine. */
+/** Creates a file on this machine, and returns its path. */
 function local(name, content) {
   const path = join(browser.folder, name);
   mkdirSync(join(path, ".."), { recursive: true });
@@ -35,7 +35,7 @@ function local(name, content) {
 }
 
 test("a file that is dropped in one window appears in the other, with its latency", { timeout: 60_000 }, async () => {
-  // The first makes the personal space, which nobody can have heard of.
+  // The first upload creates the personal space, of which no change can be pushed before.
   await alice.drop([local("first.txt", "first")]);
   await Promise.all([alice.has("/first.txt"), aliceToo.has("/first.txt")]);
   await alice.drop([local("notes.txt", "hello")]);
@@ -106,7 +106,7 @@ test("a space is shared, and every window of every member follows it", { timeout
   await Promise.all([bob.has("/roadmap.txt"), aliceToo.has("/roadmap.txt")]);
   assert.ok((await bob.latency()) < SOON);
 
-  // A viewer sees, and changes nothing.
+  // A viewer sees the files, and cannot change them.
   assert.ok(await bob.page.isVisible("#read-only"));
   assert.ok(!(await bob.page.isVisible("#drop")));
   assert.equal(await bob.page.locator('#list button[title="Delete"]').count(), 0);
@@ -133,7 +133,7 @@ test("a space that somebody was put out of is named, also afterwards", { timeout
   await bob.view("activity");
   await bob.page.locator("#activity li", { hasText: /ended access to/ }).first().waitFor();
   assert.match(await bob.page.locator("#activity li", { hasText: /ended access to/ }).first().textContent(), /ended access to “.?Short/);
-  // The only owner is told before anything is asked.
+  // The only owner gets a message instead of a question.
   await alice.page.locator("#members li", { hasText: "(you)" }).locator("button").click();
   await alice.page.locator("#notices", { hasText: "You are the only owner of this space." }).waitFor();
   assert.equal(await alice.page.locator("#ask[open]").count(), 0);
@@ -143,7 +143,7 @@ test("a space that somebody was put out of is named, also afterwards", { timeout
 
 test("of two who changed the same version one is told, and nothing is overwritten", { timeout: 60_000 }, async () => {
   bob.expected.push(/status of 409/);
-  // Bob's upload is held until Alice's is complete.
+  // Bob's upload is delayed until Alice's is complete.
   let release;
   const held = new Promise((resolve) => (release = resolve));
   await bob.page.route("**/uploads/*/complete", async (route) => {
@@ -167,7 +167,7 @@ test("a file whose name is taken replaces nothing unless somebody says so", { ti
   await alice.choose("shared.txt", "first");
   await Promise.all([alice.has("/shared.txt"), bob.has("/shared.txt")]);
   await alice.uploaded("shared.txt");
-  // Two at once, one of which is new: that one waits for no answer.
+  // Two files at once. The new one does not wait for the answer about the other.
   await alice.drop([local("taken/shared.txt", "stale"), local("taken/fresh.txt", "fresh")]);
   await alice.has("/fresh.txt");
   await page.locator("#ask[open]", { hasText: /Team.{0,2} has version 1 of it/ }).waitFor();
@@ -178,7 +178,7 @@ test("a file whose name is taken replaces nothing unless somebody says so", { ti
   await bob.file("/shared.txt").filter({ hasText: "version 2" }).waitFor();
   assert.equal(await bob.file("/shared.txt").filter({ hasText: "version 3" }).count(), 0);
 
-  // A name that this window does not know of yet is asked about when the service has refused it.
+  // A name that this window does not know yet: the page asks after the service has refused the upload.
   alice.expected.push(/status of 409/);
   await page.route("**/files?*", (route) => route.abort());
   let release;
@@ -218,7 +218,7 @@ test("what happens while the network is cut is caught up with, once and in order
     await aliceToo.has(`/${name}`);
   }
   await bob.screenshot("offline");
-  // What is dropped meanwhile waits.
+  // Files that are dropped meanwhile wait.
   await bob.choose("offline.txt", "written without a network");
   await bob.page.locator("#uploads li[data-phase=waiting]", { hasText: "offline.txt" }).waitFor();
   await bob.context.setOffline(false);
@@ -279,7 +279,7 @@ test("an upload that a reload cut off is named, and goes on where it was", { tim
     const part = new URL(request.url()).searchParams.get("partNumber");
     if (part && request.method() === "PUT") sent.push(part);
   });
-  // The first four parts arrive, and no other.
+  // Only the first four parts arrive.
   await page.route(/partNumber=/, (route) => (Number(new URL(route.request().url()).searchParams.get("partNumber")) <= 4 ? route.continue() : undefined));
   await window.drop([local("long.bin", randomBytes(72 * MIB))]);
   while (new Set(sent).size < 4) await page.waitForEvent("requestfinished", { timeout: 60_000 });
@@ -291,7 +291,7 @@ test("an upload that a reload cut off is named, and goes on where it was", { tim
   await window.drop([join(browser.folder, "long.bin")]);
   await page.locator("#uploads li[data-phase=done]", { hasText: "long.bin" }).waitFor({ timeout: 60_000 });
   assert.ok(sent.length > 0 && sent.every((part) => Number(part) > 4), `sent again: ${sent}`);
-  // Another window is another device, and what is kept is not of this one alone.
+  // Another window is another device, and uses the stored keys too.
   assert.equal(await page.evaluate(() => Object.keys(localStorage).length), 0);
   await window.assertQuiet();
   await window.context.close();
@@ -312,7 +312,7 @@ test("sharing with what is no user ID is refused in words", { timeout: 60_000 },
 test("an expired session says so, loses nothing, and goes on after signing in again", { timeout: 90_000 }, async () => {
   const { page, context } = bob;
   bob.expected.push(/status of 40[01]/);
-  // The user pool takes its refresh token back, and API Gateway its token.
+  // The user pool revokes the refresh token, and API Gateway refuses the id token.
   const refreshToken = await page.evaluate(() => sessionStorage.getItem("syncsphere.session"));
   const config = await page.evaluate(async () => (await fetch("config.json")).json());
   const revoked = await fetch(config.cognitoEndpoint, {
@@ -345,7 +345,7 @@ test("an expired session says so, loses nothing, and goes on after signing in ag
 
 test("the filter finds what has not been read yet, and claims nothing before it has", { timeout: 60_000 }, async () => {
   const { page } = aliceToo;
-  // The service's pages, of two files each, as of a space with thousands.
+  // Pages of two files each simulate a space with thousands of files.
   const tokens = [];
   let release;
   const held = new Promise((resolve) => (release = resolve));
@@ -379,7 +379,7 @@ test("the filter finds what has not been read yet, and claims nothing before it 
 test("what cannot be seen in a name is shown, and a name that cannot be is not sent", { timeout: 60_000 }, async () => {
   const { page } = aliceToo;
   const names = new Map([["/invoice\u202efdp.exe", "invoice⟨U+202E⟩fdp.exe"], ["/\u200b", "⟨U+200B⟩"], ["/a  b", "a  b"], [`/${"long ".repeat(50)}end`, `${"long ".repeat(50)}end`]]);
-  // From before the service refused them.
+  // Files from a release that did not refuse such names.
   await page.route("**/files?*", async (route) => {
     const answer = await route.fetch();
     const files = [...names.keys()].map((path, index) => ({ fileId: `00000000-0000-4000-8000-00000000000${index}`, spaceId: "x", path, version: 1, size: 1, sha256: "x", createdAt: "2026-01-01T00:00:00Z", updatedAt: "2026-01-01T00:00:00Z" }));
@@ -464,7 +464,7 @@ test("it is accessible, light and dark, and fits a phone", { timeout: 180_000 },
         await window.view(view);
         if (view === "members") await page.locator("#members li").first().waitFor();
         if (view === "files") await page.getByRole("button", { name: "Actions film.mov" }).click();
-        // One that arrives while somebody looks.
+        // A row that is added while the page is observed.
         if (view === "activity" && shape !== "small-phone") {
           const name = `${shape}-${colorScheme}.txt`;
           await bob.choose(name, name);
@@ -516,7 +516,7 @@ test("an account with an authenticator app asks for its code, at first and after
   await enter("#signin-form", wrong(codeOf(SecretCode)));
   await page.locator("#signin-form .error", { hasText: /\w/ }).waitFor();
   await window.screenshot("code");
-  // Whether a wrong code ends the attempt is the user pool's to say.
+  // The user pool decides whether a wrong code ends the attempt.
   if (!(await page.isVisible("#signin-form input[name=code]"))) {
     await page.fill("#signin-form input[name=password]", settings.password);
     await page.keyboard.press("Enter");
@@ -543,7 +543,7 @@ test("an account with an authenticator app asks for its code, at first and after
   browser.windows = browser.windows.filter((other) => other !== window);
 });
 
-/** What an authenticator app shows now (RFC 6238), of a secret in Base32. */
+/** Returns the present code of an authenticator app (RFC 6238) for a Base32 secret. */
 function codeOf(secret) {
   const bits = [...secret.replace(/=+$/, "")].map((character) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(character).toString(2).padStart(5, "0")).join("");
   const key = Buffer.from(bits.match(/.{8}/g).map((byte) => Number.parseInt(byte, 2)));
@@ -554,7 +554,7 @@ function codeOf(secret) {
   return String((digest.readUInt32BE(offset) & 0x7fffffff) % 1_000_000).padStart(6, "0");
 }
 
-/** Another code. */
+/** Returns a different, wrong code. */
 function wrong(code) {
   return String((Number(code) + 500_000) % 1_000_000).padStart(6, "0");
 }

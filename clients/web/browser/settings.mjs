@@ -1,4 +1,4 @@
-// What `cargo xtask test` tells the tests in this folder: where the page and its stack are, and where their packages.
+// Settings that `cargo xtask test` passes to the tests in this folder: the addresses of the page and its stack, and the folder of packages.
 
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -8,5 +8,5 @@ if (!said) throw new Error("These tests need the local stack: cargo xtask test -
 
 export const settings = JSON.parse(said);
 
-/** Packages are installed in the project's own folder for tools, where Node.js does not look by itself. */
+/** Loads a package from the project's tools folder, which is not on Node.js's search path. */
 export const require = createRequire(join(settings.packages, "package.json"));

@@ -1,4 +1,4 @@
-// The page's one foreign part is what its authors have published, byte for byte.
+// Tests that the page's only third-party code equals the published package, byte for byte.
 
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";

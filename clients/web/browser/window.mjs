@@ -1,5 +1,5 @@
-// Windows of the page in Chromium, and what a person does in them. Each notes what must not happen: console errors, requests to others,
-// shifts of the layout.
+// Windows of the page in Chromium, and the actions of a user in them. Each window records forbidden events: console errors, requests to other
+// origins, layout shifts.
 
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -10,10 +10,10 @@ import { require, settings } from "./settings.mjs";
 
 const { chromium } = require("playwright-core");
 
-/** How long anything may take that is promised within a second; a test machine is busy. */
+/** Timeout in milliseconds of events that users see within a second. Test machines are slower. */
 export const SOON = 20_000;
 
-/** No sandbox, because containers run as root; nothing of Chromium's own that would look for the network. */
+/** No sandbox, because containers run as root, and no background services of Chromium that use the network. */
 const FLAGS = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
   "--disable-sync", "--disable-dev-shm-usage",
@@ -27,7 +27,7 @@ export class Browser {
     this.chromium = await chromium.launch({ executablePath: settings.browser, args: FLAGS });
   }
 
-  /** Opens a window of its own, as on another device. */
+  /** Opens a separate window, as on another device. */
   async open(options = {}) {
     const context = await this.chromium.newContext({ viewport: { width: 1280, height: 800 }, ...options });
     const window = new Window(await context.newPage(), context);
@@ -43,9 +43,9 @@ export class Browser {
 }
 
 export class Window {
-  /** What went wrong on the console. */
+  /** Errors on the console. */
   complaints = [];
-  /** What the browser is to complain about, because a test makes it so. */
+  /** Console errors that a test causes on purpose. */
   expected = [];
   strangers = new Set();
 
@@ -70,7 +70,7 @@ export class Window {
     await page.addInitScript(() => {
       globalThis.shifts = 0;
       globalThis.moved = [];
-      // Lists grow when others add to them, and notices come and go above the lower edge; nothing else moves by itself.
+      // Lists grow when others add files, and notices appear above the lower edge. Nothing else may move by itself.
       const grows = ".files, .panel, .notices";
       new PerformanceObserver((list) => {
         for (const entry of list.getEntries()) {
@@ -105,7 +105,7 @@ export class Window {
     await this.page.waitForSelector(`#status[data-phase=${phase}]`);
   }
 
-  /** Drops files of this machine on the page, as the desktop does. */
+  /** Drops files of this machine on the page, like the desktop. */
   async drop(paths) {
     const { page } = this;
     const box = await page.locator("#drop").boundingBox();
@@ -116,12 +116,12 @@ export class Window {
     await devtools.detach();
   }
 
-  /** Adds a file by the button. */
+  /** Adds a file with the button. */
   async choose(name, content, mimeType = "text/plain") {
     await this.page.setInputFiles("#choose", { name, mimeType, buffer: Buffer.from(content) });
   }
 
-  /** Adds a file whose name is taken, and says what to do. */
+  /** Adds a file whose name is taken, and answers the question. */
   async chooseTaken(name, content, answer) {
     await this.choose(name, content);
     await this.page.locator("#ask[open]", { hasText: `${name}\u2069” is already here` }).waitFor();
@@ -141,20 +141,20 @@ export class Window {
     await this.file(path).waitFor({ state: "detached" });
   }
 
-  /** The numbers of the selected space's changes, oldest first. */
+  /** Returns the sequence numbers of the selected space's changes, oldest first. */
   async sequences() {
     const numbers = await this.page.locator("#activity li").evaluateAll((items) => items.map((item) => Number(item.dataset.sequence)));
     return numbers.reverse();
   }
 
-  /** The newest latency that is shown, in milliseconds. */
+  /** Returns the newest displayed latency in milliseconds. */
   async latency() {
     const text = await this.page.locator("#status-latency").textContent();
     const [, number, unit] = /^([\d.]+) (ms|s)$/.exec(text) ?? assert.fail(`no latency: ${text}`);
     return Number(number) * (unit === "s" ? 1_000 : 1);
   }
 
-  /** Opens a view of a narrow window; a wide one shows its files anyhow. */
+  /** Opens a view in a narrow window. A wide window shows the files in any case. */
   async view(name) {
     await this.page.click(`.view-button[data-view=${name}]`);
   }
@@ -170,7 +170,7 @@ export class Window {
     await this.page.locator("#space-name", { hasText: name }).waitFor();
   }
 
-  /** Answers the dialog that asks. */
+  /** Answers the open dialog. */
   async answer(text) {
     if (text !== undefined) await this.page.fill("#ask input", text);
     await this.page.click("#ask-ok");
@@ -195,11 +195,11 @@ export class Window {
   }
 
   async screenshot(name) {
-    // As it is at the end of its animations: what has just arrived is tinted for seconds.
+    // The state after all animations: new rows are tinted for seconds.
     await this.page.screenshot({ path: join(settings.screenshots, `${name}.png`), animations: "disabled" });
   }
 
-  /** That nothing went wrong that nobody would have noticed. */
+  /** Asserts that no forbidden event was recorded. */
   async assertQuiet() {
     assert.deepEqual(this.complaints, []);
     assert.deepEqual([...this.strangers], []);

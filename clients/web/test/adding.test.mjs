@@ -1,4 +1,4 @@
-// What is added to a space takes no other file's place, unless somebody said so.
+// Tests that added files replace existing ones only after the user agrees.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -26,7 +26,7 @@ test("a name beside another is one that is free, keeps its extension and fits", 
   assert.equal(find("/.profile"), "/.profile (2)");
   assert.equal(find("/a.b/none"), "/a.b/none (2)");
   assert.equal(find(`/${"n".repeat(251)}.txt`), `/${"n".repeat(247)} (2).txt`);
-  // Two code points that are one character to people: both stay or both go.
+  // Two code points that form one grapheme cluster: both are kept or both are cut.
   for (let length = 40; length < 70; length += 1) {
     const name = numbered(`/${"e\u0301👩‍🚀".repeat(length).normalize("NFC")}.txt`, () => false);
     assert.ok(bytes(name) <= 255 && name.endsWith(" (2).txt"), `${bytes(name)}`);
@@ -67,7 +67,7 @@ test("few uploads run at once, and large ones by themselves, so that each is sen
   await new Promise((resolve) => {
     uploads.addEventListener("change", () => uploads.all.length === sizes.length && !uploads.busy && resolve());
     for (const [index, size] of sizes.entries()) {
-      // As a file of this size, of which nothing is read.
+      // Stands in for a file of this size, whose content is never read.
       const file = { size, type: "", arrayBuffer: async () => new ArrayBuffer(0) };
       uploads.add(file, { userId: "me", spaceId: "s", path: `/${index}`, baseVersion: 0 });
     }

@@ -1,4 +1,4 @@
-// Downloads that are cut go on where they were, and what is saved is what was uploaded.
+// Tests that interrupted downloads resume, and that only verified content is saved.
 
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
@@ -8,7 +8,7 @@ import { Unreachable } from "../site/src/errors.js";
 import { Downloads } from "../site/src/downloads.js";
 import { MissingContent, OtherContent, download } from "../site/src/transfer.js";
 
-/** Storage whose connections end after some bytes. */
+/** A fake of storage whose connections end after some bytes. */
 function storage(content, cuts) {
   const asked = [];
   globalThis.fetch = async (url, { headers } = {}) => {
@@ -34,7 +34,7 @@ function storage(content, cuts) {
 
 const digest = (content) => createHash("sha256").update(content).digest("base64");
 
-/** Time that passes at once. */
+/** Runs `act` with timers that end at once. */
 async function atOnce(act) {
   const { setTimeout } = globalThis;
   globalThis.setTimeout = (callback) => setTimeout(callback, 0);
@@ -45,7 +45,7 @@ async function atOnce(act) {
   }
 }
 
-/** What storage proves of content in parts. */
+/** Returns the composite digest that storage verifies for content in parts. */
 function inParts(content, partSize) {
   const hash = createHash("sha256");
   for (let at = 0; at < content.length; at += partSize) hash.update(createHash("sha256").update(content.subarray(at, at + partSize)).digest());
@@ -72,7 +72,7 @@ test("a download in one piece, and an empty one", async () => {
 
 test("whatever cuts it, it goes on from there with a fresh URL", async () => {
   const content = randomBytes(20 * 1024 * 1024);
-  // The first piece that is handed on has 8 MiB.
+  // The first piece that reaches the blob store has 8 MiB.
   const asked = storage(content, ["gone", 9 * 1024 * 1024, "stale", undefined]);
   const { saving, progress } = start(content);
   const blob = await saving;
@@ -101,7 +101,7 @@ test("content in parts is compared with what storage has proved, also after a cu
 });
 
 test("content that is longer than declared is cut off at the declared size", async () => {
-  // As a small compressed body is to a browser, which decodes it: more comes for as long as somebody reads.
+  // Like a small compressed body that the browser decodes: more bytes follow as long as they are read.
   for (const declared of [0, 1, 1_000, 20 * 1024 * 1024]) {
     let given = 0;
     let cancelled = false;
@@ -154,7 +154,7 @@ test("a version that is not what its uploader said is fetched once, and told eac
   assert.equal(told.length, 2);
   assert.match(told[0], /a\.iso.*version 1.*not what was uploaded/);
   assert.match(told[1], /not fetched again/);
-  // Another version is another content; and what storage lost may be back.
+  // Another version has other content, and content that storage did not have may be available again.
   await downloads.save(file, { version: 2, size: content.length, sha256: digest(content) });
   assert.deepEqual(names, ["a.iso"]);
   const lost = storage(content, ["missing"]);

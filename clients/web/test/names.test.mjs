@@ -1,4 +1,4 @@
-// What people call things is shown as it is, and what cannot be seen of it is shown too.
+// Tests that names are shown unchanged, with invisible characters made visible.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

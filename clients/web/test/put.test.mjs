@@ -1,4 +1,4 @@
-// What each answer of storage to a piece of content means.
+// Tests the errors for each answer of storage to a PUT of content.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { Unreachable, isPassing } from "../site/src/errors.js";
 import { OtherContent, Refused, StaleUrl, put } from "../site/src/transfer.js";
 
-/** Storage that answers with this status and error, or not at all, which browsers show as 0. */
+/** A fake of storage that answers with this status and error. Status 0 is the browser's value for no answer. */
 function storage(status, code) {
   globalThis.XMLHttpRequest = class {
     upload = {};

@@ -1,4 +1,4 @@
-// Signing in, staying signed in, and not being it any more.
+// Tests signing in, renewing tokens, expiry and signing out.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -9,12 +9,12 @@ import { ChallengeEnded, Session, SignInError } from "../site/src/session.js";
 
 const config = { httpApiUrl: "https://api.example", cognitoEndpoint: "https://cognito.example", userPoolClientId: "client" };
 
-/** A user pool, and time. */
+/** A fake user pool with virtual time. */
 class Pool {
   now = 1_000_000;
-  /** By how much its clock is ahead of the page's, in milliseconds. */
+  /** Milliseconds by which its clock is ahead of the page's. */
   ahead = 0;
-  /** How it answers the next requests, whatever these are. */
+  /** Answers to the next requests of any kind. */
   answers = [];
   issued = 0;
   revoked = false;
@@ -22,7 +22,7 @@ class Pool {
   gone = false;
   stored = new Map();
   challenge = null;
-  /** What it asks after the first challenge. */
+  /** The challenges after the first one. */
   then = [];
 
   token() {
@@ -161,7 +161,7 @@ test("the code of an authenticator app is asked for, again after a wrong one, an
   const pool = new Pool();
   pool.challenge = "SOFTWARE_TOKEN_MFA";
   const session = new Session(config, pool.world());
-  // An alias: challenges are answered with the name that Cognito gives back.
+  // An alias: challenges are answered with the name that Cognito returned.
   const asks = await session.signIn("alice@example.com", "right");
   assert.equal(asks.kind, "code");
   await assert.rejects(asks.answer("000000"), (error) => error instanceof SignInError && /code/.test(error.message));

@@ -1,4 +1,4 @@
-// What a window knows of a space: a list that was read once, kept current by changes, whenever these come.
+// Tests that changes keep a list of files current that was read once, whenever the changes arrive.
 
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
@@ -10,7 +10,7 @@ import { SpaceModel } from "../site/src/spaces.js";
 import { sha256 as vendored } from "../site/vendor/noble-hashes/sha2.js";
 import { randomFrom } from "./stand-in.mjs";
 
-/** A service's space, changed at random: its log, and its files after each change. */
+/** A space of the service with random changes: its feed, and its files after each change. */
 function history(random, length) {
   const files = new Map();
   const log = [];
@@ -84,7 +84,7 @@ test("all pages are read to find a file, each once, and no more than are wanted"
   };
   const space = new SpaceModel({ spaceId: "s", kind: "shared", role: "editor", latestSequence: 0 });
   await space.load(listFiles);
-  // Somebody types, and each letter asks.
+  // The user types, and each letter starts a search.
   await Promise.all([space.readOn(listFiles, 3, () => true), space.readOn(listFiles, 2, () => true), space.load(listFiles)]);
   assert.equal(space.files.size, 40);
   await space.readOn(listFiles, 40, () => space.files.size < 60);
@@ -99,7 +99,7 @@ test("latency is told on the service's clock, whatever this computer takes for t
     const clock = new Clock();
     const service = Date.parse("2026-01-01T12:00:00.000Z");
     const here = service + wrongBy;
-    // Slow first, then fast: the fast one counts.
+    // A slow answer, then a fast one: the fast one is used.
     clock.learn(new Date(service + 900 + 30_000).toISOString(), here, here + 1_000);
     clock.learn(new Date(service + 2_010 + 30_000).toISOString(), here + 2_000, here + 2_020);
     const latency = clock.latency(new Date(service + 5_000).toISOString(), here + 5_120);

@@ -1,16 +1,15 @@
-// A stand-in for the service with everything that a network and the platform do to a client, decided by a seed; and time that passes when it
-// is told to.
+// A fake of the service that injects faults of the network and the platform, chosen by a seed, and virtual time.
 
 import { Problem, Unreachable } from "../site/src/errors.js";
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 
-/** What API Gateway allows a connection. */
+/** API Gateway's limits for a connection. */
 const IDLE_LIMIT = 10 * MINUTE;
 const AGE_LIMIT = 120 * MINUTE;
 
-/** Numbers from 0 to 1 that a seed repeats (mulberry32). */
+/** Reproducible random numbers from 0 to 1 (mulberry32). */
 export function randomFrom(seed) {
   let state = seed >>> 0;
   return () => {
@@ -21,7 +20,7 @@ export function randomFrom(seed) {
   };
 }
 
-/** Time that passes when it is told to, timer after timer. */
+/** Virtual time, which advances on request, timer by timer. */
 export class VirtualTime {
   #now = 0;
   #next = 1;
@@ -41,7 +40,7 @@ export class VirtualTime {
     return this.timers.set(callback, ms);
   }
 
-  /** Lets time pass, and everything happen that is due. */
+  /** Advances the time, and runs all due timers. */
   async pass(ms) {
     const end = this.#now + ms;
     for (;;) {
@@ -59,7 +58,7 @@ export class VirtualTime {
   }
 }
 
-/** Until all promises that can have settled have. */
+/** Waits until all promises that can settle have settled. */
 function settle() {
   return new Promise((resolve) => setImmediate(resolve));
 }
@@ -72,20 +71,20 @@ export class Service {
   pings = [];
   drops = 0;
   mostOpen = 0;
-  /** Answers no ping. */
+  /** Whether pings get no answer. */
   mute = false;
-  /** Makes the error that every request fails with, or null. */
+  /** Creates the error with which every request fails, or null. */
   refuse = null;
-  /** Leaves a sequence out of the next answer that has it. */
+  /** A sequence number to omit once, from the next answer that contains it. */
   skipOnce = 0;
-  /** Every connection is cut before this message, of all that go to the client. */
+  /** The number of the message to the client before which every connection is cut. */
   cutAt = 0;
   #messages = 0;
   #sockets = new Set();
   #tickets = new Set();
   #ticketNumber = 0;
 
-  /** `hostility` from 0 to 1: how likely things go wrong. */
+  /** `hostility` is the probability of faults, from 0 to 1. */
   constructor(time, random, { hostility }) {
     this.time = time;
     this.random = random;
@@ -98,7 +97,7 @@ export class Service {
 
   #countMessage() {
     this.#messages += 1;
-    // From then on, until there is something to cut.
+    // From that message on, until there is a connection to cut.
     if (this.cutAt && this.#messages >= this.cutAt && this.#sockets.size > 0) {
       this.cutAt = 0;
       this.cutAll();
@@ -111,7 +110,7 @@ export class Service {
 
   // ---------------------------------------------------------------------------------------------- Changes
 
-  /** Commits changes to a space, which everybody who is connected may be told of. */
+  /** Commits changes to a space, and may push them to all connections. */
   commit(spaceId, count = 1, more = {}) {
     const log = this.spaces.get(spaceId) ?? [];
     this.spaces.set(spaceId, log);
@@ -123,7 +122,7 @@ export class Service {
     }
   }
 
-  /** Never, twice, late, out of order, together with older ones; or as it should. */
+  /** Pushes changes: never, twice, late, out of order, together with older ones, or correctly. */
   #push(socket, changes) {
     if (this.#chance(0.15)) return;
     const times = this.#chance(0.2) ? 2 : 1;
@@ -162,7 +161,7 @@ export class Service {
         this.#answer("listChanges", () => {
           const log = this.spaces.get(spaceId);
           if (!log) throw new Problem(404, { code: "not-found" });
-          // Sometimes fewer than asked for.
+          // Sometimes fewer than requested.
           const most = this.#chance(0.3) ? 1 + Math.floor(this.random() * 3) : limit;
           let changes = log.slice(after, after + most);
           if (changes.some(({ sequence }) => sequence === this.skipOnce)) {
@@ -174,7 +173,7 @@ export class Service {
     };
   }
 
-  /** An answer after some time: computed when asked, or when answered, or lost. */
+  /** A delayed answer, computed at the time of the request or of the answer, or lost. */
   #answer(name, compute) {
     this.asked[name] += 1;
     return new Promise((resolve, reject) => {
@@ -194,7 +193,7 @@ export class Service {
         this.time.after(delay, () => settled(compute));
         return;
       }
-      // As it was when it was asked: what is committed meanwhile is not in it.
+      // The state at the time of the request, without later commits.
       let early;
       try {
         const value = compute();
@@ -239,7 +238,7 @@ export class Service {
     for (const socket of [...this.#sockets]) this.#drop(socket);
   }
 
-  /** The end of a connection: told to the client, or, as when a network is gone, not. */
+  /** Ends a connection. The client is notified, or not, as when a network fails. */
   #drop(socket) {
     if (!this.#sockets.delete(socket)) return;
     this.drops += 1;
@@ -265,7 +264,7 @@ export class Service {
   idleLimit = IDLE_LIMIT;
 }
 
-/** A client's end of a connection. */
+/** The client's side of a connection. */
 class StandInSocket {
   onopen = null;
   onmessage = null;
@@ -278,7 +277,7 @@ class StandInSocket {
     this.service = service;
   }
 
-  /** API Gateway closes what is idle. */
+  /** Restarts the idle timer. API Gateway closes an idle connection when it ends. */
   touch() {
     const { time } = this.service;
     time.timers.clear(this.#idle);

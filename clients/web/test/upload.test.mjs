@@ -1,4 +1,4 @@
-// One upload against a service that fails at every step, and goes on.
+// Tests one upload against a service that fails at every step.
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -11,7 +11,7 @@ import { randomFrom } from "./stand-in.mjs";
 
 const PART = 4;
 
-/** A service with one upload, that fails with what `faults` says, call after call. */
+/** A fake service with one upload. `faults` has the failure of each call in order. */
 class Service {
   calls = [];
   keys = new Set();
@@ -30,7 +30,7 @@ class Service {
   async #call(name, act) {
     this.calls.push(name);
     const fault = this.faults(name, this.calls.filter((other) => other === name).length);
-    // As often lost on the way back as on the way there.
+    // A fault with `after` loses the answer; any other fault loses the request.
     if (fault && !fault.after) throw fault.error ?? fault;
     const answer = act();
     if (fault) throw fault.error;
@@ -49,7 +49,7 @@ class Service {
         deviceId: "device",
         createUpload: (body, key) =>
           this.#call("create", () => {
-            // As the service does: a key is of one request, with all that it says.
+            // Like the service: a key belongs to one request with all its fields.
             const said = JSON.stringify(body);
             if ((this.requests.get(key) ?? said) !== said) throw new Problem(422, { code: "idempotency-key-reused" });
             this.requests.set(key, said);
@@ -113,7 +113,7 @@ test("whatever is lost once, on the way there or back, is made up for with the s
     for (const lost of calls) {
       for (const after of [false, true]) {
         const faults = (name, count) => {
-          // So that there is something to ask.
+          // Makes the page request the state of the upload.
           if (lost === "show" && name === "put" && count === 1) return { error: new Unreachable("cut") };
           return name === lost && count === 1 ? { error: new Unreachable("lost"), after } : null;
         };
@@ -156,7 +156,7 @@ test("a window that was closed goes on with the same upload", async () => {
   const first = new Upload(file("01234567"), target, world, () => {});
   await first.run();
   assert.equal(first.phase, "failed");
-  // Another window is another device to the service.
+  // For the service another window is another device.
   world.api.deviceId = "another";
   const second = new Upload(file("01234567"), target, world, () => {});
   await second.run();

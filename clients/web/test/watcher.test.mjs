@@ -1,5 +1,5 @@
-// The watcher against a hostile stand-in for the service, in virtual time, from seeds: each change exactly once and in order, whatever is
-// dropped, repeated, reordered, refused or cut. A run that fails names its seed.
+// Tests the watcher against a fake service with random faults in virtual time: each change arrives exactly once and in order, whatever is
+// dropped, repeated, reordered, refused or cut. A failed run names its seed.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -11,7 +11,7 @@ import { Service, VirtualTime, randomFrom } from "./stand-in.mjs";
 
 const MINUTE = 60_000;
 
-/** A watcher on a service, and what it has told. */
+/** A watcher of a service, with the changes that it has reported. */
 function watch(service, time, random, { applied = new Map() } = {}) {
   const told = { changes: new Map(), states: [], live: 0, rewound: [] };
   const watcher = new Watcher({
@@ -38,7 +38,7 @@ function watch(service, time, random, { applied = new Map() } = {}) {
   return { watcher, told };
 }
 
-/** Asserts that every change of every space was told exactly once and in order. */
+/** Asserts that every change of every space was reported exactly once and in order. */
 function assertAll(service, told, seed) {
   for (const [spaceId, log] of service.spaces) {
     const expected = log.map((change) => change.sequence);
@@ -58,12 +58,12 @@ test("each change is told exactly once and in order, in 1,000 hostile runs", asy
     const spaces = ["a", "b", "c"];
     for (let step = 0; step < 250; step += 1) {
       service.commit(spaces[Math.floor(random() * spaces.length)]);
-      // Mostly close to each other; sometimes after hours, so that heartbeats, idle limits and rotations take part.
+      // Mostly short intervals, sometimes hours, so that heartbeats, idle limits and rotations occur.
       await time.pass(random() < 0.05 ? random() * 180 * MINUTE : random() * 4_000);
       if (random() < 0.02) watcher.wake();
     }
     drops += service.drops;
-    // A push that was lost is noticed with the next one, so there is a next one.
+    // A lost push is detected at the next push, so there is another one.
     service.calm();
     for (const space of service.spaces.keys()) service.commit(space);
     await time.pass(RECONNECT_LIMIT + 2 * MINUTE);
@@ -73,7 +73,7 @@ test("each change is told exactly once and in order, in 1,000 hostile runs", asy
     pushes += told.live;
     watcher.stop();
   }
-  // The runs were hostile, and not only the feed was read.
+  // The runs had faults, and not all changes came from the feed.
   assert.ok(drops > 7_500, `${drops} drops`);
   assert.ok(pushes > 50_000, `${pushes} pushes`);
 });
@@ -86,7 +86,7 @@ test("a space that went back to an earlier change is told of once, and read anew
   const { watcher, told } = watch(service, time, randomFrom(21));
   watcher.start();
   await time.pass(1_000);
-  // The database is restored, and with it all connections are unknown.
+  // The database is restored, so the service no longer knows the connections.
   service.spaces.get("a").length = 4;
   service.cutAll();
   await time.pass(MINUTE);
@@ -108,7 +108,7 @@ test("a space that went back and has as many changes again is noticed by the cha
   watcher.start();
   await time.pass(1_000);
   service.cutAll();
-  // Restored to 4 and changed by others, all before this window is back.
+  // The database is restored to 4 and others make changes before this window reconnects.
   const log = service.spaces.get("a");
   log.length = 4;
   service.commit("a", 8);

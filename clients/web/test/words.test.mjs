@@ -1,4 +1,4 @@
-// What people read is written for people.
+// Tests that messages for users contain no technical terms.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { Problem, WORDS } from "../site/src/errors.js";
 import { problemOfUserId } from "../site/src/names.js";
 import { cutOff } from "../site/src/uploads.js";
 
-/** Words of the API, of storage and of HTTP. */
+/** Terms of the API, of storage and of HTTP. */
 const OF_PROGRAMS = /route|segment|NFC|UTF-8|baseVersion|current says|Idempotency|status \d|\b[45]\d\d\b|[<>{}]|null|undefined/;
 
 test("each problem of the API has words for people", () => {

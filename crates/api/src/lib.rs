@@ -1,5 +1,7 @@
 //! The HTTP API: requests, responses and problems, with all texts that users read.
 
+#![warn(missing_docs)]
+
 pub mod http;
 mod problem;
 mod rejection;

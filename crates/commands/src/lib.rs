@@ -3,6 +3,8 @@
 //! A failure after the commit does not fail the request: the event stays in the outbox, and `maintenance`
 //! sends it later.
 
+#![warn(missing_docs)]
+
 use db::{Database, Effect, NewChange};
 use metrics::counter;
 use model::{Caller, DeviceId, Event};
@@ -25,11 +27,11 @@ pub const METRICS: [Metric; 2] = [Metric::Count(COMMITTED), Metric::Count(PUBLIS
 /// The AWS actions that each function of this crate needs.
 pub const ACTIONS: &[(&str, &[&str])] = &[("finish", &["sqs:SendMessage"])];
 
-/// Prepares the change of a request: the id, time and lease of its event.
+/// Prepares the change of a request: the ids, time and lease of its event.
 pub fn begin<'a>(clock: &Clock, caller: &'a Caller, device_id: Option<DeviceId>) -> NewChange<'a> {
     let now = clock.now();
     NewChange {
-        event_id: ids::new_id().into(),
+        event_ids: std::array::from_fn(|_| ids::new_id().into()),
         now,
         leased_until: now + OUTBOX_LEASE,
         caller,
@@ -37,14 +39,14 @@ pub fn begin<'a>(clock: &Clock, caller: &'a Caller, device_id: Option<DeviceId>)
     }
 }
 
-/// Finishes a command and publishes the event of the change that it made. Returns the event of the change
+/// Finishes a command and publishes the events of the changes that it made. Returns the event of the change
 /// that has the requested effect, whether made now or by an earlier request; `None` if no change was needed.
 pub async fn finish(queue: &Queue, db: &Database, clock: &Clock, effect: Effect) -> Option<Event> {
     match effect {
-        Effect::Applied(event) => {
-            counter!(COMMITTED).increment(1);
-            publish(queue, db, clock, &event).await;
-            Some(*event)
+        Effect::Applied(events) => {
+            counter!(COMMITTED).increment(u64::try_from(events.len()).unwrap_or(u64::MAX));
+            publish(queue, db, clock, &events).await;
+            events.into_iter().next()
         }
         Effect::AlreadyApplied(event) => Some(*event),
         Effect::NoOp => None,

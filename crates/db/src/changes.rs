@@ -13,7 +13,7 @@
 
 use model::{
     ByteCount, Caller, Change, ChangeList, CurrentVersion, Cursor, DeviceId, Event, EventId, FileId,
-    FileState, PageLimit, Role, Sequence, Sha256, SpaceId, SpacePath, UserId, Version,
+    FileState, PageLimit, Role, Sequence, Sha256, SpaceId, SpaceName, SpacePath, UserId, Version,
 };
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -25,13 +25,17 @@ use crate::error::Error;
 use crate::query::Query;
 use crate::row::{get, parse, parse_opt};
 
-pub(crate) const QUERIES: &[&Query] = &[&LIST_CHANGES, &FIND_CHANGE];
+pub(crate) const QUERIES: &[&Query] = &[&LIST_CHANGES, &FIND_CHANGES];
+
+/// The maximum number of changes that a command makes.
+pub const MAX_CHANGES: usize = 2;
 
 /// The parameters that all commands have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct NewChange<'a> {
-    /// The id of the event that the change creates.
-    pub event_id: EventId,
+    /// The ids of the events that the command creates: of the change itself, and of its counterpart in another
+    /// space's feed, if it has one.
+    pub event_ids: [EventId; MAX_CHANGES],
     /// The time of the change.
     pub now: OffsetDateTime,
     /// The end of the outbox lease. Until then only the caller sends the event to the queue.
@@ -45,8 +49,9 @@ pub struct NewChange<'a> {
 /// The result of a command that was not rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The command made this change. The caller must publish its event.
-    Applied(Box<Event>),
+    /// The command made these changes, at least one. The caller must publish their events. The first is the
+    /// requested change; the others tell of it in the feeds of other spaces.
+    Applied(Vec<Event>),
     /// The state is as requested already, and nothing was changed. The event is that of the earlier change.
     AlreadyApplied(Box<Event>),
     /// The state is as requested already, and there is no earlier change to return.
@@ -120,37 +125,44 @@ macro_rules! locked {
 }
 pub(crate) use locked;
 
-/// Makes the query of a command from its first CTEs. Their parameters are $1 event id, $2 now, $3 end of the
+/// Makes the query of a command from its first CTEs. Their parameters are $1 event ids, $2 now, $3 end of the
 /// outbox lease, $4 user and $5 device; more may follow. They must define
 ///
 /// - `target (outcome, current_file_id, current_version, earlier_event_id)`: one row if the user has access
 ///   to the item and its space is `locked!`;
-/// - `changed (space_id, event_type, file_id, path, version, size, sha256, subject_space_id, subject_role)`:
-///   one row with the change if the outcome is `allowed`.
+/// - `changed (space_id, event_type, file_id, path, version, size, sha256, subject_space_id, subject_role,
+///   member_id, space_name, position)`: if the outcome is `allowed`, the changes in the order of `position`, which
+///   is 1 for the requested change.
 ///
-/// The macro adds the CTEs that take the space's next sequence number and insert the change and its outbox
-/// row.
+/// The macro adds the CTEs that take the next sequence numbers of the spaces and insert the changes and their
+/// outbox rows. Changes of one space get consecutive numbers.
 macro_rules! command {
     ($first:expr) => {
         $crate::query::Query::new(concat!(
             $first,
-            ", numbered AS (
+            ", counted AS (
+    SELECT space_id, count(*) AS changes
+    FROM changed
+    GROUP BY space_id
+), numbered AS (
     UPDATE spaces s
-    SET last_sequence = s.last_sequence + 1, epoch = h.epoch,
+    SET last_sequence = s.last_sequence + counted.changes, epoch = h.epoch,
         restored_at_sequence = CASE
             WHEN s.epoch IS NOT DISTINCT FROM h.epoch THEN s.restored_at_sequence
             WHEN h.restored THEN s.last_sequence
         END
-    FROM changed, history h
-    WHERE s.id = changed.space_id
-    RETURNING s.last_sequence
+    FROM counted, history h
+    WHERE s.id = counted.space_id
+    RETURNING s.id, s.last_sequence - counted.changes AS before
 ), made AS (
     INSERT INTO changes
         (space_id, sequence, event_id, event_type, user_id, device_id, file_id, path, version, size, sha256,
-        subject_space_id, subject_role, occurred_at)
-    SELECT c.space_id, n.last_sequence, $1, c.event_type, $4, $5, c.file_id, c.path, c.version, c.size, c.sha256,
-        c.subject_space_id, c.subject_role, $2
-    FROM changed c, numbered n
+        subject_space_id, subject_role, member_id, space_name, occurred_at)
+    SELECT c.space_id, n.before + row_number() OVER (PARTITION BY c.space_id ORDER BY c.position),
+        ($1::uuid[])[c.position], c.event_type, $4, $5, c.file_id, c.path, c.version, c.size, c.sha256,
+        c.subject_space_id, c.subject_role, c.member_id, c.space_name, $2
+    FROM changed c
+    JOIN numbered n ON n.id = c.space_id
     RETURNING *
 ), waiting AS (
     INSERT INTO outbox (event_id, created_at, leased_until)
@@ -167,10 +179,11 @@ macro_rules! command {
 )
 SELECT t.outcome, t.current_file_id, t.current_version, current.path AS current_path, told.sequence, told.event_id, told.event_type, told.space_id,
     told.user_id, told.device_id, told.file_id, told.path, told.version, told.size, told.sha256, told.subject_space_id,
-    told.subject_role, told.occurred_at
+    told.subject_role, told.member_id, told.space_name, told.occurred_at
 FROM target t
 LEFT JOIN told ON true
-LEFT JOIN files current ON current.id = t.current_file_id"
+LEFT JOIN files current ON current.id = t.current_file_id
+ORDER BY array_position($1, told.event_id)"
         ))
     };
 }
@@ -181,7 +194,8 @@ pub(crate) use command;
 const LIST_CHANGES: Query = Query::new(
     "-- list_changes
 SELECT h.epoch, s.last_sequence, s.restored_at_sequence, c.sequence, c.event_id, c.event_type, c.space_id, c.user_id,
-    c.device_id, c.file_id, c.path, c.version, c.size, c.sha256, c.subject_space_id, c.subject_role, c.occurred_at
+    c.device_id, c.file_id, c.path, c.version, c.size, c.sha256, c.subject_space_id, c.subject_role, c.member_id,
+    c.space_name, c.occurred_at
 FROM history h
 LEFT JOIN LATERAL (
     SELECT s.id, s.last_sequence,
@@ -190,7 +204,7 @@ LEFT JOIN LATERAL (
             WHEN h.restored THEN s.last_sequence
         END AS restored_at_sequence
     FROM spaces s
-    JOIN members m ON m.space_id = s.id AND m.user_id = $2
+    JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
     WHERE s.id = coalesce($1, (SELECT id FROM spaces WHERE owner_id = $2))
 ) s ON true
 LEFT JOIN LATERAL (
@@ -204,13 +218,14 @@ WHERE admit($2, $5)
 ORDER BY c.sequence",
 );
 
-/// $1 event id.
-const FIND_CHANGE: Query = Query::new(
-    "-- find_change
+/// $1 event ids.
+const FIND_CHANGES: Query = Query::new(
+    "-- find_changes
 SELECT sequence, event_id, event_type, space_id, user_id, device_id, file_id, path, version, size, sha256, subject_space_id,
-    subject_role, occurred_at
+    subject_role, member_id, space_name, occurred_at
 FROM changes
-WHERE event_id = $1",
+WHERE event_id = ANY ($1)
+ORDER BY array_position($1, event_id)",
 );
 
 impl Database {
@@ -222,21 +237,23 @@ impl Database {
         new: NewChange<'_>,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Result<Effect, Rejection>, Error> {
-        let (event_id, user_id) = (Uuid::from(new.event_id), new.caller.user_id.as_str());
+        let (event_ids, user_id) = (
+            new.event_ids.map(Uuid::from).to_vec(),
+            new.caller.user_id.as_str(),
+        );
         let device_id = new.device_id.map(Uuid::from);
         let mut all: Vec<&(dyn ToSql + Sync)> =
-            vec![&event_id, &new.now, &new.leased_until, &user_id, &device_id];
+            vec![&event_ids, &new.now, &new.leased_until, &user_id, &device_id];
         all.extend_from_slice(parameters);
         let Locked { rows, repeated } = self.query_locked(lock, (query, &all)).await?;
-        let decision = match rows.first() {
-            Some(row) => changed(row)?,
-            None => Err(Rejection::NotFound),
-        };
-        // A repeated command may have found the change of its own first attempt.
+        let decision = changed(&rows)?;
+        // A repeated command may have found the changes of its own first attempt.
         if repeated && !matches!(decision, Ok(Effect::Applied(_))) {
-            let own = self.rows(&FIND_CHANGE, &[&event_id]).await?;
-            if let Some(row) = own.first() {
-                return Ok(Ok(Effect::Applied(Box::new(event(row)?))));
+            let own = self.rows(&FIND_CHANGES, &[&event_ids]).await?;
+            if !own.is_empty() {
+                return Ok(Ok(Effect::Applied(
+                    own.iter().map(event).collect::<Result<_, _>>()?,
+                )));
             }
         }
         Ok(decision)
@@ -293,9 +310,12 @@ pub(crate) fn epoch(caller: &Caller) -> Option<Uuid> {
 }
 
 /// Reads the result of a command.
-fn changed(row: &Row) -> Result<Result<Effect, Rejection>, Error> {
+fn changed(rows: &[Row]) -> Result<Result<Effect, Rejection>, Error> {
+    let Some(row) = rows.first() else {
+        return Ok(Err(Rejection::NotFound));
+    };
     Ok(match outcome(row)? {
-        Ok(Outcome::Allowed) => Ok(Effect::Applied(Box::new(event(row)?))),
+        Ok(Outcome::Allowed) => Ok(Effect::Applied(rows.iter().map(event).collect::<Result<_, _>>()?)),
         Ok(Outcome::Already) => Ok(Effect::AlreadyApplied(Box::new(event(row)?))),
         Ok(Outcome::Unchanged) => Ok(Effect::NoOp),
         Err(refusal) => Err(refusal),
@@ -376,6 +396,18 @@ fn change(row: &Row) -> Result<Change, Error> {
         },
         "SPACE_LEFT" => Change::SpaceLeft {
             subject_space_id: subject_space_id()?,
+        },
+        "SPACE_RENAMED" => Change::SpaceRenamed {
+            name: parse::<String, SpaceName>(row, "space_name")?,
+        },
+        "SPACE_DELETED" => Change::SpaceDeleted {},
+        "SPACE_RESTORED" => Change::SpaceRestored {},
+        "MEMBER_CHANGED" => Change::MemberChanged {
+            member_id: parse::<String, UserId>(row, "member_id")?,
+            role: parse::<&str, Role>(row, "subject_role")?,
+        },
+        "MEMBER_REMOVED" => Change::MemberRemoved {
+            member_id: parse::<String, UserId>(row, "member_id")?,
         },
         other => {
             return Err(Error::Column {

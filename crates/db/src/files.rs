@@ -87,7 +87,7 @@ const LIST_FILES: Query = Query::new(
     "-- list_files
 SELECT s.id AS space_id, f.*
 FROM spaces s
-JOIN members m ON m.space_id = s.id AND m.user_id = $2
+JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
 LEFT JOIN LATERAL (
     SELECT files.id AS file_id, files.path, files.created_at, v.version, v.size, v.sha256, v.content_type,
         v.part_size, v.composite_sha256, v.created_at AS updated_at
@@ -113,7 +113,7 @@ SELECT f.id AS file_id, f.space_id, f.path, f.created_at, c.version, c.size, c.s
     v.content_type AS version_content_type, v.user_id AS version_user_id, v.device_id AS version_device_id,
     v.created_at AS version_created_at
 FROM files f
-JOIN members m ON m.space_id = f.space_id AND m.user_id = $2
+JOIN active_members m ON m.space_id = f.space_id AND m.user_id = $2
 JOIN versions c ON c.file_id = f.id AND c.version = f.version
 LEFT JOIN LATERAL (
     SELECT *
@@ -131,7 +131,7 @@ const FIND_CONTENT: Query = Query::new(
     "-- find_content
 SELECT v.object_key, v.content_type, f.path
 FROM files f
-JOIN members m ON m.space_id = f.space_id AND m.user_id = $2
+JOIN active_members m ON m.space_id = f.space_id AND m.user_id = $2
 JOIN versions v ON v.file_id = f.id AND v.version = coalesce($3, f.version)
 WHERE f.id = $1 AND f.deleted_at IS NULL AND admit($2, $4)",
 );
@@ -140,7 +140,7 @@ WHERE f.id = $1 AND f.deleted_at IS NULL AND admit($2, $4)",
 const LOCK_SPACE_OF_FILE: Query = lock!(
     "lock_space_of_file",
     "JOIN files f ON f.space_id = s.id
-    JOIN members m ON m.space_id = s.id AND m.user_id = $2
+    JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
     WHERE f.id = $1",
     "$2, $3"
 );
@@ -170,7 +170,7 @@ WITH target AS (
             ELSE 'allowed'
         END AS outcome
     FROM files f
-    JOIN members m ON m.space_id = f.space_id AND m.user_id = $4
+    JOIN active_members m ON m.space_id = f.space_id AND m.user_id = $4
     LEFT JOIN files other ON other.space_id = f.space_id AND other.path = $7 AND other.deleted_at IS NULL
         AND other.id <> f.id AND ($8::bigint IS NULL OR $8 = f.version) AND ($9::text IS NULL OR $9 = f.path)
     LEFT JOIN LATERAL ",
@@ -205,7 +205,7 @@ WITH target AS (
     RETURNING f.id, f.space_id, f.path, f.version
 ), changed AS (
     SELECT f.space_id, 'FILE_MOVED' AS event_type, f.id AS file_id, f.path, f.version, v.size, v.sha256,
-        NULL::uuid AS subject_space_id, NULL AS subject_role
+        NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM moved f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
 )"
@@ -225,7 +225,7 @@ WITH target AS (
             ELSE 'allowed'
         END AS outcome
     FROM files f
-    JOIN members m ON m.space_id = f.space_id AND m.user_id = $4
+    JOIN active_members m ON m.space_id = f.space_id AND m.user_id = $4
     WHERE f.id = $6 AND ",
     locked!("f.space_id"),
     "
@@ -237,7 +237,7 @@ WITH target AS (
     RETURNING f.id, f.space_id, f.path, f.version
 ), changed AS (
     SELECT f.space_id, 'FILE_DELETED' AS event_type, f.id AS file_id, f.path, f.version, v.size, v.sha256,
-        NULL::uuid AS subject_space_id, NULL AS subject_role
+        NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM deleted f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
 )"

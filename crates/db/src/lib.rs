@@ -4,6 +4,8 @@
 //! A statement that reads or writes for a user also checks the user's access. Methods return outcomes that
 //! the caller can act on, not rows.
 
+#![warn(missing_docs)]
+
 mod aborted_uploads;
 mod audience;
 mod changes;
@@ -25,7 +27,7 @@ mod users;
 
 pub use aborted_uploads::AbortedUpload;
 pub use audience::{Audience, Page, PageSize, Recipient};
-pub use changes::{Effect, NewChange, Rejection};
+pub use changes::{Effect, MAX_CHANGES, NewChange, Rejection};
 pub use client::Database;
 pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};

@@ -11,7 +11,8 @@ use crate::error::Error;
 /// The role's privileges on each table. Locking a row requires UPDATE. A test revokes each privilege and
 /// checks that a statement then fails. The previous release still serves when the privileges are updated, so
 /// a privilege is removed one release after the last statement that needs it.
-pub const GRANTS: [(&str, &[&str]); 11] = [
+pub const GRANTS: [(&str, &[&str]); 12] = [
+    ("active_members", &["SELECT"]),
     ("changes", &["SELECT", "INSERT"]),
     ("connections", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("files", &["SELECT", "INSERT", "UPDATE"]),

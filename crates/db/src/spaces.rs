@@ -75,7 +75,7 @@ SELECT h.epoch, s.*
 FROM history h
 LEFT JOIN LATERAL (
     SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
-    FROM members m
+    FROM active_members m
     JOIN spaces s ON s.id = m.space_id
     WHERE m.user_id = $1 AND ($2::uuid IS NULL OR m.space_id > $2)
     ORDER BY m.space_id
@@ -117,7 +117,7 @@ WITH target AS (
 ), changed AS (
     SELECT t.personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, NULL::uuid AS file_id, NULL AS path,
         NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, created.id AS subject_space_id,
-        'owner' AS subject_role
+        'owner' AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target t, created
 )"
 ));
@@ -127,7 +127,7 @@ const FIND_SPACE_BY_KEY: Query = Query::new(
     "-- find_space_by_key
 SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
 FROM spaces s
-JOIN members m ON m.space_id = s.id AND m.user_id = $1
+JOIN active_members m ON m.space_id = s.id AND m.user_id = $1
 WHERE (s.created_by = $1 AND s.idempotency_key = $2) OR s.id = $3",
 );
 
@@ -136,7 +136,7 @@ WHERE (s.created_by = $1 AND s.idempotency_key = $2) OR s.id = $3",
 const LIST_MEMBERS: Query = Query::new(
     "-- list_members
 SELECT o.space_id, o.user_id, o.role, o.added_at
-FROM members m
+FROM active_members m
 LEFT JOIN LATERAL (
     SELECT *
     FROM members
@@ -152,7 +152,7 @@ ORDER BY o.user_id",
 const LOAD_MEMBER: Query = Query::new(
     "-- load_member
 SELECT o.space_id, o.user_id, o.role, o.added_at
-FROM members m
+FROM active_members m
 JOIN members o ON o.space_id = m.space_id AND o.user_id = $3
 WHERE m.space_id = $1 AND m.user_id = $2 AND admit($2, $4)",
 );
@@ -160,7 +160,7 @@ WHERE m.space_id = $1 AND m.user_id = $2 AND admit($2, $4)",
 /// $1 space, $2 user, $3 epoch or null.
 const LOCK_SPACE: Query = lock!(
     "lock_space",
-    "JOIN members m ON m.space_id = s.id AND m.user_id = $2
+    "JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
     WHERE s.id = $1",
     "$2, $3"
 );
@@ -188,7 +188,7 @@ WITH target AS (
             ELSE 'allowed'
         END AS outcome
     FROM spaces s
-    JOIN members m ON m.space_id = s.id AND m.user_id = $4
+    JOIN active_members m ON m.space_id = s.id AND m.user_id = $4
     LEFT JOIN members o ON o.space_id = s.id AND o.user_id = $7
     LEFT JOIN spaces p ON p.owner_id = $7
     WHERE s.id = $6 AND ",
@@ -202,7 +202,12 @@ WITH target AS (
     ON CONFLICT (space_id, user_id) DO UPDATE SET role = excluded.role
 ), changed AS (
     SELECT personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, id AS subject_space_id, $8 AS subject_role
+        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, id AS subject_space_id, $8 AS subject_role,
+        NULL AS member_id, NULL AS space_name, 1 AS position
+    FROM target
+    WHERE outcome = 'allowed'
+    UNION ALL
+    SELECT id, 'MEMBER_CHANGED', NULL, NULL, NULL, NULL, NULL, NULL, $8, $7, NULL, 2
     FROM target
     WHERE outcome = 'allowed'
 )"
@@ -225,7 +230,7 @@ WITH target AS (
             ELSE 'allowed'
         END AS outcome
     FROM spaces s
-    JOIN members m ON m.space_id = s.id AND m.user_id = $4
+    JOIN active_members m ON m.space_id = s.id AND m.user_id = $4
     LEFT JOIN members o ON o.space_id = s.id AND o.user_id = $7
     LEFT JOIN spaces p ON p.owner_id = $7
     WHERE s.id = $6 AND ",
@@ -238,7 +243,11 @@ WITH target AS (
 ), changed AS (
     SELECT personal_space_id AS space_id, 'SPACE_LEFT' AS event_type, NULL::uuid AS file_id, NULL AS path,
         NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, id AS subject_space_id,
-        NULL AS subject_role
+        NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
+    FROM target
+    WHERE outcome = 'allowed'
+    UNION ALL
+    SELECT id, 'MEMBER_REMOVED', NULL, NULL, NULL, NULL, NULL, NULL, NULL, $7, NULL, 2
     FROM target
     WHERE outcome = 'allowed'
 )"

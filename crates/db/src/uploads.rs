@@ -197,7 +197,7 @@ WITH target AS (
             ELSE 'allowed'
         END AS outcome
     FROM spaces s
-    JOIN members m ON m.space_id = s.id AND m.user_id = $2
+    JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
     LEFT JOIN files f ON f.space_id = s.id AND f.path = $4 AND f.deleted_at IS NULL
     LEFT JOIN LATERAL ",
     in_the_way!("s.id", "$4", "$16", "$1"),
@@ -237,9 +237,9 @@ SELECT u.space_id AS upload_space_id, u.device_id AS upload_device_id, u.path AS
     u.sha256 AS upload_sha256, u.content_type, u.part_size, u.multipart_id, u.expires_at, u.state,
     m.role <> 'viewer' AS may_write,
     c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, c.device_id, c.file_id, c.path, c.version, c.size,
-    c.sha256, c.subject_space_id, c.subject_role, c.occurred_at
+    c.sha256, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
 FROM uploads u
-JOIN members m ON m.space_id = u.space_id AND m.user_id = $2
+JOIN active_members m ON m.space_id = u.space_id AND m.user_id = $2
 LEFT JOIN changes c ON c.event_id = u.event_id
 WHERE u.id = $1 AND u.user_id = $2 AND admit($2, $3)",
 );
@@ -248,7 +248,7 @@ WHERE u.id = $1 AND u.user_id = $2 AND admit($2, $3)",
 const LOCK_SPACE_OF_UPLOAD: Query = lock!(
     "lock_space_of_upload",
     "JOIN uploads u ON u.space_id = s.id
-    JOIN members m ON m.space_id = s.id AND m.user_id = u.user_id
+    JOIN active_members m ON m.space_id = s.id AND m.user_id = u.user_id
     WHERE u.id = $1 AND u.user_id = $2",
     "$2, $3"
 );
@@ -270,7 +270,7 @@ WITH target AS (
             ELSE 'allowed'
         END AS outcome
     FROM uploads u
-    JOIN members m ON m.space_id = u.space_id AND m.user_id = $4
+    JOIN active_members m ON m.space_id = u.space_id AND m.user_id = $4
     LEFT JOIN files f ON f.space_id = u.space_id AND f.path = u.path AND f.deleted_at IS NULL
     LEFT JOIN LATERAL ",
     in_the_way!("u.space_id", "u.path", "$10", "$7"),
@@ -302,12 +302,12 @@ WITH target AS (
     FROM target t, file
 ), completed AS (
     UPDATE uploads u
-    SET state = 'completed', event_id = $1
+    SET state = 'completed', event_id = ($1::uuid[])[1]
     FROM target t
     WHERE t.outcome = 'allowed' AND u.id = t.id
 ), changed AS (
     SELECT t.space_id, 'FILE_UPDATED' AS event_type, file.id AS file_id, t.path, file.version, t.size, t.sha256,
-        NULL::uuid AS subject_space_id, NULL AS subject_role
+        NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target t, file
 )"
 ));
@@ -319,7 +319,7 @@ WITH target AS (
     SELECT u.id, u.multipart_id, NULL::uuid AS current_file_id, NULL::bigint AS current_version,
         CASE u.state WHEN 'pending' THEN 'allowed' WHEN 'aborted' THEN 'already' ELSE 'completed' END AS outcome
     FROM uploads u
-    JOIN members m ON m.space_id = u.space_id AND m.user_id = $2
+    JOIN active_members m ON m.space_id = u.space_id AND m.user_id = $2
     WHERE u.id = $1 AND u.user_id = $2 AND ",
     locked!("u.space_id"),
     "

@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 
 use crate::{
-    ByteCount, DeviceId, EventId, FileId, Role, Sequence, Sha256, SpaceId, SpacePath, UserId, Version,
+    ByteCount, DeviceId, EventId, FileId, Role, Sequence, Sha256, SpaceId, SpaceName, SpacePath, UserId,
+    Version,
 };
 
 /// One change, with all data that a device needs to apply it.
@@ -57,6 +58,27 @@ pub enum Change {
         /// The id of the shared space.
         subject_space_id: SpaceId,
     },
+    /// The shared space has another name.
+    SpaceRenamed {
+        /// The new name.
+        name: SpaceName,
+    },
+    /// The shared space was deleted. It can be restored for a time; until then nobody has access to it.
+    SpaceDeleted {},
+    /// The deleted shared space is back, with its files and members.
+    SpaceRestored {},
+    /// The shared space has a new member, or a member has another role.
+    MemberChanged {
+        /// The user id of the member.
+        member_id: UserId,
+        /// The member's role since the change.
+        role: Role,
+    },
+    /// A user is no longer a member of the shared space.
+    MemberRemoved {
+        /// The user id of the former member.
+        member_id: UserId,
+    },
 }
 
 /// The state of a file after a change, or before its deletion.
@@ -76,11 +98,11 @@ pub struct FileState {
 }
 
 impl Event {
-    /// The changed file; `None` for a change of a membership.
+    /// The changed file; `None` for a change of a space or a membership.
     pub fn file(&self) -> Option<&FileState> {
         match &self.change {
             Change::FileUpdated(file) | Change::FileMoved(file) | Change::FileDeleted(file) => Some(file),
-            Change::SpaceShared { .. } | Change::SpaceLeft { .. } => None,
+            _ => None,
         }
     }
 }

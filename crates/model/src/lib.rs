@@ -1,5 +1,7 @@
 //! SyncSphere's domain types. A value is validated once, when it is parsed. This crate does no I/O.
 
+#![warn(missing_docs)]
+
 mod api;
 mod caller;
 mod digest;

@@ -1,6 +1,8 @@
 //! The parts of a function that do not depend on its task: Lambda, AWS clients, configuration, logs and
 //! metrics. This crate does not know uploads, spaces or devices.
 
+#![warn(missing_docs)]
+
 pub mod aws;
 pub mod backoff;
 pub mod batch;

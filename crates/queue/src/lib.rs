@@ -2,6 +2,8 @@
 //!
 //! Every call uses the timeouts and retries of the configuration that is passed to [`Queue::new`].
 
+#![warn(missing_docs)]
+
 mod outbox;
 mod receive;
 mod send;

@@ -14,16 +14,22 @@ use crate::{Outgoing, Queue, SendOutcome};
 /// committed events = published events + events in the outbox.
 pub const PUBLISHED: &str = "EventsPublished";
 
-/// Sends the event of a change that was just committed. A failure is logged as one warning; `maintenance`
-/// sends the event later.
-pub async fn publish(queue: &Queue, db: &Database, clock: &Clock, event: &Event) {
-    let (event_id, sequence) = (event.event_id, event.sequence.get());
-    info!(%event_id, space_id = %event.space_id, sequence, "committed event {event_id}");
-    match publish_all(queue, db, clock, std::slice::from_ref(event)).await {
-        Ok(published) if !published.sent.is_empty() => {}
-        Ok(_) => warn!(%event_id, "event {event_id} stays in the outbox"),
-        Err(error) => {
-            warn!(%event_id, error = error_chain(&error), "event {event_id} stays in the outbox: it may not be in the queue");
+/// Sends the events of changes that were just committed by one command. A failure is logged as one warning for
+/// each event; `maintenance` sends the event later.
+pub async fn publish(queue: &Queue, db: &Database, clock: &Clock, events: &[Event]) {
+    for event in events {
+        let (event_id, sequence) = (event.event_id, event.sequence.get());
+        info!(%event_id, space_id = %event.space_id, sequence, "committed event {event_id}");
+    }
+    let outcome = publish_all(queue, db, clock, events).await;
+    for event in events {
+        let event_id = event.event_id;
+        match &outcome {
+            Ok(published) if published.sent.contains(&event_id) => {}
+            Ok(_) => warn!(%event_id, "event {event_id} stays in the outbox"),
+            Err(error) => {
+                warn!(%event_id, error = error_chain(error), "event {event_id} stays in the outbox: it may not be in the queue");
+            }
         }
     }
 }

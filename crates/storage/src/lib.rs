@@ -3,6 +3,8 @@
 //! Object keys are made by [`model::UploadId::object_key`]. Every call uses the timeouts and retries of the
 //! configuration that is passed to [`Storage::new`].
 
+#![warn(missing_docs)]
+
 mod multipart;
 mod object;
 mod presign;

@@ -103,7 +103,7 @@ impl Replica {
             Change::SpaceLeft { subject_space_id } if event.space_id == self.personal => {
                 self.spaces.remove(subject_space_id);
             }
-            Change::SpaceShared { .. } | Change::SpaceLeft { .. } => {}
+            _ => {}
         }
         Heard::Applied
     }

@@ -28,12 +28,10 @@ pub struct Cli {
     #[arg(long, global = true, default_value_t = 4566)]
     pub port: u16,
     #[command(subcommand)]
-    #[expect(missing_docs, reason = "its variants are described")]
     pub command: Command,
 }
 
 #[derive(Subcommand)]
-#[expect(missing_docs, reason = "described for the command line")]
 pub enum Command {
     /// Deploy the system to the local stack, upload a file on one device and hear of it on another.
     Demo {

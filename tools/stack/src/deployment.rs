@@ -45,7 +45,6 @@ pub struct Stack {
 /// The outputs of the template, on which clients and scripts rely.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the template describes them")]
 pub struct Outputs {
     pub http_api_url: String,
     pub web_socket_url: String,

@@ -52,7 +52,7 @@ impl Bases {
         let space = space_id.map_or_else(String::new, |space_id| space_id.to_string());
         let whole = format!("{}\n{user}\n{space}", account.http_api_url);
         let path = folder.join(short_name(&whole));
-        Self::in_file(&path).with_context(|| format!("cannot use {}", path.display()))
+        Self::in_file(&path).with_context(|| format!("cannot open {}", path.display()))
     }
 
     fn in_file(path: &PathBuf) -> io::Result<Self> {
@@ -64,7 +64,7 @@ impl Bases {
         let mut lines = 0;
         let known: HashMap<SpacePath, Base> = read.inspect(|_| lines += 1).collect();
         if lines > 2 * known.len() + SPARE_LINES && file.try_lock().is_ok() {
-            file = rewritten(path, &known)?;
+            file = compacted(path, &known)?;
         }
         file.lock_shared()?;
         // Ends an incomplete last line, so that new lines start on their own.
@@ -89,7 +89,7 @@ impl Bases {
         if known.insert(path.clone(), base) != Some(base) {
             (&self.file)
                 .write_all(&line(path, &base)?)
-                .context("cannot keep which version was uploaded")?;
+                .context("cannot save which version was uploaded")?;
         }
         Ok(())
     }
@@ -101,7 +101,7 @@ fn line(path: &SpacePath, base: &Base) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-fn rewritten(path: &Path, known: &HashMap<SpacePath, Base>) -> io::Result<File> {
+fn compacted(path: &Path, known: &HashMap<SpacePath, Base>) -> io::Result<File> {
     let new = path.with_extension("new");
     let mut text = Vec::new();
     for (path, base) in known {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_version_that_was_seen_is_known_and_the_file_stays_small() {
+    fn the_last_seen_version_is_known_and_the_file_stays_small() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("space");
         let path: SpacePath = "/a".parse().unwrap();

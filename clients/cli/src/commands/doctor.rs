@@ -74,10 +74,10 @@ impl Doctor {
                 // A token that is not valid must be refused.
                 Err(error) if error.status() == Some(401) => Ok(((), url.clone())),
                 Err(error) => Err(error.into()),
-                Ok(_) => Err(failure(Kind::Failed, "it lets in who has no token")),
+                Ok(_) => Err(failure(Kind::Failed, "the API accepts a token that is not valid")),
             }
         };
-        let look_at = "its address (the output HttpApiUrl of the stack), the network and its certificate";
+        let look_at = "the URL (the stack's output HttpApiUrl), the network and the certificate";
         self.step("reaching the API", look_at, reaching).await?;
 
         let signing_in = async { Ok(((), account.user_id().await?.to_string())) };
@@ -86,25 +86,25 @@ impl Doctor {
 
         let listing = async {
             let spaces = self.client.all_spaces().await?;
-            Ok(((), format!("{} of yours", spaces.len())))
+            Ok(((), format!("spaces: {}", spaces.len())))
         };
-        let look_at = "the authorizer (JwtIssuer, JwtAudience), spaces, or the database";
-        self.step("asking for spaces", look_at, listing).await
+        let look_at = "the authorizer (JwtIssuer, JwtAudience), the function spaces, and the database";
+        self.step("listing spaces", look_at, listing).await
     }
 
     async fn connect(&self) -> anyhow::Result<Socket> {
         let listing = async { Ok((self.client.create_ticket().await?, String::new())) };
-        let look_at = "connections, or the database";
+        let look_at = "the function connections, and the database";
         let ticket = self.step("getting a ticket", look_at, listing).await?;
 
         let connecting = async {
             let mut socket = Socket::connect(&ticket).await?;
             socket.ping().await?;
             let pong = timeout(PONG_TIMEOUT, wait_for_pong(&mut socket)).await;
-            pong.context("it is open, and a ping is not answered")??;
-            Ok((socket, "and a ping was answered".to_owned()))
+            pong.context("the connection is open, but a ping was not answered")??;
+            Ok((socket, "a ping was answered".to_owned()))
         };
-        let look_at = "the WebSocket API, or $connect in connections (64 connections a user by default)";
+        let look_at = "the WebSocket API, and $connect in the function connections (by default at most 64 connections per user)";
         self.step("opening the WebSocket", look_at, connecting).await
     }
 
@@ -120,7 +120,7 @@ impl Doctor {
             let created = client.create_upload(&description, None).await?;
             Ok((created, path.to_string()))
         };
-        let look_at = "uploads, or the database";
+        let look_at = "the function uploads, and the database";
         let created = self.step("opening an upload", look_at, opening).await?;
         self.open_upload = Some(created.upload_id);
 
@@ -128,7 +128,8 @@ impl Doctor {
             client.send(&created, content.as_slice()).await?;
             Ok(((), format!("{} bytes", content.len())))
         };
-        let look_at = "storage: the bucket, its policy, and the rights of uploads, which signs";
+        let look_at =
+            "the bucket, its policy, and the permissions of the function uploads, which signs the URL";
         self.step("sending content", look_at, sending).await?;
 
         let began = Instant::now();
@@ -137,8 +138,8 @@ impl Doctor {
             let detail = format!("change {} of your personal space", changed.sequence);
             Ok((changed, detail))
         };
-        let look_at = "complete-upload: storage, or the database";
-        let changed = self.step("completing it", look_at, completing).await?;
+        let look_at = "the function complete-upload, the bucket, and the database";
+        let changed = self.step("completing the upload", look_at, completing).await?;
         self.open_upload = None;
         self.uploaded = Some(changed.clone());
         Ok((changed, began))
@@ -154,24 +155,25 @@ impl Doctor {
                 .iter()
                 .any(|event| event.event_id == changed.event_id)
             {
-                Ok(((), format!("change {} is in it", changed.sequence)))
+                Ok(((), format!("it has change {}", changed.sequence)))
             } else {
                 Err(failure(
                     Kind::Failed,
-                    "the change that was just made is not in it",
+                    "the feed does not have the change that was just made",
                 ))
             }
         };
-        self.step("reading the feed", "changes", reading).await?;
+        self.step("reading the feed", "the function changes", reading)
+            .await?;
 
         let downloading = async {
-            let file = tempfile::tempfile().context("cannot make a temporary file")?;
+            let file = tempfile::tempfile().context("cannot create a temporary file")?;
             let mut file = tokio::fs::File::from_std(file);
             self.client.fetch(&Content::from(changed), &mut file, &()).await?;
-            Ok(((), "the same, by its SHA-256".to_owned()))
+            Ok(((), "the SHA-256 matches".to_owned()))
         };
-        let look_at = "files, which signs, or storage";
-        self.step("downloading it again", look_at, downloading).await
+        let look_at = "the function files, which signs the URL, and the bucket";
+        self.step("downloading the file", look_at, downloading).await
     }
 
     /// Waits for the notification, and distinguishes a late one from a missing one.
@@ -184,26 +186,29 @@ impl Doctor {
         let receiving = async {
             let waiting = timeout(RELAY_LIMIT, wait_for_event(socket, event_id)).await;
             let Ok(received) = waiting else {
-                let message = format!("not within {} s", RELAY_LIMIT.as_secs());
+                let message = format!("no notification within {} s", RELAY_LIMIT.as_secs());
                 return Err(failure(Kind::Failed, message));
             };
             received?;
             let after = since.elapsed();
             if after > NOTIFICATION_LIMIT {
                 let message = format!(
-                    "only after {:.0} s: complete-upload could not send to the queue, and maintenance did it later",
+                    "it took {:.0} s: complete-upload could not send the event to the queue, and maintenance sent it later",
                     after.as_secs_f64()
                 );
                 return Err(failure(Kind::Failed, message));
             }
             Ok((
                 (),
-                format!("{:.0} ms after complete was called", after.as_secs_f64() * 1e3),
+                format!(
+                    "{:.0} ms after the upload was completed",
+                    after.as_secs_f64() * 1e3
+                ),
             ))
         };
         self.step_within(
-            "hearing of it",
-            "the queue, fan-out and its event source mapping, or @connections; is anything in the dead-letter queue?",
+            "getting the notification",
+            "the queue, the function fan-out, its event source mapping, @connections, and the dead-letter queue",
             RELAY_LIMIT + PONG_TIMEOUT,
             receiving,
         )
@@ -219,11 +224,11 @@ impl Doctor {
         }
         self.step(
             "cleaning up",
-            "files or uploads; what is left is in /.syncsphere-doctor/",
+            "the functions files and uploads; delete what is left in /.syncsphere-doctor/",
             async {
                 if let Some(uploaded) = uploaded {
                     client.delete_file(uploaded.file_id, None, None).await?;
-                    return Ok(((), format!("{} is deleted", uploaded.path)));
+                    return Ok(((), format!("{} was deleted", uploaded.path)));
                 }
                 let Some(upload_id) = open_upload else {
                     return Ok(((), String::new()));
@@ -236,7 +241,7 @@ impl Doctor {
                     }
                     aborted => aborted?,
                 }
-                Ok(((), "the upload is undone".to_owned()))
+                Ok(((), "the upload was aborted".to_owned()))
             },
         )
         .await
@@ -279,7 +284,7 @@ impl Doctor {
                 self.output
                     .line(&value, format_args!("✗ {name:24} {took_ms:>7.0} ms  {message}"))?;
                 let kind = failure::kind_of(&error);
-                Err(failure(kind, format!("{name} failed; look at {look_at}")))
+                Err(failure(kind, format!("{name} failed; check {look_at}")))
             }
         }
     }

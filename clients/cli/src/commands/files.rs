@@ -10,7 +10,6 @@ use crate::failure::{Failures, Kind, failure, kind_of};
 use crate::output::{self, Output};
 use crate::resolve;
 
-/// Lists files, page by page.
 pub(crate) async fn list(client: &Client, list: &List, output: Output) -> anyhow::Result<()> {
     let space_id = resolve::space(client, list.space.space.as_deref()).await?;
     let prefix: String = list.prefix.nfc().collect();
@@ -39,7 +38,6 @@ fn line(file: &FileView) -> String {
     )
 }
 
-/// Moves a file.
 pub(crate) async fn rename(client: &Client, mv: &Move, output: Output) -> anyhow::Result<()> {
     let space_id = resolve::space(client, mv.space.space.as_deref()).await?;
     let from = resolve::path(&mv.from)?;
@@ -47,14 +45,14 @@ pub(crate) async fn rename(client: &Client, mv: &Move, output: Output) -> anyhow
     let file = find(client, space_id, &from).await?;
     let moving = client.move_file(file.file_id, to, mv.base_version, Some(&from));
     let changed = moving.await.with_context(|| format!("cannot move {from}"))?;
-    let text = format!("{from} is now {}", changed.path);
+    let text = format!("moved {from} to {}", changed.path);
     Ok(output.line(&changed, text)?)
 }
 
 /// Deletes files. A failure does not stop the deletion of the others.
 pub(crate) async fn remove(client: &Client, remove: &Remove, output: Output) -> anyhow::Result<()> {
     if remove.base_version.is_some() && remove.paths.len() > 1 {
-        return Err(failure(Kind::Usage, "--base-version is for a single file"));
+        return Err(failure(Kind::Usage, "--base-version needs a single file"));
     }
     let space_id = resolve::space(client, remove.space.space.as_deref()).await?;
     let paths: Vec<SpacePath> = remove
@@ -70,7 +68,7 @@ pub(crate) async fn remove(client: &Client, remove: &Remove, output: Output) -> 
             deleting.await.with_context(|| format!("cannot delete {path}"))
         };
         match deleting.await {
-            Ok(deleted) => output.line(&deleted, format_args!("{path} is deleted"))?,
+            Ok(deleted) => output.line(&deleted, format_args!("deleted {path}"))?,
             Err(error) if paths.len() == 1 => return Err(error),
             Err(error) => {
                 output.failure(&error);
@@ -88,6 +86,11 @@ pub(crate) async fn find(
     path: &SpacePath,
 ) -> anyhow::Result<FileView> {
     let found = client.find_file(space_id, path).await;
-    let found = found.with_context(|| format!("cannot look for {path}"))?;
-    found.ok_or_else(|| failure(Kind::NotFound, format!("there is no file {path}")))
+    let found = found.with_context(|| format!("cannot look up {path}"))?;
+    found.ok_or_else(|| {
+        failure(
+            Kind::NotFound,
+            format!("{path} does not exist; `syncsphere ls` lists the files"),
+        )
+    })
 }

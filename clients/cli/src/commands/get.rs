@@ -29,8 +29,12 @@ pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow:
     if let Some(version) = get.version {
         let (_, versions) = client.show_file(file.file_id).await?;
         let found = versions.iter().find(|it| it.version == version);
-        let found =
-            found.ok_or_else(|| failure(Kind::NotFound, format!("{path} has no version {version}")))?;
+        let found = found.ok_or_else(|| {
+            failure(
+                Kind::NotFound,
+                format!("{path} has no version {version}; `syncsphere history {path}` lists the versions"),
+            )
+        })?;
         (content.version, content.size) = (found.version, found.size);
         (content.sha256, content.composite) = (found.sha256, found.composite);
     }
@@ -62,7 +66,10 @@ pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow:
     let (version, size) = (content.version, output::size(content.size));
     output.line(
         &value,
-        format_args!("{} is {path}, version {version}, {size}", to.display()),
+        format_args!(
+            "downloaded {path}, version {version}, {size}, to {}",
+            to.display()
+        ),
     )?;
     Ok(())
 }
@@ -78,7 +85,7 @@ fn destination(output: Option<&Path>, path: &SpacePath, windows: bool) -> anyhow
     };
     let name = path.file_name();
     if windows && !is_windows_name(name) {
-        let message = format!("Windows does not allow the name of {path}; say another one with -o FILE");
+        let message = format!("Windows does not allow the name of {path}; choose another one with -o FILE");
         return Err(failure(Kind::Usage, message));
     }
     Ok(Some(folder.join(name)))
@@ -93,7 +100,7 @@ async fn to_file(
 ) -> anyhow::Result<()> {
     // Checked before the download to fail early. The final rename checks again.
     if !force && to.try_exists()? {
-        return Err(occupied(to));
+        return Err(already_exists(to));
     }
     let part = part(to, content);
     let opening = open_part(&part).with_context(|| format!("cannot write {}", part.display()))?;
@@ -101,7 +108,7 @@ async fn to_file(
     // After a failure the part stays for the next attempt.
     client.fetch(content, &mut file, bar).await?;
     #[cfg(unix)]
-    share(&file.into_std().await)?;
+    set_default_permissions(&file.into_std().await)?;
     #[cfg(not(unix))]
     drop(file);
     let part = TempPath::try_from_path(part)?;
@@ -112,7 +119,7 @@ async fn to_file(
     };
     placed.map_err(|failed| {
         let error = match failed.error.kind() {
-            io::ErrorKind::AlreadyExists => occupied(to),
+            io::ErrorKind::AlreadyExists => already_exists(to),
             _ => anyhow::Error::from(failed.error).context(format!("cannot write {}", to.display())),
         };
         // The part stays for the next attempt.
@@ -121,11 +128,11 @@ async fn to_file(
     })
 }
 
-fn occupied(to: &Path) -> anyhow::Error {
+fn already_exists(to: &Path) -> anyhow::Error {
     let to = to.display();
     failure(
         Kind::Conflict,
-        format!("{to} is there already; --force replaces it"),
+        format!("{to} already exists; replace it with --force"),
     )
 }
 
@@ -155,7 +162,7 @@ fn open_part(part: &Path) -> io::Result<std::fs::File> {
     if !found.is_file() || !is_own || found.nlink() != 1 {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            "it is another user's, or a link",
+            "it belongs to another user or is a link; delete it",
         ));
     }
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
@@ -176,7 +183,7 @@ fn part_options() -> std::fs::OpenOptions {
 
 /// Gives a verified file the permissions of a new file.
 #[cfg(unix)]
-fn share(file: &std::fs::File) -> io::Result<()> {
+fn set_default_permissions(file: &std::fs::File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
 
     use rustix::fs::Mode;
@@ -196,7 +203,7 @@ async fn to_output(client: &Client, content: &Content, bar: &Bar<'_>) -> anyhow:
     while let Some(piece) = next_piece(&mut download).await? {
         verification.update(&piece);
         io::stdout().lock().write_all(&piece)?;
-        bar.moved(piece.len() as u64);
+        bar.transferred(piece.len() as u64);
     }
     io::stdout().lock().flush()?;
     Ok(verification.finish()?)
@@ -207,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_files_name_leads_nowhere_else_on_windows() {
+    fn a_file_name_cannot_leave_the_folder_on_windows() {
         for name in [
             "/..\\..\\Startup\\x.bat",
             "/C:\\x",

@@ -14,18 +14,18 @@ use crate::failure::{Kind, failure};
 use crate::output::{Output, warn};
 
 /// Signs in, checks that the API accepts the token, and saves the session.
-pub(crate) async fn run(of: &AccountArguments, login: &Login, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn run(account: &AccountArguments, login: &Login, output: Output) -> anyhow::Result<()> {
     let accounts = Accounts::find()?;
-    let (name, mut stack) = stack(&accounts, of, login).await?;
+    let (name, mut stack) = stack(&accounts, account, login).await?;
     // A URL that is not safe for a token is refused before the password prompt.
     api_client(&stack.http_api_url, Token::from(String::new()), None)?;
     let (user_name, user, session) = match &login.token_command {
-        Some(command) => from_command(of, command).await?,
-        None => sign_in_to_pool(of, &name, &stack).await?,
+        Some(command) => from_command(account, command).await?,
+        None => sign_in_to_pool(account, &name, &stack).await?,
     };
     let client = api_client(&stack.http_api_url, session.clone(), None)?;
     let spaces = client.all_spaces().await;
-    spaces.with_context(|| format!("{} does not take the token", stack.http_api_url))?;
+    spaces.with_context(|| format!("{} did not accept the token", stack.http_api_url))?;
 
     accounts.change(&name, |known| {
         // Keeps other users' sessions if the URL is the same. Under another URL the name belongs to another
@@ -60,7 +60,7 @@ pub(crate) async fn log_out(account: &mut Account) -> anyhow::Result<()> {
     let Some(name) = account.name.take() else {
         return Err(failure(
             Kind::Usage,
-            "there is no session: SYNCSPHERE_TOKEN is set",
+            "no saved session is in use, because SYNCSPHERE_TOKEN is set; unset it to sign out",
         ));
     };
     // If the user pool cannot be reached, the local session is deleted nevertheless.
@@ -75,13 +75,13 @@ pub(crate) async fn log_out(account: &mut Account) -> anyhow::Result<()> {
     })?;
     match revoked {
         Ok(()) | Err(Error::Unauthenticated(_)) => Ok(()),
-        Err(error) => {
-            Err(error).context("the session is forgotten here, but could not be ended with the user pool")
-        }
+        Err(error) => Err(error).context(
+            "the session was deleted on this machine, but the user pool did not revoke it; \
+                 it ends when its refresh token expires",
+        ),
     }
 }
 
-/// Shows the stack, the user and the user ID.
 pub(crate) async fn who_am_i(account: &Account, output: Output) -> anyhow::Result<()> {
     let user_id = account.user_id().await?;
     let name = account.name.as_ref();
@@ -100,38 +100,44 @@ pub(crate) async fn who_am_i(account: &Account, output: Output) -> anyhow::Resul
 }
 
 /// The stack to sign in to: a saved one, one given by URL, or one that the AWS CLI describes.
-async fn stack(accounts: &Accounts, of: &AccountArguments, login: &Login) -> anyhow::Result<(String, Stack)> {
-    if let Some((name, mut stack)) = accounts.find_saved(of)? {
+async fn stack(
+    accounts: &Accounts,
+    account: &AccountArguments,
+    login: &Login,
+) -> anyhow::Result<(String, Stack)> {
+    if let Some((name, mut stack)) = accounts.find_saved(account)? {
         // The stack may have been deployed again since.
-        if of.stack.is_some()
+        if account.stack.is_some()
             && stack.user_pool.as_ref().is_some_and(Pool::is_on_aws)
             && let Ok((url, pool)) = stack_outputs(&name, login.region.as_deref()).await
         {
             (stack.http_api_url, stack.user_pool) = (url, pool);
         }
-        if let (Some(url), Some(client_id)) = (&of.url, &login.user_pool_client_id) {
-            stack.user_pool = Some(pool_at(url, client_id, login.region.as_deref())?);
+        if let (Some(url), Some(client_id)) = (&account.url, &login.user_pool_client_id) {
+            stack.user_pool = Some(pool_from_url(url, client_id, login.region.as_deref())?);
         }
         return Ok((name, stack));
     }
-    let (name, http_api_url, user_pool) = match (&of.url, &of.stack) {
+    let (name, http_api_url, user_pool) = match (&account.url, &account.stack) {
         (Some(url), _) => {
             let pool = match (&login.user_pool_client_id, &login.token_command) {
-                (Some(client_id), _) => Some(pool_at(url, client_id, login.region.as_deref())?),
+                (Some(client_id), _) => Some(pool_from_url(url, client_id, login.region.as_deref())?),
                 (None, Some(_)) => None,
                 (None, None) => {
-                    let message = "who knows its users? --user-pool-client-id (the stack's output UserPoolClientId) or --token-command";
+                    let message = "the identity provider of the stack is not known; \
+                         add --user-pool-client-id (the stack's output UserPoolClientId) or --token-command";
                     return Err(failure(Kind::Usage, message));
                 }
             };
-            (name_of(url), url.clone(), pool)
+            (stack_name_from(url), url.clone(), pool)
         }
         (None, Some(name)) => {
             let outputs = stack_outputs(name, login.region.as_deref()).await?;
             (name.clone(), outputs.0, outputs.1)
         }
         (None, None) => {
-            let message = "to which stack? --stack NAME, or --url with the stack's output HttpApiUrl";
+            let message =
+                "no stack is selected; add --stack NAME, or --url with the stack's output HttpApiUrl";
             return Err(failure(Kind::Usage, message));
         }
     };
@@ -145,11 +151,19 @@ async fn stack(accounts: &Accounts, of: &AccountArguments, login: &Login) -> any
 }
 
 /// Signs in with a token command, for any identity provider.
-async fn from_command(of: &AccountArguments, command: &str) -> anyhow::Result<(String, User, Session)> {
+async fn from_command(account: &AccountArguments, command: &str) -> anyhow::Result<(String, User, Session)> {
     let session = Session::from_command(command);
     let token = session.token().await?;
-    let name = of.user.clone().or_else(|| Some(token.user_id()?.to_string()));
-    let name = name.ok_or_else(|| failure(Kind::Usage, "the token does not say whose it is: --user NAME"))?;
+    let name = account
+        .user
+        .clone()
+        .or_else(|| Some(token.user_id()?.to_string()));
+    let name = name.ok_or_else(|| {
+        failure(
+            Kind::Usage,
+            "the token does not contain the user's ID; add --user NAME",
+        )
+    })?;
     let user = User {
         device_id: new_id().into(),
         tokens: Tokens::Command {
@@ -160,35 +174,38 @@ async fn from_command(of: &AccountArguments, command: &str) -> anyhow::Result<(S
 }
 
 async fn sign_in_to_pool(
-    of: &AccountArguments,
+    account: &AccountArguments,
     stack_name: &str,
     stack: &Stack,
 ) -> anyhow::Result<(String, User, Session)> {
     let pool = stack.user_pool.clone().ok_or_else(|| {
         failure(
             Kind::Usage,
-            format!("the stack {stack_name} has no user pool: --token-command COMMAND"),
+            format!("the stack {stack_name} has no user pool; add --token-command COMMAND"),
         )
     })?;
-    let name = match of.user.clone().or_else(|| stack.user.clone()) {
+    let name = match account.user.clone().or_else(|| stack.user.clone()) {
         Some(name) => name,
-        None => ask("User", false)?,
+        None => prompt("User", false)?,
     };
-    let password = ask(&format!("Password of {name}"), true)?;
+    let password = prompt(&format!("Password of {name}"), true)?;
     let mut step = Session::begin(pool.into(), &name, &password).await;
     let session = loop {
         step = match step.map_err(not_signed_in)? {
             SignIn::Done(session) => break session,
             SignIn::NewPassword(challenge) => {
-                warn("This password is an administrator's, and has to be replaced.");
-                let new = ask("New password", true)?;
-                if io::stdin().is_terminal() && ask("The same again", true)? != new {
-                    return Err(failure(Kind::Usage, "these were two different ones"));
+                warn("The password was set by an administrator. Choose a new password.");
+                let new = prompt("New password", true)?;
+                if io::stdin().is_terminal() && prompt("New password again", true)? != new {
+                    return Err(failure(
+                        Kind::Usage,
+                        "the two new passwords are different; sign in again: syncsphere login",
+                    ));
                 }
                 challenge.answer(&new).await
             }
             SignIn::Code(challenge) => {
-                let code = ask("Code of your authenticator app", false)?;
+                let code = prompt("Code of your authenticator app", false)?;
                 challenge.answer(code.trim()).await
             }
         };
@@ -203,11 +220,11 @@ async fn protect(session: &Session, user: &str) -> anyhow::Result<()> {
     let authenticator = session.authenticator().await.context(protecting)?;
     let key = authenticator.key();
     warn(format!(
-        "Give this key to your authenticator app, for SyncSphere and {user}: {key}"
+        "Enter this key in your authenticator app, for SyncSphere and {user}: {key}"
     ));
-    let code = ask("Code that it shows", false)?;
+    let code = prompt("Code of the app", false)?;
     authenticator.confirm(code.trim()).await.context(protecting)?;
-    warn("The account is protected: signing in asks for a code from now on.");
+    warn("The account is protected. Signing in now needs a code of the app.");
     Ok(())
 }
 
@@ -223,12 +240,13 @@ fn not_signed_in(error: Error) -> anyhow::Error {
 }
 
 /// Prompts on a terminal, or reads a line from the standard input.
-fn ask(what: &str, secret: bool) -> anyhow::Result<String> {
+fn prompt(what: &str, secret: bool) -> anyhow::Result<String> {
     let answer = if secret && io::stdin().is_terminal() {
-        rpassword::prompt_password(format!("{what}: ")).context("cannot ask for the password")?
+        rpassword::prompt_password(format!("{what}: "))
+            .context("cannot read the password from the terminal")?
     } else {
         if io::stdin().is_terminal() {
-            eprint_prompt(what);
+            write_prompt(what);
         }
         let mut line = String::new();
         io::stdin()
@@ -237,18 +255,21 @@ fn ask(what: &str, secret: bool) -> anyhow::Result<String> {
         line.trim_end_matches(['\r', '\n']).to_owned()
     };
     if answer.is_empty() {
-        return Err(failure(Kind::Usage, format!("{what}: nothing was entered")));
+        return Err(failure(
+            Kind::Usage,
+            format!("nothing was entered for \"{what}\"; repeat the command"),
+        ));
     }
     Ok(answer)
 }
 
-fn eprint_prompt(what: &str) {
+fn write_prompt(what: &str) {
     use std::io::Write as _;
     let _ = write!(io::stderr(), "{what}: ");
 }
 
 /// A stack name derived from the URL, with only characters that are allowed in file names.
-fn name_of(url: &str) -> String {
+fn stack_name_from(url: &str) -> String {
     let address = url.split_once("://").map_or(url, |(_, address)| address);
     let file_name_character = |c: char| {
         if c.is_ascii_alphanumeric() || matches!(c, '.' | ':') {
@@ -264,15 +285,20 @@ fn name_of(url: &str) -> String {
         .collect()
 }
 
-fn host_of(url: &str) -> anyhow::Result<String> {
+fn host_in(url: &str) -> anyhow::Result<String> {
     let host = url.split_once("://").and_then(|(_, rest)| rest.split('/').next());
     let host = host.filter(|host| !host.is_empty());
-    let host = host.ok_or_else(|| failure(Kind::Usage, format!("{url:?} is no URL")))?;
+    let host = host.ok_or_else(|| {
+        failure(
+            Kind::Usage,
+            format!("{url:?} is not a URL; use the stack's output HttpApiUrl"),
+        )
+    })?;
     Ok(host.to_owned())
 }
 
-fn pool_at(url: &str, client_id: &str, region: Option<&str>) -> anyhow::Result<Pool> {
-    let host = host_of(url)?;
+fn pool_from_url(url: &str, client_id: &str, region: Option<&str>) -> anyhow::Result<Pool> {
+    let host = host_in(url)?;
     let of_host = || match host.split('.').collect::<Vec<_>>()[..] {
         [_, "execute-api", region, ..] => Some(region),
         _ => None,
@@ -281,14 +307,14 @@ fn pool_at(url: &str, client_id: &str, region: Option<&str>) -> anyhow::Result<P
     let region = region.ok_or_else(|| {
         failure(
             Kind::Usage,
-            format!("{url} does not say in which AWS region it is: --region"),
+            format!("{url} does not contain the AWS region of the stack; add --region REGION"),
         )
     })?;
-    pool_in(region, client_id)
+    pool_in_region(region, client_id)
 }
 
 /// Checks the region first: the password will be sent to the address built from it.
-fn pool_in(region: &str, client_id: &str) -> anyhow::Result<Pool> {
+fn pool_in_region(region: &str, client_id: &str) -> anyhow::Result<Pool> {
     let UserPool { endpoint, client_id } = UserPool::in_region(region, client_id).map_err(as_usage_error)?;
     Ok(Pool { endpoint, client_id })
 }
@@ -303,17 +329,20 @@ async fn stack_outputs(name: &str, region: Option<&str>) -> anyhow::Result<(Stri
         .kill_on_drop(true);
     let output = aws.output().await.map_err(|error| {
         let message = format!(
-            "the stack {name} is not known here, and the AWS CLI, which would find it, does not run ({error}); \
-             say its outputs: --url HttpApiUrl --user-pool-client-id UserPoolClientId"
+            "the stack {name} is not saved on this machine, and the AWS CLI, which looks it up, cannot be run ({error}); \
+             add the stack's outputs: --url HttpApiUrl --user-pool-client-id UserPoolClientId"
         );
         failure(Kind::Unauthenticated, message)
     })?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr);
-        let message = format!("the AWS CLI does not find the stack {name}: {}", reason.trim());
+        let reason = reason.trim();
+        let message = format!(
+            "the AWS CLI cannot read the stack {name}; check its name, the region and your credentials: {reason}"
+        );
         return Err(failure(Kind::NotFound, message));
     }
-    outputs(&output.stdout).with_context(|| format!("the stack {name} is no SyncSphere"))
+    outputs(&output.stdout).with_context(|| format!("the stack {name} is not a SyncSphere stack"))
 }
 
 /// The API's URL and the user pool, from outputs in CloudFormation's format.
@@ -332,7 +361,7 @@ fn outputs(json: &[u8]) -> anyhow::Result<(String, Option<Pool>)> {
     let pool = output("UserPoolClientId").zip(output("UserPoolId"));
     let pool = pool.map(|(client_id, pool_id)| {
         let region = pool_id.split_once('_').map_or("", |(region, _)| region);
-        pool_in(region, &client_id)
+        pool_in_region(region, &client_id)
     });
     Ok((url, pool.transpose()?))
 }
@@ -342,14 +371,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_region_is_found_in_what_aws_says() {
+    fn the_region_is_read_from_urls_and_outputs() {
         let url = "https://abc.execute-api.eu-central-1.amazonaws.com";
-        let pool = pool_at(url, "client", None).unwrap();
+        let pool = pool_from_url(url, "client", None).unwrap();
         assert_eq!(pool.endpoint, "https://cognito-idp.eu-central-1.amazonaws.com");
         let own = "https://files.example.org/";
-        assert!(pool_at(own, "client", None).is_err());
+        assert!(pool_from_url(own, "client", None).is_err());
         assert_eq!(
-            pool_at(own, "client", Some("eu-west-1")).unwrap().endpoint,
+            pool_from_url(own, "client", Some("eu-west-1")).unwrap().endpoint,
             "https://cognito-idp.eu-west-1.amazonaws.com"
         );
 
@@ -369,10 +398,10 @@ mod tests {
             "https://x.execute-api.evil.example",
             "https://x.execute-api.eu-central-1@evil.amazonaws.com",
         ] {
-            let error = pool_at(url, "client", None).unwrap_err();
+            let error = pool_from_url(url, "client", None).unwrap_err();
             assert_eq!(crate::failure::kind_of(&error), Kind::Usage, "{url}");
         }
-        assert!(pool_at(own, "client", Some("eu-west-1.evil.example/#")).is_err());
+        assert!(pool_from_url(own, "client", Some("eu-west-1.evil.example/#")).is_err());
         assert!(
             outputs(
                 described
@@ -389,10 +418,13 @@ mod tests {
     #[test]
     fn a_stack_is_named_after_its_url() {
         assert_eq!(
-            name_of("http://127.0.0.1:4566/x/$default/"),
+            stack_name_from("http://127.0.0.1:4566/x/$default/"),
             "127.0.0.1:4566-x--default"
         );
-        assert_ne!(name_of("https://h/prod"), name_of("https://h/dev"));
-        assert!(host_of("nothing").is_err());
+        assert_ne!(
+            stack_name_from("https://h/prod"),
+            stack_name_from("https://h/dev")
+        );
+        assert!(host_in("nothing").is_err());
     }
 }

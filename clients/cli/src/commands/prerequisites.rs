@@ -44,7 +44,10 @@ pub(crate) async fn run(arguments: &BeforeDeploy, output: Output) -> anyhow::Res
     ];
     let found: Vec<String> = aws.query(&zones).await?;
     let Some(region) = found.into_iter().next() else {
-        return Err(failure(Kind::Failed, "the AWS CLI names no zone of the region"));
+        return Err(failure(
+            Kind::Failed,
+            "the AWS CLI lists no availability zone; check the region: --region REGION",
+        ));
     };
     let aws = Aws {
         region: Some(&region),
@@ -54,7 +57,7 @@ pub(crate) async fn run(arguments: &BeforeDeploy, output: Output) -> anyhow::Res
         checks.push(("VPCs", aws.vpcs(&region).await));
     }
     if !arguments.own_database {
-        checks.push(("RDS authorities", authorities(&region)));
+        checks.push(("RDS certificates", authorities(&region)));
         checks.push(("database class", aws.database(&region, arguments.size).await));
     }
     let mut missing = 0;
@@ -66,7 +69,7 @@ pub(crate) async fn run(arguments: &BeforeDeploy, output: Output) -> anyhow::Res
         return Ok(());
     }
     let message = format!(
-        "a deployment with Size={} to {region} would fail: {missing} of the above",
+        "a deployment with Size={} to {region} would fail, because of {missing} failed checks; run the commands that they name",
         arguments.size
     );
     Err(failure(Kind::Refused, message))
@@ -103,7 +106,6 @@ fn quota_increase_command(quota: [&str; 4], desired: impl Display, region: &str)
     )
 }
 
-/// The AWS CLI, with its credentials.
 struct Aws<'a> {
     region: Option<&'a str>,
 }
@@ -129,7 +131,7 @@ impl Aws<'_> {
             .kill_on_drop(true);
         let output = aws.output().await.map_err(|error| {
             let message = format!(
-                "the AWS CLI, which is asked about the account, does not run ({error}); \
+                "the AWS CLI, which reads the settings of the account, cannot be run ({error}); \
                  install it: https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html"
             );
             failure(Kind::Failed, message)
@@ -145,7 +147,7 @@ impl Aws<'_> {
         serde_json::from_slice(&output.stdout).map_err(|error| {
             failure(
                 Kind::Failed,
-                format!("aws {command} answered something else: {error}"),
+                format!("aws {command} printed an unexpected answer: {error}; update the AWS CLI"),
             )
         })
     }
@@ -159,15 +161,17 @@ impl Aws<'_> {
         );
         let reserved = match arguments.size.reserved_concurrency() {
             Some(reserved) if !arguments.no_reserved_concurrency => reserved,
-            _ => return Ok(format!("{quota}, of which nothing is reserved")),
+            _ => return Ok(format!("the quota is {quota}; this deployment reserves nothing")),
         };
         if reserved + UNRESERVED <= left {
-            return Ok(format!("{left} are left of {quota}, and {reserved} are reserved"));
+            return Ok(format!(
+                "{left} of {quota} are not reserved; this deployment reserves {reserved}"
+            ));
         }
         let needed = quota - left + reserved + UNRESERVED;
         Err(missing_prerequisite(format!(
-            "{left} are left of {quota}; {reserved} are reserved and Lambda keeps {UNRESERVED}, so the quota must be {needed}: {}; \
-             or deploy with Size=trial or ReserveConcurrency=false",
+            "{left} of {quota} are not reserved. This deployment reserves {reserved}, and Lambda keeps {UNRESERVED} \
+             unreserved, so the quota must be {needed}: {}; or deploy with Size=trial or ReserveConcurrency=false",
             quota_increase_command(LAMBDA_QUOTA, needed.max(1_000), region)
         )))
     }
@@ -182,10 +186,11 @@ impl Aws<'_> {
         #[expect(clippy::cast_possible_truncation, reason = "a quota is a small whole number")]
         let quota = quota as i64;
         if used < quota {
-            return Ok(format!("{used} of {quota}"));
+            return Ok(format!("{used} of {quota} in use"));
         }
         Err(missing_prerequisite(format!(
-            "all {quota} are there: {}; or delete one that nothing uses; or deploy into it, with VpcId and SubnetIds",
+            "the quota of {quota} is used up; request a higher one: {}; or delete an unused VPC; or deploy into an \
+             existing VPC, with VpcId and SubnetIds",
             quota_increase_command(VPC_QUOTA, used + 1, region)
         )))
     }
@@ -210,8 +215,8 @@ impl Aws<'_> {
         match versions.last() {
             Some(version) => Ok(format!("{class} with PostgreSQL {version}")),
             None => Err(missing_prerequisite(format!(
-                "RDS offers no {class} with PostgreSQL {ENGINE_VERSION} and {STORAGE} in {region}; take another size or region, or a database \
-                 of your own. List the offers: aws rds describe-orderable-db-instance-options --engine {ENGINE} --vpc --region {region} \
+                "RDS offers no {class} with PostgreSQL {ENGINE_VERSION} and {STORAGE} in {region}; choose another size or region, or use an \
+                 existing database. List the offers: aws rds describe-orderable-db-instance-options --engine {ENGINE} --vpc --region {region} \
                  --query 'OrderableDBInstanceOptions[].[DBInstanceClass,EngineVersion]' --output text"
             ))),
         }
@@ -220,10 +225,10 @@ impl Aws<'_> {
 
 fn authorities(region: &str) -> Outcome {
     if has_authorities(region) {
-        return Ok(format!("compiled in for {region}"));
+        return Ok(format!("included for {region}"));
     }
     Err(missing_prerequisite(format!(
-        "this release has none for {region}; download the current ones: python3 tools/rds_authorities.py"
+        "this release has no RDS certificates for {region}; download the current ones and build it again: python3 tools/rds_authorities.py"
     )))
 }
 
@@ -248,7 +253,7 @@ mod tests {
     const TEMPLATE: &str = include_str!("../../../../template.yaml");
 
     #[test]
-    fn the_database_is_the_templates() {
+    fn the_database_is_that_of_the_template() {
         assert!(TEMPLATE.contains(&format!(
             "      Engine: {ENGINE}\n      EngineVersion: \"{ENGINE_VERSION}\"\n"
         )));
@@ -256,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_the_templates() {
+    fn sizes_are_those_of_the_template() {
         let sizes = TEMPLATE.split_once("\n  Sizes:\n").unwrap().1;
         for size in Size::value_variants() {
             let numbers = sizes
@@ -282,7 +287,7 @@ mod tests {
     // The functions' crates are dependencies of tests on Unix only.
     #[cfg(unix)]
     #[test]
-    fn authorities_are_those_of_the_functions() {
+    fn certificates_are_those_of_the_functions() {
         let regions: Vec<&str> = db::rds_authorities::regions().collect();
         assert!(regions.len() >= 27, "{regions:?}");
         assert!(regions.into_iter().all(has_authorities));

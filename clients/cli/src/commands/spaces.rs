@@ -32,11 +32,14 @@ pub(crate) async fn run(
         }
         Some(SpacesCommand::Create { name }) => {
             if name.trim().is_empty() {
-                return Err(failure(Kind::Usage, "a space needs a name; say one"));
+                return Err(failure(
+                    Kind::Usage,
+                    "the name of the space is empty; enter a name",
+                ));
             }
             let name = name
                 .parse()
-                .map_err(|error| failure(Kind::Usage, format!("{name:?}: {error}")))?;
+                .map_err(|error| failure(Kind::Usage, format!("{name:?} is not a valid name: {error}")))?;
             // With an idempotency key, repeated requests create one space.
             let key = new_id().to_string().parse()?;
             let space = client.create_space(name, &key).await?;
@@ -67,15 +70,15 @@ pub(crate) async fn share(account: &Account, share: &Share, output: Output) -> a
         let removing = client.remove_member(space_id, user_id);
         removing
             .await
-            .with_context(|| format!("cannot end the membership in {space}"))?;
+            .with_context(|| format!("cannot remove {user_id} from {space}"))?;
         let value = json!({ "spaceId": space_id, "userId": user_id, "removed": true });
-        output.line(&value, format_args!("{user_id} cannot reach {space} any more"))?;
+        output.line(&value, format_args!("{user_id} is no longer a member of {space}"))?;
         return Ok(());
     }
     let setting = client.set_member(space_id, user_id, share.role.into());
     let member = setting.await.with_context(|| format!("cannot share {space}"))?;
     let role = member.role.as_str();
-    output.line(&member, format_args!("{user_id} is {role} of {space}"))?;
+    output.line(&member, format_args!("{user_id} is now {role} of {space}"))?;
     Ok(())
 }
 
@@ -84,7 +87,7 @@ fn refuse_names(user_id: &UserId, own: &UserId) -> anyhow::Result<()> {
     let is_uuid = |id: &UserId| Uuid::try_parse(id.as_str()).is_ok();
     if is_uuid(own) && !is_uuid(user_id) {
         let message =
-            format!("\"{user_id}\" is no user ID; ask them for the one that `syncsphere whoami` shows");
+            format!("\"{user_id}\" is not a user ID; ask the user for the ID that `syncsphere whoami` shows");
         return Err(failure(Kind::Usage, message));
     }
     Ok(())

@@ -24,11 +24,10 @@ use crate::failure::{Failures, Kind, failure, is_outage, kind_of, sentence};
 use crate::output::{self, Output};
 use crate::progress::Bars;
 use crate::resolve;
-use folder::{Fingerprint, Folder, Found, local, space_path};
+use folder::{Fingerprint, Folder, Found, local_path, space_path};
 pub(crate) use folder::{is_windows_name, with_suffix};
 use mirror::Mirror;
 
-/// Concurrent downloads.
 const CONCURRENT_DOWNLOADS: usize = 8;
 
 /// Wait for further changes before the folder is updated, so that related changes are applied together.
@@ -50,7 +49,6 @@ const REMOVALS_WINDOW: Duration = Duration::from_mins(10);
 /// Limit on the rounds of `--once`. It reads changes again when files that it was about to download are gone.
 const MAX_ROUNDS: u32 = 10;
 
-/// The saved state of the folder.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SyncState {
@@ -62,7 +60,6 @@ struct SyncState {
     /// history.
     #[serde(default)]
     known_change: Option<(Cursor, EventId)>,
-    /// The files of the space.
     files: BTreeMap<SpacePath, Content>,
     /// The files of the folder that have the space's content.
     placed: BTreeMap<SpacePath, Placed>,
@@ -119,10 +116,10 @@ pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyho
 }
 
 /// Adds to an error why the folder is no longer updated.
-fn ended(error: Error) -> anyhow::Error {
+fn with_end_reason(error: Error) -> anyhow::Error {
     let why = match error.status() {
-        Some(404) => "you are no member of this space any more; the folder stays as it is",
-        _ => "the folder stays as it is",
+        Some(404) => "you are no longer a member of this space; the folder is not updated any more",
+        _ => "the folder is not updated any more",
     };
     anyhow::Error::from(error).context(why)
 }
@@ -146,7 +143,6 @@ struct Syncer<'a> {
     known_change: Option<(Cursor, EventId)>,
     mirror: Mirror,
     placed: BTreeMap<SpacePath, Placed>,
-    /// Failures of the last attempt.
     failures: Failures,
     /// Files that failed because their version is gone. A pending change is expected to explain it.
     gone: Vec<(SpacePath, anyhow::Error)>,
@@ -214,8 +210,8 @@ impl<'a> Syncer<'a> {
         }
         for (path, sha256) in syncer.folder.journal()? {
             // A file that cannot be read is not recorded as placed by this program.
-            if let Ok(at) = local(&path)
-                && let Ok(Found::File(fingerprint)) = syncer.folder.look(&at)
+            if let Ok(at) = local_path(&path)
+                && let Ok(Found::File(fingerprint)) = syncer.folder.inspect(&at)
                 && syncer.folder.digest(&at).is_ok_and(|it| it == sha256)
             {
                 let owners = false;
@@ -236,7 +232,7 @@ impl<'a> Syncer<'a> {
     fn restore_state(&mut self, saved: SyncState) -> anyhow::Result<()> {
         if (saved.http_api_url.as_str(), saved.space_id) != (self.http_api_url, self.space_id) {
             let message = format!(
-                "this folder is kept current from another space, {} of {}; take another folder",
+                "this folder is synced with another space, {} of {}; choose another folder",
                 saved.space_id, saved.http_api_url
             );
             return Err(failure(Kind::Conflict, message));
@@ -275,7 +271,7 @@ impl<'a> Syncer<'a> {
             return Ok(None);
         };
         let listing = self.client.list_changes(Some(self.space_id), before).await;
-        let list = listing.map_err(ended)?;
+        let list = listing.map_err(with_end_reason)?;
         let found = list.changes.first();
         Ok(found
             .filter(|event| Cursor::from(event.sequence) == number)
@@ -283,7 +279,7 @@ impl<'a> Syncer<'a> {
     }
 
     fn report_restore(&self) -> io::Result<()> {
-        let text = "· the service went back to an earlier state, as from a backup; nothing is deleted here";
+        let text = "· the service was restored to an earlier state; no local file is deleted";
         self.output.line(&json!({ "type": "cursorReset" }), text)
     }
 
@@ -303,15 +299,16 @@ impl<'a> Syncer<'a> {
             .collect();
         for path in &released {
             placed.remove(path);
-            let is_on_disk = local(path).is_ok_and(|at| {
-                let found = self.folder.look(&at);
+            let is_on_disk = local_path(path).is_ok_and(|at| {
+                let found = self.folder.inspect(&at);
                 found.is_ok_and(|found| found != Found::Nothing)
             });
             // If the space has another version, this file is reported when that version is placed.
             if is_on_disk && mirror.at(path).is_none() {
                 let value = json!({ "type": "left", "path": path });
-                let text =
-                    format!("· {path} is not in the space, and stays here; upload it to have it there");
+                let text = format!(
+                    "· {path} is not in the space and is kept here; to add it to the space, upload it"
+                );
                 self.output.line(&value, text)?;
             }
         }
@@ -353,7 +350,7 @@ impl<'a> Syncer<'a> {
                 }
                 self.known_change = last_change.or(self.known_change);
             }
-            self.make_current().await?;
+            self.update_folder().await?;
             if self.gone.is_empty() {
                 break;
             }
@@ -371,7 +368,7 @@ impl<'a> Syncer<'a> {
         loop {
             let cursor = self.cursor.unwrap_or_default();
             let listing = self.client.list_changes(Some(self.space_id), cursor).await;
-            let list = listing.map_err(ended)?;
+            let list = listing.map_err(with_end_reason)?;
             if list.latest_sequence < cursor {
                 return Ok(None);
             }
@@ -399,7 +396,7 @@ impl<'a> Syncer<'a> {
             let save_at = self.saved_at + SAVE_INTERVAL;
             let update = tokio::select! {
                 update = watcher.next() => {
-                    Some(update.map_err(ended)?.context("there is nothing more to hear")?)
+                    Some(update.map_err(with_end_reason)?.context("the watcher ended; start the sync again")?)
                 }
                 // Retries wait until the connection is live again.
                 () = sleep_until(retry_at.unwrap_or(save_at)), if live && retry_at.is_some() => None,
@@ -422,7 +419,7 @@ impl<'a> Syncer<'a> {
                     Update::Polling { reason } => {
                         live = true;
                         let value = json!({ "type": "polling", "reason": reason });
-                        let text = format!("· no push: {reason}; looking for changes every 30 to 60 s");
+                        let text = format!("· no WebSocket: {reason}; checking for changes every 30 to 60 s");
                         self.output.line(&value, text)?;
                     }
                     Update::Offline { reason, retry_in } => {
@@ -430,13 +427,13 @@ impl<'a> Syncer<'a> {
                         let seconds = retry_in.as_secs_f64();
                         let value =
                             json!({ "type": "offline", "reason": reason, "againInMs": retry_in.as_millis() });
-                        let text = format!("· offline: {reason}; again in {seconds:.0} s");
+                        let text = format!("· offline: {reason}; trying again in {seconds:.0} s");
                         self.output.line(&value, text)?;
                     }
                     Update::CursorReset(_) => return Ok(Followed::CursorReset),
                 }
                 next = match timeout(DEBOUNCE, watcher.next()).await {
-                    Ok(update) => update.map_err(ended)?,
+                    Ok(update) => update.map_err(with_end_reason)?,
                     Err(_) => None,
                 };
             }
@@ -453,7 +450,7 @@ impl<'a> Syncer<'a> {
                 }
                 self.known_change = last_change;
             }
-            self.make_current().await?;
+            self.update_folder().await?;
             // At a retry, no change has explained the missing versions.
             if is_repetition {
                 self.report_gone();
@@ -467,7 +464,7 @@ impl<'a> Syncer<'a> {
                 retry_at = None;
                 if was_behind {
                     self.output
-                        .line(&json!({ "type": "current" }), "· the folder is current")?;
+                        .line(&json!({ "type": "current" }), "· the folder is up to date")?;
                 }
             } else {
                 retry_at = Some(Instant::now() + backoff.next_limit());
@@ -498,14 +495,14 @@ impl<'a> Syncer<'a> {
             needs_confirmation: self.needs_confirmation,
         };
         let saving = self.folder.save_state(&serde_json::to_vec(&state)?);
-        saving.context("cannot write what is known of the folder")?;
+        saving.context("cannot save the state of the folder")?;
         self.saved_at = Instant::now();
         self.changed = false;
         Ok(())
     }
 
     /// Applies the mirror to the folder. Paths that fail stay touched.
-    async fn make_current(&mut self) -> anyhow::Result<()> {
+    async fn update_folder(&mut self) -> anyhow::Result<()> {
         self.find_clashes();
         self.refuse_many_removals()?;
         let touched = std::mem::take(&mut self.mirror.touched);
@@ -529,19 +526,18 @@ impl<'a> Syncer<'a> {
             let Some(content) = self.mirror.at(path).cloned() else {
                 continue;
             };
-            let at = match local(path) {
+            let at = match local_path(path) {
                 Ok(_) if self.mismatched.contains(&(content.file_id, content.version)) => {
                     let version = content.version;
                     let why = format!(
-                        "{path} is not kept: version {version} is not what its uploader declared; upload the file again"
+                        "cannot download {path}: version {version} does not have the content that its uploader declared; upload the file again"
                     );
                     self.refuse(path, &failure(Kind::Refused, why));
                     continue;
                 }
                 Ok(at) if !self.clashing.contains(path) => at,
                 Ok(_) => {
-                    let why =
-                        "cannot be kept: another file of the space has that name here; rename one of them";
+                    let why = "cannot be saved here: another file of the space has the same name on this file system; rename one of them";
                     self.refuse(path, &failure(Kind::Refused, format!("{path} {why}")));
                     continue;
                 }
@@ -617,11 +613,11 @@ impl<'a> Syncer<'a> {
         // Saved, because otherwise the next start would delete the files.
         self.needs_confirmation = true;
         self.save_state()?;
-        let mut message = format!("{removed} of {here} files went from the space");
+        let mut message = format!("{removed} of {here} files were deleted from the space");
         if gone > 0 {
             message = format!("{message}, after {gone} others");
         }
-        message.push_str("; they stay here. If they are to go here too: syncsphere sync --allow-deletes");
+        message.push_str("; they are kept here. To delete them here too: syncsphere sync --allow-deletes");
         Err(failure(Kind::Refused, message))
     }
 
@@ -664,7 +660,7 @@ impl<'a> Syncer<'a> {
                 "files here are"
             };
             output::warn(format_args!(
-                "· {others} {files} not in the space; sync only downloads: `syncsphere upload` brings them there"
+                "· {others} {files} not in the space, because sync only downloads; to add them, use `syncsphere upload`"
             ));
         }
     }
@@ -679,7 +675,7 @@ impl<'a> Syncer<'a> {
 
     /// Whether a file must be downloaded. A file that has the right content already is recorded as placed.
     fn is_needed(&mut self, path: &SpacePath, at: &Path, content: &Content) -> anyhow::Result<bool> {
-        let Found::File(fingerprint) = self.folder.look(at)? else {
+        let Found::File(fingerprint) = self.folder.inspect(at)? else {
             return Ok(true);
         };
         let placed = self.placed.get(path);
@@ -717,9 +713,9 @@ impl<'a> Syncer<'a> {
         let Some(placed) = self.placed.get(path).copied() else {
             return Ok(());
         };
-        let at = local(path)?;
+        let at = local_path(path)?;
         let cannot = || format!("cannot remove {}", at.display());
-        let found = self.folder.look(&at).with_context(cannot)?;
+        let found = self.folder.inspect(&at).with_context(cannot)?;
         if self.is_ours(path, &at, &found).with_context(cannot)? {
             let Found::File(fingerprint) = found else {
                 return Ok(());
@@ -741,11 +737,11 @@ impl<'a> Syncer<'a> {
         } else if found != Found::Nothing {
             let value = json!({ "type": "left", "path": path });
             let why = if placed.owners {
-                "it was here before"
+                "it was here before the sync"
             } else {
                 "it was changed here"
             };
-            let text = format!("· {path} went from the space and stays here: {why}");
+            let text = format!("· {path} was deleted from the space and is kept here, because {why}");
             self.output.line(&value, text)?;
         }
         self.placed.remove(path);
@@ -767,7 +763,7 @@ impl<'a> Syncer<'a> {
             .map(async |(path, at, content)| {
                 let bar = bars.file(path.as_str(), content.size.get().unsigned_abs());
                 let fetching = async {
-                    let mut part = folder.part(content)?;
+                    let mut part = folder.open_part(content)?;
                     client.fetch(content, &mut part, &bar).await
                 };
                 let fetched = fetching.await;
@@ -783,7 +779,7 @@ impl<'a> Syncer<'a> {
             // The other downloads would fail for the same reason, each after some time.
             let is_outage = fetched.as_ref().is_err_and(is_outage);
             self.mirror.touched.remove(path);
-            bars.above(|| {
+            bars.print_above(|| {
                 self.attempt(path, |syncer| {
                     fetched?;
                     syncer.place(path, at, content)
@@ -798,7 +794,7 @@ impl<'a> Syncer<'a> {
 
     fn place(&mut self, path: &SpacePath, at: &Path, content: &Content) -> anyhow::Result<()> {
         let cannot = || format!("cannot write {}", at.display());
-        let mut found = self.folder.look(at).with_context(cannot)?;
+        let mut found = self.folder.inspect(at).with_context(cannot)?;
         if found != Found::Nothing && !self.is_ours(path, at, &found).with_context(cannot)? {
             self.move_aside(at).with_context(cannot)?;
             found = Found::Nothing;
@@ -838,7 +834,7 @@ impl<'a> Syncer<'a> {
             .rev()
             .filter(|parent| !parent.as_os_str().is_empty())
         {
-            let found = self.folder.look(parent)?;
+            let found = self.folder.inspect(parent)?;
             let in_the_space = space_path(parent).is_some_and(|path| self.mirror.at(&path).is_some());
             if !matches!(found, Found::Nothing | Found::Folder) && !in_the_space {
                 self.move_aside(parent)?;
@@ -858,7 +854,7 @@ impl<'a> Syncer<'a> {
     fn report_kept(&self, at: &Path, name: &Path) -> io::Result<()> {
         let value = json!({ "type": "kept", "file": at, "as": name });
         let text = format!(
-            "· {} was changed here, and is kept as {}",
+            "· {} was changed here, and was renamed to {}",
             at.display(),
             name.display()
         );
@@ -901,7 +897,7 @@ impl<'a> Syncer<'a> {
         let is_lost = !is_gone && call.and_then(Error::status) == Some(404);
         let error = if is_lost {
             let version = content.map_or(String::new(), |content| format!(" (version {})", content.version));
-            let why = "storage does not have its content; tell the operator of the service";
+            let why = "storage does not have its content; contact the operator of the service";
             failure(Kind::NotFound, format!("cannot download {path}{version}: {why}"))
         } else {
             error
@@ -918,6 +914,6 @@ impl<'a> Syncer<'a> {
 
     fn outcome(&self) -> anyhow::Result<()> {
         let files = self.mirror.files().len();
-        self.failures.outcome(files, "files could not be made current")
+        self.failures.outcome(files, "files could not be updated")
     }
 }

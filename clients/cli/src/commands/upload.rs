@@ -33,7 +33,6 @@ const MAX_CONFLICT_COPIES: u32 = 100;
 /// Size of one read, in bytes.
 const READ_BYTES: u64 = 1024 * 1024;
 
-/// The result for one file.
 enum Outcome {
     Uploaded {
         changed: FileChanged,
@@ -44,11 +43,10 @@ enum Outcome {
     Unchanged { path: SpacePath, content: Content },
 }
 
-/// Uploads files and folders.
 pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> anyhow::Result<()> {
     let plan = Plan::new(upload)?;
     if upload.base_version.is_some() && plan.items.len() != 1 {
-        return Err(failure(Kind::Usage, "--base-version is for a single file"));
+        return Err(failure(Kind::Usage, "--base-version needs a single file"));
     }
     let space_id = resolve::space(&account.client, upload.space.space.as_deref()).await?;
     let uploading = Uploader {
@@ -62,7 +60,7 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
     let bars = Bars::new(plan.bytes, plan.items.len());
     let mut failures = Failures::default();
     for skipped in &plan.skipped {
-        bars.above(|| output.failure(skipped));
+        bars.print_above(|| output.failure(skipped));
         failures.add(kind_of(skipped));
     }
 
@@ -76,13 +74,13 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
         .buffer_unordered(upload.jobs.into());
     while let Some((item, outcome)) = outcomes.next().await {
         let value = match outcome {
-            Ok(outcome) => bars.above(|| report(output, item, &outcome)),
+            Ok(outcome) => bars.print_above(|| report(output, item, &outcome)),
             Err(error) if single => return Err(error),
             Err(error) => {
-                bars.above(|| output.failure(&error));
+                bars.print_above(|| output.failure(&error));
                 failures.add(kind_of(&error));
                 if is_outage(&error) {
-                    let message = "the upload ended early; the same command again goes on with it";
+                    let message = "the upload stopped early; repeat the command to resume it";
                     return Err(failure(kind_of(&error), message));
                 }
                 Ok(())
@@ -101,7 +99,10 @@ fn report(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()>
                 "outcome": "uploaded", "file": item.file, "sentBytes": sent_bytes, "change": changed,
             });
             let size = output::size(changed.size);
-            let text = format!("{file} is {}, version {}, {size}", changed.path, changed.version);
+            let text = format!(
+                "uploaded {file} to {}, version {}, {size}",
+                changed.path, changed.version
+            );
             output.line(&value, text)
         }
         Outcome::Unchanged { path, content } => {
@@ -109,7 +110,7 @@ fn report(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()>
                 "outcome": "unchanged", "file": item.file, "fileId": content.file_id, "path": path,
                 "version": content.version, "size": content.size, "sha256": content.sha256,
             });
-            let text = format!("{file} is {path} already, version {}", content.version);
+            let text = format!("unchanged: {file} is {path}, version {}", content.version);
             output.line(&value, text)
         }
     }
@@ -190,12 +191,12 @@ impl Uploader<'_> {
         bar: &Bar<'_>,
     ) -> anyhow::Result<Outcome> {
         if self.upload.keep_both {
-            bar.lost(item.bytes);
+            bar.reverted(item.bytes);
             return self.keep_both(item, description, content, bar).await;
         }
         let (path, version) = (&item.to, existing.version);
         let event = match self.upload.base_version {
-            Some(given) if given.get() == 0 => "is there already",
+            Some(given) if given.get() == 0 => "already exists",
             _ => "was changed on another device",
         };
         let mut message = format!("\"{path}\" {event} (version {version}). Keep both with --keep-both");
@@ -235,7 +236,7 @@ impl Uploader<'_> {
             };
         }
         let message = format!(
-            "\"{}\" has {MAX_CONFLICT_COPIES} copies of that day; remove some",
+            "\"{}\" has {MAX_CONFLICT_COPIES} conflict copies of that day; delete some of them",
             item.to
         );
         Err(failure(Kind::Conflict, message))
@@ -277,7 +278,7 @@ impl Uploader<'_> {
     ) -> anyhow::Result<Outcome> {
         let (path, content) = (description.path.clone(), existing.clone());
         self.bases.record(&path, Base::from(existing))?;
-        bar.found(existing.size.get().unsigned_abs());
+        bar.skipped(existing.size.get().unsigned_abs());
         Ok(Outcome::Unchanged { path, content })
     }
 
@@ -309,7 +310,7 @@ impl Uploader<'_> {
             };
         let sent = if is_stale {
             let key = self.keys.replace(description)?;
-            bar.lost(description.size.get().unsigned_abs());
+            bar.reverted(description.size.get().unsigned_abs());
             self.client
                 .upload_with_key(description, &key.text, content, bar)
                 .await
@@ -358,7 +359,8 @@ async fn refuse_unsized(item: &Item, content: &LocalFile) -> anyhow::Result<()> 
     }
     let mut file = tokio::fs::File::open(&item.file).await?;
     if file.read(&mut [0]).await? > 0 {
-        let message = "it does not say how many bytes it has; copy it to another file, and upload that";
+        let message =
+            "its size is not known before it is read; copy it to a regular file, and upload the copy";
         return Err(failure(Kind::Refused, message));
     }
     Ok(())

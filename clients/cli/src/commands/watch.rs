@@ -58,23 +58,23 @@ pub(crate) async fn run(client: &Client, watch: &Watch, output: Output) -> anyho
                 let text = format!("{time}  {space}: {}", describe(event));
                 output.line(&Line::Change(event), text)?;
             }
-            Update::Live => output.line(&Line::Live, "· up to date; what changes now comes at once")?,
+            Update::Live => output.line(&Line::Live, "· up to date; new changes are shown at once")?,
             Update::Polling { reason } => output.line(
                 &Line::Polling { reason },
-                format_args!("· no push: {reason}; looking for changes every 30 to 60 s"),
+                format_args!("· no WebSocket: {reason}; checking for changes every 30 to 60 s"),
             )?,
             Update::Offline { reason, retry_in } => {
                 let again_in_ms = retry_in.as_millis();
                 let seconds = retry_in.as_secs_f64();
                 output.line(
                     &Line::Offline { reason, again_in_ms },
-                    format_args!("· offline: {reason}; again in {seconds:.0} s"),
+                    format_args!("· offline: {reason}; trying again in {seconds:.0} s"),
                 )?;
             }
             Update::CursorReset(space_id) => {
                 let value = Line::CursorReset { space_id: *space_id };
                 let text =
-                    format!("· {space_id} was restored from a backup; its changes follow from the first");
+                    format!("· {space_id} was restored from a backup; all its changes are shown again");
                 output.line(&value, text)?;
             }
         }
@@ -94,8 +94,17 @@ pub(crate) fn describe(event: &Event) -> String {
             subject_space_id,
             role,
         } => {
-            format!("* you are {} of {subject_space_id}", role.as_str())
+            format!("* you are now {} of {subject_space_id}", role.as_str())
         }
-        Change::SpaceLeft { subject_space_id } => format!("* you are no member of {subject_space_id}"),
+        Change::SpaceLeft { subject_space_id } => {
+            format!("* you are no longer a member of {subject_space_id}")
+        }
+        Change::SpaceRenamed { name } => format!("* the space is now called {name}"),
+        Change::SpaceDeleted {} => "* the space was deleted".to_owned(),
+        Change::SpaceRestored {} => "* the space was restored".to_owned(),
+        Change::MemberChanged { member_id, role } => {
+            format!("* {} is {} of the space", member_id.as_str(), role.as_str())
+        }
+        Change::MemberRemoved { member_id } => format!("* {} is no member of the space", member_id.as_str()),
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{READ_BYTES, Source};
 use crate::api::checked;
-use crate::error::Party;
+use crate::error::Server;
 use crate::window::Slot;
 use crate::{Client, Error, Progress};
 
@@ -36,7 +36,7 @@ impl Client {
     /// Sends a piece of content to storage, with retries. If the object is already stored, by a request whose
     /// answer was lost, this succeeds.
     ///
-    /// If the URL has expired, `again` gets a new one, or `None` if there is nothing left to send. `slot` is
+    /// If the URL has expired, `renew_url` gets a new one, or `None` if there is nothing left to send. `slot` is
     /// the place in the window for the first attempt, if the caller already has one.
     #[expect(clippy::too_many_arguments, reason = "a piece, where it goes, and how")]
     pub(super) async fn put(
@@ -46,36 +46,36 @@ impl Client {
         offset: u64,
         length: u64,
         progress: &impl Progress,
-        again: impl AsyncFn() -> Result<Option<PresignedPut>, Error>,
+        renew_url: impl AsyncFn() -> Result<Option<PresignedPut>, Error>,
         mut slot: Option<Slot<'_>>,
     ) -> Result<(), Error> {
         let mut retries = self.retries();
-        let mut newer = None;
+        let mut renewed = None;
         let mut signed_at = None;
         loop {
-            let mut moved = 0;
+            let mut sent_bytes = 0;
             let slot = match slot.take() {
                 Some(slot) => slot,
-                None => self.window.enter(length).await,
+                None => self.window.acquire(length).await,
             };
-            let url = newer.as_ref().unwrap_or(put);
-            let sending = self.put_once(url, content, (offset, length), progress, &mut moved);
+            let url = renewed.as_ref().unwrap_or(put);
+            let sending = self.put_once(url, content, (offset, length), progress, &mut sent_bytes);
             let Err(error) = sending.await else {
-                slot.delivered();
-                progress.found(length - moved);
+                slot.finish();
+                progress.skipped(length - sent_bytes);
                 return Ok(());
             };
             // Other pieces can use the slot during the pause.
             drop(slot);
-            progress.lost(moved);
+            progress.reverted(sent_bytes);
             let is_old = signed_at.is_none_or(|at: Instant| at.elapsed() > MIN_EXPIRED_AGE);
             if is_old && error.status() == Some(403) {
-                newer = again().await?;
+                renewed = renew_url().await?;
                 signed_at = Some(Instant::now());
-                if newer.is_some() {
+                if renewed.is_some() {
                     continue;
                 }
-                progress.found(length);
+                progress.skipped(length);
                 return Ok(());
             }
             retries.after(error).await?;
@@ -88,7 +88,7 @@ impl Client {
         content: &(impl Source + ?Sized),
         (offset, length): (u64, u64),
         progress: &impl Progress,
-        moved: &mut u64,
+        sent_bytes: &mut u64,
     ) -> Result<(), Error> {
         let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(1);
         let body = stream::unfold(receiver, |mut receiver| async {
@@ -108,22 +108,22 @@ impl Client {
             .fold(request, |request, (name, value)| request.header(name, value));
         let mut sending = pin!(request.send());
 
-        let feeding = async {
+        let writing = async {
             let (mut at, end) = (offset, offset + length);
             while at < end {
                 let length = READ_BYTES.min(end - at);
                 let mut piece = Bytes::from(content.read(at, length).await?);
                 while !piece.is_empty() {
-                    let given = piece.split_to(CHUNK_BYTES.min(piece.len()));
-                    let bytes = given.len() as u64;
-                    match timeout(WRITE_TIMEOUT, sender.send(Ok(given))).await {
+                    let chunk = piece.split_to(CHUNK_BYTES.min(piece.len()));
+                    let bytes = chunk.len() as u64;
+                    match timeout(WRITE_TIMEOUT, sender.send(Ok(chunk))).await {
                         Ok(Ok(())) => {}
                         // The receiver is closed, because the answer has already arrived.
                         Ok(Err(_)) => std::future::pending().await,
                         Err(_) => return Err(Error::Timeout),
                     }
-                    *moved += bytes;
-                    progress.moved(bytes);
+                    *sent_bytes += bytes;
+                    progress.transferred(bytes);
                 }
                 at += length;
             }
@@ -132,8 +132,8 @@ impl Client {
         };
         let answer = tokio::select! {
             answer = &mut sending => answer,
-            fed = feeding => {
-                fed?;
+            written = writing => {
+                written?;
                 timeout(RESPONSE_TIMEOUT, sending).await.map_err(|_| Error::Timeout)?
             }
         };
@@ -146,14 +146,14 @@ async fn stored(answer: reqwest::Result<Response>) -> Result<(), Error> {
     // The presigned URL is a secret, so errors must not contain it.
     let answer = answer.map_err(reqwest::Error::without_url)?;
     if answer.status() != StatusCode::PRECONDITION_FAILED {
-        checked(Party::Storage, answer).await.map_err(changed)?;
+        checked(Server::Storage, answer).await.map_err(content_changed)?;
     }
     Ok(())
 }
 
 /// Storage computes the digest of the data that it received. TLS protects the data on the way, so a wrong
 /// digest means that the content changed.
-fn changed(error: Error) -> Error {
+fn content_changed(error: Error) -> Error {
     match error {
         Error::Unexpected(answer) if answer.code == "BadDigest" => Error::Changed,
         error => error,
@@ -199,16 +199,16 @@ mod tests {
             std::future::pending::<()>().await;
         };
         let content = b"content".as_slice();
-        let again = async || unreachable!("no URL has expired");
+        let renew_url = async || unreachable!("no URL has expired");
         let outcome = tokio::select! {
-            outcome = client.put(&presigned, content, 0, 7, &(), again, None) => outcome,
+            outcome = client.put(&presigned, content, 0, 7, &(), renew_url, None) => outcome,
             () = answering => unreachable!("it answers for ever"),
         };
         (outcome, sent)
     }
 
     #[tokio::test]
-    async fn a_conflict_with_a_former_attempt_is_waited_out() {
+    async fn a_conflict_with_an_earlier_attempt_is_retried() {
         let conflict = ("409 Conflict", "ConditionalRequestConflict");
         let (outcome, sent) = put(&[
             conflict,
@@ -255,8 +255,14 @@ mod tests {
                 stream.write_all(answer.as_bytes()).await.unwrap();
             };
             let content = vec![b'x'; size];
-            let mut moved = 0;
-            let sending = client.put_once(&presigned, content.as_slice(), (0, size as u64), &(), &mut moved);
+            let mut sent_bytes = 0;
+            let sending = client.put_once(
+                &presigned,
+                content.as_slice(),
+                (0, size as u64),
+                &(),
+                &mut sent_bytes,
+            );
             let (outcome, ()) = tokio::join!(sending, answering);
             assert!(outcome.is_ok(), "{size} bytes: {outcome:?}");
         }
@@ -270,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_digest_of_other_content_says_that_it_changed() {
+    async fn a_wrong_digest_means_that_the_content_changed() {
         let (outcome, sent) = put(&[("400 Bad Request", "BadDigest")]).await;
         assert!(matches!(outcome, Err(Error::Changed)), "{outcome:?}");
         assert_eq!(sent, 1);

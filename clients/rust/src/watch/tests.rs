@@ -1,14 +1,14 @@
 //! Tests of the watcher against a service that injects faults, in virtual time.
 
-mod world;
+mod fake_service;
 
 use std::collections::BTreeMap;
 
 use tokio::time::sleep;
 
 use super::*;
-use crate::{Answer as Foreign, Party};
-use world::{Faults, World, space};
+use crate::{ErrorResponse, Server};
+use fake_service::{FakeService, Faults, space};
 
 /// Number of seeded runs. `WATCHER_SEED` selects a single seed instead.
 const RUNS: u64 = 1_000;
@@ -16,7 +16,7 @@ const RUNS: u64 = 1_000;
 /// Collects the updates of a watcher, and checks that each change was received once and in order.
 struct Caller {
     watcher: Watcher,
-    heard: BTreeMap<SpaceId, Vec<Event>>,
+    received: BTreeMap<SpaceId, Vec<Event>>,
     live: usize,
     offline: usize,
     polling: usize,
@@ -24,14 +24,14 @@ struct Caller {
 }
 
 impl Caller {
-    fn start(world: &World, seed: u64) -> Self {
-        Self::after(world, BTreeMap::new(), seed)
+    fn start(service: &FakeService, seed: u64) -> Self {
+        Self::after(service, BTreeMap::new(), seed)
     }
 
-    fn after(world: &World, cursors: BTreeMap<SpaceId, Cursor>, seed: u64) -> Self {
+    fn after(service: &FakeService, cursors: BTreeMap<SpaceId, Cursor>, seed: u64) -> Self {
         Self {
-            watcher: Watcher::with_service(world.clone(), cursors, None, Rng::with_seed(seed)),
-            heard: BTreeMap::new(),
+            watcher: Watcher::with_service(service.clone(), cursors, None, Rng::with_seed(seed)),
+            received: BTreeMap::new(),
             live: 0,
             offline: 0,
             polling: 0,
@@ -44,11 +44,11 @@ impl Caller {
         let end = Instant::now() + time;
         while let Ok(update) = tokio::time::timeout_at(end, self.watcher.next()).await {
             match update.unwrap().unwrap() {
-                Update::Change(event) => self.heard.entry(event.space_id).or_default().push(*event),
+                Update::Change(event) => self.received.entry(event.space_id).or_default().push(*event),
                 Update::Offline { .. } => self.offline += 1,
                 Update::CursorReset(space_id) => {
                     self.cursor_resets += 1;
-                    self.heard.remove(&space_id);
+                    self.received.remove(&space_id);
                 }
                 Update::Live => self.live += 1,
                 Update::Polling { .. } => self.polling += 1,
@@ -58,17 +58,17 @@ impl Caller {
 
     /// Checks that all changes of visible spaces were received, once and in order. Of a space that the caller
     /// has left, the received changes must be the first ones without a gap.
-    fn check(&self, world: &World) -> Result<(), String> {
-        for (space_id, heard) in &self.heard {
-            let committed = world.changes_of(*space_id);
-            if committed.get(..heard.len()) != Some(heard.as_slice()) {
-                let numbers: Vec<i64> = heard.iter().map(|event| event.sequence.get()).collect();
+    fn check(&self, service: &FakeService) -> Result<(), String> {
+        for (space_id, received) in &self.received {
+            let committed = service.changes_of(*space_id);
+            if committed.get(..received.len()) != Some(received.as_slice()) {
+                let numbers: Vec<i64> = received.iter().map(|event| event.sequence.get()).collect();
                 return Err(format!("of {space_id} were heard {numbers:?}"));
             }
         }
-        for space_id in world.visible() {
-            let (heard, committed) = (self.heard.get(&space_id), world.changes_of(space_id));
-            if heard.map_or(0, Vec::len) != committed.len() {
+        for space_id in service.visible() {
+            let (received, committed) = (self.received.get(&space_id), service.changes_of(space_id));
+            if received.map_or(0, Vec::len) != committed.len() {
                 return Err(format!("{} of {space_id} were missed", committed.len()));
             }
         }
@@ -77,15 +77,15 @@ impl Caller {
 }
 
 /// A caller that is connected, and a service without faults and changes.
-async fn connected() -> (World, Caller) {
-    let world = World::new(1, Faults::NONE);
-    let mut caller = Caller::start(&world, 1);
+async fn connected() -> (FakeService, Caller) {
+    let service = FakeService::new(1, Faults::NONE);
+    let mut caller = Caller::start(&service, 1);
     caller.listen(Duration::from_secs(1)).await;
-    (world, caller)
+    (service, caller)
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_change_is_heard_once_and_in_order_whatever_breaks() {
+async fn each_change_is_delivered_once_and_in_order_despite_faults() {
     #[expect(clippy::disallowed_methods, reason = "a developer's wish, not configuration")]
     let wish = std::env::var("WATCHER_SEED").ok();
     let seeds = match wish {
@@ -93,42 +93,42 @@ async fn each_change_is_heard_once_and_in_order_whatever_breaks() {
         None => (0..RUNS).collect(),
     };
     for seed in seeds {
-        let world = World::new(seed, Faults::SEVERE);
-        let mut caller = Caller::start(&world, seed);
+        let service = FakeService::new(seed, Faults::SEVERE);
+        let mut caller = Caller::start(&service, seed);
         let mut random = Rng::with_seed(!seed);
         for _ in 0..random.usize(20..120) {
-            world.step(&mut random);
+            service.step(&mut random);
             caller
                 .listen(Duration::from_secs_f64(random.f64() * random.f64() * 60.0))
                 .await;
         }
-        world.set_faults(Faults::NONE);
+        service.set_faults(Faults::NONE);
         // The last frames may be lost. The caller then receives their changes when its connection is
         // replaced, in less than 2 h.
         caller.listen(Duration::from_hours(2)).await;
-        if let Err(wrong) = caller.check(&world) {
+        if let Err(wrong) = caller.check(&service) {
             panic!("{wrong}; again with WATCHER_SEED={seed}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_break_at_any_message_loses_nothing() {
+async fn a_broken_connection_at_any_message_loses_nothing() {
     let mut breaks = 0;
     loop {
-        let world = World::new(7, Faults::NONE);
-        world.break_at(breaks);
-        let mut caller = Caller::start(&world, breaks);
+        let service = FakeService::new(7, Faults::NONE);
+        service.break_at(breaks);
+        let mut caller = Caller::start(&service, breaks);
         for i in 0..12 {
-            world.commit(space(i % 2));
+            service.commit(space(i % 2));
             caller.listen(Duration::from_secs(1)).await;
         }
         // Longer than a heartbeat, so that pings are among the messages.
         caller.listen(Duration::from_mins(15)).await;
-        if !world.has_broken() {
+        if !service.has_broken() {
             break;
         }
-        if let Err(wrong) = caller.check(&world) {
+        if let Err(wrong) = caller.check(&service) {
             panic!("{wrong} after a break at message {breaks}");
         }
         breaks += 1;
@@ -139,62 +139,62 @@ async fn a_break_at_any_message_loses_nothing() {
 /// The simulated service closes connections after 10 min without a message and after 2 h, as API Gateway
 /// does.
 #[tokio::test(start_paused = true)]
-async fn connections_are_replaced_before_they_are_closed() {
-    let (world, mut caller) = connected().await;
+async fn connections_are_replaced_before_aws_closes_them() {
+    let (service, mut caller) = connected().await;
     for _ in 0..12 * 60 / 7 {
-        world.commit(space(0));
+        service.commit(space(0));
         caller.listen(Duration::from_mins(7)).await;
-        assert!(world.connections() >= 1);
+        assert!(service.connections() >= 1);
     }
     // 12 h without changes follow.
     caller.listen(Duration::from_hours(12)).await;
     assert_eq!(caller.offline, 0);
-    assert_eq!(world.closed_by_the_service(), 0);
+    assert_eq!(service.closed_by_the_service(), 0);
     // The test takes 24 h. There is the first connection, and a replacement every 105 to 115 min.
-    let connects = world.connects().len();
+    let connects = service.connects().len();
     assert!((13..=15).contains(&connects), "{connects}");
-    caller.check(&world).unwrap();
+    caller.check(&service).unwrap();
 }
 
 /// The gap is found when the later frame arrives, long before the connection is replaced.
 #[tokio::test(start_paused = true)]
-async fn what_a_later_frame_shows_to_be_missing_is_heard_at_once() {
-    let (world, mut caller) = connected().await;
-    world.lose_frames(2);
+async fn a_gap_in_the_sequence_is_filled_at_once() {
+    let (service, mut caller) = connected().await;
+    service.drop_frames(2);
     for _ in 0..3 {
-        world.commit(space(1));
+        service.commit(space(1));
     }
     caller.listen(Duration::from_secs(1)).await;
-    assert_eq!(caller.heard.get(&space(1)).map(Vec::len), Some(3));
-    caller.check(&world).unwrap();
+    assert_eq!(caller.received.get(&space(1)).map(Vec::len), Some(3));
+    caller.check(&service).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_shared_space_has_already_is_heard_at_once() {
-    let (world, mut caller) = connected().await;
-    world.lose_frames(2);
+async fn changes_of_a_newly_shared_space_are_delivered_at_once() {
+    let (service, mut caller) = connected().await;
+    service.drop_frames(2);
     for _ in 0..2 {
-        world.commit(space(7));
+        service.commit(space(7));
     }
-    world.share(space(7));
+    service.share(space(7));
     caller.listen(Duration::from_secs(1)).await;
-    assert_eq!(caller.heard.get(&space(7)).map(Vec::len), Some(2));
-    caller.check(&world).unwrap();
+    assert_eq!(caller.received.get(&space(7)).map(Vec::len), Some(2));
+    caller.check(&service).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_device_that_was_offline_for_longer_than_a_page_hears_all_of_it() {
-    let world = World::new(1, Faults::NONE);
+async fn a_device_that_missed_more_than_a_page_receives_all_changes() {
+    let service = FakeService::new(1, Faults::NONE);
     for _ in 0..5_000 {
-        world.commit(space(0));
+        service.commit(space(0));
     }
-    let mut caller = Caller::after(&world, [(space(0), cursor(10))].into(), 1);
+    let mut caller = Caller::after(&service, [(space(0), cursor(10))].into(), 1);
     // The caller received these changes before.
     caller
-        .heard
-        .insert(space(0), world.changes_of(space(0))[..10].to_vec());
+        .received
+        .insert(space(0), service.changes_of(space(0))[..10].to_vec());
     caller.listen(Duration::from_mins(1)).await;
-    caller.check(&world).unwrap();
+    caller.check(&service).unwrap();
 }
 
 fn cursor(number: i64) -> Cursor {
@@ -202,165 +202,170 @@ fn cursor(number: i64) -> Cursor {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_ticket_is_followed_by_another() {
-    let world = World::new(1, Faults::NONE);
-    world.refuse_tickets(3);
-    let mut caller = Caller::start(&world, 1);
-    world.commit(space(0));
+async fn a_refused_ticket_is_retried() {
+    let service = FakeService::new(1, Faults::NONE);
+    service.refuse_tickets(3);
+    let mut caller = Caller::start(&service, 1);
+    service.commit(space(0));
     caller.listen(Duration::from_mins(20)).await;
     assert_eq!((caller.live, caller.offline, caller.polling), (1, 0, 1));
-    caller.check(&world).unwrap();
+    caller.check(&service).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_websockets_the_feed_is_asked_and_push_comes_back_by_itself() {
-    let world = World::new(1, Faults::NONE);
-    world.refuse_tickets(usize::MAX);
-    let mut caller = Caller::start(&world, 1);
+async fn without_websockets_the_watcher_polls_until_push_returns() {
+    let service = FakeService::new(1, Faults::NONE);
+    service.refuse_tickets(usize::MAX);
+    let mut caller = Caller::start(&service, 1);
     caller.listen(Duration::from_secs(1)).await;
     for _ in 0..50 {
-        world.commit(space(0));
-        world.commit(space(1));
+        service.commit(space(0));
+        service.commit(space(1));
         // The longest polling interval (60 s), and time for the requests.
         caller.listen(Duration::from_secs(65)).await;
-        caller.check(&world).unwrap();
+        caller.check(&service).unwrap();
     }
     assert_eq!((caller.live, caller.offline, caller.polling), (0, 0, 1));
-    world.refuse_tickets(0);
+    service.refuse_tickets(0);
     caller.listen(RECONNECT_BACKOFF.max).await;
     assert_eq!((caller.live, caller.offline, caller.polling), (1, 0, 1));
-    world.commit(space(0));
+    service.commit(space(0));
     caller.listen(Duration::from_secs(1)).await;
-    caller.check(&world).unwrap();
+    caller.check(&service).unwrap();
 }
 
 /// These errors come from API Gateway, a firewall or a rate limiter. Members may do all that a watcher does.
 #[test]
-fn a_refusal_by_something_on_the_way_is_told_and_ends_nothing() {
+fn a_refusal_by_an_intermediary_does_not_end_the_watcher() {
     for status in [403, 407, 429, 502] {
-        let error = Foreign::new(Party::Api, status, "").into();
+        let error = ErrorResponse::new(Server::Api, status, "").into();
         assert!(retry_reason(error).is_ok(), "{status}");
     }
-    assert!(retry_reason(Foreign::new(Party::Api, 401, "").into()).is_err());
+    assert!(retry_reason(ErrorResponse::new(Server::Api, 401, "").into()).is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_signed_out_is_told_once() {
-    let world = World::new(1, Faults::NONE);
-    world.sign_out();
-    let mut watcher = Watcher::with_service(world, BTreeMap::new(), None, Rng::with_seed(1));
+async fn an_ended_session_is_reported_once() {
+    let service = FakeService::new(1, Faults::NONE);
+    service.end_session();
+    let mut watcher = Watcher::with_service(service, BTreeMap::new(), None, Rng::with_seed(1));
     let error = watcher.next().await.unwrap_err();
     assert_eq!(error.status(), Some(401));
     assert!(watcher.next().await.unwrap().is_none());
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_one_space_nothing_else_is_heard_and_leaving_it_ends_it() {
+async fn a_watcher_of_one_space_sees_only_it_and_ends_after_leaving() {
     for seed in 0..100 {
-        let world = World::new(seed, Faults::SEVERE);
+        let service = FakeService::new(seed, Faults::SEVERE);
         let mut random = Rng::with_seed(!seed);
         let cursors = [(space(1), Cursor::START)].into();
-        let mut watcher = Watcher::with_service(world.clone(), cursors, Some(space(1)), Rng::with_seed(seed));
-        let mut heard = Vec::new();
+        let mut watcher =
+            Watcher::with_service(service.clone(), cursors, Some(space(1)), Rng::with_seed(seed));
+        let mut received = Vec::new();
         for _ in 0..20 {
             for number in 0..3 {
-                world.commit(space(number));
+                service.commit(space(number));
             }
             let end = Instant::now() + Duration::from_secs_f64(random.f64() * 60.0);
             while let Ok(update) = tokio::time::timeout_at(end, watcher.next()).await {
                 if let Update::Change(event) = update.unwrap().unwrap() {
-                    heard.push(*event);
+                    received.push(*event);
                 }
             }
         }
-        world.set_faults(Faults::NONE);
-        world.leave(space(1));
+        service.set_faults(Faults::NONE);
+        service.leave(space(1));
         let ended = timeout(Duration::from_hours(3), async {
             loop {
                 match watcher.next().await {
-                    Ok(Some(Update::Change(event))) => heard.push(*event),
+                    Ok(Some(Update::Change(event))) => received.push(*event),
                     Ok(_) => {}
                     Err(error) => return error,
                 }
             }
         });
         assert_eq!(ended.await.unwrap().status(), Some(404), "seed {seed}");
-        let committed = world.changes_of(space(1));
+        let committed = service.changes_of(space(1));
         assert_eq!(
-            committed.get(..heard.len()),
-            Some(heard.as_slice()),
+            committed.get(..received.len()),
+            Some(received.as_slice()),
             "seed {seed}"
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_restore_all_is_heard_again() {
-    let world = World::new(1, Faults::NONE);
-    let mut caller = Caller::start(&world, 1);
+async fn after_a_restore_all_changes_are_delivered_again() {
+    let service = FakeService::new(1, Faults::NONE);
+    let mut caller = Caller::start(&service, 1);
     for _ in 0..20 {
-        world.commit(space(0));
+        service.commit(space(0));
     }
     caller.listen(Duration::from_secs(10)).await;
-    world.restore(space(0), 5);
-    world.drop_connections();
+    service.restore(space(0), 5);
+    service.drop_connections();
     caller.listen(Duration::from_mins(10)).await;
     assert_eq!(caller.cursor_resets, 1);
-    caller.check(&world).unwrap();
+    caller.check(&service).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_hurries_does_not_wait() {
-    let (world, mut caller) = connected().await;
-    world.drop_connections();
+async fn reconnect_now_ends_the_delay() {
+    let (service, mut caller) = connected().await;
+    service.drop_connections();
     caller.listen(Duration::from_millis(1)).await;
-    assert_eq!((caller.offline, world.connections()), (1, 0));
+    assert_eq!((caller.offline, service.connections()), (1, 0));
     caller.watcher.reconnect_now();
     caller.listen(Duration::from_millis(500)).await;
-    assert_eq!(world.connections(), 1);
+    assert_eq!(service.connections(), 1);
 }
 
 /// Otherwise, when all connections are dropped, all devices that called `reconnect_now` earlier would
 /// reconnect at the same moment.
 #[tokio::test(start_paused = true)]
-async fn hurrying_while_connected_hurries_no_later_loss() {
-    let (world, mut caller) = connected().await;
+async fn reconnect_now_while_connected_has_no_later_effect() {
+    let (service, mut caller) = connected().await;
     caller.watcher.reconnect_now();
-    world.drop_connections();
+    service.drop_connections();
     caller.listen(Duration::from_millis(500)).await;
-    assert_eq!((caller.offline, world.connections()), (1, 0));
+    assert_eq!((caller.offline, service.connections()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_takes_nothing_keeps_little_waiting_and_misses_nothing() {
-    let world = World::new(1, Faults::NONE);
-    let mut caller = Caller::start(&world, 1);
+async fn a_caller_that_reads_no_updates_buffers_few_and_misses_none() {
+    let service = FakeService::new(1, Faults::NONE);
+    let mut caller = Caller::start(&service, 1);
     for _ in 0..3_000 {
-        world.commit(space(0));
+        service.commit(space(0));
     }
     sleep(Duration::from_hours(5)).await;
     assert!(caller.watcher.updates.len() <= UPDATE_BUFFER);
     caller.listen(Duration::from_mins(20)).await;
-    caller.check(&world).unwrap();
+    caller.check(&service).unwrap();
 }
 
 /// API Gateway accepts 500 new connections a second.
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_dropped_at_once_come_back_at_under_400_a_second_and_miss_nothing() {
-    let world = World::new(1, Faults::NONE);
-    let mut callers: Vec<Caller> = (0..10_000).map(|seed| Caller::start(&world, seed)).collect();
+    let service = FakeService::new(1, Faults::NONE);
+    let mut callers: Vec<Caller> = (0..10_000).map(|seed| Caller::start(&service, seed)).collect();
     sleep(Duration::from_secs(5)).await;
-    assert_eq!(world.connections(), callers.len());
-    world.commit(space(0));
+    assert_eq!(service.connections(), callers.len());
+    service.commit(space(0));
     let dropped = Instant::now();
-    world.drop_connections();
-    world.commit(space(1));
+    service.drop_connections();
+    service.commit(space(1));
     sleep(Duration::from_mins(10)).await;
-    world.commit(space(0));
+    service.commit(space(0));
     sleep(Duration::from_secs(5)).await;
 
     let mut seconds: BTreeMap<u64, usize> = BTreeMap::new();
-    for connect in world.connects().into_iter().filter(|connect| *connect > dropped) {
+    for connect in service
+        .connects()
+        .into_iter()
+        .filter(|connect| *connect > dropped)
+    {
         *seconds.entry((connect - dropped).as_secs()).or_default() += 1;
     }
     assert_eq!(seconds.values().sum::<usize>(), callers.len());
@@ -368,6 +373,6 @@ async fn ten_thousand_dropped_at_once_come_back_at_under_400_a_second_and_miss_n
     assert!(*most < 400, "{most} in one second");
     for caller in &mut callers {
         caller.listen(Duration::from_millis(1)).await;
-        caller.check(&world).unwrap();
+        caller.check(&service).unwrap();
     }
 }

@@ -1,19 +1,19 @@
-/** Adding files to a space without replacing what is there unless somebody said so. */
+/** Adds files to a space. An existing file is replaced only after the user agrees. */
 
 import { problemOfPath } from "./names.js";
 
-/** How long a name may be, in bytes of UTF-8: what file systems hold. */
+/** Maximum length of a name in bytes of UTF-8, the limit of common file systems. */
 const LONGEST_NAME = 255;
 
 /**
  * @typedef {import("./types.js").FileView} FileView
  * @typedef {{ file: File, path: string }} Added
- * @typedef {Added & { there: FileView }} Taken a file to add, and the one that is at its path
+ * @typedef {Added & { there: FileView }} Taken a file to add, and the existing file at its path
  * @typedef {{ path: string, baseVersion: number, baseFileId?: string }} Place
  */
 
 /**
- * Of files to add, those whose path is free as far as this window knows, those whose path is not, and those that cannot be.
+ * Sorts files to add by their path: free as far as this window knows, taken, or invalid.
  *
  * @param {Added[]} files
  * @param {Iterable<FileView>} there
@@ -33,18 +33,18 @@ export function sorted(files, there) {
   return { free, taken, impossible };
 }
 
-/** The next version of what is there, and of nothing else. @param {{ path: string, version: number, fileId?: string }} there @returns {Place} */
+/** The place of the next version of exactly this file. @param {{ path: string, version: number, fileId?: string }} there @returns {Place} */
 export function replacing({ path, version, fileId }) {
   return { path, baseVersion: version, baseFileId: fileId };
 }
 
-/** A new file: the service says so if there is one at the path that this window does not know of. @param {string} path @returns {Place} */
+/** The place of a new file. The service reports a conflict if the path has a file that this window does not know. @param {string} path @returns {Place} */
 export function beside(path) {
   return { path, baseVersion: 0, baseFileId: undefined };
 }
 
 /**
- * A path like another that is not taken: the name with a number, shortened if it would be too long.
+ * Returns a free path similar to another: the name with a number, shortened if it would be too long.
  *
  * @param {string} path
  * @param {(path: string) => boolean} isTaken
@@ -62,7 +62,7 @@ export function numbered(path, isTaken) {
 }
 
 /**
- * As much of a text as fits, in whole characters as people see them.
+ * Returns the beginning of a text that fits, without cutting a grapheme cluster.
  *
  * @param {string} text
  * @param {number} most bytes

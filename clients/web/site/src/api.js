@@ -3,10 +3,10 @@
 import { Problem, SessionExpired, Unreachable, isPassing } from "./errors.js";
 import { fullJitter } from "./timing.js";
 
-/** How long an answer may take, in milliseconds; API Gateway itself waits for 30 s. */
+/** Timeout of a request in milliseconds. API Gateway itself waits 30 s. */
 const TIMEOUT = 31_000;
 
-/** How often a request is sent at most. All are harmless to repeat; those that create something carry an `Idempotency-Key`. */
+/** Maximum number of attempts. All requests can be repeated; those that create something have an `Idempotency-Key`. */
 const ATTEMPTS = 4;
 
 const RETRY = { first: 500, limit: 4_000 };
@@ -126,7 +126,7 @@ export class Api {
   }
 
   /**
-   * Where a version's content is, for the next minutes.
+   * Returns the URL of a version's content, valid for some minutes.
    *
    * @param {string} fileId
    * @param {number} version
@@ -138,7 +138,7 @@ export class Api {
 
   /**
    * @param {Seen} file as it was seen
-   * @param {string} path where it goes
+   * @param {string} path the new path
    * @returns {Promise<import("./types.js").FileChanged>}
    */
   moveFile({ fileId, version, path: basePath }, path) {
@@ -227,7 +227,7 @@ export class Api {
   }
 
   /**
-   * Sends a request until it is answered, a few times.
+   * Sends a request, and repeats it a few times until it is answered.
    *
    * @param {string} method
    * @param {string} path
@@ -248,8 +248,8 @@ export class Api {
   }
 
   /**
-   * Sends a request as the newest release of the service takes it; and as the one before does, should that one answer, as while the service is
-   * deployed: it refuses what it does not know, and makes nothing of it.
+   * Sends a request in the form of the newest release of the service. If the previous release answers, as during a deployment, it refuses
+   * unknown fields without any effect, and the request is sent again in the previous form.
    *
    * @param {string} method
    * @param {string} path
@@ -266,7 +266,7 @@ export class Api {
   }
 
   /**
-   * Sends a request with a token, and if that is refused, with a new one.
+   * Sends a request with a token. If the token is refused, sends it again with a new one.
    *
    * @param {string} method
    * @param {string} path

@@ -1,4 +1,4 @@
-/** What this window does, without how it looks: session, watcher, spaces and uploads, and the wires between them. */
+/** The state and actions of this window without its views: session, watcher, spaces and uploads, and their connections. */
 
 import { Api } from "./api.js";
 import { Clock } from "./clock.js";
@@ -11,16 +11,16 @@ import { Uploads, cutOff } from "./uploads.js";
 import { Watcher } from "./watcher.js";
 import { quoted } from "./names.js";
 
-/** Stands for the personal space of who has not used it yet: the service makes it with the first file. */
+/** The id of a personal space that the service has not created yet. The service creates it with the first file. */
 const NOT_MADE_YET = "";
 
-/** How many pages of 500 files are read to find one; then somebody is asked whether to go on. */
+/** Pages of 500 files that a search reads before the user is asked whether to continue. */
 const SEARCHED_PAGES = 40;
 
-/** Where the names of unfinished uploads are while the page is reloaded; it is gone with the window. */
+/** Key in `sessionStorage` of the names of unfinished uploads while the page reloads. */
 const UNFINISHED = "syncsphere.unfinished";
 
-/** Over which time windows come back whose network did, in milliseconds. */
+/** Time in milliseconds over which windows reconnect after their network has returned. */
 const BACK_ONLINE_SPREAD = 1_000;
 
 /**
@@ -29,15 +29,15 @@ const BACK_ONLINE_SPREAD = 1_000;
  * @typedef {{ id: string, text: string, kind: "error" | "info" }} Notice
  */
 
-/** Tells by the event `change` that something is to be shown anew, by `heard` that another device did something. */
+/** Dispatches the event `change` when the views must be updated, and `heard` after a change by another device. */
 export class App extends EventTarget {
   /** @type {Map<string, SpaceModel>} */ spaces = new Map();
   selected = NOT_MADE_YET;
   /** @type {import("./watcher.js").State} */ connection = { phase: "connecting" };
-  /** Of the newest change that was heard of at once, in milliseconds. @type {number | null} */ latency = null;
-  /** When everything was current the last time. @type {number | null} */ currentAt = null;
+  /** The latency of the newest pushed change in milliseconds. @type {number | null} */ latency = null;
+  /** The last time at which everything was current. @type {number | null} */ currentAt = null;
   /** @type {Notice[]} */ notices = [];
-  /** What spaces were called that this user has left. @type {Map<string, string>} */ #formerNames = new Map();
+  /** The names of spaces that this user has left. @type {Map<string, string>} */ #formerNames = new Map();
   /** @type {Watcher | null} */ #watcher = null;
 
   /**
@@ -89,7 +89,7 @@ export class App extends EventTarget {
     return this.spaces.get(this.selected);
   }
 
-  /** Tries the connection now instead of later. */
+  /** Checks or opens the connection at once. */
   reconnect() {
     this.#watcher?.wake();
   }
@@ -108,7 +108,7 @@ export class App extends EventTarget {
       this.#watcher?.stop();
       this.#watcher = null;
       for (const upload of this.uploads.all) this.uploads.remove(upload);
-      // Nothing of what was shown is left, neither on the page nor in memory.
+      // Nothing of the former user's data remains, neither on the page nor in memory.
       location.reload();
     }
     this.tell();
@@ -136,7 +136,7 @@ export class App extends EventTarget {
       openSocket: (url) => new WebSocket(url),
       timers: { now: Date.now, set: (callback, ms) => setTimeout(callback, ms), clear: (timer) => clearTimeout(timer) },
       random: Math.random,
-      // The past beyond what is shown is in the list of files already.
+      // Older changes than the displayed ones are already part of the list of files.
       startAt: (space) => Math.max(0, space.latestSequence - HISTORY),
       onChange: (change, heardAt) => this.#apply(change, heardAt),
       onSpaces: (spaces) => this.#updateSpaces(spaces),
@@ -185,7 +185,7 @@ export class App extends EventTarget {
   }
 
   /**
-   * The service's database was restored to an earlier state. All that this window has of the space is what it shows, which is read anew.
+   * Handles a restore of the service's database to an earlier state. The window only shows the space, so it reads the space again.
    *
    * @param {Space} space
    */
@@ -210,7 +210,7 @@ export class App extends EventTarget {
   }
 
   /**
-   * Reads more of the selected space's files, to find one among them.
+   * Reads more of the selected space's files for a search.
    *
    * @param {() => boolean} isWanted
    */
@@ -224,7 +224,7 @@ export class App extends EventTarget {
    * @param {string | undefined} pageToken
    */
   async #listFiles(spaceId, pageToken) {
-    // How far it is.
+    // Updates the progress.
     this.tell();
     return this.api.listFiles(spaceId, pageToken);
   }
@@ -242,7 +242,7 @@ export class App extends EventTarget {
   #apply(change, heardAt) {
     const latency = heardAt === null ? null : this.clock.latency(change.occurredAt, heardAt);
     if (latency !== null) this.latency = latency;
-    // The service's clock and this one's may differ; it is only about what is said of a change.
+    // The service's clock and this one may differ. The difference affects only the displayed text.
     const past = Date.parse(change.occurredAt) < this.openedAt;
     this.spaces.get(change.spaceId)?.apply(change, latency, past);
     if (latency !== null && change.deviceId !== this.deviceId) {
@@ -269,7 +269,7 @@ export class App extends EventTarget {
     this.uploads.add(file, { userId: this.userId, spaceId: space.id, ...place });
   }
 
-  /** Where an upload goes to. The personal space gets its id with its first file. @param {string} spaceId */
+  /** The space of an upload. The personal space gets its id with its first file. @param {string} spaceId */
   spaceOf(spaceId) {
     return this.spaces.get(spaceId) ?? (spaceId === NOT_MADE_YET ? [...this.spaces.values()].find(({ space }) => space.kind === "personal") : undefined);
   }
@@ -277,7 +277,7 @@ export class App extends EventTarget {
   // ------------------------------------------------------------------------------------------------ Notices
 
   /**
-   * Tells of a failure; that of the session tells itself.
+   * Shows a notice of a failure, except of an expired session, which has its own view.
    *
    * @param {unknown} error
    */
@@ -290,7 +290,7 @@ export class App extends EventTarget {
    * @param {string} text
    */
   notify(kind, text) {
-    // The same twice is one notice.
+    // The same text is shown only once.
     this.notices = [...this.notices.filter((notice) => notice.text !== text), { id: crypto.randomUUID(), text, kind }].slice(-3);
     this.tell();
   }
@@ -302,7 +302,7 @@ export class App extends EventTarget {
   }
 }
 
-/** What this window is called, to tell its own changes from others'. */
+/** The device id of this window, which distinguishes its own changes from others. */
 function deviceId() {
   const id = sessionStorage.getItem("syncsphere.device") ?? crypto.randomUUID();
   sessionStorage.setItem("syncsphere.device", id);
@@ -315,7 +315,7 @@ function sleep(ms) {
 }
 
 /**
- * Waits for an event, and no longer than a time.
+ * Waits for an event, at most for the given time.
  *
  * @param {EventTarget} target
  * @param {string} type
@@ -349,6 +349,6 @@ function saveAs(content, name) {
   link.href = url;
   link.download = name;
   link.click();
-  // The browser has begun to save by then.
+  // The browser has started to save the file by then.
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }

@@ -1,14 +1,14 @@
 /**
- * The service's time, to say how old a change was when it was heard of: what a computer takes for the time may be seconds off.
+ * Estimates the service's clock, for the latency of changes: a computer's own clock may be wrong by seconds.
  *
- * A ticket says when it expires, which is a known time after it was made, and it was made between the request and the answer. The faster
- * the answer, the better that is known (Cristian's algorithm).
+ * A ticket contains its expiry, which is a known time after its creation, and it was created between the request and the answer. The faster
+ * the answer, the more accurate the estimate (Cristian's algorithm).
  */
 
-/** How long a ticket is valid, in milliseconds (docs/asyncapi.yaml). */
+/** Lifetime of a ticket in milliseconds (docs/asyncapi.yaml). */
 const TICKET_LIFETIME = 30_000;
 
-/** Of how many of the last answers the fastest counts, so that a clock that is set right is believed again. */
+/** Number of recent answers of which the fastest is used. Older answers expire, so that a corrected clock is noticed. */
 const REMEMBERED = 5;
 
 export class Clock {
@@ -26,7 +26,7 @@ export class Clock {
   }
 
   /**
-   * Milliseconds from a time of the service to one of this computer.
+   * Returns the milliseconds from a time on the service's clock to a time on this computer's clock.
    *
    * @param {string} occurredAt
    * @param {number} heardAt

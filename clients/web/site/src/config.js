@@ -1,5 +1,5 @@
 /**
- * Where the service is: `config.json`, beside the page.
+ * The addresses of the service, from `config.json` beside the page.
  *
  * @typedef {{ httpApiUrl: string, cognitoEndpoint: string, userPoolClientId: string }} Config
  */

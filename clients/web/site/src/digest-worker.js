@@ -1,4 +1,4 @@
-/** The SHA-256 of content that is too large to be in memory. Told a blob; says how much it has read, and then the digest. */
+/** Computes the SHA-256 of content that is too large for memory. Receives a blob; posts the bytes read so far, and then the digest. */
 
 import { sha256 } from "../vendor/noble-hashes/sha2.js";
 import { base64 } from "./digest.js";

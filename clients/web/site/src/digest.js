@@ -1,17 +1,17 @@
 /**
- * SHA-256, as uploads declare it. WebCrypto computes it fast but only of what is in memory whole; larger content is read in pieces, by a worker,
- * with the digest of @noble/hashes.
+ * The SHA-256 of uploads. WebCrypto computes it fast, but only of content that is completely in memory. A worker reads larger content in pieces
+ * and computes it with @noble/hashes.
  */
 
-/** The largest content that is read whole, in bytes. */
+/** Maximum size in bytes of content that is read at once. */
 const WHOLE = 16 * 1024 * 1024;
 
 /**
- * Base64 of the SHA-256 of content.
+ * Returns the SHA-256 of content in base64.
  *
  * @param {Blob} content
  * @param {AbortSignal} signal
- * @param {(bytes: number) => void} onProgress how many bytes have been read
+ * @param {(bytes: number) => void} onProgress receives the number of bytes read so far
  * @returns {Promise<string>}
  */
 export async function sha256(content, signal, onProgress = () => {}) {

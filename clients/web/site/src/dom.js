@@ -1,4 +1,4 @@
-/** Elements, made and kept current without ever parsing HTML: what people call their files is text and nothing else. */
+/** Creates and updates elements without parsing HTML, so names of files are always text. */
 
 /**
  * @param {string} id
@@ -11,7 +11,7 @@ export function byId(id) {
 }
 
 /**
- * An element of a kind below another.
+ * Returns the descendant that matches a selector. It must be of the given class.
  *
  * @template {Element} T
  * @param {ParentNode} parent
@@ -26,8 +26,8 @@ export function find(parent, selector, kind) {
 }
 
 /**
- * Makes an element. A property that begins with `on` is a listener, `class` its classes, any other an attribute; `false`, `null` and
- * `undefined` leave it out.
+ * Creates an element. A property whose name begins with `on` is a listener, `class` sets the classes, any other is an attribute. Properties
+ * with the value `false`, `null` or `undefined` are omitted.
  *
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} tag
@@ -47,7 +47,7 @@ export function h(tag, properties = {}, ...children) {
 }
 
 /**
- * An icon of the page's sprite.
+ * Creates an icon from the page's sprite.
  *
  * @param {string} name
  */
@@ -63,7 +63,7 @@ export function icon(name) {
 }
 
 /**
- * A button that shows an icon and says its name.
+ * Creates a button with an icon and an accessible label.
  *
  * @param {string} name of the icon
  * @param {string} label
@@ -73,13 +73,13 @@ export function iconButton(name, label, onclick) {
   return h("button", { type: "button", class: "button icon-button", "aria-label": label, title: label, onclick }, icon(name));
 }
 
-/** Sets text, unless it is that already: a live region would say it again. @param {Element} element @param {string} text */
+/** Sets an element's text only if it differs, because a live region announces every assignment. @param {Element} element @param {string} text */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
 /**
- * What a list shows of an item: its element, and how that is brought up to date.
+ * A row of a list: its element, and the function that updates it.
  *
  * @template T
  * @typedef {{ element: Element, update: (item: T) => void }} Row
@@ -89,7 +89,7 @@ export function setText(element, text) {
 const lists = new WeakMap();
 
 /**
- * Brings a list's children up to date with its items, keeping the elements of those that stay, and with them focus and scroll position.
+ * Updates a list's children to its items. Elements of remaining items are kept, and with them focus and scroll position.
  *
  * @template T
  * @param {Element} parent

@@ -1,4 +1,4 @@
-/** Downloads of this window: each version once at a time, and one that is not what its uploader said only once at all. */
+/** Downloads of this window. A version is not downloaded twice at the same time, and not again after a digest mismatch. */
 
 import { quoted, saved } from "./names.js";
 import { MissingContent, OtherContent } from "./transfer.js";
@@ -16,8 +16,8 @@ import { lastOf } from "./words.js";
  */
 
 export class Downloads extends EventTarget {
-  /** How much has arrived, by file and version. @type {Map<string, number>} */ arrived = new Map();
-  /** Why it is of no use to get a version again. @type {Map<string, Error>} */ #wrong = new Map();
+  /** Bytes received so far by file and version. @type {Map<string, number>} */ arrived = new Map();
+  /** Errors of versions whose content does not match its declaration. @type {Map<string, Error>} */ #wrong = new Map();
 
   /** @param {World} world */
   constructor(world) {
@@ -26,7 +26,7 @@ export class Downloads extends EventTarget {
   }
 
   /**
-   * Saves a version under its name, once it was seen to be what was uploaded.
+   * Downloads a version, and saves it under its name if its digests match.
    *
    * @param {Pick<FileView, "fileId" | "path">} file
    * @param {Version} version
@@ -46,7 +46,7 @@ export class Downloads extends EventTarget {
       const content = await this.world.download(wanted, new AbortController().signal, (bytes) => this.#progress(key, bytes));
       this.world.save(content, saved(lastOf(path)));
     } catch (error) {
-      // Versions do not change, so this one is as wrong the next time.
+      // The content of a version never changes, so another download would fail too.
       if (error instanceof OtherContent) this.#wrong.set(key, error);
       const which = error instanceof OtherContent || error instanceof MissingContent ? `${quoted(lastOf(path))}, version ${version.version}: ` : `${quoted(lastOf(path))}: `;
       this.world.fail(which, error);

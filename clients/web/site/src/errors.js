@@ -1,6 +1,6 @@
-/** What can go wrong, told apart by what can be done about it. */
+/** Errors, distinguished by the possible reaction. */
 
-/** What people read of each problem that the API names (docs/openapi.yaml): its `detail` is for who writes clients. */
+/** Messages for users by problem code of the API (docs/openapi.yaml). The API's `detail` is for developers of clients. */
 export const WORDS = new Map([
   ["invalid-request", "The service does not take this as it was entered. Check it, and try again."],
   ["unauthorized", "You are not signed in."],
@@ -44,7 +44,7 @@ function wordsOf(status, { code = "", requestId, current }) {
   return `The service does not take this. Reload this page and try again; if that does not help, tell whoever runs the service.${request}`;
 }
 
-/** The service said no, or that it could not, and why. */
+/** The service refused a request or failed, with the reason. */
 export class Problem extends Error {
   /**
    * @param {number} status
@@ -59,13 +59,13 @@ export class Problem extends Error {
     this.current = body.current;
   }
 
-  /** Whether the same request may work later. */
+  /** Whether the same request may succeed later. */
   get passing() {
     return this.status === 429 || this.status >= 500;
   }
 }
 
-/** There was no answer. */
+/** The service did not answer. */
 export class Unreachable extends Error {
   /** @param {unknown} cause */
   constructor(cause) {
@@ -74,7 +74,7 @@ export class Unreachable extends Error {
   }
 }
 
-/** The answer was to come later: there are too many requests. */
+/** The service throttled the request: there are too many requests. */
 export class Busy extends Unreachable {
   /** @param {unknown} cause */
   constructor(cause) {
@@ -84,7 +84,7 @@ export class Busy extends Unreachable {
   }
 }
 
-/** Nobody is signed in any more. */
+/** The session has expired. */
 export class SessionExpired extends Error {
   constructor() {
     super("Your session has expired.");
@@ -93,7 +93,7 @@ export class SessionExpired extends Error {
 }
 
 /**
- * Whether the same may work later.
+ * Whether the same action may succeed later.
  *
  * @param {unknown} error
  */
@@ -102,7 +102,7 @@ export function isPassing(error) {
 }
 
 /**
- * Whether somebody asked for the end.
+ * Whether the error is a requested cancellation.
  *
  * @param {unknown} error
  */

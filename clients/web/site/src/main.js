@@ -1,4 +1,4 @@
-/** The page: makes what it consists of, and shows it. */
+/** The entry point of the page: creates its objects and shows the views. */
 
 import { App } from "./app.js";
 import { loadConfig } from "./config.js";
@@ -17,7 +17,7 @@ async function main() {
   try {
     await session.restore();
   } catch (error) {
-    // One that has expired is no news to who was away.
+    // An expired session is not an error worth showing to a user who was away.
     if (error instanceof Unreachable) complain("The service cannot be reached. Reload this page when the network is back.");
   }
   if (session.state !== "active") byId("signin").hidden = false;

@@ -1,32 +1,32 @@
 /**
- * Names that people gave: of files, spaces and users. What cannot be seen in one is shown, so that no two look the same and none looks like what it
- * is not; and what a name must not be is said before it is sent.
+ * Names chosen by users, of files, spaces and users. Invisible characters are made visible, so that two names never look the same and no name
+ * imitates another. Invalid names are reported before they are sent.
  */
 
-/** Begins and ends a stretch of text whose direction is its own (FSI, PDI). */
+/** The characters that begin and end text with its own direction (FSI, PDI). */
 const [ISOLATE, END] = ["\u2068", "\u2069"];
 
-/** Embeddings, overrides and isolates: characters that reorder what is around them. */
+/** Embeddings, overrides and isolates: characters that reorder the surrounding text. */
 const REORDERING = /[\u202a-\u202e\u2066-\u2069]/;
 
-/** A character that is not seen, or only by what it does to others. */
+/** A character that is invisible, or visible only by its effect on others. */
 const UNSEEN = /[\p{Default_Ignorable_Code_Point}\p{Bidi_Control}\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
 
-/** Space that is not the one of the keyboard. */
+/** White space other than U+0020. */
 const OTHER_SPACE = /[^\S ]/u;
 
-/** Letters of scripts whose spelling needs joiners, as Persian and Hindi do. */
+/** Letters of scripts whose spelling needs joiners, such as those of Persian and Hindi. */
 const JOINED = /^[\p{L}\p{M}]$/u;
 const NOT_JOINED = /^[\p{Script=Latin}\p{Script=Greek}\p{Script=Cyrillic}\p{Script=Han}\p{Script=Common}]$/u;
 
 const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" });
 
-/** How long a name and a path may be, in bytes of UTF-8. */
+/** Maximum length of a name and of a path, in bytes of UTF-8. */
 const LONGEST_NAME = 255;
 const LONGEST_PATH = 1024;
 
 /**
- * A name as it is shown: characters that cannot be seen are given by their number, and so is space at its ends.
+ * Returns a name for display: invisible characters, and spaces at the ends, are replaced by their code points.
  *
  * @param {string} name
  */
@@ -35,7 +35,7 @@ export function visible(name) {
   if (!UNSEEN.test(text) && !OTHER_SPACE.test(text)) return text;
   let shown = "";
   for (const { segment } of graphemes.segment(text)) {
-    // Emoji are made of characters that are not seen by themselves.
+    // Emoji contain characters that are invisible by themselves.
     shown += /^\p{RGI_Emoji}$/v.test(segment) ? segment : inSegment(segment);
   }
   return shown;
@@ -55,12 +55,12 @@ function inSegment(segment) {
   return shown;
 }
 
-/** A name within a sentence. @param {string} name */
+/** Returns a name for use within a sentence. @param {string} name */
 export function quoted(name) {
   return `“${ISOLATE}${visible(name)}${END}”`;
 }
 
-/** A name for a file of this computer, whose programs may show it as it is. @param {string} name */
+/** Returns a name for a file on this computer, without reordering and control characters. @param {string} name */
 export function saved(name) {
   return [...graphemes.segment(name)]
     .map(({ segment }) => (/^\p{RGI_Emoji}$/v.test(segment) ? segment : segment.replaceAll(new RegExp(`${REORDERING.source}|\\p{Cc}`, "gu"), "_")))
@@ -68,7 +68,7 @@ export function saved(name) {
 }
 
 /**
- * Why a path cannot be that of a file; empty if it can.
+ * Returns the reason why a path is invalid for a file, or an empty string if it is valid.
  *
  * @param {string} path absolute
  */
@@ -86,10 +86,10 @@ export function problemOfPath(path) {
 }
 
 /**
- * Why a name cannot be that of a file, folder or space; empty if it can.
+ * Returns the reason why a name is invalid for a file, folder or space, or an empty string if it is valid.
  *
  * @param {string} name
- * @param {string} what it is
+ * @param {string} what the kind of thing, for the message
  */
 export function problemOfName(name, what) {
   if (name === "") return `Enter a ${what}.`;
@@ -99,11 +99,11 @@ export function problemOfName(name, what) {
   return "";
 }
 
-/** As the user pool makes them, in hexadecimal. */
+/** The format of the user pool's ids, in hexadecimal. */
 const USER_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /**
- * Why a text is nobody's user id; empty if it may be one. The service takes any text, and would give access to nobody.
+ * Returns the reason why a text is not a user id, or an empty string if it may be one.
  *
  * @param {string} text
  */

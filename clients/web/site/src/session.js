@@ -1,14 +1,14 @@
 /**
- * Who is signed in, with the stack's Cognito user pool.
+ * The session of the signed-in user, with the stack's Cognito user pool.
  *
- * The id token, which the API takes, is kept in memory alone. The refresh token is kept in `sessionStorage`, so that reloading does not sign
- * out: no other window and no other site can read it, and it is gone with the window. `localStorage` would keep it on the disk, for
- * whoever uses this computer next.
+ * The id token, which the API accepts, is kept only in memory. The refresh token is kept in `sessionStorage`, so that reloading does not sign
+ * the user out. No other window and no other site can read it there, and the browser deletes it with the window. `localStorage` would keep it
+ * on disk, where the next user of the computer could read it.
  */
 
 import { Busy, SessionExpired, Unreachable } from "./errors.js";
 
-/** How long before it expires a token is replaced, in milliseconds: longer than a request may take. */
+/** Time in milliseconds before its expiry at which a token is replaced. It is longer than a request may take. */
 const MARGIN = 60_000;
 
 const STORED = "syncsphere.session";
@@ -17,21 +17,21 @@ const STORED = "syncsphere.session";
  * @typedef {{ userId: string, name: string }} User
  * @typedef {"signed-out" | "active" | "expired"} SessionState
  * @typedef {{ token: string, expiresAt: number, user: User }} Identity
- * @typedef {object} Challenge What the user pool asks for besides the password: a new password, or the code of an authenticator app.
+ * @typedef {object} Challenge A further question of the user pool after the password: a new password, or the code of an authenticator app.
  * @property {"new-password" | "code"} kind
- * @property {(text: string) => Promise<Challenge | null>} answer Null once signed in. After a wrong answer it can be answered again.
+ * @property {(text: string) => Promise<Challenge | null>} answer Returns null once signed in. After a wrong answer it can be called again.
  */
 
-/** What the user pool refused, in words for people. */
+/** An error of the user pool, with a message for users. */
 export class SignInError extends Error {}
 
-/** The user pool takes no answer to this challenge any more. */
+/** The user pool accepts no further answer to this challenge. */
 export class ChallengeEnded extends SignInError {}
 
-/** The user pool's errors that may be gone with the next attempt. Cognito answers them with status 400. */
+/** Errors of the user pool that are temporary. Cognito sends them with status 400. */
 const PASSING = /TooManyRequests|Throttling|LimitExceeded|InternalError|ServiceUnavailable/;
 
-/** What people read of the user pool's errors whose own words are of its API. */
+/** Messages for users in place of Cognito's own messages that use terms of its API. */
 const WORDS = new Map([
   ["CodeMismatchException", "That is not the code. Enter the one that your authenticator app shows now."],
   ["ExpiredCodeException", "That code is no longer good. Enter the one that your authenticator app shows now."],
@@ -57,7 +57,7 @@ export class Session extends EventTarget {
     this.world = world;
   }
 
-  /** Goes on with the session that this window had before it was reloaded. False if there was none. */
+  /** Resumes the session that this window had before it was reloaded. Returns false if there was none. */
   async restore() {
     this.#refreshToken = this.world.storage.getItem(STORED);
     if (!this.#refreshToken) return false;
@@ -66,7 +66,7 @@ export class Session extends EventTarget {
   }
 
   /**
-   * Null once signed in; or what else the user pool asks for.
+   * Signs in. Returns null once signed in, and otherwise the user pool's challenge.
    *
    * @param {string} name
    * @param {string} password
@@ -92,7 +92,7 @@ export class Session extends EventTarget {
       this.#identify(answer.AuthenticationResult.IdToken, sentAt);
       return null;
     }
-    // Who signed in by an e-mail address answers with the user name.
+    // After signing in by an e-mail address, challenges are answered with the user name.
     const user = answer.ChallengeParameters?.USER_ID_FOR_SRP ?? name;
     const respond = async (/** @type {Record<string, string>} */ responses) => {
       const sentAt = this.world.now();
@@ -107,7 +107,7 @@ export class Session extends EventTarget {
       case "NEW_PASSWORD_REQUIRED":
         return { kind: "new-password", answer: (password) => respond({ NEW_PASSWORD: password }) };
       case "SOFTWARE_TOKEN_MFA":
-        // Apps show the code in two halves.
+        // Authenticator apps show the code in two halves.
         return { kind: "code", answer: (code) => respond({ SOFTWARE_TOKEN_MFA_CODE: code.replace(/\s/g, "") }) };
       case "SELECT_MFA_TYPE":
         if (answer.ChallengeParameters?.MFAS_CAN_CHOOSE?.includes("SOFTWARE_TOKEN_MFA")) return respond({ ANSWER: "SOFTWARE_TOKEN_MFA" });
@@ -115,7 +115,7 @@ export class Session extends EventTarget {
     throw new SignInError("This account signs in in a way that this page does not know. Ask whoever runs the service.");
   }
 
-  /** Forgets everything, here and, if it can be reached, at the user pool. */
+  /** Signs out: deletes the tokens here, and revokes the refresh token if the user pool can be reached. */
   async signOut() {
     const token = this.#refreshToken;
     this.#forget();
@@ -124,7 +124,7 @@ export class Session extends EventTarget {
     this.#enter("signed-out");
   }
 
-  /** A token that is good for a request. Throws `SessionExpired` if there is none to be had. */
+  /** Returns a token that is valid long enough for a request. Throws `SessionExpired` if there is none. */
   async token() {
     if (this.#identity && this.#identity.expiresAt - MARGIN > this.world.now()) return this.#identity.token;
     this.#refreshing ??= this.#refresh().finally(() => {
@@ -134,7 +134,7 @@ export class Session extends EventTarget {
   }
 
   /**
-   * The API has refused this token: the next one is another.
+   * Discards a token that the API has refused, so that the next request gets another one.
    *
    * @param {string} token
    */
@@ -157,7 +157,7 @@ export class Session extends EventTarget {
     }
   }
 
-  /** Nothing that it had is good any more. Who it was stays known, so that the same person can go on. */
+  /** Ends the session, but keeps the user, so that the same user can sign in again and continue. */
   expire() {
     this.#forget();
     if (this.state !== "signed-out") this.#enter("expired");
@@ -171,7 +171,7 @@ export class Session extends EventTarget {
 
   /**
    * @param {string} token
-   * @param {number} sentAt when it was asked for, on this computer's clock, which may be hours off: the token's age is counted from here
+   * @param {number} sentAt time of the request on this computer's clock, which may be wrong by hours: the token's age is measured from it
    */
   #identify(token, sentAt) {
     const claims = claimsOf(token);
@@ -214,7 +214,7 @@ export class Session extends EventTarget {
       const text = await answer.text();
       said = text ? JSON.parse(text) : {};
     } catch (error) {
-      // Cut, or not from the user pool but from a network that wants a sign-in of its own.
+      // An interrupted answer, or one from a captive portal instead of the user pool.
       throw new Unreachable(error);
     }
     if (answer.ok) return said;
@@ -229,7 +229,7 @@ export class Session extends EventTarget {
 }
 
 /**
- * What a token says, unverified: the API verifies it, and this page only shows it.
+ * Returns the claims of a token without verification. The API verifies tokens; this page only shows the claims.
  *
  * @param {string} token
  */

@@ -1,30 +1,30 @@
 /**
- * What this window knows of its spaces: the files, kept current by applying changes to a list that was read once, and what happened last.
+ * The spaces of this window: their files, which changes keep current after the list was read once, and their latest changes.
  */
 
 import { visible } from "./names.js";
 
-/** How many changes of the past are read of a space that is new here, and how many are shown. */
+/** Past changes that are read for a space that is new to this window, and changes that are shown. */
 export const HISTORY = 50;
 
 /**
  * @typedef {import("./types.js").Space} Space
  * @typedef {import("./types.js").Change} Change
  * @typedef {import("./types.js").FileView} FileView
- * @typedef {{ change: Change, latency: number | null, past: boolean }} Happening What happened; after how many milliseconds this window heard of
- *   it; and whether that was before there was this window.
+ * @typedef {{ change: Change, latency: number | null, past: boolean }} Happening A change; the milliseconds after which this window
+ *   received it; and whether it happened before this window was opened.
  */
 
 /** @typedef {(spaceId: string, pageToken: string | undefined) => Promise<{ files: FileView[], nextPageToken?: string }>} ListFiles */
 
-/** One space, as it is now. */
+/** The current state of one space. */
 export class SpaceModel {
-  /** By id. @type {Map<string, FileView>} */ files = new Map();
-  /** Newest first. @type {Happening[]} */ happenings = [];
+  /** The files by id. @type {Map<string, FileView>} */ files = new Map();
+  /** The latest changes, newest first. @type {Happening[]} */ happenings = [];
   /** @type {"new" | "loading" | "loaded" | "failed"} */ listing = "new";
   /** @type {string | undefined} */ nextPage;
-  /** The path up to which the list was read; null once that is all. @type {string | null} */ #readTo = "";
-  /** What came while the list was read. @type {Change[]} */ #early = [];
+  /** The path up to which the list was read; null once it is complete. @type {string | null} */ #readTo = "";
+  /** Changes that arrived while the list was read. @type {Change[]} */ #early = [];
   /** @type {FileView[] | null} */ #sorted = null;
   /** The page that is being read. @type {Promise<void> | null} */ #reading = null;
 
@@ -37,7 +37,7 @@ export class SpaceModel {
     return this.space.spaceId;
   }
 
-  /** As it is shown. */
+  /** The name as it is shown. */
   get name() {
     return this.space.kind === "personal" ? "My files" : visible(this.space.name ?? "Shared");
   }
@@ -46,14 +46,14 @@ export class SpaceModel {
     return this.space.role !== "viewer";
   }
 
-  /** What is known to be at a path: nothing does not say that it is free. @param {string} path @returns {FileView | undefined} */
+  /** The known file at a path. If there is none, the path may still be taken. @param {string} path @returns {FileView | undefined} */
   fileAt(path) {
     for (const file of this.files.values()) if (file.path === path) return file;
     return undefined;
   }
 
   /**
-   * Reads the next page of the list. Asked for meanwhile, it is the same page.
+   * Reads the next page of the list. Calls during a read share its result.
    *
    * @param {ListFiles} listFiles
    */
@@ -65,11 +65,11 @@ export class SpaceModel {
   }
 
   /**
-   * Reads on to the end of the list, or to what is enough.
+   * Reads pages up to a limit, to the end of the list, or until no more are wanted.
    *
    * @param {ListFiles} listFiles
    * @param {number} most pages
-   * @param {() => boolean} isWanted asked before each page
+   * @param {() => boolean} isWanted called before each page
    */
   async readOn(listFiles, most, isWanted) {
     for (let pages = 0; pages < most && this.nextPage !== undefined && isWanted(); pages += 1) await this.load(listFiles);
@@ -118,7 +118,7 @@ export class SpaceModel {
     }
   }
 
-  /** In the order of their paths, as the API has them. The same list until something changes. */
+  /** The files in the API's order of paths. The same array until something changes. */
   get sorted() {
     this.#sorted ??= [...this.files.values()].sort((a, b) => (isBefore(a.path, b.path) ? -1 : 1));
     return this.#sorted;
@@ -126,8 +126,8 @@ export class SpaceModel {
 }
 
 /**
- * Whether a path comes before another or is it, by code point as the API orders them. `<` compares UTF-16, in which what is beyond the basic plane
- * comes before some of what is in it.
+ * Whether a path is before or equal to another, by code point as in the API. `<` compares UTF-16, which orders characters beyond the basic plane
+ * before some characters of it.
  *
  * @param {string} a
  * @param {string} b
@@ -140,7 +140,7 @@ function isBefore(a, b) {
   return a.length <= b.length;
 }
 
-/** Surrogates after everything else. @param {number} unit */
+/** Orders surrogates after all other code units. @param {number} unit */
 function rank(unit) {
   return unit >= 0xd800 && unit < 0xe000 ? unit + 0x10000 : unit;
 }

@@ -1,44 +1,44 @@
 /**
- * How often and how fast: every number that keeps many clients from being a burden, in one place.
+ * All intervals and limits in milliseconds that protect the service from many clients.
  *
- * What the platform forces: API Gateway closes a connection after 10 minutes without a message, and after 2 hours in any case.
+ * Given by the platform: API Gateway closes a connection after 10 minutes without a message, and after 2 hours in any case.
  */
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 
-/** Of a ping after the one before. */
+/** Interval between pings. */
 export const HEARTBEAT = { from: 4 * MINUTE, to: 5 * MINUTE };
 
-/** How long a pong may take before the connection counts as dead. */
+/** Time without a pong after which the connection counts as dead. */
 export const PONG_TIMEOUT = 10 * SECOND;
 
-/** How old a connection is when the next one takes its place. */
+/** Age at which a connection is replaced by a new one. */
 export const ROTATION = { from: 105 * MINUTE, to: 115 * MINUTE };
 
-/** How long until a rotation that failed is tried again: there is time for some before the 2 hours are over. */
+/** Delay before a failed rotation is tried again. There is time for several attempts before the 2 hours are over. */
 export const ROTATION_RETRY = { from: 30 * SECOND, to: 60 * SECOND };
 
-/** How long a handshake may take. */
+/** Timeout of a handshake. */
 export const OPEN_TIMEOUT = 10 * SECOND;
 
 /**
- * Over which time those come back who lost their connection at once: 10,000 of them in 40 s are 250 a second, well under the 500 that API
- * Gateway takes, also where chance crowds them.
+ * Time over which clients reconnect that lost their connections at once. 10,000 clients in 40 s are 250 a second, well below API Gateway's
+ * limit of 500 also with random clusters.
  */
 export const RECONNECT_SPREAD = 40 * SECOND;
 
-/** The longest that spread grows to while coming back fails. */
+/** Upper limit to which this time grows while reconnecting fails. */
 export const RECONNECT_LIMIT = 5 * MINUTE;
 
-/** How long a connection must have lasted for the next loss to be a first one. */
+/** Age of a connection from which its loss counts as the first failure again. */
 export const STABLE_AFTER = MINUTE;
 
-/** Over which time the feed is asked again when asking failed. */
+/** Back-off of failed requests for the feed. */
 export const PULL_RETRY = { first: 2 * SECOND, limit: MINUTE };
 
 /**
- * A moment between two others.
+ * Returns a random time within a span.
  *
  * @param {{ from: number, to: number }} span in milliseconds
  * @param {() => number} random
@@ -48,9 +48,9 @@ export function between(span, random) {
 }
 
 /**
- * Full jitter: anywhere in a window that doubles with each failure.
+ * Full jitter: returns a random delay within a window that doubles with each failure.
  *
- * @param {number} failures that came before
+ * @param {number} failures number of earlier failures
  * @param {{ first: number, limit: number }} window in milliseconds
  * @param {() => number} random
  */

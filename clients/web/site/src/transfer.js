@@ -1,44 +1,44 @@
-/** Bytes to and from storage, by presigned URLs. Both ways show their progress; uploads need XMLHttpRequest for it. */
+/** Transfers content to and from storage by presigned URLs. Both directions report progress; uploads need XMLHttpRequest for it. */
 
 import { sha256 } from "../vendor/noble-hashes/sha2.js";
 import { base64 } from "./digest.js";
 import { Unreachable } from "./errors.js";
 import { fullJitter } from "./timing.js";
 
-/** Storage does not take this URL any more, so another is to be asked for. */
+/** Storage no longer accepts this URL. Request a new one. */
 export class StaleUrl extends Error {}
 
-/** Storage refuses the request, and would again. */
+/** Storage refuses the request. Repeating it does not help. */
 export class Refused extends Error {}
 
-/** Storage got, or gave, other bytes than were declared. */
+/** The content in storage or from storage differs from the declaration. */
 export class OtherContent extends Error {}
 
-/** Storage does not have what the service says that it has. */
+/** Storage does not have content that the service refers to. */
 export class MissingContent extends Error {}
 
-/** What S3 says, with a status of 400 or 409, of requests that may succeed when they are sent again. */
+/** S3's error codes, with status 400 or 409, for requests that may succeed when they are repeated. */
 const PASSING_CODES = new Set(["RequestTimeout", "IncompleteBody", "SlowDown", "Throttling", "RequestLimitExceeded", "OperationAborted", "ConditionalRequestConflict"]);
 
-/** No answer at all, request timeout, conflict with a former attempt, too early, too many requests. */
+/** No answer, request timeout, conflict with an earlier attempt, too early, too many requests. */
 const PASSING_STATUSES = new Set([0, 408, 409, 425, 429]);
 
-/** What S3 says, with a status of 400, of content that is not what was declared. */
+/** S3's error codes, with status 400, for content that differs from the declaration. */
 const OTHER_CONTENT_CODES = new Set(["BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch", "EntityTooLarge", "EntityTooSmall"]);
 
-/** How long an upload may make no progress before it counts as cut, in milliseconds. */
+/** Time without progress in milliseconds after which an upload counts as interrupted. */
 const STALL = 60_000;
 
-/** How often a download goes on after it was cut, without a byte in between. */
+/** Maximum number of resumptions of a download without a byte in between. */
 const DOWNLOAD_ATTEMPTS = 6;
 
 const DOWNLOAD_RETRY = { first: 1_000, limit: 15_000 };
 
-/** How much of a download is gathered before it goes to the browser's blob store, which keeps large ones on the disk. */
+/** Bytes of a download that are collected before they go to the browser's blob store, which keeps large blobs on disk. */
 const GATHERED = 8 * 1024 * 1024;
 
 /**
- * Sends content as presigned.
+ * Sends content with a presigned request.
  *
  * @param {import("./types.js").PresignedPut} presigned
  * @param {Blob} content
@@ -52,7 +52,7 @@ export function put(presigned, content, signal, onProgress) {
     const request = new XMLHttpRequest();
     request.open("PUT", presigned.url);
     for (const [name, value] of Object.entries(presigned.headers)) {
-      // The browser sets these two itself, to the same.
+      // The browser sets these two headers itself, to the same values.
       if (name !== "host" && name !== "content-length") request.setRequestHeader(name, value);
     }
     let stalled = setTimeout(() => request.abort(), STALL);
@@ -67,10 +67,10 @@ export function put(presigned, content, signal, onProgress) {
       clearTimeout(stalled);
       signal.removeEventListener("abort", abort);
       const { status } = request;
-      // An error is XML; the request itself went to a URL that is a secret, so nothing else of it is shown.
+      // An error is XML. The URL is a secret, so only the code is shown.
       const code = /<Code>(\w+)<\/Code>/.exec(request.responseText)?.[1] ?? "";
       if (signal.aborted) reject(signal.reason);
-      // 412: it is there already, from an attempt whose answer was lost.
+      // 412: the content is already stored by an attempt whose answer was lost.
       else if ((status >= 200 && status < 300) || status === 412) resolve();
       else if (PASSING_CODES.has(code) || PASSING_STATUSES.has(status) || status >= 500) reject(new Unreachable(`${status} ${code}`));
       else if (status === 403 || status === 404 || code === "ExpiredToken") reject(new StaleUrl(refusal(status, code)));
@@ -90,14 +90,14 @@ function refusal(status, code) {
 }
 
 /**
- * Gets a version's content, going on where it was cut, and checks that it is what was uploaded. Never more than `size` bytes are kept: a
- * browser decodes a body by its `Content-Encoding`, after which a small one may have any length.
+ * Downloads a version's content, resumes after interruptions, and verifies the digests. At most `size` bytes are kept, because a browser
+ * decodes a body by its `Content-Encoding`, after which a small body may have any length.
  *
  * @param {object} wanted
  * @param {() => Promise<{ url: string }>} wanted.locate
  * @param {number} wanted.size
  * @param {string} wanted.sha256
- * @param {import("./types.js").Composite} [wanted.composite] what storage has proved of content that was put in parts
+ * @param {import("./types.js").Composite} [wanted.composite] the digest that storage has verified for content in parts
  * @param {AbortSignal} signal
  * @param {(bytes: number) => void} onProgress
  * @returns {Promise<Blob>}
@@ -134,7 +134,7 @@ export async function download({ locate, size, sha256: declared, composite }, si
   return content;
 }
 
-/** The SHA-256 of the SHA-256s of the parts into which content is cut. */
+/** Computes the composite SHA-256: the SHA-256 of the SHA-256s of the content's parts. */
 class CompositeDigest {
   #part = sha256.create();
   #parts = sha256.create();
@@ -148,7 +148,7 @@ class CompositeDigest {
   /** @param {Uint8Array} piece */
   update(piece) {
     for (let at = 0; at < piece.length;) {
-      // A part ends when more comes: the last one may be smaller.
+      // A part ends only when more content follows, because the last one may be smaller.
       if (this.#length >= this.partSize) this.#endPart();
       const ofPart = piece.subarray(at, at + Math.max(this.partSize - this.#length, 1));
       this.#part.update(ofPart);

@@ -1,5 +1,5 @@
 /**
- * The words of the API (docs/openapi.yaml, docs/asyncapi.yaml), as far as this page uses them.
+ * The types of the API (docs/openapi.yaml, docs/asyncapi.yaml) that this page uses.
  *
  * @typedef {"owner" | "editor" | "viewer"} Role
  * @typedef {{ spaceId: string, kind: "personal" | "shared", name?: string, role: Role, latestSequence: number }} Space
@@ -11,7 +11,7 @@
  *   createdAt: string }} FileVersion
  * @typedef {FileView & { versions: FileVersion[], nextPageToken?: string }} FileDetail
  *
- * @typedef {"FILE_UPDATED" | "FILE_MOVED" | "FILE_DELETED" | "SPACE_SHARED" | "SPACE_LEFT"} EventType
+ * @typedef {"FILE_UPDATED" | "FILE_MOVED" | "FILE_DELETED" | "SPACE_SHARED" | "SPACE_LEFT" | "SPACE_RENAMED" | "SPACE_DELETED" | "SPACE_RESTORED" | "MEMBER_CHANGED" | "MEMBER_REMOVED"} EventType
  * @typedef {object} Change
  * @property {number} sequence
  * @property {string} eventId

@@ -1,6 +1,6 @@
 /**
- * One upload, from a file to its next version: digest, open, send whole or in parts, complete. Whatever is cut goes on where it was: storage
- * is asked what it has, and every request carries the same `Idempotency-Key`.
+ * One upload, from a file to its next version: digest, open, send whole or in parts, complete. An interrupted upload resumes: storage lists the
+ * parts that it has, and every request has the same `Idempotency-Key`.
  */
 
 import { sha256 as digestOf } from "../vendor/noble-hashes/sha2.js";
@@ -9,28 +9,28 @@ import { Problem, SessionExpired, isAbort, isPassing } from "./errors.js";
 import { OtherContent, StaleUrl, put } from "./transfer.js";
 import { fullJitter } from "./timing.js";
 
-/** How many parts are on their way at once. */
+/** Parts of one upload that are sent concurrently. */
 const CONCURRENT_PARTS = 4;
 
-/** Over which time it is tried again. */
+/** Back-off of retries in milliseconds. */
 const RETRY = { first: 1_000, limit: 30_000 };
 
-/** How often fresh URLs are asked for, without a part arriving in between, before it is given up. */
+/** Maximum number of requests for new URLs without progress in between. */
 const FRESH_URLS = 3;
 
-/** How often an upload that ended before it was complete is begun anew by itself. */
+/** Maximum number of automatic new starts of an upload that has expired or was aborted. */
 const BEGUN_ANEW = 2;
 
-/** The service's answers to an upload that has ended, or to a key that cannot be used for it. */
+/** Codes of the service for an upload that has ended, or for a key that cannot be used for it. */
 const ENDED = new Set(["upload-expired", "idempotency-key-reused"]);
 
-/** The service's answers to content that is not what was declared. */
+/** Codes of the service for content that differs from the declaration. */
 const OTHER = new Set(["checksum-mismatch", "size-mismatch"]);
 
-/** What the names of kept keys begin with. */
+/** Prefix of the names of stored keys. */
 const KEPT = "syncsphere.upload ";
 
-/** How long a kept key is of use, in milliseconds: uploads in parts expire after 7 days. */
+/** Time in milliseconds for which a stored key is of use. Uploads in parts expire after 7 days. */
 const KEPT_FOR = 7 * 24 * 3_600_000;
 
 /**
@@ -38,9 +38,9 @@ const KEPT_FOR = 7 * 24 * 3_600_000;
  *
  * @typedef {object} World
  * @property {Pick<import("./api.js").Api, "deviceId" | "createUpload" | "showUpload" | "presignParts" | "completeUpload" | "abortUpload">} api
- * @property {(ms: number, signal: AbortSignal) => Promise<void>} pause until a time is over, or the network is back
- * @property {(signal: AbortSignal) => Promise<void>} signedIn until somebody is signed in
- * @property {Pick<Storage, "getItem" | "setItem" | "removeItem">} storage where keys are kept
+ * @property {(ms: number, signal: AbortSignal) => Promise<void>} pause waits for the given time, or until the network is back
+ * @property {(signal: AbortSignal) => Promise<void>} signedIn waits until a user is signed in
+ * @property {Pick<Storage, "getItem" | "setItem" | "removeItem">} storage storage of the keys
  * @property {() => number} now in milliseconds
  * @property {typeof put} put
  * @property {() => number} random
@@ -48,12 +48,12 @@ const KEPT_FOR = 7 * 24 * 3_600_000;
 
 export class Upload {
   /** @type {Phase} */ phase = "hashing";
-  /** Of the file's bytes, how many are hashed, or else sent. */
+  /** Bytes of the file that are hashed, or sent after hashing. */
   progress = 0;
   /** @type {string} */ error = "";
-  /** What is at the path instead, if it was changed by another. @type {{ version: number, fileId?: string } | undefined} */ current;
+  /** The current version at the path after a conflict. @type {{ version: number, fileId?: string } | undefined} */ current;
   /** @type {import("./types.js").FileChanged | null} */ changed = null;
-  /** When completing was asked for, to tell how long it took to be heard of. @type {number} */ completedAt = 0;
+  /** The time of the request to complete, for the latency of the notification. @type {number} */ completedAt = 0;
 
   #controller = new AbortController();
   /** @type {string | null} */ #uploadId = null;
@@ -79,7 +79,7 @@ export class Upload {
     return this.phase === "done" || this.phase === "failed" || this.phase === "cancelled";
   }
 
-  /** Runs to the end, which `phase` tells. */
+  /** Runs the upload until it has ended or needs an answer. `phase` has the result. */
   async run() {
     try {
       this.#sha256 ??= await this.#hash();
@@ -92,7 +92,7 @@ export class Upload {
   }
 
   /**
-   * Goes on after a conflict, to become the version after what is there, or another file.
+   * Continues after a conflict, as the next version of the current file or as another file.
    *
    * @param {{ path?: string, baseVersion?: number, baseFileId?: string }} target
    */
@@ -103,14 +103,14 @@ export class Upload {
     return this.run();
   }
 
-  /** The next attempt is another upload. */
+  /** Deletes the key, so that the next attempt is another upload. */
   #forget() {
     this.world.storage.removeItem(this.#slot());
     this.#uploadId = null;
     this.#sentOfParts.clear();
   }
 
-  /** The content is not what was read: what storage has of it is of no use, and what is known of it neither. */
+  /** Discards the upload and all digests, because the file has changed since it was read. */
   #discard() {
     const uploadId = this.#uploadId;
     if (uploadId) this.world.api.abortUpload(uploadId).catch(() => {});
@@ -119,7 +119,7 @@ export class Upload {
     this.#partDigests.clear();
   }
 
-  /** Gives it up, and frees what storage has of it. */
+  /** Cancels the upload, and deletes its content from storage. */
   cancel() {
     const uploadId = this.#uploadId;
     this.#controller.abort();
@@ -185,7 +185,7 @@ export class Upload {
   }
 
   /**
-   * What is left to send, or null if nothing is.
+   * Returns the content that remains to be sent, or null if there is none.
    *
    * @param {string} digest
    * @returns {Promise<{ put?: import("./types.js").PresignedPut, multipart?: import("./types.js").Parts,
@@ -205,10 +205,10 @@ export class Upload {
       try {
         const created = await api.createUpload(request, key, signal);
         this.#uploadId = created.uploadId;
-        // In one request there is nothing to resume.
+        // An upload in one request cannot be resumed.
         if (created.put) return created;
       } catch (error) {
-        // The key is of an upload that has ended since.
+        // The key belongs to an upload that has ended.
         if (error instanceof Problem && !error.passing) storage.removeItem(slot);
         throw error;
       }
@@ -246,7 +246,7 @@ export class Upload {
         }
       }
     };
-    // All settle before a failure is told, so that nobody sends on behind the next attempt's back.
+    // Waits for all before a failure is reported, so that no part is still being sent during the next attempt.
     await Promise.all(Array.from({ length: CONCURRENT_PARTS }, sendNext));
     if (failure !== null) throw failure;
   }
@@ -254,7 +254,7 @@ export class Upload {
   /**
    * @param {number} partNumber
    * @param {Blob} part
-   * @param {string | undefined} stored the SHA-256 of what storage has of it
+   * @param {string | undefined} stored the SHA-256 of the part in storage
    */
   async #sendPart(partNumber, part, stored) {
     const { signal } = this.#controller;
@@ -295,8 +295,8 @@ export class Upload {
   }
 
   /**
-   * Where the key is kept, so that the same file to the same place goes on where it was, also after the window was closed. The name is a digest: what
-   * outlives the window says neither who uploaded nor what.
+   * The name under which the key is stored, so that the same file at the same path resumes, also after the window was closed. The name is a digest:
+   * data that outlives the window reveals neither the user nor the file.
    */
   #slot() {
     const { userId, spaceId, path, baseVersion, baseFileId } = this.target;
@@ -307,7 +307,7 @@ export class Upload {
 }
 
 /**
- * The key of an upload that has not finished. It came with a device's id, and the service takes it only with the same request.
+ * Returns the key of an unfinished upload, with its device id: the service accepts the key only with the same request.
  *
  * @param {Pick<Storage, "getItem">} storage
  * @param {string} slot
@@ -323,7 +323,7 @@ function kept(storage, slot) {
 }
 
 /**
- * Removes the keys of uploads that nobody can go on with, and those of former releases, whose names said what was uploaded.
+ * Deletes the keys of uploads that can no longer resume, and those of former releases, whose names revealed the file.
  *
  * @param {Storage} storage
  * @param {number} now

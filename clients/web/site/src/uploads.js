@@ -1,15 +1,15 @@
-/** The uploads of this window: a few at a time, the others in the order in which they were added. */
+/** The uploads of this window. A few run at a time; the others wait in the order in which they were added. */
 
 import { quoted } from "./names.js";
 import { Upload } from "./upload.js";
 import { lastOf } from "./words.js";
 
-/** How many run at once; each large one sends several parts by itself. */
+/** Maximum number of concurrent uploads. A large upload also sends several parts concurrently. */
 const CONCURRENT = 3;
 
 /**
- * How much those that run at once have together at most, in bytes; one alone may have more. It is what a single PUT may have, whose URL works for an
- * hour: several of that size on a slow line would each take longer.
+ * Maximum total size in bytes of concurrent uploads; a single upload may be larger. It is the default maximum of a single PUT, whose URL is valid
+ * for an hour: on a slow line several PUTs of that size would each take longer.
  */
 const CONCURRENT_BYTES = 64 * 1024 * 1024;
 
@@ -18,7 +18,7 @@ export class Uploads extends EventTarget {
   /** @type {Upload[]} */ #queue = [];
   /** @type {Set<Upload>} */ #running = new Set();
 
-  /** The names of those that would be lost if the window were closed now. @param {string} userId */
+  /** The names of uploads that would be lost if the window were closed now. @param {string} userId */
   unfinished(userId) {
     return this.all.filter((upload) => !upload.ended && upload.target.userId === userId).map((upload) => lastOf(upload.target.path));
   }
@@ -29,7 +29,7 @@ export class Uploads extends EventTarget {
     this.world = world;
   }
 
-  /** Whether something would be lost if the window were closed. */
+  /** Whether an upload would be lost if the window were closed. */
   get busy() {
     return this.all.some((upload) => !upload.ended);
   }
@@ -54,7 +54,7 @@ export class Uploads extends EventTarget {
     this.#tell();
   }
 
-  /** Whether it waits for its turn. @param {Upload} upload */
+  /** Whether an upload waits in the queue. @param {Upload} upload */
   isQueued(upload) {
     return this.#queue.includes(upload);
   }
@@ -72,7 +72,7 @@ export class Uploads extends EventTarget {
     }
   }
 
-  /** @param {number} size of one more, in bytes */
+  /** @param {number} size of the next upload, in bytes */
   #mayRun(size) {
     let bytes = size;
     for (const upload of this.#running) bytes += upload.file.size;
@@ -85,7 +85,7 @@ export class Uploads extends EventTarget {
 }
 
 /**
- * What to say of uploads that were cut off when the page was reloaded.
+ * Returns the message about uploads that were interrupted by reloading the page.
  *
  * @param {string[]} names
  */

@@ -1,4 +1,4 @@
-/** Questions: one dialog that asks for a yes, for a line of text or for a choice. */
+/** Questions: one dialog that asks for a confirmation, a line of text or a choice. */
 
 import { byId, find, h, setText } from "./dom.js";
 import { submits } from "./view-sign-in.js";
@@ -7,17 +7,17 @@ import { submits } from "./view-sign-in.js";
  * @typedef {object} Question
  * @property {string} title
  * @property {string} text
- * @property {string} ok what the button says; of a choice, the first
- * @property {boolean} [danger] whether it takes something away
- * @property {string} [cancel] what the button says that does nothing
- * @property {Record<string, () => void>} [others] what other buttons say, and what they do
- * @property {string} [label] of the text to enter; without it, it is a yes-or-no question
- * @property {string} [value] to begin with
+ * @property {string} ok label of the confirming button, or of the first choice
+ * @property {boolean} [danger] whether the action deletes something
+ * @property {string} [cancel] label of the cancelling button
+ * @property {Record<string, () => void>} [others] labels and actions of further buttons
+ * @property {string} [label] label of the text field; without it, the question is a confirmation
+ * @property {string} [value] initial text
  */
 
 export class Dialogs {
   /** @type {(answer: string) => Promise<void>} */ #act = async () => {};
-  /** What is asked after the question that is shown. @type {(() => void)[]} */ #next = [];
+  /** The questions after the displayed one. @type {(() => void)[]} */ #next = [];
 
   constructor() {
     this.dialog = find(document, "#ask", HTMLDialogElement);
@@ -32,7 +32,7 @@ export class Dialogs {
   }
 
   /**
-   * Asks, after what is asked already, and acts on the answer. What fails is said in the dialog, which stays.
+   * Asks a question after the earlier ones, and acts on the answer. A failure is shown in the dialog, which stays open.
    *
    * @param {Question} question
    * @param {(answer: string) => Promise<void>} act
@@ -69,7 +69,7 @@ export class Dialogs {
     this.dialog.showModal();
     if (label !== undefined) {
       this.input.focus();
-      // The name without its folder and its extension is what is usually changed.
+      // Selects the part that is usually changed: the name without folder and extension.
       const [from, dot] = [value.lastIndexOf("/") + 1, value.lastIndexOf(".")];
       this.input.setSelectionRange(from, dot > from ? dot : value.length);
     }

@@ -1,18 +1,18 @@
-/** The files of the selected space: what is there, adding to it, and what can be done with each. */
+/** The files of the selected space: the list, adding files, and the actions on a file. */
 
 import { beside, numbered, replacing, sorted } from "./adding.js";
 import { problemOfPath, quoted, visible } from "./names.js";
 import { byId, find, h, icon, iconButton, keyed, setText } from "./dom.js";
 import { bytes, folderOf, nameOf, shortId, when } from "./words.js";
 
-/** How many files a drop may add; beyond, somebody has dropped a disk. */
+/** Maximum number of files in one drop. More files are probably a dropped disk. */
 const MOST_DROPPED = 10_000;
 
 /** @typedef {import("./types.js").FileView} FileView */
 
 export class FilesView {
-  /** The space and the text that were looked for in what had not been read. */ #searched = "";
-  /** What the list shows, so that it is not gone through for every byte of an upload. @type {unknown[]} */ #shown = [];
+  /** The space and the text of the last search in unread pages. */ #searched = "";
+  /** The inputs of the displayed list, so that progress of an upload does not update it. @type {unknown[]} */ #shown = [];
 
   /**
    * @param {import("./app.js").App} app
@@ -41,7 +41,7 @@ export class FilesView {
     const { app } = this;
     const space = app.space;
     if (!space) {
-      // Made a moment ago, and not heard of yet.
+      // The space was created a moment ago, and its change has not arrived yet.
       this.#shown = [];
       keyed(byId("list"), [], () => "", (file) => this.#row(file));
       return;
@@ -49,7 +49,7 @@ export class FilesView {
     byId("drop").hidden = !space.mayWrite;
     byId("read-only").hidden = space.mayWrite;
     const wanted = this.#wanted;
-    // What is not read yet may contain it too. Where reading failed, somebody asks for it again.
+    // Unread pages may contain matches too. After a failed read the user starts the next one.
     if (wanted && space.nextPage && space.listing === "loaded" && this.#searched !== `${space.id} ${wanted}`) this.#search();
     const all = space.sorted;
     const files = wanted ? all.filter((file) => file.path.toLowerCase().includes(wanted)) : all;
@@ -109,7 +109,7 @@ export class FilesView {
         iconButton("delete", "Delete", () => this.#delete(file)),
       );
     }
-    // On a phone they are there when asked for.
+    // On a phone they are shown on request.
     const more = iconButton("more", "Actions", () => {
       const open = actions.classList.toggle("open");
       more.setAttribute("aria-expanded", String(open));
@@ -240,7 +240,7 @@ export class FilesView {
     const carriesFiles = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files") ?? false;
     window.addEventListener("dragenter", (event) => carriesFiles(event) && over(1));
     window.addEventListener("dragleave", (event) => carriesFiles(event) && over(-1));
-    // Anywhere in the window: a browser that is not told otherwise leaves the page for the file.
+    // Anywhere in the window: by default a browser leaves the page and opens the dropped file.
     window.addEventListener("dragover", (event) => {
       if (carriesFiles(event)) event.preventDefault();
     });
@@ -249,7 +249,7 @@ export class FilesView {
       event.preventDefault();
       over(-depth);
       if (this.app.session.state !== "active") return;
-      // Entries are only there while the event is handled.
+      // Entries exist only while the event is handled.
       const files = Promise.all([...event.dataTransfer.items].map((item) => filesOf(item)));
       files.then((found) => this.#add(found.flat())).catch((error) => this.app.fail(error));
     });
@@ -263,13 +263,13 @@ export class FilesView {
 async function filesOf(item) {
   const entry = item.webkitGetAsEntry();
   if (entry) return filesBelow(entry);
-  // Not from a file system, as an image that was dragged out of another page.
+  // Not from a file system, such as an image from another page.
   const file = item.getAsFile();
   return file ? [{ file, path: pathOf(file.name) }] : [];
 }
 
 /**
- * The files of what was dropped, folders included.
+ * Returns the files of a dropped entry, including those in folders.
  *
  * @param {FileSystemEntry} entry
  * @returns {Promise<{ file: File, path: string }[]>}
@@ -281,7 +281,7 @@ async function filesBelow(entry) {
   }
   const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();
   const found = [];
-  // It gives some at a time, and none at the end.
+  // The reader returns a part of the entries at a time, and none at the end.
   for (;;) {
     /** @type {FileSystemEntry[]} */
     const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
@@ -295,12 +295,12 @@ function isFile(entry) {
   return entry.isFile;
 }
 
-/** As the API has paths: absolute, and composed. @param {string} name */
+/** Returns a path in the API's form: absolute, and in Unicode normalization form C. @param {string} name */
 function pathOf(name) {
   return `/${name.normalize("NFC").replace(/^\/+/, "")}`;
 }
 
-/** Shows for a moment that something changed here. @param {HTMLElement} element */
+/** Highlights an element for a moment after a change. @param {HTMLElement} element */
 function flash(element) {
   element.classList.remove("flash");
   void element.offsetWidth;

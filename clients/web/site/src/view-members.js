@@ -1,4 +1,4 @@
-/** Who sees the selected space, and sharing it. */
+/** The members of the selected space, and sharing it. */
 
 import { byId, find, h, icon, iconButton, keyed, setText } from "./dom.js";
 import { problemOfUserId, visible } from "./names.js";
@@ -10,7 +10,7 @@ import { shortId } from "./words.js";
 
 export class MembersView {
   /** @type {Member[]} */ #members = [];
-  /** What is shown, or being read: a space in a state. */ #shown = "";
+  /** The displayed or loading members: the key of a space and its state. */ #shown = "";
   #reading = false;
   #failed = false;
 
@@ -39,9 +39,9 @@ export class MembersView {
     const shared = space.space.kind === "shared";
     const owner = shared && space.space.role === "owner";
     this.form.hidden = !owner;
-    // Members are no part of the feed: they are read when the panel is opened, and when connecting has caught up.
+    // The feed does not contain members. They are read when the panel is opened, and after each catch-up.
     const open = byId("app").dataset.view === "members";
-    // Opened again, it is tried again.
+    // Opening the panel again retries a failed read.
     if (!open && this.#failed) this.#shown = "";
     const wanted = `${space.id} ${space.space.role} ${app.currentAt}`;
     if (open && shared && wanted !== this.#shown && !this.#reading) void this.#read(space.id, wanted);

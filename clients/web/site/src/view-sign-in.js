@@ -1,4 +1,4 @@
-/** Signing in, at first and again. */
+/** The sign-in form, also for an expired session. */
 
 import { Busy, Unreachable } from "./errors.js";
 import { visible } from "./names.js";
@@ -6,7 +6,7 @@ import { byId, find, setText } from "./dom.js";
 import { ChallengeEnded, SignInError } from "./session.js";
 
 export class SignIn {
-  /** What is asked for in the form that is shown. @type {import("./session.js").Challenge | null} */ #challenge = null;
+  /** The challenge that the form shows. @type {import("./session.js").Challenge | null} */ #challenge = null;
 
   /** @param {import("./session.js").Session} session */
   constructor(session) {
@@ -17,10 +17,10 @@ export class SignIn {
     submits(this.#expiredForm, () => this.#signInAgain());
     find(this.expired, "button[value=other]", HTMLButtonElement).addEventListener("click", () => void session.signOut());
     for (const form of [this.form, this.#expiredForm]) {
-      // Another name or password is another attempt.
+      // Another name or password starts another attempt.
       for (const input of form.querySelectorAll("input[name=name], input[name=password]")) input.addEventListener("input", () => this.#ask(form, null));
     }
-    // It is answered, not closed.
+    // Escape does not close the dialog: the user signs in again or signs out.
     this.expired.addEventListener("cancel", (event) => event.preventDefault());
     session.addEventListener("change", () => this.#show());
   }
@@ -54,7 +54,7 @@ export class SignIn {
   }
 
   /**
-   * Answers what is asked for, or else begins with the password; and asks for what is left.
+   * Answers the challenge, or starts with the password, and shows the next challenge if there is one.
    *
    * @param {HTMLFormElement} form
    * @param {string} name
@@ -73,7 +73,7 @@ export class SignIn {
   }
 
   /**
-   * Shows the field of what is asked for.
+   * Shows the field of the challenge.
    *
    * @param {HTMLFormElement} form
    * @param {import("./session.js").Challenge | null} challenge
@@ -94,11 +94,11 @@ export class SignIn {
   }
 }
 
-/** The field of each thing that may be asked for besides the password. */
+/** The field for each kind of challenge. */
 const FIELDS = { "new-password": "newPassword", code: "code" };
 
 /**
- * Calls `act` when a form is submitted, once at a time, and shows why it failed.
+ * Calls `act` when a form is submitted, one call at a time, and shows the reason of a failure.
  *
  * @param {HTMLFormElement} form
  * @param {() => Promise<void>} act
@@ -108,7 +108,7 @@ export function submits(form, act) {
   const button = find(form, "button.primary", HTMLButtonElement);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    // Not `disabled`, which would take the focus away.
+    // Not `disabled`, which would remove the focus.
     if (button.getAttribute("aria-busy") === "true") return;
     button.setAttribute("aria-busy", "true");
     setText(message, "");

@@ -1,13 +1,13 @@
-/** The uploads of this window: how far each is, how fast, and what to do about those that cannot go on by themselves. */
+/** The uploads of this window: their progress and rate, and the actions on uploads that need a decision. */
 
 import { beside, numbered, replacing } from "./adding.js";
 import { byId, h, iconButton, keyed, setText } from "./dom.js";
 import { bytes, folderOf, milliseconds, nameOf, timeLeft } from "./words.js";
 
-/** Over which time a rate is an average, in milliseconds. */
+/** Time in milliseconds over which a rate is averaged. */
 const SMOOTHING = 3_000;
 
-/** How many are shown; of more, those that are not done. */
+/** Maximum number of displayed uploads. Of more, only unfinished ones are shown. */
 const MOST_SHOWN = 50;
 
 /** @typedef {import("./upload.js").Upload} Upload */
@@ -36,7 +36,7 @@ export class UploadsView {
   #row(upload) {
     const { app } = this;
     const rate = new Rate();
-    // The list stays when another space is opened.
+    // The list remains when another space is opened.
     const space = h("span", { class: "muted" });
     const folder = h("span", { class: "muted" });
     const name = h("strong", {});
@@ -97,7 +97,7 @@ export class UploadsView {
     }
   }
 
-  /** After which time this window heard of it as every other does. @param {Upload} upload */
+  /** The time until this window received the change of the upload by a push, as other windows do. @param {Upload} upload */
   #heard(upload) {
     const happenings = this.app.spaces.get(upload.changed?.spaceId ?? "")?.happenings ?? [];
     const happening = happenings.find(({ change }) => change.eventId === upload.changed?.eventId);
@@ -121,13 +121,13 @@ export class UploadsView {
   }
 }
 
-/** How fast a count grows. */
+/** The rate at which a count grows. */
 class Rate {
   #at = 0;
   #count = 0;
   #perSecond = 0;
 
-  /** Counts per second, when it is `count` now. @param {number} count */
+  /** Returns the increase per second, given the present count. @param {number} count */
   of(count) {
     const now = performance.now();
     const elapsed = now - this.#at;

@@ -1,4 +1,4 @@
-/** What the window shows of the app. Shown anew at most once a frame, however much happens. */
+/** The view of the app. It is updated at most once per animation frame. */
 
 import { byId, h, icon, iconButton, keyed, setText } from "./dom.js";
 import { problemOfName, quoted, visible } from "./names.js";
@@ -8,7 +8,7 @@ import { MembersView } from "./view-members.js";
 import { UploadsView } from "./view-uploads.js";
 import { deed, folderOf, milliseconds, nameOf, shortId, when } from "./words.js";
 
-/** How long what is read aloud is gathered, in milliseconds: ten files at once are one sentence. */
+/** Time in milliseconds over which announcements for screen readers are combined: ten files at once are one sentence. */
 const GATHER = 1_000;
 
 export class View {
@@ -25,7 +25,7 @@ export class View {
     app.addEventListener("change", () => this.#plan());
     app.addEventListener("heard", (event) => this.#hear(/** @type {CustomEvent} */ (event).detail));
     this.wide.addEventListener("change", () => this.#plan());
-    // The seconds until the next attempt.
+    // Updates the seconds until the next attempt.
     setInterval(() => {
       if (app.connection.phase === "waiting") this.#plan();
     }, 1_000);
@@ -41,7 +41,7 @@ export class View {
       });
     }
     byId("new-space").addEventListener("click", () => {
-      // Of each name, so that asking again after a failure makes no second space.
+      // One key per name, so that a retry after a failure creates no second space.
       const keys = new Map();
       this.dialogs.ask({ title: "New space", text: "A space is what you share: its members see the same files.", label: "Name", ok: "Create" }, async (name) => {
         const wanted = name.normalize("NFC").trim();

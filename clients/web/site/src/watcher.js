@@ -1,9 +1,9 @@
 /**
- * Hearing of every change of every space, each exactly once and in order, whatever the network does.
+ * Receives every change of every space, each exactly once and in order, also when the network fails.
  *
- * A frame is a hint: it may come twice, late, out of order or not at all. The feed, `GET /changes`, is the truth. So the change that follows
- * the last one is applied as it comes, older ones are ignored, and whenever a number jumps, and after every connecting, the feed is read
- * from where this client is.
+ * A frame is a hint: it may come twice, late, out of order or not at all. The feed, `GET /changes`, is the truth. A change that follows the
+ * last applied one is applied at once, and older ones are ignored. Whenever a number jumps, and after every connect, the client reads the
+ * feed from its own number.
  */
 
 import {
@@ -12,19 +12,19 @@ import {
 } from "./timing.js";
 import { Problem, SessionExpired, Unreachable } from "./errors.js";
 
-/** How many changes are asked for at once; the API gives no more. */
+/** Changes per request, the API's maximum. */
 const PAGE = 1_000;
 
 /**
  * @typedef {import("./types.js").Space} Space
  * @typedef {import("./types.js").Change} Change
  *
- * @typedef {object} Source What the watcher asks over HTTP.
+ * @typedef {object} Source The HTTP requests that the watcher needs.
  * @property {() => Promise<{ url: string }>} createTicket
  * @property {() => Promise<{ spaces: Space[], epoch: string }>} listSpaces
  * @property {(spaceId: string, after: number, limit: number) => Promise<{ changes: Change[], hasMore: boolean }>} listChanges
  *
- * @typedef {object} Socket As much of a WebSocket as is used.
+ * @typedef {object} Socket The used part of a WebSocket.
  * @property {((event: any) => void) | null} onopen
  * @property {((event: any) => void) | null} onmessage
  * @property {((event: any) => void) | null} onclose
@@ -43,11 +43,11 @@ const PAGE = 1_000;
  * @property {(url: string) => Socket} openSocket
  * @property {Timers} timers
  * @property {() => number} random from 0 to 1
- * @property {(space: Space) => number} startAt The last sequence that the caller has applied of a space that is new to the watcher.
- * @property {(change: Change, heardAt: number | null) => void} onChange `heardAt` is null for what was read from the feed.
+ * @property {(space: Space) => number} startAt The last sequence number that the caller has applied in a space that is new to the watcher.
+ * @property {(change: Change, heardAt: number | null) => void} onChange `heardAt`, in milliseconds, is null for changes from the feed.
  * @property {(spaces: Space[]) => void} onSpaces
- * @property {(space: Space) => void} onRewound The space does not have the change that was applied last, as after the service's database was restored.
- *   It is new to the watcher from then on; `onSpaces` follows.
+ * @property {(space: Space) => void} onRewound The space no longer has the last applied change, because the service's database was restored. From
+ *   then on the space is new to the watcher; `onSpaces` follows.
  * @property {(state: State) => void} onState
  */
 
@@ -81,7 +81,7 @@ export class Watcher {
     void this.#connect();
   }
 
-  /** For when the network, the window or the session is back: connects at once, or makes sure that the connection is alive. */
+  /** Connects at once, or checks the connection. Call it when the network, the window or the session is back. */
   wake() {
     if (this.#stopped) return;
     if (this.#connection) {
@@ -94,7 +94,7 @@ export class Watcher {
     }
   }
 
-  /** Forgets the connection, as when the network is known to be gone. */
+  /** Drops the connection. Call it when the network is known to be down. */
   lose() {
     this.#connection?.end();
   }
@@ -146,7 +146,7 @@ export class Watcher {
     this.#connection = connection;
     this.#planRotation(between(ROTATION, this.#options.random));
     if (former) {
-      // What only the former one was told of is in the feed by now.
+      // Changes that were pushed only to the former connection are in the feed now.
       void this.#catchUp().finally(() => former.close());
     }
   }
@@ -158,7 +158,7 @@ export class Watcher {
     this.#rotationTimer = timers.set(() => void this.#rotate(), ms);
   }
 
-  /** Makes the next connection before this one is broken by the platform's limit. */
+  /** Opens the next connection before API Gateway closes this one at its age limit. */
   async #rotate() {
     try {
       const next = await this.#dial();
@@ -209,13 +209,13 @@ export class Watcher {
   #hear(frame) {
     if (frame.type !== "changes" || !frame.spaceId || !frame.changes) return;
     if (this.#epoch !== null && frame.epoch !== undefined && frame.epoch !== this.#epoch) {
-      // The numbers of another epoch say nothing of this one's.
+      // Sequence numbers of different epochs cannot be compared.
       void this.#catchUp();
       return;
     }
     const feed = this.#feeds.get(frame.spaceId);
     if (!feed) {
-      // Of a space that was shared a moment ago.
+      // The space was shared a moment ago.
       void this.#catchUp();
     } else if (!feed.offer(frame.changes, this.#options.timers.now())) {
       // A number jumped.
@@ -223,12 +223,12 @@ export class Watcher {
     }
   }
 
-  /** Reads what is missing of every space. One run at a time; asked for meanwhile, it runs once more. */
+  /** Reads the missing changes of every space. There is one run at a time; calls during a run cause one more run. */
   #catchUp() {
     this.#sweepAgain = true;
     this.#sweep ??= this.#sweepUntilQuiet().finally(() => {
       this.#sweep = null;
-      // Asked for between the last look and now.
+      // Called between the last check of the loop and now.
       if (this.#sweepAgain && this.#connection && !this.#stopped) void this.#catchUp();
     });
     return this.#sweep;
@@ -247,7 +247,7 @@ export class Watcher {
       if (this.#connection) this.#enter({ phase: "live" });
     } catch (error) {
       this.#sweepAgain = false;
-      // Without a connection, connecting again catches up too.
+      // Without a connection, the next connect catches up.
       if (!this.#connection || this.#stopped) return;
       if (error instanceof SessionExpired) {
         this.#enter({ phase: "expired" });
@@ -261,7 +261,7 @@ export class Watcher {
 
   async #sweepOnce() {
     const { source, onSpaces, onRewound, startAt } = this.#options;
-    // What was applied before the question; a change that comes while it is on its way may not be in the answer.
+    // The state before the request. The answer may lack changes that are applied while the request is in progress.
     const applied = new Map([...this.#feeds].map(([spaceId, feed]) => [spaceId, feed.applied]));
     const { spaces, epoch } = await source.listSpaces();
     if (this.#stopped) return;
@@ -283,7 +283,7 @@ export class Watcher {
         this.#feeds.set(space.spaceId, new Feed(startAt(space), (change, heardAt) => this.#apply(change, heardAt)));
       }
     }
-    // One after the other: who comes back together with thousands asks for one thing at a time.
+    // One request at a time, because thousands of clients may reconnect together.
     for (const space of spaces) {
       const feed = this.#feeds.get(space.spaceId);
       if (feed && feed.isBehind(space.latestSequence)) await this.#pull(space, feed);
@@ -296,7 +296,7 @@ export class Watcher {
    */
   async #pull(space, feed) {
     const { spaceId } = space;
-    // With the change that was applied last, if it is known: a database that was restored may have another with the same number by now.
+    // Includes the last applied change, if it is known. A restored database may have another change with the same number.
     const { applied, appliedId } = feed;
     let after = appliedId === null ? applied : applied - 1;
     try {
@@ -317,9 +317,9 @@ export class Watcher {
       }
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      // The service was restored since the spaces were listed.
+      // The database was restored after the spaces were listed.
       if (error.code === "feed-reset") this.#sweepAgain = true;
-      // Left, or put out, since the spaces were listed.
+      // The user left or was removed after the spaces were listed.
       else if (error.status === 404) {
         this.#sweepAgain = true;
         this.#feeds.delete(spaceId);
@@ -333,17 +333,17 @@ export class Watcher {
    */
   #apply(change, heardAt) {
     this.#options.onChange(change, heardAt);
-    if (change.eventType === "SPACE_SHARED" || change.eventType === "SPACE_LEFT") void this.#catchUp();
+    if (!change.eventType.startsWith("FILE_")) void this.#catchUp();
   }
 }
 
-/** Where this client is in a space. */
+/** The position of this client in the feed of a space. */
 class Feed {
   #newest = 0;
-  /** The id of the change that was applied last; null before there was one. @type {string | null} */ appliedId = null;
+  /** The id of the last applied change; null before the first one. @type {string | null} */ appliedId = null;
 
   /**
-   * @param {number} applied the last sequence that was applied
+   * @param {number} applied the last applied sequence number
    * @param {(change: Change, heardAt: number | null) => void} apply
    */
   constructor(applied, apply) {
@@ -352,7 +352,7 @@ class Feed {
   }
 
   /**
-   * Whether there is a change that it has heard of, or one up to `latest`, and not applied.
+   * Whether a change up to `latest`, or one that was received, is not applied yet.
    *
    * @param {number} latest
    */
@@ -361,7 +361,7 @@ class Feed {
   }
 
   /**
-   * Applies what follows. False if a change does not: some before it are missing.
+   * Applies the changes that follow the last applied one. Returns false if changes before a received one are missing.
    *
    * @param {Change[]} changes in order
    * @param {number | null} heardAt
@@ -379,7 +379,7 @@ class Feed {
   }
 }
 
-/** A WebSocket that is known to be alive: pinged every few minutes, and ended when no pong comes. */
+/** A WebSocket with a heartbeat: pinged every few minutes, and ended without a pong. */
 class Connection {
   /** @type {(frame: { type: string }) => void} */ onframe = () => {};
   /** @type {() => void} */ onend = () => {};
@@ -397,7 +397,7 @@ class Connection {
     this.socket = socket;
     this.timers = timers;
     this.random = random;
-    /** Settles when the handshake has. */
+    /** Settles with the handshake. */
     this.opened = new Promise((resolve, reject) => {
       this.#timer = timers.set(() => this.end(), OPEN_TIMEOUT);
       socket.onopen = () => {
@@ -410,30 +410,30 @@ class Connection {
         this.end();
       };
     });
-    // Whoever waits for it handles it; who has stopped waiting need not.
+    // A caller that waits handles the rejection. Without one it must not count as unhandled.
     this.opened.catch(() => {});
     socket.onmessage = (event) => this.#receive(event.data);
   }
 
-  /** Milliseconds since it was opened. */
+  /** Milliseconds since the connection was opened; 0 before. */
   age() {
     return this.#openedAt ? this.timers.now() - this.#openedAt : 0;
   }
 
-  /** Asks whether it is alive. */
+  /** Sends a ping, and ends the connection without a pong. */
   probe() {
     if (this.#ended || this.#pongTimer !== null || !this.#openedAt) return;
     this.#pongTimer = this.timers.set(() => this.end(), PONG_TIMEOUT);
     this.socket.send(JSON.stringify({ action: "ping" }));
   }
 
-  /** Closes it without telling. */
+  /** Closes the connection without calling `onend`. */
   close() {
     this.onend = () => {};
     this.end();
   }
 
-  /** Closes it, and tells. */
+  /** Closes the connection, and calls `onend`. */
   end() {
     if (this.#ended) return;
     this.#ended = true;
@@ -458,7 +458,7 @@ class Connection {
   /** @param {unknown} text */
   #receive(text) {
     if (this.#ended) return;
-    // Whatever comes shows that it is alive.
+    // Every message shows that the connection is alive.
     this.timers.clear(this.#pongTimer);
     this.#pongTimer = null;
     /** @type {{ type: string }} */

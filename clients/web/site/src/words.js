@@ -1,4 +1,4 @@
-/** Numbers, times and happenings in words. */
+/** Numbers, times and changes in words. */
 
 import { quoted, visible } from "./names.js";
 
@@ -27,34 +27,34 @@ export function timeLeft(seconds) {
 const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
-/** The time, and of another day the day. @param {string} at */
+/** Returns the time, or for another day the date. @param {string} at */
 export function when(at) {
   const date = new Date(at);
   return date.toDateString() === new Date().toDateString() ? TIME.format(date) : DAY.format(date);
 }
 
-/** The name of a file, as it is shown. @param {string} path */
+/** Returns the name of a file for display. @param {string} path */
 export function nameOf(path) {
   return visible(lastOf(path));
 }
 
-/** The name of a file, as it is. @param {string} path */
+/** Returns the unchanged name of a file. @param {string} path */
 export function lastOf(path) {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
-/** What is before the name, with its slash, as it is shown. @param {string} path */
+/** Returns the folder of a path with its slash, for display. @param {string} path */
 export function folderOf(path) {
   return visible(path.slice(1, path.lastIndexOf("/") + 1));
 }
 
-/** How a person is told apart who is known by an id alone. @param {string} userId */
+/** Returns a short form of a user id, which distinguishes users without names. @param {string} userId */
 export function shortId(userId) {
   return visible(userId.length > 12 ? `${userId.slice(0, 8)}…` : userId);
 }
 
 /**
- * What a change did, for a sentence that begins with who did it.
+ * Describes a change, for a sentence that begins with the user.
  *
  * @param {import("./types.js").Change} change
  * @param {(spaceId: string) => string | undefined} spaceName
@@ -73,5 +73,15 @@ export function deed(change, spaceName) {
       return `gave access to ${subject} (${change.role})`;
     case "SPACE_LEFT":
       return `ended access to ${subject}`;
+    case "SPACE_RENAMED":
+      return `renamed the space to ${quoted(change.name ?? "")}`;
+    case "SPACE_DELETED":
+      return "deleted the space";
+    case "SPACE_RESTORED":
+      return "restored the space";
+    case "MEMBER_CHANGED":
+      return `made ${change.memberId} ${change.role} of the space`;
+    case "MEMBER_REMOVED":
+      return `ended the membership of ${change.memberId}`;
   }
 }

@@ -38,7 +38,7 @@ pub(crate) async fn run() -> Result<(), Error> {
             let (key, path) = (format!("objects/{upload}"), format!("/bench/{upload}").parse()?);
             let now = clock.now();
             let new = NewChange {
-                event_id: platform::ids::new_id().into(),
+                event_ids: std::array::from_fn(|_| platform::ids::new_id().into()),
                 now,
                 leased_until: now + Duration::seconds(10),
                 caller: &caller,

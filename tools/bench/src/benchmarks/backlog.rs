@@ -83,8 +83,9 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
     Ok(Benchmark {
         name: "backlog".to_owned(),
         about: format!(
-            "{events} queued events, each about another space than its neighbours and for one connection, drained in batches of {BATCH}, with 10 ms latency of each post. \
-            Environments, PostgreSQL and fakes share the machine's cores."
+            "{events} queued events, each for one connection and of another space than the events \
+                before and after it. They are drained in batches of {BATCH}, with a latency of 10 ms for \
+                each post. Environments, PostgreSQL and fakes share the machine's cores."
         ),
         rows: rows.collect(),
         counts: Vec::new(),

@@ -94,7 +94,8 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
     };
     let (mut rows, mut series) = (Vec::new(), Vec::new());
     let mut notes = vec![
-        "A zip with the S3 client's presigning or reading has 0.7 MB of tables for checksums that nothing here asks for (crc-fast, which the client needs)."
+        "Zips with the S3 client's presigning or reading contain 0.7 MB of tables for checksums that \
+            this project does not use (crc-fast, a dependency of the client)."
             .to_owned(),
     ];
     for name in FUNCTIONS {
@@ -119,9 +120,11 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
     drain(&services);
     Ok(Benchmark {
         name: "cold".to_owned(),
-        about: "A new environment of each function, with TLS to S3, SQS, `@connections` and PostgreSQL. Init is from starting the process until it asks for its \
-            first invocation, with all of a core, as on Lambda; the invocation is then measured with all of a core, and with as much as comes with a memory \
-            size. An empty function is `lambda_runtime` with the same logging and nothing else."
+        about: "A new environment of each function, with TLS to S3, SQS, `@connections` and PostgreSQL. \
+            Init lasts from the start of the process until its request for the first invocation, with a \
+            full core, as on Lambda. The invocation is then measured with a full core, and with the CPU \
+            share of each memory size. An empty function is `lambda_runtime` with the same logging and no \
+            other code."
             .to_owned(),
         rows,
         counts: Vec::new(),

@@ -96,13 +96,15 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
         &rounds,
     ));
     let mut notes = vec![
-        "PostgreSQL does not wait for the disk (`fsync=off`), so that what is measured is the programs: every wait for a disk would bring the ratios nearer \
-         to 1. Environments, fakes and PostgreSQL share the machine's cores, so that eight environments get what their HTTP, JSON and three statements \
-         leave of them."
+        "PostgreSQL does not wait for the disk (`fsync=off`), so that the programs are measured: waits \
+            for a disk would bring the ratios nearer to 1. Environments, fakes and PostgreSQL share the \
+            machine's cores, so eight environments get only the CPU time that their HTTP, JSON and three \
+            statements leave."
             .to_owned(),
-        "The parts alone wait for three answers, one after the other. Completing waits for the invocation, for loading beside the HEAD, for the statement, \
-         for the queue, and until the event has left the outbox. With 1 ms to the database three of these take as long, since the fake's HEAD is quicker \
-         than loading; on a network it is not."
+        "The control waits for three answers, one after the other. Completing waits for the \
+            invocation, for loading beside the HEAD, for the statement, for the queue, and for deleting \
+            the event from the outbox. With 1 ms to the database three of these waits take that long, \
+            because the fake's HEAD is faster than loading; on a network it is not."
             .to_owned(),
     ];
     match by_memory(harness, variables, &user).await? {
@@ -122,8 +124,9 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
 
     Ok(Benchmark {
         name: "complete".to_owned(),
-        about: "`POST /uploads/{uploadId}/complete` of a file of one part, from handing the request to the function until its answer is there. Its parts \
-            alone are its statement, one HEAD and one message, one after the other by the same clients in one process, without the Runtime API."
+        about: "`POST /uploads/{uploadId}/complete` of a file in one part, from passing the request to the \
+            function until its answer. The control makes the same statement, one HEAD and one message, one \
+            after the other, with the same clients in one process and without the Runtime API."
             .to_owned(),
         rows,
         counts,

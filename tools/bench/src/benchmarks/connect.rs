@@ -92,11 +92,16 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
     connect(harness, &mut counted, "counted").await?;
     Ok(Benchmark {
         name: "connect".to_owned(),
-        about: "`POST /tickets`, then `$connect` with the ticket: two invocations for one stored connection. Alone, their statements are made by the same client in \
-            one process, without the Runtime API."
+        about: "`POST /tickets`, then `$connect` with the ticket: two invocations for one stored \
+            connection. The control makes only their statements, with the same client in one process and \
+            without the Runtime API."
             .to_owned(),
         rows,
-        counts: vec![Count::new("database round trips of a ticket and a connection", services.relay.take().round_trips, 2)],
+        counts: vec![Count::new(
+            "database round trips of a ticket and a connection",
+            services.relay.take().round_trips,
+            2,
+        )],
         plot: Some(Plot {
             title: "Connections per second by environments".to_owned(),
             x: "environments".to_owned(),

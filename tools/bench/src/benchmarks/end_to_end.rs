@@ -97,8 +97,10 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
     Ok(Benchmark {
         name: "end-to-end".to_owned(),
         about: format!(
-            "Uploads are completed at a steady rate by {ENVIRONMENTS} environments; {ENVIRONMENTS} environments of `fan-out` notify of them as an event source mapping would have them. \
-            Measured is from the change's own time, which is before its commit, until its frame is there. A rate is held if {:.0} % of it comes through.",
+            "{ENVIRONMENTS} environments complete uploads at a steady rate, and {ENVIRONMENTS} \
+                environments of `fan-out` receive the events like those of an event source mapping. The \
+                time is measured from the timestamp of the change, before its commit, until its frame \
+                arrives. A rate is held if {:.0} % of it is completed.",
             HELD * 100.0
         ),
         rows: vec![
@@ -130,7 +132,7 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
             ],
         }),
         notes: vec![
-            "Environments, PostgreSQL, fakes and what drives them share the machine's cores.".to_owned(),
+            "Environments, PostgreSQL, fakes and the load generator share the machine's cores.".to_owned(),
         ],
     })
 }

@@ -63,7 +63,8 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
         Some(row) => {
             rows.push(row);
             notes.push(
-                "Valgrind has no processor with SHA instructions, so signing takes far more instructions there than anywhere else."
+                "Valgrind does not emulate SHA instructions, so signing takes far more instructions \
+                    there than on real processors."
                     .to_owned(),
             );
         }
@@ -80,9 +81,11 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
 
     Ok(Benchmark {
         name: "fan-out".to_owned(),
-        about: "One event to all who listen, from the first invocation to the last answer, 64 posts in flight, without a pace. Every frame and \
-            every signature is checked. The baseline is a plain hyper client that posts as many bytes, 64 in flight, and signs nothing. The references \
-            are the same fan-out as it is ordinarily written with the AWS SDKs for Node.js and Python (`tools/bench/references`)."
+        about: "One event to all listening connections, from the first invocation to the last answer, with \
+            64 posts in flight and without a rate limit. Every frame and every signature is checked. The \
+            baseline is a plain hyper client that posts as many bytes, 64 in flight, without \
+            signatures. The references are ordinary implementations of fan-out with the AWS SDKs for Node.js \
+            and Python (`tools/bench/references`)."
             .to_owned(),
         rows,
         counts: counted,

@@ -90,9 +90,15 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
     read(harness, &mut counted, user, 0, 10).await?;
     Ok(Benchmark {
         name: "feed".to_owned(),
-        about: "`GET /changes` from the middle of feeds of different lengths, from handing the request to the function until its answer is there.".to_owned(),
+        about: "`GET /changes` from the middle of feeds of different lengths, from passing the request to \
+            the function until its answer."
+            .to_owned(),
         rows,
-        counts: vec![Count::new("database round trips of a page", services.relay.take().round_trips, 1)],
+        counts: vec![Count::new(
+            "database round trips of a page",
+            services.relay.take().round_trips,
+            1,
+        )],
         plot: Some(Plot {
             title: "Time of a page by the feed's length".to_owned(),
             x: "changes in the space".to_owned(),

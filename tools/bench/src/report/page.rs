@@ -3,13 +3,13 @@
 use super::{Benchmark, Machine, Report, Row, text};
 
 const ABOUT: &str = "\
-`cargo xtask bench` runs every benchmark, `cargo xtask bench fan-out` only the one it names; `--quick` takes small numbers and
-few rounds, to see that they work. What is measured are the release binaries as they are deployed, under a Lambda Runtime API
-of the benchmark's own, with a real PostgreSQL and fakes for S3, SQS and @connections. The control is the limit of what is
-possible, or a reference implementation; it is measured in the same run, in turn with ours. Figures are the median of the
-rounds, in brackets the smallest and the largest. The result is ours ÷ control (×), or ours − control (+ or −). Ratios matter;
-absolute times are this machine's. Behind a goal, in brackets, is its stretch goal. *Noisy* means that something else was
-using the machine, *server-bound* that a fake was the limit and not what is measured.";
+`cargo xtask bench` runs every benchmark, and `cargo xtask bench fan-out` only the named one. `--quick` uses small numbers and few
+rounds, to check that the benchmarks work. They measure the release binaries as they are deployed, under the benchmark's own
+Lambda Runtime API, with a real PostgreSQL and fakes of S3, SQS and @connections. The control is a baseline or a reference
+implementation that does the same work. It runs in the same run, in turn with ours. Figures are medians of the rounds, with the smallest
+and the largest value in brackets. The result is ours ÷ control (×), or ours − control (+ or −). Compare ratios, because
+absolute times depend on the machine. The value in brackets after a goal is its stretch goal. *Noisy* means that other
+processes used the machine. *Server-bound* means that a fake was the bottleneck.";
 
 /// The report as Markdown. It links to the plots as `performance/NAME.svg`.
 pub(crate) fn page(report: &Report) -> String {

@@ -90,7 +90,6 @@ impl Fingerprint {
     }
 }
 
-/// The result of placing a file.
 #[derive(Debug)]
 pub(super) struct Placement {
     pub(super) fingerprint: Fingerprint,
@@ -124,11 +123,14 @@ impl Folder {
             Ok((root, own, parts, journal, lock))
         };
         let (root, own, parts, journal, lock) =
-            opening().with_context(|| format!("cannot use {}", path.display()))?;
+            opening().with_context(|| format!("cannot open {}", path.display()))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let message = format!("another `syncsphere sync` keeps {} current", path.display());
+                let message = format!(
+                    "another `syncsphere sync` is running for {}; stop it first",
+                    path.display()
+                );
                 return Err(failure(Kind::Conflict, message));
             }
             Err(TryLockError::Error(error)) => {
@@ -151,7 +153,7 @@ impl Folder {
         match self.own.read(STATE) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).context("cannot read what is known of the folder"),
+            Err(error) => Err(error).context("cannot read the saved state of the folder"),
         }
     }
 
@@ -177,8 +179,7 @@ impl Folder {
             .collect())
     }
 
-    /// What is at a path.
-    pub(super) fn look(&self, at: &Path) -> io::Result<Found> {
+    pub(super) fn inspect(&self, at: &Path) -> io::Result<Found> {
         self.refuse_own(at)?;
         let metadata = match self.root.symlink_metadata(at) {
             Ok(metadata) => metadata,
@@ -206,7 +207,7 @@ impl Folder {
         };
         let own = self.own.dir_metadata()?;
         if (found.dev(), found.ino()) == (own.dev(), own.ino()) {
-            let why = "this name is the program's own on this file system";
+            let why = "this name is reserved for syncsphere on this file system";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
         Ok(())
@@ -233,7 +234,7 @@ impl Folder {
     }
 
     /// Opens the file that content is downloaded to. It may hold bytes of an earlier attempt.
-    pub(super) fn part(&self, content: &Content) -> io::Result<tokio::fs::File> {
+    pub(super) fn open_part(&self, content: &Content) -> io::Result<tokio::fs::File> {
         let mut options = OpenOptions::new();
         options.create(true).read(true).write(true);
         let name = part_name(content);
@@ -262,7 +263,7 @@ impl Folder {
                 .create_dir_all(parent)
                 .map_err(|error| match error.kind() {
                     io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
-                        let why = "a file is where its folder should be";
+                        let why = "a file has the name of its folder";
                         io::Error::new(io::ErrorKind::AlreadyExists, why)
                     }
                     _ => error,
@@ -285,12 +286,12 @@ impl Folder {
                 }
             }
         }
-        match self.look(at)? {
+        match self.inspect(at)? {
             Found::File(fingerprint) if fingerprint.is_moved(&downloaded) => {
                 Ok(Placement { fingerprint, kept })
             }
             // Another program wrote to the path at the same time, and the file there is not this program's.
-            _ => Err(io::Error::other("it was changed at the same time")),
+            _ => Err(io::Error::other("another program changed it at the same time")),
         }
     }
 
@@ -506,26 +507,29 @@ pub(super) fn space_path(at: &Path) -> Option<SpacePath> {
 
 /// The local path, relative to the folder, of a file in the space. Names that this machine cannot store are
 /// refused.
-pub(super) fn local(path: &SpacePath) -> anyhow::Result<PathBuf> {
-    let mut local = PathBuf::new();
+pub(super) fn local_path(path: &SpacePath) -> anyhow::Result<PathBuf> {
+    let mut local_path = PathBuf::new();
     for (depth, name) in path.as_str().split('/').skip(1).enumerate() {
         let refused = if depth == 0 && names::key(name) == OWN {
-            Some("this name is the program's own")
+            Some("this name is reserved for syncsphere; rename it in the space")
         } else if name.len() > MAX_NAME_BYTES {
-            Some("the name is longer than file systems allow")
+            Some("the name is longer than 255 bytes; rename it in the space")
         } else if cfg!(windows) && depth == 0 && is_short_name(name) {
-            Some("on Windows the name may stand for another")
+            Some("on Windows this can be the short form of another name; rename it in the space")
         } else if cfg!(windows) && !is_windows_name(name) {
-            Some("Windows does not allow the name")
+            Some("Windows does not allow this name; rename it in the space")
         } else {
             None
         };
         if let Some(why) = refused {
-            return Err(failure(Kind::Refused, format!("{path} cannot be kept: {why}")));
+            return Err(failure(
+                Kind::Refused,
+                format!("{path} cannot be saved here: {why}"),
+            ));
         }
-        local.push(name);
+        local_path.push(name);
     }
-    Ok(local)
+    Ok(local_path)
 }
 
 /// Whether a name has the form of a short name (`SYNCSP~1`), which FAT and NTFS add to long names.
@@ -569,21 +573,21 @@ mod tests {
 
     async fn gather(folder: &Folder) {
         use tokio::io::AsyncWriteExt as _;
-        let mut part = folder.part(&content()).unwrap();
+        let mut part = folder.open_part(&content()).unwrap();
         part.write_all(b"new").await.unwrap();
         part.sync_all().await.unwrap();
     }
 
     #[tokio::test]
-    async fn content_takes_its_place_in_one_step_and_leaves_nothing() {
+    async fn content_is_placed_atomically_and_leaves_no_part() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::open(&temporary.path().join("new/folder")).unwrap();
-        let at = local(&"/a/b/c".parse().unwrap()).unwrap();
-        assert_eq!(folder.look(&at).unwrap(), Found::Nothing);
+        let at = local_path(&"/a/b/c".parse().unwrap()).unwrap();
+        assert_eq!(folder.inspect(&at).unwrap(), Found::Nothing);
         gather(&folder).await;
         let path: SpacePath = "/a/b/c".parse().unwrap();
         let fingerprint = folder.place(&content(), &path, &at, None).unwrap().fingerprint;
-        assert_eq!(folder.look(&at).unwrap(), Found::File(fingerprint));
+        assert_eq!(folder.inspect(&at).unwrap(), Found::File(fingerprint));
         assert_eq!(folder.digest(&at).unwrap(), content().sha256);
         assert_eq!(folder.parts.entries().unwrap().count(), 0);
         assert_eq!(folder.remove(&at, &fingerprint).unwrap(), None);
@@ -591,14 +595,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keeping_the_state_empties_the_journal_which_goes_on() {
+    async fn saving_the_state_empties_the_journal() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::open(temporary.path()).unwrap();
         for path in ["/a", "/b"] {
             let path: SpacePath = path.parse().unwrap();
             gather(&folder).await;
             folder
-                .place(&content(), &path, &local(&path).unwrap(), None)
+                .place(&content(), &path, &local_path(&path).unwrap(), None)
                 .unwrap();
             assert_eq!(folder.journal().unwrap(), [(path, content().sha256)]);
             folder.save_state(b"{}").unwrap();
@@ -608,7 +612,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_set_aside_never_replaces_anything() {
+    async fn a_file_moved_aside_replaces_nothing() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::open(temporary.path()).unwrap();
         for number in 1..3 {
@@ -647,11 +651,11 @@ mod tests {
 
     /// An edit between the check of the file and its replacement or removal.
     #[tokio::test]
-    async fn an_edit_of_the_last_moment_is_kept() {
+    async fn a_last_moment_edit_is_kept() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::open(temporary.path()).unwrap();
         let path: SpacePath = "/a.txt".parse().unwrap();
-        let at = local(&path).unwrap();
+        let at = local_path(&path).unwrap();
         gather(&folder).await;
         let ours = folder.place(&content(), &path, &at, None).unwrap().fingerprint;
         std::fs::write(temporary.path().join("a.txt"), "an edit").unwrap();
@@ -675,18 +679,18 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn another_name_of_the_programs_own_folder_is_refused() {
+    fn an_alias_of_the_internal_folder_is_refused() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Folder::open(temporary.path()).unwrap();
         // The link stands for a second name of the folder on such a file system.
         std::os::unix::fs::symlink(OWN, temporary.path().join("alias")).unwrap();
         for at in ["alias", "alias/journal", "alias/parts/x"] {
-            assert!(folder.look(Path::new(at)).is_err(), "{at}");
+            assert!(folder.inspect(Path::new(at)).is_err(), "{at}");
         }
     }
 
     #[test]
-    fn a_second_one_is_refused() {
+    fn a_second_sync_of_a_folder_is_refused() {
         let temporary = tempfile::tempdir().unwrap();
         let _first = Folder::open(temporary.path()).unwrap();
         assert!(Folder::open(temporary.path()).is_err());
@@ -694,7 +698,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn links_lead_nowhere() {
+    async fn links_are_not_followed() {
         let (temporary, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let folder = Folder::open(temporary.path()).unwrap();
         std::os::unix::fs::symlink(outside.path(), temporary.path().join("link")).unwrap();
@@ -719,7 +723,7 @@ mod tests {
         assert!(folder.remove(Path::new("link/theirs"), &theirs).is_err());
         assert!(folder.digest(Path::new("link/theirs")).is_err());
         // A link in the place of a folder is renamed, not followed.
-        assert_eq!(folder.look(Path::new("link")).unwrap(), Found::Other);
+        assert_eq!(folder.inspect(Path::new("link")).unwrap(), Found::Other);
         folder.move_aside(Path::new("link")).unwrap();
         folder
             .place(
@@ -733,7 +737,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be_kept_are_refused() {
+    fn names_that_cannot_be_saved_are_refused() {
         for bad in [
             "/.syncsphere/state.json",
             "/.SyncSphere",
@@ -741,10 +745,10 @@ mod tests {
             "/.sync\u{200c}sphere/lock",
             &format!("/{}", "x".repeat(256)),
         ] {
-            assert!(local(&bad.parse().unwrap()).is_err(), "{bad}");
+            assert!(local_path(&bad.parse().unwrap()).is_err(), "{bad}");
         }
         assert_eq!(
-            local(&"/a/.syncsphere".parse().unwrap()).unwrap(),
+            local_path(&"/a/.syncsphere".parse().unwrap()).unwrap(),
             Path::new("a/.syncsphere")
         );
         for bad in ["nul", "COM1.txt", "a:b", "a ", "a.", "..\\x", "lpt\u{b9}"] {

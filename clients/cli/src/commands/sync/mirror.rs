@@ -74,7 +74,8 @@ impl Mirror {
                 self.put(file.path.clone(), file.into());
             }
             Change::FileDeleted(file) => self.remove(file.file_id),
-            Change::SpaceShared { .. } | Change::SpaceLeft { .. } => {}
+            // Changes of spaces and memberships.
+            _ => {}
         }
     }
 
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_make_what_the_space_has() {
+    fn changes_produce_the_files_of_the_space() {
         let mut mirror = Mirror::default();
         mirror.apply(&event(Change::FileUpdated(state(1, "/a", 1))));
         mirror.apply(&event(Change::FileUpdated(state(2, "/b", 1))));
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_one_clash_segment_by_segment() {
+    fn equal_names_clash_segment_by_segment() {
         let paths = [
             "/A", "/a/b", "/b", "/D/x", "/d/y", "/d/X", "/\u{df}", "/SS", "/\u{3c3}", "/\u{3c2}",
         ];
@@ -188,7 +189,7 @@ mod tests {
 
     /// The listing is newer than the cursor from which changes follow.
     #[test]
-    fn changes_that_the_list_has_already_lead_to_the_same() {
+    fn repeated_changes_have_no_effect() {
         let history = [
             Change::FileUpdated(state(1, "/a", 1)),
             Change::FileMoved(state(1, "/b", 1)),

@@ -40,7 +40,7 @@ mod tests {
     use super::key;
 
     #[test]
-    fn names_that_a_file_system_takes_for_one_have_one_key() {
+    fn equal_names_of_a_file_system_have_one_key() {
         for (one, other) in [
             ("A", "a"),
             (

@@ -25,7 +25,7 @@ pub(super) fn conflict_path(
     let name = path.file_name();
     let folder = path.as_str().strip_suffix(name).unwrap_or("/");
     let conflict_path = format!("{folder}{}", with_suffix(name, &suffix));
-    resolve::path(&conflict_path).context("there is no room for another name beside it")
+    resolve::path(&conflict_path).context("the name of the copy would be too long; rename the file")
 }
 
 /// The day (UTC) of a file's last change. The same content therefore gets the same name at each attempt.
@@ -72,7 +72,7 @@ mod tests {
     use time::macros::date;
 
     #[test]
-    fn a_name_beside_says_where_it_comes_from_and_keeps_the_extension() {
+    fn a_conflict_name_has_device_date_and_extension() {
         let conflict_path = |path: &str, number| {
             let path = path.parse().unwrap();
             conflict_path(&path, "laptop", date!(2026 - 11 - 29), number).map(String::from)
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_has_a_name_that_every_file_system_takes() {
+    fn a_host_label_is_a_valid_file_name() {
         assert_eq!(name_of("laptop.example.org"), "laptop");
         assert_eq!(name_of("Bob's/..\\x"), "Bob-s-");
         assert_eq!(name_of(""), "device");

@@ -21,7 +21,6 @@ pub(super) struct Keys {
     account: String,
 }
 
-/// An idempotency key.
 pub(super) struct Key {
     pub(super) text: IdempotencyKey,
     /// No earlier attempt used this key.
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_has_the_same_key_until_it_is_over() {
+    fn an_upload_has_the_same_key_until_it_ends() {
         let folder = tempfile::tempdir().unwrap();
         let keys = Keys {
             folder: folder.path().to_owned(),

@@ -11,7 +11,6 @@ use crate::arguments::Upload;
 use crate::failure::{Kind, failure};
 use crate::resolve;
 
-/// A file to upload.
 #[derive(Debug)]
 pub(super) struct Item {
     /// Path on this machine.
@@ -22,7 +21,6 @@ pub(super) struct Item {
     pub(super) bytes: u64,
 }
 
-/// All files of one upload command.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) items: Vec<Item>,
@@ -113,9 +111,9 @@ impl Plan {
         let cannot = || format!("cannot upload {}", file.display());
         if !entry.file_type().is_file() {
             let what = if entry.file_type().is_symlink() {
-                "it is a link"
+                "it is a link, and links are not followed"
             } else {
-                "it is no file"
+                "it is not a regular file"
             };
             return Err(failure(Kind::Failed, what)).with_context(cannot);
         }
@@ -123,7 +121,7 @@ impl Plan {
         let mut to = base.trim_end_matches('/').to_owned();
         for part in relative {
             let part = part.to_str();
-            let part = part.ok_or_else(|| failure(Kind::Failed, "its name is no Unicode"));
+            let part = part.ok_or_else(|| failure(Kind::Failed, "its name is not valid Unicode; rename it"));
             to.push('/');
             to.push_str(part.with_context(cannot)?);
         }
@@ -139,7 +137,10 @@ impl Plan {
                 && *other != item.file
             {
                 let (one, other) = (other.display(), item.file.display());
-                let message = format!("{one} and {other} would both be {}", item.to);
+                let message = format!(
+                    "{one} and {other} would both be uploaded to {}; upload one of them with another --to",
+                    item.to
+                );
                 return Err(failure(Kind::Usage, message));
             }
         }
@@ -158,7 +159,12 @@ fn folder(to: &str, is_folder: bool) -> String {
 
 fn name(file: &Path) -> anyhow::Result<&str> {
     let name = file.file_name().and_then(|name| name.to_str());
-    name.ok_or_else(|| failure(Kind::Usage, format!("{} has no name in Unicode", file.display())))
+    name.ok_or_else(|| {
+        failure(
+            Kind::Usage,
+            format!("the name of {} is not valid Unicode; rename it", file.display()),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -183,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_folders_go_where_one_expects() {
+    fn files_and_folders_have_the_expected_destinations() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         std::fs::create_dir_all(root.join("photos/2026")).unwrap();
@@ -215,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_said_before_anything_is_uploaded() {
+    fn invalid_arguments_fail_before_anything_is_uploaded() {
         let folder = tempfile::tempdir().unwrap();
         let (one, other) = (folder.path().join("1"), folder.path().join("2"));
         for folder in [&one, &other] {
@@ -224,7 +230,7 @@ mod tests {
         }
         let duplicates = plan(&[one.join("same"), other.join("same")], "/").unwrap_err();
         assert!(
-            duplicates.to_string().contains("would both be /same"),
+            duplicates.to_string().contains("would both be uploaded to /same"),
             "{duplicates}"
         );
         // The same file named twice is allowed.
@@ -234,7 +240,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_and_unspeakable_names_are_skipped_and_told() {
+    fn links_and_invalid_names_are_skipped_and_reported() {
         use std::os::unix::ffi::OsStrExt as _;
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("f");

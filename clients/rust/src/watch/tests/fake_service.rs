@@ -12,16 +12,16 @@ use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use crate::watch::service::{Connection, Service};
-use crate::{Answer, Error, Frame, Party, Problem};
+use crate::{Error, ErrorResponse, Frame, Problem, Server};
 
 /// Changes per page.
 const PAGE_SIZE: usize = 1_000;
 
 /// Age at which API Gateway closes a connection.
-const LIFE: Duration = Duration::from_hours(2);
+const MAX_CONNECTION_AGE: Duration = Duration::from_hours(2);
 
 /// Idle time after which API Gateway closes a connection.
-const IDLE: Duration = Duration::from_mins(10);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Returns the id of a space. Space 0 is the personal space of the caller.
 pub(super) fn space(number: u128) -> SpaceId {
@@ -36,9 +36,9 @@ pub(super) struct Faults {
     /// A frame is lost.
     lost: u32,
     /// A frame is delivered twice.
-    twice: u32,
+    duplicated: u32,
     /// A frame is overtaken by the next one.
-    late: u32,
+    delayed: u32,
     /// All connections break when a frame is sent.
     broken: u32,
 }
@@ -47,23 +47,23 @@ impl Faults {
     pub(super) const NONE: Self = Self {
         failed: 0,
         lost: 0,
-        twice: 0,
-        late: 0,
+        duplicated: 0,
+        delayed: 0,
         broken: 0,
     };
 
     pub(super) const SEVERE: Self = Self {
         failed: 20,
         lost: 10,
-        twice: 20,
-        late: 20,
+        duplicated: 20,
+        delayed: 20,
         broken: 5,
     };
 }
 
 /// The fake service. Clones share its state.
 #[derive(Clone)]
-pub(super) struct World(Arc<Mutex<State>>);
+pub(super) struct FakeService(Arc<Mutex<State>>);
 
 struct State {
     random: Rng,
@@ -71,33 +71,33 @@ struct State {
     feeds: BTreeMap<SpaceId, Vec<Event>>,
     visible: BTreeSet<SpaceId>,
     /// A frame that the next one overtakes.
-    late: Option<Frame>,
+    delayed: Option<Frame>,
     connections: Vec<mpsc::UnboundedSender<Frame>>,
     connects: Vec<Instant>,
-    /// Number of connections that were closed because of `LIFE` or `IDLE`.
+    /// Number of connections that were closed because of `MAX_CONNECTION_AGE` or `IDLE_TIMEOUT`.
     closed: usize,
     lost_frames: usize,
     refused_tickets: usize,
-    signed_out: bool,
+    session_ended: bool,
     /// Messages that still pass before the break; `None` if no break is planned.
     until_break: Option<u64>,
     has_broken: bool,
 }
 
-impl World {
+impl FakeService {
     pub(super) fn new(seed: u64, faults: Faults) -> Self {
         Self(Arc::new(Mutex::new(State {
             random: Rng::with_seed(seed),
             faults,
             feeds: BTreeMap::new(),
             visible: [space(0), space(1)].into(),
-            late: None,
+            delayed: None,
             connections: Vec::new(),
             connects: Vec::new(),
             closed: 0,
             lost_frames: 0,
             refused_tickets: 0,
-            signed_out: false,
+            session_ended: false,
             until_break: None,
             has_broken: false,
         })))
@@ -172,7 +172,7 @@ impl World {
     }
 
     /// Loses the next `number` frames, on all connections.
-    pub(super) fn lose_frames(&self, number: usize) {
+    pub(super) fn drop_frames(&self, number: usize) {
         self.state().lost_frames = number;
     }
 
@@ -180,8 +180,8 @@ impl World {
         self.state().refused_tickets = number;
     }
 
-    pub(super) fn sign_out(&self) {
-        self.state().signed_out = true;
+    pub(super) fn end_session(&self) {
+        self.state().session_ended = true;
     }
 
     /// Breaks all connections once, after so many messages.
@@ -258,13 +258,13 @@ impl State {
             space_id,
             changes: vec![event],
         };
-        if self.chance(self.faults.late) && self.late.is_none() {
-            self.late = Some(frame);
+        if self.chance(self.faults.delayed) && self.delayed.is_none() {
+            self.delayed = Some(frame);
             return;
         }
         self.push(&frame);
-        if let Some(late) = self.late.take() {
-            self.push(&late);
+        if let Some(delayed) = self.delayed.take() {
+            self.push(&delayed);
         }
     }
 
@@ -277,7 +277,7 @@ impl State {
             self.lost_frames = self.lost_frames.saturating_sub(1);
             return;
         }
-        for _ in 0..=u32::from(self.chance(self.faults.twice)) {
+        for _ in 0..=u32::from(self.chance(self.faults.duplicated)) {
             self.connections
                 .retain(|frames| frames.send(frame.clone()).is_ok());
         }
@@ -309,7 +309,7 @@ impl State {
     }
 }
 
-impl Service for World {
+impl Service for FakeService {
     type Connection = FakeConnection;
 
     async fn spaces(&self) -> Result<Vec<SpaceView>, Error> {
@@ -350,8 +350,8 @@ impl Service for World {
 
     async fn connect(&self) -> Result<FakeConnection, Error> {
         let connecting = self.request(|state| {
-            if state.signed_out {
-                return Err(Answer::new(Party::Api, 401, "").into());
+            if state.session_ended {
+                return Err(ErrorResponse::new(Server::Api, 401, "").into());
             }
             if state.refused_tickets > 0 {
                 state.refused_tickets -= 1;
@@ -364,17 +364,17 @@ impl Service for World {
         });
         Ok(FakeConnection {
             frames: connecting.await?,
-            world: self.clone(),
+            service: self.clone(),
             pongs: 0,
-            until: Instant::now() + LIFE,
-            idle_until: Instant::now() + IDLE,
+            until: Instant::now() + MAX_CONNECTION_AGE,
+            idle_until: Instant::now() + IDLE_TIMEOUT,
         })
     }
 }
 
 /// The end of a connection on the device.
 pub(super) struct FakeConnection {
-    world: World,
+    service: FakeService,
     frames: mpsc::UnboundedReceiver<Frame>,
     /// Pongs that the device has not received yet.
     pongs: usize,
@@ -390,19 +390,19 @@ impl Connection for FakeConnection {
         }
         tokio::select! {
             frame = self.frames.recv() => {
-                self.idle_until = Instant::now() + IDLE;
+                self.idle_until = Instant::now() + IDLE_TIMEOUT;
                 Ok(frame)
             }
             () = sleep_until(self.until.min(self.idle_until)) => {
-                self.world.state().closed += 1;
+                self.service.state().closed += 1;
                 Ok(None)
             }
         }
     }
 
     async fn ping(&mut self) -> Result<(), Error> {
-        if self.world.state().passes() {
-            self.idle_until = Instant::now() + IDLE;
+        if self.service.state().passes() {
+            self.idle_until = Instant::now() + IDLE_TIMEOUT;
             self.pongs += 1;
         }
         Ok(())
