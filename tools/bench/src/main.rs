@@ -121,7 +121,7 @@ fn run(arguments: Arguments) -> Result<()> {
     }
     #[expect(clippy::print_stdout, reason = "the program's result")]
     {
-        println!("{}", report::table(&report));
+        println!("{}", report::terminal(&report));
     }
     let exceeded: Vec<String> = report
         .exceeded()
