@@ -137,7 +137,7 @@ mod tests {
             let (_, rest) = text.split_once(&format!(" {name}=\"")).unwrap();
             rest.split('"').next().unwrap().parse().unwrap()
         };
-        let circles = svg.split("<circle").skip(1);
+        let circles = svg.split("<circle").filter(|circle| circle.contains(" r=\"4\""));
         circles
             .map(|circle| (number(circle, "cx"), number(circle, "cy")))
             .collect()
