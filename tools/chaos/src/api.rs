@@ -1,11 +1,12 @@
 //! A client of the HTTP API. It forms the events that API Gateway sends to functions, and retries until it
 //! gets a definite answer.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use model::UserId;
+use parking_lot::Mutex;
 use platform::ids;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
@@ -206,11 +207,7 @@ impl Api {
     /// Waits before the next attempt: exponential back-off with full jitter.
     pub(crate) async fn pause(&self, attempt: u32) {
         let longest = Duration::from_millis(50 << attempt.min(6)).min(LONGEST_PAUSE);
-        let share = self
-            .random
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .random_range(0.0..1.0);
+        let share = self.random.lock().random_range(0.0..1.0);
         tokio::time::sleep(longest.mul_f64(share)).await;
     }
 

@@ -1,12 +1,13 @@
 //! A device: it connects, pulls and listens, and pulls again when a sequence number is missing. It learns of
 //! changes in no other way.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Bytes;
 use client::Frame;
 use model::{ChangeList, CreatedTicket, DeviceId, Event, SpaceId, UserId};
+use parking_lot::Mutex;
 use platform::{Clock, ids};
 use serde_json::json;
 
@@ -183,7 +184,7 @@ impl Device {
         self.locked().cursor(space)
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, Replica> {
-        self.replica.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> parking_lot::MutexGuard<'_, Replica> {
+        self.replica.lock()
     }
 }

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -188,7 +188,7 @@ impl FaultInjector {
 
     fn draw<T>(&self, kind: Kind, draw: impl FnOnce(&mut ChaCha8Rng) -> T) -> T {
         let (random, _) = &self.kinds[kind as usize];
-        draw(&mut random.lock().unwrap_or_else(PoisonError::into_inner))
+        draw(&mut random.lock())
     }
 
     /// Counts a fault that has happened.

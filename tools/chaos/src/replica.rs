@@ -94,11 +94,11 @@ impl Replica {
             Change::FileDeleted(file) => {
                 feed.files.remove(&file.file_id);
             }
-            Change::SpaceShared { subject_space_id, .. } if event.space_id == self.personal => {
-                if !self.spaces.contains_key(subject_space_id) {
-                    self.spaces.insert(*subject_space_id, Feed::default());
-                    return Heard::Joined(*subject_space_id);
-                }
+            Change::SpaceShared { subject_space_id, .. }
+                if event.space_id == self.personal && !self.spaces.contains_key(subject_space_id) =>
+            {
+                self.spaces.insert(*subject_space_id, Feed::default());
+                return Heard::Joined(*subject_space_id);
             }
             Change::SpaceLeft { subject_space_id } if event.space_id == self.personal => {
                 self.spaces.remove(subject_space_id);

@@ -1,10 +1,11 @@
 //! The part of the workload that creates shared spaces and changes their members.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use model::{SpaceId, SpaceView};
+use parking_lot::Mutex;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -52,10 +53,7 @@ impl Workload {
             self.set_member(&shared, (index + step) % self.users.len(), "editor")
                 .await;
         }
-        self.spaces
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(shared);
+        self.spaces.lock().push(shared);
     }
 
     /// Adds a member to a space, or changes the role of a member.
@@ -118,20 +116,11 @@ impl Workload {
 
 impl Shared {
     fn insecure_now(&self, index: usize) {
-        self.maybe_removed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(index);
-        self.writers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&index);
+        self.maybe_removed.lock().insert(index);
+        self.writers.lock().remove(&index);
     }
 
     fn writes_now(&self, index: usize) {
-        self.writers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(index);
+        self.writers.lock().insert(index);
     }
 }

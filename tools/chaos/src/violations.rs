@@ -1,7 +1,6 @@
 //! The violations of a run, collected during the run and by the checker at its end.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use serde::Serialize;
 
 /// The maximum number of violations that are kept with their details. All are counted.
@@ -50,7 +49,7 @@ impl Violations {
     }
 
     fn add(&self, class: Class, what: &'static str, which: String) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.0.lock();
         match class {
             Class::Lost => inner.lost += 1,
             Class::Unexpected => inner.unexpected += 1,
@@ -62,13 +61,13 @@ impl Violations {
 
     /// The number of lost and of unexpected items, in that order.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.0.lock();
         (inner.lost, inner.unexpected)
     }
 
     /// The first violations with their details, 1,000 at most.
     pub(crate) fn kept(&self) -> Vec<Violation> {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.0.lock();
         inner.kept.clone()
     }
 }

@@ -5,12 +5,13 @@
 //! each space therefore has a different time, and no later change reveals to a device that it missed it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use model::{DeviceId, FileId, SpaceId, UserId};
+use parking_lot::Mutex;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -140,7 +141,7 @@ impl Workload {
             None
         };
         let writer = shared.as_ref().and_then(|shared| {
-            let writers = shared.writers.lock().unwrap_or_else(PoisonError::into_inner);
+            let writers = shared.writers.lock();
             let chosen = random.random_range(0..writers.len().max(1));
             writers.iter().nth(chosen).copied()
         });
@@ -163,16 +164,13 @@ impl Workload {
         };
         let may_be_refused = || {
             shared.as_ref().is_some_and(|shared| {
-                let maybe_removed = shared
-                    .maybe_removed
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let maybe_removed = shared.maybe_removed.lock();
                 maybe_removed.contains(&index)
             })
         };
         let twice = random.random_bool(0.03);
         if let Some(answer) = upload::run(&self.context, &upload, twice, may_be_refused).await {
-            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut recent = self.recent.lock();
             recent.push_back((user.clone(), answer.file_id));
             if recent.len() > RECENT_FILES {
                 recent.pop_front();
@@ -182,14 +180,14 @@ impl Workload {
 
     /// A random one of the newest shared spaces; `None` if there is none yet.
     pub(super) fn active_space(&self, random: &mut ChaCha8Rng) -> Option<Arc<Shared>> {
-        let spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let spaces = self.spaces.lock();
         let active = &spaces[spaces.len().saturating_sub(ACTIVE_SPACES)..];
         let chosen = random.random_range(0..active.len().max(1));
         active.get(chosen).cloned()
     }
 
     fn recent_file(&self, random: &mut ChaCha8Rng) -> Option<(User, FileId)> {
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = self.recent.lock();
         let chosen = random.random_range(0..recent.len().max(1));
         recent.get(chosen).cloned()
     }

@@ -1,10 +1,11 @@
 //! Backlog: the rate at which several environments of `fan-out` drain a full queue.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 
 use super::queue::{BATCH, Batches, hand_over, take};
 use super::{LATENCY_OF_AWS, number, progress};

@@ -1,13 +1,12 @@
 //! Latency from the commit to the frame at a constant rate, up to a rate that cannot be sustained.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 use platform::Clock;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -226,6 +225,6 @@ async fn complete(
     }
 }
 
-fn locked(uploads: &Mutex<VecDeque<Uuid>>) -> std::sync::MutexGuard<'_, VecDeque<Uuid>> {
-    uploads.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(uploads: &Mutex<VecDeque<Uuid>>) -> parking_lot::MutexGuard<'_, VecDeque<Uuid>> {
+    uploads.lock()
 }

@@ -1,11 +1,12 @@
 //! Simulates the event source mapping: passes batches of up to ten messages to environments of `fan-out`.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use fakes::sqs::Sqs;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::harness::Harness;
@@ -83,7 +84,7 @@ pub(crate) type Pile = Arc<Mutex<VecDeque<Arc<str>>>>;
 
 /// Removes up to one batch of messages.
 pub(crate) fn take(pile: &Pile) -> Vec<Arc<str>> {
-    let mut pile = pile.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut pile = pile.lock();
     let most = BATCH.min(pile.len());
     pile.drain(..most).collect()
 }
