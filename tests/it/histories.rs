@@ -211,7 +211,7 @@ impl History<'_> {
                 return answer;
             }
             self.environment = self.apps.environment();
-            self.apps.database.deserted().await;
+            self.apps.database.wait_until_disconnected().await;
         }
         self.environment.call(&self.user(user), call).await
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use client::{Progress, Sha256Stream, Source};
 use model::{IdempotencyKey, MIN_PART_BYTES};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use tests::{Proxy, alone, new_user, report};
+use tests::{Proxy, lock_exclusive, new_user, report};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -101,8 +101,8 @@ fn of(peaks: &BTreeMap<String, u64>, function: &str) -> u64 {
 async fn one_gibibyte_killed_half_way_is_resumed_and_downloads_identical() {
     let (_, token) = new_user().await;
     // Assembling 1 GiB blocks the emulator, which has a single thread.
-    let _alone = alone().await;
-    let proxy = Proxy::start_alone().await;
+    let _exclusive = lock_exclusive().await;
+    let proxy = Proxy::start_unshared().await;
     let content = Gibibyte::new();
     let parts = usize::try_from(content.size()).unwrap() / usize::try_from(MIN_PART_BYTES).unwrap();
     // One-time initialisation of the functions happens before the measurement.

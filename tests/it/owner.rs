@@ -71,7 +71,7 @@ impl Rds {
         } = self;
         let token = self.tokens.token("localhost", front.port, owner).unwrap();
         let rules = format!("host {name} +rds_iam all password\nhost {name} {owner} all trust\n");
-        let _alone = RULES.lock().await;
+        let _exclusive = RULES.lock().await;
         let loaded = "SELECT (extract(epoch FROM pg_conf_load_time()) * 1000000)::bigint";
         let before = self.database.number(loaded).await;
         let file = "SELECT current_setting('hba_file'), pg_read_file(current_setting('hba_file'))";

@@ -26,11 +26,11 @@ use aws_sdk_s3::types::{
 };
 use model::Sha256;
 use platform::digest;
-use tests::{Apps, Storage, raw_http};
+use tests::{Apps, TestStorage, raw_http};
 
 /// New functions, database and queues. Content is stored in the second implementation.
 async fn apps() -> Apps {
-    Apps::on(Storage::second().await).await
+    Apps::on(TestStorage::second().await).await
 }
 
 const CONTENT: &[u8] = b"hello, world";
@@ -38,7 +38,7 @@ const CONTENT: &[u8] = b"hello, world";
 const HOUR: Duration = Duration::from_hours(1);
 
 /// Assembles an upload of one part. An error is the status and S3's error code.
-async fn assemble(storage: &Storage, composite: Sha256, size: i64) -> Result<(), (u16, String)> {
+async fn assemble(storage: &TestStorage, composite: Sha256, size: i64) -> Result<(), (u16, String)> {
     let key = format!("objects/{}", platform::ids::new_id());
     let (s3, bucket) = (&storage.s3, &storage.bucket);
     let begun = s3.create_multipart_upload().bucket(bucket).key(&key);
@@ -84,7 +84,7 @@ fn size() -> i64 {
 
 #[tokio::test]
 async fn assembling_checks_the_composite_checksum() {
-    for storage in [Storage::of_the_stack(), Storage::second().await] {
+    for storage in [TestStorage::of_the_stack(), TestStorage::second().await] {
         assert_eq!(assemble(&storage, composite(), size()).await, Ok(()));
         // Amazon S3 API Reference, "Error responses", `BadDigest`: the checksum does not match the content.
         let refusal = assemble(&storage, [7; 32].into(), size()).await;
@@ -97,10 +97,10 @@ async fn assembling_checks_the_composite_checksum() {
 /// `complete-upload` adds up the parts' sizes before it assembles them.
 #[tokio::test]
 async fn assembling_checks_the_size() {
-    let emulator = Storage::of_the_stack();
+    let emulator = TestStorage::of_the_stack();
     let refusal = assemble(&emulator, composite(), size() + 1).await;
     assert_eq!(refusal, Err((400, "InvalidRequest".to_owned())));
-    let second = Storage::second().await;
+    let second = TestStorage::second().await;
     assert_eq!(assemble(&second, composite(), size() + 1).await, Ok(()));
 }
 

@@ -30,7 +30,7 @@ fn tokens(clock: &Clock) -> Tokens {
 }
 
 /// A role and a database for one test, with their host and port.
-struct Stage {
+struct Scenario {
     database: TestDatabase,
     role: String,
     name: String,
@@ -38,8 +38,8 @@ struct Stage {
     clock: Clock,
 }
 
-impl Stage {
-    async fn set() -> Self {
+impl Scenario {
+    async fn new() -> Self {
         let database = TestDatabase::create_empty().await;
         let role = format!("signs_in_{}", platform::ids::new_id().simple());
         let by_iam = Role {
@@ -108,53 +108,59 @@ impl Stage {
 
 #[tokio::test]
 async fn a_token_signs_in_over_tls() {
-    let stage = Stage::set().await;
-    stage.expect_token("infinity").await;
-    stage.attempt(stage.connector("localhost")).await.unwrap();
+    let scenario = Scenario::new().await;
+    scenario.expect_token("infinity").await;
+    scenario.attempt(scenario.connector("localhost")).await.unwrap();
     let by_iam = format!(
         "SELECT count(*) FROM pg_roles WHERE rolname = '{}' AND pg_has_role(oid, 'rds_iam', 'MEMBER')",
-        stage.role
+        scenario.role
     );
-    assert_eq!(stage.database.number(&by_iam).await, 1);
+    assert_eq!(scenario.database.number(&by_iam).await, 1);
 }
 
 #[tokio::test]
 async fn a_wrong_or_expired_token_is_refused_in_seconds_and_the_log_says_who_was() {
-    let stage = Stage::set().await;
-    stage.expect_token("infinity").await;
-    stage.clock.advance(time::Duration::minutes(1));
+    let scenario = Scenario::new().await;
+    scenario.expect_token("infinity").await;
+    scenario.clock.advance(time::Duration::minutes(1));
     for _ in ["wrong", "expired"] {
-        let error = stage.attempt(stage.connector("localhost")).await.unwrap_err();
+        let error = scenario
+            .attempt(scenario.connector("localhost"))
+            .await
+            .unwrap_err();
         assert!(
-            error.starts_with(&format!("the database refused to sign {} in: ", stage.role)),
+            error.starts_with(&format!("the database refused to sign {} in: ", scenario.role)),
             "{error}"
         );
         assert!(error.contains("password authentication failed"), "{error}");
         assert!(!error.contains("X-Amz") && !error.contains(SESSION), "{error}");
         // The second time the token is correct but has expired.
-        stage.expect_token("2020-01-01").await;
+        scenario.expect_token("2020-01-01").await;
     }
 }
 
 #[tokio::test]
 async fn a_server_that_amazon_does_not_vouch_for_gets_no_token() {
-    let stage = Stage::set().await;
-    stage.expect_token("infinity").await;
-    let error = stage.attempt(stage.amazons("localhost")).await.unwrap_err();
+    let scenario = Scenario::new().await;
+    scenario.expect_token("infinity").await;
+    let error = scenario.attempt(scenario.amazons("localhost")).await.unwrap_err();
     assert!(error.contains("UnknownIssuer"), "{error}");
 }
 
 #[tokio::test]
 async fn a_server_of_another_name_gets_no_token() {
-    let stage = Stage::set().await;
-    stage.expect_token("infinity").await;
-    let error = stage.attempt(stage.connector("db.example")).await.unwrap_err();
+    let scenario = Scenario::new().await;
+    scenario.expect_token("infinity").await;
+    let error = scenario
+        .attempt(scenario.connector("db.example"))
+        .await
+        .unwrap_err();
     assert!(error.contains("not valid for name"), "{error}");
 }
 
 #[tokio::test]
 async fn a_server_without_tls_gets_no_token() {
-    let stage = Stage::set().await;
+    let scenario = Scenario::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let received = tokio::spawn(async move {
@@ -166,9 +172,15 @@ async fn a_server_without_tls_gets_no_token() {
         let _ = socket.read_to_end(&mut rest).await;
         rest
     });
-    let front = TlsFront { port, ..stage.front };
-    let stage = Stage { front, ..stage };
-    let error = stage.attempt(stage.connector("localhost")).await.unwrap_err();
+    let front = TlsFront {
+        port,
+        ..scenario.front
+    };
+    let scenario = Scenario { front, ..scenario };
+    let error = scenario
+        .attempt(scenario.connector("localhost"))
+        .await
+        .unwrap_err();
     assert!(error.contains("server does not support TLS"), "{error}");
     assert!(received.await.unwrap().is_empty());
 }

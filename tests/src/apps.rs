@@ -23,7 +23,9 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 use tokio::time::Instant;
 
-use crate::{Contract, Gateway, Shared, Storage, TestDatabase, TestQueue, aws, raw_http, sample, share};
+use crate::{
+    Contract, Gateway, Shared, TestDatabase, TestQueue, TestStorage, aws, lock_shared, raw_http, sample,
+};
 
 /// Initial time of a test's clock.
 pub const START: OffsetDateTime = datetime!(2026-01-02 03:04:05.678 UTC);
@@ -241,7 +243,7 @@ pub struct Apps {
     /// Queue for messages that cannot be decoded or delivered.
     pub dead_letters: TestQueue,
     /// Bucket for file content.
-    pub storage: Storage,
+    pub storage: TestStorage,
     /// Fake of the WebSocket API's management interface (`@connections`).
     pub gateway: Gateway,
     /// Clock that all of these functions read.
@@ -252,14 +254,14 @@ pub struct Apps {
 impl Apps {
     /// Creates a new database, queues and a gateway. Content is stored in the stack's bucket.
     pub async fn create() -> Self {
-        Self::on(Storage::of_the_stack()).await
+        Self::on(TestStorage::of_the_stack()).await
     }
 
     /// Creates a new database, queues and a gateway. Content is stored in `storage`.
-    pub async fn on(storage: Storage) -> Self {
+    pub async fn on(storage: TestStorage) -> Self {
         Self {
             storage,
-            _shared: share().await,
+            _shared: lock_shared().await,
             database: TestDatabase::create().await,
             queue: TestQueue::create().await,
             dead_letters: TestQueue::create().await,
@@ -579,7 +581,7 @@ pub async fn hung_server() -> u16 {
 /// S3 client whose requests are answered by a fake. `answer` maps the request's method and path to a status
 /// and, for an error, the S3 error code.
 pub async fn storage_that_answers(
-    bucket: &Storage,
+    bucket: &TestStorage,
     answer: impl Fn(&str, &str) -> (u16, &'static str) + Clone + Send + Sync + 'static,
 ) -> storage::Storage {
     let reply = move |request: axum::extract::Request| {

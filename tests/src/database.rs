@@ -75,7 +75,7 @@ impl TestDatabase {
 
     /// Waits until no function is connected. A transaction of a killed function is then committed or rolled
     /// back.
-    pub async fn deserted(&self) {
+    pub async fn wait_until_disconnected(&self) {
         let connected = "SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database() AND application_name = 'syncsphere'";
         while self.number(connected).await > 0 {

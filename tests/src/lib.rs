@@ -36,9 +36,10 @@ pub use queue::TestQueue;
 pub use runner::postgres::ROLE;
 pub use samples::{Sample, http_event, project_file, sample, samples, template_routes};
 pub use stack::{
-    Shared, alone, aws, dead_letter, emulator, invoke, new_user, raw_http, share, stack, subject,
+    Shared, aws, dead_letter, emulator, invoke, lock_exclusive, lock_shared, new_user, raw_http, stack,
+    subject,
 };
-pub use storage::Storage;
+pub use storage::TestStorage;
 
 /// Writes a line, such as a seed or a figure, to standard error. It is shown even if the test passes, because
 /// it bypasses the test harness's output capture.

@@ -10,7 +10,7 @@ use axum::response::Response;
 use client::{Client, Token};
 use model::DeviceId;
 
-use crate::{Answer, Call, Contract, Shared, share, stack};
+use crate::{Answer, Call, Contract, Shared, lock_shared, stack};
 
 /// Largest request body that the proxy forwards, in bytes.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
@@ -27,13 +27,13 @@ impl Proxy {
     /// Starts a proxy, which listens until the test ends, and locks the stack for shared use.
     pub async fn start() -> Self {
         Self {
-            _shared: Some(share().await),
-            ..Self::start_alone().await
+            _shared: Some(lock_shared().await),
+            ..Self::start_unshared().await
         }
     }
 
     /// Starts a proxy without locking the stack, for a test that has locked it exclusively.
-    pub async fn start_alone() -> Self {
+    pub async fn start_unshared() -> Self {
         client::install_crypto_provider();
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())

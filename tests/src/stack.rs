@@ -20,12 +20,12 @@ static USE: RwLock<()> = RwLock::const_new(());
 pub type Shared = RwLockReadGuard<'static, ()>;
 
 /// Locks the stack for shared use; waits while a test has it exclusively.
-pub async fn share() -> Shared {
+pub async fn lock_shared() -> Shared {
     USE.read().await
 }
 
 /// Locks the stack exclusively; waits until no other test uses it.
-pub async fn alone() -> RwLockWriteGuard<'static, ()> {
+pub async fn lock_exclusive() -> RwLockWriteGuard<'static, ()> {
     USE.write().await
 }
 

@@ -33,14 +33,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A bucket and a client for it.
 #[derive(Clone)]
-pub struct Storage {
+pub struct TestStorage {
     /// S3 client with the endpoint and credentials for this bucket.
     pub s3: aws_sdk_s3::Client,
     /// Bucket name.
     pub bucket: String,
 }
 
-impl Storage {
+impl TestStorage {
     /// Bucket of the deployed stack, in the emulator.
     pub fn of_the_stack() -> Self {
         Self {

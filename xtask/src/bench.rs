@@ -23,7 +23,7 @@ const PACKAGE: &str = "bench";
 pub(crate) async fn run(project: &Project, options: &Bench) -> Result<()> {
     let _lock = project.lock()?;
     tools::install(project, &[POSTGRES, CARGO_LAMBDA]).await?;
-    let (node, python) = tools::install_peers(project).await?;
+    let (node, python) = tools::install_references(project).await?;
     let binaries = match &options.binaries {
         Some(binaries) => binaries.clone(),
         None => build_functions(project, &project.root).await?,
@@ -56,10 +56,10 @@ pub(crate) async fn run(project: &Project, options: &Bench) -> Result<()> {
         .arg(&folder)
         .arg("--json")
         .arg(results.join("results.json"))
-        .arg("--python-peer")
+        .arg("--python-reference")
         .arg(python);
     if let Some(node) = node {
-        bench.arg("--node-peer").arg(node);
+        bench.arg("--node-reference").arg(node);
     }
     let whole = options.names.is_empty() && !options.quick;
     let page = if whole { project.root.join("docs") } else { results };
@@ -75,9 +75,9 @@ pub(crate) async fn run(project: &Project, options: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// Builds the benchmark program with the flags of the functions, because it contains the reference programs
-/// for the limits. A quick run does not need this, because its figures mean nothing. There the program is
-/// built like all other tools, and only the functions are built as they are deployed.
+/// Builds the benchmark program with the flags of the functions, because it contains the baselines. A quick
+/// run does not need this, because its figures mean nothing. There the program is built like all other tools,
+/// and only the functions are built as they are deployed.
 async fn build_optimized(project: &Project) -> Result<PathBuf> {
     let step = Step::begin("building the benchmarks");
     let arguments = [
@@ -86,9 +86,9 @@ async fn build_optimized(project: &Project) -> Result<PathBuf> {
         "--bin",
         PACKAGE,
         "--bin",
-        "limit-empty",
+        "baseline-empty",
         "--bin",
-        "limit-database",
+        "baseline-database",
     ]
     .map(str::to_owned);
     cargo_lambda_build(project, &project.root, &arguments, &step).await?;

@@ -17,11 +17,11 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use runner::arguments::BENCHMARKS;
 
+use crate::harness::Harness;
 use crate::report::Benchmark;
-use crate::stage::Stage;
 
 /// Runs the named benchmarks; all if `names` is empty.
-pub(crate) async fn run(stage: &Stage, names: &[String]) -> Result<Vec<Benchmark>> {
+pub(crate) async fn run(harness: &Harness, names: &[String]) -> Result<Vec<Benchmark>> {
     let mut benchmarks = Vec::new();
     for name in BENCHMARKS {
         if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
@@ -29,13 +29,13 @@ pub(crate) async fn run(stage: &Stage, names: &[String]) -> Result<Vec<Benchmark
         }
         progress(&format!("… {name}"));
         benchmarks.push(match name {
-            "complete" => complete::run(stage).await?,
-            "fan-out" => fan_out::run(stage).await?,
-            "cold" => cold::run(stage).await?,
-            "feed" => feed::run(stage).await?,
-            "connect" => connect::run(stage).await?,
-            "backlog" => backlog::run(stage).await?,
-            _ => end_to_end::run(stage).await?,
+            "complete" => complete::run(harness).await?,
+            "fan-out" => fan_out::run(harness).await?,
+            "cold" => cold::run(harness).await?,
+            "feed" => feed::run(harness).await?,
+            "connect" => connect::run(harness).await?,
+            "backlog" => backlog::run(harness).await?,
+            _ => end_to_end::run(harness).await?,
         });
     }
     Ok(benchmarks)

@@ -1,15 +1,15 @@
-//! Measures the functions as deployed and compares them with baselines and peers. `cargo xtask bench`
+//! Measures the functions as deployed and compares them with baselines and references. `cargo xtask bench`
 //! builds everything needed and runs this program.
 
+mod baselines;
 mod benchmarks;
 mod database;
-mod limit;
+mod harness;
 mod posts;
 mod process;
 mod report;
 mod requests;
 mod settings;
-mod stage;
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 
+use harness::{Harness, Options};
 use report::{Machine, Report};
-use stage::{Options, Stage};
 
 #[derive(Parser)]
 struct Cli {
@@ -31,11 +31,11 @@ struct Cli {
 enum Command {
     /// Run benchmarks.
     Run(Box<Arguments>),
-    /// The limit of posting, as a function. So are the others.
-    LimitPosts,
-    LimitComplete,
-    LimitCommits,
-    LimitConnect,
+    /// Runs the baseline of posting as a function, like the commands below.
+    BaselinePosts,
+    BaselineComplete,
+    BaselineCommits,
+    BaselineConnect,
 }
 
 #[derive(clap::Args)]
@@ -69,10 +69,10 @@ fn main() -> ExitCode {
 fn main_with_result() -> Result<()> {
     let cli = Cli::parse();
     match cli.command {
-        Command::LimitPosts => function(limit::posts::run()),
-        Command::LimitComplete => function(limit::complete::run()),
-        Command::LimitCommits => function(limit::commits::run()),
-        Command::LimitConnect => function(limit::connect::run()),
+        Command::BaselinePosts => function(baselines::posts::run()),
+        Command::BaselineComplete => function(baselines::complete::run()),
+        Command::BaselineCommits => function(baselines::commits::run()),
+        Command::BaselineConnect => function(baselines::connect::run()),
         Command::Run(arguments) => run(*arguments),
     }
 }
@@ -99,11 +99,11 @@ fn run(arguments: Arguments) -> Result<()> {
         .build()
         .context("cannot start")?;
     let report = runtime.block_on(async {
-        let stage = Stage::start(options, cores).await?;
-        let benchmarks = benchmarks::run(&stage, &names).await?;
+        let harness = Harness::start(options, cores).await?;
+        let benchmarks = benchmarks::run(&harness, &names).await?;
         Ok::<_, anyhow::Error>(Report {
             machine: machine(cores),
-            quick: stage.options.quick,
+            quick: harness.options.quick,
             benchmarks,
         })
     })?;
@@ -121,7 +121,7 @@ fn run(arguments: Arguments) -> Result<()> {
     }
     #[expect(clippy::print_stdout, reason = "the program's result")]
     {
-        println!("{}", report::table(&report));
+        println!("{}", report::terminal(&report));
     }
     let exceeded: Vec<String> = report
         .exceeded()

@@ -12,7 +12,7 @@ use lambda::Environment;
 use runner::project::Project;
 use tokio::process::Command;
 
-/// Timeout of an invocation. It is longer than Lambda's timeout for some functions, because the peers are
+/// Timeout of an invocation. It is longer than Lambda's timeout for some functions, because the references are
 /// slow.
 const TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -197,20 +197,14 @@ impl Process {
 
     /// Peak resident memory, in bytes.
     pub(crate) fn peak_memory(&self) -> Result<u64> {
-        self.memory("VmHWM:")
+        let kilobytes = proc(self.id)?.status()?.vmhwm;
+        Ok(kilobytes.context("/proc shows no memory")? * 1_024)
     }
 
     /// Current resident memory, in bytes.
     pub(crate) fn resident_memory(&self) -> Result<u64> {
-        self.memory("VmRSS:")
-    }
-
-    fn memory(&self, field: &str) -> Result<u64> {
-        let status =
-            fs::read_to_string(format!("/proc/{}/status", self.id)).context("the process is gone")?;
-        let kilobytes = status.lines().find_map(|line| line.strip_prefix(field));
-        let number = kilobytes.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-        Ok(number.context("/proc shows no memory")? * 1_024)
+        let kilobytes = proc(self.id)?.status()?.vmrss;
+        Ok(kilobytes.context("/proc shows no memory")? * 1_024)
     }
 
     /// Limits the process to a share of a core from now on.
@@ -227,32 +221,17 @@ impl Process {
 }
 
 /// CPU time of all threads of a process, from the scheduler's statistics (`schedstat`). `/proc/…/stat` has a
-/// resolution of 10 ms, but includes threads that have ended.
+/// resolution of a tick, often 10 ms, but includes threads that have ended.
 fn cpu(id: u32) -> Result<Duration> {
-    let mut nanoseconds = 0;
-    for task in fs::read_dir(format!("/proc/{id}/task")).context("the process is gone")? {
-        let account = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-        nanoseconds += account
-            .split(' ')
-            .next()
-            .and_then(|text| text.parse::<u64>().ok())
-            .unwrap_or_default();
-    }
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).context("the process is gone")?;
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    let ticks = |i: usize| {
-        fields
-            .get(i)
-            .and_then(|text| text.parse::<u64>().ok())
-            .unwrap_or_default()
-    };
-    let coarse = Duration::from_millis(10 * (ticks(11) + ticks(12)));
-    let fine = Duration::from_nanos(nanoseconds);
+    let process = proc(id)?;
+    let tasks = process.tasks().context("the process is gone")?.flatten();
+    // A thread that has just ended has no statistics.
+    let nanoseconds = tasks
+        .filter_map(|task| task.schedstat().ok())
+        .map(|statistics| statistics.sum_exec_runtime);
+    let fine = Duration::from_nanos(nanoseconds.sum());
+    let stat = process.stat().context("the process is gone")?;
+    let coarse = Duration::from_millis((stat.utime + stat.stime) * 1_000 / procfs::ticks_per_second());
     // A tick is charged to the thread that runs when the tick occurs, so a small excess of this figure means
     // nothing.
     Ok(if coarse > fine + Duration::from_millis(100) {
@@ -260,6 +239,10 @@ fn cpu(id: u32) -> Result<Duration> {
     } else {
         fine
     })
+}
+
+fn proc(id: u32) -> Result<procfs::process::Process> {
+    procfs::process::Process::new(i32::try_from(id)?).context("the process is gone")
 }
 
 /// A share of one core, as Lambda gives to a function with less than 1,769 MB (AWS Lambda Developer Guide,

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::harness::Harness;
 use crate::settings::{SHA256_SQL, SIZE};
-use crate::stage::Stage;
 
 /// A user with a personal space.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub(crate) struct User {
     pub(crate) space_id: Uuid,
 }
 
-impl Stage {
+impl Harness {
     /// Creates a user with a personal space.
     pub(crate) async fn user(&self) -> Result<User> {
         let space_id = platform::ids::new_id();

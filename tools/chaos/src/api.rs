@@ -1,11 +1,12 @@
 //! A client of the HTTP API. It forms the events that API Gateway sends to functions, and retries until it
 //! gets a definite answer.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use model::UserId;
+use parking_lot::Mutex;
 use platform::ids;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
@@ -13,8 +14,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::findings::Findings;
 use super::functions::Functions;
+use super::violations::Violations;
 
 /// The upper bound of the back-off between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -146,16 +147,16 @@ impl Answer {
 /// The HTTP API as clients see it.
 pub(crate) struct Api {
     functions: Arc<Functions>,
-    findings: Arc<Findings>,
+    violations: Arc<Violations>,
     random: Mutex<ChaCha8Rng>,
 }
 
 impl Api {
     /// A client that invokes the functions directly and draws its back-off from `random`.
-    pub(crate) fn new(functions: Arc<Functions>, findings: Arc<Findings>, random: ChaCha8Rng) -> Self {
+    pub(crate) fn new(functions: Arc<Functions>, violations: Arc<Violations>, random: ChaCha8Rng) -> Self {
         Self {
             functions,
-            findings,
+            violations,
             random: Mutex::new(random),
         }
     }
@@ -167,7 +168,7 @@ impl Api {
         let answer = self.functions.route(call.route, payload).await.ok()?;
         let Ok(answer) = serde_json::from_slice::<Answer>(&answer) else {
             let text = String::from_utf8_lossy(&answer).into_owned();
-            self.findings.unexpected(
+            self.violations.unexpected(
                 "answer that cannot be read",
                 format!("{} of {user}: {text}", call.route),
             );
@@ -175,7 +176,7 @@ impl Api {
         };
         if answer.status >= 500 && answer.status != 503 {
             let body = answer.body.as_deref().unwrap_or_default();
-            self.findings.unexpected(
+            self.violations.unexpected(
                 "answer is a 5xx other than 503",
                 format!("{} of {user}: {} {body}", call.route, answer.status),
             );
@@ -183,7 +184,7 @@ impl Api {
         (answer.status < 500 && answer.status != 429).then_some(answer)
     }
 
-    /// Retries until there is a definite answer: a 2xx or a refusal. After two minutes it records a finding
+    /// Retries until there is a definite answer: a 2xx or a refusal. After two minutes it records a violation
     /// and returns `None`.
     pub(crate) async fn request(&self, user: &UserId, call: &Call) -> Option<Answer> {
         let begun = Instant::now();
@@ -196,7 +197,7 @@ impl Api {
             }
             self.pause(attempt).await;
         }
-        self.findings.unexpected(
+        self.violations.unexpected(
             "no definite answer",
             format!("{} of {user}: {:?}", call.route, call.path),
         );
@@ -206,18 +207,14 @@ impl Api {
     /// Waits before the next attempt: exponential back-off with full jitter.
     pub(crate) async fn pause(&self, attempt: u32) {
         let longest = Duration::from_millis(50 << attempt.min(6)).min(LONGEST_PAUSE);
-        let share = self
-            .random
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .random_range(0.0..1.0);
+        let share = self.random.lock().random_range(0.0..1.0);
         tokio::time::sleep(longest.mul_f64(share)).await;
     }
 
-    /// Records a finding for a response that this request must not get.
+    /// Records a violation for a response that this request must not get.
     pub(crate) fn wrong(&self, user: &UserId, call: &Call, answer: &Answer) {
         let body = answer.body.as_deref().unwrap_or_default();
-        self.findings.unexpected(
+        self.violations.unexpected(
             "answer that the request must not get",
             format!(
                 "{} {:?} of {user}: {} {body}",

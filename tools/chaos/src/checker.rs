@@ -8,10 +8,10 @@ use fakes::s3::Object;
 use model::{DeviceId, EventId, UserId};
 
 use super::database::Snapshot;
-use super::findings::Findings;
 use super::history::Acknowledged;
-use super::replica::View;
+use super::replica::Replica;
 use super::sqs::{POISON, event_id};
+use super::violations::Violations;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +25,7 @@ pub(crate) struct DeviceState {
     /// Whether the device is connected and has pulled since it connected.
     pub(crate) listening: bool,
     /// The changes and files that the device knows.
-    pub(crate) view: View,
+    pub(crate) replica: Replica,
 }
 
 /// Everything that the checker compares.
@@ -38,7 +38,7 @@ pub(crate) struct Evidence {
     /// The objects in storage by key.
     pub(crate) objects: HashMap<String, Object>,
     /// Events that were sent to the queue at least once.
-    pub(crate) announced: HashSet<EventId>,
+    pub(crate) sent_events: HashSet<EventId>,
     /// Bodies of the messages that are still in the queue, in any state.
     pub(crate) queue: Vec<Arc<str>>,
     /// Bodies of the messages in the dead-letter queue.
@@ -52,19 +52,19 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
-    /// Adds every disagreement to `findings`.
-    pub(crate) fn check(&self, findings: &Findings) {
-        self.uploads(findings);
-        self.content(findings);
-        self.numbers(findings);
-        self.announcements(findings);
-        self.dead_letters(findings);
+    /// Adds every disagreement to `violations`.
+    pub(crate) fn check(&self, violations: &Violations) {
+        self.uploads(violations);
+        self.content(violations);
+        self.numbers(violations);
+        self.check_sent_events(violations);
+        self.dead_letters(violations);
         for device in &self.devices {
-            self.device(device, findings);
+            self.device(device, violations);
         }
     }
 
-    fn uploads(&self, findings: &Findings) {
+    fn uploads(&self, violations: &Violations) {
         for upload in &self.acknowledged {
             let which = || {
                 format!(
@@ -78,11 +78,11 @@ impl Evidence {
                     if version.object_key == upload.upload_id.object_key()
                         && version.sha256 == upload.sha256 => {}
                 Some(_) => {
-                    findings.lost("acknowledged upload whose version is another one's", which());
+                    violations.lost("acknowledged upload whose version is another one's", which());
                     continue;
                 }
                 None => {
-                    findings.lost("acknowledged upload without its version", which());
+                    violations.lost("acknowledged upload without its version", which());
                     continue;
                 }
             }
@@ -90,20 +90,20 @@ impl Evidence {
             let changes = self.database.changes.get(&upload.space_id);
             let at = usize::try_from(upload.sequence.get() - 1).unwrap_or(usize::MAX);
             if changes.and_then(|changes| changes.get(at)) != Some(&numbered) {
-                findings.lost("acknowledged upload without its change", which());
+                violations.lost("acknowledged upload without its change", which());
             }
         }
         let versions = i64::try_from(self.database.versions.len()).unwrap_or(i64::MAX);
         let (completed, updates) = (self.database.completed_uploads, self.database.updates);
         if versions != completed || versions != updates {
-            findings.unexpected(
+            violations.unexpected(
                 "completed uploads, versions and changes that are not as many",
                 format!("{completed}, {versions} and {updates}"),
             );
         }
     }
 
-    fn content(&self, findings: &Findings) {
+    fn content(&self, violations: &Violations) {
         for ((file, version), content) in &self.database.versions {
             let stored = self.objects.get(&content.object_key);
             let right =
@@ -114,7 +114,7 @@ impl Evidence {
                 } else {
                     "version without its object"
                 };
-                findings.unexpected(
+                violations.unexpected(
                     what,
                     format!("version {version} of file {file}, {}", content.object_key),
                 );
@@ -122,20 +122,20 @@ impl Evidence {
         }
     }
 
-    fn numbers(&self, findings: &Findings) {
+    fn numbers(&self, violations: &Violations) {
         for (space, last) in &self.database.last_sequences {
             let changes = self.database.changes.get(space).map_or(&[][..], Vec::as_slice);
             let wrong = (1..)
                 .zip(changes)
                 .find(|(number, (sequence, _))| number != sequence);
             if let Some((number, (sequence, event))) = wrong {
-                findings.unexpected(
+                violations.unexpected(
                     "gap in the numbers",
                     format!("event {event} of space {space} is {sequence} where {number} is due"),
                 );
             }
             if i64::try_from(changes.len()) != Ok(*last) {
-                findings.unexpected(
+                violations.unexpected(
                     "last number that is not the number of changes",
                     format!("space {space}: {last}, {} changes", changes.len()),
                 );
@@ -143,41 +143,41 @@ impl Evidence {
         }
     }
 
-    fn announcements(&self, findings: &Findings) {
+    fn check_sent_events(&self, violations: &Violations) {
         let waiting: HashSet<EventId> = self.database.outbox.iter().copied().collect();
         for event in &waiting {
-            findings.lost("event left in the outbox", format!("event {event}"));
+            violations.lost("event left in the outbox", format!("event {event}"));
         }
         for body in &self.queue {
-            findings.lost("message left in the queue", body.as_ref());
+            violations.lost("message left in the queue", body.as_ref());
         }
         let mut committed = HashSet::new();
         for (space, changes) in &self.database.changes {
             for (sequence, event) in changes {
                 committed.insert(*event);
-                if !self.announced.contains(event) && !waiting.contains(event) {
-                    findings.lost(
-                        "change that was never announced",
+                if !self.sent_events.contains(event) && !waiting.contains(event) {
+                    violations.lost(
+                        "change that was never sent",
                         format!("event {event}, number {sequence} of space {space}"),
                     );
                 }
             }
         }
-        for event in self.announced.difference(&committed) {
-            findings.unexpected("event that was never committed", format!("event {event}"));
+        for event in self.sent_events.difference(&committed) {
+            violations.unexpected("event that was never committed", format!("event {event}"));
         }
     }
 
-    fn dead_letters(&self, findings: &Findings) {
+    fn dead_letters(&self, violations: &Violations) {
         for body in &self.exhausted {
             if !body.starts_with(POISON) {
-                findings.unexpected("event received too often and set aside", body.as_ref());
+                violations.unexpected("event received too often and set aside", body.as_ref());
             }
         }
         let mut copies: HashMap<&str, usize> = HashMap::new();
         for body in &self.dead_letters {
             if event_id(body).is_some() {
-                findings.unexpected("event in the dead-letter queue", body.as_ref());
+                violations.unexpected("event in the dead-letter queue", body.as_ref());
             } else {
                 *copies.entry(body).or_default() += 1;
             }
@@ -185,9 +185,9 @@ impl Evidence {
         for (body, most) in &self.poison {
             let found = copies.get(body.as_ref()).copied().unwrap_or_default();
             if found == 0 {
-                findings.unexpected("poison message that was not set aside", body.as_ref());
+                violations.unexpected("poison message that was not set aside", body.as_ref());
             } else if found > *most {
-                findings.unexpected(
+                violations.unexpected(
                     "poison message set aside more often than it was received",
                     format!("{body}: {found} times"),
                 );
@@ -195,28 +195,28 @@ impl Evidence {
         }
     }
 
-    fn device(&self, device: &DeviceState, findings: &Findings) {
+    fn device(&self, device: &DeviceState, violations: &Violations) {
         let DeviceState { user, device: id, .. } = device;
         if !device.listening {
-            findings.unexpected("device that does not connect", format!("device {id} of {user}"));
+            violations.unexpected("device that does not connect", format!("device {id} of {user}"));
             return;
         }
         for (space, changes) in &self.database.changes {
             if !self.database.members.contains(&(*space, user.clone())) {
                 continue;
             }
-            let known = device.view.cursor(*space).unwrap_or_default();
+            let known = device.replica.cursor(*space).unwrap_or_default();
             for (sequence, event) in changes.iter().skip(known) {
-                findings.lost(
+                violations.lost(
                     "change that a connected device has not heard of",
                     format!("event {event}, number {sequence} of space {space}, device {id} of {user}"),
                 );
             }
         }
-        for (space, feed) in &device.view.spaces {
+        for (space, feed) in &device.replica.spaces {
             let which = || format!("space {space}, device {id} of {user}");
             if !self.database.members.contains(&(*space, user.clone())) {
-                findings.unexpected("space that the user is no member of any more", which());
+                violations.unexpected("space that the user is no member of any more", which());
                 continue;
             }
             let changes = self.database.changes.get(space).map_or(&[][..], Vec::as_slice);
@@ -226,7 +226,7 @@ impl Evidence {
                 .enumerate()
                 .find(|(at, event)| changes.get(*at).map(|(_, event)| event) != Some(event));
             if let Some((_, event)) = invented {
-                findings.unexpected(
+                violations.unexpected(
                     "change that is not in the database",
                     format!("event {event}, {}", which()),
                 );
@@ -241,7 +241,7 @@ impl Evidence {
                     .keys()
                     .chain(files.keys())
                     .find(|file| feed.files.get(file) != files.get(file));
-                findings.unexpected(
+                violations.unexpected(
                     "files that are not as in the database",
                     format!(
                         "file {}, {}",

@@ -15,10 +15,9 @@ use tokio::task::JoinSet;
 use super::api::Api;
 use super::checker::{DeviceState, Evidence};
 use super::database::{self, Snapshot};
-use super::device::{Device, World};
+use super::device::{Context, Device};
 use super::event_source_mapping::Mapping;
 use super::faults::{self, FaultInjector, Kind};
-use super::findings::Findings;
 use super::functions::{FAN_OUT_CONCURRENCY, Functions, variables};
 use super::history::History;
 use super::proxy::{Mode, Proxy};
@@ -26,6 +25,7 @@ use super::run::Plan;
 use super::s3;
 use super::schedule::Dependency;
 use super::sqs::FaultySqs;
+use super::violations::Violations;
 use super::websocket_api::Sockets;
 use super::workload::{User, first_uploads};
 use fakes::connections::Connections;
@@ -42,7 +42,7 @@ const USERS: usize = 6;
 const PAUSES: u64 = 1;
 
 /// The interval of `maintenance`. The template says one minute; shorter here to keep a run short.
-const RELAY_EVERY: Duration = Duration::from_secs(2);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long the system must be idle before it counts as settled.
 const QUIET: Duration = Duration::from_millis(1_500);
@@ -67,7 +67,7 @@ pub(crate) struct Cluster {
     pub(crate) mapping: Arc<Mapping>,
     pub(crate) functions: Arc<Functions>,
     /// The services that clients use.
-    pub(crate) world: World,
+    pub(crate) context: Context,
     pub(crate) users: Vec<User>,
     /// The devices of all users.
     pub(crate) devices: Vec<Arc<Device>>,
@@ -90,7 +90,7 @@ impl Cluster {
         let seed = plan.seed;
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let faults = Arc::new(FaultInjector::new(seed, kill_chance));
-        let findings = Arc::new(Findings::default());
+        let violations = Arc::new(Violations::default());
 
         let address = free_address()?;
         let postgres = Postgres::start(project, &folder, address, step).await?;
@@ -113,7 +113,7 @@ impl Cluster {
             Proxy::start(connections.server.address).await?,
         ];
         let variables = variables(&proxies, plan.log_level());
-        let shared = (Arc::clone(&faults), Arc::clone(&findings));
+        let shared = (Arc::clone(&faults), Arc::clone(&violations));
         let functions = Arc::new(Functions::new(
             project,
             &plan.binaries,
@@ -124,17 +124,17 @@ impl Cluster {
         sockets.set_functions(Arc::clone(&functions));
         let api = Api::new(
             Arc::clone(&functions),
-            Arc::clone(&findings),
+            Arc::clone(&violations),
             faults::stream(seed, PAUSES),
         );
-        let world = World {
+        let context = Context {
             api: Arc::new(api),
             sockets,
             history: Arc::new(History::default()),
-            findings: Arc::clone(&findings),
+            violations: Arc::clone(&violations),
             http: reqwest::Client::builder().no_proxy().build()?,
         };
-        let mapping = Mapping::new(Arc::clone(&sqs), Arc::clone(&functions), findings);
+        let mapping = Mapping::new(Arc::clone(&sqs), Arc::clone(&functions), violations);
         let mut cluster = Self {
             project: project.clone(),
             folder,
@@ -144,7 +144,7 @@ impl Cluster {
             _connections: connections,
             mapping: Arc::new(mapping),
             functions,
-            world,
+            context,
             users: Vec::new(),
             devices: Vec::new(),
             postgres: Mutex::new(postgres),
@@ -163,15 +163,15 @@ impl Cluster {
                 device: platform::ids::new_id().into(),
             });
         }
-        let personal = first_uploads(&self.world, seed, &self.users).await?;
+        let personal = first_uploads(&self.context, seed, &self.users).await?;
         for (number, (user, space)) in self.users.iter_mut().zip(personal).enumerate() {
             for device in 0..2 + number % 2 {
                 let added = Arc::new(Device::new(user.id.clone(), space));
                 if device == 0 {
                     user.device = added.id;
                 }
-                let (device, world) = (Arc::clone(&added), self.world.clone());
-                self.tasks.spawn(async move { device.run(&world).await });
+                let (device, context) = (Arc::clone(&added), self.context.clone());
+                self.tasks.spawn(async move { device.run(&context).await });
                 self.devices.push(added);
             }
         }
@@ -180,7 +180,8 @@ impl Cluster {
             self.tasks.spawn(async move { mapping.poll().await });
         }
         let (functions, faults) = (Arc::clone(&self.functions), Arc::clone(&self.faults));
-        self.tasks.spawn(async move { relay(&functions, &faults).await });
+        self.tasks
+            .spawn(async move { run_schedule(&functions, &faults).await });
         let begun = Instant::now();
         while !self.devices.iter().all(|device| device.is_listening()) {
             anyhow::ensure!(
@@ -207,7 +208,7 @@ impl Cluster {
     pub(crate) fn stop_faults(&self) {
         self.faults.turn(false);
         self.sqs.set_down(false);
-        self.world.sockets.forbid(false);
+        self.context.sockets.forbid(false);
         for proxy in &self.proxies {
             proxy.set(Mode::Open);
         }
@@ -243,7 +244,7 @@ impl Cluster {
 
     async fn is_quiet(&self) -> Result<bool> {
         let local = self.devices.iter().all(|device| device.is_listening())
-            && self.world.sockets.pending() == 0
+            && self.context.sockets.pending() == 0
             && self.sqs.fake.is_empty(Which::Events)
             // Dead events are redriven to the queue, so they are still in transit.
             && !self.sqs.has_dead_events()
@@ -254,11 +255,11 @@ impl Cluster {
     /// Runs the checker on the final state. Returns the number of changes in the database.
     pub(crate) async fn check(&self) -> Result<usize> {
         let poison = self.sqs.poison_receives().into_iter();
-        let books = Evidence {
-            acknowledged: self.world.history.acknowledged(),
+        let evidence = Evidence {
+            acknowledged: self.context.history.acknowledged(),
             database: Snapshot::read(&self.database_url).await?,
             objects: self.s3.objects(),
-            announced: self.sqs.announced(),
+            sent_events: self.sqs.sent_events(),
             queue: self.sqs.fake.bodies(Which::Events),
             dead_letters: self.sqs.fake.bodies(Which::DeadLetters),
             exhausted: self.sqs.exhausted(),
@@ -277,24 +278,24 @@ impl Cluster {
                     user: device.user.clone(),
                     device: device.id,
                     listening: device.is_listening(),
-                    view: device.view(),
+                    replica: device.replica(),
                 })
                 .collect(),
         };
-        books.check(&self.world.findings);
-        Ok(books.database.committed())
+        evidence.check(&self.context.violations);
+        Ok(evidence.database.committed())
     }
 }
 
 /// Invokes `maintenance` on its schedule. While faults are injected, sometimes two invocations overlap.
-async fn relay(functions: &Functions, faults: &FaultInjector) {
+async fn run_schedule(functions: &Functions, faults: &FaultInjector) {
     loop {
-        tokio::time::sleep(RELAY_EVERY).await;
+        tokio::time::sleep(MAINTENANCE_INTERVAL).await;
         // The scheduler of AWS does not wait for an answer, but it never starts two invocations on purpose.
-        if faults.inject(Kind::RelayedTwice) {
-            let _ = tokio::join!(functions.relay_events(), functions.relay_events());
+        if faults.inject(Kind::MaintenanceTwice) {
+            let _ = tokio::join!(functions.run_maintenance(), functions.run_maintenance());
         } else {
-            let _ = functions.relay_events().await;
+            let _ = functions.run_maintenance().await;
         }
     }
 }

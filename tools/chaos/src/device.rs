@@ -1,19 +1,20 @@
 //! A device: it connects, pulls and listens, and pulls again when a sequence number is missing. It learns of
 //! changes in no other way.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Bytes;
 use client::Frame;
 use model::{ChangeList, CreatedTicket, DeviceId, Event, SpaceId, UserId};
+use parking_lot::Mutex;
 use platform::{Clock, ids};
 use serde_json::json;
 
 use super::api::{Api, Call};
-use super::findings::Findings;
 use super::history::{History, add};
-use super::replica::{Heard, View};
+use super::replica::{Heard, Replica};
+use super::violations::Violations;
 use super::websocket_api::Sockets;
 
 /// The page size of the feed of changes.
@@ -21,12 +22,12 @@ const PAGE: usize = 1_000;
 
 /// The services and records that all devices share.
 #[derive(Clone)]
-pub(crate) struct World {
+pub(crate) struct Context {
     pub(crate) api: Arc<Api>,
     pub(crate) sockets: Arc<Sockets>,
     /// The record of acknowledged uploads and of memberships.
     pub(crate) history: Arc<History>,
-    pub(crate) findings: Arc<Findings>,
+    pub(crate) violations: Arc<Violations>,
     /// Sends presigned requests to storage.
     pub(crate) http: reqwest::Client,
 }
@@ -35,7 +36,7 @@ pub(crate) struct World {
 pub(crate) struct Device {
     pub(crate) user: UserId,
     pub(crate) id: DeviceId,
-    view: Mutex<View>,
+    replica: Mutex<Replica>,
     listening: AtomicBool,
 }
 
@@ -45,7 +46,7 @@ impl Device {
         Self {
             user,
             id: ids::new_id().into(),
-            view: Mutex::new(View::new(personal)),
+            replica: Mutex::new(Replica::new(personal)),
             listening: AtomicBool::new(false),
         }
     }
@@ -56,58 +57,58 @@ impl Device {
     }
 
     /// A copy of the changes and files that the device knows.
-    pub(crate) fn view(&self) -> View {
+    pub(crate) fn replica(&self) -> Replica {
         self.locked().clone()
     }
 
     /// Runs the device; never returns.
-    pub(crate) async fn run(&self, world: &World) {
+    pub(crate) async fn run(&self, context: &Context) {
         for attempt in 0.. {
-            if let Some(mut socket) = self.connect(world).await {
+            if let Some(mut socket) = self.connect(context).await {
                 let spaces: Vec<SpaceId> = self.locked().spaces.keys().copied().collect();
-                self.pull(world, spaces).await;
+                self.pull(context, spaces).await;
                 self.listening.store(true, Ordering::SeqCst);
                 while let Some(frame) = socket.next().await {
-                    self.take(world, &frame).await;
+                    self.take(context, &frame).await;
                 }
                 self.listening.store(false, Ordering::SeqCst);
-                world.api.pause(0).await;
+                context.api.pause(0).await;
             } else {
-                world.api.pause(attempt.min(5)).await;
+                context.api.pause(attempt.min(5)).await;
             }
         }
     }
 
-    async fn connect(&self, world: &World) -> Option<super::websocket_api::Socket> {
+    async fn connect(&self, context: &Context) -> Option<super::websocket_api::Socket> {
         let call = Call::new("POST /tickets").body(json!({ "deviceId": self.id }));
-        let answer = world.api.once(&self.user, &call).await?;
+        let answer = context.api.once(&self.user, &call).await?;
         if answer.status != 201 {
-            world.api.wrong(&self.user, &call, &answer);
+            context.api.wrong(&self.user, &call, &answer);
             return None;
         }
         let ticket = answer.parsed::<CreatedTicket>()?;
-        world.sockets.connect(&ticket.ticket).await
+        context.sockets.connect(&ticket.ticket).await
     }
 
-    async fn take(&self, world: &World, frame: &Bytes) {
+    async fn take(&self, context: &Context, frame: &Bytes) {
         let Ok(Frame::Changes { space_id, changes }) = serde_json::from_slice(frame) else {
             let text = String::from_utf8_lossy(frame).into_owned();
-            world
-                .findings
+            context
+                .violations
                 .unexpected("frame that cannot be read", format!("{}: {text}", self.id));
             return;
         };
-        add(&world.history.counts.received, changes.len());
+        add(&context.history.counts.received, changes.len());
         let mut behind = Vec::new();
         for event in &changes {
             let waited = Clock::system().now() - event.occurred_at;
-            world.history.counts.heard_after(waited.unsigned_abs());
+            context.history.counts.heard_after(waited.unsigned_abs());
             if event.space_id != space_id
-                || !world
+                || !context
                     .history
                     .may_hear(event.space_id, &self.user, event.occurred_at)
             {
-                world.findings.unexpected(
+                context.violations.unexpected(
                     "frame to somebody who may not see the change",
                     format!(
                         "event {} of space {space_id} to device {} of {}",
@@ -117,10 +118,10 @@ impl Device {
             }
             match self.hear(event) {
                 Heard::Applied | Heard::Unknown => {}
-                Heard::Duplicate => add(&world.history.counts.duplicated, 1),
+                Heard::Duplicate => add(&context.history.counts.duplicated, 1),
                 Heard::Joined(space) => behind.push(space),
                 Heard::Gap => behind.push(space_id),
-                Heard::Conflict => world.findings.unexpected(
+                Heard::Conflict => context.violations.unexpected(
                     "two events with one number",
                     format!(
                         "event {} as {} of space {space_id} to device {}",
@@ -131,17 +132,17 @@ impl Device {
         }
         if !behind.is_empty() {
             behind.dedup();
-            self.pull(world, behind).await;
+            self.pull(context, behind).await;
         }
     }
 
     /// Reads the feeds of these spaces to their ends, and the feeds of spaces that the changes add.
-    async fn pull(&self, world: &World, mut spaces: Vec<SpaceId>) {
+    async fn pull(&self, context: &Context, mut spaces: Vec<SpaceId>) {
         while let Some(space) = spaces.pop() {
             while let Some(cursor) = self.cursor(space) {
                 let query = format!("spaceId={space}&after={cursor}&limit={PAGE}");
                 let call = Call::new("GET /changes").query(query);
-                let Some(answer) = world.api.request(&self.user, &call).await else {
+                let Some(answer) = context.api.request(&self.user, &call).await else {
                     break;
                 };
                 if answer.status == 404 {
@@ -149,16 +150,16 @@ impl Device {
                     break;
                 }
                 let Some(page) = answer.parsed::<ChangeList>().filter(|_| answer.status == 200) else {
-                    world.api.wrong(&self.user, &call, &answer);
+                    context.api.wrong(&self.user, &call, &answer);
                     break;
                 };
-                add(&world.history.counts.pulled, page.changes.len());
+                add(&context.history.counts.pulled, page.changes.len());
                 for event in &page.changes {
                     match self.hear(event) {
                         Heard::Joined(joined) => spaces.push(joined),
                         Heard::Applied => {}
                         Heard::Unknown | Heard::Duplicate | Heard::Conflict | Heard::Gap => {
-                            world.findings.unexpected(
+                            context.violations.unexpected(
                                 "page that does not go on where it was asked to",
                                 format!(
                                     "event {} as {} after {cursor} of space {space} to device {}",
@@ -183,7 +184,7 @@ impl Device {
         self.locked().cursor(space)
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, View> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> parking_lot::MutexGuard<'_, Replica> {
+        self.replica.lock()
     }
 }

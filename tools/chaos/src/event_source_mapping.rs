@@ -12,9 +12,9 @@ use platform::Clock;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::findings::Findings;
 use super::functions::Functions;
 use super::sqs::FaultySqs;
+use super::violations::Violations;
 
 /// The maximum number of records in a batch.
 const BATCH: usize = 10;
@@ -26,17 +26,17 @@ const IDLE: Duration = Duration::from_millis(50);
 pub(crate) struct Mapping {
     sqs: Arc<FaultySqs>,
     functions: Arc<Functions>,
-    findings: Arc<Findings>,
+    violations: Arc<Violations>,
     enabled: AtomicBool,
 }
 
 impl Mapping {
     /// An enabled mapping. No poller runs yet.
-    pub(crate) fn new(sqs: Arc<FaultySqs>, functions: Arc<Functions>, findings: Arc<Findings>) -> Self {
+    pub(crate) fn new(sqs: Arc<FaultySqs>, functions: Arc<Functions>, violations: Arc<Violations>) -> Self {
         Self {
             sqs,
             functions,
-            findings,
+            violations,
             enabled: AtomicBool::new(true),
         }
     }
@@ -71,7 +71,7 @@ impl Mapping {
         };
         let Ok(answer) = serde_json::from_slice::<Answer>(&answer) else {
             let answer = String::from_utf8_lossy(&answer).into_owned();
-            self.findings
+            self.violations
                 .unexpected("batch answer that cannot be read", answer);
             return;
         };

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -54,7 +54,7 @@ kinds! {
     /// A SIGKILL ends the process of `fan-out` during an invocation.
     FanOutKilled "fan-out killed" 2.0,
     /// A SIGKILL ends the process of `maintenance` during an invocation.
-    RelayKilled "maintenance killed" 5.0,
+    MaintenanceKilled "maintenance killed" 5.0,
     /// S3 answers 503.
     StorageUnavailable "S3 503" 0.01,
     /// S3 carries out a request, but its answer is lost.
@@ -88,7 +88,7 @@ kinds! {
     /// `$disconnect` is not delivered.
     DisconnectLost "$disconnect lost" 0.5,
     /// Two invocations of `maintenance` run at once.
-    RelayedTwice "two relays at once" 0.2,
+    MaintenanceTwice "maintenance twice at once" 0.2,
     /// PostgreSQL crashes.
     DatabaseCrashed "PostgreSQL crash" 0.0,
     /// All open connections to a dependency are closed.
@@ -168,7 +168,7 @@ impl FaultInjector {
             return false;
         }
         let chance = match kind {
-            Kind::Killed | Kind::FanOutKilled | Kind::RelayKilled => {
+            Kind::Killed | Kind::FanOutKilled | Kind::MaintenanceKilled => {
                 (kind.chance() * self.kill_chance).min(1.0)
             }
             _ => kind.chance(),
@@ -188,7 +188,7 @@ impl FaultInjector {
 
     fn draw<T>(&self, kind: Kind, draw: impl FnOnce(&mut ChaCha8Rng) -> T) -> T {
         let (random, _) = &self.kinds[kind as usize];
-        draw(&mut random.lock().unwrap_or_else(PoisonError::into_inner))
+        draw(&mut random.lock())
     }
 
     /// Counts a fault that has happened.

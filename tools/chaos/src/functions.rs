@@ -9,9 +9,9 @@ use anyhow::Result;
 use axum::body::Bytes;
 
 use super::faults::{FaultInjector, Kind};
-use super::findings::Findings;
 use super::proxy::Proxy;
 use super::s3::BUCKET;
+use super::violations::Violations;
 use fakes::sqs::{Sqs, Which};
 use lambda::{Failure, Function, Settings};
 use runner::postgres::{self, DATABASE, ROLE};
@@ -42,7 +42,7 @@ const TEMPLATE: [(&str, u64, usize); 8] = [
 pub(crate) struct Functions {
     all: Vec<Function>,
     faults: Arc<FaultInjector>,
-    findings: Arc<Findings>,
+    violations: Arc<Violations>,
 }
 
 impl Functions {
@@ -52,7 +52,7 @@ impl Functions {
         binaries: &Path,
         folder: &Path,
         variables: &[(&'static str, String)],
-        (faults, findings): (Arc<FaultInjector>, Arc<Findings>),
+        (faults, violations): (Arc<FaultInjector>, Arc<Violations>),
     ) -> Result<Self> {
         let all = TEMPLATE.into_iter().map(|(name, seconds, concurrency)| {
             let settings = Settings {
@@ -66,7 +66,7 @@ impl Functions {
         Ok(Self {
             all: all.collect::<Result<_>>()?,
             faults,
-            findings,
+            violations,
         })
     }
 
@@ -85,7 +85,7 @@ impl Functions {
     }
 
     /// Invokes the function behind the WebSocket API.
-    pub(crate) async fn track_connections(&self, payload: Bytes) -> Result<Bytes, Failure> {
+    pub(crate) async fn connections(&self, payload: Bytes) -> Result<Bytes, Failure> {
         self.invoke("connections", payload).await
     }
 
@@ -95,7 +95,7 @@ impl Functions {
     }
 
     /// Invokes `maintenance` as its schedule does.
-    pub(crate) async fn relay_events(&self) -> Result<Bytes, Failure> {
+    pub(crate) async fn run_maintenance(&self) -> Result<Bytes, Failure> {
         self.invoke("maintenance", Bytes::from_static(b"{}")).await
     }
 
@@ -118,7 +118,7 @@ impl Functions {
         };
         let kill = match name {
             "fan-out" => Kind::FanOutKilled,
-            "maintenance" => Kind::RelayKilled,
+            "maintenance" => Kind::MaintenanceKilled,
             _ => Kind::Killed,
         };
         let kill_after = self
@@ -133,13 +133,13 @@ impl Functions {
             // off.
             Err(Failure::Reported(_)) if excused && name == "maintenance" => {}
             Err(Failure::Killed) => self.faults.count(kill),
-            Err(Failure::TimedOut) => self.findings.unexpected("function timed out", name),
+            Err(Failure::TimedOut) => self.violations.unexpected("function timed out", name),
             Err(Failure::Crashed(how)) => {
-                self.findings
+                self.violations
                     .unexpected("function crashed", format!("{name}: {how}"));
             }
             Err(Failure::Reported(error)) => {
-                self.findings
+                self.violations
                     .unexpected("function reported an error", format!("{name}: {error}"));
             }
         }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use model::{EventId, FileChanged, FileId, Sequence, Sha256, SpaceId, UploadId, UserId, Version};
+use parking_lot::Mutex;
 use platform::Clock;
 use time::OffsetDateTime;
 
@@ -61,24 +61,24 @@ pub(crate) struct Counts {
 impl Counts {
     /// Adds the time of a completion, including all its attempts.
     pub(crate) fn took(&self, latency: Duration) {
-        let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latencies = self.latencies.lock();
         latencies.push(latency);
     }
 
     /// Adds the time from the commit of a change to its arrival at a device.
     pub(crate) fn heard_after(&self, latency: Duration) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.heard.lock();
         heard.push(latency);
     }
 
     /// Returns the notification times recorded since the last call, and clears them.
     pub(crate) fn take_heard(&self) -> Vec<Duration> {
-        std::mem::take(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.heard.lock())
     }
 
     /// Returns the completion times recorded since the last call, and clears them.
     pub(crate) fn take_latencies(&self) -> Vec<Duration> {
-        std::mem::take(&mut self.latencies.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.latencies.lock())
     }
 }
 
@@ -104,23 +104,17 @@ pub(crate) struct History {
 impl History {
     /// Adds an upload whose completion was acknowledged.
     pub(crate) fn acknowledge(&self, upload: Acknowledged) {
-        self.acknowledged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(upload);
+        self.acknowledged.lock().push(upload);
     }
 
     /// All acknowledged uploads.
     pub(crate) fn acknowledged(&self) -> Vec<Acknowledged> {
-        self.acknowledged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.acknowledged.lock().clone()
     }
 
     /// Records a membership. To be called before the request that adds the member.
     pub(crate) fn joins(&self, space: SpaceId, user: &UserId) {
-        let mut memberships = self.memberships.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memberships = self.memberships.lock();
         let own = memberships.entry((space, user.clone())).or_default();
         if own.last().is_none_or(|last| last.until.is_some()) {
             own.push(Membership { until: None });
@@ -130,7 +124,7 @@ impl History {
     /// Records that a removal has just been acknowledged.
     pub(crate) fn left(&self, space: SpaceId, user: &UserId) {
         let now = Clock::system().now();
-        let mut memberships = self.memberships.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memberships = self.memberships.lock();
         let last = memberships
             .get_mut(&(space, user.clone()))
             .and_then(|own| own.last_mut());
@@ -142,7 +136,7 @@ impl History {
     /// Whether a user may be notified of a change made at `occurred_at`. Users who were never members may
     /// not, nor may users whose removal was acknowledged before the change.
     pub(crate) fn may_hear(&self, space: SpaceId, user: &UserId, occurred_at: OffsetDateTime) -> bool {
-        let memberships = self.memberships.lock().unwrap_or_else(PoisonError::into_inner);
+        let memberships = self.memberships.lock();
         memberships.get(&(space, user.clone())).is_some_and(|own| {
             own.iter()
                 .any(|membership| membership.until.is_none_or(|until| occurred_at <= until))

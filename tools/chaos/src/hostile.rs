@@ -72,7 +72,7 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<Re
 
     step.note("inviting the hostile user");
     let hostile = Hostile::prepare(&cluster).await?;
-    let disturbed = tokio::select! {
+    let beside_hostile = tokio::select! {
         latencies = phase(&cluster, plan, plan.seed.wrapping_add(1), &step, Counts::take_heard) => latencies,
         () = hostile.run(plan.seed) => unreachable!("it never ends"),
     };
@@ -85,20 +85,20 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<Re
         uploads: plan.uploads,
         alone_p50_ms: percentile(&alone, 0.5),
         alone_p99_ms: percentile(&alone, 0.99),
-        hostile_p50_ms: percentile(&disturbed, 0.5),
-        hostile_p99_ms: percentile(&disturbed, 0.99),
-        ratio_p99: percentile(&disturbed, 0.99) / percentile(&alone, 0.99),
-        hanging_posts: cluster.world.sockets.hanging_posts(),
+        hostile_p50_ms: percentile(&beside_hostile, 0.5),
+        hostile_p99_ms: percentile(&beside_hostile, 0.99),
+        ratio_p99: percentile(&beside_hostile, 0.99) / percentile(&alone, 0.99),
+        hanging_posts: cluster.context.sockets.hanging_posts(),
     };
-    let open = cluster.world.sockets.deaf();
+    let open = cluster.context.sockets.deaf();
     if open > 0 {
         let which = format!(
             "{open} of {SOCKETS} sockets after {} posts",
             outcome.hanging_posts
         );
         cluster
-            .world
-            .findings
+            .context
+            .violations
             .unexpected("socket that takes no posts and is not closed", which);
     }
     if outcome.ratio_p99 > ALLOWED_RATIO {
@@ -107,8 +107,8 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<Re
             outcome.hostile_p99_ms, outcome.alone_p99_ms
         );
         cluster
-            .world
-            .findings
+            .context
+            .violations
             .unexpected("others hear late because of one user", which);
     }
     let report = report(
@@ -142,7 +142,7 @@ impl<'a> Hostile<'a> {
             id: UserId::try_from("hostile".to_owned())?,
             device: ids::new_id().into(),
         };
-        let api = &cluster.world.api;
+        let api = &cluster.context.api;
         let call = Call::new("POST /spaces").body(json!({ "name": "Crowd", "deviceId": user.device }));
         let answer = api.request(&user.id, &call).await.context("no space")?;
         let space = answer.parsed::<SpaceView>().context("no space")?.space_id;
@@ -158,7 +158,7 @@ impl<'a> Hostile<'a> {
             let call = Call::new("POST /tickets").body(json!({}));
             let answer = api.request(&user.id, &call).await.context("no ticket")?;
             let ticket = answer.parsed::<CreatedTicket>().context("no ticket")?.ticket;
-            ensure!(cluster.world.sockets.connect_deaf(&ticket).await, "no socket");
+            ensure!(cluster.context.sockets.connect_deaf(&ticket).await, "no socket");
         }
         Ok(Self { cluster, user, space })
     }
@@ -178,14 +178,14 @@ impl<'a> Hostile<'a> {
                 space: Some(self.space),
                 base_version: None,
             };
-            upload::run(&self.cluster.world, &upload, false, || false).await;
+            upload::run(&self.cluster.context, &upload, false, || false).await;
             tokio::time::sleep(UPLOAD_EVERY).await;
         }
     }
 
     /// Adds and removes a member in turn. The large space is full, so this uses another one.
     async fn change_members(&self) {
-        let api = &self.cluster.world.api;
+        let api = &self.cluster.context.api;
         let call = Call::new("POST /spaces").body(json!({ "name": "Door" }));
         let Some(space) = api.request(&self.user.id, &call).await else {
             return std::future::pending().await;

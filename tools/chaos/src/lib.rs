@@ -11,7 +11,6 @@ mod database;
 mod device;
 mod event_source_mapping;
 mod faults;
-mod findings;
 mod functions;
 mod history;
 mod hostile;
@@ -28,6 +27,7 @@ mod schedule;
 mod sharing;
 mod sqs;
 mod upload;
+mod violations;
 mod websocket_api;
 mod workload;
 
@@ -91,7 +91,7 @@ pub async fn run(project: &Project, options: &Chaos) -> Result<()> {
         if !report.is_clean() {
             failed.push(report.seed);
         }
-        tell(&report, options)?;
+        show(&report, options)?;
     }
     if options.seeds > 1 {
         ui::line(format_args!(
@@ -104,14 +104,14 @@ pub async fn run(project: &Project, options: &Chaos) -> Result<()> {
     Ok(())
 }
 
-fn tell(report: &Report, options: &Chaos) -> Result<()> {
+fn show(report: &Report, options: &Chaos) -> Result<()> {
     if options.json {
         ui::output(serde_json::to_string(report)?);
     }
     if options.seeds == 1 {
         report.show();
     } else {
-        report.show_findings();
+        report.show_violations();
     }
     Ok(())
 }

@@ -55,7 +55,7 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<()
 
     let healthy = phase(&cluster, plan, plan.seed, &step, Counts::take_latencies).await;
     cluster.wait_until_idle(patience(plan.uploads)).await?;
-    let told = Counted::read(&cluster.folder)?.latencies;
+    let notifications = Counted::read(&cluster.folder)?.latencies;
 
     cluster.faults.expect_errors(true);
     cluster.mapping.enable(false);
@@ -79,7 +79,7 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<()
     let drained = cluster.wait_until_idle(patience(plan.uploads)).await?;
     let drain = returned.elapsed();
     let committed = cluster.check().await?;
-    let account = report(&cluster, plan.seed, committed, drain, begun.elapsed());
+    let report = report(&cluster, plan.seed, committed, drain, begun.elapsed());
     let counted = Counted::read(&cluster.folder)?;
     step.done("");
 
@@ -96,20 +96,20 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<()
         waiting_in_outbox: u64::try_from(waiting).unwrap_or_default(),
         drain_seconds: drain.as_secs_f64(),
         drained,
-        healthy_notification_p50_ms: percentile(&told, 0.5),
-        healthy_notification_p99_ms: percentile(&told, 0.99),
+        healthy_notification_p50_ms: percentile(&notifications, 0.5),
+        healthy_notification_p99_ms: percentile(&notifications, 0.99),
         counted_committed: counted.committed,
         counted_published: counted.published,
-        lost: account.lost,
-        unexpected: account.unexpected,
+        lost: report.lost,
+        unexpected: report.unexpected,
     };
-    account.show();
+    report.show();
     outcome.show();
     if json {
         ui::output(serde_json::to_string(&outcome)?);
     }
     ensure!(
-        account.is_clean(),
+        report.is_clean(),
         "{} lost, {} unexpected",
         outcome.lost,
         outcome.unexpected
@@ -126,9 +126,9 @@ pub(crate) async fn run(project: &Project, plan: &Plan, json: bool) -> Result<()
     }
     let sums = [outcome.counted_committed, outcome.counted_published];
     ensure!(
-        sums == [account.committed; 2],
+        sums == [report.committed; 2],
         "{} changes are committed; the functions counted {} committed and {} published",
-        account.committed,
+        report.committed,
         outcome.counted_committed,
         outcome.counted_published
     );

@@ -18,9 +18,9 @@ pub(crate) async fn phase(
     step: &Step,
     take: fn(&Counts) -> Vec<Duration>,
 ) -> Vec<f64> {
-    let counts = &cluster.world.history.counts;
+    let counts = &cluster.context.history.counts;
     take(counts);
-    let workload = Workload::only_uploads(cluster.world.clone(), cluster.users.clone(), seed, plan.uploads);
+    let workload = Workload::only_uploads(cluster.context.clone(), cluster.users.clone(), seed, plan.uploads);
     tokio::select! {
         () = workload.run() => {}
         () = progress(step, &workload, plan.uploads) => {}

@@ -73,7 +73,7 @@ pub(crate) async fn run(project: &Project, seed: u64, uploads: u64) -> Result<()
 fn show(table: &[(String, String, Report)]) {
     ui::output("| planted | seed | lost | unexpected | the first of them |\n|---|---|---|---|---|");
     for (name, what, report) in table {
-        let first = report.findings.first().map_or("", |finding| finding.what);
+        let first = report.violations.first().map_or("", |violation| violation.what);
         let name = if what.is_empty() {
             name.clone()
         } else {

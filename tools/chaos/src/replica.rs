@@ -50,13 +50,13 @@ pub(crate) enum Heard {
 
 /// The local state of a device.
 #[derive(Clone, Debug)]
-pub(crate) struct View {
+pub(crate) struct Replica {
     personal: SpaceId,
     /// The followed spaces.
     pub(crate) spaces: BTreeMap<SpaceId, Feed>,
 }
 
-impl View {
+impl Replica {
     /// A state that follows only the user's personal space and has no changes.
     pub(crate) fn new(personal: SpaceId) -> Self {
         Self {
@@ -94,11 +94,11 @@ impl View {
             Change::FileDeleted(file) => {
                 feed.files.remove(&file.file_id);
             }
-            Change::SpaceShared { subject_space_id, .. } if event.space_id == self.personal => {
-                if !self.spaces.contains_key(subject_space_id) {
-                    self.spaces.insert(*subject_space_id, Feed::default());
-                    return Heard::Joined(*subject_space_id);
-                }
+            Change::SpaceShared { subject_space_id, .. }
+                if event.space_id == self.personal && !self.spaces.contains_key(subject_space_id) =>
+            {
+                self.spaces.insert(*subject_space_id, Feed::default());
+                return Heard::Joined(*subject_space_id);
             }
             Change::SpaceLeft { subject_space_id } if event.space_id == self.personal => {
                 self.spaces.remove(subject_space_id);
@@ -161,37 +161,43 @@ pub(crate) mod tests {
     #[test]
     fn the_next_number_applies_an_old_one_is_a_duplicate_and_a_jump_is_a_gap() {
         let mine = space(1);
-        let mut view = View::new(mine);
+        let mut replica = Replica::new(mine);
         let updated = |sequence| event(mine, sequence, Change::FileUpdated(file(7, "/a", sequence)));
-        assert_eq!(view.hear(&updated(1)), Heard::Applied);
-        assert_eq!(view.hear(&updated(1)), Heard::Duplicate);
-        assert_eq!(view.hear(&updated(3)), Heard::Gap);
-        assert_eq!(view.hear(&updated(2)), Heard::Applied);
-        assert_eq!(view.hear(&event(space(2), 1, updated(1).change)), Heard::Unknown);
+        assert_eq!(replica.hear(&updated(1)), Heard::Applied);
+        assert_eq!(replica.hear(&updated(1)), Heard::Duplicate);
+        assert_eq!(replica.hear(&updated(3)), Heard::Gap);
+        assert_eq!(replica.hear(&updated(2)), Heard::Applied);
+        assert_eq!(
+            replica.hear(&event(space(2), 1, updated(1).change)),
+            Heard::Unknown
+        );
         let mut other = updated(2);
         other.event_id = Uuid::from_u128(99).into();
-        assert_eq!(view.hear(&other), Heard::Conflict);
-        assert_eq!(view.cursor(mine), Some(2));
+        assert_eq!(replica.hear(&other), Heard::Conflict);
+        assert_eq!(replica.cursor(mine), Some(2));
         let deleted = event(mine, 3, Change::FileDeleted(file(7, "/a", 2)));
-        assert_eq!(view.hear(&deleted), Heard::Applied);
-        assert!(view.spaces[&mine].files.is_empty());
+        assert_eq!(replica.hear(&deleted), Heard::Applied);
+        assert!(replica.spaces[&mine].files.is_empty());
     }
 
     #[test]
     fn the_personal_feed_says_which_spaces_to_follow() {
         let (mine, shared) = (space(1), space(2));
-        let mut view = View::new(mine);
+        let mut replica = Replica::new(mine);
         let joined = Change::SpaceShared {
             subject_space_id: shared,
             role: model::Role::Viewer,
         };
-        assert_eq!(view.hear(&event(mine, 1, joined.clone())), Heard::Joined(shared));
-        assert_eq!(view.hear(&event(mine, 2, joined)), Heard::Applied);
-        assert_eq!(view.cursor(shared), Some(0));
+        assert_eq!(
+            replica.hear(&event(mine, 1, joined.clone())),
+            Heard::Joined(shared)
+        );
+        assert_eq!(replica.hear(&event(mine, 2, joined)), Heard::Applied);
+        assert_eq!(replica.cursor(shared), Some(0));
         let left = Change::SpaceLeft {
             subject_space_id: shared,
         };
-        assert_eq!(view.hear(&event(mine, 3, left)), Heard::Applied);
-        assert_eq!(view.cursor(shared), None);
+        assert_eq!(replica.hear(&event(mine, 3, left)), Heard::Applied);
+        assert_eq!(replica.cursor(shared), None);
     }
 }

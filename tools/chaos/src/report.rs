@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::findings::{Class, Finding};
+use super::violations::{Class, Violation};
 use runner::ui;
 
-/// The maximum number of findings that are printed.
+/// The maximum number of violations that are printed.
 const SHOWN: usize = 20;
 
 /// The result of a run.
@@ -25,7 +25,7 @@ pub(crate) struct Report {
     /// Changes in the database.
     pub(crate) committed: u64,
     /// Events that were sent to the queue at least once.
-    pub(crate) announced: u64,
+    pub(crate) sent_events: u64,
     /// Changes that devices received in WebSocket frames.
     pub(crate) received: u64,
     /// Changes that devices read from the feed.
@@ -44,8 +44,8 @@ pub(crate) struct Report {
     pub(crate) settling_seconds: f64,
     /// The duration of the run.
     pub(crate) seconds: f64,
-    /// The first findings with their details.
-    pub(crate) findings: Vec<Finding>,
+    /// The first violations with their details.
+    pub(crate) violations: Vec<Violation>,
     /// The folder of the logs, relative to the checkout.
     pub(crate) logs: String,
 }
@@ -81,7 +81,7 @@ impl Report {
             ("acknowledged", self.acknowledged),
             ("refused", self.refused),
             ("changes committed", self.committed),
-            ("announced", self.announced),
+            ("events sent", self.sent_events),
             ("received in frames", self.received),
             ("pulled", self.pulled),
             ("duplicated", self.duplicated),
@@ -100,17 +100,17 @@ impl Report {
             "  {:<26} {:>9.1} s, {:.1} s of them until quiet\n  {:<26} {:>9}",
             "took", self.seconds, self.settling_seconds, "environments started", self.environments
         ));
-        self.show_findings();
+        self.show_violations();
     }
 
-    /// Prints the first findings and the folder of the logs.
-    pub(crate) fn show_findings(&self) {
-        for finding in self.findings.iter().take(SHOWN) {
-            let class = match finding.class {
+    /// Prints the first violations and the folder of the logs.
+    pub(crate) fn show_violations(&self) {
+        for violation in self.violations.iter().take(SHOWN) {
+            let class = match violation.class {
                 Class::Lost => "lost",
                 Class::Unexpected => "unexpected",
             };
-            ui::line(format_args!("  {class}: {}: {}", finding.what, finding.which));
+            ui::line(format_args!("  {class}: {}: {}", violation.what, violation.which));
         }
         if !self.is_clean() {
             ui::line(format_args!("  logs are in {}", self.logs));

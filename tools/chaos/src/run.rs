@@ -14,7 +14,7 @@ use super::cluster::Cluster;
 use super::faults::Kind;
 use super::proxy::Mode;
 use super::report::Report;
-use super::schedule::{Disturbance, Schedule};
+use super::schedule::{Schedule, ScheduledFault};
 use super::sqs::POISON;
 use super::workload::Workload;
 use runner::project::Project;
@@ -62,7 +62,7 @@ pub(crate) async fn run(project: &Project, plan: &Plan) -> Result<Report> {
     let folder = folder(project, seed)?;
     let cluster = Cluster::start(project, plan, folder.clone(), kill_chance(plan.uploads), &step).await?;
 
-    let workload = Workload::new(cluster.world.clone(), cluster.users.clone(), seed, plan.uploads);
+    let workload = Workload::new(cluster.context.clone(), cluster.users.clone(), seed, plan.uploads);
     cluster.faults.turn(true);
     let over = Notify::new();
     let uploading = async {
@@ -70,7 +70,7 @@ pub(crate) async fn run(project: &Project, plan: &Plan) -> Result<Report> {
         over.notify_one();
         Ok(())
     };
-    let faults = disturb(&cluster, Schedule::new(seed, gap(plan.uploads)), seed, &over);
+    let faults = inject_scheduled_faults(&cluster, Schedule::new(seed, gap(plan.uploads)), seed, &over);
     tokio::select! {
         ended = async { tokio::try_join!(uploading, faults) } => ended.map(|_| ())?,
         () = progress(&step, &workload, plan.uploads) => {}
@@ -113,16 +113,16 @@ pub(crate) fn report(
     settled: Duration,
     took: Duration,
 ) -> Report {
-    let history = &cluster.world.history;
+    let history = &cluster.context.history;
     let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-    let (lost, unexpected) = cluster.world.findings.counts();
+    let (lost, unexpected) = cluster.context.violations.counts();
     Report {
         seed,
         attempted: count(&history.counts.attempted),
         acknowledged: history.acknowledged().len() as u64,
         refused: count(&history.counts.refused),
         committed: committed as u64,
-        announced: cluster.sqs.announced_count() as u64,
+        sent_events: cluster.sqs.sent_event_count() as u64,
         received: count(&history.counts.received),
         pulled: count(&history.counts.pulled),
         duplicated: count(&history.counts.duplicated),
@@ -132,7 +132,7 @@ pub(crate) fn report(
         faults: cluster.faults.counts(),
         settling_seconds: settled.as_secs_f64(),
         seconds: took.as_secs_f64(),
-        findings: cluster.world.findings.kept(),
+        violations: cluster.context.violations.kept(),
         logs: relative(&cluster.folder),
     }
 }
@@ -171,7 +171,12 @@ pub(crate) async fn progress(step: &Step, workload: &Workload, uploads: u64) {
 
 /// Starts the scheduled faults until `over` is notified, then waits for the end of those that are still
 /// active.
-async fn disturb(cluster: &Cluster, schedule: Schedule, seed: u64, over: &Notify) -> Result<()> {
+async fn inject_scheduled_faults(
+    cluster: &Cluster,
+    schedule: Schedule,
+    seed: u64,
+    over: &Notify,
+) -> Result<()> {
     let mut under_way = FuturesUnordered::new();
     'planned: for (number, planned) in (0_u64..).zip(schedule) {
         let mut waiting = std::pin::pin!(tokio::time::sleep(planned.after));
@@ -182,7 +187,7 @@ async fn disturb(cluster: &Cluster, schedule: Schedule, seed: u64, over: &Notify
                 Some(ended) = under_way.next() => ended?,
             }
         }
-        under_way.push(one(cluster, planned.disturbance, (seed, number)));
+        under_way.push(one(cluster, planned.fault, (seed, number)));
     }
     while let Some(ended) = under_way.next().await {
         ended?;
@@ -190,50 +195,50 @@ async fn disturb(cluster: &Cluster, schedule: Schedule, seed: u64, over: &Notify
     Ok(())
 }
 
-async fn one(cluster: &Cluster, disturbance: Disturbance, (seed, number): (u64, u64)) -> Result<()> {
+async fn one(cluster: &Cluster, fault: ScheduledFault, (seed, number): (u64, u64)) -> Result<()> {
     let faults = Arc::clone(&cluster.faults);
-    match disturbance {
-        Disturbance::CrashDatabase => {
+    match fault {
+        ScheduledFault::CrashDatabase => {
             faults.count(Kind::DatabaseCrashed);
             cluster.crash_database().await?;
         }
-        Disturbance::Cut(dependency) => {
+        ScheduledFault::Cut(dependency) => {
             faults.count(Kind::Cut);
             cluster.proxy(dependency).cut_all();
         }
-        Disturbance::Slow(dependency, late, long) => {
+        ScheduledFault::Slow(dependency, late, long) => {
             faults.count(Kind::Slowed);
             cluster.proxy(dependency).set(Mode::Slow(late));
             tokio::time::sleep(long).await;
             cluster.proxy(dependency).set(Mode::Open);
         }
-        Disturbance::Hang(dependency, long) => {
+        ScheduledFault::Hang(dependency, long) => {
             faults.count(Kind::Hung);
             cluster.proxy(dependency).set(Mode::Hung);
             tokio::time::sleep(long).await;
             cluster.proxy(dependency).set(Mode::Open);
         }
-        Disturbance::Refuse(dependency, long) => {
+        ScheduledFault::Refuse(dependency, long) => {
             faults.count(Kind::Refused);
             cluster.proxy(dependency).set(Mode::Refused);
             cluster.proxy(dependency).cut_all();
             tokio::time::sleep(long).await;
             cluster.proxy(dependency).set(Mode::Open);
         }
-        Disturbance::QueueOutage(long) => {
+        ScheduledFault::QueueOutage(long) => {
             faults.count(Kind::QueueOutage);
             cluster.sqs.set_down(true);
             tokio::time::sleep(long).await;
             cluster.sqs.set_down(false);
         }
-        Disturbance::Forbid(long) => {
+        ScheduledFault::Forbid(long) => {
             faults.count(Kind::Forbidden);
-            cluster.world.sockets.forbid(true);
+            cluster.context.sockets.forbid(true);
             tokio::time::sleep(long).await;
-            cluster.world.sockets.forbid(false);
+            cluster.context.sockets.forbid(false);
         }
-        Disturbance::DropSocket => cluster.world.sockets.drop_one().await,
-        Disturbance::Poison => {
+        ScheduledFault::DropSocket => cluster.context.sockets.drop_one().await,
+        ScheduledFault::Poison => {
             faults.count(Kind::Poisoned);
             cluster.sqs.fake.inject(&format!("{POISON}{seed}-{number}"));
         }

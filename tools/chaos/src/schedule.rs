@@ -22,7 +22,7 @@ pub(crate) enum Dependency {
 
 /// A scheduled fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Disturbance {
+pub(crate) enum ScheduledFault {
     /// PostgreSQL crashes and is restarted.
     CrashDatabase,
     /// Every open connection to a dependency is closed.
@@ -49,7 +49,7 @@ pub(crate) struct Planned {
     /// The time since the start of the fault before, or since the start of the run.
     pub(crate) after: Duration,
     /// The fault to inject.
-    pub(crate) disturbance: Disturbance,
+    pub(crate) fault: ScheduledFault,
 }
 
 /// The infinite schedule of a seed, as an iterator.
@@ -88,18 +88,18 @@ impl Iterator for Schedule {
     fn next(&mut self) -> Option<Planned> {
         let gap = u64::try_from(self.gap.as_millis()).unwrap_or(u64::MAX).max(1);
         let after = self.millis(0, 2 * gap);
-        let disturbance = match self.random.random_range(0..100) {
-            0..6 => Disturbance::CrashDatabase,
-            6..32 => Disturbance::Cut(self.dependency()),
-            32..44 => Disturbance::Slow(self.dependency(), self.millis(2, 80), self.millis(200, 1_500)),
-            44..52 => Disturbance::Hang(self.dependency(), self.millis(500, 4_000)),
-            52..60 => Disturbance::Refuse(self.dependency(), self.millis(200, 2_000)),
-            60..66 => Disturbance::QueueOutage(self.millis(1_000, 5_000)),
-            66..69 => Disturbance::Forbid(self.millis(100, 1_000)),
-            69..92 => Disturbance::DropSocket,
-            _ => Disturbance::Poison,
+        let fault = match self.random.random_range(0..100) {
+            0..6 => ScheduledFault::CrashDatabase,
+            6..32 => ScheduledFault::Cut(self.dependency()),
+            32..44 => ScheduledFault::Slow(self.dependency(), self.millis(2, 80), self.millis(200, 1_500)),
+            44..52 => ScheduledFault::Hang(self.dependency(), self.millis(500, 4_000)),
+            52..60 => ScheduledFault::Refuse(self.dependency(), self.millis(200, 2_000)),
+            60..66 => ScheduledFault::QueueOutage(self.millis(1_000, 5_000)),
+            66..69 => ScheduledFault::Forbid(self.millis(100, 1_000)),
+            69..92 => ScheduledFault::DropSocket,
+            _ => ScheduledFault::Poison,
         };
-        Some(Planned { after, disturbance })
+        Some(Planned { after, fault })
     }
 }
 

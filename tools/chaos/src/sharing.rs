@@ -1,10 +1,11 @@
 //! The part of the workload that creates shared spaces and changes their members.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use model::{SpaceId, SpaceView};
+use parking_lot::Mutex;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -33,14 +34,14 @@ impl Workload {
         let call = Call::new("POST /spaces")
             .key(format!("chaos-{}-space-{number}", self.seed))
             .body(json!({ "name": format!("Space {number}"), "deviceId": owner.device }));
-        let Some(answer) = self.world.api.request(&owner.id, &call).await else {
+        let Some(answer) = self.context.api.request(&owner.id, &call).await else {
             return;
         };
         let Some(view) = answer.parsed::<SpaceView>().filter(|_| answer.status == 201) else {
-            self.world.api.wrong(&owner.id, &call, &answer);
+            self.context.api.wrong(&owner.id, &call, &answer);
             return;
         };
-        self.world.history.joins(view.space_id, &owner.id);
+        self.context.history.joins(view.space_id, &owner.id);
         let shared = Arc::new(Shared {
             id: view.space_id,
             owner,
@@ -52,10 +53,7 @@ impl Workload {
             self.set_member(&shared, (index + step) % self.users.len(), "editor")
                 .await;
         }
-        self.spaces
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(shared);
+        self.spaces.lock().push(shared);
     }
 
     /// Adds a member to a space, or changes the role of a member.
@@ -80,13 +78,13 @@ impl Workload {
         if !writes {
             shared.insecure_now(index);
         }
-        self.world.history.joins(shared.id, member);
+        self.context.history.joins(shared.id, member);
         let call = Call::new("PUT /spaces/{spaceId}/members/{userId}")
             .path("spaceId", &shared.id)
             .path("userId", member)
             .body(json!({ "role": role, "deviceId": shared.owner.device }));
-        match self.world.api.request(&shared.owner.id, &call).await {
-            Some(answer) if answer.status != 200 => self.world.api.wrong(&shared.owner.id, &call, &answer),
+        match self.context.api.request(&shared.owner.id, &call).await {
+            Some(answer) if answer.status != 200 => self.context.api.wrong(&shared.owner.id, &call, &answer),
             Some(_) if writes => shared.writes_now(index),
             _ => {}
         }
@@ -108,9 +106,9 @@ impl Workload {
             .path("spaceId", &shared.id)
             .path("userId", member)
             .query(format!("deviceId={}", shared.owner.device));
-        match self.world.api.request(&shared.owner.id, &call).await {
-            Some(answer) if answer.status == 204 => self.world.history.left(shared.id, member),
-            Some(answer) => self.world.api.wrong(&shared.owner.id, &call, &answer),
+        match self.context.api.request(&shared.owner.id, &call).await {
+            Some(answer) if answer.status == 204 => self.context.history.left(shared.id, member),
+            Some(answer) => self.context.api.wrong(&shared.owner.id, &call, &answer),
             None => {}
         }
     }
@@ -118,20 +116,11 @@ impl Workload {
 
 impl Shared {
     fn insecure_now(&self, index: usize) {
-        self.maybe_removed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(index);
-        self.writers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&index);
+        self.maybe_removed.lock().insert(index);
+        self.writers.lock().remove(&index);
     }
 
     fn writes_now(&self, index: usize) {
-        self.writers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(index);
+        self.writers.lock().insert(index);
     }
 }

@@ -35,7 +35,7 @@ struct FaultyQueue {
     faults: Arc<FaultInjector>,
     down: AtomicBool,
     refused: AtomicU64,
-    announced: Mutex<HashSet<EventId>>,
+    sent_events: Mutex<HashSet<EventId>>,
     poison_receives: Mutex<HashMap<Arc<str>, u32>>,
     exhausted: Mutex<Vec<Arc<str>>>,
 }
@@ -47,7 +47,7 @@ impl FaultySqs {
             faults,
             down: AtomicBool::new(false),
             refused: AtomicU64::new(0),
-            announced: Mutex::default(),
+            sent_events: Mutex::default(),
             poison_receives: Mutex::default(),
             exhausted: Mutex::default(),
         });
@@ -85,13 +85,13 @@ impl FaultySqs {
     }
 
     /// The events that were sent to the queue.
-    pub(crate) fn announced(&self) -> HashSet<EventId> {
-        self.queue.announced.lock().clone()
+    pub(crate) fn sent_events(&self) -> HashSet<EventId> {
+        self.queue.sent_events.lock().clone()
     }
 
     /// The number of events that were sent to the queue at least once.
-    pub(crate) fn announced_count(&self) -> usize {
-        self.queue.announced.lock().len()
+    pub(crate) fn sent_event_count(&self) -> usize {
+        self.queue.sent_events.lock().len()
     }
 
     /// The number of receives of each poison message.
@@ -122,7 +122,7 @@ impl Behaviour for FaultyQueue {
 
     fn sent(&self, body: &str) -> usize {
         if let Some(event_id) = event_id(body) {
-            self.announced.lock().insert(event_id);
+            self.sent_events.lock().insert(event_id);
         }
         if body.starts_with(POISON) {
             self.poison_receives.lock().entry(body.into()).or_default();

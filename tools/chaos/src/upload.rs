@@ -7,7 +7,7 @@ use model::{CreatedUpload, FileChanged, PresignedPut, Sha256, SpaceId};
 use serde_json::json;
 
 use super::api::{Answer, Call};
-use super::device::World;
+use super::device::Context;
 use super::history::Acknowledged;
 use super::workload::User;
 
@@ -34,15 +34,15 @@ pub(crate) struct Upload {
 }
 
 /// Uploads a file. Returns `None` if the upload was refused for a reason that `may_be_refused` or the base
-/// version explains, or if it failed, which is a finding. With `twice`, the completion is requested again,
+/// version explains, or if it failed, which is a violation. With `twice`, the completion is requested again,
 /// which must change nothing.
 pub(crate) async fn run(
-    world: &World,
+    context: &Context,
     upload: &Upload,
     twice: bool,
     may_be_refused: impl Fn() -> bool,
 ) -> Option<FileChanged> {
-    let counts = &world.history.counts;
+    let counts = &context.history.counts;
     counts.attempted.fetch_add(1, Ordering::Relaxed);
     let user = &upload.user.id;
     let sha256 = client::sha256(upload.content.as_bytes());
@@ -52,45 +52,45 @@ pub(crate) async fn run(
         if conflict || removed {
             counts.refused.fetch_add(1, Ordering::Relaxed);
         } else {
-            world.api.wrong(user, call, answer);
+            context.api.wrong(user, call, answer);
         }
     };
 
     let opening = Call::new("POST /uploads")
         .key(upload.key.clone())
         .body(opening_body(upload, sha256));
-    let answer = world.api.request(user, &opening).await?;
+    let answer = context.api.request(user, &opening).await?;
     let opened = answer.parsed::<CreatedUpload>().filter(|_| answer.status == 201);
     let Some(opened) = opened else {
         refused(&opening, &answer);
         return None;
     };
     let Some(put) = opened.put() else {
-        world.api.wrong(user, &opening, &answer);
+        context.api.wrong(user, &opening, &answer);
         return None;
     };
-    send(world, put, upload, &opened).await?;
+    send(context, put, upload, &opened).await?;
 
     let completing = Call::new("POST /uploads/{uploadId}/complete")
         .path("uploadId", &opened.upload_id)
         .body(json!({}));
     let begun = Instant::now();
-    let answer = world.api.request(user, &completing).await?;
+    let answer = context.api.request(user, &completing).await?;
     counts.took(begun.elapsed());
     let completed = answer.parsed::<FileChanged>().filter(|_| answer.status == 200);
     let Some(completed) = completed else {
         refused(&completing, &answer);
         return None;
     };
-    world
+    context
         .history
         .acknowledge(Acknowledged::new(opened.upload_id, sha256, &completed));
     if twice {
-        let again = world.api.request(user, &completing).await?;
+        let again = context.api.request(user, &completing).await?;
         let same = again.parsed::<FileChanged>().as_ref() == Some(&completed);
         let refused = [403, 404].contains(&again.status) && may_be_refused();
         if !same && !refused {
-            world.api.wrong(user, &completing, &again);
+            context.api.wrong(user, &completing, &again);
         }
     }
     Some(completed)
@@ -112,10 +112,10 @@ fn opening_body(upload: &Upload, sha256: Sha256) -> serde_json::Value {
     body
 }
 
-async fn send(world: &World, put: &PresignedPut, upload: &Upload, opened: &CreatedUpload) -> Option<()> {
+async fn send(context: &Context, put: &PresignedPut, upload: &Upload, opened: &CreatedUpload) -> Option<()> {
     let begun = Instant::now();
     for attempt in 0.. {
-        let mut request = world.http.put(&put.url).timeout(PUT_TIMEOUT);
+        let mut request = context.http.put(&put.url).timeout(PUT_TIMEOUT);
         for (name, value) in &put.headers {
             request = request.header(name, value);
         }
@@ -124,17 +124,17 @@ async fn send(world: &World, put: &PresignedPut, upload: &Upload, opened: &Creat
             Ok(answer) if answer.status().is_success() || answer.status().as_u16() == 412 => return Some(()),
             Ok(answer) if answer.status().is_client_error() => {
                 let status = answer.status();
-                world.findings.unexpected(
+                context.violations.unexpected(
                     "storage refused a presigned request",
                     format!("upload {}: {status}", opened.upload_id),
                 );
                 return None;
             }
-            Ok(_) | Err(_) if begun.elapsed() < PUT_PATIENCE => world.api.pause(attempt).await,
+            Ok(_) | Err(_) if begun.elapsed() < PUT_PATIENCE => context.api.pause(attempt).await,
             Ok(_) | Err(_) => break,
         }
     }
-    world.findings.unexpected(
+    context.violations.unexpected(
         "content could not be sent",
         format!("upload {}", opened.upload_id),
     );

@@ -110,7 +110,7 @@ impl Sockets {
         };
         delay().await;
         let event = event("$connect", "CONNECT", &id, Some(ticket));
-        let answer = self.functions.get()?.track_connections(event).await;
+        let answer = self.functions.get()?.connections(event).await;
         // The connection does not exist before the client has its answer.
         delay().await;
         let status = answer
@@ -135,7 +135,7 @@ impl Sockets {
         self.set(&id, Connection::Connecting);
         let event = event("$connect", "CONNECT", &id, Some(ticket));
         let answer = match self.functions.get() {
-            Some(functions) => functions.track_connections(event).await.ok(),
+            Some(functions) => functions.connections(event).await.ok(),
             None => None,
         };
         let status = answer.and_then(|answer| serde_json::from_slice::<Status>(&answer).ok());
@@ -192,7 +192,7 @@ impl Sockets {
         if let Some(functions) = self.functions.get() {
             // API Gateway does not retry `$disconnect` either.
             let _ = functions
-                .track_connections(event("$disconnect", "DISCONNECT", &id, None))
+                .connections(event("$disconnect", "DISCONNECT", &id, None))
                 .await;
         }
     }

@@ -5,18 +5,19 @@
 //! each space therefore has a different time, and no later change reveals to a device that it missed it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use model::{DeviceId, FileId, SpaceId, UserId};
+use parking_lot::Mutex;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
 use super::api::Call;
-use super::device::World;
+use super::device::Context;
 use super::faults;
 use super::run;
 use super::sharing::Shared;
@@ -56,7 +57,7 @@ pub(crate) struct User {
 
 /// The workload of one run.
 pub(crate) struct Workload {
-    pub(super) world: World,
+    pub(super) context: Context,
     pub(super) users: Vec<User>,
     pub(super) seed: u64,
     uploads: u64,
@@ -72,9 +73,9 @@ pub(crate) struct Workload {
 
 impl Workload {
     /// A workload of this many uploads by these users.
-    pub(crate) fn new(world: World, users: Vec<User>, seed: u64, uploads: u64) -> Self {
+    pub(crate) fn new(context: Context, users: Vec<User>, seed: u64, uploads: u64) -> Self {
         Self {
-            world,
+            context,
             users,
             seed,
             uploads,
@@ -90,11 +91,11 @@ impl Workload {
     }
 
     /// A workload of uploads only: files are not moved or deleted, and members do not change.
-    pub(crate) fn only_uploads(world: World, users: Vec<User>, seed: u64, uploads: u64) -> Self {
+    pub(crate) fn only_uploads(context: Context, users: Vec<User>, seed: u64, uploads: u64) -> Self {
         Self {
             only_uploads: true,
             pause: Duration::ZERO,
-            ..Self::new(world, users, seed, uploads)
+            ..Self::new(context, users, seed, uploads)
         }
     }
 
@@ -140,7 +141,7 @@ impl Workload {
             None
         };
         let writer = shared.as_ref().and_then(|shared| {
-            let writers = shared.writers.lock().unwrap_or_else(PoisonError::into_inner);
+            let writers = shared.writers.lock();
             let chosen = random.random_range(0..writers.len().max(1));
             writers.iter().nth(chosen).copied()
         });
@@ -163,16 +164,13 @@ impl Workload {
         };
         let may_be_refused = || {
             shared.as_ref().is_some_and(|shared| {
-                let maybe_removed = shared
-                    .maybe_removed
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let maybe_removed = shared.maybe_removed.lock();
                 maybe_removed.contains(&index)
             })
         };
         let twice = random.random_bool(0.03);
-        if let Some(answer) = upload::run(&self.world, &upload, twice, may_be_refused).await {
-            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = upload::run(&self.context, &upload, twice, may_be_refused).await {
+            let mut recent = self.recent.lock();
             recent.push_back((user.clone(), answer.file_id));
             if recent.len() > RECENT_FILES {
                 recent.pop_front();
@@ -182,14 +180,14 @@ impl Workload {
 
     /// A random one of the newest shared spaces; `None` if there is none yet.
     pub(super) fn active_space(&self, random: &mut ChaCha8Rng) -> Option<Arc<Shared>> {
-        let spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let spaces = self.spaces.lock();
         let active = &spaces[spaces.len().saturating_sub(ACTIVE_SPACES)..];
         let chosen = random.random_range(0..active.len().max(1));
         active.get(chosen).cloned()
     }
 
     fn recent_file(&self, random: &mut ChaCha8Rng) -> Option<(User, FileId)> {
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = self.recent.lock();
         let chosen = random.random_range(0..recent.len().max(1));
         recent.get(chosen).cloned()
     }
@@ -215,16 +213,16 @@ impl Workload {
     }
 
     async fn edit(&self, user: &User, call: &Call, expected: &[u16]) {
-        if let Some(answer) = self.world.api.request(&user.id, call).await
+        if let Some(answer) = self.context.api.request(&user.id, call).await
             && !expected.contains(&answer.status)
         {
-            self.world.api.wrong(&user.id, call, &answer);
+            self.context.api.wrong(&user.id, call, &answer);
         }
     }
 }
 
 /// Creates the users and their personal spaces with one upload each, before any fault is injected.
-pub(crate) async fn first_uploads(world: &World, seed: u64, users: &[User]) -> Result<Vec<SpaceId>> {
+pub(crate) async fn first_uploads(context: &Context, seed: u64, users: &[User]) -> Result<Vec<SpaceId>> {
     let mut personal = Vec::with_capacity(users.len());
     for user in users {
         let upload = Upload {
@@ -235,9 +233,9 @@ pub(crate) async fn first_uploads(world: &World, seed: u64, users: &[User]) -> R
             space: None,
             base_version: None,
         };
-        let answer = upload::run(world, &upload, false, || false).await;
+        let answer = upload::run(context, &upload, false, || false).await;
         let answer = answer.context("a first upload failed; the functions' logs say why")?;
-        world.history.joins(answer.space_id, &user.id);
+        context.history.joins(answer.space_id, &user.id);
         personal.push(answer.space_id);
     }
     Ok(personal)

@@ -74,7 +74,7 @@ pub enum Command {
     Samples,
     /// Break everything that the functions depend on, and account for every upload and notification.
     Chaos(Chaos),
-    /// Measure the functions as they are deployed, beside the limit and the peers.
+    /// Measure the functions as they are deployed, beside baselines and reference implementations.
     Bench(Bench),
     /// Upload with `syncsphere` and with plain curl, many small files and a large one, and once killed half
     /// way.

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use tokio::process::Command;
 
 use crate::environment::command;
-use crate::process::{self, Group};
+use crate::process::{self, ProcessGroup};
 use crate::project::Project;
 use crate::services::{POLL, check_alive};
 use crate::ui::Step;
@@ -48,7 +48,7 @@ pub fn url(address: SocketAddrV4, role: &str, database: &str) -> String {
 
 /// A running server with an empty database. Dropping it stops the server.
 pub struct Postgres {
-    group: Group,
+    group: ProcessGroup,
     folder: PathBuf,
     address: SocketAddrV4,
 }
@@ -124,7 +124,7 @@ impl Postgres {
     }
 }
 
-async fn launch(project: &Project, folder: &Path, address: SocketAddrV4) -> Result<Group> {
+async fn launch(project: &Project, folder: &Path, address: SocketAddrV4) -> Result<ProcessGroup> {
     let mut postgres = postgres_command(project, "postgres").await?;
     postgres.arg("-D").arg(folder.join("postgres"));
     for setting in [
@@ -137,7 +137,7 @@ async fn launch(project: &Project, folder: &Path, address: SocketAddrV4) -> Resu
     ] {
         postgres.args(["-c", &setting]);
     }
-    Group::start(folder, "postgres", postgres)
+    ProcessGroup::start(folder, "postgres", postgres)
 }
 
 /// PostgreSQL refuses to run as root. If this command runs as root, for example in a container, PostgreSQL

@@ -24,14 +24,14 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const SHOWN_LINES: usize = 25;
 
 /// A child process and its descendants, in a process group of their own. Dropping the value ends all of them.
-pub struct Group {
+pub struct ProcessGroup {
     child: Child,
     id: Option<Pid>,
     /// The log with the output of the processes.
     pub log: PathBuf,
 }
 
-impl Group {
+impl ProcessGroup {
     /// Starts a service and appends its output to a log in `folder`.
     pub fn start(folder: &Path, name: &str, command: Command) -> Result<Self> {
         Self::spawn(folder, name, command, None)
@@ -79,7 +79,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         let Some(group) = self.id else { return };
         // All services handle SIGINT as a request for a fast but orderly shutdown.
@@ -154,7 +154,7 @@ pub async fn run(step: &Step, log: &Path, mut command: Command, remedy: &str) ->
 /// Runs a program to its end and returns its standard output. Its standard error is appended to a log in
 /// `folder`. If the program fails or exceeds `limit`, the error contains the last lines of that log.
 pub async fn output(folder: &Path, name: &str, command: Command, limit: Duration) -> Result<String> {
-    let mut group = Group::spawn(folder, name, command, Some(Stdio::piped()))?;
+    let mut group = ProcessGroup::spawn(folder, name, command, Some(Stdio::piped()))?;
     let mut pipe = group.child.stdout.take().context("there is no output")?;
     let mut output = Vec::new();
     let running = async {

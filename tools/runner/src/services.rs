@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::environment::{command, emulated};
 use crate::postgres::{self, Postgres};
-use crate::process::{Group, last_lines};
+use crate::process::{ProcessGroup, last_lines};
 use crate::project::Project;
 use crate::ui::Step;
 
@@ -105,7 +105,7 @@ impl Ports {
 /// Both services. Dropping the value stops them.
 pub struct Services {
     _postgres: Postgres,
-    _emulator: Group,
+    _emulator: ProcessGroup,
     /// The address and ports that the services listen on.
     pub ports: Ports,
 }
@@ -127,7 +127,7 @@ impl Services {
     }
 }
 
-fn start_emulator(project: &Project, ports: Ports) -> Result<Group> {
+fn start_emulator(project: &Project, ports: Ports) -> Result<ProcessGroup> {
     let program = project.tools().join("emulator/bin/ministack");
     let mut emulator = emulated(command(project, &program.display().to_string()), ports);
     emulator
@@ -146,10 +146,10 @@ fn start_emulator(project: &Project, ports: Ports) -> Result<Group> {
         // The functions inherit this variable.
         .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
         .env_remove("RUST_LOG");
-    Group::start(&project.run(), "emulator", emulator)
+    ProcessGroup::start(&project.run(), "emulator", emulator)
 }
 
-async fn wait_for_emulator(ports: Ports, emulator: &mut Group) -> Result<()> {
+async fn wait_for_emulator(ports: Ports, emulator: &mut ProcessGroup) -> Result<()> {
     let asked = Instant::now();
     while !is_healthy(ports).await {
         check_alive("the AWS emulator", emulator, asked)?;
@@ -179,7 +179,7 @@ async fn is_healthy(ports: Ports) -> bool {
 }
 
 /// Fails if a service has ended, or if it is not ready one minute after `asked`.
-pub fn check_alive(name: &str, service: &mut Group, asked: Instant) -> Result<()> {
+pub fn check_alive(name: &str, service: &mut ProcessGroup, asked: Instant) -> Result<()> {
     if let Some(status) = service.ended() {
         bail!(
             "{name} did not start ({status}). Its last lines:\n{}",

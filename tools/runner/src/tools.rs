@@ -69,9 +69,9 @@ pub const CHECKOV: Tool = Tool {
 };
 
 /// The Python implementation that benchmarks compare with.
-const PYTHON_PEER: Tool = Tool {
-    name: "peer-python",
-    requirements: include_str!("../../bench/peers/python/requirements.txt"),
+const PYTHON_REFERENCE: Tool = Tool {
+    name: "reference-python",
+    requirements: include_str!("../../bench/references/python/requirements.txt"),
 };
 
 /// The installer of all other Python tools.
@@ -137,37 +137,40 @@ async fn lock(project: &Project) -> Result<File> {
 }
 
 /// The files with which `npm ci` installs the Node.js implementation that benchmarks compare with.
-const NODE_PEER: [(&str, &str); 5] = [
+const NODE_REFERENCE: [(&str, &str); 5] = [
     (
         "package.json",
-        include_str!("../../bench/peers/node/package.json"),
+        include_str!("../../bench/references/node/package.json"),
     ),
     (
         "package-lock.json",
-        include_str!("../../bench/peers/node/package-lock.json"),
+        include_str!("../../bench/references/node/package-lock.json"),
     ),
-    (".npmrc", include_str!("../../bench/peers/node/.npmrc")),
+    (".npmrc", include_str!("../../bench/references/node/.npmrc")),
     (
         "bootstrap.mjs",
-        include_str!("../../bench/peers/node/bootstrap.mjs"),
+        include_str!("../../bench/references/node/bootstrap.mjs"),
     ),
-    ("handler.mjs", include_str!("../../bench/peers/node/handler.mjs")),
+    (
+        "handler.mjs",
+        include_str!("../../bench/references/node/handler.mjs"),
+    ),
 ];
 
 /// Installs the implementations that benchmarks compare with, and returns their folders. The first one is for
 /// Node.js and contains the program; it is `None` without npm. The second one is for Python and contains
 /// `bin/python`.
-pub async fn install_peers(project: &Project) -> Result<(Option<PathBuf>, PathBuf)> {
-    install(project, &[PYTHON_PEER]).await?;
+pub async fn install_references(project: &Project) -> Result<(Option<PathBuf>, PathBuf)> {
+    install(project, &[PYTHON_REFERENCE]).await?;
     let node = if has_npm(project).await {
-        Some(install_packages(project, "peer-node", &NODE_PEER).await?)
+        Some(install_packages(project, "reference-node", &NODE_REFERENCE).await?)
     } else {
         ui::line(
-            "… without the peer in Node.js, for there is no npm: `apt-get install nodejs npm` or https://nodejs.org/",
+            "… without the reference implementation in Node.js, because npm is missing: `apt-get install nodejs npm` or https://nodejs.org/",
         );
         None
     };
-    Ok((node, folder(project, &PYTHON_PEER)))
+    Ok((node, folder(project, &PYTHON_REFERENCE)))
 }
 
 /// The files of the packages that test the web page: TypeScript's type checker and a browser driver. The page

@@ -1,6 +1,6 @@
 //! The local stack: the template deployed to the AWS emulator, its users, and the commands that use it.
 
-mod command_line;
+mod cli_profile;
 mod commands;
 mod cors;
 mod deployment;

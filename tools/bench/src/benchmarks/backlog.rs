@@ -1,34 +1,36 @@
 //! Backlog: the rate at which several environments of `fan-out` drain a full queue.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 
 use super::queue::{BATCH, Batches, hand_over, take};
 use super::{LATENCY_OF_AWS, number, progress};
+use crate::harness::Harness;
 use crate::report::{Benchmark, Plot, Row, Series, Unit};
-use crate::stage::Stage;
 
 /// Number of spaces with events; each has one connection.
 const SPACES: usize = 100;
 
 /// Runs the backlog benchmark.
-pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
-    let services = stage.services(false).await?;
-    let batches = Batches::new(stage)?;
-    let events = stage.size(100_000, 500);
+pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
+    let services = harness.services(false).await?;
+    let batches = Batches::new(harness)?;
+    let events = harness.size(100_000, 500);
     let mut users = Vec::new();
     for _ in 0..SPACES {
-        let user = stage.user().await?;
-        stage.listener(&user).await?;
+        let user = harness.user().await?;
+        harness.listener(&user).await?;
         users.push(user);
     }
     services.posts.fake.server.set_latency(LATENCY_OF_AWS);
-    let program = stage.everywhere(stage.function("fan-out", stage.variables(&services, stage.direct_url())));
+    let program =
+        harness.everywhere(harness.function("fan-out", harness.variables(&services, harness.direct_url())));
     let mut points: Vec<(f64, f64)> = Vec::new();
-    for environments in 1..=stage.cores {
+    for environments in 1..=harness.cores {
         progress(&format!("  {environments} environments"));
         let mut crew = Vec::new();
         for _ in 0..environments {

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::queue::Batches;
 use super::{each, megabytes, memory, progress};
+use crate::harness::{Harness, Services, Variables, milliseconds, with};
 use crate::process::{Measured, Process, Program, Quota};
 use crate::report::{Benchmark, Plot, Row, Series, Summary, Unit};
 use crate::requests::User;
-use crate::stage::{Services, Stage, Variables, milliseconds, with};
 
 /// All functions that are measured.
 const FUNCTIONS: [&str; 9] = [
@@ -34,8 +34,8 @@ const WARM: usize = 5;
 const NO_DATABASE: &str = "postgresql://syncsphere:password@127.0.0.1:1/syncsphere";
 
 /// Programs and configuration for the measurements.
-struct Ground<'a> {
-    stage: &'a Stage,
+struct Setup<'a> {
+    harness: &'a Harness,
     variables: Variables,
     /// The same variables with an unreachable database.
     detached: Variables,
@@ -79,17 +79,17 @@ struct Invocations {
 }
 
 /// Runs the cold start benchmark.
-pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
-    let services = stage.services(true).await?;
+pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
+    let services = harness.services(true).await?;
     // Removes outbox rows of another benchmark, which `maintenance` would otherwise publish.
-    stage.client.batch_execute("DELETE FROM outbox").await?;
-    let variables = stage.variables(&services, stage.relayed_url(&services));
-    let ground = Ground {
-        stage,
+    harness.client.batch_execute("DELETE FROM outbox").await?;
+    let variables = harness.variables(&services, harness.relayed_url(&services));
+    let setup = Setup {
+        harness,
         detached: with(variables.clone(), "DATABASE_URL", NO_DATABASE),
-        empty: stage.limit_alone("limit-empty", variables.clone())?,
-        database: stage.limit_alone("limit-database", variables.clone())?,
-        user: stage.user().await?,
+        empty: harness.baseline_program("baseline-empty", variables.clone())?,
+        database: harness.baseline_program("baseline-database", variables.clone())?,
+        user: harness.user().await?,
         variables,
     };
     let (mut rows, mut series) = (Vec::new(), Vec::new());
@@ -100,17 +100,17 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     ];
     for name in FUNCTIONS {
         progress(&format!("  {name}"));
-        let program = stage.function(name, ground.variables.clone());
-        rows.extend(sizes(stage, name)?);
-        let inits = ground.inits(&program).await?;
+        let program = harness.function(name, setup.variables.clone());
+        rows.extend(sizes(harness, name)?);
+        let inits = setup.inits(&program).await?;
         rows.extend(without_database(name, &inits));
         // `migrate` signs in to the database only when invoked.
         if name == "migrate" {
             continue;
         }
         rows.push(with_database(name, &inits));
-        rows.push(ground.first_invocation(&program).await?);
-        let by_memory = ground.by_memory(&program).await?;
+        rows.push(setup.first_invocation(&program).await?);
+        let by_memory = setup.by_memory(&program).await?;
         rows.extend(with_256_mb(name, &by_memory));
         series.push(line(name, &by_memory));
     }
@@ -146,12 +146,12 @@ fn drain(services: &Services) {
     services.posts.forget();
 }
 
-impl Ground<'_> {
+impl Setup<'_> {
     /// Init phases with and without a database.
     async fn inits(&self, program: &Program) -> Result<Vec<Inits>> {
-        let detached = self.stage.function(program.name, self.detached.clone());
+        let detached = self.harness.function(program.name, self.detached.clone());
         let mut rounds = Vec::new();
-        for _ in 0..self.stage.rounds().max(3) * 2 - 1 {
+        for _ in 0..self.harness.rounds().max(3) * 2 - 1 {
             let empty = self.empty.start().await?;
             let detached = detached.start().await?;
             let database = self.database.start().await?;
@@ -174,7 +174,7 @@ impl Ground<'_> {
 
     async fn first_invocation(&self, program: &Program) -> Result<Row> {
         let mut rounds = Vec::new();
-        for _ in 0..self.stage.rounds() {
+        for _ in 0..self.harness.rounds() {
             let mut process = program.start().await?;
             let first = milliseconds(self.invoke(&mut process, program.name).await?.cpu);
             let mut later = Vec::new();
@@ -204,7 +204,7 @@ impl Ground<'_> {
                 break;
             };
             let mut took = Vec::new();
-            for _ in 0..self.stage.rounds() {
+            for _ in 0..self.harness.rounds() {
                 let mut process = program.start().await?;
                 process.limit(&quota)?;
                 took.push(milliseconds(self.invoke(&mut process, program.name).await?.wall));
@@ -217,7 +217,7 @@ impl Ground<'_> {
 
     /// Invokes the function with a typical event.
     async fn invoke(&self, process: &mut Process, name: &str) -> Result<Measured> {
-        let event = event(self.stage, name, &self.user).await?;
+        let event = event(self.harness, name, &self.user).await?;
         let measured = process.invoke(event).await?;
         check(name, &measured.answer)?;
         Ok(measured)
@@ -274,14 +274,14 @@ fn line(name: &str, by_memory: &[(u32, Vec<f64>)]) -> Series {
 }
 
 /// A typical event for the function.
-async fn event(stage: &Stage, name: &str, user: &User) -> Result<Bytes> {
+async fn event(harness: &Harness, name: &str, user: &User) -> Result<Bytes> {
     let event: Value = match name {
         "complete-upload" => {
-            let upload = stage.uploads(user, 1).await?;
-            return stage.completing(user, *upload.first().context("no upload")?);
+            let upload = harness.uploads(user, 1).await?;
+            return harness.completing(user, *upload.first().context("no upload")?);
         }
         "uploads" => {
-            let mut event = stage.request("uploads.post.json", &user.id)?;
+            let mut event = harness.request("uploads.post.json", &user.id)?;
             let body = json!({
                 "path": format!("/bench/{}", platform::ids::new_id()),
                 "size": crate::settings::SIZE,
@@ -294,25 +294,25 @@ async fn event(stage: &Stage, name: &str, user: &User) -> Result<Bytes> {
             event
         }
         "files" => with_query(
-            stage.request("files.list.json", &user.id)?,
+            harness.request("files.list.json", &user.id)?,
             &format!("spaceId={}", user.space_id),
         ),
         "changes" => with_query(
-            stage.request("changes.get.json", &user.id)?,
+            harness.request("changes.get.json", &user.id)?,
             &format!("spaceId={}&after=0", user.space_id),
         ),
-        "spaces" => stage.request("spaces.list.json", &user.id)?,
-        "connections" => stage.request("connections.post-tickets.json", &user.id)?,
+        "spaces" => harness.request("spaces.list.json", &user.id)?,
+        "connections" => harness.request("connections.post-tickets.json", &user.id)?,
         "fan-out" => {
-            stage
+            harness
                 .client
                 .execute("DELETE FROM connections WHERE user_id = $1", &[&user.id])
                 .await?;
-            stage.listener(user).await?;
-            let batches = Batches::new(stage)?;
+            harness.listener(user).await?;
+            let batches = Batches::new(harness)?;
             return Ok(batches.of(&[batches.message(user.space_id, 1)?]).into());
         }
-        _ => stage.event("maintenance.schedule.json")?,
+        _ => harness.event("maintenance.schedule.json")?,
     };
     Ok(event.to_string().into())
 }
@@ -335,9 +335,9 @@ fn check(name: &str, answer: &[u8]) -> Result<()> {
 }
 
 /// Size of the binary, and of the zip file with it that is deployed.
-fn sizes(stage: &Stage, name: &str) -> Result<[Row; 2]> {
-    let binary = stage.options.binaries.join(name).join("bootstrap");
-    let zip = stage.options.folder.join(format!("{name}.zip"));
+fn sizes(harness: &Harness, name: &str) -> Result<[Row; 2]> {
+    let binary = harness.options.binaries.join(name).join("bootstrap");
+    let zip = harness.options.folder.join(format!("{name}.zip"));
     let length = |path: &std::path::Path| Ok::<_, anyhow::Error>(megabytes(fs::metadata(path)?.len()));
     // Python is available, because the project's tools need it.
     let script = "import sys, zipfile; zipfile.ZipFile(sys.argv[1], 'w', zipfile.ZIP_DEFLATED).write(sys.argv[2], 'bootstrap')";

@@ -7,12 +7,12 @@ use futures_util::future::try_join_all;
 use uuid::Uuid;
 
 use super::{LATENCY_OF_AWS, each, megabytes, memory, number, progress};
-use crate::limit::commits;
-use crate::limit::complete::Task;
+use crate::baselines::commits;
+use crate::baselines::complete::Task;
+use crate::harness::{Harness, Services, Variables, milliseconds};
 use crate::process::{Instructions, NO_VALGRIND, Process, Program};
 use crate::report::{Benchmark, Count, Plot, Row, Series, Summary, Unit};
 use crate::requests::{User, answered};
-use crate::stage::{Services, Stage, Variables, milliseconds};
 
 /// Numbers of concurrent environments.
 const ENVIRONMENTS: [usize; 4] = [1, 2, 4, 8];
@@ -59,29 +59,29 @@ impl Warm {
 }
 
 /// Runs the `complete-upload` benchmark.
-pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
-    let services = stage.services(false).await?;
-    let user = stage.user().await?;
-    let direct = stage.variables(&services, stage.direct_url());
-    let relayed = stage.variables(&services, stage.relayed_url(&services));
+pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
+    let services = harness.services(false).await?;
+    let user = harness.user().await?;
+    let direct = harness.variables(&services, harness.direct_url());
+    let relayed = harness.variables(&services, harness.relayed_url(&services));
     let mut rows = Vec::new();
 
     progress("  warm");
-    let rounds = warm(stage, &direct, &user).await?;
+    let rounds = warm(harness, &direct, &user).await?;
     rows.push(median("warm p50", &rounds).at_most(1.6, Some(1.3)));
     rows.push(tail("warm p99", &rounds, Warm::took));
 
     progress("  warm, 1 ms to the database");
     services.relay.set_latency(LATENCY);
-    let rounds = warm(stage, &relayed, &user).await?;
+    let rounds = warm(harness, &relayed, &user).await?;
     services.relay.set_latency(Duration::ZERO);
     rows.push(median("warm p50, 1 ms to the database", &rounds).at_most(1.3, Some(1.15)));
     rows.push(tail("warm p99, 1 ms to the database", &rounds, Warm::took));
 
     progress("  over TLS");
-    let secured = stage.services(true).await?;
-    let variables = stage.variables(&secured, stage.relayed_url(&secured));
-    let rounds = warm(stage, &variables, &user).await?;
+    let secured = harness.services(true).await?;
+    let variables = harness.variables(&secured, harness.relayed_url(&secured));
+    let rounds = warm(harness, &variables, &user).await?;
     rows.push(median("warm p50 over TLS", &rounds));
 
     progress("  as on a network");
@@ -90,7 +90,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     for server in [&secured.s3.server, &secured.sqs.server] {
         server.set_latency(LATENCY_OF_AWS);
     }
-    let rounds = warm(stage, &variables, &user).await?;
+    let rounds = warm(harness, &variables, &user).await?;
     rows.push(median(
         "warm p50 over TLS, 10 ms to S3 and SQS, 1 ms to the database",
         &rounds,
@@ -107,19 +107,19 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             because the fake's HEAD is faster than loading; on a network it is not."
             .to_owned(),
     ];
-    match by_memory(stage, variables, &user).await? {
+    match by_memory(harness, variables, &user).await? {
         Some(costs) => rows.extend(costs),
         None => notes.push(memory::NO_GROUPS.to_owned()),
     }
     drop(secured);
 
-    match instructions(stage, &direct, &user).await? {
+    match instructions(harness, &direct, &user).await? {
         Some(row) => rows.push(row),
         None => notes.push(NO_VALGRIND.to_owned()),
     }
-    let (crowded, series) = by_environments(stage, direct).await?;
+    let (crowded, series) = by_environments(harness, direct).await?;
     rows.extend(crowded);
-    let (counts, memory) = counts(stage, &services, relayed, &user).await?;
+    let (counts, memory) = counts(harness, &services, relayed, &user).await?;
     rows.push(memory);
 
     Ok(Benchmark {
@@ -143,21 +143,21 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
 }
 
 /// Instructions per invocation.
-async fn instructions(stage: &Stage, variables: &Variables, user: &User) -> Result<Option<Row>> {
-    let ours = Instructions::of(&stage.function("complete-upload", variables.clone()));
-    let parts = Instructions::of(&stage.limit("limit-complete", variables.clone())?);
+async fn instructions(harness: &Harness, variables: &Variables, user: &User) -> Result<Option<Row>> {
+    let ours = Instructions::of(&harness.function("complete-upload", variables.clone()));
+    let parts = Instructions::of(&harness.baseline("baseline-complete", variables.clone())?);
     let (Some(ours), Some(parts)) = (ours, parts) else {
         return Ok(None);
     };
     progress("  instructions");
     let many = 20;
     let ours = ours.of_one(many, async |process| {
-        let uploads = stage.uploads(user, 1).await?;
-        complete(stage, process, user, uploads).await.map(drop)
+        let uploads = harness.uploads(user, 1).await?;
+        complete(harness, process, user, uploads).await.map(drop)
     });
     let ours = ours.await?;
     let parts = parts.of_one(many, async |process| {
-        alone(process, user, stage.uploads(user, 1).await?)
+        alone(process, user, harness.uploads(user, 1).await?)
             .await
             .map(drop)
     });
@@ -172,16 +172,16 @@ async fn instructions(stage: &Stage, variables: &Variables, user: &User) -> Resu
 }
 
 /// Duration and cost by memory size.
-async fn by_memory(stage: &Stage, variables: Variables, user: &User) -> Result<Option<Vec<Row>>> {
+async fn by_memory(harness: &Harness, variables: Variables, user: &User) -> Result<Option<Vec<Row>>> {
     progress("  by memory");
-    let program = stage.function("complete-upload", variables);
+    let program = harness.function("complete-upload", variables);
     memory::costs(
         &program,
-        stage.rounds(),
-        stage.size(50, 2),
+        harness.rounds(),
+        harness.size(50, 2),
         "one",
         async |process| {
-            let took = complete(stage, process, user, stage.uploads(user, 1).await?).await?;
+            let took = complete(harness, process, user, harness.uploads(user, 1).await?).await?;
             Ok(Summary::of(&took).median)
         },
     )
@@ -189,20 +189,26 @@ async fn by_memory(stage: &Stage, variables: Variables, user: &User) -> Result<O
 }
 
 /// Number of uploads in a round.
-fn many(stage: &Stage) -> usize {
-    stage.size(200, 20)
+fn many(harness: &Harness) -> usize {
+    harness.size(200, 20)
 }
 
 /// Alternates warm invocations and their parts alone. The first round only opens connections and is not
 /// counted.
-async fn warm(stage: &Stage, variables: &Variables, user: &User) -> Result<Vec<Warm>> {
-    let ours = stage.function("complete-upload", variables.clone());
-    let parts = stage.limit("limit-complete", variables.clone())?;
+async fn warm(harness: &Harness, variables: &Variables, user: &User) -> Result<Vec<Warm>> {
+    let ours = harness.function("complete-upload", variables.clone());
+    let parts = harness.baseline("baseline-complete", variables.clone())?;
     let (mut ours, mut parts) = (ours.start().await?, parts.start().await?);
     let mut rounds = Vec::new();
-    for round in 0..=stage.rounds() {
-        let alone = alone(&mut parts, user, stage.uploads(user, many(stage)).await?).await?;
-        let took = complete(stage, &mut ours, user, stage.uploads(user, many(stage)).await?).await?;
+    for round in 0..=harness.rounds() {
+        let alone = alone(&mut parts, user, harness.uploads(user, many(harness)).await?).await?;
+        let took = complete(
+            harness,
+            &mut ours,
+            user,
+            harness.uploads(user, many(harness)).await?,
+        )
+        .await?;
         if round > 0 {
             rounds.push(Warm {
                 took: Took::of(&took),
@@ -234,18 +240,18 @@ fn tail<T>(figure: &str, rounds: &[T], took: impl Fn(&T) -> Took) -> Row {
 }
 
 /// Throughput of several environments, compared with bare commits by the same number of clients.
-async fn by_environments(stage: &Stage, variables: Variables) -> Result<(Vec<Row>, Series)> {
-    let program = stage.everywhere(stage.function("complete-upload", variables.clone()));
-    let bare = stage.everywhere(stage.limit("limit-commits", variables)?);
+async fn by_environments(harness: &Harness, variables: Variables) -> Result<(Vec<Row>, Series)> {
+    let program = harness.everywhere(harness.function("complete-upload", variables.clone()));
+    let bare = harness.everywhere(harness.baseline("baseline-commits", variables)?);
     let mut bare = bare.start().await?;
     let (mut rows, mut points) = (Vec::new(), Vec::new());
     for environments in ENVIRONMENTS {
         progress(&format!("  {environments} environments"));
-        let mut crew = Crew::start(stage, &program, environments).await?;
+        let mut crew = Crew::start(harness, &program, environments).await?;
         let mut rounds = Vec::new();
-        for _ in 0..stage.rounds() {
-            let commits = bare_commits(stage, &mut bare, environments).await?;
-            let (took, rate) = crew.complete(stage, many(stage)).await?;
+        for _ in 0..harness.rounds() {
+            let commits = bare_commits(harness, &mut bare, environments).await?;
+            let (took, rate) = crew.complete(harness, many(harness)).await?;
             rounds.push(Crowded {
                 took: Took::of(&took),
                 rate,
@@ -263,10 +269,10 @@ async fn by_environments(stage: &Stage, variables: Variables) -> Result<(Vec<Row
 }
 
 /// Measures bare commits per second.
-async fn bare_commits(stage: &Stage, process: &mut Process, clients: usize) -> Result<f64> {
+async fn bare_commits(harness: &Harness, process: &mut Process, clients: usize) -> Result<f64> {
     let task = commits::Task {
         clients,
-        commits: stage.size(2_000, 100),
+        commits: harness.size(2_000, 100),
     };
     let answer = process.invoke(serde_json::to_vec(&task)?).await?.answer;
     Ok(serde_json::from_slice(&answer)?)
@@ -288,24 +294,24 @@ fn crowded(rounds: &[Crowded]) -> Vec<Row> {
 
 /// Counts for one warm invocation, and the process's peak memory.
 async fn counts(
-    stage: &Stage,
+    harness: &Harness,
     services: &Services,
     variables: Variables,
     user: &User,
 ) -> Result<(Vec<Count>, Row)> {
     progress("  counts");
-    let program = stage.counted(&stage.function("complete-upload", variables));
+    let program = harness.counted(&harness.function("complete-upload", variables));
     let mut ours = program.start().await?;
-    complete(stage, &mut ours, user, stage.uploads(user, 5).await?).await?;
+    complete(harness, &mut ours, user, harness.uploads(user, 5).await?).await?;
     services.relay.take();
     services.s3.server.take_requests();
     services.sqs.server.take_requests();
     for server in [&services.s3.server, &services.sqs.server] {
         server.take_connects();
     }
-    let uploads = stage.uploads(user, 1).await?;
+    let uploads = harness.uploads(user, 1).await?;
     let upload = uploads.first().context("no upload")?;
-    let measured = ours.invoke(stage.completing(user, *upload)?).await?;
+    let measured = ours.invoke(harness.completing(user, *upload)?).await?;
     answered(&measured.answer, 200)?;
     let passed = services.relay.take();
     let connects = services.s3.server.take_connects() + services.sqs.server.take_connects() + passed.connects;
@@ -325,10 +331,15 @@ async fn counts(
 }
 
 /// Completes the uploads one after the other. Returns the duration of each, in milliseconds.
-async fn complete(stage: &Stage, process: &mut Process, user: &User, uploads: Vec<Uuid>) -> Result<Vec<f64>> {
+async fn complete(
+    harness: &Harness,
+    process: &mut Process,
+    user: &User,
+    uploads: Vec<Uuid>,
+) -> Result<Vec<f64>> {
     let mut took = Vec::new();
     for upload in uploads {
-        let measured = process.invoke(stage.completing(user, upload)?).await?;
+        let measured = process.invoke(harness.completing(user, upload)?).await?;
         answered(&measured.answer, 200)?;
         took.push(milliseconds(measured.wall));
     }
@@ -350,11 +361,11 @@ async fn alone(process: &mut Process, user: &User, uploads: Vec<Uuid>) -> Result
 struct Crew(Vec<(Process, User)>);
 
 impl Crew {
-    async fn start(stage: &Stage, program: &Program, environments: usize) -> Result<Self> {
+    async fn start(harness: &Harness, program: &Program, environments: usize) -> Result<Self> {
         let mut crew = Vec::new();
         for _ in 0..environments {
-            let (mut process, user) = (program.start().await?, stage.user().await?);
-            complete(stage, &mut process, &user, stage.uploads(&user, 5).await?).await?;
+            let (mut process, user) = (program.start().await?, harness.user().await?);
+            complete(harness, &mut process, &user, harness.uploads(&user, 5).await?).await?;
             crew.push((process, user));
         }
         Ok(Self(crew))
@@ -362,17 +373,17 @@ impl Crew {
 
     /// Completes uploads in all environments at once. Returns the durations in milliseconds, and the uploads
     /// per second.
-    async fn complete(&mut self, stage: &Stage, many: usize) -> Result<(Vec<f64>, f64)> {
+    async fn complete(&mut self, harness: &Harness, many: usize) -> Result<(Vec<f64>, f64)> {
         let mut uploads = Vec::new();
         for (_, user) in &self.0 {
-            uploads.push(stage.uploads(user, many).await?);
+            uploads.push(harness.uploads(user, many).await?);
         }
         let begun = Instant::now();
         let all = try_join_all(
             self.0
                 .iter_mut()
                 .zip(uploads)
-                .map(|((process, user), uploads)| complete(stage, process, user, uploads)),
+                .map(|((process, user), uploads)| complete(harness, process, user, uploads)),
         )
         .await?;
         let took: Vec<f64> = all.into_iter().flatten().collect();

@@ -8,31 +8,34 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 
 use super::{number, progress};
+use crate::harness::Harness;
 use crate::process::Process;
 use crate::report::{Benchmark, Count, Plot, Row, Series, Summary, Unit};
 use crate::requests::answered;
-use crate::stage::Stage;
 
 /// Numbers of concurrent environments.
 const ENVIRONMENTS: [usize; 3] = [1, 2, 4];
 
 /// Runs the `connections` benchmark.
-pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
-    let services = stage.services(false).await?;
-    let direct = stage.variables(&services, stage.direct_url());
-    let many = stage.size(300, 20);
+pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
+    let services = harness.services(false).await?;
+    let direct = harness.variables(&services, harness.direct_url());
+    let many = harness.size(300, 20);
     let mut rows = Vec::new();
 
-    let mut ours = stage.function("connections", direct.clone()).start().await?;
-    let mut alone = stage.limit("limit-connect", direct.clone())?.start().await?;
+    let mut ours = harness.function("connections", direct.clone()).start().await?;
+    let mut alone = harness
+        .baseline("baseline-connect", direct.clone())?
+        .start()
+        .await?;
     let (mut own, mut theirs) = (vec![], vec![]);
     progress("  one environment");
-    for round in 0..=stage.rounds() {
+    for round in 0..=harness.rounds() {
         let answer = alone.invoke(serde_json::to_vec(&users(many))?).await?.answer;
         let micros: f64 = serde_json::from_slice(&answer)?;
         let begun = Instant::now();
         for user in users(many) {
-            connect(stage, &mut ours, &user).await?;
+            connect(harness, &mut ours, &user).await?;
         }
         if round > 0 {
             theirs.push(number(many) / micros * 1e6);
@@ -51,7 +54,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         name: "connections".to_owned(),
         points: Vec::new(),
     };
-    let program = stage.everywhere(stage.function("connections", direct));
+    let program = harness.everywhere(harness.function("connections", direct));
     for environments in ENVIRONMENTS {
         progress(&format!("  {environments} environments"));
         let mut crew = Vec::new();
@@ -59,11 +62,11 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
             crew.push(program.start().await?);
         }
         let mut rates = Vec::new();
-        for round in 0..=stage.rounds() {
+        for round in 0..=harness.rounds() {
             let begun = Instant::now();
             try_join_all(crew.iter_mut().map(async |process| {
                 for user in users(many) {
-                    connect(stage, process, &user).await?;
+                    connect(harness, process, &user).await?;
                 }
                 Ok::<_, anyhow::Error>(())
             }))
@@ -78,15 +81,15 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     }
 
     progress("  counts");
-    let relayed = stage.variables(&services, stage.relayed_url(&services));
-    let mut counted = stage
-        .counted(&stage.function("connections", relayed))
+    let relayed = harness.variables(&services, harness.relayed_url(&services));
+    let mut counted = harness
+        .counted(&harness.function("connections", relayed))
         .start()
         .await?;
-    connect(stage, &mut counted, "warm").await?;
-    connect(stage, &mut counted, "warm").await?;
+    connect(harness, &mut counted, "warm").await?;
+    connect(harness, &mut counted, "warm").await?;
     services.relay.take();
-    connect(stage, &mut counted, "counted").await?;
+    connect(harness, &mut counted, "counted").await?;
     Ok(Benchmark {
         name: "connect".to_owned(),
         about: "`POST /tickets`, then `$connect` with the ticket: two invocations for one stored \
@@ -118,13 +121,13 @@ fn users(many: usize) -> Vec<String> {
         .collect()
 }
 
-async fn connect(stage: &Stage, process: &mut Process, user: &str) -> Result<()> {
-    let event = stage.request("connections.post-tickets.json", user)?;
+async fn connect(harness: &Harness, process: &mut Process, user: &str) -> Result<()> {
+    let event = harness.request("connections.post-tickets.json", user)?;
     let answer = process.invoke(Bytes::from(event.to_string())).await?.answer;
     let body = answered(&answer, 201)?;
     let ticket = body["ticket"].as_str().context("no ticket")?;
 
-    let mut event = stage.event("connections.connect.json")?;
+    let mut event = harness.event("connections.connect.json")?;
     event["requestContext"]["connectionId"] = json!(format!("{}=", platform::ids::new_id().simple()));
     event["queryStringParameters"] = json!({ "ticket": ticket });
     event["multiValueQueryStringParameters"] = json!({ "ticket": [ticket] });

@@ -1,13 +1,12 @@
 //! Latency from the commit to the frame at a constant rate, up to a rate that cannot be sustained.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 use platform::Clock;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -16,10 +15,10 @@ use uuid::Uuid;
 use super::complete::percentile;
 use super::queue::{Batches, poll};
 use super::{number, progress};
+use crate::harness::{Harness, Services};
 use crate::process::{Process, Program};
 use crate::report::{Benchmark, Plot, Row, Series, Unit};
 use crate::requests::{User, answered};
-use crate::stage::{Services, Stage};
 
 /// Environments of each of the two functions.
 const ENVIRONMENTS: usize = 2;
@@ -47,34 +46,34 @@ struct Line {
 }
 
 /// Runs the end-to-end benchmark.
-pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
-    let services = stage.services(false).await?;
-    let variables = stage.variables(&services, stage.direct_url());
-    let start = |name| stage.everywhere(stage.function(name, variables.clone()));
+pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
+    let services = harness.services(false).await?;
+    let variables = harness.variables(&services, harness.direct_url());
+    let start = |name| harness.everywhere(harness.function(name, variables.clone()));
     let mut line = Line {
         completing: Vec::new(),
         notifying: Vec::new(),
-        batches: Batches::new(stage)?,
+        batches: Batches::new(harness)?,
     };
     let (complete, fan_out): (Program, Program) = (start("complete-upload"), start("fan-out"));
     for _ in 0..ENVIRONMENTS {
-        let user = stage.user().await?;
-        stage.listener(&user).await?;
+        let user = harness.user().await?;
+        harness.listener(&user).await?;
         line.completing.push((complete.start().await?, user));
         line.notifying.push(fan_out.start().await?);
     }
-    let lasting = Duration::from_secs(if stage.options.quick { 1 } else { 5 });
-    line.hold(stage, &services, FIRST, Duration::from_millis(500))
+    let lasting = Duration::from_secs(if harness.options.quick { 1 } else { 5 });
+    line.hold(harness, &services, FIRST, Duration::from_millis(500))
         .await?;
 
     let (mut rate, mut saturation) = (FIRST, FIRST);
     let (mut medians, mut slowest) = (Vec::new(), Vec::new());
     loop {
         progress(&format!("  {rate:.0} uploads per second"));
-        let outcome = line.hold(stage, &services, rate, lasting).await?;
+        let outcome = line.hold(harness, &services, rate, lasting).await?;
         medians.push((rate, percentile(&outcome.latencies, 50)));
         slowest.push((rate, percentile(&outcome.latencies, 99)));
-        if stage.options.quick {
+        if harness.options.quick {
             break;
         }
         ensure!(
@@ -89,8 +88,8 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     }
     progress("  half of that");
     let (mut p50, mut p99) = (Vec::new(), Vec::new());
-    for _ in 0..stage.rounds() {
-        let outcome = line.hold(stage, &services, saturation / 2.0, lasting).await?;
+    for _ in 0..harness.rounds() {
+        let outcome = line.hold(harness, &services, saturation / 2.0, lasting).await?;
         p50.push(percentile(&outcome.latencies, 50));
         p99.push(percentile(&outcome.latencies, 99));
     }
@@ -141,7 +140,7 @@ impl Line {
     /// Completes uploads at a rate for a while, and waits until all frames have arrived.
     async fn hold(
         &mut self,
-        stage: &Stage,
+        harness: &Harness,
         services: &Services,
         rate: f64,
         lasting: Duration,
@@ -155,7 +154,7 @@ impl Line {
                 clippy::cast_sign_loss,
                 reason = "a small positive number"
             )]
-            let uploads = stage.uploads(user, many as usize).await?;
+            let uploads = harness.uploads(user, many as usize).await?;
             waiting.push(Mutex::new(VecDeque::from(uploads)));
         }
         let planned: usize = waiting.iter().map(|uploads| locked(uploads).len()).sum();
@@ -169,7 +168,7 @@ impl Line {
                 self.completing
                     .iter_mut()
                     .zip(&waiting)
-                    .map(|((process, user), uploads)| complete(stage, process, user, uploads, begun, each)),
+                    .map(|((process, user), uploads)| complete(harness, process, user, uploads, begun, each)),
             )
             .await?;
             let took = begun.elapsed();
@@ -206,7 +205,7 @@ impl Line {
 
 /// Completes uploads, each at its scheduled time.
 async fn complete(
-    stage: &Stage,
+    harness: &Harness,
     process: &mut Process,
     user: &User,
     uploads: &Mutex<VecDeque<Uuid>>,
@@ -221,11 +220,11 @@ async fn complete(
         let due = begun + Duration::from_secs_f64(f64::from(made) / rate);
         tokio::time::sleep_until(due.into()).await;
         made += 1;
-        let measured = process.invoke(stage.completing(user, upload)?).await?;
+        let measured = process.invoke(harness.completing(user, upload)?).await?;
         answered(&measured.answer, 200)?;
     }
 }
 
-fn locked(uploads: &Mutex<VecDeque<Uuid>>) -> std::sync::MutexGuard<'_, VecDeque<Uuid>> {
-    uploads.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(uploads: &Mutex<VecDeque<Uuid>>) -> parking_lot::MutexGuard<'_, VecDeque<Uuid>> {
+    uploads.lock()
 }

@@ -1,4 +1,4 @@
-//! `fan-out`: posts per second and CPU time, compared with a plain HTTP client and the peers.
+//! `fan-out`: posts per second and CPU time, compared with a plain HTTP client and the references.
 
 mod by_size;
 mod faults;
@@ -11,14 +11,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{LATENCY_OF_AWS, each, memory, number, progress};
+use crate::harness::{Harness, Variables, with};
 use crate::posts::{Faults, densest};
 use crate::process::{Instructions, NO_VALGRIND, Process, Program};
 use crate::report::{Benchmark, Count, Goal, Plot, Row, Unit, float};
-use crate::stage::{Stage, Variables, with};
 use by_size::by_size;
 use faults::latency_and_faults;
 use fixture::{Audience, Delivered, Fixture, bound};
-use subjects::{Cast, peers};
+use subjects::{Subjects, references};
 
 /// Posts in flight, as in `fan-out`.
 const IN_FLIGHT: usize = 64;
@@ -36,24 +36,30 @@ const SOME_GONE: Faults = Faults {
 };
 
 /// Runs the `fan-out` benchmark.
-pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
-    let services = stage.services(false).await?;
-    let fixture = Fixture::new(stage, &services)?;
-    let variables = stage.variables(&services, stage.direct_url());
-    let limit = stage.limit("limit-posts", Vec::new())?;
+pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
+    let services = harness.services(false).await?;
+    let fixture = Fixture::new(harness, &services)?;
+    let variables = harness.variables(&services, harness.direct_url());
+    let baseline = harness.baseline("baseline-posts", Vec::new())?;
     let audiences = audiences(&fixture).await?;
     let largest = audiences.last().context("no audience")?;
 
-    let mut cast = Cast::start(&stage.function("fan-out", variables.clone()), &limit).await?;
-    cast.peers = peers(stage, &variables).await?;
-    let (mut rows, series) = by_size(&fixture, &mut cast, &audiences).await?;
-    cast.peers.clear();
-    rows.extend(latency_and_faults(&fixture, &mut cast, largest).await?);
-    rows.extend(ten_events(&fixture, &mut cast.ours).await?);
-    drop(cast);
+    let mut subjects = Subjects::start(&harness.function("fan-out", variables.clone()), &baseline).await?;
+    subjects.references = references(harness, &variables).await?;
+    let (mut rows, series) = by_size(&fixture, &mut subjects, &audiences).await?;
+    subjects.references.clear();
+    rows.extend(latency_and_faults(&fixture, &mut subjects, largest).await?);
+    rows.extend(ten_events(&fixture, &mut subjects.ours).await?);
+    drop(subjects);
     rows.push(pace(&fixture, variables.clone()).await?);
     let mut notes = Vec::new();
-    match instructions(&fixture, &stage.function("fan-out", variables.clone()), &limit).await? {
+    match instructions(
+        &fixture,
+        &harness.function("fan-out", variables.clone()),
+        &baseline,
+    )
+    .await?
+    {
         Some(row) => {
             rows.push(row);
             notes.push(
@@ -64,11 +70,11 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         }
         None => notes.push(NO_VALGRIND.to_owned()),
     }
-    match by_memory(&fixture, &stage.function("fan-out", variables)).await? {
+    match by_memory(&fixture, &harness.function("fan-out", variables)).await? {
         Some(costs) => rows.extend(costs),
         None => notes.push(memory::NO_GROUPS.to_owned()),
     }
-    let (secured, connections) = over_tls(stage, &limit, largest).await?;
+    let (secured, connections) = over_tls(harness, &baseline, largest).await?;
     rows.extend(secured);
     let mut counted = vec![connections];
     counted.extend(counts(&fixture).await?);
@@ -77,9 +83,9 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         name: "fan-out".to_owned(),
         about: "One event to all listening connections, from the first invocation to the last answer, with \
             64 posts in flight and without a rate limit. Every frame and every signature is checked. The \
-            lower limit is a plain hyper client that posts as many bytes, 64 in flight, without \
-            signatures. The peers are ordinary implementations of fan-out with the AWS SDKs for Node.js \
-            and Python (`tools/bench/peers`)."
+            baseline is a plain hyper client that posts as many bytes, 64 in flight, without \
+            signatures. The references are ordinary implementations of fan-out with the AWS SDKs for Node.js \
+            and Python (`tools/bench/references`)."
             .to_owned(),
         rows,
         counts: counted,
@@ -97,7 +103,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
 
 /// One audience of each size, smallest first.
 async fn audiences(fixture: &Fixture<'_>) -> Result<Vec<Audience>> {
-    let many = fixture.stage.size(10_000, 1_000);
+    let many = fixture.harness.size(10_000, 1_000);
     let mut audiences = Vec::new();
     for size in [1, 10, 100, 1_000, 10_000] {
         if size <= many {
@@ -124,7 +130,7 @@ async fn ten_events(fixture: &Fixture<'_>, process: &mut Process) -> Result<Vec<
         spaces.push(fixture.audience(10).await?);
     }
     let mut rounds = Vec::new();
-    for _ in 0..fixture.stage.rounds() {
+    for _ in 0..fixture.harness.rounds() {
         let single = fixture.one(process, &hundred).await?;
         let messages: Result<Vec<_>> = (1..=10)
             .map(|i| fixture.batches.message(hundred.space_id, i))
@@ -164,10 +170,10 @@ async fn ten_events(fixture: &Fixture<'_>, process: &mut Process) -> Result<Vec<
 
 async fn pace(fixture: &Fixture<'_>, variables: Variables) -> Result<Row> {
     progress("  pace");
-    let stage = fixture.stage;
+    let harness = fixture.harness;
     let variables = with(variables, "POSTS_PER_SECOND", &PACE.to_string());
-    let mut paced = stage.function("fan-out", variables).start().await?;
-    let crowd = fixture.audience(stage.size(5_000, 1_000)).await?;
+    let mut paced = harness.function("fan-out", variables).start().await?;
+    let crowd = fixture.audience(harness.size(5_000, 1_000)).await?;
     let times = fixture.one(&mut paced, &crowd).await?.times;
     let mut most = Row::ratio(
         "most posts in any 1 s",
@@ -184,24 +190,24 @@ async fn pace(fixture: &Fixture<'_>, variables: Variables) -> Result<Row> {
 }
 
 /// Instructions per post, for 1,000 posts.
-async fn instructions(fixture: &Fixture<'_>, ours: &Program, limit: &Program) -> Result<Option<Row>> {
-    let (Some(ours), Some(limit)) = (Instructions::of(ours), Instructions::of(limit)) else {
+async fn instructions(fixture: &Fixture<'_>, ours: &Program, baseline: &Program) -> Result<Option<Row>> {
+    let (Some(ours), Some(baseline)) = (Instructions::of(ours), Instructions::of(baseline)) else {
         return Ok(None);
     };
     progress("  instructions");
     let thousand = fixture.audience(1_000).await?;
     let ours = ours.of_one(3, async |process| fixture.one(process, &thousand).await.map(drop));
     let ours = ours.await?;
-    let limit = limit.of_one(3, async |process| {
-        fixture.limit(process, &thousand).await.map(drop)
+    let baseline = baseline.of_one(3, async |process| {
+        fixture.baseline(process, &thousand).await.map(drop)
     });
-    let limit = limit.await?;
+    let baseline = baseline.await?;
     Ok(Some(Row::ratio(
         "instructions per post",
         Unit::Number,
         vec![ours / 1_000.0],
         "plain hyper",
-        vec![limit / 1_000.0],
+        vec![baseline / 1_000.0],
     )))
 }
 
@@ -211,7 +217,7 @@ async fn by_memory(fixture: &Fixture<'_>, program: &Program) -> Result<Option<Ve
     let thousand = fixture.audience(1_000).await?;
     let posts = &fixture.services.posts.fake.server;
     posts.set_latency(LATENCY_OF_AWS);
-    let (rounds, events) = (fixture.stage.rounds(), fixture.stage.size(10, 1));
+    let (rounds, events) = (fixture.harness.rounds(), fixture.harness.size(10, 1));
     let costs = memory::costs(program, rounds, events, "1 event to 1,000", async |process| {
         Ok(fixture.one(process, &thousand).await?.milliseconds())
     });
@@ -220,30 +226,33 @@ async fn by_memory(fixture: &Fixture<'_>, program: &Program) -> Result<Option<Ve
     costs
 }
 
-async fn over_tls(stage: &Stage, limit: &Program, audience: &Audience) -> Result<(Vec<Row>, Count)> {
+async fn over_tls(harness: &Harness, baseline: &Program, audience: &Audience) -> Result<(Vec<Row>, Count)> {
     progress("  over TLS");
-    let services = stage.services(true).await?;
-    let fixture = Fixture::new(stage, &services)?;
-    let variables = stage.variables(&services, stage.direct_url());
-    let mut cast = Cast::start(&stage.function("fan-out", variables), limit).await?;
-    cast.turn(&fixture, audience).await?;
+    let services = harness.services(true).await?;
+    let fixture = Fixture::new(harness, &services)?;
+    let variables = harness.variables(&services, harness.direct_url());
+    let mut subjects = Subjects::start(&harness.function("fan-out", variables), baseline).await?;
+    subjects.round(&fixture, audience).await?;
     let connects = services.posts.fake.server.take_connects();
-    let turns = cast.turns(&fixture, audience).await?;
+    let rounds = subjects.rounds(&fixture, audience).await?;
     let rate = Row::ratio(
         "posts per second over TLS",
         Unit::PerSecond,
-        each(&turns, |turn| turn.ours.per_second()),
+        each(&rounds, |round| round.ours.per_second()),
         "plain hyper",
-        each(&turns, |turn| turn.limit.per_second()),
+        each(&rounds, |round| round.baseline.per_second()),
     );
     let rows = vec![
-        bound(rate, turns.iter().flat_map(|turn| [&turn.ours, &turn.limit])),
+        bound(
+            rate,
+            rounds.iter().flat_map(|round| [&round.ours, &round.baseline]),
+        ),
         Row::ratio(
             "CPU per post over TLS",
             Unit::Microseconds,
-            each(&turns, |turn| turn.ours.cpu_per_post()),
+            each(&rounds, |round| round.ours.cpu_per_post()),
             "plain hyper",
-            each(&turns, |turn| turn.limit.cpu_per_post()),
+            each(&rounds, |round| round.baseline.cpu_per_post()),
         ),
     ];
     let connections = Count {
@@ -257,9 +266,11 @@ async fn over_tls(stage: &Stage, limit: &Program, audience: &Audience) -> Result
 
 async fn counts(fixture: &Fixture<'_>) -> Result<Vec<Count>> {
     progress("  counts");
-    let Fixture { stage, services, .. } = fixture;
-    let relayed = stage.variables(services, stage.relayed_url(services));
-    let program = stage.counted(&stage.function("fan-out", relayed));
+    let Fixture {
+        harness, services, ..
+    } = fixture;
+    let relayed = harness.variables(services, harness.relayed_url(services));
+    let program = harness.counted(&harness.function("fan-out", relayed));
     let mut process = program.start().await?;
     let thousand = fixture.audience(1_000).await?;
 
@@ -269,10 +280,14 @@ async fn counts(fixture: &Fixture<'_>) -> Result<Vec<Count>> {
     let one = fixture.one(&mut process, &thousand).await?;
     let (passed, requests) = (services.relay.take(), services.sqs.server.take_requests());
 
-    fixture.despite(&mut process, &thousand, SOME_GONE).await?;
+    fixture
+        .deliver_with_faults(&mut process, &thousand, SOME_GONE)
+        .await?;
     services.relay.take();
     fixture.connect(&thousand).await?;
-    fixture.despite(&mut process, &thousand, SOME_GONE).await?;
+    fixture
+        .deliver_with_faults(&mut process, &thousand, SOME_GONE)
+        .await?;
     let deleting = services.relay.take();
 
     Ok(vec![

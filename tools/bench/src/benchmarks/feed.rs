@@ -5,19 +5,19 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{megabytes, number, progress};
+use crate::harness::{Harness, milliseconds};
 use crate::process::Process;
 use crate::report::{Benchmark, Count, Plot, Row, Series, Summary, Unit};
 use crate::requests::{User, answered};
 use crate::settings::{SHA256_SQL, SIZE};
-use crate::stage::{Stage, milliseconds};
 
 /// Changes per page: the maximum of a request, and a typical number after a short absence.
 const PAGES: [usize; 2] = [1_000, 10];
 
 /// Runs the feed benchmark.
-pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
-    let services = stage.services(false).await?;
-    let lengths: &[usize] = if stage.options.quick {
+pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
+    let services = harness.services(false).await?;
+    let lengths: &[usize] = if harness.options.quick {
         &[2_000, 20_000]
     } else {
         &[10_000, 100_000, 1_000_000, 10_000_000]
@@ -25,25 +25,25 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
     let mut feeds = Vec::new();
     for length in lengths {
         progress(&format!("  making {length} changes"));
-        feeds.push((*length, fill(stage, *length).await?));
+        feeds.push((*length, fill(harness, *length).await?));
     }
-    stage.client.batch_execute("VACUUM ANALYZE changes").await?;
+    harness.client.batch_execute("VACUUM ANALYZE changes").await?;
 
-    let relayed = stage.variables(&services, stage.relayed_url(&services));
-    let mut process = stage
-        .function("changes", stage.variables(&services, stage.direct_url()))
+    let relayed = harness.variables(&services, harness.relayed_url(&services));
+    let mut process = harness
+        .function("changes", harness.variables(&services, harness.direct_url()))
         .start()
         .await?;
     let (mut rows, mut series) = (Vec::new(), Vec::new());
     for page in PAGES {
         progress(&format!("  pages of {page}"));
         let mut by_length: Vec<Vec<f64>> = vec![Vec::new(); feeds.len()];
-        for round in 0..=stage.rounds() {
+        for round in 0..=harness.rounds() {
             for (medians, (length, user)) in by_length.iter_mut().zip(&feeds) {
                 let mut took = Vec::new();
-                for i in 0..stage.size(40, 5) {
+                for i in 0..harness.size(40, 5) {
                     let after = (length / 2 + i * 7_919) % (length - page);
-                    took.push(read(stage, &mut process, user, after, page).await?);
+                    took.push(read(harness, &mut process, user, after, page).await?);
                 }
                 if round > 0 {
                     medians.push(Summary::of(&took).median);
@@ -80,11 +80,14 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
         .at_most(24.0, None),
     );
 
-    let mut counted = stage.counted(&stage.function("changes", relayed)).start().await?;
+    let mut counted = harness
+        .counted(&harness.function("changes", relayed))
+        .start()
+        .await?;
     let (_, user) = feeds.first().context("no feed")?;
-    read(stage, &mut counted, user, 0, 10).await?;
+    read(harness, &mut counted, user, 0, 10).await?;
     services.relay.take();
-    read(stage, &mut counted, user, 0, 10).await?;
+    read(harness, &mut counted, user, 0, 10).await?;
     Ok(Benchmark {
         name: "feed".to_owned(),
         about: "`GET /changes` from the middle of feeds of different lengths, from passing the request to \
@@ -109,8 +112,8 @@ pub(crate) async fn run(stage: &Stage) -> Result<Benchmark> {
 }
 
 /// Creates a user whose personal space has `length` changes.
-async fn fill(stage: &Stage, length: usize) -> Result<User> {
-    let user = stage.user().await?;
+async fn fill(harness: &Harness, length: usize) -> Result<User> {
+    let user = harness.user().await?;
     let (space, file) = (user.space_id, platform::ids::new_id());
     let sql = format!(
         "INSERT INTO files (id, space_id, path, version, created_at) VALUES ('{file}', '{space}', '/bench/file', {length}, now());
@@ -120,7 +123,7 @@ async fn fill(stage: &Stage, length: usize) -> Result<User> {
         UPDATE spaces SET last_sequence = {length} WHERE id = '{space}'",
         user = user.id,
     );
-    stage
+    harness
         .client
         .batch_execute(&sql)
         .await
@@ -129,8 +132,14 @@ async fn fill(stage: &Stage, length: usize) -> Result<User> {
 }
 
 /// Duration of reading a page, in milliseconds.
-async fn read(stage: &Stage, process: &mut Process, user: &User, after: usize, limit: usize) -> Result<f64> {
-    let mut event = stage.request("changes.get.json", &user.id)?;
+async fn read(
+    harness: &Harness,
+    process: &mut Process,
+    user: &User,
+    after: usize,
+    limit: usize,
+) -> Result<f64> {
+    let mut event = harness.request("changes.get.json", &user.id)?;
     event["rawQueryString"] = json!(format!("spaceId={}&after={after}&limit={limit}", user.space_id));
     let measured = process.invoke(Bytes::from(event.to_string())).await?;
     let body = answered(&measured.answer, 200)?;

@@ -1,15 +1,16 @@
 //! Simulates the event source mapping: passes batches of up to ten messages to environments of `fan-out`.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use fakes::sqs::Sqs;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::harness::Harness;
 use crate::process::{Measured, Process};
-use crate::stage::Stage;
 
 /// Maximum number of records in a batch, as in the template.
 pub(crate) const BATCH: usize = 10;
@@ -20,8 +21,8 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    pub(crate) fn new(stage: &Stage) -> Result<Self> {
-        let sample = stage.event("fan-out.batch.json")?;
+    pub(crate) fn new(harness: &Harness) -> Result<Self> {
+        let sample = harness.event("fan-out.batch.json")?;
         Ok(Self {
             sample: sample["Records"][0].clone(),
         })
@@ -83,7 +84,7 @@ pub(crate) type Pile = Arc<Mutex<VecDeque<Arc<str>>>>;
 
 /// Removes up to one batch of messages.
 pub(crate) fn take(pile: &Pile) -> Vec<Arc<str>> {
-    let mut pile = pile.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut pile = pile.lock();
     let most = BATCH.min(pile.len());
     pile.drain(..most).collect()
 }

@@ -1,4 +1,4 @@
-//! One test for each kind of finding, on evidence that agrees in everything else.
+//! One test for each kind of violation, on evidence that agrees in everything else.
 
 use model::{Change, FileState, Message};
 use uuid::Uuid;
@@ -17,12 +17,12 @@ fn updated() -> (FileState, model::Event) {
 }
 
 /// Evidence of one upload by one user with one device, with nothing to find.
-fn books() -> Evidence {
+fn evidence() -> Evidence {
     let (state, event) = updated();
     let user: UserId = "alice".parse().unwrap();
     let upload_id = Uuid::from_u128(5).into();
-    let mut view = View::new(space(MINE));
-    view.hear(&event);
+    let mut replica = Replica::new(space(MINE));
+    replica.hear(&event);
     let acknowledged = Acknowledged {
         upload_id,
         event_id: event.event_id,
@@ -59,7 +59,7 @@ fn books() -> Evidence {
             updates: 1,
             outbox: Vec::new(),
         },
-        announced: HashSet::from([event.event_id]),
+        sent_events: HashSet::from([event.event_id]),
         queue: Vec::new(),
         dead_letters: vec!["poison 1".into()],
         exhausted: Vec::new(),
@@ -68,20 +68,20 @@ fn books() -> Evidence {
             user,
             device: Uuid::from_u128(6).into(),
             listening: true,
-            view,
+            replica,
         }],
     }
 }
 
-/// The findings after `spoil` has changed the evidence.
+/// The violations after `spoil` has changed the evidence.
 fn found(spoil: impl FnOnce(&mut Evidence)) -> Vec<&'static str> {
-    let mut books = books();
-    spoil(&mut books);
-    let findings = Findings::default();
-    books.check(&findings);
-    let kept = findings.kept();
-    assert_eq!(findings.counts().0 + findings.counts().1, kept.len() as u64);
-    kept.into_iter().map(|finding| finding.what).collect()
+    let mut evidence = evidence();
+    spoil(&mut evidence);
+    let violations = Violations::default();
+    evidence.check(&violations);
+    let kept = violations.kept();
+    assert_eq!(violations.counts().0 + violations.counts().1, kept.len() as u64);
+    kept.into_iter().map(|violation| violation.what).collect()
 }
 
 #[test]
@@ -91,58 +91,58 @@ fn books_that_agree_have_no_findings() {
 
 #[test]
 fn an_upload_that_was_acknowledged_and_is_not_there_is_lost() {
-    let lost = found(|books| books.database.versions.clear());
+    let lost = found(|evidence| evidence.database.versions.clear());
     assert!(
         lost.contains(&"acknowledged upload without its version"),
         "{lost:?}"
     );
-    let lost = found(|books| books.acknowledged[0].sha256 = [9; 32].into());
+    let lost = found(|evidence| evidence.acknowledged[0].sha256 = [9; 32].into());
     assert_eq!(lost, ["acknowledged upload whose version is another one's"]);
-    let lost = found(|books| books.acknowledged[0].event_id = Uuid::from_u128(8).into());
+    let lost = found(|evidence| evidence.acknowledged[0].event_id = Uuid::from_u128(8).into());
     assert_eq!(lost, ["acknowledged upload without its change"]);
 }
 
 #[test]
 fn a_change_that_a_connected_device_has_not_heard_of_is_lost() {
-    let lost = found(|books| books.devices[0].view = View::new(space(MINE)));
+    let lost = found(|evidence| evidence.devices[0].replica = Replica::new(space(MINE)));
     assert_eq!(lost, ["change that a connected device has not heard of"]);
-    let unexpected = found(|books| books.devices[0].listening = false);
+    let unexpected = found(|evidence| evidence.devices[0].listening = false);
     assert_eq!(unexpected, ["device that does not connect"]);
 }
 
 #[test]
 fn what_is_left_on_its_way_or_was_never_sent_is_lost() {
     let (_, event) = updated();
-    let lost = found(|books| books.database.outbox.push(event.event_id));
+    let lost = found(|evidence| evidence.database.outbox.push(event.event_id));
     assert_eq!(lost, ["event left in the outbox"]);
-    let lost = found(|books| books.queue.push(Message::from(event).encode().unwrap().into()));
+    let lost = found(|evidence| evidence.queue.push(Message::from(event).encode().unwrap().into()));
     assert_eq!(lost, ["message left in the queue"]);
-    let lost = found(|books| books.announced.clear());
-    assert_eq!(lost, ["change that was never announced"]);
+    let lost = found(|evidence| evidence.sent_events.clear());
+    assert_eq!(lost, ["change that was never sent"]);
 }
 
 #[test]
 fn an_event_without_a_change_is_unexpected() {
-    let unexpected = found(|books| {
-        books.announced.insert(Uuid::from_u128(8).into());
+    let unexpected = found(|evidence| {
+        evidence.sent_events.insert(Uuid::from_u128(8).into());
     });
     assert_eq!(unexpected, ["event that was never committed"]);
 }
 
 #[test]
 fn a_view_of_something_else_is_unexpected() {
-    let unexpected = found(|books| {
-        let feed = books.devices[0].view.spaces.get_mut(&space(MINE)).unwrap();
+    let unexpected = found(|evidence| {
+        let feed = evidence.devices[0].replica.spaces.get_mut(&space(MINE)).unwrap();
         feed.events[0] = Uuid::from_u128(8).into();
     });
     assert_eq!(unexpected, ["change that is not in the database"]);
-    let unexpected = found(|books| {
-        let feed = books.devices[0].view.spaces.get_mut(&space(MINE)).unwrap();
+    let unexpected = found(|evidence| {
+        let feed = evidence.devices[0].replica.spaces.get_mut(&space(MINE)).unwrap();
         feed.files.clear();
     });
     assert_eq!(unexpected, ["files that are not as in the database"]);
-    let unexpected = found(|books| {
-        let spaces = &mut books.devices[0].view.spaces;
+    let unexpected = found(|evidence| {
+        let spaces = &mut evidence.devices[0].replica.spaces;
         spaces.insert(space(2), crate::replica::Feed::default());
     });
     assert_eq!(unexpected, ["space that the user is no member of any more"]);
@@ -150,17 +150,17 @@ fn a_view_of_something_else_is_unexpected() {
 
 #[test]
 fn numbers_with_a_gap_or_another_end_are_unexpected() {
-    let unexpected = found(|books| {
-        books.acknowledged.clear();
-        let changes = books.database.changes.get_mut(&space(MINE)).unwrap();
+    let unexpected = found(|evidence| {
+        evidence.acknowledged.clear();
+        let changes = evidence.database.changes.get_mut(&space(MINE)).unwrap();
         changes[0].0 = 2;
     });
     assert_eq!(unexpected, ["gap in the numbers"]);
-    let unexpected = found(|books| {
-        books.database.last_sequences.insert(space(MINE), 2);
+    let unexpected = found(|evidence| {
+        evidence.database.last_sequences.insert(space(MINE), 2);
     });
     assert_eq!(unexpected, ["last number that is not the number of changes"]);
-    let unexpected = found(|books| books.database.updates = 2);
+    let unexpected = found(|evidence| evidence.database.updates = 2);
     assert_eq!(
         unexpected,
         ["completed uploads, versions and changes that are not as many"]
@@ -169,10 +169,10 @@ fn numbers_with_a_gap_or_another_end_are_unexpected() {
 
 #[test]
 fn a_version_without_its_content_is_unexpected() {
-    let unexpected = found(|books| books.objects.clear());
+    let unexpected = found(|evidence| evidence.objects.clear());
     assert_eq!(unexpected, ["version without its object"]);
-    let unexpected = found(|books| {
-        for object in books.objects.values_mut() {
+    let unexpected = found(|evidence| {
+        for object in evidence.objects.values_mut() {
             object.size += 1;
         }
     });
@@ -183,13 +183,13 @@ fn a_version_without_its_content_is_unexpected() {
 fn events_in_the_dead_letter_queue_are_unexpected_and_poison_anywhere_else() {
     let (_, event) = updated();
     let message: Arc<str> = Message::from(event).encode().unwrap().into();
-    let unexpected = found(|books| books.dead_letters.push(Arc::clone(&message)));
+    let unexpected = found(|evidence| evidence.dead_letters.push(Arc::clone(&message)));
     assert_eq!(unexpected, ["event in the dead-letter queue"]);
-    let unexpected = found(|books| books.exhausted.push(message));
+    let unexpected = found(|evidence| evidence.exhausted.push(message));
     assert_eq!(unexpected, ["event received too often and set aside"]);
-    let unexpected = found(|books| books.dead_letters.clear());
+    let unexpected = found(|evidence| evidence.dead_letters.clear());
     assert_eq!(unexpected, ["poison message that was not set aside"]);
-    let unexpected = found(|books| books.dead_letters.push("poison 1".into()));
+    let unexpected = found(|evidence| evidence.dead_letters.push("poison 1".into()));
     assert_eq!(
         unexpected,
         ["poison message set aside more often than it was received"]

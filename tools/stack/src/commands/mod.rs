@@ -1,14 +1,14 @@
 //! One module per command.
 
 mod demo;
-mod fuzz;
+mod page_tests;
 mod policies;
 mod samples;
+mod schemathesis;
 mod test;
 mod throughput;
 mod up;
 mod update;
-mod web_test;
 
 use anyhow::{Result, bail};
 use runner::arguments::{Cli, Command};

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail};
 
-use super::fuzz;
-use super::web_test;
+use super::page_tests;
+use super::schemathesis;
 use crate::deployment::Stack;
 use runner::arguments::Profile;
 use runner::build::cargo;
@@ -20,14 +20,14 @@ pub(crate) async fn run(project: &Project, ports: Ports, page: bool, arguments: 
     let services = Services::start(project, ports).await?;
     let stack = Stack::deploy(project, services.ports, Profile { release: false }).await?;
     if page {
-        return web_test::run(project, services.ports, &stack).await;
+        return page_tests::run(project, services.ports, &stack).await;
     }
     if arguments.is_empty() {
         // These come first, because readers look for the result of `cargo test` at the end. The tests of the
         // template need no service and use the processor while the others wait.
         tokio::try_join!(template::check(project, Step::beside), async {
-            fuzz::run(project, &stack).await?;
-            web_test::run(project, services.ports, &stack).await
+            schemathesis::run(project, &stack).await?;
+            page_tests::run(project, services.ports, &stack).await
         })?;
     }
 

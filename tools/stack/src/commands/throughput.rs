@@ -19,7 +19,7 @@ use syncsphere::accounts::Accounts;
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use crate::command_line::CommandLine;
+use crate::cli_profile::CliProfile;
 use crate::deployment::Stack;
 use runner::arguments::Profile;
 use runner::build::{BUILD_REMEDY, cargo, target};
@@ -76,7 +76,7 @@ pub(crate) async fn run(project: &Project, ports: Ports, quick: bool) -> Result<
     let session = stack.sign_in(USER).await?;
     let folder = project.run().join("throughput");
     let home = folder.join("home");
-    let _known = CommandLine::tell(Accounts::in_folder(&home), &stack, &[(USER, session.clone())]).await?;
+    let _known = CliProfile::register(Accounts::in_folder(&home), &stack, &[(USER, session.clone())]).await?;
     let bench = Bench {
         device: stack.device(session)?,
         url: stack.outputs.http_api_url.clone(),
@@ -343,7 +343,7 @@ impl Bench {
     }
 
     /// Runs `syncsphere` and returns the JSON values that it prints, one per line.
-    async fn told(&self, arguments: &[&str]) -> Result<Vec<Value>> {
+    async fn output(&self, arguments: &[&str]) -> Result<Vec<Value>> {
         let output = self
             .syncsphere(arguments)
             .output()
@@ -357,9 +357,9 @@ impl Bench {
 
     async fn upload(&self, what: &str, to: &str, files: usize) -> Result<Duration> {
         let began = Instant::now();
-        let told = self.told(&["--json", "upload", what, "--to", to]).await?;
+        let output = self.output(&["--json", "upload", what, "--to", to]).await?;
         let took = began.elapsed();
-        let uploaded = told.iter().filter(|it| it["outcome"] == "uploaded").count();
+        let uploaded = output.iter().filter(|it| it["outcome"] == "uploaded").count();
         ensure!(uploaded == files, "{uploaded} of {files} files were uploaded");
         Ok(took)
     }
@@ -377,10 +377,10 @@ impl Bench {
         let step = Step::begin("small files, killed half way and run again");
         let to = "/killed/";
         self.kill("small", to, took / 2).await?;
-        let told = self.told(&["--json", "upload", "small", "--to", to]).await?;
-        let there = told.iter().filter(|it| it["outcome"] == "unchanged").count();
-        ensure!(told.len() == scale.files, "{} files were told of", told.len());
-        let listed = self.told(&["--json", "ls", to]).await?;
+        let output = self.output(&["--json", "upload", "small", "--to", to]).await?;
+        let there = output.iter().filter(|it| it["outcome"] == "unchanged").count();
+        ensure!(output.len() == scale.files, "{} files were listed", output.len());
+        let listed = self.output(&["--json", "ls", to]).await?;
         let right = listed.iter().filter(|file| file["version"] == 1).count();
         ensure!(
             right == scale.files,
@@ -397,11 +397,11 @@ impl Bench {
         let step = Step::begin("the large file, killed half way and run again");
         let to = "/killed-large";
         self.kill("large", to, took / 2).await?;
-        let told = self.told(&["--json", "upload", "large", "--to", to]).await?;
-        let sent = told.first().and_then(|it| it["sentBytes"].as_u64());
+        let output = self.output(&["--json", "upload", "large", "--to", to]).await?;
+        let sent = output.first().and_then(|it| it["sentBytes"].as_u64());
         let sent = sent.context("it does not say how much it sent")?;
         ensure!(sent <= scale.large, "{sent} bytes were sent again");
-        self.told(&["--json", "get", to, "--output", "copy"]).await?;
+        self.output(&["--json", "get", to, "--output", "copy"]).await?;
         let same = fs::read(self.folder.join("large"))? == fs::read(self.folder.join("copy"))?;
         ensure!(same, "what was uploaded comes down as something else");
         step.done(format_args!(

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use runner::arguments::Profile;
 use syncsphere::accounts::Accounts;
 
-use crate::command_line::CommandLine;
+use crate::cli_profile::CliProfile;
 use crate::deployment::{PASSWORD, Stack};
 use crate::page::Page;
 use crate::{logs, resources};
@@ -30,7 +30,7 @@ pub(crate) async fn stack(project: &Project, ports: Ports, profile: Profile) -> 
     }
     let token = sessions.first().context("there is a user")?.1.token().await?;
     fs::write(project.run().join("token"), token.as_str()).context("cannot keep the token")?;
-    let _known = CommandLine::tell(Accounts::find()?, &stack, &sessions).await?;
+    let _known = CliProfile::register(Accounts::find()?, &stack, &sessions).await?;
     let _page = Page::serve(project, services.ports, &stack).await?;
 
     let outputs = &stack.outputs;

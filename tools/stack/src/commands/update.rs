@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use client::{Client, Frame, Socket};
 use futures_util::future::join_all;
 use model::Cursor;
+use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 
 use crate::deployment::Stack;
@@ -105,12 +106,12 @@ struct World {
 }
 
 impl World {
-    fn failures(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failures(&self) -> parking_lot::MutexGuard<'_, Vec<String>> {
+        self.failures.lock()
     }
 
-    fn heard(&self) -> std::sync::MutexGuard<'_, BTreeSet<i64>> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn heard(&self) -> parking_lot::MutexGuard<'_, BTreeSet<i64>> {
+        self.heard.lock()
     }
 }
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::fixture::{Audience, Delivered, Fixture, bound};
-use super::subjects::Cast;
+use super::subjects::Subjects;
 use super::{IN_FLIGHT, SOME_GONE};
 use crate::benchmarks::{LATENCY_OF_AWS, each, number, progress};
+use crate::harness::milliseconds;
 use crate::posts::{Faults, bucket};
 use crate::report::{Row, Unit};
-use crate::stage::milliseconds;
 
 /// 5 % of the connections are throttled at their first post.
 const SOME_THROTTLED: Faults = Faults {
@@ -26,7 +26,7 @@ const FEW_GONE: Faults = Faults {
 
 /// Deliveries of one round.
 struct Round {
-    slow_limit: Delivered,
+    slow_baseline: Delivered,
     slow: Delivered,
     clean: Delivered,
     throttled: Delivered,
@@ -37,29 +37,31 @@ struct Round {
 /// Measures latency and each fault in turn, once a round.
 pub(super) async fn latency_and_faults(
     fixture: &Fixture<'_>,
-    cast: &mut Cast,
+    subjects: &mut Subjects,
     audience: &Audience,
 ) -> Result<Vec<Row>> {
     progress("  latency and faults");
     let mut rounds = Vec::new();
-    for _ in 0..fixture.stage.rounds() {
-        rounds.push(round(fixture, cast, audience).await?);
+    for _ in 0..fixture.harness.rounds() {
+        rounds.push(round(fixture, subjects, audience).await?);
     }
     Ok(rows(&rounds, audience))
 }
 
-async fn round(fixture: &Fixture<'_>, cast: &mut Cast, audience: &Audience) -> Result<Round> {
+async fn round(fixture: &Fixture<'_>, subjects: &mut Subjects, audience: &Audience) -> Result<Round> {
     let posts = &fixture.services.posts.fake.server;
     posts.set_latency(LATENCY_OF_AWS);
-    let slow_limit = fixture.limit(&mut cast.limit, audience).await?;
-    let slow = fixture.one(&mut cast.ours, audience).await?;
+    let slow_baseline = fixture.baseline(&mut subjects.baseline, audience).await?;
+    let slow = fixture.one(&mut subjects.ours, audience).await?;
     posts.set_latency(Duration::ZERO);
-    let clean = fixture.one(&mut cast.ours, audience).await?;
-    let throttled = fixture.despite(&mut cast.ours, audience, SOME_THROTTLED).await?;
-    let few_gone = gone(fixture, cast, audience, FEW_GONE).await?;
-    let gone = gone(fixture, cast, audience, SOME_GONE).await?;
+    let clean = fixture.one(&mut subjects.ours, audience).await?;
+    let throttled = fixture
+        .deliver_with_faults(&mut subjects.ours, audience, SOME_THROTTLED)
+        .await?;
+    let few_gone = gone(fixture, subjects, audience, FEW_GONE).await?;
+    let gone = gone(fixture, subjects, audience, SOME_GONE).await?;
     Ok(Round {
-        slow_limit,
+        slow_baseline,
         slow,
         clean,
         throttled,
@@ -71,11 +73,13 @@ async fn round(fixture: &Fixture<'_>, cast: &mut Cast, audience: &Audience) -> R
 /// Measures a delivery with gone connections and checks that exactly those were deleted. Then restores them.
 async fn gone(
     fixture: &Fixture<'_>,
-    cast: &mut Cast,
+    subjects: &mut Subjects,
     audience: &Audience,
     faults: Faults,
 ) -> Result<Delivered> {
-    let delivered = fixture.despite(&mut cast.ours, audience, faults).await?;
+    let delivered = fixture
+        .deliver_with_faults(&mut subjects.ours, audience, faults)
+        .await?;
     let left = fixture.connected(audience).await?;
     let alive = audience.listeners().filter(|id| bucket(id) >= faults.gone);
     ensure!(left == alive.count(), "{left} connections are left");
@@ -89,7 +93,7 @@ fn rows(rounds: &[Round], audience: &Audience) -> Vec<Row> {
         Row::ratio(figure, Unit::Milliseconds, ours, control, values)
     };
     let ideal = milliseconds(LATENCY_OF_AWS) * number(audience.size()) / number(IN_FLIGHT);
-    let slow_limit = each(rounds, |round| round.slow_limit.milliseconds());
+    let slow_baseline = each(rounds, |round| round.slow_baseline.milliseconds());
     let clean = each(rounds, |round| round.clean.milliseconds());
     vec![
         bound(
@@ -107,9 +111,11 @@ fn rows(rounds: &[Round], audience: &Audience) -> Vec<Row> {
                 "time with 10 ms latency",
                 |round| &round.slow,
                 "plain hyper",
-                slow_limit,
+                slow_baseline,
             ),
-            rounds.iter().flat_map(|round| [&round.slow, &round.slow_limit]),
+            rounds
+                .iter()
+                .flat_map(|round| [&round.slow, &round.slow_baseline]),
         ),
         row(
             "time, 5 % throttled once",

@@ -10,13 +10,13 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::IN_FLIGHT;
+use crate::baselines::posts::Task;
 use crate::benchmarks::queue::{BATCH, Batches, hand_over};
 use crate::benchmarks::{Serving, number};
-use crate::limit::posts::Task;
+use crate::harness::{Harness, Services, milliseconds};
 use crate::posts::{Faults, Posted, bucket};
 use crate::process::Process;
 use crate::report::Row;
-use crate::stage::{Services, Stage, milliseconds};
 
 /// A space and the ids of its members' connections.
 pub(super) struct Audience {
@@ -70,17 +70,17 @@ pub(super) fn bound<'a>(row: Row, all: impl IntoIterator<Item = &'a Delivered>) 
     }
 }
 
-/// The stage, fakes and messages of the `fan-out` benchmarks.
+/// The harness, fakes and messages of the `fan-out` benchmarks.
 pub(super) struct Fixture<'a> {
-    pub(super) stage: &'a Stage,
+    pub(super) harness: &'a Harness,
     pub(super) services: &'a Services,
     pub(super) batches: Batches,
     frame: String,
 }
 
 impl<'a> Fixture<'a> {
-    pub(super) fn new(stage: &'a Stage, services: &'a Services) -> Result<Self> {
-        let batches = Batches::new(stage)?;
+    pub(super) fn new(harness: &'a Harness, services: &'a Services) -> Result<Self> {
+        let batches = Batches::new(harness)?;
         // Length of a real frame, within a few bytes.
         let body = batches.message(Uuid::nil(), 1)?;
         let frame = format!(
@@ -88,7 +88,7 @@ impl<'a> Fixture<'a> {
             Uuid::nil()
         );
         Ok(Self {
-            stage,
+            harness,
             services,
             batches,
             frame,
@@ -107,7 +107,7 @@ impl<'a> Fixture<'a> {
             SELECT '{space_id}', 'u{tag}' || i, 'editor', now() FROM generate_series(0, {last} / 10) i;",
             last = connections.saturating_sub(1),
         );
-        self.stage
+        self.harness
             .client
             .batch_execute(&sql)
             .await
@@ -123,12 +123,12 @@ impl<'a> Fixture<'a> {
             SELECT id, 'u' || left(id, 12) || ((n - 1) / 10), now() - interval '1 hour', now() + interval '1 hour'
             FROM unnest($1::text[]) WITH ORDINALITY AS given (id, n)
             ON CONFLICT DO NOTHING";
-        self.stage
+        self.harness
             .client
             .execute(sql, &[&audience.ids])
             .await
             .context("cannot connect")?;
-        self.stage
+        self.harness
             .client
             .batch_execute("ANALYZE connections; ANALYZE members")
             .await?;
@@ -138,7 +138,7 @@ impl<'a> Fixture<'a> {
     /// Number of the audience's connections in the database.
     pub(super) async fn connected(&self, audience: &Audience) -> Result<usize> {
         let sql = "SELECT count(*) FROM connections WHERE connection_id = ANY ($1)";
-        let stored: i64 = self.stage.client.query_one(sql, &[&audience.ids]).await?.get(0);
+        let stored: i64 = self.harness.client.query_one(sql, &[&audience.ids]).await?.get(0);
         Ok(stored.try_into()?)
     }
 
@@ -176,12 +176,13 @@ impl<'a> Fixture<'a> {
 
     /// Delivers one event to an audience.
     pub(super) async fn one(&self, process: &mut Process, audience: &Audience) -> Result<Delivered> {
-        self.despite(process, audience, Faults::default()).await
+        self.deliver_with_faults(process, audience, Faults::default())
+            .await
     }
 
     /// Delivers one event to an audience with faults. Connections that are gone are not expected to receive
     /// it.
-    pub(super) async fn despite(
+    pub(super) async fn deliver_with_faults(
         &self,
         process: &mut Process,
         audience: &Audience,
@@ -196,20 +197,20 @@ impl<'a> Fixture<'a> {
     }
 
     /// Posts the same number of frames with the baseline.
-    pub(super) async fn limit(&self, process: &mut Process, audience: &Audience) -> Result<Delivered> {
+    pub(super) async fn baseline(&self, process: &mut Process, audience: &Audience) -> Result<Delivered> {
         let task = Task {
             ids: audience.ids.clone(),
             frame: self.frame.clone(),
             in_flight: IN_FLIGHT.min(audience.size()),
             endpoint: self.services.posts.endpoint(),
-            authority: self.stage.authority.pem.clone(),
+            authority: self.harness.authority.pem.clone(),
         };
         let serving = Serving::begin();
         let measured = process.invoke(serde_json::to_vec(&task)?).await?;
         let posts: usize = serde_json::from_slice(&measured.answer)?;
         ensure!(
             posts == audience.size() && self.services.posts.answered() >= posts,
-            "the limit lost posts"
+            "the baseline lost posts"
         );
         self.services.posts.forget();
         Ok(Delivered {

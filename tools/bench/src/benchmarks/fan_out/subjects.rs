@@ -1,21 +1,21 @@
-//! Compared programs: `fan-out`, its baseline and the peers.
+//! Compared programs: `fan-out`, its baseline and the references.
 
 use anyhow::Result;
 use runner::project::Project;
 
 use super::fixture::{Audience, Delivered, Fixture};
+use crate::harness::{Harness, Variables};
 use crate::process::{Process, Program};
-use crate::stage::{Stage, Variables};
 
 /// Running processes of the compared programs.
-pub(super) struct Cast {
+pub(super) struct Subjects {
     pub(super) ours: Process,
-    pub(super) limit: Process,
-    pub(super) peers: Vec<Peer>,
+    pub(super) baseline: Process,
+    pub(super) references: Vec<Reference>,
 }
 
 /// The same fan-out in its usual form, with an AWS SDK.
-pub(super) struct Peer {
+pub(super) struct Reference {
     pub(super) name: &'static str,
     /// Goal for the ratio of its CPU time per post to that of `fan-out`.
     pub(super) goal: f64,
@@ -23,70 +23,74 @@ pub(super) struct Peer {
 }
 
 /// One event delivered by each program.
-pub(super) struct Turn {
-    pub(super) limit: Delivered,
+pub(super) struct Round {
+    pub(super) baseline: Delivered,
     pub(super) ours: Delivered,
-    /// In the order of [`Cast::peers`].
-    pub(super) peers: Vec<Delivered>,
+    /// In the order of [`Subjects::references`].
+    pub(super) references: Vec<Delivered>,
 }
 
-impl Cast {
-    /// Starts `fan-out` and the baseline, without peers.
-    pub(super) async fn start(ours: &Program, limit: &Program) -> Result<Self> {
+impl Subjects {
+    /// Starts `fan-out` and the baseline, without references.
+    pub(super) async fn start(ours: &Program, baseline: &Program) -> Result<Self> {
         Ok(Self {
             ours: ours.start().await?,
-            limit: limit.start().await?,
-            peers: Vec::new(),
+            baseline: baseline.start().await?,
+            references: Vec::new(),
         })
     }
 
-    /// Delivers one event to an audience with each program. The first turn opens the connections.
-    pub(super) async fn turn(&mut self, fixture: &Fixture<'_>, audience: &Audience) -> Result<Turn> {
-        let limit = fixture.limit(&mut self.limit, audience).await?;
+    /// Delivers one event to an audience with each program. The first round opens the connections.
+    pub(super) async fn round(&mut self, fixture: &Fixture<'_>, audience: &Audience) -> Result<Round> {
+        let baseline = fixture.baseline(&mut self.baseline, audience).await?;
         let ours = fixture.one(&mut self.ours, audience).await?;
-        let mut peers = Vec::new();
-        for peer in &mut self.peers {
-            peers.push(fixture.one(&mut peer.process, audience).await?);
+        let mut references = Vec::new();
+        for reference in &mut self.references {
+            references.push(fixture.one(&mut reference.process, audience).await?);
         }
-        Ok(Turn { limit, ours, peers })
+        Ok(Round {
+            baseline,
+            ours,
+            references,
+        })
     }
 
-    /// Runs one turn per round.
-    pub(super) async fn turns(&mut self, fixture: &Fixture<'_>, audience: &Audience) -> Result<Vec<Turn>> {
-        let mut turns = Vec::new();
-        for _ in 0..fixture.stage.rounds() {
-            turns.push(self.turn(fixture, audience).await?);
+    /// Runs one round per round.
+    pub(super) async fn rounds(&mut self, fixture: &Fixture<'_>, audience: &Audience) -> Result<Vec<Round>> {
+        let mut rounds = Vec::new();
+        for _ in 0..fixture.harness.rounds() {
+            rounds.push(self.round(fixture, audience).await?);
         }
-        Ok(turns)
+        Ok(rounds)
     }
 }
 
-/// Starts the peers that are installed.
-pub(super) async fn peers(stage: &Stage, variables: &Variables) -> Result<Vec<Peer>> {
-    let mut peers = Vec::new();
-    if let Some(folder) = &stage.options.node_peer {
+/// Starts the references that are installed.
+pub(super) async fn references(harness: &Harness, variables: &Variables) -> Result<Vec<Reference>> {
+    let mut references = Vec::new();
+    if let Some(folder) = &harness.options.node_reference {
         let script = folder.join("bootstrap.mjs").display().to_string();
         let command = vec!["node".to_owned(), script];
-        let program = stage.program("peer-node", command, variables.clone());
-        peers.push(Peer {
-            name: "Node.js peer",
+        let program = harness.program("reference-node", command, variables.clone());
+        references.push(Reference {
+            name: "Node.js reference",
             goal: 20.0,
             process: program.start().await?,
         });
     }
-    if let Some(folder) = &stage.options.python_peer {
+    if let Some(folder) = &harness.options.python_reference {
         let python = folder.join("bin/python").display().to_string();
         let script = Project::find()?
             .root
-            .join("tools/bench/peers/python/bootstrap.py");
+            .join("tools/bench/references/python/bootstrap.py");
         let script = script.display().to_string();
         let command = vec![python, "-B".to_owned(), script];
-        let program = stage.program("peer-python", command, variables.clone());
-        peers.push(Peer {
-            name: "Python peer",
+        let program = harness.program("reference-python", command, variables.clone());
+        references.push(Reference {
+            name: "Python reference",
             goal: 25.0,
             process: program.start().await?,
         });
     }
-    Ok(peers)
+    Ok(references)
 }

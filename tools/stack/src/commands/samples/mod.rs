@@ -44,11 +44,11 @@ pub(crate) async fn run(project: &Project, ports: Ports) -> Result<()> {
     let services = Services::start(project, Ports { address, ..ports }).await?;
     let ports = services.ports;
     resources::prepare(project, ports).await?;
-    let trial = Trial::new(project, ports)?;
+    let run = SampleRun::new(project, ports)?;
 
     let watch = Watch::start(project, ports).await?;
     let invoke = |function: &str, event: &Path| Ok(watch.invoke(project, function, event));
-    let mut wrong = trial.try_all("cargo lambda invoke", invoke).await;
+    let mut wrong = run.invoke_all("cargo lambda invoke", invoke).await;
     drop(watch);
 
     match bridge {
@@ -57,7 +57,7 @@ pub(crate) async fn run(project: &Project, ports: Ports) -> Result<()> {
             let has_image = container::has_image(project).await?;
             let invoke =
                 |function: &str, event: &Path| container::invoke(project, ports, has_image, function, event);
-            wrong.extend(trial.try_all("sam local invoke", invoke).await);
+            wrong.extend(run.invoke_all("sam local invoke", invoke).await);
         }
         Err(reason) => ui::line(format_args!("– sam local invoke is left out: {reason}")),
     }
@@ -77,7 +77,7 @@ fn function(sample: &str) -> &str {
 }
 
 /// The context that all invocations share.
-struct Trial<'a> {
+struct SampleRun<'a> {
     project: &'a Project,
     ports: Ports,
     /// The folder for logs and for events that differ from the files in `events/`.
@@ -85,7 +85,7 @@ struct Trial<'a> {
     s3: aws_sdk_s3::Client,
 }
 
-impl<'a> Trial<'a> {
+impl<'a> SampleRun<'a> {
     fn new(project: &'a Project, ports: Ports) -> Result<Self> {
         let folder = project.run().join("samples");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -99,7 +99,7 @@ impl<'a> Trial<'a> {
 
     /// Invokes all samples in turn with the command from `invoke`. Returns the names of those with a wrong
     /// response.
-    async fn try_all(&self, way: &str, invoke: impl Fn(&str, &Path) -> Result<Command>) -> Vec<String> {
+    async fn invoke_all(&self, way: &str, invoke: impl Fn(&str, &Path) -> Result<Command>) -> Vec<String> {
         ui::line(format_args!("… {way}"));
         let (mut functions, mut wrong) = (BTreeSet::new(), Vec::new());
         for (name, expected) in EXPECTED {
@@ -135,14 +135,14 @@ impl<'a> Trial<'a> {
         limit: Duration,
     ) -> Result<String> {
         if expected == Expected::Success {
-            self.forget_told(name).await?;
+            self.clear_answer(name).await?;
         }
         let output = process::output(&self.folder, name, command, limit).await?;
         let answer = output.lines().rfind(|line| !line.trim().is_empty());
         let answer: Value = serde_json::from_str(answer.unwrap_or_default())
             .with_context(|| format!("the answer is not JSON: {output:?}"))?;
         if expected == Expected::Success {
-            expected.check(&self.told(name).await?)
+            expected.check(&self.delivered_answer(name).await?)
         } else {
             expected.check(&answer)
         }
@@ -164,7 +164,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Deletes the response that CloudFormation received for this sample in an earlier invocation.
-    async fn forget_told(&self, name: &str) -> Result<()> {
+    async fn clear_answer(&self, name: &str) -> Result<()> {
         let deleting = self.s3.delete_object().bucket(BUCKET);
         let deleting = deleting.key(format!("{ANSWERS}{name}")).send();
         deleting.await.context("cannot remove the former answer")?;
@@ -172,11 +172,11 @@ impl<'a> Trial<'a> {
     }
 
     /// The response that CloudFormation received for this sample.
-    async fn told(&self, name: &str) -> Result<Value> {
+    async fn delivered_answer(&self, name: &str) -> Result<Value> {
         let getting = self.s3.get_object().bucket(BUCKET);
         let getting = getting.key(format!("{ANSWERS}{name}")).send();
-        let told = getting.await.context("CloudFormation was told nothing")?;
-        let told = told.body.collect().await.context("cannot read the answer")?;
-        serde_json::from_slice(&told.to_vec()).context("what CloudFormation was told is not JSON")
+        let answer = getting.await.context("CloudFormation received no answer")?;
+        let answer = answer.body.collect().await.context("cannot read the answer")?;
+        serde_json::from_slice(&answer.to_vec()).context("the answer to CloudFormation is not JSON")
     }
 }

@@ -11,7 +11,7 @@ use tokio::process::Command;
 use crate::resources::env_file;
 use runner::build::BUILD_REMEDY;
 use runner::environment::{command, direct};
-use runner::process::{self, Group};
+use runner::process::{self, ProcessGroup};
 use runner::project::Project;
 use runner::services::{POLL, Ports, check_alive};
 use runner::ui::Step;
@@ -22,7 +22,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// A running `cargo lambda watch`. Dropping the value interrupts it, and it then ends the functions that it
 /// has started.
 pub(crate) struct Watch {
-    _group: Group,
+    _group: ProcessGroup,
     port: u16,
 }
 
@@ -46,7 +46,7 @@ impl Watch {
             .arg("--env-file")
             .arg(env_file(project));
         at(&mut watch, port);
-        let mut group = Group::start(&project.run(), "watch", watch)?;
+        let mut group = ProcessGroup::start(&project.run(), "watch", watch)?;
         let asked = Instant::now();
         while TcpStream::connect((ADDRESS, port)).await.is_err() {
             check_alive("cargo lambda watch", &mut group, asked)?;

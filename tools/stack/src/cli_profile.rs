@@ -9,15 +9,15 @@ use syncsphere::accounts::{Accounts, Pool, Stack as KnownStack, User};
 use crate::deployment::{STACK, Stack};
 
 /// The registration of the local stack. Dropping the value removes it.
-pub(crate) struct CommandLine {
+pub(crate) struct CliProfile {
     accounts: Accounts,
     http_api_url: String,
 }
 
-impl CommandLine {
+impl CliProfile {
     /// Registers the stack and its signed-in users. The first user becomes the default. If the developer has
     /// already chosen another stack, that choice stays.
-    pub(crate) async fn tell(
+    pub(crate) async fn register(
         accounts: Accounts,
         stack: &Stack,
         sessions: &[(&str, Session)],
@@ -47,7 +47,7 @@ impl CommandLine {
     }
 }
 
-impl Drop for CommandLine {
+impl Drop for CliProfile {
     fn drop(&mut self) {
         // If the removal fails, the client will report that the stack cannot be reached.
         let _ = self.accounts.change(STACK, |stack| {

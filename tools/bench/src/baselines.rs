@@ -1,4 +1,4 @@
-//! Baselines, named `limit`: the minimal programs that do a function's work under the same Runtime API. The
+//! Baselines: the minimal programs that do a function's work under the same Runtime API. The
 //! baselines of cold starts are separate programs in `bin`.
 
 pub(crate) mod commits;

@@ -46,7 +46,7 @@ pub(crate) async fn run() -> Result<(), Error> {
 
 async fn post_all(connections: &Connections, task: Task) -> Result<usize, Error> {
     let (scheme, rest) = task.endpoint.split_once("://").ok_or("no URL")?;
-    let (host, stage) = rest.split_once('/').ok_or("no path")?;
+    let (host, harness) = rest.split_once('/').ok_or("no path")?;
     let mut connections = connections.lock().await;
     while connections.len() < task.in_flight {
         connections.push(connect(scheme, host, &task.authority).await?);
@@ -60,7 +60,7 @@ async fn post_all(connections: &Connections, task: Task) -> Result<usize, Error>
         async move {
             let mut posted = 0;
             while let Some(id) = next() {
-                let request = hyper::Request::post(format!("/{stage}/@connections/{id}"))
+                let request = hyper::Request::post(format!("/{harness}/@connections/{id}"))
                     .header("host", host)
                     .header("x-amz-date", "20260101T000000Z")
                     .header("authorization", AUTHORIZATION)

@@ -36,12 +36,12 @@ pub(crate) struct Options {
     /// For logs and what is made on the way.
     #[arg(long)]
     pub(crate) folder: PathBuf,
-    /// The peers, installed: the one for Node.js.
+    /// Folder of the installed reference implementation for Node.js.
     #[arg(long)]
-    pub(crate) node_peer: Option<PathBuf>,
-    /// The one for Python.
+    pub(crate) node_reference: Option<PathBuf>,
+    /// Folder of the installed reference implementation for Python.
     #[arg(long)]
-    pub(crate) python_peer: Option<PathBuf>,
+    pub(crate) python_reference: Option<PathBuf>,
     /// Only show that the benchmarks work.
     #[arg(long)]
     pub(crate) quick: bool,
@@ -68,7 +68,7 @@ pub(crate) fn with(mut variables: Variables, name: &str, value: &str) -> Variabl
 }
 
 /// Resources shared by all benchmarks.
-pub(crate) struct Stage {
+pub(crate) struct Harness {
     pub(crate) options: Options,
     /// Database client of the schema's owner.
     pub(crate) client: Client,
@@ -81,7 +81,7 @@ pub(crate) struct Stage {
     events: HashMap<String, Value>,
 }
 
-impl Stage {
+impl Harness {
     /// Connects to the database and migrates it.
     pub(crate) async fn start(options: Options, cores: usize) -> Result<Self> {
         let authority = Authority::new()?;
@@ -100,7 +100,7 @@ impl Stage {
             .copied()
             .context("the database URL has no port")?;
         let client = database::connect(&options.database_url).await?;
-        // Table for the `limit-commits` program.
+        // Table for the `baseline-commits` program.
         let bare = format!(
             "CREATE TABLE bare (id int PRIMARY KEY, n bigint NOT NULL); GRANT SELECT, UPDATE ON bare TO {ROLE};
             INSERT INTO bare SELECT i, 0 FROM generate_series(0, 63) i"
@@ -194,7 +194,7 @@ impl Stage {
         ]);
         if services.tls {
             let authority = self.options.folder.join("ca.pem").display().to_string();
-            // Variables of the AWS clients, the database client and the Node.js peer.
+            // Variables of the AWS clients, the database client and the Node.js reference.
             for name in ["AWS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"] {
                 variables.push((name, authority.clone()));
             }
@@ -209,7 +209,7 @@ impl Stage {
     }
 
     /// A baseline, run by this program under the same Runtime API.
-    pub(crate) fn limit(&self, name: &'static str, variables: Variables) -> Result<Program> {
+    pub(crate) fn baseline(&self, name: &'static str, variables: Variables) -> Result<Program> {
         let own = std::env::current_exe().context("this program has no path")?;
         Ok(self.program(name, vec![own.display().to_string(), name.to_owned()], variables))
     }
@@ -217,7 +217,7 @@ impl Stage {
     /// A baseline that is a separate program. `cargo lambda` builds this program as `bench/bootstrap` and
     /// the other as `NAME/bootstrap` in the same folder. For a quick run, `cargo` builds both into one
     /// folder.
-    pub(crate) fn limit_alone(&self, name: &'static str, variables: Variables) -> Result<Program> {
+    pub(crate) fn baseline_program(&self, name: &'static str, variables: Variables) -> Result<Program> {
         let own = std::env::current_exe().context("this program has no path")?;
         let binary = if own.ends_with("bench/bootstrap") {
             let built = own.parent().and_then(Path::parent);

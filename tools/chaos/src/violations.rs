@@ -1,13 +1,12 @@
-//! The findings of a run, collected during the run and by the checker at its end.
+//! The violations of a run, collected during the run and by the checker at its end.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use serde::Serialize;
 
-/// The maximum number of findings that are kept with their details. All are counted.
+/// The maximum number of violations that are kept with their details. All are counted.
 const KEPT: usize = 1_000;
 
-/// The class of a finding.
+/// The class of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Class {
@@ -19,9 +18,9 @@ pub(crate) enum Class {
 
 /// One violation of a promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Finding {
+pub(crate) struct Violation {
     pub(crate) class: Class,
-    /// A fixed description, the same for every finding of this kind.
+    /// A fixed description, the same for every violation of this kind.
     pub(crate) what: &'static str,
     /// The identifiers of the affected item, for a search in the logs and the database.
     pub(crate) which: String,
@@ -29,46 +28,46 @@ pub(crate) struct Finding {
 
 #[derive(Default)]
 struct Inner {
-    kept: Vec<Finding>,
+    kept: Vec<Violation>,
     lost: u64,
     unexpected: u64,
 }
 
-/// All findings of a run.
+/// All violations of a run.
 #[derive(Default)]
-pub(crate) struct Findings(Mutex<Inner>);
+pub(crate) struct Violations(Mutex<Inner>);
 
-impl Findings {
-    /// Adds a finding for something that is missing.
+impl Violations {
+    /// Adds a violation for something that is missing.
     pub(crate) fn lost(&self, what: &'static str, which: impl Into<String>) {
         self.add(Class::Lost, what, which.into());
     }
 
-    /// Adds a finding for something that must not be.
+    /// Adds a violation for something that must not be.
     pub(crate) fn unexpected(&self, what: &'static str, which: impl Into<String>) {
         self.add(Class::Unexpected, what, which.into());
     }
 
     fn add(&self, class: Class, what: &'static str, which: String) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.0.lock();
         match class {
             Class::Lost => inner.lost += 1,
             Class::Unexpected => inner.unexpected += 1,
         }
         if inner.kept.len() < KEPT {
-            inner.kept.push(Finding { class, what, which });
+            inner.kept.push(Violation { class, what, which });
         }
     }
 
     /// The number of lost and of unexpected items, in that order.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.0.lock();
         (inner.lost, inner.unexpected)
     }
 
-    /// The first findings with their details, 1,000 at most.
-    pub(crate) fn kept(&self) -> Vec<Finding> {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The first violations with their details, 1,000 at most.
+    pub(crate) fn kept(&self) -> Vec<Violation> {
+        let inner = self.0.lock();
         inner.kept.clone()
     }
 }
