@@ -18,6 +18,7 @@ mod feed;
 mod files;
 mod histories;
 mod large;
+mod limits;
 mod maintenance;
 mod migrations;
 mod multipart;

@@ -230,7 +230,7 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
             composite_sha256: None,
             object_key: &created.upload_id.object_key(),
         };
-        let new = commands::begin(&apps.clock, &edith, None);
+        let new = commands::begin(&apps.clock, &edith, None, i64::MAX);
         let database = apps.database.environment();
         database.complete_upload(completing, new).await.unwrap()
     };
@@ -524,7 +524,7 @@ async fn commands_of_strangers_do_not_wait_for_the_lock_of_a_space() {
         .await
         .unwrap();
     let edith = Caller::from("edith".parse::<UserId>().unwrap());
-    let new = || commands::begin(&apps.clock, &edith, None);
+    let new = || commands::begin(&apps.clock, &edith, None, i64::MAX);
     let database = apps.database.environment();
     let completing = Completing {
         upload_id: completed.upload_id,
@@ -572,7 +572,7 @@ async fn a_membership_that_comes_after_the_lock_does_not_make_a_command_run_with
     let erin = Caller::from("erin".parse::<UserId>().unwrap());
     let database = apps.database.environment();
     let base = Base::default();
-    let delete = || database.delete_file(file, base, commands::begin(&apps.clock, &erin, None));
+    let delete = || database.delete_file(file, base, commands::begin(&apps.clock, &erin, None, i64::MAX));
     // Both statements are prepared from here on.
     assert_eq!(delete().await.unwrap(), Err(Rejection::NotFound));
     let mut owner = apps.database.another_client().await;

@@ -603,6 +603,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
             space_id: None,
             new_space_id: platform::ids::new_id().into(),
             caller: &alice,
+            max_pending_uploads: i64::MAX,
             device_id: None,
             path: &path,
             size: 1.try_into().unwrap(),
@@ -626,10 +627,11 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
         let space = db::NewSpace {
             id: space_id,
             name: &name,
+            max_spaces: i64::MAX,
             key: None,
             new_space_id: platform::ids::new_id().into(),
         };
-        let new = commands::begin(&apps.clock, &alice, None);
+        let new = commands::begin(&apps.clock, &alice, None, i64::MAX);
         let (_, view) = environment.create_space(space, new).await.unwrap().unwrap();
         assert_eq!(view.space_id, space_id);
     }
@@ -637,7 +639,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
 
     // A completed upload is not completed again.
     let created = apps.put("alice", "/a", b"1").await;
-    let new = commands::begin(&apps.clock, &alice, None);
+    let new = commands::begin(&apps.clock, &alice, None, i64::MAX);
     for _ in 0..2 {
         let completing = db::Completing {
             upload_id: created.upload_id,

@@ -45,6 +45,8 @@ pub struct Answer {
     pub body: Value,
     /// `Location` header of a redirect; `None` for any other response.
     pub location: Option<String>,
+    /// `Retry-After` header; `None` if there is none.
+    pub retry_after: Option<String>,
 }
 
 impl Answer {
@@ -65,11 +67,15 @@ impl From<ApiGatewayV2httpResponse> for Answer {
             Some(Body::Text(text)) => serde_json::from_str(&text).unwrap(),
             _ => Value::Null,
         };
-        let location = response.headers.get("location");
+        let header = |name| {
+            let value = response.headers.get(name)?;
+            Some(value.to_str().unwrap().to_owned())
+        };
         Self {
             status: response.status_code,
             body,
-            location: location.map(|location| location.to_str().unwrap().to_owned()),
+            location: header("location"),
+            retry_after: header("retry-after"),
         }
     }
 }
@@ -277,6 +283,7 @@ impl Apps {
             storage: self.storage.storage(),
             max_upload_bytes: MAX_UPLOAD_BYTES,
             multipart_threshold_bytes: MULTIPART_THRESHOLD_BYTES,
+            max_pending_uploads: i64::MAX,
             clock: self.clock.clone(),
         }
     }
@@ -287,6 +294,7 @@ impl Apps {
             db: self.database.environment(),
             storage: self.storage.storage(),
             queue: self.queue.queue(),
+            max_changes_per_minute: i64::MAX,
             clock: self.clock.clone(),
         }
     }
@@ -297,6 +305,7 @@ impl Apps {
             db: self.database.environment(),
             storage: self.storage.storage(),
             queue: self.queue.queue(),
+            max_changes_per_minute: i64::MAX,
             clock: self.clock.clone(),
         }
     }
@@ -306,6 +315,8 @@ impl Apps {
         spaces::App {
             db: self.database.environment(),
             queue: self.queue.queue(),
+            max_changes_per_minute: i64::MAX,
+            max_spaces: i64::MAX,
             clock: self.clock.clone(),
         }
     }

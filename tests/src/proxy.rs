@@ -74,8 +74,8 @@ impl Proxy {
         }
         let response = request.send().await.unwrap();
         let status = i64::from(response.status().as_u16());
-        let location = response.headers().get("location");
-        let location = location.map(|location| location.to_str().unwrap().to_owned());
+        let header = |name| Some(response.headers().get(name)?.to_str().unwrap().to_owned());
+        let (location, retry_after) = (header("location"), header("retry-after"));
         let text = response.text().await.unwrap();
         let body = if text.is_empty() {
             serde_json::Value::Null
@@ -86,6 +86,7 @@ impl Proxy {
             status,
             body,
             location,
+            retry_after,
         }
     }
 }

@@ -8,7 +8,7 @@ use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse
 use aws_lambda_events::encodings::Body;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use futures_util::FutureExt as _;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -260,7 +260,11 @@ where
                 problem.code()
             );
         }
-        with_body(status, "application/problem+json", problem.body(request_id))
+        let mut response = with_body(status, "application/problem+json", problem.body(request_id));
+        if let Some(seconds) = problem.retry_after_seconds() {
+            response.headers.insert(RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use http::StatusCode;
 use serde::Serialize;
@@ -14,6 +15,7 @@ pub struct Problem {
     title: &'static str,
     detail: String,
     extensions: Map<String, Value>,
+    retry_after: Option<Duration>,
     cause: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -32,6 +34,7 @@ impl Problem {
             title,
             detail: detail.into(),
             extensions: Map::new(),
+            retry_after: None,
             cause: None,
         }
     }
@@ -82,6 +85,18 @@ impl Problem {
             self.extensions.insert(member.to_owned(), value);
         }
         self
+    }
+
+    /// Tells the client to repeat the request after this time, by the header `Retry-After` in whole seconds.
+    #[must_use]
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+
+    /// The value of the header `Retry-After`; `None` without such a header.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after.map(|delay| delay.as_secs())
     }
 
     /// The HTTP status of the response.

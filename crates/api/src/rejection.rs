@@ -1,8 +1,9 @@
 //! The problem responses for commands that the database rejected.
 
-use db::Rejection;
+use db::{Limit, LimitName, Rejection};
 use http::StatusCode;
 use model::{CurrentVersion, MAX_MEMBERS, SpacePath};
+use serde_json::json;
 
 use crate::Problem;
 
@@ -63,6 +64,7 @@ impl From<Rejection> for Problem {
                 "The space is full",
                 format!("A space has at most {MAX_MEMBERS} members. Remove a member first, or share another space."),
             ),
+            Rejection::LimitExceeded(limit) => limit_exceeded(&limit),
             Rejection::Blocked => Problem::new(
                 StatusCode::FORBIDDEN,
                 "account-blocked",
@@ -93,6 +95,36 @@ impl From<db::Error> for Problem {
             db::Error::Rejected(rejection) => rejection.into(),
             error => Self::unavailable(error),
         }
+    }
+}
+
+/// 429 if waiting helps, else 409.
+fn limit_exceeded(limit: &Limit) -> Problem {
+    let maximum = limit.maximum;
+    let detail = match limit.name {
+        LimitName::ChangesPerMinute => {
+            format!("You may make {maximum} changes a minute. Wait a moment, then go on.")
+        }
+        LimitName::PendingUploads => format!(
+            "You may have {maximum} uploads that are not complete. Complete or abort some; those that you left expire by themselves."
+        ),
+        LimitName::Spaces => {
+            format!(
+                "You may be a member of {maximum} shared spaces. Leave or delete one first, or ask the operator for more."
+            )
+        }
+    };
+    let status = match limit.retry_after {
+        Some(_) => StatusCode::TOO_MANY_REQUESTS,
+        None => StatusCode::CONFLICT,
+    };
+    let problem = Problem::new(status, "quota-exceeded", "A limit is reached", detail).with(
+        "limit",
+        json!({ "name": limit.name.as_str(), "maximum": maximum }),
+    );
+    match limit.retry_after {
+        Some(delay) => problem.retry_after(delay),
+        None => problem,
     }
 }
 

@@ -27,8 +27,14 @@ pub const METRICS: [Metric; 2] = [Metric::Count(COMMITTED), Metric::Count(PUBLIS
 /// The AWS actions that each function of this crate needs.
 pub const ACTIONS: &[(&str, &[&str])] = &[("finish", &["sqs:SendMessage"])];
 
-/// Prepares the change of a request: the ids, time and lease of its event.
-pub fn begin<'a>(clock: &Clock, caller: &'a Caller, device_id: Option<DeviceId>) -> NewChange<'a> {
+/// Prepares the change of a request: the ids, time and lease of its events. `max_changes_per_minute` is the limit of
+/// each user.
+pub fn begin<'a>(
+    clock: &Clock,
+    caller: &'a Caller,
+    device_id: Option<DeviceId>,
+    max_changes_per_minute: i64,
+) -> NewChange<'a> {
     let now = clock.now();
     NewChange {
         event_ids: std::array::from_fn(|_| ids::new_id().into()),
@@ -36,6 +42,7 @@ pub fn begin<'a>(clock: &Clock, caller: &'a Caller, device_id: Option<DeviceId>)
         leased_until: now + OUTBOX_LEASE,
         caller,
         device_id,
+        max_changes_per_minute,
     }
 }
 

@@ -28,18 +28,19 @@ pub struct AbortedUpload {
 }
 
 /// $1 time: uploads with an expiry up to it can no longer be completed, $2 maximum number of uploads.
-/// Completing an upload holds the lock of its space, so it cannot interleave with this statement. Spaces that
-/// are locked are skipped until the next run.
+/// Completing an upload holds the lock of its space, so it cannot interleave with this statement. Spaces and
+/// users that are locked are skipped until the next run.
 const ABORT_EXPIRED_UPLOADS: Query = Query::new(
     "-- abort_expired_uploads
 WITH expired AS (
     SELECT u.id
     FROM uploads u
     JOIN spaces s ON s.id = u.space_id
+    JOIN users o ON o.user_id = u.user_id
     WHERE u.state = 'pending' AND u.expires_at <= $1
     ORDER BY u.expires_at
     LIMIT $2
-    FOR NO KEY UPDATE OF s, u SKIP LOCKED
+    FOR NO KEY UPDATE OF s, u, o SKIP LOCKED
 )
 UPDATE uploads u
 SET state = 'aborted'

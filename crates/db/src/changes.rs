@@ -11,6 +11,8 @@
 //!
 //! The statement determines the outcome in its CTE `target`, and writes only if the outcome is `allowed`.
 
+use std::time::Duration;
+
 use model::{
     ByteCount, Caller, Change, ChangeList, CurrentVersion, Cursor, DeviceId, Event, EventId, FileId,
     FileState, PageLimit, Role, Sequence, Sha256, SpaceId, SpaceName, SpacePath, UserId, Version,
@@ -44,6 +46,8 @@ pub struct NewChange<'a> {
     pub caller: &'a Caller,
     /// The device that makes the change, if the client named one.
     pub device_id: Option<DeviceId>,
+    /// The maximum number of changes of a user per minute, unless an operator has set another one for the user.
+    pub max_changes_per_minute: i64,
 }
 
 /// The result of a command that was not rejected.
@@ -56,6 +60,59 @@ pub enum Effect {
     AlreadyApplied(Box<Event>),
     /// The state is as requested already, and there is no earlier change to return.
     NoOp,
+}
+
+/// A limit that a command would exceed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The name of the limit, such as `changesPerMinute`.
+    pub name: LimitName,
+    /// The maximum.
+    pub maximum: i64,
+    /// The time after which the same command may succeed; `None` if only a deletion makes room.
+    pub retry_after: Option<Duration>,
+}
+
+/// The name of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitName {
+    /// Changes of a user within a minute.
+    ChangesPerMinute,
+    /// Pending uploads of a user.
+    PendingUploads,
+    /// Shared spaces that a user is a member of.
+    Spaces,
+}
+
+impl LimitName {
+    /// The name in SQL and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ChangesPerMinute => "changesPerMinute",
+            Self::PendingUploads => "pendingUploads",
+            Self::Spaces => "spaces",
+        }
+    }
+}
+
+impl Limit {
+    /// Parses the detail of the error with which the SQL function `within` fails.
+    pub(crate) fn from_detail(detail: &str) -> Option<Self> {
+        let (name, rest) = detail.split_once(' ')?;
+        let (maximum, seconds) = rest.split_once(' ')?;
+        let names = [
+            LimitName::ChangesPerMinute,
+            LimitName::PendingUploads,
+            LimitName::Spaces,
+        ];
+        Some(Self {
+            name: names.into_iter().find(|known| known.as_str() == name)?,
+            maximum: maximum.parse().ok()?,
+            retry_after: Some(seconds.parse().ok()?)
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
+        })
+    }
 }
 
 /// Reason why a command was rejected. A rejected command changes nothing.
@@ -84,6 +141,8 @@ pub enum Rejection {
     TooManyMembers,
     /// The idempotency key was used with a different request.
     KeyReused,
+    /// A limit of the user or the space would be exceeded.
+    LimitExceeded(Limit),
     /// An operator has blocked the user.
     Blocked,
     /// The database was restored since the client last listed what it has: the epoch in the request is not the
@@ -91,11 +150,14 @@ pub enum Rejection {
     FeedReset,
 }
 
-/// Makes the query that admits the caller, locks a space and records its id for the rest of the transaction.
-/// `$rest` follows `SELECT s.id FROM spaces s` and selects the space, and `$caller` is the parameters of the
-/// user and the epoch.
+/// Makes the query that admits the caller, locks a space and then the caller, and records the space's id for the
+/// rest of the transaction. `$rest` follows `SELECT s.id FROM spaces s` and selects the space. Its parameters are
+/// $1 the item from which the space follows, $2 user, $3 epoch or null, $4 now, $5 maximum number of changes per
+/// minute.
+///
+/// The caller's row is locked after the space's in every command, and commands lock no other row of `users`.
 macro_rules! lock {
-    ($name:literal, $rest:literal, $caller:literal) => {
+    ($name:literal, $rest:literal) => {
         $crate::query::Query::new(concat!(
             "-- ",
             $name,
@@ -105,13 +167,23 @@ WITH locked AS (
     FROM spaces s
     ",
             $rest,
-            " AND admit(",
-            $caller,
-            ")
+            " AND admit($2, $3)
     FOR NO KEY UPDATE OF s
+), caller AS (
+    SELECT u.user_id
+    FROM locked
+    JOIN users u ON u.user_id = $2
+    WHERE within(
+        'changesPerMinute',
+        CASE WHEN u.changes_since > $4::timestamptz - interval '1 minute' THEN u.changes + 1 ELSE 1 END,
+        coalesce(u.max_changes_per_minute, $5),
+        ceil(extract(epoch FROM u.changes_since + interval '1 minute' - $4))::bigint
+    )
+    FOR NO KEY UPDATE OF u
 )
-SELECT set_config('syncsphere.locked_space', id::text, true)
-FROM locked"
+SELECT set_config('syncsphere.locked_space', locked.id::text, true)
+FROM locked
+LEFT JOIN caller ON true"
         ))
     };
 }
@@ -164,6 +236,12 @@ macro_rules! command {
     FROM changed c
     JOIN numbered n ON n.id = c.space_id
     RETURNING *
+), rated AS (
+    UPDATE users u
+    SET changes = CASE WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes + 1 ELSE 1 END,
+        changes_since = CASE WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes_since ELSE $2 END
+    FROM target t
+    WHERE t.outcome = 'allowed' AND u.user_id = $4
 ), waiting AS (
     INSERT INTO outbox (event_id, created_at, leased_until)
     SELECT event_id, $2, $3
@@ -229,10 +307,12 @@ ORDER BY array_position($1, event_id)",
 );
 
 impl Database {
-    /// Runs a command under the lock of its space. `parameters` are those from $6 on.
+    /// Runs a command under the locks of its space and its caller. `item` is the first parameter of the lock.
+    /// `parameters` are those of the command from $6 on.
     pub(crate) async fn command(
         &self,
-        lock: (&Query, &[&(dyn ToSql + Sync)]),
+        lock: &Query,
+        item: &(dyn ToSql + Sync),
         query: &Query,
         new: NewChange<'_>,
         parameters: &[&(dyn ToSql + Sync)],
@@ -245,7 +325,10 @@ impl Database {
         let mut all: Vec<&(dyn ToSql + Sync)> =
             vec![&event_ids, &new.now, &new.leased_until, &user_id, &device_id];
         all.extend_from_slice(parameters);
-        let Locked { rows, repeated } = self.query_locked(lock, (query, &all)).await?;
+        let epoch = epoch(new.caller);
+        let locking: [&(dyn ToSql + Sync); 5] =
+            [item, &user_id, &epoch, &new.now, &new.max_changes_per_minute];
+        let Locked { rows, repeated } = self.query_locked((lock, &locking), (query, &all)).await?;
         let decision = changed(&rows)?;
         // A repeated command may have found the changes of its own first attempt.
         if repeated && !matches!(decision, Ok(Effect::Applied(_))) {

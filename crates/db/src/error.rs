@@ -5,9 +5,9 @@ use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
-use crate::changes::Rejection;
+use crate::changes::{Limit, Rejection};
 
 /// An error of a library. It is displayed and never matched on.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -105,12 +105,22 @@ const BLOCKED: &str = "SY001";
 /// The SQLSTATE with which the SQL function `admit` refuses an epoch that is not the current one.
 const OTHER_EPOCH: &str = "SY002";
 
+/// The SQLSTATE with which the SQL function `within` refuses what would exceed a limit.
+const LIMIT_EXCEEDED: &str = "SY003";
+
 impl Error {
     /// The error of a statement that PostgreSQL answered with an error.
     pub(crate) fn of_query(query: &'static str, source: tokio_postgres::Error) -> Self {
         match source.code().map(SqlState::code) {
             Some(BLOCKED) => Self::Rejected(Rejection::Blocked),
             Some(OTHER_EPOCH) => Self::Rejected(Rejection::FeedReset),
+            Some(LIMIT_EXCEEDED) => {
+                let detail = source.as_db_error().and_then(DbError::detail);
+                match detail.and_then(Limit::from_detail) {
+                    Some(limit) => Self::Rejected(Rejection::LimitExceeded(limit)),
+                    None => Self::Query { query, source },
+                }
+            }
             _ => Self::Query { query, source },
         }
     }

@@ -136,13 +136,12 @@ JOIN versions v ON v.file_id = f.id AND v.version = coalesce($3, f.version)
 WHERE f.id = $1 AND f.deleted_at IS NULL AND admit($2, $4)",
 );
 
-/// $1 file, $2 user, $3 epoch or null.
+/// $1 file.
 const LOCK_SPACE_OF_FILE: Query = lock!(
     "lock_space_of_file",
     "JOIN files f ON f.space_id = s.id
     JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
-    WHERE f.id = $1",
-    "$2, $3"
+    WHERE f.id = $1"
 );
 
 /// $6 file, $7 path, $8 base version or null, $9 base path or null, $10 the path's folders. Moving a file to
@@ -357,10 +356,8 @@ impl Database {
     ) -> Result<Result<Effect, Rejection>, Error> {
         let id = Uuid::from(id);
         self.command(
-            (
-                &LOCK_SPACE_OF_FILE,
-                &[&id, &new.caller.user_id.as_str(), &epoch(new.caller)],
-            ),
+            &LOCK_SPACE_OF_FILE,
+            &id,
             &MOVE_FILE,
             new,
             &[
@@ -383,10 +380,8 @@ impl Database {
     ) -> Result<Result<Effect, Rejection>, Error> {
         let id = Uuid::from(id);
         self.command(
-            (
-                &LOCK_SPACE_OF_FILE,
-                &[&id, &new.caller.user_id.as_str(), &epoch(new.caller)],
-            ),
+            &LOCK_SPACE_OF_FILE,
+            &id,
             &DELETE_FILE,
             new,
             &[

@@ -28,7 +28,7 @@ mod users;
 
 pub use aborted_uploads::AbortedUpload;
 pub use audience::{Audience, Page, PageSize, Recipient};
-pub use changes::{Effect, MAX_CHANGES, NewChange, Rejection};
+pub use changes::{Effect, Limit, LimitName, MAX_CHANGES, NewChange, Rejection};
 pub use client::Database;
 pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};
@@ -41,7 +41,7 @@ pub use spaces::{Membership, NewSpace};
 pub use tickets::NewTicket;
 pub use uploads::{Completing, IN_FLIGHT, NewUpload, OpenUpload, Upload, UploadPhase, UploadState};
 
-pub use users::User;
+pub use users::{User, UserLimits};
 
 use query::Query;
 

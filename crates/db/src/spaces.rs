@@ -34,6 +34,8 @@ pub struct NewSpace<'a> {
     pub id: SpaceId,
     /// The display name.
     pub name: &'a SpaceName,
+    /// The maximum number of shared spaces of a user, unless an operator has set another one for the user.
+    pub max_spaces: i64,
     /// The idempotency key of the request, if it has one.
     pub key: Option<&'a IdempotencyKey>,
     /// The id for the user's personal space, if it must be created.
@@ -85,10 +87,10 @@ WHERE admit($1, $4)
 ORDER BY s.space_id",
 );
 
-/// $1 user, $2 epoch or null.
-const LOCK_PERSONAL_SPACE: Query = lock!("lock_personal_space", "WHERE s.owner_id = $1", "$1, $2");
+/// $1 user.
+const LOCK_PERSONAL_SPACE: Query = lock!("lock_personal_space", "WHERE s.owner_id = $1");
 
-/// $6 space, $7 name, $8 idempotency key.
+/// $6 space, $7 name, $8 idempotency key, $9 maximum number of shared spaces of a user.
 const CREATE_SPACE: Query = command!(concat!(
     "-- create_space
 WITH target AS (
@@ -97,9 +99,10 @@ WITH target AS (
         CASE
             WHEN e.name <> $7 THEN 'key_reused'
             WHEN e.id IS NOT NULL THEN 'unchanged'
-            ELSE 'allowed'
+            WHEN within('spaces', p.memberships + 1, coalesce(u.max_spaces, $9), 0) THEN 'allowed'
         END AS outcome
     FROM spaces p
+    JOIN users u ON u.user_id = p.owner_id
     LEFT JOIN spaces e ON (e.created_by = $4 AND e.idempotency_key = $8) OR e.id = $6
     WHERE p.owner_id = $4 AND ",
     locked!("p.id"),
@@ -157,12 +160,11 @@ JOIN members o ON o.space_id = m.space_id AND o.user_id = $3
 WHERE m.space_id = $1 AND m.user_id = $2 AND admit($2, $4)",
 );
 
-/// $1 space, $2 user, $3 epoch or null.
+/// $1 space.
 const LOCK_SPACE: Query = lock!(
     "lock_space",
     "JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
-    WHERE s.id = $1",
-    "$2, $3"
+    WHERE s.id = $1"
 );
 
 /// $6 space, $7 member, $8 role, $9 maximum number of members.
@@ -317,10 +319,16 @@ impl Database {
             .await?;
         let decision = self
             .command(
-                (&LOCK_PERSONAL_SPACE, &[&user_id, &epoch(new.caller)]),
+                &LOCK_PERSONAL_SPACE,
+                &user_id,
                 &CREATE_SPACE,
                 new,
-                &[&Uuid::from(space.id), &space.name.as_str(), &key],
+                &[
+                    &Uuid::from(space.id),
+                    &space.name.as_str(),
+                    &key,
+                    &space.max_spaces,
+                ],
             )
             .await?;
         let changed = match decision {
@@ -410,10 +418,8 @@ impl Database {
         let space_id = Uuid::from(membership.space_id);
         let member_id = membership.member_id.as_str();
         self.command(
-            (
-                &LOCK_SPACE,
-                &[&space_id, &new.caller.user_id.as_str(), &epoch(new.caller)],
-            ),
+            &LOCK_SPACE,
+            &space_id,
             &SET_MEMBER,
             new,
             &[&space_id, &member_id, &membership.role.as_str(), &MAX_MEMBERS],
@@ -431,10 +437,8 @@ impl Database {
     ) -> Result<Result<Effect, Rejection>, Error> {
         let space_id = Uuid::from(space_id);
         self.command(
-            (
-                &LOCK_SPACE,
-                &[&space_id, &new.caller.user_id.as_str(), &epoch(new.caller)],
-            ),
+            &LOCK_SPACE,
+            &space_id,
             &REMOVE_MEMBER,
             new,
             &[&space_id, &member_id.as_str()],

@@ -17,6 +17,7 @@ use crate::row::{get, parse, parse_opt};
 use model::Event;
 
 pub(crate) const QUERIES: &[&Query] = &[
+    &LOCK_CALLER,
     &OPEN_UPLOAD,
     &SET_MULTIPART_ID,
     &LOAD_UPLOAD,
@@ -61,6 +62,8 @@ pub struct NewUpload<'a> {
     pub base_file_id: Option<FileId>,
     /// The size of all parts but the last, in bytes; `None` if the content is sent in one request.
     pub part_size: Option<ByteCount>,
+    /// The maximum number of pending uploads of a user, unless an operator has set another one for the user.
+    pub max_pending_uploads: i64,
     /// The idempotency key, and the SHA-256 of the request that came with it.
     pub key: Option<(&'a IdempotencyKey, [u8; 32])>,
     /// The time of the request.
@@ -170,9 +173,19 @@ pub struct Completing<'a> {
     pub object_key: &'a str,
 }
 
+/// $1 user. A user opens one upload after the other, so that concurrent requests cannot exceed the limit of pending
+/// uploads.
+const LOCK_CALLER: Query = Query::new(
+    "-- lock_caller
+SELECT user_id
+FROM users
+WHERE user_id = $1
+FOR NO KEY UPDATE",
+);
+
 /// $1 id, $2 user, $3 device, $4 path, $5 size, $6 sha256, $7 content type, $8 base version, $9 now, $10
 /// expiry, $11 space or null for the personal one, $12 part size, $13 idempotency key, $14 SHA-256 of the
-/// request, $15 base file, $16 the path's folders, $17 epoch or null.
+/// request, $15 base file, $16 the path's folders, $17 epoch or null, $18 maximum number of pending uploads.
 ///
 /// If the request has a base version, the row also records the id of the file now at the path. Until the
 /// upload is completed, another file may take the path, and its versions are counted from 1 too.
@@ -194,9 +207,10 @@ WITH target AS (
             WHEN $8::bigint <> coalesce(f.version, 0) THEN 'version_conflict'
             WHEN $15::uuid IS NOT NULL AND $15 IS DISTINCT FROM f.id THEN 'version_conflict'
             WHEN way.id IS NOT NULL THEN 'path_taken'
-            ELSE 'allowed'
+            WHEN within('pendingUploads', u.pending_uploads + 1, coalesce(u.max_pending_uploads, $18), 60) THEN 'allowed'
         END AS outcome
     FROM spaces s
+    LEFT JOIN users u ON u.user_id = $2
     JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
     LEFT JOIN files f ON f.space_id = s.id AND f.path = $4 AND f.deleted_at IS NULL
     LEFT JOIN LATERAL ",
@@ -244,13 +258,12 @@ LEFT JOIN changes c ON c.event_id = u.event_id
 WHERE u.id = $1 AND u.user_id = $2 AND admit($2, $3)",
 );
 
-/// $1 upload, $2 user, $3 epoch or null.
+/// $1 upload.
 const LOCK_SPACE_OF_UPLOAD: Query = lock!(
     "lock_space_of_upload",
     "JOIN uploads u ON u.space_id = s.id
     JOIN active_members m ON m.space_id = s.id AND m.user_id = u.user_id
-    WHERE u.id = $1 AND u.user_id = $2",
-    "$2, $3"
+    WHERE u.id = $1 AND u.user_id = $2"
 );
 
 /// $6 upload, $7 id for a new file, $8 S3 key, $9 path, $10 the path's folders, $11 composite SHA-256 or
@@ -353,28 +366,32 @@ impl Database {
 
     async fn try_open_upload(&self, new: &NewUpload<'_>) -> Result<Attempt, Error> {
         let hash = new.key.as_ref().map(|(_, hash)| hash.as_slice());
-        let rows = self
-            .rows(
-                &OPEN_UPLOAD,
-                &[
-                    &Uuid::from(new.id),
-                    &new.caller.user_id.as_str(),
-                    &new.device_id.map(Uuid::from),
-                    &new.path.as_str(),
-                    &new.size.get(),
-                    &new.sha256.as_bytes().as_slice(),
-                    &new.content_type.map(ContentType::as_str),
-                    &new.base_version.map(Version::get),
-                    &new.created_at,
-                    &new.expires_at,
-                    &new.space_id.map(Uuid::from),
-                    &new.part_size.map(ByteCount::get),
-                    &new.key.map(|(key, _)| key.as_str()),
-                    &hash,
-                    &new.base_file_id.map(Uuid::from),
-                    &new.path.folders().collect::<Vec<_>>(),
-                    &epoch(new.caller),
-                ],
+        let Locked { rows, .. } = self
+            .query_locked(
+                (&LOCK_CALLER, &[&new.caller.user_id.as_str()]),
+                (
+                    &OPEN_UPLOAD,
+                    &[
+                        &Uuid::from(new.id),
+                        &new.caller.user_id.as_str(),
+                        &new.device_id.map(Uuid::from),
+                        &new.path.as_str(),
+                        &new.size.get(),
+                        &new.sha256.as_bytes().as_slice(),
+                        &new.content_type.map(ContentType::as_str),
+                        &new.base_version.map(Version::get),
+                        &new.created_at,
+                        &new.expires_at,
+                        &new.space_id.map(Uuid::from),
+                        &new.part_size.map(ByteCount::get),
+                        &new.key.map(|(key, _)| key.as_str()),
+                        &hash,
+                        &new.base_file_id.map(Uuid::from),
+                        &new.path.folders().collect::<Vec<_>>(),
+                        &epoch(new.caller),
+                        &new.max_pending_uploads,
+                    ],
+                ),
             )
             .await?;
         let Some(row) = rows.first() else {
@@ -435,10 +452,8 @@ impl Database {
     ) -> Result<Result<Effect, Rejection>, Error> {
         let upload_id = Uuid::from(completing.upload_id);
         self.command(
-            (
-                &LOCK_SPACE_OF_UPLOAD,
-                &[&upload_id, &new.caller.user_id.as_str(), &epoch(new.caller)],
-            ),
+            &LOCK_SPACE_OF_UPLOAD,
+            &upload_id,
             &COMPLETE_UPLOAD,
             new,
             &[
@@ -467,7 +482,17 @@ impl Database {
         let (id, user_id) = (Uuid::from(id), caller.user_id.as_str());
         let Locked { rows, .. } = self
             .query_locked(
-                (&LOCK_SPACE_OF_UPLOAD, &[&id, &user_id, &epoch(caller)]),
+                (
+                    &LOCK_SPACE_OF_UPLOAD,
+                    // Aborting makes no change, so no number of changes is too many.
+                    &[
+                        &id,
+                        &user_id,
+                        &epoch(caller),
+                        &OffsetDateTime::UNIX_EPOCH,
+                        &i64::MAX,
+                    ],
+                ),
                 (&ABORT_UPLOAD, &[&id, &user_id]),
             )
             .await?;

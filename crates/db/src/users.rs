@@ -16,6 +16,7 @@ pub(crate) const QUERIES: &[&Query] = &[
     &LOCK_CONNECTIONS_OF_USER,
     &BLOCK_USER,
     &UNBLOCK_USER,
+    &SET_USER_LIMITS,
 ];
 
 /// The stored state of a user.
@@ -31,6 +32,21 @@ pub struct User {
     pub seen_at: OffsetDateTime,
     /// The time since when the user is blocked.
     pub blocked_at: Option<OffsetDateTime>,
+    /// The number of uploads that are neither completed nor aborted.
+    pub pending_uploads: i32,
+    /// The maximums that replace the stack's parameters for this user.
+    pub limits: UserLimits,
+}
+
+/// The maximums of one user; `None` where the stack's parameters apply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UserLimits {
+    /// Changes within a minute.
+    pub changes_per_minute: Option<i64>,
+    /// Uploads that are neither completed nor aborted.
+    pub pending_uploads: Option<i64>,
+    /// Shared spaces that the user is a member of.
+    pub spaces: Option<i64>,
 }
 
 /// $1 user, $2 name or null, $3 verified e-mail address or null, $4 now, $5 epoch or null.
@@ -51,7 +67,7 @@ WHERE u.name IS DISTINCT FROM coalesce(excluded.name, u.name)
 /// $1 user.
 const LOAD_USER: Query = Query::new(
     "-- load_user
-SELECT user_id, name, email, seen_at, blocked_at
+SELECT *
 FROM users
 WHERE user_id = $1",
 );
@@ -72,7 +88,7 @@ WITH blocked AS (
     UPDATE users
     SET blocked_at = coalesce(blocked_at, $2)
     WHERE user_id = $1
-    RETURNING *
+    RETURNING user_id
 ), removed AS (
     DELETE FROM tickets
     WHERE user_id = (SELECT user_id FROM blocked)
@@ -86,7 +102,7 @@ WITH blocked AS (
     WHERE user_id = (SELECT user_id FROM blocked)
     RETURNING connection_id
 )
-SELECT b.user_id, b.name, b.email, b.seen_at, b.blocked_at, e.connection_id
+SELECT e.connection_id
 FROM blocked b
 LEFT JOIN ended e ON true",
 );
@@ -97,7 +113,17 @@ const UNBLOCK_USER: Query = Query::new(
 UPDATE users
 SET blocked_at = NULL
 WHERE user_id = $1
-RETURNING user_id, name, email, seen_at, blocked_at",
+RETURNING *",
+);
+
+/// $1 user, $2 maximum number of changes per minute, $3 of pending uploads, $4 of shared spaces; null for the stack's
+/// parameter.
+const SET_USER_LIMITS: Query = Query::new(
+    "-- set_user_limits
+UPDATE users
+SET max_changes_per_minute = $2, max_pending_uploads = $3, max_spaces = $4
+WHERE user_id = $1
+RETURNING *",
 );
 
 impl Database {
@@ -125,13 +151,13 @@ impl Database {
     }
 
     /// Blocks a user: requests are refused from now on, tickets are deleted, pending uploads are aborted, and
-    /// connections receive nothing more. Returns the user and the ids of the connections, which the caller must
-    /// close; `None` if nobody with this id has used the service.
+    /// connections receive nothing more. Returns the ids of the connections, which the caller must close; `None` if
+    /// nobody with this id has used the service.
     pub async fn block_user(
         &self,
         user_id: &UserId,
         now: OffsetDateTime,
-    ) -> Result<Option<(User, Vec<String>)>, Error> {
+    ) -> Result<Option<Vec<String>>, Error> {
         let user_id = user_id.as_str();
         let Locked { rows, .. } = self
             .query_locked(
@@ -139,19 +165,36 @@ impl Database {
                 (&BLOCK_USER, &[&user_id, &now]),
             )
             .await?;
-        let Some(first) = rows.first() else {
+        if rows.is_empty() {
             return Ok(None);
-        };
+        }
         let mut connections = Vec::new();
         for row in &rows {
             connections.extend(get::<Option<String>>(row, "connection_id")?);
         }
-        Ok(Some((user(first)?, connections)))
+        Ok(Some(connections))
     }
 
     /// Ends the block of a user; `None` if nobody with this id has used the service.
     pub async fn unblock_user(&self, user_id: &UserId) -> Result<Option<User>, Error> {
         let rows = self.rows(&UNBLOCK_USER, &[&user_id.as_str()]).await?;
+        rows.first().map(user).transpose()
+    }
+
+    /// Replaces the maximums of a user. What the user has beyond a lower maximum stays. `None` if nobody with this
+    /// id has used the service.
+    pub async fn set_user_limits(&self, user_id: &UserId, limits: UserLimits) -> Result<Option<User>, Error> {
+        let rows = self
+            .rows(
+                &SET_USER_LIMITS,
+                &[
+                    &user_id.as_str(),
+                    &limits.changes_per_minute,
+                    &limits.pending_uploads,
+                    &limits.spaces,
+                ],
+            )
+            .await?;
         rows.first().map(user).transpose()
     }
 }
@@ -163,5 +206,11 @@ fn user(row: &Row) -> Result<User, Error> {
         email: parse_opt::<String, EmailAddress>(row, "email")?,
         seen_at: get(row, "seen_at")?,
         blocked_at: get(row, "blocked_at")?,
+        pending_uploads: get(row, "pending_uploads")?,
+        limits: UserLimits {
+            changes_per_minute: get(row, "max_changes_per_minute")?,
+            pending_uploads: get(row, "max_pending_uploads")?,
+            spaces: get(row, "max_spaces")?,
+        },
     })
 }

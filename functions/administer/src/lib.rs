@@ -63,6 +63,14 @@ pub enum Request {
         /// The `sub` claim of the user's tokens.
         user_id: UserId,
     },
+    /// Sets the user's maximums. The stack's parameters apply where a maximum is absent. What the user has beyond a
+    /// lower maximum stays.
+    SetUserLimits {
+        /// The `sub` claim of the user's tokens.
+        user_id: UserId,
+        /// The maximums.
+        limits: Limits,
+    },
     /// Shows a user.
     ShowUser {
         /// The `sub` claim of the user's tokens.
@@ -70,6 +78,21 @@ pub enum Request {
     },
     /// Begins a new epoch. Needed after the database was restored in place, which the deployment cannot detect.
     BeginEpoch {},
+}
+
+/// The maximums of one user. Where one is absent, the stack's parameter applies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limits {
+    /// Changes within a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes_per_minute: Option<u32>,
+    /// Uploads that are neither completed nor aborted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_uploads: Option<u32>,
+    /// Shared spaces that the user is a member of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spaces: Option<u32>,
 }
 
 /// The answer to a request.
@@ -104,6 +127,9 @@ pub async fn handle(app: &App, request: Request) -> Result<Answer, Error> {
     match request {
         Request::BlockUser { user_id } => users::block(app, user_id).await.map(Answer::User),
         Request::UnblockUser { user_id } => users::unblock(app, user_id).await.map(Answer::User),
+        Request::SetUserLimits { user_id, limits } => {
+            users::set_limits(app, user_id, limits).await.map(Answer::User)
+        }
         Request::ShowUser { user_id } => users::show(app, user_id).await.map(Answer::User),
         Request::BeginEpoch {} => {
             let epoch = ids::new_id().into();

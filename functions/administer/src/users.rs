@@ -1,6 +1,6 @@
 //! Blocks, unblocks and shows users.
 
-use db::User;
+use db::{User, UserLimits};
 use futures_util::stream::{self, StreamExt as _};
 use model::{EmailAddress, PersonName, UserId};
 use platform::error_chain;
@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 use tracing::{info, warn};
 
-use crate::{App, Error};
+use crate::{App, Error, Limits};
 
 /// Connections that are being closed at once.
 const CONCURRENT_CLOSINGS: usize = 32;
@@ -32,6 +32,10 @@ pub struct UserReport {
     /// The time since when the user is blocked.
     #[serde(with = "rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub blocked_at: Option<OffsetDateTime>,
+    /// The number of uploads that are neither completed nor aborted.
+    pub pending_uploads: i32,
+    /// The user's own maximums.
+    pub limits: Limits,
 }
 
 impl From<User> for UserReport {
@@ -42,13 +46,24 @@ impl From<User> for UserReport {
             email: user.email,
             seen_at: user.seen_at,
             blocked_at: user.blocked_at,
+            pending_uploads: user.pending_uploads,
+            limits: Limits {
+                changes_per_minute: shown(user.limits.changes_per_minute),
+                pending_uploads: shown(user.limits.pending_uploads),
+                spaces: shown(user.limits.spaces),
+            },
         }
     }
 }
 
+/// Only requests of this function set maximums, so each fits.
+fn shown(maximum: Option<i64>) -> Option<u32> {
+    maximum.and_then(|maximum| maximum.try_into().ok())
+}
+
 pub(crate) async fn block(app: &App, user_id: UserId) -> Result<UserReport, Error> {
     let blocked = app.db.block_user(&user_id, app.clock.now()).await?;
-    let Some((user, connections)) = blocked else {
+    let Some(connections) = blocked else {
         return Err(Error::UnknownUser(user_id));
     };
     info!(%user_id, "blocked user {user_id}");
@@ -76,13 +91,28 @@ pub(crate) async fn block(app: &App, user_id: UserId) -> Result<UserReport, Erro
     if open > 0 {
         return Err(Error::OpenConnections(open));
     }
-    Ok(user.into())
+    show(app, user_id).await
 }
 
 pub(crate) async fn unblock(app: &App, user_id: UserId) -> Result<UserReport, Error> {
     match app.db.unblock_user(&user_id).await? {
         Some(user) => {
             info!(%user_id, "unblocked user {user_id}");
+            Ok(user.into())
+        }
+        None => Err(Error::UnknownUser(user_id)),
+    }
+}
+
+pub(crate) async fn set_limits(app: &App, user_id: UserId, limits: Limits) -> Result<UserReport, Error> {
+    let limits = UserLimits {
+        changes_per_minute: limits.changes_per_minute.map(i64::from),
+        pending_uploads: limits.pending_uploads.map(i64::from),
+        spaces: limits.spaces.map(i64::from),
+    };
+    match app.db.set_user_limits(&user_id, limits).await? {
+        Some(user) => {
+            info!(%user_id, ?limits, "set limits of user {user_id}");
             Ok(user.into())
         }
         None => Err(Error::UnknownUser(user_id)),

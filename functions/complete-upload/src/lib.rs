@@ -30,6 +30,8 @@ pub struct Config {
     pub queue_url: String,
     /// `METRICS_NAMESPACE`: the CloudWatch namespace of the function's metrics.
     pub metrics_namespace: String,
+    /// `MAX_CHANGES_PER_MINUTE`: the largest number of changes of a user within a minute.
+    pub max_changes_per_minute: i64,
 }
 
 impl Config {
@@ -40,6 +42,7 @@ impl Config {
             bucket: vars.required("BUCKET_NAME")?,
             queue_url: vars.required("QUEUE_URL")?,
             metrics_namespace: vars.required("METRICS_NAMESPACE")?,
+            max_changes_per_minute: vars.required("MAX_CHANGES_PER_MINUTE")?,
         })
     }
 }
@@ -52,6 +55,8 @@ pub struct App {
     pub storage: Storage,
     /// The queue that events are sent to.
     pub queue: Queue,
+    /// The largest number of changes of a user within a minute.
+    pub max_changes_per_minute: i64,
     /// The clock. Tests set its time.
     pub clock: Clock,
 }
@@ -171,7 +176,7 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
         composite_sha256,
         object_key: &object_key,
     };
-    let new = commands::begin(&app.clock, &caller, upload.device_id);
+    let new = commands::begin(&app.clock, &caller, upload.device_id, app.max_changes_per_minute);
     let effect = app.db.complete_upload(completing, new).await??;
     let event = commands::finish(&app.queue, &app.db, &app.clock, effect).await;
     answer(event.ok_or_else(|| Problem::internal("completing changed nothing"))?)

@@ -15,7 +15,7 @@ pub(crate) async fn rename(app: &App, request: Request<'_>) -> Result<Response, 
     let caller = request.caller()?;
     let file_id: FileId = request.path_parameter("fileId")?;
     let body: MoveFileRequest = request.json()?;
-    let new = commands::begin(&app.clock, &caller, body.device_id);
+    let new = commands::begin(&app.clock, &caller, body.device_id, app.max_changes_per_minute);
     let base = Base {
         version: body.base_version,
         path: body.base_path.as_ref(),
@@ -37,7 +37,7 @@ pub(crate) async fn delete(app: &App, request: Request<'_>) -> Result<Response, 
     let caller = request.caller()?;
     let file_id: FileId = request.path_parameter("fileId")?;
     let query: DeleteQuery = request.query()?;
-    let new = commands::begin(&app.clock, &caller, query.device_id);
+    let new = commands::begin(&app.clock, &caller, query.device_id, app.max_changes_per_minute);
     let base = Base {
         version: query.base_version,
         path: query.base_path.as_ref(),

@@ -24,6 +24,8 @@ pub struct Config {
     pub queue_url: String,
     /// `METRICS_NAMESPACE`: the CloudWatch namespace of the function's metrics.
     pub metrics_namespace: String,
+    /// `MAX_CHANGES_PER_MINUTE`: the largest number of changes of a user within a minute.
+    pub max_changes_per_minute: i64,
 }
 
 impl Config {
@@ -34,6 +36,7 @@ impl Config {
             bucket: vars.required("BUCKET_NAME")?,
             queue_url: vars.required("QUEUE_URL")?,
             metrics_namespace: vars.required("METRICS_NAMESPACE")?,
+            max_changes_per_minute: vars.required("MAX_CHANGES_PER_MINUTE")?,
         })
     }
 }
@@ -46,6 +49,8 @@ pub struct App {
     pub storage: Storage,
     /// The queue that events are sent to.
     pub queue: Queue,
+    /// The largest number of changes of a user within a minute.
+    pub max_changes_per_minute: i64,
     /// The clock. Tests set its time.
     pub clock: Clock,
 }

@@ -22,6 +22,7 @@ async fn main() -> Result<(), Error> {
         ),
         storage: Storage::new(&aws.sdk, config.bucket),
         queue: Queue::new(&aws.sdk, config.queue_url),
+        max_changes_per_minute: config.max_changes_per_minute,
         clock,
     };
     app.db.warm_up().await;

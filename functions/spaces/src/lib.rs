@@ -18,6 +18,10 @@ pub struct Config {
     pub queue_url: String,
     /// `METRICS_NAMESPACE`: the CloudWatch namespace of the function's metrics.
     pub metrics_namespace: String,
+    /// `MAX_CHANGES_PER_MINUTE`: the largest number of changes of a user within a minute.
+    pub max_changes_per_minute: i64,
+    /// `MAX_SPACES_PER_USER`: the largest number of shared spaces that a user is a member of.
+    pub max_spaces: i64,
 }
 
 impl Config {
@@ -27,6 +31,8 @@ impl Config {
             database_url: vars.required("DATABASE_URL")?,
             queue_url: vars.required("QUEUE_URL")?,
             metrics_namespace: vars.required("METRICS_NAMESPACE")?,
+            max_changes_per_minute: vars.required("MAX_CHANGES_PER_MINUTE")?,
+            max_spaces: vars.required("MAX_SPACES_PER_USER")?,
         })
     }
 }
@@ -37,6 +43,10 @@ pub struct App {
     pub db: Database,
     /// The queue that events are sent to.
     pub queue: Queue,
+    /// The largest number of changes of a user within a minute.
+    pub max_changes_per_minute: i64,
+    /// The largest number of shared spaces that a user is a member of.
+    pub max_spaces: i64,
     /// The clock. Tests set its time.
     pub clock: Clock,
 }

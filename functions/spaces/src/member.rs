@@ -48,7 +48,7 @@ pub(crate) async fn set(app: &App, request: Request<'_>) -> Result<Response, Pro
     let space_id: SpaceId = request.path_parameter("spaceId")?;
     let member_id: UserId = request.path_parameter("userId")?;
     let body: SetMemberRequest = request.json()?;
-    let new = commands::begin(&app.clock, &caller, body.device_id);
+    let new = commands::begin(&app.clock, &caller, body.device_id, app.max_changes_per_minute);
     let loading = app.db.load_member(space_id, &caller, &member_id);
     let before = loading.await?;
     let setting = app.db.set_member(
@@ -84,7 +84,7 @@ pub(crate) async fn remove(app: &App, request: Request<'_>) -> Result<Response, 
     let space_id: SpaceId = request.path_parameter("spaceId")?;
     let member_id: UserId = request.path_parameter("userId")?;
     let query: RemoveQuery = request.query()?;
-    let new = commands::begin(&app.clock, &caller, query.device_id);
+    let new = commands::begin(&app.clock, &caller, query.device_id, app.max_changes_per_minute);
     let effect = app.db.remove_member(space_id, &member_id, new).await??;
     commands::finish(&app.queue, &app.db, &app.clock, effect).await;
     Ok(empty(StatusCode::NO_CONTENT))

@@ -45,11 +45,12 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
     let caller = request.caller()?;
     let key: Option<IdempotencyKey> = request.header("idempotency-key")?;
     let body: CreateSpaceRequest = request.json()?;
-    let new = commands::begin(&app.clock, &caller, body.device_id);
+    let new = commands::begin(&app.clock, &caller, body.device_id, app.max_changes_per_minute);
     let creating = app.db.create_space(
         NewSpace {
             id: ids::new_id().into(),
             name: &body.name,
+            max_spaces: app.max_spaces,
             key: key.as_ref(),
             new_space_id: ids::new_id().into(),
         },

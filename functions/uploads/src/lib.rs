@@ -36,6 +36,8 @@ pub struct Config {
     /// `MULTIPART_THRESHOLD_BYTES`: the largest size, in bytes, of content that is put in one request. Larger
     /// content is uploaded in parts.
     pub multipart_threshold_bytes: i64,
+    /// `MAX_PENDING_UPLOADS`: the largest number of pending uploads of a user.
+    pub max_pending_uploads: i64,
 }
 
 impl Config {
@@ -46,6 +48,7 @@ impl Config {
             bucket: vars.required("BUCKET_NAME")?,
             max_upload_bytes: vars.required("MAX_UPLOAD_BYTES")?,
             multipart_threshold_bytes: vars.required("MULTIPART_THRESHOLD_BYTES")?,
+            max_pending_uploads: vars.required("MAX_PENDING_UPLOADS")?,
         })
     }
 }
@@ -60,6 +63,8 @@ pub struct App {
     pub max_upload_bytes: i64,
     /// The largest size, in bytes, of content that is put in one request.
     pub multipart_threshold_bytes: i64,
+    /// The largest number of pending uploads of a user.
+    pub max_pending_uploads: i64,
     /// The clock. Tests set its time.
     pub clock: Clock,
 }

@@ -21,6 +21,7 @@ async fn main() -> Result<(), Error> {
         storage: Storage::new(&aws.sdk, config.bucket),
         max_upload_bytes: config.max_upload_bytes,
         multipart_threshold_bytes: config.multipart_threshold_bytes,
+        max_pending_uploads: config.max_pending_uploads,
         clock,
     };
     app.db.warm_up().await;

@@ -43,6 +43,7 @@ pub(crate) async fn run() -> Result<(), Error> {
                 leased_until: now + Duration::seconds(10),
                 caller: &caller,
                 device_id: None,
+                max_changes_per_minute: i64::MAX,
             };
             let completing = Completing {
                 upload_id: upload.into(),
