@@ -26,6 +26,7 @@ OTHERS = {
     "MaxUploadBytes": [({}, "1000000000")],
     "MultipartThresholdBytes": [({}, "1000000")],
     "MaxConnectionsPerUser": [({}, "5")],
+    "TrashDays": [({}, "7")],
     "AllowedOrigins": [({}, "https://app.example.com")],
     "PostsPerSecond": [({}, "1200")],
     "HttpRequestsPerSecond": [({}, "40")],

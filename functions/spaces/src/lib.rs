@@ -1,4 +1,4 @@
-//! Lists and creates spaces, and lists, shows, adds, changes and removes their members.
+//! Lists, creates, renames, deletes and restores spaces, and lists, shows, adds, changes and removes their members.
 
 mod member;
 mod space;
@@ -9,6 +9,7 @@ use db::{Database, DatabaseUrl};
 use platform::Clock;
 use platform::config::{ConfigError, Vars};
 use queue::Queue;
+use time::Duration;
 
 /// The function's configuration. Each field names its environment variable.
 pub struct Config {
@@ -18,6 +19,8 @@ pub struct Config {
     pub queue_url: String,
     /// `METRICS_NAMESPACE`: the CloudWatch namespace of the function's metrics.
     pub metrics_namespace: String,
+    /// `TRASH_DAYS`: for how many days a deleted space can be restored.
+    pub trash_days: u16,
 }
 
 impl Config {
@@ -27,6 +30,7 @@ impl Config {
             database_url: vars.required("DATABASE_URL")?,
             queue_url: vars.required("QUEUE_URL")?,
             metrics_namespace: vars.required("METRICS_NAMESPACE")?,
+            trash_days: vars.required("TRASH_DAYS")?,
         })
     }
 }
@@ -39,6 +43,8 @@ pub struct App {
     pub queue: Queue,
     /// The clock. Tests set its time.
     pub clock: Clock,
+    /// How long a deleted space can be restored.
+    pub trash_time: Duration,
 }
 
 /// Answers one request of the HTTP API. An error becomes a problem response.
@@ -48,6 +54,10 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
         match request.route() {
             "GET /spaces" => space::list(app, request).await,
             "POST /spaces" => space::create(app, request).await,
+            "GET /spaces/{spaceId}" => space::show(app, request).await,
+            "PATCH /spaces/{spaceId}" => space::rename(app, request).await,
+            "DELETE /spaces/{spaceId}" => space::delete(app, request).await,
+            "POST /spaces/{spaceId}/restore" => space::restore(app, request).await,
             "GET /spaces/{spaceId}/members" => member::list(app, request).await,
             "GET /spaces/{spaceId}/members/{userId}" => member::show(app, request).await,
             "PUT /spaces/{spaceId}/members/{userId}" => member::set(app, request).await,

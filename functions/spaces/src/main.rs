@@ -6,6 +6,7 @@ use platform::Runtime;
 use platform::rds::iam_auth_tokens;
 use queue::Queue;
 use spaces::{App, Config, handle};
+use time::Duration;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -21,6 +22,7 @@ async fn main() -> Result<(), Error> {
         ),
         queue: Queue::new(&aws.sdk, config.queue_url),
         clock,
+        trash_time: Duration::days(config.trash_days.into()),
     };
     app.db.warm_up().await;
     runtime.serve(async |event| Ok(handle(&app, &event).await)).await
