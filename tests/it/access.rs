@@ -18,7 +18,7 @@ const EVERYBODY: [&str; 6] = [
 ];
 
 /// Expected status of each route for each caller.
-const MATRIX: [(&str, [i64; 6]); 18] = [
+const MATRIX: [(&str, [i64; 6]); 22] = [
     ("POST /uploads", [201, 201, 403, 404, 404, 401]),
     ("GET /uploads/{uploadId}", [200, 200, 200, 404, 404, 401]),
     ("DELETE /uploads/{uploadId}", [204, 204, 204, 404, 404, 401]),
@@ -35,6 +35,11 @@ const MATRIX: [(&str, [i64; 6]); 18] = [
     // Every user has a personal space and can create spaces.
     ("GET /spaces", [200, 200, 200, 200, 200, 401]),
     ("POST /spaces", [201, 201, 201, 201, 201, 401]),
+    ("GET /spaces/{spaceId}", [200, 200, 200, 404, 404, 401]),
+    ("PATCH /spaces/{spaceId}", [200, 403, 403, 404, 404, 401]),
+    // Owners use a space of their own.
+    ("DELETE /spaces/{spaceId}", [204, 403, 403, 404, 404, 401]),
+    ("POST /spaces/{spaceId}/restore", [200, 403, 403, 404, 404, 401]),
     ("GET /spaces/{spaceId}/members", [200, 200, 200, 404, 404, 401]),
     (
         "GET /spaces/{spaceId}/members/{userId}",
@@ -179,6 +184,15 @@ impl Stage {
             _ if route.contains("{fileId}") => call.path("fileId", self.file().await),
             "GET /files" | "GET /changes" => call.query("spaceId", self.space),
             "POST /spaces" => call.body(json!({ "name": name })),
+            "DELETE /spaces/{spaceId}" if column == 0 => {
+                let made = Call::new("POST /spaces").body(json!({ "name": name }));
+                let made: model::SpaceView = self.call(0, &made).await.parsed();
+                call.path("spaceId", made.space_id)
+            }
+            "PATCH /spaces/{spaceId}" => call.path("spaceId", self.space).body(json!({ "name": name })),
+            "GET /spaces/{spaceId}" | "DELETE /spaces/{spaceId}" | "POST /spaces/{spaceId}/restore" => {
+                call.path("spaceId", self.space)
+            }
             "GET /spaces/{spaceId}/members" => call.path("spaceId", self.space),
             "GET /spaces/{spaceId}/members/{userId}" => {
                 let owner = subject(self.tokens[0].as_ref().unwrap());

@@ -27,7 +27,7 @@ fn requests() -> Vec<Call> {
                 call.body(json!({ "parts": [{ "partNumber": 1, "sha256": client::sha256(b"x") }] }))
             }
             "PATCH /files/{fileId}" => call.body(json!({ "path": "/b" })),
-            "POST /spaces" => call.body(json!({ "name": "Team" })),
+            "POST /spaces" | "PATCH /spaces/{spaceId}" => call.body(json!({ "name": "Team" })),
             "PUT /spaces/{spaceId}/members/{userId}" => call.body(json!({ "role": "viewer" })),
             _ => call,
         }

@@ -3,8 +3,8 @@
 use db::{Base, Completing, Effect, Membership, Rejection};
 use futures_util::future::join_all;
 use model::{
-    Caller, Change, CreatedUpload, FileChanged, MemberList, Role, SpaceId, SpaceKind, SpaceList, SpaceView,
-    UploadView, UserId,
+    Caller, Change, CreatedUpload, DeletedSpaceList, FileChanged, MemberList, Role, SpaceId, SpaceKind,
+    SpaceList, SpaceView, UploadView, UserId,
 };
 use serde_json::{Value, json};
 use tests::{Apps, Call, upload_body};
@@ -604,4 +604,205 @@ async fn a_membership_that_comes_after_the_lock_does_not_make_a_command_run_with
     let (decision, ()) = tokio::join!(delete(), add);
     assert_eq!(decision.unwrap(), Err(Rejection::NotFound));
     assert!(matches!(delete().await.unwrap(), Ok(Effect::Applied(_))));
+}
+
+fn one(route: &'static str, space: SpaceId) -> Call {
+    Call::new(route).path("spaceId", space)
+}
+
+async fn deleted(apps: &Apps, user: &str) -> DeletedSpaceList {
+    let call = Call::new("GET /spaces").query("deleted", true);
+    apps.call(user, call).await.parsed()
+}
+
+#[tokio::test]
+async fn a_renamed_space_has_its_new_name_for_all_members() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    let rename = |name: &str| one("PATCH /spaces/{spaceId}", space).body(json!({ "name": name }));
+    for _ in 0..2 {
+        let view: SpaceView = apps.call("alice", rename("Team")).await.parsed();
+        assert_eq!(view.name.unwrap().as_str(), "Team");
+    }
+    let seen: SpaceView = apps
+        .call("victor", one("GET /spaces/{spaceId}", space))
+        .await
+        .parsed();
+    assert_eq!(
+        (seen.name.unwrap().as_str(), seen.role, seen.latest_sequence.get()),
+        ("Team", Role::Viewer, 3)
+    );
+    // The repetition made no change.
+    let feed = apps.feed("victor", Some(space)).await.changes;
+    let renamed = Change::SpaceRenamed {
+        name: "Team".parse().unwrap(),
+    };
+    assert_eq!((feed.len(), &feed[2].change), (3, &renamed));
+    assert_eq!(apps.queue.events().await, feed[2..]);
+
+    assert_eq!(
+        apps.call("edith", rename("Mine")).await.problem(),
+        (403, "forbidden")
+    );
+    assert_eq!(
+        apps.call("mallory", rename("Mine")).await.problem(),
+        (404, "not-found")
+    );
+    assert_eq!(
+        apps.call("alice", rename(" ")).await.problem(),
+        (400, "invalid-request")
+    );
+    let personal = apps.upload("alice", "/a", b"x").await.space_id;
+    let call = one("PATCH /spaces/{spaceId}", personal).body(json!({ "name": "Me" }));
+    assert_eq!(apps.call("alice", call).await.problem(), (403, "personal-space"));
+}
+
+#[tokio::test]
+async fn a_deleted_space_is_gone_for_all_and_comes_back_as_it_was() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    let file = upload(&apps, "edith", space, "/a").await.file_id;
+    let open: CreatedUpload = apps.open("edith", &in_space(space, "/b", b"x")).await.parsed();
+    apps.send(&open, b"x").await;
+    apps.queue.drain().await;
+    let delete = || one("DELETE /spaces/{spaceId}", space);
+    for (user, problem) in [("edith", (403, "forbidden")), ("mallory", (404, "not-found"))] {
+        assert_eq!(apps.call(user, delete()).await.problem(), problem);
+    }
+    for _ in 0..2 {
+        assert_eq!(apps.call("alice", delete()).await.status, 204);
+    }
+    let events = apps.queue.events().await;
+    assert_eq!((events.len(), &events[0].change), (1, &Change::SpaceDeleted {}));
+    // A deleted space is no space to anybody, except that its owners can restore it.
+    for user in ["alice", "edith"] {
+        let list: SpaceList = apps.call(user, Call::new("GET /spaces")).await.parsed();
+        assert!(list.spaces.iter().all(|view| view.space_id != space));
+        for call in [
+            one("GET /spaces/{spaceId}", space),
+            one("GET /spaces/{spaceId}/members", space),
+            one("PATCH /spaces/{spaceId}", space).body(json!({ "name": "X" })),
+            member("PUT /spaces/{spaceId}/members/{userId}", space, "victor")
+                .body(json!({ "role": "owner" })),
+            member("DELETE /spaces/{spaceId}/members/{userId}", space, "victor"),
+            Call::new("GET /changes").query("spaceId", space),
+            Call::new("GET /files").query("spaceId", space),
+            Call::new("GET /files/{fileId}").path("fileId", file),
+            Call::new("DELETE /files/{fileId}").path("fileId", file),
+            Call::new("POST /uploads").body(in_space(space, "/c", b"x")),
+        ] {
+            let route = call.route();
+            assert_eq!(
+                apps.call(user, call).await.problem(),
+                (404, "not-found"),
+                "{route}"
+            );
+        }
+    }
+    assert_eq!(apps.complete("edith", &open).await.problem(), (404, "not-found"));
+    for user in ["edith", "mallory"] {
+        assert_eq!(apps.call(user, delete()).await.problem(), (404, "not-found"));
+        let restore = one("POST /spaces/{spaceId}/restore", space);
+        assert_eq!(apps.call(user, restore).await.problem(), (404, "not-found"));
+        assert!(deleted(&apps, user).await.spaces.is_empty());
+    }
+    let listed = deleted(&apps, "alice").await.spaces;
+    assert_eq!(
+        (listed.len(), listed[0].space.space_id, listed[0].deleted_at),
+        (1, space, apps.clock.now())
+    );
+    assert_eq!(listed[0].purged_at, apps.clock.now() + tests::TRASH_TIME);
+
+    apps.clock.advance(tests::TRASH_TIME - time::Duration::SECOND);
+    for _ in 0..2 {
+        let view: SpaceView = apps
+            .call("alice", one("POST /spaces/{spaceId}/restore", space))
+            .await
+            .parsed();
+        assert_eq!((view.space_id, view.role), (space, Role::Owner));
+    }
+    let restore = one("POST /spaces/{spaceId}/restore", space);
+    assert_eq!(apps.call("edith", restore).await.problem(), (403, "forbidden"));
+    let feed = apps.feed("victor", Some(space)).await.changes;
+    assert_eq!(feed.last().unwrap().change, Change::SpaceRestored {});
+    assert_eq!(feed.len(), 5);
+    assert!(deleted(&apps, "alice").await.spaces.is_empty());
+    let show = Call::new("GET /files/{fileId}").path("fileId", file);
+    assert_eq!(apps.call("victor", show).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_deleted_space_cannot_be_restored_after_its_time_and_no_personal_one_is_deleted() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    let delete = |space| one("DELETE /spaces/{spaceId}", space);
+    assert_eq!(apps.call("alice", delete(space)).await.status, 204);
+    apps.clock.advance(tests::TRASH_TIME);
+    let restore = one("POST /spaces/{spaceId}/restore", space);
+    assert_eq!(apps.call("alice", restore).await.problem(), (404, "not-found"));
+    assert!(deleted(&apps, "alice").await.spaces.is_empty());
+    let personal = apps.upload("alice", "/a", b"x").await.space_id;
+    assert_eq!(
+        apps.call("alice", delete(personal)).await.problem(),
+        (403, "personal-space")
+    );
+}
+
+#[tokio::test]
+async fn of_many_requests_at_once_one_deletes_and_one_restores() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    for (route, change) in [
+        ("DELETE /spaces/{spaceId}", Change::SpaceDeleted {}),
+        ("POST /spaces/{spaceId}/restore", Change::SpaceRestored {}),
+    ] {
+        let answers = join_all((0..32).map(|_| apps.call("alice", one(route, space)))).await;
+        assert!(answers.iter().all(|answer| answer.status < 300), "{answers:?}");
+        let events = apps.queue.events().await;
+        assert_eq!((events.len(), &events[0].change), (1, &change));
+    }
+}
+
+#[tokio::test]
+async fn deleted_spaces_come_in_pages() {
+    let apps = Apps::create().await;
+    let mut expected = Vec::new();
+    for _ in 0..3 {
+        let space = apps.space("alice").await;
+        apps.call("alice", one("DELETE /spaces/{spaceId}", space)).await;
+        expected.push(space);
+    }
+    let call = Call::new("GET /spaces").query("deleted", true).query("limit", 2);
+    let first: DeletedSpaceList = apps.call("alice", call.clone()).await.parsed();
+    let call = call.query("pageToken", first.next_page_token.unwrap());
+    let last: DeletedSpaceList = apps.call("alice", call).await.parsed();
+    assert!(last.next_page_token.is_none());
+    let listed = first.spaces.iter().chain(&last.spaces);
+    assert_eq!(
+        listed.map(|view| view.space.space_id).collect::<Vec<_>>(),
+        expected
+    );
+}
+
+#[tokio::test]
+async fn members_hear_that_their_space_is_deleted_and_restored() {
+    let apps = Apps::create().await;
+    let space = shared(&apps).await;
+    apps.connected("victor", "victor").await;
+    for route in ["DELETE /spaces/{spaceId}", "POST /spaces/{spaceId}/restore"] {
+        apps.call("alice", one(route, space)).await;
+    }
+    let mut records = Vec::new();
+    for body in apps.queue.drain().await {
+        records.push(apps.queue.record(&body).await);
+    }
+    assert!(apps.fan(&records).await.is_empty());
+    let frames = apps.gateway.frames("victor");
+    let changes = frames
+        .iter()
+        .flat_map(|frame| frame["changes"].as_array().unwrap());
+    let types: Vec<&str> = changes
+        .map(|change| change["eventType"].as_str().unwrap())
+        .collect();
+    assert_eq!(types, ["SPACE_DELETED", "SPACE_RESTORED"]);
 }

@@ -36,6 +36,9 @@ pub const MAX_UPLOAD_BYTES: i64 = 3 * model::MIN_PART_BYTES;
 /// Largest file that tests upload with a single PUT, in bytes. Larger files are uploaded in parts.
 pub const MULTIPART_THRESHOLD_BYTES: i64 = 1024 * 1024;
 
+/// How long deleted spaces can be restored in tests.
+pub const TRASH_TIME: time::Duration = time::Duration::days(30);
+
 /// Response of a function to an HTTP request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
@@ -318,6 +321,7 @@ impl Apps {
             max_changes_per_minute: i64::MAX,
             max_spaces: i64::MAX,
             clock: self.clock.clone(),
+            trash_time: TRASH_TIME,
         }
     }
 

@@ -29,6 +29,7 @@ OTHERS = {
     "MaxSpacesPerUser": [({}, "10")],
     "MultipartThresholdBytes": [({}, "1000000")],
     "MaxConnectionsPerUser": [({}, "5")],
+    "TrashDays": [({}, "7")],
     "AllowedOrigins": [({}, "https://app.example.com")],
     "PostsPerSecond": [({}, "1200")],
     "HttpRequestsPerSecond": [({}, "40")],

@@ -207,9 +207,13 @@ pub(crate) use locked;
 ///   is 1 for the requested change.
 ///
 /// The macro adds the CTEs that take the next sequence numbers of the spaces and insert the changes and their
-/// outbox rows. Changes of one space get consecutive numbers.
+/// outbox rows. Changes of one space get consecutive numbers. `$set` is further assignments to the columns of these
+/// spaces, each after a comma: a statement can update a row only once.
 macro_rules! command {
     ($first:expr) => {
+        command!($first, set "")
+    };
+    ($first:expr, set $set:literal) => {
         $crate::query::Query::new(concat!(
             $first,
             ", counted AS (
@@ -222,7 +226,9 @@ macro_rules! command {
         restored_at_sequence = CASE
             WHEN s.epoch IS NOT DISTINCT FROM h.epoch THEN s.restored_at_sequence
             WHEN h.restored THEN s.last_sequence
-        END
+        END",
+            $set,
+            "
     FROM counted, history h
     WHERE s.id = counted.space_id
     RETURNING s.id, s.last_sequence - counted.changes AS before

@@ -1,10 +1,10 @@
 //! Spaces and their members.
 
 use model::{
-    Caller, Cursor, Epoch, IdempotencyKey, MAX_MEMBERS, MemberView, PageLimit, Role, SpaceId, SpaceKind,
-    SpaceName, SpaceView, UserId,
+    Caller, Cursor, DeletedSpaceView, Epoch, IdempotencyKey, MAX_MEMBERS, MemberView, PageLimit, Role,
+    SpaceId, SpaceKind, SpaceName, SpaceView, UserId,
 };
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -17,6 +17,12 @@ use crate::row::{get, parse, parse_opt};
 pub(crate) const QUERIES: &[&Query] = &[
     &CREATE_PERSONAL_SPACE,
     &LIST_SPACES,
+    &LIST_DELETED_SPACES,
+    &LOAD_SPACE,
+    &LOCK_SPACE_OR_DELETED,
+    &RENAME_SPACE,
+    &DELETE_SPACE,
+    &RESTORE_SPACE,
     &LOCK_PERSONAL_SPACE,
     &CREATE_SPACE,
     &FIND_SPACE_BY_KEY,
@@ -89,6 +95,32 @@ ORDER BY s.space_id",
 
 /// $1 user.
 const LOCK_PERSONAL_SPACE: Query = lock!("lock_personal_space", "WHERE s.owner_id = $1");
+/// $1 user, $2 the last space of the page before or null, $3 maximum number of spaces, $4 epoch or null, $5 exclusive
+/// lower bound of the times of deletion. If there is no space, one row with the epoch alone.
+const LIST_DELETED_SPACES: Query = Query::new(
+    "-- list_deleted_spaces
+SELECT h.epoch, s.*
+FROM history h
+LEFT JOIN LATERAL (
+    SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence, s.deleted_at
+    FROM members m
+    JOIN spaces s ON s.id = m.space_id
+    WHERE m.user_id = $1 AND m.role = 'owner' AND s.deleted_at > $5 AND ($2::uuid IS NULL OR m.space_id > $2)
+    ORDER BY m.space_id
+    LIMIT $3
+) s ON true
+WHERE admit($1, $4)
+ORDER BY s.space_id",
+);
+
+/// $1 space, $2 user, $3 epoch or null.
+const LOAD_SPACE: Query = Query::new(
+    "-- load_space
+SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
+FROM active_members m
+JOIN spaces s ON s.id = m.space_id
+WHERE m.space_id = $1 AND m.user_id = $2 AND admit($2, $3)",
+);
 
 /// $6 space, $7 name, $8 idempotency key, $9 maximum number of shared spaces of a user.
 const CREATE_SPACE: Query = command!(concat!(
@@ -165,6 +197,98 @@ const LOCK_SPACE: Query = lock!(
     "lock_space",
     "JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
     WHERE s.id = $1"
+);
+
+/// $1 space, which may be deleted.
+const LOCK_SPACE_OR_DELETED: Query = lock!(
+    "lock_space_or_deleted",
+    "JOIN members m ON m.space_id = s.id AND m.user_id = $2
+    WHERE s.id = $1"
+);
+
+/// $6 space, $7 name.
+const RENAME_SPACE: Query = command!(
+    concat!(
+        "-- rename_space
+WITH target AS (
+    SELECT s.id, NULL::uuid AS earlier_event_id, NULL::uuid AS current_file_id, NULL::bigint AS current_version,
+        CASE
+            WHEN s.kind = 'personal' THEN 'personal_space'
+            WHEN m.role <> 'owner' THEN 'forbidden'
+            WHEN s.name = $7 THEN 'unchanged'
+            ELSE 'allowed'
+        END AS outcome
+    FROM spaces s
+    JOIN active_members m ON m.space_id = s.id AND m.user_id = $4
+    WHERE s.id = $6 AND ",
+        locked!("s.id"),
+        "
+), changed AS (
+    SELECT id AS space_id, 'SPACE_RENAMED' AS event_type, NULL::uuid AS file_id, NULL AS path, NULL::bigint AS version,
+        NULL::bigint AS size, NULL::bytea AS sha256, NULL::uuid AS subject_space_id, NULL AS subject_role,
+        NULL AS member_id, $7 AS space_name, 1 AS position
+    FROM target
+    WHERE outcome = 'allowed'
+)"
+    ),
+    set ", name = $7"
+);
+
+/// $6 space. Only owners see a deleted space.
+const DELETE_SPACE: Query = command!(
+    concat!(
+        "-- delete_space
+WITH target AS (
+    SELECT s.id, NULL::uuid AS earlier_event_id, NULL::uuid AS current_file_id, NULL::bigint AS current_version,
+        CASE
+            WHEN s.deleted_at IS NOT NULL AND m.role <> 'owner' THEN 'not_found'
+            WHEN s.kind = 'personal' THEN 'personal_space'
+            WHEN m.role <> 'owner' THEN 'forbidden'
+            WHEN s.deleted_at IS NOT NULL THEN 'unchanged'
+            ELSE 'allowed'
+        END AS outcome
+    FROM spaces s
+    JOIN members m ON m.space_id = s.id AND m.user_id = $4
+    WHERE s.id = $6 AND ",
+        locked!("s.id"),
+        "
+), changed AS (
+    SELECT id AS space_id, 'SPACE_DELETED' AS event_type, NULL::uuid AS file_id, NULL AS path, NULL::bigint AS version,
+        NULL::bigint AS size, NULL::bytea AS sha256, NULL::uuid AS subject_space_id, NULL AS subject_role,
+        NULL AS member_id, NULL AS space_name, 1 AS position
+    FROM target
+    WHERE outcome = 'allowed'
+)"
+    ),
+    set ", deleted_at = $2, deleted_by = $4"
+);
+
+/// $6 space, $7 exclusive lower bound of the time of the deletion. A space that was deleted before is about to be purged.
+const RESTORE_SPACE: Query = command!(
+    concat!(
+        "-- restore_space
+WITH target AS (
+    SELECT s.id, NULL::uuid AS earlier_event_id, NULL::uuid AS current_file_id, NULL::bigint AS current_version,
+        CASE
+            WHEN s.deleted_at <= $7 OR s.deleted_at IS NOT NULL AND m.role <> 'owner' THEN 'not_found'
+            WHEN m.role <> 'owner' THEN 'forbidden'
+            WHEN s.deleted_at IS NULL THEN 'unchanged'
+            ELSE 'allowed'
+        END AS outcome
+    FROM spaces s
+    JOIN members m ON m.space_id = s.id AND m.user_id = $4
+    WHERE s.id = $6 AND ",
+        locked!("s.id"),
+        "
+), changed AS (
+    SELECT id AS space_id, 'SPACE_RESTORED' AS event_type, NULL::uuid AS file_id, NULL AS path, NULL::bigint AS version,
+        NULL::bigint AS size, NULL::bytea AS sha256, NULL::uuid AS subject_space_id, NULL AS subject_role,
+        NULL AS member_id, NULL AS space_name, 1 AS position
+    FROM target
+    WHERE outcome = 'allowed'
+)"
+    ),
+    set ", deleted_at = NULL, deleted_by = NULL"
 );
 
 /// $6 space, $7 member, $8 role, $9 maximum number of members.
@@ -303,6 +427,108 @@ impl Database {
             }
         }
         Ok((current.into(), spaces))
+    }
+
+    /// Like [`list_spaces`](Self::list_spaces), but the deleted spaces that the user owned and can restore: those
+    /// that were deleted less than `trash_time` before `now`.
+    pub async fn list_deleted_spaces(
+        &self,
+        caller: &Caller,
+        after: Option<SpaceId>,
+        limit: PageLimit,
+        now: OffsetDateTime,
+        trash_time: Duration,
+    ) -> Result<(Epoch, Vec<DeletedSpaceView>), Error> {
+        let rows = self
+            .rows(
+                &LIST_DELETED_SPACES,
+                &[
+                    &caller.user_id.as_str(),
+                    &after.map(Uuid::from),
+                    &(limit.get() + 1),
+                    &epoch(caller),
+                    &(now - trash_time),
+                ],
+            )
+            .await?;
+        let current = get::<Uuid>(rows.first().ok_or(Error::NoHistory)?, "epoch")?;
+        let mut spaces = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if let Some(deleted_at) = get::<Option<OffsetDateTime>>(row, "deleted_at")? {
+                spaces.push(DeletedSpaceView {
+                    space: space(row)?,
+                    deleted_at,
+                    purged_at: deleted_at + trash_time,
+                });
+            }
+        }
+        Ok((current.into(), spaces))
+    }
+
+    /// One space of the user. `None` if it does not exist or is deleted, or if the user is not a member.
+    pub async fn load_space(&self, space_id: SpaceId, caller: &Caller) -> Result<Option<SpaceView>, Error> {
+        let rows = self
+            .rows(
+                &LOAD_SPACE,
+                &[&Uuid::from(space_id), &caller.user_id.as_str(), &epoch(caller)],
+            )
+            .await?;
+        rows.first().map(space).transpose()
+    }
+
+    /// Gives a shared space another name. `new.caller` is an owner.
+    pub async fn rename_space(
+        &self,
+        space_id: SpaceId,
+        name: &SpaceName,
+        new: NewChange<'_>,
+    ) -> Result<Result<Effect, Rejection>, Error> {
+        let space_id = Uuid::from(space_id);
+        self.command(
+            &LOCK_SPACE,
+            &space_id,
+            &RENAME_SPACE,
+            new,
+            &[&space_id, &name.as_str()],
+        )
+        .await
+    }
+
+    /// Deletes a shared space: nobody has access to it any more. `new.caller` is an owner. Deleting a deleted space
+    /// changes nothing.
+    pub async fn delete_space(
+        &self,
+        space_id: SpaceId,
+        new: NewChange<'_>,
+    ) -> Result<Result<Effect, Rejection>, Error> {
+        let space_id = Uuid::from(space_id);
+        self.command(
+            &LOCK_SPACE_OR_DELETED,
+            &space_id,
+            &DELETE_SPACE,
+            new,
+            &[&space_id],
+        )
+        .await
+    }
+
+    /// Restores a space that was deleted less than `trash_time` ago. `new.caller` is an owner. Restoring a space
+    /// that is not deleted changes nothing.
+    pub async fn restore_space(
+        &self,
+        space_id: SpaceId,
+        trash_time: Duration,
+        new: NewChange<'_>,
+    ) -> Result<Result<Effect, Rejection>, Error> {
+        let space_id = Uuid::from(space_id);
+        self.command(
+            &LOCK_SPACE_OR_DELETED,
+            &space_id,
+            &RESTORE_SPACE,
+            new,
+            &[&space_id, &(new.now - trash_time)],
+        )
+        .await
     }
 
     /// Creates a shared space with the user as its owner. If a space with the same key and name exists

@@ -10,7 +10,8 @@ pub use file::{
     MoveFileRequest, NoFile,
 };
 pub use space::{
-    ChangeList, CreateSpaceRequest, MemberList, MemberView, SetMemberRequest, SpaceList, SpaceView,
+    ChangeList, CreateSpaceRequest, DeletedSpaceList, DeletedSpaceView, MemberList, MemberView,
+    RenameSpaceRequest, RestoreSpaceRequest, SetMemberRequest, SpaceList, SpaceView,
 };
 pub use ticket::{CreateTicketRequest, CreatedTicket};
 pub use upload::{

@@ -18,10 +18,11 @@ mod visible;
 
 pub use api::{
     ChangeList, Composite, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest, CreatedTicket,
-    CreatedUpload, CurrentVersion, DownloadUrl, Empty, FileChanged, FileDetail, FileList, FileVersion,
-    FileView, MemberList, MemberView, MoveFileRequest, NoFile, PartRequest, PresignPartsRequest,
-    PresignedPart, PresignedParts, PresignedPut, SetMemberRequest, SpaceList, SpaceView, StoredPart,
-    Transfer, UploadStatus, UploadView,
+    CreatedUpload, CurrentVersion, DeletedSpaceList, DeletedSpaceView, DownloadUrl, Empty, FileChanged,
+    FileDetail, FileList, FileVersion, FileView, MemberList, MemberView, MoveFileRequest, NoFile,
+    PartRequest, PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut, RenameSpaceRequest,
+    RestoreSpaceRequest, SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer, UploadStatus,
+    UploadView,
 };
 pub use caller::{
     Caller, EmailAddress, InvalidEmailAddress, InvalidPersonName, MAX_PERSON_NAME_BYTES, PersonName, Profile,

@@ -1,4 +1,4 @@
-//! Lists and creates spaces, and lists, shows, adds, changes and removes their members.
+//! Lists, creates, renames, deletes and restores spaces, and lists, shows, adds, changes and removes their members.
 
 mod member;
 mod space;
@@ -9,6 +9,7 @@ use db::{Database, DatabaseUrl};
 use platform::Clock;
 use platform::config::{ConfigError, Vars};
 use queue::Queue;
+use time::Duration;
 
 /// The function's configuration. Each field names its environment variable.
 pub struct Config {
@@ -22,6 +23,8 @@ pub struct Config {
     pub max_changes_per_minute: i64,
     /// `MAX_SPACES_PER_USER`: the largest number of shared spaces that a user is a member of.
     pub max_spaces: i64,
+    /// `TRASH_DAYS`: for how many days a deleted space can be restored.
+    pub trash_days: u16,
 }
 
 impl Config {
@@ -33,6 +36,7 @@ impl Config {
             metrics_namespace: vars.required("METRICS_NAMESPACE")?,
             max_changes_per_minute: vars.required("MAX_CHANGES_PER_MINUTE")?,
             max_spaces: vars.required("MAX_SPACES_PER_USER")?,
+            trash_days: vars.required("TRASH_DAYS")?,
         })
     }
 }
@@ -49,6 +53,8 @@ pub struct App {
     pub max_spaces: i64,
     /// The clock. Tests set its time.
     pub clock: Clock,
+    /// How long a deleted space can be restored.
+    pub trash_time: Duration,
 }
 
 /// Answers one request of the HTTP API. An error becomes a problem response.
@@ -58,6 +64,10 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
         match request.route() {
             "GET /spaces" => space::list(app, request).await,
             "POST /spaces" => space::create(app, request).await,
+            "GET /spaces/{spaceId}" => space::show(app, request).await,
+            "PATCH /spaces/{spaceId}" => space::rename(app, request).await,
+            "DELETE /spaces/{spaceId}" => space::delete(app, request).await,
+            "POST /spaces/{spaceId}/restore" => space::restore(app, request).await,
             "GET /spaces/{spaceId}/members" => member::list(app, request).await,
             "GET /spaces/{spaceId}/members/{userId}" => member::show(app, request).await,
             "PUT /spaces/{spaceId}/members/{userId}" => member::set(app, request).await,

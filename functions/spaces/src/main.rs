@@ -6,6 +6,7 @@ use platform::Runtime;
 use platform::rds::iam_auth_tokens;
 use queue::Queue;
 use spaces::{App, Config, handle};
+use time::Duration;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -23,6 +24,7 @@ async fn main() -> Result<(), Error> {
         max_changes_per_minute: config.max_changes_per_minute,
         max_spaces: config.max_spaces,
         clock,
+        trash_time: Duration::days(config.trash_days.into()),
     };
     app.db.warm_up().await;
     runtime.serve(async |event| Ok(handle(&app, &event).await)).await

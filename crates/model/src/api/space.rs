@@ -35,6 +35,55 @@ pub struct SpaceView {
     pub latest_sequence: Cursor,
 }
 
+/// The body of `PATCH /spaces/{spaceId}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RenameSpaceRequest {
+    /// The new name of the space.
+    #[serde(deserialize_with = "SpaceName::deserialize_new")]
+    pub name: SpaceName,
+    /// The device that sends the request, if the client names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_id: Option<DeviceId>,
+}
+
+/// The body of `POST /spaces/{spaceId}/restore`.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RestoreSpaceRequest {
+    /// The device that sends the request, if the client names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_id: Option<DeviceId>,
+}
+
+/// A deleted space from the point of view of one of its owners.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletedSpaceView {
+    /// The space as it would be restored.
+    #[serde(flatten)]
+    pub space: SpaceView,
+    /// The time of the deletion.
+    #[serde(with = "rfc3339")]
+    pub deleted_at: OffsetDateTime,
+    /// The time from which on the space cannot be restored.
+    #[serde(with = "rfc3339")]
+    pub purged_at: OffsetDateTime,
+}
+
+/// The 200 of `GET /spaces?deleted=true`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletedSpaceList {
+    /// The deleted spaces that the caller owned, oldest first.
+    pub spaces: Vec<DeletedSpaceView>,
+    /// The token of the next page; `None` on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<PageToken<SpaceId>>,
+    /// The current epoch.
+    pub epoch: Epoch,
+}
+
 /// The 200 of `GET /spaces`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

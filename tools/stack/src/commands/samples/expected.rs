@@ -24,7 +24,7 @@ pub(crate) enum Expected {
 
 /// The expected response to each file of `events/`. The items that samples refer to do not exist, and one
 /// sample has an unknown route.
-pub(crate) const EXPECTED: [(&str, Expected); 33] = [
+pub(crate) const EXPECTED: [(&str, Expected); 37] = [
     ("administer.begin-epoch.json", Epoch),
     ("files.content.json", Status(404)),
     ("files.delete.json", Status(404)),
@@ -44,12 +44,16 @@ pub(crate) const EXPECTED: [(&str, Expected); 33] = [
     ("fan-out.batch.json", NoFailures),
     ("fan-out.poison.json", NoFailures),
     ("changes.get.json", Status(200)),
+    ("spaces.delete.json", Status(404)),
     ("spaces.delete-member.json", Status(404)),
+    ("spaces.get.json", Status(404)),
     ("spaces.list.json", Status(200)),
     ("spaces.member.json", Status(404)),
     ("spaces.members.json", Status(404)),
+    ("spaces.patch.json", Status(404)),
     ("spaces.post.json", Status(201)),
     ("spaces.put-member.json", Status(404)),
+    ("spaces.restore.json", Status(404)),
     ("migrate.create.json", Success),
     ("migrate.delete.json", Success),
     ("migrate.update.json", Success),
