@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod administer;
 mod admission;
 mod connections;
 mod custom_resources;

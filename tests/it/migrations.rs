@@ -45,6 +45,7 @@ async fn request_as(database_url: &str, role: &str, name: &str) -> Value {
             secrets: aws_sdk_secretsmanager::Client::new(&tests::aws()),
             secret_arn: OWNER_SECRET.to_owned(),
         }),
+        database_id: None,
         retry_budget: Duration::ZERO,
         http: tests::http_client(),
     };
@@ -114,7 +115,7 @@ async fn two_deployments_at_once_both_succeed() {
     let database = TestDatabase::create_empty().await;
     let owner = database.owner();
     let role = Some(BY_IAM);
-    let (one, other) = tokio::join!(db::migrate(&owner, role), db::migrate(&owner, role));
+    let (one, other) = tokio::join!(db::migrate(&owner, role, None), db::migrate(&owner, role, None));
     assert_eq!(
         one.unwrap().applied + other.unwrap().applied,
         usize::try_from(db::schema_version()).unwrap()
@@ -158,7 +159,7 @@ async fn a_role_with_a_password_is_not_signed_in_by_iam() {
         name: &name,
         by_iam: false,
     };
-    db::migrate(&database.owner(), Some(role)).await.unwrap();
+    db::migrate(&database.owner(), Some(role), None).await.unwrap();
     let member = format!("SELECT pg_has_role('{name}', 'rds_iam', 'MEMBER')::int::bigint");
     assert_eq!(database.number(&member).await, 0);
 }

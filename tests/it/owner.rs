@@ -112,6 +112,7 @@ impl Rds {
                 secrets,
                 secret_arn: id,
             }),
+            database_id: None,
             retry_budget: Duration::ZERO,
             http: tests::http_client(),
         };

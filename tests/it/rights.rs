@@ -95,7 +95,7 @@ async fn rights_come_and_go_with_the_release_that_migrates() {
             "GRANT TRUNCATE ON outbox TO {ROLE}; REVOKE SELECT ON files FROM {ROLE}"
         ))
         .await;
-    db::migrate(&database.owner(), Some(BY_IAM)).await.unwrap();
+    db::migrate(&database.owner(), Some(BY_IAM), None).await.unwrap();
     let client = as_role(&database).await;
     let error = client.batch_execute("TRUNCATE outbox").await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));

@@ -229,6 +229,17 @@ async fn maintenance_frees_what_was_aborted() {
 }
 
 #[tokio::test]
+async fn administer_closes_the_connections_of_a_blocked_user() {
+    let user = User::new().await;
+    let mut socket = user.listen().await;
+    let user_id = tests::subject(&user.token);
+    let request = json!({ "action": "blockUser", "userId": user_id });
+    assert_eq!(invoke("Administer", &request).await["userId"], json!(user_id));
+    let closing = async { while let Ok(Some(_)) = socket.next().await {} };
+    timeout(LIMIT, closing).await.expect("the connection stays open");
+}
+
+#[tokio::test]
 async fn migrate_signs_in_as_the_owner() {
     let s3 = aws_sdk_s3::Client::new(&tests::aws());
     let bucket = format!("answers-{}", platform::ids::new_id());

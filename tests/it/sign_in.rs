@@ -46,7 +46,7 @@ impl Scenario {
             name: &role,
             by_iam: true,
         };
-        db::migrate(&database.owner(), Some(by_iam)).await.unwrap();
+        db::migrate(&database.owner(), Some(by_iam), None).await.unwrap();
         let (server, name) = database.url.rsplit_once('/').unwrap();
         let (_, port) = server.rsplit_once(':').unwrap();
         database.execute(&format!("GRANT by_password TO {role}")).await;

@@ -307,6 +307,7 @@ fn every_parameter_is_in_one_group_and_explained() {
 #[test]
 fn the_outputs_are_those_that_clients_rely_on() {
     let expected = [
+        "AdministerFunction",
         "BucketName",
         "DashboardUrl",
         "DatabaseEndpoint",

@@ -334,12 +334,21 @@ impl Apps {
         fan_out::App {
             db: self.database.environment(),
             connections: connections(&self.gateway.endpoint),
-            closer: fan_out::Closer::new(&aws, &self.gateway.endpoint),
+            closer: websocket::Closer::new(&aws, &self.gateway.endpoint),
             rate_limiter: fan_out::RateLimiter::new(NonZeroU32::MAX, NonZeroU32::MIN),
             queue: self.queue.queue(),
             dead_letters: self.dead_letters.queue(),
             clock: self.clock.clone(),
             tracer: Tracer::default(),
+        }
+    }
+
+    /// New execution environment of `administer`.
+    pub fn administer(&self) -> administer::App {
+        administer::App {
+            db: self.database.environment(),
+            closer: websocket::Closer::new(&aws(), &self.gateway.endpoint),
+            clock: self.clock.clone(),
         }
     }
 

@@ -23,7 +23,7 @@ impl TestDatabase {
     /// Creates a database and runs all migrations.
     pub async fn create() -> Self {
         let database = Self::create_empty().await;
-        db::migrate(&database.owner(), Some(BY_IAM)).await.unwrap();
+        db::migrate(&database.owner(), Some(BY_IAM), None).await.unwrap();
         database
     }
 

@@ -26,17 +26,18 @@ TEMPLATE = "template::policies"
 # traces, network interfaces, consuming the queue). It answers 404 for a missing object even if the caller
 # may not list the bucket. The local database accepts connections without a token.
 ENFORCED = {
-    ("UploadsRole", "OpenUploads"): "create_upload_signs_what_storage_takes_and_complete_upload_verifies_it",
-    ("CompleteUploadRole", "VerifyAndAssemble"): "create_upload_signs_what_storage_takes_and_complete_upload_verifies_it",
+    ("UploadsRole", "OpenUploads"): "uploads_signs_what_storage_takes_and_complete_upload_verifies_it",
+    ("CompleteUploadRole", "VerifyAndAssemble"): "uploads_signs_what_storage_takes_and_complete_upload_verifies_it",
     ("CompleteUploadRole", "Publish"): "complete_upload_publishes",
-    ("FilesRole", "Download"): "browse_files_signs_what_storage_gives",
-    ("FilesRole", "Publish"): "browse_files_publishes",
-    ("SpacesRole", "Publish"): "manage_spaces_publishes",
+    ("FilesRole", "Download"): "files_signs_what_storage_gives",
+    ("FilesRole", "Publish"): "files_publishes",
+    ("SpacesRole", "Publish"): "spaces_publishes",
     ("FanOutRole", "CarryOver"): "fan_out_sets_aside_what_cannot_be_read",
     ("FanOutRole", "Post"): "fan_out_consumes_and_posts",
-    ("MaintenanceRole", "FreeStorage"): "relay_events_frees_what_was_aborted",
-    ("MaintenanceRole", "Publish"): "relay_events_publishes_what_waits",
-    ("MaintenanceRole", "Redrive"): "relay_events_brings_dead_letters_back",
+    ("MaintenanceRole", "FreeStorage"): "maintenance_frees_what_was_aborted",
+    ("MaintenanceRole", "Publish"): "maintenance_publishes_what_waits",
+    ("MaintenanceRole", "Redrive"): "maintenance_brings_dead_letters_back",
+    ("AdministerRole", "CloseConnections"): "administer_closes_the_connections_of_a_blocked_user",
     ("MigrateRole", "SignInAsOwner"): "migrate_signs_in_as_the_owner",
 }
 

@@ -2,6 +2,7 @@
 
 use model::UserId;
 use time::OffsetDateTime;
+use tokio_postgres::types::ToSql;
 
 use crate::client::{Database, Locked};
 use crate::error::Error;
@@ -11,7 +12,7 @@ use crate::row::{get, parse};
 pub(crate) const QUERIES: &[&Query] = &[
     &LOCK_TICKETS_USER,
     &CONNECT,
-    &REMOVE_CONNECTION,
+    &REMOVE_CONNECTIONS,
     &REMOVE_GONE_CONNECTIONS,
     &REMOVE_EXPIRED_CONNECTIONS,
 ];
@@ -81,10 +82,11 @@ FROM connections
 WHERE connection_id = $2 AND connected_at = $3",
 );
 
-const REMOVE_CONNECTION: Query = Query::new(
-    "-- remove_connection
+/// $1 connection ids.
+const REMOVE_CONNECTIONS: Query = Query::new(
+    "-- remove_connections
 DELETE FROM connections
-WHERE connection_id = $1",
+WHERE connection_id = ANY ($1)",
 );
 
 /// $1 connection ids, $2 the times when they were opened. The time is compared because API Gateway may have
@@ -149,9 +151,9 @@ impl Database {
         })
     }
 
-    /// Deletes a connection. Does nothing if it is not stored.
-    pub async fn remove_connection(&self, connection_id: &str) -> Result<(), Error> {
-        self.rows(&REMOVE_CONNECTION, &[&connection_id]).await?;
+    /// Deletes connections. Does nothing for those that are not stored.
+    pub async fn remove_connections(&self, connection_ids: &[impl ToSql + Sync]) -> Result<(), Error> {
+        self.rows(&REMOVE_CONNECTIONS, &[&connection_ids]).await?;
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod connect;
 mod connections;
 mod error;
 mod files;
+mod history;
 mod migrations;
 mod outbox;
 mod query;
@@ -40,6 +41,8 @@ pub use spaces::{Membership, NewSpace};
 pub use tickets::NewTicket;
 pub use uploads::{Completing, IN_FLIGHT, NewUpload, OpenUpload, Upload, UploadPhase, UploadState};
 
+pub use users::User;
+
 use query::Query;
 
 /// Every query as `(name, SQL)`. A test prepares each against the migrated schema.
@@ -49,6 +52,7 @@ pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
         changes::QUERIES,
         connections::QUERIES,
         files::QUERIES,
+        history::QUERIES,
         aborted_uploads::QUERIES,
         outbox::QUERIES,
         spaces::QUERIES,

@@ -5,6 +5,7 @@ use tracing::info;
 
 use crate::connect::Connector;
 use crate::error::{Error, MigrationError};
+use crate::history;
 use crate::role::{self, Role};
 
 embed_migrations!("migrations");
@@ -39,7 +40,14 @@ pub struct Migrated {
 ///
 /// A statement waits at most 5 s for a lock. A migration behind a long query then fails, instead of blocking
 /// the release that still serves.
-pub async fn migrate(owner: &Connector, role: Option<Role<'_>>) -> Result<Migrated, MigrationError> {
+///
+/// `database_id` is the RDS resource id of the database, if it has one. If the database records another one, it was
+/// restored from a backup, and a new epoch begins.
+pub async fn migrate(
+    owner: &Connector,
+    role: Option<Role<'_>>,
+    database_id: Option<&str>,
+) -> Result<Migrated, MigrationError> {
     let mut client = owner.connect("-c lock_timeout=5s").await?;
     client
         .query(
@@ -78,6 +86,14 @@ pub async fn migrate(owner: &Connector, role: Option<Role<'_>>) -> Result<Migrat
     }
     if let Some(role) = role {
         role::provision(&client, role).await?;
+    }
+    if let Some(database_id) = database_id
+        && history::record_database(&client, database_id).await?
+    {
+        info!(
+            database_id,
+            "this database was restored from a backup: a new epoch begins"
+        );
     }
     Ok(Migrated {
         applied: applied.len(),

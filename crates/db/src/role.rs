@@ -16,7 +16,7 @@ pub const GRANTS: [(&str, &[&str]); 12] = [
     ("changes", &["SELECT", "INSERT"]),
     ("connections", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("files", &["SELECT", "INSERT", "UPDATE"]),
-    ("history", &["SELECT"]),
+    ("history", &["SELECT", "UPDATE"]),
     ("members", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("outbox", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("spaces", &["SELECT", "INSERT", "UPDATE"]),

@@ -139,7 +139,7 @@ async fn connect(
 }
 
 async fn disconnect(app: &App, connection_id: &str) -> Result<Response, Problem> {
-    app.db.remove_connection(connection_id).await?;
+    app.db.remove_connections(&[connection_id]).await?;
     info!(connection_id, "disconnected {connection_id}");
     Ok(empty(StatusCode::OK))
 }

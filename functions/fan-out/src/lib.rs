@@ -30,7 +30,6 @@ use platform::trace::Tracer;
 use time::Duration;
 use tokio::time::Instant;
 
-pub use close::Closer;
 pub use connections::{Connections, InvalidEndpoint};
 pub use metrics::METRICS;
 pub use rate_limiter::RateLimiter;
@@ -102,7 +101,7 @@ pub struct App {
     /// Posts to connections.
     pub connections: Connections,
     /// Closes connections that take no posts.
-    pub closer: Closer,
+    pub closer: websocket::Closer,
     /// Limits the rate of posts of this execution environment.
     pub rate_limiter: RateLimiter,
     /// The queue that the records come from.

@@ -1,12 +1,13 @@
 //! Runs the function on Lambda.
 
 use db::Database;
-use fan_out::{App, Closer, Config, Connections, DEADLINE_MARGIN, METRICS, RateLimiter, handle};
+use fan_out::{App, Config, Connections, DEADLINE_MARGIN, METRICS, RateLimiter, handle};
 use lambda_runtime::Error;
 use platform::Runtime;
 use platform::rds::iam_auth_tokens;
 use platform::trace::Tracer;
 use queue::Queue;
+use websocket::Closer;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

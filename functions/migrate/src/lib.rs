@@ -38,6 +38,9 @@ pub struct Config {
     /// `OWNER_SECRET_ARN`: the secret with the name and the password of the schema's owner. `None` if
     /// functions sign in as the owner.
     pub owner_secret_arn: Option<String>,
+    /// `DATABASE_RESOURCE_ID`: the RDS resource id of the database, by which a restored one is noticed. `None`
+    /// if it is unknown.
+    pub database_id: Option<String>,
 }
 
 impl Config {
@@ -46,6 +49,7 @@ impl Config {
         Ok(Self {
             database_url: vars.required("DATABASE_URL")?,
             owner_secret_arn: vars.optional("OWNER_SECRET_ARN")?,
+            database_id: vars.optional("DATABASE_RESOURCE_ID")?,
         })
     }
 }
@@ -59,6 +63,8 @@ pub struct App {
     pub tokens: Arc<Tokens>,
     /// The secret with the owner's password; `None` if functions sign in as the owner.
     pub owner: Option<Owner>,
+    /// The RDS resource id of the database; `None` if it is unknown.
+    pub database_id: Option<String>,
     /// How long an unreachable secret or database is retried.
     pub retry_budget: Duration,
     /// Client that sends the answer to CloudFormation.
@@ -164,9 +170,10 @@ async fn with_retries(app: &App) -> Result<Migrated, Failure> {
 /// seven days.
 async fn migrate(app: &App) -> Result<Migrated, Failure> {
     let url = &app.database_url;
+    let database_id = app.database_id.as_deref();
     let Some(owner) = &app.owner else {
         let signing_in = url.clone().with_passwords(app.tokens.clone().passwords());
-        return Ok(db::migrate(&signing_in, None).await?);
+        return Ok(db::migrate(&signing_in, None, database_id).await?);
     };
     let reading = owner.secrets.get_secret_value().secret_id(&owner.secret_arn);
     let secret = reading
@@ -181,7 +188,7 @@ async fn migrate(app: &App) -> Result<Migrated, Failure> {
         return Err(Failure::OwnSecret);
     }
     let by_password = url.for_user(&owner.username, &owner.password).into();
-    let refused = match db::migrate(&by_password, Some(url.role())).await {
+    let refused = match db::migrate(&by_password, Some(url.role()), database_id).await {
         Err(error) if error.is_refused_sign_in() => error,
         outcome => return Ok(outcome?),
     };
@@ -196,7 +203,7 @@ async fn migrate(app: &App) -> Result<Migrated, Failure> {
         "the owner's password is refused: trying a token"
     );
     let by_iam = by_iam.with_passwords(app.tokens.clone().passwords());
-    match db::migrate(&by_iam, Some(url.role())).await {
+    match db::migrate(&by_iam, Some(url.role()), database_id).await {
         Err(error) if error.is_refused_sign_in() => Err(Failure::RefusedOwner {
             owner: owner.username,
             by_password: error_chain(&refused),

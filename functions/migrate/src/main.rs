@@ -20,6 +20,7 @@ async fn main() -> Result<(), Error> {
         database_url: config.database_url,
         tokens: Arc::new(Tokens::new(aws.account, runtime.clock.clone())),
         owner,
+        database_id: config.database_id,
         retry_budget: RETRY_BUDGET,
         http: aws.http,
     };

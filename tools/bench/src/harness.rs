@@ -92,7 +92,7 @@ impl Harness {
             name: ROLE,
             by_iam: true,
         };
-        db::migrate(&url.into(), Some(role)).await?;
+        db::migrate(&url.into(), Some(role), None).await?;
         let parsed: tokio_postgres::Config = options.database_url.parse().context("no database URL")?;
         let port = parsed
             .get_ports()

@@ -99,7 +99,7 @@ impl Cluster {
             name: ROLE,
             by_iam: true,
         };
-        db::migrate(&database_url.parse::<DatabaseUrl>()?.into(), Some(role)).await?;
+        db::migrate(&database_url.parse::<DatabaseUrl>()?.into(), Some(role), None).await?;
         let database = Proxy::start(SocketAddr::V4(address)).await?;
         let s3 = s3::start(Arc::clone(&faults)).await?;
         let sqs = Arc::new(FaultySqs::start(Arc::clone(&faults)).await?);

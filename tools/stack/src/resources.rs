@@ -68,7 +68,7 @@ async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
         name: ROLE,
         by_iam: true,
     };
-    db::migrate(&owner.into(), Some(role)).await?;
+    db::migrate(&owner.into(), Some(role), None).await?;
 
     let mut variables = aws_variables(ports).to_vec();
     let [queue_url, dead_letter_queue_url] = <[String; 2]>::try_from(queues).unwrap_or_default();

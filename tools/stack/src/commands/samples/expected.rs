@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use Expected::{NoFailures, Report, Status, Success};
+use Expected::{Epoch, NoFailures, Report, Status, Success};
 
 /// The expected response to a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +16,16 @@ pub(crate) enum Expected {
     NoFailures,
     /// A report with a number for each kind of item in `COUNTED`.
     Report,
+    /// The epoch that began.
+    Epoch,
     /// A response to CloudFormation that reports success.
     Success,
 }
 
 /// The expected response to each file of `events/`. The items that samples refer to do not exist, and one
 /// sample has an unknown route.
-pub(crate) const EXPECTED: [(&str, Expected); 32] = [
+pub(crate) const EXPECTED: [(&str, Expected); 33] = [
+    ("administer.begin-epoch.json", Epoch),
     ("files.content.json", Status(404)),
     ("files.delete.json", Status(404)),
     ("files.get.json", Status(404)),
@@ -70,6 +73,7 @@ impl Expected {
                 COUNTED.iter().all(|count| answer[count].is_u64()),
                 answer.to_string(),
             ),
+            Epoch => (answer["epoch"].is_string(), self.to_string()),
             Success => (answer["Status"] == "SUCCESS", self.to_string()),
         };
         if !right {
@@ -85,6 +89,7 @@ impl fmt::Display for Expected {
             Status(status) => write!(f, "status {status}"),
             NoFailures => f.write_str("no failures"),
             Report => f.write_str("a report"),
+            Epoch => f.write_str("a new epoch"),
             Success => f.write_str("SUCCESS"),
         }
     }
@@ -129,6 +134,7 @@ mod tests {
             (Status(404), json!({ "statusCode": 404, "body": "{}" })),
             (NoFailures, json!({ "batchItemFailures": [] })),
             (Report, report),
+            (Epoch, json!({ "epoch": "01a226d1-0000-7000-8000-000000000001" })),
             (Success, json!({ "Status": "SUCCESS" })),
         ] {
             assert!(expected.check(&right).is_ok(), "{right}");
