@@ -169,7 +169,7 @@ async fn another_machine_sees_changes_and_a_member_can_leave_a_space() {
 
 #[tokio::test]
 async fn a_killed_upload_is_resumed() {
-    let _alone = tests::lock_exclusive().await;
+    let _exclusive = tests::lock_exclusive().await;
     let alice = Person::new().await;
     let content = large(96 * MIB);
     alice.write("film", &content);

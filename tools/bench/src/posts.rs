@@ -114,7 +114,7 @@ impl Posts {
     }
 
     /// Discards the recorded posts without checks, for the baseline, which does not sign requests.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn discard(&self) {
         self.recorder.0.lock().requests.clear();
     }
 

@@ -96,3 +96,44 @@ impl<C: Clients> Service for Api<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::http::tests::send;
+
+    /// Records frames and closed connections. The connection `gone` does not exist.
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<String>>);
+
+    impl Clients for Recorder {
+        fn post(&self, connection_id: &str, request: &Request) -> bool {
+            let frame = String::from_utf8(request.body().to_vec()).unwrap();
+            self.0.lock().push(format!("{connection_id} {frame}"));
+            connection_id != "gone"
+        }
+
+        fn close(&self, connection_id: &str, _: &Request) {
+            self.0.lock().push(format!("{connection_id} closed"));
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_and_closing_reach_the_connection_in_the_path() {
+        let clients = Arc::new(Recorder::default());
+        let fake = Connections::start(None, Arc::clone(&clients)).await.unwrap();
+        let answers = [
+            ("POST /live/@connections/a%3D", "HTTP/1.1 200"),
+            ("POST /live/%40connections/gone", "HTTP/1.1 410"),
+            ("DELETE /live/@connections/b", "HTTP/1.1 204"),
+            ("POST /other", "HTTP/1.1 404"),
+        ];
+        for (request, status) in answers {
+            let answer = send(&fake.server, &format!("{request} HTTP/1.1"), "hi").await;
+            assert!(answer.starts_with(status), "{request}: {answer}");
+        }
+        assert_eq!(*clients.0.lock(), ["a= hi", "gone hi", "b closed"]);
+    }
+}

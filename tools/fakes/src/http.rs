@@ -261,3 +261,66 @@ async fn next(
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// Sends a request and returns everything until the server closes the connection.
+    pub(crate) async fn send(server: &Server, head: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let request = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Answers with the body, and with the fault that the target names.
+    struct Echo;
+
+    impl Service for Echo {
+        fn fault(&self, request: &Request) -> Fault {
+            match request.target() {
+                "/error" => Fault::Error(503, "Busy"),
+                "/hang" => Fault::Hang,
+                "/lost" => Fault::AnswerLost,
+                _ => Fault::None,
+            }
+        }
+
+        fn error(&self, status: u16, code: &str) -> Reply {
+            reply(status, "", code.as_bytes())
+        }
+
+        fn answer(&self, request: &Request) -> Reply {
+            reply(200, "", &request.body())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fault_replaces_the_answer() {
+        let server = Server::start(None, Arc::new(Echo)).await.unwrap();
+        let answers = [
+            ("/", "HTTP/1.1 200 X\r\ncontent-length: 5\r\n\r\nhello"),
+            ("/error", "HTTP/1.1 503 X\r\ncontent-length: 4\r\n\r\nBusy"),
+            ("/hang", ""),
+            ("/lost", ""),
+        ];
+        for (target, expected) in answers {
+            let answer = send(&server, &format!("POST {target} HTTP/1.1"), "hello").await;
+            assert_eq!(answer, expected, "{target}");
+        }
+        assert_eq!(
+            (
+                server.take_requests(),
+                server.take_connects(),
+                server.take_requests()
+            ),
+            (4, 4, 0)
+        );
+    }
+}

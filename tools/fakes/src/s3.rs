@@ -145,3 +145,62 @@ impl Bucket {
         without_body(200, &headers)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::http::tests::send;
+
+    /// The SHA-256 of `hello`.
+    const HELLO: &str = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
+
+    fn put(sha256: &str) -> String {
+        format!("PUT /bucket/key HTTP/1.1\r\nif-none-match: *\r\nx-amz-checksum-sha256: {sha256}")
+    }
+
+    #[tokio::test]
+    async fn an_object_is_written_once_with_the_declared_checksum() {
+        let s3 = S3::start(None, "bucket", || Fault::None).await.unwrap();
+        let head = "HEAD /bucket/key HTTP/1.1";
+        assert!(send(&s3.server, head, "").await.starts_with("HTTP/1.1 404"));
+        assert!(send(&s3.server, &put(HELLO), "other").await.contains("BadDigest"));
+        assert!(
+            send(&s3.server, &put(HELLO), "hello")
+                .await
+                .starts_with("HTTP/1.1 200")
+        );
+        assert!(
+            send(&s3.server, &put(HELLO), "hello")
+                .await
+                .contains("PreconditionFailed")
+        );
+        let answer = send(&s3.server, head, "").await;
+        assert!(
+            answer.contains(HELLO) && answer.contains("content-length: 5"),
+            "{answer}"
+        );
+        send(&s3.server, "DELETE /bucket/key HTTP/1.1", "").await;
+        assert!(s3.objects().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_object_whose_answer_is_lost_is_written_and_one_that_is_refused_is_not() {
+        let lost = Arc::new(AtomicBool::new(false));
+        let chosen = Arc::clone(&lost);
+        let faults = move || {
+            if chosen.load(Ordering::Relaxed) {
+                Fault::AnswerLost
+            } else {
+                Fault::Error(503, "SlowDown")
+            }
+        };
+        let s3 = S3::start(None, "bucket", faults).await.unwrap();
+        assert!(send(&s3.server, &put(HELLO), "hello").await.contains("SlowDown"));
+        assert!(s3.objects().is_empty());
+        lost.store(true, Ordering::Relaxed);
+        assert_eq!(send(&s3.server, &put(HELLO), "hello").await, "");
+        assert_eq!(s3.objects()["key"].size, 5);
+    }
+}

@@ -42,7 +42,7 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
             .await?;
             crew.push(process);
         }
-        services.posts.forget();
+        services.posts.discard();
         // Consecutive messages are about different spaces, so that no two changes share a frame.
         let messages: Result<_> = (0..events)
             .map(|i| batches.message(users[i % SPACES].space_id, i + 1))

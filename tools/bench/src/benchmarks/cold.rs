@@ -143,7 +143,7 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
 /// Discards the messages and posts caused by an invocation.
 fn drain(services: &Services) {
     services.sqs.take(usize::MAX);
-    services.posts.forget();
+    services.posts.discard();
 }
 
 impl Setup<'_> {

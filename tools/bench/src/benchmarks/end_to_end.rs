@@ -158,7 +158,7 @@ impl Line {
             waiting.push(Mutex::new(VecDeque::from(uploads)));
         }
         let planned: usize = waiting.iter().map(|uploads| locked(uploads).len()).sum();
-        services.posts.forget();
+        services.posts.discard();
         // Posts have timestamps of the monotonic clock, changes of the system clock.
         let (zero, zero_time) = (Instant::now(), Clock::system().now());
         let done = AtomicBool::new(false);

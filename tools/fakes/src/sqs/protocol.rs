@@ -95,7 +95,7 @@ impl State {
     fn send_one(&self, which: Which, message: &OutgoingMessage) -> Value {
         let delay = Duration::from_secs(message.delay_seconds.unwrap_or_default());
         let id = self.send(which, &message.message_body, delay);
-        json!({ "MessageId": id, "MD5OfMessageBody": md5(&message.message_body) })
+        json!({ "MessageId": &*id, "MD5OfMessageBody": md5(&message.message_body) })
     }
 }
 
@@ -139,9 +139,9 @@ struct Entry {
 
 fn message(received: &Received) -> Value {
     json!({
-        "MessageId": received.message_id,
+        "MessageId": &*received.message_id,
         "ReceiptHandle": received.receipt,
-        "Body": received.body,
+        "Body": &*received.body,
         "MD5OfBody": md5(&received.body),
         "Attributes": {
             "ApproximateReceiveCount": received.receives.to_string(),

@@ -151,7 +151,7 @@ impl<'a> Fixture<'a> {
         expected: &HashSet<&str>,
         events: usize,
     ) -> Result<Delivered> {
-        self.services.posts.forget();
+        self.services.posts.discard();
         let serving = Serving::begin();
         let mut all = Delivered::default();
         while !messages.is_empty() {
@@ -212,7 +212,7 @@ impl<'a> Fixture<'a> {
             posts == audience.size() && self.services.posts.answered() >= posts,
             "the baseline lost posts"
         );
-        self.services.posts.forget();
+        self.services.posts.discard();
         Ok(Delivered {
             wall: measured.wall,
             cpu: measured.cpu,
