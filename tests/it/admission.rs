@@ -13,7 +13,7 @@ fn requests() -> Vec<Call> {
         let call = Call::new(Box::leak(route.clone().into_boxed_str()));
         let named = |call: Call, name: &'static str| {
             if route.contains(&format!("{{{name}}}")) {
-                call.path(name, Uuid::now_v7())
+                call.path(name, platform::ids::new_id())
             } else {
                 call
             }

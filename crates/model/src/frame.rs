@@ -18,7 +18,8 @@ pub struct Pong {}
 struct Changes<'a> {
     epoch: Epoch,
     space_id: SpaceId,
-    changes: &'a [&'a Event],
+    #[serde(rename = "changes")]
+    events: &'a [&'a Event],
 }
 
 /// Packs the changes of one space into as few frames as [`MAX_FRAME_BYTES`] allows, in order of their
@@ -43,7 +44,7 @@ pub fn frames(epoch: Epoch, space_id: SpaceId, events: &[Event]) -> Result<Vec<S
             frames.push(serde_json::to_string(&Changes {
                 epoch,
                 space_id,
-                changes: &ordered[start..i],
+                events: &ordered[start..i],
             })?);
             start = i;
             bytes = envelope;
@@ -54,7 +55,7 @@ pub fn frames(epoch: Epoch, space_id: SpaceId, events: &[Event]) -> Result<Vec<S
         frames.push(serde_json::to_string(&Changes {
             epoch,
             space_id,
-            changes: &ordered[start..],
+            events: &ordered[start..],
         })?);
     }
     Ok(frames)
