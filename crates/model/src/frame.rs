@@ -32,7 +32,7 @@ pub fn frames(epoch: Epoch, space_id: SpaceId, events: &[Event]) -> Result<Vec<S
     let envelope = serde_json::to_string(&Changes {
         epoch,
         space_id,
-        changes: &[],
+        events: &[],
     })?
     .len();
     let mut frames = Vec::new();
