@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::stack::PASSWORD;
 use client::{Client, Session, SignIn, Update, UserPool, Watcher};
-use model::{Cursor, SpaceId};
+use model::{Cursor, Epoch, SpaceId};
 use ring::hmac;
 use tests::{Proxy, new_user, stack};
 use tokio::time::timeout;
@@ -16,6 +16,14 @@ const PROMISED: Duration = Duration::from_secs(20);
 async fn next(watcher: &mut Watcher) -> Update {
     let next = timeout(PROMISED, watcher.next()).await.expect("nothing came");
     next.unwrap().expect("it has ended")
+}
+
+/// The epoch, which a watcher reports first.
+async fn epoch(watcher: &mut Watcher) -> Epoch {
+    match next(watcher).await {
+        Update::Epoch(epoch) => epoch,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Space, cursor and path of the next change.
@@ -40,7 +48,8 @@ async fn a_watcher_hears_what_is_committed_and_later_goes_on_from_its_cursor() {
     let (_, token) = new_user().await;
     let proxy = Proxy::start().await;
     let (one, other) = (proxy.device(token.clone()), proxy.device(token));
-    let mut watcher = Watcher::start(other.clone(), BTreeMap::new());
+    let mut watcher = Watcher::start(other.clone(), None, BTreeMap::new());
+    let known = epoch(&mut watcher).await;
     assert_eq!(next(&mut watcher).await, Update::Live);
 
     // The first upload creates the personal space.
@@ -53,7 +62,8 @@ async fn a_watcher_hears_what_is_committed_and_later_goes_on_from_its_cursor() {
     drop(watcher);
 
     upload(&one, "/missed").await;
-    let mut watcher = Watcher::start(other, [(space_id, cursor)].into());
+    let mut watcher = Watcher::start(other, Some(known), [(space_id, cursor)].into());
+    assert_eq!(epoch(&mut watcher).await, known);
     assert_eq!(change(&mut watcher).await.2, "/missed");
     assert_eq!(next(&mut watcher).await, Update::Live);
     upload(&one, "/live").await;

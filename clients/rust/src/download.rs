@@ -89,7 +89,7 @@ impl Client {
             return Err(Error::Mismatch);
         }
         let mut fetching = Fetching {
-            client: self.clone().with_transfer_retries(),
+            client: self.with_fixed_epoch().with_transfer_retries(),
             content,
             size: content.size.get().unsigned_abs(),
             into,
@@ -119,7 +119,7 @@ impl Client {
         Ok(())
     }
 
-    fn mismatched(&self) -> MutexGuard<'_, HashSet<(FileId, Version)>> {
+    pub(crate) fn mismatched(&self) -> MutexGuard<'_, HashSet<(FileId, Version)>> {
         self.mismatched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -176,6 +176,11 @@ pub enum Error {
     #[error("{code} ({status}): {detail} (request {request_id})", code = .0.code, status = .0.status, detail = .0.detail,
         request_id = .0.request_id)]
     Refused(Box<Problem>),
+    /// The service was restored from a backup since the client last listed its spaces, so another epoch is
+    /// current. The request changed nothing. List the spaces again ([`Client::all_spaces`](crate::Client::all_spaces)), and
+    /// check what the request was based on before you repeat it.
+    #[error("the service was restored to an earlier state, and the request changed nothing (request {})", .0.request_id)]
+    FeedReset(Box<Problem>),
     /// Storage, the user pool, API Gateway or a proxy answered with an error in its own format.
     #[error("{0}")]
     Unexpected(ErrorResponse),
@@ -231,7 +236,7 @@ impl Error {
     /// The HTTP status of an error answer; `None` for all other errors.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Refused(problem) => Some(problem.status),
+            Self::Refused(problem) | Self::FeedReset(problem) => Some(problem.status),
             Self::Unexpected(answer) => Some(answer.status),
             _ => None,
         }

@@ -1,7 +1,7 @@
 //! Connections to the WebSocket API, and the frames that they receive.
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use model::{CreatedTicket, Event, SpaceId};
+use model::{CreatedTicket, Epoch, Event, SpaceId};
 use serde::Deserialize;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -18,6 +18,9 @@ pub enum Frame {
     /// Changes of a space. Frames can be lost; the change feed (`GET /changes`) is authoritative.
     #[serde(rename_all = "camelCase")]
     Changes {
+        /// The current epoch; `None` from a service of an earlier release.
+        #[serde(default)]
+        epoch: Option<Epoch>,
         /// The space that the changes belong to.
         space_id: SpaceId,
         /// The changes, in the order of their sequence numbers.

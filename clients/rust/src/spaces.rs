@@ -1,8 +1,8 @@
 //! Spaces and their members.
 
 use model::{
-    CreateSpaceRequest, IdempotencyKey, MemberList, MemberView, Role, SetMemberRequest, SpaceId, SpaceList,
-    SpaceName, SpaceView, UserId,
+    CreateSpaceRequest, IdempotencyKey, MemberList, MemberView, Role, SetMemberRequest, SpaceId, SpaceName,
+    SpaceView, UserId,
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
@@ -10,14 +10,10 @@ use reqwest::Method;
 use crate::{Client, Error};
 
 impl Client {
-    /// `GET /spaces`, page by page: all spaces of the caller, oldest first.
+    /// `GET /spaces`, page by page: all spaces of the caller, oldest first. From then on, requests of this
+    /// client and its clones name the epoch of the list.
     pub async fn all_spaces(&self) -> Result<Vec<SpaceView>, Error> {
-        let mut spaces = Vec::new();
-        self.pages("/spaces", |list: SpaceList| {
-            spaces.extend(list.spaces);
-            Ok::<_, Error>(list.next_page_token.map(|token| token.to_string()))
-        })
-        .await?;
+        let (_epoch, spaces) = self.list_spaces().await?;
         Ok(spaces)
     }
 

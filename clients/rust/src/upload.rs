@@ -103,21 +103,23 @@ impl Client {
     }
 
     /// Uploads content to a path of a space. `None` stands for the caller's personal space.
-    /// [`Error::Changed`] means that the content changed after the upload began.
+    /// [`Error::Changed`] means that the content changed after the upload began. [`Error::FeedReset`] means
+    /// that another epoch began meanwhile; the path must be looked up again before another upload.
     pub async fn upload(
         &self,
         space_id: Option<SpaceId>,
         path: SpacePath,
         content: &(impl Source + ?Sized),
     ) -> Result<FileChanged, Error> {
-        let description = self.describe(space_id, path, content, &()).await?;
+        let client = self.with_fixed_epoch();
+        let description = client.describe(space_id, path, content, &()).await?;
         let slot = self.window.acquire(content.size().min(MIN_WINDOW_BYTES)).await;
-        let created = self.create_upload(&description, None).await?;
-        let client = self.clone().with_transfer_retries();
+        let created = client.create_upload(&description, None).await?;
+        let client = client.with_transfer_retries();
         let finished = client.finish(&created, content, &(), slot).await;
         // Without a key the upload cannot be resumed.
         if finished.is_err() {
-            self.abort_quietly(created.upload_id).await;
+            client.abort_quietly(created.upload_id).await;
         }
         finished
     }
@@ -127,7 +129,8 @@ impl Client {
     /// has are not sent again, and the change is made once.
     ///
     /// [`Error::Refused`] with status 410 means that the earlier upload has expired; start again with a new
-    /// key.
+    /// key. [`Error::FeedReset`] means that another epoch began meanwhile: the upload and its key belong to
+    /// the former one. Forget the key, look the path up again, and then decide whether to upload.
     pub async fn upload_with_key(
         &self,
         description: &CreateUploadRequest,
@@ -135,13 +138,14 @@ impl Client {
         content: &(impl Source + ?Sized),
         progress: &impl Progress,
     ) -> Result<FileChanged, Error> {
+        let client = self.with_fixed_epoch();
         // An upload's time limit starts when it is opened, so it is opened only when its content may be sent.
         let slot = self.window.acquire(content.size().min(MIN_WINDOW_BYTES)).await;
-        let created = self.create_upload(description, Some(key)).await?;
-        let client = self.clone().with_transfer_retries();
+        let created = client.create_upload(description, Some(key)).await?;
+        let client = client.with_transfer_retries();
         let finished = client.finish(&created, content, progress, slot).await;
         if finished.as_ref().is_err_and(is_content_changed) {
-            self.abort_quietly(created.upload_id).await;
+            client.abort_quietly(created.upload_id).await;
         }
         finished
     }

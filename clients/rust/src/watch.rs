@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use model::{Change, ChangeList, Cursor, Event, SpaceId, SpaceView};
+use model::{Change, ChangeList, Cursor, Epoch, Event, SpaceId, SpaceView};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -77,13 +77,20 @@ pub enum Update {
         /// Time until the next attempt to connect.
         retry_in: Duration,
     },
-    /// The service has fewer changes of a space than the cursor says, because its database was restored from
-    /// a backup. Discard the state and the cursor of the space; all its changes follow from the first.
+    /// The service's database was restored from a backup: another epoch began, or a space has fewer changes
+    /// than its cursor says. Discard the state and the cursor of the space; all its changes follow from the
+    /// first. Do not delete or replace what the user has beyond them.
     CursorReset(SpaceId),
+    /// The epoch of the changes that follow. Store it with the cursors. It is sent once at the start, and
+    /// after the resets of all spaces when another epoch begins.
+    Epoch(Epoch),
 }
 
 /// Delivers every change of all spaces that its user is a member of. The changes of each space are delivered
-/// once and in order, starting after a cursor that the caller stores.
+/// once and in order, starting after a cursor that the caller stores together with the epoch.
+///
+/// The watcher has an epoch of its own. The client that it was started with keeps naming the epoch that it
+/// knows until it lists the spaces, so it changes nothing on the grounds of a former epoch.
 ///
 /// It pings, replaces connections before AWS closes them, reconnects after failures, and lists the changes
 /// that it missed. Dropping it ends it.
@@ -94,13 +101,21 @@ pub enum Update {
 ///
 /// use client::{Update, Watcher};
 ///
-/// // The stored cursors. A space without a cursor starts at its first change.
+/// // The stored epoch and cursors. A space without a cursor starts at its first change.
+/// let mut epoch = None;
 /// let mut cursors = BTreeMap::new();
-/// let mut watcher = Watcher::start(client, cursors.clone());
+/// let mut watcher = Watcher::start(client, epoch, cursors.clone());
 /// while let Some(update) = watcher.next().await? {
-///     if let Update::Change(event) = update {
-///         println!("{} {:?}", event.sequence, event.change);
-///         cursors.insert(event.space_id, event.sequence.into());
+///     match update {
+///         Update::Change(event) => {
+///             println!("{} {:?}", event.sequence, event.change);
+///             cursors.insert(event.space_id, event.sequence.into());
+///         }
+///         Update::CursorReset(space_id) => {
+///             cursors.remove(&space_id);
+///         }
+///         Update::Epoch(current) => epoch = Some(current),
+///         _ => {}
 ///     }
 /// }
 /// # Ok(())
@@ -120,32 +135,28 @@ impl Drop for Watcher {
 }
 
 impl Watcher {
-    /// Starts watching all spaces, after the given cursors. A space without a cursor starts at its first
-    /// change.
-    pub fn start(client: Client, cursors: BTreeMap<SpaceId, Cursor>) -> Self {
-        // The watcher has its own back-off, so the client does not retry.
-        Self::with_service(
-            client.with_retry_budget(Duration::ZERO),
-            cursors,
-            None,
-            Rng::new(),
-        )
+    /// Starts watching all spaces, after the given cursors, which are of `epoch`. A space without a cursor
+    /// starts at its first change. If the epoch is `None`, because an earlier release stored the cursors, they
+    /// are taken as of the first epoch that the watcher meets.
+    pub fn start(client: Client, epoch: Option<Epoch>, cursors: BTreeMap<SpaceId, Cursor>) -> Self {
+        Self::with_service(Self::service(client), epoch, cursors, None, Rng::new())
     }
 
-    /// Starts watching one space, after the given cursor. When the user is no longer a member of it, the
+    /// Starts watching one space, after the given cursor of `epoch`, as [`Watcher::start`] does. When the user is no longer a member of it, the
     /// watcher ends with the error 404 of the service.
-    pub fn of_space(client: Client, space_id: SpaceId, cursor: Cursor) -> Self {
+    pub fn of_space(client: Client, epoch: Option<Epoch>, space_id: SpaceId, cursor: Cursor) -> Self {
         let cursors = [(space_id, cursor)].into();
-        Self::with_service(
-            client.with_retry_budget(Duration::ZERO),
-            cursors,
-            Some(space_id),
-            Rng::new(),
-        )
+        Self::with_service(Self::service(client), epoch, cursors, Some(space_id), Rng::new())
+    }
+
+    /// The watcher has its own back-off, so its client does not retry, and its own epoch.
+    fn service(client: Client) -> Client {
+        client.with_retry_budget(Duration::ZERO).with_epoch(None)
     }
 
     fn with_service<S: Service>(
         service: S,
+        epoch: Option<Epoch>,
         cursors: BTreeMap<SpaceId, Cursor>,
         only: Option<SpaceId>,
         random: Rng,
@@ -154,6 +165,8 @@ impl Watcher {
         let (reconnect_now, reconnect_requests) = mpsc::channel(1);
         let task = Task {
             service: Arc::new(service),
+            epoch,
+            sent_epoch: None,
             cursors,
             only,
             behind: BTreeSet::new(),
@@ -198,7 +211,7 @@ type PendingRequest = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>
 
 /// The answer to a request of the task.
 enum Answer {
-    Spaces(Vec<SpaceView>),
+    Spaces(Epoch, Vec<SpaceView>),
     Changes {
         space_id: SpaceId,
         after: Cursor,
@@ -212,6 +225,10 @@ type Connecting<L> = Pin<Box<dyn Future<Output = Result<L, Error>> + Send>>;
 
 struct Task<S> {
     service: Arc<S>,
+    /// The epoch of the cursors; `None` until the first list if the caller did not know it.
+    epoch: Option<Epoch>,
+    /// The epoch of the last [`Update::Epoch`].
+    sent_epoch: Option<Epoch>,
     cursors: BTreeMap<SpaceId, Cursor>,
     /// The only space to watch; `None` to watch all.
     only: Option<SpaceId>,
@@ -323,6 +340,7 @@ impl<S: Service> Task<S> {
         let mut rotation_backoff = RECONNECT_BACKOFF;
         // Changes that were committed before the service stored this connection were not pushed to it.
         self.must_list = true;
+        let mut connected_in = self.epoch;
         let mut caught_up = false;
         loop {
             if request.is_none() && Instant::now() >= request_at {
@@ -350,7 +368,13 @@ impl<S: Service> Task<S> {
                         Ok(answer) => {
                             request_backoff.reset();
                             self.handle_answer(answer).await?;
+                            // A database that was restored to an earlier time does not know the connection.
+                            if connected_in.is_some() && connected_in != self.epoch {
+                                rotate_at = Instant::now() + rotation_backoff.next_delay(&mut self.random);
+                            }
+                            connected_in = self.epoch;
                         }
+                        // After a reset too: the random delay spreads the devices.
                         Err(error) => {
                             retry_reason(error)?;
                             self.must_list = true;
@@ -396,15 +420,16 @@ impl<S: Service> Task<S> {
         let service = Arc::clone(&self.service);
         if self.must_list {
             self.must_list = false;
-            return Some(Box::pin(
-                async move { Ok(Answer::Spaces(service.spaces().await?)) },
-            ));
+            return Some(Box::pin(async move {
+                let (epoch, spaces) = service.spaces().await?;
+                Ok(Answer::Spaces(epoch, spaces))
+            }));
         }
         // If the space falls behind again during the request, it is added to `behind` again.
         let space_id = self.behind.pop_first()?;
-        let after = self.cursor(space_id);
+        let (epoch, after) = (self.epoch, self.cursor(space_id));
         Some(Box::pin(async move {
-            match service.changes(space_id, after).await {
+            match service.changes(epoch, space_id, after).await {
                 Ok(list) => Ok(Answer::Changes {
                     space_id,
                     after,
@@ -418,7 +443,8 @@ impl<S: Service> Task<S> {
 
     async fn handle_answer(&mut self, answer: Answer) -> Result<(), End> {
         match answer {
-            Answer::Spaces(spaces) => {
+            Answer::Spaces(epoch, spaces) => {
+                self.adopt(epoch).await?;
                 let is_watched = |space: &SpaceView| self.only.is_none_or(|only| only == space.space_id);
                 let watched: Vec<SpaceView> = spaces.into_iter().filter(is_watched).collect();
                 // If the watched space is missing from the list, the request for its changes returns the 404.
@@ -438,6 +464,10 @@ impl<S: Service> Task<S> {
                 after,
                 list,
             } => {
+                if self.epoch != Some(list.epoch) {
+                    self.must_list = true;
+                    return Ok(());
+                }
                 if list.latest_sequence < after {
                     self.cursors.remove(&space_id);
                     self.behind.insert(space_id);
@@ -454,8 +484,30 @@ impl<S: Service> Task<S> {
         Ok(())
     }
 
+    /// Takes the epoch of a new list of spaces. If it is another one, the same sequence numbers may belong to
+    /// other changes, so all cursors are void, however far the feeds are by now.
+    async fn adopt(&mut self, epoch: Epoch) -> Result<(), End> {
+        if self.epoch.is_some_and(|former| former != epoch) {
+            self.behind.clear();
+            self.live = false;
+            for space_id in std::mem::take(&mut self.cursors).into_keys() {
+                self.send_update(Update::CursorReset(space_id)).await?;
+            }
+        }
+        self.epoch = Some(epoch);
+        if self.sent_epoch != Some(epoch) {
+            self.sent_epoch = Some(epoch);
+            self.send_update(Update::Epoch(epoch)).await?;
+        }
+        Ok(())
+    }
+
     async fn handle_frame(&mut self, frame: Frame) -> Result<(), End> {
-        if let Frame::Changes { changes, .. } = frame {
+        if let Frame::Changes { epoch, changes, .. } = frame {
+            if epoch.is_some() && epoch != self.epoch {
+                self.must_list = true;
+                return Ok(());
+            }
             for change in changes {
                 self.deliver(change).await?;
             }

@@ -387,7 +387,7 @@ impl<'a> Syncer<'a> {
     /// Updates the folder as changes arrive, until the cursor becomes invalid.
     async fn follow(&mut self) -> anyhow::Result<Followed> {
         let cursor = self.cursor.unwrap_or_default();
-        let mut watcher = Watcher::of_space(self.client.clone(), self.space_id, cursor);
+        let mut watcher = Watcher::of_space(self.client.clone(), None, self.space_id, cursor);
         let (mut live, mut local_files_reported) = (false, false);
         let mut last_change = self.known_change;
         let mut backoff = RETRY_BACKOFF;
@@ -431,6 +431,7 @@ impl<'a> Syncer<'a> {
                         self.output.line(&value, text)?;
                     }
                     Update::CursorReset(_) => return Ok(Followed::CursorReset),
+                    Update::Epoch(_) => {}
                 }
                 next = match timeout(DEBOUNCE, watcher.next()).await {
                     Ok(update) => update.map_err(with_end_reason)?,

@@ -38,9 +38,9 @@ pub(crate) async fn run(client: &Client, watch: &Watch, output: Output) -> anyho
     let mut watcher = match only {
         Some(space_id) => {
             let cursor = cursors.get(&space_id).copied().unwrap_or_default();
-            Watcher::of_space(client.clone(), space_id, cursor)
+            Watcher::of_space(client.clone(), client.epoch(), space_id, cursor)
         }
-        None => Watcher::start(client.clone(), cursors),
+        None => Watcher::start(client.clone(), client.epoch(), cursors),
     };
     while let Some(update) = watcher.next().await? {
         match &update {
@@ -73,10 +73,16 @@ pub(crate) async fn run(client: &Client, watch: &Watch, output: Output) -> anyho
             }
             Update::CursorReset(space_id) => {
                 let value = Line::CursorReset { space_id: *space_id };
-                let text =
-                    format!("· {space_id} was restored from a backup; all its changes are shown again");
+                let space = names
+                    .get(space_id)
+                    .cloned()
+                    .unwrap_or_else(|| space_id.to_string());
+                let text = format!(
+                    "· {space}: the service was restored to an earlier state; all changes are shown again"
+                );
                 output.line(&value, text)?;
             }
+            Update::Epoch(_) => {}
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The interface between a watcher and the service. Tests replace the service with one that injects faults.
 
-use model::{ChangeList, Cursor, SpaceId, SpaceView};
+use model::{ChangeList, Cursor, Epoch, SpaceId, SpaceView};
 
 use crate::{Client, Error, Frame, Socket};
 
@@ -9,12 +9,14 @@ pub(super) trait Service: Send + Sync + 'static {
     /// The type of an open WebSocket.
     type Connection: Connection;
 
-    /// Lists all spaces of the caller.
-    fn spaces(&self) -> impl Future<Output = Result<Vec<SpaceView>, Error>> + Send;
+    /// Returns the current epoch and all spaces of the caller.
+    fn spaces(&self) -> impl Future<Output = Result<(Epoch, Vec<SpaceView>), Error>> + Send;
 
-    /// Lists a page of the changes of a space after a cursor.
+    /// Lists a page of the changes of a space after a cursor. If another epoch is current, the error is
+    /// [`Error::FeedReset`].
     fn changes(
         &self,
+        epoch: Option<Epoch>,
         space_id: SpaceId,
         after: Cursor,
     ) -> impl Future<Output = Result<ChangeList, Error>> + Send;
@@ -38,16 +40,24 @@ pub(super) trait Connection: Send + 'static {
 impl Service for Client {
     type Connection = Socket;
 
-    async fn spaces(&self) -> Result<Vec<SpaceView>, Error> {
-        self.all_spaces().await
+    async fn spaces(&self) -> Result<(Epoch, Vec<SpaceView>), Error> {
+        self.list_spaces().await
     }
 
-    async fn changes(&self, space_id: SpaceId, after: Cursor) -> Result<ChangeList, Error> {
-        self.list_changes(Some(space_id), after).await
+    async fn changes(
+        &self,
+        epoch: Option<Epoch>,
+        space_id: SpaceId,
+        after: Cursor,
+    ) -> Result<ChangeList, Error> {
+        let client = self.clone().with_epoch(epoch);
+        client.list_changes(Some(space_id), after).await
     }
 
     async fn connect(&self) -> Result<Socket, Error> {
-        Socket::connect(&self.create_ticket().await?).await
+        // The ticket names no epoch, because the spaces are listed after each connect.
+        let ticket = self.clone().with_epoch(None).create_ticket().await?;
+        Socket::connect(&ticket).await
     }
 }
 

@@ -16,6 +16,7 @@ const RUNS: u64 = 1_000;
 /// Collects the updates of a watcher, and checks that each change was received once and in order.
 struct Caller {
     watcher: Watcher,
+    epoch: Option<Epoch>,
     received: BTreeMap<SpaceId, Vec<Event>>,
     live: usize,
     offline: usize,
@@ -28,15 +29,27 @@ impl Caller {
         Self::after(service, BTreeMap::new(), seed)
     }
 
+    /// A caller with cursors that were stored without an epoch.
     fn after(service: &FakeService, cursors: BTreeMap<SpaceId, Cursor>, seed: u64) -> Self {
         Self {
-            watcher: Watcher::with_service(service.clone(), cursors, None, Rng::with_seed(seed)),
+            watcher: Watcher::with_service(service.clone(), None, cursors, None, Rng::with_seed(seed)),
+            epoch: None,
             received: BTreeMap::new(),
             live: 0,
             offline: 0,
             polling: 0,
             cursor_resets: 0,
         }
+    }
+
+    /// Stops the watcher, and starts another one from the stored state, perhaps in the middle of a reset.
+    fn restart(&mut self, service: &FakeService, seed: u64) {
+        let cursors = self.received.iter().filter_map(|(space_id, received)| {
+            let last = received.last()?;
+            Some((*space_id, last.sequence.into()))
+        });
+        let (epoch, random) = (self.epoch, Rng::with_seed(seed));
+        self.watcher = Watcher::with_service(service.clone(), epoch, cursors.collect(), None, random);
     }
 
     /// Collects updates for this time.
@@ -50,6 +63,7 @@ impl Caller {
                     self.cursor_resets += 1;
                     self.received.remove(&space_id);
                 }
+                Update::Epoch(epoch) => self.epoch = Some(epoch),
                 Update::Live => self.live += 1,
                 Update::Polling { .. } => self.polling += 1,
             }
@@ -59,6 +73,9 @@ impl Caller {
     /// Checks that all changes of visible spaces were received, once and in order. Of a space that the caller
     /// has left, the received changes must be the first ones without a gap.
     fn check(&self, service: &FakeService) -> Result<(), String> {
+        if self.epoch != Some(service.epoch()) {
+            return Err(format!("the epoch is {:?}", self.epoch));
+        }
         for (space_id, received) in &self.received {
             let committed = service.changes_of(*space_id);
             if committed.get(..received.len()) != Some(received.as_slice()) {
@@ -98,6 +115,9 @@ async fn each_change_is_delivered_once_and_in_order_despite_faults() {
         let mut random = Rng::with_seed(!seed);
         for _ in 0..random.usize(20..120) {
             service.step(&mut random);
+            if random.u32(0..100) < 5 {
+                caller.restart(&service, seed);
+            }
             caller
                 .listen(Duration::from_secs_f64(random.f64() * random.f64() * 60.0))
                 .await;
@@ -248,7 +268,7 @@ fn a_refusal_by_an_intermediary_does_not_end_the_watcher() {
 async fn an_ended_session_is_reported_once() {
     let service = FakeService::new(1, Faults::NONE);
     service.end_session();
-    let mut watcher = Watcher::with_service(service, BTreeMap::new(), None, Rng::with_seed(1));
+    let mut watcher = Watcher::with_service(service, None, BTreeMap::new(), None, Rng::with_seed(1));
     let error = watcher.next().await.unwrap_err();
     assert_eq!(error.status(), Some(401));
     assert!(watcher.next().await.unwrap().is_none());
@@ -260,8 +280,9 @@ async fn a_watcher_of_one_space_sees_only_it_and_ends_after_leaving() {
         let service = FakeService::new(seed, Faults::SEVERE);
         let mut random = Rng::with_seed(!seed);
         let cursors = [(space(1), Cursor::START)].into();
+        let random_delays = Rng::with_seed(seed);
         let mut watcher =
-            Watcher::with_service(service.clone(), cursors, Some(space(1)), Rng::with_seed(seed));
+            Watcher::with_service(service.clone(), None, cursors, Some(space(1)), random_delays);
         let mut received = Vec::new();
         for _ in 0..20 {
             for number in 0..3 {
@@ -293,6 +314,124 @@ async fn a_watcher_of_one_space_sees_only_it_and_ends_after_leaving() {
             "seed {seed}"
         );
     }
+}
+
+/// A caller that received 20 changes of two spaces, of a service that was then restored and got further than
+/// before: of 20 changes, 5 are the same, and 25 are other ones.
+async fn restored() -> (FakeService, Caller) {
+    let (service, mut caller) = connected().await;
+    for _ in 0..20 {
+        service.commit(space(0));
+        service.commit(space(1));
+    }
+    caller.listen(Duration::from_secs(1)).await;
+    caller.check(&service).unwrap();
+    for number in 0..2 {
+        service.restore(space(number), 5);
+    }
+    service.begin_epoch();
+    (service, caller)
+}
+
+fn commit_many(service: &FakeService) {
+    for _ in 0..25 {
+        service.commit(space(0));
+        service.commit(space(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_of_another_epoch_resets_every_space() {
+    let (service, mut caller) = restored().await;
+    commit_many(&service);
+    caller.listen(Duration::from_secs(5)).await;
+    assert_eq!((caller.cursor_resets, caller.live), (2, 2));
+    caller.check(&service).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_request_for_changes_resets_every_space() {
+    let (service, mut caller) = connected().await;
+    for _ in 0..20 {
+        service.commit(space(0));
+        service.commit(space(1));
+    }
+    caller.listen(Duration::from_secs(1)).await;
+    // The watcher misses a frame and asks for it, but only after another epoch has begun.
+    service.drop_frames(1);
+    service.commit(space(0));
+    service.commit(space(0));
+    service.begin_epoch();
+    caller.listen(Duration::from_secs(5)).await;
+    assert_eq!(caller.cursor_resets, 2);
+    caller.check(&service).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_watcher_finds_another_epoch_although_the_feed_has_got_further() {
+    let (service, mut caller) = restored().await;
+    commit_many(&service);
+    caller.restart(&service, 2);
+    caller.listen(Duration::from_secs(5)).await;
+    assert_eq!(caller.cursor_resets, 2);
+    caller.check(&service).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_websockets_another_epoch_is_found_by_polling() {
+    let (service, mut caller) = restored().await;
+    service.refuse_tickets(usize::MAX);
+    service.drop_connections();
+    commit_many(&service);
+    caller.listen(RECONNECT_BACKOFF.max).await;
+    assert_eq!(caller.cursor_resets, 2);
+    caller.check(&service).unwrap();
+}
+
+/// The database was restored to a time before the connection was opened, so nothing would be pushed to it.
+#[tokio::test(start_paused = true)]
+async fn another_epoch_replaces_the_connection() {
+    let (service, mut caller) = restored().await;
+    service.commit(space(0));
+    service.forget_connections();
+    caller.listen(Duration::from_secs(45)).await;
+    assert_eq!((service.connects().len(), caller.offline), (2, 0));
+    service.commit(space(1));
+    caller.listen(Duration::from_secs(1)).await;
+    assert_eq!(caller.cursor_resets, 2);
+    caller.check(&service).unwrap();
+}
+
+/// Frames may be delayed. One of the former epoch may have the next number of the current one.
+#[tokio::test(start_paused = true)]
+async fn a_late_frame_of_the_former_epoch_is_not_applied() {
+    let (service, mut caller) = connected().await;
+    service.delay_next_frame();
+    service.commit(space(0));
+    service.restore(space(0), 0);
+    service.begin_epoch();
+    service.drop_connections();
+    caller.listen(Duration::from_mins(1)).await;
+    assert_eq!((caller.live, caller.epoch), (2, Some(service.epoch())));
+    // This frame has overtaken the former one.
+    service.commit(space(1));
+    caller.listen(Duration::from_secs(5)).await;
+    assert_eq!(caller.received.get(&space(0)), None);
+    caller.check(&service).unwrap();
+}
+
+/// Cursors that an earlier release stored without an epoch are of the first one that the watcher meets.
+#[tokio::test(start_paused = true)]
+async fn cursors_without_an_epoch_are_not_reset() {
+    let service = FakeService::new(1, Faults::NONE);
+    service.begin_epoch();
+    for _ in 0..3 {
+        service.commit(space(0));
+    }
+    let mut caller = Caller::after(&service, [(space(0), cursor(2))].into(), 1);
+    caller.listen(Duration::from_secs(5)).await;
+    assert_eq!((caller.cursor_resets, caller.epoch), (0, Some(service.epoch())));
+    assert_eq!(caller.received.get(&space(0)).map(Vec::len), Some(1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
-use model::{Change, ChangeList, Cursor, Event, FileState, Role, SpaceId, SpaceKind, SpaceView};
+use model::{Change, ChangeList, Cursor, Epoch, Event, FileState, Role, SpaceId, SpaceKind, SpaceView};
 use time::macros::datetime;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -68,11 +68,16 @@ pub(super) struct FakeService(Arc<Mutex<State>>);
 struct State {
     random: Rng,
     faults: Faults,
+    epoch: Epoch,
     feeds: BTreeMap<SpaceId, Vec<Event>>,
     visible: BTreeSet<SpaceId>,
     /// A frame that the next one overtakes.
     delayed: Option<Frame>,
+    /// Whether the next frame is delayed in any case.
+    delays_next: bool,
     connections: Vec<mpsc::UnboundedSender<Frame>>,
+    /// Connections that are open, but that the restored database does not know.
+    forgotten: Vec<mpsc::UnboundedSender<Frame>>,
     connects: Vec<Instant>,
     /// Number of connections that were closed because of `MAX_CONNECTION_AGE` or `IDLE_TIMEOUT`.
     closed: usize,
@@ -89,10 +94,13 @@ impl FakeService {
         Self(Arc::new(Mutex::new(State {
             random: Rng::with_seed(seed),
             faults,
+            epoch: Uuid::nil().into(),
             feeds: BTreeMap::new(),
             visible: [space(0), space(1)].into(),
             delayed: None,
+            delays_next: false,
             connections: Vec::new(),
+            forgotten: Vec::new(),
             connects: Vec::new(),
             closed: 0,
             lost_frames: 0,
@@ -107,7 +115,7 @@ impl FakeService {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries out one random step: changes, a space shared or left, or a loss of all connections.
+    /// Carries out one random step: changes, a space shared or left, a loss of all connections, or a restore.
     pub(super) fn step(&self, random: &mut Rng) {
         let visible = self.visible();
         let shared: Vec<SpaceId> = visible.iter().copied().filter(|it| *it != space(0)).collect();
@@ -119,6 +127,7 @@ impl FakeService {
                     self.leave(*left);
                 }
             }
+            12..15 => self.restore_all(random),
             _ => {
                 for _ in 0..random.u32(1..8) {
                     self.commit(*random.choice(&visible).unwrap());
@@ -158,13 +167,56 @@ impl FakeService {
         state.commit(space(0), Change::SpaceLeft { subject_space_id });
     }
 
-    /// Plays a restore from a backup: deletes all changes of a space but the first `changes`.
+    /// Plays a restore from a backup without a new epoch: deletes all changes of a space but the first
+    /// `changes`.
     pub(super) fn restore(&self, space_id: SpaceId, changes: usize) {
         self.state().feeds.entry(space_id).or_default().truncate(changes);
     }
 
+    /// The next frame is overtaken by the one after it.
+    pub(super) fn delay_next_frame(&self) {
+        self.state().delays_next = true;
+    }
+
+    /// Begins another epoch.
+    pub(super) fn begin_epoch(&self) {
+        let mut state = self.state();
+        state.epoch = Uuid::from_u128(state.random.u128(..)).into();
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.state().epoch
+    }
+
+    /// The restored database does not know the open connections, which receive nothing any more.
+    pub(super) fn forget_connections(&self) {
+        let state = &mut *self.state();
+        state.forgotten.append(&mut state.connections);
+    }
+
+    /// Plays a restore from a backup: each space loses some of its last changes, and another epoch begins. In
+    /// some spaces, further changes follow at once.
+    fn restore_all(&self, random: &mut Rng) {
+        let spaces: Vec<SpaceId> = self.state().feeds.keys().copied().collect();
+        for space_id in spaces {
+            let changes = self.state().feed(space_id).len();
+            self.restore(space_id, random.usize(0..=changes));
+        }
+        self.begin_epoch();
+        if random.bool() {
+            self.forget_connections();
+        }
+        for space_id in self.visible() {
+            for _ in 0..random.u32(0..20) {
+                self.commit(space_id);
+            }
+        }
+    }
+
     pub(super) fn drop_connections(&self) {
-        self.state().connections.clear();
+        let mut state = self.state();
+        state.connections.clear();
+        state.forgotten.clear();
     }
 
     pub(super) fn set_faults(&self, faults: Faults) {
@@ -255,10 +307,12 @@ impl State {
         };
         self.feeds.entry(space_id).or_default().push(event.clone());
         let frame = Frame::Changes {
+            epoch: Some(self.epoch),
             space_id,
             changes: vec![event],
         };
-        if self.chance(self.faults.delayed) && self.delayed.is_none() {
+        let is_delayed = self.chance(self.faults.delayed) || std::mem::take(&mut self.delays_next);
+        if is_delayed && self.delayed.is_none() {
             self.delayed = Some(frame);
             return;
         }
@@ -312,7 +366,7 @@ impl State {
 impl Service for FakeService {
     type Connection = FakeConnection;
 
-    async fn spaces(&self) -> Result<Vec<SpaceView>, Error> {
+    async fn spaces(&self) -> Result<(Epoch, Vec<SpaceView>), Error> {
         let view = |state: &State, space_id: SpaceId| SpaceView {
             space_id,
             kind: SpaceKind::Shared,
@@ -320,20 +374,34 @@ impl Service for FakeService {
             role: Role::Viewer,
             latest_sequence: state.latest(space_id),
         };
-        self.request(|state| Ok(state.visible.iter().map(|id| view(state, *id)).collect()))
-            .await
+        self.request(|state| {
+            let spaces = state.visible.iter().map(|id| view(state, *id)).collect();
+            Ok((state.epoch, spaces))
+        })
+        .await
     }
 
-    async fn changes(&self, space_id: SpaceId, after: Cursor) -> Result<ChangeList, Error> {
+    async fn changes(
+        &self,
+        epoch: Option<Epoch>,
+        space_id: SpaceId,
+        after: Cursor,
+    ) -> Result<ChangeList, Error> {
+        let problem = |status, code: &str| {
+            Box::new(Problem {
+                status,
+                code: code.to_owned(),
+                detail: String::new(),
+                request_id: String::new(),
+                current: None,
+            })
+        };
         self.request(|state| {
+            if epoch.is_some_and(|epoch| epoch != state.epoch) {
+                return Err(Error::FeedReset(problem(410, "feed-reset")));
+            }
             if !state.visible.contains(&space_id) {
-                return Err(Error::Refused(Box::new(Problem {
-                    status: 404,
-                    code: "not-found".to_owned(),
-                    detail: String::new(),
-                    request_id: String::new(),
-                    current: None,
-                })));
+                return Err(Error::Refused(problem(404, "not-found")));
             }
             let after = usize::try_from(after.get()).unwrap();
             let rest = state.feed(space_id).get(after..).unwrap_or_default();
@@ -341,7 +409,7 @@ impl Service for FakeService {
                 changes: rest.iter().take(PAGE_SIZE).cloned().collect(),
                 latest_sequence: state.latest(space_id),
                 has_more: rest.len() > PAGE_SIZE,
-                epoch: Uuid::nil().into(),
+                epoch: state.epoch,
                 restored_at_sequence: None,
             })
         })
