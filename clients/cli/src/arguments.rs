@@ -17,7 +17,8 @@ Exit status:
   2    the command line is not valid
   3    not signed in
   4    the file or space does not exist, or you have no access to it
-  5    conflict: the destination exists, or the version is not the current one
+  5    conflict: the destination exists, the version is not the current one, or the service was restored
+       to an earlier state meanwhile
   6    the service or this machine refused the operation
   7    the service cannot be reached, or does not answer
   130  interrupted

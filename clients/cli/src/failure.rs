@@ -99,11 +99,21 @@ pub fn is_outage(error: &anyhow::Error) -> bool {
     matches!(kind_of(error), Kind::Unauthenticated | Kind::Unreachable) && !is_of_one
 }
 
+/// Whether the service was restored to an earlier state after the spaces were listed. All further requests
+/// would be refused too, until the spaces are listed again.
+pub fn is_feed_reset(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| matches!(cause.downcast_ref(), Some(Error::FeedReset(_))))
+}
+
 fn kind_of_call(error: &Error) -> Kind {
     match error {
         Error::Unauthenticated(_) | Error::NewPassword => Kind::Unauthenticated,
         error if error.is_retryable() => Kind::Unreachable,
         Error::TooLarge => Kind::Refused,
+        // What the command looked up is no longer what the service has.
+        Error::FeedReset(_) => Kind::Conflict,
         Error::Content(error) => kind_of_io(error),
         error => match error.status() {
             Some(401) => Kind::Unauthenticated,
@@ -120,7 +130,7 @@ pub fn sentence(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         let message = match cause.downcast_ref::<Error>() {
-            Some(Error::Refused(problem)) => refusal(problem),
+            Some(Error::Refused(problem) | Error::FeedReset(problem)) => refusal(problem),
             Some(error) if error.status() == Some(401) => "the session has ended".to_owned(),
             _ => cause.to_string(),
         };
@@ -158,6 +168,9 @@ fn refusal(problem: &Problem) -> String {
         "version-conflict" => {
             "it was changed or moved on another device; check the file, and repeat the command if you still want the change"
         }
+        "feed-reset" => {
+            "the service was restored to an earlier state meanwhile, so nothing was changed; check what it has with `syncsphere ls`, and repeat the command if you still want it"
+        }
         "path-taken" => "another file has this path; choose another path, or move that file first",
         "forbidden" => {
             "your role in this space does not allow this; ask an owner of the space for a higher role"
@@ -180,7 +193,7 @@ fn refusal(problem: &Problem) -> String {
 /// An error as JSON, for scripts.
 pub fn json(error: &anyhow::Error) -> serde_json::Value {
     let problem = error.chain().find_map(|cause| match cause.downcast_ref() {
-        Some(Error::Refused(problem)) => Some(problem),
+        Some(Error::Refused(problem) | Error::FeedReset(problem)) => Some(problem),
         _ => None,
     });
     json!({ "error": {
@@ -264,8 +277,27 @@ mod tests {
     }
 
     #[test]
+    fn a_restore_of_the_service_is_a_conflict() {
+        let problem = serde_json::from_str(
+            r#"{"status":410,"code":"feed-reset","detail":"The epoch is another one.","requestId":"r1"}"#,
+        );
+        let error = anyhow::Error::from(Error::FeedReset(problem.unwrap())).context("cannot move /a");
+        assert!(is_feed_reset(&error) && !is_outage(&error));
+        assert!(!is_feed_reset(&refused(410)));
+        assert_eq!(json(&error)["error"]["exitStatus"], 5);
+        assert_eq!(json(&error)["error"]["code"], "feed-reset");
+        let message = sentence(&error);
+        assert!(
+            message.starts_with("cannot move /a: the service was restored"),
+            "{message}"
+        );
+        assert!(message.ends_with("(request r1)"), "{message}");
+    }
+
+    #[test]
     fn messages_contain_no_api_terms() {
         for code in [
+            "feed-reset",
             "version-conflict",
             "path-taken",
             "forbidden",

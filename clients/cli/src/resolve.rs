@@ -53,6 +53,15 @@ pub async fn space(client: &Client, space: Option<&str>) -> anyhow::Result<Optio
     }
 }
 
+/// Lists the spaces, unless the client has done so. From then on, its requests name the epoch: if the service
+/// is restored to an earlier state after a command has looked files up, the command changes nothing.
+pub async fn epoch(client: &Client) -> anyhow::Result<()> {
+    if client.epoch().is_none() {
+        client.all_spaces().await?;
+    }
+    Ok(())
+}
+
 /// The ID of a shared space, from its name or ID.
 pub async fn shared_space(client: &Client, text: &str) -> anyhow::Result<SpaceId> {
     if let Ok(space_id) = text.parse() {

@@ -11,7 +11,10 @@
 #[expect(dead_code, reason = "the other tests use more of it")]
 mod support;
 
-use tests::stack;
+use std::fs;
+
+use serde_json::{Value, json};
+use tests::{invoke, stack};
 use tokio_postgres::{Client, NoTls};
 
 use support::{Person, files_in, owned};
@@ -94,6 +97,11 @@ async fn a_restored_database_deletes_nothing_in_a_synced_folder() {
     stopped_while_the_service_went_back().await;
     stopped_until_the_service_had_as_many_changes_again().await;
     running_while_the_service_went_back().await;
+    everything_notices_a_new_epoch().await;
+}
+
+fn count_of(kind: &str, lines: &[Value]) -> usize {
+    lines.iter().filter(|it| it["type"] == kind).count()
 }
 
 async fn stopped_while_the_service_went_back() {
@@ -102,12 +110,8 @@ async fn stopped_while_the_service_went_back() {
     backup.restore().await;
     let lines = alice.json(&["sync", "down", "--once"]).await;
     assert_eq!(files_in(&alice.path("down")), owned(&AFTER));
-    let count_of = |kind: &str| lines.iter().filter(|it| it["type"] == kind).count();
-    assert_eq!(
-        (count_of("cursorReset"), count_of("left"), count_of("kept")),
-        (1, 2, 1),
-        "{lines:?}"
-    );
+    let reported = ["cursorReset", "left", "kept"].map(|kind| count_of(kind, &lines));
+    assert_eq!(reported, [1, 2, 1], "{lines:?}");
     // From now on the files are the owner's and never deleted, whatever changes follow.
     alice.json(&["sync", "down", "--once"]).await;
     alice.json(&["upload", "down/b"]).await;
@@ -164,4 +168,78 @@ async fn running_while_the_service_went_back() {
     let more = later.map(|name| (name, name));
     let wanted = [&AFTER[..], &[("there", "same")], &more].concat();
     assert_eq!(files_in(&alice.path("down")), owned(&wanted));
+}
+
+/// As an operator does it: another epoch begins before clients reach the restored database. When they do, it
+/// has got further than before.
+async fn everything_notices_a_new_epoch() {
+    let alice = Person::new().await;
+    alice.write("up/a", b"first");
+    alice.write("up/moved", b"moves");
+    alice.write("up/same", b"same");
+    alice.json(&["upload", "up/."]).await;
+    let mut sync = alice.start(&["sync", "down"]);
+    sync.next("current").await;
+    let mut watch = alice.start(&["watch"]);
+    watch.next("live").await;
+    let backup = Backup::take().await;
+    alice.write("up/a", b"second");
+    alice.write("up/b", b"only here");
+    alice.json(&["upload", "up/a"]).await;
+    sync.next("placed").await;
+    alice.json(&["upload", "up/b"]).await;
+    sync.next("placed").await;
+    alice.json(&["mv", "/moved", "/elsewhere"]).await;
+    sync.next("placed").await;
+    sync.next("current").await;
+    alice.json(&["sync", "stopped", "--once"]).await;
+    backup.restore().await;
+    invoke("Administer", &json!({ "action": "beginEpoch" })).await;
+    let later = ["x1", "x2", "x3", "x4", "x5"];
+    for name in later {
+        alice.write(name, name.as_bytes());
+        alice.json(&["upload", name]).await;
+    }
+    let more = later.map(|name| (name, name));
+    let wanted = owned(&[&AFTER[..], &more].concat());
+
+    let lines = sync.until("current").await;
+    assert_eq!(count_of("cursorReset", &lines), 1, "{lines:?}");
+    assert_eq!(count_of("removed", &lines), 0, "{lines:?}");
+    watch.next("cursorReset").await;
+    watch.next("live").await;
+    // In the new epoch, deletions are applied as before.
+    alice.json(&["upload", "x1", "--to", "/z"]).await;
+    while sync.next("placed").await["path"] != "/z" {}
+    sync.next("current").await;
+    alice.json(&["rm", "/z"]).await;
+    sync.next("current").await;
+    assert_eq!(files_in(&alice.path("down")), wanted);
+    let lines = alice.json(&["sync", "stopped", "--once"]).await;
+    let reported = ["cursorReset", "left", "kept", "removed"].map(|kind| count_of(kind, &lines));
+    assert_eq!(reported, [1, 2, 1, 0], "{lines:?}");
+    assert_eq!(files_in(&alice.path("stopped")), wanted);
+    // It reports that once.
+    assert_eq!(resets_of_the_stopped_sync(&alice).await, 0);
+    // In a state of an earlier release there is no epoch.
+    let state = alice.path("stopped/.syncsphere/state.json");
+    let mut saved: Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+    assert!(saved.as_object_mut().unwrap().remove("epoch").is_some());
+    fs::write(&state, saved.to_string()).unwrap();
+    assert_eq!(resets_of_the_stopped_sync(&alice).await, 0);
+    // The history may look the same in another epoch, and yet be another one.
+    invoke("Administer", &json!({ "action": "beginEpoch" })).await;
+    assert_eq!(resets_of_the_stopped_sync(&alice).await, 1);
+    assert_eq!(files_in(&alice.path("stopped")), wanted);
+    alice.json(&["upload", "x1", "--to", "/zz"]).await;
+    let lines = sync.until("current").await;
+    assert_eq!(count_of("cursorReset", &lines), 1, "{lines:?}");
+    assert_eq!(
+        files_in(&alice.path("down")),
+        [wanted, owned(&[("zz", "x1")])].concat()
+    );
+}
+
+async fn resets_of_the_stopped_sync(alice: &Person) -> usize {
+    count_of("cursorReset", &alice.json(&["sync", "stopped", "--once"]).await)
 }

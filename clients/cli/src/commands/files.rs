@@ -6,7 +6,7 @@ use model::{FileView, SpaceId, SpacePath};
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::arguments::{List, Move, Remove};
-use crate::failure::{Failures, Kind, failure, kind_of};
+use crate::failure::{Failures, Kind, failure, is_feed_reset, kind_of};
 use crate::output::{self, Output};
 use crate::resolve;
 
@@ -40,6 +40,7 @@ fn line(file: &FileView) -> String {
 
 pub(crate) async fn rename(client: &Client, mv: &Move, output: Output) -> anyhow::Result<()> {
     let space_id = resolve::space(client, mv.space.space.as_deref()).await?;
+    resolve::epoch(client).await?;
     let from = resolve::path(&mv.from)?;
     let to = resolve::inside(&mv.to, from.file_name())?;
     let file = find(client, space_id, &from).await?;
@@ -49,12 +50,13 @@ pub(crate) async fn rename(client: &Client, mv: &Move, output: Output) -> anyhow
     Ok(output.line(&changed, text)?)
 }
 
-/// Deletes files. A failure does not stop the deletion of the others.
+/// Deletes files. A failure does not stop the deletion of the others, except a restore of the service.
 pub(crate) async fn remove(client: &Client, remove: &Remove, output: Output) -> anyhow::Result<()> {
     if remove.base_version.is_some() && remove.paths.len() > 1 {
         return Err(failure(Kind::Usage, "--base-version needs a single file"));
     }
     let space_id = resolve::space(client, remove.space.space.as_deref()).await?;
+    resolve::epoch(client).await?;
     let paths: Vec<SpacePath> = remove
         .paths
         .iter()
@@ -69,7 +71,7 @@ pub(crate) async fn remove(client: &Client, remove: &Remove, output: Output) -> 
         };
         match deleting.await {
             Ok(deleted) => output.line(&deleted, format_args!("deleted {path}"))?,
-            Err(error) if paths.len() == 1 => return Err(error),
+            Err(error) if paths.len() == 1 || is_feed_reset(&error) => return Err(error),
             Err(error) => {
                 output.failure(&error);
                 failures.add(kind_of(&error));

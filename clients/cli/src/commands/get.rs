@@ -23,6 +23,7 @@ use crate::resolve::{self, short_name};
 pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow::Result<()> {
     let client = &account.client;
     let space_id = resolve::space(client, get.space.space.as_deref()).await?;
+    resolve::epoch(client).await?;
     let path = resolve::path(&get.path)?;
     let file = find(client, space_id, &path).await?;
     let mut content = Content::from(&file);

@@ -13,14 +13,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use client::{Backoff, Client, Content, Error, Update, Watcher};
 use futures_util::stream::{self, StreamExt as _};
-use model::{Cursor, EventId, FileId, Sha256, SpaceId, SpacePath, Version};
+use model::{Cursor, Epoch, EventId, FileId, Sha256, SpaceId, SpacePath, SpaceView, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::accounts::Account;
 use crate::arguments::Sync;
-use crate::failure::{Failures, Kind, failure, is_outage, kind_of, sentence};
+use crate::failure::{Failures, Kind, failure, is_feed_reset, is_outage, kind_of, sentence};
 use crate::output::{self, Output};
 use crate::progress::Bars;
 use crate::resolve;
@@ -54,6 +54,10 @@ const MAX_ROUNDS: u32 = 10;
 struct SyncState {
     http_api_url: String,
     space_id: SpaceId,
+    /// The epoch of the other fields. A state without one is of an earlier release, and is taken as of the
+    /// current epoch.
+    #[serde(default)]
+    epoch: Option<Epoch>,
     /// Sequence number of the last change received.
     cursor: Cursor,
     /// The number and event ID of a received change. They show later whether the service still has the same
@@ -89,28 +93,25 @@ pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyho
     let mut space = resolve::view(&account.client, wanted).await?;
     let folder = Folder::open(&sync.folder)?;
     let mut syncer = Syncer::new(account, folder, space.space_id, sync.allow_deletes, output)?;
+    let mut backoff = RETRY_BACKOFF;
     loop {
-        // A restored database has fewer changes than this folder has received, or different ones.
-        let cursor = syncer.cursor;
-        let known = match cursor {
-            None => false,
-            Some(cursor) if cursor <= space.latest_sequence && syncer.is_known_history().await? => true,
-            Some(_) => {
-                syncer.report_restore()?;
-                false
+        match syncer.update(&space, sync.once).await {
+            Ok(Followed::Current) => return syncer.outcome(),
+            Ok(Followed::CursorReset) => space = resolve::view(&account.client, wanted).await?,
+            // The service was restored after the spaces were listed.
+            Err(error) if is_feed_reset(&error) => {
+                let refused = account.client.epoch();
+                space = resolve::view(&account.client, wanted).await?;
+                if account.client.epoch() != refused {
+                    backoff.reset();
+                } else if sync.once {
+                    return Err(error);
+                } else {
+                    // While the service changes to the restored database, its answers may differ.
+                    sleep(backoff.next_limit()).await;
+                }
             }
-        };
-        if !known {
-            syncer.list(space.latest_sequence).await?;
-        }
-        let followed = if sync.once {
-            syncer.catch_up_once().await?
-        } else {
-            syncer.follow().await?
-        };
-        match followed {
-            Followed::Current => return syncer.outcome(),
-            Followed::CursorReset => space = resolve::view(&account.client, wanted).await?,
+            Err(error) => return Err(error),
         }
     }
 }
@@ -137,6 +138,8 @@ struct Syncer<'a> {
     output: Output,
     folder: Arc<Folder>,
     space_id: SpaceId,
+    /// The epoch of the cursor, of the known change and of the mirror.
+    epoch: Option<Epoch>,
     /// `None` before the first listing.
     cursor: Option<Cursor>,
     /// The number and event ID of a change that is known to be in the space's history.
@@ -184,6 +187,7 @@ impl<'a> Syncer<'a> {
             output,
             folder: Arc::new(folder),
             space_id,
+            epoch: None,
             cursor: None,
             known_change: None,
             mirror: Mirror::default(),
@@ -237,6 +241,7 @@ impl<'a> Syncer<'a> {
             );
             return Err(failure(Kind::Conflict, message));
         }
+        self.epoch = saved.epoch;
         self.cursor = Some(saved.cursor);
         self.known_change = saved.known_change;
         self.mirror = Mirror::of(saved.files);
@@ -249,6 +254,37 @@ impl<'a> Syncer<'a> {
     /// Marks all placed files for inspection, so that those removed from the space are found too.
     fn touch_placed(&mut self) {
         self.mirror.touched.extend(self.placed.keys().cloned());
+    }
+
+    /// Updates the folder from its space, of which the client has just got the view.
+    async fn update(&mut self, space: &SpaceView, once: bool) -> anyhow::Result<Followed> {
+        let current = self.client.epoch();
+        // In another epoch, the number and the ID of a change say nothing, however far the space is.
+        let is_reset = self.epoch.is_some() && self.epoch != current;
+        let cursor = self.cursor;
+        let known = match cursor {
+            None => false,
+            Some(cursor)
+                if !is_reset && cursor <= space.latest_sequence && self.is_known_history().await? =>
+            {
+                true
+            }
+            Some(_) => {
+                self.report_restore()?;
+                false
+            }
+        };
+        if known {
+            self.changed |= self.epoch != current;
+            self.epoch = current;
+        } else {
+            self.list(current, space.latest_sequence).await?;
+        }
+        if once {
+            self.catch_up_once().await
+        } else {
+            self.follow().await
+        }
     }
 
     /// Whether the space's history still has the known change. A database that was restored and then changed
@@ -315,9 +351,9 @@ impl<'a> Syncer<'a> {
         Ok(())
     }
 
-    /// Lists the files of the space. The cursor is older than the listing, and changes after the cursor are
+    /// Lists the files of the space in the current epoch. The cursor is older than the listing, and changes after the cursor are
     /// applied to the listing.
-    async fn list(&mut self, cursor: Cursor) -> anyhow::Result<()> {
+    async fn list(&mut self, current: Option<Epoch>, cursor: Cursor) -> anyhow::Result<()> {
         let mut files = Vec::new();
         let listing = self.client.list_files(Some(self.space_id), "/", |page| {
             files.extend(page.iter().map(|file| (file.path.clone(), file.into())));
@@ -325,8 +361,12 @@ impl<'a> Syncer<'a> {
         });
         listing.await.context("cannot list the space")?;
         self.mirror = Mirror::of(files);
+        // A version of another history may have other content.
+        self.mismatched.clear();
         self.release_unlisted()?;
+        self.epoch = current;
         self.cursor = Some(cursor);
+        self.known_change = None;
         self.known_change = self.change_at(cursor).await?.map(|event_id| (cursor, event_id));
         // Saved before files are placed, so that after a crash it is known which history they are from.
         self.save_state()
@@ -387,7 +427,7 @@ impl<'a> Syncer<'a> {
     /// Updates the folder as changes arrive, until the cursor becomes invalid.
     async fn follow(&mut self) -> anyhow::Result<Followed> {
         let cursor = self.cursor.unwrap_or_default();
-        let mut watcher = Watcher::of_space(self.client.clone(), None, self.space_id, cursor);
+        let mut watcher = Watcher::of_space(self.client.clone(), self.epoch, self.space_id, cursor);
         let (mut live, mut local_files_reported) = (false, false);
         let mut last_change = self.known_change;
         let mut backoff = RETRY_BACKOFF;
@@ -488,6 +528,7 @@ impl<'a> Syncer<'a> {
         let state = SyncState {
             http_api_url: self.http_api_url.to_owned(),
             space_id: self.space_id,
+            epoch: self.epoch,
             cursor: self.cursor.unwrap_or_default(),
             known_change: self.known_change,
             files: self.mirror.files().clone(),
@@ -863,7 +904,7 @@ impl<'a> Syncer<'a> {
     }
 
     /// Runs an action on a file. A failure is reported, and the file stays touched. A full disk, an ended
-    /// session or a closed output ends the sync.
+    /// session, a restored service or a closed output ends the update.
     fn attempt<T>(
         &mut self,
         path: &SpacePath,
@@ -878,7 +919,7 @@ impl<'a> Syncer<'a> {
             let io = cause.downcast_ref::<io::Error>();
             io.is_some_and(|io| io.kind() == io::ErrorKind::StorageFull)
         });
-        if is_full || matches!(kind, Kind::Unauthenticated | Kind::BrokenPipe) {
+        if is_full || is_feed_reset(&error) || matches!(kind, Kind::Unauthenticated | Kind::BrokenPipe) {
             return Err(error);
         }
         let call = error.chain().find_map(|cause| cause.downcast_ref::<Error>());

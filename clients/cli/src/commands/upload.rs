@@ -16,7 +16,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::accounts::Account;
 use crate::arguments::Upload;
 use crate::commands::bases::{Base, Bases};
-use crate::failure::{Failures, Kind, failure, is_outage, kind_of, refused};
+use crate::failure::{Failures, Kind, failure, is_feed_reset, is_outage, kind_of, refused};
 use crate::output::{self, Output};
 use crate::progress::{Bar, Bars};
 use crate::resolve;
@@ -49,6 +49,7 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
         return Err(failure(Kind::Usage, "--base-version needs a single file"));
     }
     let space_id = resolve::space(&account.client, upload.space.space.as_deref()).await?;
+    resolve::epoch(&account.client).await?;
     let uploading = Uploader {
         client: &account.client,
         keys: Keys::open(account)?,
@@ -81,6 +82,10 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
                 failures.add(kind_of(&error));
                 if is_outage(&error) {
                     let message = "the upload stopped early; repeat the command to resume it";
+                    return Err(failure(kind_of(&error), message));
+                }
+                if is_feed_reset(&error) {
+                    let message = "the upload stopped early; check what the service has with `syncsphere ls`, and repeat the command for the files that it lacks";
                     return Err(failure(kind_of(&error), message));
                 }
                 Ok(())
@@ -302,6 +307,8 @@ impl Uploader<'_> {
             .await;
         let is_stale = !key.new
             && match &sent {
+                // The service was restored to an earlier state: whether to upload is decided anew.
+                Err(Error::FeedReset(_)) => false,
                 // The upload of the earlier attempt has expired.
                 Err(error) => error.status() == Some(410),
                 // The earlier attempt was completed but its key was not deleted, and the file has changed
@@ -318,7 +325,8 @@ impl Uploader<'_> {
             sent
         };
         let is_resumable = match &sent {
-            Ok(_) => false,
+            // The key of a refused upload belongs to the former history of the service.
+            Ok(_) | Err(Error::FeedReset(_)) => false,
             Err(error) if error.is_retryable() => true,
             Err(Error::Refused(problem)) => problem.status == 401,
             Err(error) => error.status() != Some(404),

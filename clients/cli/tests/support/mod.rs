@@ -121,12 +121,18 @@ impl Running {
 
     /// Skips to the next value of a type. Panics after [`NOTIFICATION_LIMIT`].
     pub(crate) async fn next(&mut self, kind: &str) -> Value {
+        self.until(kind).await.pop().unwrap()
+    }
+
+    /// Returns all values up to the next one of a type. Panics after [`NOTIFICATION_LIMIT`].
+    pub(crate) async fn until(&mut self, kind: &str) -> Vec<Value> {
         let reading = async {
+            let mut values: Vec<Value> = Vec::new();
             loop {
                 let line = self.lines.next_line().await.unwrap().expect("it has ended");
-                let value: Value = serde_json::from_str(&line).unwrap();
-                if value["type"] == kind {
-                    return value;
+                values.push(serde_json::from_str(&line).unwrap());
+                if values.last().is_some_and(|value| value["type"] == kind) {
+                    return values;
                 }
             }
         };
