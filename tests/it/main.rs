@@ -32,6 +32,7 @@ mod spaces;
 mod storage;
 mod template;
 mod traces;
+mod trash;
 mod uploads;
 mod watching;
 

@@ -34,6 +34,9 @@ pub const MAX_UPLOAD_BYTES: i64 = 3 * model::MIN_PART_BYTES;
 /// Largest file that tests upload with a single PUT, in bytes. Larger files are uploaded in parts.
 pub const MULTIPART_THRESHOLD_BYTES: i64 = 1024 * 1024;
 
+/// Time after which deleted files are purged in tests.
+pub const TRASH_TIME: time::Duration = time::Duration::days(30);
+
 /// Response of a function to an HTTP request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
@@ -295,6 +298,7 @@ impl Apps {
             db: self.database.environment(),
             storage: self.storage.storage(),
             queue: self.queue.queue(),
+            trash_time: TRASH_TIME,
             clock: self.clock.clone(),
         }
     }

@@ -20,6 +20,7 @@ mod role;
 mod row;
 mod spaces;
 mod tickets;
+mod trash;
 mod uploads;
 mod users;
 
@@ -51,6 +52,7 @@ pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
         outbox::QUERIES,
         spaces::QUERIES,
         tickets::QUERIES,
+        trash::QUERIES,
         uploads::QUERIES,
         users::QUERIES,
     ]

@@ -22,6 +22,7 @@ async fn main() -> Result<(), Error> {
         ),
         storage: Storage::new(&aws.sdk, config.bucket),
         queue: Queue::new(&aws.sdk, config.queue_url),
+        trash_time: config.trash_days.into(),
         clock,
     };
     app.db.warm_up().await;

@@ -22,12 +22,16 @@ pub(crate) enum Expected {
 
 /// The expected response to each file of `events/`. The items that samples refer to do not exist, and one
 /// sample has an unknown route.
-pub(crate) const EXPECTED: [(&str, Expected); 32] = [
+pub(crate) const EXPECTED: [(&str, Expected); 36] = [
     ("files.content.json", Status(404)),
     ("files.delete.json", Status(404)),
+    ("files.erase.json", Status(404)),
     ("files.get.json", Status(404)),
     ("files.list.json", Status(200)),
     ("files.patch.json", Status(404)),
+    ("files.restore-version.json", Status(404)),
+    ("files.restore.json", Status(404)),
+    ("files.trash.json", Status(200)),
     ("check-account.create.json", Success),
     ("check-account.update.json", Success),
     ("complete-upload.post.json", Status(404)),
