@@ -18,7 +18,7 @@ const EVERYBODY: [&str; 6] = [
 ];
 
 /// Expected status of each route for each caller.
-const MATRIX: [(&str, [i64; 6]); 22] = [
+const MATRIX: &[(&str, [i64; 6])] = &[
     ("POST /uploads", [201, 201, 403, 404, 404, 401]),
     ("GET /uploads/{uploadId}", [200, 200, 200, 404, 404, 401]),
     ("DELETE /uploads/{uploadId}", [204, 204, 204, 404, 404, 401]),
@@ -32,6 +32,11 @@ const MATRIX: [(&str, [i64; 6]); 22] = [
     ("GET /files/{fileId}/content", [307, 307, 307, 404, 404, 401]),
     ("PATCH /files/{fileId}", [200, 200, 403, 404, 404, 401]),
     ("DELETE /files/{fileId}", [200, 200, 403, 404, 404, 401]),
+    ("POST /files/{fileId}/restore", [200, 200, 403, 404, 404, 401]),
+    (
+        "POST /files/{fileId}/versions/{version}/restore",
+        [200, 200, 403, 404, 404, 401],
+    ),
     // Every user has a personal space and can create spaces.
     ("GET /spaces", [200, 200, 200, 200, 200, 401]),
     ("POST /spaces", [201, 201, 201, 201, 201, 401]),
@@ -181,6 +186,9 @@ impl Stage {
             "PATCH /files/{fileId}" => call
                 .path("fileId", self.file().await)
                 .body(json!({ "path": name })),
+            "POST /files/{fileId}/versions/{version}/restore" => {
+                call.path("fileId", self.file().await).path("version", 1)
+            }
             _ if route.contains("{fileId}") => call.path("fileId", self.file().await),
             "GET /files" | "GET /changes" => call.query("spaceId", self.space),
             "POST /spaces" => call.body(json!({ "name": name })),
@@ -220,7 +228,7 @@ async fn every_route_answers_everybody_as_the_matrix_says() {
     let mut wrong = Vec::new();
     // Callers without access come first: the objects they were refused must still exist for the others.
     for column in (0..EVERYBODY.len()).rev() {
-        for (route, statuses) in MATRIX {
+        for &(route, statuses) in MATRIX {
             let call = stage.request(column, route).await;
             let answer = stage.call(column, &call).await;
             if answer.status != statuses[column] {
@@ -240,11 +248,44 @@ async fn every_route_answers_everybody_as_the_matrix_says() {
 fn the_description_has_the_routes_of_the_template() {
     assert_eq!(Contract::get().routes(), template_routes());
     // The API description lists every status of the matrix.
-    for (route, statuses) in &MATRIX {
+    for &(route, statuses) in MATRIX {
         let described = Contract::get().statuses(route);
         assert!(
             statuses.iter().all(|status| described.contains(status)),
             "{route}"
+        );
+    }
+}
+
+/// The trash of a space is for all of its members; only owners erase.
+#[tokio::test]
+async fn everybody_in_a_space_sees_its_trash_and_only_owners_erase() {
+    let mut stage = Stage::set().await;
+    let file = stage.file().await;
+    let delete = Call::new("DELETE /files/{fileId}").path("fileId", file);
+    assert_eq!(stage.call(0, &delete).await.status, 200);
+    let trash = Call::new("GET /files").query("deleted", "true");
+    let trash = trash.query("spaceId", stage.space);
+    let erase = delete.query("permanently", "true");
+    for (column, [lists, erases]) in [
+        (5, [401, 401]),
+        (4, [404, 404]),
+        (3, [404, 404]),
+        (2, [200, 403]),
+        (1, [200, 403]),
+        (0, [200, 200]),
+    ] {
+        let listed = stage.call(column, &trash).await;
+        assert_eq!(listed.status, lists, "{}", EVERYBODY[column]);
+        if lists == 200 {
+            let files = listed.body["files"].as_array().unwrap();
+            assert!(files.iter().any(|deleted| deleted["fileId"] == json!(file)));
+        }
+        assert_eq!(
+            stage.call(column, &erase).await.status,
+            erases,
+            "{}",
+            EVERYBODY[column]
         );
     }
 }

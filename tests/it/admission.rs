@@ -21,6 +21,11 @@ fn requests() -> Vec<Call> {
         let call = ["uploadId", "fileId", "spaceId", "userId"]
             .into_iter()
             .fold(call, named);
+        let call = if route.contains("{version}") {
+            call.path("version", 1)
+        } else {
+            call
+        };
         match route.as_str() {
             "POST /uploads" => call.body(upload_body("/a", b"x")),
             "POST /uploads/{uploadId}/parts" => {

@@ -34,6 +34,7 @@ mod spaces;
 mod storage;
 mod template;
 mod traces;
+mod trash;
 mod uploads;
 mod watching;
 

@@ -36,7 +36,7 @@ pub const MAX_UPLOAD_BYTES: i64 = 3 * model::MIN_PART_BYTES;
 /// Largest file that tests upload with a single PUT, in bytes. Larger files are uploaded in parts.
 pub const MULTIPART_THRESHOLD_BYTES: i64 = 1024 * 1024;
 
-/// How long deleted spaces can be restored in tests.
+/// How long deleted files and spaces can be restored in tests.
 pub const TRASH_TIME: time::Duration = time::Duration::days(30);
 
 /// Response of a function to an HTTP request.
@@ -309,6 +309,7 @@ impl Apps {
             storage: self.storage.storage(),
             queue: self.queue.queue(),
             max_changes_per_minute: i64::MAX,
+            trash_time: TRASH_TIME,
             clock: self.clock.clone(),
         }
     }

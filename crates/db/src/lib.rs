@@ -23,6 +23,7 @@ mod role;
 mod row;
 mod spaces;
 mod tickets;
+mod trash;
 mod uploads;
 mod users;
 
@@ -57,6 +58,7 @@ pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
         outbox::QUERIES,
         spaces::QUERIES,
         tickets::QUERIES,
+        trash::QUERIES,
         uploads::QUERIES,
         users::QUERIES,
     ]

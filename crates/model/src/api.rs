@@ -6,8 +6,9 @@ mod ticket;
 mod upload;
 
 pub use file::{
-    Composite, CurrentVersion, DownloadUrl, FileChanged, FileDetail, FileList, FileVersion, FileView,
-    MoveFileRequest, NoFile,
+    Composite, CurrentVersion, DeletedFileList, DeletedFileView, DownloadUrl, FileChanged, FileDetail,
+    FileList, FileVersion, FileView, InvalidTrashKey, MoveFileRequest, NoFile, RestoreFileRequest,
+    RestoreVersionRequest, TrashKey,
 };
 pub use space::{
     ChangeList, CreateSpaceRequest, DeletedSpaceList, DeletedSpaceView, MemberList, MemberView,

@@ -90,6 +90,11 @@ impl UploadId {
     pub fn object_key(self) -> String {
         format!("objects/{self}")
     }
+
+    /// The upload whose content has this S3 key; `None` if the key is not one of [`Self::object_key`].
+    pub fn of_object_key(key: &str) -> Option<Self> {
+        key.strip_prefix("objects/")?.parse().ok()
+    }
 }
 
 /// The maximum length of a user id in bytes: `sub` has at most 255 ASCII characters (OpenID Connect Core 1.0,

@@ -18,11 +18,12 @@ mod visible;
 
 pub use api::{
     ChangeList, Composite, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest, CreatedTicket,
-    CreatedUpload, CurrentVersion, DeletedSpaceList, DeletedSpaceView, DownloadUrl, Empty, FileChanged,
-    FileDetail, FileList, FileVersion, FileView, MemberList, MemberView, MoveFileRequest, NoFile,
-    PartRequest, PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut, RenameSpaceRequest,
-    RestoreSpaceRequest, SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer, UploadStatus,
-    UploadView,
+    CreatedUpload, CurrentVersion, DeletedFileList, DeletedFileView, DeletedSpaceList, DeletedSpaceView,
+    DownloadUrl, Empty, FileChanged, FileDetail, FileList, FileVersion, FileView, InvalidTrashKey,
+    MemberList, MemberView, MoveFileRequest, NoFile, PartRequest, PresignPartsRequest, PresignedPart,
+    PresignedParts, PresignedPut, RenameSpaceRequest, RestoreFileRequest, RestoreSpaceRequest,
+    RestoreVersionRequest, SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer, TrashKey,
+    UploadStatus, UploadView,
 };
 pub use caller::{
     Caller, EmailAddress, InvalidEmailAddress, InvalidPersonName, MAX_PERSON_NAME_BYTES, PersonName, Profile,
@@ -35,8 +36,8 @@ pub use message::{
     Delivery, Message, PageKey, Recipients, SCHEMA_VERSION, UndecodableMessage, UnwritableMessage,
 };
 pub use numbers::{
-    ByteCount, ContentType, Cursor, IdempotencyKey, InvalidContentType, InvalidIdempotencyKey, InvalidNumber,
-    MAX_IDEMPOTENCY_KEY_BYTES, PageLimit, PartNumber, Sequence, Version,
+    ByteCount, ContentType, Cursor, Days, IdempotencyKey, InvalidContentType, InvalidIdempotencyKey,
+    InvalidNumber, KeptVersions, MAX_IDEMPOTENCY_KEY_BYTES, PageLimit, PartNumber, Sequence, Version,
 };
 pub use page::{InvalidPageToken, PageQuery, PageToken, page};
 pub use parts::{MAX_PARTS, MIN_PART_BYTES, PartLayout};

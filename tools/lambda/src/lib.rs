@@ -47,6 +47,9 @@ pub fn variables() -> Vec<(&'static str, String)> {
         ("MAX_UPLOAD_BYTES", "5497558138880"),
         ("MULTIPART_THRESHOLD_BYTES", "67108864"),
         ("METRICS_NAMESPACE", "SyncSphere"),
+        ("TRASH_DAYS", "30"),
+        ("KEEP_VERSIONS", "100"),
+        ("VERSION_DAYS", "180"),
     ]
     .map(|(name, value)| (name, value.to_owned()))
     .into()
