@@ -18,7 +18,7 @@ const EVERYBODY: [&str; 6] = [
 ];
 
 /// Expected status of each route for each caller.
-const MATRIX: [(&str, [i64; 6]); 22] = [
+const MATRIX: [(&str, [i64; 6]); 28] = [
     ("POST /uploads", [201, 201, 403, 404, 404, 401]),
     ("GET /uploads/{uploadId}", [200, 200, 200, 404, 404, 401]),
     ("DELETE /uploads/{uploadId}", [204, 204, 204, 404, 404, 401]),
@@ -40,6 +40,28 @@ const MATRIX: [(&str, [i64; 6]); 22] = [
     // Owners use a space of their own.
     ("DELETE /spaces/{spaceId}", [204, 403, 403, 404, 404, 401]),
     ("POST /spaces/{spaceId}/restore", [200, 403, 403, 404, 404, 401]),
+    (
+        "GET /spaces/{spaceId}/invitations",
+        [200, 403, 403, 404, 404, 401],
+    ),
+    (
+        "POST /spaces/{spaceId}/invitations",
+        [201, 403, 403, 404, 404, 401],
+    ),
+    (
+        "DELETE /spaces/{spaceId}/invitations/{invitationId}",
+        [204, 403, 403, 404, 404, 401],
+    ),
+    ("GET /invitations", [200, 200, 200, 200, 200, 401]),
+    // Nobody is the invited person.
+    (
+        "POST /invitations/{invitationId}/accept",
+        [404, 404, 404, 404, 404, 401],
+    ),
+    (
+        "POST /invitations/{invitationId}/decline",
+        [404, 404, 404, 404, 404, 401],
+    ),
     ("GET /spaces/{spaceId}/members", [200, 200, 200, 404, 404, 401]),
     (
         "GET /spaces/{spaceId}/members/{userId}",
@@ -163,6 +185,15 @@ impl Stage {
         self.call(0, &call).await.parsed::<model::FileChanged>().file_id
     }
 
+    /// Invites somebody who has no account.
+    async fn invitation(&mut self) -> model::InvitationId {
+        let call = Call::new("POST /spaces/{spaceId}/invitations").path("spaceId", self.space);
+        let email = format!("somebody-{}@example.com", self.counter);
+        let call = call.body(json!({ "email": email, "role": "viewer" }));
+        let made: model::InvitationView = self.call(0, &call).await.parsed();
+        made.invitation_id
+    }
+
     /// Request of a caller to a route.
     async fn request(&mut self, column: usize, route: &'static str) -> Call {
         let call = Call::new(route);
@@ -193,6 +224,13 @@ impl Stage {
             "GET /spaces/{spaceId}" | "DELETE /spaces/{spaceId}" | "POST /spaces/{spaceId}/restore" => {
                 call.path("spaceId", self.space)
             }
+            "GET /spaces/{spaceId}/invitations" => call.path("spaceId", self.space),
+            "POST /spaces/{spaceId}/invitations" => call
+                .path("spaceId", self.space)
+                .body(json!({ "email": "somebody@example.com", "role": "viewer" })),
+            _ if route.contains("{invitationId}") => call
+                .path("spaceId", self.space)
+                .path("invitationId", self.invitation().await),
             "GET /spaces/{spaceId}/members" => call.path("spaceId", self.space),
             "GET /spaces/{spaceId}/members/{userId}" => {
                 let owner = subject(self.tokens[0].as_ref().unwrap());

@@ -16,6 +16,7 @@ mod fan_out;
 mod feed;
 mod files;
 mod histories;
+mod invitations;
 mod large;
 mod maintenance;
 mod migrations;

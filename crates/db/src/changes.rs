@@ -78,6 +78,8 @@ pub enum Rejection {
     LastOwner,
     /// A personal space cannot be shared, and its owner cannot be removed.
     PersonalSpace,
+    /// The invited person is a member of the space already.
+    AlreadyMember,
     /// No user with this id has used the service yet.
     UnknownUser,
     /// The space already has the maximum number of members.
@@ -353,6 +355,7 @@ pub(crate) fn outcome(row: &Row) -> Result<Result<Outcome, Rejection>, Error> {
         "completed" => Rejection::Completed,
         "last_owner" => Rejection::LastOwner,
         "personal_space" => Rejection::PersonalSpace,
+        "already_member" => Rejection::AlreadyMember,
         "unknown_user" => Rejection::UnknownUser,
         "too_many_members" => Rejection::TooManyMembers,
         "key_reused" => Rejection::KeyReused,
@@ -397,6 +400,10 @@ fn change(row: &Row) -> Result<Change, Error> {
         "FILE_MOVED" => Change::FileMoved(file(row)?),
         "FILE_DELETED" => Change::FileDeleted(file(row)?),
         "SPACE_SHARED" => Change::SpaceShared {
+            subject_space_id: subject_space_id()?,
+            role: parse::<&str, Role>(row, "subject_role")?,
+        },
+        "SPACE_INVITED" => Change::SpaceInvited {
             subject_space_id: subject_space_id()?,
             role: parse::<&str, Role>(row, "subject_role")?,
         },

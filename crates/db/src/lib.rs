@@ -12,6 +12,7 @@ mod connect;
 mod connections;
 mod error;
 mod files;
+mod invitations;
 mod migrations;
 mod outbox;
 mod query;
@@ -31,6 +32,7 @@ pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};
 pub use error::{BoxError, Error, MigrationError};
 pub use files::{Base, Content};
+pub use invitations::{Invited, NewInvitation};
 pub use migrations::{Migrated, migrate, schema_version};
 pub use outbox::OutboxStats;
 pub use role::{GRANTS, Role};
@@ -47,6 +49,7 @@ pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
         changes::QUERIES,
         connections::QUERIES,
         files::QUERIES,
+        invitations::QUERIES,
         aborted_uploads::QUERIES,
         outbox::QUERIES,
         spaces::QUERIES,

@@ -1,6 +1,7 @@
 //! Bodies of the HTTP API's requests and responses.
 
 mod file;
+mod invitation;
 mod space;
 mod ticket;
 mod upload;
@@ -8,6 +9,10 @@ mod upload;
 pub use file::{
     Composite, CurrentVersion, DownloadUrl, FileChanged, FileDetail, FileList, FileVersion, FileView,
     MoveFileRequest, NoFile,
+};
+pub use invitation::{
+    AcceptInvitationRequest, DeclineInvitationRequest, InvitationList, InvitationView, InviteRequest,
+    ReceivedInvitation, ReceivedInvitationList,
 };
 pub use space::{
     ChangeList, CreateSpaceRequest, DeletedSpaceList, DeletedSpaceView, MemberList, MemberView,

@@ -15,13 +15,14 @@ use crate::requests::User;
 use crate::stage::{Services, Stage, Variables, milliseconds, with};
 
 /// All functions that are measured.
-const FUNCTIONS: [&str; 9] = [
+const FUNCTIONS: [&str; 10] = [
     "files",
     "complete-upload",
     "uploads",
     "fan-out",
     "changes",
     "spaces",
+    "account",
     "migrate",
     "maintenance",
     "connections",
@@ -302,6 +303,7 @@ async fn event(stage: &Stage, name: &str, user: &User) -> Result<Bytes> {
             &format!("spaceId={}&after=0", user.space_id),
         ),
         "spaces" => stage.request("spaces.list.json", &user.id)?,
+        "account" => stage.request("account.invitations.json", &user.id)?,
         "connections" => stage.request("connections.post-tickets.json", &user.id)?,
         "fan-out" => {
             stage

@@ -22,7 +22,10 @@ pub(crate) enum Expected {
 
 /// The expected response to each file of `events/`. The items that samples refer to do not exist, and one
 /// sample has an unknown route.
-pub(crate) const EXPECTED: [(&str, Expected); 36] = [
+pub(crate) const EXPECTED: [(&str, Expected); 42] = [
+    ("account.accept.json", Status(404)),
+    ("account.decline.json", Status(404)),
+    ("account.invitations.json", Status(200)),
     ("files.content.json", Status(404)),
     ("files.delete.json", Status(404)),
     ("files.get.json", Status(404)),
@@ -42,13 +45,16 @@ pub(crate) const EXPECTED: [(&str, Expected); 36] = [
     ("fan-out.poison.json", NoFailures),
     ("changes.get.json", Status(200)),
     ("spaces.delete.json", Status(404)),
+    ("spaces.delete-invitation.json", Status(404)),
     ("spaces.delete-member.json", Status(404)),
     ("spaces.get.json", Status(404)),
+    ("spaces.invitations.json", Status(404)),
     ("spaces.list.json", Status(200)),
     ("spaces.member.json", Status(404)),
     ("spaces.members.json", Status(404)),
     ("spaces.patch.json", Status(404)),
     ("spaces.post.json", Status(201)),
+    ("spaces.post-invitation.json", Status(404)),
     ("spaces.put-member.json", Status(404)),
     ("spaces.restore.json", Status(404)),
     ("migrate.create.json", Success),
