@@ -45,6 +45,28 @@ const MATRIX: &[(&str, [i64; 6])] = &[
     // Owners use a space of their own.
     ("DELETE /spaces/{spaceId}", [204, 403, 403, 404, 404, 401]),
     ("POST /spaces/{spaceId}/restore", [200, 403, 403, 404, 404, 401]),
+    (
+        "GET /spaces/{spaceId}/invitations",
+        [200, 403, 403, 404, 404, 401],
+    ),
+    (
+        "POST /spaces/{spaceId}/invitations",
+        [201, 403, 403, 404, 404, 401],
+    ),
+    (
+        "DELETE /spaces/{spaceId}/invitations/{invitationId}",
+        [204, 403, 403, 404, 404, 401],
+    ),
+    ("GET /invitations", [200, 200, 200, 200, 200, 401]),
+    // Nobody is the invited person.
+    (
+        "POST /invitations/{invitationId}/accept",
+        [404, 404, 404, 404, 404, 401],
+    ),
+    (
+        "POST /invitations/{invitationId}/decline",
+        [404, 404, 404, 404, 404, 401],
+    ),
     ("GET /spaces/{spaceId}/members", [200, 200, 200, 404, 404, 401]),
     (
         "GET /spaces/{spaceId}/members/{userId}",
@@ -99,15 +121,7 @@ impl Stage {
         for column in 1..4 {
             stage.role(column, "editor").await;
         }
-        let url: db::DatabaseUrl = tests::stack().database_url.parse().unwrap();
-        db::Database::new(url)
-            .create_personal_space(
-                platform::ids::new_id().into(),
-                &model::Caller::from(SOMEBODY_ELSE.parse::<model::UserId>().unwrap()),
-                tests::START,
-            )
-            .await
-            .unwrap();
+        stage.join_somebody_else().await;
         for (route, _) in MATRIX.iter().filter(|(route, _)| route.contains("{uploadId}")) {
             for column in 0..4 {
                 let size = if route.ends_with("/parts") {
@@ -135,15 +149,47 @@ impl Stage {
         self.proxy.call(self.tokens[column].as_ref(), call).await
     }
 
+    /// Makes the caller a member, or changes the role.
     async fn role(&self, column: usize, role: &str) {
-        let call = Call::new("PUT /spaces/{spaceId}/members/{userId}").path("spaceId", self.space);
         let member = subject(self.tokens[column].as_ref().unwrap());
-        // Users can be added to a space only after using the service once.
+        let call = Call::new("PUT /spaces/{spaceId}/members/{userId}").path("spaceId", self.space);
+        let call = call.path("userId", &member).body(json!({ "role": role }));
+        if self.call(0, &call).await.status == 200 {
+            return;
+        }
+        // Users can be invited by user id only after using the service once.
         self.call(column, &Call::new("GET /spaces")).await;
-        let answer = self
-            .call(0, &call.path("userId", member).body(json!({ "role": role })))
-            .await;
+        let invitation_id = self.invite(json!({ "userId": member, "role": role })).await;
+        let call = Call::new("POST /invitations/{invitationId}/accept").path("invitationId", invitation_id);
+        let answer = self.call(column, &call).await;
         assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    async fn invite(&self, body: serde_json::Value) -> model::InvitationId {
+        let call = Call::new("POST /spaces/{spaceId}/invitations").path("spaceId", self.space);
+        let made: model::InvitationView = self.call(0, &call.body(body)).await.parsed();
+        made.invitation_id
+    }
+
+    /// Makes a user without a token a member.
+    async fn join_somebody_else(&self) {
+        let url: db::DatabaseUrl = tests::stack().database_url.parse().unwrap();
+        let database = db::Database::new(url);
+        let somebody = model::Caller::from(SOMEBODY_ELSE.parse::<model::UserId>().unwrap());
+        let clock = platform::Clock::system();
+        let new_space = || platform::ids::new_id().into();
+        database
+            .create_personal_space(new_space(), &somebody, clock.now())
+            .await
+            .unwrap();
+        let invitation_id = self
+            .invite(json!({ "userId": SOMEBODY_ELSE, "role": "viewer" }))
+            .await;
+        let new = commands::begin(&clock, &somebody, None, i64::MAX);
+        let accepted = database
+            .accept_invitation(invitation_id, new_space(), i64::MAX, new)
+            .await;
+        accepted.unwrap().unwrap();
     }
 
     async fn open(&mut self, column: usize, size: i64) -> UploadId {
@@ -201,6 +247,17 @@ impl Stage {
             "GET /spaces/{spaceId}" | "DELETE /spaces/{spaceId}" | "POST /spaces/{spaceId}/restore" => {
                 call.path("spaceId", self.space)
             }
+            "GET /spaces/{spaceId}/invitations" => call.path("spaceId", self.space),
+            "POST /spaces/{spaceId}/invitations" => call
+                .path("spaceId", self.space)
+                .body(json!({ "email": "somebody@example.com", "role": "viewer" })),
+            _ if route.contains("{invitationId}") => call.path("spaceId", self.space).path(
+                "invitationId",
+                self.invite(json!({
+                    "email": format!("somebody-{}@example.com", self.counter), "role": "viewer"
+                }))
+                .await,
+            ),
             "GET /spaces/{spaceId}/members" => call.path("spaceId", self.space),
             "GET /spaces/{spaceId}/members/{userId}" => {
                 let owner = subject(self.tokens[0].as_ref().unwrap());

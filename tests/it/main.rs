@@ -17,6 +17,7 @@ mod fan_out;
 mod feed;
 mod files;
 mod histories;
+mod invitations;
 mod large;
 mod limits;
 mod maintenance;

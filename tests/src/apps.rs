@@ -11,7 +11,7 @@ use aws_lambda_events::sqs::SqsBatchResponse;
 use aws_types::region::Region;
 use connections::Incoming;
 use fan_out::Connections;
-use model::{ChangeList, CreatedTicket, CreatedUpload, PresignedPut, SpaceId};
+use model::{ChangeList, CreatedTicket, CreatedUpload, InvitationId, InvitationView, PresignedPut, SpaceId};
 use platform::Clock;
 use platform::aws::{Account, Aws};
 use platform::client::HttpClient;
@@ -218,6 +218,7 @@ pub struct Environment {
     files: files::App,
     spaces: spaces::App,
     changes: changes::App,
+    account: account::App,
     connections: connections::App,
 }
 
@@ -233,6 +234,7 @@ impl Environment {
             "uploads" => uploads::handle(&self.uploads, &event).await,
             "files" => files::handle(&self.files, &event).await,
             "spaces" => spaces::handle(&self.spaces, &event).await,
+            "invitations" | "me" => account::handle(&self.account, &event).await,
             "changes" => changes::handle(&self.changes, &event).await,
             "tickets" => connections::handle(&self.connections, &Incoming::Http(Box::new(event))).await,
             other => panic!("no function for /{other}"),
@@ -326,6 +328,17 @@ impl Apps {
         }
     }
 
+    /// New execution environment of `account`.
+    pub fn account(&self) -> account::App {
+        account::App {
+            db: self.database.environment(),
+            queue: self.queue.queue(),
+            max_changes_per_minute: i64::MAX,
+            max_spaces: i64::MAX,
+            clock: self.clock.clone(),
+        }
+    }
+
     /// New execution environment of `changes`.
     pub fn changes(&self) -> changes::App {
         changes::App {
@@ -393,6 +406,7 @@ impl Apps {
             files: self.files(),
             spaces: self.spaces(),
             changes: self.changes(),
+            account: self.account(),
             connections: self.connections(),
         }
     }
@@ -474,12 +488,33 @@ impl Apps {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    /// Calls `PUT /spaces/{spaceId}/members/{userId}` after making the member known to the service.
+    /// Gives somebody a role in a space: changes the role of a member, or else invites by user id, after making the
+    /// person known to the service, and accepts as this person. Returns the answer that decides: the first refusal, or the
+    /// membership.
     pub async fn share(&self, owner: &str, space: SpaceId, member: &str, role: &str) -> Answer {
         self.known(member).await;
         let call = Call::new("PUT /spaces/{spaceId}/members/{userId}").path("spaceId", space);
-        self.call(owner, call.path("userId", member).body(json!({ "role": role })))
-            .await
+        let changed = self
+            .call(owner, call.path("userId", member).body(json!({ "role": role })))
+            .await;
+        if changed.status != 404 {
+            return changed;
+        }
+        let call = Call::new("POST /spaces/{spaceId}/invitations").path("spaceId", space);
+        let invited = self
+            .call(owner, call.body(json!({ "userId": member, "role": role })))
+            .await;
+        if invited.status != 201 {
+            return invited;
+        }
+        let invitation: InvitationView = invited.parsed();
+        self.accept(member, invitation.invitation_id).await
+    }
+
+    /// Calls `POST /invitations/{invitationId}/accept`.
+    pub async fn accept(&self, user: &str, invitation: InvitationId) -> Answer {
+        let call = Call::new("POST /invitations/{invitationId}/accept").path("invitationId", invitation);
+        self.call(user, call.body(json!({}))).await
     }
 
     /// Calls `DELETE /spaces/{spaceId}/members/{userId}`.

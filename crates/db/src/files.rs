@@ -357,7 +357,7 @@ impl Database {
         let id = Uuid::from(id);
         self.command(
             &LOCK_SPACE_OF_FILE,
-            &id,
+            &[&id],
             &MOVE_FILE,
             new,
             &[
@@ -381,7 +381,7 @@ impl Database {
         let id = Uuid::from(id);
         self.command(
             &LOCK_SPACE_OF_FILE,
-            &id,
+            &[&id],
             &DELETE_FILE,
             new,
             &[

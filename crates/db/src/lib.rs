@@ -15,6 +15,7 @@ mod connections;
 mod error;
 mod files;
 mod history;
+mod invitations;
 mod migrations;
 mod outbox;
 mod query;
@@ -35,6 +36,7 @@ pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};
 pub use error::{BoxError, Error, MigrationError};
 pub use files::{Base, Content};
+pub use invitations::{Invited, NewInvitation};
 pub use migrations::{Migrated, migrate, schema_version};
 pub use outbox::OutboxStats;
 pub use role::{GRANTS, Role};
@@ -54,6 +56,7 @@ pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
         connections::QUERIES,
         files::QUERIES,
         history::QUERIES,
+        invitations::QUERIES,
         aborted_uploads::QUERIES,
         outbox::QUERIES,
         spaces::QUERIES,

@@ -11,14 +11,16 @@ use crate::error::Error;
 /// The role's privileges on each table. Locking a row requires UPDATE. A test revokes each privilege and
 /// checks that a statement then fails. The previous release still serves when the privileges are updated, so
 /// a privilege is removed one release after the last statement that needs it.
-pub const GRANTS: [(&str, &[&str]); 12] = [
+pub const GRANTS: [(&str, &[&str]); 14] = [
     ("active_members", &["SELECT"]),
     ("changes", &["SELECT", "INSERT"]),
     ("connections", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("files", &["SELECT", "INSERT", "UPDATE"]),
     ("history", &["SELECT", "UPDATE"]),
+    ("invitations", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("members", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("outbox", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("refused_inviters", &["SELECT", "INSERT"]),
     ("spaces", &["SELECT", "INSERT", "UPDATE"]),
     ("tickets", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("uploads", &["SELECT", "INSERT", "UPDATE", "DELETE"]),

@@ -253,7 +253,7 @@ impl Database {
         let folders: Vec<&str> = path.map(|path| path.folders().collect()).unwrap_or_default();
         self.command(
             &LOCK_SPACE_OF_FILE,
-            &id,
+            &[&id],
             &RESTORE_FILE,
             new,
             &[&id, &path.map(SpacePath::as_str), &folders],
@@ -272,7 +272,7 @@ impl Database {
         let id = Uuid::from(id);
         self.command(
             &LOCK_SPACE_OF_FILE,
-            &id,
+            &[&id],
             &RESTORE_VERSION,
             new,
             &[&id, &version.get(), &base_version.map(Version::get)],
@@ -291,7 +291,7 @@ impl Database {
         let id = Uuid::from(id);
         self.command(
             &LOCK_SPACE_OF_FILE,
-            &id,
+            &[&id],
             &ERASE_FILE,
             new,
             &[

@@ -1,6 +1,7 @@
 //! Bodies of the HTTP API's requests and responses.
 
 mod file;
+mod invitation;
 mod space;
 mod ticket;
 mod upload;
@@ -9,6 +10,10 @@ pub use file::{
     Composite, CurrentVersion, DeletedFileList, DeletedFileView, DownloadUrl, FileChanged, FileDetail,
     FileList, FileVersion, FileView, InvalidTrashKey, MoveFileRequest, NoFile, RestoreFileRequest,
     RestoreVersionRequest, TrashKey,
+};
+pub use invitation::{
+    AcceptInvitationRequest, DeclineInvitationRequest, InvitationList, InvitationView, InviteRequest,
+    ReceivedInvitation, ReceivedInvitationList,
 };
 pub use space::{
     ChangeList, CreateSpaceRequest, DeletedSpaceList, DeletedSpaceView, MemberList, MemberView,

@@ -71,6 +71,10 @@ uuid_newtype! {
     UploadId
 }
 uuid_newtype! {
+    /// Identifies an invitation to a space.
+    InvitationId
+}
+uuid_newtype! {
     /// Identifies the event of one change. It is the same on every delivery.
     EventId
 }
