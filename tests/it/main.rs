@@ -23,6 +23,7 @@ mod multipart;
 mod owner;
 mod problems;
 mod protocol;
+mod purge;
 mod rights;
 mod roles;
 mod samples;

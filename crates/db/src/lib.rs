@@ -14,6 +14,7 @@ mod error;
 mod files;
 mod migrations;
 mod outbox;
+mod purge;
 mod query;
 pub mod rds_authorities;
 mod role;
@@ -34,6 +35,7 @@ pub use error::{BoxError, Error, MigrationError};
 pub use files::{Base, Content};
 pub use migrations::{Migrated, migrate, schema_version};
 pub use outbox::OutboxStats;
+pub use purge::{MarkedVersion, PURGE_GRACE};
 pub use role::{GRANTS, Role};
 pub use spaces::{Membership, NewSpace};
 pub use tickets::NewTicket;
@@ -50,6 +52,7 @@ pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
         files::QUERIES,
         aborted_uploads::QUERIES,
         outbox::QUERIES,
+        purge::QUERIES,
         spaces::QUERIES,
         tickets::QUERIES,
         trash::QUERIES,
