@@ -57,6 +57,7 @@ impl Evidence {
         self.uploads(findings);
         self.content(findings);
         self.numbers(findings);
+        self.bytes(findings);
         self.announcements(findings);
         self.dead_letters(findings);
         for device in &self.devices {
@@ -140,6 +141,15 @@ impl Evidence {
                     format!("space {space}: {last}, {} changes", changes.len()),
                 );
             }
+        }
+    }
+
+    fn bytes(&self, findings: &Findings) {
+        for (space, (counted, stored)) in &self.database.miscounted {
+            findings.unexpected(
+                "bytes of a space that are not the sum of its objects",
+                format!("space {space}: {counted} counted, {stored} stored"),
+            );
         }
     }
 
