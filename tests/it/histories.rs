@@ -945,7 +945,7 @@ impl History<'_> {
 }
 
 /// Runs a function to its end, or drops it after this number of await points; then returns `None`.
-async fn die_after<T>(waits: usize, function: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn die_after<T>(waits: usize, function: impl Future<Output = T>) -> Option<T> {
     let mut function = pin!(function);
     let mut waited = 0;
     poll_fn(|context| match function.as_mut().poll(context) {

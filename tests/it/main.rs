@@ -26,6 +26,7 @@ mod multipart;
 mod owner;
 mod problems;
 mod protocol;
+mod purge;
 mod rights;
 mod roles;
 mod samples;

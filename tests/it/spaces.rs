@@ -703,9 +703,13 @@ async fn a_deleted_space_is_gone_for_all_and_comes_back_as_it_was() {
         (listed.len(), listed[0].space.space_id, listed[0].deleted_at),
         (1, space, apps.clock.now())
     );
-    assert_eq!(listed[0].purged_at, apps.clock.now() + tests::TRASH_TIME);
+    assert_eq!(
+        listed[0].purged_at,
+        apps.clock.now() + time::Duration::from(apps.retention.trash)
+    );
 
-    apps.clock.advance(tests::TRASH_TIME - time::Duration::SECOND);
+    apps.clock
+        .advance(time::Duration::from(apps.retention.trash) - time::Duration::SECOND);
     for _ in 0..2 {
         let view: SpaceView = apps
             .call("alice", one("POST /spaces/{spaceId}/restore", space))
@@ -729,7 +733,7 @@ async fn a_deleted_space_cannot_be_restored_after_its_time_and_no_personal_one_i
     let space = shared(&apps).await;
     let delete = |space| one("DELETE /spaces/{spaceId}", space);
     assert_eq!(apps.call("alice", delete(space)).await.status, 204);
-    apps.clock.advance(tests::TRASH_TIME);
+    apps.clock.advance(time::Duration::from(apps.retention.trash));
     let restore = one("POST /spaces/{spaceId}/restore", space);
     assert_eq!(apps.call("alice", restore).await.problem(), (404, "not-found"));
     assert!(deleted(&apps, "alice").await.spaces.is_empty());

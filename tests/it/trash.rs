@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use model::{Change, DeletedFileList, FileChanged, FileDetail, FileId, FileList, SpaceId};
 use serde_json::{Value, json};
-use tests::{Answer, Apps, Call, TRASH_TIME, TestDatabase, raw_http, upload_body};
+use tests::{Answer, Apps, Call, TestDatabase, raw_http, upload_body};
 use time::Duration;
 use uuid::Uuid;
 
@@ -173,12 +173,12 @@ async fn the_migration_counts_what_is_there() {
         (SELECT created_at FROM versions n WHERE n.file_id = v.file_id AND n.version = v.version + 1)";
     assert_eq!(database.number(superseded).await, 6);
     // The former release deletes a file: the deletion, and then its change.
-    let deletes = "
+    let former = "
         UPDATE files SET deleted_at = now() WHERE deleted_at IS NULL;
         INSERT INTO changes (space_id, sequence, event_id, event_type, user_id, file_id, path, version, occurred_at)
             SELECT id, 2, gen_random_uuid(), 'FILE_DELETED', 'deleter', id, '/a', 3, now() FROM files
             WHERE deleted_by IS NULL";
-    database.execute(deletes).await;
+    database.execute(former).await;
     let deleted = "SELECT count(*) FROM files WHERE deleted_by = 'deleter'";
     assert_eq!(database.number(deleted).await, 2);
 }
@@ -199,8 +199,8 @@ async fn the_trash_is_listed_in_pages_newest_first_with_who_deleted_and_until_wh
             apps.clock.advance(Duration::seconds(1));
         }
     }
-    let list = Call::new("GET /files").query("spaceId", space).query("limit", 3);
-    let first = trash(&apps, "victor", list.clone()).await;
+    let call = Call::new("GET /files").query("spaceId", space).query("limit", 3);
+    let first = trash(&apps, "victor", call.clone()).await;
     assert_eq!(paths(&first), ["/d", "/c", "/b"]);
     let by: Vec<&str> = (first.files.iter())
         .map(|deleted| deleted.deleted_by.as_ref().unwrap().as_str())
@@ -208,9 +208,9 @@ async fn the_trash_is_listed_in_pages_newest_first_with_who_deleted_and_until_wh
     assert_eq!(by, ["bob", "alice", "bob"]);
     let newest = &first.files[0];
     assert_eq!(newest.deleted_at, apps.clock.now() - Duration::seconds(1));
-    assert_eq!(newest.purged_at, newest.deleted_at + TRASH_TIME);
+    assert_eq!(newest.purged_at, newest.deleted_at + Duration::days(30));
     assert_eq!((newest.file.version.get(), newest.file.size.get()), (1, 2));
-    let next = list.query("pageToken", first.next_page_token.unwrap());
+    let next = call.query("pageToken", first.next_page_token.unwrap());
     let last = trash(&apps, "victor", next).await;
     assert_eq!((paths(&last), &last.next_page_token), (vec!["/a"], &None));
 

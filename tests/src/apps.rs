@@ -36,9 +36,6 @@ pub const MAX_UPLOAD_BYTES: i64 = 3 * model::MIN_PART_BYTES;
 /// Largest file that tests upload with a single PUT, in bytes. Larger files are uploaded in parts.
 pub const MULTIPART_THRESHOLD_BYTES: i64 = 1024 * 1024;
 
-/// How long deleted files and spaces can be restored in tests.
-pub const TRASH_TIME: time::Duration = time::Duration::days(30);
-
 /// Response of a function to an HTTP request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
@@ -259,6 +256,8 @@ pub struct Apps {
     pub gateway: Gateway,
     /// Clock that all of these functions read.
     pub clock: Clock,
+    /// How long deleted files and old versions are kept; at first, as by the template's defaults.
+    pub retention: maintenance::Retention,
     _shared: Shared,
 }
 
@@ -272,6 +271,11 @@ impl Apps {
     pub async fn on(storage: TestStorage) -> Self {
         Self {
             storage,
+            retention: maintenance::Retention {
+                trash: 30.try_into().unwrap(),
+                versions: 100.try_into().unwrap(),
+                replaced: 180.try_into().unwrap(),
+            },
             _shared: lock_shared().await,
             database: TestDatabase::create().await,
             queue: TestQueue::create().await,
@@ -311,7 +315,7 @@ impl Apps {
             storage: self.storage.storage(),
             queue: self.queue.queue(),
             max_changes_per_minute: i64::MAX,
-            trash_time: TRASH_TIME,
+            trash_time: self.retention.trash.into(),
             clock: self.clock.clone(),
         }
     }
@@ -324,7 +328,7 @@ impl Apps {
             max_changes_per_minute: i64::MAX,
             max_spaces: i64::MAX,
             clock: self.clock.clone(),
-            trash_time: TRASH_TIME,
+            trash_time: self.retention.trash.into(),
         }
     }
 
@@ -388,6 +392,7 @@ impl Apps {
             storage: self.storage.storage(),
             queue: self.queue.queue(),
             dead_letters: self.dead_letters.queue(),
+            retention: self.retention,
             clock: self.clock.clone(),
         }
     }
@@ -629,16 +634,23 @@ pub async fn hung_server() -> u16 {
     port
 }
 
-/// S3 client whose requests are answered by a fake. `answer` maps the request's method and path to a status
-/// and, for an error, the S3 error code.
+/// S3 client whose requests are answered by a fake. `answer` maps the request's method and target to a status
+/// and, for an error, the S3 error code. Lists of versions are empty.
 pub async fn storage_that_answers(
     bucket: &TestStorage,
     answer: impl Fn(&str, &str) -> (u16, &'static str) + Clone + Send + Sync + 'static,
 ) -> storage::Storage {
     let reply = move |request: axum::extract::Request| {
-        let (status, code) = answer(request.method().as_str(), request.uri().path());
+        let (status, code) = answer(request.method().as_str(), &request.uri().to_string());
         let status = axum::http::StatusCode::from_u16(status).unwrap();
         let body = match code {
+            "" if request
+                .uri()
+                .query()
+                .is_some_and(|query| query.contains("versions")) =>
+            {
+                "<ListVersionsResult></ListVersionsResult>".to_owned()
+            }
             "" => String::new(),
             code => format!("<Error><Code>{code}</Code><Message>no</Message></Error>"),
         };

@@ -13,7 +13,8 @@ ALTER TABLE versions ADD COLUMN superseded_at timestamptz;
 ALTER TABLE versions ADD COLUMN purge_at timestamptz;
 
 ALTER TABLE versions DROP CONSTRAINT versions_object_key_key;
-CREATE INDEX versions_object_key ON versions (object_key);
+-- With purge_at, so that finding a version that keeps an object does not read those that do not.
+CREATE INDEX versions_object_key ON versions (object_key, purge_at);
 
 -- By trigger, since the release that still serves adds versions too. Both counters are exact because whoever adds or
 -- deletes versions holds the lock of their space. With the owner's rights, since the role of the release that still serves

@@ -18,6 +18,7 @@ mod history;
 mod invitations;
 mod migrations;
 mod outbox;
+mod purge;
 mod query;
 pub mod rds_authorities;
 mod role;
@@ -39,6 +40,7 @@ pub use files::{Base, Content};
 pub use invitations::{Invited, NewInvitation};
 pub use migrations::{Migrated, migrate, schema_version};
 pub use outbox::OutboxStats;
+pub use purge::{MarkedVersion, PURGE_GRACE};
 pub use role::{GRANTS, Role};
 pub use spaces::{Membership, NewSpace};
 pub use tickets::NewTicket;
@@ -59,6 +61,7 @@ pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
         invitations::QUERIES,
         aborted_uploads::QUERIES,
         outbox::QUERIES,
+        purge::QUERIES,
         spaces::QUERIES,
         tickets::QUERIES,
         trash::QUERIES,

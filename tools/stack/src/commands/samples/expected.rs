@@ -75,7 +75,7 @@ pub(crate) const EXPECTED: &[(&str, Expected)] = &[
 ];
 
 /// The fields of a report, each a number.
-const COUNTED: [&str; 5] = ["published", "expired", "aborted", "redriven", "freed"];
+const COUNTED: [&str; 6] = ["published", "expired", "aborted", "redriven", "freed", "purged"];
 
 impl Expected {
     /// Returns a short description of the response, or an error if the response is not the expected one.
@@ -143,7 +143,8 @@ mod tests {
 
     #[test]
     fn a_wrong_answer_is_not_taken_for_a_right_one() {
-        let report = json!({ "published": 1, "expired": 0, "aborted": 0, "redriven": 0, "freed": 0 });
+        let report =
+            json!({ "published": 1, "expired": 0, "aborted": 0, "redriven": 0, "freed": 0, "purged": 0 });
         for (expected, right) in [
             (Status(404), json!({ "statusCode": 404, "body": "{}" })),
             (NoFailures, json!({ "batchItemFailures": [] })),
