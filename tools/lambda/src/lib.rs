@@ -46,6 +46,7 @@ pub fn variables() -> Vec<(&'static str, String)> {
         ("MAX_CONNECTIONS_PER_USER", "64"),
         ("MAX_UPLOAD_BYTES", "5497558138880"),
         ("MULTIPART_THRESHOLD_BYTES", "67108864"),
+        ("TRASH_DAYS", "30"),
         ("METRICS_NAMESPACE", "SyncSphere"),
     ]
     .map(|(name, value)| (name, value.to_owned()))

@@ -91,6 +91,7 @@ async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
         ("MAX_CONNECTIONS_PER_USER", "64".to_owned()),
         ("MAX_UPLOAD_BYTES", "5497558138880".to_owned()),
         ("MULTIPART_THRESHOLD_BYTES", "67108864".to_owned()),
+        ("TRASH_DAYS", "30".to_owned()),
     ]);
     Ok(variables)
 }
