@@ -18,7 +18,7 @@ const EVERYBODY: [&str; 6] = [
 ];
 
 /// Expected status of each route for each caller.
-const MATRIX: [(&str, [i64; 6]); 22] = [
+const MATRIX: &[(&str, [i64; 6])] = &[
     ("POST /uploads", [201, 201, 403, 404, 404, 401]),
     ("GET /uploads/{uploadId}", [200, 200, 200, 404, 404, 401]),
     ("DELETE /uploads/{uploadId}", [204, 204, 204, 404, 404, 401]),
@@ -32,6 +32,11 @@ const MATRIX: [(&str, [i64; 6]); 22] = [
     ("GET /files/{fileId}/content", [307, 307, 307, 404, 404, 401]),
     ("PATCH /files/{fileId}", [200, 200, 403, 404, 404, 401]),
     ("DELETE /files/{fileId}", [200, 200, 403, 404, 404, 401]),
+    ("POST /files/{fileId}/restore", [200, 200, 403, 404, 404, 401]),
+    (
+        "POST /files/{fileId}/versions/{version}/restore",
+        [200, 200, 403, 404, 404, 401],
+    ),
     // Every user has a personal space and can create spaces.
     ("GET /spaces", [200, 200, 200, 200, 200, 401]),
     ("POST /spaces", [201, 201, 201, 201, 201, 401]),
@@ -40,6 +45,28 @@ const MATRIX: [(&str, [i64; 6]); 22] = [
     // Owners use a space of their own.
     ("DELETE /spaces/{spaceId}", [204, 403, 403, 404, 404, 401]),
     ("POST /spaces/{spaceId}/restore", [200, 403, 403, 404, 404, 401]),
+    (
+        "GET /spaces/{spaceId}/invitations",
+        [200, 403, 403, 404, 404, 401],
+    ),
+    (
+        "POST /spaces/{spaceId}/invitations",
+        [201, 403, 403, 404, 404, 401],
+    ),
+    (
+        "DELETE /spaces/{spaceId}/invitations/{invitationId}",
+        [204, 403, 403, 404, 404, 401],
+    ),
+    ("GET /invitations", [200, 200, 200, 200, 200, 401]),
+    // Nobody is the invited person.
+    (
+        "POST /invitations/{invitationId}/accept",
+        [404, 404, 404, 404, 404, 401],
+    ),
+    (
+        "POST /invitations/{invitationId}/decline",
+        [404, 404, 404, 404, 404, 401],
+    ),
     ("GET /spaces/{spaceId}/members", [200, 200, 200, 404, 404, 401]),
     (
         "GET /spaces/{spaceId}/members/{userId}",
@@ -94,15 +121,7 @@ impl Stage {
         for column in 1..4 {
             stage.role(column, "editor").await;
         }
-        let url: db::DatabaseUrl = tests::stack().database_url.parse().unwrap();
-        db::Database::new(url)
-            .create_personal_space(
-                platform::ids::new_id().into(),
-                &model::Caller::from(SOMEBODY_ELSE.parse::<model::UserId>().unwrap()),
-                tests::START,
-            )
-            .await
-            .unwrap();
+        stage.join_somebody_else().await;
         for (route, _) in MATRIX.iter().filter(|(route, _)| route.contains("{uploadId}")) {
             for column in 0..4 {
                 let size = if route.ends_with("/parts") {
@@ -130,15 +149,47 @@ impl Stage {
         self.proxy.call(self.tokens[column].as_ref(), call).await
     }
 
+    /// Makes the caller a member, or changes the role.
     async fn role(&self, column: usize, role: &str) {
-        let call = Call::new("PUT /spaces/{spaceId}/members/{userId}").path("spaceId", self.space);
         let member = subject(self.tokens[column].as_ref().unwrap());
-        // Users can be added to a space only after using the service once.
+        let call = Call::new("PUT /spaces/{spaceId}/members/{userId}").path("spaceId", self.space);
+        let call = call.path("userId", &member).body(json!({ "role": role }));
+        if self.call(0, &call).await.status == 200 {
+            return;
+        }
+        // Users can be invited by user id only after using the service once.
         self.call(column, &Call::new("GET /spaces")).await;
-        let answer = self
-            .call(0, &call.path("userId", member).body(json!({ "role": role })))
-            .await;
+        let invitation_id = self.invite(json!({ "userId": member, "role": role })).await;
+        let call = Call::new("POST /invitations/{invitationId}/accept").path("invitationId", invitation_id);
+        let answer = self.call(column, &call).await;
         assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    async fn invite(&self, body: serde_json::Value) -> model::InvitationId {
+        let call = Call::new("POST /spaces/{spaceId}/invitations").path("spaceId", self.space);
+        let made: model::InvitationView = self.call(0, &call.body(body)).await.parsed();
+        made.invitation_id
+    }
+
+    /// Makes a user without a token a member.
+    async fn join_somebody_else(&self) {
+        let url: db::DatabaseUrl = tests::stack().database_url.parse().unwrap();
+        let database = db::Database::new(url);
+        let somebody = model::Caller::from(SOMEBODY_ELSE.parse::<model::UserId>().unwrap());
+        let clock = platform::Clock::system();
+        let new_space = || platform::ids::new_id().into();
+        database
+            .create_personal_space(new_space(), &somebody, clock.now())
+            .await
+            .unwrap();
+        let invitation_id = self
+            .invite(json!({ "userId": SOMEBODY_ELSE, "role": "viewer" }))
+            .await;
+        let new = commands::begin(&clock, &somebody, None, i64::MAX);
+        let accepted = database
+            .accept_invitation(invitation_id, new_space(), i64::MAX, new)
+            .await;
+        accepted.unwrap().unwrap();
     }
 
     async fn open(&mut self, column: usize, size: i64) -> UploadId {
@@ -181,6 +232,9 @@ impl Stage {
             "PATCH /files/{fileId}" => call
                 .path("fileId", self.file().await)
                 .body(json!({ "path": name })),
+            "POST /files/{fileId}/versions/{version}/restore" => {
+                call.path("fileId", self.file().await).path("version", 1)
+            }
             _ if route.contains("{fileId}") => call.path("fileId", self.file().await),
             "GET /files" | "GET /changes" => call.query("spaceId", self.space),
             "POST /spaces" => call.body(json!({ "name": name })),
@@ -193,6 +247,17 @@ impl Stage {
             "GET /spaces/{spaceId}" | "DELETE /spaces/{spaceId}" | "POST /spaces/{spaceId}/restore" => {
                 call.path("spaceId", self.space)
             }
+            "GET /spaces/{spaceId}/invitations" => call.path("spaceId", self.space),
+            "POST /spaces/{spaceId}/invitations" => call
+                .path("spaceId", self.space)
+                .body(json!({ "email": "somebody@example.com", "role": "viewer" })),
+            _ if route.contains("{invitationId}") => call.path("spaceId", self.space).path(
+                "invitationId",
+                self.invite(json!({
+                    "email": format!("somebody-{}@example.com", self.counter), "role": "viewer"
+                }))
+                .await,
+            ),
             "GET /spaces/{spaceId}/members" => call.path("spaceId", self.space),
             "GET /spaces/{spaceId}/members/{userId}" => {
                 let owner = subject(self.tokens[0].as_ref().unwrap());
@@ -220,7 +285,7 @@ async fn every_route_answers_everybody_as_the_matrix_says() {
     let mut wrong = Vec::new();
     // Callers without access come first: the objects they were refused must still exist for the others.
     for column in (0..EVERYBODY.len()).rev() {
-        for (route, statuses) in MATRIX {
+        for &(route, statuses) in MATRIX {
             let call = stage.request(column, route).await;
             let answer = stage.call(column, &call).await;
             if answer.status != statuses[column] {
@@ -240,11 +305,44 @@ async fn every_route_answers_everybody_as_the_matrix_says() {
 fn the_description_has_the_routes_of_the_template() {
     assert_eq!(Contract::get().routes(), template_routes());
     // The API description lists every status of the matrix.
-    for (route, statuses) in &MATRIX {
+    for &(route, statuses) in MATRIX {
         let described = Contract::get().statuses(route);
         assert!(
             statuses.iter().all(|status| described.contains(status)),
             "{route}"
+        );
+    }
+}
+
+/// The trash of a space is for all of its members; only owners erase.
+#[tokio::test]
+async fn everybody_in_a_space_sees_its_trash_and_only_owners_erase() {
+    let mut stage = Stage::set().await;
+    let file = stage.file().await;
+    let delete = Call::new("DELETE /files/{fileId}").path("fileId", file);
+    assert_eq!(stage.call(0, &delete).await.status, 200);
+    let trash = Call::new("GET /files").query("deleted", "true");
+    let trash = trash.query("spaceId", stage.space);
+    let erase = delete.query("permanently", "true");
+    for (column, [lists, erases]) in [
+        (5, [401, 401]),
+        (4, [404, 404]),
+        (3, [404, 404]),
+        (2, [200, 403]),
+        (1, [200, 403]),
+        (0, [200, 200]),
+    ] {
+        let listed = stage.call(column, &trash).await;
+        assert_eq!(listed.status, lists, "{}", EVERYBODY[column]);
+        if lists == 200 {
+            let files = listed.body["files"].as_array().unwrap();
+            assert!(files.iter().any(|deleted| deleted["fileId"] == json!(file)));
+        }
+        assert_eq!(
+            stage.call(column, &erase).await.status,
+            erases,
+            "{}",
+            EVERYBODY[column]
         );
     }
 }

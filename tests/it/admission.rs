@@ -18,9 +18,14 @@ fn requests() -> Vec<Call> {
                 call
             }
         };
-        let call = ["uploadId", "fileId", "spaceId", "userId"]
+        let call = ["uploadId", "fileId", "spaceId", "userId", "invitationId"]
             .into_iter()
             .fold(call, named);
+        let call = if route.contains("{version}") {
+            call.path("version", 1)
+        } else {
+            call
+        };
         match route.as_str() {
             "POST /uploads" => call.body(upload_body("/a", b"x")),
             "POST /uploads/{uploadId}/parts" => {
@@ -28,6 +33,9 @@ fn requests() -> Vec<Call> {
             }
             "PATCH /files/{fileId}" => call.body(json!({ "path": "/b" })),
             "POST /spaces" | "PATCH /spaces/{spaceId}" => call.body(json!({ "name": "Team" })),
+            "POST /spaces/{spaceId}/invitations" => {
+                call.body(json!({ "email": "ada@example.com", "role": "viewer" }))
+            }
             "PUT /spaces/{spaceId}/members/{userId}" => call.body(json!({ "role": "viewer" })),
             _ => call,
         }
@@ -38,7 +46,15 @@ fn requests() -> Vec<Call> {
 /// Every row that a request of a user could have made or changed.
 async fn rows(apps: &Apps) -> Vec<i64> {
     let tables = [
-        "changes", "files", "members", "spaces", "tickets", "uploads", "users",
+        "changes",
+        "files",
+        "invitations",
+        "members",
+        "refused_inviters",
+        "spaces",
+        "tickets",
+        "uploads",
+        "users",
     ];
     let mut rows = Vec::new();
     for table in tables {

@@ -4,12 +4,15 @@
 //! as clients do. Functions, PostgreSQL, storage and queue are real. A failing history is shrunk to a minimal
 //! one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use model::{ChangeList, CreatedUpload, FileChanged, FileId, FileList, Role, SpaceId, SpaceList, SpaceView};
+use model::{
+    ChangeList, CreatedUpload, FileChanged, FileId, FileList, InvitationId, InvitationView,
+    ReceivedInvitationList, Role, SpaceId, SpaceList, SpaceView,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
@@ -46,13 +49,53 @@ const NOWHERE: &str = "/nowhere";
 /// A user's action. Indexes select one of the existing spaces or files.
 #[derive(Clone, Debug)]
 enum Act {
-    Upload { space: usize, path: usize, base: Base },
-    Race { other: usize, space: usize, path: usize },
-    Move { file: usize, path: usize, base: Base },
-    Delete { file: usize, base: Base },
+    Upload {
+        space: usize,
+        path: usize,
+        base: Base,
+    },
+    Race {
+        other: usize,
+        space: usize,
+        path: usize,
+    },
+    Move {
+        file: usize,
+        path: usize,
+        base: Base,
+    },
+    Delete {
+        file: usize,
+        base: Base,
+    },
     CreateSpace,
-    Share { space: usize, member: usize, role: Role },
-    Unshare { space: usize, member: usize },
+    Share {
+        space: usize,
+        member: usize,
+        role: Role,
+    },
+    Unshare {
+        space: usize,
+        member: usize,
+    },
+    /// Answers the oldest invitation that the user has.
+    Accept,
+    Decline {
+        block: bool,
+    },
+    Withdraw {
+        space: usize,
+        member: usize,
+    },
+    Rename {
+        space: usize,
+    },
+    DeleteSpace {
+        space: usize,
+    },
+    RestoreSpace {
+        space: usize,
+    },
 }
 
 /// An action, its user, and the number of await points after which its function dies, if it does.
@@ -80,7 +123,13 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (file, base()).prop_map(|(file, base)| Act::Delete { file, base }),
         2 => Just(Act::CreateSpace),
         4 => (space.clone(), 0..USERS, role).prop_map(|(space, member, role)| Act::Share { space, member, role }),
-        2 => (space, 0..USERS).prop_map(|(space, member)| Act::Unshare { space, member }),
+        2 => (space.clone(), 0..USERS).prop_map(|(space, member)| Act::Unshare { space, member }),
+        5 => Just(Act::Accept),
+        1 => any::<bool>().prop_map(|block| Act::Decline { block }),
+        1 => (space.clone(), 0..USERS).prop_map(|(space, member)| Act::Withdraw { space, member }),
+        1 => space.clone().prop_map(|space| Act::Rename { space }),
+        1 => space.clone().prop_map(|space| Act::DeleteSpace { space }),
+        2 => space.prop_map(|space| Act::RestoreSpace { space }),
     ];
     let dies_after = prop_oneof![3 => Just(None), 1 => (1..14_usize).prop_map(Some)];
     (0..USERS, act, dies_after).prop_map(|(user, act, dies_after)| Step {
@@ -103,6 +152,8 @@ struct File {
 struct Space {
     id: Option<SpaceId>,
     personal: bool,
+    deleted: bool,
+    name: String,
     members: BTreeMap<usize, Role>,
     files: BTreeMap<FileId, File>,
     /// For each change: event type, acting user, and the path and version of the file or the other space.
@@ -133,9 +184,23 @@ impl Space {
     }
 }
 
+/// Expected state of a pending invitation.
+#[derive(Clone, Debug)]
+struct Invitation {
+    id: InvitationId,
+    space: usize,
+    invited: usize,
+    inviter: usize,
+    role: Role,
+}
+
 /// Expected state of the service: first the users' personal spaces, then the shared spaces.
 struct World {
     spaces: Vec<Space>,
+    /// Pending invitations, oldest first.
+    invitations: Vec<Invitation>,
+    /// Users and the inviters whom they refuse.
+    refused: BTreeSet<(usize, usize)>,
 }
 
 /// Expected response: the status, and the problem code if the request is refused.
@@ -155,6 +220,8 @@ impl World {
         };
         Self {
             spaces: (0..USERS).map(personal).collect(),
+            invitations: Vec::new(),
+            refused: BTreeSet::new(),
         }
     }
 
@@ -178,9 +245,34 @@ impl World {
         (!all.is_empty()).then(|| all[index % all.len()])
     }
 
+    /// The user's role in a space that is not deleted.
+    fn role(&self, user: usize, space: usize) -> Option<Role> {
+        let space = &self.spaces[space];
+        space.members.get(&user).copied().filter(|_| !space.deleted)
+    }
+
+    /// Expected refusal if the user may not manage the shared space.
+    fn refuses_managing(&self, user: usize, space: usize) -> Option<Expected> {
+        match self.role(user, space) {
+            None => Some(NOT_FOUND),
+            Some(_) if self.spaces[space].personal => Some((403, "personal-space")),
+            Some(Role::Owner) => None,
+            Some(_) => Some(FORBIDDEN),
+        }
+    }
+
+    /// The invitations that the user sees.
+    fn received(&self, user: usize) -> impl Iterator<Item = &Invitation> {
+        self.invitations.iter().filter(move |it| {
+            it.invited == user
+                && !self.refused.contains(&(user, it.inviter))
+                && !self.spaces[it.space].deleted
+        })
+    }
+
     /// Expected refusal if the user may not write to the space.
     fn refuses(&self, user: usize, space: usize) -> Option<Expected> {
-        match self.spaces[space].members.get(&user) {
+        match self.role(user, space) {
             None => Some(NOT_FOUND),
             Some(Role::Viewer) => Some(FORBIDDEN),
             Some(_) => None,
@@ -236,6 +328,12 @@ impl History<'_> {
                 self.share(user, space, member, role, dies_after).await;
             }
             Act::Unshare { space, member } => self.unshare(user, space, member, dies_after).await,
+            Act::Accept => self.accept(user, dies_after).await,
+            Act::Decline { block } => self.decline(user, block, dies_after).await,
+            Act::Withdraw { space, member } => self.withdraw(user, space, member, dies_after).await,
+            Act::Rename { space } => self.rename_space(user, space, dies_after).await,
+            Act::DeleteSpace { space } => self.delete_space(user, space, dies_after).await,
+            Act::RestoreSpace { space } => self.restore_space(user, space, dies_after).await,
         }
     }
 
@@ -465,6 +563,7 @@ impl History<'_> {
         self.world.spaces.push(Space {
             id: Some(view.space_id),
             members: BTreeMap::from([(user, Role::Owner)]),
+            name: format!("Space {}", self.counter),
             ..Space::default()
         });
         self.world.spaces[user]
@@ -484,19 +583,23 @@ impl History<'_> {
         let Some(id) = self.world.spaces[space].id else {
             return;
         };
+        if !self.world.spaces[space].members.contains_key(&member) {
+            return self.invite(user, space, member, role, dies_after).await;
+        }
         let call = Call::new("PUT /spaces/{spaceId}/members/{userId}").path("spaceId", id);
         let call = call
             .path("userId", self.user(member))
             .body(json!({ "role": role }));
         let answer = self.call(user, call, dies_after).await;
+        let own = self.world.role(user, space);
         let it = &mut self.world.spaces[space];
         let before = it.members.get(&member).copied();
         let demoted = before == Some(Role::Owner) && role != Role::Owner;
-        let refused = match it.members.get(&user) {
+        let refused = match own {
             None => Some(NOT_FOUND),
             Some(_) if it.personal => Some((403, "personal-space")),
             // Setting the role that the user already has is allowed.
-            Some(own) if user == member && *own == role => None,
+            Some(own) if user == member && own == role => None,
             Some(Role::Owner) if demoted && it.owners() == 1 => Some((409, "last-owner")),
             Some(Role::Owner) => None,
             Some(_) => Some(FORBIDDEN),
@@ -527,12 +630,13 @@ impl History<'_> {
         let answer = self
             .call(user, call.path("userId", self.user(member)), dies_after)
             .await;
+        let own = self.world.role(user, space);
         let it = &mut self.world.spaces[space];
         let before = it.members.get(&member).copied();
-        let refused = match it.members.get(&user) {
+        let refused = match own {
             None => Some(NOT_FOUND),
             Some(_) if it.personal => Some((403, "personal-space")),
-            Some(role) if *role != Role::Owner && user != member => Some(FORBIDDEN),
+            Some(role) if role != Role::Owner && user != member => Some(FORBIDDEN),
             Some(_) if before == Some(Role::Owner) && it.owners() == 1 => Some((409, "last-owner")),
             Some(_) => None,
         };
@@ -552,6 +656,174 @@ impl History<'_> {
             self.world.spaces[member]
                 .feed
                 .push(("SPACE_LEFT", user, json!([id])));
+        }
+    }
+
+    async fn invite(
+        &mut self,
+        user: usize,
+        space: usize,
+        member: usize,
+        role: Role,
+        dies_after: Option<usize>,
+    ) {
+        let Some(id) = self.world.spaces[space].id else {
+            return;
+        };
+        let call = Call::new("POST /spaces/{spaceId}/invitations").path("spaceId", id);
+        let call = call.body(json!({ "userId": self.user(member), "role": role }));
+        let answer = self.call(user, call, dies_after).await;
+        if let Some(expected) = self.world.refuses_managing(user, space) {
+            assert_eq!(answer.problem(), expected);
+            return;
+        }
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let made: InvitationView = answer.parsed();
+        let refused = self.world.refused.contains(&(member, user));
+        let mut pending = self.world.invitations.iter_mut();
+        let pending = pending.find(|it| it.space == space && it.invited == member);
+        let told = match pending {
+            Some(it) => {
+                assert_eq!(made.invitation_id, it.id);
+                let changed = it.role != role || it.inviter != user;
+                it.role = role;
+                if !refused {
+                    it.inviter = user;
+                }
+                changed
+            }
+            None => {
+                self.world.invitations.push(Invitation {
+                    id: made.invitation_id,
+                    space,
+                    invited: member,
+                    inviter: user,
+                    role,
+                });
+                true
+            }
+        };
+        if told && !refused {
+            self.world.spaces[member]
+                .feed
+                .push(("SPACE_INVITED", user, json!([id, role])));
+        }
+    }
+
+    async fn accept(&mut self, user: usize, dies_after: Option<usize>) {
+        let Some(invitation) = self.world.received(user).next().cloned() else {
+            return;
+        };
+        let call = Call::new("POST /invitations/{invitationId}/accept").path("invitationId", invitation.id);
+        let answer = self.call(user, call, dies_after).await;
+        assert_eq!(
+            (answer.status, &answer.body["role"]),
+            (200, &json!(invitation.role))
+        );
+        self.world.invitations.retain(|it| it.id != invitation.id);
+        let subject = json!([self.user(user), invitation.role]);
+        let space = &mut self.world.spaces[invitation.space];
+        space.members.insert(user, invitation.role);
+        space.feed.push(("MEMBER_CHANGED", user, subject));
+        let subject = json!([space.id, invitation.role]);
+        self.world.spaces[user].feed.push(("SPACE_SHARED", user, subject));
+    }
+
+    async fn decline(&mut self, user: usize, block: bool, dies_after: Option<usize>) {
+        let Some(invitation) = self.world.received(user).next().cloned() else {
+            return;
+        };
+        let call = Call::new("POST /invitations/{invitationId}/decline").path("invitationId", invitation.id);
+        let answer = self
+            .call(user, call.body(json!({ "block": block })), dies_after)
+            .await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+        self.world.invitations.retain(|it| it.id != invitation.id);
+        if block {
+            self.world.refused.insert((user, invitation.inviter));
+        }
+    }
+
+    async fn withdraw(&mut self, user: usize, space: usize, member: usize, dies_after: Option<usize>) {
+        let mut pending = self.world.invitations.iter();
+        let space = self.world.space(user, space);
+        let Some(invitation) = pending.find(|it| it.space == space && it.invited == member) else {
+            return;
+        };
+        let invitation = invitation.clone();
+        let call = Call::new("DELETE /spaces/{spaceId}/invitations/{invitationId}")
+            .path("spaceId", self.world.spaces[space].id.unwrap())
+            .path("invitationId", invitation.id);
+        let answer = self.call(user, call, dies_after).await;
+        if let Some(expected) = self.world.refuses_managing(user, space) {
+            assert_eq!(answer.problem(), expected);
+            return;
+        }
+        assert_eq!(answer.status, 204, "{answer:?}");
+        self.world.invitations.retain(|it| it.id != invitation.id);
+    }
+
+    async fn rename_space(&mut self, user: usize, space: usize, dies_after: Option<usize>) {
+        let space = self.world.space(user, space);
+        let Some(id) = self.world.spaces[space].id else {
+            return;
+        };
+        self.counter += 1;
+        let name = format!("Space {}", self.counter);
+        let call = Call::new("PATCH /spaces/{spaceId}").path("spaceId", id);
+        let answer = self
+            .call(user, call.body(json!({ "name": name })), dies_after)
+            .await;
+        if let Some(expected) = self.world.refuses_managing(user, space) {
+            assert_eq!(answer.problem(), expected);
+            return;
+        }
+        assert_eq!((answer.status, &answer.body["name"]), (200, &json!(name)));
+        let space = &mut self.world.spaces[space];
+        space.feed.push(("SPACE_RENAMED", user, json!([name])));
+        space.name = name;
+    }
+
+    async fn delete_space(&mut self, user: usize, space: usize, dies_after: Option<usize>) {
+        let space = self.world.space(user, space);
+        let Some(id) = self.world.spaces[space].id else {
+            return;
+        };
+        let call = Call::new("DELETE /spaces/{spaceId}").path("spaceId", id);
+        let answer = self.call(user, call, dies_after).await;
+        let owns = self.world.spaces[space].members.get(&user) == Some(&Role::Owner);
+        if let Some(expected) = self.world.refuses_managing(user, space) {
+            if self.world.spaces[space].deleted && owns {
+                assert_eq!(answer.status, 204);
+            } else {
+                assert_eq!(answer.problem(), expected);
+            }
+            return;
+        }
+        assert_eq!(answer.status, 204, "{answer:?}");
+        let space = &mut self.world.spaces[space];
+        space.deleted = true;
+        space.feed.push(("SPACE_DELETED", user, json!([])));
+    }
+
+    async fn restore_space(&mut self, user: usize, space: usize, dies_after: Option<usize>) {
+        let space = self.world.space(user, space);
+        let Some(id) = self.world.spaces[space].id else {
+            return;
+        };
+        let call = Call::new("POST /spaces/{spaceId}/restore").path("spaceId", id);
+        let answer = self.call(user, call, dies_after).await;
+        let it = &mut self.world.spaces[space];
+        match it.members.get(&user) {
+            Some(Role::Owner) => {
+                assert_eq!(answer.status, 200, "{answer:?}");
+                if it.deleted {
+                    it.deleted = false;
+                    it.feed.push(("SPACE_RESTORED", user, json!([])));
+                }
+            }
+            Some(_) if !it.deleted => assert_eq!(answer.problem(), FORBIDDEN),
+            _ => assert_eq!(answer.problem(), NOT_FOUND),
         }
     }
 
@@ -578,7 +850,7 @@ impl History<'_> {
                     own.filter(|_| space == user).map(|view| view.space_id)
                 });
                 let Some(id) = id else { continue };
-                let role = it.members.get(&user).copied();
+                let role = self.world.role(user, space);
                 if let Some(role) = role {
                     expected.insert(id, (role, i64::try_from(it.feed.len()).unwrap()));
                 }
@@ -598,6 +870,22 @@ impl History<'_> {
                 self.check_feed(&feed.parsed(), space);
             }
             assert_eq!(listed, expected);
+            for view in &list.spaces {
+                let space = self.world.spaces.iter().find(|it| it.id == Some(view.space_id));
+                let name = space.map_or("", |space| space.name.as_str());
+                assert_eq!(view.name.as_ref().map_or("", |name| name.as_str()), name);
+            }
+            let call = Call::new("GET /invitations");
+            let list: ReceivedInvitationList = self.call(user, call, None).await.parsed();
+            let seen = list.invitations.iter();
+            let seen: Vec<_> = seen
+                .map(|it| (it.invitation_id, it.inviter_id.to_string(), it.role))
+                .collect();
+            let expected = self.world.received(user);
+            let expected: Vec<_> = expected
+                .map(|it| (it.id, self.user(it.inviter), it.role))
+                .collect();
+            assert_eq!(seen, expected);
         }
     }
 
@@ -631,6 +919,12 @@ impl History<'_> {
                         subject_space_id,
                         role,
                     } => json!([subject_space_id, role]),
+                    model::Change::SpaceInvited {
+                        subject_space_id,
+                        role,
+                    } => json!([subject_space_id, role]),
+                    model::Change::SpaceRenamed { name } => json!([name]),
+                    model::Change::SpaceDeleted {} | model::Change::SpaceRestored {} => json!([]),
                     model::Change::SpaceLeft { subject_space_id } => json!([subject_space_id]),
                     model::Change::MemberChanged { member_id, role } => json!([member_id, role]),
                     model::Change::MemberRemoved { member_id } => json!([member_id]),
@@ -651,7 +945,7 @@ impl History<'_> {
 }
 
 /// Runs a function to its end, or drops it after this number of await points; then returns `None`.
-async fn die_after<T>(waits: usize, function: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn die_after<T>(waits: usize, function: impl Future<Output = T>) -> Option<T> {
     let mut function = pin!(function);
     let mut waited = 0;
     poll_fn(|context| match function.as_mut().poll(context) {

@@ -240,6 +240,26 @@ async fn administer_closes_the_connections_of_a_blocked_user() {
 }
 
 #[tokio::test]
+async fn maintenance_purges_what_was_erased() {
+    let user = User::new().await;
+    let file_id = user.upload().await.file_id;
+    let key = "SELECT object_key FROM versions WHERE file_id = $1";
+    let key: String = database(key, &uuid::Uuid::from(file_id)).await[0].get(0);
+    let erase = Call::new("DELETE /files/{fileId}").path("fileId", file_id);
+    user.call(&erase.query("permanently", "true")).await;
+    let s3 = aws_sdk_s3::Client::new(&tests::aws());
+    repair().await;
+    let listing = s3
+        .list_object_versions()
+        .bucket(&stack().outputs.bucket_name)
+        .prefix(key);
+    let left = listing.send().await.unwrap();
+    assert_eq!((left.versions().len(), left.delete_markers().len()), (0, 0));
+    let rows = "SELECT FROM files WHERE id = $1";
+    assert!(database(rows, &uuid::Uuid::from(file_id)).await.is_empty());
+}
+
+#[tokio::test]
 async fn migrate_signs_in_as_the_owner() {
     let s3 = aws_sdk_s3::Client::new(&tests::aws());
     let bucket = format!("answers-{}", platform::ids::new_id());

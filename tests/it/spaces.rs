@@ -170,16 +170,15 @@ async fn roles_allow_what_they_say() {
     assert_eq!(attempts("stranger").await, [404, 404, 404, 404, 404]);
     assert_eq!(attempts("victor").await, [403, 403, 403, 403, 403]);
     assert_eq!(attempts("edith").await, [201, 200, 403, 403, 409]);
-    // The refused attempts to add carol did not create her personal space.
-    let carols = "SELECT count(*) FROM spaces WHERE owner_id = 'carol'";
-    assert_eq!(apps.database.number(carols).await, 0);
     assert_eq!(
         apps.database
             .number("SELECT count(*) FROM uploads WHERE user_id = 'victor'")
             .await,
         0
     );
-    apps.known("carol").await;
+    // Nobody becomes a member by having a role set.
+    assert_eq!(attempts("alice").await, [201, 200, 404, 204, 409]);
+    apps.share("alice", space, "carol", "editor").await;
     assert_eq!(attempts("alice").await, [201, 200, 200, 204, 409]);
 }
 
@@ -272,6 +271,10 @@ async fn joining_changing_roles_and_leaving_are_changes_of_the_space_and_of_the_
         subject_space_id: space,
         role,
     };
+    let invited = Change::SpaceInvited {
+        subject_space_id: space,
+        role: Role::Viewer,
+    };
     let told: Vec<(&Change, &str)> = feed
         .changes
         .iter()
@@ -280,7 +283,8 @@ async fn joining_changing_roles_and_leaving_are_changes_of_the_space_and_of_the_
     assert_eq!(
         told,
         [
-            (&shared(Role::Viewer), "alice"),
+            (&invited, "alice"),
+            (&shared(Role::Viewer), "bob"),
             (&shared(Role::Editor), "alice"),
             (
                 &Change::SpaceLeft {
@@ -312,22 +316,12 @@ async fn joining_changing_roles_and_leaving_are_changes_of_the_space_and_of_the_
     let gone = Call::new("GET /changes").query("spaceId", space);
     assert_eq!(apps.call("bob", gone).await.problem(), (404, "not-found"));
     assert_eq!(apps.unshare("alice", space, "bob").await.status, 204);
-    assert_eq!(apps.feed("bob", None).await.latest_sequence.get(), 3);
+    assert_eq!(apps.feed("bob", None).await.latest_sequence.get(), 4);
 }
 
 #[tokio::test]
-async fn only_who_has_used_the_service_can_be_added() {
+async fn the_first_request_makes_the_personal_space() {
     let apps = Apps::create().await;
-    let space = apps.space("alice").await;
-    let add =
-        member("PUT /spaces/{spaceId}/members/{userId}", space, "bob").body(json!({ "role": "viewer" }));
-    assert_eq!(
-        apps.call("alice", add.clone()).await.problem(),
-        (422, "unknown-user")
-    );
-    let bobs = "SELECT count(*) FROM spaces s JOIN members m ON m.space_id = s.id WHERE m.user_id = 'bob'";
-    assert_eq!(apps.database.number(bobs).await, 0);
-    // The first request makes bob known to the service.
     let list: SpaceList = apps.call("bob", Call::new("GET /spaces")).await.parsed();
     assert_eq!(list.spaces.len(), 1);
     assert_eq!(
@@ -338,8 +332,6 @@ async fn only_who_has_used_the_service_can_be_added() {
         ),
         (SpaceKind::Personal, Role::Owner, 0)
     );
-    assert_eq!(apps.call("alice", add).await.status, 200);
-    assert_eq!(apps.database.number(bobs).await, 2);
 }
 
 #[tokio::test]
@@ -347,21 +339,18 @@ async fn who_sets_a_member_is_told_what_was_set_whatever_others_do_at_once() {
     let apps = Apps::create().await;
     let space = shared(&apps).await;
     apps.share("alice", space, "olga", "owner").await;
-    apps.known("bob").await;
-    let environments = [apps.environment(), apps.environment(), apps.environment()];
+    apps.share("alice", space, "bob", "viewer").await;
+    let environments = [apps.environment(), apps.environment()];
     let set = |role: &str| {
         member("PUT /spaces/{spaceId}/members/{userId}", space, "bob").body(json!({ "role": role }))
     };
     for _ in 0..40 {
-        let remove = member("DELETE /spaces/{spaceId}/members/{userId}", space, "bob");
-        let (one, other, removed) = tokio::join!(
+        let (one, other) = tokio::join!(
             environments[0].call("alice", set("editor")),
             environments[1].call("olga", set("viewer")),
-            environments[2].call("alice", remove),
         );
         assert_eq!((one.status, &one.body["role"]), (200, &json!("editor")));
         assert_eq!((other.status, &other.body["role"]), (200, &json!("viewer")));
-        assert_eq!(removed.status, 204);
     }
 }
 
@@ -498,7 +487,10 @@ async fn fan_out_addresses_the_members_of_the_moment() {
     let seen = ["FILE_UPDATED", "MEMBER_CHANGED", "MEMBER_REMOVED"];
     assert_eq!(types("alice"), seen);
     assert_eq!(types("edith"), seen);
-    assert_eq!(types("carol"), [&seen[..], &["SPACE_SHARED"]].concat());
+    assert_eq!(
+        types("carol"),
+        [&seen[..], &["SPACE_INVITED", "SPACE_SHARED"]].concat()
+    );
     // The former member receives only the notice of having left.
     assert_eq!(types("victor"), ["SPACE_LEFT"]);
 }
@@ -711,9 +703,13 @@ async fn a_deleted_space_is_gone_for_all_and_comes_back_as_it_was() {
         (listed.len(), listed[0].space.space_id, listed[0].deleted_at),
         (1, space, apps.clock.now())
     );
-    assert_eq!(listed[0].purged_at, apps.clock.now() + tests::TRASH_TIME);
+    assert_eq!(
+        listed[0].purged_at,
+        apps.clock.now() + time::Duration::from(apps.retention.trash)
+    );
 
-    apps.clock.advance(tests::TRASH_TIME - time::Duration::SECOND);
+    apps.clock
+        .advance(time::Duration::from(apps.retention.trash) - time::Duration::SECOND);
     for _ in 0..2 {
         let view: SpaceView = apps
             .call("alice", one("POST /spaces/{spaceId}/restore", space))
@@ -737,7 +733,7 @@ async fn a_deleted_space_cannot_be_restored_after_its_time_and_no_personal_one_i
     let space = shared(&apps).await;
     let delete = |space| one("DELETE /spaces/{spaceId}", space);
     assert_eq!(apps.call("alice", delete(space)).await.status, 204);
-    apps.clock.advance(tests::TRASH_TIME);
+    apps.clock.advance(time::Duration::from(apps.retention.trash));
     let restore = one("POST /spaces/{spaceId}/restore", space);
     assert_eq!(apps.call("alice", restore).await.problem(), (404, "not-found"));
     assert!(deleted(&apps, "alice").await.spaces.is_empty());

@@ -11,7 +11,7 @@ use aws_lambda_events::sqs::SqsBatchResponse;
 use aws_types::region::Region;
 use connections::Incoming;
 use fan_out::Connections;
-use model::{ChangeList, CreatedTicket, CreatedUpload, PresignedPut, SpaceId};
+use model::{ChangeList, CreatedTicket, CreatedUpload, InvitationId, InvitationView, PresignedPut, SpaceId};
 use platform::Clock;
 use platform::aws::{Account, Aws};
 use platform::client::HttpClient;
@@ -35,9 +35,6 @@ pub const MAX_UPLOAD_BYTES: i64 = 3 * model::MIN_PART_BYTES;
 
 /// Largest file that tests upload with a single PUT, in bytes. Larger files are uploaded in parts.
 pub const MULTIPART_THRESHOLD_BYTES: i64 = 1024 * 1024;
-
-/// How long deleted spaces can be restored in tests.
-pub const TRASH_TIME: time::Duration = time::Duration::days(30);
 
 /// Response of a function to an HTTP request.
 #[derive(Clone, Debug, PartialEq)]
@@ -218,6 +215,7 @@ pub struct Environment {
     files: files::App,
     spaces: spaces::App,
     changes: changes::App,
+    account: account::App,
     connections: connections::App,
 }
 
@@ -233,6 +231,7 @@ impl Environment {
             "uploads" => uploads::handle(&self.uploads, &event).await,
             "files" => files::handle(&self.files, &event).await,
             "spaces" => spaces::handle(&self.spaces, &event).await,
+            "invitations" | "me" => account::handle(&self.account, &event).await,
             "changes" => changes::handle(&self.changes, &event).await,
             "tickets" => connections::handle(&self.connections, &Incoming::Http(Box::new(event))).await,
             other => panic!("no function for /{other}"),
@@ -257,6 +256,8 @@ pub struct Apps {
     pub gateway: Gateway,
     /// Clock that all of these functions read.
     pub clock: Clock,
+    /// How long deleted files and old versions are kept; at first, as by the template's defaults.
+    pub retention: maintenance::Retention,
     _shared: Shared,
 }
 
@@ -270,6 +271,11 @@ impl Apps {
     pub async fn on(storage: TestStorage) -> Self {
         Self {
             storage,
+            retention: maintenance::Retention {
+                trash: 30.try_into().unwrap(),
+                versions: 100.try_into().unwrap(),
+                replaced: 180.try_into().unwrap(),
+            },
             _shared: lock_shared().await,
             database: TestDatabase::create().await,
             queue: TestQueue::create().await,
@@ -309,6 +315,7 @@ impl Apps {
             storage: self.storage.storage(),
             queue: self.queue.queue(),
             max_changes_per_minute: i64::MAX,
+            trash_time: self.retention.trash.into(),
             clock: self.clock.clone(),
         }
     }
@@ -321,7 +328,18 @@ impl Apps {
             max_changes_per_minute: i64::MAX,
             max_spaces: i64::MAX,
             clock: self.clock.clone(),
-            trash_time: TRASH_TIME,
+            trash_time: self.retention.trash.into(),
+        }
+    }
+
+    /// New execution environment of `account`.
+    pub fn account(&self) -> account::App {
+        account::App {
+            db: self.database.environment(),
+            queue: self.queue.queue(),
+            max_changes_per_minute: i64::MAX,
+            max_spaces: i64::MAX,
+            clock: self.clock.clone(),
         }
     }
 
@@ -374,6 +392,7 @@ impl Apps {
             storage: self.storage.storage(),
             queue: self.queue.queue(),
             dead_letters: self.dead_letters.queue(),
+            retention: self.retention,
             clock: self.clock.clone(),
         }
     }
@@ -392,6 +411,7 @@ impl Apps {
             files: self.files(),
             spaces: self.spaces(),
             changes: self.changes(),
+            account: self.account(),
             connections: self.connections(),
         }
     }
@@ -473,12 +493,33 @@ impl Apps {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    /// Calls `PUT /spaces/{spaceId}/members/{userId}` after making the member known to the service.
+    /// Gives somebody a role in a space: changes the role of a member, or else invites by user id, after making the
+    /// person known to the service, and accepts as this person. Returns the answer that decides: the first refusal, or the
+    /// membership.
     pub async fn share(&self, owner: &str, space: SpaceId, member: &str, role: &str) -> Answer {
         self.known(member).await;
         let call = Call::new("PUT /spaces/{spaceId}/members/{userId}").path("spaceId", space);
-        self.call(owner, call.path("userId", member).body(json!({ "role": role })))
-            .await
+        let changed = self
+            .call(owner, call.path("userId", member).body(json!({ "role": role })))
+            .await;
+        if changed.status != 404 {
+            return changed;
+        }
+        let call = Call::new("POST /spaces/{spaceId}/invitations").path("spaceId", space);
+        let invited = self
+            .call(owner, call.body(json!({ "userId": member, "role": role })))
+            .await;
+        if invited.status != 201 {
+            return invited;
+        }
+        let invitation: InvitationView = invited.parsed();
+        self.accept(member, invitation.invitation_id).await
+    }
+
+    /// Calls `POST /invitations/{invitationId}/accept`.
+    pub async fn accept(&self, user: &str, invitation: InvitationId) -> Answer {
+        let call = Call::new("POST /invitations/{invitationId}/accept").path("invitationId", invitation);
+        self.call(user, call.body(json!({}))).await
     }
 
     /// Calls `DELETE /spaces/{spaceId}/members/{userId}`.
@@ -593,16 +634,23 @@ pub async fn hung_server() -> u16 {
     port
 }
 
-/// S3 client whose requests are answered by a fake. `answer` maps the request's method and path to a status
-/// and, for an error, the S3 error code.
+/// S3 client whose requests are answered by a fake. `answer` maps the request's method and target to a status
+/// and, for an error, the S3 error code. Lists of versions are empty.
 pub async fn storage_that_answers(
     bucket: &TestStorage,
     answer: impl Fn(&str, &str) -> (u16, &'static str) + Clone + Send + Sync + 'static,
 ) -> storage::Storage {
     let reply = move |request: axum::extract::Request| {
-        let (status, code) = answer(request.method().as_str(), request.uri().path());
+        let (status, code) = answer(request.method().as_str(), &request.uri().to_string());
         let status = axum::http::StatusCode::from_u16(status).unwrap();
         let body = match code {
+            "" if request
+                .uri()
+                .query()
+                .is_some_and(|query| query.contains("versions")) =>
+            {
+                "<ListVersionsResult></ListVersionsResult>".to_owned()
+            }
             "" => String::new(),
             code => format!("<Error><Code>{code}</Code><Message>no</Message></Error>"),
         };

@@ -23,8 +23,8 @@ use std::io::Write as _;
 
 pub use ::stack::{OWNER_SECRET, STACK};
 pub use apps::{
-    Answer, Apps, Call, Environment, MAX_UPLOAD_BYTES, MULTIPART_THRESHOLD_BYTES, START, TRASH_TIME,
-    http_client, hung_server, put_to_storage, storage_that_answers, upload_body,
+    Answer, Apps, Call, Environment, MAX_UPLOAD_BYTES, MULTIPART_THRESHOLD_BYTES, START, http_client,
+    hung_server, put_to_storage, storage_that_answers, upload_body,
 };
 pub use contract::Contract;
 pub use counted::Counted;

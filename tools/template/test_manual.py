@@ -41,7 +41,7 @@ PREAMBLE = """
 export AWS_REGION=us-east-1 STACK=syncsphere HTTP_API_URL=http://127.0.0.1:9
 res() { aws cloudformation describe-stack-resource --stack-name $STACK --logical-resource-id "$1" \\
     --query StackResourceDetail.PhysicalResourceId --output text; }
-FUNCTIONS="Uploads CompleteUpload Files Spaces Changes Connections FanOut Maintenance Administer"
+FUNCTIONS="Uploads CompleteUpload Files Spaces Account Changes Connections FanOut Maintenance Administer"
 VPC=v SUBNETS=s SG=g NEW=n
 """
 

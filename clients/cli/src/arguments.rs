@@ -109,10 +109,12 @@ pub enum Command {
     Mv(Move),
     /// Delete files.
     Rm(Remove),
-    /// List spaces, create a space, or list the members of a space.
+    /// List, create, rename, delete and restore spaces, or list the members of a space.
     Spaces(Spaces),
-    /// Add a member to a space, change the role of a member, or remove a member.
+    /// Invite somebody to a space, change the role of a member, or remove a member.
     Share(Share),
+    /// List the invitations that you have received, accept one, or decline one.
+    Invitations(Invitations),
     /// Show the versions of a file, or the changes of a space.
     History(History),
     /// Keep a local folder up to date with a space.
@@ -325,6 +327,30 @@ pub enum SpacesCommand {
         /// The name of the space.
         name: String,
     },
+    /// Rename a shared space. Only owners can.
+    Rename {
+        /// The space, by name or ID.
+        space: String,
+        /// The new name.
+        name: String,
+    },
+    /// Delete a shared space for all members. Only owners can; they can restore it for a time.
+    Delete {
+        /// The space, by name or ID.
+        space: String,
+    },
+    /// List the deleted spaces that you can restore.
+    Deleted,
+    /// Restore a deleted space.
+    Restore {
+        /// The deleted space, by name or ID.
+        space: String,
+    },
+    /// List the pending invitations to a space. Only owners can.
+    Invitations {
+        /// The space, by name or ID.
+        space: String,
+    },
     /// List the members of a space.
     Members {
         /// The space, by name or ID.
@@ -336,14 +362,39 @@ pub enum SpacesCommand {
 pub struct Share {
     /// The space, by name or ID.
     pub space: String,
-    /// The user ID of the member, which `syncsphere whoami` shows to that user.
-    pub user_id: UserId,
+    /// The e-mail address of the person, or the user ID, which `syncsphere whoami` shows to that user.
+    pub person: UserId,
     /// The role of the member.
     #[arg(long, value_enum, default_value_t = RoleArgument::Editor, conflicts_with = "remove")]
     pub role: RoleArgument,
-    /// Remove the member. With your own user ID, you leave the space.
+    /// Remove the member, or withdraw the invitation. With your own user ID, you leave the space.
     #[arg(long)]
     pub remove: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Invitations {
+    #[command(subcommand)]
+    pub command: Option<InvitationsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum InvitationsCommand {
+    /// List the invitations that you have received.
+    List,
+    /// Accept an invitation. You become a member of the space.
+    Accept {
+        /// The invitation, by the name of its space or by ID.
+        invitation: String,
+    },
+    /// Decline an invitation.
+    Decline {
+        /// The invitation, by the name of its space or by ID.
+        invitation: String,
+        /// Show no more invitations of the same person, who does not learn of it.
+        #[arg(long)]
+        block: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -352,7 +403,7 @@ pub enum RoleArgument {
     Viewer,
     /// May also upload, move and delete files.
     Editor,
-    /// May also add and remove members.
+    /// May also invite people and remove members.
     Owner,
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod doctor;
 pub(crate) mod files;
 pub(crate) mod get;
 pub(crate) mod history;
+pub(crate) mod invitations;
 pub(crate) mod login;
 pub(crate) mod prerequisites;
 pub(crate) mod spaces;

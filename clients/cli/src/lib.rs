@@ -110,6 +110,9 @@ async fn with_account(command: Command, account: &mut Account, output: Output) -
         Command::Mv(mv) => commands::files::rename(client, &mv, output).await,
         Command::Rm(remove) => commands::files::remove(client, &remove, output).await,
         Command::Spaces(spaces) => commands::spaces::run(client, spaces.command, output).await,
+        Command::Invitations(invitations) => {
+            commands::invitations::run(client, invitations.command, output).await
+        }
         Command::Share(share) => commands::spaces::share(account, &share, output).await,
         Command::History(history) => commands::history::run(client, &history, output).await,
         Command::Sync(sync) => commands::sync::run(account, &sync, output).await,

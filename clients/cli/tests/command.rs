@@ -149,6 +149,12 @@ async fn another_machine_sees_changes_and_a_member_can_leave_a_space() {
     alice
         .json(&["share", "Holiday", &bob.user_id, "--role", "viewer"])
         .await;
+    assert_eq!(watching.next("change").await["eventType"], "SPACE_INVITED");
+    bob.fails(4, &["ls", "--space", &space_id]).await;
+    let invitations = bob.json(&["invitations"]).await;
+    assert_eq!(invitations[0]["spaceName"], "Holiday");
+    let accepted = bob.json(&["invitations", "accept", "Holiday"]).await;
+    assert_eq!(accepted[0]["role"], "viewer");
     assert_eq!(watching.next("change").await["eventType"], "SPACE_SHARED");
     alice.write("beach.jpg", b"sand");
     alice.json(&["upload", "beach.jpg", "--space", "Holiday"]).await;
@@ -493,7 +499,7 @@ async fn sync_reports_files_that_are_not_in_the_space() {
 async fn an_upload_does_not_replace_changes_of_another_device() {
     let (alice, bob) = (Person::new().await, Person::new().await);
     alice.json(&["spaces", "create", "Shared"]).await;
-    alice.json(&["share", "Shared", &bob.user_id]).await;
+    alice.shares("Shared", &bob).await;
     alice.write("stale/a", b"one");
     alice.write("stale/z.txt", b"old");
     alice.json(&["upload", "stale/.", "--space", "Shared"]).await;
@@ -527,7 +533,7 @@ async fn an_upload_does_not_replace_changes_of_another_device() {
 async fn keep_both_keeps_the_changes_of_two_devices() {
     let (alice, bob) = (Person::new().await, Person::new().await);
     alice.json(&["spaces", "create", "Shared"]).await;
-    alice.json(&["share", "Shared", &bob.user_id]).await;
+    alice.shares("Shared", &bob).await;
     let upload = ["upload", "report.pdf", "--space", "Shared"];
     let keeping = [&upload[..], &["--keep-both"]].concat();
     let mut copies = Vec::new();
@@ -571,7 +577,7 @@ async fn keep_both_keeps_the_changes_of_two_devices() {
 async fn an_upload_names_the_last_seen_file() {
     let (alice, bob) = (Person::new().await, Person::new().await);
     alice.json(&["spaces", "create", "Shared"]).await;
-    alice.json(&["share", "Shared", &bob.user_id]).await;
+    alice.shares("Shared", &bob).await;
     alice.write("r", b"alice's");
     alice.json(&["upload", "r", "--space", "Shared"]).await;
     bob.json(&["rm", "/r", "--space", "Shared"]).await;
@@ -660,7 +666,7 @@ async fn a_file_moved_by_another_device_is_neither_moved_nor_deleted() {
 async fn large_content_is_unchanged_only_if_this_machine_uploaded_it() {
     let (alice, bob) = (Person::new().await, Person::new().await);
     alice.json(&["spaces", "create", "Shared"]).await;
-    alice.json(&["share", "Shared", &bob.user_id]).await;
+    alice.shares("Shared", &bob).await;
     alice.write("film", &large(16 * MIB));
     let honest = alice.json(&["upload", "film", "--space", "Shared"]).await;
     let again = alice.json(&["upload", "film", "--space", "Shared"]).await;
@@ -687,17 +693,61 @@ async fn a_file_of_unknown_size_is_not_uploaded_as_empty() {
 }
 
 #[tokio::test]
-async fn a_space_is_shared_by_user_id_only() {
+async fn a_space_is_shared_with_a_user_id_or_an_address() {
     let alice = Person::new().await;
     alice.json(&["spaces", "create", "Team"]).await;
-    for name in ["bob", "bob@example.com", "a/b", " "] {
+    for name in ["bob", "a/b", " "] {
         let message = alice.fails(2, &["share", "Team", name]).await;
         assert!(
-            message.contains("is not a user ID") && message.contains("whoami"),
+            message.contains("is neither an e-mail address nor a user ID") && message.contains("whoami"),
             "{message}"
         );
     }
+    alice
+        .json(&["share", "Team", "Bob@example.com", "--role", "viewer"])
+        .await;
+    let pending = alice.json(&["spaces", "invitations", "Team"]).await;
+    assert_eq!(
+        (&pending[0]["email"], pending.len()),
+        (&"bob@example.com".into(), 1)
+    );
+    alice
+        .json(&["share", "Team", "bob@example.com", "--remove"])
+        .await;
+    assert!(alice.json(&["spaces", "invitations", "Team"]).await.is_empty());
     assert_eq!(alice.json(&["spaces", "members", "Team"]).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_declined_invitation_is_gone_and_a_blocked_inviter_is_not_shown() {
+    let (alice, bob) = (Person::new().await, Person::new().await);
+    bob.json(&["spaces"]).await;
+    alice.json(&["spaces", "create", "Team"]).await;
+    for flags in [&[][..], &["--block"][..]] {
+        alice.json(&["share", "Team", &bob.user_id]).await;
+        bob.json(&[&["invitations", "decline", "Team"][..], flags].concat())
+            .await;
+        assert!(bob.json(&["invitations"]).await.is_empty());
+    }
+    alice.json(&["share", "Team", &bob.user_id]).await;
+    assert!(bob.json(&["invitations"]).await.is_empty());
+    let message = bob.fails(4, &["invitations", "accept", "Team"]).await;
+    assert!(message.contains("you have no invitation to"), "{message}");
+}
+
+#[tokio::test]
+async fn a_space_is_renamed_deleted_and_restored() {
+    let alice = Person::new().await;
+    alice.json(&["spaces", "create", "Team"]).await;
+    alice.json(&["spaces", "rename", "Team", "Club"]).await;
+    alice.write("a", b"1");
+    alice.json(&["upload", "a", "--space", "Club"]).await;
+    alice.json(&["spaces", "delete", "Club"]).await;
+    alice.fails(4, &["ls", "--space", "Club"]).await;
+    assert_eq!(alice.json(&["spaces", "deleted"]).await[0]["name"], "Club");
+    alice.json(&["spaces", "restore", "Club"]).await;
+    assert_eq!(alice.json(&["ls", "--space", "Club"]).await.len(), 1);
+    alice.fails(4, &["spaces", "restore", "Club"]).await;
 }
 
 #[tokio::test]
@@ -741,7 +791,7 @@ async fn sync_ends_when_the_user_is_no_longer_a_member() {
     alice.json(&["spaces", "create", "Shared"]).await;
     alice.write("a", b"1");
     alice.json(&["upload", "a", "--space", "Shared"]).await;
-    alice.json(&["share", "Shared", &bob.user_id]).await;
+    alice.shares("Shared", &bob).await;
     let mut sync = bob.start(&["sync", "down", "--space", "Shared"]);
     sync.next("current").await;
     alice.json(&["share", "Shared", &bob.user_id, "--remove"]).await;

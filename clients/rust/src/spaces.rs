@@ -1,8 +1,8 @@
 //! Spaces and their members.
 
 use model::{
-    CreateSpaceRequest, IdempotencyKey, MemberList, MemberView, Role, SetMemberRequest, SpaceId, SpaceName,
-    SpaceView, UserId,
+    CreateSpaceRequest, DeletedSpaceList, DeletedSpaceView, IdempotencyKey, MemberList, MemberView,
+    RenameSpaceRequest, RestoreSpaceRequest, Role, SetMemberRequest, SpaceId, SpaceName, SpaceView, UserId,
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
@@ -28,6 +28,45 @@ impl Client {
         self.call(request.header("Idempotency-Key", key.as_str())).await
     }
 
+    /// `PATCH /spaces/{spaceId}`: gives a shared space another name.
+    pub async fn rename_space(&self, space_id: SpaceId, name: SpaceName) -> Result<SpaceView, Error> {
+        let body = RenameSpaceRequest {
+            name,
+            device_id: self.device_id(),
+        };
+        let request = self.request(Method::PATCH, &format!("/spaces/{space_id}"));
+        self.call(request.json(&body)).await
+    }
+
+    /// `DELETE /spaces/{spaceId}`: deletes a shared space. Its owners can restore it for a time.
+    pub async fn delete_space(&self, space_id: SpaceId) -> Result<(), Error> {
+        let device = self.device_id().map(|device| ("deviceId", device.to_string()));
+        let query: Vec<_> = device.into_iter().collect();
+        let request = self.request(Method::DELETE, &format!("/spaces/{space_id}"));
+        self.answer(request.query(&query)).await?;
+        Ok(())
+    }
+
+    /// `POST /spaces/{spaceId}/restore`: restores a deleted space.
+    pub async fn restore_space(&self, space_id: SpaceId) -> Result<SpaceView, Error> {
+        let body = RestoreSpaceRequest {
+            device_id: self.device_id(),
+        };
+        let request = self.request(Method::POST, &format!("/spaces/{space_id}/restore"));
+        self.call(request.json(&body)).await
+    }
+
+    /// `GET /spaces?deleted=true`, page by page: all deleted spaces that the caller can restore.
+    pub async fn deleted_spaces(&self) -> Result<Vec<DeletedSpaceView>, Error> {
+        let mut spaces = Vec::new();
+        self.pages("/spaces?deleted=true", |list: DeletedSpaceList| {
+            spaces.extend(list.spaces);
+            Ok::<_, Error>(list.next_page_token.map(|token| token.to_string()))
+        })
+        .await?;
+        Ok(spaces)
+    }
+
     /// `GET /spaces/{spaceId}/members`, page by page: all members of a space.
     pub async fn all_members(&self, space_id: SpaceId) -> Result<Vec<MemberView>, Error> {
         let mut members = Vec::new();
@@ -39,7 +78,7 @@ impl Client {
         Ok(members)
     }
 
-    /// `PUT /spaces/{spaceId}/members/{userId}`: adds a member, or changes the role of one.
+    /// `PUT /spaces/{spaceId}/members/{userId}`: changes the role of a member.
     pub async fn set_member(
         &self,
         space_id: SpaceId,

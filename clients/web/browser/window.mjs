@@ -164,6 +164,11 @@ export class Window {
     await this.page.locator("#space-name", { hasText: name }).waitFor();
   }
 
+  async accept(name) {
+    await this.page.locator("#invitations li", { hasText: name }).locator("button", { hasText: "Accept" }).click();
+    await this.page.locator("#spaces .space", { hasText: name }).waitFor();
+  }
+
   async createSpace(name) {
     await this.page.click("#new-space");
     await this.answer(name);

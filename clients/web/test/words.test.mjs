@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { Problem, WORDS } from "../site/src/errors.js";
-import { problemOfUserId } from "../site/src/names.js";
+import { person } from "../site/src/names.js";
 import { cutOff } from "../site/src/uploads.js";
 
 /** Terms of the API, of storage and of HTTP. */
@@ -34,9 +34,10 @@ test("what has no code has words by its status, and the request that operators l
 });
 
 test("a name or an address is no user ID", () => {
-  for (const text of ["bob", "bob@example.com", "a/b", "user B", "01234567-89ab-cdef-0123-456789abcde"]) assert.match(problemOfUserId(text), /is not a user ID/);
-  assert.match(problemOfUserId(""), /^Enter/);
-  assert.equal(problemOfUserId("01234567-89ab-cdef-0123-456789abcdef"), "");
+  for (const text of ["bob", "@", "bob@", "a/b", "user B", "01234567-89ab-cdef-0123-456789abcde"]) assert.throws(() => person(text), /neither an e-mail address nor a user ID/);
+  assert.throws(() => person(""), /^Error: Enter/);
+  assert.deepEqual(person("01234567-89ab-cdef-0123-456789abcdef"), { userId: "01234567-89ab-cdef-0123-456789abcdef" });
+  assert.deepEqual(person("bob@example.com"), { email: "bob@example.com" });
 });
 
 test("uploads that were cut off are named", () => {

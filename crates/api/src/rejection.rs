@@ -52,11 +52,16 @@ impl From<Rejection> for Problem {
                 "A personal space has one member",
                 "A personal space cannot be shared or left. Create a shared space.",
             ),
+            Rejection::AlreadyMember => conflict(
+                "already-member",
+                "The person is a member already",
+                "This person is a member of the space already. Change the role of the member instead.",
+            ),
             Rejection::UnknownUser => Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "unknown-user",
                 "Nobody has this user ID",
-                "Nobody with this user ID has used the service yet. Ask the person to sign in once, and for the ID that is shown then.",
+                "Nobody with this user ID has used the service yet. Ask the person to sign in once, and for the ID that is shown then, or invite an e-mail address.",
             ),
             Rejection::TooManyMembers => Problem::new(
                 StatusCode::CONFLICT,

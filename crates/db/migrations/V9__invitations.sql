@@ -13,3 +13,36 @@ ALTER TABLE changes ADD CONSTRAINT changes_event_type_check CHECK (
         'SPACE_DELETED', 'SPACE_RESTORED', 'MEMBER_CHANGED', 'MEMBER_REMOVED'
     )
 ) NOT VALID;
+
+-- Invitations to shared spaces, by user id or by address. An invitation that has ended keeps its row until it would have
+-- expired, so that a repeated request finds what it did.
+CREATE TABLE invitations (
+    id uuid PRIMARY KEY,
+    space_id uuid NOT NULL REFERENCES spaces (id) ON DELETE CASCADE,
+    -- Who is invited: one of the two. The address is in lower case, and may have no account yet.
+    user_id text,
+    email text,
+    role text NOT NULL CHECK (role IN ('owner', 'editor', 'viewer')),
+    inviter_id text NOT NULL,
+    state text NOT NULL CHECK (state IN ('pending', 'accepted', 'declined', 'withdrawn')),
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    CHECK ((user_id IS NULL) <> (email IS NULL))
+);
+CREATE UNIQUE INDEX invitations_pending_user ON invitations (space_id, user_id) WHERE state = 'pending';
+CREATE UNIQUE INDEX invitations_pending_email ON invitations (space_id, email) WHERE state = 'pending';
+CREATE INDEX invitations_pending ON invitations (space_id, id) WHERE state = 'pending';
+CREATE INDEX invitations_user_id ON invitations (user_id, id);
+CREATE INDEX invitations_email ON invitations (email, id);
+CREATE INDEX invitations_inviter_id ON invitations (inviter_id);
+CREATE INDEX invitations_expires_at ON invitations (expires_at);
+
+-- Users who want no more invitations of somebody. The inviter does not learn of it: further invitations are made as usual,
+-- and not shown.
+CREATE TABLE refused_inviters (
+    user_id text NOT NULL,
+    inviter_id text NOT NULL,
+    refused_at timestamptz NOT NULL,
+    PRIMARY KEY (user_id, inviter_id)
+);
+CREATE INDEX refused_inviters_inviter_id ON refused_inviters (inviter_id);

@@ -135,6 +135,8 @@ pub enum Rejection {
     LastOwner,
     /// A personal space cannot be shared, and its owner cannot be removed.
     PersonalSpace,
+    /// The invited person is a member of the space already.
+    AlreadyMember,
     /// No user with this id has used the service yet.
     UnknownUser,
     /// The space already has the maximum number of members.
@@ -153,7 +155,7 @@ pub enum Rejection {
 /// Makes the query that admits the caller, locks a space and then the caller, and records the space's id for the
 /// rest of the transaction. `$rest` follows `SELECT s.id FROM spaces s` and selects the space. Its parameters are
 /// $1 the item from which the space follows, $2 user, $3 epoch or null, $4 now, $5 maximum number of changes per
-/// minute.
+/// minute; more may follow.
 ///
 /// The caller's row is locked after the space's in every command, and commands lock no other row of `users`.
 macro_rules! lock {
@@ -313,12 +315,28 @@ ORDER BY array_position($1, event_id)",
 );
 
 impl Database {
-    /// Runs a command under the locks of its space and its caller. `item` is the first parameter of the lock.
-    /// `parameters` are those of the command from $6 on.
+    /// Runs a statement under the locks of a space and of the caller. `items` are the first parameter of the lock and
+    /// those from $6 on.
+    pub(crate) async fn query_in_space(
+        &self,
+        caller: &Caller,
+        (now, max_changes_per_minute): (OffsetDateTime, i64),
+        (lock, items): (&Query, &[&(dyn ToSql + Sync)]),
+        query: (&Query, &[&(dyn ToSql + Sync)]),
+    ) -> Result<Locked, Error> {
+        let (user_id, epoch) = (caller.user_id.as_str(), epoch(caller));
+        let (first, others) = items.split_at(1.min(items.len()));
+        let standard: [&(dyn ToSql + Sync); 4] = [&user_id, &epoch, &now, &max_changes_per_minute];
+        let parameters = [first, &standard, others].concat();
+        self.query_locked((lock, &parameters), query).await
+    }
+
+    /// Runs a command under the locks of its space and its caller. `items` are the first parameter of the lock and
+    /// those from $6 on. `parameters` are those of the command from $6 on.
     pub(crate) async fn command(
         &self,
         lock: &Query,
-        item: &(dyn ToSql + Sync),
+        items: &[&(dyn ToSql + Sync)],
         query: &Query,
         new: NewChange<'_>,
         parameters: &[&(dyn ToSql + Sync)],
@@ -331,10 +349,10 @@ impl Database {
         let mut all: Vec<&(dyn ToSql + Sync)> =
             vec![&event_ids, &new.now, &new.leased_until, &user_id, &device_id];
         all.extend_from_slice(parameters);
-        let epoch = epoch(new.caller);
-        let locking: [&(dyn ToSql + Sync); 5] =
-            [item, &user_id, &epoch, &new.now, &new.max_changes_per_minute];
-        let Locked { rows, repeated } = self.query_locked((lock, &locking), (query, &all)).await?;
+        let limit = (new.now, new.max_changes_per_minute);
+        let Locked { rows, repeated } = self
+            .query_in_space(new.caller, limit, (lock, items), (query, &all))
+            .await?;
         let decision = changed(&rows)?;
         // A repeated command may have found the changes of its own first attempt.
         if repeated && !matches!(decision, Ok(Effect::Applied(_))) {
@@ -393,6 +411,9 @@ impl Database {
     }
 }
 
+/// The limit for statements that make no change: no number of changes is too many.
+pub(crate) const UNLIMITED: (OffsetDateTime, i64) = (OffsetDateTime::UNIX_EPOCH, i64::MAX);
+
 /// The epoch that the caller knows, as a parameter.
 pub(crate) fn epoch(caller: &Caller) -> Option<Uuid> {
     caller.epoch.map(Uuid::from)
@@ -436,6 +457,7 @@ pub(crate) fn outcome(row: &Row) -> Result<Result<Outcome, Rejection>, Error> {
         "completed" => Rejection::Completed,
         "last_owner" => Rejection::LastOwner,
         "personal_space" => Rejection::PersonalSpace,
+        "already_member" => Rejection::AlreadyMember,
         "unknown_user" => Rejection::UnknownUser,
         "too_many_members" => Rejection::TooManyMembers,
         "key_reused" => Rejection::KeyReused,
@@ -480,6 +502,10 @@ fn change(row: &Row) -> Result<Change, Error> {
         "FILE_MOVED" => Change::FileMoved(file(row)?),
         "FILE_DELETED" => Change::FileDeleted(file(row)?),
         "SPACE_SHARED" => Change::SpaceShared {
+            subject_space_id: subject_space_id()?,
+            role: parse::<&str, Role>(row, "subject_role")?,
+        },
+        "SPACE_INVITED" => Change::SpaceInvited {
             subject_space_id: subject_space_id()?,
             role: parse::<&str, Role>(row, "subject_role")?,
         },

@@ -118,7 +118,7 @@ JOIN versions c ON c.file_id = f.id AND c.version = f.version
 LEFT JOIN LATERAL (
     SELECT *
     FROM versions
-    WHERE file_id = f.id AND version < coalesce($3, f.version + 1)
+    WHERE file_id = f.id AND version < coalesce($3, f.version + 1) AND purge_at IS NULL
     ORDER BY version DESC
     LIMIT $4
 ) v ON true
@@ -133,11 +133,11 @@ SELECT v.object_key, v.content_type, f.path
 FROM files f
 JOIN active_members m ON m.space_id = f.space_id AND m.user_id = $2
 JOIN versions v ON v.file_id = f.id AND v.version = coalesce($3, f.version)
-WHERE f.id = $1 AND f.deleted_at IS NULL AND admit($2, $4)",
+WHERE f.id = $1 AND f.deleted_at IS NULL AND v.purge_at IS NULL AND admit($2, $4)",
 );
 
 /// $1 file.
-const LOCK_SPACE_OF_FILE: Query = lock!(
+pub(crate) const LOCK_SPACE_OF_FILE: Query = lock!(
     "lock_space_of_file",
     "JOIN files f ON f.space_id = s.id
     JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
@@ -225,12 +225,12 @@ WITH target AS (
         END AS outcome
     FROM files f
     JOIN active_members m ON m.space_id = f.space_id AND m.user_id = $4
-    WHERE f.id = $6 AND ",
+    WHERE f.id = $6 AND f.purge_at IS NULL AND ",
     locked!("f.space_id"),
     "
 ), deleted AS (
     UPDATE files f
-    SET deleted_at = $2
+    SET deleted_at = $2, deleted_by = $4
     FROM target t
     WHERE t.outcome = 'allowed' AND f.id = t.id
     RETURNING f.id, f.space_id, f.path, f.version
@@ -357,7 +357,7 @@ impl Database {
         let id = Uuid::from(id);
         self.command(
             &LOCK_SPACE_OF_FILE,
-            &id,
+            &[&id],
             &MOVE_FILE,
             new,
             &[
@@ -371,7 +371,7 @@ impl Database {
         .await
     }
 
-    /// Deletes a file. The content of its versions stays in storage. Its path becomes free for a new file.
+    /// Moves a file to the trash. Its path becomes free for a new file.
     pub async fn delete_file(
         &self,
         id: FileId,
@@ -381,7 +381,7 @@ impl Database {
         let id = Uuid::from(id);
         self.command(
             &LOCK_SPACE_OF_FILE,
-            &id,
+            &[&id],
             &DELETE_FILE,
             new,
             &[
@@ -394,7 +394,7 @@ impl Database {
     }
 }
 
-fn file(row: &Row) -> Result<FileView, Error> {
+pub(crate) fn file(row: &Row) -> Result<FileView, Error> {
     Ok(FileView {
         file_id: get::<Uuid>(row, "file_id")?.into(),
         space_id: get::<Uuid>(row, "space_id")?.into(),

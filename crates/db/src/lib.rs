@@ -15,14 +15,17 @@ mod connections;
 mod error;
 mod files;
 mod history;
+mod invitations;
 mod migrations;
 mod outbox;
+mod purge;
 mod query;
 pub mod rds_authorities;
 mod role;
 mod row;
 mod spaces;
 mod tickets;
+mod trash;
 mod uploads;
 mod users;
 
@@ -34,8 +37,10 @@ pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};
 pub use error::{BoxError, Error, MigrationError};
 pub use files::{Base, Content};
+pub use invitations::{Invited, NewInvitation};
 pub use migrations::{Migrated, migrate, schema_version};
 pub use outbox::OutboxStats;
+pub use purge::{MarkedVersion, PURGE_GRACE};
 pub use role::{GRANTS, Role};
 pub use spaces::{Membership, NewSpace};
 pub use tickets::NewTicket;
@@ -53,10 +58,13 @@ pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
         connections::QUERIES,
         files::QUERIES,
         history::QUERIES,
+        invitations::QUERIES,
         aborted_uploads::QUERIES,
         outbox::QUERIES,
+        purge::QUERIES,
         spaces::QUERIES,
         tickets::QUERIES,
+        trash::QUERIES,
         uploads::QUERIES,
         users::QUERIES,
     ]

@@ -11,19 +11,21 @@ use crate::error::Error;
 /// The role's privileges on each table. Locking a row requires UPDATE. A test revokes each privilege and
 /// checks that a statement then fails. The previous release still serves when the privileges are updated, so
 /// a privilege is removed one release after the last statement that needs it.
-pub const GRANTS: [(&str, &[&str]); 12] = [
+pub const GRANTS: [(&str, &[&str]); 14] = [
     ("active_members", &["SELECT"]),
-    ("changes", &["SELECT", "INSERT"]),
+    ("changes", &["SELECT", "INSERT", "DELETE"]),
     ("connections", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("files", &["SELECT", "INSERT", "UPDATE"]),
+    ("files", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("history", &["SELECT", "UPDATE"]),
+    ("invitations", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("members", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("outbox", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("spaces", &["SELECT", "INSERT", "UPDATE"]),
+    ("refused_inviters", &["SELECT", "INSERT"]),
+    ("spaces", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("tickets", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("uploads", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("users", &["SELECT", "INSERT", "UPDATE"]),
-    ("versions", &["SELECT", "INSERT"]),
+    ("versions", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
 ];
 
 /// The database role that functions sign in as.

@@ -1,8 +1,8 @@
 //! Spaces and their members.
 
 use model::{
-    Caller, Cursor, DeletedSpaceView, Epoch, IdempotencyKey, MAX_MEMBERS, MemberView, PageLimit, Role,
-    SpaceId, SpaceKind, SpaceName, SpaceView, UserId,
+    Caller, Cursor, DeletedSpaceView, Epoch, IdempotencyKey, MemberView, PageLimit, Role, SpaceId, SpaceKind,
+    SpaceName, SpaceView, UserId,
 };
 use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
@@ -48,12 +48,12 @@ pub struct NewSpace<'a> {
     pub new_space_id: SpaceId,
 }
 
-/// A membership to create, or to give another role.
+/// A membership to give another role.
 #[derive(Debug)]
 pub struct Membership<'a> {
     /// The space. Personal spaces cannot be shared.
     pub space_id: SpaceId,
-    /// The user who becomes a member, or is one.
+    /// The member.
     pub member_id: &'a UserId,
     /// The member's new role.
     pub role: Role,
@@ -193,7 +193,7 @@ WHERE m.space_id = $1 AND m.user_id = $2 AND admit($2, $4)",
 );
 
 /// $1 space.
-const LOCK_SPACE: Query = lock!(
+pub(crate) const LOCK_SPACE: Query = lock!(
     "lock_space",
     "JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
     WHERE s.id = $1"
@@ -291,11 +291,10 @@ WITH target AS (
     set ", deleted_at = NULL, deleted_by = NULL"
 );
 
-/// $6 space, $7 member, $8 role, $9 maximum number of members.
+/// $6 space, $7 member, $8 role.
 ///
-/// The change is recorded in the member's personal space. The row of that space is locked second; no command
-/// locks a shared space after a personal one, so this order cannot deadlock. A user's first request creates
-/// the personal space, so a user without one is unknown.
+/// The change is also recorded in the member's personal space. The row of that space is locked second; no command
+/// locks a shared space after a personal one, so this order cannot deadlock.
 const SET_MEMBER: Query = command!(concat!(
     "-- set_member
 WITH target AS (
@@ -305,12 +304,11 @@ WITH target AS (
             WHEN s.kind = 'personal' THEN 'personal_space'
             WHEN o.role = $8 AND (m.role = 'owner' OR $4 = $7) THEN 'unchanged'
             WHEN m.role <> 'owner' THEN 'forbidden'
+            WHEN o.role IS NULL OR p.id IS NULL THEN 'not_found'
             WHEN o.role = 'owner' AND NOT EXISTS (
                 SELECT FROM members x
                 WHERE x.space_id = s.id AND x.role = 'owner' AND x.user_id <> $7
             ) THEN 'last_owner'
-            WHEN p.id IS NULL THEN 'unknown_user'
-            WHEN o.role IS NULL AND s.member_count >= $9 THEN 'too_many_members'
             ELSE 'allowed'
         END AS outcome
     FROM spaces s
@@ -321,11 +319,10 @@ WITH target AS (
     locked!("s.id"),
     "
 ), member AS (
-    INSERT INTO members (space_id, user_id, role, added_at)
-    SELECT id, $7, $8, $2
-    FROM target
-    WHERE outcome = 'allowed'
-    ON CONFLICT (space_id, user_id) DO UPDATE SET role = excluded.role
+    UPDATE members
+    SET role = $8
+    FROM target t
+    WHERE t.outcome = 'allowed' AND members.space_id = t.id AND members.user_id = $7
 ), changed AS (
     SELECT personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, NULL::uuid AS file_id, NULL AS path,
         NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, id AS subject_space_id, $8 AS subject_role,
@@ -486,7 +483,7 @@ impl Database {
         let space_id = Uuid::from(space_id);
         self.command(
             &LOCK_SPACE,
-            &space_id,
+            &[&space_id],
             &RENAME_SPACE,
             new,
             &[&space_id, &name.as_str()],
@@ -504,7 +501,7 @@ impl Database {
         let space_id = Uuid::from(space_id);
         self.command(
             &LOCK_SPACE_OR_DELETED,
-            &space_id,
+            &[&space_id],
             &DELETE_SPACE,
             new,
             &[&space_id],
@@ -523,7 +520,7 @@ impl Database {
         let space_id = Uuid::from(space_id);
         self.command(
             &LOCK_SPACE_OR_DELETED,
-            &space_id,
+            &[&space_id],
             &RESTORE_SPACE,
             new,
             &[&space_id, &(new.now - trash_time)],
@@ -546,7 +543,7 @@ impl Database {
         let decision = self
             .command(
                 &LOCK_PERSONAL_SPACE,
-                &user_id,
+                &[&user_id],
                 &CREATE_SPACE,
                 new,
                 &[
@@ -635,7 +632,7 @@ impl Database {
         rows.first().map(member).transpose()
     }
 
-    /// Adds a member, or changes a member's role. `new.caller` is the acting user.
+    /// Changes a member's role. `new.caller` is the acting user.
     pub async fn set_member(
         &self,
         membership: Membership<'_>,
@@ -645,10 +642,10 @@ impl Database {
         let member_id = membership.member_id.as_str();
         self.command(
             &LOCK_SPACE,
-            &space_id,
+            &[&space_id],
             &SET_MEMBER,
             new,
-            &[&space_id, &member_id, &membership.role.as_str(), &MAX_MEMBERS],
+            &[&space_id, &member_id, &membership.role.as_str()],
         )
         .await
     }
@@ -664,7 +661,7 @@ impl Database {
         let space_id = Uuid::from(space_id);
         self.command(
             &LOCK_SPACE,
-            &space_id,
+            &[&space_id],
             &REMOVE_MEMBER,
             new,
             &[&space_id, &member_id.as_str()],

@@ -8,7 +8,7 @@ use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Effect, NewChange, Rejection, command, epoch, event, lock, locked, outcome};
+use crate::changes::{Effect, NewChange, Rejection, UNLIMITED, command, epoch, event, lock, locked, outcome};
 use crate::client::{Database, Locked};
 use crate::error::Error;
 use crate::files::in_the_way;
@@ -453,7 +453,7 @@ impl Database {
         let upload_id = Uuid::from(completing.upload_id);
         self.command(
             &LOCK_SPACE_OF_UPLOAD,
-            &upload_id,
+            &[&upload_id],
             &COMPLETE_UPLOAD,
             new,
             &[
@@ -481,18 +481,10 @@ impl Database {
     ) -> Result<Result<Option<String>, Rejection>, Error> {
         let (id, user_id) = (Uuid::from(id), caller.user_id.as_str());
         let Locked { rows, .. } = self
-            .query_locked(
-                (
-                    &LOCK_SPACE_OF_UPLOAD,
-                    // Aborting makes no change, so no number of changes is too many.
-                    &[
-                        &id,
-                        &user_id,
-                        &epoch(caller),
-                        &OffsetDateTime::UNIX_EPOCH,
-                        &i64::MAX,
-                    ],
-                ),
+            .query_in_space(
+                caller,
+                UNLIMITED,
+                (&LOCK_SPACE_OF_UPLOAD, &[&id]),
                 (&ABORT_UPLOAD, &[&id, &user_id]),
             )
             .await?;

@@ -1,13 +1,19 @@
 //! Bodies of the HTTP API's requests and responses.
 
 mod file;
+mod invitation;
 mod space;
 mod ticket;
 mod upload;
 
 pub use file::{
-    Composite, CurrentVersion, DownloadUrl, FileChanged, FileDetail, FileList, FileVersion, FileView,
-    MoveFileRequest, NoFile,
+    Composite, CurrentVersion, DeletedFileList, DeletedFileView, DownloadUrl, FileChanged, FileDetail,
+    FileList, FileVersion, FileView, InvalidTrashKey, MoveFileRequest, NoFile, RestoreFileRequest,
+    RestoreVersionRequest, TrashKey,
+};
+pub use invitation::{
+    AcceptInvitationRequest, DeclineInvitationRequest, InvitationList, InvitationView, InviteRequest,
+    ReceivedInvitation, ReceivedInvitationList,
 };
 pub use space::{
     ChangeList, CreateSpaceRequest, DeletedSpaceList, DeletedSpaceView, MemberList, MemberView,

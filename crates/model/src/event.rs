@@ -53,6 +53,14 @@ pub enum Change {
         /// The user's role in the shared space since the change.
         role: Role,
     },
+    /// Only in the feed of a personal space: its owner is invited to a shared space. The owner has no access to that
+    /// space before accepting.
+    SpaceInvited {
+        /// The id of the shared space.
+        subject_space_id: SpaceId,
+        /// The role that accepting gives.
+        role: Role,
+    },
     /// Only in the feed of a personal space: its owner is no longer a member of a shared space.
     SpaceLeft {
         /// The id of the shared space.

@@ -71,6 +71,10 @@ uuid_newtype! {
     UploadId
 }
 uuid_newtype! {
+    /// Identifies an invitation to a space.
+    InvitationId
+}
+uuid_newtype! {
     /// Identifies the event of one change. It is the same on every delivery.
     EventId
 }
@@ -89,6 +93,11 @@ impl UploadId {
     /// user input.
     pub fn object_key(self) -> String {
         format!("objects/{self}")
+    }
+
+    /// The upload whose content has this S3 key; `None` if the key is not one of [`Self::object_key`].
+    pub fn of_object_key(key: &str) -> Option<Self> {
+        key.strip_prefix("objects/")?.parse().ok()
     }
 }
 

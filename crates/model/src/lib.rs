@@ -17,12 +17,14 @@ mod space;
 mod visible;
 
 pub use api::{
-    ChangeList, Composite, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest, CreatedTicket,
-    CreatedUpload, CurrentVersion, DeletedSpaceList, DeletedSpaceView, DownloadUrl, Empty, FileChanged,
-    FileDetail, FileList, FileVersion, FileView, MemberList, MemberView, MoveFileRequest, NoFile,
-    PartRequest, PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut, RenameSpaceRequest,
-    RestoreSpaceRequest, SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer, UploadStatus,
-    UploadView,
+    AcceptInvitationRequest, ChangeList, Composite, CreateSpaceRequest, CreateTicketRequest,
+    CreateUploadRequest, CreatedTicket, CreatedUpload, CurrentVersion, DeclineInvitationRequest,
+    DeletedFileList, DeletedFileView, DeletedSpaceList, DeletedSpaceView, DownloadUrl, Empty, FileChanged,
+    FileDetail, FileList, FileVersion, FileView, InvalidTrashKey, InvitationList, InvitationView,
+    InviteRequest, MemberList, MemberView, MoveFileRequest, NoFile, PartRequest, PresignPartsRequest,
+    PresignedPart, PresignedParts, PresignedPut, ReceivedInvitation, ReceivedInvitationList,
+    RenameSpaceRequest, RestoreFileRequest, RestoreSpaceRequest, RestoreVersionRequest, SetMemberRequest,
+    SpaceList, SpaceView, StoredPart, Transfer, TrashKey, UploadStatus, UploadView,
 };
 pub use caller::{
     Caller, EmailAddress, InvalidEmailAddress, InvalidPersonName, MAX_PERSON_NAME_BYTES, PersonName, Profile,
@@ -30,18 +32,20 @@ pub use caller::{
 pub use digest::{InvalidSha256, Sha256};
 pub use event::{Change, Event, FileState};
 pub use frame::{MAX_FRAME_BYTES, Pong, frames};
-pub use id::{DeviceId, Epoch, EventId, FileId, InvalidId, InvalidUserId, SpaceId, UploadId, UserId};
+pub use id::{
+    DeviceId, Epoch, EventId, FileId, InvalidId, InvalidUserId, InvitationId, SpaceId, UploadId, UserId,
+};
 pub use message::{
     Delivery, Message, PageKey, Recipients, SCHEMA_VERSION, UndecodableMessage, UnwritableMessage,
 };
 pub use numbers::{
-    ByteCount, ContentType, Cursor, IdempotencyKey, InvalidContentType, InvalidIdempotencyKey, InvalidNumber,
-    MAX_IDEMPOTENCY_KEY_BYTES, PageLimit, PartNumber, Sequence, Version,
+    ByteCount, ContentType, Cursor, Days, IdempotencyKey, InvalidContentType, InvalidIdempotencyKey,
+    InvalidNumber, KeptVersions, MAX_IDEMPOTENCY_KEY_BYTES, PageLimit, PartNumber, Sequence, Version,
 };
 pub use page::{InvalidPageToken, PageQuery, PageToken, page};
 pub use parts::{MAX_PARTS, MIN_PART_BYTES, PartLayout};
 pub use path::{InvalidPath, MAX_PATH_BYTES, MAX_SEGMENT_BYTES, PathPrefix, SpacePath};
 pub use space::{
-    InvalidRole, InvalidSpaceKind, InvalidSpaceName, InvisibleSpaceName, MAX_MEMBERS, MAX_SPACE_NAME_BYTES,
-    Role, SpaceKind, SpaceName,
+    INVITATION_LIFETIME, InvalidRole, InvalidSpaceKind, InvalidSpaceName, InvisibleSpaceName, MAX_MEMBERS,
+    MAX_SPACE_NAME_BYTES, Role, SpaceKind, SpaceName,
 };

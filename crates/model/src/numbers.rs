@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use time::Duration;
 
 /// The number is outside the range of its type.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -89,6 +90,21 @@ number_newtype! {
 number_newtype! {
     /// The maximum number of items in a page: 1 to 1,000, 100 by default.
     PageLimit, 1, 1_000
+}
+
+number_newtype! {
+    /// A retention time in whole days: 1 to 3,650.
+    Days, 1, 3_650
+}
+number_newtype! {
+    /// The number of versions that a file keeps besides its newest one: 0 to 1,000,000.
+    KeptVersions, 0, 1_000_000
+}
+
+impl From<Days> for Duration {
+    fn from(days: Days) -> Self {
+        Self::days(days.0)
+    }
 }
 
 impl Default for Cursor {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use thiserror::Error;
+use time::Duration;
 use unicode_normalization::is_nfc;
 
 use crate::visible::{is_directional, is_visible};
@@ -74,6 +75,9 @@ impl TryFrom<&str> for SpaceKind {
         }
     }
 }
+
+/// How long an invitation can be accepted.
+pub const INVITATION_LIFETIME: Duration = Duration::days(30);
 
 /// The maximum number of members of a space. Each change of a space is addressed to all its members.
 pub const MAX_MEMBERS: i32 = 1_000;

@@ -27,7 +27,6 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub const ACTIONS: &[(&str, &[&str])] = &[
     // Without ListBucket, S3 responds with 403 instead of 404 if the object does not exist.
     ("head", &["s3:GetObject", "s3:ListBucket"]),
-    ("delete", &["s3:DeleteObject"]),
     ("presign_put", &["s3:PutObject"]),
     ("presign_part", &["s3:PutObject"]),
     ("presign_get", &["s3:GetObject"]),
@@ -35,6 +34,15 @@ pub const ACTIONS: &[(&str, &[&str])] = &[
     ("list_parts", &["s3:ListMultipartUploadParts"]),
     ("complete_multipart", &["s3:PutObject"]),
     ("abort_multipart", &["s3:AbortMultipartUpload"]),
+    ("delete", &["s3:DeleteObject"]),
+    (
+        "purge",
+        &[
+            "s3:ListBucketVersions",
+            "s3:DeleteObject",
+            "s3:DeleteObjectVersion",
+        ],
+    ),
     (
         "delete_versions",
         &[

@@ -40,7 +40,8 @@ impl Storage {
         }
     }
 
-    /// Deletes an object. Deleting one that does not exist succeeds.
+    /// Deletes an object. Its content remains as a noncurrent version for as long as the bucket's lifecycle rules
+    /// say. Deleting one that does not exist succeeds.
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
         let request = self.s3.delete_object().bucket(&self.bucket).key(key);
         request.send().await.map_err(Error::new)?;

@@ -1,4 +1,4 @@
-//! Deletes all content of the bucket, in batches.
+//! Deletes objects with all of their versions, and all content of the bucket in batches.
 
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
@@ -48,6 +48,29 @@ impl Storage {
                     .to_owned(),
             },
         })
+    }
+
+    /// Deletes an object with all of its versions and delete markers. Deleting one that does not exist succeeds.
+    pub async fn purge(&self, key: &str) -> Result<(), Error> {
+        loop {
+            // Other keys may begin with this one.
+            let listing = self.s3.list_object_versions().bucket(&self.bucket).prefix(key);
+            let page = listing.send().await.map_err(Error::new)?;
+            let versions = page.versions().iter().map(|v| (v.key(), v.version_id()));
+            let markers = page.delete_markers().iter().map(|m| (m.key(), m.version_id()));
+            let own = versions.chain(markers).filter(|(found, _)| *found == Some(key));
+            let mut deleted = 0;
+            for (_, version) in own {
+                let deleting = self.s3.delete_object().bucket(&self.bucket).key(key);
+                let deleting = deleting.set_version_id(version.map(str::to_owned));
+                deleting.send().await.map_err(Error::new)?;
+                deleted += 1;
+            }
+            // A page lists 1,000 versions in the order of the keys, so the object's own come first.
+            if deleted == 0 || page.is_truncated() != Some(true) {
+                return Ok(());
+            }
+        }
     }
 
     /// Aborts up to 1,000 multipart uploads, and stops early once `may_continue` returns `false`. Returns

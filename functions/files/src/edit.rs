@@ -7,7 +7,7 @@ use http::StatusCode;
 use model::{DeviceId, Event, FileChanged, FileId, MoveFileRequest, SpacePath, Version};
 use serde::Deserialize;
 
-use crate::App;
+use crate::{App, trash};
 
 /// Moves a file. A move to the current path changes nothing and returns the file's newest change. A repeated
 /// move returns the change that the first request made, even if the file has changed since.
@@ -26,17 +26,22 @@ pub(crate) async fn rename(app: &App, request: Request<'_>) -> Result<Response, 
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct DeleteQuery {
-    base_version: Option<Version>,
-    base_path: Option<SpacePath>,
-    device_id: Option<DeviceId>,
+pub(crate) struct DeleteQuery {
+    pub(crate) base_version: Option<Version>,
+    pub(crate) base_path: Option<SpacePath>,
+    pub(crate) device_id: Option<DeviceId>,
+    #[serde(default)]
+    permanently: bool,
 }
 
-/// Deletes a file. A repeated request returns the same change.
+/// Moves a file to the trash, or erases it. A repeated request returns the same change.
 pub(crate) async fn delete(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let caller = request.caller()?;
     let file_id: FileId = request.path_parameter("fileId")?;
     let query: DeleteQuery = request.query()?;
+    if query.permanently {
+        return trash::erase(app, request, query).await;
+    }
     let new = commands::begin(&app.clock, &caller, query.device_id, app.max_changes_per_minute);
     let base = Base {
         version: query.base_version,
@@ -46,7 +51,7 @@ pub(crate) async fn delete(app: &App, request: Request<'_>) -> Result<Response, 
     answer(commands::finish(&app.queue, &app.db, &app.clock, effect).await)
 }
 
-fn answer(event: Option<Event>) -> Result<Response, Problem> {
+pub(crate) fn answer(event: Option<Event>) -> Result<Response, Problem> {
     let event = event.ok_or_else(|| Problem::internal("a file's change without an event"))?;
     let changed = FileChanged::try_from(event).map_err(Problem::internal)?;
     json(StatusCode::OK, &changed)

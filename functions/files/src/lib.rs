@@ -1,16 +1,19 @@
-//! Lists, shows, downloads, moves and deletes files.
+//! Lists, shows, downloads, moves, deletes and restores files.
 
 mod content;
 mod edit;
 mod list;
+mod trash;
 
 use api::http::{Request, Response, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use db::{Database, DatabaseUrl};
+use model::Days;
 use platform::Clock;
 use platform::config::{ConfigError, Vars};
 use queue::Queue;
 use storage::Storage;
+use time::Duration;
 
 pub use content::URL_LIFETIME;
 
@@ -22,6 +25,8 @@ pub struct Config {
     pub bucket: String,
     /// `QUEUE_URL`: the SQS queue that events are sent to.
     pub queue_url: String,
+    /// `TRASH_DAYS`: the number of days after which a deleted file is purged.
+    pub trash_days: Days,
     /// `METRICS_NAMESPACE`: the CloudWatch namespace of the function's metrics.
     pub metrics_namespace: String,
     /// `MAX_CHANGES_PER_MINUTE`: the largest number of changes of a user within a minute.
@@ -35,6 +40,7 @@ impl Config {
             database_url: vars.required("DATABASE_URL")?,
             bucket: vars.required("BUCKET_NAME")?,
             queue_url: vars.required("QUEUE_URL")?,
+            trash_days: vars.required("TRASH_DAYS")?,
             metrics_namespace: vars.required("METRICS_NAMESPACE")?,
             max_changes_per_minute: vars.required("MAX_CHANGES_PER_MINUTE")?,
         })
@@ -51,6 +57,8 @@ pub struct App {
     pub queue: Queue,
     /// The largest number of changes of a user within a minute.
     pub max_changes_per_minute: i64,
+    /// The time after which a deleted file is purged.
+    pub trash_time: Duration,
     /// The clock. Tests set its time.
     pub clock: Clock,
 }
@@ -65,6 +73,8 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
             "GET /files/{fileId}/content" => content::locate(app, request).await,
             "PATCH /files/{fileId}" => edit::rename(app, request).await,
             "DELETE /files/{fileId}" => edit::delete(app, request).await,
+            "POST /files/{fileId}/restore" => trash::restore_file(app, request).await,
+            "POST /files/{fileId}/versions/{version}/restore" => trash::restore_version(app, request).await,
             _ => Err(no_such_route(request)),
         }
     })

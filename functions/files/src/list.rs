@@ -10,12 +10,15 @@ use model::{
 };
 use serde::Deserialize;
 
-use crate::App;
+use crate::{App, trash};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ListQuery {
     space_id: Option<SpaceId>,
+    /// Always false, or the request lists the trash.
+    #[serde(default, rename = "deleted")]
+    _deleted: bool,
     #[serde(default)]
     prefix: PathPrefix,
     #[serde(default)]
@@ -23,8 +26,17 @@ struct ListQuery {
     page_token: Option<PageToken<SpacePath>>,
 }
 
-/// Lists the files of a space, ordered by path.
+#[derive(Deserialize)]
+struct Which {
+    #[serde(default)]
+    deleted: bool,
+}
+
+/// Lists the files of a space, ordered by path, or those in its trash.
 pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    if request.query::<Which>()?.deleted {
+        return trash::list(app, request).await;
+    }
     let caller = request.caller()?;
     let query: ListQuery = request.query()?;
     let after = query.page_token.map(|token| token.0);

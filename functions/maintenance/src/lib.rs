@@ -1,11 +1,12 @@
-//! Every minute: publishes the events that are still in the outbox, cleans up expired rows and content, and
-//! requeues dead letters.
+//! Every minute: publishes the events that are still in the outbox, cleans up expired rows and content,
+//! requeues dead letters, and purges what is past its time.
 //!
 //! Two runs may overlap, and a run may be killed at any point. Events are claimed by lease, and sending an
 //! event twice is harmless. The content of an upload is deleted from storage before the upload's row.
 
 mod clean_up;
 mod publish;
+mod purge;
 mod redrive;
 
 use std::time::Duration as StdDuration;
@@ -22,6 +23,7 @@ use time::Duration;
 use tokio::time::Instant;
 use tracing::error;
 
+pub use purge::{ROWS as PURGED_ROWS, Retention};
 pub use redrive::MESSAGE_LIFETIME;
 
 /// How long after its expiry an upload's content may still arrive. S3 checks the expiry of a presigned URL
@@ -41,12 +43,20 @@ pub(crate) const OLDEST: &str = "OldestEventAge";
 /// Name of the metric for dead letters that were requeued.
 pub(crate) const REDRIVEN: &str = "MessagesRedriven";
 
+/// Name of the metric for objects that were purged.
+pub(crate) const OBJECTS_PURGED: &str = "ObjectsPurged";
+
+/// Name of the metric for the bytes of objects that were purged.
+pub(crate) const BYTES_PURGED: &str = "BytesPurged";
+
 /// The metrics of this function with their units.
-pub const METRICS: [Metric; 4] = [
+pub const METRICS: [Metric; 6] = [
     Metric::Count(queue::PUBLISHED),
     Metric::Gauge(WAITING),
     Metric::Seconds(OLDEST),
     Metric::Count(REDRIVEN),
+    Metric::Count(OBJECTS_PURGED),
+    Metric::Count(BYTES_PURGED),
 ];
 
 /// The function's configuration. Each field names its environment variable.
@@ -59,6 +69,9 @@ pub struct Config {
     pub queue_url: String,
     /// `DEAD_LETTER_QUEUE_URL`: the SQS queue that dead letters are received from.
     pub dead_letter_queue_url: String,
+    /// `TRASH_DAYS`, `KEEP_VERSIONS` and `VERSION_DAYS`: how long deleted files and spaces, and old versions, are
+    /// kept.
+    pub retention: Retention,
     /// `METRICS_NAMESPACE`: the CloudWatch namespace of the function's metrics.
     pub metrics_namespace: String,
 }
@@ -71,6 +84,11 @@ impl Config {
             bucket: vars.required("BUCKET_NAME")?,
             queue_url: vars.required("QUEUE_URL")?,
             dead_letter_queue_url: vars.required("DEAD_LETTER_QUEUE_URL")?,
+            retention: Retention {
+                trash: vars.required("TRASH_DAYS")?,
+                versions: vars.required("KEEP_VERSIONS")?,
+                replaced: vars.required("VERSION_DAYS")?,
+            },
             metrics_namespace: vars.required("METRICS_NAMESPACE")?,
         })
     }
@@ -86,6 +104,8 @@ pub struct App {
     pub queue: Queue,
     /// The dead-letter queue, with messages that could not be read or delivered.
     pub dead_letters: Queue,
+    /// How long deleted files and spaces, and old versions, are kept.
+    pub retention: Retention,
     /// The clock. Tests set its time.
     pub clock: Clock,
 }
@@ -107,6 +127,8 @@ pub struct Report {
     pub redriven: usize,
     /// Aborted uploads whose content was deleted from storage.
     pub freed: usize,
+    /// Versions that were purged because they were past their time.
+    pub purged: usize,
 }
 
 /// The reason why a pass could not be finished. The next run continues it.
@@ -120,6 +142,8 @@ enum Error {
     NotTaken(usize),
     #[error("storage did not answer for {0} uploads")]
     Storage(usize),
+    #[error("storage did not delete {0} objects")]
+    Objects(usize),
     #[error("a message cannot be written")]
     Unwritable(#[from] model::UnwritableMessage),
 }
@@ -145,6 +169,7 @@ pub async fn handle(app: &App, deadline: Instant) -> Result<Report, Unfinished> 
         aborted: finish("aborting", clean_up::abort_expired(app, deadline).await),
         redriven: finish("redriving", redrive::redrive(app, deadline).await),
         freed: finish("freeing", clean_up::free_storage(app, deadline).await),
+        purged: finish("purging", purge::purge(app, deadline).await),
     };
     if unfinished.is_empty() {
         Ok(report)

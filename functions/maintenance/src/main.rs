@@ -21,6 +21,7 @@ async fn main() -> Result<(), Error> {
         storage: Storage::new(&aws.sdk, config.bucket),
         dead_letters: queue.with_url(config.dead_letter_queue_url),
         queue,
+        retention: config.retention,
         clock,
     };
     app.db.warm_up().await;

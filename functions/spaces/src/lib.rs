@@ -1,5 +1,7 @@
-//! Lists, creates, renames, deletes and restores spaces, and lists, shows, adds, changes and removes their members.
+//! Lists, creates, renames, deletes and restores spaces, invites people, and lists, shows,
+//! changes and removes members.
 
+mod invitation;
 mod member;
 mod space;
 
@@ -68,6 +70,9 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
             "PATCH /spaces/{spaceId}" => space::rename(app, request).await,
             "DELETE /spaces/{spaceId}" => space::delete(app, request).await,
             "POST /spaces/{spaceId}/restore" => space::restore(app, request).await,
+            "GET /spaces/{spaceId}/invitations" => invitation::list(app, request).await,
+            "POST /spaces/{spaceId}/invitations" => invitation::create(app, request).await,
+            "DELETE /spaces/{spaceId}/invitations/{invitationId}" => invitation::withdraw(app, request).await,
             "GET /spaces/{spaceId}/members" => member::list(app, request).await,
             "GET /spaces/{spaceId}/members/{userId}" => member::show(app, request).await,
             "PUT /spaces/{spaceId}/members/{userId}" => member::set(app, request).await,

@@ -42,7 +42,7 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
     json(StatusCode::OK, &member)
 }
 
-/// Adds a member or changes a member's role. A repeated request changes nothing.
+/// Changes a member's role. A repeated request changes nothing.
 pub(crate) async fn set(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let caller = request.caller()?;
     let space_id: SpaceId = request.path_parameter("spaceId")?;

@@ -204,6 +204,7 @@ fn the_alarm_of_failed_requests_counts_no_throttles_and_wants_more_than_a_few() 
         "CompleteUpload",
         "Files",
         "Spaces",
+        "Account",
         "Changes",
         "Connections",
     ];

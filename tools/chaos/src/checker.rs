@@ -57,6 +57,7 @@ impl Evidence {
         self.uploads(violations);
         self.content(violations);
         self.numbers(violations);
+        self.bytes(violations);
         self.check_sent_events(violations);
         self.dead_letters(violations);
         for device in &self.devices {
@@ -140,6 +141,15 @@ impl Evidence {
                     format!("space {space}: {last}, {} changes", changes.len()),
                 );
             }
+        }
+    }
+
+    fn bytes(&self, violations: &Violations) {
+        for (space, (counted, stored)) in &self.database.miscounted {
+            violations.unexpected(
+                "bytes of a space that are not the sum of its objects",
+                format!("space {space}: {counted} counted, {stored} stored"),
+            );
         }
     }
 

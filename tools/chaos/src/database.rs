@@ -34,6 +34,8 @@ pub(crate) struct Snapshot {
     pub(crate) completed_uploads: i64,
     /// The number of changes that give a file a new version.
     pub(crate) updates: i64,
+    /// Spaces whose `bytes` differ from the sum of the sizes of their objects, with both numbers.
+    pub(crate) miscounted: HashMap<SpaceId, (i64, i64)>,
     /// Events in the outbox, which may not have reached the queue.
     pub(crate) outbox: Vec<EventId>,
 }
@@ -101,6 +103,15 @@ impl Snapshot {
             snapshot
                 .versions
                 .insert((file.into(), version.try_into()?), content);
+        }
+        let miscounted = "SELECT id, bytes, stored FROM spaces LEFT JOIN LATERAL ( \
+                          SELECT coalesce(sum(size), 0)::bigint AS stored FROM ( \
+                          SELECT DISTINCT v.object_key, v.size FROM versions v JOIN files f ON f.id = v.file_id \
+                          WHERE f.space_id = spaces.id) objects) s ON true WHERE bytes <> stored";
+        for row in client.query(miscounted, &[]).await? {
+            let space: Uuid = row.try_get(0)?;
+            let counted = (row.try_get(1)?, row.try_get(2)?);
+            snapshot.miscounted.insert(space.into(), counted);
         }
         for row in client.query("SELECT event_id FROM outbox", &[]).await? {
             snapshot.outbox.push(row.try_get::<_, Uuid>(0)?.into());

@@ -27,11 +27,12 @@ const API_CONCURRENCY: usize = 24;
 const KILL_WITHIN: std::ops::Range<u64> = 0..40;
 
 /// Name, timeout in seconds and number of environments of each function.
-const TEMPLATE: [(&str, u64, usize); 8] = [
+const TEMPLATE: [(&str, u64, usize); 9] = [
     ("uploads", 15, API_CONCURRENCY),
     ("complete-upload", 29, API_CONCURRENCY),
     ("files", 15, API_CONCURRENCY),
     ("spaces", 15, API_CONCURRENCY),
+    ("account", 15, API_CONCURRENCY),
     ("changes", 15, API_CONCURRENCY),
     ("connections", 15, API_CONCURRENCY),
     ("fan-out", 30, FAN_OUT_CONCURRENCY),
@@ -77,6 +78,7 @@ impl Functions {
             Some("uploads") if path.ends_with("/complete") => "complete-upload",
             Some("files") => "files",
             Some("spaces") => "spaces",
+            Some("invitations" | "me") => "account",
             Some("changes") => "changes",
             Some("tickets") => "connections",
             _ => "uploads",

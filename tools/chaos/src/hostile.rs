@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use model::{CreatedTicket, SpaceId, SpaceView, UserId};
+use model::{CreatedTicket, InvitationView, SpaceId, SpaceView, UserId};
 use platform::ids;
 use serde::Serialize;
 use serde_json::json;
@@ -56,6 +56,7 @@ struct Outcome {
 struct Hostile<'a> {
     cluster: &'a Cluster,
     user: User,
+    guest: UserId,
     space: SpaceId,
 }
 
@@ -153,14 +154,20 @@ impl<'a> Hostile<'a> {
             .execute(members, &[&uuid::Uuid::from(space), &MEMBERS])
             .await?;
         let known = Call::new("GET /spaces");
-        api.request(&UserId::try_from("guest".to_owned())?, &known).await;
+        let guest = UserId::try_from("guest".to_owned())?;
+        api.request(&guest, &known).await;
         for _ in 0..SOCKETS {
             let call = Call::new("POST /tickets").body(json!({}));
             let answer = api.request(&user.id, &call).await.context("no ticket")?;
             let ticket = answer.parsed::<CreatedTicket>().context("no ticket")?.ticket;
             ensure!(cluster.context.sockets.connect_deaf(&ticket).await, "no socket");
         }
-        Ok(Self { cluster, user, space })
+        Ok(Self {
+            cluster,
+            user,
+            guest,
+            space,
+        })
     }
 
     /// Uploads and changes members; never returns.
@@ -183,7 +190,7 @@ impl<'a> Hostile<'a> {
         }
     }
 
-    /// Adds and removes a member in turn. The large space is full, so this uses another one.
+    /// Invites, adds and removes a member in turn. The large space is full, so this uses another one.
     async fn change_members(&self) {
         let api = &self.cluster.context.api;
         let call = Call::new("POST /spaces").body(json!({ "name": "Door" }));
@@ -193,22 +200,36 @@ impl<'a> Hostile<'a> {
         let space = space.parsed::<SpaceView>().map(|view| view.space_id.to_string());
         let space = space.unwrap_or_default();
         loop {
-            for route in [
-                "PUT /spaces/{spaceId}/members/{userId}",
-                "DELETE /spaces/{spaceId}/members/{userId}",
-            ] {
-                let call = Call::new(route).path("spaceId", &space).path("userId", &"guest");
-                let call = if route.starts_with("PUT") {
-                    call.body(json!({ "role": "viewer" }))
-                } else {
-                    call
-                };
-                match api.request(&self.user.id, &call).await {
-                    Some(answer) if answer.status >= 400 => api.wrong(&self.user.id, &call, &answer),
-                    _ => {}
+            let invite = Call::new("POST /spaces/{spaceId}/invitations")
+                .path("spaceId", &space)
+                .body(json!({ "userId": "guest", "role": "viewer" }));
+            match api.request(&self.user.id, &invite).await {
+                // The removal before was not answered, so the guest may be a member still.
+                Some(answer) if answer.status == 409 => {}
+                Some(answer) if answer.status >= 400 => api.wrong(&self.user.id, &invite, &answer),
+                Some(answer) => {
+                    let invitation = answer.parsed::<InvitationView>();
+                    let id = invitation
+                        .map(|it| it.invitation_id.to_string())
+                        .unwrap_or_default();
+                    let accept =
+                        Call::new("POST /invitations/{invitationId}/accept").path("invitationId", &id);
+                    match api.request(&self.guest, &accept).await {
+                        Some(answer) if answer.status >= 400 => api.wrong(&self.guest, &accept, &answer),
+                        _ => {}
+                    }
                 }
-                tokio::time::sleep(CHANGE_EVERY).await;
+                None => {}
             }
+            tokio::time::sleep(CHANGE_EVERY).await;
+            let remove = Call::new("DELETE /spaces/{spaceId}/members/{userId}")
+                .path("spaceId", &space)
+                .path("userId", &"guest");
+            match api.request(&self.user.id, &remove).await {
+                Some(answer) if answer.status >= 400 => api.wrong(&self.user.id, &remove, &answer),
+                _ => {}
+            }
+            tokio::time::sleep(CHANGE_EVERY).await;
         }
     }
 }

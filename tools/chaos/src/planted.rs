@@ -1,6 +1,7 @@
 //! Mutation tests of the harness: defects are planted one at a time, and the harness must find each of them.
 //! A defect is a patch in `tools/chaos/planted` whose first line says what it breaks. It is applied to a copy
-//! of the functions, never to the original.
+//! of the functions, never to the original. The folder `by-tests` in it has defects of what the harness does not do; the
+//! first line of each names the integration test that finds it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -91,6 +92,9 @@ fn defects(project: &Project) -> Result<Vec<Defect>> {
     let mut defects = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let patch = entry?.path();
+        if patch.extension().is_none_or(|extension| extension != "patch") {
+            continue;
+        }
         let text = fs::read_to_string(&patch).with_context(|| format!("cannot read {}", patch.display()))?;
         defects.push(Defect {
             name: patch

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use model::{SpaceId, SpaceView};
+use model::{InvitationView, SpaceId, SpaceView};
 use parking_lot::Mutex;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
@@ -83,11 +83,44 @@ impl Workload {
             .path("spaceId", &shared.id)
             .path("userId", member)
             .body(json!({ "role": role, "deviceId": shared.owner.device }));
-        match self.context.api.request(&shared.owner.id, &call).await {
-            Some(answer) if answer.status != 200 => self.context.api.wrong(&shared.owner.id, &call, &answer),
-            Some(_) if writes => shared.writes_now(index),
-            _ => {}
+        let done = match self.context.api.request(&shared.owner.id, &call).await {
+            Some(answer) if answer.status == 404 => self.invite(shared, index, role).await,
+            Some(answer) if answer.status != 200 => {
+                self.context.api.wrong(&shared.owner.id, &call, &answer);
+                false
+            }
+            answer => answer.is_some(),
+        };
+        if done && writes {
+            shared.writes_now(index);
         }
+    }
+
+    /// Invites a user, who accepts twice, as a client does that has lost the first answer. Returns whether the user is a
+    /// member for sure.
+    async fn invite(&self, shared: &Shared, index: usize, role: &str) -> bool {
+        let (api, user) = (&self.context.api, &self.users[index]);
+        let call = Call::new("POST /spaces/{spaceId}/invitations")
+            .path("spaceId", &shared.id)
+            .body(json!({ "userId": user.id, "role": role, "deviceId": shared.owner.device }));
+        let Some(answer) = api.request(&shared.owner.id, &call).await else {
+            return false;
+        };
+        let Some(invitation) = answer.parsed::<InvitationView>().filter(|_| answer.status == 201) else {
+            api.wrong(&shared.owner.id, &call, &answer);
+            return false;
+        };
+        let call = Call::new("POST /invitations/{invitationId}/accept")
+            .path("invitationId", &invitation.invitation_id)
+            .body(json!({ "deviceId": user.device }));
+        let mut accepted = false;
+        for _ in 0..2 {
+            match api.request(&user.id, &call).await {
+                Some(answer) if answer.status != 200 => api.wrong(&user.id, &call, &answer),
+                answer => accepted |= answer.is_some(),
+            }
+        }
+        accepted
     }
 
     /// Removes a member from a space.

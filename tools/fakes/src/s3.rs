@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use model::Sha256;
 use parking_lot::Mutex;
+use percent_encoding::percent_decode_str;
 use ring::digest::{SHA256, digest};
 use tokio_rustls::TlsAcceptor;
 
@@ -96,6 +97,9 @@ impl Service for Bucket {
 
     fn answer(&self, request: &Request) -> Reply {
         let (path, query) = request.target().split_once('?').unwrap_or((request.target(), ""));
+        if request.method() == "GET" && path.trim_end_matches('/') == self.prefix.trim_end_matches('/') {
+            return self.versions(query);
+        }
         let Some(key) = path.strip_prefix(&self.prefix) else {
             return self.error(404, "NoSuchBucket");
         };
@@ -131,6 +135,22 @@ impl Bucket {
         objects.insert(key.to_owned(), Object { size, sha256 });
         let headers = format!("etag: \"{}\"\r\nx-amz-checksum-sha256: {sha256}\r\n", key.len());
         reply(200, &headers, b"")
+    }
+
+    /// Lists the objects with a prefix. Each has one version, and there are no delete markers.
+    fn versions(&self, query: &str) -> Reply {
+        let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix="));
+        let prefix = percent_decode_str(prefix.unwrap_or_default()).decode_utf8_lossy();
+        let mut found: Vec<String> = (self.objects.lock().keys())
+            .filter(|key| key.starts_with(&*prefix))
+            .map(|key| format!("<Version><Key>{key}</Key><VersionId>1</VersionId></Version>"))
+            .collect();
+        found.sort();
+        let body = format!(
+            r#"<?xml version="1.0" encoding="UTF-8"?><ListVersionsResult><IsTruncated>false</IsTruncated>{}</ListVersionsResult>"#,
+            found.concat()
+        );
+        reply(200, "content-type: application/xml\r\n", body.as_bytes())
     }
 
     fn head(&self, key: &str) -> Reply {

@@ -46,7 +46,13 @@ pub fn variables() -> Vec<(&'static str, String)> {
         ("MAX_CONNECTIONS_PER_USER", "64"),
         ("MAX_UPLOAD_BYTES", "5497558138880"),
         ("MULTIPART_THRESHOLD_BYTES", "67108864"),
+        ("MAX_CHANGES_PER_MINUTE", "1000000"),
+        ("MAX_PENDING_UPLOADS", "1000000"),
+        ("MAX_SPACES_PER_USER", "10000"),
         ("METRICS_NAMESPACE", "SyncSphere"),
+        ("TRASH_DAYS", "30"),
+        ("KEEP_VERSIONS", "100"),
+        ("VERSION_DAYS", "180"),
     ]
     .map(|(name, value)| (name, value.to_owned()))
     .into()

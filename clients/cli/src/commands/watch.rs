@@ -102,6 +102,13 @@ pub(crate) fn describe(event: &Event) -> String {
         } => {
             format!("* you are now {} of {subject_space_id}", role.as_str())
         }
+        Change::SpaceInvited {
+            subject_space_id,
+            role,
+        } => format!(
+            "* you are invited to be {} of {subject_space_id}; see `syncsphere invitations`",
+            role.as_str()
+        ),
         Change::SpaceLeft { subject_space_id } => {
             format!("* you are no longer a member of {subject_space_id}")
         }

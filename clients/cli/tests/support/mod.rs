@@ -55,6 +55,14 @@ impl Person {
         person
     }
 
+    /// Shares a space of this person, who owns it, with another person, who accepts.
+    pub(crate) async fn shares(&self, space: &str, other: &Self) {
+        // Users can be invited by user ID only after using the service once.
+        other.json(&["spaces"]).await;
+        self.json(&["share", space, &other.user_id]).await;
+        other.json(&["invitations", "accept", space]).await;
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -89,6 +89,55 @@ export class Api {
     return this.#send("DELETE", path, { query: { deviceId: this.deviceId } });
   }
 
+  /**
+   * @param {string} spaceId
+   * @param {{ userId: string } | { email: string }} person
+   * @param {Role} role
+   * @returns {Promise<import("./types.js").Invitation>}
+   */
+  invite(spaceId, person, role) {
+    return this.#send("POST", `/spaces/${spaceId}/invitations`, { body: { ...person, role, deviceId: this.deviceId } });
+  }
+
+  /**
+   * @param {string} spaceId
+   * @returns {Promise<import("./types.js").Invitation[]>}
+   */
+  listInvitations(spaceId) {
+    return this.#all(`/spaces/${spaceId}/invitations`, "invitations").then(([invitations]) => invitations);
+  }
+
+  /**
+   * @param {string} spaceId
+   * @param {string} invitationId
+   * @returns {Promise<void>}
+   */
+  withdrawInvitation(spaceId, invitationId) {
+    return this.#send("DELETE", `/spaces/${spaceId}/invitations/${invitationId}`, {});
+  }
+
+  /** @returns {Promise<import("./types.js").ReceivedInvitation[]>} */
+  receivedInvitations() {
+    return this.#all("/invitations", "invitations").then(([invitations]) => invitations);
+  }
+
+  /**
+   * @param {string} invitationId
+   * @returns {Promise<import("./types.js").Member>}
+   */
+  acceptInvitation(invitationId) {
+    return this.#send("POST", `/invitations/${invitationId}/accept`, { body: { deviceId: this.deviceId } });
+  }
+
+  /**
+   * @param {string} invitationId
+   * @param {boolean} block whether to see no more invitations of the same person
+   * @returns {Promise<void>}
+   */
+  declineInvitation(invitationId, block) {
+    return this.#send("POST", `/invitations/${invitationId}/decline`, { body: { block } });
+  }
+
   // ------------------------------------------------------------------------------------------------ Changes
 
   /**

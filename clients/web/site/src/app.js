@@ -34,6 +34,7 @@ export class App extends EventTarget {
   /** @type {Map<string, SpaceModel>} */ spaces = new Map();
   selected = NOT_MADE_YET;
   /** @type {import("./watcher.js").State} */ connection = { phase: "connecting" };
+  /** The invitations that this user can accept. @type {import("./types.js").ReceivedInvitation[]} */ invitations = [];
   /** The latency of the newest pushed change in milliseconds. @type {number | null} */ latency = null;
   /** The last time at which everything was current. @type {number | null} */ currentAt = null;
   /** @type {Notice[]} */ notices = [];
@@ -143,7 +144,10 @@ export class App extends EventTarget {
       onRewound: (space) => this.#rewound(space),
       onState: (state) => {
         this.connection = state;
-        if (state.phase === "live") this.currentAt = Date.now();
+        if (state.phase === "live") {
+          this.currentAt = Date.now();
+          void this.#readInvitations();
+        }
         this.tell();
       },
     });
@@ -245,10 +249,36 @@ export class App extends EventTarget {
     // The service's clock and this one may differ. The difference affects only the displayed text.
     const past = Date.parse(change.occurredAt) < this.openedAt;
     this.spaces.get(change.spaceId)?.apply(change, latency, past);
+    if (latency !== null && (change.eventType === "SPACE_INVITED" || change.eventType === "SPACE_SHARED")) void this.#readInvitations();
     if (latency !== null && change.deviceId !== this.deviceId) {
       this.dispatchEvent(new CustomEvent("heard", { detail: { change, latency } }));
     }
     this.tell();
+  }
+
+  async #readInvitations() {
+    try {
+      this.invitations = await this.api.receivedInvitations();
+    } catch (error) {
+      this.fail(error, "Your invitations could not be read. ");
+    }
+    this.tell();
+  }
+
+  /**
+   * Accepts or declines an invitation.
+   *
+   * @param {import("./types.js").ReceivedInvitation} invitation
+   * @param {"accept" | "decline" | "block"} answer
+   */
+  async answerInvitation({ invitationId }, answer) {
+    try {
+      if (answer === "accept") await this.api.acceptInvitation(invitationId);
+      else await this.api.declineInvitation(invitationId, answer === "block");
+    } catch (error) {
+      this.fail(error);
+    }
+    await this.#readInvitations();
   }
 
   /** @param {string} spaceId */

@@ -102,14 +102,20 @@ export function problemOfName(name, what) {
 /** The format of the user pool's ids, in hexadecimal. */
 const USER_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
+/** The form of an e-mail address. The service decides whether it is one. */
+const EMAIL = /^[^\s@]+@[^\s@.]+(\.[^\s@.]+)*$/;
+
 /**
- * Returns the reason why a text is not a user id, or an empty string if it may be one.
+ * Reads the e-mail address or the user ID of a person. Throws an error with the reason if the text is neither.
  *
  * @param {string} text
+ * @returns {{ email: string } | { userId: string }}
  */
-export function problemOfUserId(text) {
-  if (text === "") return "Enter their user ID. They find it under Members, as you find yours.";
-  return USER_ID.test(text) ? "" : `${quoted(text)} is not a user ID, which is neither a user name nor an e-mail address. They find theirs under Members, as you find yours.`;
+export function person(text) {
+  if (text === "") throw new Error("Enter their e-mail address or their user ID. They find their ID under Members, as you find yours.");
+  if (EMAIL.test(text)) return { email: text };
+  if (USER_ID.test(text)) return { userId: text };
+  throw new Error(`${quoted(text)} is neither an e-mail address nor a user ID. They find their ID under Members, as you find yours.`);
 }
 
 /** @param {string} text */

@@ -4,6 +4,10 @@
  * @typedef {"owner" | "editor" | "viewer"} Role
  * @typedef {{ spaceId: string, kind: "personal" | "shared", name?: string, role: Role, latestSequence: number }} Space
  * @typedef {{ spaceId: string, userId: string, role: Role, addedAt: string }} Member
+ * @typedef {{ invitationId: string, spaceId: string, userId?: string, email?: string, role: Role, inviterId: string, inviterName?: string,
+ *   createdAt: string, expiresAt: string }} Invitation
+ * @typedef {{ invitationId: string, spaceId: string, spaceName: string, role: Role, inviterId: string, inviterName?: string, createdAt: string,
+ *   expiresAt: string }} ReceivedInvitation
  * @typedef {{ partSize: number, sha256: string }} Composite
  * @typedef {{ fileId: string, spaceId: string, path: string, version: number, size: number, sha256: string, composite?: Composite,
  *   contentType?: string, createdAt: string, updatedAt: string }} FileView
@@ -11,7 +15,7 @@
  *   createdAt: string }} FileVersion
  * @typedef {FileView & { versions: FileVersion[], nextPageToken?: string }} FileDetail
  *
- * @typedef {"FILE_UPDATED" | "FILE_MOVED" | "FILE_DELETED" | "SPACE_SHARED" | "SPACE_LEFT" | "SPACE_RENAMED" | "SPACE_DELETED" | "SPACE_RESTORED" | "MEMBER_CHANGED" | "MEMBER_REMOVED"} EventType
+ * @typedef {"FILE_UPDATED" | "FILE_MOVED" | "FILE_DELETED" | "SPACE_SHARED" | "SPACE_INVITED" | "SPACE_LEFT" | "SPACE_RENAMED" | "SPACE_DELETED" | "SPACE_RESTORED" | "MEMBER_CHANGED" | "MEMBER_REMOVED"} EventType
  * @typedef {object} Change
  * @property {number} sequence
  * @property {string} eventId

@@ -1,15 +1,17 @@
-/** The members of the selected space, and sharing it. */
+/** The members of the selected space, and invitations to it. */
 
 import { byId, find, h, icon, iconButton, keyed, setText } from "./dom.js";
-import { problemOfUserId, visible } from "./names.js";
+import { person, visible } from "./names.js";
 import { submits } from "./view-sign-in.js";
 import { shortId } from "./words.js";
 
 /** @typedef {import("./types.js").Member} Member */
+/** @typedef {import("./types.js").Invitation} Invitation */
 /** @typedef {import("./types.js").Role} Role */
 
 export class MembersView {
   /** @type {Member[]} */ #members = [];
+  /** The pending invitations, which only owners see. @type {Invitation[]} */ #pending = [];
   /** The displayed or loading members: the key of a space and its state. */ #shown = "";
   #reading = false;
   #failed = false;
@@ -39,14 +41,17 @@ export class MembersView {
     const shared = space.space.kind === "shared";
     const owner = shared && space.space.role === "owner";
     this.form.hidden = !owner;
-    // The feed does not contain members. They are read when the panel is opened, and after each catch-up.
+    // The members are read when the panel is opened, after each catch-up, and after each change of a member.
+    const changed = space.happenings.find(({ change }) => change.eventType.startsWith("MEMBER_"))?.change.sequence;
     const open = byId("app").dataset.view === "members";
     // Opening the panel again retries a failed read.
     if (!open && this.#failed) this.#shown = "";
-    const wanted = `${space.id} ${space.space.role} ${app.currentAt}`;
+    const wanted = `${space.id} ${space.space.role} ${app.currentAt} ${changed}`;
     if (open && shared && wanted !== this.#shown && !this.#reading) void this.#read(space.id, wanted);
     const members = shared ? this.#members.filter((member) => member.spaceId === space.id) : [];
     keyed(byId("members"), members, (member) => `${member.userId} ${owner}`, (member) => this.#row(member, owner));
+    const pending = owner ? this.#pending.filter((invitation) => invitation.spaceId === space.id) : [];
+    keyed(byId("pending"), pending, (invitation) => invitation.invitationId, (invitation) => this.#pendingRow(invitation));
     const missing = this.#failed ? "The members could not be read. Open this list again to try once more." : "Reading the members…";
     setText(byId("members-note"), shared ? (members.length ? "" : missing) : "This space is yours alone. Make a new space to share files.");
   }
@@ -60,7 +65,9 @@ export class MembersView {
     this.#failed = false;
     this.#shown = wanted;
     try {
-      this.#members = await this.app.api.listMembers(spaceId);
+      const owner = this.app.spaces.get(spaceId)?.space.role === "owner";
+      const { api } = this.app;
+      [this.#members, this.#pending] = await Promise.all([api.listMembers(spaceId), owner ? api.listInvitations(spaceId) : []]);
     } catch (error) {
       this.#failed = true;
       this.app.fail(error);
@@ -97,7 +104,7 @@ export class MembersView {
         app.notify("error", you ? "You are the only owner of this space. Make somebody else an owner before you leave." : "They are the only owner of this space.");
         return;
       }
-      const text = you ? "You see it no more, until an owner shares it with you again." : "They see it no more. What they have downloaded, they keep.";
+      const text = you ? "You see it no more, until an owner invites you again and you accept." : "They see it no more. What they have downloaded, they keep.";
       this.dialogs.ask({ title: `${leave}?`, text, ok: you ? "Leave" : "Remove", danger: true }, async () => {
         await app.api.removeMember(spaceId, userId);
         if (!you) await this.#readAgain();
@@ -109,6 +116,17 @@ export class MembersView {
         setText(badge, member.role);
         if (document.activeElement !== select) select.value = member.role;
       },
+    };
+  }
+
+  /** @param {Invitation} first */
+  #pendingRow({ invitationId, spaceId, email, userId }) {
+    const name = visible(email ?? shortId(userId ?? ""));
+    const badge = h("span", { class: "badge" });
+    const withdraw = iconButton("close", `Withdraw the invitation of ${name}`, () => this.#act(() => this.app.api.withdrawInvitation(spaceId, invitationId)));
+    return {
+      element: h("li", { class: "row", title: userId ?? "" }, icon("person"), h("div", { class: "row-text" }, h("strong", {}, name), h("span", { class: "muted" }, "invited")), badge, withdraw),
+      update: (/** @type {Invitation} */ invitation) => setText(badge, invitation.role),
     };
   }
 
@@ -124,13 +142,11 @@ export class MembersView {
 
   async #invite() {
     const space = this.app.space;
-    const userId = find(this.form, "input", HTMLInputElement);
+    const invited = find(this.form, "input", HTMLInputElement);
     const role = find(this.form, "select", HTMLSelectElement);
     if (!space) return;
-    const problem = problemOfUserId(userId.value.trim());
-    if (problem) throw new Error(problem);
-    await this.app.api.setMember(space.id, userId.value.trim(), /** @type {Role} */ (role.value));
-    userId.value = "";
+    await this.app.api.invite(space.id, person(invited.value.trim()), /** @type {Role} */ (role.value));
+    invited.value = "";
     await this.#readAgain();
   }
 }

@@ -123,6 +123,19 @@ export class View {
         },
       };
     });
+    keyed(byId("invitations"), app.invitations, (invitation) => invitation.invitationId, (invitation) => {
+      const { spaceName, inviterName, inviterId } = invitation;
+      const answer = (/** @type {"accept" | "decline" | "block"} */ given) => void app.answerInvitation(invitation, given);
+      const decline = () => {
+        const from = inviterName ? visible(inviterName) : shortId(inviterId);
+        this.dialogs.ask({ title: `Decline ${quoted(spaceName)}?`, text: `${from} can invite you again.`, ok: "Decline" }, async () => answer("decline"));
+      };
+      const text = h("span", {});
+      return {
+        element: h("li", { class: "invitation", title: inviterId }, text, h("div", {}, h("button", { type: "button", class: "button small primary", onclick: () => answer("accept") }, "Accept"), h("button", { type: "button", class: "button small", onclick: decline }, "Decline"))),
+        update: (invitation) => setText(text, `${invitation.inviterName ? visible(invitation.inviterName) : shortId(inviterId)} invites you to ${quoted(invitation.spaceName)} (${invitation.role})`),
+      };
+    });
     setText(byId("space-name"), app.space?.name ?? "Opening…");
     setText(byId("space-role"), app.space?.space.role ?? "");
     document.title = `${app.space?.name ?? "Files"} – SyncSphere`;

@@ -71,6 +71,8 @@ export function deed(change, spaceName) {
       return "deleted";
     case "SPACE_SHARED":
       return `gave access to ${subject} (${change.role})`;
+    case "SPACE_INVITED":
+      return `invited you to ${subject} (${change.role})`;
     case "SPACE_LEFT":
       return `ended access to ${subject}`;
     case "SPACE_RENAMED":

@@ -1,6 +1,9 @@
 //! Bodies about files and their versions.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
 use thiserror::Error;
 use time::OffsetDateTime;
 use time::serde::rfc3339;
@@ -128,6 +131,70 @@ pub struct FileList {
     pub next_page_token: Option<PageToken<SpacePath>>,
 }
 
+/// A file in the trash, and its current version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletedFileView {
+    /// The file as it was when it was deleted.
+    #[serde(flatten)]
+    pub file: FileView,
+    /// The time of the deletion.
+    #[serde(with = "rfc3339")]
+    pub deleted_at: OffsetDateTime,
+    /// The user who deleted the file, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_by: Option<UserId>,
+    /// The time until which the file can be restored. From then on it may be gone.
+    #[serde(with = "rfc3339")]
+    pub purged_at: OffsetDateTime,
+}
+
+/// The 200 of `GET /files?deleted=true`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletedFileList {
+    /// The files, the newest deletion first.
+    pub files: Vec<DeletedFileView>,
+    /// The token of the next page; `None` on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<PageToken<TrashKey>>,
+}
+
+/// The position of a file in the trash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrashKey {
+    /// The time of the deletion, in whole microseconds, as PostgreSQL stores it.
+    pub deleted_at: OffsetDateTime,
+    /// The id of the file.
+    pub file_id: FileId,
+}
+
+/// The text is not a position in the trash.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("this is no position in the trash")]
+pub struct InvalidTrashKey;
+
+impl fmt::Display for TrashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.deleted_at.unix_timestamp_nanos() / 1_000;
+        write!(f, "{micros}/{}", self.file_id)
+    }
+}
+
+impl FromStr for TrashKey {
+    type Err = InvalidTrashKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTrashKey> {
+        let (micros, file_id) = text.split_once('/').ok_or(InvalidTrashKey)?;
+        let micros: i64 = micros.parse().map_err(|_| InvalidTrashKey)?;
+        let deleted_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000);
+        Ok(Self {
+            deleted_at: deleted_at.map_err(|_| InvalidTrashKey)?,
+            file_id: file_id.parse().map_err(|_| InvalidTrashKey)?,
+        })
+    }
+}
+
 /// The 200 of `GET /files/{fileId}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -150,8 +217,8 @@ pub struct DownloadUrl {
     pub url: String,
 }
 
-impl std::fmt::Debug for DownloadUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for DownloadUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DownloadUrl").finish_non_exhaustive()
     }
 }
@@ -200,4 +267,64 @@ pub struct MoveFileRequest {
     /// The device that moves the file, if the client names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
+}
+
+/// The body of `POST /files/{fileId}/restore`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RestoreFileRequest {
+    /// The new path of the file in its space; `None` for the path that it had.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "deserialize_new_path"
+    )]
+    pub path: Option<SpacePath>,
+    /// The device that restores the file, if the client names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_id: Option<DeviceId>,
+}
+
+fn deserialize_new_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SpacePath>, D::Error> {
+    let path = Option::<SpacePath>::deserialize(deserializer)?;
+    path.map(SpacePath::for_new_file)
+        .transpose()
+        .map_err(de::Error::custom)
+}
+
+/// The body of `POST /files/{fileId}/versions/{version}/restore`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RestoreVersionRequest {
+    /// The required current version; `None` for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_version: Option<Version>,
+    /// The device that restores the version, if the client names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_id: Option<DeviceId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_position_in_the_trash_comes_back_as_what_it_was() {
+        let key = TrashKey {
+            deleted_at: datetime!(2026-01-02 03:04:05.678901 UTC),
+            file_id: "0192f0c1-7a5e-7e4e-8f6a-0d5c3b2a1908".parse().unwrap(),
+        };
+        assert_eq!(key.to_string().parse(), Ok(key));
+        for bad in [
+            "",
+            "1",
+            "/a",
+            "x/0192f0c1-7a5e-7e4e-8f6a-0d5c3b2a1908",
+            "9223372036854775807/0192f0c1-7a5e-7e4e-8f6a-0d5c3b2a1908",
+        ] {
+            assert_eq!(bad.parse::<TrashKey>(), Err(InvalidTrashKey), "{bad}");
+        }
+    }
 }

@@ -15,13 +15,14 @@ use crate::report::{Benchmark, Plot, Row, Series, Summary, Unit};
 use crate::requests::User;
 
 /// All functions that are measured.
-const FUNCTIONS: [&str; 9] = [
+const FUNCTIONS: [&str; 10] = [
     "files",
     "complete-upload",
     "uploads",
     "fan-out",
     "changes",
     "spaces",
+    "account",
     "migrate",
     "maintenance",
     "connections",
@@ -302,6 +303,7 @@ async fn event(harness: &Harness, name: &str, user: &User) -> Result<Bytes> {
             &format!("spaceId={}&after=0", user.space_id),
         ),
         "spaces" => harness.request("spaces.list.json", &user.id)?,
+        "account" => harness.request("account.invitations.json", &user.id)?,
         "connections" => harness.request("connections.post-tickets.json", &user.id)?,
         "fan-out" => {
             harness

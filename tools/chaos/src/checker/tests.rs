@@ -57,6 +57,7 @@ fn evidence() -> Evidence {
             versions: HashMap::from([((state.file_id, state.version), content)]),
             completed_uploads: 1,
             updates: 1,
+            miscounted: HashMap::new(),
             outbox: Vec::new(),
         },
         sent_events: HashSet::from([event.event_id]),
@@ -119,6 +120,17 @@ fn what_is_left_on_its_way_or_was_never_sent_is_lost() {
     assert_eq!(lost, ["message left in the queue"]);
     let lost = found(|evidence| evidence.sent_events.clear());
     assert_eq!(lost, ["change that was never sent"]);
+}
+
+#[test]
+fn bytes_that_are_not_the_sum_are_unexpected() {
+    let unexpected = found(|books| {
+        books.database.miscounted.insert(space(MINE), (2, 1));
+    });
+    assert_eq!(
+        unexpected,
+        ["bytes of a space that are not the sum of its objects"]
+    );
 }
 
 #[test]

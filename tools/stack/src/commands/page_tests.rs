@@ -15,7 +15,8 @@ use runner::process;
 use runner::project::Project;
 use runner::services::Ports;
 use runner::tools;
-use runner::ui::{self, Step, step};
+use runner::ui::{self, Step};
+use tokio::process::Command;
 
 /// The folder of the page's development files in the project.
 const FOLDER: &str = "clients/web";
@@ -31,8 +32,17 @@ const BROWSERS: [&str; 4] = [
 /// The users in the browser test.
 const USERS: [&str; 2] = ["web-alice", "web-bob"];
 
+/// Where the output of the tests goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// To the terminal.
+    Shown,
+    /// To log files, because another program writes to the terminal.
+    Logged,
+}
+
 /// Runs all tests of the page. If a required program is missing, prints the command that installs it.
-pub(crate) async fn run(project: &Project, ports: Ports, stack: &Stack) -> Result<()> {
+pub(crate) async fn run(project: &Project, ports: Ports, stack: &Stack, output: Output) -> Result<()> {
     let Some(packages) = tools::install_web(project).await? else {
         skipped(
             "the page's tests",
@@ -42,16 +52,20 @@ pub(crate) async fn run(project: &Project, ports: Ports, stack: &Stack) -> Resul
         return Ok(());
     };
     let folder = project.root.join(FOLDER);
-    types(project, &folder, &packages).await?;
+    types(project, &folder, &packages, output).await?;
 
-    ui::line("… node --test (the page's modules)");
     let mut node = command(project, "node");
     node.current_dir(&folder)
         .arg("--test")
         .args(tests_in(&folder.join("test"))?);
-    if !process::attached(node).await?.success() {
-        bail!("the page's modules fail their tests");
-    }
+    tests(
+        project,
+        "the page's modules (node --test)",
+        "page-modules.log",
+        node,
+        output,
+    )
+    .await?;
 
     let Some(browser) = browser() else {
         skipped(
@@ -61,15 +75,34 @@ pub(crate) async fn run(project: &Project, ports: Ports, stack: &Stack) -> Resul
         );
         return Ok(());
     };
-    in_browser(project, ports, stack, &packages, &browser).await
+    in_browser(project, ports, stack, &packages, &browser, output).await
+}
+
+/// Runs tests, and fails if one of them fails.
+async fn tests(project: &Project, name: &str, log: &str, node: Command, output: Output) -> Result<()> {
+    if output == Output::Logged {
+        let step = Step::beside(name);
+        process::run(&step, &project.run().join(log), node, "see which test failed").await?;
+        step.done("");
+        return Ok(());
+    }
+    ui::line(format_args!("… {name}"));
+    if !process::attached(node).await?.success() {
+        bail!("{name}: a test failed");
+    }
+    Ok(())
 }
 
 fn skipped(what: &str, why: &str, remedy: &str) {
     ui::line(format_args!("! SKIPPED {what}, for {why}: {remedy}"));
 }
 
-async fn types(project: &Project, folder: &Path, packages: &Path) -> Result<()> {
-    let step = Step::begin("checking the page's types (tsc)");
+async fn types(project: &Project, folder: &Path, packages: &Path, output: Output) -> Result<()> {
+    let name = "checking the page's types (tsc)";
+    let step = match output {
+        Output::Shown => Step::begin(name),
+        Output::Logged => Step::beside(name),
+    };
     let mut tsc = command(project, "node");
     tsc.current_dir(folder)
         .arg(packages.join("node_modules/typescript/bin/tsc"))
@@ -86,9 +119,10 @@ async fn in_browser(
     stack: &Stack,
     packages: &Path,
     browser: &Path,
+    output: Output,
 ) -> Result<()> {
     let page = Page::serve(project, ports, stack).await?;
-    step("creating the page's users", stack.create_users(&USERS)).await?;
+    stack.create_users(&USERS).await?;
     let shots = project.run().join("screenshots");
     fs::create_dir_all(&shots).with_context(|| format!("cannot create {}", shots.display()))?;
     let settings = json!({
@@ -102,18 +136,14 @@ async fn in_browser(
         "screenshots": shots,
     });
 
-    ui::line("… the page in Chromium");
     let mut node = command(project, "node");
     node.current_dir(project.root.join(FOLDER))
         .args(["--test", "--test-reporter=spec"])
         .args(tests_in(&project.root.join(FOLDER).join("browser"))?)
         .env("SYNCSPHERE_PAGE", settings.to_string());
-    let status = process::attached(node).await?;
+    let outcome = tests(project, "the page in Chromium", "page.log", node, output).await;
     drop(page);
-    if !status.success() {
-        bail!("the page fails its test in the browser; what it looked like is in .local/run/screenshots");
-    }
-    Ok(())
+    outcome.context("the page's screenshots are in .local/run/screenshots")
 }
 
 /// The paths of the test files in a folder. They are passed one by one, because versions of Node.js treat a

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::page_tests;
+use super::page_tests::{self, Output};
 use super::schemathesis;
 use crate::deployment::Stack;
 use runner::arguments::Profile;
@@ -20,15 +20,16 @@ pub(crate) async fn run(project: &Project, ports: Ports, page: bool, arguments: 
     let services = Services::start(project, ports).await?;
     let stack = Stack::deploy(project, services.ports, Profile { release: false }).await?;
     if page {
-        return page_tests::run(project, services.ports, &stack).await;
+        return page_tests::run(project, services.ports, &stack, Output::Shown).await;
     }
     if arguments.is_empty() {
-        // These come first, because readers look for the result of `cargo test` at the end. The tests of the
-        // template need no service and use the processor while the others wait.
-        tokio::try_join!(template::check(project, Step::beside), async {
-            schemathesis::run(project, &stack).await?;
-            page_tests::run(project, services.ports, &stack).await
-        })?;
+        // These come first, because readers look for the result of `cargo test` at the end, and because some of
+        // its tests replace the stack's database. Each uses the processor while the others wait.
+        tokio::try_join!(
+            template::check(project, Step::beside),
+            page_tests::run(project, services.ports, &stack, Output::Logged),
+            schemathesis::run(project, &stack),
+        )?;
     }
 
     ui::line("… cargo test");

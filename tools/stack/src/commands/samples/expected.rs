@@ -24,13 +24,20 @@ pub(crate) enum Expected {
 
 /// The expected response to each file of `events/`. The items that samples refer to do not exist, and one
 /// sample has an unknown route.
-pub(crate) const EXPECTED: [(&str, Expected); 37] = [
+pub(crate) const EXPECTED: &[(&str, Expected)] = &[
     ("administer.begin-epoch.json", Epoch),
+    ("account.accept.json", Status(404)),
+    ("account.decline.json", Status(404)),
+    ("account.invitations.json", Status(200)),
     ("files.content.json", Status(404)),
     ("files.delete.json", Status(404)),
+    ("files.erase.json", Status(404)),
     ("files.get.json", Status(404)),
     ("files.list.json", Status(200)),
     ("files.patch.json", Status(404)),
+    ("files.restore-version.json", Status(404)),
+    ("files.restore.json", Status(404)),
+    ("files.trash.json", Status(200)),
     ("check-account.create.json", Success),
     ("check-account.update.json", Success),
     ("complete-upload.post.json", Status(404)),
@@ -45,13 +52,16 @@ pub(crate) const EXPECTED: [(&str, Expected); 37] = [
     ("fan-out.poison.json", NoFailures),
     ("changes.get.json", Status(200)),
     ("spaces.delete.json", Status(404)),
+    ("spaces.delete-invitation.json", Status(404)),
     ("spaces.delete-member.json", Status(404)),
     ("spaces.get.json", Status(404)),
+    ("spaces.invitations.json", Status(404)),
     ("spaces.list.json", Status(200)),
     ("spaces.member.json", Status(404)),
     ("spaces.members.json", Status(404)),
     ("spaces.patch.json", Status(404)),
     ("spaces.post.json", Status(201)),
+    ("spaces.post-invitation.json", Status(404)),
     ("spaces.put-member.json", Status(404)),
     ("spaces.restore.json", Status(404)),
     ("migrate.create.json", Success),
@@ -65,7 +75,7 @@ pub(crate) const EXPECTED: [(&str, Expected); 37] = [
 ];
 
 /// The fields of a report, each a number.
-const COUNTED: [&str; 5] = ["published", "expired", "aborted", "redriven", "freed"];
+const COUNTED: [&str; 6] = ["published", "expired", "aborted", "redriven", "freed", "purged"];
 
 impl Expected {
     /// Returns a short description of the response, or an error if the response is not the expected one.
@@ -122,7 +132,7 @@ mod tests {
 
     #[test]
     fn samples_of_cloud_formation_ask_for_answers_where_they_are_looked_for() {
-        for (name, expected) in EXPECTED {
+        for &(name, expected) in EXPECTED {
             let event = fs::read(Project::find().unwrap().root.join("events").join(name)).unwrap();
             let event: Value = serde_json::from_slice(&event).unwrap();
             let url = format!("{NAMED_ENDPOINT}/{BUCKET}/{ANSWERS}{name}");
@@ -133,7 +143,8 @@ mod tests {
 
     #[test]
     fn a_wrong_answer_is_not_taken_for_a_right_one() {
-        let report = json!({ "published": 1, "expired": 0, "aborted": 0, "redriven": 0, "freed": 0 });
+        let report =
+            json!({ "published": 1, "expired": 0, "aborted": 0, "redriven": 0, "freed": 0, "purged": 0 });
         for (expected, right) in [
             (Status(404), json!({ "statusCode": 404, "body": "{}" })),
             (NoFailures, json!({ "batchItemFailures": [] })),

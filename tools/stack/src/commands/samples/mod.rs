@@ -102,7 +102,7 @@ impl<'a> SampleRun<'a> {
     async fn invoke_all(&self, way: &str, invoke: impl Fn(&str, &Path) -> Result<Command>) -> Vec<String> {
         ui::line(format_args!("… {way}"));
         let (mut functions, mut wrong) = (BTreeSet::new(), Vec::new());
-        for (name, expected) in EXPECTED {
+        for &(name, expected) in EXPECTED {
             let function = function(name);
             let limit = if functions.insert(function) {
                 FIRST_LIMIT
