@@ -18,7 +18,7 @@ const EVERYBODY: [&str; 6] = [
 ];
 
 /// Expected status of each route for each caller.
-const MATRIX: [(&str, [i64; 6]); 28] = [
+const MATRIX: [(&str, [i64; 6]); 29] = [
     ("POST /uploads", [201, 201, 403, 404, 404, 401]),
     ("GET /uploads/{uploadId}", [200, 200, 200, 404, 404, 401]),
     ("DELETE /uploads/{uploadId}", [204, 204, 204, 404, 404, 401]),
@@ -52,6 +52,7 @@ const MATRIX: [(&str, [i64; 6]); 28] = [
         "DELETE /spaces/{spaceId}/invitations/{invitationId}",
         [204, 403, 403, 404, 404, 401],
     ),
+    ("GET /me", [200, 200, 200, 200, 200, 401]),
     ("GET /invitations", [200, 200, 200, 200, 200, 401]),
     // Nobody is the invited person.
     (

@@ -22,6 +22,7 @@ mod maintenance;
 mod migrations;
 mod multipart;
 mod owner;
+mod people;
 mod problems;
 mod protocol;
 mod rights;

@@ -1,14 +1,16 @@
 //! Users, as the claims of their tokens describe them.
 
-use model::{Caller, EmailAddress, PersonName};
+use model::{Caller, EmailAddress, PersonName, ProfileView};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::changes::epoch;
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
+use crate::row::{get, parse_opt};
 
-pub(crate) const QUERIES: &[&Query] = &[&RECORD_USER];
+pub(crate) const QUERIES: &[&Query] = &[&RECORD_USER, &LOAD_PROFILE];
 
 /// $1 user, $2 name or null, $3 verified e-mail address or null, $4 now, $5 epoch or null.
 ///
@@ -23,6 +25,15 @@ SET name = coalesce(excluded.name, u.name), email = coalesce(excluded.email, u.e
 WHERE u.name IS DISTINCT FROM coalesce(excluded.name, u.name)
     OR u.email IS DISTINCT FROM coalesce(excluded.email, u.email)
     OR u.seen_at < excluded.seen_at - interval '1 day'",
+);
+
+/// $1 user, $2 epoch or null.
+const LOAD_PROFILE: Query = Query::new(
+    "-- load_profile
+SELECT h.epoch, u.name, u.email
+FROM history h
+LEFT JOIN users u ON u.user_id = $1
+WHERE admit($1, $2)",
 );
 
 impl Database {
@@ -41,5 +52,19 @@ impl Database {
         )
         .await?;
         Ok(())
+    }
+
+    /// The caller's profile as it is stored, and the current epoch.
+    pub async fn load_profile(&self, caller: &Caller) -> Result<ProfileView, Error> {
+        let rows = self
+            .rows(&LOAD_PROFILE, &[&caller.user_id.as_str(), &epoch(caller)])
+            .await?;
+        let row = rows.first().ok_or(Error::NoHistory)?;
+        Ok(ProfileView {
+            user_id: caller.user_id.clone(),
+            name: parse_opt::<String, PersonName>(row, "name")?,
+            email: parse_opt::<String, EmailAddress>(row, "email")?,
+            epoch: get::<Uuid>(row, "epoch")?.into(),
+        })
     }
 }

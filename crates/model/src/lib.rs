@@ -19,9 +19,9 @@ pub use api::{
     CreateUploadRequest, CreatedTicket, CreatedUpload, CurrentVersion, DeclineInvitationRequest,
     DeletedSpaceList, DeletedSpaceView, DownloadUrl, Empty, FileChanged, FileDetail, FileList, FileVersion,
     FileView, InvitationList, InvitationView, InviteRequest, MemberList, MemberView, MoveFileRequest, NoFile,
-    PartRequest, PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut, ReceivedInvitation,
-    ReceivedInvitationList, RenameSpaceRequest, RestoreSpaceRequest, SetMemberRequest, SpaceList, SpaceView,
-    StoredPart, Transfer, UploadStatus, UploadView,
+    PartRequest, PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut, ProfileView,
+    ReceivedInvitation, ReceivedInvitationList, RenameSpaceRequest, RestoreSpaceRequest, SetMemberRequest,
+    SpaceList, SpaceView, StoredPart, Transfer, UploadStatus, UploadView,
 };
 pub use caller::{
     Caller, EmailAddress, InvalidEmailAddress, InvalidPersonName, MAX_PERSON_NAME_BYTES, PersonName, Profile,

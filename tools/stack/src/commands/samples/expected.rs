@@ -22,10 +22,11 @@ pub(crate) enum Expected {
 
 /// The expected response to each file of `events/`. The items that samples refer to do not exist, and one
 /// sample has an unknown route.
-pub(crate) const EXPECTED: [(&str, Expected); 42] = [
+pub(crate) const EXPECTED: [(&str, Expected); 43] = [
     ("account.accept.json", Status(404)),
     ("account.decline.json", Status(404)),
     ("account.invitations.json", Status(200)),
+    ("account.me.json", Status(200)),
     ("files.content.json", Status(404)),
     ("files.delete.json", Status(404)),
     ("files.get.json", Status(404)),
