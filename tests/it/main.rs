@@ -12,6 +12,7 @@ mod connections;
 mod custom_resources;
 mod dependencies;
 mod end_to_end;
+mod erasure;
 mod fan_out;
 mod feed;
 mod files;

@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+mod account;
 mod api;
 mod backoff;
 mod download;

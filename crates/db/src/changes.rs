@@ -88,6 +88,10 @@ pub enum Rejection {
     KeyReused,
     /// An operator has blocked the user.
     Blocked,
+    /// The user has erased the account.
+    Erased,
+    /// The user is the only owner of these spaces, which have other members.
+    OnlyOwner(Vec<SpaceId>),
     /// The database was restored since the client last listed what it has: the epoch in the request is not the
     /// current one.
     FeedReset,

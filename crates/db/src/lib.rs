@@ -10,6 +10,7 @@ mod changes;
 mod client;
 mod connect;
 mod connections;
+mod erasure;
 mod error;
 mod files;
 mod invitations;
@@ -48,6 +49,7 @@ pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
         audience::QUERIES,
         changes::QUERIES,
         connections::QUERIES,
+        erasure::QUERIES,
         files::QUERIES,
         invitations::QUERIES,
         aborted_uploads::QUERIES,

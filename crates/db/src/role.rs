@@ -11,21 +11,22 @@ use crate::error::Error;
 /// The role's privileges on each table. Locking a row requires UPDATE. A test revokes each privilege and
 /// checks that a statement then fails. The previous release still serves when the privileges are updated, so
 /// a privilege is removed one release after the last statement that needs it.
-pub const GRANTS: [(&str, &[&str]); 14] = [
+pub const GRANTS: [(&str, &[&str]); 15] = [
     ("active_members", &["SELECT"]),
-    ("changes", &["SELECT", "INSERT"]),
+    ("changes", &["SELECT", "INSERT", "UPDATE (user_id, member_id)"]),
     ("connections", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("erased_users", &["SELECT", "INSERT", "DELETE"]),
     ("files", &["SELECT", "INSERT", "UPDATE"]),
     ("history", &["SELECT"]),
     ("invitations", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("members", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("outbox", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("refused_inviters", &["SELECT", "INSERT"]),
+    ("refused_inviters", &["SELECT", "INSERT", "DELETE"]),
     ("spaces", &["SELECT", "INSERT", "UPDATE"]),
     ("tickets", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("uploads", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("users", &["SELECT", "INSERT", "UPDATE"]),
-    ("versions", &["SELECT", "INSERT"]),
+    ("users", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("versions", &["SELECT", "INSERT", "UPDATE (user_id)"]),
 ];
 
 /// The database role that functions sign in as.

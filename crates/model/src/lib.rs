@@ -30,7 +30,8 @@ pub use digest::{InvalidSha256, Sha256};
 pub use event::{Change, Event, FileState};
 pub use frame::{MAX_FRAME_BYTES, Pong, frames};
 pub use id::{
-    DeviceId, Epoch, EventId, FileId, InvalidId, InvalidUserId, InvitationId, SpaceId, UploadId, UserId,
+    DELETED_USER, DeviceId, Epoch, EventId, FileId, InvalidId, InvalidUserId, InvitationId, SpaceId,
+    UploadId, UserId,
 };
 pub use message::{
     Delivery, Message, PageKey, Recipients, SCHEMA_VERSION, UndecodableMessage, UnwritableMessage,

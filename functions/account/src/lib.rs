@@ -1,4 +1,4 @@
-//! Shows the caller's profile, and lists, accepts and declines the caller's invitations to spaces.
+//! Shows and erases the caller's account, and lists, accepts and declines the caller's invitations to spaces.
 
 mod invitation;
 mod me;
@@ -47,6 +47,7 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     serve(request, async {
         match request.route() {
             "GET /me" => me::show(app, request).await,
+            "DELETE /me" => me::erase(app, request).await,
             "GET /invitations" => invitation::list(app, request).await,
             "POST /invitations/{invitationId}/accept" => invitation::accept(app, request).await,
             "POST /invitations/{invitationId}/decline" => invitation::decline(app, request).await,

@@ -1,7 +1,8 @@
-//! `GET /me`.
+//! `GET` and `DELETE /me`.
 
 use api::Problem;
-use api::http::{Request, Response, json};
+use api::http::{Request, Response, empty, json};
+use db::{Error, Rejection};
 use http::StatusCode;
 
 use crate::App;
@@ -12,4 +13,19 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
     request.no_query()?;
     app.db.record_user(&caller, app.clock.now()).await?;
     json(StatusCode::OK, &app.db.load_profile(&caller).await?)
+}
+
+/// Erases the caller's account. `maintenance` does what is left to do. A repeated request changes nothing.
+pub(crate) async fn erase(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let caller = request.caller()?;
+    request.no_query()?;
+    let new = commands::begin(&app.clock, &caller, None);
+    match app.db.erase_account(&caller, new.now, new.leased_until).await {
+        Ok(decision) => {
+            commands::finish(&app.queue, &app.db, &app.clock, decision?).await;
+        }
+        Err(Error::Rejected(Rejection::Erased)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(empty(StatusCode::NO_CONTENT))
 }

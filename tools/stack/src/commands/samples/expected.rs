@@ -22,9 +22,10 @@ pub(crate) enum Expected {
 
 /// The expected response to each file of `events/`. The items that samples refer to do not exist, and one
 /// sample has an unknown route.
-pub(crate) const EXPECTED: [(&str, Expected); 43] = [
+pub(crate) const EXPECTED: [(&str, Expected); 44] = [
     ("account.accept.json", Status(404)),
     ("account.decline.json", Status(404)),
+    ("account.delete.json", Status(204)),
     ("account.invitations.json", Status(200)),
     ("account.me.json", Status(200)),
     ("files.content.json", Status(404)),
@@ -69,7 +70,7 @@ pub(crate) const EXPECTED: [(&str, Expected); 43] = [
 ];
 
 /// The fields of a report, each a number.
-const COUNTED: [&str; 5] = ["published", "expired", "aborted", "redriven", "freed"];
+const COUNTED: [&str; 6] = ["published", "expired", "aborted", "redriven", "erased", "freed"];
 
 impl Expected {
     /// Returns a short description of the response, or an error if the response is not the expected one.
@@ -135,7 +136,8 @@ mod tests {
 
     #[test]
     fn a_wrong_answer_is_not_taken_for_a_right_one() {
-        let report = json!({ "published": 1, "expired": 0, "aborted": 0, "redriven": 0, "freed": 0 });
+        let report =
+            json!({ "published": 1, "expired": 0, "aborted": 0, "redriven": 0, "erased": 0, "freed": 0 });
         for (expected, right) in [
             (Status(404), json!({ "statusCode": 404, "body": "{}" })),
             (NoFailures, json!({ "batchItemFailures": [] })),
