@@ -1,6 +1,6 @@
 //! People have names, which others see.
 
-use model::{FileDetail, InvitationView, MemberList, ProfileView, ReceivedInvitationList};
+use model::{FileDetail, InvitationView, MemberList, PersonName, ProfileView, ReceivedInvitationList};
 use serde_json::json;
 use tests::{Apps, Call};
 
@@ -80,7 +80,7 @@ async fn others_see_the_name_of_who_did_something_as_it_is_now() {
         .map(|change| {
             (
                 change.user_id.as_str(),
-                change.user_name.as_ref().map(|name| name.as_str()),
+                change.user_name.as_ref().map(PersonName::as_str),
             )
         })
         .collect();
@@ -99,7 +99,7 @@ async fn others_see_the_name_of_who_did_something_as_it_is_now() {
         .map(|member| {
             (
                 member.user_id.as_str(),
-                member.user_name.as_ref().map(|name| name.as_str()),
+                member.user_name.as_ref().map(PersonName::as_str),
             )
         })
         .collect();
