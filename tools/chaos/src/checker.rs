@@ -55,6 +55,7 @@ impl Evidence {
     /// Adds every disagreement to `findings`.
     pub(crate) fn check(&self, findings: &Findings) {
         self.uploads(findings);
+        self.members(findings);
         self.content(findings);
         self.numbers(findings);
         self.announcements(findings);
@@ -100,6 +101,13 @@ impl Evidence {
                 "completed uploads, versions and changes that are not as many",
                 format!("{completed}, {versions} and {updates}"),
             );
+        }
+    }
+
+    fn members(&self, findings: &Findings) {
+        let idle = self.database.idle_member_changes;
+        if idle > 0 {
+            findings.unexpected("changes of members that change nothing", format!("{idle}"));
         }
     }
 

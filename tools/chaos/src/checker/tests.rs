@@ -57,6 +57,7 @@ fn books() -> Evidence {
             versions: HashMap::from([((state.file_id, state.version), content)]),
             completed_uploads: 1,
             updates: 1,
+            idle_member_changes: 0,
             outbox: Vec::new(),
         },
         announced: HashSet::from([event.event_id]),
@@ -119,6 +120,12 @@ fn what_is_left_on_its_way_or_was_never_sent_is_lost() {
     assert_eq!(lost, ["message left in the queue"]);
     let lost = found(|books| books.announced.clear());
     assert_eq!(lost, ["change that was never announced"]);
+}
+
+#[test]
+fn a_change_of_a_member_that_changes_nothing_is_unexpected() {
+    let unexpected = found(|books| books.database.idle_member_changes = 1);
+    assert_eq!(unexpected, ["changes of members that change nothing"]);
 }
 
 #[test]
