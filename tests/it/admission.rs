@@ -89,6 +89,36 @@ async fn every_route_refuses_a_blocked_user_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn every_route_refuses_an_erased_user_and_changes_nothing() {
+    let apps = apps().await;
+    apps.known("ada").await;
+    let erase = || Call::new("DELETE /me");
+    assert_eq!(apps.call("ada", erase()).await.status, 204);
+    // First by the row of the user, then by the hash that stays for a day.
+    for _ in 0..2 {
+        let before = rows(&apps).await;
+        for call in requests() {
+            let route = call.route();
+            let answer = apps.call("ada", call).await;
+            if route == erase().route() {
+                assert_eq!(answer.status, 204);
+            } else {
+                assert_eq!(answer.problem(), (403, "account-erased"), "{route}");
+            }
+        }
+        assert_eq!(rows(&apps).await, before);
+        apps.clock.advance(time::Duration::minutes(3));
+        apps.run_maintenance().await.unwrap();
+        let users = "SELECT count(*) FROM users WHERE user_id = 'ada'";
+        assert_eq!(apps.database.number(users).await, 0);
+    }
+    // Then the user may begin anew.
+    apps.clock.advance(time::Duration::days(2));
+    apps.run_maintenance().await.unwrap();
+    apps.known("ada").await;
+}
+
+#[tokio::test]
 async fn every_route_refuses_another_epoch_and_changes_nothing() {
     let apps = apps().await;
     apps.known("alice").await;

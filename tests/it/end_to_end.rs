@@ -60,7 +60,10 @@ async fn every_other_device_of_the_user_hears_of_an_upload_and_nobody_else() {
         .upload(None, "/Docs/ä.txt".parse().unwrap(), b"first".as_slice())
         .await
         .unwrap();
-    let Frame::Changes { space_id, changes, .. } = next(&mut socket).await else {
+    let Frame::Changes {
+        space_id, changes, ..
+    } = next(&mut socket).await
+    else {
         panic!("no changes")
     };
     assert_eq!((space_id, changes.len()), (first.space_id, 1));

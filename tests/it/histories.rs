@@ -918,8 +918,8 @@ impl History<'_> {
                     model::Change::SpaceShared {
                         subject_space_id,
                         role,
-                    } => json!([subject_space_id, role]),
-                    model::Change::SpaceInvited {
+                    }
+                    | model::Change::SpaceInvited {
                         subject_space_id,
                         role,
                     } => json!([subject_space_id, role]),

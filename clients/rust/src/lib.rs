@@ -25,6 +25,7 @@
 
 #![warn(missing_docs)]
 
+mod account;
 mod api;
 mod backoff;
 mod download;

@@ -76,6 +76,18 @@ impl From<Rejection> for Problem {
                 "The account is blocked",
                 "The operator of this service has blocked this account. Nothing of it is deleted. Ask the operator.",
             ),
+            Rejection::Erased => Problem::new(
+                StatusCode::FORBIDDEN,
+                "account-erased",
+                "The account is erased",
+                "This account was erased, and cannot be used any more. To use the service again, sign in anew after a day.",
+            ),
+            Rejection::OnlyOwner(spaces) => conflict(
+                "last-owner",
+                "Spaces need an owner",
+                "You are the only owner of spaces with other members. Make somebody else an owner of each, or delete it, first.",
+            )
+            .with("spaceIds", spaces),
             Rejection::FeedReset => Problem::new(
                 StatusCode::GONE,
                 "feed-reset",

@@ -84,13 +84,13 @@ FROM (
 ) c
 WHERE p.owner_id = c.user_id;
 
--- True if a use is within a maximum. Otherwise the statement fails with SQLSTATE SY003, and its detail names the limit, the
+-- True if a use is within a maximum. Otherwise the statement fails with SQLSTATE SY004, and its detail names the limit, the
 -- maximum and the seconds until the use falls, or 0 if it does not fall by itself. A failed statement changes nothing.
 CREATE FUNCTION within(limit_name text, used bigint, maximum bigint, retry_after bigint) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 BEGIN
     IF used > maximum THEN
         RAISE EXCEPTION 'the limit % is exceeded', limit_name
-            USING ERRCODE = 'SY003', DETAIL = limit_name || ' ' || maximum || ' ' || retry_after;
+            USING ERRCODE = 'SY004', DETAIL = limit_name || ' ' || maximum || ' ' || retry_after;
     END IF;
     RETURN true;
 END

@@ -46,3 +46,36 @@ CREATE TABLE refused_inviters (
     PRIMARY KEY (user_id, inviter_id)
 );
 CREATE INDEX refused_inviters_inviter_id ON refused_inviters (inviter_id);
+
+-- A user erases the account: the row is marked at once, and deleted when nothing names the user any more.
+ALTER TABLE users ADD COLUMN erased_at timestamptz;
+CREATE INDEX users_erased_at ON users (erased_at) WHERE erased_at IS NOT NULL;
+
+-- Users whose rows are deleted, for as long as a token of theirs may be valid: SHA-256 of the user id.
+CREATE TABLE erased_users (
+    hash bytea PRIMARY KEY CHECK (octet_length(hash) = 32),
+    erased_at timestamptz NOT NULL
+);
+
+-- What names a user.
+CREATE INDEX changes_user_id ON changes (user_id);
+CREATE INDEX changes_member_id ON changes (member_id) WHERE member_id IS NOT NULL;
+CREATE INDEX versions_user_id ON versions (user_id);
+CREATE INDEX spaces_deleted_by ON spaces (deleted_by) WHERE deleted_by IS NOT NULL;
+
+-- As before, and SY003 if the user has erased the account.
+CREATE OR REPLACE FUNCTION admit(caller text, known_epoch uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF EXISTS (SELECT FROM users u WHERE u.user_id = caller AND u.blocked_at IS NOT NULL) THEN
+        RAISE EXCEPTION 'the user is blocked' USING ERRCODE = 'SY001';
+    END IF;
+    IF EXISTS (SELECT FROM users u WHERE u.user_id = caller AND u.erased_at IS NOT NULL)
+        OR EXISTS (SELECT FROM erased_users e WHERE e.hash = sha256(convert_to(caller, 'UTF8'))) THEN
+        RAISE EXCEPTION 'the user has erased the account' USING ERRCODE = 'SY003';
+    END IF;
+    IF known_epoch IS NOT NULL AND NOT EXISTS (SELECT FROM history h WHERE h.epoch = known_epoch) THEN
+        RAISE EXCEPTION 'the epoch is not the current one' USING ERRCODE = 'SY002';
+    END IF;
+    RETURN true;
+END
+$$;

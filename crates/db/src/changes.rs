@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use model::{
     ByteCount, Caller, Change, ChangeList, CurrentVersion, Cursor, DeviceId, Event, EventId, FileId,
-    FileState, PageLimit, Role, Sequence, Sha256, SpaceId, SpaceName, SpacePath, UserId, Version,
+    FileState, PageLimit, PersonName, Role, Sequence, Sha256, SpaceId, SpaceName, SpacePath, UserId, Version,
 };
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -147,6 +147,10 @@ pub enum Rejection {
     LimitExceeded(Limit),
     /// An operator has blocked the user.
     Blocked,
+    /// The user has erased the account.
+    Erased,
+    /// The user is the only owner of these spaces, which have other members.
+    OnlyOwner(Vec<SpaceId>),
     /// The database was restored since the client last listed what it has: the epoch in the request is not the
     /// current one.
     FeedReset,
@@ -264,11 +268,12 @@ macro_rules! command {
     WHERE t.outcome <> 'allowed'
 )
 SELECT t.outcome, t.current_file_id, t.current_version, current.path AS current_path, told.sequence, told.event_id, told.event_type, told.space_id,
-    told.user_id, told.device_id, told.file_id, told.path, told.version, told.size, told.sha256, told.subject_space_id,
+    told.user_id, author.name AS user_name, told.device_id, told.file_id, told.path, told.version, told.size, told.sha256, told.subject_space_id,
     told.subject_role, told.member_id, told.space_name, told.occurred_at
 FROM target t
 LEFT JOIN told ON true
 LEFT JOIN files current ON current.id = t.current_file_id
+LEFT JOIN users author ON author.user_id = told.user_id
 ORDER BY array_position($1, told.event_id)"
         ))
     };
@@ -280,7 +285,7 @@ pub(crate) use command;
 const LIST_CHANGES: Query = Query::new(
     "-- list_changes
 SELECT h.epoch, s.last_sequence, s.restored_at_sequence, c.sequence, c.event_id, c.event_type, c.space_id, c.user_id,
-    c.device_id, c.file_id, c.path, c.version, c.size, c.sha256, c.subject_space_id, c.subject_role, c.member_id,
+    author.name AS user_name, c.device_id, c.file_id, c.path, c.version, c.size, c.sha256, c.subject_space_id, c.subject_role, c.member_id,
     c.space_name, c.occurred_at
 FROM history h
 LEFT JOIN LATERAL (
@@ -300,6 +305,7 @@ LEFT JOIN LATERAL (
     ORDER BY sequence
     LIMIT $4
 ) c ON true
+LEFT JOIN users author ON author.user_id = c.user_id
 WHERE admit($2, $5)
 ORDER BY c.sequence",
 );
@@ -307,11 +313,12 @@ ORDER BY c.sequence",
 /// $1 event ids.
 const FIND_CHANGES: Query = Query::new(
     "-- find_changes
-SELECT sequence, event_id, event_type, space_id, user_id, device_id, file_id, path, version, size, sha256, subject_space_id,
-    subject_role, member_id, space_name, occurred_at
-FROM changes
-WHERE event_id = ANY ($1)
-ORDER BY array_position($1, event_id)",
+SELECT c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, author.name AS user_name, c.device_id, c.file_id, c.path,
+    c.version, c.size, c.sha256, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
+FROM changes c
+LEFT JOIN users author ON author.user_id = c.user_id
+WHERE c.event_id = ANY ($1)
+ORDER BY array_position($1, c.event_id)",
 );
 
 impl Database {
@@ -490,6 +497,7 @@ pub(crate) fn event(row: &Row) -> Result<Event, Error> {
         change: change(row)?,
         space_id: get::<Uuid>(row, "space_id")?.into(),
         user_id: parse::<String, UserId>(row, "user_id")?,
+        user_name: parse_opt::<String, PersonName>(row, "user_name")?,
         device_id: parse_opt::<Uuid, DeviceId>(row, "device_id")?,
         occurred_at: get(row, "occurred_at")?,
     })

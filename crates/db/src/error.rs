@@ -79,7 +79,8 @@ pub enum Error {
         /// The timeout that passed.
         after: Duration,
     },
-    /// The caller's requests are not served at present: [`Rejection::Blocked`] or [`Rejection::FeedReset`].
+    /// The caller's requests are not served at present: [`Rejection::Blocked`], [`Rejection::Erased`]
+    /// or [`Rejection::FeedReset`].
     #[error("the caller is rejected: {0:?}")]
     Rejected(Rejection),
     /// Concurrent requests overtook every attempt of the named operation.
@@ -105,14 +106,18 @@ const BLOCKED: &str = "SY001";
 /// The SQLSTATE with which the SQL function `admit` refuses an epoch that is not the current one.
 const OTHER_EPOCH: &str = "SY002";
 
+/// The SQLSTATE with which the SQL function `admit` refuses a user who has erased the account.
+const ERASED: &str = "SY003";
+
 /// The SQLSTATE with which the SQL function `within` refuses what would exceed a limit.
-const LIMIT_EXCEEDED: &str = "SY003";
+const LIMIT_EXCEEDED: &str = "SY004";
 
 impl Error {
     /// The error of a statement that PostgreSQL answered with an error.
     pub(crate) fn of_query(query: &'static str, source: tokio_postgres::Error) -> Self {
         match source.code().map(SqlState::code) {
             Some(BLOCKED) => Self::Rejected(Rejection::Blocked),
+            Some(ERASED) => Self::Rejected(Rejection::Erased),
             Some(OTHER_EPOCH) => Self::Rejected(Rejection::FeedReset),
             Some(LIMIT_EXCEEDED) => {
                 let detail = source.as_db_error().and_then(DbError::detail);

@@ -2,7 +2,7 @@
 
 use model::{
     ByteCount, Caller, Composite, ContentType, DeviceId, FileId, FileVersion, FileView, PageLimit,
-    PathPrefix, Sha256, SpaceId, SpacePath, UserId, Version,
+    PathPrefix, PersonName, Sha256, SpaceId, SpacePath, UserId, Version,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -110,7 +110,8 @@ SELECT f.id AS file_id, f.space_id, f.path, f.created_at, c.version, c.size, c.s
     c.part_size, c.composite_sha256, c.created_at AS updated_at,
     v.version AS version_number, v.size AS version_size, v.sha256 AS version_sha256,
     v.part_size AS version_part_size, v.composite_sha256 AS version_composite_sha256,
-    v.content_type AS version_content_type, v.user_id AS version_user_id, v.device_id AS version_device_id,
+    v.content_type AS version_content_type, v.user_id AS version_user_id, author.name AS version_user_name,
+    v.device_id AS version_device_id,
     v.created_at AS version_created_at
 FROM files f
 JOIN active_members m ON m.space_id = f.space_id AND m.user_id = $2
@@ -122,6 +123,7 @@ LEFT JOIN LATERAL (
     ORDER BY version DESC
     LIMIT $4
 ) v ON true
+LEFT JOIN users author ON author.user_id = v.user_id
 WHERE f.id = $1 AND f.deleted_at IS NULL AND admit($2, $5)
 ORDER BY v.version DESC",
 );
@@ -417,6 +419,7 @@ fn version(row: &Row) -> Result<FileVersion, Error> {
         composite: composite(row, "version_part_size", "version_composite_sha256")?,
         content_type: parse_opt::<String, ContentType>(row, "version_content_type")?,
         user_id: parse::<String, UserId>(row, "version_user_id")?,
+        user_name: parse_opt::<String, PersonName>(row, "version_user_name")?,
         device_id: parse_opt::<Uuid, DeviceId>(row, "version_device_id")?,
         created_at: get(row, "version_created_at")?,
     })

@@ -12,6 +12,7 @@ mod changes;
 mod client;
 mod connect;
 mod connections;
+mod erasure;
 mod error;
 mod files;
 mod history;
@@ -56,6 +57,7 @@ pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
         audience::QUERIES,
         changes::QUERIES,
         connections::QUERIES,
+        erasure::QUERIES,
         files::QUERIES,
         history::QUERIES,
         invitations::QUERIES,

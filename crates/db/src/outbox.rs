@@ -60,10 +60,11 @@ WITH due AS (
     WHERE o.event_id = due.event_id
     RETURNING o.event_id
 )
-SELECT c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, c.device_id, c.file_id, c.path, c.version, c.size,
+SELECT c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, author.name AS user_name, c.device_id, c.file_id, c.path, c.version, c.size,
     c.sha256, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
 FROM claimed
 JOIN changes c ON c.event_id = claimed.event_id
+LEFT JOIN users author ON author.user_id = c.user_id
 ORDER BY c.space_id, c.sequence",
 );
 

@@ -11,20 +11,24 @@ use crate::error::Error;
 /// The role's privileges on each table. Locking a row requires UPDATE. A test revokes each privilege and
 /// checks that a statement then fails. The previous release still serves when the privileges are updated, so
 /// a privilege is removed one release after the last statement that needs it.
-pub const GRANTS: [(&str, &[&str]); 14] = [
+pub const GRANTS: [(&str, &[&str]); 15] = [
     ("active_members", &["SELECT"]),
-    ("changes", &["SELECT", "INSERT", "DELETE"]),
+    (
+        "changes",
+        &["SELECT", "INSERT", "UPDATE (user_id, member_id)", "DELETE"],
+    ),
     ("connections", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("erased_users", &["SELECT", "INSERT", "DELETE"]),
     ("files", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("history", &["SELECT", "UPDATE"]),
     ("invitations", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("members", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("outbox", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("refused_inviters", &["SELECT", "INSERT"]),
+    ("refused_inviters", &["SELECT", "INSERT", "DELETE"]),
     ("spaces", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("tickets", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("uploads", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("users", &["SELECT", "INSERT", "UPDATE"]),
+    ("users", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("versions", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
 ];
 

@@ -1,8 +1,8 @@
 //! Spaces and their members.
 
 use model::{
-    Caller, Cursor, DeletedSpaceView, Epoch, IdempotencyKey, MemberView, PageLimit, Role, SpaceId, SpaceKind,
-    SpaceName, SpaceView, UserId,
+    Caller, Cursor, DeletedSpaceView, Epoch, IdempotencyKey, MemberView, PageLimit, PersonName, Role,
+    SpaceId, SpaceKind, SpaceName, SpaceView, UserId,
 };
 use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
@@ -170,7 +170,7 @@ WHERE (s.created_by = $1 AND s.idempotency_key = $2) OR s.id = $3",
 /// members, $5 epoch or null.
 const LIST_MEMBERS: Query = Query::new(
     "-- list_members
-SELECT o.space_id, o.user_id, o.role, o.added_at
+SELECT o.space_id, o.user_id, u.name AS user_name, o.role, o.added_at
 FROM active_members m
 LEFT JOIN LATERAL (
     SELECT *
@@ -179,6 +179,7 @@ LEFT JOIN LATERAL (
     ORDER BY user_id
     LIMIT $4
 ) o ON true
+LEFT JOIN users u ON u.user_id = o.user_id
 WHERE m.space_id = $1 AND m.user_id = $2 AND admit($2, $5)
 ORDER BY o.user_id",
 );
@@ -186,9 +187,10 @@ ORDER BY o.user_id",
 /// $1 space, $2 requesting user, $3 member, $4 epoch or null.
 const LOAD_MEMBER: Query = Query::new(
     "-- load_member
-SELECT o.space_id, o.user_id, o.role, o.added_at
+SELECT o.space_id, o.user_id, u.name AS user_name, o.role, o.added_at
 FROM active_members m
 JOIN members o ON o.space_id = m.space_id AND o.user_id = $3
+LEFT JOIN users u ON u.user_id = o.user_id
 WHERE m.space_id = $1 AND m.user_id = $2 AND admit($2, $4)",
 );
 
@@ -684,6 +686,7 @@ fn member(row: &Row) -> Result<MemberView, Error> {
     Ok(MemberView {
         space_id: get::<Uuid>(row, "space_id")?.into(),
         user_id: parse::<String, UserId>(row, "user_id")?,
+        user_name: parse_opt::<String, PersonName>(row, "user_name")?,
         role: parse::<&str, Role>(row, "role")?,
         added_at: get(row, "added_at")?,
     })

@@ -250,11 +250,12 @@ const LOAD_UPLOAD: Query = Query::new(
 SELECT u.space_id AS upload_space_id, u.device_id AS upload_device_id, u.path AS upload_path, u.size AS upload_size,
     u.sha256 AS upload_sha256, u.content_type, u.part_size, u.multipart_id, u.expires_at, u.state,
     m.role <> 'viewer' AS may_write,
-    c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, c.device_id, c.file_id, c.path, c.version, c.size,
+    c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, author.name AS user_name, c.device_id, c.file_id, c.path, c.version, c.size,
     c.sha256, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
 FROM uploads u
 JOIN active_members m ON m.space_id = u.space_id AND m.user_id = $2
 LEFT JOIN changes c ON c.event_id = u.event_id
+LEFT JOIN users author ON author.user_id = c.user_id
 WHERE u.id = $1 AND u.user_id = $2 AND admit($2, $3)",
 );
 

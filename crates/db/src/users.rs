@@ -1,8 +1,9 @@
 //! Users, as the claims of their tokens describe them.
 
-use model::{Caller, EmailAddress, PersonName, UserId};
+use model::{Caller, EmailAddress, PersonName, ProfileView, UserId};
 use time::OffsetDateTime;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use crate::changes::epoch;
 use crate::client::{Database, Locked};
@@ -12,6 +13,7 @@ use crate::row::{get, parse, parse_opt};
 
 pub(crate) const QUERIES: &[&Query] = &[
     &RECORD_USER,
+    &LOAD_PROFILE,
     &LOAD_USER,
     &LOCK_CONNECTIONS_OF_USER,
     &BLOCK_USER,
@@ -62,6 +64,15 @@ SET name = coalesce(excluded.name, u.name), email = coalesce(excluded.email, u.e
 WHERE u.name IS DISTINCT FROM coalesce(excluded.name, u.name)
     OR u.email IS DISTINCT FROM coalesce(excluded.email, u.email)
     OR u.seen_at < excluded.seen_at - interval '1 day'",
+);
+
+/// $1 user, $2 epoch or null.
+const LOAD_PROFILE: Query = Query::new(
+    "-- load_profile
+SELECT h.epoch, u.name, u.email
+FROM history h
+LEFT JOIN users u ON u.user_id = $1
+WHERE admit($1, $2)",
 );
 
 /// $1 user.
@@ -142,6 +153,20 @@ impl Database {
         )
         .await?;
         Ok(())
+    }
+
+    /// The caller's profile as it is stored, and the current epoch.
+    pub async fn load_profile(&self, caller: &Caller) -> Result<ProfileView, Error> {
+        let rows = self
+            .rows(&LOAD_PROFILE, &[&caller.user_id.as_str(), &epoch(caller)])
+            .await?;
+        let row = rows.first().ok_or(Error::NoHistory)?;
+        Ok(ProfileView {
+            user_id: caller.user_id.clone(),
+            name: parse_opt::<String, PersonName>(row, "name")?,
+            email: parse_opt::<String, EmailAddress>(row, "email")?,
+            epoch: get::<Uuid>(row, "epoch")?.into(),
+        })
     }
 
     /// A user; `None` if nobody with this id has used the service.

@@ -16,7 +16,7 @@ pub use invitation::{
     ReceivedInvitation, ReceivedInvitationList,
 };
 pub use space::{
-    ChangeList, CreateSpaceRequest, DeletedSpaceList, DeletedSpaceView, MemberList, MemberView,
+    ChangeList, CreateSpaceRequest, DeletedSpaceList, DeletedSpaceView, MemberList, MemberView, ProfileView,
     RenameSpaceRequest, RestoreSpaceRequest, SetMemberRequest, SpaceList, SpaceView,
 };
 pub use ticket::{CreateTicketRequest, CreatedTicket};

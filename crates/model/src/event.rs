@@ -5,8 +5,8 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 
 use crate::{
-    ByteCount, DeviceId, EventId, FileId, Role, Sequence, Sha256, SpaceId, SpaceName, SpacePath, UserId,
-    Version,
+    ByteCount, DeviceId, EventId, FileId, PersonName, Role, Sequence, Sha256, SpaceId, SpaceName, SpacePath,
+    UserId, Version,
 };
 
 /// One change, with all data that a device needs to apply it.
@@ -24,6 +24,9 @@ pub struct Event {
     pub space_id: SpaceId,
     /// The user who made the change.
     pub user_id: UserId,
+    /// The user's name when the event was read, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_name: Option<PersonName>,
     /// The device that made the change, if the request named one. A device uses it to ignore its own changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
@@ -136,6 +139,7 @@ pub(crate) mod tests {
             }),
             space_id: Uuid::from_u128(3).into(),
             user_id: "alice".to_owned().try_into().unwrap(),
+            user_name: None,
             device_id: None,
             occurred_at: datetime!(2026-01-02 03:04:05.678 UTC),
         }

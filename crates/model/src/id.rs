@@ -105,6 +105,9 @@ impl UploadId {
 /// section 2).
 const MAX_USER_ID_BYTES: usize = 255;
 
+/// What stands in place of the id of a user who has erased the account.
+pub const DELETED_USER: &str = "deleted user";
+
 /// A user: the `sub` claim of the token that API Gateway verified.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

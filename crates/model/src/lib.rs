@@ -22,7 +22,7 @@ pub use api::{
     DeletedFileList, DeletedFileView, DeletedSpaceList, DeletedSpaceView, DownloadUrl, Empty, FileChanged,
     FileDetail, FileList, FileVersion, FileView, InvalidTrashKey, InvitationList, InvitationView,
     InviteRequest, MemberList, MemberView, MoveFileRequest, NoFile, PartRequest, PresignPartsRequest,
-    PresignedPart, PresignedParts, PresignedPut, ReceivedInvitation, ReceivedInvitationList,
+    PresignedPart, PresignedParts, PresignedPut, ProfileView, ReceivedInvitation, ReceivedInvitationList,
     RenameSpaceRequest, RestoreFileRequest, RestoreSpaceRequest, RestoreVersionRequest, SetMemberRequest,
     SpaceList, SpaceView, StoredPart, Transfer, TrashKey, UploadStatus, UploadView,
 };
@@ -33,7 +33,8 @@ pub use digest::{InvalidSha256, Sha256};
 pub use event::{Change, Event, FileState};
 pub use frame::{MAX_FRAME_BYTES, Pong, frames};
 pub use id::{
-    DeviceId, Epoch, EventId, FileId, InvalidId, InvalidUserId, InvitationId, SpaceId, UploadId, UserId,
+    DELETED_USER, DeviceId, Epoch, EventId, FileId, InvalidId, InvalidUserId, InvitationId, SpaceId,
+    UploadId, UserId,
 };
 pub use message::{
     Delivery, Message, PageKey, Recipients, SCHEMA_VERSION, UndecodableMessage, UnwritableMessage,

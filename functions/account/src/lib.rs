@@ -1,6 +1,7 @@
-//! Lists, accepts and declines the caller's invitations to spaces.
+//! Shows and erases the caller's account, and lists, accepts and declines the caller's invitations to spaces.
 
 mod invitation;
+mod me;
 
 use api::http::{Request, Response, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
@@ -55,6 +56,8 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
     serve(request, async {
         match request.route() {
+            "GET /me" => me::show(app, request).await,
+            "DELETE /me" => me::erase(app, request).await,
             "GET /invitations" => invitation::list(app, request).await,
             "POST /invitations/{invitationId}/accept" => invitation::accept(app, request).await,
             "POST /invitations/{invitationId}/decline" => invitation::decline(app, request).await,

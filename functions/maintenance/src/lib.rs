@@ -5,6 +5,7 @@
 //! event twice is harmless. The content of an upload is deleted from storage before the upload's row.
 
 mod clean_up;
+mod erase;
 mod publish;
 mod purge;
 mod redrive;
@@ -129,6 +130,8 @@ pub struct Report {
     pub freed: usize,
     /// Versions that were purged because they were past their time.
     pub purged: usize,
+    /// Accounts whose erasure was finished.
+    pub erased: usize,
 }
 
 /// The reason why a pass could not be finished. The next run continues it.
@@ -168,6 +171,7 @@ pub async fn handle(app: &App, deadline: Instant) -> Result<Report, Unfinished> 
         expired: finish("forgetting", clean_up::forget_expired(app, deadline).await),
         aborted: finish("aborting", clean_up::abort_expired(app, deadline).await),
         redriven: finish("redriving", redrive::redrive(app, deadline).await),
+        erased: finish("erasing", erase::finish(app, deadline).await),
         freed: finish("freeing", clean_up::free_storage(app, deadline).await),
         purged: finish("purging", purge::purge(app, deadline).await),
     };

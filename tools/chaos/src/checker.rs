@@ -55,6 +55,7 @@ impl Evidence {
     /// Adds every disagreement to `violations`.
     pub(crate) fn check(&self, violations: &Violations) {
         self.uploads(violations);
+        self.members(violations);
         self.content(violations);
         self.numbers(violations);
         self.bytes(violations);
@@ -101,6 +102,13 @@ impl Evidence {
                 "completed uploads, versions and changes that are not as many",
                 format!("{completed}, {versions} and {updates}"),
             );
+        }
+    }
+
+    fn members(&self, violations: &Violations) {
+        let idle = self.database.idle_member_changes;
+        if idle > 0 {
+            violations.unexpected("changes of members that change nothing", format!("{idle}"));
         }
     }
 

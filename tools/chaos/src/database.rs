@@ -36,6 +36,9 @@ pub(crate) struct Snapshot {
     pub(crate) updates: i64,
     /// Spaces whose `bytes` differ from the sum of the sizes of their objects, with both numbers.
     pub(crate) miscounted: HashMap<SpaceId, (i64, i64)>,
+    /// The number of changes of a member after which the member is as before, such as the second of two for one acceptance
+    /// of an invitation.
+    pub(crate) idle_member_changes: i64,
     /// Events in the outbox, which may not have reached the queue.
     pub(crate) outbox: Vec<EventId>,
 }
@@ -121,6 +124,15 @@ impl Snapshot {
         let row = client.query_one(counts, &[]).await?;
         snapshot.completed_uploads = row.try_get(0)?;
         snapshot.updates = row.try_get(1)?;
+        let idle = "SELECT count(*) FROM (
+                SELECT event_type, subject_role, lag(event_type) OVER history AS type_before,
+                    lag(subject_role) OVER history AS role_before
+                FROM changes
+                WHERE member_id IS NOT NULL
+                WINDOW history AS (PARTITION BY space_id, member_id ORDER BY sequence)
+            ) c
+            WHERE event_type = type_before AND subject_role IS NOT DISTINCT FROM role_before";
+        snapshot.idle_member_changes = client.query_one(idle, &[]).await?.try_get(0)?;
         Ok(snapshot)
     }
 

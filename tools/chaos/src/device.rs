@@ -91,7 +91,10 @@ impl Device {
     }
 
     async fn take(&self, context: &Context, frame: &Bytes) {
-        let Ok(Frame::Changes { space_id, changes, .. }) = serde_json::from_slice(frame) else {
+        let Ok(Frame::Changes {
+            space_id, changes, ..
+        }) = serde_json::from_slice(frame)
+        else {
             let text = String::from_utf8_lossy(frame).into_owned();
             context
                 .violations

@@ -143,6 +143,7 @@ pub(crate) mod tests {
             change,
             space_id,
             user_id: "alice".parse().unwrap(),
+            user_name: None,
             device_id: None,
             occurred_at: OffsetDateTime::UNIX_EPOCH,
         }

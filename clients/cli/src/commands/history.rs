@@ -23,7 +23,10 @@ pub(crate) async fn run(client: &Client, history: &History, output: Output) -> a
                     version.version.to_string(),
                     output::size(version.size),
                     output::time(version.created_at),
-                    version.user_id.to_string(),
+                    version
+                        .user_name
+                        .as_ref()
+                        .map_or_else(|| version.user_id.to_string(), |name| name.as_str().to_owned()),
                     version.sha256.to_string(),
                 ]
             },

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use client::{Client, Error, Invited};
-use model::{EmailAddress, SpaceId, SpaceName, UserId};
+use model::{EmailAddress, PersonName, SpaceId, SpaceName, UserId};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -95,11 +95,16 @@ pub(crate) async fn run(
         Some(SpacesCommand::Members { space }) => {
             let space_id = resolve::shared_space(client, &space).await?;
             let members = client.all_members(space_id).await?;
-            output.table(["USER ID", "ROLE", "SINCE"], &members, |member| {
+            output.table(["NAME", "ROLE", "SINCE", "USER ID"], &members, |member| {
                 [
-                    member.user_id.to_string(),
+                    member
+                        .user_name
+                        .as_ref()
+                        .map_or("", PersonName::as_str)
+                        .to_owned(),
                     member.role.as_str().to_owned(),
                     output::time(member.added_at),
+                    member.user_id.to_string(),
                 ]
             })?;
         }

@@ -24,6 +24,7 @@ export const WORDS = new Map([
   ["unknown-user", "Nobody with this user ID has used the service yet. Check the ID, or enter their e-mail address."],
   ["too-many-members", "The space has as many members as it may have. Remove somebody first."],
   ["account-blocked", "This account is blocked. Nothing of it is deleted. Ask whoever runs the service."],
+  ["account-erased", "This account was erased, and cannot be used any more."],
   ["feed-reset", "The service was restored from a backup, and nothing was changed. Look at what is there now, and try again."],
   ["quota-exceeded", "You have reached a limit of this service. Wait a minute, or make room, and try again."],
   ["unavailable", "The service has a problem. Nothing is lost: try again in a minute."],

@@ -3,7 +3,7 @@
  *
  * @typedef {"owner" | "editor" | "viewer"} Role
  * @typedef {{ spaceId: string, kind: "personal" | "shared", name?: string, role: Role, latestSequence: number }} Space
- * @typedef {{ spaceId: string, userId: string, role: Role, addedAt: string }} Member
+ * @typedef {{ spaceId: string, userId: string, userName?: string, role: Role, addedAt: string }} Member
  * @typedef {{ invitationId: string, spaceId: string, userId?: string, email?: string, role: Role, inviterId: string, inviterName?: string,
  *   createdAt: string, expiresAt: string }} Invitation
  * @typedef {{ invitationId: string, spaceId: string, spaceName: string, role: Role, inviterId: string, inviterName?: string, createdAt: string,
@@ -11,7 +11,7 @@
  * @typedef {{ partSize: number, sha256: string }} Composite
  * @typedef {{ fileId: string, spaceId: string, path: string, version: number, size: number, sha256: string, composite?: Composite,
  *   contentType?: string, createdAt: string, updatedAt: string }} FileView
- * @typedef {{ version: number, size: number, sha256: string, composite?: Composite, contentType?: string, userId: string, deviceId?: string,
+ * @typedef {{ version: number, size: number, sha256: string, composite?: Composite, contentType?: string, userId: string, userName?: string, deviceId?: string,
  *   createdAt: string }} FileVersion
  * @typedef {FileView & { versions: FileVersion[], nextPageToken?: string }} FileDetail
  *
@@ -22,6 +22,7 @@
  * @property {EventType} eventType
  * @property {string} spaceId
  * @property {string} userId
+ * @property {string} [userName]
  * @property {string} [deviceId]
  * @property {string} occurredAt
  * @property {string} [fileId]
@@ -31,6 +32,8 @@
  * @property {string} [sha256]
  * @property {string} [subjectSpaceId]
  * @property {Role} [role]
+ * @property {string} [memberId]
+ * @property {string} [name]
  * @typedef {{ changes: Change[], latestSequence: number, hasMore: boolean }} ChangeList
  *
  * @typedef {{ url: string, headers: Record<string, string> }} PresignedPut

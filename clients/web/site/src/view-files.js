@@ -155,7 +155,7 @@ export class FilesView {
       const detail = await app.api.showFile(file.fileId);
       list.replaceChildren(
         ...detail.versions.map((version) => {
-          const who = version.userId === app.userId ? "you" : shortId(version.userId);
+          const who = version.userId === app.userId ? "you" : version.userName ? visible(version.userName) : shortId(version.userId);
           return h(
             "li",
             { class: "row" },

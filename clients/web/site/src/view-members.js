@@ -90,7 +90,7 @@ export class MembersView {
     const { app } = this;
     const { userId, spaceId } = first;
     const you = userId === app.userId;
-    const name = you ? `${visible(app.session.user?.name ?? "")} (you)` : shortId(userId);
+    const name = you ? `${visible(first.userName ?? app.session.user?.name ?? "")} (you)` : first.userName ? visible(first.userName) : shortId(userId);
     const roles = /** @type {Role[]} */ (["owner", "editor", "viewer"]);
     const select = h("select", { "aria-label": `Role of ${name}` }, ...roles.map((role) => h("option", { value: role }, role)));
     const badge = h("span", { class: "badge" });

@@ -145,7 +145,7 @@ export class View {
     const { app } = this;
     const happenings = app.space?.happenings ?? [];
     keyed(byId("activity"), happenings, ({ change }) => change.eventId, ({ change, latency, past }) => {
-      const who = change.userId === app.userId ? (change.deviceId === app.deviceId ? "You, in this window," : "You") : shortId(change.userId);
+      const who = change.userId === app.userId ? (change.deviceId === app.deviceId ? "You, in this window," : "You") : change.userName ? visible(change.userName) : shortId(change.userId);
       const path = change.path;
       const heard =
         latency !== null

@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 
 use crate::{
-    ByteCount, ContentType, DeviceId, Event, EventId, FileId, PageToken, Sequence, Sha256, SpaceId,
-    SpacePath, UserId, Version,
+    ByteCount, ContentType, DeviceId, Event, EventId, FileId, PageToken, PersonName, Sequence, Sha256,
+    SpaceId, SpacePath, UserId, Version,
 };
 
 /// The 200 of completing an upload, and of moving and deleting a file: the change that the request made.
@@ -242,6 +242,9 @@ pub struct FileVersion {
     pub content_type: Option<ContentType>,
     /// The user who uploaded the version.
     pub user_id: UserId,
+    /// The user's name, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_name: Option<PersonName>,
     /// The device that uploaded the version, if the request named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,

@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::serde::rfc3339;
 
-use crate::{Cursor, DeviceId, Epoch, Event, PageToken, Role, SpaceId, SpaceKind, SpaceName, UserId};
+use crate::{
+    Cursor, DeviceId, EmailAddress, Epoch, Event, PageToken, PersonName, Role, SpaceId, SpaceKind, SpaceName,
+    UserId,
+};
 
 /// The body of `POST /spaces`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -116,11 +119,30 @@ pub struct MemberView {
     pub space_id: SpaceId,
     /// The user id of the member.
     pub user_id: UserId,
+    /// The member's name, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_name: Option<PersonName>,
     /// The member's role in the space.
     pub role: Role,
     /// The time at which the user became a member.
     #[serde(with = "rfc3339")]
     pub added_at: OffsetDateTime,
+}
+
+/// The 200 of `GET /me`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileView {
+    /// The caller's user id.
+    pub user_id: UserId,
+    /// The caller's name, as other users see it; `None` if no token had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<PersonName>,
+    /// The caller's verified e-mail address; `None` if no token had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<EmailAddress>,
+    /// The current epoch.
+    pub epoch: Epoch,
 }
 
 /// The 200 of `GET /spaces/{spaceId}/members`.

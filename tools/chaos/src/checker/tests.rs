@@ -58,6 +58,7 @@ fn evidence() -> Evidence {
             completed_uploads: 1,
             updates: 1,
             miscounted: HashMap::new(),
+            idle_member_changes: 0,
             outbox: Vec::new(),
         },
         sent_events: HashSet::from([event.event_id]),
@@ -131,6 +132,12 @@ fn bytes_that_are_not_the_sum_are_unexpected() {
         unexpected,
         ["bytes of a space that are not the sum of its objects"]
     );
+}
+
+#[test]
+fn a_change_of_a_member_that_changes_nothing_is_unexpected() {
+    let unexpected = found(|books| books.database.idle_member_changes = 1);
+    assert_eq!(unexpected, ["changes of members that change nothing"]);
 }
 
 #[test]

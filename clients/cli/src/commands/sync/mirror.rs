@@ -121,6 +121,7 @@ mod tests {
             change,
             space_id: uuid::Uuid::from_u128(2).into(),
             user_id: "alice".parse().unwrap(),
+            user_name: None,
             device_id: None,
             occurred_at: time::OffsetDateTime::UNIX_EPOCH,
         }

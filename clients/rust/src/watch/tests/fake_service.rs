@@ -302,6 +302,7 @@ impl State {
             change,
             space_id,
             user_id: "alice".to_owned().try_into().unwrap(),
+            user_name: None,
             device_id: None,
             occurred_at: datetime!(2026-01-02 03:04:05 UTC),
         };

@@ -28,7 +28,9 @@ pub(crate) const EXPECTED: &[(&str, Expected)] = &[
     ("administer.begin-epoch.json", Epoch),
     ("account.accept.json", Status(404)),
     ("account.decline.json", Status(404)),
+    ("account.delete.json", Status(204)),
     ("account.invitations.json", Status(200)),
+    ("account.me.json", Status(200)),
     ("files.content.json", Status(404)),
     ("files.delete.json", Status(404)),
     ("files.erase.json", Status(404)),
@@ -75,7 +77,15 @@ pub(crate) const EXPECTED: &[(&str, Expected)] = &[
 ];
 
 /// The fields of a report, each a number.
-const COUNTED: [&str; 6] = ["published", "expired", "aborted", "redriven", "freed", "purged"];
+const COUNTED: [&str; 7] = [
+    "published",
+    "expired",
+    "aborted",
+    "redriven",
+    "erased",
+    "freed",
+    "purged",
+];
 
 impl Expected {
     /// Returns a short description of the response, or an error if the response is not the expected one.
@@ -143,8 +153,7 @@ mod tests {
 
     #[test]
     fn a_wrong_answer_is_not_taken_for_a_right_one() {
-        let report =
-            json!({ "published": 1, "expired": 0, "aborted": 0, "redriven": 0, "freed": 0, "purged": 0 });
+        let report = json!({ "published": 1, "expired": 0, "aborted": 0, "redriven": 0, "erased": 0, "freed": 0, "purged": 0 });
         for (expected, right) in [
             (Status(404), json!({ "statusCode": 404, "body": "{}" })),
             (NoFailures, json!({ "batchItemFailures": [] })),
