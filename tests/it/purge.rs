@@ -275,7 +275,8 @@ async fn a_version_that_is_restored_while_it_is_purged_is_kept_or_gone() {
         let (restored, run, again) = tokio::join!(restoring, run, stage.apps.run_maintenance());
         assert!(run.is_ok() && again.is_ok());
         stage.check().await;
-        assert_eq!(stage.run().await, 0);
+        // Marking skips spaces that a command has locked, and leaves them to the next run.
+        stage.run().await;
         stage.check_purged().await;
         let object = stage.named(&format!("f.path = '{path}'")).await;
         match restored {

@@ -224,7 +224,7 @@ class Policies(unittest.TestCase):
         self.assertEqual(excess(deployment, "Maintenance", statements), set())
         other = own["content"].replace(f":{STACK}-", ":other-")
         for widened, expected in [
-            ({"Action": "s3:Delete*", "Resource": own["content"]}, ("s3:DeleteObjectVersion", own["content"])),
+            ({"Action": "s3:Delete*", "Resource": own["content"]}, ("s3:DeleteObjectTagging", own["content"])),
             ({"Action": "s3:DeleteObject", "Resource": f"arn:{PARTITION}:s3:::*"}, ("s3:DeleteObject", other)),
             ({"Action": "sqs:DeleteMessage", "Resource": "*"}, ("sqs:DeleteMessage", own["queue"])),
             ({"Action": "iam:ListRoles", "Resource": "*"}, ("iam:ListRoles", "*")),
