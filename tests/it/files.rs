@@ -429,14 +429,14 @@ async fn whether_a_path_is_free_costs_the_same_among_a_hundred_thousand_files() 
             "open_upload",
             format!(
                 "gen_random_uuid(), 'alice', NULL, '/folder', 1, {digest}, NULL, NULL, now(), now(), '{space}', NULL, NULL, \
-                NULL, NULL, '{{}}', NULL, 10"
+                NULL, NULL, '{{}}', NULL, 10, 100"
             ),
         ),
         (
             "open_upload",
             format!(
                 "gen_random_uuid(), 'alice', NULL, '/folder/1/1/x', 1, {digest}, NULL, NULL, now(), now(), '{space}', NULL, \
-                NULL, NULL, NULL, '{{/folder,/folder/1,/folder/1/1}}', NULL, 10"
+                NULL, NULL, NULL, '{{/folder,/folder/1,/folder/1/1}}', NULL, 10, 100"
             ),
         ),
         (
@@ -453,7 +453,7 @@ async fn whether_a_path_is_free_costs_the_same_among_a_hundred_thousand_files() 
             "complete_upload",
             format!(
                 "{common}, '{upload}', gen_random_uuid(), 'objects/x', '/folder/sub/new', '{{/folder,/folder/sub}}', NULL, \
-                now() - interval '12 hours'"
+                now() - interval '12 hours', 100"
             ),
         ),
     ] {

@@ -143,3 +143,51 @@ async fn no_user_is_a_member_of_more_spaces_than_allowed() {
     assert_eq!(apps.call("alice", create(101)).await.status, 201);
     assert_eq!(apps.database.number(memberships).await, 5);
 }
+
+#[tokio::test]
+async fn no_space_holds_more_bytes_than_allowed() {
+    let apps = apps().await;
+    let space = apps.space("alice").await;
+    let set = |limits: Value| json!({ "action": "setSpaceLimits", "spaceId": space, "limits": limits });
+    administer(&apps, set(json!({ "bytes": 10 }))).await;
+    let body = |path: &str, content: &[u8]| {
+        let mut body = upload_body(path, content);
+        body["spaceId"] = json!(space);
+        body
+    };
+    // Too large for the space by itself.
+    let refused = apps.open("alice", &body("/large", &[0; 11])).await;
+    assert_eq!(refused.problem(), (413, "quota-exceeded"));
+    assert_eq!(
+        refused.body["limit"],
+        json!({ "name": "spaceBytes", "maximum": 10 })
+    );
+    // Each of these fits by itself, and not more than three of them together.
+    let mut opened: Vec<model::CreatedUpload> = Vec::new();
+    for number in 0..AT_ONCE {
+        let created = apps
+            .open("alice", &body(&format!("/{number}"), b"abc"))
+            .await
+            .parsed();
+        apps.send(&created, b"abc").await;
+        opened.push(created);
+    }
+    let complete = |created: &model::CreatedUpload| {
+        Call::new("POST /uploads/{uploadId}/complete")
+            .path("uploadId", created.upload_id)
+            .body(json!({}))
+    };
+    assert_eq!(
+        succeed(&apps, opened.iter().map(complete).collect(), "spaceBytes", 10).await,
+        3
+    );
+    let bytes = format!("SELECT bytes FROM spaces WHERE id = '{space}'");
+    assert_eq!(apps.database.number(&bytes).await, 9);
+    // An operator allows more.
+    administer(&apps, set(json!({}))).await;
+    assert_eq!(
+        succeed(&apps, opened.iter().map(complete).collect(), "spaceBytes", 10).await,
+        AT_ONCE
+    );
+    assert_eq!(apps.database.number(&bytes).await, 96);
+}

@@ -227,6 +227,7 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
             new_file_id: platform::ids::new_id().into(),
             path: &created.path,
             composite_sha256: None,
+            max_space_bytes: i64::MAX,
             object_key: &created.upload_id.object_key(),
         };
         let new = commands::begin(&apps.clock, &edith, None, i64::MAX);
@@ -523,6 +524,7 @@ async fn commands_of_strangers_do_not_wait_for_the_lock_of_a_space() {
         new_file_id: platform::ids::new_id().into(),
         path: &completed.path,
         composite_sha256: None,
+        max_space_bytes: i64::MAX,
         object_key: &completed.upload_id.object_key(),
     };
     let membership = Membership {

@@ -603,6 +603,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
             space_id: None,
             new_space_id: platform::ids::new_id().into(),
             caller: &alice,
+            max_space_bytes: i64::MAX,
             max_pending_uploads: i64::MAX,
             device_id: None,
             path: &path,
@@ -646,6 +647,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
             new_file_id: platform::ids::new_id().into(),
             path: &created.path,
             composite_sha256: None,
+            max_space_bytes: i64::MAX,
             object_key: &created.upload_id.object_key(),
         };
         environment

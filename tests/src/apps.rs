@@ -293,6 +293,7 @@ impl Apps {
             max_upload_bytes: MAX_UPLOAD_BYTES,
             multipart_threshold_bytes: MULTIPART_THRESHOLD_BYTES,
             max_pending_uploads: i64::MAX,
+            max_space_bytes: i64::MAX,
             clock: self.clock.clone(),
         }
     }
@@ -304,6 +305,7 @@ impl Apps {
             storage: self.storage.storage(),
             queue: self.queue.queue(),
             max_changes_per_minute: i64::MAX,
+            max_space_bytes: i64::MAX,
             clock: self.clock.clone(),
         }
     }

@@ -29,6 +29,7 @@ OTHERS = {
     "MaxUploadBytes": [({}, "1000000000")],
     "MaxChangesPerMinute": [({}, "60")],
     "MaxPendingUploads": [({}, "100")],
+    "MaxBytesPerSpace": [({}, "1000000000")],
     "MaxSpacesPerUser": [({}, "10")],
     "MultipartThresholdBytes": [({}, "1000000")],
     "MaxConnectionsPerUser": [({}, "5")],

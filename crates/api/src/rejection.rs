@@ -115,7 +115,7 @@ impl From<db::Error> for Problem {
     }
 }
 
-/// 429 if waiting helps, else 409.
+/// 413 if the content is too much, 429 if waiting helps, else 409.
 fn limit_exceeded(limit: &Limit) -> Problem {
     let maximum = limit.maximum;
     let detail = match limit.name {
@@ -130,10 +130,15 @@ fn limit_exceeded(limit: &Limit) -> Problem {
                 "You may be a member of {maximum} shared spaces. Leave or delete one first, or ask the operator for more."
             )
         }
+        LimitName::SpaceBytes => format!(
+            "A space holds {maximum} bytes, with old versions and the trash. Erase files, wait until the trash and old versions are \
+             purged, or ask the operator for more."
+        ),
     };
-    let status = match limit.retry_after {
-        Some(_) => StatusCode::TOO_MANY_REQUESTS,
-        None => StatusCode::CONFLICT,
+    let status = match (limit.name, limit.retry_after) {
+        (LimitName::SpaceBytes, _) => StatusCode::PAYLOAD_TOO_LARGE,
+        (_, Some(_)) => StatusCode::TOO_MANY_REQUESTS,
+        (_, None) => StatusCode::CONFLICT,
     };
     let problem = Problem::new(status, "quota-exceeded", "A limit is reached", detail).with(
         "limit",

@@ -9,6 +9,9 @@ ALTER TABLE users ADD COLUMN max_pending_uploads bigint;
 ALTER TABLE users ADD COLUMN max_changes_per_minute bigint;
 ALTER TABLE users ADD COLUMN max_spaces bigint;
 
+-- Replaces the stack's parameter for the space; bytes has the use.
+ALTER TABLE spaces ADD COLUMN max_bytes bigint;
+
 -- Of a personal space: the number of shared spaces that its owner is a member of.
 ALTER TABLE spaces ADD COLUMN memberships integer NOT NULL DEFAULT 0;
 

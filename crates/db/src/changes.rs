@@ -82,6 +82,8 @@ pub enum LimitName {
     PendingUploads,
     /// Shared spaces that a user is a member of.
     Spaces,
+    /// Bytes of the content of a space, with old versions and the trash.
+    SpaceBytes,
 }
 
 impl LimitName {
@@ -91,6 +93,7 @@ impl LimitName {
             Self::ChangesPerMinute => "changesPerMinute",
             Self::PendingUploads => "pendingUploads",
             Self::Spaces => "spaces",
+            Self::SpaceBytes => "spaceBytes",
         }
     }
 }
@@ -104,6 +107,7 @@ impl Limit {
             LimitName::ChangesPerMinute,
             LimitName::PendingUploads,
             LimitName::Spaces,
+            LimitName::SpaceBytes,
         ];
         Some(Self {
             name: names.into_iter().find(|known| known.as_str() == name)?,

@@ -31,6 +31,7 @@ pub(crate) const QUERIES: &[&Query] = &[
     &LOCK_SPACE,
     &SET_MEMBER,
     &REMOVE_MEMBER,
+    &SET_SPACE_LIMIT,
 ];
 
 /// The parameters of creating a shared space.
@@ -378,7 +379,29 @@ WITH target AS (
 )"
 ));
 
+/// $1 space, $2 maximum of bytes, or null for the stack's parameter.
+const SET_SPACE_LIMIT: Query = Query::new(
+    "-- set_space_limit
+UPDATE spaces
+SET max_bytes = $2
+WHERE id = $1
+RETURNING bytes",
+);
+
 impl Database {
+    /// Sets the maximum of bytes of a space; `None` for the stack's parameter. Content beyond a lower maximum stays.
+    /// Returns the number of bytes that the space holds; `None` if there is no such space.
+    pub async fn set_space_limit(
+        &self,
+        space_id: SpaceId,
+        maximum: Option<i64>,
+    ) -> Result<Option<i64>, Error> {
+        let rows = self
+            .rows(&SET_SPACE_LIMIT, &[&Uuid::from(space_id), &maximum])
+            .await?;
+        rows.first().map(|row| get(row, "bytes")).transpose()
+    }
+
     /// Creates the user's personal space if it does not exist.
     pub async fn create_personal_space(
         &self,

@@ -62,6 +62,8 @@ pub struct NewUpload<'a> {
     pub base_file_id: Option<FileId>,
     /// The size of all parts but the last, in bytes; `None` if the content is sent in one request.
     pub part_size: Option<ByteCount>,
+    /// The maximum of bytes of a space, unless an operator has set another one for the space.
+    pub max_space_bytes: i64,
     /// The maximum number of pending uploads of a user, unless an operator has set another one for the user.
     pub max_pending_uploads: i64,
     /// The idempotency key, and the SHA-256 of the request that came with it.
@@ -171,6 +173,8 @@ pub struct Completing<'a> {
     pub composite_sha256: Option<Sha256>,
     /// The key of the S3 object. The caller has verified its content.
     pub object_key: &'a str,
+    /// The maximum of bytes of a space, unless an operator has set another one for the space.
+    pub max_space_bytes: i64,
 }
 
 /// $1 user. A user opens one upload after the other, so that concurrent requests cannot exceed the limit of pending
@@ -185,7 +189,8 @@ FOR NO KEY UPDATE",
 
 /// $1 id, $2 user, $3 device, $4 path, $5 size, $6 sha256, $7 content type, $8 base version, $9 now, $10
 /// expiry, $11 space or null for the personal one, $12 part size, $13 idempotency key, $14 SHA-256 of the
-/// request, $15 base file, $16 the path's folders, $17 epoch or null, $18 maximum number of pending uploads.
+/// request, $15 base file, $16 the path's folders, $17 epoch or null, $18 maximum number of pending uploads, $19 maximum of bytes
+/// of a space.
 ///
 /// If the request has a base version, the row also records the id of the file now at the path. Until the
 /// upload is completed, another file may take the path, and its versions are counted from 1 too.
@@ -207,7 +212,8 @@ WITH target AS (
             WHEN $8::bigint <> coalesce(f.version, 0) THEN 'version_conflict'
             WHEN $15::uuid IS NOT NULL AND $15 IS DISTINCT FROM f.id THEN 'version_conflict'
             WHEN way.id IS NOT NULL THEN 'path_taken'
-            WHEN within('pendingUploads', u.pending_uploads + 1, coalesce(u.max_pending_uploads, $18), 60) THEN 'allowed'
+            WHEN within('spaceBytes', s.bytes + $5, coalesce(s.max_bytes, $19), 0)
+                AND within('pendingUploads', u.pending_uploads + 1, coalesce(u.max_pending_uploads, $18), 60) THEN 'allowed'
         END AS outcome
     FROM spaces s
     LEFT JOIN users u ON u.user_id = $2
@@ -268,7 +274,7 @@ const LOCK_SPACE_OF_UPLOAD: Query = lock!(
 );
 
 /// $6 upload, $7 id for a new file, $8 S3 key, $9 path, $10 the path's folders, $11 composite SHA-256 or
-/// null, $12 time: uploads with an expiry up to it can no longer be completed.
+/// null, $12 time: uploads with an expiry up to it can no longer be completed, $13 maximum of bytes of a space.
 const COMPLETE_UPLOAD: Query = command!(concat!(
     "-- complete_upload
 WITH target AS (
@@ -281,9 +287,10 @@ WITH target AS (
             WHEN u.base_version <> coalesce(f.version, 0) THEN 'version_conflict'
             WHEN u.base_file_id IS NOT NULL AND u.base_file_id IS DISTINCT FROM f.id THEN 'version_conflict'
             WHEN way.id IS NOT NULL THEN 'path_taken'
-            ELSE 'allowed'
+            WHEN within('spaceBytes', s.bytes + u.size, coalesce(s.max_bytes, $13), 0) THEN 'allowed'
         END AS outcome
     FROM uploads u
+    JOIN spaces s ON s.id = u.space_id
     JOIN active_members m ON m.space_id = u.space_id AND m.user_id = $4
     LEFT JOIN files f ON f.space_id = u.space_id AND f.path = u.path AND f.deleted_at IS NULL
     LEFT JOIN LATERAL ",
@@ -391,6 +398,7 @@ impl Database {
                         &new.path.folders().collect::<Vec<_>>(),
                         &epoch(new.caller),
                         &new.max_pending_uploads,
+                        &new.max_space_bytes,
                     ],
                 ),
             )
@@ -468,6 +476,7 @@ impl Database {
                     .as_ref()
                     .map(|sha256| sha256.as_bytes().as_slice()),
                 &(new.now - IN_FLIGHT),
+                &completing.max_space_bytes,
             ],
         )
         .await

@@ -5,7 +5,7 @@
 mod users;
 
 use db::{Database, DatabaseUrl};
-use model::{Epoch, UserId};
+use model::{Epoch, SpaceId, UserId};
 use platform::config::{ConfigError, Vars};
 use platform::{Clock, ids};
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,14 @@ pub enum Request {
         /// The maximums.
         limits: Limits,
     },
+    /// Sets the maximum of bytes of a space. The stack's parameter applies if it is absent. Content beyond a lower
+    /// maximum stays.
+    SetSpaceLimits {
+        /// The id of the space.
+        space_id: SpaceId,
+        /// The maximum.
+        limits: SpaceLimits,
+    },
     /// Shows a user.
     ShowUser {
         /// The `sub` claim of the user's tokens.
@@ -95,12 +103,31 @@ pub struct Limits {
     pub spaces: Option<u32>,
 }
 
+/// The maximum of one space. If it is absent, the stack's parameter applies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SpaceLimits {
+    /// Bytes of content, with old versions and the trash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
 /// The answer to a request.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
     /// The state of the user after the action.
     User(UserReport),
+    /// The state of the space after the action.
+    #[serde(rename_all = "camelCase")]
+    Space {
+        /// The id of the space.
+        space_id: SpaceId,
+        /// The number of bytes that it holds, with old versions and the trash.
+        bytes: i64,
+        /// The space's own maximum.
+        limits: SpaceLimits,
+    },
     /// The state of the database after the action.
     Epoch {
         /// The epoch that began.
@@ -114,6 +141,12 @@ pub enum Error {
     /// No user with this id has used the service.
     #[error("no user with the id {} has used the service", .0.as_str())]
     UnknownUser(UserId),
+    /// There is no space with this id.
+    #[error("there is no space {0}")]
+    UnknownSpace(SpaceId),
+    /// The maximum is above 2^63 - 1.
+    #[error("limits.bytes: the maximum is too large")]
+    LimitTooLarge,
     /// Some connections of a user could not be closed. Repeating the action tries again.
     #[error("{0} connections could not be closed; the user is blocked; repeat the action to close them")]
     OpenConnections(usize),
@@ -129,6 +162,18 @@ pub async fn handle(app: &App, request: Request) -> Result<Answer, Error> {
         Request::UnblockUser { user_id } => users::unblock(app, user_id).await.map(Answer::User),
         Request::SetUserLimits { user_id, limits } => {
             users::set_limits(app, user_id, limits).await.map(Answer::User)
+        }
+        Request::SetSpaceLimits { space_id, limits } => {
+            let maximum = limits.bytes.map(i64::try_from).transpose();
+            let maximum = maximum.map_err(|_| Error::LimitTooLarge)?;
+            let held = app.db.set_space_limit(space_id, maximum).await?;
+            let bytes = held.ok_or(Error::UnknownSpace(space_id))?;
+            info!(%space_id, ?limits, "set limits of space {space_id}");
+            Ok(Answer::Space {
+                space_id,
+                bytes,
+                limits,
+            })
         }
         Request::ShowUser { user_id } => users::show(app, user_id).await.map(Answer::User),
         Request::BeginEpoch {} => {

@@ -32,6 +32,8 @@ pub struct Config {
     pub metrics_namespace: String,
     /// `MAX_CHANGES_PER_MINUTE`: the largest number of changes of a user within a minute.
     pub max_changes_per_minute: i64,
+    /// `MAX_BYTES_PER_SPACE`: the largest number of bytes of a space, with old versions and the trash.
+    pub max_space_bytes: i64,
 }
 
 impl Config {
@@ -43,6 +45,7 @@ impl Config {
             queue_url: vars.required("QUEUE_URL")?,
             metrics_namespace: vars.required("METRICS_NAMESPACE")?,
             max_changes_per_minute: vars.required("MAX_CHANGES_PER_MINUTE")?,
+            max_space_bytes: vars.required("MAX_BYTES_PER_SPACE")?,
         })
     }
 }
@@ -57,6 +60,8 @@ pub struct App {
     pub queue: Queue,
     /// The largest number of changes of a user within a minute.
     pub max_changes_per_minute: i64,
+    /// The largest number of bytes of a space, with old versions and the trash.
+    pub max_space_bytes: i64,
     /// The clock. Tests set its time.
     pub clock: Clock,
 }
@@ -175,6 +180,7 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
         path: &upload.path,
         composite_sha256,
         object_key: &object_key,
+        max_space_bytes: app.max_space_bytes,
     };
     let new = commands::begin(&app.clock, &caller, upload.device_id, app.max_changes_per_minute);
     let effect = app.db.complete_upload(completing, new).await??;

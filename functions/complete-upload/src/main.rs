@@ -23,6 +23,7 @@ async fn main() -> Result<(), Error> {
         storage: Storage::new(&aws.sdk, config.bucket),
         queue: Queue::new(&aws.sdk, config.queue_url),
         max_changes_per_minute: config.max_changes_per_minute,
+        max_space_bytes: config.max_space_bytes,
         clock,
     };
     app.db.warm_up().await;

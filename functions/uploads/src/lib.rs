@@ -38,6 +38,8 @@ pub struct Config {
     pub multipart_threshold_bytes: i64,
     /// `MAX_PENDING_UPLOADS`: the largest number of pending uploads of a user.
     pub max_pending_uploads: i64,
+    /// `MAX_BYTES_PER_SPACE`: the largest number of bytes of a space, with old versions and the trash.
+    pub max_space_bytes: i64,
 }
 
 impl Config {
@@ -49,6 +51,7 @@ impl Config {
             max_upload_bytes: vars.required("MAX_UPLOAD_BYTES")?,
             multipart_threshold_bytes: vars.required("MULTIPART_THRESHOLD_BYTES")?,
             max_pending_uploads: vars.required("MAX_PENDING_UPLOADS")?,
+            max_space_bytes: vars.required("MAX_BYTES_PER_SPACE")?,
         })
     }
 }
@@ -65,6 +68,8 @@ pub struct App {
     pub multipart_threshold_bytes: i64,
     /// The largest number of pending uploads of a user.
     pub max_pending_uploads: i64,
+    /// The largest number of bytes of a space, with old versions and the trash.
+    pub max_space_bytes: i64,
     /// The clock. Tests set its time.
     pub clock: Clock,
 }

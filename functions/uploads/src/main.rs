@@ -22,6 +22,7 @@ async fn main() -> Result<(), Error> {
         max_upload_bytes: config.max_upload_bytes,
         multipart_threshold_bytes: config.multipart_threshold_bytes,
         max_pending_uploads: config.max_pending_uploads,
+        max_space_bytes: config.max_space_bytes,
         clock,
     };
     app.db.warm_up().await;

@@ -47,6 +47,7 @@ pub fn variables() -> Vec<(&'static str, String)> {
         ("MAX_UPLOAD_BYTES", "5497558138880"),
         ("MULTIPART_THRESHOLD_BYTES", "67108864"),
         ("MAX_CHANGES_PER_MINUTE", "1000000"),
+        ("MAX_BYTES_PER_SPACE", "1000000000000000"),
         ("MAX_PENDING_UPLOADS", "1000000"),
         ("MAX_SPACES_PER_USER", "10000"),
         ("METRICS_NAMESPACE", "SyncSphere"),

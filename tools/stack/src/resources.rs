@@ -92,6 +92,7 @@ async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
         ("MAX_UPLOAD_BYTES", "5497558138880".to_owned()),
         ("MULTIPART_THRESHOLD_BYTES", "67108864".to_owned()),
         ("MAX_CHANGES_PER_MINUTE", "6000".to_owned()),
+        ("MAX_BYTES_PER_SPACE", "10995116277760".to_owned()),
         ("MAX_PENDING_UPLOADS", "10000".to_owned()),
         ("MAX_SPACES_PER_USER", "100".to_owned()),
         ("DATABASE_RESOURCE_ID", String::new()),

@@ -50,6 +50,7 @@ pub(crate) async fn run() -> Result<(), Error> {
                 new_file_id: platform::ids::new_id().into(),
                 path: &path,
                 composite_sha256: None,
+                max_space_bytes: i64::MAX,
                 object_key: &key,
             };
             let changed = database.complete_upload(completing, new).await?;
