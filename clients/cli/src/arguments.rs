@@ -200,9 +200,9 @@ impl Size {
     pub fn reserved_concurrency(self) -> Option<i64> {
         match self {
             Self::Trial => None,
-            Self::Small => Some(72),
-            Self::Medium => Some(227),
-            Self::Large => Some(972),
+            Self::Small => Some(75),
+            Self::Medium => Some(235),
+            Self::Large => Some(985),
         }
     }
 
