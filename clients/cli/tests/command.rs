@@ -12,8 +12,8 @@ mod support;
 use std::fs;
 use std::io::Write as _;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -158,7 +158,11 @@ async fn another_machine_sees_changes_and_a_member_can_leave_a_space() {
     assert_eq!(watching.next("change").await["eventType"], "SPACE_SHARED");
     alice.write("beach.jpg", b"sand");
     alice.json(&["upload", "beach.jpg", "--space", "Holiday"]).await;
-    let change = watching.next("change").await;
+    // The memberships of the space come first.
+    let mut change = watching.next("change").await;
+    while change["eventType"] == "MEMBER_CHANGED" {
+        change = watching.next("change").await;
+    }
     assert_eq!(
         (change["path"].as_str(), change["spaceId"].as_str()),
         (Some("/beach.jpg"), Some(&*space_id))
@@ -888,6 +892,67 @@ async fn doctor_names_the_broken_component_and_cleans_up() {
     list.env("SYNCSPHERE_URL", &stack().outputs.http_api_url);
     list.env("SYNCSPHERE_TOKEN", token.as_str());
     assert_eq!(list.output().await.unwrap().stdout, b"");
+}
+
+/// Whether to make the change anew is for the user to decide, who may see another state now.
+#[tokio::test]
+async fn a_change_is_not_repeated_after_a_restore_of_the_service() {
+    const RESET: &str = r#"{"status":410,"code":"feed-reset","detail":"Another epoch.","requestId":"r1"}"#;
+    client::install_crypto_provider();
+    let (user, token) = new_user().await;
+    let person = Person {
+        folder: tempfile::tempdir().unwrap(),
+        user,
+        user_id: subject(&token),
+    };
+    // The requests for changes and content, and the answer to them.
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let answer = Arc::new(Mutex::new((StatusCode::BAD_REQUEST, "")));
+    let (log, current) = (Arc::clone(&asked), Arc::clone(&answer));
+    let url = api_but_for(move |method, target| {
+        let is_opening = method == Method::POST && target == "/uploads";
+        let is_other = target.ends_with("/complete") || target.contains("/files/");
+        if is_opening || is_other {
+            log.lock().unwrap().push(method.clone());
+        }
+        is_other.then(|| *current.lock().unwrap())
+    });
+    let url = url.await;
+    let run = async |arguments: &[&str], url: &str| {
+        let mut command = person.command(arguments);
+        command.env("SYNCSPHERE_URL", url);
+        command.env("SYNCSPHERE_TOKEN", token.as_str());
+        asked.lock().unwrap().clear();
+        let output = command.output().await.unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), message, asked.lock().unwrap().clone())
+    };
+    person.write("a", b"a");
+    person.write("b", b"b");
+    let (status, message, _) = run(&["upload", "a"], &stack().outputs.http_api_url).await;
+    assert_eq!(status, Some(0), "{message}");
+    let keys = || fs::read_dir(person.path("home/uploads")).unwrap().count();
+
+    // This failure leaves the key of the upload.
+    run(&["upload", "b"], &url).await;
+    assert_eq!(keys(), 1);
+    *answer.lock().unwrap() = (StatusCode::GONE, RESET);
+    for (arguments, requests) in [
+        (&["upload", "b"][..], &[Method::POST, Method::POST][..]),
+        (&["mv", "/a", "/c"], &[Method::PATCH]),
+        (&["rm", "/a"], &[Method::DELETE]),
+        (&["get", "/a", "-o", "copy"], &[Method::GET]),
+    ] {
+        let (status, message, asked) = run(arguments, &url).await;
+        assert_eq!(status, Some(5), "{arguments:?}: {message}");
+        assert!(
+            message.contains("the service was restored to an earlier state"),
+            "{message}"
+        );
+        assert_eq!(asked, requests, "{arguments:?}");
+    }
+    // The key belongs to the former history.
+    assert_eq!(keys(), 0);
 }
 
 #[tokio::test]
