@@ -32,6 +32,7 @@ ENFORCED = {
     ("FilesRole", "Download"): "browse_files_signs_what_storage_gives",
     ("FilesRole", "Publish"): "browse_files_publishes",
     ("SpacesRole", "Publish"): "manage_spaces_publishes",
+    ("AccountRole", "Publish"): "account_publishes",
     ("FanOutRole", "CarryOver"): "fan_out_sets_aside_what_cannot_be_read",
     ("FanOutRole", "Post"): "fan_out_consumes_and_posts",
     ("MaintenanceRole", "FreeStorage"): "relay_events_frees_what_was_aborted",
