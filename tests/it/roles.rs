@@ -152,6 +152,25 @@ async fn spaces_publishes() {
     assert!(database(waiting, &space_id).await.is_empty());
 }
 
+/// Accepting makes two changes, whose events are sent together.
+#[tokio::test]
+async fn account_publishes() {
+    let (owner, guest) = (User::new().await, User::new().await);
+    let profile = guest.device.profile().await.unwrap();
+    guest.device.all_spaces().await.unwrap();
+    let name = "Shared".parse().unwrap();
+    let key = platform::ids::new_id().to_string().parse().unwrap();
+    let space_id = owner.device.create_space(name, &key).await.unwrap().space_id;
+    let invited = client::Invited::User(profile.user_id);
+    let inviting = owner.device.invite(space_id, invited, model::Role::Viewer);
+    let invitation = inviting.await.unwrap();
+    let accepting = guest.device.accept_invitation(invitation.invitation_id);
+    accepting.await.unwrap();
+    let waiting =
+        "SELECT FROM outbox JOIN changes USING (event_id) WHERE subject_space_id = $1 OR space_id = $1";
+    assert!(database(waiting, &uuid::Uuid::from(space_id)).await.is_empty());
+}
+
 #[tokio::test]
 async fn fan_out_consumes_and_posts() {
     let user = User::new().await;
