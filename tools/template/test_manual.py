@@ -21,7 +21,7 @@ from botocore.utils import ArgumentGenerator
 MANUAL = expansion.TEMPLATE.parent / "docs" / "operations.md"
 
 # Options that every command of the AWS CLI accepts, as far as they are used here.
-GLOBAL = {"--query", "--output", "--region"}
+GLOBAL = {"--query", "--output", "--region", "--cli-binary-format"}
 
 # A command of the AWS CLI that is not an operation of the API.
 WAITERS = "wait"
