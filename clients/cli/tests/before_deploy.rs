@@ -126,7 +126,7 @@ fn a_new_account_can_deploy_trial_and_learns_the_quota_for_small() {
     let (name, message) = missing(&[new, small], &["--size", "small"]);
     assert_eq!(name, "Lambda concurrency");
     for part in [
-        "the quota must be 172",
+        "the quota must be 175",
         "aws service-quotas request-service-quota-increase --service-code lambda --quota-code L-B99A9384",
         "--desired-value 1000 --region eu-central-1",
     ] {
