@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use futures_util::future::join_all;
-use model::{Change, ChangeList, DELETED_USER, InvitationView, SpaceId, SpaceList};
+use model::{FileChanged, Change, ChangeList, DELETED_USER, InvitationView, SpaceId, SpaceList};
 use serde_json::json;
 use tests::{Answer, Apps, Call, upload_body};
 
@@ -19,10 +19,10 @@ async fn erase(apps: &Apps, user: &str) -> Answer {
     apps.call(user, Call::new("DELETE /me")).await
 }
 
-async fn upload(apps: &Apps, user: &str, space: SpaceId, path: &str) {
+async fn upload(apps: &Apps, user: &str, space: SpaceId, path: &str) -> FileChanged {
     let mut body = upload_body(path, b"x");
     body["spaceId"] = json!(space);
-    assert_eq!(apps.upload_as(user, &body, b"x").await.status, 200);
+    apps.upload_as(user, &body, b"x").await.parsed()
 }
 
 async fn invite(apps: &Apps, user: &str, space: SpaceId, body: serde_json::Value) -> InvitationView {
@@ -60,6 +60,9 @@ async fn lived(apps: &Apps) -> SpaceId {
     apps.share("ada-1", space, "bob", "editor").await;
     upload(apps, "ada-1", space, "/a").await;
     upload(apps, "bob", space, "/b").await;
+    let trash = upload(apps, "bob", space, "/trash").await;
+    let call = Call::new("DELETE /files/{fileId}").path("fileId", trash.file_id);
+    assert_eq!(apps.call("ada-1", call).await.status, 200);
     apps.open("ada-1", &upload_body("/pending", b"x")).await;
     let own = apps.space("ada-1").await;
     let deleted = apps.space("ada-1").await;

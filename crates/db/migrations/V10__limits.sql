@@ -15,6 +15,9 @@ ALTER TABLE spaces ADD COLUMN max_bytes bigint;
 -- Of a personal space: the number of shared spaces that its owner is a member of.
 ALTER TABLE spaces ADD COLUMN memberships integer NOT NULL DEFAULT 0;
 
+-- Who has deleted files, for erasing a person.
+CREATE INDEX files_deleted_by ON files (deleted_by) WHERE deleted_by IS NOT NULL;
+
 -- By triggers, since the release that still serves writes these tables too; once per statement, as for member_count.
 CREATE FUNCTION count_pending_uploads() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

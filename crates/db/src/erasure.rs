@@ -23,6 +23,7 @@ pub(crate) const QUERIES: &[&Query] = &[
     &ANONYMIZE_CHANGES,
     &ANONYMIZE_VERSIONS,
     &ANONYMIZE_UPLOADS,
+    &ANONYMIZE_FILES,
     &ANONYMIZE_SPACES,
     &FINISH_ERASURE,
     &REMOVE_ERASED_USERS,
@@ -181,6 +182,15 @@ WHERE u.id IN (SELECT id FROM uploads WHERE user_id = $1 LIMIT $3)
 RETURNING u.id",
 );
 
+/// $1 user, $2 the name of a deleted user, $3 maximum number of files.
+const ANONYMIZE_FILES: Query = Query::new(
+    "-- anonymize_files
+UPDATE files f
+SET deleted_by = $2
+WHERE f.id IN (SELECT id FROM files WHERE deleted_by = $1 LIMIT $3)
+RETURNING f.id",
+);
+
 /// $1 user, $2 the name of a deleted user, $3 maximum number of spaces.
 const ANONYMIZE_SPACES: Query = Query::new(
     "-- anonymize_spaces
@@ -250,6 +260,7 @@ impl Database {
             &ANONYMIZE_CHANGES,
             &ANONYMIZE_VERSIONS,
             &ANONYMIZE_UPLOADS,
+            &ANONYMIZE_FILES,
             &ANONYMIZE_SPACES,
         ] {
             let rows = self
