@@ -58,7 +58,7 @@ const MATRIX: &[(&str, [i64; 6])] = &[
         [204, 403, 403, 404, 404, 401],
     ),
     ("GET /me", [200, 200, 200, 200, 200, 401]),
-    // Erasing succeeds for users of their own, whom the stage makes for it.
+    // Erasing succeeds for users of their own, whom the scenario makes for it.
     ("DELETE /me", [204, 204, 204, 204, 204, 401]),
     ("GET /invitations", [200, 200, 200, 200, 200, 401]),
     // Nobody is the invited person.
@@ -90,7 +90,7 @@ const MATRIX: &[(&str, [i64; 6])] = &[
 /// User id with characters that must be percent-encoded.
 const SOMEBODY_ELSE: &str = "auth0|somebody else";
 
-struct Stage {
+struct Scenario {
     proxy: Proxy,
     space: SpaceId,
     /// Token of each caller; `None` for the anonymous one.
@@ -100,8 +100,8 @@ struct Stage {
     counter: usize,
 }
 
-impl Stage {
-    async fn set() -> Self {
+impl Scenario {
+    async fn new() -> Self {
         let proxy = Proxy::start().await;
         let mut tokens = Vec::new();
         for _ in 0..5 {
@@ -114,7 +114,7 @@ impl Stage {
             .await
             .parsed::<model::SpaceView>()
             .space_id;
-        let mut stage = Self {
+        let mut scenario = Self {
             proxy,
             space,
             tokens,
@@ -122,9 +122,9 @@ impl Stage {
             counter: 0,
         };
         for column in 1..4 {
-            stage.role(column, "editor").await;
+            scenario.role(column, "editor").await;
         }
-        stage.join_somebody_else().await;
+        scenario.join_somebody_else().await;
         for (route, _) in MATRIX.iter().filter(|(route, _)| route.contains("{uploadId}")) {
             for column in 0..4 {
                 let size = if route.ends_with("/parts") {
@@ -132,20 +132,20 @@ impl Stage {
                 } else {
                     1
                 };
-                let upload = stage.open(column, size).await;
-                stage.uploads.insert((column, route), upload);
+                let upload = scenario.open(column, size).await;
+                scenario.uploads.insert((column, route), upload);
             }
-            let owners = stage.uploads[&(0, *route)];
+            let owners = scenario.uploads[&(0, *route)];
             // Strangers tried this upload first, so it is still open.
-            stage
+            scenario
                 .uploads
                 .extend([((4, *route), owners), ((5, *route), owners)]);
         }
-        stage.role(2, "viewer").await;
-        let call = Call::new("DELETE /spaces/{spaceId}/members/{userId}").path("spaceId", stage.space);
-        let former = subject(stage.tokens[3].as_ref().unwrap());
-        assert_eq!(stage.call(0, &call.path("userId", former)).await.status, 204);
-        stage
+        scenario.role(2, "viewer").await;
+        let call = Call::new("DELETE /spaces/{spaceId}/members/{userId}").path("spaceId", scenario.space);
+        let former = subject(scenario.tokens[3].as_ref().unwrap());
+        assert_eq!(scenario.call(0, &call.path("userId", former)).await.status, 204);
+        scenario
     }
 
     async fn call(&self, column: usize, call: &Call) -> Answer {
@@ -284,25 +284,27 @@ async fn every_route_answers_everybody_as_the_matrix_says() {
     let rows: BTreeSet<String> = MATRIX.iter().map(|(route, _)| (*route).to_owned()).collect();
     assert_eq!(rows, template_routes(), "each route of the template has its row");
 
-    let mut stage = Stage::set().await;
+    let mut scenario = Scenario::new().await;
     let mut wrong = Vec::new();
     // Callers without access come first: the objects they were refused must still exist for the others.
     for column in (0..EVERYBODY.len()).rev() {
         for &(route, statuses) in MATRIX {
-            let call = stage.request(column, route).await;
+            let call = scenario.request(column, route).await;
             // Nobody can do anything after this.
-            let erased = match (route, &stage.tokens[column]) {
+            let erased = match (route, &scenario.tokens[column]) {
                 ("DELETE /me", Some(_)) => Some(new_user().await.1),
                 _ => None,
             };
-            let token = erased.as_ref().or(stage.tokens[column].as_ref());
-            let answer = stage.proxy.call(token, &call).await;
+            let token = erased.as_ref().or(scenario.tokens[column].as_ref());
+            let answer = scenario.proxy.call(token, &call).await;
             if answer.status != statuses[column] {
                 wrong.push(format!("{route}, {}: {answer:?}", EVERYBODY[column]));
             }
             if route == "GET /spaces" && answer.status == 200 {
                 let listed = answer.body["spaces"].as_array().unwrap();
-                let sees = listed.iter().any(|space| space["spaceId"] == json!(stage.space));
+                let sees = listed
+                    .iter()
+                    .any(|space| space["spaceId"] == json!(scenario.space));
                 assert_eq!(sees, column < 3, "{}", EVERYBODY[column]);
             }
         }
@@ -326,12 +328,12 @@ fn the_description_has_the_routes_of_the_template() {
 /// The trash of a space is for all of its members; only owners erase.
 #[tokio::test]
 async fn everybody_in_a_space_sees_its_trash_and_only_owners_erase() {
-    let mut stage = Stage::set().await;
-    let file = stage.file().await;
+    let mut scenario = Scenario::new().await;
+    let file = scenario.file().await;
     let delete = Call::new("DELETE /files/{fileId}").path("fileId", file);
-    assert_eq!(stage.call(0, &delete).await.status, 200);
+    assert_eq!(scenario.call(0, &delete).await.status, 200);
     let trash = Call::new("GET /files").query("deleted", "true");
-    let trash = trash.query("spaceId", stage.space);
+    let trash = trash.query("spaceId", scenario.space);
     let erase = delete.query("permanently", "true");
     for (column, [lists, erases]) in [
         (5, [401, 401]),
@@ -341,14 +343,14 @@ async fn everybody_in_a_space_sees_its_trash_and_only_owners_erase() {
         (1, [200, 403]),
         (0, [200, 200]),
     ] {
-        let listed = stage.call(column, &trash).await;
+        let listed = scenario.call(column, &trash).await;
         assert_eq!(listed.status, lists, "{}", EVERYBODY[column]);
         if lists == 200 {
             let files = listed.body["files"].as_array().unwrap();
             assert!(files.iter().any(|deleted| deleted["fileId"] == json!(file)));
         }
         assert_eq!(
-            stage.call(column, &erase).await.status,
+            scenario.call(column, &erase).await.status,
             erases,
             "{}",
             EVERYBODY[column]

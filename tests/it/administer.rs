@@ -4,11 +4,14 @@ use administer::{Answer, Request, handle};
 use futures_util::future::join_all;
 use model::UserId;
 use serde_json::json;
-use tests::{Apps, Call, ROLE, TestDatabase};
+use tests::{Call, ROLE, TestContext, TestDatabase};
 
 use crate::apps;
 
-async fn request(apps: &Apps, request: serde_json::Value) -> Result<serde_json::Value, administer::Error> {
+async fn request(
+    apps: &TestContext,
+    request: serde_json::Value,
+) -> Result<serde_json::Value, administer::Error> {
     let request: Request = serde_json::from_value(request).unwrap();
     let answer: Answer = handle(&apps.administer(), request).await?;
     Ok(serde_json::to_value(answer).unwrap())
@@ -58,7 +61,7 @@ async fn a_blocked_user_is_cut_off_at_once_and_comes_back_with_everything() {
     for body in apps.queue.drain().await {
         records.push(apps.queue.record(&body).await);
     }
-    assert!(apps.fan(&records).await.is_empty());
+    assert!(apps.invoke_fan_out(&records).await.is_empty());
     assert!(!apps.gateway.frames("a1").is_empty());
     assert!(apps.gateway.frames("m1").is_empty() && apps.gateway.frames("m2").is_empty());
 

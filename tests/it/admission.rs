@@ -1,7 +1,7 @@
 //! Callers who are not served: blocked users, and clients that know another epoch than the current one.
 
 use serde_json::json;
-use tests::{Apps, Call, template_routes, upload_body};
+use tests::{Call, TestContext, template_routes, upload_body};
 use uuid::Uuid;
 
 use crate::apps;
@@ -44,7 +44,7 @@ fn requests() -> Vec<Call> {
 }
 
 /// Every row that a request of a user could have made or changed.
-async fn rows(apps: &Apps) -> Vec<i64> {
+async fn rows(apps: &TestContext) -> Vec<i64> {
     let tables = [
         "changes",
         "files",

@@ -2,10 +2,10 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tests::{Answer, Apps, Contract, sample};
+use tests::{Answer, Contract, TestContext, sample};
 use time::Duration;
 
-async fn message(apps: &Apps, body: &str) -> Value {
+async fn message(apps: &TestContext, body: &str) -> Value {
     let mut event = sample("connections.ping");
     event["body"] = json!(body);
     let answer = connections::handle(&apps.connections(), &serde_json::from_value(event).unwrap()).await;
@@ -16,7 +16,7 @@ async fn message(apps: &Apps, body: &str) -> Value {
 
 #[tokio::test]
 async fn a_ticket_opens_one_connection_of_its_user() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.ticket("alice").await;
     assert_eq!(
         created.url,
@@ -41,7 +41,7 @@ async fn a_ticket_opens_one_connection_of_its_user() {
 
 #[tokio::test]
 async fn a_ticket_is_stored_only_as_a_hash() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let ticket = apps.ticket("alice").await.ticket;
     let found = format!(
         "SELECT count(*) FROM tickets t WHERE t::text LIKE '%{ticket}%' OR hash = sha256('{ticket}')"
@@ -59,7 +59,7 @@ async fn a_ticket_is_stored_only_as_a_hash() {
 
 #[tokio::test]
 async fn of_a_hundred_parallel_uses_of_a_ticket_exactly_one_wins() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let ticket = apps.ticket("alice").await.ticket;
     // One hundred concurrent environments, as Lambda would start them.
     let environments: Vec<_> = (0..100).map(|_| apps.connections()).collect();
@@ -77,7 +77,7 @@ async fn of_a_hundred_parallel_uses_of_a_ticket_exactly_one_wins() {
 
 #[tokio::test]
 async fn a_ticket_is_worthless_after_30_seconds() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let (early, late) = (apps.ticket("alice").await, apps.ticket("alice").await);
     apps.clock.advance(Duration::milliseconds(29_999));
     assert_eq!(apps.connect(&early.ticket, "early", None).await.status, 200);
@@ -91,7 +91,7 @@ async fn a_ticket_is_worthless_after_30_seconds() {
 /// Anybody can send handshakes with malformed tickets, so these must not cost a query.
 #[tokio::test]
 async fn a_malformed_ticket_is_refused_without_the_database() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let nobody = "postgresql://u@127.0.0.1:9/x?sslmode=disable";
     let mut app = apps.connections();
     app.db = db::Database::new(nobody.parse::<db::DatabaseUrl>().unwrap());
@@ -105,7 +105,7 @@ async fn a_malformed_ticket_is_refused_without_the_database() {
 
 #[tokio::test]
 async fn no_ticket_or_a_made_up_one_is_401() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     for made_up in ["made-up", &"A".repeat(43)] {
         assert_eq!(
             apps.connect(made_up, "one", None).await.problem(),
@@ -126,7 +126,7 @@ async fn no_ticket_or_a_made_up_one_is_401() {
 /// API Gateway selects the route by a field of the message, and the client controls that field.
 #[tokio::test]
 async fn a_message_that_names_a_lifecycle_route_is_a_message() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "one").await;
     let ticket = apps.ticket("alice").await.ticket;
     for route in ["$disconnect", "$connect", "$default"] {
@@ -152,7 +152,7 @@ async fn a_message_that_names_a_lifecycle_route_is_a_message() {
 
 #[tokio::test]
 async fn only_pages_of_allowed_origins_may_connect() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let ticket = apps.ticket("alice").await.ticket;
     for origin in [
         "https://evil.example",
@@ -175,7 +175,7 @@ async fn only_pages_of_allowed_origins_may_connect() {
 
 #[tokio::test]
 async fn a_user_has_at_most_the_allowed_connections_even_when_they_come_at_once() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let environments: Vec<_> = (0..12).map(|_| apps.connections()).collect();
     // Connects each environment and prepares its statements, so that all requests run at the same moment.
     let unknown = "A".repeat(43);
@@ -206,7 +206,7 @@ async fn a_user_has_at_most_the_allowed_connections_even_when_they_come_at_once(
 
 #[tokio::test]
 async fn disconnect_removes_the_row_and_is_harmless_twice() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let event = sample("connections.disconnect");
     let connection_id = event["requestContext"]["connectionId"].as_str().unwrap();
     apps.connected("alice", connection_id).await;
@@ -222,7 +222,7 @@ async fn disconnect_removes_the_row_and_is_harmless_twice() {
 
 #[tokio::test]
 async fn a_ping_is_answered_and_anything_else_explained() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     assert_eq!(
         message(&apps, r#"{"action":"ping"}"#).await,
         json!({ "type": "pong" })

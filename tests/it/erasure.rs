@@ -5,9 +5,9 @@ use std::pin::pin;
 use std::task::Poll;
 
 use futures_util::future::join_all;
-use model::{FileChanged, Change, ChangeList, DELETED_USER, InvitationView, SpaceId, SpaceList};
+use model::{Change, ChangeList, DELETED_USER, FileChanged, InvitationView, SpaceId, SpaceList};
 use serde_json::json;
-use tests::{Answer, Apps, Call, upload_body};
+use tests::{Answer, Call, TestContext, upload_body};
 
 const ADA: [(&str, &str); 3] = [
     ("name", "Ada Lovelace"),
@@ -15,23 +15,23 @@ const ADA: [(&str, &str); 3] = [
     ("email_verified", "true"),
 ];
 
-async fn erase(apps: &Apps, user: &str) -> Answer {
+async fn erase(apps: &TestContext, user: &str) -> Answer {
     apps.call(user, Call::new("DELETE /me")).await
 }
 
-async fn upload(apps: &Apps, user: &str, space: SpaceId, path: &str) -> FileChanged {
+async fn upload(apps: &TestContext, user: &str, space: SpaceId, path: &str) -> FileChanged {
     let mut body = upload_body(path, b"x");
     body["spaceId"] = json!(space);
     apps.upload_as(user, &body, b"x").await.parsed()
 }
 
-async fn invite(apps: &Apps, user: &str, space: SpaceId, body: serde_json::Value) -> InvitationView {
+async fn invite(apps: &TestContext, user: &str, space: SpaceId, body: serde_json::Value) -> InvitationView {
     let call = Call::new("POST /spaces/{spaceId}/invitations").path("spaceId", space);
     apps.call(user, call.body(body)).await.parsed()
 }
 
 /// Rows of all tables that contain this text in any column, as "table: row".
-async fn rows_with(apps: &Apps, text: &str) -> Vec<String> {
+async fn rows_with(apps: &TestContext, text: &str) -> Vec<String> {
     let tables = apps
         .database
         .rows("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
@@ -49,7 +49,7 @@ async fn rows_with(apps: &Apps, text: &str) -> Vec<String> {
 
 /// Everything that names a user: a profile, files, uploads, tickets, connections, spaces that were made and deleted, invitations
 /// in both directions, and changes of members. Returns a space of olga.
-async fn lived(apps: &Apps) -> SpaceId {
+async fn lived(apps: &TestContext) -> SpaceId {
     let list = ADA.iter().fold(Call::new("GET /spaces"), |call, (name, value)| {
         call.claim(name, value)
     });
@@ -107,7 +107,7 @@ fn sequences(feed: &ChangeList) -> Vec<i64> {
 
 #[tokio::test]
 async fn nothing_names_an_erased_user_and_other_feeds_stay_gapless() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = lived(&apps).await;
     for text in ["ada-1", "Ada Lovelace", "ada@example.com"] {
         assert!(!rows_with(&apps, text).await.is_empty(), "{text}");
@@ -162,7 +162,7 @@ async fn nothing_names_an_erased_user_and_other_feeds_stay_gapless() {
 
 #[tokio::test]
 async fn the_only_owner_hands_over_or_deletes_first() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = apps.space("ada-1").await;
     let alone = apps.space("ada-1").await;
     apps.share("ada-1", space, "bob", "editor").await;
@@ -184,7 +184,7 @@ async fn the_only_owner_hands_over_or_deletes_first() {
 
 #[tokio::test]
 async fn users_who_erase_their_accounts_at_once_and_share_spaces_do_not_wait_for_each_other_for_ever() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let people: Vec<String> = (0..16).map(|i| format!("person-{i}")).collect();
     let spaces = join_all((0..4).map(|_| apps.space("olga"))).await;
     for person in &people {
@@ -207,7 +207,7 @@ async fn users_who_erase_their_accounts_at_once_and_share_spaces_do_not_wait_for
 /// A request that was admitted before the erasure, and makes the user a member after it.
 #[tokio::test]
 async fn a_membership_that_comes_late_ends_too() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = apps.space("olga").await;
     apps.known("ada-1").await;
     assert_eq!(erase(&apps, "ada-1").await.status, 204);
@@ -244,7 +244,7 @@ async fn die_after<T>(waits: usize, work: impl Future<Output = T>) -> Option<T> 
 
 #[tokio::test]
 async fn maintenance_that_is_killed_at_any_point_finishes_the_erasure_later() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = lived(&apps).await;
     assert_eq!(erase(&apps, "ada-1").await.status, 204);
     apps.clock.advance(time::Duration::minutes(3));
@@ -265,7 +265,7 @@ async fn maintenance_that_is_killed_at_any_point_finishes_the_erasure_later() {
 
 #[tokio::test]
 async fn each_statement_of_an_erasure_changes_a_bounded_number_of_rows() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = apps.space("olga").await;
     apps.share("olga", space, "ada-1", "viewer").await;
     apps.database

@@ -6,11 +6,11 @@ use std::time::{Duration as StdDuration, Instant};
 use futures_util::future::join_all;
 use model::{Message, Recipients};
 use serde_json::{Value, json};
-use tests::{Apps, Counted, TestQueue, hung_server, sample};
+use tests::{Counted, TestContext, TestQueue, hung_server, sample};
 use time::Duration;
 
 /// Uploads once to each path, and returns the messages as records received from a separate queue.
-async fn records(apps: &Apps, user: &str, paths: &[&str]) -> Vec<Value> {
+async fn records(apps: &TestContext, user: &str, paths: &[&str]) -> Vec<Value> {
     let mut records = Vec::new();
     for path in paths {
         apps.upload(user, path, path.as_bytes()).await;
@@ -51,7 +51,7 @@ fn id(record: &Value) -> String {
 
 #[tokio::test]
 async fn changes_of_a_batch_travel_in_one_frame_to_every_device_of_the_user_and_no_other() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     for connection in ["a1", "a2"] {
         apps.connected("alice", connection).await;
     }
@@ -60,7 +60,7 @@ async fn changes_of_a_batch_travel_in_one_frame_to_every_device_of_the_user_and_
     records.reverse();
     // A standard queue may deliver a message twice.
     records.push(records[0].clone());
-    assert!(apps.fan(&records).await.is_empty());
+    assert!(apps.invoke_fan_out(&records).await.is_empty());
     for connection in ["a1", "a2"] {
         assert_eq!(apps.gateway.frames(connection).len(), 1);
         assert_eq!(apps.gateway.sequences(connection), [1, 2, 3]);
@@ -70,12 +70,12 @@ async fn changes_of_a_batch_travel_in_one_frame_to_every_device_of_the_user_and_
 
 #[tokio::test]
 async fn a_frame_carries_what_a_device_needs() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "a1").await;
     let changed = apps.upload("alice", "/Docs/a.txt", b"content").await;
     let body = apps.queue.drain().await.remove(0);
     let record = apps.queue.record(&body).await;
-    apps.fan(&[record]).await;
+    apps.invoke_fan_out(&[record]).await;
     let epoch: uuid::Uuid = apps.database.rows("SELECT epoch FROM history").await[0].get(0);
     let expected = serde_json::json!({
         "type": "changes",
@@ -92,12 +92,12 @@ async fn a_frame_carries_what_a_device_needs() {
 
 #[tokio::test]
 async fn one_poison_record_does_not_fail_its_batch() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "a1").await;
     let mut batch = records(&apps, "alice", &["/1", "/2"]).await;
     let poison = sample("fan-out.poison")["Records"][0].clone();
     batch.insert(1, poison.clone());
-    assert!(apps.fan(&batch).await.is_empty());
+    assert!(apps.invoke_fan_out(&batch).await.is_empty());
     assert_eq!(apps.gateway.sequences("a1"), [1, 2]);
     assert_eq!(
         apps.dead_letters.drain().await,
@@ -107,7 +107,7 @@ async fn one_poison_record_does_not_fail_its_batch() {
 
 #[tokio::test]
 async fn poison_that_cannot_be_set_aside_comes_again_alone() {
-    let mut apps = Apps::create().await;
+    let mut apps = TestContext::create().await;
     apps.connected("alice", "a1").await;
     let mut batch = records(&apps, "alice", &["/1"]).await;
     let poison = sample("fan-out.poison")["Records"][0].clone();
@@ -131,13 +131,13 @@ async fn poison_that_cannot_be_set_aside_comes_again_alone() {
 
 #[tokio::test]
 async fn a_gone_connection_older_than_30_s_is_forgotten() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "dead").await;
     apps.connected("alice", "alive").await;
     apps.gateway.answer("dead", 410);
     let batch = records(&apps, "alice", &["/1"]).await;
     apps.clock.advance(fan_out::CONNECT_GRACE);
-    assert!(apps.fan(&batch).await.is_empty());
+    assert!(apps.invoke_fan_out(&batch).await.is_empty());
     assert_eq!(
         (
             apps.stored_connections("dead").await,
@@ -150,13 +150,13 @@ async fn a_gone_connection_older_than_30_s_is_forgotten() {
 
 #[tokio::test]
 async fn a_gone_connection_younger_than_30_s_is_kept_and_tried_again() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "young").await;
     apps.gateway.answer("young", 410);
     let batch = records(&apps, "alice", &["/1"]).await;
     apps.clock
         .advance(fan_out::CONNECT_GRACE - Duration::milliseconds(1));
-    assert!(apps.fan(&batch).await.is_empty());
+    assert!(apps.invoke_fan_out(&batch).await.is_empty());
     assert_eq!(apps.stored_connections("young").await, 1);
     assert!(apps.gateway.posts("young") > 1, "it was tried again at once");
     // `$connect` has ended.
@@ -164,13 +164,13 @@ async fn a_gone_connection_younger_than_30_s_is_kept_and_tried_again() {
     let body = apps.queue.wait_for_one().await.unwrap();
     let left = Message::decode(&body).unwrap();
     assert_eq!((left.delivery.attempt, &left.delivery.to), (1, &only(&["young"])));
-    assert!(apps.fan(&[received(&left, 1)]).await.is_empty());
+    assert!(apps.invoke_fan_out(&[received(&left, 1)]).await.is_empty());
     assert_eq!(apps.gateway.sequences("young"), [1]);
 }
 
 #[tokio::test]
 async fn an_id_that_was_given_to_a_newer_connection_is_not_forgotten() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "reused").await;
     let environment = apps.database.environment();
     let old = tests::START - Duration::hours(1);
@@ -188,7 +188,7 @@ async fn an_id_that_was_given_to_a_newer_connection_is_not_forgotten() {
 
 #[tokio::test]
 async fn only_those_who_did_not_hear_are_tried_again_and_within_seconds() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     for connection in ["a1", "a2"] {
         apps.connected("alice", connection).await;
     }
@@ -196,7 +196,7 @@ async fn only_those_who_did_not_hear_are_tried_again_and_within_seconds() {
         apps.gateway.answer("a2", status);
         let batch = records(&apps, "alice", &[&format!("/{status}")]).await;
         apps.queue.drain().await;
-        assert!(apps.fan(&batch).await.is_empty(), "{status}");
+        assert!(apps.invoke_fan_out(&batch).await.is_empty(), "{status}");
         let waiting = Instant::now();
         let left = Message::decode(&apps.queue.wait_for_one().await.unwrap()).unwrap();
         assert!(
@@ -207,7 +207,7 @@ async fn only_those_who_did_not_hear_are_tried_again_and_within_seconds() {
         assert_eq!((left.delivery.attempt, &left.delivery.to), (1, &only(&["a2"])));
         assert_eq!(left.event.sequence.get(), sequence);
         apps.gateway.answer("a2", 200);
-        assert!(apps.fan(&[received(&left, 1)]).await.is_empty());
+        assert!(apps.invoke_fan_out(&[received(&left, 1)]).await.is_empty());
         apps.queue.drain().await;
     }
     assert_eq!(apps.gateway.sequences("a1"), [1, 2]);
@@ -216,7 +216,7 @@ async fn only_those_who_did_not_hear_are_tried_again_and_within_seconds() {
 
 #[tokio::test]
 async fn a_connection_that_fails_now_and_then_hears_within_the_invocation() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "a1").await;
     apps.gateway.answer("a1", 503);
     let batch = records(&apps, "alice", &["/1"]).await;
@@ -227,7 +227,7 @@ async fn a_connection_that_fails_now_and_then_hears_within_the_invocation() {
         }
         apps.gateway.answer("a1", 200);
     };
-    let (failed, ()) = tokio::join!(apps.fan(&batch), mended);
+    let (failed, ()) = tokio::join!(apps.invoke_fan_out(&batch), mended);
     assert!(failed.is_empty());
     assert_eq!(apps.gateway.sequences("a1"), [1]);
     assert!(apps.queue.drain().await.is_empty());
@@ -235,7 +235,7 @@ async fn a_connection_that_fails_now_and_then_hears_within_the_invocation() {
 
 #[tokio::test]
 async fn a_hanging_connection_holds_up_nobody_else() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "hangs").await;
     apps.connected("alice", "hears").await;
     apps.gateway.answer("hangs", 0);
@@ -252,14 +252,14 @@ async fn a_hanging_connection_holds_up_nobody_else() {
 
 #[tokio::test]
 async fn a_refused_post_is_dead_lettered_for_those_alone_and_not_tried_again() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     for connection in ["a1", "a2"] {
         apps.connected("alice", connection).await;
     }
     apps.gateway.answer("a2", 403);
     let batch = records(&apps, "alice", &["/1"]).await;
     apps.queue.drain().await;
-    assert!(apps.fan(&batch).await.is_empty());
+    assert!(apps.invoke_fan_out(&batch).await.is_empty());
     assert_eq!(apps.gateway.posts("a2"), 1);
     assert!(apps.queue.drain().await.is_empty());
     let dead = apps.dead_letters.messages().await;
@@ -273,14 +273,14 @@ async fn a_refused_post_is_dead_lettered_for_those_alone_and_not_tried_again() {
     assert_eq!(apps.run_maintenance().await.unwrap().redriven, 1);
     let again = apps.queue.messages().await;
     assert_eq!((again.len(), again[0].delivery.attempt), (1, 1));
-    assert!(apps.fan(&[received(&again[0], 1)]).await.is_empty());
+    assert!(apps.invoke_fan_out(&[received(&again[0], 1)]).await.is_empty());
     assert_eq!(apps.gateway.sequences("a1"), [1]);
     assert_eq!(apps.gateway.sequences("a2"), [1]);
 }
 
 #[tokio::test]
 async fn a_connection_that_takes_no_post_in_ten_attempts_is_closed_and_its_messages_are_dropped() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     for connection in ["deaf", "hears"] {
         apps.connected("alice", connection).await;
     }
@@ -288,13 +288,13 @@ async fn a_connection_that_takes_no_post_in_ten_attempts_is_closed_and_its_messa
     let mut message = apps.queue.messages().await.remove(0);
     apps.gateway.answer("deaf", 429);
     message.delivery.attempt = fan_out::MAX_ATTEMPTS - 2;
-    assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+    assert!(apps.invoke_fan_out(&[received(&message, 1)]).await.is_empty());
     assert_eq!(
         (apps.gateway.closed(), apps.stored_connections("deaf").await),
         (Vec::new(), 1)
     );
     message.delivery.attempt = fan_out::MAX_ATTEMPTS - 1;
-    assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+    assert!(apps.invoke_fan_out(&[received(&message, 1)]).await.is_empty());
     assert_eq!(
         (apps.gateway.closed(), apps.stored_connections("deaf").await),
         (vec!["deaf".to_owned()], 0)
@@ -304,13 +304,13 @@ async fn a_connection_that_takes_no_post_in_ten_attempts_is_closed_and_its_messa
     // A message still queued for the closed connection reaches nobody.
     let posts = apps.gateway.posts("deaf");
     message.delivery.to = only(&["deaf"]);
-    assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+    assert!(apps.invoke_fan_out(&[received(&message, 1)]).await.is_empty());
     assert_eq!(apps.gateway.posts("deaf"), posts);
 }
 
 #[tokio::test]
 async fn a_connection_that_hangs_costs_one_post_an_invocation_and_is_closed_at_the_third() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "hangs").await;
     apps.gateway.answer("hangs", 0);
     // Two audiences require two posts.
@@ -330,7 +330,7 @@ async fn a_connection_that_hangs_costs_one_post_an_invocation_and_is_closed_at_t
             })
             .collect();
         let begun = Instant::now();
-        assert!(apps.fan(&batch).await.is_empty());
+        assert!(apps.invoke_fan_out(&batch).await.is_empty());
         assert!(
             begun.elapsed() < 2 * platform::aws::ATTEMPT_TIMEOUT,
             "{:?}",
@@ -344,13 +344,13 @@ async fn a_connection_that_hangs_costs_one_post_an_invocation_and_is_closed_at_t
 /// While API Gateway answers every call with an error, no connection is deleted and the messages stay queued.
 #[tokio::test]
 async fn a_connection_that_cannot_be_closed_is_kept_and_tried_again_in_a_minute() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "a1").await;
     apps.upload("alice", "/1", b"1").await;
     let mut message = apps.queue.messages().await.remove(0);
     apps.gateway.answer("a1", 503);
     message.delivery.attempt = fan_out::MAX_ATTEMPTS - 1;
-    assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+    assert!(apps.invoke_fan_out(&[received(&message, 1)]).await.is_empty());
     assert_eq!(
         (apps.gateway.closed(), apps.stored_connections("a1").await),
         (Vec::new(), 1)
@@ -360,13 +360,13 @@ async fn a_connection_that_cannot_be_closed_is_kept_and_tried_again_in_a_minute(
     // The connection accepts posts again.
     apps.gateway.answer("a1", 200);
     message.delivery.attempt = fan_out::MAX_ATTEMPTS;
-    assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+    assert!(apps.invoke_fan_out(&[received(&message, 1)]).await.is_empty());
     assert_eq!(apps.gateway.sequences("a1"), [1]);
 }
 
 /// 64 connections of mallory that do not answer, and one of zoe.
-async fn with_hanging_connections() -> Apps {
-    let apps = Apps::create().await;
+async fn with_hanging_connections() -> TestContext {
+    let apps = TestContext::create().await;
     apps.connected("mallory", "hangs-0").await;
     // More than the limit of connections per user, which is not tested here.
     let more = "INSERT INTO connections SELECT 'hangs-' || i, user_id, device_id, connected_at, expires_at
@@ -381,7 +381,7 @@ async fn with_hanging_connections() -> Apps {
 
 /// Notifies mallory and zoe of a change of their own each. Zoe must be reached before a post of mallory's could
 /// time out.
-async fn zoe_is_reached_soon(apps: &Apps) {
+async fn zoe_is_reached_soon(apps: &TestContext) {
     let mut batch = records(apps, "mallory", &["/1"]).await;
     batch.extend(records(apps, "zoe", &["/1"]).await);
     let app = apps.fan_out();
@@ -406,7 +406,7 @@ async fn sixty_connections_of_one_user_that_hang_hold_up_nobody_else() {
 
 #[tokio::test]
 async fn connections_that_were_not_tried_have_no_attempt_less() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "c0").await;
     let more = "INSERT INTO connections SELECT 'c' || i, user_id, device_id, connected_at, expires_at
         FROM connections, generate_series(1, 29) i";
@@ -436,14 +436,14 @@ async fn connections_that_were_not_tried_have_no_attempt_less() {
 
 #[tokio::test]
 async fn a_message_that_is_queued_again_waits_the_longer_the_more_often_it_was_tried() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "a1").await;
     apps.upload("alice", "/1", b"1").await;
     let mut message = apps.queue.messages().await.remove(0);
     apps.gateway.answer("a1", 500);
     for attempt in [0, 3] {
         message.delivery.attempt = attempt;
-        assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+        assert!(apps.invoke_fan_out(&[received(&message, 1)]).await.is_empty());
         assert_eq!(
             (apps.queue.delayed().await, apps.queue.drain().await.len()),
             (1, 0),
@@ -463,7 +463,7 @@ async fn a_message_that_is_queued_again_waits_the_longer_the_more_often_it_was_t
 
 #[tokio::test]
 async fn a_retry_posts_only_the_frames_that_are_left() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "a1").await;
     // More than fits in one frame.
     let paths: Vec<String> = (0..40)
@@ -477,14 +477,14 @@ async fn a_retry_posts_only_the_frames_that_are_left() {
         batch.push(received(&message, 1));
     }
     apps.gateway.answer_once_each("a1", &[200, 500]);
-    assert!(apps.fan(&batch).await.is_empty());
+    assert!(apps.invoke_fan_out(&batch).await.is_empty());
     assert_eq!(apps.gateway.sequences("a1"), (1..=40).collect::<Vec<_>>());
     assert_eq!(apps.gateway.posts("a1"), 3);
 }
 
 #[tokio::test]
 async fn an_expired_connection_is_not_posted_to() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "expired").await;
     apps.clock.advance(connections::CONNECTION_LIFETIME);
     apps.connected("alice", "open").await;
@@ -492,7 +492,7 @@ async fn an_expired_connection_is_not_posted_to() {
     let mut message = apps.queue.messages().await.remove(0);
     for to in [Recipients::All, only(&["expired", "open"])] {
         message.delivery.to = to;
-        assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+        assert!(apps.invoke_fan_out(&[received(&message, 1)]).await.is_empty());
     }
     assert_eq!(
         (apps.gateway.posts("expired"), apps.gateway.posts("open")),
@@ -502,7 +502,7 @@ async fn an_expired_connection_is_not_posted_to() {
 
 #[tokio::test]
 async fn what_cannot_be_carried_over_comes_again_as_a_whole() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "a1").await;
     apps.gateway.answer("a1", 500);
     let batch = records(&apps, "alice", &["/1"]).await;
@@ -519,7 +519,7 @@ async fn what_cannot_be_carried_over_comes_again_as_a_whole() {
 /// The removed member's device is still connected, and the message still names it.
 #[tokio::test]
 async fn whoever_was_removed_meanwhile_gets_nothing_of_what_was_carried_over() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "a1").await;
     apps.connected("bob", "b1").await;
     let space = apps.space("alice").await;
@@ -534,16 +534,16 @@ async fn whoever_was_removed_meanwhile_gets_nothing_of_what_was_carried_over() {
     let message = message.as_mut().unwrap();
     message.delivery.to = only(&["a1", "b1", "nobody's"]);
     message.delivery.attempt = 1;
-    assert!(apps.fan(&[received(message, 1)]).await.is_empty());
+    assert!(apps.invoke_fan_out(&[received(message, 1)]).await.is_empty());
     assert_eq!((apps.gateway.posts("a1"), apps.gateway.posts("b1")), (1, 1));
     apps.unshare("alice", space, "bob").await;
-    assert!(apps.fan(&[received(message, 1)]).await.is_empty());
+    assert!(apps.invoke_fan_out(&[received(message, 1)]).await.is_empty());
     assert_eq!((apps.gateway.posts("a1"), apps.gateway.posts("b1")), (2, 1));
 }
 
 #[tokio::test]
 async fn an_audience_of_2500_is_told_in_three_pages_and_nobody_twice() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     // Connections of three members, more than the limit per user, which is not tested here.
     let space = apps.space("alice").await;
     for member in ["bob", "carol"] {
@@ -562,7 +562,7 @@ async fn an_audience_of_2500_is_told_in_three_pages_and_nobody_twice() {
     let mut pages = 0;
     while let Some(message) = page {
         pages += 1;
-        assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+        assert!(apps.invoke_fan_out(&[received(&message, 1)]).await.is_empty());
         let mut next = apps.queue.messages().await;
         assert!(next.len() <= 1);
         page = next.pop();
@@ -576,7 +576,7 @@ async fn an_audience_of_2500_is_told_in_three_pages_and_nobody_twice() {
 
 /// Adds members without a connection to the space, bypassing the limit on members: earlier releases had no
 /// limit.
-async fn fill(apps: &Apps, space: model::SpaceId, members: usize) {
+async fn fill(apps: &TestContext, space: model::SpaceId, members: usize) {
     let made_up = format!(
         "INSERT INTO members
         SELECT '{space}', 'made-up-' || lpad(i::text, 8, '0'), 'viewer', now() FROM generate_series(1, {members}) i
@@ -587,7 +587,7 @@ async fn fill(apps: &Apps, space: model::SpaceId, members: usize) {
 }
 
 /// Message about a change of the space.
-async fn changed(apps: &Apps, user: &str, space: model::SpaceId) -> Message {
+async fn changed(apps: &TestContext, user: &str, space: model::SpaceId) -> Message {
     let mut body = tests::upload_body("/1", b"1");
     body["spaceId"] = json!(space);
     apps.upload_as(user, &body, b"1").await;
@@ -598,7 +598,7 @@ async fn changed(apps: &Apps, user: &str, space: model::SpaceId) -> Message {
 
 #[tokio::test]
 async fn a_space_of_5000_members_is_told_page_by_page_whether_they_are_connected_or_not() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = apps.space("alice").await;
     apps.share("alice", space, "zoe", "viewer").await;
     fill(&apps, space, 5_000).await;
@@ -609,7 +609,7 @@ async fn a_space_of_5000_members_is_told_page_by_page_whether_they_are_connected
     let mut pages = 0;
     while let Some(message) = page {
         pages += 1;
-        assert!(apps.fan(&[received(&message, 1)]).await.is_empty());
+        assert!(apps.invoke_fan_out(&[received(&message, 1)]).await.is_empty());
         page = apps.queue.messages().await.pop();
     }
     assert_eq!(pages, 6);
@@ -621,7 +621,7 @@ async fn a_space_of_5000_members_is_told_page_by_page_whether_they_are_connected
 /// Counts the 8 KiB pages that PostgreSQL reads for ten audiences.
 #[tokio::test]
 async fn what_is_read_of_an_audience_does_not_grow_with_the_space() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = apps.space("alice").await;
     apps.connected("alice", "a1").await;
     let (_, sql) = db::queries().find(|(name, _)| *name == "recipients").unwrap();
@@ -654,7 +654,7 @@ async fn what_is_read_of_an_audience_does_not_grow_with_the_space() {
 /// delay other audiences.
 #[tokio::test]
 async fn an_audience_that_cannot_be_read_fails_alone() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = apps.space("alice").await;
     apps.connected("bob", "b1").await;
     let spoilt = format!(
@@ -665,13 +665,13 @@ async fn an_audience_that_cannot_be_read_fails_alone() {
     let failing = received(&changed(&apps, "alice", space).await, 1);
     let mut batch = records(&apps, "bob", &["/1", "/2"]).await;
     batch.insert(1, failing.clone());
-    assert_eq!(apps.fan(&batch).await, [id(&failing)]);
+    assert_eq!(apps.invoke_fan_out(&batch).await, [id(&failing)]);
     assert_eq!(apps.gateway.sequences("b1"), [1, 2]);
 }
 
 #[tokio::test]
 async fn the_next_page_goes_ahead_at_first_and_last_after_a_crash() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "c").await;
     let more = "INSERT INTO connections
         SELECT 'c' || i, user_id, device_id, connected_at, expires_at
@@ -694,7 +694,7 @@ async fn the_next_page_goes_ahead_at_first_and_last_after_a_crash() {
 
 #[tokio::test]
 async fn without_the_database_the_whole_batch_comes_again() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let batch = records(&apps, "alice", &["/1", "/2"]).await;
     let others = [
         records(&apps, "bob", &["/1"]).await,
@@ -725,7 +725,7 @@ async fn without_the_database_the_whole_batch_comes_again() {
 
 #[tokio::test]
 async fn a_hundred_changes_fit_into_frames_and_reach_sixty_devices() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     // More than the limit of connections per user, which is not tested here.
     apps.connected("alice", "c0").await;
     let more = "INSERT INTO connections SELECT 'c' || i, user_id, device_id, connected_at, expires_at
@@ -741,7 +741,7 @@ async fn a_hundred_changes_fit_into_frames_and_reach_sixty_devices() {
     for body in apps.queue.drain().await {
         batch.push(apps.queue.record(&body).await);
     }
-    assert!(apps.fan(&batch).await.is_empty());
+    assert!(apps.invoke_fan_out(&batch).await.is_empty());
     for i in 0..60 {
         let frames = apps.gateway.frames(&format!("c{i}"));
         assert!(
@@ -767,7 +767,7 @@ async fn whoever_is_tried_again_does_not_wait_for_connections_that_hang() {
 
 #[tokio::test]
 async fn what_became_of_each_connection_is_counted() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     for connection in ["hears", "gone", "refuses"] {
         apps.connected("alice", connection).await;
     }
@@ -781,7 +781,7 @@ async fn what_became_of_each_connection_is_counted() {
 
     let counted = Counted::default();
     let _counting = counted.begin();
-    assert!(apps.fan(&batch).await.is_empty());
+    assert!(apps.invoke_fan_out(&batch).await.is_empty());
     for (name, expected) in [
         ("ConnectionsNotified", 1),
         ("ConnectionsGone", 1),

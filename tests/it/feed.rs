@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use model::{ChangeList, CreatedUpload, FileChanged, SpaceId};
 use serde_json::json;
-use tests::{Apps, Call, upload_body};
+use tests::{Call, TestContext, upload_body};
 
 /// Opens an upload and sends its content, without completing it.
-async fn ready(apps: &Apps, user: &str, space: Option<SpaceId>, path: &str) -> CreatedUpload {
+async fn ready(apps: &TestContext, user: &str, space: Option<SpaceId>, path: &str) -> CreatedUpload {
     let mut body = upload_body(path, path.as_bytes());
     if let Some(space) = space {
         body["spaceId"] = json!(space);
@@ -26,7 +26,7 @@ fn sequences(feed: &ChangeList) -> Vec<i64> {
 
 #[tokio::test]
 async fn pages_of_the_feed_follow_each_other() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     for i in 0..5 {
         apps.upload("alice", &format!("/{i}"), b"x").await;
     }
@@ -56,7 +56,7 @@ async fn pages_of_the_feed_follow_each_other() {
 
 #[tokio::test]
 async fn thirty_two_completions_at_once_in_one_space_are_gapless_and_in_commit_order() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = apps.space("alice").await;
     apps.share("alice", space, "bob", "editor").await;
     let mut uploads = Vec::new();
@@ -112,7 +112,7 @@ async fn thirty_two_completions_at_once_in_one_space_are_gapless_and_in_commit_o
 
 #[tokio::test]
 async fn thirty_two_completions_at_once_in_many_spaces_are_gapless_in_each() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let users: Vec<String> = (0..8).map(|i| format!("user-{i}")).collect();
     let mut uploads = Vec::new();
     for i in 0..32 {
@@ -128,7 +128,7 @@ async fn thirty_two_completions_at_once_in_many_spaces_are_gapless_in_each() {
 
 #[tokio::test]
 async fn reading_the_feed_and_listing_files_touch_only_what_they_answer() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let changed = apps.upload("alice", "/seed", b"x").await;
     let space = changed.space_id;
     // A space with 100,000 files and changes, among other spaces.

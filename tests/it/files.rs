@@ -3,9 +3,9 @@
 use futures_util::future::join_all;
 use model::{CurrentVersion, DownloadUrl, FileChanged, FileDetail, FileId, FileList};
 use serde_json::{Value, json};
-use tests::{Answer, Apps, Call, raw_http, upload_body};
+use tests::{Answer, Call, TestContext, raw_http, upload_body};
 
-async fn list(apps: &Apps, user: &str, call: Call) -> FileList {
+async fn list(apps: &TestContext, user: &str, call: Call) -> FileList {
     apps.call(user, call).await.parsed()
 }
 
@@ -17,16 +17,16 @@ fn file(route: &'static str, id: FileId) -> Call {
     Call::new(route).path("fileId", id)
 }
 
-async fn rename(apps: &Apps, user: &str, id: FileId, body: Value) -> Answer {
+async fn rename(apps: &TestContext, user: &str, id: FileId, body: Value) -> Answer {
     apps.call(user, file("PATCH /files/{fileId}", id).body(body))
         .await
 }
 
-async fn delete(apps: &Apps, user: &str, id: FileId) -> Answer {
+async fn delete(apps: &TestContext, user: &str, id: FileId) -> Answer {
     apps.call(user, file("DELETE /files/{fileId}", id)).await
 }
 
-async fn download(apps: &Apps, user: &str, call: Call) -> (reqwest::header::HeaderMap, Vec<u8>) {
+async fn download(apps: &TestContext, user: &str, call: Call) -> (reqwest::header::HeaderMap, Vec<u8>) {
     let answer = apps.call(user, call).await;
     assert_eq!(answer.status, 307, "{answer:?}");
     let response = raw_http().get(answer.location.unwrap()).send().await.unwrap();
@@ -43,7 +43,7 @@ fn current(answer: &Answer) -> CurrentVersion {
 
 #[tokio::test]
 async fn pages_of_a_prefix_are_in_order_and_stay_right_while_files_come_and_go() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let mut ids = Vec::new();
     for path in ["/b/3", "/a", "/b/1", "/b.", "/b/2", "/ba", "/c", "/b/4", "/B/1"] {
         ids.push((path, apps.upload("alice", path, b"x").await.file_id));
@@ -73,7 +73,7 @@ async fn pages_of_a_prefix_are_in_order_and_stay_right_while_files_come_and_go()
 
 #[tokio::test]
 async fn a_prefix_may_end_anywhere_even_in_the_last_character_that_there_is() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     for path in ["/a\u{10FFFF}x", "/a\u{10FFFF}", "/b", "/ab", "/日本/é"] {
         apps.upload("alice", path, b"x").await;
     }
@@ -91,7 +91,7 @@ async fn a_prefix_may_end_anywhere_even_in_the_last_character_that_there_is() {
 
 #[tokio::test]
 async fn a_user_who_has_done_nothing_yet_has_no_files_and_no_changes() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     assert!(list(&apps, "new", Call::new("GET /files")).await.files.is_empty());
     let feed = apps.feed("new", None).await;
     assert_eq!(
@@ -110,7 +110,7 @@ async fn a_user_who_has_done_nothing_yet_has_no_files_and_no_changes() {
 
 #[tokio::test]
 async fn bad_parameters_are_400_that_name_them() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     for (route, name, value) in [
         ("GET /files", "limit", "0"),
         ("GET /files", "limit", "1001"),
@@ -146,7 +146,7 @@ async fn bad_parameters_are_400_that_name_them() {
 
 #[tokio::test]
 async fn a_file_shows_its_versions_newest_first_in_pages() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let mut changed = Vec::new();
     for content in [b"one".as_slice(), b"two!", b"three"] {
         let mut body = upload_body("/a.txt", content);
@@ -186,7 +186,7 @@ async fn a_file_shows_its_versions_newest_first_in_pages() {
 
 #[tokio::test]
 async fn every_version_can_be_downloaded_under_its_name_and_never_as_a_page() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let path = "/Docs/\"quoted\"; filename=evil – ü.html";
     let mut body = upload_body(path, b"<script>");
     body["contentType"] = json!("text/html");
@@ -230,7 +230,7 @@ async fn every_version_can_be_downloaded_under_its_name_and_never_as_a_page() {
 
 #[tokio::test]
 async fn moving_is_a_change_like_any_other() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let before = apps.upload("alice", "/a", b"one").await;
     let moved: FileChanged = rename(&apps, "alice", before.file_id, json!({ "path": "/b" }))
         .await
@@ -263,7 +263,7 @@ async fn moving_is_a_change_like_any_other() {
 
 #[tokio::test]
 async fn a_move_is_refused_when_the_path_is_taken_or_the_version_old() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let (a, b) = (
         apps.upload("alice", "/a", b"a").await,
         apps.upload("alice", "/b", b"b").await,
@@ -311,7 +311,7 @@ fn assert_taken(answer: &Answer, by: &FileChanged) {
 
 #[tokio::test]
 async fn a_path_is_never_both_a_file_and_a_folder() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let deep = apps.upload("alice", "/a/b/c", b"deep").await;
     let flat = apps.upload("alice", "/f", b"flat").await;
     // A path that is only a string prefix of another path is not its folder.
@@ -344,7 +344,7 @@ async fn a_path_is_never_both_a_file_and_a_folder() {
 
 #[tokio::test]
 async fn of_a_file_and_a_folder_that_race_for_a_path_one_is_completed() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let uploads = [
         apps.put("alice", "/a", b"file").await,
         apps.put("alice", "/a/b", b"in a folder").await,
@@ -377,7 +377,7 @@ async fn of_a_file_and_a_folder_that_race_for_a_path_one_is_completed() {
 /// Earlier releases accepted both a file and a folder at one path.
 #[tokio::test]
 async fn a_file_that_is_a_folder_already_can_be_updated_moved_and_deleted() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let both = apps.upload("alice", "/a", b"one").await;
     let below = apps.upload("alice", "/b", b"below").await;
     apps.database
@@ -411,7 +411,7 @@ fn reads_of_files(plan: &Value, found: &mut Vec<(String, f64)>) {
 
 #[tokio::test]
 async fn whether_a_path_is_free_costs_the_same_among_a_hundred_thousand_files() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let file = apps.upload("alice", "/folder/first", b"x").await;
     let created = apps.put("alice", "/folder/sub/new", b"x").await;
     let many = format!(
@@ -477,7 +477,7 @@ async fn whether_a_path_is_free_costs_the_same_among_a_hundred_thousand_files() 
 
 #[tokio::test]
 async fn a_move_from_where_the_file_is_no_longer_is_a_conflict_and_its_repetition_finds_its_own_change() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let id = apps.upload("alice", "/a", b"one").await.file_id;
     let body = |path: &str, base: &str, version: i64, device: u128| {
         json!({
@@ -529,7 +529,7 @@ async fn a_move_from_where_the_file_is_no_longer_is_a_conflict_and_its_repetitio
 
 #[tokio::test]
 async fn a_move_that_its_device_has_undone_is_not_the_answer_to_a_new_request() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let id = apps.upload("alice", "/a", b"one").await.file_id;
     let body = |path: &str, base: &str, device: u128| {
         json!({
@@ -548,7 +548,7 @@ async fn a_move_that_its_device_has_undone_is_not_the_answer_to_a_new_request() 
 
 #[tokio::test]
 async fn a_delete_of_a_file_that_was_moved_is_a_conflict() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let id = apps.upload("alice", "/a", b"one").await.file_id;
     assert_eq!(
         rename(&apps, "alice", id, json!({ "path": "/b" })).await.status,
@@ -570,7 +570,7 @@ async fn a_delete_of_a_file_that_was_moved_is_a_conflict() {
 
 #[tokio::test]
 async fn a_viewer_who_repeats_somebody_elses_delete_sees_no_file() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = apps.space("alice").await;
     let mut body = upload_body("/a", b"one");
     body["spaceId"] = json!(space);
@@ -591,7 +591,7 @@ async fn a_viewer_who_repeats_somebody_elses_delete_sees_no_file() {
 
 #[tokio::test]
 async fn two_files_that_swap_paths_or_race_for_one_never_deadlock() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let (a, b) = (
         apps.upload("alice", "/a", b"a").await,
         apps.upload("alice", "/b", b"b").await,
@@ -621,7 +621,7 @@ async fn two_files_that_swap_paths_or_race_for_one_never_deadlock() {
 
 #[tokio::test]
 async fn deleting_is_a_change_like_any_other_and_frees_the_path() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let before = apps.upload("alice", "/a", b"one").await;
     let call = file("DELETE /files/{fileId}", before.file_id);
     let old = apps.call("alice", call.clone().query("baseVersion", 7)).await;
@@ -665,7 +665,7 @@ async fn deleting_is_a_change_like_any_other_and_frees_the_path() {
 
 #[tokio::test]
 async fn uploading_deleting_and_moving_at_once_leaves_a_feed_that_tells_what_is_there() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let start = apps.upload("alice", "/a", b"0").await.file_id;
     let uploads: Vec<String> = (0..6).map(|i| format!("content {i}")).collect();
     let uploading = join_all(
@@ -700,7 +700,7 @@ async fn uploading_deleting_and_moving_at_once_leaves_a_feed_that_tells_what_is_
 
 #[tokio::test]
 async fn no_path_reaches_a_key_of_storage() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let path = "/..secret../evil\u{200b}/%2e%2e/C:\\x/~/-rf/'; DROP TABLE files; --";
     let changed = apps.upload("alice", path, b"x").await;
     assert_eq!(changed.path.as_str(), path);

@@ -17,7 +17,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::{Value, json};
-use tests::{Answer, Apps, Call, Environment, put_to_storage, report, upload_body};
+use tests::{Answer, Call, Environment, TestContext, put_to_storage, report, upload_body};
 
 /// Number of histories in a run.
 const HISTORIES: u32 = 1_000;
@@ -282,7 +282,7 @@ impl World {
 
 /// One history: the functions and the model that they are compared with.
 struct History<'a> {
-    apps: &'a Apps,
+    apps: &'a TestContext,
     environment: Environment,
     world: World,
     /// Part of the user names, so that each history has its own users.
@@ -964,7 +964,7 @@ fn run_share(seed: u64) {
         .enable_all()
         .build()
         .unwrap();
-    let apps = runtime.block_on(Apps::create());
+    let apps = runtime.block_on(TestContext::create());
     let config = Config {
         cases: HISTORIES / THREADS,
         failure_persistence: None,

@@ -6,23 +6,23 @@ use model::{
     ReceivedInvitation, ReceivedInvitationList, Role, SpaceId,
 };
 use serde_json::{Value, json};
-use tests::{Answer, Apps, Call};
+use tests::{Answer, Call, TestContext};
 
 const BOBS: (&str, &str) = ("email", "Bob@Example.com");
 const VERIFIED: (&str, &str) = ("email_verified", "true");
 
-async fn invite(apps: &Apps, owner: &str, space: SpaceId, body: Value) -> Answer {
+async fn invite(apps: &TestContext, owner: &str, space: SpaceId, body: Value) -> Answer {
     let call = Call::new("POST /spaces/{spaceId}/invitations").path("spaceId", space);
     apps.call(owner, call.body(body)).await
 }
 
-async fn invited(apps: &Apps, space: SpaceId, body: Value) -> InvitationView {
+async fn invited(apps: &TestContext, space: SpaceId, body: Value) -> InvitationView {
     let answer = invite(apps, "alice", space, body).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.parsed()
 }
 
-async fn pending(apps: &Apps, owner: &str, space: SpaceId) -> Vec<InvitationView> {
+async fn pending(apps: &TestContext, owner: &str, space: SpaceId) -> Vec<InvitationView> {
     let call = Call::new("GET /spaces/{spaceId}/invitations").path("spaceId", space);
     apps.call(owner, call)
         .await
@@ -36,7 +36,7 @@ fn with_claims(call: Call, claims: &[(&'static str, &'static str)]) -> Call {
 }
 
 async fn received(
-    apps: &Apps,
+    apps: &TestContext,
     user: &str,
     claims: &[(&'static str, &'static str)],
 ) -> Vec<ReceivedInvitation> {
@@ -54,19 +54,19 @@ fn answer(route: &'static str, id: InvitationId) -> Call {
 const ACCEPT: &str = "POST /invitations/{invitationId}/accept";
 const DECLINE: &str = "POST /invitations/{invitationId}/decline";
 
-async fn withdraw(apps: &Apps, user: &str, space: SpaceId, id: InvitationId) -> Answer {
+async fn withdraw(apps: &TestContext, user: &str, space: SpaceId, id: InvitationId) -> Answer {
     let call = Call::new("DELETE /spaces/{spaceId}/invitations/{invitationId}");
     let call = call.path("spaceId", space).path("invitationId", id);
     apps.call(user, call).await
 }
 
-async fn changes(apps: &Apps, user: &str, space: Option<SpaceId>) -> Vec<Change> {
+async fn changes(apps: &TestContext, user: &str, space: Option<SpaceId>) -> Vec<Change> {
     let feed = apps.feed(user, space).await;
     feed.changes.into_iter().map(|change| change.change).collect()
 }
 
 /// A space of alice, and bob, who has used the service.
-async fn space(apps: &Apps) -> SpaceId {
+async fn space(apps: &TestContext) -> SpaceId {
     let space = apps.space("alice").await;
     apps.known("bob").await;
     apps.queue.drain().await;
@@ -75,7 +75,7 @@ async fn space(apps: &Apps) -> SpaceId {
 
 #[tokio::test]
 async fn an_invitation_is_told_and_only_accepting_it_makes_a_member_once() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = space(&apps).await;
     let body = json!({ "userId": "bob", "role": "editor" });
     let made = invited(&apps, space, body.clone()).await;
@@ -135,7 +135,7 @@ async fn an_invitation_is_told_and_only_accepting_it_makes_a_member_once() {
 
 #[tokio::test]
 async fn an_invitation_to_an_address_waits_for_the_account_that_proves_it() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = apps.space("alice").await;
     let made = invited(
         &apps,
@@ -169,7 +169,7 @@ async fn an_invitation_to_an_address_waits_for_the_account_that_proves_it() {
 
 #[tokio::test]
 async fn an_account_hears_of_an_invitation_to_its_address_and_may_have_one_of_each_kind() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = space(&apps).await;
     let list = with_claims(Call::new("GET /spaces"), &[BOBS, VERIFIED]);
     apps.call("bob", list).await;
@@ -201,7 +201,7 @@ async fn an_account_hears_of_an_invitation_to_its_address_and_may_have_one_of_ea
 
 #[tokio::test]
 async fn who_may_invite_whom() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = space(&apps).await;
     apps.share("alice", space, "edith", "editor").await;
     let bob = || json!({ "userId": "bob", "role": "viewer" });
@@ -265,7 +265,7 @@ async fn who_may_invite_whom() {
 
 #[tokio::test]
 async fn a_pending_invitation_takes_another_role_and_a_declined_one_is_gone() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = space(&apps).await;
     let one = invited(&apps, space, json!({ "userId": "bob", "role": "viewer" })).await;
     let other = invited(&apps, space, json!({ "userId": "bob", "role": "owner" })).await;
@@ -296,7 +296,7 @@ async fn a_pending_invitation_takes_another_role_and_a_declined_one_is_gone() {
 
 #[tokio::test]
 async fn a_refused_inviter_sees_pending_invitations_that_nobody_gets() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = space(&apps).await;
     apps.share("alice", space, "olga", "owner").await;
     let body = || json!({ "userId": "bob", "role": "viewer" });
@@ -332,7 +332,7 @@ async fn a_refused_inviter_sees_pending_invitations_that_nobody_gets() {
 
 #[tokio::test]
 async fn an_invitation_expires_and_is_deleted_and_can_be_made_again() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = space(&apps).await;
     let body = || json!({ "userId": "bob", "role": "viewer" });
     let made = invited(&apps, space, body()).await;
@@ -356,7 +356,7 @@ async fn an_invitation_expires_and_is_deleted_and_can_be_made_again() {
 
 #[tokio::test]
 async fn nobody_is_invited_to_a_deleted_space_until_it_is_back() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = space(&apps).await;
     let body = || json!({ "userId": "bob", "role": "viewer" });
     let made = invited(&apps, space, body()).await;
@@ -379,7 +379,7 @@ async fn nobody_is_invited_to_a_deleted_space_until_it_is_back() {
 
 #[tokio::test]
 async fn of_accepting_and_withdrawing_at_once_one_happens() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = space(&apps).await;
     for _ in 0..16 {
         let made = invited(&apps, space, json!({ "userId": "bob", "role": "viewer" })).await;
@@ -399,7 +399,7 @@ async fn of_accepting_and_withdrawing_at_once_one_happens() {
 
 #[tokio::test]
 async fn many_people_accept_at_once_and_invitations_come_in_pages() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = apps.space("alice").await;
     let people: Vec<String> = (0..32).map(|i| format!("person-{i:02}")).collect();
     let mut made = Vec::new();
@@ -451,7 +451,7 @@ async fn many_people_accept_at_once_and_invitations_come_in_pages() {
 
 #[tokio::test]
 async fn people_who_are_not_invited_do_not_wait_for_the_lock_of_a_space() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = space(&apps).await;
     let made = invited(&apps, space, json!({ "userId": "bob", "role": "viewer" })).await;
     apps.known("mallory").await;

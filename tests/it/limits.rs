@@ -3,7 +3,7 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tests::{Answer, Apps, Call, upload_body};
+use tests::{Answer, Call, TestContext, upload_body};
 use time::Duration;
 
 use crate::apps;
@@ -11,12 +11,12 @@ use crate::apps;
 /// Number of requests at once.
 const AT_ONCE: usize = 32;
 
-async fn administer(apps: &Apps, request: Value) {
+async fn administer(apps: &TestContext, request: Value) {
     let request = serde_json::from_value(request).unwrap();
     administer::handle(&apps.administer(), request).await.unwrap();
 }
 
-async fn limit(apps: &Apps, limits: Value) {
+async fn limit(apps: &TestContext, limits: Value) {
     apps.known("alice").await;
     administer(
         apps,
@@ -27,7 +27,7 @@ async fn limit(apps: &Apps, limits: Value) {
 
 /// Makes requests at once, each in an execution environment of its own. Returns the number of successes. All others
 /// are refused by this limit.
-async fn succeed(apps: &Apps, calls: Vec<Call>, name: &str, maximum: i64) -> usize {
+async fn succeed(apps: &TestContext, calls: Vec<Call>, name: &str, maximum: i64) -> usize {
     let environments: Vec<_> = calls.iter().map(|_| apps.environment()).collect();
     let calling = environments.iter().zip(calls);
     let answers: Vec<Answer> =

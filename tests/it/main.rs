@@ -43,6 +43,6 @@ mod uploads;
 mod watching;
 
 /// New functions, database and queues. Content is stored in the emulator.
-async fn apps() -> tests::Apps {
-    tests::Apps::create().await
+async fn apps() -> tests::TestContext {
+    tests::TestContext::create().await
 }

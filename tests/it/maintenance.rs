@@ -12,12 +12,12 @@ use aws_sdk_sqs::operation::send_message_batch::{SendMessageBatchInput, SendMess
 use aws_sdk_sqs::types::BatchResultErrorEntry;
 use maintenance::{Report, UPLOAD_GRACE};
 use model::{CreatedUpload, EventId, Message};
-use tests::{Apps, storage_that_answers, upload_body};
+use tests::{TestContext, storage_that_answers, upload_body};
 use time::Duration;
 use tokio::time::Instant;
 
 /// Makes changes whose events are not sent, as if their functions died right after the commit.
-async fn unsent(apps: &Apps, changes: usize) {
+async fn unsent(apps: &TestContext, changes: usize) {
     for i in 0..changes {
         apps.upload("alice", &format!("/{i}"), b"1").await;
     }
@@ -27,11 +27,11 @@ async fn unsent(apps: &Apps, changes: usize) {
     apps.database.execute(outbox).await;
 }
 
-async fn waiting(apps: &Apps) -> i64 {
+async fn waiting(apps: &TestContext) -> i64 {
     apps.database.number("SELECT count(*) FROM outbox").await
 }
 
-async fn stored(apps: &Apps, created: &CreatedUpload) -> bool {
+async fn stored(apps: &TestContext, created: &CreatedUpload) -> bool {
     let s3 = aws_sdk_s3::Client::new(&tests::aws());
     let head = s3
         .head_object()
@@ -46,7 +46,7 @@ async fn stored(apps: &Apps, created: &CreatedUpload) -> bool {
 
 #[tokio::test]
 async fn what_a_failed_send_left_is_published_by_the_next_run_and_once() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     let mut app = apps.complete_upload();
     app.queue = app
@@ -65,7 +65,7 @@ async fn what_a_failed_send_left_is_published_by_the_next_run_and_once() {
 
 #[tokio::test]
 async fn a_run_waits_for_the_leases_of_those_who_died_before_it() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     unsent(&apps, 1).await;
     apps.clock.advance(Duration::seconds(5));
     let app = apps.maintenance();
@@ -82,7 +82,7 @@ async fn a_run_waits_for_the_leases_of_those_who_died_before_it() {
 
 #[tokio::test]
 async fn two_runs_at_once_share_the_work() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     unsent(&apps, 1).await;
     // A space with many changes, none of which was sent.
     let more = "INSERT INTO changes
@@ -107,7 +107,7 @@ async fn two_runs_at_once_share_the_work() {
 
 #[tokio::test]
 async fn what_a_run_had_claimed_when_it_died_is_published_by_a_later_one() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     unsent(&apps, 3).await;
     apps.clock.advance(Duration::seconds(10));
     let now = apps.clock.now();
@@ -131,7 +131,7 @@ async fn what_a_run_had_claimed_when_it_died_is_published_by_a_later_one() {
 
 #[tokio::test]
 async fn while_the_queue_is_away_events_wait_and_other_passes_go_on() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     unsent(&apps, 3).await;
     apps.ticket("alice").await;
     apps.clock.advance(Duration::minutes(1));
@@ -149,7 +149,7 @@ async fn while_the_queue_is_away_events_wait_and_other_passes_go_on() {
 
 #[tokio::test]
 async fn an_event_that_cannot_be_read_keeps_no_other_waiting() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     unsent(&apps, 3).await;
     // The schema accepts this path; the model rejects it.
     let spoilt = "UPDATE changes SET path = 'spoilt' WHERE sequence = 2";
@@ -167,7 +167,7 @@ async fn an_event_that_cannot_be_read_keeps_no_other_waiting() {
 
 #[tokio::test]
 async fn a_character_that_the_queue_refuses_reaches_devices_all_the_same() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let changed = apps.upload("alice", "/a\u{ffff}\u{fffe}", b"1").await;
     let bodies = apps.queue.drain().await;
     assert!(!bodies[0].contains(['\u{ffff}', '\u{fffe}']), "{bodies:?}");
@@ -177,7 +177,7 @@ async fn a_character_that_the_queue_refuses_reaches_devices_all_the_same() {
 
 #[tokio::test]
 async fn tickets_and_connections_are_forgotten_when_they_expire_and_not_before() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "a1").await;
     apps.ticket("alice").await;
     assert_eq!(apps.run_maintenance().await.unwrap().expired, 0);
@@ -197,7 +197,7 @@ async fn tickets_and_connections_are_forgotten_when_they_expire_and_not_before()
 
 #[tokio::test]
 async fn what_an_expired_upload_left_is_freed_once_nothing_more_can_arrive() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let kept = apps.put("alice", "/kept", b"kept").await;
     assert_eq!(apps.complete("alice", &kept).await.status, 200);
     let expired = apps.put("alice", "/expired", b"expired").await;
@@ -225,7 +225,7 @@ async fn what_an_expired_upload_left_is_freed_once_nothing_more_can_arrive() {
 
 #[tokio::test]
 async fn the_parts_of_an_expired_upload_are_freed() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let body = upload_body("/large", &vec![7; 2 * 1024 * 1024]);
     let created: CreatedUpload = apps.open("alice", &body).await.parsed();
     let multipart_id = apps.database.rows("SELECT multipart_id FROM uploads").await;
@@ -244,7 +244,7 @@ async fn the_parts_of_an_expired_upload_are_freed() {
 
 #[tokio::test]
 async fn what_a_version_names_is_never_deleted_whatever_the_uploads_state() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     assert_eq!(apps.complete("alice", &created).await.status, 200);
     apps.database
@@ -257,7 +257,7 @@ async fn what_a_version_names_is_never_deleted_whatever_the_uploads_state() {
 
 #[tokio::test]
 async fn dead_letters_come_back_unless_they_cannot_be_read_or_the_queue_is_backed_up() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.upload("alice", "/a", b"one").await;
     let mut message = apps.queue.messages().await.remove(0);
     message.delivery.attempt = fan_out::MAX_ATTEMPTS;
@@ -293,7 +293,7 @@ async fn dead_letters_come_back_unless_they_cannot_be_read_or_the_queue_is_backe
 
 #[tokio::test]
 async fn what_cannot_be_read_stays_where_operators_look() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.upload("alice", "/a", b"one").await;
     let message = apps.queue.messages().await.remove(0);
     apps.dead_letters
@@ -314,7 +314,7 @@ async fn what_cannot_be_read_stays_where_operators_look() {
 /// change in the feed.
 #[tokio::test]
 async fn a_dead_letter_that_can_reach_nobody_any_more_is_dropped() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     assert!(maintenance::MESSAGE_LIFETIME >= connections::CONNECTION_LIFETIME);
     apps.upload("alice", "/a", b"one").await;
     let message = apps.queue.messages().await.remove(0);
@@ -334,7 +334,7 @@ async fn a_dead_letter_that_can_reach_nobody_any_more_is_dropped() {
 
 #[tokio::test]
 async fn an_upload_whose_parts_are_gone_already_is_forgotten_too() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let body = upload_body("/large", &vec![7; 2 * 1024 * 1024]);
     let created: CreatedUpload = apps.open("alice", &body).await.parsed();
     let multipart_id = apps.database.rows("SELECT multipart_id FROM uploads").await;
@@ -357,7 +357,7 @@ async fn an_upload_whose_parts_are_gone_already_is_forgotten_too() {
 /// Otherwise a run would never end while other functions commit.
 #[tokio::test]
 async fn a_run_waits_for_no_event_that_is_newer_than_itself() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let database = apps.database.environment();
     unsent(&apps, 2).await;
     let committed = apps.clock.now();
@@ -413,7 +413,7 @@ fn refusing(url: &str) -> queue::Queue {
 
 #[tokio::test]
 async fn an_event_that_the_queue_refuses_keeps_no_other_waiting_and_is_told() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     unsent(&apps, 3).await;
     apps.clock.advance(Duration::seconds(10));
     let mut app = apps.maintenance();
@@ -430,7 +430,7 @@ async fn an_event_that_the_queue_refuses_keeps_no_other_waiting_and_is_told() {
 
 #[tokio::test]
 async fn a_dead_letter_that_the_queue_refuses_stays_and_is_told() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.upload("alice", "/a", b"one").await;
     let message = apps.queue.messages().await.remove(0).encode().unwrap();
     apps.dead_letters.send((0..3).map(|_| message.clone())).await;
@@ -446,7 +446,7 @@ async fn a_dead_letter_that_the_queue_refuses_stays_and_is_told() {
 
 #[tokio::test]
 async fn an_upload_that_cannot_be_freed_keeps_no_other_waiting_and_is_told() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let kept = apps.put("alice", "/kept", b"kept").await;
     apps.put("alice", "/freed", b"freed").await;
     apps.clock.advance(uploads::PUT_LIFETIME + UPLOAD_GRACE);

@@ -14,7 +14,7 @@ use model::{
 };
 use serde_json::{Value, json};
 use tests::{
-    Answer, Apps, Call, MULTIPART_THRESHOLD_BYTES, put_to_storage, raw_http, storage_that_answers,
+    Answer, Call, MULTIPART_THRESHOLD_BYTES, TestContext, put_to_storage, raw_http, storage_that_answers,
     upload_body,
 };
 
@@ -44,13 +44,13 @@ fn wanted(content: &[u8], parts: &[i64]) -> Value {
     json!({ "parts": parts })
 }
 
-async fn presign(apps: &Apps, created: &CreatedUpload, body: Value) -> Answer {
+async fn presign(apps: &TestContext, created: &CreatedUpload, body: Value) -> Answer {
     let call = Call::new("POST /uploads/{uploadId}/parts").path("uploadId", created.upload_id);
     apps.call("alice", call.body(body)).await
 }
 
 async fn presigned(
-    apps: &Apps,
+    apps: &TestContext,
     created: &CreatedUpload,
     content: &[u8],
     parts: &[i64],
@@ -59,7 +59,7 @@ async fn presigned(
     answer.parsed::<PresignedParts>().parts
 }
 
-async fn send(apps: &Apps, created: &CreatedUpload, content: &[u8], parts: &[i64]) {
+async fn send(apps: &TestContext, created: &CreatedUpload, content: &[u8], parts: &[i64]) {
     for part in presigned(apps, created, content, parts).await {
         put_to_storage(&part.put, piece(content, part.part_number.get())).await;
     }
@@ -69,11 +69,11 @@ fn showing(created: &CreatedUpload) -> Call {
     Call::new("GET /uploads/{uploadId}").path("uploadId", created.upload_id)
 }
 
-async fn show(apps: &Apps, created: &CreatedUpload) -> UploadView {
+async fn show(apps: &TestContext, created: &CreatedUpload) -> UploadView {
     apps.call("alice", showing(created)).await.parsed()
 }
 
-async fn abort(apps: &Apps, created: &CreatedUpload) -> Answer {
+async fn abort(apps: &TestContext, created: &CreatedUpload) -> Answer {
     let call = Call::new("DELETE /uploads/{uploadId}").path("uploadId", created.upload_id);
     apps.call("alice", call).await
 }
@@ -572,7 +572,7 @@ async fn an_abort_whose_parts_cannot_be_freed_is_503_and_can_be_repeated() {
 /// Storage with all parts of an upload. The object exists once assembling was requested; `status` is the
 /// response to that request.
 async fn storage_that_assembles(
-    apps: &Apps,
+    apps: &TestContext,
     created: &CreatedUpload,
     content: &[u8],
     status: u16,

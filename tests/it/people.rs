@@ -2,7 +2,7 @@
 
 use model::{FileDetail, InvitationView, MemberList, PersonName, ProfileView, ReceivedInvitationList};
 use serde_json::json;
-use tests::{Apps, Call};
+use tests::{Call, TestContext};
 
 const ADA: [(&str, &str); 3] = [
     ("name", "Ada Lovelace"),
@@ -17,7 +17,7 @@ fn as_ada(call: Call) -> Call {
 
 #[tokio::test]
 async fn a_profile_is_shown_to_its_user() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let bare: ProfileView = apps.call("ada", Call::new("GET /me")).await.parsed();
     assert_eq!(
         (bare.user_id.as_str(), bare.name, bare.email),
@@ -32,7 +32,7 @@ async fn a_profile_is_shown_to_its_user() {
 
 #[tokio::test]
 async fn others_see_the_name_of_who_did_something_as_it_is_now() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.call("ada", as_ada(Call::new("GET /spaces"))).await;
     let space = apps.space("ada").await;
     let mut body = tests::upload_body("/a", b"x");
@@ -59,7 +59,7 @@ async fn others_see_the_name_of_who_did_something_as_it_is_now() {
     for body in apps.queue.drain().await {
         records.push(apps.queue.record(&body).await);
     }
-    assert!(apps.fan(&records).await.is_empty());
+    assert!(apps.invoke_fan_out(&records).await.is_empty());
     let frames = apps.gateway.frames("bob");
     let changes = frames
         .iter()

@@ -2,7 +2,7 @@
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use serde_json::{Value, json};
-use tests::{Answer, Apps, MAX_UPLOAD_BYTES, http_event, sample};
+use tests::{Answer, MAX_UPLOAD_BYTES, TestContext, http_event, sample};
 
 fn valid() -> Value {
     json!({ "path": "/a", "size": 3, "sha256": client::sha256(b"one") })
@@ -14,7 +14,7 @@ fn with(field: &str, value: Value) -> Value {
     body
 }
 
-async fn raw(apps: &Apps, change: impl FnOnce(&mut ApiGatewayV2httpRequest)) -> Answer {
+async fn raw(apps: &TestContext, change: impl FnOnce(&mut ApiGatewayV2httpRequest)) -> Answer {
     let mut event = http_event("uploads.post", "alice", &valid());
     change(&mut event);
     uploads::handle(&apps.uploads(), &event).await.into()
@@ -22,7 +22,7 @@ async fn raw(apps: &Apps, change: impl FnOnce(&mut ApiGatewayV2httpRequest)) -> 
 
 #[tokio::test]
 async fn each_invalid_field_is_a_400_that_names_it() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let cases = [
         ("path", json!("relative"), "path: a path begins with /"),
         (
@@ -115,7 +115,7 @@ async fn each_invalid_field_is_a_400_that_names_it() {
 
 #[tokio::test]
 async fn what_is_no_json_is_400_and_what_is_huge_is_413() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     for body in [
         "",
         "nonsense",
@@ -142,7 +142,7 @@ async fn what_is_no_json_is_400_and_what_is_huge_is_413() {
 #[tokio::test]
 async fn a_base64_body_is_read() {
     use base64::prelude::{BASE64_STANDARD, Engine as _};
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let answer = raw(&apps, |event| {
         event.body = Some(BASE64_STANDARD.encode(valid().to_string()));
         event.is_base64_encoded = true;
@@ -152,7 +152,7 @@ async fn a_base64_body_is_read() {
 
 #[tokio::test]
 async fn a_file_over_the_limit_is_413() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     assert_eq!(
         apps.open("alice", &with("size", json!(MAX_UPLOAD_BYTES)))
             .await
@@ -169,7 +169,7 @@ async fn a_file_over_the_limit_is_413() {
 
 #[tokio::test]
 async fn a_request_without_a_usable_subject_is_401() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let claims = |event: &mut ApiGatewayV2httpRequest, sub: Option<String>| {
         let jwt = event
             .request_context
@@ -203,7 +203,7 @@ async fn a_request_without_a_usable_subject_is_401() {
 
 #[tokio::test]
 async fn an_unknown_route_is_404_in_every_function() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let event: ApiGatewayV2httpRequest = serde_json::from_value(sample("uploads.unknown-route")).unwrap();
     let answers = [
         Answer::from(uploads::handle(&apps.uploads(), &event).await),
@@ -222,7 +222,7 @@ async fn an_unknown_route_is_404_in_every_function() {
 
 #[tokio::test]
 async fn failures_inside_show_nothing_of_the_inside() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.database.execute("DROP TABLE uploads CASCADE").await;
     let answer = apps.open("alice", &valid()).await;
     assert_eq!(answer.problem(), (503, "unavailable"));

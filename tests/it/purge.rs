@@ -10,7 +10,7 @@ use fakes::s3::S3;
 use maintenance::{PURGED_ROWS, UPLOAD_GRACE};
 use model::{FileChanged, FileId, SpaceId};
 use serde_json::json;
-use tests::{Apps, Call, Counted, TestStorage, raw_http, storage_that_answers, upload_body};
+use tests::{Call, Counted, TestContext, TestStorage, raw_http, storage_that_answers, upload_body};
 use time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -23,13 +23,13 @@ const MARKED: &str = "SELECT (SELECT count(*) FROM files WHERE purge_at IS NOT N
     + (SELECT count(*) FROM versions WHERE purge_at IS NOT NULL)";
 
 /// Functions with storage of their own, whose objects the test sees.
-struct Stage {
-    apps: Apps,
+struct Scenario {
+    apps: TestContext,
     s3: S3,
 }
 
-impl Stage {
-    async fn set() -> Self {
+impl Scenario {
+    async fn new() -> Self {
         let s3 = S3::start(None, "content", || Fault::None).await.unwrap();
         let sdk = ::stack::emulator::aws_config(&s3.endpoint()).unwrap();
         let storage = TestStorage {
@@ -37,7 +37,7 @@ impl Stage {
             bucket: "content".to_owned(),
         };
         Self {
-            apps: Apps::on(storage).await,
+            apps: TestContext::on(storage).await,
             s3,
         }
     }
@@ -120,126 +120,129 @@ impl Stage {
 
 #[tokio::test]
 async fn a_deleted_file_is_purged_when_its_time_is_over_and_not_before() {
-    let stage = Stage::set().await;
-    let id = stage.upload("alice", "/a", b"one").await;
-    stage.upload("alice", "/a", b"two!").await;
-    stage.upload("alice", "/kept", b"kept").await;
-    stage.delete("alice", id).await;
-    stage
+    let scenario = Scenario::new().await;
+    let id = scenario.upload("alice", "/a", b"one").await;
+    scenario.upload("alice", "/a", b"two!").await;
+    scenario.upload("alice", "/kept", b"kept").await;
+    scenario.delete("alice", id).await;
+    scenario
         .apps
         .clock
         .advance(Duration::days(30) - Duration::milliseconds(1));
-    assert_eq!(stage.run().await, 0);
-    assert_eq!(stage.objects().len(), 3);
-    stage.apps.clock.advance(Duration::milliseconds(1));
+    assert_eq!(scenario.run().await, 0);
+    assert_eq!(scenario.objects().len(), 3);
+    scenario.apps.clock.advance(Duration::milliseconds(1));
     let counted = Counted::default();
     let recording = counted.begin();
-    assert_eq!(stage.run().await, 2);
+    assert_eq!(scenario.run().await, 2);
     drop(recording);
     assert_eq!(
         (counted.take("ObjectsPurged"), counted.take("BytesPurged")),
         (Some(2), Some(7))
     );
-    stage.check_purged().await;
-    assert_eq!((stage.count("files").await, stage.count("uploads").await), (1, 1));
+    scenario.check_purged().await;
+    assert_eq!(
+        (scenario.count("files").await, scenario.count("uploads").await),
+        (1, 1)
+    );
     let bytes = "SELECT sum(bytes)::bigint FROM spaces";
-    assert_eq!(stage.apps.database.number(bytes).await, 4);
+    assert_eq!(scenario.apps.database.number(bytes).await, 4);
     // The feed keeps the changes.
-    assert_eq!(stage.apps.feed("alice", None).await.changes.len(), 4);
-    assert_eq!(stage.run().await, 0);
+    assert_eq!(scenario.apps.feed("alice", None).await.changes.len(), 4);
+    assert_eq!(scenario.run().await, 0);
 }
 
 #[tokio::test]
 async fn old_versions_are_purged_by_age_and_by_number_but_never_the_newest() {
-    let mut stage = Stage::set().await;
-    let by_age = stage.upload("alice", "/age", b"1").await;
-    stage.apps.clock.advance(Duration::days(1));
-    stage.upload("alice", "/age", b"2").await;
-    let old = stage.upload("alice", "/old", b"never replaced").await;
-    stage
+    let mut scenario = Scenario::new().await;
+    let by_age = scenario.upload("alice", "/age", b"1").await;
+    scenario.apps.clock.advance(Duration::days(1));
+    scenario.upload("alice", "/age", b"2").await;
+    let old = scenario.upload("alice", "/old", b"never replaced").await;
+    scenario
         .apps
         .clock
         .advance(Duration::days(180) - Duration::milliseconds(1));
-    assert_eq!(stage.run().await, 0);
-    stage.apps.clock.advance(Duration::milliseconds(1));
-    assert_eq!(stage.run().await, 1);
-    assert_eq!(stage.restore_version("alice", by_age, 1).await, 404);
-    assert_eq!(stage.restore_version("alice", old, 1).await, 200);
-    stage.check_purged().await;
+    assert_eq!(scenario.run().await, 0);
+    scenario.apps.clock.advance(Duration::milliseconds(1));
+    assert_eq!(scenario.run().await, 1);
+    assert_eq!(scenario.restore_version("alice", by_age, 1).await, 404);
+    assert_eq!(scenario.restore_version("alice", old, 1).await, 200);
+    scenario.check_purged().await;
 
-    stage.apps.retention.versions = 3.try_into().unwrap();
+    scenario.apps.retention.versions = 3.try_into().unwrap();
     for i in 3..=5 {
-        stage.upload("alice", "/age", &[b'x'; 10][..i]).await;
+        scenario.upload("alice", "/age", &[b'x'; 10][..i]).await;
     }
     // Version 5 and three older ones.
-    assert_eq!(stage.run().await, 0);
+    assert_eq!(scenario.run().await, 0);
     for _ in 0..3 {
-        stage.upload("alice", "/age", b"6 to 8").await;
+        scenario.upload("alice", "/age", b"6 to 8").await;
     }
-    assert_eq!(stage.run().await, 3);
+    assert_eq!(scenario.run().await, 3);
     let left =
         "SELECT min(version) FROM versions WHERE file_id IN (SELECT id FROM files WHERE path = '/age')";
-    assert_eq!(stage.apps.database.number(left).await, 5);
-    stage.check_purged().await;
-    stage.apps.retention.versions = 0.try_into().unwrap();
-    assert_eq!(stage.run().await, 3);
-    assert_eq!(stage.count("versions").await, 2);
-    stage.check_purged().await;
+    assert_eq!(scenario.apps.database.number(left).await, 5);
+    scenario.check_purged().await;
+    scenario.apps.retention.versions = 0.try_into().unwrap();
+    assert_eq!(scenario.run().await, 3);
+    assert_eq!(scenario.count("versions").await, 2);
+    scenario.check_purged().await;
 }
 
 #[tokio::test]
 async fn the_object_of_a_purged_version_stays_while_a_restored_one_names_it() {
-    let mut stage = Stage::set().await;
-    stage.apps.retention.versions = 1.try_into().unwrap();
-    let id = stage.upload("alice", "/a", b"one").await;
-    stage.upload("alice", "/a", b"two!").await;
-    assert_eq!(stage.restore_version("alice", id, 1).await, 200);
+    let mut scenario = Scenario::new().await;
+    scenario.apps.retention.versions = 1.try_into().unwrap();
+    let id = scenario.upload("alice", "/a", b"one").await;
+    scenario.upload("alice", "/a", b"two!").await;
+    assert_eq!(scenario.restore_version("alice", id, 1).await, 200);
     // Version 1 goes; version 3 names its object.
-    assert_eq!(stage.run().await, 1);
-    assert_eq!(stage.objects().len(), 2);
-    stage.check_purged().await;
-    stage.upload("alice", "/a", b"four4").await;
-    assert_eq!(stage.run().await, 1);
-    stage.check_purged().await;
-    stage.upload("alice", "/a", b"five55").await;
-    assert_eq!(stage.run().await, 1);
-    assert_eq!(stage.objects().len(), 2);
-    stage.check_purged().await;
+    assert_eq!(scenario.run().await, 1);
+    assert_eq!(scenario.objects().len(), 2);
+    scenario.check_purged().await;
+    scenario.upload("alice", "/a", b"four4").await;
+    assert_eq!(scenario.run().await, 1);
+    scenario.check_purged().await;
+    scenario.upload("alice", "/a", b"five55").await;
+    assert_eq!(scenario.run().await, 1);
+    assert_eq!(scenario.objects().len(), 2);
+    scenario.check_purged().await;
     let bytes = "SELECT sum(bytes)::bigint FROM spaces";
-    assert_eq!(stage.apps.database.number(bytes).await, 11);
+    assert_eq!(scenario.apps.database.number(bytes).await, 11);
 }
 
 #[tokio::test]
 async fn what_is_marked_cannot_be_restored_and_what_is_restored_before_is_kept() {
-    let stage = Stage::set().await;
-    let id = stage.upload("alice", "/a", b"one").await;
-    stage.upload("alice", "/a", b"two").await;
-    let binned = stage.upload("alice", "/b", b"binned").await;
-    stage.delete("alice", binned).await;
-    stage.apps.clock.advance(Duration::days(200));
-    let now = stage.apps.clock.now();
-    let environment = stage.apps.database.environment();
+    let scenario = Scenario::new().await;
+    let id = scenario.upload("alice", "/a", b"one").await;
+    scenario.upload("alice", "/a", b"two").await;
+    let binned = scenario.upload("alice", "/b", b"binned").await;
+    scenario.delete("alice", binned).await;
+    scenario.apps.clock.advance(Duration::days(200));
+    let now = scenario.apps.clock.now();
+    let environment = scenario.apps.database.environment();
     // A run is killed after marking.
     assert_eq!(environment.mark_replaced_versions(now, now, 10).await.unwrap(), 1);
     assert_eq!(environment.mark_trash(now, now, 10).await.unwrap(), 1);
-    assert_eq!(stage.restore_version("alice", id, 1).await, 404);
+    assert_eq!(scenario.restore_version("alice", id, 1).await, 404);
     let restore = Call::new("POST /files/{fileId}/restore").path("fileId", binned);
-    let answer = stage.apps.call("alice", restore.body(json!({}))).await;
+    let answer = scenario.apps.call("alice", restore.body(json!({}))).await;
     assert_eq!(answer.problem(), (404, "not-found"));
     let trash = Call::new("GET /files").query("deleted", "true");
-    assert_eq!(stage.apps.call("alice", trash).await.body["files"], json!([]));
-    assert_eq!(stage.run().await, 2);
-    stage.check_purged().await;
+    assert_eq!(scenario.apps.call("alice", trash).await.body["files"], json!([]));
+    assert_eq!(scenario.run().await, 2);
+    scenario.check_purged().await;
 
     // Version 2 is restored before it is marked: the object stays for version 4.
-    stage.upload("alice", "/a", b"three").await;
-    assert_eq!(stage.restore_version("alice", id, 2).await, 200);
-    stage.apps.clock.advance(Duration::days(180));
-    assert_eq!(stage.run().await, 2);
-    stage.check_purged().await;
+    scenario.upload("alice", "/a", b"three").await;
+    assert_eq!(scenario.restore_version("alice", id, 2).await, 200);
+    scenario.apps.clock.advance(Duration::days(180));
+    assert_eq!(scenario.run().await, 2);
+    scenario.check_purged().await;
     let content = Call::new("GET /files/{fileId}/content").path("fileId", id);
-    assert_eq!(stage.apps.call("alice", content).await.status, 307);
-    assert_eq!(stage.named("v.version = 4").await.len(), 1);
+    assert_eq!(scenario.apps.call("alice", content).await.status, 307);
+    assert_eq!(scenario.named("v.version = 4").await.len(), 1);
 }
 
 /// Runs a future, and sends a message when it has been polled this many times or is done.
@@ -258,37 +261,37 @@ async fn at_poll<T>(polls: usize, message: oneshot::Sender<()>, future: impl Fut
 
 #[tokio::test]
 async fn a_version_that_is_restored_while_it_is_purged_is_kept_or_gone() {
-    let stage = Stage::set().await;
+    let scenario = Scenario::new().await;
     let mut kept = 0;
     for round in 0..16 {
         let path = format!("/{round}");
-        let id = stage.upload("alice", &path, b"one").await;
-        stage.upload("alice", &path, b"two").await;
-        stage.apps.clock.advance(Duration::days(180));
+        let id = scenario.upload("alice", &path, b"one").await;
+        scenario.upload("alice", &path, b"two").await;
+        scenario.apps.clock.advance(Duration::days(180));
         // The request arrives at another moment of the run in each round: before it in the first one, and after it in the
         // last one.
         let early = if round == 0 {
-            Some(stage.restore_version("alice", id, 1).await)
+            Some(scenario.restore_version("alice", id, 1).await)
         } else {
             None
         };
         let (arrive, arrives) = oneshot::channel();
         let polls = if round == 15 { usize::MAX } else { round * 5 };
-        let run = at_poll(polls, arrive, stage.apps.run_maintenance());
+        let run = at_poll(polls, arrive, scenario.apps.run_maintenance());
         let restoring = async {
             let _ = arrives.await;
             match early {
                 Some(status) => status,
-                None => stage.restore_version("alice", id, 1).await,
+                None => scenario.restore_version("alice", id, 1).await,
             }
         };
-        let (restored, run, again) = tokio::join!(restoring, run, stage.apps.run_maintenance());
+        let (restored, run, again) = tokio::join!(restoring, run, scenario.apps.run_maintenance());
         assert!(run.is_ok() && again.is_ok());
-        stage.check().await;
+        scenario.check().await;
         // Marking skips spaces that a command has locked, and leaves them to the next run.
-        stage.run().await;
-        stage.check_purged().await;
-        let object = stage.named(&format!("f.path = '{path}'")).await;
+        scenario.run().await;
+        scenario.check_purged().await;
+        let object = scenario.named(&format!("f.path = '{path}'")).await;
         match restored {
             200 => {
                 kept += 1;
@@ -305,9 +308,9 @@ async fn a_version_that_is_restored_while_it_is_purged_is_kept_or_gone() {
 
 #[tokio::test]
 async fn a_deleted_space_goes_with_its_feed_and_members_and_others_stay() {
-    let stage = Stage::set().await;
-    let space = stage.deleted_space().await;
-    let restored = stage.deleted_space().await;
+    let scenario = Scenario::new().await;
+    let space = scenario.deleted_space().await;
+    let restored = scenario.deleted_space().await;
     let pending = {
         let id = uuid::Uuid::from(space);
         format!(
@@ -320,29 +323,37 @@ async fn a_deleted_space_goes_with_its_feed_and_members_and_others_stay() {
             INSERT INTO members SELECT '{id}', 'member-' || i, 'viewer', now() FROM generate_series(1, 500) i"
         )
     };
-    stage.apps.opened("alice", "/pending", b"x").await;
-    stage.apps.database.execute(&pending).await;
-    stage.apps.clock.advance(Duration::days(30));
+    scenario.apps.opened("alice", "/pending", b"x").await;
+    scenario.apps.database.execute(&pending).await;
+    scenario.apps.clock.advance(Duration::days(30));
     // The pending upload is aborted and freed, but the space stays for the grace of restoring.
-    let report = stage.apps.run_maintenance().await.unwrap();
+    let report = scenario.apps.run_maintenance().await.unwrap();
     assert_eq!((report.aborted, report.freed, report.purged), (1, 1, 0));
-    assert_eq!(stage.count(&format!("files WHERE space_id = '{space}'")).await, 1);
+    assert_eq!(
+        scenario.count(&format!("files WHERE space_id = '{space}'")).await,
+        1
+    );
     let undelete = format!("UPDATE spaces SET deleted_at = NULL WHERE id = '{restored}'");
-    stage.apps.database.execute(&undelete).await;
-    stage.apps.clock.advance(db::PURGE_GRACE);
-    assert_eq!(stage.run().await, 1);
-    stage.check_purged().await;
+    scenario.apps.database.execute(&undelete).await;
+    scenario.apps.clock.advance(db::PURGE_GRACE);
+    assert_eq!(scenario.run().await, 1);
+    scenario.check_purged().await;
     let of = |table: &str| format!("{table} WHERE space_id = '{space}'");
     for table in ["files", "uploads", "changes", "members"] {
-        assert_eq!(stage.count(&of(table)).await, 0, "{table}");
+        assert_eq!(scenario.count(&of(table)).await, 0, "{table}");
     }
-    assert_eq!(stage.count("outbox").await, 0);
-    assert_eq!(stage.count(&format!("spaces WHERE id = '{space}'")).await, 0);
+    assert_eq!(scenario.count("outbox").await, 0);
+    assert_eq!(scenario.count(&format!("spaces WHERE id = '{space}'")).await, 0);
     // The personal feed keeps that the space was shared, and the restored space keeps its file.
-    assert_eq!(stage.count("changes WHERE event_type = 'SPACE_SHARED'").await, 2);
-    assert_eq!(stage.apps.feed("alice", Some(restored)).await.changes.len(), 1);
     assert_eq!(
-        stage.count(&format!("files WHERE space_id = '{restored}'")).await,
+        scenario.count("changes WHERE event_type = 'SPACE_SHARED'").await,
+        2
+    );
+    assert_eq!(scenario.apps.feed("alice", Some(restored)).await.changes.len(), 1);
+    assert_eq!(
+        scenario
+            .count(&format!("files WHERE space_id = '{restored}'"))
+            .await,
         1
     );
 }
@@ -350,35 +361,35 @@ async fn a_deleted_space_goes_with_its_feed_and_members_and_others_stay() {
 /// A client that was slow, or repeats its PUT, puts the content of an erased file into storage again.
 #[tokio::test]
 async fn content_that_arrives_after_its_file_is_purged_is_freed_too() {
-    let stage = Stage::set().await;
-    let created = stage.apps.put("alice", "/a", b"late").await;
-    assert_eq!(stage.apps.complete("alice", &created).await.status, 200);
-    let files = stage.apps.database.rows("SELECT id FROM files").await;
+    let scenario = Scenario::new().await;
+    let created = scenario.apps.put("alice", "/a", b"late").await;
+    assert_eq!(scenario.apps.complete("alice", &created).await.status, 200);
+    let files = scenario.apps.database.rows("SELECT id FROM files").await;
     let id: uuid::Uuid = files[0].get(0);
-    stage.erase("alice", id.into()).await;
-    assert_eq!(stage.run().await, 1);
-    assert!(stage.objects().is_empty());
-    let again = stage.apps.complete("alice", &created).await;
+    scenario.erase("alice", id.into()).await;
+    assert_eq!(scenario.run().await, 1);
+    assert!(scenario.objects().is_empty());
+    let again = scenario.apps.complete("alice", &created).await;
     assert_eq!(again.problem(), (410, "upload-expired"));
-    stage.apps.send(&created, b"late").await;
-    assert_eq!(stage.objects().len(), 1);
-    stage.apps.clock.advance(uploads::PUT_LIFETIME + UPLOAD_GRACE);
-    assert_eq!(stage.apps.run_maintenance().await.unwrap().freed, 1);
-    stage.check_purged().await;
-    assert_eq!(stage.count("uploads").await, 0);
+    scenario.apps.send(&created, b"late").await;
+    assert_eq!(scenario.objects().len(), 1);
+    scenario.apps.clock.advance(uploads::PUT_LIFETIME + UPLOAD_GRACE);
+    assert_eq!(scenario.apps.run_maintenance().await.unwrap().freed, 1);
+    scenario.check_purged().await;
+    assert_eq!(scenario.count("uploads").await, 0);
 }
 
 #[tokio::test]
 async fn an_object_that_storage_does_not_delete_keeps_no_other_waiting_and_is_told() {
-    let stage = Stage::set().await;
+    let scenario = Scenario::new().await;
     for i in 0..40 {
-        let id = stage.upload("alice", &format!("/{i}"), b"x").await;
-        stage.erase("alice", id).await;
+        let id = scenario.upload("alice", &format!("/{i}"), b"x").await;
+        scenario.erase("alice", id).await;
     }
-    let kept = stage.objects().pop_first().unwrap();
+    let kept = scenario.objects().pop_first().unwrap();
     let id = kept.strip_prefix("objects/").unwrap().to_owned();
-    let mut app = stage.apps.maintenance();
-    app.storage = storage_that_answers(&stage.apps.storage, move |_, target| {
+    let mut app = scenario.apps.maintenance();
+    app.storage = storage_that_answers(&scenario.apps.storage, move |_, target| {
         if target.contains(&id) {
             (403, "AccessDenied")
         } else {
@@ -388,27 +399,27 @@ async fn an_object_that_storage_does_not_delete_keeps_no_other_waiting_and_is_to
     .await;
     let run = maintenance::handle(&app, Instant::now() + StdDuration::from_secs(20)).await;
     assert_eq!(run.unwrap_err().to_string(), r#"unfinished: ["purging"]"#);
-    assert_eq!(stage.named("true").await, [kept].into());
-    assert_eq!(stage.count("files").await, 1);
-    assert_eq!(stage.apps.database.number(MISCOUNTED).await, 0);
-    assert_eq!(stage.run().await, 1);
-    assert_eq!(stage.count("files").await, 0);
+    assert_eq!(scenario.named("true").await, [kept].into());
+    assert_eq!(scenario.count("files").await, 1);
+    assert_eq!(scenario.apps.database.number(MISCOUNTED).await, 0);
+    assert_eq!(scenario.run().await, 1);
+    assert_eq!(scenario.count("files").await, 0);
 }
 
 #[tokio::test]
 async fn two_runs_at_once_purge_everything_once() {
-    let stage = Stage::set().await;
+    let scenario = Scenario::new().await;
     for i in 0..40 {
-        let id = stage.upload("alice", &format!("/{i}"), b"x").await;
-        stage.erase("alice", id).await;
+        let id = scenario.upload("alice", &format!("/{i}"), b"x").await;
+        scenario.erase("alice", id).await;
     }
-    let (one, other) = tokio::join!(stage.apps.run_maintenance(), stage.apps.run_maintenance());
+    let (one, other) = tokio::join!(scenario.apps.run_maintenance(), scenario.apps.run_maintenance());
     assert_eq!(one.unwrap().purged + other.unwrap().purged, 40);
-    stage.check_purged().await;
-    assert!(stage.objects().is_empty());
+    scenario.check_purged().await;
+    assert!(scenario.objects().is_empty());
 }
 
-impl Stage {
+impl Scenario {
     /// Adds, past their times: a file whose first version is surplus and shares its object with the third, a
     /// deleted file, an erased file, and a deleted space with a file.
     async fn prepare(&self) {
@@ -476,26 +487,26 @@ impl Stage {
 /// than the round before, checks, and lets another run finish.
 #[tokio::test]
 async fn a_run_that_is_killed_at_any_point_is_continued_by_the_next() {
-    let mut stage = Stage::set().await;
-    stage.apps.known("alice").await;
-    stage.apps.retention.versions = 2.try_into().unwrap();
+    let mut scenario = Scenario::new().await;
+    scenario.apps.known("alice").await;
+    scenario.apps.retention.versions = 2.try_into().unwrap();
     let mut waits = 0;
     loop {
-        stage.prepare().await;
-        stage.check().await;
-        let app = stage.apps.maintenance();
+        scenario.prepare().await;
+        scenario.check().await;
+        let app = scenario.apps.maintenance();
         let deadline = Instant::now() + StdDuration::from_secs(20);
         let run = die_after(waits, maintenance::handle(&app, deadline)).await;
         drop(app);
-        stage.apps.database.wait_until_disconnected().await;
-        stage.check().await;
+        scenario.apps.database.wait_until_disconnected().await;
+        scenario.check().await;
         let finished = run.is_some();
-        stage.run().await;
-        stage.check_purged().await;
+        scenario.run().await;
+        scenario.check_purged().await;
         waits += 1;
         let files = i64::try_from(waits).unwrap();
         assert_eq!(
-            (stage.count("files").await, stage.count("versions").await),
+            (scenario.count("files").await, scenario.count("versions").await),
             (files, 3 * files)
         );
         for table in [
@@ -504,7 +515,7 @@ async fn a_run_that_is_killed_at_any_point_is_continued_by_the_next() {
             "changes",
             "uploads",
         ] {
-            assert_eq!(stage.count(table).await, 0, "{table}");
+            assert_eq!(scenario.count(table).await, 0, "{table}");
         }
         if finished {
             break;
@@ -516,8 +527,8 @@ async fn a_run_that_is_killed_at_any_point_is_continued_by_the_next() {
 
 #[tokio::test]
 async fn a_hundred_thousand_versions_are_purged_by_small_statements() {
-    let stage = Stage::set().await;
-    let id = stage.upload("alice", "/a", b"x").await;
+    let scenario = Scenario::new().await;
+    let id = scenario.upload("alice", "/a", b"x").await;
     let many = format!(
         "INSERT INTO versions (file_id, version, size, sha256, object_key, user_id, created_at)
             SELECT '{id}', 1 + i, 10, sha256('x'), 'objects/' || gen_random_uuid(), 'alice', now()
@@ -531,20 +542,20 @@ async fn a_hundred_thousand_versions_are_purged_by_small_statements() {
             FROM files WHERE path LIKE '/f%';
         ANALYZE"
     );
-    stage.apps.database.execute(&many).await;
-    assert_eq!(stage.apps.database.number(MISCOUNTED).await, 0);
-    let db = stage.apps.database.environment();
-    let now = stage.apps.clock.now();
+    scenario.apps.database.execute(&many).await;
+    assert_eq!(scenario.apps.database.number(MISCOUNTED).await, 0);
+    let db = scenario.apps.database.environment();
+    let now = scenario.apps.clock.now();
     let limit = usize::try_from(PURGED_ROWS).unwrap();
     let (mut statements, mut deleted) = (0, 0);
     let mut slowest = StdDuration::ZERO;
     loop {
         let marked = "versions WHERE purge_at IS NOT NULL";
-        let before = stage.count(marked).await;
+        let before = scenario.count(marked).await;
         let began = Instant::now();
         let files = db.mark_surplus_versions(now, 100, PURGED_ROWS).await.unwrap();
         slowest = slowest.max(began.elapsed());
-        assert!(stage.count(marked).await <= before + PURGED_ROWS);
+        assert!(scenario.count(marked).await <= before + PURGED_ROWS);
         while db.delete_files(PURGED_ROWS).await.unwrap() > 0 {}
         let began = Instant::now();
         let page = db.marked_versions(None, PURGED_ROWS).await.unwrap();
@@ -568,10 +579,10 @@ async fn a_hundred_thousand_versions_are_purged_by_small_statements() {
     ));
     assert_eq!(deleted, 100_001 - 101 + 1_000);
     assert_eq!(
-        (stage.count("files").await, stage.count("versions").await),
+        (scenario.count("files").await, scenario.count("versions").await),
         (1, 101)
     );
-    assert_eq!(stage.apps.database.number(MISCOUNTED).await, 0);
+    assert_eq!(scenario.apps.database.number(MISCOUNTED).await, 0);
     // A statement that reads every row of the file would be slower by far.
     assert!(slowest < StdDuration::from_millis(500), "{slowest:?}");
 }

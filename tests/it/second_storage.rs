@@ -26,11 +26,11 @@ use aws_sdk_s3::types::{
 };
 use model::Sha256;
 use platform::digest;
-use tests::{Apps, TestStorage, raw_http};
+use tests::{TestContext, TestStorage, raw_http};
 
 /// New functions, database and queues. Content is stored in the second implementation.
-async fn apps() -> Apps {
-    Apps::on(TestStorage::second().await).await
+async fn apps() -> TestContext {
+    TestContext::on(TestStorage::second().await).await
 }
 
 const CONTENT: &[u8] = b"hello, world";

@@ -7,7 +7,7 @@ use model::{
     SpaceList, SpaceView, UploadView, UserId,
 };
 use serde_json::{Value, json};
-use tests::{Apps, Call, upload_body};
+use tests::{Call, TestContext, upload_body};
 
 fn in_space(space: SpaceId, path: &str, content: &[u8]) -> Value {
     let mut body = upload_body(path, content);
@@ -15,7 +15,7 @@ fn in_space(space: SpaceId, path: &str, content: &[u8]) -> Value {
     body
 }
 
-async fn upload(apps: &Apps, user: &str, space: SpaceId, path: &str) -> FileChanged {
+async fn upload(apps: &TestContext, user: &str, space: SpaceId, path: &str) -> FileChanged {
     let body = in_space(space, path, b"x");
     apps.upload_as(user, &body, b"x").await.parsed()
 }
@@ -25,7 +25,7 @@ fn member(route: &'static str, space: SpaceId, user: &str) -> Call {
 }
 
 /// Creates a space of alice with an editor (edith) and a viewer (victor).
-async fn shared(apps: &Apps) -> SpaceId {
+async fn shared(apps: &TestContext) -> SpaceId {
     let space = apps.space("alice").await;
     for (user, role) in [("edith", "editor"), ("victor", "viewer")] {
         assert_eq!(apps.share("alice", space, user, role).await.status, 200);
@@ -36,7 +36,7 @@ async fn shared(apps: &Apps) -> SpaceId {
 
 #[tokio::test]
 async fn a_shared_space_is_its_members_and_each_sees_its_role_in_it() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     upload(&apps, "edith", space, "/a").await;
     for (user, role) in [
@@ -89,7 +89,7 @@ async fn a_shared_space_is_its_members_and_each_sees_its_role_in_it() {
 
 #[tokio::test]
 async fn spaces_come_in_pages() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     for _ in 0..4 {
         apps.space("alice").await;
     }
@@ -115,7 +115,7 @@ async fn spaces_come_in_pages() {
 
 #[tokio::test]
 async fn making_a_space_twice_with_one_key_makes_one() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let call = |name: &str| {
         Call::new("POST /spaces")
             .header("idempotency-key", "one")
@@ -142,7 +142,7 @@ async fn making_a_space_twice_with_one_key_makes_one() {
 
 #[tokio::test]
 async fn roles_allow_what_they_say() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     let file = upload(&apps, "edith", space, "/a").await.file_id;
     let attempts = |user: &'static str| {
@@ -184,7 +184,7 @@ async fn roles_allow_what_they_say() {
 
 #[tokio::test]
 async fn an_editor_who_becomes_a_viewer_or_leaves_cannot_complete() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     let created = apps.open("edith", &in_space(space, "/a", b"x")).await.parsed();
     apps.send(&created, b"x").await;
@@ -218,7 +218,7 @@ async fn an_editor_who_becomes_a_viewer_or_leaves_cannot_complete() {
 
 #[tokio::test]
 async fn the_statement_that_completes_checks_rights_and_state_itself() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     let edith = Caller::from("edith".parse::<UserId>().unwrap());
     let complete = async |created: &CreatedUpload| {
@@ -260,7 +260,7 @@ async fn the_statement_that_completes_checks_rights_and_state_itself() {
 
 #[tokio::test]
 async fn joining_changing_roles_and_leaving_are_changes_of_the_space_and_of_the_members_personal_one() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = apps.space("alice").await;
     // The third request changes nothing.
     for role in ["viewer", "editor", "editor"] {
@@ -322,7 +322,7 @@ async fn joining_changing_roles_and_leaving_are_changes_of_the_space_and_of_the_
 
 #[tokio::test]
 async fn the_first_request_makes_the_personal_space() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let list: SpaceList = apps.call("bob", Call::new("GET /spaces")).await.parsed();
     assert_eq!(list.spaces.len(), 1);
     assert_eq!(
@@ -337,7 +337,7 @@ async fn the_first_request_makes_the_personal_space() {
 
 #[tokio::test]
 async fn who_sets_a_member_is_told_what_was_set_whatever_others_do_at_once() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     apps.share("alice", space, "olga", "owner").await;
     apps.share("alice", space, "bob", "viewer").await;
@@ -356,7 +356,7 @@ async fn who_sets_a_member_is_told_what_was_set_whatever_others_do_at_once() {
 }
 
 /// Number of spaces whose `member_count` differs from the number of their members.
-async fn miscounted(apps: &Apps) -> i64 {
+async fn miscounted(apps: &TestContext) -> i64 {
     let miscounted = "SELECT count(*) FROM spaces s
         WHERE member_count <> (SELECT count(*) FROM members m WHERE m.space_id = s.id)";
     apps.database.number(miscounted).await
@@ -364,7 +364,7 @@ async fn miscounted(apps: &Apps) -> i64 {
 
 #[tokio::test]
 async fn a_space_has_a_thousand_members_at_most() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     apps.share("alice", space, "olga", "owner").await;
     for user in ["bob", "carol"] {
@@ -396,7 +396,7 @@ async fn a_space_has_a_thousand_members_at_most() {
 
 #[tokio::test]
 async fn a_space_always_has_an_owner() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     assert_eq!(
         apps.unshare("alice", space, "alice").await.problem(),
@@ -434,7 +434,7 @@ async fn a_space_always_has_an_owner() {
 
 #[tokio::test]
 async fn a_personal_space_is_not_shared() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = apps.upload("alice", "/a", b"x").await.space_id;
     assert_eq!(
         apps.share("alice", space, "bob", "viewer").await.problem(),
@@ -454,7 +454,7 @@ async fn a_personal_space_is_not_shared() {
 
 #[tokio::test]
 async fn fan_out_addresses_the_members_of_the_moment() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     for user in ["alice", "edith", "victor"] {
         apps.connected(user, user).await;
@@ -468,7 +468,7 @@ async fn fan_out_addresses_the_members_of_the_moment() {
     for body in apps.queue.drain().await {
         records.push(apps.queue.record(&body).await);
     }
-    assert!(apps.fan(&records).await.is_empty());
+    assert!(apps.invoke_fan_out(&records).await.is_empty());
     let frames = |user: &str| -> Vec<Value> {
         apps.gateway
             .frames(user)
@@ -498,7 +498,7 @@ async fn fan_out_addresses_the_members_of_the_moment() {
 
 #[tokio::test]
 async fn commands_of_strangers_do_not_wait_for_the_lock_of_a_space() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     let file = upload(&apps, "alice", space, "/a").await.file_id;
     let open = async |path| -> CreatedUpload {
@@ -560,7 +560,7 @@ async fn commands_of_strangers_do_not_wait_for_the_lock_of_a_space() {
 
 #[tokio::test]
 async fn a_membership_that_comes_after_the_lock_does_not_make_a_command_run_without_it() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     let file = upload(&apps, "alice", space, "/a").await.file_id;
     let erin = Caller::from("erin".parse::<UserId>().unwrap());
@@ -604,14 +604,14 @@ fn one(route: &'static str, space: SpaceId) -> Call {
     Call::new(route).path("spaceId", space)
 }
 
-async fn deleted(apps: &Apps, user: &str) -> DeletedSpaceList {
+async fn deleted(apps: &TestContext, user: &str) -> DeletedSpaceList {
     let call = Call::new("GET /spaces").query("deleted", true);
     apps.call(user, call).await.parsed()
 }
 
 #[tokio::test]
 async fn a_renamed_space_has_its_new_name_for_all_members() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     let rename = |name: &str| one("PATCH /spaces/{spaceId}", space).body(json!({ "name": name }));
     for _ in 0..2 {
@@ -653,7 +653,7 @@ async fn a_renamed_space_has_its_new_name_for_all_members() {
 
 #[tokio::test]
 async fn a_deleted_space_is_gone_for_all_and_comes_back_as_it_was() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     let file = upload(&apps, "edith", space, "/a").await.file_id;
     let open: CreatedUpload = apps.open("edith", &in_space(space, "/b", b"x")).await.parsed();
@@ -731,7 +731,7 @@ async fn a_deleted_space_is_gone_for_all_and_comes_back_as_it_was() {
 
 #[tokio::test]
 async fn a_deleted_space_cannot_be_restored_after_its_time_and_no_personal_one_is_deleted() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     let delete = |space| one("DELETE /spaces/{spaceId}", space);
     assert_eq!(apps.call("alice", delete(space)).await.status, 204);
@@ -748,7 +748,7 @@ async fn a_deleted_space_cannot_be_restored_after_its_time_and_no_personal_one_i
 
 #[tokio::test]
 async fn of_many_requests_at_once_one_deletes_and_one_restores() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     for (route, change) in [
         ("DELETE /spaces/{spaceId}", Change::SpaceDeleted {}),
@@ -763,7 +763,7 @@ async fn of_many_requests_at_once_one_deletes_and_one_restores() {
 
 #[tokio::test]
 async fn deleted_spaces_come_in_pages() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let mut expected = Vec::new();
     for _ in 0..3 {
         let space = apps.space("alice").await;
@@ -784,7 +784,7 @@ async fn deleted_spaces_come_in_pages() {
 
 #[tokio::test]
 async fn members_hear_that_their_space_is_deleted_and_restored() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps).await;
     apps.connected("victor", "victor").await;
     for route in ["DELETE /spaces/{spaceId}", "POST /spaces/{spaceId}/restore"] {
@@ -794,7 +794,7 @@ async fn members_hear_that_their_space_is_deleted_and_restored() {
     for body in apps.queue.drain().await {
         records.push(apps.queue.record(&body).await);
     }
-    assert!(apps.fan(&records).await.is_empty());
+    assert!(apps.invoke_fan_out(&records).await.is_empty());
     let frames = apps.gateway.frames("victor");
     let changes = frames
         .iter()

@@ -10,7 +10,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use platform::trace::{Tracer, scope};
 use serde_json::{Value, json};
-use tests::Apps;
+use tests::TestContext;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -56,7 +56,7 @@ async fn recording_queue() -> (queue::Queue, Traces) {
 
 #[tokio::test]
 async fn a_changes_message_goes_on_with_the_trace_of_who_made_it() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     let (queue, traces) = recording_queue().await;
     let mut app = apps.complete_upload();
@@ -70,7 +70,7 @@ async fn a_changes_message_goes_on_with_the_trace_of_who_made_it() {
 
 #[tokio::test]
 async fn what_a_failed_send_left_goes_on_with_the_relays_trace() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.upload("alice", "/a", b"one").await;
     apps.queue.drain().await;
     apps.database
@@ -87,7 +87,7 @@ async fn what_a_failed_send_left_goes_on_with_the_relays_trace() {
 
 #[tokio::test]
 async fn posting_is_recorded_and_what_is_carried_over_goes_on_with_the_trace() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.connected("alice", "heard").await;
     apps.connected("alice", "away").await;
     apps.gateway.answer("away", 500);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use model::{Change, DeletedFileList, FileChanged, FileDetail, FileId, FileList, SpaceId};
 use serde_json::{Value, json};
-use tests::{Answer, Apps, Call, TestDatabase, raw_http, upload_body};
+use tests::{Answer, Call, TestContext, TestDatabase, raw_http, upload_body};
 use time::Duration;
 use uuid::Uuid;
 
@@ -19,28 +19,28 @@ fn file(route: &'static str, id: FileId) -> Call {
     Call::new(route).path("fileId", id)
 }
 
-async fn delete(apps: &Apps, user: &str, id: FileId) -> FileChanged {
+async fn delete(apps: &TestContext, user: &str, id: FileId) -> FileChanged {
     let answer = apps.call(user, file("DELETE /files/{fileId}", id)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.parsed()
 }
 
-async fn erase(apps: &Apps, user: &str, id: FileId) -> Answer {
+async fn erase(apps: &TestContext, user: &str, id: FileId) -> Answer {
     let call = file("DELETE /files/{fileId}", id).query("permanently", "true");
     apps.call(user, call).await
 }
 
-async fn restore(apps: &Apps, user: &str, id: FileId, body: Value) -> Answer {
+async fn restore(apps: &TestContext, user: &str, id: FileId, body: Value) -> Answer {
     apps.call(user, file("POST /files/{fileId}/restore", id).body(body))
         .await
 }
 
-async fn restore_version(apps: &Apps, user: &str, id: FileId, version: i64, body: Value) -> Answer {
+async fn restore_version(apps: &TestContext, user: &str, id: FileId, version: i64, body: Value) -> Answer {
     let call = file("POST /files/{fileId}/versions/{version}/restore", id).path("version", version);
     apps.call(user, call.body(body)).await
 }
 
-async fn trash(apps: &Apps, user: &str, call: Call) -> DeletedFileList {
+async fn trash(apps: &TestContext, user: &str, call: Call) -> DeletedFileList {
     apps.call(user, call.query("deleted", "true")).await.parsed()
 }
 
@@ -51,27 +51,27 @@ fn paths(list: &DeletedFileList) -> Vec<&str> {
         .collect()
 }
 
-async fn stored(apps: &Apps) -> i64 {
+async fn stored(apps: &TestContext) -> i64 {
     assert_eq!(apps.database.number(MISCOUNTED).await, 0);
     apps.database
         .number("SELECT sum(bytes)::bigint FROM spaces")
         .await
 }
 
-async fn content(apps: &Apps, user: &str, id: FileId) -> Vec<u8> {
+async fn content(apps: &TestContext, user: &str, id: FileId) -> Vec<u8> {
     let answer = apps.call(user, file("GET /files/{fileId}/content", id)).await;
     let response = raw_http().get(answer.location.unwrap()).send().await.unwrap();
     assert_eq!(response.status(), 200);
     response.bytes().await.unwrap().to_vec()
 }
 
-async fn shared(apps: &Apps, role: &str) -> SpaceId {
+async fn shared(apps: &TestContext, role: &str) -> SpaceId {
     let space = apps.space("alice").await;
     assert_eq!(apps.share("alice", space, "bob", role).await.status, 200);
     space
 }
 
-async fn upload_to(apps: &Apps, space: SpaceId, path: &str, content: &[u8]) -> FileChanged {
+async fn upload_to(apps: &TestContext, space: SpaceId, path: &str, content: &[u8]) -> FileChanged {
     let mut body = upload_body(path, content);
     body["spaceId"] = json!(space);
     apps.upload_as("alice", &body, content).await.parsed()
@@ -79,7 +79,7 @@ async fn upload_to(apps: &Apps, space: SpaceId, path: &str, content: &[u8]) -> F
 
 #[tokio::test]
 async fn a_space_counts_the_bytes_of_every_object_once() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     apps.upload("alice", "/a", b"four").await;
     let a = apps.upload("alice", "/a", b"seven77").await;
     apps.upload("alice", "/empty", b"").await;
@@ -123,7 +123,7 @@ async fn a_space_counts_the_bytes_of_every_object_once() {
 
 #[tokio::test]
 async fn thirty_two_completions_at_once_are_all_counted() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let mut uploads = Vec::new();
     for i in 0..32 {
         uploads.push(apps.put("alice", &format!("/{}", i % 4), &vec![b'x'; i]).await);
@@ -185,7 +185,7 @@ async fn the_migration_counts_what_is_there() {
 
 #[tokio::test]
 async fn the_trash_is_listed_in_pages_newest_first_with_who_deleted_and_until_when() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps, "editor").await;
     assert_eq!(apps.share("alice", space, "victor", "viewer").await.status, 200);
     let mut ids = Vec::new();
@@ -237,7 +237,7 @@ async fn the_trash_is_listed_in_pages_newest_first_with_who_deleted_and_until_wh
 
 #[tokio::test]
 async fn a_restored_file_is_there_again_with_its_versions() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps, "editor").await;
     let id = upload_to(&apps, space, "/a", b"one").await.file_id;
     upload_to(&apps, space, "/a", b"two").await;
@@ -277,7 +277,7 @@ async fn a_restored_file_is_there_again_with_its_versions() {
 
 #[tokio::test]
 async fn a_file_comes_back_only_to_a_free_path_and_by_an_editor() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps, "viewer").await;
     let id = upload_to(&apps, space, "/f/a/b", b"one").await.file_id;
     delete(&apps, "alice", id).await;
@@ -322,7 +322,7 @@ async fn a_file_comes_back_only_to_a_free_path_and_by_an_editor() {
 
 #[tokio::test]
 async fn of_thirty_two_who_restore_to_one_path_one_succeeds() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let mut ids = Vec::new();
     for _ in 0..32 {
         let id = apps.upload("alice", "/a", b"x").await.file_id;
@@ -341,7 +341,7 @@ async fn of_thirty_two_who_restore_to_one_path_one_succeeds() {
 
 #[tokio::test]
 async fn an_old_version_becomes_the_newest_without_moving_bytes() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let mut body = upload_body("/a", b"one");
     body["contentType"] = json!("text/plain");
     let id = apps
@@ -409,7 +409,7 @@ async fn an_old_version_becomes_the_newest_without_moving_bytes() {
 
 #[tokio::test]
 async fn of_thirty_two_who_restore_over_one_version_one_succeeds() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let id = apps.upload("alice", "/a", b"1").await.file_id;
     apps.upload("alice", "/a", b"2").await;
     let restoring = (0..32).map(|device| {
@@ -425,7 +425,7 @@ async fn of_thirty_two_who_restore_over_one_version_one_succeeds() {
 
 #[tokio::test]
 async fn a_purged_version_is_not_shown_not_downloaded_and_not_restored() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let id = apps.upload("alice", "/a", b"one").await.file_id;
     apps.upload("alice", "/a", b"two").await;
     apps.database
@@ -443,7 +443,7 @@ async fn a_purged_version_is_not_shown_not_downloaded_and_not_restored() {
 
 #[tokio::test]
 async fn an_owner_erases_a_file_and_nothing_brings_it_back() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = shared(&apps, "editor").await;
     let live = upload_to(&apps, space, "/live", b"live").await.file_id;
     let binned = upload_to(&apps, space, "/binned", b"binned").await.file_id;

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use model::{CurrentVersion, FileChanged, FileId};
 use serde_json::{Value, json};
-use tests::{Apps, Call, hung_server, upload_body};
+use tests::{Call, TestContext, hung_server, upload_body};
 
 #[tokio::test]
 async fn completing_twice_sends_one_event_and_answers_the_same() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.put("alice", "/Docs/a.txt", b"one").await;
     let first = apps.complete("alice", &created).await;
     let second = apps.complete("alice", &created).await;
@@ -29,7 +29,7 @@ async fn completing_twice_sends_one_event_and_answers_the_same() {
 
 #[tokio::test]
 async fn completing_sixteen_times_at_once_makes_one_change() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     let answers = join_all((0..16).map(|_| apps.complete("alice", &created))).await;
     for answer in &answers {
@@ -41,7 +41,7 @@ async fn completing_sixteen_times_at_once_makes_one_change() {
 
 #[tokio::test]
 async fn versions_and_sequences_stay_gapless_when_devices_race() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     // Half of the uploads go to one path, half to distinct paths.
     let paths: Vec<String> = (0..16)
         .map(|i| {
@@ -76,7 +76,7 @@ async fn versions_and_sequences_stay_gapless_when_devices_race() {
 
 #[tokio::test]
 async fn a_users_first_uploads_at_once_share_one_personal_space() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let paths: Vec<String> = (0..16).map(|i| format!("/{i}")).collect();
     let opened = join_all(paths.iter().map(|path| apps.opened("alice", path, b"x"))).await;
     let spaces: BTreeSet<String> = opened
@@ -89,7 +89,7 @@ async fn a_users_first_uploads_at_once_share_one_personal_space() {
 
 #[tokio::test]
 async fn someone_elses_upload_is_404() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     assert_eq!(
         apps.complete("mallory", &created).await.problem(),
@@ -113,7 +113,7 @@ async fn someone_elses_upload_is_404() {
 
 #[tokio::test]
 async fn a_former_member_cannot_complete() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     apps.database.execute("DELETE FROM members").await;
     assert_eq!(
@@ -125,7 +125,7 @@ async fn a_former_member_cannot_complete() {
 
 #[tokio::test]
 async fn completing_before_any_put_is_409_and_then_works() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.opened("alice", "/a", b"one").await;
     assert_eq!(
         apps.complete("alice", &created).await.problem(),
@@ -137,7 +137,7 @@ async fn completing_before_any_put_is_409_and_then_works() {
 
 #[tokio::test]
 async fn an_upload_expires_but_a_completed_one_stays_completed() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let (late, done) = (
         apps.put("alice", "/late", b"x").await,
         apps.put("alice", "/done", b"x").await,
@@ -153,7 +153,7 @@ async fn an_upload_expires_but_a_completed_one_stays_completed() {
 
 #[tokio::test]
 async fn content_that_was_in_flight_when_its_url_ended_can_be_completed() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.opened("alice", "/slow", b"slow").await;
     let second = time::Duration::SECOND;
     apps.clock.advance(uploads::PUT_LIFETIME);
@@ -183,7 +183,7 @@ async fn content_that_was_in_flight_when_its_url_ended_can_be_completed() {
 
 #[tokio::test]
 async fn the_key_of_an_aborted_upload_opens_nothing() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let open = || {
         Call::new("POST /uploads")
             .header("idempotency-key", "one")
@@ -200,7 +200,7 @@ async fn the_key_of_an_aborted_upload_opens_nothing() {
 
 #[tokio::test]
 async fn a_url_ends_with_its_upload_and_after_an_hour_at_most() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let lifetime = |put: &model::PresignedPut| -> i64 {
         let (_, rest) = put.url.split_once("X-Amz-Expires=").unwrap();
         rest.split('&').next().unwrap().parse().unwrap()
@@ -242,7 +242,7 @@ async fn a_url_ends_with_its_upload_and_after_an_hour_at_most() {
 
 #[tokio::test]
 async fn content_with_a_header_that_nobody_declared_is_not_completed() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.opened("alice", "/bomb", b"bomb").await;
     let mut put = created.put().unwrap().clone();
     put.headers
@@ -257,7 +257,7 @@ async fn content_with_a_header_that_nobody_declared_is_not_completed() {
 
 #[tokio::test]
 async fn storage_is_asked_for_nothing_on_behalf_of_strangers() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     let mut app = apps.complete_upload();
     let dead = aws_sdk_s3::config::Builder::from(&tests::aws()).endpoint_url("http://127.0.0.1:9");
@@ -275,7 +275,7 @@ async fn storage_is_asked_for_nothing_on_behalf_of_strangers() {
 
 #[tokio::test]
 async fn what_storage_has_must_be_what_was_declared() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let (short, other) = (
         apps.put("alice", "/a", b"one").await,
         apps.put("alice", "/b", b"one").await,
@@ -299,7 +299,7 @@ async fn what_storage_has_must_be_what_was_declared() {
 
 #[tokio::test]
 async fn of_two_devices_with_the_same_base_exactly_one_wins() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let base = apps.upload("alice", "/a", b"base").await;
     let open = async |content: &'static [u8]| {
         let body = json!({ "path": "/a", "size": content.len(), "sha256": client::sha256(content), "baseVersion": 1 });
@@ -328,7 +328,7 @@ async fn of_two_devices_with_the_same_base_exactly_one_wins() {
 
 #[tokio::test]
 async fn base_version_0_means_that_the_path_must_not_exist() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let body =
         |base: i64| json!({ "path": "/a", "size": 3, "sha256": client::sha256(b"one"), "baseVersion": base });
     assert_eq!(
@@ -361,19 +361,19 @@ fn based(path: &str, content: &[u8], version: i64, file_id: Option<FileId>) -> V
     body
 }
 
-async fn rename(apps: &Apps, file_id: FileId, path: &str) {
+async fn rename(apps: &TestContext, file_id: FileId, path: &str) {
     let call = Call::new("PATCH /files/{fileId}").path("fileId", file_id);
     let answer = apps.call("alice", call.body(json!({ "path": path }))).await;
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-async fn delete(apps: &Apps, file_id: FileId) {
+async fn delete(apps: &TestContext, file_id: FileId) {
     let call = Call::new("DELETE /files/{fileId}").path("fileId", file_id);
     assert_eq!(apps.call("alice", call).await.status, 200);
 }
 
 /// Puts another file with the same version number at `/a`, in one of several ways, and returns its id.
-async fn replace(apps: &Apps, way: usize, first: FileId) -> FileId {
+async fn replace(apps: &TestContext, way: usize, first: FileId) -> FileId {
     match way {
         0 => delete(apps, first).await,
         1 => rename(apps, first, "/away").await,
@@ -397,7 +397,7 @@ async fn replace(apps: &Apps, way: usize, first: FileId) -> FileId {
 #[tokio::test]
 async fn version_1_of_another_file_is_not_the_base_when_opening() {
     for way in 0..4 {
-        let apps = Apps::create().await;
+        let apps = TestContext::create().await;
         let first = apps.upload("alice", "/a", b"first").await.file_id;
         let second = replace(&apps, way, first).await;
         let refused = apps.open("alice", &based("/a", b"late", 1, Some(first))).await;
@@ -414,7 +414,7 @@ async fn version_1_of_another_file_is_not_the_base_when_opening() {
 #[tokio::test]
 async fn a_file_that_was_replaced_after_opening_is_a_conflict_whether_or_not_the_request_named_it() {
     for way in 0..4 {
-        let apps = Apps::create().await;
+        let apps = TestContext::create().await;
         let first = apps.upload("alice", "/a", b"first").await.file_id;
         let mut uploads = Vec::new();
         for named in [None, Some(first)] {
@@ -434,7 +434,7 @@ async fn a_file_that_was_replaced_after_opening_is_a_conflict_whether_or_not_the
 
 #[tokio::test]
 async fn a_base_file_alone_is_compared_and_contradicts_that_there_is_none() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let first = apps.upload("alice", "/a", b"first").await.file_id;
     let named = |version: Option<i64>| {
         let mut body = based("/a", b"next", 0, Some(first));
@@ -464,7 +464,7 @@ async fn a_base_file_alone_is_compared_and_contradicts_that_there_is_none() {
 
 #[tokio::test]
 async fn a_commit_whose_send_fails_still_answers_200_and_keeps_its_outbox_row() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     let mut app = apps.complete_upload();
     let config = aws_sdk_sqs::config::Builder::from(&tests::aws()).endpoint_url("http://127.0.0.1:9");
@@ -488,7 +488,7 @@ async fn a_commit_whose_send_fails_still_answers_200_and_keeps_its_outbox_row() 
 
 #[tokio::test]
 async fn a_hung_queue_costs_one_bounded_wait_and_not_the_upload() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     let mut app = apps.complete_upload();
     let hung = format!("http://127.0.0.1:{}", hung_server().await);
@@ -512,7 +512,7 @@ async fn a_hung_queue_costs_one_bounded_wait_and_not_the_upload() {
 
 #[tokio::test]
 async fn a_hung_or_absent_database_is_503_within_seconds() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let created = apps.put("alice", "/a", b"one").await;
     for port in [hung_server().await, 9] {
         let mut app = apps.complete_upload();
@@ -537,7 +537,7 @@ async fn a_hung_or_absent_database_is_503_within_seconds() {
 
 #[tokio::test]
 async fn a_database_connection_that_was_cut_is_replaced_within_the_request() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let app = apps.complete_upload();
     for i in 0..5 {
         let created = apps.put("alice", &format!("/{i}"), b"1").await;
@@ -556,7 +556,7 @@ async fn a_database_connection_that_was_cut_is_replaced_within_the_request() {
 
 #[tokio::test]
 async fn a_statement_whose_answer_a_migration_changed_is_prepared_again() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let app = apps.complete_upload();
     let uploads = [
         apps.put("alice", "/a", b"1").await,
@@ -581,7 +581,7 @@ async fn a_statement_whose_answer_a_migration_changed_is_prepared_again() {
 
 #[tokio::test]
 async fn what_is_sent_to_the_database_twice_is_done_once() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let environment = apps.database.environment();
     // Opening a connection consumes its ticket.
     let ticket = apps.ticket("alice").await.ticket;
@@ -679,7 +679,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
 /// The refusal comes before any request to storage.
 #[tokio::test]
 async fn who_may_not_write_any_more_is_refused_whether_or_not_the_content_is_there() {
-    let apps = Apps::create().await;
+    let apps = TestContext::create().await;
     let space = apps.space("alice").await;
     assert_eq!(apps.share("alice", space, "bob", "editor").await.status, 200);
     let mut body = upload_body("/a", b"one");

@@ -8,7 +8,7 @@
     reason = "a test's failure is a panic"
 )]
 
-mod apps;
+mod context;
 mod contract;
 mod counted;
 mod database;
@@ -22,8 +22,8 @@ mod storage;
 use std::io::Write as _;
 
 pub use ::stack::{OWNER_SECRET, STACK};
-pub use apps::{
-    Answer, Apps, Call, Environment, MAX_UPLOAD_BYTES, MULTIPART_THRESHOLD_BYTES, START, http_client,
+pub use context::{
+    Answer, Call, Environment, MAX_UPLOAD_BYTES, MULTIPART_THRESHOLD_BYTES, START, TestContext, http_client,
     hung_server, put_to_storage, storage_that_answers, upload_body,
 };
 pub use contract::Contract;

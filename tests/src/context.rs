@@ -243,7 +243,7 @@ impl Environment {
 }
 
 /// The functions of one test and the resources that they use.
-pub struct Apps {
+pub struct TestContext {
     /// Database that all of these functions use.
     pub database: TestDatabase,
     /// Queue for events, read by `fan-out`.
@@ -261,7 +261,7 @@ pub struct Apps {
     _shared: Shared,
 }
 
-impl Apps {
+impl TestContext {
     /// Creates a new database, queues and a gateway. Content is stored in the stack's bucket.
     pub async fn create() -> Self {
         Self::on(TestStorage::of_the_stack()).await
@@ -582,7 +582,7 @@ impl Apps {
     }
 
     /// Invokes `fan-out` with these records and returns the message ids that it reports as failed.
-    pub async fn fan(&self, records: &[Value]) -> Vec<String> {
+    pub async fn invoke_fan_out(&self, records: &[Value]) -> Vec<String> {
         let batch = serde_json::from_value(json!({ "Records": records })).unwrap();
         let stop = Instant::now() + Duration::from_secs(10);
         let response: SqsBatchResponse = fan_out::handle(&self.fan_out(), batch, stop).await;
