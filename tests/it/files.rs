@@ -459,8 +459,10 @@ async fn whether_a_path_is_free_costs_the_same_among_a_hundred_thousand_files() 
     ] {
         let (_, sql) = db::queries().find(|(query, _)| *query == name).unwrap();
         // A warm environment ends up with the generic plan.
-        let prepare =
-            format!("SET plan_cache_mode = force_generic_plan; DEALLOCATE ALL; PREPARE {name} AS {sql}");
+        let prepare = format!(
+            "SET plan_cache_mode = force_generic_plan; SET syncsphere.locked_space = '{space}';
+            SET syncsphere.locked_user = 'alice'; DEALLOCATE ALL; PREPARE {name} AS {sql}"
+        );
         apps.database.execute(&prepare).await;
         let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {name} ({arguments})");
         let rows = apps.database.rows(&explain).await;

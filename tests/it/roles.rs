@@ -250,6 +250,7 @@ async fn maintenance_frees_what_was_aborted() {
 #[tokio::test]
 async fn administer_closes_the_connections_of_a_blocked_user() {
     let user = User::new().await;
+    user.upload().await;
     let mut socket = user.listen().await;
     let user_id = tests::subject(&user.token);
     let request = json!({ "action": "blockUser", "userId": user_id });

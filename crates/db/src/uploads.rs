@@ -178,13 +178,19 @@ pub struct Completing<'a> {
 }
 
 /// $1 user. A user opens one upload after the other, so that concurrent requests cannot exceed the limit of pending
-/// uploads.
+/// uploads. The lock is recorded in a setting of the transaction, and the statement finds only the locked user: otherwise
+/// one that found the user's row a moment later would insert an upload, and then wait for a user who is locked by a
+/// request that waits for this upload's key.
 const LOCK_CALLER: Query = Query::new(
     "-- lock_caller
-SELECT user_id
-FROM users
-WHERE user_id = $1
-FOR NO KEY UPDATE",
+WITH locked AS (
+    SELECT user_id
+    FROM users
+    WHERE user_id = $1
+    FOR NO KEY UPDATE
+)
+SELECT set_config('syncsphere.locked_user', user_id, true)
+FROM locked",
 );
 
 /// $1 id, $2 user, $3 device, $4 path, $5 size, $6 sha256, $7 content type, $8 base version, $9 now, $10
@@ -195,7 +201,7 @@ FOR NO KEY UPDATE",
 /// If the request has a base version, the row also records the id of the file now at the path. Until the
 /// upload is completed, another file may take the path, and its versions are counted from 1 too.
 ///
-/// No row if the user is not a member of the space or has no personal space yet. `earlier_id` is an upload
+/// No row if the user is not a member of the space, has no personal space yet, or was not locked. `earlier_id` is an upload
 /// with the same key, or this upload if the statement is repeated. `allowed` without `opened` means that a
 /// concurrent request with the same key was faster.
 const OPEN_UPLOAD: Query = Query::new(concat!(
@@ -216,7 +222,7 @@ WITH target AS (
                 AND within('pendingUploads', u.pending_uploads + 1, coalesce(u.max_pending_uploads, $18), 60) THEN 'allowed'
         END AS outcome
     FROM spaces s
-    LEFT JOIN users u ON u.user_id = $2
+    JOIN users u ON u.user_id = $2 AND u.user_id = current_setting('syncsphere.locked_user', true)
     JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
     LEFT JOIN files f ON f.space_id = s.id AND f.path = $4 AND f.deleted_at IS NULL
     LEFT JOIN LATERAL ",
