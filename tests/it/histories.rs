@@ -682,26 +682,23 @@ impl History<'_> {
         let refused = self.world.refused.contains(&(member, user));
         let mut pending = self.world.invitations.iter_mut();
         let pending = pending.find(|it| it.space == space && it.invited == member);
-        let told = match pending {
-            Some(it) => {
-                assert_eq!(made.invitation_id, it.id);
-                let changed = it.role != role || it.inviter != user;
-                it.role = role;
-                if !refused {
-                    it.inviter = user;
-                }
-                changed
+        let told = if let Some(it) = pending {
+            assert_eq!(made.invitation_id, it.id);
+            let changed = it.role != role || it.inviter != user;
+            it.role = role;
+            if !refused {
+                it.inviter = user;
             }
-            None => {
-                self.world.invitations.push(Invitation {
-                    id: made.invitation_id,
-                    space,
-                    invited: member,
-                    inviter: user,
-                    role,
-                });
-                true
-            }
+            changed
+        } else {
+            self.world.invitations.push(Invitation {
+                id: made.invitation_id,
+                space,
+                invited: member,
+                inviter: user,
+                role,
+            });
+            true
         };
         if told && !refused {
             self.world.spaces[member]
