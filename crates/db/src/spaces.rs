@@ -209,6 +209,26 @@ const LOCK_SPACE_OR_DELETED: Query = lock!(
     WHERE s.id = $1"
 );
 
+/// The CTE `changed` of a command on the space itself. The arguments are the type of the event and the SQL expression
+/// of the new name.
+macro_rules! change_of_space {
+    ($event_type:literal, $name:literal) => {
+        concat!(
+            "changed AS (
+    SELECT id AS space_id, '",
+            $event_type,
+            "' AS event_type, NULL::uuid AS file_id, NULL AS path, NULL::bigint AS version,
+        NULL::bigint AS size, NULL::bytea AS sha256, NULL::uuid AS subject_space_id, NULL AS subject_role,
+        NULL AS member_id, ",
+            $name,
+            " AS space_name, 1 AS position
+    FROM target
+    WHERE outcome = 'allowed'
+)"
+        )
+    };
+}
+
 /// $6 space, $7 name.
 const RENAME_SPACE: Query = command!(
     concat!(
@@ -226,13 +246,8 @@ WITH target AS (
     WHERE s.id = $6 AND ",
         locked!("s.id"),
         "
-), changed AS (
-    SELECT id AS space_id, 'SPACE_RENAMED' AS event_type, NULL::uuid AS file_id, NULL AS path, NULL::bigint AS version,
-        NULL::bigint AS size, NULL::bytea AS sha256, NULL::uuid AS subject_space_id, NULL AS subject_role,
-        NULL AS member_id, $7 AS space_name, 1 AS position
-    FROM target
-    WHERE outcome = 'allowed'
-)"
+), ",
+        change_of_space!("SPACE_RENAMED", "$7")
     ),
     set ", name = $7"
 );
@@ -255,13 +270,8 @@ WITH target AS (
     WHERE s.id = $6 AND ",
         locked!("s.id"),
         "
-), changed AS (
-    SELECT id AS space_id, 'SPACE_DELETED' AS event_type, NULL::uuid AS file_id, NULL AS path, NULL::bigint AS version,
-        NULL::bigint AS size, NULL::bytea AS sha256, NULL::uuid AS subject_space_id, NULL AS subject_role,
-        NULL AS member_id, NULL AS space_name, 1 AS position
-    FROM target
-    WHERE outcome = 'allowed'
-)"
+), ",
+        change_of_space!("SPACE_DELETED", "NULL")
     ),
     set ", deleted_at = $2, deleted_by = $4"
 );
@@ -283,13 +293,8 @@ WITH target AS (
     WHERE s.id = $6 AND ",
         locked!("s.id"),
         "
-), changed AS (
-    SELECT id AS space_id, 'SPACE_RESTORED' AS event_type, NULL::uuid AS file_id, NULL AS path, NULL::bigint AS version,
-        NULL::bigint AS size, NULL::bytea AS sha256, NULL::uuid AS subject_space_id, NULL AS subject_role,
-        NULL AS member_id, NULL AS space_name, 1 AS position
-    FROM target
-    WHERE outcome = 'allowed'
-)"
+), ",
+        change_of_space!("SPACE_RESTORED", "NULL")
     ),
     set ", deleted_at = NULL, deleted_by = NULL"
 );

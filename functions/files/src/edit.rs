@@ -7,7 +7,7 @@ use http::StatusCode;
 use model::{DeviceId, Event, FileChanged, FileId, MoveFileRequest, SpacePath, Version};
 use serde::Deserialize;
 
-use crate::{App, trash};
+use crate::App;
 
 /// Moves a file. A move to the current path changes nothing and returns the file's newest change. A repeated
 /// move returns the change that the first request made, even if the file has changed since.
@@ -26,10 +26,10 @@ pub(crate) async fn rename(app: &App, request: Request<'_>) -> Result<Response, 
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct DeleteQuery {
-    pub(crate) base_version: Option<Version>,
-    pub(crate) base_path: Option<SpacePath>,
-    pub(crate) device_id: Option<DeviceId>,
+struct DeleteQuery {
+    base_version: Option<Version>,
+    base_path: Option<SpacePath>,
+    device_id: Option<DeviceId>,
     #[serde(default)]
     permanently: bool,
 }
@@ -39,15 +39,16 @@ pub(crate) async fn delete(app: &App, request: Request<'_>) -> Result<Response, 
     let caller = request.caller()?;
     let file_id: FileId = request.path_parameter("fileId")?;
     let query: DeleteQuery = request.query()?;
-    if query.permanently {
-        return trash::erase(app, request, query).await;
-    }
     let new = commands::begin(&app.clock, &caller, query.device_id, app.max_changes_per_minute);
     let base = Base {
         version: query.base_version,
         path: query.base_path.as_ref(),
     };
-    let effect = app.db.delete_file(file_id, base, new).await??;
+    let effect = if query.permanently {
+        app.db.erase_file(file_id, base, new).await??
+    } else {
+        app.db.delete_file(file_id, base, new).await??
+    };
     answer(commands::finish(&app.queue, &app.db, &app.clock, effect).await)
 }
 

@@ -1,8 +1,8 @@
-//! `GET /files?deleted=true`, restoring files and versions, and `DELETE /files/{fileId}?permanently=true`.
+//! `GET /files?deleted=true`, and restoring files and versions.
 
 use api::Problem;
 use api::http::{Request, Response, json};
-use db::{Base, Rejection};
+use db::Rejection;
 use http::StatusCode;
 use model::{
     DeletedFileList, FileId, PageLimit, PageToken, RestoreFileRequest, RestoreVersionRequest, SpaceId,
@@ -11,7 +11,7 @@ use model::{
 use serde::Deserialize;
 
 use crate::App;
-use crate::edit::{DeleteQuery, answer};
+use crate::edit::answer;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -66,18 +66,5 @@ pub(crate) async fn restore_version(app: &App, request: Request<'_>) -> Result<R
     let new = commands::begin(&app.clock, &caller, body.device_id, app.max_changes_per_minute);
     let restoring = app.db.restore_version(file_id, version, body.base_version, new);
     let effect = restoring.await??;
-    answer(commands::finish(&app.queue, &app.db, &app.clock, effect).await)
-}
-
-/// Deletes a file for good. A repeated request returns the same change until the file is purged.
-pub(crate) async fn erase(app: &App, request: Request<'_>, query: DeleteQuery) -> Result<Response, Problem> {
-    let caller = request.caller()?;
-    let file_id: FileId = request.path_parameter("fileId")?;
-    let new = commands::begin(&app.clock, &caller, query.device_id, app.max_changes_per_minute);
-    let base = Base {
-        version: query.base_version,
-        path: query.base_path.as_ref(),
-    };
-    let effect = app.db.erase_file(file_id, base, new).await??;
     answer(commands::finish(&app.queue, &app.db, &app.clock, effect).await)
 }
