@@ -999,7 +999,8 @@ fn run_share(seed: u64, histories: u32) {
 
 #[test]
 fn random_histories_show_what_a_small_model_says() {
-    let histories = std::env::var(HISTORIES).map_or(DEFAULT_HISTORIES, |number| number.parse().unwrap());
+    let number = std::env::var_os(HISTORIES).map(|number| number.to_str().unwrap().parse().unwrap());
+    let histories = number.unwrap_or(DEFAULT_HISTORIES);
     let given = std::env::var_os(SEED).map(|seed| seed.to_str().unwrap().parse::<u64>().unwrap());
     let seed = given.unwrap_or_else(|| platform::ids::new_id().as_u64_pair().1);
     // Reported first, so that a failed run can be repeated.
