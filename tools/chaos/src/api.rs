@@ -124,6 +124,9 @@ pub(crate) struct Answer {
     /// The body as text; `None` if the response has none.
     #[serde(default)]
     pub(crate) body: Option<String>,
+    /// Whether an earlier attempt got no definite answer. It may have been carried out.
+    #[serde(skip)]
+    pub(crate) is_repeated: bool,
 }
 
 impl Answer {
@@ -189,7 +192,8 @@ impl Api {
     pub(crate) async fn request(&self, user: &UserId, call: &Call) -> Option<Answer> {
         let begun = Instant::now();
         for attempt in 0.. {
-            if let Some(answer) = self.once(user, call).await {
+            if let Some(mut answer) = self.once(user, call).await {
+                answer.is_repeated = attempt > 0;
                 return Some(answer);
             }
             if begun.elapsed() > PATIENCE {

@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use fakes::s3::Object;
-use model::{DeviceId, EventId, UserId};
+use model::{DeviceId, EventId, FileId, UploadId, UserId, Version};
 
 use super::database::Snapshot;
-use super::history::Acknowledged;
+use super::functions::KEEP_VERSIONS;
+use super::history::{Acknowledged, Erasures};
 use super::replica::Replica;
 use super::sqs::{POISON, event_id};
 use super::violations::Violations;
@@ -33,6 +34,8 @@ pub(crate) struct DeviceState {
 pub(crate) struct Evidence {
     /// Uploads whose completion was answered with a 2xx.
     pub(crate) acknowledged: Vec<Acknowledged>,
+    /// Files that were erased permanently.
+    pub(crate) erasures: Erasures,
     /// The content of the database at the end of the run.
     pub(crate) database: Snapshot,
     /// The objects in storage by key.
@@ -55,6 +58,8 @@ impl Evidence {
     /// Adds every disagreement to `violations`.
     pub(crate) fn check(&self, violations: &Violations) {
         self.uploads(violations);
+        self.versions(violations);
+        self.purged(violations);
         self.members(violations);
         self.content(violations);
         self.numbers(violations);
@@ -83,6 +88,7 @@ impl Evidence {
                     violations.lost("acknowledged upload whose version is another one's", which());
                     continue;
                 }
+                None if self.may_be_purged(upload.file_id, upload.version) => {}
                 None => {
                     violations.lost("acknowledged upload without its version", which());
                     continue;
@@ -95,13 +101,77 @@ impl Evidence {
                 violations.lost("acknowledged upload without its change", which());
             }
         }
-        let versions = i64::try_from(self.database.versions.len()).unwrap_or(i64::MAX);
-        let (completed, updates) = (self.database.completed_uploads, self.database.updates);
-        if versions != completed || versions != updates {
-            violations.unexpected(
-                "completed uploads, versions and changes that are not as many",
-                format!("{completed}, {versions} and {updates}"),
-            );
+    }
+
+    /// Whether a version may be purged: its file was erased, or has enough newer versions.
+    fn may_be_purged(&self, file: FileId, version: Version) -> bool {
+        let newest = self.database.newest.get(&file);
+        self.erasures.requested.contains(&file)
+            || newest.is_some_and(|newest| version.get() < newest.get() - KEEP_VERSIONS)
+    }
+
+    /// Every version comes from a completed upload and one change, and every change left its version.
+    fn versions(&self, violations: &Violations) {
+        let database = &self.database;
+        for ((file, version), content) in &database.versions {
+            let which = || format!("version {version} of file {file}, {}", content.object_key);
+            let upload = UploadId::of_object_key(&content.object_key);
+            if upload.is_none_or(|upload| !database.completed_uploads.contains(&upload)) {
+                violations.unexpected("version without a completed upload", which());
+            }
+            let changes = database.updates.get(&(*file, *version)).copied();
+            if changes != Some(1) {
+                violations.unexpected(
+                    "version that is not of one change",
+                    format!("{}: {} changes", which(), changes.unwrap_or_default()),
+                );
+            }
+        }
+        for (file, version) in database.updates.keys() {
+            if !database.versions.contains_key(&(*file, *version)) && !self.may_be_purged(*file, *version) {
+                violations.lost(
+                    "change without its version",
+                    format!("version {version} of file {file}"),
+                );
+            }
+        }
+        let named: HashSet<_> = (database.versions.values())
+            .map(|content| content.object_key.as_str())
+            .collect();
+        for upload in &database.completed_uploads {
+            if !named.contains(upload.object_key().as_str()) {
+                violations.unexpected("completed upload without a version", format!("upload {upload}"));
+            }
+        }
+    }
+
+    /// What was due to be purged is gone, from the database and from storage.
+    fn purged(&self, violations: &Violations) {
+        let database = &self.database;
+        for file in &self.erasures.acknowledged {
+            if database.newest.contains_key(file) {
+                violations.unexpected("erased file that is not purged", format!("file {file}"));
+            }
+        }
+        for (file, version) in database.versions.keys() {
+            let newest = database.newest.get(file);
+            if newest.is_none_or(|newest| version.get() < newest.get() - KEEP_VERSIONS) {
+                violations.unexpected(
+                    "version that is not purged",
+                    format!("version {version} of file {file}"),
+                );
+            }
+        }
+        let named: HashSet<_> = (database.versions.values())
+            .map(|content| content.object_key.as_str())
+            .collect();
+        for key in self.objects.keys() {
+            let upload = UploadId::of_object_key(key);
+            let is_expected = named.contains(key.as_str())
+                || upload.is_some_and(|upload| database.other_uploads.contains(&upload));
+            if !is_expected {
+                violations.unexpected("object that no row names", key.as_str());
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use super::database::{self, Snapshot};
 use super::device::{Context, Device};
 use super::event_source_mapping::Mapping;
 use super::faults::{self, FaultInjector, Kind};
-use super::functions::{FAN_OUT_CONCURRENCY, Functions, variables};
+use super::functions::{FAN_OUT_CONCURRENCY, Functions, KEEP_VERSIONS, variables};
 use super::history::History;
 use super::proxy::{Mode, Proxy};
 use super::run::Plan;
@@ -242,6 +242,11 @@ impl Cluster {
         database::outbox_size(&self.database_url).await
     }
 
+    /// Whether the database holds rows that are due to be purged.
+    async fn is_purged(&self) -> Result<bool> {
+        Ok(database::unpurged(&self.database_url, KEEP_VERSIONS).await? == 0)
+    }
+
     async fn is_quiet(&self) -> Result<bool> {
         let local = self.devices.iter().all(|device| device.is_listening())
             && self.context.sockets.pending() == 0
@@ -249,7 +254,7 @@ impl Cluster {
             // Dead events are redriven to the queue, so they are still in transit.
             && !self.sqs.has_dead_events()
             && !self.functions.is_running("fan-out");
-        Ok(local && self.outbox_size().await? == 0)
+        Ok(local && self.outbox_size().await? == 0 && self.is_purged().await?)
     }
 
     /// Runs the checker on the final state. Returns the number of changes in the database.
@@ -257,6 +262,7 @@ impl Cluster {
         let poison = self.sqs.poison_receives().into_iter();
         let evidence = Evidence {
             acknowledged: self.context.history.acknowledged(),
+            erasures: self.context.history.erasures(),
             database: Snapshot::read(&self.database_url).await?,
             objects: self.s3.objects(),
             sent_events: self.sqs.sent_events(),

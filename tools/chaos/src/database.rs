@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context as _, Result};
-use model::{EventId, FileId, Sha256, SpaceId, UserId, Version};
+use model::{EventId, FileId, Sha256, SpaceId, UploadId, UserId, Version};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
@@ -30,10 +30,15 @@ pub(crate) struct Snapshot {
     /// The files of each space, without the deleted ones.
     pub(crate) files: HashMap<SpaceId, HashMap<FileId, FileSeen>>,
     pub(crate) versions: HashMap<(FileId, Version), Content>,
-    /// The number of completed uploads.
-    pub(crate) completed_uploads: i64,
-    /// The number of changes that give a file a new version.
-    pub(crate) updates: i64,
+    /// The newest version of each file, including the deleted ones.
+    pub(crate) newest: HashMap<FileId, Version>,
+    /// The number of changes that gave a file each of its versions, including purged versions and files. A change that
+    /// restores a deleted file gives it none.
+    pub(crate) updates: HashMap<(FileId, Version), i64>,
+    /// Uploads that are completed.
+    pub(crate) completed_uploads: HashSet<UploadId>,
+    /// Uploads that are not completed. Their objects may be in storage.
+    pub(crate) other_uploads: HashSet<UploadId>,
     /// Spaces whose `bytes` differ from the sum of the sizes of their objects, with both numbers.
     pub(crate) miscounted: HashMap<SpaceId, (i64, i64)>,
     /// The number of changes of a member after which the member is as before, such as the second of two for one acceptance
@@ -60,6 +65,14 @@ pub(crate) async fn connect(url: &str) -> Result<Client> {
 pub(crate) async fn outbox_size(url: &str) -> Result<i64> {
     let client = connect(url).await?;
     let row = client.query_one("SELECT count(*) FROM outbox", &[]).await?;
+    Ok(row.try_get(0)?)
+}
+
+/// The number of rows that are due to be purged if files keep `keep` older versions.
+pub(crate) async fn unpurged(url: &str, keep: i64) -> Result<i64> {
+    let unpurged = "SELECT (SELECT count(*) FROM files WHERE purge_at IS NOT NULL) \
+                    + (SELECT count(*) FROM versions v JOIN files f ON f.id = v.file_id WHERE v.version < f.version - $1)";
+    let row = connect(url).await?.query_one(unpurged, &[&keep]).await?;
     Ok(row.try_get(0)?)
 }
 
@@ -119,11 +132,32 @@ impl Snapshot {
         for row in client.query("SELECT event_id FROM outbox", &[]).await? {
             snapshot.outbox.push(row.try_get::<_, Uuid>(0)?.into());
         }
-        let counts = "SELECT (SELECT count(*) FROM uploads WHERE state = 'completed'), \
-                      (SELECT count(*) FROM changes WHERE event_type = 'FILE_UPDATED')";
-        let row = client.query_one(counts, &[]).await?;
-        snapshot.completed_uploads = row.try_get(0)?;
-        snapshot.updates = row.try_get(1)?;
+        for row in client.query("SELECT id, version FROM files", &[]).await? {
+            let (file, version): (Uuid, i64) = (row.try_get(0)?, row.try_get(1)?);
+            snapshot.newest.insert(file.into(), version.try_into()?);
+        }
+        let updates = "SELECT file_id, version, count(*) FROM ( \
+                       SELECT file_id, version, event_type, lag(event_type) OVER (PARTITION BY file_id ORDER BY sequence) \
+                       AS type_before FROM changes WHERE file_id IS NOT NULL \
+                       ) c WHERE event_type = 'FILE_UPDATED' AND type_before IS DISTINCT FROM 'FILE_DELETED' \
+                       GROUP BY file_id, version";
+        for row in client.query(updates, &[]).await? {
+            let (file, version): (Uuid, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let made = (file.into(), version.try_into()?);
+            snapshot.updates.insert(made, row.try_get(2)?);
+        }
+        for row in client
+            .query("SELECT id, state = 'completed' FROM uploads", &[])
+            .await?
+        {
+            let upload: Uuid = row.try_get(0)?;
+            let uploads = if row.try_get(1)? {
+                &mut snapshot.completed_uploads
+            } else {
+                &mut snapshot.other_uploads
+            };
+            uploads.insert(upload.into());
+        }
         let idle = "SELECT count(*) FROM (
                 SELECT event_type, subject_role, lag(event_type) OVER history AS type_before,
                     lag(subject_role) OVER history AS role_before

@@ -23,6 +23,9 @@ pub(crate) const FAN_OUT_CONCURRENCY: usize = 4;
 /// Environments of each API function: one for each concurrent upload, and a few more.
 const API_CONCURRENCY: usize = 24;
 
+/// The number of older versions that a file keeps. Fewer than in the template, so that versions are purged during a run.
+pub(crate) const KEEP_VERSIONS: i64 = 1;
+
 /// The time from the start of an invocation to its SIGKILL, in milliseconds.
 const KILL_WITHIN: std::ops::Range<u64> = 0..40;
 
@@ -169,6 +172,7 @@ pub(crate) fn variables(proxies: &[Proxy; 4], log_level: &str) -> Vec<(&'static 
         ("CONNECTIONS_ENDPOINT", format!("{connections}/live")),
         ("WEBSOCKET_URL", "ws://chaos.example/live".to_owned()),
         ("POSTS_PER_SECOND", "5000".to_owned()),
+        ("KEEP_VERSIONS", KEEP_VERSIONS.to_string()),
         ("MAXIMUM_CONCURRENCY", FAN_OUT_CONCURRENCY.to_string()),
     ]);
     variables

@@ -1,6 +1,6 @@
 //! The history of a run as clients observed it: acknowledged uploads, and memberships with their ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -93,11 +93,21 @@ struct Membership {
     until: Option<OffsetDateTime>,
 }
 
+/// Files that were erased permanently.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Erasures {
+    /// Files whose erasure was requested.
+    pub(crate) requested: HashSet<FileId>,
+    /// Files whose erasure was answered with a 2xx.
+    pub(crate) acknowledged: HashSet<FileId>,
+}
+
 /// The observations of all clients in a run.
 #[derive(Default)]
 pub(crate) struct History {
     pub(crate) counts: Counts,
     acknowledged: Mutex<Vec<Acknowledged>>,
+    erasures: Mutex<Erasures>,
     memberships: Mutex<HashMap<(SpaceId, UserId), Vec<Membership>>>,
 }
 
@@ -110,6 +120,21 @@ impl History {
     /// All acknowledged uploads.
     pub(crate) fn acknowledged(&self) -> Vec<Acknowledged> {
         self.acknowledged.lock().clone()
+    }
+
+    /// Records a request to erase a file. To be called before the request.
+    pub(crate) fn erases(&self, file: FileId) {
+        self.erasures.lock().requested.insert(file);
+    }
+
+    /// Records that an erasure was acknowledged.
+    pub(crate) fn erased(&self, file: FileId) {
+        self.erasures.lock().acknowledged.insert(file);
+    }
+
+    /// All erasures.
+    pub(crate) fn erasures(&self) -> Erasures {
+        self.erasures.lock().clone()
     }
 
     /// Records a membership. To be called before the request that adds the member.

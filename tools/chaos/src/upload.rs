@@ -49,7 +49,9 @@ pub(crate) async fn run(
     let refused = |call: &Call, answer: &Answer| {
         let conflict = upload.base_version.is_some() && answer.code() == "version-conflict";
         let removed = [403, 404].contains(&answer.status) && may_be_refused();
-        if conflict || removed {
+        // The answer of an earlier attempt was lost, and the version was purged since.
+        let purged = answer.is_repeated && is_purged(answer);
+        if conflict || removed || purged {
             counts.refused.fetch_add(1, Ordering::Relaxed);
         } else {
             context.api.wrong(user, call, answer);
@@ -89,11 +91,17 @@ pub(crate) async fn run(
         let again = context.api.request(user, &completing).await?;
         let same = again.parsed::<FileChanged>().as_ref() == Some(&completed);
         let refused = [403, 404].contains(&again.status) && may_be_refused();
-        if !same && !refused {
+        // The checker looks for the version itself.
+        if !same && !refused && !is_purged(&again) {
             context.api.wrong(user, &completing, &again);
         }
     }
     Some(completed)
+}
+
+/// Whether the answer is that of an upload whose version was purged.
+fn is_purged(answer: &Answer) -> bool {
+    ["upload-expired", "upload-not-found"].contains(&answer.code().as_str())
 }
 
 fn opening_body(upload: &Upload, sha256: Sha256) -> serde_json::Value {

@@ -1,5 +1,5 @@
-//! The workload: users upload files, and less often move and delete files, create spaces, and add and remove
-//! members.
+//! The workload: users upload files, and less often move, delete, restore and erase files, create spaces, and add and
+//! remove members.
 //!
 //! Shared spaces are created one after the other, and only the newest few are written to. The last change of
 //! each space therefore has a different time, and no later change reveals to a device that it missed it.
@@ -40,10 +40,14 @@ const UPLOADS_PER_SPACE: u64 = 8;
 
 /// The number of distinct paths in a space. It is small so that files get new versions and the state of a
 /// device stays small in long runs.
-const PATHS: u32 = 30;
+const PATHS: u32 = 5;
 
-/// The number of most recently uploaded files among which files are moved or deleted.
+/// The number of most recently uploaded files among which files are moved, deleted and erased and get back an old version,
+/// and of most recently deleted files among which files are restored.
 const RECENT_FILES: usize = 200;
+
+/// The versions that are restored are the first ones of their file.
+const RESTORED_VERSIONS: std::ops::Range<i64> = 1..6;
 
 /// The random stream of the first worker.
 const FIRST_STREAM: u64 = 100;
@@ -69,6 +73,7 @@ pub(crate) struct Workload {
     pub(super) made: AtomicUsize,
     pub(super) spaces: Mutex<Vec<Arc<Shared>>>,
     recent: Mutex<VecDeque<(User, FileId)>>,
+    deleted: Mutex<VecDeque<(User, FileId)>>,
 }
 
 impl Workload {
@@ -87,6 +92,7 @@ impl Workload {
             made: AtomicUsize::new(0),
             spaces: Mutex::default(),
             recent: Mutex::default(),
+            deleted: Mutex::default(),
         }
     }
 
@@ -126,7 +132,10 @@ impl Workload {
                 0..3 => self.add_member(&mut random).await,
                 3..5 => self.remove_member(&mut random).await,
                 5..10 => self.move_file(&mut random).await,
-                10..13 => self.delete_file(&mut random).await,
+                10..15 => self.delete_file(&mut random).await,
+                15..18 => self.restore_file(&mut random).await,
+                18..26 => self.restore_version(&mut random).await,
+                26..28 => self.erase_file(&mut random).await,
                 _ => {}
             }
             self.upload(number, &mut random).await;
@@ -170,11 +179,7 @@ impl Workload {
         };
         let twice = random.random_bool(0.03);
         if let Some(answer) = upload::run(&self.context, &upload, twice, may_be_refused).await {
-            let mut recent = self.recent.lock();
-            recent.push_back((user.clone(), answer.file_id));
-            if recent.len() > RECENT_FILES {
-                recent.pop_front();
-            }
+            remember(&self.recent, (user.clone(), answer.file_id));
         }
     }
 
@@ -186,39 +191,86 @@ impl Workload {
         active.get(chosen).cloned()
     }
 
-    fn recent_file(&self, random: &mut ChaCha8Rng) -> Option<(User, FileId)> {
-        let recent = self.recent.lock();
-        let chosen = random.random_range(0..recent.len().max(1));
-        recent.get(chosen).cloned()
-    }
-
     async fn move_file(&self, random: &mut ChaCha8Rng) {
-        let Some((user, file)) = self.recent_file(random) else {
+        let Some((user, file)) = any(&self.recent, random) else {
             return;
         };
         let path = format!("/folder/{}", random.random_range(0..2 * PATHS));
         let call = Call::new("PATCH /files/{fileId}")
             .path("fileId", &file)
             .body(json!({ "path": path, "deviceId": user.device }));
-        self.edit(&user, &call, &[200, 403, 404, 409]).await;
+        self.edit(&user, &call, &[403, 404, 409]).await;
     }
 
     async fn delete_file(&self, random: &mut ChaCha8Rng) {
-        if let Some((user, file)) = self.recent_file(random) {
+        if let Some((user, file)) = any(&self.recent, random) {
             let call = Call::new("DELETE /files/{fileId}")
                 .path("fileId", &file)
                 .query(format!("deviceId={}", user.device));
-            self.edit(&user, &call, &[200, 403, 404]).await;
+            if self.edit(&user, &call, &[403, 404]).await {
+                remember(&self.deleted, (user, file));
+            }
         }
     }
 
-    async fn edit(&self, user: &User, call: &Call, expected: &[u16]) {
-        if let Some(answer) = self.context.api.request(&user.id, call).await
-            && !expected.contains(&answer.status)
-        {
-            self.context.api.wrong(&user.id, call, &answer);
+    async fn restore_file(&self, random: &mut ChaCha8Rng) {
+        if let Some((user, file)) = any(&self.deleted, random) {
+            let call = Call::new("POST /files/{fileId}/restore")
+                .path("fileId", &file)
+                .body(json!({ "deviceId": user.device }));
+            self.edit(&user, &call, &[403, 404, 409]).await;
         }
     }
+
+    async fn restore_version(&self, random: &mut ChaCha8Rng) {
+        if let Some((user, file)) = any(&self.recent, random) {
+            let call = Call::new("POST /files/{fileId}/versions/{version}/restore")
+                .path("fileId", &file)
+                .path("version", &random.random_range(RESTORED_VERSIONS))
+                .body(json!({ "deviceId": user.device }));
+            self.edit(&user, &call, &[403, 404]).await;
+        }
+    }
+
+    async fn erase_file(&self, random: &mut ChaCha8Rng) {
+        let from_trash = random.random_bool(0.5);
+        let files = if from_trash { &self.deleted } else { &self.recent };
+        if let Some((user, file)) = any(files, random) {
+            let call = Call::new("DELETE /files/{fileId}")
+                .path("fileId", &file)
+                .query(format!("permanently=true&deviceId={}", user.device));
+            self.context.history.erases(file);
+            if self.edit(&user, &call, &[403, 404]).await {
+                self.context.history.erased(file);
+            }
+        }
+    }
+
+    /// Sends a request of which these refusals are expected. Returns whether it was answered with 200.
+    async fn edit(&self, user: &User, call: &Call, refusals: &[u16]) -> bool {
+        let Some(answer) = self.context.api.request(&user.id, call).await else {
+            return false;
+        };
+        let done = answer.status == 200;
+        if !done && !refusals.contains(&answer.status) {
+            self.context.api.wrong(&user.id, call, &answer);
+        }
+        done
+    }
+}
+
+fn remember(files: &Mutex<VecDeque<(User, FileId)>>, file: (User, FileId)) {
+    let mut files = files.lock();
+    files.push_back(file);
+    if files.len() > RECENT_FILES {
+        files.pop_front();
+    }
+}
+
+fn any(files: &Mutex<VecDeque<(User, FileId)>>, random: &mut ChaCha8Rng) -> Option<(User, FileId)> {
+    let files = files.lock();
+    let chosen = random.random_range(0..files.len().max(1));
+    files.get(chosen).cloned()
 }
 
 /// Creates the users and their personal spaces with one upload each, before any fault is injected.

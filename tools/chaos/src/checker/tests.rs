@@ -48,6 +48,7 @@ fn evidence() -> Evidence {
     };
     Evidence {
         acknowledged: vec![acknowledged],
+        erasures: Erasures::default(),
         objects: HashMap::from([(content.object_key.clone(), object)]),
         database: Snapshot {
             last_sequences: HashMap::from([(space(MINE), 1)]),
@@ -55,8 +56,10 @@ fn evidence() -> Evidence {
             changes: HashMap::from([(space(MINE), vec![(1, event.event_id)])]),
             files: HashMap::from([(space(MINE), HashMap::from([(state.file_id, seen)]))]),
             versions: HashMap::from([((state.file_id, state.version), content)]),
-            completed_uploads: 1,
-            updates: 1,
+            newest: HashMap::from([(state.file_id, state.version)]),
+            updates: HashMap::from([((state.file_id, state.version), 1)]),
+            completed_uploads: HashSet::from([upload_id]),
+            other_uploads: HashSet::new(),
             miscounted: HashMap::new(),
             idle_member_changes: 0,
             outbox: Vec::new(),
@@ -179,11 +182,76 @@ fn numbers_with_a_gap_or_another_end_are_unexpected() {
         evidence.database.last_sequences.insert(space(MINE), 2);
     });
     assert_eq!(unexpected, ["last number that is not the number of changes"]);
-    let unexpected = found(|evidence| evidence.database.updates = 2);
+}
+
+#[test]
+fn a_version_without_its_upload_or_its_change_is_unexpected() {
+    let unexpected = found(|evidence| {
+        evidence
+            .database
+            .updates
+            .values_mut()
+            .for_each(|changes| *changes = 2);
+    });
+    assert_eq!(unexpected, ["version that is not of one change"]);
+    let unexpected = found(|evidence| evidence.database.completed_uploads.clear());
+    assert_eq!(unexpected, ["version without a completed upload"]);
+    let unexpected = found(|evidence| {
+        let further = Uuid::from_u128(8).into();
+        evidence.database.completed_uploads.insert(further);
+    });
+    assert_eq!(unexpected, ["completed upload without a version"]);
+}
+
+#[test]
+fn only_versions_that_are_due_are_purged_and_all_of_them() {
+    let purge = |evidence: &mut Evidence| {
+        evidence.database.versions.clear();
+        evidence.database.completed_uploads.clear();
+        evidence.objects.clear();
+    };
+    let lost = found(purge);
     assert_eq!(
-        unexpected,
-        ["completed uploads, versions and changes that are not as many"]
+        lost,
+        [
+            "acknowledged upload without its version",
+            "change without its version"
+        ]
     );
+    let newer = |evidence: &mut Evidence, by: i64| {
+        let newest = evidence.database.newest.values_mut().next().unwrap();
+        *newest = (newest.get() + by).try_into().unwrap();
+    };
+    let nothing = found(|evidence| {
+        purge(evidence);
+        newer(evidence, KEEP_VERSIONS + 1);
+    });
+    assert!(nothing.is_empty(), "{nothing:?}");
+    let lost = found(|evidence| {
+        purge(evidence);
+        newer(evidence, KEEP_VERSIONS);
+    });
+    assert_eq!(lost.len(), 2);
+    let unexpected = found(|evidence| newer(evidence, KEEP_VERSIONS + 1));
+    assert_eq!(unexpected, ["version that is not purged"]);
+}
+
+#[test]
+fn an_erased_file_is_gone_with_its_object() {
+    let erase = |evidence: &mut Evidence| {
+        let file = *evidence.database.newest.keys().next().unwrap();
+        evidence.erasures.requested.insert(file);
+        evidence.erasures.acknowledged.insert(file);
+    };
+    let unexpected = found(erase);
+    assert_eq!(unexpected, ["erased file that is not purged"]);
+    let unexpected = found(|evidence| {
+        erase(evidence);
+        evidence.database.newest.clear();
+        evidence.database.versions.clear();
+        evidence.database.completed_uploads.clear();
+    });
+    assert_eq!(unexpected, ["object that no row names"]);
 }
 
 #[test]
