@@ -8,6 +8,7 @@ mod end_to_end;
 mod fan_out;
 mod feed;
 mod memory;
+mod purge;
 mod queue;
 
 use std::time::{Duration, Instant};
@@ -35,6 +36,7 @@ pub(crate) async fn run(harness: &Harness, names: &[String]) -> Result<Vec<Bench
             "feed" => feed::run(harness).await?,
             "connect" => connect::run(harness).await?,
             "backlog" => backlog::run(harness).await?,
+            "purge" => purge::run(harness).await?,
             _ => end_to_end::run(harness).await?,
         });
     }

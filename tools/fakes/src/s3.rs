@@ -137,14 +137,18 @@ impl Bucket {
         reply(200, &headers, b"")
     }
 
-    /// Lists the objects with a prefix. Each has one version, and there are no delete markers.
+    /// Lists the objects with a prefix. Each has one version, and there are no delete markers. If every key has an object,
+    /// it lists the one whose key is the prefix.
     fn versions(&self, query: &str) -> Reply {
         let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix="));
         let prefix = percent_decode_str(prefix.unwrap_or_default()).decode_utf8_lossy();
         let mut found: Vec<String> = (self.objects.lock().keys())
             .filter(|key| key.starts_with(&*prefix))
-            .map(|key| format!("<Version><Key>{key}</Key><VersionId>1</VersionId></Version>"))
+            .map(|key| version(key))
             .collect();
+        if found.is_empty() && self.default.is_some() && !prefix.is_empty() {
+            found.push(version(&prefix));
+        }
         found.sort();
         let body = format!(
             r#"<?xml version="1.0" encoding="UTF-8"?><ListVersionsResult><IsTruncated>false</IsTruncated>{}</ListVersionsResult>"#,
@@ -164,6 +168,10 @@ impl Bucket {
         );
         without_body(200, &headers)
     }
+}
+
+fn version(key: &str) -> String {
+    format!("<Version><Key>{key}</Key><VersionId>1</VersionId></Version>")
 }
 
 #[cfg(test)]

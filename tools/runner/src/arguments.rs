@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 /// The benchmarks, in the order in which they run.
-pub const BENCHMARKS: [&str; 7] = [
+pub const BENCHMARKS: [&str; 8] = [
     "complete",
     "fan-out",
     "cold",
     "feed",
     "connect",
     "backlog",
+    "purge",
     "end-to-end",
 ];
 

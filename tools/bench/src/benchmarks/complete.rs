@@ -331,7 +331,7 @@ async fn counts(
 }
 
 /// Completes the uploads one after the other. Returns the duration of each, in milliseconds.
-async fn complete(
+pub(super) async fn complete(
     harness: &Harness,
     process: &mut Process,
     user: &User,
