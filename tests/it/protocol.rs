@@ -21,6 +21,7 @@ mod checking;
 mod delivering;
 mod devices;
 mod publishing;
+mod purges;
 mod state;
 
 use std::time::Instant;

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use metrics::counter;
 use model::{Days, FileId, KeptVersions, SpaceId, UploadId, Version};
 use platform::error_chain;
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -74,6 +74,8 @@ async fn purge_marked(app: &App, deadline: Instant) -> Result<usize, Error> {
     let mut last: Option<MarkedVersion> = None;
     while Instant::now() < deadline {
         while app.db.delete_files(ROWS).await? > 0 && Instant::now() < deadline {}
+        // Read before the objects are deleted, so that content which arrives after is found by its upload.
+        let arrived_before = app.clock.now() - UPLOAD_GRACE;
         let page = app.db.marked_versions(last.as_ref(), ROWS).await?;
         let Some(newest) = page.last() else {
             break;
@@ -89,7 +91,7 @@ async fn purge_marked(app: &App, deadline: Instant) -> Result<usize, Error> {
             freed.extend(join_all(freeing).await.into_iter().flatten());
             kept += before + versions.len() - freed.len();
         }
-        purged += delete_rows(app, &freed).await?;
+        purged += delete_rows(app, &freed, arrived_before).await?;
     }
     if purged > 0 {
         info!(versions = purged, "purged {purged} versions");
@@ -114,8 +116,13 @@ async fn free<'a>(app: &App, version: &'a MarkedVersion) -> Option<&'a MarkedVer
     Some(version)
 }
 
-/// Deletes the rows of versions whose objects are gone or kept, one space at a time.
-async fn delete_rows(app: &App, versions: &[&MarkedVersion]) -> Result<usize, Error> {
+/// Deletes the rows of versions whose objects are gone or kept, one space at a time. Content of uploads with an expiry up
+/// to `arrived_before` had arrived before the objects were deleted, or never arrives.
+async fn delete_rows(
+    app: &App,
+    versions: &[&MarkedVersion],
+    arrived_before: OffsetDateTime,
+) -> Result<usize, Error> {
     let mut by_space: BTreeMap<SpaceId, Vec<&MarkedVersion>> = BTreeMap::new();
     for version in versions {
         by_space.entry(version.space_id).or_default().push(version);
@@ -132,7 +139,6 @@ async fn delete_rows(app: &App, versions: &[&MarkedVersion]) -> Result<usize, Er
         let uploads: Vec<UploadId> = (objects.keys())
             .filter_map(|key| UploadId::of_object_key(key))
             .collect();
-        let arrived_before = app.clock.now() - UPLOAD_GRACE;
         let gone = app
             .db
             .delete_versions(space_id, &rows, &uploads, arrived_before)
