@@ -379,6 +379,29 @@ async fn content_that_arrives_after_its_file_is_purged_is_freed_too() {
     assert_eq!(scenario.count("uploads").await, 0);
 }
 
+/// The content arrives again after the object was deleted and before the row is, while its URL becomes invalid.
+#[tokio::test]
+async fn content_that_arrives_while_its_file_is_purged_is_freed_too() {
+    let scenario = Scenario::new().await;
+    let id = scenario.upload("alice", "/a", b"late").await;
+    scenario.erase("alice", id).await;
+    let clock = scenario.apps.clock.clone();
+    clock.advance(uploads::PUT_LIFETIME + UPLOAD_GRACE - Duration::seconds(1));
+    let mut app = scenario.apps.maintenance();
+    // It deletes nothing from the real storage, as if the content arrived again right after.
+    app.storage = storage_that_answers(&scenario.apps.storage, move |_, _| {
+        clock.advance(Duration::minutes(1));
+        (200, "")
+    })
+    .await;
+    let run = maintenance::handle(&app, Instant::now() + StdDuration::from_secs(20)).await;
+    assert_eq!(run.unwrap().purged, 1);
+    assert_eq!(scenario.objects().len(), 1);
+    assert_eq!(scenario.run().await, 0);
+    scenario.check_purged().await;
+    assert_eq!(scenario.count("uploads").await, 0);
+}
+
 #[tokio::test]
 async fn an_object_that_storage_does_not_delete_keeps_no_other_waiting_and_is_told() {
     let scenario = Scenario::new().await;
