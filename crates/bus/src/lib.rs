@@ -30,8 +30,7 @@ const MAX_BYTES: usize = 240 * 1000;
 /// The size of an entry's time, as EventBridge counts it.
 const TIME_BYTES: usize = 14;
 
-/// The maximum number of concurrent requests. A hundred events are put in one round, and the number of requests per
-/// second stays below EventBridge's quota, which is 400 in its smallest regions.
+/// The maximum number of concurrent requests: a hundred events are put in one round.
 const CONCURRENT_REQUESTS: usize = 10;
 
 /// Error codes of entries that EventBridge may take the next time (Amazon EventBridge API Reference,
