@@ -7,11 +7,12 @@ use serde_json::Value;
 use tests::project_file;
 
 /// Libraries that each library may use. A function may use every library, and no other function.
-const LIBRARIES: [(&str, &[&str]); 8] = [
+const LIBRARIES: [(&str, &[&str]); 9] = [
     ("model", &[]),
     ("platform", &[]),
     ("db", &["model"]),
     ("storage", &["model"]),
+    ("bus", &["model", "platform"]),
     ("queue", &["model", "platform", "db"]),
     ("api", &["model", "platform", "db"]),
     ("commands", &["model", "platform", "db", "queue"]),
@@ -19,9 +20,10 @@ const LIBRARIES: [(&str, &[&str]); 8] = [
 ];
 
 /// Packages that alone may use these crates, except for tests and tools.
-const OWNERS: [(&str, &str); 5] = [
+const OWNERS: [(&str, &str); 6] = [
     ("aws-sdk-s3", "storage"),
     ("aws-sdk-sqs", "queue"),
+    ("aws-sdk-eventbridge", "bus"),
     ("tokio-postgres", "db"),
     ("aws-sdk-apigatewaymanagement", "websocket"),
     ("aws-sdk-secretsmanager", "migrate"),

@@ -37,8 +37,12 @@ async fn request(database_url: &str, name: &str) -> Value {
 
 /// Invokes `migrate` with a sample, for functions that sign in as the given role.
 async fn request_as(database_url: &str, role: &str, name: &str) -> Value {
+    answer_of(&app(database_url, role), name).await
+}
+
+fn app(database_url: &str, role: &str) -> migrate::App {
     let url: db::DatabaseUrl = database_url.parse().unwrap();
-    let app = migrate::App {
+    migrate::App {
         tokens: Arc::new(Tokens::new(None, Clock::system())),
         database_url: url.for_user(role, ""),
         owner: Some(migrate::Owner {
@@ -46,10 +50,10 @@ async fn request_as(database_url: &str, role: &str, name: &str) -> Value {
             secret_arn: OWNER_SECRET.to_owned(),
         }),
         database_id: None,
+        has_bus: false,
         retry_budget: Duration::ZERO,
         http: tests::http_client(),
-    };
-    answer_of(&app, name).await
+    }
 }
 
 /// Response of the function to a sample event.
@@ -108,6 +112,26 @@ async fn the_custom_resource_brings_the_schema_up_and_again_changes_nothing() {
             "SELECT FROM spaces, members, files, versions, uploads, changes, outbox, connections, tickets",
         )
         .await;
+}
+
+/// Also after a rollback of the functions, on the schema of a later release.
+#[tokio::test]
+async fn a_deployment_says_whether_changes_go_to_an_event_bus() {
+    let database = TestDatabase::create_empty().await;
+    let mut app = app(&database.url, ROLE);
+    for (has_bus, later) in [(true, false), (true, false), (false, false), (true, true)] {
+        if later {
+            let rollback = "INSERT INTO refinery_schema_history
+                SELECT version + 1, 'later', applied_on, checksum FROM refinery_schema_history
+                ORDER BY version DESC LIMIT 1";
+            database.execute(rollback).await;
+        }
+        app.has_bus = has_bus;
+        let answer = answer_of(&app, "migrate.update").await;
+        assert_eq!(answer["Status"], "SUCCESS", "{answer}");
+        let said = database.number("SELECT has_bus::int::bigint FROM settings").await;
+        assert_eq!(said, i64::from(has_bus), "{later}");
+    }
 }
 
 #[tokio::test]

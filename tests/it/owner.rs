@@ -113,6 +113,7 @@ impl Rds {
                 secret_arn: id,
             }),
             database_id: None,
+            has_bus: false,
             retry_budget: Duration::ZERO,
             http: tests::http_client(),
         };

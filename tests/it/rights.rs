@@ -63,6 +63,8 @@ async fn the_role_may_do_nothing_else() {
         "TRUNCATE outbox",
         "UPDATE changes SET sequence = 1",
         "DELETE FROM history",
+        "INSERT INTO bus_outbox SELECT event_id, now(), now() FROM changes",
+        "UPDATE settings SET has_bus = true",
         "INSERT INTO history (epoch, restored) VALUES (gen_random_uuid(), true)",
         "CREATE ROLE mine",
     ] {

@@ -203,6 +203,16 @@ async fn maintenance_publishes_what_waits() {
 }
 
 #[tokio::test]
+async fn maintenance_puts_events_on_the_bus() {
+    let user = User::new().await;
+    let event_id = uuid::Uuid::from(user.upload().await.event_id);
+    repair().await;
+    // A scheduled run may be putting it on the bus at this moment.
+    let waiting = "SELECT FROM bus_outbox WHERE event_id = $1 AND leased_until <= now()";
+    assert!(database(waiting, &event_id).await.is_empty());
+}
+
+#[tokio::test]
 async fn maintenance_brings_dead_letters_back() {
     let user = User::new().await;
     let mut socket = user.listen().await;

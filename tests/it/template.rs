@@ -104,7 +104,11 @@ fn every_variable_that_a_function_reads_is_set_and_none_is_set_unused() {
     let template = template();
     let mut shared = keys(&template["Globals"]["Function"]["Environment"]["Variables"]);
     // Read by the SDK, not by our code.
-    for read_elsewhere in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"] {
+    for read_elsewhere in [
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_EVENTBRIDGE",
+        "AWS_ENDPOINT_URL_SQS",
+    ] {
         assert!(shared.remove(read_elsewhere), "{read_elsewhere}");
     }
     for (id, (binary, function)) in functions(&template) {

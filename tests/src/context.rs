@@ -394,6 +394,7 @@ impl TestContext {
             storage: self.storage.storage(),
             queue: self.queue.queue(),
             dead_letters: self.dead_letters.queue(),
+            bus: None,
             retention: self.retention,
             clock: self.clock.clone(),
         }

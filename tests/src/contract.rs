@@ -120,6 +120,18 @@ impl Contract {
             .unwrap_or_else(|violation| panic!("{violation}"));
     }
 
+    /// Panics unless the description allows the event that a rule's target gets.
+    pub fn check_event(&self, event: &Value) {
+        self.validate("asyncapi.yaml#/components/messages/event/payload", event, "event")
+            .unwrap_or_else(|violation| panic!("{violation}"));
+    }
+
+    /// Every described type of a change.
+    pub fn event_types(&self) -> BTreeSet<String> {
+        let types = &self.http["components"]["schemas"]["Change"]["properties"]["eventType"]["enum"];
+        serde_json::from_value(types.clone()).unwrap()
+    }
+
     fn validate(&self, schema: &str, value: &Value, what: &str) -> Result<(), String> {
         let validator = *self
             .validators

@@ -33,6 +33,17 @@ impl TestQueue {
         }
     }
 
+    /// ARN of the queue.
+    pub async fn arn(&self) -> String {
+        let request = self.sqs.get_queue_attributes().queue_url(&self.url);
+        let answer = request
+            .attribute_names(QueueAttributeName::QueueArn)
+            .send()
+            .await
+            .unwrap();
+        answer.attributes.unwrap()[&QueueAttributeName::QueueArn].clone()
+    }
+
     /// Receives and deletes all visible messages, and returns their bodies.
     pub async fn drain(&self) -> Vec<String> {
         let mut bodies = Vec::new();

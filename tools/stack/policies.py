@@ -38,6 +38,7 @@ ENFORCED = {
     ("MaintenanceRole", "FreeStorage"): "maintenance_frees_what_was_aborted",
     ("MaintenanceRole", "Publish"): "maintenance_publishes_what_waits",
     ("MaintenanceRole", "Redrive"): "maintenance_brings_dead_letters_back",
+    ("MaintenanceRole", "PutOnBus"): "maintenance_puts_events_on_the_bus",
     ("AdministerRole", "CloseConnections"): "administer_closes_the_connections_of_a_blocked_user",
     ("MigrateRole", "SignInAsOwner"): "migrate_signs_in_as_the_owner",
 }

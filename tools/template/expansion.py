@@ -39,6 +39,8 @@ PSEUDO_PARAMETERS = {
     "AWS::URLSuffix": "amazonaws.com",
 }
 
+EVENT_BUS = "files"
+
 OWN_NETWORK = {
     "VpcId": "vpc-0123456789abcdef0",
     "SubnetIds": "subnet-0123456789abcdef0,subnet-0123456789abcdef1",
@@ -78,6 +80,7 @@ def variants():
         "everything else": {
             "AlarmEmail": "operator@example.com",
             "AllowedOrigins": "https://app.example.com,https://www.example.com",
+            "EventBusName": EVENT_BUS,
             "Architecture": "x86_64",
             "GradualDeployments": "false",
             "JwtAudience": "client-a,client-b",

@@ -1,4 +1,4 @@
-"""Tests that the commands of docs/operations.md are valid: shell syntax, and service, operation, options and query of each AWS CLI call.
+"""Tests that the commands of docs/operations.md and docs/events.md are valid: shell syntax, and service, operation, options and query of each AWS CLI call.
 
 The commands run with fakes of `aws`, `sam`, `syncsphere` and `cargo`, which log their arguments. Calls of `aws` are compared with botocore's
 models, from which the AWS CLI generates its commands, and calls of `sam` with the template's parameters.
@@ -18,7 +18,9 @@ import jmespath
 from botocore import xform_name
 from botocore.utils import ArgumentGenerator
 
-MANUAL = expansion.TEMPLATE.parent / "docs" / "operations.md"
+DOCS = expansion.TEMPLATE.parent / "docs"
+
+MANUAL = "\n".join((DOCS / name).read_text() for name in ("operations.md", "events.md"))
 
 # Options that every command of the AWS CLI accepts, as far as they are used here.
 GLOBAL = {"--query", "--output", "--region", "--cli-binary-format"}
@@ -48,7 +50,7 @@ VPC=v SUBNETS=s SG=g NEW=n
 
 def commands():
     """Yields the blocks of commands without prompts and output, and the commands in sentences and tables."""
-    for block in re.findall(r"^```console\n(.*?)^```", MANUAL.read_text(), re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^```console\n(.*?)^```", MANUAL, re.MULTILINE | re.DOTALL):
         lines, goes_on = [], False
         for line in block.splitlines():
             begins = line.startswith("$ ")
@@ -58,7 +60,7 @@ def commands():
                 lines.append(line.removeprefix("$ "))
         yield "\n".join(lines)
     # Commands in sentences and tables.
-    for command in re.findall(r"`(aws [a-z0-9-]+ [^`]+)`", MANUAL.read_text()):
+    for command in re.findall(r"`(aws [a-z0-9-]+ [^`]+)`", MANUAL):
         if "…" not in command:
             yield " ".join(command.split())
 
@@ -129,7 +131,7 @@ class Manual(unittest.TestCase):
                         services.add(arguments[0])
                         self.assertEqual(complaints(arguments), [])
         # Detects a change of the document's format that hides commands from this test.
-        self.assertLessEqual({"apigateway", "cloudformation", "ec2", "lambda", "rds", "s3api", "service-quotas", "sqs"}, services)
+        self.assertLessEqual({"apigateway", "cloudformation", "ec2", "events", "lambda", "rds", "s3api", "service-quotas", "sqs"}, services)
 
     def test_sam_is_given_parameters_of_the_template(self):
         declared = set(expansion.template()["Parameters"])
@@ -140,7 +142,7 @@ class Manual(unittest.TestCase):
                     overrides = arguments[arguments.index("--parameter-overrides") + 1 :]
                     given |= {word.split("=", 1)[0] for word in overrides}
         self.assertLessEqual(given, declared)
-        self.assertLessEqual({"Size", "DatabaseUrl", "GradualDeployments"}, given)
+        self.assertLessEqual({"Size", "DatabaseUrl", "EventBusName", "GradualDeployments"}, given)
 
     def test_mistakes_are_found(self):
         self.assertEqual(complaints(["rds", "delete-instance"]), ["rds has no delete-instance"])

@@ -100,6 +100,8 @@ class Deployment:
             own["owner's secret"] = expansion.sample_attribute("Database", self.resources["Database"], "MasterUserSecret.SecretArn")
         elif self.name == "own database by IAM with an owner":
             own["owner's secret"] = expansion.OWN_DATABASE["DatabaseSecretArn"]
+        if "EventBusExists" in self.resources:
+            own["event bus"] = f"arn:{PARTITION}:events:{REGION}:{ACCOUNT}:event-bus/{expansion.EVENT_BUS}"
         if self.name == "trial":
             own["bucket of a trial"], own["content of a trial"] = bucket, content
         return own
@@ -122,6 +124,8 @@ class Deployment:
             f"arn:{PARTITION}:iam::{ACCOUNT}:role/{STACK}-{function}Role",
             f"arn:{PARTITION}:sns:{REGION}:{ACCOUNT}:{STACK}-AlarmTopic",
             f"arn:{PARTITION}:secretsmanager:{REGION}:{ACCOUNT}:secret:other-AbCdEf",
+            f"arn:{PARTITION}:events:{REGION}:{ACCOUNT}:event-bus/default",
+            f"arn:{PARTITION}:events:{REGION}:{ACCOUNT}:event-bus/{expansion.EVENT_BUS}/other",
         }
         foreign |= {self.own(other)["own logs"] for other in self.functions() if other != function}
         for arn in own.values():
@@ -306,10 +310,9 @@ class Names(unittest.TestCase):
                         self.assertTrue(actions_named(pattern), f"{role}: {pattern}")
 
     def test_every_action_knows_the_resource_that_it_is_asked_on(self):
-        deployment = deployments()[0]
-        self.assertEqual(deployment.name, "trial")
         for function in CALLS["functions"]:
-            own = deployment.own(function)
+            # No deployment has all resources.
+            own = {name: arn for deployment in deployments() for name, arn in deployment.own(function).items()}
             for resource, actions in needed(function).items():
                 for action in actions:
                     patterns = resource_patterns(action)

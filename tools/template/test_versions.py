@@ -21,6 +21,7 @@ OTHERS = {
     "GradualDeployments": [({}, "false")],
     "LogRetentionDays": [({}, "7")],
     "SocketAccessLogs": [({}, "true")],
+    "EventBusName": [({}, "files"), ({"EventBusName": "files"}, "default")],
     "TrashDays": [({}, "7")],
     "KeepVersions": [({}, "10")],
     "VersionDays": [({}, "30")],

@@ -8,6 +8,7 @@
 
 mod aborted_uploads;
 mod audience;
+mod bus;
 mod changes;
 mod client;
 mod connect;
@@ -32,6 +33,7 @@ mod users;
 
 pub use aborted_uploads::AbortedUpload;
 pub use audience::{Audience, Page, PageSize, Recipient};
+pub use bus::set_bus;
 pub use changes::{Effect, Limit, LimitName, MAX_CHANGES, NewChange, Rejection};
 pub use client::Database;
 pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
@@ -55,6 +57,7 @@ use query::Query;
 pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
     [
         audience::QUERIES,
+        bus::QUERIES,
         changes::QUERIES,
         connections::QUERIES,
         erasure::QUERIES,

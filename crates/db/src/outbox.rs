@@ -4,6 +4,7 @@
 
 use model::{Event, EventId};
 use time::OffsetDateTime;
+use tokio_postgres::Row;
 use tracing::error;
 use uuid::Uuid;
 
@@ -98,15 +99,7 @@ impl Database {
         limit: i64,
     ) -> Result<Vec<Event>, Error> {
         let rows = self.rows(&CLAIM_EVENTS, &[&now, &leased_until, &limit]).await?;
-        let events = rows.iter().filter_map(|row| match event(row) {
-            Ok(event) => Some(event),
-            Err(error) => {
-                let event_id = get::<Uuid>(row, "event_id").unwrap_or_default();
-                error!(%event_id, ?error, "event {event_id} cannot be read, and so not be published");
-                None
-            }
-        });
-        Ok(events.collect())
+        Ok(readable(&rows))
     }
 
     /// The number and the age of all events in the outbox, and when the first event that was committed before
@@ -128,6 +121,19 @@ impl Database {
     }
 }
 
-fn uuids(events: &[EventId]) -> Vec<Uuid> {
+/// Parses claimed events. One that cannot be parsed is logged and left out; it does not hold up the others.
+pub(crate) fn readable(rows: &[Row]) -> Vec<Event> {
+    let events = rows.iter().filter_map(|row| match event(row) {
+        Ok(event) => Some(event),
+        Err(error) => {
+            let event_id = get::<Uuid>(row, "event_id").unwrap_or_default();
+            error!(%event_id, ?error, "event {event_id} cannot be read, and so not be published");
+            None
+        }
+    });
+    events.collect()
+}
+
+pub(crate) fn uuids(events: &[EventId]) -> Vec<Uuid> {
     events.iter().copied().map(Uuid::from).collect()
 }

@@ -265,8 +265,8 @@ ORDER BY s.id
 LIMIT $3",
 );
 
-/// $1 space, $2 maximum number of changes, $3 the latest deletion. Events that were never published are
-/// dropped: nobody may read the space any more.
+/// $1 space, $2 maximum number of changes, $3 the latest deletion. Events that never reached the queue are
+/// dropped: nobody may read the space any more. Changes that wait for the event bus are kept.
 const DELETE_CHANGES: Query = Query::new(concat!(
     "-- delete_changes
 WITH due AS (
@@ -276,6 +276,7 @@ WITH due AS (
     WHERE c.space_id = $1 AND s.deleted_at <= $3 AND ",
     locked!("c.space_id"),
     "
+        AND NOT EXISTS (SELECT FROM bus_outbox b WHERE b.event_id = c.event_id)
     ORDER BY c.sequence
     LIMIT $2
 ), unpublished AS (

@@ -11,8 +11,9 @@ use crate::error::Error;
 /// The role's privileges on each table. Locking a row requires UPDATE. A test revokes each privilege and
 /// checks that a statement then fails. The previous release still serves when the privileges are updated, so
 /// a privilege is removed one release after the last statement that needs it.
-pub const GRANTS: [(&str, &[&str]); 15] = [
+pub const GRANTS: [(&str, &[&str]); 17] = [
     ("active_members", &["SELECT"]),
+    ("bus_outbox", &["SELECT", "UPDATE", "DELETE"]),
     (
         "changes",
         &["SELECT", "INSERT", "UPDATE (user_id, member_id)", "DELETE"],
@@ -25,6 +26,7 @@ pub const GRANTS: [(&str, &[&str]); 15] = [
     ("members", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("outbox", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("refused_inviters", &["SELECT", "INSERT", "DELETE"]),
+    ("settings", &["SELECT"]),
     ("spaces", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("tickets", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("uploads", &["SELECT", "INSERT", "UPDATE", "DELETE"]),

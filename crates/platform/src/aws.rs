@@ -147,7 +147,7 @@ impl Aws {
 }
 
 /// Services with an endpoint variable of their own, in the SDK's spelling.
-const SERVICES: [&str; 3] = ["S3", "SQS", "SECRETS_MANAGER"];
+const SERVICES: [&str; 4] = ["EVENTBRIDGE", "S3", "SQS", "SECRETS_MANAGER"];
 
 /// Endpoints that replace those of AWS (AWS SDKs and Tools Reference Guide, "Service-specific endpoints").
 #[derive(Debug)]
@@ -210,6 +210,7 @@ mod tests {
     fn a_service_is_where_its_own_variable_says_or_else_the_common_one() {
         let endpoints = Endpoints::from_vars(&Vars::from_lookup(|name| match name {
             "AWS_ENDPOINT_URL_SQS" => Some("https://sqs.example".to_owned()),
+            "AWS_ENDPOINT_URL_EVENTBRIDGE" => Some("https://events.example".to_owned()),
             "AWS_ENDPOINT_URL_SECRETS_MANAGER" => Some("https://secrets.example".to_owned()),
             "AWS_ENDPOINT_URL_S3" => Some(String::new()),
             "AWS_ENDPOINT_URL" => Some("http://all.example".to_owned()),
@@ -224,6 +225,7 @@ mod tests {
         };
         let at = |service| asked(service, "AWS_ENDPOINT_URL").unwrap();
         assert_eq!(at("SQS"), "https://sqs.example");
+        assert_eq!(at("EventBridge"), "https://events.example");
         assert_eq!(at("Secrets Manager"), "https://secrets.example");
         assert_eq!(at("S3"), "http://all.example");
         assert_eq!(asked("SQS", "AWS_S3_USE_ARN_REGION"), None);

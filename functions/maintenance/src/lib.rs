@@ -1,9 +1,10 @@
-//! Every minute: publishes the events that are still in the outbox, cleans up expired rows and content,
-//! requeues dead letters, and purges what is past its time.
+//! Every minute: publishes the events that are still in the outbox, puts events on the event bus, cleans up expired
+//! rows and content, requeues dead letters, and purges what is past its time.
 //!
 //! Two runs may overlap, and a run may be killed at any point. Events are claimed by lease, and sending an
 //! event twice is harmless. The content of an upload is deleted from storage before the upload's row.
 
+mod bus;
 mod clean_up;
 mod erase;
 mod publish;
@@ -12,6 +13,7 @@ mod redrive;
 
 use std::time::Duration as StdDuration;
 
+use ::bus::Bus;
 use db::{Database, DatabaseUrl};
 use platform::config::{ConfigError, Vars};
 use platform::metrics::Metric;
@@ -41,6 +43,12 @@ pub(crate) const WAITING: &str = "EventsWaiting";
 /// Name of the metric for the age of the oldest event in the outbox, in seconds.
 pub(crate) const OLDEST: &str = "OldestEventAge";
 
+/// Name of the metric for events that the event bus took. Each is counted once.
+pub(crate) const PUT_ON_BUS: &str = "EventsPutOnBus";
+
+/// Name of the metric for the age of the oldest event that waits for the event bus, in seconds. Only with a bus.
+pub(crate) const OLDEST_FOR_BUS: &str = "OldestBusEventAge";
+
 /// Name of the metric for dead letters that were requeued.
 pub(crate) const REDRIVEN: &str = "MessagesRedriven";
 
@@ -51,10 +59,12 @@ pub(crate) const OBJECTS_PURGED: &str = "ObjectsPurged";
 pub(crate) const BYTES_PURGED: &str = "BytesPurged";
 
 /// The metrics of this function with their units.
-pub const METRICS: [Metric; 6] = [
+pub const METRICS: [Metric; 8] = [
     Metric::Count(queue::PUBLISHED),
     Metric::Gauge(WAITING),
     Metric::Seconds(OLDEST),
+    Metric::Count(PUT_ON_BUS),
+    Metric::Seconds(OLDEST_FOR_BUS),
     Metric::Count(REDRIVEN),
     Metric::Count(OBJECTS_PURGED),
     Metric::Count(BYTES_PURGED),
@@ -70,6 +80,8 @@ pub struct Config {
     pub queue_url: String,
     /// `DEAD_LETTER_QUEUE_URL`: the SQS queue that dead letters are received from.
     pub dead_letter_queue_url: String,
+    /// `EVENT_BUS_NAME`: the EventBridge bus that events are put on; `None` if the stack has none.
+    pub event_bus: Option<String>,
     /// `TRASH_DAYS`, `KEEP_VERSIONS` and `VERSION_DAYS`: how long deleted files and spaces, and old versions, are
     /// kept.
     pub retention: Retention,
@@ -85,6 +97,7 @@ impl Config {
             bucket: vars.required("BUCKET_NAME")?,
             queue_url: vars.required("QUEUE_URL")?,
             dead_letter_queue_url: vars.required("DEAD_LETTER_QUEUE_URL")?,
+            event_bus: vars.optional("EVENT_BUS_NAME")?,
             retention: Retention {
                 trash: vars.required("TRASH_DAYS")?,
                 versions: vars.required("KEEP_VERSIONS")?,
@@ -105,6 +118,8 @@ pub struct App {
     pub queue: Queue,
     /// The dead-letter queue, with messages that could not be read or delivered.
     pub dead_letters: Queue,
+    /// The event bus that events are put on; `None` if the stack has none.
+    pub bus: Option<Bus>,
     /// How long deleted files and spaces, and old versions, are kept.
     pub retention: Retention,
     /// The clock. Tests set its time.
@@ -120,6 +135,8 @@ pub struct ScheduledEvent {}
 pub struct Report {
     /// Events that were sent to the queue.
     pub published: usize,
+    /// Events that the event bus took.
+    pub put_on_bus: usize,
     /// Expired tickets and connections that were deleted.
     pub expired: usize,
     /// Uploads that were aborted because they were not completed in time.
@@ -143,6 +160,8 @@ enum Error {
     Queue(#[from] queue::Error),
     #[error("the queue did not take {0} events")]
     NotTaken(usize),
+    #[error("the event bus did not take {0} events")]
+    NotPut(usize),
     #[error("storage did not answer for {0} uploads")]
     Storage(usize),
     #[error("storage did not delete {0} objects")]
@@ -168,6 +187,7 @@ pub async fn handle(app: &App, deadline: Instant) -> Result<Report, Unfinished> 
     };
     let report = Report {
         published: finish("publishing", publish::publish(app, deadline).await),
+        put_on_bus: finish("putting events on the bus", bus::put(app, deadline).await),
         expired: finish("forgetting", clean_up::forget_expired(app, deadline).await),
         aborted: finish("aborting", clean_up::abort_expired(app, deadline).await),
         redriven: finish("redriving", redrive::redrive(app, deadline).await),

@@ -1,5 +1,6 @@
 //! Runs the function on Lambda.
 
+use bus::Bus;
 use db::Database;
 use lambda_runtime::Error;
 use maintenance::{App, Config, DEADLINE_MARGIN, METRICS, ScheduledEvent, handle};
@@ -21,6 +22,7 @@ async fn main() -> Result<(), Error> {
         storage: Storage::new(&aws.sdk, config.bucket),
         dead_letters: queue.with_url(config.dead_letter_queue_url),
         queue,
+        bus: config.event_bus.map(|name| Bus::new(&aws.sdk, name)),
         retention: config.retention,
         clock,
     };

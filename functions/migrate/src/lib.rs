@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::cloudformation::CloudFormationCustomResourceRequest;
-use db::{DatabaseUrl, Migrated};
+use db::{Connector, DatabaseUrl, Migrated};
 use platform::client::HttpClient;
 use platform::config::{ConfigError, Vars};
 use platform::custom_resource::{Change, Error, Request};
@@ -41,6 +41,8 @@ pub struct Config {
     /// `DATABASE_RESOURCE_ID`: the RDS resource id of the database, by which a restored one is noticed. `None`
     /// if it is unknown.
     pub database_id: Option<String>,
+    /// `EVENT_BUS_NAME`: the EventBridge bus that changes go to; `None` if the stack has none.
+    pub event_bus: Option<String>,
 }
 
 impl Config {
@@ -50,6 +52,7 @@ impl Config {
             database_url: vars.required("DATABASE_URL")?,
             owner_secret_arn: vars.optional("OWNER_SECRET_ARN")?,
             database_id: vars.optional("DATABASE_RESOURCE_ID")?,
+            event_bus: vars.optional("EVENT_BUS_NAME")?,
         })
     }
 }
@@ -65,6 +68,8 @@ pub struct App {
     pub owner: Option<Owner>,
     /// The RDS resource id of the database; `None` if it is unknown.
     pub database_id: Option<String>,
+    /// Whether changes also go to an event bus.
+    pub has_bus: bool,
     /// How long an unreachable secret or database is retried.
     pub retry_budget: Duration,
     /// Client that sends the answer to CloudFormation.
@@ -170,10 +175,15 @@ async fn with_retries(app: &App) -> Result<Migrated, Failure> {
 /// seven days.
 async fn migrate(app: &App) -> Result<Migrated, Failure> {
     let url = &app.database_url;
-    let database_id = app.database_id.as_deref();
+    let migrate = async |owner: &Connector, role| {
+        let migrated = db::migrate(owner, role, app.database_id.as_deref()).await?;
+        // On the schema of a later release too: the parameter holds for whichever release serves.
+        db::set_bus(owner, app.has_bus).await?;
+        Ok::<Migrated, db::MigrationError>(migrated)
+    };
     let Some(owner) = &app.owner else {
         let signing_in = url.clone().with_passwords(app.tokens.clone().passwords());
-        return Ok(db::migrate(&signing_in, None, database_id).await?);
+        return Ok(migrate(&signing_in, None).await?);
     };
     let reading = owner.secrets.get_secret_value().secret_id(&owner.secret_arn);
     let secret = reading
@@ -188,7 +198,7 @@ async fn migrate(app: &App) -> Result<Migrated, Failure> {
         return Err(Failure::OwnSecret);
     }
     let by_password = url.for_user(&owner.username, &owner.password).into();
-    let refused = match db::migrate(&by_password, Some(url.role()), database_id).await {
+    let refused = match migrate(&by_password, Some(url.role())).await {
         Err(error) if error.is_refused_sign_in() => error,
         outcome => return Ok(outcome?),
     };
@@ -203,7 +213,7 @@ async fn migrate(app: &App) -> Result<Migrated, Failure> {
         "the owner's password is refused: trying a token"
     );
     let by_iam = by_iam.with_passwords(app.tokens.clone().passwords());
-    match db::migrate(&by_iam, Some(url.role()), database_id).await {
+    match migrate(&by_iam, Some(url.role())).await {
         Err(error) if error.is_refused_sign_in() => Err(Failure::RefusedOwner {
             owner: owner.username,
             by_password: error_chain(&refused),

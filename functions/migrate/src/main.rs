@@ -21,6 +21,7 @@ async fn main() -> Result<(), Error> {
         tokens: Arc::new(Tokens::new(aws.account, runtime.clock.clone())),
         owner,
         database_id: config.database_id,
+        has_bus: config.event_bus.is_some(),
         retry_budget: RETRY_BUDGET,
         http: aws.http,
     };

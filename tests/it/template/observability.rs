@@ -91,7 +91,7 @@ fn dashboard() -> Json {
     };
     let mut dashboard = body.value[0].as_str().unwrap().to_owned();
     // Alarms that exist only under a condition.
-    for name in ["AlarmsOnSums", "AlarmsOfDatabase"] {
+    for name in ["AlarmsOfBus", "AlarmsOnSums", "AlarmsOfDatabase"] {
         let Value::Tagged(condition) = &body.value[1][name] else {
             panic!("{name} has no condition")
         };
@@ -174,6 +174,7 @@ fn every_alarm_tells_somebody_and_is_in_the_runbook_and_on_the_dashboard() {
         ("ApproximateNumberOfMessagesVisible", 0),
         ("ApproximateAgeOfOldestMessage", 20),
         ("OldestEventAge", 60),
+        ("OldestBusEventAge", 300),
         ("NotificationLatency", 20_000),
     ] {
         let alarm = alarms

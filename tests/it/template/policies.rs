@@ -66,10 +66,11 @@ type Actions = &'static [(&'static str, &'static [&'static str])];
 /// their methods.
 fn actions_of_libraries(source: &str) -> BTreeSet<String> {
     let source: String = source.split_whitespace().collect();
-    let libraries: [(&[&str], Actions); 4] = [
+    let libraries: [(&[&str], Actions); 5] = [
         (&["storage."], storage::ACTIONS),
         (&["queue.", "dead_letters.", "queue::"], queue::ACTIONS),
         (&["commands::"], commands::ACTIONS),
+        (&["bus."], bus::ACTIONS),
         (&["closer."], websocket::ACTIONS),
     ];
     let mut actions = BTreeSet::new();
@@ -86,10 +87,11 @@ fn actions_of_libraries(source: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_call_of_a_library_has_its_actions() {
-    let libraries: [(&str, Actions); 4] = [
+    let libraries: [(&str, Actions); 5] = [
         ("storage", storage::ACTIONS),
         ("queue", queue::ACTIONS),
         ("commands", commands::ACTIONS),
+        ("bus", bus::ACTIONS),
         ("websocket", websocket::ACTIONS),
     ];
     for (library, actions) in libraries {
@@ -138,6 +140,7 @@ fn each_role_speaks_to_the_services_whose_client_its_function_has() {
     let clients = [
         ("s3", "storage"),
         ("sqs", "queue"),
+        ("events", "bus"),
         ("execute-api", "websocket"),
         ("secretsmanager", "aws-sdk-secretsmanager"),
     ];

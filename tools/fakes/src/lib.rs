@@ -2,6 +2,7 @@
 //! `model`.
 
 pub mod connections;
+pub mod eventbridge;
 pub mod http;
 pub mod s3;
 pub mod sqs;

@@ -110,6 +110,10 @@ impl Stack {
         if takes("AllowedOrigins") {
             overrides.push(format!("AllowedOrigins={}", ports.web_origin()));
         }
+        if takes("EventBusName") {
+            // The account's own bus, which always exists.
+            overrides.push("EventBusName=default".to_owned());
+        }
         if takes("DatabaseSecretArn") {
             overrides.extend([
                 format!("DatabaseUrl={}", ports.database_url(ROLE)),

@@ -77,6 +77,7 @@ async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
         // `sam local` does not evaluate the template's condition and sets an empty text, which the SDK would
         // use as the endpoint.
         ("AWS_ENDPOINT_URL_SQS", ports.aws_endpoint()),
+        ("AWS_ENDPOINT_URL_EVENTBRIDGE", ports.aws_endpoint()),
         ("DATABASE_URL", ports.database_url(ROLE)),
         ("OWNER_SECRET_ARN", secrets::owner(ports).await?),
         ("BUCKET_NAME", BUCKET.to_owned()),
@@ -96,6 +97,7 @@ async fn resources(ports: Ports) -> Result<Vec<(&'static str, String)>> {
         ("MAX_PENDING_UPLOADS", "10000".to_owned()),
         ("MAX_SPACES_PER_USER", "100".to_owned()),
         ("DATABASE_RESOURCE_ID", String::new()),
+        ("EVENT_BUS_NAME", String::new()),
         ("TRASH_DAYS", "30".to_owned()),
         ("KEEP_VERSIONS", "100".to_owned()),
         ("VERSION_DAYS", "180".to_owned()),
