@@ -38,7 +38,7 @@ pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};
 pub use error::{BoxError, Error, MigrationError};
 pub use files::{Base, Content};
-pub use invitations::{Invited, NewInvitation};
+pub use invitations::{InvitationLimits, Invited, NewInvitation};
 pub use migrations::{Migrated, migrate, schema_version};
 pub use outbox::OutboxStats;
 pub use purge::{MarkedVersion, PURGE_GRACE};

@@ -219,8 +219,8 @@ WITH target AS (
             WHEN $8::bigint <> coalesce(f.version, 0) THEN 'version_conflict'
             WHEN $15::uuid IS NOT NULL AND $15 IS DISTINCT FROM f.id THEN 'version_conflict'
             WHEN way.id IS NOT NULL THEN 'path_taken'
-            WHEN within('spaceBytes', s.bytes + $5, coalesce(s.max_bytes, $19), 0)
-                AND within('pendingUploads', u.pending_uploads + 1, coalesce(u.max_pending_uploads, $18), 60) THEN 'allowed'
+            WHEN within('spaceBytes', s.bytes, $5, coalesce(s.max_bytes, $19), 0)
+                AND within('pendingUploads', u.pending_uploads, 1, coalesce(u.max_pending_uploads, $18), 60) THEN 'allowed'
         END AS outcome
     FROM spaces s
     JOIN users u ON u.user_id = $2 AND u.user_id = current_setting('syncsphere.locked_user', true)
@@ -313,7 +313,7 @@ WITH target AS (
             WHEN u.base_version <> coalesce(f.version, 0) THEN 'version_conflict'
             WHEN u.base_file_id IS NOT NULL AND u.base_file_id IS DISTINCT FROM f.id THEN 'version_conflict'
             WHEN way.id IS NOT NULL THEN 'path_taken'
-            WHEN within('spaceBytes', s.bytes + u.size, coalesce(s.max_bytes, $13), 0) THEN 'allowed'
+            WHEN within('spaceBytes', s.bytes, u.size, coalesce(s.max_bytes, $13), 0) THEN 'allowed'
         END AS outcome
     FROM uploads u
     JOIN spaces s ON s.id = u.space_id
