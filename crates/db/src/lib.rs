@@ -37,7 +37,7 @@ pub use client::Database;
 pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};
 pub use error::{BoxError, Error, MigrationError};
-pub use files::{Base, Content};
+pub use files::{Base, Content, FolderEntry};
 pub use invitations::{InvitationLimits, Invited, NewInvitation};
 pub use migrations::{Migrated, migrate, schema_version};
 pub use outbox::OutboxStats;
