@@ -1,7 +1,7 @@
 //! Listing, reading, downloading, moving and deleting files.
 
 use futures_util::future::join_all;
-use model::{CurrentVersion, DownloadUrl, FileChanged, FileDetail, FileId, FileList};
+use model::{CurrentVersion, DownloadUrl, FileChanged, FileDetail, FileId, FileList, FolderList};
 use serde_json::{Value, json};
 use tests::{Answer, Call, TestContext, raw_http, upload_body};
 
@@ -710,4 +710,109 @@ async fn no_path_reaches_a_key_of_storage() {
     let key: &str = rows[0].get(0);
     let id = key.strip_prefix("objects/").unwrap();
     assert!(id.parse::<model::UploadId>().is_ok(), "{key}");
+}
+
+/// What `GET /files?folder=` lists with pages of this size: paths, where a folder's ends with a slash, in the order of the pages.
+async fn folder_of(
+    apps: &TestContext,
+    user: &str,
+    query: &[(&'static str, String)],
+    limit: i64,
+) -> Vec<String> {
+    let (mut entries, mut token) = (Vec::new(), None);
+    loop {
+        let call = Call::new("GET /files").query("limit", limit);
+        let call = query
+            .iter()
+            .fold(call, |call, (name, value)| call.query(name, value));
+        let call = match token {
+            Some(token) => call.query("pageToken", token),
+            None => call,
+        };
+        let list: FolderList = apps.call(user, call).await.parsed();
+        let files = list.files.iter().map(|file| file.path.to_string());
+        let folders = list.folders.iter().map(|folder| format!("{}/", folder.path));
+        let mut page: Vec<String> = files.chain(folders).collect();
+        page.sort();
+        entries.extend(page);
+        token = list.next_page_token;
+        if token.is_none() {
+            return entries;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_folder_lists_its_files_and_folders_and_nothing_below_them() {
+    let apps = TestContext::create().await;
+    for path in [
+        "/a",
+        "/b b",
+        "/b-b/x",
+        "/b/1",
+        "/b/2/3/4",
+        "/b/2/5",
+        "/b0",
+        "/b/2 2",
+        "/Übung/\u{1F980}/x",
+        "/Übung/\u{1F980}\u{1F980}",
+        "/c/only/deep/one",
+    ] {
+        apps.upload("alice", path, path.as_bytes()).await;
+    }
+    let deleted = apps.upload("alice", "/b/deleted/x", b"x").await.file_id;
+    let answer = apps.call("alice", file("DELETE /files/{fileId}", deleted)).await;
+    assert_eq!(answer.status, 200);
+    for limit in [1, 2, 3, 1000] {
+        let folder =
+            async |path: &str| folder_of(&apps, "alice", &[("folder", path.to_owned())], limit).await;
+        assert_eq!(
+            folder("").await,
+            ["/a", "/b b", "/b-b/", "/b/", "/b0", "/c/", "/Übung/"]
+        );
+        assert_eq!(folder("/b").await, ["/b/1", "/b/2 2", "/b/2/"]);
+        assert_eq!(folder("/b/2").await, ["/b/2/3/", "/b/2/5"]);
+        assert_eq!(
+            folder("/Übung").await,
+            ["/Übung/\u{1F980}/", "/Übung/\u{1F980}\u{1F980}"]
+        );
+        assert_eq!(folder("/c/only").await, ["/c/only/deep/"]);
+        // A file, a folder without files, and none.
+        for empty in ["/a", "/b/deleted", "/none"] {
+            assert_eq!(folder(empty).await, [""; 0], "{empty}");
+        }
+    }
+    // A file is shown with its version.
+    let call = Call::new("GET /files").query("folder", "/b");
+    let list: FolderList = apps.call("alice", call).await.parsed();
+    assert_eq!(list.files[0].sha256, client::sha256(b"/b/1"));
+    // Somebody new has an empty personal space; others' spaces are not there.
+    assert_eq!(
+        folder_of(&apps, "bob", &[("folder", String::new())], 10).await,
+        [""; 0]
+    );
+    let space = list.files[0].space_id;
+    let call = || {
+        Call::new("GET /files")
+            .query("folder", "")
+            .query("spaceId", space)
+    };
+    assert_eq!(apps.call("bob", call()).await.problem(), (404, "not-found"));
+    for (name, value) in [
+        ("deleted", "true"),
+        ("prefix", "/b"),
+        ("pageToken", "AAAA"),
+        ("folder", "/b"),
+    ] {
+        let refused = apps.call("alice", call().query(name, value)).await;
+        assert_eq!(refused.problem(), (400, "invalid-request"), "{name}");
+    }
+    for wrong in ["/", "b", "/b/", "/b//c", "/./b"] {
+        let call = Call::new("GET /files").query("folder", wrong);
+        assert_eq!(
+            apps.call("alice", call).await.problem(),
+            (400, "invalid-request"),
+            "{wrong}"
+        );
+    }
 }

@@ -6,7 +6,7 @@ use reqwest::Method;
 use crate::{Client, Error};
 
 impl Client {
-    /// `GET /me`: the caller's profile.
+    /// `GET /me`: the caller's profile, and the use of each limit.
     pub async fn profile(&self) -> Result<ProfileView, Error> {
         self.call(self.request(Method::GET, "/me")).await
     }

@@ -69,6 +69,8 @@ pub struct Limit {
     pub name: LimitName,
     /// The maximum.
     pub maximum: i64,
+    /// The use at the time of the request, without what it would add.
+    pub used: i64,
     /// The time after which the same command may succeed; `None` if only a deletion makes room.
     pub retry_after: Option<Duration>,
 }
@@ -84,6 +86,12 @@ pub enum LimitName {
     Spaces,
     /// Bytes of the content of a space, with old versions and the trash.
     SpaceBytes,
+    /// Pending invitations to a space.
+    PendingInvitations,
+    /// Pending invitations of a person, to any space.
+    ReceivedInvitations,
+    /// Invitations that a user makes within a day.
+    InvitationsPerDay,
 }
 
 impl LimitName {
@@ -94,13 +102,16 @@ impl LimitName {
             Self::PendingUploads => "pendingUploads",
             Self::Spaces => "spaces",
             Self::SpaceBytes => "spaceBytes",
+            Self::PendingInvitations => "pendingInvitations",
+            Self::ReceivedInvitations => "receivedInvitations",
+            Self::InvitationsPerDay => "invitationsPerDay",
         }
     }
 }
 
 impl Limit {
-    /// Parses the detail of the error with which the SQL function `within` fails.
-    pub(crate) fn from_detail(detail: &str) -> Option<Self> {
+    /// Parses the detail and the hint of the error with which the SQL function `within` fails.
+    pub(crate) fn from_error(detail: &str, hint: &str) -> Option<Self> {
         let (name, rest) = detail.split_once(' ')?;
         let (maximum, seconds) = rest.split_once(' ')?;
         let names = [
@@ -108,10 +119,14 @@ impl Limit {
             LimitName::PendingUploads,
             LimitName::Spaces,
             LimitName::SpaceBytes,
+            LimitName::PendingInvitations,
+            LimitName::ReceivedInvitations,
+            LimitName::InvitationsPerDay,
         ];
         Some(Self {
             name: names.into_iter().find(|known| known.as_str() == name)?,
             maximum: maximum.parse().ok()?,
+            used: hint.parse().ok()?,
             retry_after: Some(seconds.parse().ok()?)
                 .filter(|seconds| *seconds > 0)
                 .map(Duration::from_secs),
@@ -165,9 +180,13 @@ pub enum Rejection {
 /// $1 the item from which the space follows, $2 user, $3 epoch or null, $4 now, $5 maximum number of changes per
 /// minute; more may follow.
 ///
-/// The caller's row is locked after the space's in every command, and commands lock no other row of `users`.
+/// The caller's row is locked after the space's in every command, and commands lock no other row of `users`. `$then` is an
+/// expression for what to lock after both.
 macro_rules! lock {
     ($name:literal, $rest:literal) => {
+        lock!($name, $rest, then "NULL")
+    };
+    ($name:literal, $rest:literal, then $then:literal) => {
         $crate::query::Query::new(concat!(
             "-- ",
             $name,
@@ -185,13 +204,16 @@ WITH locked AS (
     JOIN users u ON u.user_id = $2
     WHERE within(
         'changesPerMinute',
-        CASE WHEN u.changes_since > $4::timestamptz - interval '1 minute' THEN u.changes + 1 ELSE 1 END,
+        CASE WHEN u.changes_since > $4::timestamptz - interval '1 minute' THEN u.changes ELSE 0 END,
+        1,
         coalesce(u.max_changes_per_minute, $5),
         ceil(extract(epoch FROM u.changes_since + interval '1 minute' - $4))::bigint
     )
     FOR NO KEY UPDATE OF u
 )
-SELECT set_config('syncsphere.locked_space', locked.id::text, true)
+SELECT set_config('syncsphere.locked_space', locked.id::text, true), ",
+            $then,
+            " AS locked_next
 FROM locked
 LEFT JOIN caller ON true"
         ))
@@ -218,12 +240,21 @@ pub(crate) use locked;
 ///
 /// The macro adds the CTEs that take the next sequence numbers of the spaces and insert the changes and their
 /// outbox rows. Changes of one space get consecutive numbers. `$set` is further assignments to the columns of these
-/// spaces, each after a comma: a statement can update a row only once.
+/// spaces, each after a comma: a statement can update a row only once. `$rate` assigns to the columns of the caller for the rows
+/// `t` of `target` that satisfy `$rated`.
 macro_rules! command {
     ($first:expr) => {
         command!($first, set "")
     };
     ($first:expr, set $set:literal) => {
+        command!(
+            $first, set $set,
+            rate "changes = CASE WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes + 1 ELSE 1 END,
+        changes_since = CASE WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes_since ELSE $2 END",
+            for "t.outcome = 'allowed'"
+        )
+    };
+    ($first:expr, set $set:literal, rate $rate:literal, for $rated:literal) => {
         $crate::query::Query::new(concat!(
             $first,
             ", counted AS (
@@ -254,10 +285,13 @@ macro_rules! command {
     RETURNING *
 ), rated AS (
     UPDATE users u
-    SET changes = CASE WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes + 1 ELSE 1 END,
-        changes_since = CASE WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes_since ELSE $2 END
+    SET ",
+            $rate,
+            "
     FROM target t
-    WHERE t.outcome = 'allowed' AND u.user_id = $4
+    WHERE ",
+            $rated,
+            " AND u.user_id = $4
 ), waiting AS (
     INSERT INTO outbox (event_id, created_at, leased_until)
     SELECT event_id, $2, $3

@@ -39,8 +39,8 @@ pub use client::Database;
 pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};
 pub use error::{BoxError, Error, MigrationError};
-pub use files::{Base, Content};
-pub use invitations::{Invited, NewInvitation};
+pub use files::{Base, Content, FolderEntry};
+pub use invitations::{InvitationLimits, Invited, NewInvitation};
 pub use migrations::{Migrated, migrate, schema_version};
 pub use outbox::OutboxStats;
 pub use purge::{MarkedVersion, PURGE_GRACE};
@@ -49,7 +49,7 @@ pub use spaces::{Membership, NewSpace};
 pub use tickets::NewTicket;
 pub use uploads::{Completing, IN_FLIGHT, NewUpload, OpenUpload, Upload, UploadPhase, UploadState};
 
-pub use users::{User, UserLimits};
+pub use users::{Maximums, User, UserLimits};
 
 use query::Query;
 

@@ -31,7 +31,7 @@ pub(crate) const QUERIES: &[&Query] = &[
     &LOCK_SPACE,
     &SET_MEMBER,
     &REMOVE_MEMBER,
-    &SET_SPACE_LIMIT,
+    &SET_SPACE_LIMITS,
 ];
 
 /// The parameters of creating a shared space.
@@ -83,7 +83,7 @@ const LIST_SPACES: Query = Query::new(
 SELECT h.epoch, s.*
 FROM history h
 LEFT JOIN LATERAL (
-    SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
+    SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence, s.bytes
     FROM active_members m
     JOIN spaces s ON s.id = m.space_id
     WHERE m.user_id = $1 AND ($2::uuid IS NULL OR m.space_id > $2)
@@ -103,7 +103,7 @@ const LIST_DELETED_SPACES: Query = Query::new(
 SELECT h.epoch, s.*
 FROM history h
 LEFT JOIN LATERAL (
-    SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence, s.deleted_at
+    SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence, s.bytes, s.deleted_at
     FROM members m
     JOIN spaces s ON s.id = m.space_id
     WHERE m.user_id = $1 AND m.role = 'owner' AND s.deleted_at > $5 AND ($2::uuid IS NULL OR m.space_id > $2)
@@ -117,7 +117,7 @@ ORDER BY s.space_id",
 /// $1 space, $2 user, $3 epoch or null.
 const LOAD_SPACE: Query = Query::new(
     "-- load_space
-SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
+SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence, s.bytes
 FROM active_members m
 JOIN spaces s ON s.id = m.space_id
 WHERE m.space_id = $1 AND m.user_id = $2 AND admit($2, $3)",
@@ -132,7 +132,7 @@ WITH target AS (
         CASE
             WHEN e.name <> $7 THEN 'key_reused'
             WHEN e.id IS NOT NULL THEN 'unchanged'
-            WHEN within('spaces', p.memberships + 1, coalesce(u.max_spaces, $9), 0) THEN 'allowed'
+            WHEN within('spaces', p.memberships, 1, coalesce(u.max_spaces, $9), 0) THEN 'allowed'
         END AS outcome
     FROM spaces p
     JOIN users u ON u.user_id = p.owner_id
@@ -161,7 +161,7 @@ WITH target AS (
 /// $1 user, $2 the idempotency key with which the user created the space, $3 the space's id.
 const FIND_SPACE_BY_KEY: Query = Query::new(
     "-- find_space_by_key
-SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
+SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence, s.bytes
 FROM spaces s
 JOIN active_members m ON m.space_id = s.id AND m.user_id = $1
 WHERE (s.created_by = $1 AND s.idempotency_key = $2) OR s.id = $3",
@@ -384,25 +384,30 @@ WITH target AS (
 )"
 ));
 
-/// $1 space, $2 maximum of bytes, or null for the stack's parameter.
-const SET_SPACE_LIMIT: Query = Query::new(
-    "-- set_space_limit
+/// $1 space, $2 maximum of bytes, $3 maximum number of pending invitations; null for the stack's parameter.
+const SET_SPACE_LIMITS: Query = Query::new(
+    "-- set_space_limits
 UPDATE spaces
-SET max_bytes = $2
+SET max_bytes = $2, max_pending_invitations = $3
 WHERE id = $1
 RETURNING bytes",
 );
 
 impl Database {
-    /// Sets the maximum of bytes of a space; `None` for the stack's parameter. Content beyond a lower maximum stays.
-    /// Returns the number of bytes that the space holds; `None` if there is no such space.
-    pub async fn set_space_limit(
+    /// Sets the maximum of bytes of a space and that of its pending invitations; `None` for the stack's parameter. What the
+    /// space has beyond a lower maximum stays. Returns the number of bytes that the space holds; `None` if there is no such
+    /// space.
+    pub async fn set_space_limits(
         &self,
         space_id: SpaceId,
-        maximum: Option<i64>,
+        bytes: Option<i64>,
+        pending_invitations: Option<i64>,
     ) -> Result<Option<i64>, Error> {
         let rows = self
-            .rows(&SET_SPACE_LIMIT, &[&Uuid::from(space_id), &maximum])
+            .rows(
+                &SET_SPACE_LIMITS,
+                &[&Uuid::from(space_id), &bytes, &pending_invitations],
+            )
             .await?;
         rows.first().map(|row| get(row, "bytes")).transpose()
     }
@@ -595,6 +600,7 @@ impl Database {
                 name: Some(space.name.clone()),
                 role: Role::Owner,
                 latest_sequence: Cursor::START,
+                bytes: Some(0),
             };
             return Ok(Ok((changed, view)));
         }
@@ -707,6 +713,7 @@ fn space(row: &Row) -> Result<SpaceView, Error> {
         name: parse_opt::<String, SpaceName>(row, "name")?,
         role: parse::<&str, Role>(row, "role")?,
         latest_sequence: parse::<i64, Cursor>(row, "last_sequence")?,
+        bytes: get(row, "bytes")?,
     })
 }
 

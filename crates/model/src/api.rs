@@ -8,19 +8,20 @@ mod upload;
 
 pub use file::{
     Composite, CurrentVersion, DeletedFileList, DeletedFileView, DownloadUrl, FileChanged, FileDetail,
-    FileList, FileVersion, FileView, InvalidTrashKey, MoveFileRequest, NoFile, RestoreFileRequest,
-    RestoreVersionRequest, TrashKey,
+    FileList, FileVersion, FileView, FolderList, FolderView, InvalidTrashKey, MoveFileRequest, NoFile,
+    RestoreFileRequest, RestoreVersionRequest, TrashKey,
 };
 pub use invitation::{
     AcceptInvitationRequest, DeclineInvitationRequest, InvitationList, InvitationView, InviteRequest,
     ReceivedInvitation, ReceivedInvitationList,
 };
 pub use space::{
-    ChangeList, CreateSpaceRequest, DeletedSpaceList, DeletedSpaceView, MemberList, MemberView, ProfileView,
-    RenameSpaceRequest, RestoreSpaceRequest, SetMemberRequest, SpaceList, SpaceView,
+    ChangeList, CreateSpaceRequest, DeletedSpaceList, DeletedSpaceView, LimitUse, MemberList, MemberView,
+    ProfileView, RenameSpaceRequest, RestoreSpaceRequest, SetMemberRequest, SpaceList, SpaceView, Usage,
 };
 pub use ticket::{CreateTicketRequest, CreatedTicket};
 pub use upload::{
-    CreateUploadRequest, CreatedUpload, Empty, PartRequest, PresignPartsRequest, PresignedPart,
-    PresignedParts, PresignedPut, StoredPart, Transfer, UploadStatus, UploadView,
+    CreateUploadRequest, CreatedUpload, Empty, PartRequest, PendingUpload, PendingUploadList,
+    PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut, StoredPart, Transfer, UploadStatus,
+    UploadView,
 };

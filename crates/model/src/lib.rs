@@ -20,11 +20,12 @@ pub use api::{
     AcceptInvitationRequest, ChangeList, Composite, CreateSpaceRequest, CreateTicketRequest,
     CreateUploadRequest, CreatedTicket, CreatedUpload, CurrentVersion, DeclineInvitationRequest,
     DeletedFileList, DeletedFileView, DeletedSpaceList, DeletedSpaceView, DownloadUrl, Empty, FileChanged,
-    FileDetail, FileList, FileVersion, FileView, InvalidTrashKey, InvitationList, InvitationView,
-    InviteRequest, MemberList, MemberView, MoveFileRequest, NoFile, PartRequest, PresignPartsRequest,
-    PresignedPart, PresignedParts, PresignedPut, ProfileView, ReceivedInvitation, ReceivedInvitationList,
-    RenameSpaceRequest, RestoreFileRequest, RestoreSpaceRequest, RestoreVersionRequest, SetMemberRequest,
-    SpaceList, SpaceView, StoredPart, Transfer, TrashKey, UploadStatus, UploadView,
+    FileDetail, FileList, FileVersion, FileView, FolderList, FolderView, InvalidTrashKey, InvitationList,
+    InvitationView, InviteRequest, LimitUse, MemberList, MemberView, MoveFileRequest, NoFile, PartRequest,
+    PendingUpload, PendingUploadList, PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut,
+    ProfileView, ReceivedInvitation, ReceivedInvitationList, RenameSpaceRequest, RestoreFileRequest,
+    RestoreSpaceRequest, RestoreVersionRequest, SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer,
+    TrashKey, UploadStatus, UploadView, Usage,
 };
 pub use caller::{
     Caller, EmailAddress, InvalidEmailAddress, InvalidPersonName, MAX_PERSON_NAME_BYTES, PersonName, Profile,
@@ -45,7 +46,9 @@ pub use numbers::{
 };
 pub use page::{InvalidPageToken, PageQuery, PageToken, page};
 pub use parts::{MAX_PARTS, MIN_PART_BYTES, PartLayout};
-pub use path::{InvalidPath, MAX_PATH_BYTES, MAX_SEGMENT_BYTES, PathPrefix, SpacePath};
+pub use path::{
+    FolderKey, FolderPath, InvalidPath, MAX_PATH_BYTES, MAX_SEGMENT_BYTES, PathPrefix, SpacePath,
+};
 pub use space::{
     INVITATION_LIFETIME, InvalidRole, InvalidSpaceKind, InvalidSpaceName, InvisibleSpaceName, MAX_MEMBERS,
     MAX_SPACE_NAME_BYTES, Role, SpaceKind, SpaceName,

@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 
 use crate::{
-    ByteCount, ContentType, DeviceId, Event, EventId, FileId, PageToken, PersonName, Sequence, Sha256,
-    SpaceId, SpacePath, UserId, Version,
+    ByteCount, ContentType, DeviceId, Event, EventId, FileId, FolderKey, PageToken, PersonName, Sequence,
+    Sha256, SpaceId, SpacePath, UserId, Version,
 };
 
 /// The 200 of completing an upload, and of moving and deleting a file: the change that the request made.
@@ -129,6 +129,28 @@ pub struct FileList {
     /// The token of the next page; `None` on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<PageToken<SpacePath>>,
+}
+
+/// A folder in a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FolderView {
+    /// The folder's path in the space.
+    pub path: SpacePath,
+}
+
+/// The 200 of `GET /files?folder=`: a page of what a folder contains directly. The order is that of the paths by byte, where
+/// a folder's ends with `/`; files and folders come side by side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FolderList {
+    /// The files of the page, in order.
+    pub files: Vec<FileView>,
+    /// The folders of the page, in order.
+    pub folders: Vec<FolderView>,
+    /// The token of the next page; `None` on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<PageToken<FolderKey>>,
 }
 
 /// A file in the trash, and its current version.
