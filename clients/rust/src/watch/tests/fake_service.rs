@@ -395,6 +395,7 @@ impl Service for FakeService {
                 detail: String::new(),
                 request_id: String::new(),
                 current: None,
+                space_ids: Vec::new(),
             })
         };
         self.request(|state| {
