@@ -19,6 +19,7 @@ const EVERYBODY: [&str; 6] = [
 
 /// Expected status of each route for each caller.
 const MATRIX: &[(&str, [i64; 6])] = &[
+    ("GET /uploads", [200, 200, 200, 200, 200, 401]),
     ("POST /uploads", [201, 201, 403, 404, 404, 401]),
     ("GET /uploads/{uploadId}", [200, 200, 200, 404, 404, 401]),
     ("DELETE /uploads/{uploadId}", [204, 204, 204, 404, 404, 401]),

@@ -185,6 +185,42 @@ async fn reading_the_feed_and_listing_files_touch_only_what_they_answer() {
     );
 }
 
+#[tokio::test]
+async fn the_last_page_of_10_000_pending_uploads_reads_only_its_uploads() {
+    let apps = TestContext::create().await;
+    let space = apps.opened("alice", "/seed", b"x").await.space_id;
+    // As many of others, and twice as many that have ended.
+    let grow = format!(
+        "INSERT INTO uploads (id, space_id, user_id, path, size, sha256, state, created_at, expires_at)
+            SELECT lpad(to_hex(i), 32, '0')::uuid, '{space}', CASE i % 2 WHEN 0 THEN 'alice' ELSE 'user-' || i % 1000 END, '/' || i, 1,
+                sha256('x'),
+                CASE WHEN i <= 20000 THEN 'pending' ELSE 'aborted' END, now(), now() + interval '1 hour'
+            FROM generate_series(1, 60000) i;
+        ANALYZE;
+        SET plan_cache_mode = force_generic_plan"
+    );
+    apps.database.execute(&grow).await;
+    let counted = "SELECT pending_uploads::bigint FROM users WHERE user_id = 'alice'";
+    assert_eq!(apps.database.number(counted).await, 10_001);
+    let (_, sql) = db::queries()
+        .find(|(found, _)| *found == "list_pending_uploads")
+        .unwrap();
+    apps.database.execute(&format!("PREPARE pending AS {sql}")).await;
+    let after = uuid::Uuid::from_u128(19_800);
+    for (after, rows) in [("NULL".to_owned(), 101.0), (format!("'{after}'"), 101.0)] {
+        let explain =
+            format!("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE pending ('alice', {after}, 101, NULL, 'epoch')");
+        let plan: serde_json::Value = apps.database.rows(&explain).await[0].get(0);
+        let scans = scans(&plan[0]["Plan"], "uploads");
+        assert_eq!(scans.len(), 1, "{plan:#}");
+        assert_eq!(
+            (scans[0].0.starts_with("Index"), scans[0].1, scans[0].2),
+            (true, rows, 0.0),
+            "{plan:#}"
+        );
+    }
+}
+
 /// Scans of a table in a query plan: node type, rows returned and rows removed by filters.
 fn scans(plan: &serde_json::Value, table: &str) -> Vec<(String, f64, f64)> {
     let mut found = Vec::new();

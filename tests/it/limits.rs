@@ -191,3 +191,60 @@ async fn no_space_holds_more_bytes_than_allowed() {
     );
     assert_eq!(apps.database.number(&bytes).await, 96);
 }
+
+#[tokio::test]
+async fn a_user_sees_the_use_and_the_maximum_of_each_limit() {
+    let apps = apps().await;
+    let usage = async |user: &str| {
+        let profile: model::ProfileView = apps.call(user, Call::new("GET /me")).await.parsed();
+        profile.usage.unwrap()
+    };
+    let used = async |user: &str| {
+        let usage = usage(user).await;
+        [
+            usage.changes_per_minute.used,
+            usage.pending_uploads.used,
+            usage.spaces.used,
+            usage.space_bytes.used,
+        ]
+    };
+    // Of somebody new.
+    assert_eq!(used("alice").await, [0; 4]);
+    apps.upload("alice", "/a", b"abc").await;
+    apps.opened("alice", "/b", b"abcd").await;
+    let space = apps.space("alice").await;
+    assert_eq!(used("alice").await, [2, 1, 1, 3]);
+    assert_eq!(used("bob").await, [0; 4]);
+    assert_eq!(usage("alice").await.spaces.maximum, i64::MAX);
+    // What counts is over when its minute is.
+    apps.clock.advance(Duration::MINUTE);
+    assert_eq!(used("alice").await, [0, 1, 1, 3]);
+
+    limit(
+        &apps,
+        json!({ "changesPerMinute": 7, "pendingUploads": 6, "spaces": 5 }),
+    )
+    .await;
+    let personal = apps.opened("alice", "/c", b"x").await.space_id;
+    let set = json!({ "action": "setSpaceLimits", "spaceId": personal, "limits": { "bytes": 2 } });
+    administer(&apps, set).await;
+    let mine = usage("alice").await;
+    let maximums = [
+        mine.changes_per_minute,
+        mine.pending_uploads,
+        mine.spaces,
+        mine.space_bytes,
+    ]
+    .map(|each| each.maximum);
+    assert_eq!(maximums, [7, 6, 5, 2]);
+    assert_eq!(mine.space_bytes.used, 3);
+
+    // Each space shows its bytes to its members.
+    let listed: model::SpaceList = apps.call("alice", Call::new("GET /spaces")).await.parsed();
+    let bytes: Vec<_> = listed
+        .spaces
+        .iter()
+        .map(|view| (view.space_id == space, view.bytes))
+        .collect();
+    assert_eq!(bytes, [(false, Some(3)), (true, Some(0))]);
+}

@@ -116,10 +116,8 @@ async fn two_deployments_at_once_both_succeed() {
     let owner = database.owner();
     let role = Some(BY_IAM);
     let (one, other) = tokio::join!(db::migrate(&owner, role, None), db::migrate(&owner, role, None));
-    assert_eq!(
-        one.unwrap().applied + other.unwrap().applied,
-        usize::try_from(db::schema_version()).unwrap()
-    );
+    let migrations = std::fs::read_dir(tests::project_file("crates/db/migrations")).unwrap();
+    assert_eq!(one.unwrap().applied + other.unwrap().applied, migrations.count());
 }
 
 #[tokio::test]

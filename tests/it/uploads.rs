@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use model::{CurrentVersion, FileChanged, FileId};
+use model::{CurrentVersion, FileChanged, FileId, PendingUploadList};
 use serde_json::{Value, json};
 use tests::{Call, TestContext, hung_server, upload_body};
 
@@ -688,4 +688,82 @@ async fn who_may_not_write_any_more_is_refused_whether_or_not_the_content_is_the
     assert_eq!(apps.share("alice", space, "bob", "viewer").await.status, 200);
     let refused = apps.complete("bob", &created).await;
     assert_eq!(refused.problem(), (403, "forbidden"));
+}
+
+/// The answer to `GET /uploads` with this query.
+async fn pending(apps: &TestContext, user: &str, query: &[(&'static str, String)]) -> PendingUploadList {
+    let call = Call::new("GET /uploads");
+    let call = query
+        .iter()
+        .fold(call, |call, (name, value)| call.query(name, value));
+    apps.call(user, call).await.parsed()
+}
+
+fn listed(list: &PendingUploadList) -> Vec<&str> {
+    list.uploads.iter().map(|upload| upload.path.as_str()).collect()
+}
+
+#[tokio::test]
+async fn pending_uploads_are_listed_to_their_user_oldest_first_until_they_end() {
+    let apps = TestContext::create().await;
+    assert_eq!(listed(&pending(&apps, "alice", &[]).await), [""; 0]);
+    let space = apps.space("alice").await;
+    apps.share("alice", space, "bob", "editor").await;
+    let shared = |path: &str| {
+        let mut body = upload_body(path, b"x");
+        body["spaceId"] = json!(space);
+        body
+    };
+    let completed = apps.put("alice", "/1", b"x").await;
+    let large = upload_body("/2", &vec![0; 2 * 1024 * 1024]);
+    let large: model::CreatedUpload = apps.open("alice", &large).await.parsed();
+    let mut body = shared("/3");
+    let device = uuid::Uuid::from_u128(7);
+    body["deviceId"] = json!(device);
+    let third: model::CreatedUpload = apps.open("alice", &body).await.parsed();
+    let aborted = apps.opened("alice", "/4", b"x").await;
+    assert_eq!(apps.open("bob", &shared("/bobs")).await.status, 201);
+
+    let all = pending(&apps, "alice", &[]).await;
+    assert_eq!(
+        (listed(&all), all.next_page_token.is_some()),
+        (vec!["/1", "/2", "/3", "/4"], false)
+    );
+    let in_parts: Vec<bool> = all.uploads.iter().map(|upload| upload.in_parts).collect();
+    assert_eq!(in_parts, [false, true, false, false]);
+    let upload = &all.uploads[2];
+    assert_eq!(
+        (upload.upload_id, upload.space_id, upload.size.get()),
+        (third.upload_id, space, 1)
+    );
+    assert_eq!(upload.device_id, Some(device.into()));
+    assert_eq!(upload.expires_at, third.expires_at);
+    assert_eq!(upload.created_at + uploads::PUT_LIFETIME, third.expires_at);
+    // Page by page.
+    let first = pending(&apps, "alice", &[("limit", "3".to_owned())]).await;
+    let token = first.next_page_token.as_ref().unwrap().to_string();
+    let second = pending(&apps, "alice", &[("limit", "3".to_owned()), ("pageToken", token)]).await;
+    assert_eq!(
+        (listed(&first), listed(&second)),
+        (vec!["/1", "/2", "/3"], vec!["/4"])
+    );
+    assert_eq!(second.next_page_token, None);
+
+    // Others see their own.
+    assert_eq!(listed(&pending(&apps, "bob", &[]).await), ["/bobs"]);
+    assert_eq!(apps.unshare("alice", space, "bob").await.status, 204);
+    assert_eq!(listed(&pending(&apps, "bob", &[]).await), [""; 0]);
+    // Ended ones are gone.
+    assert_eq!(apps.complete("alice", &completed).await.status, 200);
+    let abort = Call::new("DELETE /uploads/{uploadId}").path("uploadId", aborted.upload_id);
+    assert_eq!(apps.call("alice", abort).await.status, 204);
+    assert_eq!(listed(&pending(&apps, "alice", &[]).await), ["/2", "/3"]);
+    // After its expiry an upload can be completed for a time, and is listed as long.
+    let left = third.expires_at + db::IN_FLIGHT - apps.clock.now();
+    apps.clock.advance(left - time::Duration::SECOND);
+    assert_eq!(listed(&pending(&apps, "alice", &[]).await), ["/2", "/3"]);
+    apps.clock.advance(time::Duration::SECOND);
+    let left = pending(&apps, "alice", &[]).await;
+    assert_eq!(left.uploads[0].upload_id, large.upload_id);
+    assert_eq!(listed(&left), ["/2"]);
 }

@@ -339,8 +339,12 @@ impl TestContext {
         account::App {
             db: self.database.environment(),
             queue: self.queue.queue(),
-            max_changes_per_minute: i64::MAX,
-            max_spaces: i64::MAX,
+            maximums: db::Maximums {
+                changes_per_minute: i64::MAX,
+                pending_uploads: i64::MAX,
+                spaces: i64::MAX,
+                space_bytes: i64::MAX,
+            },
             clock: self.clock.clone(),
         }
     }

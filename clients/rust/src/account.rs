@@ -6,7 +6,8 @@ use reqwest::Method;
 use crate::{Client, Error};
 
 impl Client {
-    /// `GET /me`: the caller's profile. Name and address are those of the newest token that had them.
+    /// `GET /me`: the caller's profile, and the use of each limit. Name and address are those of the newest
+    /// token that had them.
     pub async fn profile(&self) -> Result<ProfileView, Error> {
         self.call(self.request(Method::GET, "/me")).await
     }

@@ -11,8 +11,8 @@ use fastrand::Rng;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{
     ByteCount, CreateUploadRequest, CreatedUpload, Empty, FileChanged, IdempotencyKey, PartLayout,
-    PartNumber, PartRequest, PresignPartsRequest, PresignedParts, PresignedPut, Sha256, SpaceId, SpacePath,
-    StoredPart, Transfer, UploadId, UploadView,
+    PartNumber, PartRequest, PendingUpload, PendingUploadList, PresignPartsRequest, PresignedParts,
+    PresignedPut, Sha256, SpaceId, SpacePath, StoredPart, Transfer, UploadId, UploadView,
 };
 use reqwest::Method;
 use tokio::time::sleep;
@@ -80,6 +80,17 @@ impl Client {
     ) -> Result<PresignedParts, Error> {
         let request = self.request(Method::POST, &format!("/uploads/{upload_id}/parts"));
         self.call(request.json(&PresignPartsRequest { parts })).await
+    }
+
+    /// `GET /uploads`, page by page: the caller's pending uploads of all devices, oldest first.
+    pub async fn pending_uploads(&self) -> Result<Vec<PendingUpload>, Error> {
+        let mut uploads = Vec::new();
+        self.pages("/uploads", |list: PendingUploadList| {
+            uploads.extend(list.uploads);
+            Ok::<_, Error>(list.next_page_token.map(|token| token.to_string()))
+        })
+        .await?;
+        Ok(uploads)
     }
 
     /// `GET /uploads/{uploadId}`: the state of an upload.

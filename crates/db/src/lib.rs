@@ -47,7 +47,7 @@ pub use spaces::{Membership, NewSpace};
 pub use tickets::NewTicket;
 pub use uploads::{Completing, IN_FLIGHT, NewUpload, OpenUpload, Upload, UploadPhase, UploadState};
 
-pub use users::{User, UserLimits};
+pub use users::{Maximums, User, UserLimits};
 
 use query::Query;
 

@@ -83,7 +83,7 @@ const LIST_SPACES: Query = Query::new(
 SELECT h.epoch, s.*
 FROM history h
 LEFT JOIN LATERAL (
-    SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
+    SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence, s.bytes
     FROM active_members m
     JOIN spaces s ON s.id = m.space_id
     WHERE m.user_id = $1 AND ($2::uuid IS NULL OR m.space_id > $2)
@@ -103,7 +103,7 @@ const LIST_DELETED_SPACES: Query = Query::new(
 SELECT h.epoch, s.*
 FROM history h
 LEFT JOIN LATERAL (
-    SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence, s.deleted_at
+    SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence, s.bytes, s.deleted_at
     FROM members m
     JOIN spaces s ON s.id = m.space_id
     WHERE m.user_id = $1 AND m.role = 'owner' AND s.deleted_at > $5 AND ($2::uuid IS NULL OR m.space_id > $2)
@@ -117,7 +117,7 @@ ORDER BY s.space_id",
 /// $1 space, $2 user, $3 epoch or null.
 const LOAD_SPACE: Query = Query::new(
     "-- load_space
-SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
+SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence, s.bytes
 FROM active_members m
 JOIN spaces s ON s.id = m.space_id
 WHERE m.space_id = $1 AND m.user_id = $2 AND admit($2, $3)",
@@ -161,7 +161,7 @@ WITH target AS (
 /// $1 user, $2 the idempotency key with which the user created the space, $3 the space's id.
 const FIND_SPACE_BY_KEY: Query = Query::new(
     "-- find_space_by_key
-SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence
+SELECT s.id AS space_id, s.kind, s.name, m.role, s.last_sequence, s.bytes
 FROM spaces s
 JOIN active_members m ON m.space_id = s.id AND m.user_id = $1
 WHERE (s.created_by = $1 AND s.idempotency_key = $2) OR s.id = $3",
@@ -595,6 +595,7 @@ impl Database {
                 name: Some(space.name.clone()),
                 role: Role::Owner,
                 latest_sequence: Cursor::START,
+                bytes: Some(0),
             };
             return Ok(Ok((changed, view)));
         }
@@ -707,6 +708,7 @@ fn space(row: &Row) -> Result<SpaceView, Error> {
         name: parse_opt::<String, SpaceName>(row, "name")?,
         role: parse::<&str, Role>(row, "role")?,
         latest_sequence: parse::<i64, Cursor>(row, "last_sequence")?,
+        bytes: get(row, "bytes")?,
     })
 }
 

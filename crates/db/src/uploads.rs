@@ -1,8 +1,8 @@
 //! Uploads: opening, loading, completing, aborting.
 
 use model::{
-    ByteCount, Caller, ContentType, DeviceId, FileId, IdempotencyKey, PartLayout, Sha256, SpaceId, SpacePath,
-    UploadId, Version,
+    ByteCount, Caller, ContentType, DeviceId, FileId, IdempotencyKey, PageLimit, PartLayout, PendingUpload,
+    Sha256, SpaceId, SpacePath, UploadId, Version,
 };
 use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
@@ -21,6 +21,7 @@ pub(crate) const QUERIES: &[&Query] = &[
     &OPEN_UPLOAD,
     &SET_MULTIPART_ID,
     &LOAD_UPLOAD,
+    &LIST_PENDING_UPLOADS,
     &LOCK_SPACE_OF_UPLOAD,
     &COMPLETE_UPLOAD,
     &ABORT_UPLOAD,
@@ -271,6 +272,25 @@ LEFT JOIN users author ON author.user_id = c.user_id
 WHERE u.id = $1 AND u.user_id = $2 AND admit($2, $3)",
 );
 
+/// $1 user, $2 the last upload of the page before or null, $3 maximum number of uploads, $4 epoch or null, $5 time: uploads with
+/// an expiry up to it have ended. If there is no upload, one row without one.
+const LIST_PENDING_UPLOADS: Query = Query::new(
+    "-- list_pending_uploads
+SELECT u.*
+FROM history h
+LEFT JOIN LATERAL (
+    SELECT u.id, u.space_id, u.device_id, u.path, u.size, u.part_size, u.created_at, u.expires_at
+    FROM uploads u
+    JOIN active_members m ON m.space_id = u.space_id AND m.user_id = u.user_id
+    WHERE u.user_id = $1 AND u.state = 'pending' AND u.expires_at > $5
+        AND u.id > coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid)
+    ORDER BY u.id
+    LIMIT $3
+) u ON true
+WHERE admit($1, $4)
+ORDER BY u.id",
+);
+
 /// $1 upload.
 const LOCK_SPACE_OF_UPLOAD: Query = lock!(
     "lock_space_of_upload",
@@ -458,6 +478,36 @@ impl Database {
         rows.first().map(upload).transpose()
     }
 
+    /// The caller's pending uploads to spaces that the caller is a member of, oldest first, from after `after`. Returns
+    /// `limit` + 1 uploads if there are more than `limit`.
+    pub async fn list_pending_uploads(
+        &self,
+        caller: &Caller,
+        after: Option<UploadId>,
+        limit: PageLimit,
+        now: OffsetDateTime,
+    ) -> Result<Vec<PendingUpload>, Error> {
+        let rows = self
+            .rows(
+                &LIST_PENDING_UPLOADS,
+                &[
+                    &caller.user_id.as_str(),
+                    &after.map(Uuid::from),
+                    &(limit.get() + 1),
+                    &epoch(caller),
+                    &(now - IN_FLIGHT),
+                ],
+            )
+            .await?;
+        let mut uploads = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if get::<Option<Uuid>>(row, "id")?.is_some() {
+                uploads.push(pending_upload(row)?);
+            }
+        }
+        Ok(uploads)
+    }
+
     /// Makes the upload's content the next version of the file at its path, or the first version of a new
     /// file.
     pub async fn complete_upload(
@@ -547,5 +597,18 @@ fn upload(row: &Row) -> Result<Upload, Error> {
         expires_at: get(row, "expires_at")?,
         may_write: get(row, "may_write")?,
         state,
+    })
+}
+
+fn pending_upload(row: &Row) -> Result<PendingUpload, Error> {
+    Ok(PendingUpload {
+        upload_id: get::<Uuid>(row, "id")?.into(),
+        space_id: get::<Uuid>(row, "space_id")?.into(),
+        path: parse::<String, SpacePath>(row, "path")?,
+        size: parse::<i64, ByteCount>(row, "size")?,
+        in_parts: get::<Option<i64>>(row, "part_size")?.is_some(),
+        device_id: parse_opt::<Uuid, DeviceId>(row, "device_id")?,
+        created_at: get(row, "created_at")?,
+        expires_at: get(row, "expires_at")?,
     })
 }

@@ -1,6 +1,6 @@
 //! Users, as the claims of their tokens describe them.
 
-use model::{Caller, EmailAddress, PersonName, ProfileView, UserId};
+use model::{Caller, EmailAddress, LimitUse, PersonName, ProfileView, Usage, UserId};
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -51,6 +51,19 @@ pub struct UserLimits {
     pub spaces: Option<i64>,
 }
 
+/// The stack's maximums, for users and spaces without their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maximums {
+    /// Changes of a user within a minute.
+    pub changes_per_minute: i64,
+    /// Uploads of a user that are neither completed nor aborted.
+    pub pending_uploads: i64,
+    /// Shared spaces that a user is a member of.
+    pub spaces: i64,
+    /// Bytes of a space, with old versions and the trash.
+    pub space_bytes: i64,
+}
+
 /// $1 user, $2 name or null, $3 verified e-mail address or null, $4 now, $5 epoch or null.
 ///
 /// Most requests find the row as it is and write nothing. A token without a claim leaves the stored value.
@@ -66,12 +79,16 @@ WHERE u.name IS DISTINCT FROM coalesce(excluded.name, u.name)
     OR u.seen_at < excluded.seen_at - interval '1 day'",
 );
 
-/// $1 user, $2 epoch or null.
+/// $1 user, $2 epoch or null, $3 now.
 const LOAD_PROFILE: Query = Query::new(
     "-- load_profile
-SELECT h.epoch, u.name, u.email
+SELECT h.epoch, u.name, u.email, u.max_changes_per_minute, u.max_pending_uploads, u.max_spaces, p.max_bytes,
+    CASE WHEN u.changes_since > $3::timestamptz - interval '1 minute' THEN u.changes ELSE 0 END::bigint AS changes,
+    coalesce(u.pending_uploads, 0)::bigint AS pending_uploads, coalesce(p.memberships, 0)::bigint AS memberships,
+    coalesce(p.bytes, 0) AS bytes
 FROM history h
 LEFT JOIN users u ON u.user_id = $1
+LEFT JOIN spaces p ON p.owner_id = $1
 WHERE admit($1, $2)",
 );
 
@@ -155,17 +172,42 @@ impl Database {
         Ok(())
     }
 
-    /// The caller's profile as it is stored, and the current epoch.
-    pub async fn load_profile(&self, caller: &Caller) -> Result<ProfileView, Error> {
+    /// The caller's profile as it is stored, the use of each limit, and the current epoch.
+    pub async fn load_profile(
+        &self,
+        caller: &Caller,
+        maximums: &Maximums,
+        now: OffsetDateTime,
+    ) -> Result<ProfileView, Error> {
         let rows = self
-            .rows(&LOAD_PROFILE, &[&caller.user_id.as_str(), &epoch(caller)])
+            .rows(&LOAD_PROFILE, &[&caller.user_id.as_str(), &epoch(caller), &now])
             .await?;
         let row = rows.first().ok_or(Error::NoHistory)?;
+        let limit_use = |used: &'static str, own: &'static str, maximum: i64| -> Result<LimitUse, Error> {
+            Ok(LimitUse {
+                used: get(row, used)?,
+                maximum: get::<Option<i64>>(row, own)?.unwrap_or(maximum),
+            })
+        };
         Ok(ProfileView {
             user_id: caller.user_id.clone(),
             name: parse_opt::<String, PersonName>(row, "name")?,
             email: parse_opt::<String, EmailAddress>(row, "email")?,
             epoch: get::<Uuid>(row, "epoch")?.into(),
+            usage: Some(Usage {
+                changes_per_minute: limit_use(
+                    "changes",
+                    "max_changes_per_minute",
+                    maximums.changes_per_minute,
+                )?,
+                pending_uploads: limit_use(
+                    "pending_uploads",
+                    "max_pending_uploads",
+                    maximums.pending_uploads,
+                )?,
+                spaces: limit_use("memberships", "max_spaces", maximums.spaces)?,
+                space_bytes: limit_use("bytes", "max_bytes", maximums.space_bytes)?,
+            }),
         })
     }
 

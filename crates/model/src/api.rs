@@ -16,11 +16,12 @@ pub use invitation::{
     ReceivedInvitation, ReceivedInvitationList,
 };
 pub use space::{
-    ChangeList, CreateSpaceRequest, DeletedSpaceList, DeletedSpaceView, MemberList, MemberView, ProfileView,
-    RenameSpaceRequest, RestoreSpaceRequest, SetMemberRequest, SpaceList, SpaceView,
+    ChangeList, CreateSpaceRequest, DeletedSpaceList, DeletedSpaceView, LimitUse, MemberList, MemberView,
+    ProfileView, RenameSpaceRequest, RestoreSpaceRequest, SetMemberRequest, SpaceList, SpaceView, Usage,
 };
 pub use ticket::{CreateTicketRequest, CreatedTicket};
 pub use upload::{
-    CreateUploadRequest, CreatedUpload, Empty, PartRequest, PresignPartsRequest, PresignedPart,
-    PresignedParts, PresignedPut, StoredPart, Transfer, UploadStatus, UploadView,
+    CreateUploadRequest, CreatedUpload, Empty, PartRequest, PendingUpload, PendingUploadList,
+    PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut, StoredPart, Transfer, UploadStatus,
+    UploadView,
 };

@@ -21,10 +21,11 @@ pub use api::{
     CreateUploadRequest, CreatedTicket, CreatedUpload, CurrentVersion, DeclineInvitationRequest,
     DeletedFileList, DeletedFileView, DeletedSpaceList, DeletedSpaceView, DownloadUrl, Empty, FileChanged,
     FileDetail, FileList, FileVersion, FileView, InvalidTrashKey, InvitationList, InvitationView,
-    InviteRequest, MemberList, MemberView, MoveFileRequest, NoFile, PartRequest, PresignPartsRequest,
-    PresignedPart, PresignedParts, PresignedPut, ProfileView, ReceivedInvitation, ReceivedInvitationList,
-    RenameSpaceRequest, RestoreFileRequest, RestoreSpaceRequest, RestoreVersionRequest, SetMemberRequest,
-    SpaceList, SpaceView, StoredPart, Transfer, TrashKey, UploadStatus, UploadView,
+    InviteRequest, LimitUse, MemberList, MemberView, MoveFileRequest, NoFile, PartRequest, PendingUpload,
+    PendingUploadList, PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut, ProfileView,
+    ReceivedInvitation, ReceivedInvitationList, RenameSpaceRequest, RestoreFileRequest, RestoreSpaceRequest,
+    RestoreVersionRequest, SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer, TrashKey,
+    UploadStatus, UploadView, Usage,
 };
 pub use caller::{
     Caller, EmailAddress, InvalidEmailAddress, InvalidPersonName, MAX_PERSON_NAME_BYTES, PersonName, Profile,

@@ -36,10 +36,15 @@ pub(crate) async fn accept(app: &App, request: Request<'_>) -> Result<Response, 
     let caller = request.caller()?;
     let id: InvitationId = request.path_parameter("invitationId")?;
     let body: AcceptInvitationRequest = request.json()?;
-    let new = commands::begin(&app.clock, &caller, body.device_id, app.max_changes_per_minute);
+    let new = commands::begin(
+        &app.clock,
+        &caller,
+        body.device_id,
+        app.maximums.changes_per_minute,
+    );
     let accepting = app
         .db
-        .accept_invitation(id, ids::new_id().into(), app.max_spaces, new);
+        .accept_invitation(id, ids::new_id().into(), app.maximums.spaces, new);
     let decision = accepting.await?;
     let (effect, space_id) = decision?;
     commands::finish(&app.queue, &app.db, &app.clock, effect).await;

@@ -5,7 +5,7 @@ mod me;
 
 use api::http::{Request, Response, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
-use db::{Database, DatabaseUrl};
+use db::{Database, DatabaseUrl, Maximums};
 use platform::Clock;
 use platform::config::{ConfigError, Vars};
 use queue::Queue;
@@ -18,10 +18,9 @@ pub struct Config {
     pub queue_url: String,
     /// `METRICS_NAMESPACE`: the CloudWatch namespace of the function's metrics.
     pub metrics_namespace: String,
-    /// `MAX_CHANGES_PER_MINUTE`: the largest number of changes of a user within a minute.
-    pub max_changes_per_minute: i64,
-    /// `MAX_SPACES_PER_USER`: the largest number of shared spaces that a user is a member of.
-    pub max_spaces: i64,
+    /// `MAX_CHANGES_PER_MINUTE`, `MAX_PENDING_UPLOADS`, `MAX_SPACES_PER_USER` and `MAX_BYTES_PER_SPACE`: the maximums of users and
+    /// spaces without their own.
+    pub maximums: Maximums,
 }
 
 impl Config {
@@ -31,8 +30,12 @@ impl Config {
             database_url: vars.required("DATABASE_URL")?,
             queue_url: vars.required("QUEUE_URL")?,
             metrics_namespace: vars.required("METRICS_NAMESPACE")?,
-            max_changes_per_minute: vars.required("MAX_CHANGES_PER_MINUTE")?,
-            max_spaces: vars.required("MAX_SPACES_PER_USER")?,
+            maximums: Maximums {
+                changes_per_minute: vars.required("MAX_CHANGES_PER_MINUTE")?,
+                pending_uploads: vars.required("MAX_PENDING_UPLOADS")?,
+                spaces: vars.required("MAX_SPACES_PER_USER")?,
+                space_bytes: vars.required("MAX_BYTES_PER_SPACE")?,
+            },
         })
     }
 }
@@ -43,10 +46,8 @@ pub struct App {
     pub db: Database,
     /// The queue that events are sent to.
     pub queue: Queue,
-    /// The largest number of changes of a user within a minute.
-    pub max_changes_per_minute: i64,
-    /// The largest number of shared spaces that a user is a member of.
-    pub max_spaces: i64,
+    /// The maximums of users and spaces without their own.
+    pub maximums: Maximums,
     /// The clock. Tests set its time.
     pub clock: Clock,
 }

@@ -20,8 +20,7 @@ async fn main() -> Result<(), Error> {
                 .with_passwords(iam_auth_tokens(aws.account.clone(), clock.clone())),
         ),
         queue: Queue::new(&aws.sdk, config.queue_url),
-        max_changes_per_minute: config.max_changes_per_minute,
-        max_spaces: config.max_spaces,
+        maximums: config.maximums,
         clock,
     };
     app.db.warm_up().await;

@@ -7,19 +7,21 @@ use http::StatusCode;
 
 use crate::App;
 
-/// Shows the caller's profile, which the claims of the token update.
+/// Shows the caller's profile, which the claims of the token update, and the caller's use of each limit.
 pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let caller = request.caller()?;
     request.no_query()?;
-    app.db.record_user(&caller, app.clock.now()).await?;
-    json(StatusCode::OK, &app.db.load_profile(&caller).await?)
+    let now = app.clock.now();
+    app.db.record_user(&caller, now).await?;
+    let profile = app.db.load_profile(&caller, &app.maximums, now).await?;
+    json(StatusCode::OK, &profile)
 }
 
 /// Erases the caller's account. `maintenance` does what is left to do. A repeated request changes nothing.
 pub(crate) async fn erase(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let caller = request.caller()?;
     request.no_query()?;
-    let new = commands::begin(&app.clock, &caller, None, app.max_changes_per_minute);
+    let new = commands::begin(&app.clock, &caller, None, app.maximums.changes_per_minute);
     match app.db.erase_account(&caller, new.now, new.leased_until).await {
         Ok(decision) => {
             commands::finish(&app.queue, &app.db, &app.clock, decision?).await;

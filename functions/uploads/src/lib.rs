@@ -1,7 +1,8 @@
-//! Uploads until they are completed: opens, presigns, shows and aborts them. The presigned URLs accept only
+//! Uploads until they are completed: opens, lists, presigns, shows and aborts them. The presigned URLs accept only
 //! the declared bytes.
 
 mod create;
+mod list;
 mod presign;
 mod resume;
 
@@ -121,6 +122,7 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     serve(request, async {
         let handling = async {
             match request.route() {
+                "GET /uploads" => list::list(app, request).await,
                 "POST /uploads" => create::create(app, request).await,
                 "POST /uploads/{uploadId}/parts" => resume::parts(app, request).await,
                 "GET /uploads/{uploadId}" => resume::show(app, request).await,

@@ -36,6 +36,9 @@ pub struct SpaceView {
     pub role: Role,
     /// The sequence number of the newest change; 0 if there is none.
     pub latest_sequence: Cursor,
+    /// The size of the space's content in bytes, with old versions and the trash; `None` from earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<i64>,
 }
 
 /// The body of `PATCH /spaces/{spaceId}`.
@@ -143,6 +146,33 @@ pub struct ProfileView {
     pub email: Option<EmailAddress>,
     /// The current epoch.
     pub epoch: Epoch,
+    /// The caller's use of each limit; `None` from earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+}
+
+/// A user's use of each limit. The fields have the names that `quota-exceeded` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Changes within the current minute.
+    pub changes_per_minute: LimitUse,
+    /// Uploads that are neither completed nor aborted.
+    pub pending_uploads: LimitUse,
+    /// Shared spaces that the user is a member of.
+    pub spaces: LimitUse,
+    /// Bytes of the personal space, with old versions and the trash. Every space has a limit of its own.
+    pub space_bytes: LimitUse,
+}
+
+/// The use of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitUse {
+    /// The current use. It exceeds the maximum if an operator has lowered that since.
+    pub used: i64,
+    /// The maximum.
+    pub maximum: i64,
 }
 
 /// The 200 of `GET /spaces/{spaceId}/members`.

@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 
 use crate::{
-    ByteCount, ContentType, DeviceId, FileId, PartLayout, PartNumber, Sha256, SpaceId, SpacePath, UploadId,
-    Version,
+    ByteCount, ContentType, DeviceId, FileId, PageToken, PartLayout, PartNumber, Sha256, SpaceId, SpacePath,
+    UploadId, Version,
 };
 
 /// The body of `POST /uploads`.
@@ -166,6 +166,42 @@ pub struct UploadView {
     /// are assembled, and for an upload in one request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<StoredPart>>,
+}
+
+/// A pending upload in a list. `GET /uploads/{uploadId}` shows how to continue it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingUpload {
+    /// The id of the upload.
+    pub upload_id: UploadId,
+    /// The space of the file.
+    pub space_id: SpaceId,
+    /// The path of the file in the space.
+    pub path: SpacePath,
+    /// The content's size in bytes.
+    pub size: ByteCount,
+    /// Whether the content is sent in parts.
+    pub in_parts: bool,
+    /// The device that opened the upload, if the client named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_id: Option<DeviceId>,
+    /// The time at which the upload was opened.
+    #[serde(with = "rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// The time until which the content can be sent.
+    #[serde(with = "rfc3339")]
+    pub expires_at: OffsetDateTime,
+}
+
+/// The 200 of `GET /uploads`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingUploadList {
+    /// The caller's pending uploads, oldest first.
+    pub uploads: Vec<PendingUpload>,
+    /// The token of the next page; `None` on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<PageToken<UploadId>>,
 }
 
 /// The state of an upload.

@@ -374,6 +374,7 @@ impl Service for FakeService {
             name: None,
             role: Role::Viewer,
             latest_sequence: state.latest(space_id),
+            bytes: None,
         };
         self.request(|state| {
             let spaces = state.visible.iter().map(|id| view(state, *id)).collect();

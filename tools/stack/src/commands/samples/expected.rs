@@ -45,6 +45,7 @@ pub(crate) const EXPECTED: &[(&str, Expected)] = &[
     ("complete-upload.post.json", Status(404)),
     ("uploads.delete.json", Status(404)),
     ("uploads.get.json", Status(404)),
+    ("uploads.list.json", Status(200)),
     ("uploads.parts.json", Status(404)),
     ("uploads.post-multipart.json", Status(201)),
     ("uploads.post.json", Status(201)),
