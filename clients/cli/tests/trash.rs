@@ -216,6 +216,14 @@ async fn an_account_is_shown_and_erased_once_no_space_needs_it() {
     assert_eq!(shown[0]["userId"], alice.user_id);
     let shown = text(&alice.run(&["account", "show"]).await.stdout);
     assert!(shown.contains(&format!("user ID  {}", alice.user_id)), "{shown}");
+    alice.write("a", b"three");
+    alice.json(&["upload", "a"]).await;
+    alice.json(&["rm", "a"]).await;
+    let shown = text(&alice.run(&["account"]).await.stdout);
+    assert!(
+        shown.contains("storage  5 B of ") && shown.contains("spaces   0 of "),
+        "{shown}"
+    );
     for name in ["Team", "Mine"] {
         alice.json(&["spaces", "create", name]).await;
     }

@@ -2,14 +2,14 @@
 
 use anyhow::Context as _;
 use client::{Client, Error};
-use model::{EmailAddress, PersonName, Role, SpaceKind, SpaceView};
+use model::{EmailAddress, PersonName, Role, SpaceKind, SpaceView, Usage};
 use serde_json::json;
 
 use crate::accounts::Account;
 use crate::arguments::AccountCommand;
 use crate::commands::login::log_out;
 use crate::failure::{Kind, failure, refused, sentence};
-use crate::output::{Output, warn};
+use crate::output::{self, Output, warn};
 use crate::prompt::confirm;
 use crate::resolve;
 
@@ -29,8 +29,36 @@ async fn show(client: &Client, output: Output) -> anyhow::Result<()> {
     let profile = client.profile().await?;
     let name = profile.name.as_ref().map_or("not known", PersonName::as_str);
     let email = profile.email.as_ref().map_or("not known", EmailAddress::as_str);
-    let text = format!("name     {name}\naddress  {email}\nuser ID  {}", profile.user_id);
+    let mut text = format!("name     {name}\naddress  {email}\nuser ID  {}", profile.user_id);
+    // Services of earlier releases do not count it.
+    if let Some(usage) = &profile.usage {
+        text += &limits(usage);
+    }
     Ok(output.line(&profile, text)?)
+}
+
+/// One line for each limit.
+fn limits(usage: &Usage) -> String {
+    let Usage {
+        changes_per_minute: changes,
+        pending_uploads: uploads,
+        spaces,
+        space_bytes: storage,
+    } = usage;
+    format!(
+        "\nstorage  {} of {} in your personal space, with old versions and the trash\
+         \nspaces   {} of {} shared spaces\
+         \nuploads  {} of {} that are not complete\
+         \nchanges  {} of {} in this minute",
+        output::bytes(storage.used),
+        output::bytes(storage.maximum),
+        spaces.used,
+        spaces.maximum,
+        uploads.used,
+        uploads.maximum,
+        changes.used,
+        changes.maximum,
+    )
 }
 
 /// Erases the account, and deletes the saved session.
