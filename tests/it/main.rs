@@ -30,6 +30,7 @@ mod people;
 mod problems;
 mod protocol;
 mod purge;
+mod restoring;
 mod rights;
 mod roles;
 mod samples;

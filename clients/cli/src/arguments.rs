@@ -107,16 +107,25 @@ pub enum Command {
     Get(Get),
     /// Move a file.
     Mv(Move),
-    /// Delete files.
+    /// Delete files. They stay in the trash for a time.
     Rm(Remove),
+    /// List the files in the trash of a space.
+    Trash(Trash),
+    /// Restore files from the trash, or an earlier version of a file.
+    Restore(Restore),
     /// List, create, rename, delete and restore spaces, or list the members of a space.
+    #[command(visible_alias = "space")]
     Spaces(Spaces),
     /// Invite somebody to a space, change the role of a member, or remove a member.
     Share(Share),
     /// List the invitations that you have received, accept one, or decline one.
     Invitations(Invitations),
+    /// Show the versions of a file.
+    Versions(Versions),
     /// Show the versions of a file, or the changes of a space.
     History(History),
+    /// Show your account, or erase it.
+    Account(AccountCommands),
     /// Keep a local folder up to date with a space.
     Sync(Sync),
     /// Check a deployment by a test upload and download, and name the component that fails.
@@ -312,6 +321,62 @@ pub struct Remove {
     /// Delete only if this is the current version. Needs a single file.
     #[arg(long, value_name = "VERSION")]
     pub base_version: Option<Version>,
+    /// Erase the files with all of their versions. Nothing restores them. Only owners of the space can.
+    #[arg(long)]
+    pub permanently: bool,
+    /// Erase files that are in the trash.
+    #[arg(long, requires = "permanently")]
+    pub trash: bool,
+    /// Erase without asking.
+    #[arg(long, requires = "permanently")]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Trash {
+    #[command(flatten)]
+    pub space: SpaceArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The paths that the files had. If several files were deleted at a path, the last one is restored.
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// Make this version of a file the newest one. The file must not be in the trash. Needs a single file.
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<Version>,
+    /// Restore to another path, or to a folder if it ends with /. Needs a single file.
+    #[arg(long, value_name = "PATH", conflicts_with = "version")]
+    pub to: Option<String>,
+    #[command(flatten)]
+    pub space: SpaceArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct Versions {
+    /// The path of the file.
+    pub path: String,
+    #[command(flatten)]
+    pub space: SpaceArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct AccountCommands {
+    #[command(subcommand)]
+    pub command: Option<AccountCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AccountCommand {
+    /// Show your account.
+    Show,
+    /// Erase your account with your files, for good.
+    Erase {
+        /// Erase without asking.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Args)]

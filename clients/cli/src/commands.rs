@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+pub(crate) mod account;
 mod bases;
 pub(crate) mod doctor;
 pub(crate) mod files;
@@ -10,5 +11,6 @@ pub(crate) mod login;
 pub(crate) mod prerequisites;
 pub(crate) mod spaces;
 pub(crate) mod sync;
+pub(crate) mod trash;
 pub(crate) mod upload;
 pub(crate) mod watch;

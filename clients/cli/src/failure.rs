@@ -242,6 +242,7 @@ mod tests {
             detail: "It is so.".to_owned(),
             request_id: "r1".to_owned(),
             current: None,
+            space_ids: Vec::new(),
         }))
         .into()
     }
@@ -310,6 +311,7 @@ mod tests {
                 detail: "Another file is at this path; current says which.".to_owned(),
                 request_id: "r1".to_owned(),
                 current: None,
+                space_ids: Vec::new(),
             };
             let message = sentence(&Error::Refused(Box::new(problem)).into());
             assert!(

@@ -6,6 +6,7 @@ mod commands;
 mod failure;
 mod output;
 mod progress;
+mod prompt;
 mod resolve;
 
 use std::io;
@@ -18,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::accounts::{Account, Accounts};
-use crate::arguments::{Arguments, Command, Doctor};
+use crate::arguments::{AccountCommands, Arguments, Command, Doctor};
 use crate::failure::{Kind, failure, kind_of};
 use crate::output::Output;
 
@@ -109,11 +110,17 @@ async fn with_account(command: Command, account: &mut Account, output: Output) -
         Command::Get(get) => commands::get::run(account, &get, output).await,
         Command::Mv(mv) => commands::files::rename(client, &mv, output).await,
         Command::Rm(remove) => commands::files::remove(client, &remove, output).await,
+        Command::Trash(trash) => commands::trash::list(account, &trash, output).await,
+        Command::Restore(restore) => commands::trash::restore(client, &restore, output).await,
         Command::Spaces(spaces) => commands::spaces::run(client, spaces.command, output).await,
         Command::Invitations(invitations) => {
             commands::invitations::run(client, invitations.command, output).await
         }
         Command::Share(share) => commands::spaces::share(account, &share, output).await,
+        Command::Versions(versions) => commands::history::versions(client, &versions, output).await,
+        Command::Account(AccountCommands { command }) => {
+            commands::account::run(account, command, output).await
+        }
         Command::History(history) => commands::history::run(client, &history, output).await,
         Command::Sync(sync) => commands::sync::run(account, &sync, output).await,
         Command::Doctor(_) => commands::doctor::run(account, output).await,

@@ -74,8 +74,13 @@ pub fn warn(line: impl Display) {
 }
 
 /// A size in binary units, for people.
-pub fn size(bytes: ByteCount) -> String {
-    HumanBytes(bytes.get().unsigned_abs()).to_string()
+pub fn size(size: ByteCount) -> String {
+    bytes(size.get())
+}
+
+/// A number of bytes in binary units, for people. The content of a space is not limited to the size of a file.
+pub fn bytes(count: i64) -> String {
+    HumanBytes(count.unsigned_abs()).to_string()
 }
 
 /// A time in UTC, with seconds, for people.

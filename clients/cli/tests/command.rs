@@ -733,8 +733,13 @@ async fn a_declined_invitation_is_gone_and_a_blocked_inviter_is_not_shown() {
     alice.json(&["spaces", "create", "Team"]).await;
     for flags in [&[][..], &["--block"][..]] {
         alice.json(&["share", "Team", &bob.user_id]).await;
-        bob.json(&[&["invitations", "decline", "Team"][..], flags].concat())
-            .await;
+        let arguments = [&["invitations", "decline", "Team"][..], flags].concat();
+        let declined = String::from_utf8(bob.run(&arguments).await.stdout).unwrap();
+        assert!(declined.contains("declined the invitation to Team"), "{declined}");
+        assert_eq!(
+            declined.contains("you see no more invitations of "),
+            !flags.is_empty()
+        );
         assert!(bob.json(&["invitations"]).await.is_empty());
     }
     alice.json(&["share", "Team", &bob.user_id]).await;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use model::CurrentVersion;
+use model::{CurrentVersion, SpaceId};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error as ThisError;
 
@@ -28,6 +28,10 @@ pub struct Problem {
     /// The current version, in a `version-conflict` or `path-taken` problem; otherwise `None`.
     #[serde(default)]
     pub current: Option<CurrentVersion>,
+    /// The spaces with other members of which the caller is the only owner, in the `last-owner` problem of
+    /// [`Client::erase_account`](crate::Client::erase_account); otherwise empty.
+    #[serde(default)]
+    pub space_ids: Vec<SpaceId>,
 }
 
 /// The server that a request was sent to.
@@ -292,6 +296,7 @@ mod tests {
             detail: String::new(),
             request_id: String::new(),
             current: None,
+            space_ids: Vec::new(),
         }))
     }
 

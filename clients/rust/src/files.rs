@@ -55,7 +55,8 @@ impl Client {
         Ok(list.files.into_iter().find(|file| file.path == *path))
     }
 
-    /// `GET /files/{fileId}`, page by page: the file and all its versions, newest first.
+    /// `GET /files/{fileId}`, page by page: the file and all its versions, newest first. Versions that were
+    /// purged are missing. A file in the trash answers 404.
     pub async fn show_file(&self, file_id: FileId) -> Result<(FileView, Vec<FileVersion>), Error> {
         let mut versions = Vec::new();
         let mut found = None;
@@ -96,21 +97,47 @@ impl Client {
         }
     }
 
-    /// `DELETE /files/{fileId}`. With `base_version`, the file is deleted only if that is its current
-    /// version; with `base_path`, only if it is at that path. A service of an earlier release that refuses
-    /// `basePath` is asked again without it. Repeating the call gives the same answer.
+    /// `DELETE /files/{fileId}`: moves a file to the trash. With `base_version`, the file is deleted only if
+    /// that is its current version; with `base_path`, only if it is at that path. A service of an earlier
+    /// release that refuses `basePath` is asked again without it. Repeating the call gives the same answer.
     pub async fn delete_file(
         &self,
         file_id: FileId,
         base_version: Option<Version>,
         base_path: Option<&SpacePath>,
     ) -> Result<FileChanged, Error> {
+        self.delete(file_id, false, base_version, base_path).await
+    }
+
+    /// `DELETE /files/{fileId}?permanently=true`: erases a file with all of its versions, in the trash or not.
+    /// Nothing restores it. `base_version` and `base_path` are as in [`Client::delete_file`]. Repeating the
+    /// call gives the same answer, until the file is purged: then it is 404.
+    ///
+    /// Only owners of the space can (403 `forbidden`).
+    pub async fn erase_file(
+        &self,
+        file_id: FileId,
+        base_version: Option<Version>,
+        base_path: Option<&SpacePath>,
+    ) -> Result<FileChanged, Error> {
+        self.delete(file_id, true, base_version, base_path).await
+    }
+
+    async fn delete(
+        &self,
+        file_id: FileId,
+        permanently: bool,
+        base_version: Option<Version>,
+        base_path: Option<&SpacePath>,
+    ) -> Result<FileChanged, Error> {
         let ask = async |base_path: Option<&SpacePath>| {
             let request = self.request(Method::DELETE, &format!("/files/{file_id}"));
+            let permanently = permanently.then(|| ("permanently", "true".to_owned()));
             let base = base_version.map(|version| ("baseVersion", version.to_string()));
             let path = base_path.map(|path| ("basePath", path.to_string()));
             let device = self.device_id().map(|device| ("deviceId", device.to_string()));
-            let query: Vec<_> = base.into_iter().chain(path).chain(device).collect();
+            let query = permanently.into_iter().chain(base).chain(path).chain(device);
+            let query: Vec<_> = query.collect();
             self.call(request.query(&query)).await
         };
         match ask(base_path).await {

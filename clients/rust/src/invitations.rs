@@ -79,8 +79,8 @@ impl Client {
         self.call(request.json(&body)).await
     }
 
-    /// `POST /invitations/{invitationId}/decline`: ends an invitation. With `block`, the caller sees no more invitations of
-    /// the same inviter.
+    /// `POST /invitations/{invitationId}/decline`: ends an invitation. With `block`, the caller sees no more
+    /// invitations of the same inviter, who does not learn of it. Declining again succeeds.
     pub async fn decline_invitation(&self, id: InvitationId, block: bool) -> Result<(), Error> {
         let body = DeclineInvitationRequest { block: Some(block) };
         let request = self.request(Method::POST, &format!("/invitations/{id}/decline"));

@@ -38,6 +38,7 @@ mod retry;
 mod session;
 mod socket;
 mod spaces;
+mod trash;
 mod upload;
 mod verification;
 mod watch;

@@ -38,7 +38,8 @@ impl Client {
         self.call(request.json(&body)).await
     }
 
-    /// `DELETE /spaces/{spaceId}`: deletes a shared space. Its owners can restore it for a time.
+    /// `DELETE /spaces/{spaceId}`: deletes a shared space for all of its members. Its owners can restore it for
+    /// the stack's `TrashDays`, 30 unless configured otherwise. Only owners can (403 `forbidden`).
     pub async fn delete_space(&self, space_id: SpaceId) -> Result<(), Error> {
         let device = self.device_id().map(|device| ("deviceId", device.to_string()));
         let query: Vec<_> = device.into_iter().collect();
@@ -47,7 +48,9 @@ impl Client {
         Ok(())
     }
 
-    /// `POST /spaces/{spaceId}/restore`: restores a deleted space.
+    /// `POST /spaces/{spaceId}/restore`: restores a deleted space with its files and members. Restoring a space
+    /// that is not deleted succeeds. Only those who owned it can; for others, and after it is purged, it is
+    /// 404.
     pub async fn restore_space(&self, space_id: SpaceId) -> Result<SpaceView, Error> {
         let body = RestoreSpaceRequest {
             device_id: self.device_id(),
@@ -56,7 +59,8 @@ impl Client {
         self.call(request.json(&body)).await
     }
 
-    /// `GET /spaces?deleted=true`, page by page: all deleted spaces that the caller can restore.
+    /// `GET /spaces?deleted=true`, page by page: all deleted spaces that the caller owned and can restore,
+    /// oldest first.
     pub async fn deleted_spaces(&self) -> Result<Vec<DeletedSpaceView>, Error> {
         let mut spaces = Vec::new();
         self.pages("/spaces?deleted=true", |list: DeletedSpaceList| {

@@ -6,6 +6,7 @@ use model::{FileView, SpaceId, SpacePath};
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::arguments::{List, Move, Remove};
+use crate::commands::trash;
 use crate::failure::{Failures, Kind, failure, is_feed_reset, kind_of};
 use crate::output::{self, Output};
 use crate::resolve;
@@ -55,6 +56,9 @@ pub(crate) async fn remove(client: &Client, remove: &Remove, output: Output) -> 
     if remove.base_version.is_some() && remove.paths.len() > 1 {
         return Err(failure(Kind::Usage, "--base-version needs a single file"));
     }
+    if remove.permanently {
+        return trash::erase(client, remove, output).await;
+    }
     let space_id = resolve::space(client, remove.space.space.as_deref()).await?;
     resolve::epoch(client).await?;
     let paths: Vec<SpacePath> = remove
@@ -70,7 +74,7 @@ pub(crate) async fn remove(client: &Client, remove: &Remove, output: Output) -> 
             deleting.await.with_context(|| format!("cannot delete {path}"))
         };
         match deleting.await {
-            Ok(deleted) => output.line(&deleted, format_args!("deleted {path}"))?,
+            Ok(deleted) => output.line(&deleted, format_args!("moved {path} to the trash"))?,
             Err(error) if paths.len() == 1 || is_feed_reset(&error) => return Err(error),
             Err(error) => {
                 output.failure(&error);

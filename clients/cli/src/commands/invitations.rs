@@ -50,7 +50,13 @@ pub(crate) async fn run(
                 .await
                 .with_context(|| format!("cannot decline the invitation to {space}"))?;
             let value = json!({ "invitationId": found.invitation_id, "declined": true, "blocked": block });
-            output.line(&value, format_args!("declined the invitation to {space}"))?;
+            let text = if block {
+                let inviter = inviter(found);
+                format!("declined the invitation to {space}; you see no more invitations of {inviter}")
+            } else {
+                format!("declined the invitation to {space}")
+            };
+            output.line(&value, text)?;
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ use crate::accounts::{Account, Accounts, Pool, Stack, Tokens, User, api_client, 
 use crate::arguments::{AccountArguments, Login};
 use crate::failure::{Kind, failure};
 use crate::output::{Output, warn};
+use crate::prompt::prompt;
 
 /// Signs in, checks that the API accepts the token, and saves the session.
 pub(crate) async fn run(account: &AccountArguments, login: &Login, output: Output) -> anyhow::Result<()> {
@@ -237,35 +238,6 @@ fn not_signed_in(error: Error) -> anyhow::Error {
         }
         error => as_usage_error(error).context("cannot sign in"),
     }
-}
-
-/// Prompts on a terminal, or reads a line from the standard input.
-fn prompt(what: &str, secret: bool) -> anyhow::Result<String> {
-    let answer = if secret && io::stdin().is_terminal() {
-        rpassword::prompt_password(format!("{what}: "))
-            .context("cannot read the password from the terminal")?
-    } else {
-        if io::stdin().is_terminal() {
-            write_prompt(what);
-        }
-        let mut line = String::new();
-        io::stdin()
-            .read_line(&mut line)
-            .context("cannot read the standard input")?;
-        line.trim_end_matches(['\r', '\n']).to_owned()
-    };
-    if answer.is_empty() {
-        return Err(failure(
-            Kind::Usage,
-            format!("nothing was entered for \"{what}\"; repeat the command"),
-        ));
-    }
-    Ok(answer)
-}
-
-fn write_prompt(what: &str) {
-    use std::io::Write as _;
-    let _ = write!(io::stderr(), "{what}: ");
 }
 
 /// A stack name derived from the URL, with only characters that are allowed in file names.

@@ -21,10 +21,11 @@ pub(crate) async fn run(
     match command {
         None => {
             let spaces = client.all_spaces().await?;
-            output.table(["NAME", "ROLE", "CHANGES", "ID"], &spaces, |space| {
+            output.table(["NAME", "ROLE", "SIZE", "CHANGES", "ID"], &spaces, |space| {
                 [
                     resolve::name(space).to_owned(),
                     space.role.as_str().to_owned(),
+                    space.bytes.map(output::bytes).unwrap_or_default(),
                     space.latest_sequence.to_string(),
                     space.space_id.to_string(),
                 ]

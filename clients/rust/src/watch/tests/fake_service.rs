@@ -396,6 +396,7 @@ impl Service for FakeService {
                 detail: String::new(),
                 request_id: String::new(),
                 current: None,
+                space_ids: Vec::new(),
             })
         };
         self.request(|state| {
