@@ -36,7 +36,7 @@ async fn the_role_may_run_every_statement_and_needs_every_right_for_it() {
     let client = as_role(&database).await;
     assert_eq!(refused(&client).await, [""; 0]);
     for (table, rights) in db::GRANTS {
-        for right in rights {
+        for right in *rights {
             database
                 .execute(&format!("REVOKE {right} ON {table} FROM {ROLE}"))
                 .await;
