@@ -392,6 +392,22 @@ async fn two_runs_at_once_share_the_events() {
     );
 }
 
+/// Another run is claiming half of the events and has not committed.
+#[tokio::test]
+async fn a_run_does_not_wait_for_one_that_is_claiming() {
+    let (apps, bus) = with_bus(()).await;
+    many(&apps, 100).await;
+    let mut other = apps.database.another_client().await;
+    let claiming = other.transaction().await.unwrap();
+    let locked = "SELECT FROM bus_outbox ORDER BY leased_until LIMIT 50 FOR UPDATE";
+    claiming.batch_execute(locked).await.unwrap();
+    let app = maintenance(&apps, &bus);
+    assert_eq!(run(&app).await.unwrap().put_on_bus, 50);
+    claiming.rollback().await.unwrap();
+    assert_eq!(run(&app).await.unwrap().put_on_bus, 50);
+    assert_eq!((ids(&bus.take()).len(), waiting(&apps).await), (100, 0));
+}
+
 /// A path and a name of the largest size, of characters that take two bytes for each in JSON.
 #[tokio::test]
 async fn events_of_the_largest_size_fit_into_requests() {

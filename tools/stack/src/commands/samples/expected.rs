@@ -79,8 +79,9 @@ pub(crate) const EXPECTED: &[(&str, Expected)] = &[
 ];
 
 /// The fields of a report, each a number.
-const COUNTED: [&str; 7] = [
+const COUNTED: [&str; 8] = [
     "published",
+    "put_on_bus",
     "expired",
     "aborted",
     "redriven",
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_wrong_answer_is_not_taken_for_a_right_one() {
-        let report = json!({ "published": 1, "expired": 0, "aborted": 0, "redriven": 0, "erased": 0, "freed": 0, "purged": 0 });
+        let report = json!({ "published": 1, "put_on_bus": 0, "expired": 0, "aborted": 0, "redriven": 0, "erased": 0, "freed": 0, "purged": 0 });
         for (expected, right) in [
             (Status(404), json!({ "statusCode": 404, "body": "{}" })),
             (NoFailures, json!({ "batchItemFailures": [] })),
