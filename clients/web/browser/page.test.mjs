@@ -6,14 +6,13 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
-import { require, settings } from "./settings.mjs";
-import { Browser, SOON } from "./window.mjs";
+import { settings } from "./settings.mjs";
+import { cognito, newUser } from "./users.mjs";
+import { Browser, SHAPES, SOON } from "./window.mjs";
 
 const [ALICE, BOB] = settings.users;
 const NETWORK_GONE = /net::ERR_(INTERNET_DISCONNECTED|FAILED|NETWORK_CHANGED)/;
 const MIB = 1024 * 1024;
-/** The signature of an operator's requests. The emulator does not verify it. */
-const OPERATOR = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/cognito-idp/aws4_request, SignedHeaders=host, Signature=0";
 
 const browser = new Browser();
 let alice, aliceToo, bob;
@@ -446,19 +445,12 @@ test("it can be used by keyboard alone", { timeout: 60_000 }, async () => {
 });
 
 test("it is accessible, light and dark, and fits a phone", { timeout: 180_000 }, async () => {
-  const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
-  const check = async (window, what) => {
-    await window.page.evaluate(axe);
-    const { violations } = await window.page.evaluate(() => globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
-    assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`)]), [], what);
-  };
-  const shapes = [["desktop", { width: 1280, height: 800 }], ["phone", { width: 390, height: 844 }], ["small-phone", { width: 360, height: 640 }]];
   for (const colorScheme of ["light", "dark"]) {
-    for (const [shape, viewport] of shapes) {
+    for (const [shape, viewport] of SHAPES) {
       const narrow = shape !== "desktop";
-      const window = await browser.open({ viewport, colorScheme, hasTouch: narrow, isMobile: narrow, reducedMotion: "reduce", deviceScaleFactor: shape === "phone" ? 2 : 1 });
+      const window = await browser.openAs(shape, viewport, colorScheme);
       const { page } = window;
-      await check(window, `${shape}, ${colorScheme}: signing in`);
+      await window.assertAccessible(`${shape}, ${colorScheme}: signing in`);
       if (shape !== "small-phone") await window.screenshot(`sign-in-${shape}-${colorScheme}`);
       await window.signIn(ALICE);
       await window.select("Team");
@@ -473,9 +465,8 @@ test("it is accessible, light and dark, and fits a phone", { timeout: 180_000 },
           await bob.choose(name, name);
           await page.locator("#activity li", { hasText: name }).waitFor({ state: "attached" });
         }
-        await check(window, `${shape}, ${colorScheme}: ${view}`);
-        const width = await page.evaluate(() => document.scrollingElement.scrollWidth);
-        assert.ok(width <= viewport.width, `${shape}, ${view}: ${width} px wide`);
+        await window.assertAccessible(`${shape}, ${colorScheme}: ${view}`);
+        await window.assertFits(`${shape}, ${view}`);
         if (shape !== "small-phone") await window.screenshot(`${shape}-${colorScheme}-${view}`);
       }
       await window.assertQuiet();
@@ -487,17 +478,9 @@ test("it is accessible, light and dark, and fits a phone", { timeout: 180_000 },
 
 test("an account with an authenticator app asks for its code, at first and after the session has expired", { timeout: 90_000 }, async () => {
   const config = await alice.page.evaluate(async () => (await fetch("config.json")).json());
-  const cognito = async (action, body) => {
-    const answer = await fetch(settings.aws, { method: "POST", headers: { "Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": `AWSCognitoIdentityProviderService.${action}`, Authorization: OPERATOR }, body: JSON.stringify(body) });
-    const text = await answer.text();
-    assert.ok(answer.ok, `${action}: ${text}`);
-    return text ? JSON.parse(text) : {};
-  };
   await cognito("SetUserPoolMfaConfig", { UserPoolId: settings.userPoolId, MfaConfiguration: "OPTIONAL", SoftwareTokenMfaConfiguration: { Enabled: true } });
-  const pool = { UserPoolId: settings.userPoolId, Username: `web-mfa-${randomBytes(4).toString("hex")}` };
-  await cognito("AdminCreateUser", { ...pool, MessageAction: "SUPPRESS" });
-  await cognito("AdminSetUserPassword", { ...pool, Password: settings.password, Permanent: true });
-  const signedIn = await cognito("InitiateAuth", { ClientId: config.userPoolClientId, AuthFlow: "USER_PASSWORD_AUTH", AuthParameters: { USERNAME: pool.Username, PASSWORD: settings.password } });
+  const user = await newUser("web-mfa");
+  const signedIn = await cognito("InitiateAuth", { ClientId: config.userPoolClientId, AuthFlow: "USER_PASSWORD_AUTH", AuthParameters: { USERNAME: user, PASSWORD: settings.password } });
   const { AccessToken } = signedIn.AuthenticationResult;
   const { SecretCode } = await cognito("AssociateSoftwareToken", { AccessToken });
   await cognito("VerifySoftwareToken", { AccessToken, UserCode: codeOf(SecretCode) });
@@ -513,7 +496,7 @@ test("an account with an authenticator app asks for its code, at first and after
     await field.fill(code);
     await page.keyboard.press("Enter");
   };
-  await page.fill("#signin-form input[name=name]", pool.Username);
+  await page.fill("#signin-form input[name=name]", user);
   await page.fill("#signin-form input[name=password]", settings.password);
   await page.keyboard.press("Enter");
   await enter("#signin-form", wrong(codeOf(SecretCode)));

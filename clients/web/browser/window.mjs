@@ -2,7 +2,7 @@
 // origins, layout shifts.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -12,6 +12,9 @@ const { chromium } = require("playwright-core");
 
 /** Timeout in milliseconds of events that users see within a second. Test machines are slower. */
 export const SOON = 20_000;
+
+/** Windows that the page must fit, by name. */
+export const SHAPES = [["desktop", { width: 1280, height: 800 }], ["phone", { width: 390, height: 844 }], ["small-phone", { width: 360, height: 640 }]];
 
 /** No sandbox, because containers run as root, and no background services of Chromium that use the network. */
 const FLAGS = [
@@ -34,6 +37,12 @@ export class Browser {
     this.windows.push(window);
     await window.prepare();
     return window;
+  }
+
+  /** Opens a window of a shape in a colour scheme. */
+  openAs(shape, viewport, colorScheme) {
+    const narrow = shape !== "desktop";
+    return this.open({ viewport, colorScheme, hasTouch: narrow, isMobile: narrow, reducedMotion: "reduce", deviceScaleFactor: shape === "phone" ? 2 : 1 });
   }
 
   async close() {
@@ -108,6 +117,7 @@ export class Window {
   /** Drops files of this machine on the page, like the desktop. */
   async drop(paths) {
     const { page } = this;
+    await page.locator("#drop").scrollIntoViewIfNeeded();
     const box = await page.locator("#drop").boundingBox();
     const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
     const devtools = await this.context.newCDPSession(page);
@@ -187,6 +197,22 @@ export class Window {
     await this.file(path).locator(`button[title="${action}"]`).click();
   }
 
+  /** A file in the open trash. */
+  deleted(path) {
+    return this.page.locator(`#trash li[data-path="${path}"]`);
+  }
+
+  /** The newest notice with a text. */
+  notice(text) {
+    return this.page.locator("#notices .notice", { hasText: text });
+  }
+
+  /** Dismisses all notices, which cover the end of the list. */
+  async dismiss() {
+    await this.page.locator("#notices").getByRole("button", { name: "Dismiss" }).evaluateAll((buttons) => buttons.forEach((button) => button.click()));
+    await this.page.waitForSelector("#notices .notice", { state: "detached" });
+  }
+
   async ownId() {
     return this.page.locator("#own-id").textContent();
   }
@@ -202,6 +228,19 @@ export class Window {
   async screenshot(name) {
     // The state after all animations: new rows are tinted for seconds.
     await this.page.screenshot({ path: join(settings.screenshots, `${name}.png`), animations: "disabled" });
+  }
+
+  /** Asserts that axe finds no violation of WCAG 2.2 AA. */
+  async assertAccessible(what) {
+    await this.page.evaluate(readFileSync(require.resolve("axe-core/axe.min.js"), "utf8"));
+    const { violations } = await this.page.evaluate(() => globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
+    assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`)]), [], what);
+  }
+
+  /** Asserts that nothing has to be scrolled sideways. */
+  async assertFits(what) {
+    const [width, available] = await this.page.evaluate(() => [document.scrollingElement.scrollWidth, innerWidth]);
+    assert.ok(width <= available, `${what}: ${width} px wide`);
   }
 
   /** Asserts that no forbidden event was recorded. */

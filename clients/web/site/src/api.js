@@ -61,6 +61,29 @@ export class Api {
   }
 
   /**
+   * Deletes a space for all of its members. Its owners can restore it for a time.
+   *
+   * @param {string} spaceId
+   * @returns {Promise<void>}
+   */
+  deleteSpace(spaceId) {
+    return this.#send("DELETE", `/spaces/${spaceId}`, { query: { deviceId: this.deviceId } });
+  }
+
+  /** The deleted spaces that the caller can restore. @returns {Promise<import("./types.js").DeletedSpace[]>} */
+  deletedSpaces() {
+    return this.#all("/spaces", "spaces", { deleted: "true" }).then(([spaces]) => spaces);
+  }
+
+  /**
+   * @param {string} spaceId
+   * @returns {Promise<import("./types.js").Space>}
+   */
+  restoreSpace(spaceId) {
+    return this.#send("POST", `/spaces/${spaceId}/restore`, { body: { deviceId: this.deviceId } });
+  }
+
+  /**
    * @param {string} spaceId
    * @returns {Promise<import("./types.js").Member[]>}
    */
@@ -138,6 +161,18 @@ export class Api {
     return this.#send("POST", `/invitations/${invitationId}/decline`, { body: { block } });
   }
 
+  // ------------------------------------------------------------------------------------------------ Account
+
+  /** @returns {Promise<import("./types.js").Account>} */
+  showAccount() {
+    return this.#send("GET", "/me", {});
+  }
+
+  /** Erases the account for good. From then on the caller's requests are refused. @returns {Promise<void>} */
+  eraseAccount() {
+    return this.#send("DELETE", "/me", {});
+  }
+
   // ------------------------------------------------------------------------------------------------ Changes
 
   /**
@@ -167,11 +202,58 @@ export class Api {
   }
 
   /**
+   * The file, and a page of its versions, newest first.
+   *
    * @param {string} fileId
+   * @param {string} [pageToken]
    * @returns {Promise<import("./types.js").FileDetail>}
    */
-  showFile(fileId) {
-    return this.#send("GET", `/files/${fileId}`, {});
+  showFile(fileId, pageToken) {
+    return this.#send("GET", `/files/${fileId}`, { query: { pageToken } });
+  }
+
+  /**
+   * A page of the trash of a space, newest deletion first.
+   *
+   * @param {string} spaceId
+   * @param {string | undefined} pageToken
+   * @returns {Promise<{ files: import("./types.js").DeletedFile[], nextPageToken?: string }>}
+   */
+  listTrash(spaceId, pageToken) {
+    return this.#send("GET", "/files", { query: { deleted: "true", spaceId, limit: 100, pageToken } });
+  }
+
+  /**
+   * Restores a file from the trash, with all of its versions.
+   *
+   * @param {string} fileId
+   * @param {string} [path] the new path; by default the path that the file had
+   * @returns {Promise<import("./types.js").FileChanged>}
+   */
+  restoreFile(fileId, path) {
+    return this.#send("POST", `/files/${fileId}/restore`, { body: { path, deviceId: this.deviceId } });
+  }
+
+  /**
+   * Makes an old version the newest one.
+   *
+   * @param {string} fileId
+   * @param {number} version
+   * @param {number} baseVersion the newest version that was seen
+   * @returns {Promise<import("./types.js").FileChanged>}
+   */
+  restoreVersion(fileId, version, baseVersion) {
+    return this.#send("POST", `/files/${fileId}/versions/${version}/restore`, { body: { baseVersion, deviceId: this.deviceId } });
+  }
+
+  /**
+   * Erases a file with all of its versions, in the trash or not. Only owners of the space can.
+   *
+   * @param {Seen} file as it was seen
+   * @returns {Promise<import("./types.js").FileChanged>}
+   */
+  eraseFile({ fileId, version, path: basePath }) {
+    return this.#send("DELETE", `/files/${fileId}`, { query: { permanently: "true", baseVersion: version, basePath, deviceId: this.deviceId } });
   }
 
   /**
@@ -259,16 +341,17 @@ export class Api {
   /**
    * @param {string} path
    * @param {string} name of the list in the answer
+   * @param {Record<string, string>} [query]
    * @returns {Promise<[any[], any]>} the items of all pages, and the last page
    */
-  async #all(path, name) {
+  async #all(path, name, query = {}) {
     const all = [];
     /** @type {any} */
     let page;
     /** @type {string | undefined} */
     let pageToken;
     do {
-      page = await this.#send("GET", path, { query: { limit: 1_000, pageToken } });
+      page = await this.#send("GET", path, { query: { ...query, limit: 1_000, pageToken } });
       all.push(...page[name]);
       pageToken = page.nextPageToken;
     } while (pageToken);

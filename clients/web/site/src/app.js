@@ -26,7 +26,7 @@ const BACK_ONLINE_SPREAD = 1_000;
 /**
  * @typedef {import("./types.js").Change} Change
  * @typedef {import("./types.js").Space} Space
- * @typedef {{ id: string, text: string, kind: "error" | "info" }} Notice
+ * @typedef {{ id: string, text: string, kind: "error" | "info", undo?: () => Promise<unknown> }} Notice
  */
 
 /** Dispatches the event `change` when the views must be updated, and `heard` after a change by another device. */
@@ -177,7 +177,10 @@ export class App extends EventTarget {
       if (ids.has(spaceId) || spaceId === NOT_MADE_YET) continue;
       this.spaces.delete(spaceId);
       this.#formerNames.set(spaceId, space.name);
-      this.notify("info", `You have no access to ${quoted(space.name)} any more.`);
+      const [last] = space.happenings.filter(({ change }) => change.eventType === "SPACE_DELETED" || change.eventType === "SPACE_RESTORED");
+      if (last?.change.eventType !== "SPACE_DELETED") this.notify("info", `You have no access to ${quoted(space.name)} any more.`);
+      // This window's own deletion has a notice already.
+      else if (last.change.deviceId !== this.deviceId) this.notify("info", `${quoted(space.name)} was deleted. Its owners can restore it for a time.`);
       if (this.selected === spaceId) this.selected = personal?.spaceId ?? NOT_MADE_YET;
     }
     for (const space of spaces) {
@@ -325,9 +328,20 @@ export class App extends EventTarget {
     this.tell();
   }
 
+  /**
+   * Shows a notice that offers to undo what was done. It replaces the offer for what was done before.
+   *
+   * @param {string} text
+   * @param {() => Promise<unknown>} undo
+   */
+  offerUndo(text, undo) {
+    this.notices = [...this.notices.filter((notice) => !notice.undo), { id: crypto.randomUUID(), text, kind: /** @type {const} */ ("info"), undo }].slice(-3);
+    this.tell();
+  }
+
   /** @param {Notice} notice */
   dismiss(notice) {
-    this.notices = this.notices.filter((other) => other !== notice);
+    this.notices = this.notices.filter(({ id }) => id !== notice.id);
     this.tell();
   }
 }

@@ -2,7 +2,8 @@
  * The types of the API (docs/openapi.yaml, docs/asyncapi.yaml) that this page uses.
  *
  * @typedef {"owner" | "editor" | "viewer"} Role
- * @typedef {{ spaceId: string, kind: "personal" | "shared", name?: string, role: Role, latestSequence: number }} Space
+ * @typedef {{ spaceId: string, kind: "personal" | "shared", name?: string, role: Role, latestSequence: number, bytes?: number }} Space
+ * @typedef {Space & { deletedAt: string, purgedAt: string }} DeletedSpace
  * @typedef {{ spaceId: string, userId: string, userName?: string, role: Role, addedAt: string }} Member
  * @typedef {{ invitationId: string, spaceId: string, userId?: string, email?: string, role: Role, inviterId: string, inviterName?: string,
  *   createdAt: string, expiresAt: string }} Invitation
@@ -14,6 +15,11 @@
  * @typedef {{ version: number, size: number, sha256: string, composite?: Composite, contentType?: string, userId: string, userName?: string, deviceId?: string,
  *   createdAt: string }} FileVersion
  * @typedef {FileView & { versions: FileVersion[], nextPageToken?: string }} FileDetail
+ * @typedef {FileView & { deletedAt: string, deletedBy?: string, purgedAt: string }} DeletedFile
+ *
+ * @typedef {{ used: number, maximum: number }} LimitUse
+ * @typedef {{ changesPerMinute: LimitUse, pendingUploads: LimitUse, spaces: LimitUse, spaceBytes: LimitUse }} Usage
+ * @typedef {{ userId: string, name?: string, email?: string, usage?: Usage }} Account
  *
  * @typedef {"FILE_UPDATED" | "FILE_MOVED" | "FILE_DELETED" | "SPACE_SHARED" | "SPACE_INVITED" | "SPACE_LEFT" | "SPACE_RENAMED" | "SPACE_DELETED" | "SPACE_RESTORED" | "MEMBER_CHANGED" | "MEMBER_REMOVED"} EventType
  * @typedef {object} Change

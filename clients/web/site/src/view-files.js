@@ -1,8 +1,9 @@
 /** The files of the selected space: the list, adding files, and the actions on a file. */
 
 import { beside, numbered, replacing, sorted } from "./adding.js";
-import { problemOfPath, quoted, visible } from "./names.js";
+import { pathOf, problemOfPath, quoted, visible } from "./names.js";
 import { byId, find, h, icon, iconButton, keyed, setText } from "./dom.js";
+import { restore } from "./trash.js";
 import { bytes, folderOf, nameOf, shortId, when } from "./words.js";
 
 /** Maximum number of files in one drop. More files are probably a dropped disk. */
@@ -148,25 +149,75 @@ export class FilesView {
   async #showVersions(file) {
     const { app, versions } = this;
     setText(byId("versions-title"), `Versions of ${quoted(nameOf(file.path))}`);
-    const list = byId("versions-list");
-    list.replaceChildren(h("li", { class: "muted" }, "Reading…"));
+    setText(find(versions, ".error", HTMLElement), "");
+    byId("versions-more").hidden = true;
+    byId("versions-list").replaceChildren(h("li", { class: "muted" }, "Reading…"));
     versions.showModal();
     try {
       const detail = await app.api.showFile(file.fileId);
-      list.replaceChildren(
-        ...detail.versions.map((version) => {
-          const who = version.userId === app.userId ? "you" : version.userName ? visible(version.userName) : shortId(version.userId);
-          return h(
-            "li",
-            { class: "row" },
-            h("div", { class: "row-text" }, h("strong", {}, `Version ${version.version}`), h("span", { class: "muted facts" }, `${bytes(version.size)} · ${when(version.createdAt)} · by ${who}`)),
-            iconButton("download", `Download version ${version.version}`, () => void app.downloads.save(file, version)),
-          );
-        }),
-      );
+      byId("versions-list").replaceChildren();
+      this.#addVersions(detail, detail.version);
     } catch (error) {
       versions.close();
       app.fail(error);
+    }
+  }
+
+  /**
+   * Adds a page of versions to the dialog.
+   *
+   * @param {import("./types.js").FileDetail} detail
+   * @param {number} newest
+   */
+  #addVersions(detail, newest) {
+    const { app } = this;
+    const mayWrite = app.spaces.get(detail.spaceId)?.mayWrite ?? false;
+    byId("versions-list").append(
+      ...detail.versions.map((version) => {
+        const who = version.userId === app.userId ? "you" : version.userName ? visible(version.userName) : shortId(version.userId);
+        const { version: number } = version;
+        const bring = iconButton("restore", `Restore version ${number}`, () => void this.#try(() => this.#restoreVersion(detail, number, newest)));
+        return h(
+          "li",
+          { class: "row" },
+          h("div", { class: "row-text" }, h("strong", {}, `Version ${number}`), h("span", { class: "muted facts" }, `${bytes(version.size)} · ${when(version.createdAt)} · by ${who}`)),
+          mayWrite && number !== newest ? bring : null,
+          iconButton("download", `Download version ${number}`, () => void app.downloads.save(detail, version)),
+        );
+      }),
+    );
+    const more = byId("versions-more");
+    const { fileId, nextPageToken } = detail;
+    more.hidden = nextPageToken === undefined;
+    more.onclick = () => void this.#try(async () => {
+      more.hidden = true;
+      this.#addVersions(await app.api.showFile(fileId, nextPageToken), newest);
+    });
+  }
+
+  /**
+   * Makes an old version the newest one, unless the file has changed since its versions were read.
+   *
+   * @param {FileView} file
+   * @param {number} version
+   * @param {number} newest
+   */
+  async #restoreVersion({ fileId, path }, version, newest) {
+    const restored = await this.app.api.restoreVersion(fileId, version, newest);
+    this.versions.close();
+    const name = quoted(nameOf(path));
+    const same = restored.version === newest;
+    this.app.notify("info", same ? `${name} has the content of version ${version} already.` : `Version ${version} of ${name} is restored, as version ${restored.version}.`);
+  }
+
+  /** Shows a failure in the dialog of versions, which covers the notices. @param {() => Promise<void>} act */
+  async #try(act) {
+    const error = find(this.versions, ".error", HTMLElement);
+    setText(error, "");
+    try {
+      await act();
+    } catch (failure) {
+      setText(error, String(/** @type {Error} */ (failure).message));
     }
   }
 
@@ -176,14 +227,20 @@ export class FilesView {
       const path = pathOf(entered.trim());
       const problem = problemOfPath(path);
       if (problem) throw new Error(problem);
-      await this.app.api.moveFile(file, path);
+      const { api } = this.app;
+      const moved = await api.moveFile(file, path);
+      if (path === file.path) return;
+      this.app.offerUndo(`${quoted(nameOf(file.path))} is now ${quoted(path.slice(1))}.`, () => api.moveFile(moved, file.path));
     });
   }
 
   /** @param {FileView} file */
   #delete(file) {
-    this.dialogs.ask({ title: `Delete ${quoted(nameOf(file.path))}?`, text: "It disappears for all members.", ok: "Delete", danger: true }, async () => {
-      await this.app.api.deleteFile(file);
+    this.dialogs.ask({ title: `Delete ${quoted(nameOf(file.path))}?`, text: "It moves to the trash, for all members, and can be restored from there for a time.", ok: "Delete", danger: true }, async () => {
+      const { app, dialogs } = this;
+      const { space } = app;
+      await app.api.deleteFile(file);
+      app.offerUndo(`${quoted(nameOf(file.path))} is in the trash.`, () => restore(app, dialogs, file, (path) => space?.fileAt(path) !== undefined));
     });
   }
 
@@ -293,11 +350,6 @@ async function filesBelow(entry) {
 /** @param {FileSystemEntry} entry @returns {entry is FileSystemFileEntry} */
 function isFile(entry) {
   return entry.isFile;
-}
-
-/** Returns a path in the API's form: absolute, and in Unicode normalization form C. @param {string} name */
-function pathOf(name) {
-  return `/${name.normalize("NFC").replace(/^\/+/, "")}`;
 }
 
 /** Highlights an element for a moment after a change. @param {HTMLElement} element */

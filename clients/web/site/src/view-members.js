@@ -1,7 +1,7 @@
 /** The members of the selected space, and invitations to it. */
 
 import { byId, find, h, icon, iconButton, keyed, setText } from "./dom.js";
-import { person, visible } from "./names.js";
+import { person, quoted, visible } from "./names.js";
 import { submits } from "./view-sign-in.js";
 import { shortId } from "./words.js";
 
@@ -25,6 +25,7 @@ export class MembersView {
     this.dialogs = dialogs;
     this.form = find(document, "#invite", HTMLFormElement);
     submits(this.form, () => this.#invite());
+    byId("delete-space-button").addEventListener("click", () => this.#deleteSpace());
     byId("copy-id").addEventListener("click", () => {
       navigator.clipboard.writeText(app.userId).then(
         () => app.notify("info", "Your user ID is copied."),
@@ -41,6 +42,7 @@ export class MembersView {
     const shared = space.space.kind === "shared";
     const owner = shared && space.space.role === "owner";
     this.form.hidden = !owner;
+    byId("delete-space").hidden = !owner;
     // The members are read when the panel is opened, after each catch-up, and after each change of a member.
     const changed = space.happenings.find(({ change }) => change.eventType.startsWith("MEMBER_"))?.change.sequence;
     const open = byId("app").dataset.view === "members";
@@ -138,6 +140,18 @@ export class MembersView {
       this.app.fail(error);
     }
     await this.#readAgain();
+  }
+
+  #deleteSpace() {
+    const { app } = this;
+    const { space } = app;
+    if (!space) return;
+    const name = quoted(space.name);
+    const text = "Nobody sees it any more, with all of its files. Its owners can restore it from the trash for a time.";
+    this.dialogs.ask({ title: `Delete ${name}?`, text, ok: "Delete", danger: true }, async () => {
+      await app.api.deleteSpace(space.id);
+      app.offerUndo(`${name} is deleted.`, () => app.api.restoreSpace(space.id));
+    });
   }
 
   async #invite() {

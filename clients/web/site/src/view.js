@@ -2,9 +2,11 @@
 
 import { byId, h, icon, iconButton, keyed, setText } from "./dom.js";
 import { problemOfName, quoted, visible } from "./names.js";
+import { AccountView } from "./view-account.js";
 import { Dialogs } from "./view-dialogs.js";
 import { FilesView } from "./view-files.js";
 import { MembersView } from "./view-members.js";
+import { TrashView } from "./view-trash.js";
 import { UploadsView } from "./view-uploads.js";
 import { deed, folderOf, milliseconds, nameOf, shortId, when } from "./words.js";
 
@@ -14,14 +16,14 @@ const GATHER = 1_000;
 export class View {
   #planned = false;
   /** @type {string[]} */ #toSay = [];
-  /** @type {"files" | "activity" | "members"} */ #view = "files";
+  /** @type {"files" | "activity" | "members" | "trash"} */ #view = "files";
 
   /** @param {import("./app.js").App} app */
   constructor(app) {
     this.app = app;
     this.wide = matchMedia("(min-width: 64rem)");
     this.dialogs = new Dialogs();
-    this.parts = [new UploadsView(app), new FilesView(app, this.dialogs), new MembersView(app, this.dialogs)];
+    this.parts = [new UploadsView(app), new FilesView(app, this.dialogs), new MembersView(app, this.dialogs), new TrashView(app, this.dialogs), new AccountView(app, this.dialogs)];
     app.addEventListener("change", () => this.#plan());
     app.addEventListener("heard", (event) => this.#hear(/** @type {CustomEvent} */ (event).detail));
     this.wide.addEventListener("change", () => this.#plan());
@@ -83,7 +85,6 @@ export class View {
     for (const button of document.querySelectorAll(".view-button")) {
       button.setAttribute("aria-current", String(button.getAttribute("data-view") === view));
     }
-    setText(byId("account-name"), visible(app.session.user?.name ?? ""));
     this.#showConnection();
     this.#showSpaces();
     this.#showActivity();
@@ -128,7 +129,13 @@ export class View {
       const answer = (/** @type {"accept" | "decline" | "block"} */ given) => void app.answerInvitation(invitation, given);
       const decline = () => {
         const from = inviterName ? visible(inviterName) : shortId(inviterId);
-        this.dialogs.ask({ title: `Decline ${quoted(spaceName)}?`, text: `${from} can invite you again.`, ok: "Decline" }, async () => answer("decline"));
+        const question = {
+          title: `Decline ${quoted(spaceName)}?`,
+          text: `${from} can invite you again. If you block them, you see no more invitations of theirs, and they do not learn of it.`,
+          ok: "Decline",
+          others: { "Decline and block": () => answer("block") },
+        };
+        this.dialogs.ask(question, async () => answer("decline"));
       };
       const text = h("span", {});
       return {
@@ -167,19 +174,44 @@ export class View {
 
   #showNotices() {
     const { app } = this;
-    /** @type {{ id: string, kind: string, text: string, button: Node }[]} */
-    const notices = app.notices.map((notice) => ({ ...notice, button: iconButton("close", "Dismiss", () => app.dismiss(notice)) }));
+    /** @type {{ id: string, kind: string, text: string, button: Node, undo?: HTMLElement }[]} */
+    const notices = app.notices.map((notice) => {
+      const button = iconButton("close", "Dismiss", () => this.#dismiss(notice));
+      return { ...notice, button, undo: notice.undo && h("button", { type: "button", class: "button small notice-action", onclick: () => void this.#undo(notice) }, "Undo") };
+    });
     if (app.connection.phase === "waiting" && app.session.state === "active") {
       const button = h("button", { type: "button", class: "button small", onclick: () => app.reconnect() }, "Reconnect now");
       notices.push({ id: "connection", kind: "waiting", text: this.#away(app.connection.until), button });
     }
-    keyed(byId("notices"), notices, (notice) => notice.id, ({ kind, button }) => {
+    /** @type {HTMLElement | undefined} */
+    let added;
+    keyed(byId("notices"), notices, (notice) => notice.id, ({ kind, button, undo }) => {
       const text = h("p", {});
+      added = undo;
       return {
-        element: h("div", { class: `notice ${kind}`, role: kind === "error" ? "alert" : null }, text, button),
+        element: h("div", { class: `notice ${kind}`, role: kind === "error" ? "alert" : undo ? "status" : null }, text, undo ?? null, button),
         update: (notice) => setText(text, notice.text),
       };
     });
+    // The element that had the focus disappears or moves with what was done, and the notice is the last element of the page.
+    if (!document.querySelector("dialog[open]")) added?.focus();
+  }
+
+  /** @param {import("./app.js").Notice} notice */
+  async #undo(notice) {
+    this.#dismiss(notice);
+    try {
+      await notice.undo?.();
+      setText(byId("announcer"), "Undone.");
+    } catch (error) {
+      this.app.fail(error, "It could not be undone. ");
+    }
+  }
+
+  /** Removes a notice. The focus would be lost with its button. @param {import("./app.js").Notice} notice */
+  #dismiss(notice) {
+    if (byId("notices").contains(document.activeElement)) byId("main").focus();
+    this.app.dismiss(notice);
   }
 
   /** @param {number} until */

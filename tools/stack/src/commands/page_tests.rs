@@ -138,7 +138,8 @@ async fn in_browser(
 
     let mut node = command(project, "node");
     node.current_dir(project.root.join(FOLDER))
-        .args(["--test", "--test-reporter=spec"])
+        // One file after the other: the windows of one have enough to do.
+        .args(["--test", "--test-reporter=spec", "--test-concurrency=1"])
         .args(tests_in(&project.root.join(FOLDER).join("browser"))?)
         .env("SYNCSPHERE_PAGE", settings.to_string());
     let outcome = tests(project, "the page in Chromium", "page.log", node, output).await;
