@@ -204,6 +204,24 @@ async fn users_who_erase_their_accounts_at_once_and_share_spaces_do_not_wait_for
     }
 }
 
+#[tokio::test]
+async fn the_trash_of_spaces_that_nobody_else_sees_does_not_outlive_the_account() {
+    let apps = TestContext::create().await;
+    let space = apps.space("ada-1").await;
+    let trash = [
+        apps.upload("ada-1", "/private", b"x").await.file_id,
+        upload(&apps, "ada-1", space, "/shared").await.file_id,
+    ];
+    for file in trash {
+        let call = Call::new("DELETE /files/{fileId}").path("fileId", file);
+        assert_eq!(apps.call("ada-1", call).await.status, 200);
+    }
+    upload(&apps, "ada-1", space, "/kept").await;
+    assert_eq!(erase(&apps, "ada-1").await.status, 204);
+    assert_eq!(apps.run_maintenance().await.unwrap().purged, 3);
+    assert_eq!(apps.database.number("SELECT count(*) FROM files").await, 0);
+}
+
 /// A request that was admitted before the erasure, and makes the user a member after it.
 #[tokio::test]
 async fn a_membership_that_comes_late_ends_too() {

@@ -131,6 +131,39 @@ async fn no_more_changes_are_made_in_a_minute_than_allowed() {
     assert_eq!(apps.feed("alice", None).await.latest_sequence.get(), 9);
 }
 
+/// Requests that are no changes are refused by no limit of changes, so that a user can always clean up.
+#[tokio::test]
+async fn aborting_declining_and_withdrawing_are_possible_after_the_last_change_of_a_minute() {
+    let apps = apps().await;
+    let (own, bobs) = (apps.space("alice").await, apps.space("bob").await);
+    let invite = async |owner: &str, space: SpaceId, invited: &str| {
+        apps.known(invited).await;
+        let call = Call::new("POST /spaces/{spaceId}/invitations").path("spaceId", space);
+        let call = call.body(json!({ "userId": invited, "role": "viewer" }));
+        let made: InvitationView = apps.call(owner, call).await.parsed();
+        made.invitation_id
+    };
+    let made = invite("alice", own, "carol").await;
+    let received = invite("bob", bobs, "alice").await;
+    let upload = apps.opened("alice", "/a", b"x").await.upload_id;
+    limit(&apps, json!({ "changesPerMinute": 1 })).await;
+    let rename = Call::new("PATCH /spaces/{spaceId}").path("spaceId", own);
+    let refused = apps.call("alice", rename.body(json!({ "name": "Mine" }))).await;
+    assert_eq!(refused.problem(), (429, "quota-exceeded"));
+    for call in [
+        Call::new("DELETE /uploads/{uploadId}").path("uploadId", upload),
+        Call::new("POST /invitations/{invitationId}/decline")
+            .path("invitationId", received)
+            .body(json!({})),
+        Call::new("DELETE /spaces/{spaceId}/invitations/{invitationId}")
+            .path("spaceId", own)
+            .path("invitationId", made),
+    ] {
+        let answer = apps.call("alice", call).await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn no_user_is_a_member_of_more_spaces_than_allowed() {
     let apps = apps().await;

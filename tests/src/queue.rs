@@ -1,6 +1,10 @@
 //! One SQS queue of the emulator per test.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
+use fakes::sqs::{Settings, Sqs, Which};
 use model::{Event, Message};
 
 use crate::aws;
@@ -16,6 +20,24 @@ impl TestQueue {
     /// Queue client of the type that functions use.
     pub fn queue(&self) -> ::queue::Queue {
         ::queue::Queue::new(self.sqs.config().to_builder(), &self.url)
+    }
+
+    /// Starts a fake of SQS in this process, which answers faster than the emulator. Returns it, and its queue and
+    /// dead-letter queue.
+    pub async fn in_process() -> (Sqs, [Self; 2]) {
+        let settings = Settings {
+            visibility: Duration::from_secs(30),
+            max_receives: u32::MAX,
+        };
+        let fake = Sqs::start(None, settings, Arc::new(())).await.unwrap();
+        let endpoint = fake.server.url("127.0.0.1");
+        let config = ::stack::emulator::aws_config(&endpoint).unwrap();
+        let sqs = aws_sdk_sqs::Client::new(&config);
+        let queues = [Which::Events, Which::DeadLetters].map(|which| Self {
+            url: Sqs::url(&endpoint, which),
+            sqs: sqs.clone(),
+        });
+        (fake, queues)
     }
 
     /// Creates a queue.
@@ -171,8 +193,8 @@ impl TestQueue {
             .wait_time_seconds(20);
         // The shared configuration's timeout is shorter than a long poll.
         let patience = aws_sdk_sqs::config::timeout::TimeoutConfig::builder()
-            .operation_attempt_timeout(std::time::Duration::from_secs(25))
-            .operation_timeout(std::time::Duration::from_secs(25))
+            .operation_attempt_timeout(Duration::from_secs(25))
+            .operation_timeout(Duration::from_secs(25))
             .build();
         let patient = aws_sdk_sqs::config::Builder::default().timeout_config(patience);
         let batch = waiting.customize().config_override(patient).send().await.unwrap();

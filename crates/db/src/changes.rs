@@ -177,8 +177,8 @@ pub enum Rejection {
 
 /// Makes the query that admits the caller, locks a space and then the caller, and records the space's id for the
 /// rest of the transaction. `$rest` follows `SELECT s.id FROM spaces s` and selects the space. Its parameters are
-/// $1 the item from which the space follows, $2 user, $3 epoch or null, $4 now, $5 maximum number of changes per
-/// minute; more may follow.
+/// $1 the item from which the space follows, $2 user, $3 epoch or null, $4 now, or null if the statement is no change and so
+/// not limited, $5 maximum number of changes per minute; more may follow.
 ///
 /// The caller's row is locked after the space's in every command, and commands lock no other row of `users`. `$then` is an
 /// expression for what to lock after both.
@@ -202,13 +202,13 @@ WITH locked AS (
     SELECT u.user_id
     FROM locked
     JOIN users u ON u.user_id = $2
-    WHERE within(
+    WHERE CASE WHEN $4::timestamptz IS NULL THEN true ELSE within(
         'changesPerMinute',
-        CASE WHEN u.changes_since > $4::timestamptz - interval '1 minute' THEN u.changes ELSE 0 END,
+        CASE WHEN u.changes_since > $4 - interval '1 minute' THEN u.changes ELSE 0 END,
         1,
         coalesce(u.max_changes_per_minute, $5),
         ceil(extract(epoch FROM u.changes_since + interval '1 minute' - $4))::bigint
-    )
+    ) END
     FOR NO KEY UPDATE OF u
 )
 SELECT set_config('syncsphere.locked_space', locked.id::text, true), ",
@@ -365,7 +365,7 @@ impl Database {
     pub(crate) async fn query_in_space(
         &self,
         caller: &Caller,
-        (now, max_changes_per_minute): (OffsetDateTime, i64),
+        (now, max_changes_per_minute): (Option<OffsetDateTime>, i64),
         (lock, items): (&Query, &[&(dyn ToSql + Sync)]),
         query: (&Query, &[&(dyn ToSql + Sync)]),
     ) -> Result<Locked, Error> {
@@ -394,7 +394,7 @@ impl Database {
         let mut all: Vec<&(dyn ToSql + Sync)> =
             vec![&event_ids, &new.now, &new.leased_until, &user_id, &device_id];
         all.extend_from_slice(parameters);
-        let limit = (new.now, new.max_changes_per_minute);
+        let limit = (Some(new.now), new.max_changes_per_minute);
         let Locked { rows, repeated } = self
             .query_in_space(new.caller, limit, (lock, items), (query, &all))
             .await?;
@@ -456,8 +456,8 @@ impl Database {
     }
 }
 
-/// The limit for statements that make no change: no number of changes is too many.
-pub(crate) const UNLIMITED: (OffsetDateTime, i64) = (OffsetDateTime::UNIX_EPOCH, i64::MAX);
+/// The limit for statements that make no change. An operator's limit of the user does not apply either.
+pub(crate) const UNLIMITED: (Option<OffsetDateTime>, i64) = (None, i64::MAX);
 
 /// The epoch that the caller knows, as a parameter.
 pub(crate) fn epoch(caller: &Caller) -> Option<Uuid> {
