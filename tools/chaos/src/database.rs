@@ -41,6 +41,8 @@ pub(crate) struct Snapshot {
     pub(crate) idle_member_changes: i64,
     /// Events in the outbox, which may not have reached the queue.
     pub(crate) outbox: Vec<EventId>,
+    /// Events that the event bus may not have.
+    pub(crate) bus_outbox: Vec<EventId>,
 }
 
 /// Connects to PostgreSQL directly, without a proxy.
@@ -60,6 +62,13 @@ pub(crate) async fn connect(url: &str) -> Result<Client> {
 pub(crate) async fn outbox_size(url: &str) -> Result<i64> {
     let client = connect(url).await?;
     let row = client.query_one("SELECT count(*) FROM outbox", &[]).await?;
+    Ok(row.try_get(0)?)
+}
+
+/// The number of events that wait for the event bus.
+pub(crate) async fn bus_outbox_size(url: &str) -> Result<i64> {
+    let client = connect(url).await?;
+    let row = client.query_one("SELECT count(*) FROM bus_outbox", &[]).await?;
     Ok(row.try_get(0)?)
 }
 
@@ -118,6 +127,9 @@ impl Snapshot {
         }
         for row in client.query("SELECT event_id FROM outbox", &[]).await? {
             snapshot.outbox.push(row.try_get::<_, Uuid>(0)?.into());
+        }
+        for row in client.query("SELECT event_id FROM bus_outbox", &[]).await? {
+            snapshot.bus_outbox.push(row.try_get::<_, Uuid>(0)?.into());
         }
         let counts = "SELECT (SELECT count(*) FROM uploads WHERE state = 'completed'), \
                       (SELECT count(*) FROM changes WHERE event_type = 'FILE_UPDATED')";
