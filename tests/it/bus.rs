@@ -224,6 +224,31 @@ async fn every_type_of_change_arrives_as_described() {
     assert_eq!(types, Contract::get().event_types());
 }
 
+#[test]
+fn the_examples_of_the_documents_are_as_described() {
+    let read = |path| std::fs::read_to_string(tests::project_file(path)).unwrap();
+    let guide = read("docs/events.md");
+    let (_, guide) = guide.split_once("```json\n").unwrap();
+    let (guide, _) = guide.split_once("```").unwrap();
+    let guide: Value = serde_json::from_str(guide).unwrap();
+    Contract::get().check_event(&guide);
+    let described: Value = serde_norway::from_str(&read("docs/asyncapi.yaml")).unwrap();
+    assert_eq!(
+        described["components"]["messages"]["event"]["examples"][0]["payload"],
+        guide
+    );
+    // A description that allows anything would prove nothing.
+    for (name, wrong) in [
+        ("source", json!("other")),
+        ("detail", json!({})),
+        ("resources", json!(["a"])),
+    ] {
+        let mut event = guide.clone();
+        event[name] = wrong;
+        Contract::get().verify_event(&event).unwrap_err();
+    }
+}
+
 /// The sender dies after the bus has taken the event, and before the row is deleted.
 #[tokio::test]
 async fn what_a_killed_run_had_put_on_the_bus_is_put_again() {

@@ -122,8 +122,13 @@ impl Contract {
 
     /// Panics unless the description allows the event that a rule's target gets.
     pub fn check_event(&self, event: &Value) {
-        self.validate("asyncapi.yaml#/components/messages/event/payload", event, "event")
+        self.verify_event(event)
             .unwrap_or_else(|violation| panic!("{violation}"));
+    }
+
+    /// Checks the event that a rule's target gets. The error says how it differs from the description.
+    pub fn verify_event(&self, event: &Value) -> Result<(), String> {
+        self.validate("asyncapi.yaml#/components/messages/event/payload", event, "event")
     }
 
     /// Every described type of a change.

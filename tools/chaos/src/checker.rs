@@ -42,6 +42,8 @@ pub(crate) struct Evidence {
     pub(crate) objects: HashMap<String, Object>,
     /// Events that were sent to the queue at least once.
     pub(crate) sent_events: HashSet<EventId>,
+    /// Events that the event bus took at least once.
+    pub(crate) put_events: HashSet<EventId>,
     /// Bodies of the messages that are still in the queue, in any state.
     pub(crate) queue: Vec<Arc<str>>,
     /// Bodies of the messages in the dead-letter queue.
@@ -65,6 +67,7 @@ impl Evidence {
         self.numbers(violations);
         self.bytes(violations);
         self.check_sent_events(violations);
+        self.check_put_events(violations);
         self.dead_letters(violations);
         for device in &self.devices {
             self.device(device, violations);
@@ -253,6 +256,29 @@ impl Evidence {
         }
         for event in self.sent_events.difference(&committed) {
             violations.unexpected("event that was never committed", format!("event {event}"));
+        }
+    }
+
+    fn check_put_events(&self, violations: &Violations) {
+        for event in &self.database.bus_outbox {
+            violations.lost(
+                "event that still waits for the event bus",
+                format!("event {event}"),
+            );
+        }
+        let changes = self.database.changes.values().flatten();
+        let committed: HashSet<EventId> = changes.map(|(_, event)| *event).collect();
+        let waiting: HashSet<EventId> = self.database.bus_outbox.iter().copied().collect();
+        for event in committed.difference(&self.put_events) {
+            if !waiting.contains(event) {
+                violations.lost("change that the event bus never got", format!("event {event}"));
+            }
+        }
+        for event in self.put_events.difference(&committed) {
+            violations.unexpected(
+                "event on the bus that was never committed",
+                format!("event {event}"),
+            );
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::api::Api;
+use super::bus;
 use super::checker::{DeviceState, Evidence};
 use super::database::{self, Snapshot};
 use super::device::{Context, Device};
@@ -29,6 +30,7 @@ use super::violations::Violations;
 use super::websocket_api::Sockets;
 use super::workload::{User, first_uploads};
 use fakes::connections::Connections;
+use fakes::eventbridge::EventBridge;
 use fakes::s3::S3;
 use fakes::sqs::Which;
 use runner::postgres::{Postgres, ROLE, free_address};
@@ -62,6 +64,7 @@ pub(crate) struct Cluster {
     pub(crate) faults: Arc<FaultInjector>,
     pub(crate) sqs: Arc<FaultySqs>,
     s3: S3,
+    bus: EventBridge,
     _connections: Connections,
     /// Moves messages from the queue to `fan-out`.
     pub(crate) mapping: Arc<Mapping>,
@@ -99,10 +102,13 @@ impl Cluster {
             name: ROLE,
             by_iam: true,
         };
-        db::migrate(&database_url.parse::<DatabaseUrl>()?.into(), Some(role), None).await?;
+        let owner = database_url.parse::<DatabaseUrl>()?.into();
+        db::migrate(&owner, Some(role), None).await?;
+        db::set_bus(&owner, true).await?;
         let database = Proxy::start(SocketAddr::V4(address)).await?;
         let s3 = s3::start(Arc::clone(&faults)).await?;
         let sqs = Arc::new(FaultySqs::start(Arc::clone(&faults)).await?);
+        let bus = bus::start(Arc::clone(&faults)).await?;
         let sockets = Arc::new(Sockets::new(Arc::clone(&faults)));
         let connections = Connections::start(None, Arc::clone(&sockets)).await?;
 
@@ -112,7 +118,7 @@ impl Cluster {
             Proxy::start(sqs.fake.server.address).await?,
             Proxy::start(connections.server.address).await?,
         ];
-        let variables = variables(&proxies, plan.log_level());
+        let variables = variables(&proxies, &bus, plan.log_level());
         let shared = (Arc::clone(&faults), Arc::clone(&violations));
         let functions = Arc::new(Functions::new(
             project,
@@ -141,6 +147,7 @@ impl Cluster {
             faults,
             sqs,
             s3,
+            bus,
             _connections: connections,
             mapping: Arc::new(mapping),
             functions,
@@ -254,7 +261,10 @@ impl Cluster {
             // Dead events are redriven to the queue, so they are still in transit.
             && !self.sqs.has_dead_events()
             && !self.functions.is_running("fan-out");
-        Ok(local && self.outbox_size().await? == 0 && self.is_purged().await?)
+        Ok(local
+            && self.outbox_size().await? == 0
+            && database::bus_outbox_size(&self.database_url).await? == 0
+            && self.is_purged().await?)
     }
 
     /// Runs the checker on the final state. Returns the number of changes in the database.
@@ -266,6 +276,7 @@ impl Cluster {
             database: Snapshot::read(&self.database_url).await?,
             objects: self.s3.objects(),
             sent_events: self.sqs.sent_events(),
+            put_events: bus::take(&self.bus),
             queue: self.sqs.fake.bodies(Which::Events),
             dead_letters: self.sqs.fake.bodies(Which::DeadLetters),
             exhausted: self.sqs.exhausted(),

@@ -46,6 +46,8 @@ pub(crate) struct Snapshot {
     pub(crate) idle_member_changes: i64,
     /// Events in the outbox, which may not have reached the queue.
     pub(crate) outbox: Vec<EventId>,
+    /// Events that the event bus may not have.
+    pub(crate) bus_outbox: Vec<EventId>,
 }
 
 /// Connects to PostgreSQL directly, without a proxy.
@@ -73,6 +75,13 @@ pub(crate) async fn unpurged(url: &str, keep: i64) -> Result<i64> {
     let unpurged = "SELECT (SELECT count(*) FROM files WHERE purge_at IS NOT NULL) \
                     + (SELECT count(*) FROM versions v JOIN files f ON f.id = v.file_id WHERE v.version < f.version - $1)";
     let row = connect(url).await?.query_one(unpurged, &[&keep]).await?;
+    Ok(row.try_get(0)?)
+}
+
+/// The number of events that wait for the event bus.
+pub(crate) async fn bus_outbox_size(url: &str) -> Result<i64> {
+    let client = connect(url).await?;
+    let row = client.query_one("SELECT count(*) FROM bus_outbox", &[]).await?;
     Ok(row.try_get(0)?)
 }
 
@@ -157,6 +166,9 @@ impl Snapshot {
                 &mut snapshot.other_uploads
             };
             uploads.insert(upload.into());
+        }
+        for row in client.query("SELECT event_id FROM bus_outbox", &[]).await? {
+            snapshot.bus_outbox.push(row.try_get::<_, Uuid>(0)?.into());
         }
         let idle = "SELECT count(*) FROM (
                 SELECT event_type, subject_role, lag(event_type) OVER history AS type_before,

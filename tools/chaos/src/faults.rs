@@ -107,6 +107,12 @@ kinds! {
     SocketDropped "socket dropped" 0.0,
     /// A message that no function can decode is in the queue.
     Poisoned "poison message" 0.0,
+    /// EventBridge answers 503.
+    BusUnavailable "EventBridge 503" 0.05,
+    /// EventBridge carries out a request, but its answer is lost.
+    BusAnswerLost "EventBridge answer lost" 0.05,
+    /// EventBridge does not take an entry of a request.
+    BusRefused "EventBridge entry failed" 0.02,
 }
 
 /// Decides about each opportunity for a fault, and counts the faults.

@@ -8,10 +8,12 @@ use std::time::Duration;
 use anyhow::Result;
 use axum::body::Bytes;
 
+use super::bus;
 use super::faults::{FaultInjector, Kind};
 use super::proxy::Proxy;
 use super::s3::BUCKET;
 use super::violations::Violations;
+use fakes::eventbridge::EventBridge;
 use fakes::sqs::{Sqs, Which};
 use lambda::{Failure, Function, Settings};
 use runner::postgres::{self, DATABASE, ROLE};
@@ -153,7 +155,11 @@ impl Functions {
 }
 
 /// The environment variables that the template sets, and those that point AWS clients at the fakes.
-pub(crate) fn variables(proxies: &[Proxy; 4], log_level: &str) -> Vec<(&'static str, String)> {
+pub(crate) fn variables(
+    proxies: &[Proxy; 4],
+    bus: &EventBridge,
+    log_level: &str,
+) -> Vec<(&'static str, String)> {
     let [database, storage, queue, connections] = proxies;
     let SocketAddr::V4(address) = database.address else {
         return Vec::new();
@@ -165,6 +171,8 @@ pub(crate) fn variables(proxies: &[Proxy; 4], log_level: &str) -> Vec<(&'static 
         ("AWS_LAMBDA_LOG_LEVEL", log_level.to_owned()),
         ("AWS_ENDPOINT_URL_S3", storage),
         ("AWS_ENDPOINT_URL_SQS", queue.clone()),
+        ("AWS_ENDPOINT_URL_EVENTBRIDGE", bus.server.url("127.0.0.1")),
+        ("EVENT_BUS_NAME", bus::NAME.to_owned()),
         ("DATABASE_URL", postgres::url(address, ROLE, DATABASE)),
         ("BUCKET_NAME", BUCKET.to_owned()),
         ("QUEUE_URL", Sqs::url(&queue, Which::Events)),

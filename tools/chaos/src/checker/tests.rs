@@ -63,8 +63,10 @@ fn evidence() -> Evidence {
             miscounted: HashMap::new(),
             idle_member_changes: 0,
             outbox: Vec::new(),
+            bus_outbox: Vec::new(),
         },
         sent_events: HashSet::from([event.event_id]),
+        put_events: HashSet::from([event.event_id]),
         queue: Vec::new(),
         dead_letters: vec!["poison 1".into()],
         exhausted: Vec::new(),
@@ -124,6 +126,22 @@ fn what_is_left_on_its_way_or_was_never_sent_is_lost() {
     assert_eq!(lost, ["message left in the queue"]);
     let lost = found(|evidence| evidence.sent_events.clear());
     assert_eq!(lost, ["change that was never sent"]);
+}
+
+#[test]
+fn what_the_event_bus_never_got_is_lost() {
+    let (_, event) = updated();
+    let lost = found(|evidence| evidence.put_events.clear());
+    assert_eq!(lost, ["change that the event bus never got"]);
+    let lost = found(|evidence| {
+        evidence.put_events.clear();
+        evidence.database.bus_outbox.push(event.event_id);
+    });
+    assert_eq!(lost, ["event that still waits for the event bus"]);
+    let unexpected = found(|evidence| {
+        evidence.put_events.insert(Uuid::from_u128(8).into());
+    });
+    assert_eq!(unexpected, ["event on the bus that was never committed"]);
 }
 
 #[test]
