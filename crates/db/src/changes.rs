@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use model::{
     ByteCount, Caller, Change, ChangeList, CurrentVersion, Cursor, DeviceId, Event, EventId, FileId,
-    FileState, PageLimit, PersonName, Role, Sequence, Sha256, SpaceId, SpaceName, SpacePath, UserId, Version,
+    FileState, ModifiedAt, PageLimit, PersonName, Role, Sequence, Sha256, SpaceId, SpaceName, SpacePath,
+    UserId, Version,
 };
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -234,7 +235,7 @@ pub(crate) use locked;
 ///
 /// - `target (outcome, current_file_id, current_version, earlier_event_id)`: one row if the user has access
 ///   to the item and its space is `locked!`;
-/// - `changed (space_id, event_type, file_id, path, version, size, sha256, subject_space_id, subject_role,
+/// - `changed (space_id, event_type, file_id, path, version, size, sha256, modified_at, executable, subject_space_id, subject_role,
 ///   member_id, space_name, position)`: if the outcome is `allowed`, the changes in the order of `position`, which
 ///   is 1 for the requested change.
 ///
@@ -276,9 +277,9 @@ macro_rules! command {
 ), made AS (
     INSERT INTO changes
         (space_id, sequence, event_id, event_type, user_id, device_id, file_id, path, version, size, sha256,
-        subject_space_id, subject_role, member_id, space_name, occurred_at)
+        modified_at, executable, subject_space_id, subject_role, member_id, space_name, occurred_at)
     SELECT c.space_id, n.before + row_number() OVER (PARTITION BY c.space_id ORDER BY c.position),
-        ($1::uuid[])[c.position], c.event_type, $4, $5, c.file_id, c.path, c.version, c.size, c.sha256,
+        ($1::uuid[])[c.position], c.event_type, $4, $5, c.file_id, c.path, c.version, c.size, c.sha256, c.modified_at, c.executable,
         c.subject_space_id, c.subject_role, c.member_id, c.space_name, $2
     FROM changed c
     JOIN numbered n ON n.id = c.space_id
@@ -306,7 +307,7 @@ macro_rules! command {
     WHERE t.outcome <> 'allowed'
 )
 SELECT t.outcome, t.current_file_id, t.current_version, current.path AS current_path, told.sequence, told.event_id, told.event_type, told.space_id,
-    told.user_id, author.name AS user_name, told.device_id, told.file_id, told.path, told.version, told.size, told.sha256, told.subject_space_id,
+    told.user_id, author.name AS user_name, told.device_id, told.file_id, told.path, told.version, told.size, told.sha256, told.modified_at, told.executable, told.subject_space_id,
     told.subject_role, told.member_id, told.space_name, told.occurred_at
 FROM target t
 LEFT JOIN told ON true
@@ -323,7 +324,7 @@ pub(crate) use command;
 const LIST_CHANGES: Query = Query::new(
     "-- list_changes
 SELECT h.epoch, s.last_sequence, s.restored_at_sequence, c.sequence, c.event_id, c.event_type, c.space_id, c.user_id,
-    author.name AS user_name, c.device_id, c.file_id, c.path, c.version, c.size, c.sha256, c.subject_space_id, c.subject_role, c.member_id,
+    author.name AS user_name, c.device_id, c.file_id, c.path, c.version, c.size, c.sha256, c.modified_at, c.executable, c.subject_space_id, c.subject_role, c.member_id,
     c.space_name, c.occurred_at
 FROM history h
 LEFT JOIN LATERAL (
@@ -352,7 +353,7 @@ ORDER BY c.sequence",
 const FIND_CHANGES: Query = Query::new(
     "-- find_changes
 SELECT c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, author.name AS user_name, c.device_id, c.file_id, c.path,
-    c.version, c.size, c.sha256, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
+    c.version, c.size, c.sha256, c.modified_at, c.executable, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
 FROM changes c
 LEFT JOIN users author ON author.user_id = c.user_id
 WHERE c.event_id = ANY ($1)
@@ -586,5 +587,7 @@ fn file(row: &Row) -> Result<FileState, Error> {
         version: parse::<i64, Version>(row, "version")?,
         size: parse::<i64, ByteCount>(row, "size")?,
         sha256: parse::<&[u8], Sha256>(row, "sha256")?,
+        modified_at: parse_opt::<OffsetDateTime, ModifiedAt>(row, "modified_at")?,
+        executable: get(row, "executable")?,
     })
 }

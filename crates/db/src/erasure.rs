@@ -149,7 +149,7 @@ WITH mine AS (
     WHERE t.outcome = 'allowed' AND (r.user_id = $1 OR r.inviter_id = $1)
 )
 SELECT t.outcome, t.orphaned, m.sequence, m.event_id, m.event_type, m.space_id, m.user_id, NULL::text AS user_name, m.device_id,
-    m.file_id, m.path, m.version, m.size, m.sha256, m.subject_space_id, m.subject_role, m.member_id, m.space_name,
+    m.file_id, m.path, m.version, m.size, m.sha256, m.modified_at, m.executable, m.subject_space_id, m.subject_role, m.member_id, m.space_name,
     m.occurred_at
 FROM target t
 LEFT JOIN made m ON true

@@ -2,8 +2,10 @@
 
 use model::{
     ByteCount, Caller, Composite, ContentType, DeviceId, FileId, FileVersion, FileView, FolderKey,
-    FolderPath, FolderView, PageLimit, PathPrefix, PersonName, Sha256, SpaceId, SpacePath, UserId, Version,
+    FolderPath, FolderView, ModifiedAt, PageLimit, PathPrefix, PersonName, Sha256, SpaceId, SpacePath,
+    UserId, Version,
 };
+use time::OffsetDateTime;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -100,7 +102,7 @@ FROM spaces s
 JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
 LEFT JOIN LATERAL (
     SELECT files.id AS file_id, files.path, files.created_at, v.version, v.size, v.sha256, v.content_type,
-        v.part_size, v.composite_sha256, v.created_at AS updated_at
+        v.part_size, v.composite_sha256, v.modified_at, v.executable, v.created_at AS updated_at
     FROM files
     JOIN versions v ON v.file_id = files.id AND v.version = files.version
     WHERE files.space_id = s.id AND files.deleted_at IS NULL AND files.path >= $3 AND files.path < $4
@@ -145,7 +147,7 @@ LEFT JOIN LATERAL (
         WHERE entry.number < $6
     )
     SELECT entry.number, entry.folder, entry.file_id, entry.path, entry.version, entry.created_at, v.size, v.sha256,
-        v.content_type, v.part_size, v.composite_sha256, v.created_at AS updated_at
+        v.content_type, v.part_size, v.composite_sha256, v.modified_at, v.executable, v.created_at AS updated_at
     FROM entry
     LEFT JOIN versions v ON v.file_id = entry.file_id AND v.version = entry.version
     WHERE entry.number > 0
@@ -160,10 +162,11 @@ ORDER BY e.number",
 const LOAD_FILE: Query = Query::new(
     "-- load_file
 SELECT f.id AS file_id, f.space_id, f.path, f.created_at, c.version, c.size, c.sha256, c.content_type,
-    c.part_size, c.composite_sha256, c.created_at AS updated_at,
+    c.part_size, c.composite_sha256, c.modified_at, c.executable, c.created_at AS updated_at,
     v.version AS version_number, v.size AS version_size, v.sha256 AS version_sha256,
     v.part_size AS version_part_size, v.composite_sha256 AS version_composite_sha256,
-    v.content_type AS version_content_type, v.user_id AS version_user_id, author.name AS version_user_name,
+    v.content_type AS version_content_type, v.modified_at AS version_modified_at, v.executable AS version_executable,
+    v.user_id AS version_user_id, author.name AS version_user_name,
     v.device_id AS version_device_id,
     v.created_at AS version_created_at
 FROM files f
@@ -259,7 +262,7 @@ WITH target AS (
     RETURNING f.id, f.space_id, f.path, f.version
 ), changed AS (
     SELECT f.space_id, 'FILE_MOVED' AS event_type, f.id AS file_id, f.path, f.version, v.size, v.sha256,
-        NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
+        v.modified_at, v.executable, NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM moved f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
 )"
@@ -291,7 +294,7 @@ WITH target AS (
     RETURNING f.id, f.space_id, f.path, f.version
 ), changed AS (
     SELECT f.space_id, 'FILE_DELETED' AS event_type, f.id AS file_id, f.path, f.version, v.size, v.sha256,
-        NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
+        v.modified_at, v.executable, NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM deleted f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
 )"
@@ -500,6 +503,8 @@ pub(crate) fn file(row: &Row) -> Result<FileView, Error> {
         sha256: parse::<&[u8], Sha256>(row, "sha256")?,
         composite: composite(row, "part_size", "composite_sha256")?,
         content_type: parse_opt::<String, ContentType>(row, "content_type")?,
+        modified_at: parse_opt::<OffsetDateTime, ModifiedAt>(row, "modified_at")?,
+        executable: get(row, "executable")?,
         created_at: get(row, "created_at")?,
         updated_at: get(row, "updated_at")?,
     })
@@ -512,6 +517,8 @@ fn version(row: &Row) -> Result<FileVersion, Error> {
         sha256: parse::<&[u8], Sha256>(row, "version_sha256")?,
         composite: composite(row, "version_part_size", "version_composite_sha256")?,
         content_type: parse_opt::<String, ContentType>(row, "version_content_type")?,
+        modified_at: parse_opt::<OffsetDateTime, ModifiedAt>(row, "version_modified_at")?,
+        executable: get(row, "version_executable")?,
         user_id: parse::<String, UserId>(row, "version_user_id")?,
         user_name: parse_opt::<String, PersonName>(row, "version_user_name")?,
         device_id: parse_opt::<Uuid, DeviceId>(row, "version_device_id")?,

@@ -158,7 +158,7 @@ WITH account AS (
     WHERE decision = 'allowed' AND invitation_id IS NULL
 ), changed AS (
     SELECT personal_space_id AS space_id, 'SPACE_INVITED' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, id AS subject_space_id, $10 AS subject_role,
+        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, id AS subject_space_id, $10 AS subject_role,
         NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target
     WHERE outcome = 'allowed'
@@ -290,12 +290,12 @@ WITH target AS (
     WHERE outcome = 'allowed'
 ), changed AS (
     SELECT personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, id AS subject_space_id,
+        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, id AS subject_space_id,
         role AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target
     WHERE outcome = 'allowed'
     UNION ALL
-    SELECT id, 'MEMBER_CHANGED', NULL, NULL, NULL, NULL, NULL, NULL, role, $4, NULL, 2
+    SELECT id, 'MEMBER_CHANGED', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, role, $4, NULL, 2
     FROM target
     WHERE outcome = 'allowed'
 )"

@@ -152,7 +152,7 @@ WITH target AS (
     FROM created
 ), changed AS (
     SELECT t.personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, created.id AS subject_space_id,
+        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, created.id AS subject_space_id,
         'owner' AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target t, created
 )"
@@ -218,7 +218,7 @@ macro_rules! change_of_space {
     SELECT id AS space_id, '",
             $event_type,
             "' AS event_type, NULL::uuid AS file_id, NULL AS path, NULL::bigint AS version,
-        NULL::bigint AS size, NULL::bytea AS sha256, NULL::uuid AS subject_space_id, NULL AS subject_role,
+        NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, NULL::uuid AS subject_space_id, NULL AS subject_role,
         NULL AS member_id, ",
             $name,
             " AS space_name, 1 AS position
@@ -333,12 +333,12 @@ WITH target AS (
     WHERE t.outcome = 'allowed' AND members.space_id = t.id AND members.user_id = $7
 ), changed AS (
     SELECT personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, id AS subject_space_id, $8 AS subject_role,
+        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, id AS subject_space_id, $8 AS subject_role,
         NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target
     WHERE outcome = 'allowed'
     UNION ALL
-    SELECT id, 'MEMBER_CHANGED', NULL, NULL, NULL, NULL, NULL, NULL, $8, $7, NULL, 2
+    SELECT id, 'MEMBER_CHANGED', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, $8, $7, NULL, 2
     FROM target
     WHERE outcome = 'allowed'
 )"
@@ -373,12 +373,12 @@ WITH target AS (
     WHERE t.outcome = 'allowed' AND members.space_id = t.id AND members.user_id = $7
 ), changed AS (
     SELECT personal_space_id AS space_id, 'SPACE_LEFT' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, id AS subject_space_id,
+        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, id AS subject_space_id,
         NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target
     WHERE outcome = 'allowed'
     UNION ALL
-    SELECT id, 'MEMBER_REMOVED', NULL, NULL, NULL, NULL, NULL, NULL, NULL, $7, NULL, 2
+    SELECT id, 'MEMBER_REMOVED', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, $7, NULL, 2
     FROM target
     WHERE outcome = 'allowed'
 )"

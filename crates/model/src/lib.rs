@@ -9,6 +9,7 @@ mod event;
 mod frame;
 mod id;
 mod message;
+mod modified;
 mod numbers;
 mod page;
 mod parts;
@@ -40,6 +41,7 @@ pub use id::{
 pub use message::{
     Delivery, Message, PageKey, Recipients, SCHEMA_VERSION, UndecodableMessage, UnwritableMessage,
 };
+pub use modified::{InvalidModifiedAt, ModifiedAt};
 pub use numbers::{
     ByteCount, ContentType, Cursor, Days, IdempotencyKey, InvalidContentType, InvalidIdempotencyKey,
     InvalidNumber, KeptVersions, MAX_IDEMPOTENCY_KEY_BYTES, PageLimit, PartNumber, Sequence, Version,
