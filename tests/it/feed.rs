@@ -174,6 +174,26 @@ async fn reading_the_feed_and_listing_files_touch_only_what_they_answer() {
             "{rows} rows, {filtered} filtered: {plan:#}"
         );
     }
+    // A folder costs as many rows as it has entries, however many files they contain: the seed and /f.
+    let (_, sql) = db::queries().find(|(found, _)| *found == "list_folder").unwrap();
+    apps.database
+        .execute(&format!("PREPARE list_folder AS {sql}"))
+        .await;
+    for (folder, entries) in [("", 2.0), ("/f", 101.0)] {
+        let explain = format!(
+            "EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE list_folder ('{space}', 'alice', '{folder}/', '{folder}0', '{folder}/', 101, NULL)"
+        );
+        let plan: serde_json::Value = apps.database.rows(&explain).await[0].get(0);
+        let scans = scans(&plan[0]["Plan"], "files");
+        assert_eq!(scans.len(), 1, "{plan:#}");
+        let (kind, rows, filtered) = &scans[0];
+        assert!(kind.starts_with("Index"), "{plan:#}");
+        // Rows of each of the loops, of which the last finds nothing.
+        assert!(*rows <= 1.0 && *filtered == 0.0, "{plan:#}");
+        let found = plan[0]["Plan"]["Actual Rows"].as_f64();
+        assert_eq!(found, Some(entries), "{plan:#}");
+    }
+
     // The page has the right content.
     let call = Call::new("GET /changes")
         .query("after", 99_999)

@@ -1,7 +1,7 @@
 //! Listing, reading, downloading, moving and deleting files.
 
 use futures_util::future::join_all;
-use model::{CurrentVersion, DownloadUrl, FileChanged, FileDetail, FileId, FileList};
+use model::{CurrentVersion, DownloadUrl, FileChanged, FileDetail, FileId, FileList, FolderList};
 use serde_json::{Value, json};
 use tests::{Answer, Call, TestContext, raw_http, upload_body};
 
@@ -429,14 +429,14 @@ async fn whether_a_path_is_free_costs_the_same_among_a_hundred_thousand_files() 
             "open_upload",
             format!(
                 "gen_random_uuid(), 'alice', NULL, '/folder', 1, {digest}, NULL, NULL, now(), now(), '{space}', NULL, NULL, \
-                NULL, NULL, '{{}}', NULL, 10, 100"
+                NULL, NULL, '{{}}', NULL, 10, 100, NULL, NULL"
             ),
         ),
         (
             "open_upload",
             format!(
                 "gen_random_uuid(), 'alice', NULL, '/folder/1/1/x', 1, {digest}, NULL, NULL, now(), now(), '{space}', NULL, \
-                NULL, NULL, NULL, '{{/folder,/folder/1,/folder/1/1}}', NULL, 10, 100"
+                NULL, NULL, NULL, '{{/folder,/folder/1,/folder/1/1}}', NULL, 10, 100, NULL, NULL"
             ),
         ),
         (
@@ -710,4 +710,202 @@ async fn no_path_reaches_a_key_of_storage() {
     let key: &str = rows[0].get(0);
     let id = key.strip_prefix("objects/").unwrap();
     assert!(id.parse::<model::UploadId>().is_ok(), "{key}");
+}
+
+/// What `GET /files?folder=` lists with pages of this size: paths, where a folder's ends with a slash, in the order of the pages.
+async fn folder_of(
+    apps: &TestContext,
+    user: &str,
+    query: &[(&'static str, String)],
+    limit: i64,
+) -> Vec<String> {
+    let (mut entries, mut token) = (Vec::new(), None);
+    loop {
+        let call = Call::new("GET /files").query("limit", limit);
+        let call = query
+            .iter()
+            .fold(call, |call, (name, value)| call.query(name, value));
+        let call = match token {
+            Some(token) => call.query("pageToken", token),
+            None => call,
+        };
+        let list: FolderList = apps.call(user, call).await.parsed();
+        let files = list.files.iter().map(|file| file.path.to_string());
+        let folders = list.folders.iter().map(|folder| format!("{}/", folder.path));
+        let mut page: Vec<String> = files.chain(folders).collect();
+        page.sort();
+        entries.extend(page);
+        token = list.next_page_token;
+        if token.is_none() {
+            return entries;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_folder_lists_its_files_and_folders_and_nothing_below_them() {
+    let apps = TestContext::create().await;
+    for path in [
+        "/a",
+        "/b b",
+        "/b-b/x",
+        "/b/1",
+        "/b/2/3/4",
+        "/b/2/5",
+        "/b0",
+        "/b/2 2",
+        "/Übung/\u{1F980}/x",
+        "/Übung/\u{1F980}\u{1F980}",
+        "/c/only/deep/one",
+    ] {
+        apps.upload("alice", path, path.as_bytes()).await;
+    }
+    let deleted = apps.upload("alice", "/b/deleted/x", b"x").await.file_id;
+    let answer = apps.call("alice", file("DELETE /files/{fileId}", deleted)).await;
+    assert_eq!(answer.status, 200);
+    for limit in [1, 2, 3, 1000] {
+        let folder =
+            async |path: &str| folder_of(&apps, "alice", &[("folder", path.to_owned())], limit).await;
+        assert_eq!(
+            folder("").await,
+            ["/a", "/b b", "/b-b/", "/b/", "/b0", "/c/", "/Übung/"]
+        );
+        assert_eq!(folder("/b").await, ["/b/1", "/b/2 2", "/b/2/"]);
+        assert_eq!(folder("/b/2").await, ["/b/2/3/", "/b/2/5"]);
+        assert_eq!(
+            folder("/Übung").await,
+            ["/Übung/\u{1F980}/", "/Übung/\u{1F980}\u{1F980}"]
+        );
+        assert_eq!(folder("/c/only").await, ["/c/only/deep/"]);
+        // A file, a folder without files, and none.
+        for empty in ["/a", "/b/deleted", "/none"] {
+            assert_eq!(folder(empty).await, [""; 0], "{empty}");
+        }
+    }
+    // A file is shown with its version.
+    let call = Call::new("GET /files").query("folder", "/b");
+    let list: FolderList = apps.call("alice", call).await.parsed();
+    assert_eq!(list.files[0].sha256, client::sha256(b"/b/1"));
+    // Somebody new has an empty personal space; others' spaces are not there.
+    assert_eq!(
+        folder_of(&apps, "bob", &[("folder", String::new())], 10).await,
+        [""; 0]
+    );
+    let space = list.files[0].space_id;
+    let call = || {
+        Call::new("GET /files")
+            .query("folder", "")
+            .query("spaceId", space)
+    };
+    assert_eq!(apps.call("bob", call()).await.problem(), (404, "not-found"));
+    for (name, value) in [
+        ("deleted", "true"),
+        ("prefix", "/b"),
+        ("pageToken", "AAAA"),
+        ("folder", "/b"),
+    ] {
+        let refused = apps.call("alice", call().query(name, value)).await;
+        assert_eq!(refused.problem(), (400, "invalid-request"), "{name}");
+    }
+    for wrong in ["/", "b", "/b/", "/b//c", "/./b"] {
+        let call = Call::new("GET /files").query("folder", wrong);
+        assert_eq!(
+            apps.call("alice", call).await.problem(),
+            (400, "invalid-request"),
+            "{wrong}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_version_keeps_the_modification_time_and_the_executable_bit_wherever_it_is_shown() {
+    let apps = TestContext::create().await;
+    apps.connected("alice", "a1").await;
+    let body = |content: &[u8], attributes: [(&str, Value); 2]| {
+        let mut body = upload_body("/a", content);
+        for (name, value) in attributes {
+            body[name] = value;
+        }
+        body
+    };
+    let first = [
+        ("modifiedAt", json!("2001-02-03T04:05:06.789012345+01:00")),
+        ("executable", json!(true)),
+    ];
+    let kept = (json!("2001-02-03T03:05:06.789012Z"), json!(true));
+    let answer = apps.upload_as("alice", &body(b"one", first), b"one").await;
+    let shown = |value: &Value| (value["modifiedAt"].clone(), value["executable"].clone());
+    assert_eq!(shown(&answer.body), kept);
+    let id: FileId = answer.parsed::<FileChanged>().file_id;
+
+    // Another version, then one of a client that gives neither.
+    let second = [
+        ("modifiedAt", json!("1969-12-31T00:00:00Z")),
+        ("executable", json!(false)),
+    ];
+    let other = (json!("1969-12-31T00:00:00Z"), json!(false));
+    apps.upload_as("alice", &body(b"two", second), b"two").await;
+    let third = [("modifiedAt", json!(null)), ("executable", json!(null))];
+    let none = (Value::Null, Value::Null);
+    let answer = apps.upload_as("alice", &body(b"three", third), b"three").await;
+    assert_eq!(shown(&answer.body), none);
+    // The first one again, which is then moved and deleted.
+    let restore = Call::new("POST /files/{fileId}/versions/{version}/restore").path("version", 1);
+    let restored = apps
+        .call("alice", restore.path("fileId", id).body(json!({})))
+        .await;
+    assert_eq!((restored.status, shown(&restored.body)), (200, kept.clone()));
+    let moved = rename(&apps, "alice", id, json!({ "path": "/folder/b" })).await;
+    assert_eq!(shown(&moved.body), kept);
+
+    let versions = apps.call("alice", file("GET /files/{fileId}", id)).await.body;
+    assert_eq!(shown(&versions), kept);
+    let each: Vec<_> = versions["versions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(shown)
+        .collect();
+    assert_eq!(each, [kept.clone(), none.clone(), other.clone(), kept.clone()]);
+    for query in [("prefix", "/"), ("folder", "/folder")] {
+        let listed = apps
+            .call("alice", Call::new("GET /files").query(query.0, query.1))
+            .await;
+        assert_eq!(shown(&listed.body["files"][0]), kept);
+    }
+    assert_eq!(delete(&apps, "alice", id).await.status, 200);
+    let trash = apps
+        .call("alice", Call::new("GET /files").query("deleted", true))
+        .await;
+    assert_eq!(shown(&trash.body["files"][0]), kept);
+
+    let history = [&kept, &other, &none, &kept, &kept, &kept].map(Clone::clone);
+    let feed = apps.call("alice", Call::new("GET /changes")).await.body;
+    let told: Vec<_> = feed["changes"].as_array().unwrap().iter().map(shown).collect();
+    assert_eq!(told, history);
+    let mut records = Vec::new();
+    for body in apps.queue.drain().await {
+        records.push(apps.queue.record(&body).await);
+    }
+    assert!(apps.invoke_fan_out(&records).await.is_empty());
+    let mut pushed: Vec<Value> = Vec::new();
+    for frame in apps.gateway.frames("a1") {
+        pushed.extend(frame["changes"].as_array().unwrap().iter().cloned());
+    }
+    pushed.sort_by_key(|change| change["sequence"].as_i64());
+    assert_eq!(pushed.iter().map(shown).collect::<Vec<_>>(), history);
+
+    for wrong in [
+        ("modifiedAt", json!("9999-12-31T23:59:59-01:00")),
+        ("modifiedAt", json!("yesterday")),
+        ("executable", json!("yes")),
+    ] {
+        let refused = apps
+            .open(
+                "alice",
+                &body(b"x", [wrong.clone(), ("contentType", json!(null))]),
+            )
+            .await;
+        assert_eq!(refused.problem(), (400, "invalid-request"), "{wrong:?}");
+    }
 }

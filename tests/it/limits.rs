@@ -1,7 +1,8 @@
-//! Limits per user: changes within a minute, pending uploads, shared spaces. They hold for requests at once, and
-//! nothing is changed by a request that would exceed one.
+//! Limits per user and space: changes within a minute, pending uploads, shared spaces, bytes, invitations. They hold for
+//! requests at once, and nothing is changed by a request that would exceed one.
 
 use futures_util::future::join_all;
+use model::{INVITATION_LIFETIME, InvitationId, InvitationView, SpaceId};
 use serde_json::{Value, json};
 use tests::{Answer, Call, TestContext, upload_body};
 use time::Duration;
@@ -25,6 +26,17 @@ async fn limit(apps: &TestContext, limits: Value) {
     .await;
 }
 
+/// The answer is a refusal by this limit, which is not exceeded.
+fn refused_by(answer: &Answer, name: &str, maximum: i64) {
+    assert_eq!(answer.problem().1, "quota-exceeded");
+    let limit = &answer.body["limit"];
+    assert_eq!(
+        (&limit["name"], &limit["maximum"]),
+        (&json!(name), &json!(maximum))
+    );
+    assert!(limit["used"].as_i64().unwrap() <= maximum, "{limit}");
+}
+
 /// Makes requests at once, each in an execution environment of its own. Returns the number of successes. All others
 /// are refused by this limit.
 async fn succeed(apps: &TestContext, calls: Vec<Call>, name: &str, maximum: i64) -> usize {
@@ -35,8 +47,7 @@ async fn succeed(apps: &TestContext, calls: Vec<Call>, name: &str, maximum: i64)
     let (good, refused): (Vec<&Answer>, Vec<&Answer>) =
         answers.iter().partition(|answer| answer.status < 300);
     for answer in refused {
-        assert_eq!(answer.problem().1, "quota-exceeded");
-        assert_eq!(answer.body["limit"], json!({ "name": name, "maximum": maximum }));
+        refused_by(answer, name, maximum);
     }
     good.len()
 }
@@ -160,7 +171,7 @@ async fn no_space_holds_more_bytes_than_allowed() {
     assert_eq!(refused.problem(), (413, "quota-exceeded"));
     assert_eq!(
         refused.body["limit"],
-        json!({ "name": "spaceBytes", "maximum": 10 })
+        json!({ "name": "spaceBytes", "used": 0, "maximum": 10 })
     );
     // Each of these fits by itself, and not more than three of them together.
     let mut opened: Vec<model::CreatedUpload> = Vec::new();
@@ -206,23 +217,34 @@ async fn a_user_sees_the_use_and_the_maximum_of_each_limit() {
             usage.pending_uploads.used,
             usage.spaces.used,
             usage.space_bytes.used,
+            usage.invitations_per_day.used,
         ]
     };
     // Of somebody new.
-    assert_eq!(used("alice").await, [0; 4]);
+    assert_eq!(used("alice").await, [0; 5]);
     apps.upload("alice", "/a", b"abc").await;
     apps.opened("alice", "/b", b"abcd").await;
     let space = apps.space("alice").await;
-    assert_eq!(used("alice").await, [2, 1, 1, 3]);
-    assert_eq!(used("bob").await, [0; 4]);
+    let made = invite(
+        &apps,
+        "alice",
+        space,
+        json!({ "email": "a@example.com", "role": "viewer" }),
+    )
+    .await;
+    assert_eq!(made.status, 201);
+    assert_eq!(used("alice").await, [2, 1, 1, 3, 1]);
+    assert_eq!(used("bob").await, [0; 5]);
     assert_eq!(usage("alice").await.spaces.maximum, i64::MAX);
     // What counts is over when its minute is.
     apps.clock.advance(Duration::MINUTE);
-    assert_eq!(used("alice").await, [0, 1, 1, 3]);
+    assert_eq!(used("alice").await, [0, 1, 1, 3, 1]);
+    apps.clock.advance(Duration::DAY);
+    assert_eq!(used("alice").await, [0, 1, 1, 3, 0]);
 
     limit(
         &apps,
-        json!({ "changesPerMinute": 7, "pendingUploads": 6, "spaces": 5 }),
+        json!({ "changesPerMinute": 7, "pendingUploads": 6, "spaces": 5, "invitationsPerDay": 4 }),
     )
     .await;
     let personal = apps.opened("alice", "/c", b"x").await.space_id;
@@ -234,9 +256,10 @@ async fn a_user_sees_the_use_and_the_maximum_of_each_limit() {
         mine.pending_uploads,
         mine.spaces,
         mine.space_bytes,
+        mine.invitations_per_day,
     ]
     .map(|each| each.maximum);
-    assert_eq!(maximums, [7, 6, 5, 2]);
+    assert_eq!(maximums, [7, 6, 5, 2, 4]);
     assert_eq!(mine.space_bytes.used, 3);
 
     // Each space shows its bytes to its members.
@@ -247,4 +270,269 @@ async fn a_user_sees_the_use_and_the_maximum_of_each_limit() {
         .map(|view| (view.space_id == space, view.bytes))
         .collect();
     assert_eq!(bytes, [(false, Some(3)), (true, Some(0))]);
+}
+
+fn invitation(space: SpaceId, body: Value) -> Call {
+    Call::new("POST /spaces/{spaceId}/invitations")
+        .path("spaceId", space)
+        .body(body)
+}
+
+async fn invite(apps: &TestContext, owner: &str, space: SpaceId, body: Value) -> Answer {
+    apps.call(owner, invitation(space, body)).await
+}
+
+async fn invited(apps: &TestContext, owner: &str, space: SpaceId, person: &str) -> InvitationId {
+    let body = json!({ "userId": person, "role": "viewer" });
+    let answer = invite(apps, owner, space, body).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.parsed::<InvitationView>().invitation_id
+}
+
+/// The counters of pending invitations, of all spaces and of all people, which are as many as there are invitations.
+async fn pending_invitations(apps: &TestContext) -> i64 {
+    let number = async |sql: &str| apps.database.number(sql).await;
+    let wrong = "SELECT count(*) FROM spaces s WHERE pending_invitations <>
+        (SELECT count(*) FROM invitations i WHERE i.space_id = s.id AND i.state = 'pending')";
+    assert_eq!(number(wrong).await, 0);
+    let wrong = "SELECT count(*)
+        FROM (SELECT invited_person(user_id, email) AS person, count(*) AS pending FROM invitations WHERE state = 'pending' GROUP BY 1) i
+        FULL JOIN invited_people p ON p.person = i.person
+        WHERE p.pending IS DISTINCT FROM i.pending";
+    assert_eq!(number(wrong).await, 0);
+    number("SELECT coalesce(sum(pending), 0)::bigint FROM invited_people").await
+}
+
+#[tokio::test]
+async fn no_more_invitations_to_a_space_are_pending_than_allowed() {
+    let mut apps = apps().await;
+    apps.invitation_limits.pending = 5;
+    let space = apps.space("alice").await;
+    let person = |number: usize| json!({ "email": format!("{number}@example.com"), "role": "viewer" });
+    let calls = (0..AT_ONCE).map(|number| invitation(space, person(number)));
+    assert_eq!(succeed(&apps, calls.collect(), "pendingInvitations", 5).await, 5);
+    assert_eq!(pending_invitations(&apps).await, 5);
+    let refused = invite(&apps, "alice", space, person(99)).await;
+    assert_eq!(
+        (refused.problem(), refused.retry_after.as_deref()),
+        ((409, "quota-exceeded"), None)
+    );
+    assert_eq!(
+        refused.body["limit"],
+        json!({ "name": "pendingInvitations", "used": 5, "maximum": 5 })
+    );
+    // Another role for one of them needs no room.
+    let made = apps.database.rows("SELECT email FROM invitations LIMIT 1").await;
+    let again = json!({ "email": made[0].get::<_, String>(0), "role": "editor" });
+    assert_eq!(invite(&apps, "alice", space, again).await.status, 201);
+    // Other spaces have limits of their own, and an operator allows one more.
+    let other = apps.space("alice").await;
+    assert_eq!(invite(&apps, "alice", other, person(99)).await.status, 201);
+    let set = json!({ "action": "setSpaceLimits", "spaceId": space, "limits": { "pendingInvitations": 6 } });
+    administer(&apps, set).await;
+    assert_eq!(invite(&apps, "alice", space, person(99)).await.status, 201);
+    refused_by(
+        &invite(&apps, "alice", space, person(100)).await,
+        "pendingInvitations",
+        6,
+    );
+    assert_eq!(pending_invitations(&apps).await, 7);
+}
+
+#[tokio::test]
+async fn no_more_invitations_of_a_person_are_pending_than_allowed_also_of_many_spaces() {
+    let mut apps = apps().await;
+    apps.known("alice").await;
+    let mut spaces = Vec::new();
+    for number in 0..AT_ONCE {
+        let owner = format!("owner-{number}");
+        spaces.push((apps.space(&owner).await, owner));
+    }
+    apps.invitation_limits.received = 4;
+    for person in [
+        json!({ "userId": "alice", "role": "viewer" }),
+        json!({ "email": "nobody@example.com", "role": "viewer" }),
+    ] {
+        let environments: Vec<_> = spaces.iter().map(|_| apps.environment()).collect();
+        let inviting = environments
+            .iter()
+            .zip(&spaces)
+            .map(async |(environment, (space, owner))| {
+                environment.call(owner, invitation(*space, person.clone())).await
+            });
+        let answers = join_all(inviting).await;
+        let refused: Vec<&Answer> = answers.iter().filter(|answer| answer.status != 201).collect();
+        assert_eq!(refused.len(), AT_ONCE - 4);
+        for answer in refused {
+            assert_eq!(answer.status, 409);
+            refused_by(answer, "receivedInvitations", 4);
+        }
+    }
+    assert_eq!(pending_invitations(&apps).await, 8);
+    // Others can be invited. An operator allows one more.
+    let (space, owner) = &spaces[0];
+    let other = json!({ "email": "other@example.com", "role": "viewer" });
+    assert_eq!(invite(&apps, owner, *space, other).await.status, 201);
+    limit(&apps, json!({ "receivedInvitations": 5 })).await;
+    let mut made = 0;
+    for (space, owner) in &spaces {
+        let body = json!({ "userId": "alice", "role": "viewer" });
+        if invite(&apps, owner, *space, body).await.status == 201 {
+            made += 1;
+        }
+    }
+    // Four of them had been made.
+    assert_eq!(made, 5);
+}
+
+#[tokio::test]
+async fn no_user_makes_more_invitations_in_a_day_than_allowed() {
+    let mut apps = apps().await;
+    apps.invitation_limits.per_day = 7;
+    let space = apps.space("alice").await;
+    let person = |number: usize| json!({ "email": format!("{number}@example.com"), "role": "viewer" });
+    let calls = (0..AT_ONCE).map(|number| invitation(space, person(number)));
+    assert_eq!(succeed(&apps, calls.collect(), "invitationsPerDay", 7).await, 7);
+    apps.clock.advance(Duration::hours(20));
+    let refused = invite(&apps, "alice", space, person(99)).await;
+    assert_eq!(
+        (refused.problem(), refused.retry_after.as_deref()),
+        ((429, "quota-exceeded"), Some("14400"))
+    );
+    assert_eq!(
+        refused.body["limit"],
+        json!({ "name": "invitationsPerDay", "used": 7, "maximum": 7 })
+    );
+    // Repeating an invitation is none; another role for it is one.
+    let made = apps.database.rows("SELECT email FROM invitations LIMIT 1").await;
+    let again = |role: &str| json!({ "email": made[0].get::<_, String>(0), "role": role });
+    assert_eq!(invite(&apps, "alice", space, again("viewer")).await.status, 201);
+    refused_by(
+        &invite(&apps, "alice", space, again("editor")).await,
+        "invitationsPerDay",
+        7,
+    );
+    // Another owner of the space, and alice the next day.
+    assert_eq!(apps.share("alice", space, "bob", "owner").await.status, 429);
+    apps.clock.advance(Duration::hours(4));
+    assert_eq!(apps.share("alice", space, "bob", "owner").await.status, 200);
+    assert_eq!(invite(&apps, "bob", space, person(99)).await.status, 201);
+    // An operator forbids inviting.
+    limit(&apps, json!({ "invitationsPerDay": 0 })).await;
+    let refused = invite(&apps, "alice", space, person(100)).await;
+    assert_eq!(refused.problem(), (429, "quota-exceeded"));
+    assert_eq!(
+        refused.body["limit"],
+        json!({ "name": "invitationsPerDay", "used": 1, "maximum": 0 })
+    );
+}
+
+#[tokio::test]
+async fn every_end_of_an_invitation_makes_room_for_another() {
+    let mut apps = apps().await;
+    apps.known("bob").await;
+    apps.invitation_limits.received = 1;
+    let (one, other) = (apps.space("alice").await, apps.space("alice").await);
+    let bob = || json!({ "userId": "bob", "role": "viewer" });
+    let decline = "POST /invitations/{invitationId}/decline";
+    let accept = "POST /invitations/{invitationId}/accept";
+    for route in [decline, accept] {
+        let id = invited(&apps, "alice", one, "bob").await;
+        refused_by(
+            &invite(&apps, "alice", other, bob()).await,
+            "receivedInvitations",
+            1,
+        );
+        for _ in 0..2 {
+            let call = Call::new(route).path("invitationId", id);
+            assert!(apps.call("bob", call).await.status < 300);
+            assert_eq!(pending_invitations(&apps).await, 0, "{route}");
+        }
+    }
+    let id = invited(&apps, "alice", other, "bob").await;
+    let withdraw = Call::new("DELETE /spaces/{spaceId}/invitations/{invitationId}");
+    let withdraw = withdraw.path("spaceId", other).path("invitationId", id);
+    for _ in 0..2 {
+        assert_eq!(apps.call("alice", withdraw.clone()).await.status, 204);
+        assert_eq!(pending_invitations(&apps).await, 0);
+    }
+    // Expiry. Renewing an expired invitation needs no more room.
+    invited(&apps, "alice", other, "bob").await;
+    apps.clock.advance(INVITATION_LIFETIME);
+    invited(&apps, "alice", other, "bob").await;
+    assert_eq!(pending_invitations(&apps).await, 1);
+    apps.clock.advance(INVITATION_LIFETIME);
+    apps.run_maintenance().await.unwrap();
+    assert_eq!(pending_invitations(&apps).await, 0);
+    // Erasing the invited person, and the one who has made the invitation.
+    let space = apps.space("olga").await;
+    let erase = || Call::new("DELETE /me");
+    for (invited_person, erased) in [("carol", "carol"), ("dave", "olga")] {
+        apps.known(invited_person).await;
+        invited(&apps, "olga", space, invited_person).await;
+        assert_eq!(apps.call(erased, erase()).await.status, 204);
+        assert_eq!(pending_invitations(&apps).await, 0, "{erased}");
+    }
+    // Purging the space.
+    invited(&apps, "alice", other, "dave").await;
+    let delete = Call::new("DELETE /spaces/{spaceId}").path("spaceId", other);
+    assert_eq!(apps.call("alice", delete).await.status, 204);
+    let long_deleted = format!("UPDATE spaces SET deleted_at = 'epoch' WHERE id = '{other}'");
+    apps.database.execute(&long_deleted).await;
+    assert_eq!(pending_invitations(&apps).await, 1);
+    apps.run_maintenance().await.unwrap();
+    let left = format!("SELECT count(*) FROM spaces WHERE id = '{other}'");
+    assert_eq!(apps.database.number(&left).await, 0);
+    assert_eq!(pending_invitations(&apps).await, 0);
+}
+
+/// Each changes invitations of several spaces or people, and counts them.
+#[tokio::test]
+async fn inviting_accepting_expiry_and_erasing_at_once_succeed_and_count_right() {
+    let apps = apps().await;
+    for round in 0..8 {
+        let person = |number: usize| format!("person-{round}-{number}");
+        let mut spaces = Vec::new();
+        for number in 0..4 {
+            apps.known(&person(number)).await;
+            spaces.push(apps.space(&format!("owner-{number}")).await);
+        }
+        let mut made = Vec::new();
+        for (number, space) in spaces.iter().enumerate() {
+            for invited_person in 0..4 {
+                let owner = format!("owner-{number}");
+                made.push((
+                    invited_person,
+                    invited(&apps, &owner, *space, &person(invited_person)).await,
+                ));
+            }
+        }
+        if round % 2 == 0 {
+            apps.clock.advance(INVITATION_LIFETIME);
+        }
+        let inviting = spaces.iter().enumerate().map(async |(number, space)| {
+            let owner = format!("owner-{number}");
+            for invited_person in (0..4).rev() {
+                let body = json!({ "userId": person(invited_person), "role": "editor" });
+                let answer = invite(&apps, &owner, *space, body).await;
+                // A member by now, or erased, or the person has ended the invitation since.
+                assert!(matches!(answer.status, 201 | 404 | 409 | 422), "{answer:?}");
+            }
+        });
+        let accepting = made.iter().map(async |(invited_person, id)| {
+            let answer = apps.accept(&person(*invited_person), *id).await;
+            assert!(matches!(answer.status, 200 | 403 | 404), "{answer:?}");
+        });
+        let erasing = [0, 3].map(async |number| {
+            let answer = apps.call(&person(number), Call::new("DELETE /me")).await;
+            assert_eq!(answer.status, 204, "{answer:?}");
+        });
+        tokio::join!(
+            join_all(inviting),
+            join_all(accepting),
+            join_all(erasing),
+            async { apps.run_maintenance().await.unwrap() }
+        );
+        pending_invitations(&apps).await;
+    }
 }

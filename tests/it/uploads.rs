@@ -610,6 +610,8 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
             size: 1.try_into().unwrap(),
             sha256: client::sha256(b"o"),
             content_type: None,
+            modified_at: None,
+            executable: None,
             base_version: None,
             base_file_id: None,
             part_size: None,

@@ -258,6 +258,8 @@ pub struct TestContext {
     pub clock: Clock,
     /// How long deleted files and old versions are kept; at first, as by the template's defaults.
     pub retention: maintenance::Retention,
+    /// The maximums of invitations; at first, none is too many.
+    pub invitation_limits: db::InvitationLimits,
     _shared: Shared,
 }
 
@@ -275,6 +277,11 @@ impl TestContext {
                 trash: 30.try_into().unwrap(),
                 versions: 100.try_into().unwrap(),
                 replaced: 180.try_into().unwrap(),
+            },
+            invitation_limits: db::InvitationLimits {
+                pending: i64::MAX,
+                received: i64::MAX,
+                per_day: i64::MAX,
             },
             _shared: lock_shared().await,
             database: TestDatabase::create().await,
@@ -329,6 +336,7 @@ impl TestContext {
             queue: self.queue.queue(),
             max_changes_per_minute: i64::MAX,
             max_spaces: i64::MAX,
+            invitation_limits: self.invitation_limits,
             clock: self.clock.clone(),
             trash_time: self.retention.trash.into(),
         }
@@ -344,6 +352,7 @@ impl TestContext {
                 pending_uploads: i64::MAX,
                 spaces: i64::MAX,
                 space_bytes: i64::MAX,
+                invitations_per_day: self.invitation_limits.per_day,
             },
             clock: self.clock.clone(),
         }

@@ -90,6 +90,55 @@ async fn files_of_a_folder_are_uploaded_downloaded_moved_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_file_comes_back_with_its_modification_time_and_its_executable_bit() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let alice = Person::new().await;
+    let old = std::time::SystemTime::UNIX_EPOCH + Duration::new(987_654_321, 123_456_000);
+    for (name, mode) in [("up/program", 0o755), ("up/text", 0o640)] {
+        alice.write(name, name.as_bytes());
+        let file = fs::File::options().write(true).open(alice.path(name)).unwrap();
+        file.set_permissions(fs::Permissions::from_mode(mode)).unwrap();
+        file.set_modified(old).unwrap();
+    }
+    alice.json(&["upload", "up/."]).await;
+    alice.json(&["get", "/program"]).await;
+    alice.json(&["get", "/text"]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    let is_executable = |metadata: &fs::Metadata| metadata.permissions().mode() & 0o100 != 0;
+    for (name, executable) in [
+        ("program", true),
+        ("text", false),
+        ("down/program", true),
+        ("down/text", false),
+    ] {
+        let found = fs::metadata(alice.path(name)).unwrap();
+        assert_eq!(
+            (found.modified().unwrap(), is_executable(&found)),
+            (old, executable),
+            "{name}"
+        );
+    }
+    // Sync recognizes its files, although they are older than itself, and replaces and removes them.
+    assert!(alice.json(&["sync", "down", "--once"]).await.is_empty());
+    alice.write("up/text", b"edited");
+    alice.json(&["upload", "up/text"]).await;
+    alice.json(&["rm", "/program"]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    assert_eq!(files_in(&alice.path("down")), owned(&[("text", "edited")]));
+    // An edit that gives the file its former size and time is an edit.
+    alice.write("down/text", b"EDITED");
+    let file = fs::File::options()
+        .write(true)
+        .open(alice.path("down/text"))
+        .unwrap();
+    file.set_modified(fs::metadata(alice.path("up/text")).unwrap().modified().unwrap())
+        .unwrap();
+    alice.json(&["rm", "/text"]).await;
+    alice.json(&["sync", "down", "--once"]).await;
+    assert_eq!(files_in(&alice.path("down")), owned(&[("text", "EDITED")]));
+}
+
+#[tokio::test]
 async fn each_failure_has_its_exit_status() {
     let alice = Person::new().await;
     alice.write("a.txt", b"one");

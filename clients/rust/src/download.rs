@@ -6,7 +6,9 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{ByteCount, Composite, DownloadUrl, FileChanged, FileId, FileState, FileView, Sha256, Version};
+use model::{
+    ByteCount, Composite, DownloadUrl, FileChanged, FileId, FileState, FileView, ModifiedAt, Sha256, Version,
+};
 use reqwest::header::{ACCEPT, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -40,6 +42,12 @@ pub struct Content {
     /// if it is not known: listings include it, changes do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub composite: Option<Composite>,
+    /// The modification time of the uploader's file, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified_at: Option<ModifiedAt>,
+    /// Whether the uploader's file was executable, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executable: Option<bool>,
 }
 
 macro_rules! content_of {
@@ -53,6 +61,8 @@ macro_rules! content_of {
                     size: file.size,
                     sha256: file.sha256,
                     composite: composite(file),
+                    modified_at: file.modified_at,
+                    executable: file.executable,
                 }
             }
         }

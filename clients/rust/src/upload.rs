@@ -41,22 +41,26 @@ const READ_BYTES: u64 = 256 * 1024;
 
 impl Client {
     /// `POST /uploads`. Repeating the call with the same key returns the same upload. A service of an earlier
-    /// release that refuses `baseFileId` is asked again without it.
+    /// release that refuses `baseFileId`, `modifiedAt` or `executable` is asked again without it.
     pub async fn create_upload(
         &self,
         body: &CreateUploadRequest,
         key: Option<&IdempotencyKey>,
     ) -> Result<CreatedUpload, Error> {
-        let created = self.open(body, key).await;
-        match &created {
-            Err(error) if body.base_file_id.is_some() && is_unknown_field(error, "baseFileId") => {
-                let former = CreateUploadRequest {
-                    base_file_id: None,
-                    ..body.clone()
-                };
-                self.open(&former, key).await
+        let mut body = body.clone();
+        loop {
+            match self.open(&body, key).await {
+                Err(error) if body.base_file_id.is_some() && is_unknown_field(&error, "baseFileId") => {
+                    body.base_file_id = None;
+                }
+                Err(error) if body.modified_at.is_some() && is_unknown_field(&error, "modifiedAt") => {
+                    body.modified_at = None;
+                }
+                Err(error) if body.executable.is_some() && is_unknown_field(&error, "executable") => {
+                    body.executable = None;
+                }
+                created => return created,
             }
-            _ => created,
         }
     }
 
@@ -217,6 +221,8 @@ impl Client {
             size: byte_count(content.size())?,
             sha256: digest(content, 0, content.size(), None, progress).await?,
             content_type: None,
+            modified_at: content.modified_at(),
+            executable: content.executable(),
             space_id,
             base_version: None,
             base_file_id: None,
@@ -398,6 +404,7 @@ mod tests {
     use futures_util::future::join;
     use serde_json::json;
     use std::sync::{Arc, Mutex};
+    use std::time::SystemTime;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -437,11 +444,13 @@ mod tests {
             let length = lines.find_map(|line| line.strip_prefix("content-length: "));
             if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
                 let line = first.replace(" http/1.1", "");
-                // The server plays an earlier release, which did not know `baseFileId`.
-                break if body.contains("basefileid") {
-                    format!("{line} with baseFileId")
-                } else {
-                    line
+                // The server plays an earlier release, which did not know these fields.
+                let unknown = ["baseFileId", "modifiedAt", "executable"]
+                    .into_iter()
+                    .find(|field| body.contains(&field.to_lowercase()));
+                break match unknown {
+                    Some(field) => format!("{line} with {field}"),
+                    None => line,
                 };
             }
         };
@@ -455,11 +464,11 @@ mod tests {
                 })
                 .to_string(),
             ),
-            ("post", "/uploads with baseFileId") => (
+            ("post", path) if let Some(field) = path.strip_prefix("/uploads with ") => (
                 "400 Bad Request",
                 json!({
                     "status": 400, "code": "invalid-request", "requestId": "r",
-                    "detail": "baseFileId: unknown field `baseFileId`, expected one of `path`, `size`",
+                    "detail": format!("{field}: unknown field `{field}`, expected one of `path`, `size`"),
                 })
                 .to_string(),
             ),
@@ -518,16 +527,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_that_does_not_know_base_files_takes_uploads() {
+    async fn a_service_that_does_not_know_base_files_and_modification_times_takes_uploads() {
         let (client, requests) = service(false).await;
         let content = b"content".as_slice();
         let path = "/a".parse().unwrap();
         let mut description = client.describe(None, path, content, &()).await.unwrap();
         description.base_version = Some(1.try_into().unwrap());
         description.base_file_id = Some(uuid::Uuid::from_u128(1).into());
+        description.modified_at = SystemTime::UNIX_EPOCH.try_into().ok();
+        description.executable = Some(true);
         client.create_upload(&description, None).await.unwrap();
         let requests = requests.lock().unwrap();
-        assert_eq!(*requests, ["post /uploads with baseFileId", "post /uploads"]);
+        assert_eq!(
+            *requests,
+            [
+                "post /uploads with baseFileId",
+                "post /uploads with modifiedAt",
+                "post /uploads with executable",
+                "post /uploads"
+            ]
+        );
     }
 
     /// Otherwise its time limit would run while other uploads are sent.

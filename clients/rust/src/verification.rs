@@ -119,6 +119,8 @@ mod tests {
                 part_size: i64::try_from(part_size).unwrap().try_into().unwrap(),
                 sha256: sha256(&parts),
             }),
+            modified_at: None,
+            executable: None,
         }
     }
 

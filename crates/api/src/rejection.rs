@@ -117,22 +117,36 @@ impl From<db::Error> for Problem {
 
 /// 413 if the content is too much, 429 if waiting helps, else 409.
 fn limit_exceeded(limit: &Limit) -> Problem {
-    let maximum = limit.maximum;
+    let Limit { maximum, used, .. } = *limit;
     let detail = match limit.name {
         LimitName::ChangesPerMinute => {
-            format!("You may make {maximum} changes a minute. Wait a moment, then go on.")
-        }
-        LimitName::PendingUploads => format!(
-            "You may have {maximum} uploads that are not complete. Complete or abort some; those that you left expire by themselves."
-        ),
-        LimitName::Spaces => {
             format!(
-                "You may be a member of {maximum} shared spaces. Leave or delete one first, or ask the operator for more."
+                "You have made {used} changes in this minute, and may make {maximum}. Wait a moment, then go on."
             )
         }
+        LimitName::PendingUploads => format!(
+            "You have {used} uploads that are not complete, and may have {maximum}. Complete or abort some; those that you left \
+             expire by themselves."
+        ),
+        LimitName::Spaces => format!(
+            "You are a member of {used} shared spaces, and may be of {maximum}. Leave or delete one first, or ask the operator for \
+             more."
+        ),
         LimitName::SpaceBytes => format!(
-            "A space holds {maximum} bytes, with old versions and the trash. Erase files, wait until the trash and old versions are \
-             purged, or ask the operator for more."
+            "The space holds {used} bytes, with old versions and the trash, and this would be more than {maximum}. Erase files, wait \
+             until the trash and old versions are purged, or ask the operator for more."
+        ),
+        LimitName::PendingInvitations => format!(
+            "{used} people have not answered their invitation to this space, and {maximum} may be waiting. Withdraw some invitations, \
+             or wait for answers."
+        ),
+        LimitName::ReceivedInvitations => format!(
+            "This person has {used} invitations without an answer, and may have {maximum}. Ask the person to accept or decline some \
+             first."
+        ),
+        LimitName::InvitationsPerDay => format!(
+            "You have invited people {used} times within a day, and may do so {maximum} times. Invite others tomorrow, or ask the \
+             operator for more."
         ),
     };
     let status = match (limit.name, limit.retry_after) {
@@ -142,7 +156,7 @@ fn limit_exceeded(limit: &Limit) -> Problem {
     };
     let problem = Problem::new(status, "quota-exceeded", "A limit is reached", detail).with(
         "limit",
-        json!({ "name": limit.name.as_str(), "maximum": maximum }),
+        json!({ "name": limit.name.as_str(), "used": used, "maximum": maximum }),
     );
     match limit.retry_after {
         Some(delay) => problem.retry_after(delay),

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use model::{
     ByteCount, Caller, Change, ChangeList, CurrentVersion, Cursor, DeviceId, Event, EventId, FileId,
-    FileState, PageLimit, PersonName, Role, Sequence, Sha256, SpaceId, SpaceName, SpacePath, UserId, Version,
+    FileState, ModifiedAt, PageLimit, PersonName, Role, Sequence, Sha256, SpaceId, SpaceName, SpacePath,
+    UserId, Version,
 };
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -69,6 +70,8 @@ pub struct Limit {
     pub name: LimitName,
     /// The maximum.
     pub maximum: i64,
+    /// The use at the time of the request, without what it would add.
+    pub used: i64,
     /// The time after which the same command may succeed; `None` if only a deletion makes room.
     pub retry_after: Option<Duration>,
 }
@@ -84,6 +87,12 @@ pub enum LimitName {
     Spaces,
     /// Bytes of the content of a space, with old versions and the trash.
     SpaceBytes,
+    /// Pending invitations to a space.
+    PendingInvitations,
+    /// Pending invitations of a person, to any space.
+    ReceivedInvitations,
+    /// Invitations that a user makes within a day.
+    InvitationsPerDay,
 }
 
 impl LimitName {
@@ -94,13 +103,16 @@ impl LimitName {
             Self::PendingUploads => "pendingUploads",
             Self::Spaces => "spaces",
             Self::SpaceBytes => "spaceBytes",
+            Self::PendingInvitations => "pendingInvitations",
+            Self::ReceivedInvitations => "receivedInvitations",
+            Self::InvitationsPerDay => "invitationsPerDay",
         }
     }
 }
 
 impl Limit {
-    /// Parses the detail of the error with which the SQL function `within` fails.
-    pub(crate) fn from_detail(detail: &str) -> Option<Self> {
+    /// Parses the detail and the hint of the error with which the SQL function `within` fails.
+    pub(crate) fn from_error(detail: &str, hint: &str) -> Option<Self> {
         let (name, rest) = detail.split_once(' ')?;
         let (maximum, seconds) = rest.split_once(' ')?;
         let names = [
@@ -108,10 +120,14 @@ impl Limit {
             LimitName::PendingUploads,
             LimitName::Spaces,
             LimitName::SpaceBytes,
+            LimitName::PendingInvitations,
+            LimitName::ReceivedInvitations,
+            LimitName::InvitationsPerDay,
         ];
         Some(Self {
             name: names.into_iter().find(|known| known.as_str() == name)?,
             maximum: maximum.parse().ok()?,
+            used: hint.parse().ok()?,
             retry_after: Some(seconds.parse().ok()?)
                 .filter(|seconds| *seconds > 0)
                 .map(Duration::from_secs),
@@ -165,9 +181,13 @@ pub enum Rejection {
 /// $1 the item from which the space follows, $2 user, $3 epoch or null, $4 now, $5 maximum number of changes per
 /// minute; more may follow.
 ///
-/// The caller's row is locked after the space's in every command, and commands lock no other row of `users`.
+/// The caller's row is locked after the space's in every command, and commands lock no other row of `users`. `$then` is an
+/// expression for what to lock after both.
 macro_rules! lock {
     ($name:literal, $rest:literal) => {
+        lock!($name, $rest, then "NULL")
+    };
+    ($name:literal, $rest:literal, then $then:literal) => {
         $crate::query::Query::new(concat!(
             "-- ",
             $name,
@@ -185,13 +205,16 @@ WITH locked AS (
     JOIN users u ON u.user_id = $2
     WHERE within(
         'changesPerMinute',
-        CASE WHEN u.changes_since > $4::timestamptz - interval '1 minute' THEN u.changes + 1 ELSE 1 END,
+        CASE WHEN u.changes_since > $4::timestamptz - interval '1 minute' THEN u.changes ELSE 0 END,
+        1,
         coalesce(u.max_changes_per_minute, $5),
         ceil(extract(epoch FROM u.changes_since + interval '1 minute' - $4))::bigint
     )
     FOR NO KEY UPDATE OF u
 )
-SELECT set_config('syncsphere.locked_space', locked.id::text, true)
+SELECT set_config('syncsphere.locked_space', locked.id::text, true), ",
+            $then,
+            " AS locked_next
 FROM locked
 LEFT JOIN caller ON true"
         ))
@@ -212,18 +235,27 @@ pub(crate) use locked;
 ///
 /// - `target (outcome, current_file_id, current_version, earlier_event_id)`: one row if the user has access
 ///   to the item and its space is `locked!`;
-/// - `changed (space_id, event_type, file_id, path, version, size, sha256, subject_space_id, subject_role,
+/// - `changed (space_id, event_type, file_id, path, version, size, sha256, modified_at, executable, subject_space_id, subject_role,
 ///   member_id, space_name, position)`: if the outcome is `allowed`, the changes in the order of `position`, which
 ///   is 1 for the requested change.
 ///
 /// The macro adds the CTEs that take the next sequence numbers of the spaces and insert the changes and their
 /// outbox rows. Changes of one space get consecutive numbers. `$set` is further assignments to the columns of these
-/// spaces, each after a comma: a statement can update a row only once.
+/// spaces, each after a comma: a statement can update a row only once. `$rate` assigns to the columns of the caller for the rows
+/// `t` of `target` that satisfy `$rated`.
 macro_rules! command {
     ($first:expr) => {
         command!($first, set "")
     };
     ($first:expr, set $set:literal) => {
+        command!(
+            $first, set $set,
+            rate "changes = CASE WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes + 1 ELSE 1 END,
+        changes_since = CASE WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes_since ELSE $2 END",
+            for "t.outcome = 'allowed'"
+        )
+    };
+    ($first:expr, set $set:literal, rate $rate:literal, for $rated:literal) => {
         $crate::query::Query::new(concat!(
             $first,
             ", counted AS (
@@ -245,19 +277,22 @@ macro_rules! command {
 ), made AS (
     INSERT INTO changes
         (space_id, sequence, event_id, event_type, user_id, device_id, file_id, path, version, size, sha256,
-        subject_space_id, subject_role, member_id, space_name, occurred_at)
+        modified_at, executable, subject_space_id, subject_role, member_id, space_name, occurred_at)
     SELECT c.space_id, n.before + row_number() OVER (PARTITION BY c.space_id ORDER BY c.position),
-        ($1::uuid[])[c.position], c.event_type, $4, $5, c.file_id, c.path, c.version, c.size, c.sha256,
+        ($1::uuid[])[c.position], c.event_type, $4, $5, c.file_id, c.path, c.version, c.size, c.sha256, c.modified_at, c.executable,
         c.subject_space_id, c.subject_role, c.member_id, c.space_name, $2
     FROM changed c
     JOIN numbered n ON n.id = c.space_id
     RETURNING *
 ), rated AS (
     UPDATE users u
-    SET changes = CASE WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes + 1 ELSE 1 END,
-        changes_since = CASE WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes_since ELSE $2 END
+    SET ",
+            $rate,
+            "
     FROM target t
-    WHERE t.outcome = 'allowed' AND u.user_id = $4
+    WHERE ",
+            $rated,
+            " AND u.user_id = $4
 ), waiting AS (
     INSERT INTO outbox (event_id, created_at, leased_until)
     SELECT event_id, $2, $3
@@ -272,7 +307,7 @@ macro_rules! command {
     WHERE t.outcome <> 'allowed'
 )
 SELECT t.outcome, t.current_file_id, t.current_version, current.path AS current_path, told.sequence, told.event_id, told.event_type, told.space_id,
-    told.user_id, author.name AS user_name, told.device_id, told.file_id, told.path, told.version, told.size, told.sha256, told.subject_space_id,
+    told.user_id, author.name AS user_name, told.device_id, told.file_id, told.path, told.version, told.size, told.sha256, told.modified_at, told.executable, told.subject_space_id,
     told.subject_role, told.member_id, told.space_name, told.occurred_at
 FROM target t
 LEFT JOIN told ON true
@@ -289,7 +324,7 @@ pub(crate) use command;
 const LIST_CHANGES: Query = Query::new(
     "-- list_changes
 SELECT h.epoch, s.last_sequence, s.restored_at_sequence, c.sequence, c.event_id, c.event_type, c.space_id, c.user_id,
-    author.name AS user_name, c.device_id, c.file_id, c.path, c.version, c.size, c.sha256, c.subject_space_id, c.subject_role, c.member_id,
+    author.name AS user_name, c.device_id, c.file_id, c.path, c.version, c.size, c.sha256, c.modified_at, c.executable, c.subject_space_id, c.subject_role, c.member_id,
     c.space_name, c.occurred_at
 FROM history h
 LEFT JOIN LATERAL (
@@ -318,7 +353,7 @@ ORDER BY c.sequence",
 const FIND_CHANGES: Query = Query::new(
     "-- find_changes
 SELECT c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, author.name AS user_name, c.device_id, c.file_id, c.path,
-    c.version, c.size, c.sha256, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
+    c.version, c.size, c.sha256, c.modified_at, c.executable, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
 FROM changes c
 LEFT JOIN users author ON author.user_id = c.user_id
 WHERE c.event_id = ANY ($1)
@@ -552,5 +587,7 @@ fn file(row: &Row) -> Result<FileState, Error> {
         version: parse::<i64, Version>(row, "version")?,
         size: parse::<i64, ByteCount>(row, "size")?,
         sha256: parse::<&[u8], Sha256>(row, "sha256")?,
+        modified_at: parse_opt::<OffsetDateTime, ModifiedAt>(row, "modified_at")?,
+        executable: get(row, "executable")?,
     })
 }

@@ -36,15 +36,21 @@ const IN_FLIGHT: Duration = Duration::minutes(2);
 /// How often erasing is tried again if the user joins another space meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// $1 user. Locks in the order of ids, so that two users who share spaces cannot deadlock. A personal space is locked by the
-/// statement that follows, so after all shared ones.
+/// $1 user. Locks the spaces that the user is a member of, and those with invitations of or to the user, which count them. Locks
+/// in the order of ids, so that two users who share spaces cannot deadlock. A personal space is locked by the statement that
+/// follows, so after all shared ones.
 const LOCK_SPACES_OF_MEMBER: Query = Query::new(
     "-- lock_spaces_of_member
 WITH locked AS (
     SELECT s.id
     FROM spaces s
-    JOIN members m ON m.space_id = s.id
-    WHERE m.user_id = $1 AND s.kind = 'shared'
+    WHERE s.kind = 'shared' AND s.id IN (
+        SELECT space_id FROM members WHERE user_id = $1
+        UNION
+        SELECT space_id
+        FROM invitations
+        WHERE user_id = $1 OR inviter_id = $1 OR email = (SELECT email FROM users WHERE user_id = $1)
+    )
     ORDER BY s.id
     FOR NO KEY UPDATE OF s
 )
@@ -54,7 +60,7 @@ FROM locked",
 
 /// $1 user, $2 now, $3 end of the outbox lease, $4 epoch or null, $5 whether the user is erased already.
 ///
-/// The outcome is `contended` if a membership was added after the lock. Spaces without another member are deleted for
+/// The outcome is `contended` if a membership or an invitation was added after the lock. Spaces without another member are deleted for
 /// good: nobody could restore them. So is the personal space, whose row forgets its owner at once.
 const ERASE_ACCOUNT: Query = Query::new(
     "-- erase_account
@@ -68,10 +74,18 @@ WITH mine AS (
     FROM members m
     JOIN spaces s ON s.id = m.space_id
     WHERE m.user_id = $1 AND s.kind = 'shared'
+), invited AS (
+    SELECT id, space_id
+    FROM invitations
+    WHERE user_id = $1 OR inviter_id = $1 OR email = (SELECT email FROM users WHERE user_id = $1)
 ), target AS (
     SELECT array_agg(id ORDER BY id) FILTER (WHERE is_orphaned) AS orphaned,
         CASE
             WHEN bool_or(NOT is_locked) THEN 'contended'
+            WHEN EXISTS (
+                SELECT FROM invited
+                WHERE space_id::text <> ALL (string_to_array(current_setting('syncsphere.locked_space', true), ','))
+            ) THEN 'contended'
             WHEN bool_or(is_orphaned) AND NOT $5 THEN 'last_owner'
             ELSE 'allowed'
         END AS outcome
@@ -127,16 +141,15 @@ WITH mine AS (
     WHERE t.outcome = 'allowed' AND connections.user_id = $1
 ), uninvited AS (
     DELETE FROM invitations i
-    USING target t
-    WHERE t.outcome = 'allowed'
-        AND (i.user_id = $1 OR i.inviter_id = $1 OR i.email = (SELECT email FROM users WHERE user_id = $1))
+    USING target t, invited
+    WHERE t.outcome = 'allowed' AND i.id = invited.id
 ), unrefused AS (
     DELETE FROM refused_inviters r
     USING target t
     WHERE t.outcome = 'allowed' AND (r.user_id = $1 OR r.inviter_id = $1)
 )
 SELECT t.outcome, t.orphaned, m.sequence, m.event_id, m.event_type, m.space_id, m.user_id, NULL::text AS user_name, m.device_id,
-    m.file_id, m.path, m.version, m.size, m.sha256, m.subject_space_id, m.subject_role, m.member_id, m.space_name,
+    m.file_id, m.path, m.version, m.size, m.sha256, m.modified_at, m.executable, m.subject_space_id, m.subject_role, m.member_id, m.space_name,
     m.occurred_at
 FROM target t
 LEFT JOIN made m ON true
@@ -313,7 +326,7 @@ impl Database {
     }
 }
 
-/// `None` if the memberships have changed after the lock.
+/// `None` if memberships or invitations were added after the lock.
 fn decided(rows: &[Row]) -> Result<Option<Result<Effect, Rejection>>, Error> {
     let Some(row) = rows.first() else {
         return Ok(Some(Ok(Effect::NoOp)));

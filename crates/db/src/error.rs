@@ -120,8 +120,9 @@ impl Error {
             Some(ERASED) => Self::Rejected(Rejection::Erased),
             Some(OTHER_EPOCH) => Self::Rejected(Rejection::FeedReset),
             Some(LIMIT_EXCEEDED) => {
-                let detail = source.as_db_error().and_then(DbError::detail);
-                match detail.and_then(Limit::from_detail) {
+                let error = source.as_db_error();
+                let detail = error.and_then(DbError::detail).zip(error.and_then(DbError::hint));
+                match detail.and_then(|(detail, hint)| Limit::from_error(detail, hint)) {
                     Some(limit) => Self::Rejected(Rejection::LimitExceeded(limit)),
                     None => Self::Query { query, source },
                 }

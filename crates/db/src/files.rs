@@ -1,9 +1,11 @@
 //! Files and their versions: listing, reading, moving, deleting.
 
 use model::{
-    ByteCount, Caller, Composite, ContentType, DeviceId, FileId, FileVersion, FileView, PageLimit,
-    PathPrefix, PersonName, Sha256, SpaceId, SpacePath, UserId, Version,
+    ByteCount, Caller, Composite, ContentType, DeviceId, FileId, FileVersion, FileView, FolderKey,
+    FolderPath, FolderView, ModifiedAt, PageLimit, PathPrefix, PersonName, Sha256, SpaceId, SpacePath,
+    UserId, Version,
 };
+use time::OffsetDateTime;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -15,6 +17,7 @@ use crate::row::{get, parse, parse_opt};
 
 pub(crate) const QUERIES: &[&Query] = &[
     &LIST_FILES,
+    &LIST_FOLDER,
     &LOAD_FILE,
     &FIND_CONTENT,
     &LOCK_SPACE_OF_FILE,
@@ -31,6 +34,15 @@ pub struct Content {
     pub path: SpacePath,
     /// The media type, if the uploader gave one.
     pub content_type: Option<ContentType>,
+}
+
+/// What a folder contains directly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FolderEntry {
+    /// A file.
+    File(Box<FileView>),
+    /// A folder.
+    Folder(FolderView),
 }
 
 /// Preconditions of a change of a file: the state in which the caller last saw it.
@@ -90,7 +102,7 @@ FROM spaces s
 JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
 LEFT JOIN LATERAL (
     SELECT files.id AS file_id, files.path, files.created_at, v.version, v.size, v.sha256, v.content_type,
-        v.part_size, v.composite_sha256, v.created_at AS updated_at
+        v.part_size, v.composite_sha256, v.modified_at, v.executable, v.created_at AS updated_at
     FROM files
     JOIN versions v ON v.file_id = files.id AND v.version = files.version
     WHERE files.space_id = s.id AND files.deleted_at IS NULL AND files.path >= $3 AND files.path < $4
@@ -101,16 +113,60 @@ WHERE s.id = coalesce($1, (SELECT id FROM spaces WHERE owner_id = $2)) AND admit
 ORDER BY f.path",
 );
 
+/// $1 space or null for the personal one, $2 user, $3 the beginning of all paths in the folder, $4 exclusive upper bound of them,
+/// $5 first path, $6 maximum number of files and folders, $7 epoch or null. One row per file or folder, in the order of the paths,
+/// where a folder's ends with a slash. If there is none, one row with the space alone.
+///
+/// Each step descends the index `files_live_path` to the next path, and skips all of a folder once its first file is found. So
+/// the cost does not depend on the number of files in folders.
+const LIST_FOLDER: Query = Query::new(
+    "-- list_folder
+SELECT s.id AS space_id, e.*
+FROM spaces s
+JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
+LEFT JOIN LATERAL (
+    WITH RECURSIVE entry AS (
+        SELECT 0::bigint AS number, $5::text COLLATE \"C\" AS next, NULL::text COLLATE \"C\" AS folder, NULL::uuid AS file_id,
+            NULL::text COLLATE \"C\" AS path, NULL::bigint AS version, NULL::timestamptz AS created_at
+        UNION ALL
+        SELECT entry.number + 1,
+            CASE WHEN f.slash = 0 THEN f.path || chr(1) ELSE left(f.path, length($3) + f.slash - 1) || '0' END,
+            CASE WHEN f.slash > 0 THEN left(f.path, length($3) + f.slash - 1) END,
+            CASE WHEN f.slash = 0 THEN f.id END,
+            CASE WHEN f.slash = 0 THEN f.path END,
+            f.version,
+            f.created_at
+        FROM entry
+        CROSS JOIN LATERAL (
+            SELECT id, path, version, created_at, strpos(substr(path, length($3) + 1), '/') AS slash
+            FROM files
+            WHERE space_id = s.id AND deleted_at IS NULL AND path >= entry.next AND path < $4
+            ORDER BY path
+            LIMIT 1
+        ) f
+        WHERE entry.number < $6
+    )
+    SELECT entry.number, entry.folder, entry.file_id, entry.path, entry.version, entry.created_at, v.size, v.sha256,
+        v.content_type, v.part_size, v.composite_sha256, v.modified_at, v.executable, v.created_at AS updated_at
+    FROM entry
+    LEFT JOIN versions v ON v.file_id = entry.file_id AND v.version = entry.version
+    WHERE entry.number > 0
+) e ON true
+WHERE s.id = coalesce($1, (SELECT id FROM spaces WHERE owner_id = $2)) AND admit($2, $7)
+ORDER BY e.number",
+);
+
 /// $1 file, $2 user, $3 exclusive upper bound of versions or null, $4 maximum number of versions, $5
 /// epoch or null. One row per version, newest first, each with all columns of the file. If there is no older version, one row without a
 /// version.
 const LOAD_FILE: Query = Query::new(
     "-- load_file
 SELECT f.id AS file_id, f.space_id, f.path, f.created_at, c.version, c.size, c.sha256, c.content_type,
-    c.part_size, c.composite_sha256, c.created_at AS updated_at,
+    c.part_size, c.composite_sha256, c.modified_at, c.executable, c.created_at AS updated_at,
     v.version AS version_number, v.size AS version_size, v.sha256 AS version_sha256,
     v.part_size AS version_part_size, v.composite_sha256 AS version_composite_sha256,
-    v.content_type AS version_content_type, v.user_id AS version_user_id, author.name AS version_user_name,
+    v.content_type AS version_content_type, v.modified_at AS version_modified_at, v.executable AS version_executable,
+    v.user_id AS version_user_id, author.name AS version_user_name,
     v.device_id AS version_device_id,
     v.created_at AS version_created_at
 FROM files f
@@ -206,7 +262,7 @@ WITH target AS (
     RETURNING f.id, f.space_id, f.path, f.version
 ), changed AS (
     SELECT f.space_id, 'FILE_MOVED' AS event_type, f.id AS file_id, f.path, f.version, v.size, v.sha256,
-        NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
+        v.modified_at, v.executable, NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM moved f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
 )"
@@ -238,7 +294,7 @@ WITH target AS (
     RETURNING f.id, f.space_id, f.path, f.version
 ), changed AS (
     SELECT f.space_id, 'FILE_DELETED' AS event_type, f.id AS file_id, f.path, f.version, v.size, v.sha256,
-        NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
+        v.modified_at, v.executable, NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM deleted f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
 )"
@@ -282,6 +338,47 @@ impl Database {
             }
         }
         Ok(Some(files))
+    }
+
+    /// What a folder of a space contains directly, in the order of the paths, where a folder's ends with a slash, from after
+    /// `after`. Returns `limit` + 1 entries if there are more than `limit`. `None` if the user is not a member. Without a space
+    /// id, the user's personal space; if it does not exist yet, the list is empty. So is that of a folder that does not exist.
+    pub async fn list_folder(
+        &self,
+        space_id: Option<SpaceId>,
+        caller: &Caller,
+        folder: &FolderPath,
+        after: Option<&FolderKey>,
+        limit: PageLimit,
+    ) -> Result<Option<Vec<FolderEntry>>, Error> {
+        let (prefix, end) = folder.bounds();
+        let first = after.map_or(prefix.clone(), |after| prefix.clone().max(after.next()));
+        let rows = self
+            .rows(
+                &LIST_FOLDER,
+                &[
+                    &space_id.map(Uuid::from),
+                    &caller.user_id.as_str(),
+                    &prefix,
+                    &end,
+                    &first,
+                    &(limit.get() + 1),
+                    &epoch(caller),
+                ],
+            )
+            .await?;
+        if rows.is_empty() && space_id.is_some() {
+            return Ok(None);
+        }
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if let Some(path) = parse_opt::<String, SpacePath>(row, "folder")? {
+                entries.push(FolderEntry::Folder(FolderView { path }));
+            } else if get::<Option<Uuid>>(row, "file_id")?.is_some() {
+                entries.push(FolderEntry::File(Box::new(file(row)?)));
+            }
+        }
+        Ok(Some(entries))
     }
 
     /// A file and its versions before `before`, newest first. Returns `limit` + 1 versions if there are more
@@ -406,6 +503,8 @@ pub(crate) fn file(row: &Row) -> Result<FileView, Error> {
         sha256: parse::<&[u8], Sha256>(row, "sha256")?,
         composite: composite(row, "part_size", "composite_sha256")?,
         content_type: parse_opt::<String, ContentType>(row, "content_type")?,
+        modified_at: parse_opt::<OffsetDateTime, ModifiedAt>(row, "modified_at")?,
+        executable: get(row, "executable")?,
         created_at: get(row, "created_at")?,
         updated_at: get(row, "updated_at")?,
     })
@@ -418,6 +517,8 @@ fn version(row: &Row) -> Result<FileVersion, Error> {
         sha256: parse::<&[u8], Sha256>(row, "version_sha256")?,
         composite: composite(row, "version_part_size", "version_composite_sha256")?,
         content_type: parse_opt::<String, ContentType>(row, "version_content_type")?,
+        modified_at: parse_opt::<OffsetDateTime, ModifiedAt>(row, "version_modified_at")?,
+        executable: get(row, "version_executable")?,
         user_id: parse::<String, UserId>(row, "version_user_id")?,
         user_name: parse_opt::<String, PersonName>(row, "version_user_name")?,
         device_id: parse_opt::<Uuid, DeviceId>(row, "version_device_id")?,

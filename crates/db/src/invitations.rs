@@ -20,6 +20,7 @@ use crate::row::{get, parse, parse_opt};
 use crate::spaces::LOCK_SPACE;
 
 pub(crate) const QUERIES: &[&Query] = &[
+    &LOCK_SPACE_TO_INVITE,
     &INVITE,
     &FIND_INVITATION,
     &LIST_INVITATIONS,
@@ -64,17 +65,42 @@ pub struct NewInvitation<'a> {
     pub role: Role,
     /// The time from which on the invitation cannot be accepted.
     pub expires_at: OffsetDateTime,
+    /// The stack's maximums.
+    pub limits: InvitationLimits,
 }
 
-/// $6 space, $7 id of the invitation, $8 user or null, $9 address or null, $10 role, $11 time of its expiry.
+/// The maximums of invitations, unless an operator has set others for the space or the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvitationLimits {
+    /// Pending invitations to a space.
+    pub pending: i64,
+    /// Pending invitations of a person, by user id or address, to any space.
+    pub received: i64,
+    /// Invitations that a user makes within a day.
+    pub per_day: i64,
+}
+
+/// $1 space, $6 invited user or null, $7 invited address or null. Of requests that invite one person, one runs after the other.
+/// Their spaces may differ, so nothing else keeps them from exceeding the person's limit together.
+const LOCK_SPACE_TO_INVITE: Query = lock!(
+    "lock_space_to_invite",
+    "JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
+    WHERE s.id = $1",
+    then "pg_advisory_xact_lock(hashtextextended('invitations of ' || invited_person($6, $7), 0))"
+);
+
+/// $6 space, $7 id of the invitation, $8 user or null, $9 address or null, $10 role, $11 time of its expiry, $12 maximum number of
+/// pending invitations to a space, $13 to a person, $14 of invitations that a user makes within a day.
 ///
 /// The change is recorded in the person's personal space, if the person has one and wants invitations of this inviter.
 /// Otherwise the outcome is `unchanged`, although the row is written. An inviter whom the person refuses does not
-/// become the inviter of somebody else's invitation, because that would hide it.
-const INVITE: Query = command!(concat!(
-    "-- invite
+/// become the inviter of somebody else's invitation, because that would hide it. A new role for a pending invitation counts as
+/// made within the day.
+const INVITE: Query = command!(
+    concat!(
+        "-- invite
 WITH account AS (
-    SELECT user_id
+    SELECT user_id, max_received_invitations
     FROM users
     WHERE user_id = $8 OR email = $9
     ORDER BY seen_at DESC
@@ -90,17 +116,29 @@ WITH account AS (
                 WHERE o.space_id = s.id AND o.user_id IN (SELECT user_id FROM users WHERE user_id = $8 OR email = $9)
             ) THEN 'already_member'
             WHEN i.role = $10 AND i.expires_at > $2 AND (i.inviter_id = $4 OR r.inviter_id IS NOT NULL) THEN 'unchanged'
-            ELSE 'allowed'
+            WHEN within(
+                'invitationsPerDay',
+                CASE WHEN u.invitations_since > $2 - interval '1 day' THEN u.invitations ELSE 0 END,
+                1,
+                coalesce(u.max_invitations_per_day, $14),
+                ceil(extract(epoch FROM u.invitations_since + interval '1 day' - $2))::bigint
+            ) AND CASE
+                WHEN i.id IS NOT NULL THEN true
+                ELSE within('pendingInvitations', s.pending_invitations, 1, coalesce(s.max_pending_invitations, $12), 0)
+                    AND within('receivedInvitations', coalesce(w.pending, 0), 1, coalesce(a.max_received_invitations, $13), 0)
+            END THEN 'allowed'
         END AS decision
     FROM spaces s
     JOIN active_members m ON m.space_id = s.id AND m.user_id = $4
+    LEFT JOIN users u ON u.user_id = $4
     LEFT JOIN account a ON true
     LEFT JOIN spaces p ON p.owner_id = a.user_id
     LEFT JOIN refused_inviters r ON r.user_id = a.user_id AND r.inviter_id = $4
     LEFT JOIN invitations i ON i.space_id = s.id AND i.state = 'pending' AND (i.user_id = $8 OR i.email = $9)
+    LEFT JOIN invited_people w ON w.person = invited_person($8, $9)
     WHERE s.id = $6 AND ",
-    locked!("s.id"),
-    "
+        locked!("s.id"),
+        "
 ), target AS (
     SELECT *, NULL::uuid AS earlier_event_id, NULL::uuid AS current_file_id, NULL::bigint AS current_version,
         CASE
@@ -120,12 +158,26 @@ WITH account AS (
     WHERE decision = 'allowed' AND invitation_id IS NULL
 ), changed AS (
     SELECT personal_space_id AS space_id, 'SPACE_INVITED' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, id AS subject_space_id, $10 AS subject_role,
+        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, id AS subject_space_id, $10 AS subject_role,
         NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target
     WHERE outcome = 'allowed'
 )"
-));
+    ),
+    set "",
+    rate "changes = CASE
+            WHEN t.outcome <> 'allowed' THEN u.changes
+            WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes + 1
+            ELSE 1
+        END,
+        changes_since = CASE
+            WHEN t.outcome <> 'allowed' OR u.changes_since > $2 - interval '1 minute' THEN u.changes_since
+            ELSE $2
+        END,
+        invitations = CASE WHEN u.invitations_since > $2 - interval '1 day' THEN u.invitations + 1 ELSE 1 END,
+        invitations_since = CASE WHEN u.invitations_since > $2 - interval '1 day' THEN u.invitations_since ELSE $2 END",
+    for "t.decision = 'allowed'"
+);
 
 /// $1 space, $2 user or null, $3 address or null.
 const FIND_INVITATION: Query = Query::new(
@@ -215,7 +267,7 @@ WITH target AS (
             WHEN o.role IS NOT NULL THEN 'unchanged'
             WHEN i.state = 'accepted' OR i.expires_at <= $2 OR r.inviter_id IS NOT NULL THEN 'not_found'
             WHEN s.member_count >= $8 THEN 'too_many_members'
-            WHEN within('spaces', p.memberships + 1, coalesce(u.max_spaces, $9), 0) THEN 'allowed'
+            WHEN within('spaces', p.memberships, 1, coalesce(u.max_spaces, $9), 0) THEN 'allowed'
         END AS outcome
     FROM invitations i
     JOIN spaces s ON s.id = i.space_id AND s.deleted_at IS NULL
@@ -238,12 +290,12 @@ WITH target AS (
     WHERE outcome = 'allowed'
 ), changed AS (
     SELECT personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, id AS subject_space_id,
+        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, id AS subject_space_id,
         role AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target
     WHERE outcome = 'allowed'
     UNION ALL
-    SELECT id, 'MEMBER_CHANGED', NULL, NULL, NULL, NULL, NULL, NULL, role, $4, NULL, 2
+    SELECT id, 'MEMBER_CHANGED', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, role, $4, NULL, 2
     FROM target
     WHERE outcome = 'allowed'
 )"
@@ -284,17 +336,20 @@ SELECT outcome, current_file_id, current_version
 FROM target"
 ));
 
-/// $1 now, $2 maximum number of rows.
+/// $1 now, $2 maximum number of rows. Their spaces are locked first, as all do that change invitations; those that are in use
+/// are left to the next run.
 const REMOVE_EXPIRED_INVITATIONS: Query = Query::new(
     "-- remove_expired_invitations
 DELETE FROM invitations
 WHERE id IN (
-    SELECT id
-    FROM invitations
-    WHERE expires_at <= $1
-    ORDER BY expires_at
+    SELECT i.id
+    FROM invitations i
+    JOIN spaces s ON s.id = i.space_id
+    WHERE i.expires_at <= $1
+    ORDER BY i.expires_at
     LIMIT $2
-    FOR UPDATE SKIP LOCKED
+    FOR NO KEY UPDATE OF s SKIP LOCKED
+    FOR UPDATE OF i SKIP LOCKED
 )
 RETURNING id",
 );
@@ -311,8 +366,8 @@ impl Database {
         let (user_id, email) = invitation.invited.parts();
         let decision = self
             .command(
-                &LOCK_SPACE,
-                &[&space_id],
+                &LOCK_SPACE_TO_INVITE,
+                &[&space_id, &user_id, &email],
                 &INVITE,
                 new,
                 &[
@@ -322,6 +377,9 @@ impl Database {
                     &email,
                     &invitation.role.as_str(),
                     &invitation.expires_at,
+                    &invitation.limits.pending,
+                    &invitation.limits.received,
+                    &invitation.limits.per_day,
                 ],
             )
             .await?;

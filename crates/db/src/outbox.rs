@@ -61,7 +61,7 @@ WITH due AS (
     RETURNING o.event_id
 )
 SELECT c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, author.name AS user_name, c.device_id, c.file_id, c.path, c.version, c.size,
-    c.sha256, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
+    c.sha256, c.modified_at, c.executable, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
 FROM claimed
 JOIN changes c ON c.event_id = claimed.event_id
 LEFT JOIN users author ON author.user_id = c.user_id

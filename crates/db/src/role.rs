@@ -11,7 +11,7 @@ use crate::error::Error;
 /// The role's privileges on each table. Locking a row requires UPDATE. A test revokes each privilege and
 /// checks that a statement then fails. The previous release still serves when the privileges are updated, so
 /// a privilege is removed one release after the last statement that needs it.
-pub const GRANTS: [(&str, &[&str]); 15] = [
+pub const GRANTS: [(&str, &[&str]); 16] = [
     ("active_members", &["SELECT"]),
     (
         "changes",
@@ -22,6 +22,7 @@ pub const GRANTS: [(&str, &[&str]); 15] = [
     ("files", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("history", &["SELECT", "UPDATE"]),
     ("invitations", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("invited_people", &["SELECT"]),
     ("members", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("outbox", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("refused_inviters", &["SELECT", "INSERT", "DELETE"]),

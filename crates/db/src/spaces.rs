@@ -31,7 +31,7 @@ pub(crate) const QUERIES: &[&Query] = &[
     &LOCK_SPACE,
     &SET_MEMBER,
     &REMOVE_MEMBER,
-    &SET_SPACE_LIMIT,
+    &SET_SPACE_LIMITS,
 ];
 
 /// The parameters of creating a shared space.
@@ -132,7 +132,7 @@ WITH target AS (
         CASE
             WHEN e.name <> $7 THEN 'key_reused'
             WHEN e.id IS NOT NULL THEN 'unchanged'
-            WHEN within('spaces', p.memberships + 1, coalesce(u.max_spaces, $9), 0) THEN 'allowed'
+            WHEN within('spaces', p.memberships, 1, coalesce(u.max_spaces, $9), 0) THEN 'allowed'
         END AS outcome
     FROM spaces p
     JOIN users u ON u.user_id = p.owner_id
@@ -152,7 +152,7 @@ WITH target AS (
     FROM created
 ), changed AS (
     SELECT t.personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, created.id AS subject_space_id,
+        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, created.id AS subject_space_id,
         'owner' AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target t, created
 )"
@@ -218,7 +218,7 @@ macro_rules! change_of_space {
     SELECT id AS space_id, '",
             $event_type,
             "' AS event_type, NULL::uuid AS file_id, NULL AS path, NULL::bigint AS version,
-        NULL::bigint AS size, NULL::bytea AS sha256, NULL::uuid AS subject_space_id, NULL AS subject_role,
+        NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, NULL::uuid AS subject_space_id, NULL AS subject_role,
         NULL AS member_id, ",
             $name,
             " AS space_name, 1 AS position
@@ -333,12 +333,12 @@ WITH target AS (
     WHERE t.outcome = 'allowed' AND members.space_id = t.id AND members.user_id = $7
 ), changed AS (
     SELECT personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, id AS subject_space_id, $8 AS subject_role,
+        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, id AS subject_space_id, $8 AS subject_role,
         NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target
     WHERE outcome = 'allowed'
     UNION ALL
-    SELECT id, 'MEMBER_CHANGED', NULL, NULL, NULL, NULL, NULL, NULL, $8, $7, NULL, 2
+    SELECT id, 'MEMBER_CHANGED', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, $8, $7, NULL, 2
     FROM target
     WHERE outcome = 'allowed'
 )"
@@ -373,36 +373,41 @@ WITH target AS (
     WHERE t.outcome = 'allowed' AND members.space_id = t.id AND members.user_id = $7
 ), changed AS (
     SELECT personal_space_id AS space_id, 'SPACE_LEFT' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, id AS subject_space_id,
+        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, id AS subject_space_id,
         NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target
     WHERE outcome = 'allowed'
     UNION ALL
-    SELECT id, 'MEMBER_REMOVED', NULL, NULL, NULL, NULL, NULL, NULL, NULL, $7, NULL, 2
+    SELECT id, 'MEMBER_REMOVED', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, $7, NULL, 2
     FROM target
     WHERE outcome = 'allowed'
 )"
 ));
 
-/// $1 space, $2 maximum of bytes, or null for the stack's parameter.
-const SET_SPACE_LIMIT: Query = Query::new(
-    "-- set_space_limit
+/// $1 space, $2 maximum of bytes, $3 maximum number of pending invitations; null for the stack's parameter.
+const SET_SPACE_LIMITS: Query = Query::new(
+    "-- set_space_limits
 UPDATE spaces
-SET max_bytes = $2
+SET max_bytes = $2, max_pending_invitations = $3
 WHERE id = $1
 RETURNING bytes",
 );
 
 impl Database {
-    /// Sets the maximum of bytes of a space; `None` for the stack's parameter. Content beyond a lower maximum stays.
-    /// Returns the number of bytes that the space holds; `None` if there is no such space.
-    pub async fn set_space_limit(
+    /// Sets the maximum of bytes of a space and that of its pending invitations; `None` for the stack's parameter. What the
+    /// space has beyond a lower maximum stays. Returns the number of bytes that the space holds; `None` if there is no such
+    /// space.
+    pub async fn set_space_limits(
         &self,
         space_id: SpaceId,
-        maximum: Option<i64>,
+        bytes: Option<i64>,
+        pending_invitations: Option<i64>,
     ) -> Result<Option<i64>, Error> {
         let rows = self
-            .rows(&SET_SPACE_LIMIT, &[&Uuid::from(space_id), &maximum])
+            .rows(
+                &SET_SPACE_LIMITS,
+                &[&Uuid::from(space_id), &bytes, &pending_invitations],
+            )
             .await?;
         rows.first().map(|row| get(row, "bytes")).transpose()
     }

@@ -24,7 +24,7 @@ FROM spaces s
 JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
 LEFT JOIN LATERAL (
     SELECT files.id AS file_id, files.path, files.created_at, files.deleted_at, files.deleted_by, v.version, v.size,
-        v.sha256, v.content_type, v.part_size, v.composite_sha256, v.created_at AS updated_at
+        v.sha256, v.content_type, v.part_size, v.composite_sha256, v.modified_at, v.executable, v.created_at AS updated_at
     FROM files
     JOIN versions v ON v.file_id = files.id AND v.version = files.version
     WHERE files.space_id = s.id AND files.deleted_at IS NOT NULL AND files.purge_at IS NULL
@@ -101,7 +101,7 @@ WITH target AS (
     RETURNING f.id, f.space_id, f.path, f.version
 ), changed AS (
     SELECT f.space_id, 'FILE_UPDATED' AS event_type, f.id AS file_id, f.path, f.version, v.size, v.sha256,
-        NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
+        v.modified_at, v.executable, NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM restored f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
 )"
@@ -117,7 +117,7 @@ const RESTORE_VERSION: Query = command!(concat!(
     "-- restore_version
 WITH target AS (
     SELECT f.id, f.space_id, f.path, f.version + 1 AS next, v.size, v.sha256, v.part_size, v.composite_sha256,
-        v.object_key, v.content_type,
+        v.object_key, v.content_type, v.modified_at, v.executable,
         coalesce(own.event_id,
             (SELECT event_id FROM changes WHERE file_id = f.id ORDER BY sequence DESC LIMIT 1)) AS earlier_event_id,
         f.id AS current_file_id, f.version AS current_version,
@@ -154,12 +154,13 @@ WITH target AS (
     WHERE t.outcome = 'allowed' AND f.id = t.id
 ), added AS (
     INSERT INTO versions
-        (file_id, version, size, sha256, part_size, composite_sha256, object_key, content_type, user_id, device_id, created_at)
-    SELECT id, next, size, sha256, part_size, composite_sha256, object_key, content_type, $4, $5, $2
+        (file_id, version, size, sha256, part_size, composite_sha256, object_key, content_type, modified_at, executable,
+        user_id, device_id, created_at)
+    SELECT id, next, size, sha256, part_size, composite_sha256, object_key, content_type, modified_at, executable, $4, $5, $2
     FROM target
     WHERE outcome = 'allowed'
 ), changed AS (
-    SELECT space_id, 'FILE_UPDATED' AS event_type, id AS file_id, path, next AS version, size, sha256,
+    SELECT space_id, 'FILE_UPDATED' AS event_type, id AS file_id, path, next AS version, size, sha256, modified_at, executable,
         NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target
     WHERE outcome = 'allowed'
@@ -193,7 +194,7 @@ WITH target AS (
     RETURNING f.id, f.space_id, f.path, f.version, t.outcome
 ), changed AS (
     SELECT f.space_id, 'FILE_DELETED' AS event_type, f.id AS file_id, f.path, f.version, v.size, v.sha256,
-        NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
+        v.modified_at, v.executable, NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM erased f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
     WHERE f.outcome = 'allowed'

@@ -1,8 +1,8 @@
 //! Uploads: opening, loading, completing, aborting.
 
 use model::{
-    ByteCount, Caller, ContentType, DeviceId, FileId, IdempotencyKey, PageLimit, PartLayout, PendingUpload,
-    Sha256, SpaceId, SpacePath, UploadId, Version,
+    ByteCount, Caller, ContentType, DeviceId, FileId, IdempotencyKey, ModifiedAt, PageLimit, PartLayout,
+    PendingUpload, Sha256, SpaceId, SpacePath, UploadId, Version,
 };
 use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
@@ -57,6 +57,10 @@ pub struct NewUpload<'a> {
     pub sha256: Sha256,
     /// The content's media type, if the client gave one.
     pub content_type: Option<&'a ContentType>,
+    /// The modification time of the file, if the client gave one.
+    pub modified_at: Option<ModifiedAt>,
+    /// Whether the file is executable, if the client said so.
+    pub executable: Option<bool>,
     /// The required current version of the file at the path: 0 if there must be none, `None` for any.
     pub base_version: Option<Version>,
     /// The required file at the path; `None` for any.
@@ -197,7 +201,7 @@ FROM locked",
 /// $1 id, $2 user, $3 device, $4 path, $5 size, $6 sha256, $7 content type, $8 base version, $9 now, $10
 /// expiry, $11 space or null for the personal one, $12 part size, $13 idempotency key, $14 SHA-256 of the
 /// request, $15 base file, $16 the path's folders, $17 epoch or null, $18 maximum number of pending uploads, $19 maximum of bytes
-/// of a space.
+/// of a space, $20 modification time or null, $21 whether the file is executable or null.
 ///
 /// If the request has a base version, the row also records the id of the file now at the path. Until the
 /// upload is completed, another file may take the path, and its versions are counted from 1 too.
@@ -219,8 +223,8 @@ WITH target AS (
             WHEN $8::bigint <> coalesce(f.version, 0) THEN 'version_conflict'
             WHEN $15::uuid IS NOT NULL AND $15 IS DISTINCT FROM f.id THEN 'version_conflict'
             WHEN way.id IS NOT NULL THEN 'path_taken'
-            WHEN within('spaceBytes', s.bytes + $5, coalesce(s.max_bytes, $19), 0)
-                AND within('pendingUploads', u.pending_uploads + 1, coalesce(u.max_pending_uploads, $18), 60) THEN 'allowed'
+            WHEN within('spaceBytes', s.bytes, $5, coalesce(s.max_bytes, $19), 0)
+                AND within('pendingUploads', u.pending_uploads, 1, coalesce(u.max_pending_uploads, $18), 60) THEN 'allowed'
         END AS outcome
     FROM spaces s
     JOIN users u ON u.user_id = $2 AND u.user_id = current_setting('syncsphere.locked_user', true)
@@ -234,9 +238,10 @@ WITH target AS (
 ), opened AS (
     INSERT INTO uploads
         (id, space_id, user_id, device_id, path, size, sha256, content_type, base_version, base_file_id, part_size,
-        idempotency_key, request_hash, created_at, expires_at)
+        idempotency_key, request_hash, created_at, expires_at, modified_at, executable)
     SELECT $1, space_id, $2, $3, $4, $5, $6, $7, $8,
-        CASE WHEN $8 IS NOT NULL OR $15 IS NOT NULL THEN current_file_id END, $12, $13, $14, $9, $10
+        CASE WHEN $8 IS NOT NULL OR $15 IS NOT NULL THEN current_file_id END, $12, $13, $14, $9, $10,
+        $20, $21
     FROM target
     WHERE outcome = 'allowed'
     ON CONFLICT (user_id, idempotency_key) DO NOTHING
@@ -264,7 +269,7 @@ SELECT u.space_id AS upload_space_id, u.device_id AS upload_device_id, u.path AS
     u.sha256 AS upload_sha256, u.content_type, u.part_size, u.multipart_id, u.expires_at, u.state,
     m.role <> 'viewer' AS may_write,
     c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, author.name AS user_name, c.device_id, c.file_id, c.path, c.version, c.size,
-    c.sha256, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
+    c.sha256, c.modified_at, c.executable, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
 FROM uploads u
 JOIN active_members m ON m.space_id = u.space_id AND m.user_id = $2
 LEFT JOIN changes c ON c.event_id = u.event_id
@@ -313,7 +318,7 @@ WITH target AS (
             WHEN u.base_version <> coalesce(f.version, 0) THEN 'version_conflict'
             WHEN u.base_file_id IS NOT NULL AND u.base_file_id IS DISTINCT FROM f.id THEN 'version_conflict'
             WHEN way.id IS NOT NULL THEN 'path_taken'
-            WHEN within('spaceBytes', s.bytes + u.size, coalesce(s.max_bytes, $13), 0) THEN 'allowed'
+            WHEN within('spaceBytes', s.bytes, u.size, coalesce(s.max_bytes, $13), 0) THEN 'allowed'
         END AS outcome
     FROM uploads u
     JOIN spaces s ON s.id = u.space_id
@@ -343,9 +348,10 @@ WITH target AS (
     SELECT id, version FROM updated
 ), added AS (
     INSERT INTO versions
-        (file_id, version, size, sha256, part_size, composite_sha256, object_key, content_type, user_id, device_id, created_at)
+        (file_id, version, size, sha256, part_size, composite_sha256, object_key, content_type, modified_at, executable,
+        user_id, device_id, created_at)
     SELECT file.id, file.version, t.size, t.sha256, CASE WHEN $11::bytea IS NOT NULL THEN t.part_size END, $11, $8,
-        t.content_type, t.user_id, t.device_id, $2
+        t.content_type, t.modified_at, t.executable, t.user_id, t.device_id, $2
     FROM target t, file
 ), completed AS (
     UPDATE uploads u
@@ -354,7 +360,7 @@ WITH target AS (
     WHERE t.outcome = 'allowed' AND u.id = t.id
 ), changed AS (
     SELECT t.space_id, 'FILE_UPDATED' AS event_type, file.id AS file_id, t.path, file.version, t.size, t.sha256,
-        NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
+        t.modified_at, t.executable, NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target t, file
 )"
 ));
@@ -425,6 +431,8 @@ impl Database {
                         &epoch(new.caller),
                         &new.max_pending_uploads,
                         &new.max_space_bytes,
+                        &new.modified_at.map(ModifiedAt::get),
+                        &new.executable,
                     ],
                 ),
             )

@@ -49,6 +49,10 @@ pub struct UserLimits {
     pub pending_uploads: Option<i64>,
     /// Shared spaces that the user is a member of.
     pub spaces: Option<i64>,
+    /// Invitations that the user makes within a day.
+    pub invitations_per_day: Option<i64>,
+    /// Pending invitations by the user's id, and as many by the user's address.
+    pub received_invitations: Option<i64>,
 }
 
 /// The stack's maximums, for users and spaces without their own.
@@ -62,6 +66,8 @@ pub struct Maximums {
     pub spaces: i64,
     /// Bytes of a space, with old versions and the trash.
     pub space_bytes: i64,
+    /// Invitations that a user makes within a day.
+    pub invitations_per_day: i64,
 }
 
 /// $1 user, $2 name or null, $3 verified e-mail address or null, $4 now, $5 epoch or null.
@@ -82,8 +88,10 @@ WHERE u.name IS DISTINCT FROM coalesce(excluded.name, u.name)
 /// $1 user, $2 epoch or null, $3 now.
 const LOAD_PROFILE: Query = Query::new(
     "-- load_profile
-SELECT h.epoch, u.name, u.email, u.max_changes_per_minute, u.max_pending_uploads, u.max_spaces, p.max_bytes,
+SELECT h.epoch, u.name, u.email, u.max_changes_per_minute, u.max_pending_uploads, u.max_spaces, u.max_invitations_per_day,
+    p.max_bytes,
     CASE WHEN u.changes_since > $3::timestamptz - interval '1 minute' THEN u.changes ELSE 0 END::bigint AS changes,
+    CASE WHEN u.invitations_since > $3::timestamptz - interval '1 day' THEN u.invitations ELSE 0 END::bigint AS invitations,
     coalesce(u.pending_uploads, 0)::bigint AS pending_uploads, coalesce(p.memberships, 0)::bigint AS memberships,
     coalesce(p.bytes, 0) AS bytes
 FROM history h
@@ -144,12 +152,13 @@ WHERE user_id = $1
 RETURNING *",
 );
 
-/// $1 user, $2 maximum number of changes per minute, $3 of pending uploads, $4 of shared spaces; null for the stack's
-/// parameter.
+/// $1 user, $2 maximum number of changes per minute, $3 of pending uploads, $4 of shared spaces, $5 of invitations made per day, $6
+/// of pending invitations to the user; null for the stack's parameter.
 const SET_USER_LIMITS: Query = Query::new(
     "-- set_user_limits
 UPDATE users
-SET max_changes_per_minute = $2, max_pending_uploads = $3, max_spaces = $4
+SET max_changes_per_minute = $2, max_pending_uploads = $3, max_spaces = $4, max_invitations_per_day = $5,
+    max_received_invitations = $6
 WHERE user_id = $1
 RETURNING *",
 );
@@ -207,6 +216,11 @@ impl Database {
                 )?,
                 spaces: limit_use("memberships", "max_spaces", maximums.spaces)?,
                 space_bytes: limit_use("bytes", "max_bytes", maximums.space_bytes)?,
+                invitations_per_day: limit_use(
+                    "invitations",
+                    "max_invitations_per_day",
+                    maximums.invitations_per_day,
+                )?,
             }),
         })
     }
@@ -259,6 +273,8 @@ impl Database {
                     &limits.changes_per_minute,
                     &limits.pending_uploads,
                     &limits.spaces,
+                    &limits.invitations_per_day,
+                    &limits.received_invitations,
                 ],
             )
             .await?;
@@ -278,6 +294,8 @@ fn user(row: &Row) -> Result<User, Error> {
             changes_per_minute: get(row, "max_changes_per_minute")?,
             pending_uploads: get(row, "max_pending_uploads")?,
             spaces: get(row, "max_spaces")?,
+            invitations_per_day: get(row, "max_invitations_per_day")?,
+            received_invitations: get(row, "max_received_invitations")?,
         },
     })
 }

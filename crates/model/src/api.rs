@@ -8,8 +8,8 @@ mod upload;
 
 pub use file::{
     Composite, CurrentVersion, DeletedFileList, DeletedFileView, DownloadUrl, FileChanged, FileDetail,
-    FileList, FileVersion, FileView, InvalidTrashKey, MoveFileRequest, NoFile, RestoreFileRequest,
-    RestoreVersionRequest, TrashKey,
+    FileList, FileVersion, FileView, FolderList, FolderView, InvalidTrashKey, MoveFileRequest, NoFile,
+    RestoreFileRequest, RestoreVersionRequest, TrashKey,
 };
 pub use invitation::{
     AcceptInvitationRequest, DeclineInvitationRequest, InvitationList, InvitationView, InviteRequest,

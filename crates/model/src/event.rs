@@ -5,8 +5,8 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 
 use crate::{
-    ByteCount, DeviceId, EventId, FileId, PersonName, Role, Sequence, Sha256, SpaceId, SpaceName, SpacePath,
-    UserId, Version,
+    ByteCount, DeviceId, EventId, FileId, ModifiedAt, PersonName, Role, Sequence, Sha256, SpaceId, SpaceName,
+    SpacePath, UserId, Version,
 };
 
 /// One change, with all data that a device needs to apply it.
@@ -106,6 +106,12 @@ pub struct FileState {
     pub size: ByteCount,
     /// The SHA-256 of the version's content.
     pub sha256: Sha256,
+    /// The modification time that the uploader gave, if any. Versions of earlier releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified_at: Option<ModifiedAt>,
+    /// Whether the uploader's file was executable, if that was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executable: Option<bool>,
 }
 
 impl Event {
@@ -136,6 +142,8 @@ pub(crate) mod tests {
                 version: 3.try_into().unwrap(),
                 size: 52.try_into().unwrap(),
                 sha256: [7; 32].into(),
+                modified_at: None,
+                executable: None,
             }),
             space_id: Uuid::from_u128(3).into(),
             user_id: "alice".to_owned().try_into().unwrap(),
@@ -143,5 +151,21 @@ pub(crate) mod tests {
             device_id: None,
             occurred_at: datetime!(2026-01-02 03:04:05.678 UTC),
         }
+    }
+
+    #[test]
+    fn an_event_of_an_earlier_release_has_no_modification_time() {
+        let mut event = event(1, "/a");
+        let text = serde_json::to_value(&event).unwrap();
+        assert!(text.get("modifiedAt").is_none() && text.get("executable").is_none());
+        assert_eq!(serde_json::from_value::<Event>(text).unwrap(), event);
+        let Change::FileUpdated(file) = &mut event.change else {
+            panic!("{event:?}")
+        };
+        file.modified_at = datetime!(2026-01-02 03:04:05.678901 UTC).try_into().ok();
+        file.executable = Some(true);
+        let text = serde_json::to_value(&event).unwrap();
+        assert_eq!(text["modifiedAt"], "2026-01-02T03:04:05.678901Z");
+        assert_eq!(serde_json::from_value::<Event>(text).unwrap(), event);
     }
 }

@@ -9,6 +9,7 @@ mod event;
 mod frame;
 mod id;
 mod message;
+mod modified;
 mod numbers;
 mod page;
 mod parts;
@@ -20,12 +21,12 @@ pub use api::{
     AcceptInvitationRequest, ChangeList, Composite, CreateSpaceRequest, CreateTicketRequest,
     CreateUploadRequest, CreatedTicket, CreatedUpload, CurrentVersion, DeclineInvitationRequest,
     DeletedFileList, DeletedFileView, DeletedSpaceList, DeletedSpaceView, DownloadUrl, Empty, FileChanged,
-    FileDetail, FileList, FileVersion, FileView, InvalidTrashKey, InvitationList, InvitationView,
-    InviteRequest, LimitUse, MemberList, MemberView, MoveFileRequest, NoFile, PartRequest, PendingUpload,
-    PendingUploadList, PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut, ProfileView,
-    ReceivedInvitation, ReceivedInvitationList, RenameSpaceRequest, RestoreFileRequest, RestoreSpaceRequest,
-    RestoreVersionRequest, SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer, TrashKey,
-    UploadStatus, UploadView, Usage,
+    FileDetail, FileList, FileVersion, FileView, FolderList, FolderView, InvalidTrashKey, InvitationList,
+    InvitationView, InviteRequest, LimitUse, MemberList, MemberView, MoveFileRequest, NoFile, PartRequest,
+    PendingUpload, PendingUploadList, PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut,
+    ProfileView, ReceivedInvitation, ReceivedInvitationList, RenameSpaceRequest, RestoreFileRequest,
+    RestoreSpaceRequest, RestoreVersionRequest, SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer,
+    TrashKey, UploadStatus, UploadView, Usage,
 };
 pub use caller::{
     Caller, EmailAddress, InvalidEmailAddress, InvalidPersonName, MAX_PERSON_NAME_BYTES, PersonName, Profile,
@@ -40,13 +41,16 @@ pub use id::{
 pub use message::{
     Delivery, Message, PageKey, Recipients, SCHEMA_VERSION, UndecodableMessage, UnwritableMessage,
 };
+pub use modified::{InvalidModifiedAt, ModifiedAt};
 pub use numbers::{
     ByteCount, ContentType, Cursor, Days, IdempotencyKey, InvalidContentType, InvalidIdempotencyKey,
     InvalidNumber, KeptVersions, MAX_IDEMPOTENCY_KEY_BYTES, PageLimit, PartNumber, Sequence, Version,
 };
 pub use page::{InvalidPageToken, PageQuery, PageToken, page};
 pub use parts::{MAX_PARTS, MIN_PART_BYTES, PartLayout};
-pub use path::{InvalidPath, MAX_PATH_BYTES, MAX_SEGMENT_BYTES, PathPrefix, SpacePath};
+pub use path::{
+    FolderKey, FolderPath, InvalidPath, MAX_PATH_BYTES, MAX_SEGMENT_BYTES, PathPrefix, SpacePath,
+};
 pub use space::{
     INVITATION_LIFETIME, InvalidRole, InvalidSpaceKind, InvalidSpaceName, InvisibleSpaceName, MAX_MEMBERS,
     MAX_SPACE_NAME_BYTES, Role, SpaceKind, SpaceName,

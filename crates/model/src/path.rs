@@ -167,6 +167,72 @@ fn next_code_point(c: char) -> Option<char> {
     }
 }
 
+/// A folder of a space. Folders are no objects: one exists while it contains files.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct FolderPath(Option<SpacePath>);
+
+impl FolderPath {
+    /// The beginning that all paths in the folder have, and an exclusive upper bound of them, both in byte order.
+    pub fn bounds(&self) -> (String, String) {
+        let path = self.0.as_ref().map_or("", SpacePath::as_str);
+        // 0 is the character after /.
+        (format!("{path}/"), format!("{path}0"))
+    }
+}
+
+impl TryFrom<String> for FolderPath {
+    type Error = InvalidPath;
+
+    /// An empty text is the root.
+    fn try_from(text: String) -> Result<Self, InvalidPath> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        SpacePath::try_from(text).map(|path| Self(Some(path)))
+    }
+}
+
+/// What a folder contains directly, as a position in its list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FolderKey {
+    /// A file at this path.
+    File(SpacePath),
+    /// A folder with this path.
+    Folder(SpacePath),
+}
+
+impl FolderKey {
+    /// The lower bound, in byte order, of the paths that come after this and all that it contains.
+    pub fn next(&self) -> String {
+        match self {
+            // Paths contain no control characters.
+            Self::File(path) => format!("{path}\u{1}"),
+            Self::Folder(path) => format!("{path}0"),
+        }
+    }
+}
+
+impl fmt::Display for FolderKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{path}"),
+            Self::Folder(path) => write!(f, "{path}/"),
+        }
+    }
+}
+
+impl FromStr for FolderKey {
+    type Err = InvalidPath;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPath> {
+        match text.strip_suffix('/') {
+            Some(folder) => folder.parse().map(Self::Folder),
+            None => text.parse().map(Self::File),
+        }
+    }
+}
+
 impl Default for PathPrefix {
     /// The prefix of all paths: `/`.
     fn default() -> Self {
@@ -302,5 +368,28 @@ mod tests {
         for bad in ["", "a", "/\n", "/U\u{308}"] {
             assert!(PathPrefix::try_from(bad.to_owned()).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_folder_bounds_what_it_contains_and_a_position_what_comes_before() {
+        let folder = |text: &str| FolderPath::try_from(text.to_owned());
+        assert_eq!(folder("").unwrap().bounds(), ("/".to_owned(), "0".to_owned()));
+        assert_eq!(
+            folder("/a").unwrap().bounds(),
+            ("/a/".to_owned(), "/a0".to_owned())
+        );
+        for bad in ["/", "a", "/a/", "/a//b"] {
+            assert!(folder(bad).is_err(), "{bad:?}");
+        }
+        let (file, inner) = (
+            FolderKey::File("/a".parse().unwrap()),
+            FolderKey::Folder("/a".parse().unwrap()),
+        );
+        for (key, after) in [(&file, "/a b"), (&inner, "/a0")] {
+            assert_eq!(key.to_string().parse().as_ref(), Ok(key));
+            assert!(key.next().as_str() <= after);
+        }
+        assert!(file.next().as_str() > "/a");
+        assert!(inner.next().as_str() > "/a/\u{10FFFF}");
     }
 }

@@ -18,8 +18,8 @@ pub struct Config {
     pub queue_url: String,
     /// `METRICS_NAMESPACE`: the CloudWatch namespace of the function's metrics.
     pub metrics_namespace: String,
-    /// `MAX_CHANGES_PER_MINUTE`, `MAX_PENDING_UPLOADS`, `MAX_SPACES_PER_USER` and `MAX_BYTES_PER_SPACE`: the maximums of users and
-    /// spaces without their own.
+    /// `MAX_CHANGES_PER_MINUTE`, `MAX_PENDING_UPLOADS`, `MAX_SPACES_PER_USER`, `MAX_BYTES_PER_SPACE` and
+    /// `MAX_INVITATIONS_PER_DAY`: the maximums of users and spaces without their own.
     pub maximums: Maximums,
 }
 
@@ -35,6 +35,7 @@ impl Config {
                 pending_uploads: vars.required("MAX_PENDING_UPLOADS")?,
                 spaces: vars.required("MAX_SPACES_PER_USER")?,
                 space_bytes: vars.required("MAX_BYTES_PER_SPACE")?,
+                invitations_per_day: vars.required("MAX_INVITATIONS_PER_DAY")?,
             },
         })
     }

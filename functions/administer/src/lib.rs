@@ -71,12 +71,12 @@ pub enum Request {
         /// The maximums.
         limits: Limits,
     },
-    /// Sets the maximum of bytes of a space. The stack's parameter applies if it is absent. Content beyond a lower
-    /// maximum stays.
+    /// Sets the maximums of a space. The stack's parameters apply where a maximum is absent. What the space has beyond a
+    /// lower maximum stays.
     SetSpaceLimits {
         /// The id of the space.
         space_id: SpaceId,
-        /// The maximum.
+        /// The maximums.
         limits: SpaceLimits,
     },
     /// Shows a user.
@@ -101,15 +101,24 @@ pub struct Limits {
     /// Shared spaces that the user is a member of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spaces: Option<u32>,
+    /// Invitations that the user makes within a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invitations_per_day: Option<u32>,
+    /// Pending invitations by the user's id, and as many by the user's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_invitations: Option<u32>,
 }
 
-/// The maximum of one space. If it is absent, the stack's parameter applies.
+/// The maximums of one space. Where one is absent, the stack's parameter applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SpaceLimits {
     /// Bytes of content, with old versions and the trash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// Pending invitations to the space.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_invitations: Option<u32>,
 }
 
 /// The answer to a request.
@@ -125,7 +134,7 @@ pub enum Answer {
         space_id: SpaceId,
         /// The number of bytes that it holds, with old versions and the trash.
         bytes: i64,
-        /// The space's own maximum.
+        /// The space's own maximums.
         limits: SpaceLimits,
     },
     /// The state of the database after the action.
@@ -164,9 +173,10 @@ pub async fn handle(app: &App, request: Request) -> Result<Answer, Error> {
             users::set_limits(app, user_id, limits).await.map(Answer::User)
         }
         Request::SetSpaceLimits { space_id, limits } => {
-            let maximum = limits.bytes.map(i64::try_from).transpose();
-            let maximum = maximum.map_err(|_| Error::LimitTooLarge)?;
-            let held = app.db.set_space_limit(space_id, maximum).await?;
+            let bytes = limits.bytes.map(i64::try_from).transpose();
+            let bytes = bytes.map_err(|_| Error::LimitTooLarge)?;
+            let invitations = limits.pending_invitations.map(i64::from);
+            let held = app.db.set_space_limits(space_id, bytes, invitations).await?;
             let bytes = held.ok_or(Error::UnknownSpace(space_id))?;
             info!(%space_id, ?limits, "set limits of space {space_id}");
             Ok(Answer::Space {

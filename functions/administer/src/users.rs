@@ -51,6 +51,8 @@ impl From<User> for UserReport {
                 changes_per_minute: shown(user.limits.changes_per_minute),
                 pending_uploads: shown(user.limits.pending_uploads),
                 spaces: shown(user.limits.spaces),
+                invitations_per_day: shown(user.limits.invitations_per_day),
+                received_invitations: shown(user.limits.received_invitations),
             },
         }
     }
@@ -109,6 +111,8 @@ pub(crate) async fn set_limits(app: &App, user_id: UserId, limits: Limits) -> Re
         changes_per_minute: limits.changes_per_minute.map(i64::from),
         pending_uploads: limits.pending_uploads.map(i64::from),
         spaces: limits.spaces.map(i64::from),
+        invitations_per_day: limits.invitations_per_day.map(i64::from),
+        received_invitations: limits.received_invitations.map(i64::from),
     };
     match app.db.set_user_limits(&user_id, limits).await? {
         Some(user) => {

@@ -2,13 +2,14 @@
 
 use api::Problem;
 use api::http::{Request, Response, json};
-use db::Rejection;
+use db::{FolderEntry, Rejection};
 use http::StatusCode;
 use model::{
-    FileDetail, FileId, FileList, PageLimit, PageQuery, PageToken, PathPrefix, SpaceId, SpacePath, Version,
-    page,
+    FileDetail, FileId, FileList, FolderKey, FolderList, FolderPath, PageLimit, PageQuery, PageToken,
+    PathPrefix, SpaceId, SpacePath, Version, page,
 };
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
 use crate::{App, trash};
 
@@ -27,15 +28,36 @@ struct ListQuery {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FolderQuery {
+    space_id: Option<SpaceId>,
+    folder: FolderPath,
+    #[serde(default)]
+    limit: PageLimit,
+    page_token: Option<PageToken<FolderKey>>,
+}
+
+#[derive(Deserialize)]
 struct Which {
     #[serde(default)]
     deleted: bool,
+    #[serde(default, deserialize_with = "is_given")]
+    folder: bool,
 }
 
-/// Lists the files of a space, ordered by path, or those in its trash.
+/// Whether there is such a parameter, also an empty one.
+fn is_given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+/// Lists the files of a space, ordered by path, or what one of its folders contains, or the files in its trash.
 pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
-    if request.query::<Which>()?.deleted {
+    let which: Which = request.query()?;
+    if which.deleted {
         return trash::list(app, request).await;
+    }
+    if which.folder {
+        return list_folder(app, request).await;
     }
     let caller = request.caller()?;
     let query: ListQuery = request.query()?;
@@ -54,6 +76,39 @@ pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Pr
         StatusCode::OK,
         &FileList {
             files,
+            next_page_token,
+        },
+    )
+}
+
+async fn list_folder(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let caller = request.caller()?;
+    let query: FolderQuery = request.query()?;
+    let after = query.page_token.map(|token| token.0);
+    let listing = app.db.list_folder(
+        query.space_id,
+        &caller,
+        &query.folder,
+        after.as_ref(),
+        query.limit,
+    );
+    let entries = listing.await?.ok_or(Rejection::NotFound)?;
+    let (entries, next_page_token) = page(entries, query.limit, |entry| match entry {
+        FolderEntry::File(file) => FolderKey::File(file.path.clone()),
+        FolderEntry::Folder(folder) => FolderKey::Folder(folder.path.clone()),
+    });
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for entry in entries {
+        match entry {
+            FolderEntry::File(file) => files.push(*file),
+            FolderEntry::Folder(folder) => folders.push(folder),
+        }
+    }
+    json(
+        StatusCode::OK,
+        &FolderList {
+            files,
+            folders,
             next_page_token,
         },
     )

@@ -27,6 +27,7 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
             invited,
             role: body.role,
             expires_at: new.now + INVITATION_LIFETIME,
+            limits: app.invitation_limits,
         },
         new,
     );

@@ -7,7 +7,7 @@ mod space;
 
 use api::http::{Request, Response, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
-use db::{Database, DatabaseUrl};
+use db::{Database, DatabaseUrl, InvitationLimits};
 use platform::Clock;
 use platform::config::{ConfigError, Vars};
 use queue::Queue;
@@ -25,6 +25,8 @@ pub struct Config {
     pub max_changes_per_minute: i64,
     /// `MAX_SPACES_PER_USER`: the largest number of shared spaces that a user is a member of.
     pub max_spaces: i64,
+    /// `MAX_PENDING_INVITATIONS`, `MAX_RECEIVED_INVITATIONS` and `MAX_INVITATIONS_PER_DAY`: the maximums of invitations.
+    pub invitation_limits: InvitationLimits,
     /// `TRASH_DAYS`: for how many days a deleted space can be restored.
     pub trash_days: u16,
 }
@@ -38,6 +40,11 @@ impl Config {
             metrics_namespace: vars.required("METRICS_NAMESPACE")?,
             max_changes_per_minute: vars.required("MAX_CHANGES_PER_MINUTE")?,
             max_spaces: vars.required("MAX_SPACES_PER_USER")?,
+            invitation_limits: InvitationLimits {
+                pending: vars.required("MAX_PENDING_INVITATIONS")?,
+                received: vars.required("MAX_RECEIVED_INVITATIONS")?,
+                per_day: vars.required("MAX_INVITATIONS_PER_DAY")?,
+            },
             trash_days: vars.required("TRASH_DAYS")?,
         })
     }
@@ -53,6 +60,8 @@ pub struct App {
     pub max_changes_per_minute: i64,
     /// The largest number of shared spaces that a user is a member of.
     pub max_spaces: i64,
+    /// The maximums of invitations.
+    pub invitation_limits: InvitationLimits,
     /// The clock. Tests set its time.
     pub clock: Clock,
     /// How long a deleted space can be restored.

@@ -23,6 +23,7 @@ async fn main() -> Result<(), Error> {
         queue: Queue::new(&aws.sdk, config.queue_url),
         max_changes_per_minute: config.max_changes_per_minute,
         max_spaces: config.max_spaces,
+        invitation_limits: config.invitation_limits,
         clock,
         trash_time: Duration::days(config.trash_days.into()),
     };

@@ -156,6 +156,8 @@ pub(crate) mod tests {
             version: version.try_into().unwrap(),
             size: 1.try_into().unwrap(),
             sha256: [u8::try_from(version).unwrap(); 32].into(),
+            modified_at: None,
+            executable: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use client::{Client, Content, Progress as _, Verification, next_piece};
-use model::SpacePath;
+use model::{ModifiedAt, SpacePath};
 use serde_json::json;
 use tempfile::TempPath;
 
@@ -38,6 +38,7 @@ pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow:
         })?;
         (content.version, content.size) = (found.version, found.size);
         (content.sha256, content.composite) = (found.sha256, found.composite);
+        (content.modified_at, content.executable) = (found.modified_at, found.executable);
     }
     let to = destination(get.output.as_deref(), &path, cfg!(windows))?;
     let bytes = content.size.get().unsigned_abs();
@@ -108,9 +109,13 @@ async fn to_file(
     let mut file = tokio::fs::File::from_std(opening);
     // After a failure the part stays for the next attempt.
     client.fetch(content, &mut file, bar).await?;
+    let file = file.into_std().await;
     #[cfg(unix)]
-    set_default_permissions(&file.into_std().await)?;
-    #[cfg(not(unix))]
+    set_permissions(&file, content.executable == Some(true))?;
+    if let Some(time) = content.modified_at.and_then(ModifiedAt::system_time) {
+        // Not every file system keeps every time, and the content is complete without it.
+        let _ = file.set_modified(time);
+    }
     drop(file);
     let part = TempPath::try_from_path(part)?;
     let placed = if force {
@@ -182,9 +187,9 @@ fn part_options() -> std::fs::OpenOptions {
     options
 }
 
-/// Gives a verified file the permissions of a new file.
+/// Gives a verified file the permissions of a new file, or of a new program.
 #[cfg(unix)]
-fn set_default_permissions(file: &std::fs::File) -> io::Result<()> {
+fn set_permissions(file: &std::fs::File, executable: bool) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
 
     use rustix::fs::Mode;
@@ -193,7 +198,8 @@ fn set_default_permissions(file: &std::fs::File) -> io::Result<()> {
     // The umask can only be read by setting it.
     let masked = umask(Mode::from_raw_mode(0o077));
     umask(masked);
-    file.set_permissions(std::fs::Permissions::from_mode(0o666 & !masked.bits()))
+    let mode = if executable { 0o777 } else { 0o666 };
+    file.set_permissions(std::fs::Permissions::from_mode(mode & !masked.bits()))
 }
 
 /// Writes a file to the standard output while it arrives. Only the exit status shows whether it was verified.

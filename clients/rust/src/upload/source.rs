@@ -1,10 +1,11 @@
 //! Sources of content to upload.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use model::ModifiedAt;
 use tokio::task::spawn_blocking;
 
 /// Content that can be read at any offset and more than once, such as a file or a slice.
@@ -14,6 +15,16 @@ pub trait Source: Sync {
 
     /// Reads exactly `length` bytes from `offset` on.
     fn read(&self, offset: u64, length: u64) -> impl Future<Output = io::Result<Vec<u8>>> + Send;
+
+    /// The modification time that the version gets; `None` if there is none.
+    fn modified_at(&self) -> Option<ModifiedAt> {
+        None
+    }
+
+    /// Whether the version is executable; `None` if that is not known.
+    fn executable(&self) -> Option<bool> {
+        None
+    }
 }
 
 impl Source for [u8] {
@@ -37,10 +48,13 @@ impl Source for [u8] {
 pub struct LocalFile {
     path: Arc<PathBuf>,
     size: u64,
+    modified_at: Option<ModifiedAt>,
+    executable: Option<bool>,
 }
 
 impl LocalFile {
-    /// Reads the size of the file. If the file changes later, the upload fails.
+    /// Reads the size of the file, its modification time and on Unix whether its owner may execute it. If the content
+    /// changes later, the upload fails.
     pub async fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         let found = tokio::fs::metadata(&path).await?;
@@ -50,13 +64,35 @@ impl LocalFile {
         Ok(Self {
             path: Arc::new(path),
             size: found.len(),
+            // Some file systems have no times, or times that the service does not take.
+            modified_at: found.modified().ok().and_then(|time| time.try_into().ok()),
+            executable: is_executable(&found),
         })
     }
+}
+
+#[cfg(unix)]
+fn is_executable(found: &Metadata) -> Option<bool> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Some(found.permissions().mode() & 0o100 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_executable(_: &Metadata) -> Option<bool> {
+    None
 }
 
 impl Source for LocalFile {
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn modified_at(&self) -> Option<ModifiedAt> {
+        self.modified_at
+    }
+
+    fn executable(&self) -> Option<bool> {
+        self.executable
     }
 
     async fn read(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {

@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 
 use crate::{
-    ByteCount, ContentType, DeviceId, Event, EventId, FileId, PageToken, PersonName, Sequence, Sha256,
-    SpaceId, SpacePath, UserId, Version,
+    ByteCount, ContentType, DeviceId, Event, EventId, FileId, FolderKey, ModifiedAt, PageToken, PersonName,
+    Sequence, Sha256, SpaceId, SpacePath, UserId, Version,
 };
 
 /// The 200 of completing an upload, and of moving and deleting a file: the change that the request made.
@@ -29,6 +29,12 @@ pub struct FileChanged {
     pub size: ByteCount,
     /// The SHA-256 of the version's content.
     pub sha256: Sha256,
+    /// The modification time that the uploader gave, if any. Versions of earlier releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified_at: Option<ModifiedAt>,
+    /// Whether the uploader's file was executable, if that was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executable: Option<bool>,
     /// The change's sequence number in the space.
     pub sequence: Sequence,
     /// The event by which devices learn of the change.
@@ -55,6 +61,8 @@ impl TryFrom<Event> for FileChanged {
             version: file.version,
             size: file.size,
             sha256: file.sha256,
+            modified_at: file.modified_at,
+            executable: file.executable,
             sequence: event.sequence,
             event_id: event.event_id,
             occurred_at: event.occurred_at,
@@ -112,6 +120,12 @@ pub struct FileView {
     /// The version's media type, if the uploader gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<ContentType>,
+    /// The modification time that the uploader gave, if any. Versions of earlier releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified_at: Option<ModifiedAt>,
+    /// Whether the uploader's file was executable, if that was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executable: Option<bool>,
     /// The time at which the file's first version was added.
     #[serde(with = "rfc3339")]
     pub created_at: OffsetDateTime,
@@ -129,6 +143,28 @@ pub struct FileList {
     /// The token of the next page; `None` on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<PageToken<SpacePath>>,
+}
+
+/// A folder in a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FolderView {
+    /// The folder's path in the space.
+    pub path: SpacePath,
+}
+
+/// The 200 of `GET /files?folder=`: a page of what a folder contains directly. The order is that of the paths by byte, where
+/// a folder's ends with `/`; files and folders come side by side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FolderList {
+    /// The files of the page, in order.
+    pub files: Vec<FileView>,
+    /// The folders of the page, in order.
+    pub folders: Vec<FolderView>,
+    /// The token of the next page; `None` on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<PageToken<FolderKey>>,
 }
 
 /// A file in the trash, and its current version.
@@ -240,6 +276,12 @@ pub struct FileVersion {
     /// The version's media type, if the uploader gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<ContentType>,
+    /// The modification time that the uploader gave, if any. Versions of earlier releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified_at: Option<ModifiedAt>,
+    /// Whether the uploader's file was executable, if that was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executable: Option<bool>,
     /// The user who uploaded the version.
     pub user_id: UserId,
     /// The user's name, if it is known.

@@ -163,6 +163,8 @@ pub struct Usage {
     pub spaces: LimitUse,
     /// Bytes of the personal space, with old versions and the trash. Every space has a limit of its own.
     pub space_bytes: LimitUse,
+    /// Invitations that the user has made within the current day.
+    pub invitations_per_day: LimitUse,
 }
 
 /// The use of a limit.

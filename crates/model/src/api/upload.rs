@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 
 use crate::{
-    ByteCount, ContentType, DeviceId, FileId, PageToken, PartLayout, PartNumber, Sha256, SpaceId, SpacePath,
-    UploadId, Version,
+    ByteCount, ContentType, DeviceId, FileId, ModifiedAt, PageToken, PartLayout, PartNumber, Sha256, SpaceId,
+    SpacePath, UploadId, Version,
 };
 
 /// The body of `POST /uploads`.
@@ -25,6 +25,12 @@ pub struct CreateUploadRequest {
     /// The content's media type. S3 stores it with the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<ContentType>,
+    /// The modification time of the file. Whoever downloads the version can restore it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified_at: Option<ModifiedAt>,
+    /// Whether the file is executable; `None` if its file system does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executable: Option<bool>,
     /// The space of the file; `None` for the caller's personal space.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub space_id: Option<SpaceId>,

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata, OpenOptions};
 use client::{Content, Sha256Stream};
-use model::{Sha256, SpacePath};
+use model::{ModifiedAt, Sha256, SpacePath};
 use serde::{Deserialize, Serialize};
 
 use super::names;
@@ -275,6 +275,8 @@ impl Folder {
         line.push(b'\n');
         (&self.journal).write_all(&line)?;
         let part = part_name(content);
+        // Before the fingerprint, which has the modification time.
+        self.set_attributes(&part, content);
         let downloaded = Fingerprint::of(&self.parts.metadata(&part)?)?;
         let (parent, name) = self.parent(at)?;
         let mut kept = None;
@@ -292,6 +294,32 @@ impl Folder {
             }
             // Another program wrote to the path at the same time, and the file there is not this program's.
             _ => Err(io::Error::other("another program changed it at the same time")),
+        }
+    }
+
+    /// Gives a part the modification time and the executable bit of its version, as far as the file system allows: the part
+    /// may be a file that [`Self::take`] moved and that belongs to another user.
+    fn set_attributes(&self, part: &str, content: &Content) {
+        let Ok(file) = self.parts.open_with(part, OpenOptions::new().write(true)) else {
+            return;
+        };
+        let file = file.into_std();
+        #[cfg(unix)]
+        if let (Some(executable), Ok(found)) = (content.executable, file.metadata()) {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = found.permissions().mode();
+            // Whoever may read it may execute it.
+            let changed = if executable {
+                mode | (mode & 0o444) >> 2
+            } else {
+                mode & !0o111
+            };
+            if changed != mode {
+                let _ = file.set_permissions(std::fs::Permissions::from_mode(changed));
+            }
+        }
+        if let Some(time) = content.modified_at.and_then(ModifiedAt::system_time) {
+            let _ = file.set_modified(time);
         }
     }
 
@@ -568,6 +596,8 @@ mod tests {
             size: 3.try_into().unwrap(),
             sha256: client::sha256(b"new"),
             composite: None,
+            modified_at: None,
+            executable: None,
         }
     }
 

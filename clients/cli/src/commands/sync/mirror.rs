@@ -111,6 +111,8 @@ mod tests {
             version: version.try_into().unwrap(),
             size: 1.try_into().unwrap(),
             sha256: [file; 32].into(),
+            modified_at: None,
+            executable: None,
         }
     }
 

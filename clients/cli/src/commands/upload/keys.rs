@@ -105,6 +105,8 @@ mod tests {
             size: MIN_PART_BYTES.try_into().unwrap(),
             sha256: [0; 32].into(),
             content_type: None,
+            modified_at: None,
+            executable: None,
             space_id: None,
             base_version: None,
             base_file_id: None,

@@ -144,6 +144,8 @@ impl FakeService {
             version: 1.try_into().unwrap(),
             size: 1.try_into().unwrap(),
             sha256: [0; 32].into(),
+            modified_at: None,
+            executable: None,
         };
         self.state().commit(space_id, Change::FileUpdated(file));
     }

@@ -34,6 +34,7 @@ pub(crate) const EXPECTED: &[(&str, Expected)] = &[
     ("files.content.json", Status(404)),
     ("files.delete.json", Status(404)),
     ("files.erase.json", Status(404)),
+    ("files.folder.json", Status(200)),
     ("files.get.json", Status(404)),
     ("files.list.json", Status(200)),
     ("files.patch.json", Status(404)),
