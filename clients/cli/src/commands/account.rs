@@ -44,12 +44,14 @@ fn limits(usage: &Usage) -> String {
         pending_uploads: uploads,
         spaces,
         space_bytes: storage,
+        invitations_per_day: invitations,
     } = usage;
     format!(
         "\nstorage  {} of {} in your personal space, with old versions and the trash\
          \nspaces   {} of {} shared spaces\
          \nuploads  {} of {} that are not complete\
-         \nchanges  {} of {} in this minute",
+         \nchanges  {} of {} in this minute\
+         \ninvited  {} of {} people in this day",
         output::bytes(storage.used),
         output::bytes(storage.maximum),
         spaces.used,
@@ -58,6 +60,8 @@ fn limits(usage: &Usage) -> String {
         uploads.maximum,
         changes.used,
         changes.maximum,
+        invitations.used,
+        invitations.maximum,
     )
 }
 
