@@ -224,6 +224,7 @@ async fn an_account_is_shown_and_erased_once_no_space_needs_it() {
         shown.contains("storage  5 B of ") && shown.contains("spaces   0 of "),
         "{shown}"
     );
+    assert!(shown.ends_with(" people in this day\n"), "{shown}");
     for name in ["Team", "Mine"] {
         alice.json(&["spaces", "create", name]).await;
     }

@@ -128,6 +128,9 @@ test("a space that somebody was put out of is named, also afterwards", { timeout
   await bob.accept("Short");
   await member.waitFor();
   await bob.select("Short");
+  // What is read after he is put out is refused.
+  await bob.page.locator("#list-note", { hasText: "Nothing here yet" }).waitFor();
+  await bob.page.locator("#members li", { hasText: "(you)" }).waitFor();
   await member.locator("button").click();
   await alice.answer();
   await bob.page.locator("#notices", { hasText: /You have no access to .{1,2}Short/ }).waitFor();

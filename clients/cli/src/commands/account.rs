@@ -51,7 +51,7 @@ fn limits(usage: &Usage) -> String {
          \nspaces   {} of {} shared spaces\
          \nuploads  {} of {} that are not complete\
          \nchanges  {} of {} in this minute\
-         \ninvited  {} of {} people today",
+         \ninvited  {} of {} people in this day",
         output::bytes(storage.used),
         output::bytes(storage.maximum),
         spaces.used,

@@ -18,7 +18,7 @@
  * @typedef {FileView & { deletedAt: string, deletedBy?: string, purgedAt: string }} DeletedFile
  *
  * @typedef {{ used: number, maximum: number }} LimitUse
- * @typedef {{ changesPerMinute: LimitUse, pendingUploads: LimitUse, spaces: LimitUse, spaceBytes: LimitUse }} Usage
+ * @typedef {{ changesPerMinute: LimitUse, pendingUploads: LimitUse, spaces: LimitUse, spaceBytes: LimitUse, invitationsPerDay: LimitUse }} Usage
  * @typedef {{ userId: string, name?: string, email?: string, usage?: Usage }} Account
  *
  * @typedef {"FILE_UPDATED" | "FILE_MOVED" | "FILE_DELETED" | "SPACE_SHARED" | "SPACE_INVITED" | "SPACE_LEFT" | "SPACE_RENAMED" | "SPACE_DELETED" | "SPACE_RESTORED" | "MEMBER_CHANGED" | "MEMBER_REMOVED"} EventType

@@ -82,7 +82,7 @@ function fact(term, text, more = null) {
 }
 
 /** @param {import("./types.js").Usage} usage */
-function usageFacts({ spaceBytes, spaces, pendingUploads, changesPerMinute }) {
+function usageFacts({ spaceBytes, spaces, pendingUploads, changesPerMinute, invitationsPerDay }) {
   const bar = h("progress", { max: spaceBytes.maximum || 1, value: spaceBytes.used, "aria-label": "Used storage of My files" });
   const of = (/** @type {import("./types.js").LimitUse} */ { used, maximum }) => `${used.toLocaleString()} of ${maximum.toLocaleString()}`;
   return [
@@ -90,5 +90,6 @@ function usageFacts({ spaceBytes, spaces, pendingUploads, changesPerMinute }) {
     ...fact("Shared spaces", of(spaces)),
     ...fact("Unfinished uploads", of(pendingUploads)),
     ...fact("Changes in this minute", of(changesPerMinute)),
+    ...fact("Invitations in this day", of(invitationsPerDay)),
   ];
 }
