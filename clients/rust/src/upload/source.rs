@@ -72,6 +72,7 @@ impl LocalFile {
 }
 
 #[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "other systems do not know")]
 fn is_executable(found: &Metadata) -> Option<bool> {
     use std::os::unix::fs::PermissionsExt as _;
     Some(found.permissions().mode() & 0o100 != 0)
