@@ -240,7 +240,9 @@ impl Model for Purges {
             }
             Action::MarkOldVersions => {
                 if let Some((_, old)) = state.versions.split_last_mut() {
-                    old.iter_mut().for_each(|version| version.is_marked = true);
+                    for version in old {
+                        version.is_marked = true;
+                    }
                 }
             }
             Action::List(run) => {
@@ -258,14 +260,14 @@ impl Model for Purges {
                         state.objects[due.version.object] = false;
                     }
                 }
-                state.runs[run] = self.after(&state.runs[run], due);
+                state.runs[run] = Self::after(&state.runs[run], due);
             }
             Action::DeleteRows(run) => {
                 let (Run::Listed(due) | Run::HalfDone(due)) = state.runs[run].clone() else {
                     return None;
                 };
                 self.delete_rows(&mut state, &due);
-                state.runs[run] = self.after(&state.runs[run], due);
+                state.runs[run] = Self::after(&state.runs[run], due);
             }
             Action::Kill(run) => {
                 state.killed += 1;
@@ -321,7 +323,7 @@ impl Purges {
     }
 
     /// The next state of a run after one of its two steps.
-    fn after(self, run: &Run, due: Vec<Due>) -> Run {
+    fn after(run: &Run, due: Vec<Due>) -> Run {
         match run {
             Run::Listed(_) => Run::HalfDone(due),
             _ => Run::Idle,
