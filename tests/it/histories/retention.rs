@@ -16,7 +16,7 @@ pub(super) const TRASH: Duration = Duration::days(30);
 const REPLACED: Duration = Duration::days(180);
 
 /// `KeepVersions`: fewer than by default, so that histories exceed it.
-pub(super) const KEPT: i64 = 2;
+pub(super) const KEPT: i64 = 1;
 
 /// Time after erasing an account in which its row stays.
 const ERASED: Duration = Duration::minutes(2);

@@ -217,7 +217,7 @@ fn spaces() -> impl Strategy<Value = Act> {
 }
 
 fn others() -> impl Strategy<Value = Act> {
-    let maximum = || prop_oneof![3 => Just(None), 1 => (1..4_u32).prop_map(Some)];
+    let maximum = || prop_oneof![1 => Just(None), 1 => (1..5_u32).prop_map(Some)];
     let limits = (maximum(), maximum(), maximum()).prop_map(|(changes, pending, spaces)| Limits {
         changes,
         pending,
@@ -225,14 +225,15 @@ fn others() -> impl Strategy<Value = Act> {
     });
     let waits = WAITS.map(|(weight, time)| (weight, Just(time)));
     let waits = proptest::strategy::Union::new_weighted(waits.to_vec());
-    let bytes = prop_oneof![1 => Just(None), 3 => (40..200_u32).prop_map(Some)];
+    // An object has less than 40 bytes.
+    let bytes = prop_oneof![1 => Just(None), 3 => (1..5_u32).prop_map(|objects| Some(objects * 40))];
     prop_oneof![
-        2 => Just(Act::Connect),
+        3 => Just(Act::Connect),
         2 => Just(Act::EraseAccount),
-        1 => Just(Act::Block),
-        2 => Just(Act::Unblock),
-        2 => limits.prop_map(|limits| Act::LimitUser { limits }),
-        1 => (0..16_usize, bytes).prop_map(|(space, bytes)| Act::LimitSpace { space, bytes }),
+        2 => Just(Act::Block),
+        3 => Just(Act::Unblock),
+        3 => limits.prop_map(|limits| Act::LimitUser { limits }),
+        2 => (0..16_usize, bytes).prop_map(|(space, bytes)| Act::LimitSpace { space, bytes }),
         1 => Just(Act::BeginEpoch),
         7 => (waits, prop_oneof![1 => Just(false), 3 => Just(true)])
             .prop_map(|(time, maintain)| Act::Wait { time, maintain }),

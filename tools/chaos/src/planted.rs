@@ -16,6 +16,9 @@ use runner::process;
 use runner::project::Project;
 use runner::ui::{self, Step};
 
+/// The folder of the patches.
+const FOLDER: &str = "tools/chaos/planted";
+
 /// The number of seeds that the harness may use to find a defect.
 const SEEDS: u64 = 5;
 
@@ -50,7 +53,7 @@ pub(crate) async fn run(project: &Project, seed: u64, uploads: u64) -> Result<()
     if !sound.is_clean() {
         missed.push("nothing".to_owned());
     }
-    for defect in defects(project)? {
+    for defect in defects(&project.root.join(FOLDER))? {
         let mut report = attempt(project, &copy, Some(&defect), seed, uploads).await?;
         for further in 1..SEEDS {
             if !report.is_clean() {
@@ -87,10 +90,9 @@ fn show(table: &[(String, String, Report)]) {
     }
 }
 
-fn defects(project: &Project) -> Result<Vec<Defect>> {
-    let folder = project.root.join("tools/chaos/planted");
+fn defects(folder: &Path) -> Result<Vec<Defect>> {
     let mut defects = Vec::new();
-    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let patch = entry?.path();
         if patch.extension().is_none_or(|extension| extension != "patch") {
             continue;
@@ -210,18 +212,40 @@ fn gather(copy: &Copy) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn applies(project: &Project, patch: &Path) -> bool {
+        let mut git = std::process::Command::new("git");
+        git.current_dir(&project.root)
+            .args(["apply", "--check"])
+            .arg(patch);
+        git.status().unwrap().success()
+    }
+
     #[test]
     fn every_defect_can_still_be_planted() {
         let project = Project::find().unwrap();
-        let defects = defects(&project).unwrap();
+        let defects = defects(&project.root.join(FOLDER)).unwrap();
         assert!(defects.len() >= 6);
         for Defect { name, what, patch } in defects {
             assert!(what.ends_with('.'), "{name} does not say what it breaks");
-            let mut git = std::process::Command::new("git");
-            git.current_dir(&project.root)
-                .args(["apply", "--check"])
-                .arg(&patch);
-            assert!(git.status().unwrap().success(), "{name} does not apply any more");
+            assert!(applies(&project, &patch), "{name} does not apply any more");
+        }
+    }
+
+    #[test]
+    fn every_defect_that_tests_find_can_still_be_planted_and_names_a_test() {
+        let project = Project::find().unwrap();
+        let tests = fs::read_dir(project.root.join("tests/it")).unwrap();
+        let tests = tests.map(|entry| entry.unwrap().path());
+        let tests: String = tests
+            .filter(|path| path.is_file())
+            .map(|path| fs::read_to_string(path).unwrap())
+            .collect();
+        let defects = defects(&project.root.join(FOLDER).join("by-tests")).unwrap();
+        assert!(defects.len() >= 4);
+        for Defect { name, what, patch } in defects {
+            let test = what.split('`').nth(1).unwrap_or_default();
+            assert!(tests.contains(&format!("fn {test}(")), "{name}: no test {test:?}");
+            assert!(applies(&project, &patch), "{name} does not apply any more");
         }
     }
 }
