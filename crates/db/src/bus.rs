@@ -4,6 +4,7 @@
 use model::{Event, EventId};
 use time::OffsetDateTime;
 
+use crate::changes::event_columns;
 use crate::client::Database;
 use crate::connect::Connector;
 use crate::error::{Error, MigrationError};
@@ -20,7 +21,7 @@ pub(crate) const QUERIES: &[&Query] = &[
 ];
 
 /// $1 now, $2 end of the new lease, $3 maximum number of events. Concurrent claims get different events.
-const CLAIM_BUS_EVENTS: Query = Query::new(
+const CLAIM_BUS_EVENTS: Query = Query::new(concat!(
     "-- claim_bus_events
 WITH due AS (
     SELECT event_id
@@ -36,13 +37,14 @@ WITH due AS (
     WHERE b.event_id = due.event_id
     RETURNING b.event_id
 )
-SELECT c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, author.name AS user_name, c.device_id, c.file_id, c.path, c.version, c.size,
-    c.sha256, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
+SELECT author.name AS user_name, ",
+    event_columns!(),
+    "
 FROM claimed
 JOIN changes c ON c.event_id = claimed.event_id
 LEFT JOIN users author ON author.user_id = c.user_id
-ORDER BY c.space_id, c.sequence",
-);
+ORDER BY c.space_id, c.sequence"
+));
 
 /// $1 event ids, $2 now.
 const RELEASE_BUS_EVENTS: Query = Query::new(

@@ -230,6 +230,32 @@ macro_rules! locked {
 }
 pub(crate) use locked;
 
+/// The columns of an event that [`event`] reads, without `user_name`. The change is `c`.
+macro_rules! event_columns {
+    () => {
+        "c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, c.device_id, c.file_id, c.path, c.version, c.size, c.sha256,
+    c.modified_at, c.executable, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at"
+    };
+}
+pub(crate) use event_columns;
+
+/// The columns of `changed` for a change that is not of a file.
+macro_rules! no_file {
+    () => {
+        "NULL::uuid AS file_id, NULL AS path, NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256,
+        NULL::timestamptz AS modified_at, NULL::boolean AS executable"
+    };
+}
+pub(crate) use no_file;
+
+/// The columns of `changed` for a change that is of a file.
+macro_rules! no_space {
+    () => {
+        "NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name"
+    };
+}
+pub(crate) use no_space;
+
 /// Makes the query of a command from its first CTEs. Their parameters are $1 event ids, $2 now, $3 end of the
 /// outbox lease, $4 user and $5 device; more may follow. They must define
 ///
@@ -306,14 +332,14 @@ macro_rules! command {
     JOIN changes c ON c.event_id = t.earlier_event_id
     WHERE t.outcome <> 'allowed'
 )
-SELECT t.outcome, t.current_file_id, t.current_version, current.path AS current_path, told.sequence, told.event_id, told.event_type, told.space_id,
-    told.user_id, author.name AS user_name, told.device_id, told.file_id, told.path, told.version, told.size, told.sha256, told.modified_at, told.executable, told.subject_space_id,
-    told.subject_role, told.member_id, told.space_name, told.occurred_at
+SELECT t.outcome, t.current_file_id, t.current_version, current.path AS current_path, author.name AS user_name, ",
+    $crate::changes::event_columns!(),
+    "
 FROM target t
-LEFT JOIN told ON true
+LEFT JOIN told c ON true
 LEFT JOIN files current ON current.id = t.current_file_id
-LEFT JOIN users author ON author.user_id = told.user_id
-ORDER BY array_position($1, told.event_id)"
+LEFT JOIN users author ON author.user_id = c.user_id
+ORDER BY array_position($1, c.event_id)"
         ))
     };
 }
@@ -321,11 +347,11 @@ pub(crate) use command;
 
 /// $1 space or null for the personal one, $2 user, $3 cursor, $4 maximum number of changes, $5 epoch or null. One
 /// row even if there is no such space, with the epoch alone.
-const LIST_CHANGES: Query = Query::new(
+const LIST_CHANGES: Query = Query::new(concat!(
     "-- list_changes
-SELECT h.epoch, s.last_sequence, s.restored_at_sequence, c.sequence, c.event_id, c.event_type, c.space_id, c.user_id,
-    author.name AS user_name, c.device_id, c.file_id, c.path, c.version, c.size, c.sha256, c.modified_at, c.executable, c.subject_space_id, c.subject_role, c.member_id,
-    c.space_name, c.occurred_at
+SELECT h.epoch, s.last_sequence, s.restored_at_sequence, author.name AS user_name, ",
+    event_columns!(),
+    "
 FROM history h
 LEFT JOIN LATERAL (
     SELECT s.id, s.last_sequence,
@@ -346,19 +372,20 @@ LEFT JOIN LATERAL (
 ) c ON true
 LEFT JOIN users author ON author.user_id = c.user_id
 WHERE admit($2, $5)
-ORDER BY c.sequence",
-);
+ORDER BY c.sequence"
+));
 
 /// $1 event ids.
-const FIND_CHANGES: Query = Query::new(
+const FIND_CHANGES: Query = Query::new(concat!(
     "-- find_changes
-SELECT c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, author.name AS user_name, c.device_id, c.file_id, c.path,
-    c.version, c.size, c.sha256, c.modified_at, c.executable, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
+SELECT author.name AS user_name, ",
+    event_columns!(),
+    "
 FROM changes c
 LEFT JOIN users author ON author.user_id = c.user_id
 WHERE c.event_id = ANY ($1)
-ORDER BY array_position($1, c.event_id)",
-);
+ORDER BY array_position($1, c.event_id)"
+));
 
 impl Database {
     /// Runs a statement under the locks of a space and of the caller. `items` are the first parameter of the lock and

@@ -10,7 +10,7 @@ use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Effect, Rejection, epoch, event};
+use crate::changes::{Effect, Rejection, epoch, event, event_columns};
 use crate::client::{Database, Locked};
 use crate::error::Error;
 use crate::query::Query;
@@ -62,7 +62,7 @@ FROM locked",
 ///
 /// The outcome is `contended` if a membership or an invitation was added after the lock. Spaces without another member are deleted for
 /// good: nobody could restore them. So is the personal space, whose row forgets its owner at once.
-const ERASE_ACCOUNT: Query = Query::new(
+const ERASE_ACCOUNT: Query = Query::new(concat!(
     "-- erase_account
 WITH mine AS (
     SELECT s.id, s.member_count = 1 AS is_alone,
@@ -148,13 +148,13 @@ WITH mine AS (
     USING target t
     WHERE t.outcome = 'allowed' AND (r.user_id = $1 OR r.inviter_id = $1)
 )
-SELECT t.outcome, t.orphaned, m.sequence, m.event_id, m.event_type, m.space_id, m.user_id, NULL::text AS user_name, m.device_id,
-    m.file_id, m.path, m.version, m.size, m.sha256, m.modified_at, m.executable, m.subject_space_id, m.subject_role, m.member_id, m.space_name,
-    m.occurred_at
+SELECT t.outcome, t.orphaned, NULL::text AS user_name, ",
+    event_columns!(),
+    "
 FROM target t
-LEFT JOIN made m ON true
-ORDER BY m.space_id",
-);
+LEFT JOIN made c ON true
+ORDER BY c.space_id"
+));
 
 /// $1 maximum number of users.
 const ERASED_ACCOUNTS: Query = Query::new(

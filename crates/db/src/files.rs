@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Effect, NewChange, Rejection, command, epoch, lock, locked};
+use crate::changes::{Effect, NewChange, Rejection, command, epoch, lock, locked, no_space};
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
@@ -262,7 +262,9 @@ WITH target AS (
     RETURNING f.id, f.space_id, f.path, f.version
 ), changed AS (
     SELECT f.space_id, 'FILE_MOVED' AS event_type, f.id AS file_id, f.path, f.version, v.size, v.sha256,
-        v.modified_at, v.executable, NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
+        v.modified_at, v.executable, ",
+    no_space!(),
+    ", 1 AS position
     FROM moved f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
 )"
@@ -294,7 +296,9 @@ WITH target AS (
     RETURNING f.id, f.space_id, f.path, f.version
 ), changed AS (
     SELECT f.space_id, 'FILE_DELETED' AS event_type, f.id AS file_id, f.path, f.version, v.size, v.sha256,
-        v.modified_at, v.executable, NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
+        v.modified_at, v.executable, ",
+    no_space!(),
+    ", 1 AS position
     FROM deleted f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
 )"

@@ -12,7 +12,9 @@ use time::OffsetDateTime;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Effect, NewChange, Rejection, UNLIMITED, command, epoch, lock, locked, outcome};
+use crate::changes::{
+    Effect, NewChange, Rejection, UNLIMITED, command, epoch, lock, locked, no_file, outcome,
+};
 use crate::client::{Database, Locked};
 use crate::error::Error;
 use crate::query::Query;
@@ -157,8 +159,9 @@ WITH account AS (
     FROM target
     WHERE decision = 'allowed' AND invitation_id IS NULL
 ), changed AS (
-    SELECT personal_space_id AS space_id, 'SPACE_INVITED' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, id AS subject_space_id, $10 AS subject_role,
+    SELECT personal_space_id AS space_id, 'SPACE_INVITED' AS event_type, ",
+    no_file!(),
+    ", id AS subject_space_id, $10 AS subject_role,
         NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target
     WHERE outcome = 'allowed'
@@ -289,8 +292,9 @@ WITH target AS (
     FROM target
     WHERE outcome = 'allowed'
 ), changed AS (
-    SELECT personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, id AS subject_space_id,
+    SELECT personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, ",
+    no_file!(),
+    ", id AS subject_space_id,
         role AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target
     WHERE outcome = 'allowed'

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use tracing::error;
 use uuid::Uuid;
 
-use crate::changes::event;
+use crate::changes::{event, event_columns};
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
@@ -45,7 +45,7 @@ WHERE event_id = ANY ($1)",
 );
 
 /// $1 now, $2 end of the new lease, $3 maximum number of events. Concurrent claims get different events.
-const CLAIM_EVENTS: Query = Query::new(
+const CLAIM_EVENTS: Query = Query::new(concat!(
     "-- claim_events
 WITH due AS (
     SELECT event_id
@@ -61,13 +61,14 @@ WITH due AS (
     WHERE o.event_id = due.event_id
     RETURNING o.event_id
 )
-SELECT c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, author.name AS user_name, c.device_id, c.file_id, c.path, c.version, c.size,
-    c.sha256, c.modified_at, c.executable, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
+SELECT author.name AS user_name, ",
+    event_columns!(),
+    "
 FROM claimed
 JOIN changes c ON c.event_id = claimed.event_id
 LEFT JOIN users author ON author.user_id = c.user_id
-ORDER BY c.space_id, c.sequence",
-);
+ORDER BY c.space_id, c.sequence"
+));
 
 /// $1 exclusive upper bound of the commit times for `claimable_at`.
 const WAITING_EVENTS: Query = Query::new(

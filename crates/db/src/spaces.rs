@@ -8,7 +8,7 @@ use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Effect, NewChange, Rejection, command, epoch, lock, locked};
+use crate::changes::{Effect, NewChange, Rejection, command, epoch, lock, locked, no_file};
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
@@ -151,8 +151,9 @@ WITH target AS (
     SELECT id, $4, 'owner', $2
     FROM created
 ), changed AS (
-    SELECT t.personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, created.id AS subject_space_id,
+    SELECT t.personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, ",
+    no_file!(),
+    ", created.id AS subject_space_id,
         'owner' AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target t, created
 )"
@@ -217,8 +218,9 @@ macro_rules! change_of_space {
             "changed AS (
     SELECT id AS space_id, '",
             $event_type,
-            "' AS event_type, NULL::uuid AS file_id, NULL AS path, NULL::bigint AS version,
-        NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, NULL::uuid AS subject_space_id, NULL AS subject_role,
+            "' AS event_type, ",
+            no_file!(),
+            ", NULL::uuid AS subject_space_id, NULL AS subject_role,
         NULL AS member_id, ",
             $name,
             " AS space_name, 1 AS position
@@ -332,8 +334,9 @@ WITH target AS (
     FROM target t
     WHERE t.outcome = 'allowed' AND members.space_id = t.id AND members.user_id = $7
 ), changed AS (
-    SELECT personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, id AS subject_space_id, $8 AS subject_role,
+    SELECT personal_space_id AS space_id, 'SPACE_SHARED' AS event_type, ",
+    no_file!(),
+    ", id AS subject_space_id, $8 AS subject_role,
         NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target
     WHERE outcome = 'allowed'
@@ -372,8 +375,9 @@ WITH target AS (
     USING target t
     WHERE t.outcome = 'allowed' AND members.space_id = t.id AND members.user_id = $7
 ), changed AS (
-    SELECT personal_space_id AS space_id, 'SPACE_LEFT' AS event_type, NULL::uuid AS file_id, NULL AS path,
-        NULL::bigint AS version, NULL::bigint AS size, NULL::bytea AS sha256, NULL::timestamptz AS modified_at, NULL::boolean AS executable, id AS subject_space_id,
+    SELECT personal_space_id AS space_id, 'SPACE_LEFT' AS event_type, ",
+    no_file!(),
+    ", id AS subject_space_id,
         NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
     FROM target
     WHERE outcome = 'allowed'

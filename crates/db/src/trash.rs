@@ -6,7 +6,7 @@ use time::macros::datetime;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Effect, NewChange, Rejection, command, epoch, locked};
+use crate::changes::{Effect, NewChange, Rejection, command, epoch, locked, no_space};
 use crate::client::Database;
 use crate::error::Error;
 use crate::files::{Base, LOCK_SPACE_OF_FILE, file, in_the_way};
@@ -101,7 +101,9 @@ WITH target AS (
     RETURNING f.id, f.space_id, f.path, f.version
 ), changed AS (
     SELECT f.space_id, 'FILE_UPDATED' AS event_type, f.id AS file_id, f.path, f.version, v.size, v.sha256,
-        v.modified_at, v.executable, NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
+        v.modified_at, v.executable, ",
+    no_space!(),
+    ", 1 AS position
     FROM restored f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
 )"
@@ -161,7 +163,9 @@ WITH target AS (
     WHERE outcome = 'allowed'
 ), changed AS (
     SELECT space_id, 'FILE_UPDATED' AS event_type, id AS file_id, path, next AS version, size, sha256, modified_at, executable,
-        NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
+        ",
+    no_space!(),
+    ", 1 AS position
     FROM target
     WHERE outcome = 'allowed'
 )"
@@ -194,7 +198,9 @@ WITH target AS (
     RETURNING f.id, f.space_id, f.path, f.version, t.outcome
 ), changed AS (
     SELECT f.space_id, 'FILE_DELETED' AS event_type, f.id AS file_id, f.path, f.version, v.size, v.sha256,
-        v.modified_at, v.executable, NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
+        v.modified_at, v.executable, ",
+    no_space!(),
+    ", 1 AS position
     FROM erased f
     JOIN versions v ON v.file_id = f.id AND v.version = f.version
     WHERE f.outcome = 'allowed'

@@ -8,7 +8,10 @@ use time::{Duration, OffsetDateTime};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::changes::{Effect, NewChange, Rejection, UNLIMITED, command, epoch, event, lock, locked, outcome};
+use crate::changes::{
+    Effect, NewChange, Rejection, UNLIMITED, command, epoch, event, event_columns, lock, locked, no_space,
+    outcome,
+};
 use crate::client::{Database, Locked};
 use crate::error::Error;
 use crate::files::in_the_way;
@@ -263,19 +266,20 @@ RETURNING id",
 );
 
 /// $1 upload, $2 user, $3 epoch or null.
-const LOAD_UPLOAD: Query = Query::new(
+const LOAD_UPLOAD: Query = Query::new(concat!(
     "-- load_upload
 SELECT u.space_id AS upload_space_id, u.device_id AS upload_device_id, u.path AS upload_path, u.size AS upload_size,
     u.sha256 AS upload_sha256, u.content_type, u.part_size, u.multipart_id, u.expires_at, u.state,
     m.role <> 'viewer' AS may_write,
-    c.sequence, c.event_id, c.event_type, c.space_id, c.user_id, author.name AS user_name, c.device_id, c.file_id, c.path, c.version, c.size,
-    c.sha256, c.modified_at, c.executable, c.subject_space_id, c.subject_role, c.member_id, c.space_name, c.occurred_at
+    author.name AS user_name, ",
+    event_columns!(),
+    "
 FROM uploads u
 JOIN active_members m ON m.space_id = u.space_id AND m.user_id = $2
 LEFT JOIN changes c ON c.event_id = u.event_id
 LEFT JOIN users author ON author.user_id = c.user_id
-WHERE u.id = $1 AND u.user_id = $2 AND admit($2, $3)",
-);
+WHERE u.id = $1 AND u.user_id = $2 AND admit($2, $3)"
+));
 
 /// $1 user, $2 the last upload of the page before or null, $3 maximum number of uploads, $4 epoch or null, $5 time: uploads with
 /// an expiry up to it have ended. If there is no upload, one row without one.
@@ -360,7 +364,9 @@ WITH target AS (
     WHERE t.outcome = 'allowed' AND u.id = t.id
 ), changed AS (
     SELECT t.space_id, 'FILE_UPDATED' AS event_type, file.id AS file_id, t.path, file.version, t.size, t.sha256,
-        t.modified_at, t.executable, NULL::uuid AS subject_space_id, NULL AS subject_role, NULL AS member_id, NULL AS space_name, 1 AS position
+        t.modified_at, t.executable, ",
+    no_space!(),
+    ", 1 AS position
     FROM target t, file
 )"
 ));
