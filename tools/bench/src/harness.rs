@@ -188,6 +188,7 @@ impl Harness {
             ("POSTS_PER_SECOND", "100000000".to_owned()),
             ("MAXIMUM_CONCURRENCY", "1".to_owned()),
             ("DATABASE_RESOURCE_ID", String::new()),
+            ("EVENT_BUS_NAME", String::new()),
             (
                 "OWNER_SECRET_ARN",
                 "arn:aws:secretsmanager:us-east-1:000000000000:secret:bench".to_owned(),
