@@ -22,7 +22,7 @@ pub const ROWS: i64 = 200;
 
 /// Objects that are deleted concurrently. Each takes two calls of at most 2.5 s, and more only if it has
 /// several versions.
-const OBJECTS: usize = 16;
+const OBJECTS: usize = 50;
 
 /// How long things are kept.
 #[derive(Clone, Copy, Debug)]
