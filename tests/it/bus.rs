@@ -162,6 +162,16 @@ async fn a_change_is_put_on_the_bus_once_and_also_in_the_queue() {
     assert_eq!((bus.take().len(), waiting(&apps).await), (0, 0));
 }
 
+#[tokio::test]
+async fn an_event_that_is_put_into_the_outbox_again_waits_for_the_bus_once() {
+    let (apps, _bus) = with_bus(()).await;
+    apps.upload("alice", "/a", b"1").await;
+    let again = "INSERT INTO outbox SELECT event_id, now(), now() FROM changes";
+    apps.database.execute(again).await;
+    assert_eq!(apps.database.number("SELECT count(*) FROM outbox").await, 1);
+    assert_eq!(waiting(&apps).await, 1);
+}
+
 /// One change of every type, made by the API, compared with the feeds and with `docs/asyncapi.yaml`.
 #[tokio::test]
 async fn every_type_of_change_arrives_as_described() {

@@ -24,7 +24,9 @@ BEGIN
     INSERT INTO public.bus_outbox (event_id, created_at, leased_until)
     SELECT e.event_id, e.created_at, e.created_at
     FROM new_events e
-    WHERE (SELECT s.has_bus FROM public.settings s);
+    WHERE (SELECT s.has_bus FROM public.settings s)
+    -- An operator may put an event into the outbox again.
+    ON CONFLICT DO NOTHING;
     RETURN NULL;
 END
 $$;
