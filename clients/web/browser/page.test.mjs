@@ -43,7 +43,7 @@ test("a file that is dropped in one window appears in the other, with its latenc
   const latency = await aliceToo.latency();
   assert.ok(latency > 0 && latency < SOON, `${latency} ms`);
   console.log(`# heard of after ${latency} ms`);
-  await aliceToo.page.locator("#announcer", { hasText: /notes\.txt.{0,2}: added, heard of after/ }).waitFor({ state: "attached" });
+  await aliceToo.announced(/notes\.txt.{0,2}: added, heard of after/);
   assert.match(await aliceToo.page.locator("#activity li").first().textContent(), /You added/);
   assert.match(await alice.page.locator("#activity li").first().textContent(), /You, in this window, added/);
 });

@@ -58,7 +58,7 @@ test("a deletion and a move are undone from a notice, by keyboard", { timeout: 6
   await Promise.all([alice.has("/undo.txt"), bob.has("/undo.txt")]);
   await undo.waitFor({ state: "detached" });
   assert.equal(await page.evaluate(() => document.activeElement?.id), "main");
-  await page.locator("#announcer", { hasText: "Undone." }).waitFor({ state: "attached" });
+  await alice.announced(/^Undone\.$/);
 
   await alice.act("/undo.txt", "Move or rename");
   await alice.answer("/folder/moved.txt");

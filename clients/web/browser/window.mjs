@@ -92,6 +92,11 @@ export class Window {
           }
         }
       }).observe({ type: "layout-shift", buffered: true });
+      // The next announcement replaces the last one.
+      globalThis.announced = [];
+      new MutationObserver((mutations) => {
+        if (mutations.some(({ target }) => target.id === "announcer")) globalThis.announced.push(document.getElementById("announcer").textContent);
+      }).observe(document, { childList: true, subtree: true });
     });
     await page.goto(settings.page);
     await page.waitForSelector("#signin-form", { state: "visible" });
@@ -108,6 +113,11 @@ export class Window {
 
   async live() {
     await this.page.waitForSelector("#status[data-phase=live]");
+  }
+
+  /** Waits until the page has announced something to screen readers, which may have been before. @param {RegExp} what */
+  async announced(what) {
+    await this.page.waitForFunction(({ source }) => globalThis.announced.some((text) => new RegExp(source).test(text)), { source: what.source });
   }
 
   async phase(phase) {
