@@ -4,11 +4,10 @@
 use model::{Event, EventId};
 use time::OffsetDateTime;
 
-use crate::changes::event_columns;
 use crate::client::Database;
 use crate::connect::Connector;
 use crate::error::{Error, MigrationError};
-use crate::outbox::{readable, uuids};
+use crate::outbox::{claim, readable, release, remove, uuids};
 use crate::query::Query;
 use crate::row::get;
 
@@ -20,47 +19,11 @@ pub(crate) const QUERIES: &[&Query] = &[
     &DROP_BUS_EVENTS,
 ];
 
-/// $1 now, $2 end of the new lease, $3 maximum number of events. Concurrent claims get different events.
-const CLAIM_BUS_EVENTS: Query = Query::new(concat!(
-    "-- claim_bus_events
-WITH due AS (
-    SELECT event_id
-    FROM bus_outbox
-    WHERE leased_until <= $1
-    ORDER BY leased_until
-    LIMIT $3
-    FOR UPDATE SKIP LOCKED
-), claimed AS (
-    UPDATE bus_outbox b
-    SET leased_until = $2
-    FROM due
-    WHERE b.event_id = due.event_id
-    RETURNING b.event_id
-)
-SELECT author.name AS user_name, ",
-    event_columns!(),
-    "
-FROM claimed
-JOIN changes c ON c.event_id = claimed.event_id
-LEFT JOIN users author ON author.user_id = c.user_id
-ORDER BY c.space_id, c.sequence"
-));
+const CLAIM_BUS_EVENTS: Query = claim!("claim_bus_events", "bus_outbox");
 
-/// $1 event ids, $2 now.
-const RELEASE_BUS_EVENTS: Query = Query::new(
-    "-- release_bus_events
-UPDATE bus_outbox
-SET leased_until = $2
-WHERE event_id = ANY ($1)",
-);
+const RELEASE_BUS_EVENTS: Query = release!("release_bus_events", "bus_outbox");
 
-/// $1 event ids.
-const REMOVE_BUS_EVENTS: Query = Query::new(
-    "-- remove_bus_events
-DELETE FROM bus_outbox
-WHERE event_id = ANY ($1)
-RETURNING event_id",
-);
+const REMOVE_BUS_EVENTS: Query = remove!("remove_bus_events", "bus_outbox");
 
 /// Without parameters.
 const OLDEST_BUS_EVENT: Query = Query::new(
@@ -69,8 +32,8 @@ SELECT min(created_at) AS oldest
 FROM bus_outbox",
 );
 
-/// $1 maximum number of events. None while the stack has a bus: a function without the parameter may still run while
-/// a deployment sets it.
+/// $1 maximum number of events. None while the stack has a bus: a function without the parameter may still
+/// run while a deployment sets it.
 const DROP_BUS_EVENTS: Query = Query::new(
     "-- drop_bus_events
 WITH due AS (
@@ -92,8 +55,8 @@ UPDATE settings
 SET has_bus = $1
 WHERE has_bus <> $1";
 
-/// Records whether the stack has an event bus. Every change that is committed afterwards goes there, or none. `owner`
-/// owns the schema.
+/// Records whether the stack has an event bus. Every change that is committed afterwards goes there, or none.
+/// `owner` owns the schema.
 pub async fn set_bus(owner: &Connector, has_bus: bool) -> Result<(), MigrationError> {
     let client = owner.connect("-c lock_timeout=5s").await?;
     client
@@ -107,8 +70,8 @@ pub async fn set_bus(owner: &Connector, has_bus: bool) -> Result<(), MigrationEr
 }
 
 impl Database {
-    /// Claims up to `limit` events for the bus with a lease that has ended, the earliest end first, and leases them
-    /// until `leased_until`. An event that cannot be parsed is logged and left out.
+    /// Claims up to `limit` events for the bus with a lease that has ended, the earliest end first, and
+    /// leases them until `leased_until`. An event that cannot be parsed is logged and left out.
     pub async fn claim_bus_events(
         &self,
         now: OffsetDateTime,
@@ -139,7 +102,8 @@ impl Database {
         rows.first().map_or(Ok(None), |row| get(row, "oldest"))
     }
 
-    /// Deletes up to `limit` events that wait for the bus if the stack no longer has one, and returns their number.
+    /// Deletes up to `limit` events that wait for the bus if the stack no longer has one, and returns their
+    /// number.
     pub async fn drop_bus_events(&self, limit: i64) -> Result<usize, Error> {
         let rows = self.rows(&DROP_BUS_EVENTS, &[&limit]).await?;
         Ok(rows.len())

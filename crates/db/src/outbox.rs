@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use tracing::error;
 use uuid::Uuid;
 
-use crate::changes::{event, event_columns};
+use crate::changes::event;
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
@@ -28,47 +28,83 @@ pub struct OutboxStats {
     pub claimable_at: Option<OffsetDateTime>,
 }
 
-/// $1 event ids.
-const REMOVE_PUBLISHED: Query = Query::new(
-    "-- remove_published
-DELETE FROM outbox
+/// Deletes events from an outbox. $1 event ids.
+macro_rules! remove {
+    ($name:literal, $outbox:literal) => {
+        $crate::query::Query::new(concat!(
+            "-- ",
+            $name,
+            "
+DELETE FROM ",
+            $outbox,
+            "
 WHERE event_id = ANY ($1)
-RETURNING event_id",
-);
+RETURNING event_id"
+        ))
+    };
+}
+pub(crate) use remove;
 
-/// $1 event ids, $2 now.
-const RELEASE_EVENTS: Query = Query::new(
-    "-- release_events
-UPDATE outbox
+/// Ends the leases of events in an outbox. $1 event ids, $2 now.
+macro_rules! release {
+    ($name:literal, $outbox:literal) => {
+        $crate::query::Query::new(concat!(
+            "-- ",
+            $name,
+            "
+UPDATE ",
+            $outbox,
+            "
 SET leased_until = $2
-WHERE event_id = ANY ($1)",
-);
+WHERE event_id = ANY ($1)"
+        ))
+    };
+}
+pub(crate) use release;
 
-/// $1 now, $2 end of the new lease, $3 maximum number of events. Concurrent claims get different events.
-const CLAIM_EVENTS: Query = Query::new(concat!(
-    "-- claim_events
+/// Claims events in an outbox, the earliest end of a lease first. $1 now, $2 end of the new lease, $3 maximum
+/// number of events. Concurrent claims get different events.
+macro_rules! claim {
+    ($name:literal, $outbox:literal) => {
+        $crate::query::Query::new(concat!(
+            "-- ",
+            $name,
+            "
 WITH due AS (
     SELECT event_id
-    FROM outbox
+    FROM ",
+            $outbox,
+            "
     WHERE leased_until <= $1
     ORDER BY leased_until
     LIMIT $3
     FOR UPDATE SKIP LOCKED
 ), claimed AS (
-    UPDATE outbox o
+    UPDATE ",
+            $outbox,
+            " o
     SET leased_until = $2
     FROM due
     WHERE o.event_id = due.event_id
     RETURNING o.event_id
 )
 SELECT author.name AS user_name, ",
-    event_columns!(),
-    "
+            $crate::changes::event_columns!(),
+            "
 FROM claimed
 JOIN changes c ON c.event_id = claimed.event_id
 LEFT JOIN users author ON author.user_id = c.user_id
 ORDER BY c.space_id, c.sequence"
-));
+        ))
+    };
+}
+pub(crate) use claim;
+
+const REMOVE_PUBLISHED: Query = remove!("remove_published", "outbox");
+
+const RELEASE_EVENTS: Query = release!("release_events", "outbox");
+
+const CLAIM_EVENTS: Query = claim!("claim_events", "outbox");
 
 /// $1 exclusive upper bound of the commit times for `claimable_at`.
 const WAITING_EVENTS: Query = Query::new(

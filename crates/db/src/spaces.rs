@@ -96,8 +96,8 @@ ORDER BY s.space_id",
 
 /// $1 user.
 const LOCK_PERSONAL_SPACE: Query = lock!("lock_personal_space", "WHERE s.owner_id = $1");
-/// $1 user, $2 the last space of the page before or null, $3 maximum number of spaces, $4 epoch or null, $5 exclusive
-/// lower bound of the times of deletion. If there is no space, one row with the epoch alone.
+/// $1 user, $2 the last space of the page before or null, $3 maximum number of spaces, $4 epoch or null, $5
+/// exclusive lower bound of the times of deletion. If there is no space, one row with the epoch alone.
 const LIST_DELETED_SPACES: Query = Query::new(
     "-- list_deleted_spaces
 SELECT h.epoch, s.*
@@ -210,12 +210,30 @@ const LOCK_SPACE_OR_DELETED: Query = lock!(
     WHERE s.id = $1"
 );
 
-/// The CTE `changed` of a command on the space itself. The arguments are the type of the event and the SQL expression
-/// of the new name.
+/// The first CTEs of a command on the space $6 itself. The arguments are the name of the query, the view of
+/// members, the cases that decide the outcome, the type of the event and the SQL expression of the new name.
 macro_rules! change_of_space {
-    ($event_type:literal, $name:literal) => {
+    ($query:literal, $members:literal, $cases:literal, $event_type:literal, $name:literal) => {
         concat!(
-            "changed AS (
+            "-- ",
+            $query,
+            "
+WITH target AS (
+    SELECT s.id, NULL::uuid AS earlier_event_id, NULL::uuid AS current_file_id, NULL::bigint AS current_version,
+        CASE
+            ",
+            $cases,
+            "
+            ELSE 'allowed'
+        END AS outcome
+    FROM spaces s
+    JOIN ",
+            $members,
+            " m ON m.space_id = s.id AND m.user_id = $4
+    WHERE s.id = $6 AND ",
+            locked!("s.id"),
+            "
+), changed AS (
     SELECT id AS space_id, '",
             $event_type,
             "' AS event_type, ",
@@ -233,78 +251,52 @@ macro_rules! change_of_space {
 
 /// $6 space, $7 name.
 const RENAME_SPACE: Query = command!(
-    concat!(
-        "-- rename_space
-WITH target AS (
-    SELECT s.id, NULL::uuid AS earlier_event_id, NULL::uuid AS current_file_id, NULL::bigint AS current_version,
-        CASE
-            WHEN s.kind = 'personal' THEN 'personal_space'
+    change_of_space!(
+        "rename_space",
+        "active_members",
+        "WHEN s.kind = 'personal' THEN 'personal_space'
             WHEN m.role <> 'owner' THEN 'forbidden'
-            WHEN s.name = $7 THEN 'unchanged'
-            ELSE 'allowed'
-        END AS outcome
-    FROM spaces s
-    JOIN active_members m ON m.space_id = s.id AND m.user_id = $4
-    WHERE s.id = $6 AND ",
-        locked!("s.id"),
-        "
-), ",
-        change_of_space!("SPACE_RENAMED", "$7")
+            WHEN s.name = $7 THEN 'unchanged'",
+        "SPACE_RENAMED",
+        "$7"
     ),
     set ", name = $7"
 );
 
 /// $6 space. Only owners see a deleted space.
 const DELETE_SPACE: Query = command!(
-    concat!(
-        "-- delete_space
-WITH target AS (
-    SELECT s.id, NULL::uuid AS earlier_event_id, NULL::uuid AS current_file_id, NULL::bigint AS current_version,
-        CASE
-            WHEN s.deleted_at IS NOT NULL AND m.role <> 'owner' THEN 'not_found'
+    change_of_space!(
+        "delete_space",
+        "members",
+        "WHEN s.deleted_at IS NOT NULL AND m.role <> 'owner' THEN 'not_found'
             WHEN s.kind = 'personal' THEN 'personal_space'
             WHEN m.role <> 'owner' THEN 'forbidden'
-            WHEN s.deleted_at IS NOT NULL THEN 'unchanged'
-            ELSE 'allowed'
-        END AS outcome
-    FROM spaces s
-    JOIN members m ON m.space_id = s.id AND m.user_id = $4
-    WHERE s.id = $6 AND ",
-        locked!("s.id"),
-        "
-), ",
-        change_of_space!("SPACE_DELETED", "NULL")
+            WHEN s.deleted_at IS NOT NULL THEN 'unchanged'",
+        "SPACE_DELETED",
+        "NULL"
     ),
     set ", deleted_at = $2, deleted_by = $4"
 );
 
-/// $6 space, $7 exclusive lower bound of the time of the deletion. A space that was deleted before is about to be purged.
+/// $6 space, $7 exclusive lower bound of the time of the deletion. A space that was deleted before is about
+/// to be purged.
 const RESTORE_SPACE: Query = command!(
-    concat!(
-        "-- restore_space
-WITH target AS (
-    SELECT s.id, NULL::uuid AS earlier_event_id, NULL::uuid AS current_file_id, NULL::bigint AS current_version,
-        CASE
-            WHEN s.deleted_at <= $7 OR s.deleted_at IS NOT NULL AND m.role <> 'owner' THEN 'not_found'
+    change_of_space!(
+        "restore_space",
+        "members",
+        "WHEN s.deleted_at <= $7 OR s.deleted_at IS NOT NULL AND m.role <> 'owner' THEN 'not_found'
             WHEN m.role <> 'owner' THEN 'forbidden'
-            WHEN s.deleted_at IS NULL THEN 'unchanged'
-            ELSE 'allowed'
-        END AS outcome
-    FROM spaces s
-    JOIN members m ON m.space_id = s.id AND m.user_id = $4
-    WHERE s.id = $6 AND ",
-        locked!("s.id"),
-        "
-), ",
-        change_of_space!("SPACE_RESTORED", "NULL")
+            WHEN s.deleted_at IS NULL THEN 'unchanged'",
+        "SPACE_RESTORED",
+        "NULL"
     ),
     set ", deleted_at = NULL, deleted_by = NULL"
 );
 
 /// $6 space, $7 member, $8 role.
 ///
-/// The change is also recorded in the member's personal space. The row of that space is locked second; no command
-/// locks a shared space after a personal one, so this order cannot deadlock.
+/// The change is also recorded in the member's personal space. The row of that space is locked second; no
+/// command locks a shared space after a personal one, so this order cannot deadlock.
 const SET_MEMBER: Query = command!(concat!(
     "-- set_member
 WITH target AS (
@@ -398,9 +390,9 @@ RETURNING bytes",
 );
 
 impl Database {
-    /// Sets the maximum of bytes of a space and that of its pending invitations; `None` for the stack's parameter. What the
-    /// space has beyond a lower maximum stays. Returns the number of bytes that the space holds; `None` if there is no such
-    /// space.
+    /// Sets the maximum of bytes of a space and that of its pending invitations; `None` for the stack's
+    /// parameter. What the space has beyond a lower maximum stays. Returns the number of bytes that the space
+    /// holds; `None` if there is no such space.
     pub async fn set_space_limits(
         &self,
         space_id: SpaceId,
@@ -465,8 +457,8 @@ impl Database {
         Ok((current.into(), spaces))
     }
 
-    /// Like [`list_spaces`](Self::list_spaces), but the deleted spaces that the user owned and can restore: those
-    /// that were deleted less than `trash_time` before `now`.
+    /// Like [`list_spaces`](Self::list_spaces), but the deleted spaces that the user owned and can restore:
+    /// those that were deleted less than `trash_time` before `now`.
     pub async fn list_deleted_spaces(
         &self,
         caller: &Caller,
@@ -530,8 +522,8 @@ impl Database {
         .await
     }
 
-    /// Deletes a shared space: nobody has access to it any more. `new.caller` is an owner. Deleting a deleted space
-    /// changes nothing.
+    /// Deletes a shared space: nobody has access to it any more. `new.caller` is an owner. Deleting a deleted
+    /// space changes nothing.
     pub async fn delete_space(
         &self,
         space_id: SpaceId,
@@ -548,8 +540,8 @@ impl Database {
         .await
     }
 
-    /// Restores a space that was deleted less than `trash_time` ago. `new.caller` is an owner. Restoring a space
-    /// that is not deleted changes nothing.
+    /// Restores a space that was deleted less than `trash_time` ago. `new.caller` is an owner. Restoring a
+    /// space that is not deleted changes nothing.
     pub async fn restore_space(
         &self,
         space_id: SpaceId,
