@@ -8,6 +8,7 @@ mod space;
 use api::http::{Request, Response, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use db::{Database, DatabaseUrl, InvitationLimits};
+use model::Days;
 use platform::Clock;
 use platform::config::{ConfigError, Vars};
 use queue::Queue;
@@ -25,10 +26,11 @@ pub struct Config {
     pub max_changes_per_minute: i64,
     /// `MAX_SPACES_PER_USER`: the largest number of shared spaces that a user is a member of.
     pub max_spaces: i64,
-    /// `MAX_PENDING_INVITATIONS`, `MAX_RECEIVED_INVITATIONS` and `MAX_INVITATIONS_PER_DAY`: the maximums of invitations.
+    /// `MAX_PENDING_INVITATIONS`, `MAX_RECEIVED_INVITATIONS` and `MAX_INVITATIONS_PER_DAY`: the maximums of
+    /// invitations.
     pub invitation_limits: InvitationLimits,
     /// `TRASH_DAYS`: for how many days a deleted space can be restored.
-    pub trash_days: u16,
+    pub trash_days: Days,
 }
 
 impl Config {

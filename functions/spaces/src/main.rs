@@ -6,7 +6,6 @@ use platform::Runtime;
 use platform::rds::iam_auth_tokens;
 use queue::Queue;
 use spaces::{App, Config, handle};
-use time::Duration;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -25,7 +24,7 @@ async fn main() -> Result<(), Error> {
         max_spaces: config.max_spaces,
         invitation_limits: config.invitation_limits,
         clock,
-        trash_time: Duration::days(config.trash_days.into()),
+        trash_time: config.trash_days.into(),
     };
     app.db.warm_up().await;
     runtime.serve(async |event| Ok(handle(&app, &event).await)).await

@@ -23,7 +23,8 @@ struct ListQuery {
     page_token: Option<PageToken<SpaceId>>,
 }
 
-/// Lists the spaces that the caller is a member of, or the deleted ones that the caller can restore, oldest first.
+/// Lists the spaces that the caller is a member of, or the deleted ones that the caller can restore, oldest
+/// first.
 pub(crate) async fn list(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let caller = request.caller()?;
     let query: ListQuery = request.query()?;
