@@ -109,8 +109,7 @@ impl Evidence {
     /// Whether a version may be purged: its file was erased, or has enough newer versions.
     fn may_be_purged(&self, file: FileId, version: Version) -> bool {
         let newest = self.database.newest.get(&file);
-        self.erasures.requested.contains(&file)
-            || newest.is_some_and(|newest| version.get() < newest.get() - KEEP_VERSIONS)
+        self.erasures.requested.contains(&file) || newest.is_some_and(|newest| is_surplus(version, *newest))
     }
 
     /// Every version comes from a completed upload and one change, and every change left its version.
@@ -138,9 +137,7 @@ impl Evidence {
                 );
             }
         }
-        let named: HashSet<_> = (database.versions.values())
-            .map(|content| content.object_key.as_str())
-            .collect();
+        let named = database.named_objects();
         for upload in &database.completed_uploads {
             if !named.contains(upload.object_key().as_str()) {
                 violations.unexpected("completed upload without a version", format!("upload {upload}"));
@@ -158,16 +155,14 @@ impl Evidence {
         }
         for (file, version) in database.versions.keys() {
             let newest = database.newest.get(file);
-            if newest.is_none_or(|newest| version.get() < newest.get() - KEEP_VERSIONS) {
+            if newest.is_none_or(|newest| is_surplus(*version, *newest)) {
                 violations.unexpected(
                     "version that is not purged",
                     format!("version {version} of file {file}"),
                 );
             }
         }
-        let named: HashSet<_> = (database.versions.values())
-            .map(|content| content.object_key.as_str())
-            .collect();
+        let named = database.named_objects();
         for key in self.objects.keys() {
             let upload = UploadId::of_object_key(key);
             let is_expected = named.contains(key.as_str())
@@ -235,50 +230,52 @@ impl Evidence {
     }
 
     fn check_sent_events(&self, violations: &Violations) {
-        let waiting: HashSet<EventId> = self.database.outbox.iter().copied().collect();
-        for event in &waiting {
-            violations.lost("event left in the outbox", format!("event {event}"));
-        }
         for body in &self.queue {
             violations.lost("message left in the queue", body.as_ref());
         }
+        let texts = [
+            "event left in the outbox",
+            "change that was never sent",
+            "event that was never committed",
+        ];
+        self.check_events(&self.database.outbox, &self.sent_events, texts, violations);
+    }
+
+    fn check_put_events(&self, violations: &Violations) {
+        let texts = [
+            "event that still waits for the event bus",
+            "change that the event bus never got",
+            "event on the bus that was never committed",
+        ];
+        self.check_events(&self.database.bus_outbox, &self.put_events, texts, violations);
+    }
+
+    /// Nothing waits, every change was taken, and nothing else was.
+    fn check_events(
+        &self,
+        waiting: &[EventId],
+        taken: &HashSet<EventId>,
+        [left, never_taken, not_committed]: [&'static str; 3],
+        violations: &Violations,
+    ) {
+        for event in waiting {
+            violations.lost(left, format!("event {event}"));
+        }
+        let waiting: HashSet<EventId> = waiting.iter().copied().collect();
         let mut committed = HashSet::new();
         for (space, changes) in &self.database.changes {
             for (sequence, event) in changes {
                 committed.insert(*event);
-                if !self.sent_events.contains(event) && !waiting.contains(event) {
+                if !taken.contains(event) && !waiting.contains(event) {
                     violations.lost(
-                        "change that was never sent",
+                        never_taken,
                         format!("event {event}, number {sequence} of space {space}"),
                     );
                 }
             }
         }
-        for event in self.sent_events.difference(&committed) {
-            violations.unexpected("event that was never committed", format!("event {event}"));
-        }
-    }
-
-    fn check_put_events(&self, violations: &Violations) {
-        for event in &self.database.bus_outbox {
-            violations.lost(
-                "event that still waits for the event bus",
-                format!("event {event}"),
-            );
-        }
-        let changes = self.database.changes.values().flatten();
-        let committed: HashSet<EventId> = changes.map(|(_, event)| *event).collect();
-        let waiting: HashSet<EventId> = self.database.bus_outbox.iter().copied().collect();
-        for event in committed.difference(&self.put_events) {
-            if !waiting.contains(event) {
-                violations.lost("change that the event bus never got", format!("event {event}"));
-            }
-        }
-        for event in self.put_events.difference(&committed) {
-            violations.unexpected(
-                "event on the bus that was never committed",
-                format!("event {event}"),
-            );
+        for event in taken.difference(&committed) {
+            violations.unexpected(not_committed, format!("event {event}"));
         }
     }
 
@@ -366,4 +363,9 @@ impl Evidence {
             }
         }
     }
+}
+
+/// Whether a file keeps enough newer versions.
+fn is_surplus(version: Version, newest: Version) -> bool {
+    version.get() < newest.get() - KEEP_VERSIONS
 }

@@ -249,11 +249,6 @@ impl Cluster {
         database::outbox_size(&self.database_url).await
     }
 
-    /// Whether the database holds rows that are due to be purged.
-    async fn is_purged(&self) -> Result<bool> {
-        Ok(database::unpurged(&self.database_url, KEEP_VERSIONS).await? == 0)
-    }
-
     async fn is_quiet(&self) -> Result<bool> {
         let local = self.devices.iter().all(|device| device.is_listening())
             && self.context.sockets.pending() == 0
@@ -261,10 +256,7 @@ impl Cluster {
             // Dead events are redriven to the queue, so they are still in transit.
             && !self.sqs.has_dead_events()
             && !self.functions.is_running("fan-out");
-        Ok(local
-            && self.outbox_size().await? == 0
-            && database::bus_outbox_size(&self.database_url).await? == 0
-            && self.is_purged().await?)
+        Ok(local && database::unfinished(&self.database_url, KEEP_VERSIONS).await? == 0)
     }
 
     /// Runs the checker on the final state. Returns the number of changes in the database.

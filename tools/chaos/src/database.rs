@@ -32,8 +32,8 @@ pub(crate) struct Snapshot {
     pub(crate) versions: HashMap<(FileId, Version), Content>,
     /// The newest version of each file, including the deleted ones.
     pub(crate) newest: HashMap<FileId, Version>,
-    /// The number of changes that gave a file each of its versions, including purged versions and files. A change that
-    /// restores a deleted file gives it none.
+    /// The number of changes that gave a file each of its versions, including purged versions and files. A
+    /// change that restores a deleted file gives it none.
     pub(crate) updates: HashMap<(FileId, Version), i64>,
     /// Uploads that are completed.
     pub(crate) completed_uploads: HashSet<UploadId>,
@@ -41,8 +41,8 @@ pub(crate) struct Snapshot {
     pub(crate) other_uploads: HashSet<UploadId>,
     /// Spaces whose `bytes` differ from the sum of the sizes of their objects, with both numbers.
     pub(crate) miscounted: HashMap<SpaceId, (i64, i64)>,
-    /// The number of changes of a member after which the member is as before, such as the second of two for one acceptance
-    /// of an invitation.
+    /// The number of changes of a member after which the member is as before, such as the second of two for
+    /// one acceptance of an invitation.
     pub(crate) idle_member_changes: i64,
     /// Events in the outbox, which may not have reached the queue.
     pub(crate) outbox: Vec<EventId>,
@@ -70,18 +70,13 @@ pub(crate) async fn outbox_size(url: &str) -> Result<i64> {
     Ok(row.try_get(0)?)
 }
 
-/// The number of rows that are due to be purged if files keep `keep` older versions.
-pub(crate) async fn unpurged(url: &str, keep: i64) -> Result<i64> {
-    let unpurged = "SELECT (SELECT count(*) FROM files WHERE purge_at IS NOT NULL) \
-                    + (SELECT count(*) FROM versions v JOIN files f ON f.id = v.file_id WHERE v.version < f.version - $1)";
-    let row = connect(url).await?.query_one(unpurged, &[&keep]).await?;
-    Ok(row.try_get(0)?)
-}
-
-/// The number of events that wait for the event bus.
-pub(crate) async fn bus_outbox_size(url: &str) -> Result<i64> {
-    let client = connect(url).await?;
-    let row = client.query_one("SELECT count(*) FROM bus_outbox", &[]).await?;
+/// The number of rows that `maintenance` has to handle: events in the outbox, events for the event bus, and
+/// what is due to be purged if files keep `keep` older versions.
+pub(crate) async fn unfinished(url: &str, keep: i64) -> Result<i64> {
+    let unfinished = "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM bus_outbox)
+        + (SELECT count(*) FROM files WHERE purge_at IS NOT NULL)
+        + (SELECT count(*) FROM versions v JOIN files f ON f.id = v.file_id WHERE v.version < f.version - $1)";
+    let row = connect(url).await?.query_one(unfinished, &[&keep]).await?;
     Ok(row.try_get(0)?)
 }
 
@@ -180,6 +175,12 @@ impl Snapshot {
             WHERE event_type = type_before AND subject_role IS NOT DISTINCT FROM role_before";
         snapshot.idle_member_changes = client.query_one(idle, &[]).await?.try_get(0)?;
         Ok(snapshot)
+    }
+
+    /// The keys of the objects that versions name.
+    pub(crate) fn named_objects(&self) -> HashSet<&str> {
+        let versions = self.versions.values();
+        versions.map(|content| content.object_key.as_str()).collect()
     }
 
     /// The number of changes in all spaces.

@@ -25,7 +25,8 @@ pub(crate) const FAN_OUT_CONCURRENCY: usize = 4;
 /// Environments of each API function: one for each concurrent upload, and a few more.
 const API_CONCURRENCY: usize = 24;
 
-/// The number of older versions that a file keeps. Fewer than in the template, so that versions are purged during a run.
+/// The number of older versions that a file keeps. Fewer than in the template, so that versions are purged
+/// during a run.
 pub(crate) const KEEP_VERSIONS: i64 = 1;
 
 /// The time from the start of an invocation to its SIGKILL, in milliseconds.

@@ -1,8 +1,8 @@
 //! `cargo xtask chaos`: runs the deployed functions while their dependencies fail, then checks the outcome.
 //!
-//! The functions are real processes and PostgreSQL is real. S3, SQS, EventBridge and API Gateway are faked in this process
-//! so that they can fail at chosen moments. The checker compares only what clients, fakes and PostgreSQL
-//! observed, never what a function reports.
+//! The functions are real processes and PostgreSQL is real. S3, SQS, EventBridge and API Gateway are faked in
+//! this process so that they can fail at chosen moments. The checker compares only what clients, fakes and
+//! PostgreSQL observed, never what a function reports.
 
 mod api;
 mod bus;

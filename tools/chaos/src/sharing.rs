@@ -96,8 +96,8 @@ impl Workload {
         }
     }
 
-    /// Invites a user, who accepts twice, as a client does that has lost the first answer. Returns whether the user is a
-    /// member for sure.
+    /// Invites a user, who accepts twice, as a client does that has lost the first answer. Returns whether
+    /// the user is a member for sure.
     async fn invite(&self, shared: &Shared, index: usize, role: &str) -> bool {
         let (api, user) = (&self.context.api, &self.users[index]);
         let call = Call::new("POST /spaces/{spaceId}/invitations")

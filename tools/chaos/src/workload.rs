@@ -1,5 +1,5 @@
-//! The workload: users upload files, and less often move, delete, restore and erase files, create spaces, and add and
-//! remove members.
+//! The workload: users upload files, and less often move, delete, restore and erase files, create spaces, and
+//! add and remove members.
 //!
 //! Shared spaces are created one after the other, and only the newest few are written to. The last change of
 //! each space therefore has a different time, and no later change reveals to a device that it missed it.
@@ -42,8 +42,8 @@ const UPLOADS_PER_SPACE: u64 = 8;
 /// device stays small in long runs.
 const PATHS: u32 = 5;
 
-/// The number of most recently uploaded files among which files are moved, deleted and erased and get back an old version,
-/// and of most recently deleted files among which files are restored.
+/// The number of most recently uploaded files among which files are moved, deleted and erased and get back an
+/// old version, and of most recently deleted files among which files are restored.
 const RECENT_FILES: usize = 200;
 
 /// The versions that are restored are the first ones of their file.
