@@ -47,8 +47,8 @@ async fn rows_with(apps: &TestContext, text: &str) -> Vec<String> {
     found
 }
 
-/// Everything that names a user: a profile, files, uploads, tickets, connections, spaces that were made and deleted, invitations
-/// in both directions, and changes of members. Returns a space of olga.
+/// Everything that names a user: a profile, files, uploads, tickets, connections, spaces that were made and
+/// deleted, invitations in both directions, and changes of members. Returns a space of olga.
 async fn lived(apps: &TestContext) -> SpaceId {
     let list = ADA.iter().fold(Call::new("GET /spaces"), |call, (name, value)| {
         call.claim(name, value)

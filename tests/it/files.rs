@@ -712,7 +712,8 @@ async fn no_path_reaches_a_key_of_storage() {
     assert!(id.parse::<model::UploadId>().is_ok(), "{key}");
 }
 
-/// What `GET /files?folder=` lists with pages of this size: paths, where a folder's ends with a slash, in the order of the pages.
+/// What `GET /files?folder=` lists with pages of this size: paths, where a folder's ends with a slash, in the
+/// order of the pages.
 async fn folder_of(
     apps: &TestContext,
     user: &str,

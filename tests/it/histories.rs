@@ -1,8 +1,8 @@
 //! Random histories of several users, operators and the schedule, compared with a model of the expected state.
 //!
 //! A request may be interrupted at any await point, as if its function had died there, and is then retried,
-//! as clients do. Functions and PostgreSQL are real; storage and queue are fakes in this process, whose state is
-//! compared too. A failing history is shrunk to a minimal one.
+//! as clients do. Functions and PostgreSQL are real; storage and queue are fakes in this process, whose state
+//! is compared too. A failing history is shrunk to a minimal one.
 
 mod comparison;
 mod files;
@@ -46,8 +46,8 @@ const THREADS: u32 = 4;
 /// Environment variable with the seed, to repeat a run.
 const SEED: &str = "SYNCSPHERE_HISTORIES_SEED";
 
-/// Empties the database, and begins the first epoch again. In the role of a replica, triggers and foreign keys are not
-/// looked at. `TRUNCATE` takes ten times longer for so few rows.
+/// Empties the database, and begins the first epoch again. In the role of a replica, triggers and foreign
+/// keys are not looked at. `TRUNCATE` takes ten times longer for so few rows.
 const RESET: &str = "BEGIN;
     SET LOCAL session_replication_role = replica;
     DELETE FROM outbox; DELETE FROM uploads; DELETE FROM changes; DELETE FROM versions; DELETE FROM files;
@@ -193,8 +193,8 @@ impl<'a> History<'a> {
         self.share.apps.database.wait_until_disconnected().await;
     }
 
-    /// Makes a request, and compares the answer with the expected status or refusal. Returns the answer if the request
-    /// is not refused.
+    /// Makes a request, and compares the answer with the expected status or refusal. Returns the answer if
+    /// the request is not refused.
     async fn ask(&mut self, user: usize, call: Call, expected: Result<i64, Expected>) -> Option<Answer> {
         let refusal = self.world.refuses_all(user, self.known);
         let expected = refusal.map_or(expected, Err);

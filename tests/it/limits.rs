@@ -1,5 +1,5 @@
-//! Limits per user and space: changes within a minute, pending uploads, shared spaces, bytes, invitations. They hold for
-//! requests at once, and nothing is changed by a request that would exceed one.
+//! Limits per user and space: changes within a minute, pending uploads, shared spaces, bytes, invitations.
+//! They hold for requests at once, and nothing is changed by a request that would exceed one.
 
 use futures_util::future::join_all;
 use model::{INVITATION_LIFETIME, InvitationId, InvitationView, SpaceId};
@@ -37,8 +37,8 @@ fn refused_by(answer: &Answer, name: &str, maximum: i64) {
     assert!(limit["used"].as_i64().unwrap() <= maximum, "{limit}");
 }
 
-/// Makes requests at once, each in an execution environment of its own. Returns the number of successes. All others
-/// are refused by this limit.
+/// Makes requests at once, each in an execution environment of its own. Returns the number of successes. All
+/// others are refused by this limit.
 async fn succeed(apps: &TestContext, calls: Vec<Call>, name: &str, maximum: i64) -> usize {
     let environments: Vec<_> = calls.iter().map(|_| apps.environment()).collect();
     let calling = environments.iter().zip(calls);
@@ -322,7 +322,8 @@ async fn invited(apps: &TestContext, owner: &str, space: SpaceId, person: &str) 
     answer.parsed::<InvitationView>().invitation_id
 }
 
-/// The counters of pending invitations, of all spaces and of all people, which are as many as there are invitations.
+/// The counters of pending invitations, of all spaces and of all people, which are as many as there are
+/// invitations.
 async fn pending_invitations(apps: &TestContext) -> i64 {
     let number = async |sql: &str| apps.database.number(sql).await;
     let wrong = "SELECT count(*) FROM spaces s WHERE pending_invitations <>

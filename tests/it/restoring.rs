@@ -1,5 +1,5 @@
-//! The client's calls that bring files, versions and spaces back, and that erase files and accounts, against the
-//! deployed stack.
+//! The client's calls that bring files, versions and spaces back, and that erase files and accounts, against
+//! the deployed stack.
 
 use std::ops::ControlFlow;
 

@@ -509,9 +509,9 @@ impl TestContext {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
-    /// Gives somebody a role in a space: changes the role of a member, or else invites by user id, after making the
-    /// person known to the service, and accepts as this person. Returns the answer that decides: the first refusal, or the
-    /// membership.
+    /// Gives somebody a role in a space: changes the role of a member, or else invites by user id, after
+    /// making the person known to the service, and accepts as this person. Returns the answer that decides:
+    /// the first refusal, or the membership.
     pub async fn share(&self, owner: &str, space: SpaceId, member: &str, role: &str) -> Answer {
         self.known(member).await;
         let call = Call::new("PUT /spaces/{spaceId}/members/{userId}").path("spaceId", space);

@@ -22,8 +22,8 @@ impl TestQueue {
         ::queue::Queue::new(self.sqs.config().to_builder(), &self.url)
     }
 
-    /// Starts a fake of SQS in this process, which answers faster than the emulator. Returns it, and its queue and
-    /// dead-letter queue.
+    /// Starts a fake of SQS in this process, which answers faster than the emulator. Returns it, and its
+    /// queue and dead-letter queue.
     pub async fn in_process() -> (Sqs, [Self; 2]) {
         let settings = Settings {
             visibility: Duration::from_secs(30),

@@ -456,7 +456,7 @@ pub enum InvitationsCommand {
     Decline {
         /// The invitation, by the name of its space or by ID.
         invitation: String,
-        /// Show no more invitations of the same person, who does not learn of it.
+        /// Show no more invitations of the same person. The person is not told.
         #[arg(long)]
         block: bool,
     },

@@ -27,7 +27,7 @@ pub(crate) fn prompt(what: &str, secret: bool) -> anyhow::Result<String> {
 }
 
 /// Asks for a word before something is lost for good. Another answer, or none, is an error. The question is
-/// shown without a terminal too, because whoever answers it has to know what is lost.
+/// shown without a terminal too, so that the person who answers knows what is lost.
 pub(crate) fn confirm(question: &str, word: &str) -> anyhow::Result<()> {
     write_prompt(&format!("{question}\nType \"{word}\" to go on"));
     let answer = read_line()?;

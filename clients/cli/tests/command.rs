@@ -952,7 +952,7 @@ async fn doctor_names_the_broken_component_and_cleans_up() {
     assert_eq!(list.output().await.unwrap().stdout, b"");
 }
 
-/// Whether to make the change anew is for the user to decide, who may see another state now.
+/// The state may be another one now, so the user decides whether to make the change again.
 #[tokio::test]
 async fn a_change_is_not_repeated_after_a_restore_of_the_service() {
     const RESET: &str = r#"{"status":410,"code":"feed-reset","detail":"Another epoch.","requestId":"r1"}"#;

@@ -1,4 +1,5 @@
-//! The command's trash, versions, erasing and account, against the deployed stack. Run it with `cargo xtask test`.
+//! The command's trash, versions, erasing and account, against the deployed stack. Run it with
+//! `cargo xtask test`.
 #![cfg(unix)]
 #![expect(
     clippy::unwrap_used,

@@ -125,8 +125,8 @@ impl Client {
         Self { epoch, ..self }
     }
 
-    /// Returns a clone whose epoch stays the same when another clone lists spaces. All requests of an upload
-    /// or a download use one, so that it ends when another epoch begins.
+    /// Returns a clone with a fixed epoch: it stays the same when another clone lists spaces. All requests of
+    /// an upload or a download use one such clone, and fail when another epoch begins.
     pub(crate) fn with_fixed_epoch(&self) -> Self {
         self.clone().with_epoch(self.epoch())
     }

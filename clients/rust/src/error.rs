@@ -181,8 +181,9 @@ pub enum Error {
         request_id = .0.request_id)]
     Refused(Box<Problem>),
     /// The service was restored from a backup since the client last listed its spaces, so another epoch is
-    /// current. The request changed nothing. List the spaces again ([`Client::all_spaces`](crate::Client::all_spaces)), and
-    /// check what the request was based on before you repeat it.
+    /// current. The request changed nothing. List the spaces again
+    /// ([`Client::all_spaces`](crate::Client::all_spaces)), and check what the request was based on before
+    /// you repeat it.
     #[error("the service was restored to an earlier state, and the request changed nothing (request {})", .0.request_id)]
     FeedReset(Box<Problem>),
     /// Storage, the user pool, API Gateway or a proxy answered with an error in its own format.

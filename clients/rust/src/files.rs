@@ -26,9 +26,9 @@ impl Client {
         .await
     }
 
-    /// `GET /files?folder=`, page by page: the files and the folders that a folder contains directly, each in the order of their
-    /// paths. `folder` is empty for the root. `each` receives one page at a time; an error that it returns ends the listing.
-    /// A service of an earlier release refuses the call.
+    /// `GET /files?folder=`, page by page: the files and the folders that a folder contains directly, each in
+    /// the order of their paths. `folder` is empty for the root. `each` receives one page at a time; an error
+    /// that it returns ends the listing. A service of an earlier release refuses the call.
     pub async fn list_folder<E: From<Error>>(
         &self,
         space_id: Option<SpaceId>,

@@ -80,7 +80,7 @@ impl Client {
     }
 
     /// `POST /invitations/{invitationId}/decline`: ends an invitation. With `block`, the caller sees no more
-    /// invitations of the same inviter, who does not learn of it. Declining again succeeds.
+    /// invitations of the same inviter, and the inviter is not told. Declining again succeeds.
     pub async fn decline_invitation(&self, id: InvitationId, block: bool) -> Result<(), Error> {
         let body = DeclineInvitationRequest { block: Some(block) };
         let request = self.request(Method::POST, &format!("/invitations/{id}/decline"));

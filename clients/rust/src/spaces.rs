@@ -49,8 +49,7 @@ impl Client {
     }
 
     /// `POST /spaces/{spaceId}/restore`: restores a deleted space with its files and members. Restoring a space
-    /// that is not deleted succeeds. Only those who owned it can; for others, and after it is purged, it is
-    /// 404.
+    /// that is not deleted succeeds. Only its owners can; for others, and after it is purged, it is 404.
     pub async fn restore_space(&self, space_id: SpaceId) -> Result<SpaceView, Error> {
         let body = RestoreSpaceRequest {
             device_id: self.device_id(),

@@ -142,8 +142,8 @@ impl Watcher {
         Self::with_service(Self::service(client), epoch, cursors, None, Rng::new())
     }
 
-    /// Starts watching one space, after the given cursor of `epoch`, as [`Watcher::start`] does. When the user is no longer a member of it, the
-    /// watcher ends with the error 404 of the service.
+    /// Starts watching one space, after the given cursor of `epoch`, as [`Watcher::start`] does. When the
+    /// user is no longer a member of it, the watcher ends with the error 404 of the service.
     pub fn of_space(client: Client, epoch: Option<Epoch>, space_id: SpaceId, cursor: Cursor) -> Self {
         let cursors = [(space_id, cursor)].into();
         Self::with_service(Self::service(client), epoch, cursors, Some(space_id), Rng::new())

@@ -71,8 +71,8 @@ impl Bus {
         }
     }
 
-    /// Puts events on the bus in as few requests as possible. Returns their outcomes in the same order. Every event
-    /// that the bus did not take is logged.
+    /// Puts events on the bus in as few requests as possible. Returns their outcomes in the same order. Every
+    /// event that the bus did not take is logged.
     pub async fn put_all(&self, events: &[Event]) -> Vec<PutOutcome> {
         let encoded: Vec<Option<Encoded>> = events.iter().map(|event| self.encode(event)).collect();
         let written: Vec<bool> = encoded.iter().map(Option::is_some).collect();
@@ -92,7 +92,8 @@ impl Bus {
         outcomes.collect()
     }
 
-    /// Makes the entry of an event: its type is the type of the change, and its detail the event as devices get it.
+    /// Makes the entry of an event: its type is the type of the change, and its detail the event as devices
+    /// get it.
     fn encode(&self, event: &Event) -> Option<Encoded> {
         let event_id = event.event_id;
         let detail = match serde_json::to_value(event) {

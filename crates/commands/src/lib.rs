@@ -27,8 +27,8 @@ pub const METRICS: [Metric; 2] = [Metric::Count(COMMITTED), Metric::Count(PUBLIS
 /// The AWS actions that each function of this crate needs.
 pub const ACTIONS: &[(&str, &[&str])] = &[("finish", &["sqs:SendMessage"])];
 
-/// Prepares the change of a request: the ids, time and lease of its events. `max_changes_per_minute` is the limit of
-/// each user.
+/// Prepares the change of a request: the ids, time and lease of its events. `max_changes_per_minute` is the
+/// limit of each user.
 pub fn begin<'a>(
     clock: &Clock,
     caller: &'a Caller,

@@ -176,13 +176,13 @@ pub enum Rejection {
     FeedReset,
 }
 
-/// Makes the query that admits the caller, locks a space and then the caller, and records the space's id for the
-/// rest of the transaction. `$rest` follows `SELECT s.id FROM spaces s` and selects the space. Its parameters are
-/// $1 the item from which the space follows, $2 user, $3 epoch or null, $4 now, or null if the statement is no change and so
-/// not limited, $5 maximum number of changes per minute; more may follow.
+/// Makes the query that admits the caller, locks a space and then the caller, and records the space's id for
+/// the rest of the transaction. `$rest` follows `SELECT s.id FROM spaces s` and selects the space. Its
+/// parameters are $1 the item from which the space follows, $2 user, $3 epoch or null, $4 now, or null if the
+/// statement is no change and so not limited, $5 maximum number of changes per minute; more may follow.
 ///
-/// The caller's row is locked after the space's in every command, and commands lock no other row of `users`. `$then` is an
-/// expression for what to lock after both.
+/// The caller's row is locked after the space's in every command, and commands lock no other row of `users`.
+/// `$then` is an expression for what to lock after both.
 macro_rules! lock {
     ($name:literal, $rest:literal) => {
         lock!($name, $rest, then "NULL")
@@ -261,14 +261,14 @@ pub(crate) use no_space;
 ///
 /// - `target (outcome, current_file_id, current_version, earlier_event_id)`: one row if the user has access
 ///   to the item and its space is `locked!`;
-/// - `changed (space_id, event_type, file_id, path, version, size, sha256, modified_at, executable, subject_space_id, subject_role,
-///   member_id, space_name, position)`: if the outcome is `allowed`, the changes in the order of `position`, which
-///   is 1 for the requested change.
+/// - `changed (space_id, event_type, file_id, path, version, size, sha256, modified_at, executable,
+///   subject_space_id, subject_role, member_id, space_name, position)`: if the outcome is `allowed`, the
+///   changes in the order of `position`, which is 1 for the requested change.
 ///
 /// The macro adds the CTEs that take the next sequence numbers of the spaces and insert the changes and their
-/// outbox rows. Changes of one space get consecutive numbers. `$set` is further assignments to the columns of these
-/// spaces, each after a comma: a statement can update a row only once. `$rate` assigns to the columns of the caller for the rows
-/// `t` of `target` that satisfy `$rated`.
+/// outbox rows. Changes of one space get consecutive numbers. `$set` is further assignments to the columns of
+/// these spaces, each after a comma: a statement can update a row only once. `$rate` assigns to the columns
+/// of the caller for the rows `t` of `target` that satisfy `$rated`.
 macro_rules! command {
     ($first:expr) => {
         command!($first, set "")
@@ -388,8 +388,8 @@ ORDER BY array_position($1, c.event_id)"
 ));
 
 impl Database {
-    /// Runs a statement under the locks of a space and of the caller. `items` are the first parameter of the lock and
-    /// those from $6 on.
+    /// Runs a statement under the locks of a space and of the caller. `items` are the first parameter of the
+    /// lock and those from $6 on.
     pub(crate) async fn query_in_space(
         &self,
         caller: &Caller,
@@ -404,8 +404,8 @@ impl Database {
         self.query_locked((lock, &parameters), query).await
     }
 
-    /// Runs a command under the locks of its space and its caller. `items` are the first parameter of the lock and
-    /// those from $6 on. `parameters` are those of the command from $6 on.
+    /// Runs a command under the locks of its space and its caller. `items` are the first parameter of the
+    /// lock and those from $6 on. `parameters` are those of the command from $6 on.
     pub(crate) async fn command(
         &self,
         lock: &Query,

@@ -1,9 +1,9 @@
 //! Erasing the account of a user.
 //!
-//! One statement marks the user and takes the memberships, tickets, connections and invitations away. From then on `admit`
-//! refuses the user. The rest is done later in bounded steps, each of which may be repeated: everything that names the
-//! user names [`DELETED_USER`] instead, and the last step deletes the row of the user. Content is deleted as that of
-//! other deleted spaces.
+//! One statement marks the user and takes the memberships, tickets, connections and invitations away. From
+//! then on `admit` refuses the user. The rest is done later in bounded steps, each of which may be repeated:
+//! everything that names the user names [`DELETED_USER`] instead, and the last step deletes the row of the
+//! user. Content is deleted as that of other deleted spaces.
 
 use model::{Caller, DELETED_USER, SpaceId, UserId};
 use time::{Duration, OffsetDateTime};
@@ -29,16 +29,16 @@ pub(crate) const QUERIES: &[&Query] = &[
     &REMOVE_ERASED_USERS,
 ];
 
-/// How long after erasing an account a request may still run that was admitted before: longer than the timeout of any
-/// function.
+/// How long after erasing an account a request may still run that was admitted before: longer than the
+/// timeout of any function.
 const IN_FLIGHT: Duration = Duration::minutes(2);
 
 /// How often erasing is tried again if the user joins another space meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// $1 user. Locks the spaces that the user is a member of, and those with invitations of or to the user, which count them. Locks
-/// in the order of ids, so that two users who share spaces cannot deadlock. A personal space is locked by the statement that
-/// follows, so after all shared ones.
+/// $1 user. Locks the spaces that the user is a member of, and those with invitations of or to the user,
+/// which count them. Locks in the order of ids, so that two users who share spaces cannot deadlock. A
+/// personal space is locked by the statement that follows, so after all shared ones.
 const LOCK_SPACES_OF_MEMBER: Query = Query::new(
     "-- lock_spaces_of_member
 WITH locked AS (
@@ -60,8 +60,9 @@ FROM locked",
 
 /// $1 user, $2 now, $3 end of the outbox lease, $4 epoch or null, $5 whether the user is erased already.
 ///
-/// The outcome is `contended` if a membership or an invitation was added after the lock. Spaces without another member are deleted for
-/// good: nobody could restore them. So is the personal space, whose row forgets its owner at once.
+/// The outcome is `contended` if a membership or an invitation was added after the lock. Spaces without
+/// another member are deleted for good: nobody could restore them. So is the personal space, whose row
+/// forgets its owner at once.
 const ERASE_ACCOUNT: Query = Query::new(concat!(
     "-- erase_account
 WITH mine AS (
@@ -185,8 +186,8 @@ WHERE (v.file_id, v.version) IN (SELECT file_id, version FROM versions WHERE use
 RETURNING v.file_id",
 );
 
-/// $1 user, $2 the name of a deleted user, $3 maximum number of uploads. Pending ones are aborted, so that their content is
-/// deleted.
+/// $1 user, $2 the name of a deleted user, $3 maximum number of uploads. Pending ones are aborted, so that
+/// their content is deleted.
 const ANONYMIZE_UPLOADS: Query = Query::new(
     "-- anonymize_uploads
 UPDATE uploads u
@@ -238,8 +239,9 @@ WHERE erased_at < $1",
 );
 
 impl Database {
-    /// Marks the caller as erased, ends the caller's memberships and deletes all that lets the caller in. The effect has an event
-    /// for each space that the caller has left. [`Rejection::OnlyOwner`] if other members would be left without an owner.
+    /// Marks the caller as erased, ends the caller's memberships and deletes all that lets the caller in. The
+    /// effect has an event for each space that the caller has left. [`Rejection::OnlyOwner`] if other members
+    /// would be left without an owner.
     pub async fn erase_account(
         &self,
         caller: &Caller,
@@ -250,7 +252,8 @@ impl Database {
             .await
     }
 
-    /// The users who have erased their accounts and are still named somewhere, up to `limit`, the earliest first.
+    /// The users who have erased their accounts and are still named somewhere, up to `limit`, the earliest
+    /// first.
     pub async fn erased_accounts(&self, limit: i64) -> Result<Vec<UserId>, Error> {
         let rows = self.rows(&ERASED_ACCOUNTS, &[&limit]).await?;
         rows.iter()
@@ -258,15 +261,15 @@ impl Database {
             .collect()
     }
 
-    /// Ends memberships that an erased user got by requests that were running at the erasure. Their events are left to the
-    /// outbox.
+    /// Ends memberships that an erased user got by requests that were running at the erasure. Their events
+    /// are left to the outbox.
     pub async fn end_late_memberships(&self, user_id: &UserId, now: OffsetDateTime) -> Result<(), Error> {
         self.end_memberships(user_id, now, now, None, true).await?.ok();
         Ok(())
     }
 
-    /// Replaces an erased user by [`DELETED_USER`] in up to `limit` rows of each table. Returns the largest number of rows
-    /// of one table.
+    /// Replaces an erased user by [`DELETED_USER`] in up to `limit` rows of each table. Returns the largest
+    /// number of rows of one table.
     pub async fn forget_user(&self, user_id: &UserId, limit: i64) -> Result<usize, Error> {
         let mut most = 0;
         for query in [
@@ -284,8 +287,8 @@ impl Database {
         Ok(most)
     }
 
-    /// Deletes the row of an erased user whom nothing names any more, and keeps a hash of the user id. Returns whether it did: not
-    /// while requests may run that were admitted before the erasure.
+    /// Deletes the row of an erased user whom nothing names any more, and keeps a hash of the user id.
+    /// Returns whether it did: not while requests may run that were admitted before the erasure.
     pub async fn finish_erasure(&self, user_id: &UserId, now: OffsetDateTime) -> Result<bool, Error> {
         let rows = self
             .rows(&FINISH_ERASURE, &[&user_id.as_str(), &(now - IN_FLIGHT), &now])

@@ -113,12 +113,13 @@ WHERE s.id = coalesce($1, (SELECT id FROM spaces WHERE owner_id = $2)) AND admit
 ORDER BY f.path",
 );
 
-/// $1 space or null for the personal one, $2 user, $3 the beginning of all paths in the folder, $4 exclusive upper bound of them,
-/// $5 first path, $6 maximum number of files and folders, $7 epoch or null. One row per file or folder, in the order of the paths,
-/// where a folder's ends with a slash. If there is none, one row with the space alone.
+/// $1 space or null for the personal one, $2 user, $3 the beginning of all paths in the folder, $4 exclusive
+/// upper bound of them, $5 first path, $6 maximum number of files and folders, $7 epoch or null. One row per
+/// file or folder, in the order of the paths, where a folder's ends with a slash. If there is none, one row
+/// with the space alone.
 ///
-/// Each step descends the index `files_live_path` to the next path, and skips all of a folder once its first file is found. So
-/// the cost does not depend on the number of files in folders.
+/// Each step descends the index `files_live_path` to the next path, and skips all of a folder once its first
+/// file is found. So the cost does not depend on the number of files in folders.
 const LIST_FOLDER: Query = Query::new(
     "-- list_folder
 SELECT s.id AS space_id, e.*
@@ -344,9 +345,10 @@ impl Database {
         Ok(Some(files))
     }
 
-    /// What a folder of a space contains directly, in the order of the paths, where a folder's ends with a slash, from after
-    /// `after`. Returns `limit` + 1 entries if there are more than `limit`. `None` if the user is not a member. Without a space
-    /// id, the user's personal space; if it does not exist yet, the list is empty. So is that of a folder that does not exist.
+    /// What a folder of a space contains directly, in the order of the paths, where a folder's ends with a
+    /// slash, from after `after`. Returns `limit` + 1 entries if there are more than `limit`. `None` if the
+    /// user is not a member. Without a space id, the user's personal space; if it does not exist yet, the
+    /// list is empty. So is that of a folder that does not exist.
     pub async fn list_folder(
         &self,
         space_id: Option<SpaceId>,

@@ -17,8 +17,8 @@ UPDATE history
 SET epoch = $1, restored = true",
 );
 
-/// $1 the resource id of this database. Begins an epoch if another database is recorded, since this one was then
-/// restored from a backup of that. The first database is only recorded. No row if nothing changed.
+/// $1 the resource id of this database. Begins an epoch if another database is recorded, since this one was
+/// then restored from a backup of that. The first database is only recorded. No row if nothing changed.
 const RECORD_DATABASE: &str = "-- record_database
 UPDATE history
 SET database_id = $1,

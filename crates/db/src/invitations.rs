@@ -1,8 +1,8 @@
 //! Invitations to shared spaces. Accepting one makes the membership.
 //!
-//! All that changes an invitation holds the lock of its space, so an invitation cannot be accepted and withdrawn at once. The
-//! invited person gets this lock too, by the invitation. `$user` and `$email` are the person: an invitation names one
-//! of the two, and the address is the one that the person's token proves.
+//! All that changes an invitation holds the lock of its space, so an invitation cannot be accepted and
+//! withdrawn at once. The invited person gets this lock too, by the invitation. `$user` and `$email` are the
+//! person: an invitation names one of the two, and the address is the one that the person's token proves.
 
 use model::{
     Caller, EmailAddress, InvitationId, InvitationView, MAX_MEMBERS, PageLimit, ReceivedInvitation, Role,
@@ -82,8 +82,9 @@ pub struct InvitationLimits {
     pub per_day: i64,
 }
 
-/// $1 space, $6 invited user or null, $7 invited address or null. Of requests that invite one person, one runs after the other.
-/// Their spaces may differ, so nothing else keeps them from exceeding the person's limit together.
+/// $1 space, $6 invited user or null, $7 invited address or null. Of requests that invite one person, one
+/// runs after the other. Their spaces may differ, so nothing else keeps them from exceeding the person's
+/// limit together.
 const LOCK_SPACE_TO_INVITE: Query = lock!(
     "lock_space_to_invite",
     "JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
@@ -91,13 +92,14 @@ const LOCK_SPACE_TO_INVITE: Query = lock!(
     then "pg_advisory_xact_lock(hashtextextended('invitations of ' || invited_person($6, $7), 0))"
 );
 
-/// $6 space, $7 id of the invitation, $8 user or null, $9 address or null, $10 role, $11 time of its expiry, $12 maximum number of
-/// pending invitations to a space, $13 to a person, $14 of invitations that a user makes within a day.
+/// $6 space, $7 id of the invitation, $8 user or null, $9 address or null, $10 role, $11 time of its expiry,
+/// $12 maximum number of pending invitations to a space, $13 to a person, $14 of invitations that a user
+/// makes within a day.
 ///
-/// The change is recorded in the person's personal space, if the person has one and wants invitations of this inviter.
-/// Otherwise the outcome is `unchanged`, although the row is written. An inviter whom the person refuses does not
-/// become the inviter of somebody else's invitation, because that would hide it. A new role for a pending invitation counts as
-/// made within the day.
+/// The change is recorded in the person's personal space, if the person has one and wants invitations of this
+/// inviter. Otherwise the outcome is `unchanged`, although the row is written. An inviter whom the person
+/// refuses does not become the inviter of somebody else's invitation, because that would hide it. A new role
+/// for a pending invitation counts as made within the day.
 const INVITE: Query = command!(
     concat!(
         "-- invite
@@ -191,8 +193,8 @@ LEFT JOIN users u ON u.user_id = i.inviter_id
 WHERE i.space_id = $1 AND i.state = 'pending' AND (i.user_id = $2 OR i.email = $3)",
 );
 
-/// $1 space, $2 requesting user, $3 the last invitation of the page before or null, $4 maximum number of invitations, $5
-/// epoch or null, $6 now. If the user is a member, at least one row with the user's role.
+/// $1 space, $2 requesting user, $3 the last invitation of the page before or null, $4 maximum number of
+/// invitations, $5 epoch or null, $6 now. If the user is a member, at least one row with the user's role.
 const LIST_INVITATIONS: Query = Query::new(
     "-- list_invitations
 SELECT m.role AS own_role, i.*
@@ -236,8 +238,8 @@ SELECT outcome, current_file_id, current_version
 FROM target"
 ));
 
-/// $1 user, $2 verified address or null, $3 the last invitation of the page before or null, $4 maximum number of
-/// invitations, $5 epoch or null, $6 now.
+/// $1 user, $2 verified address or null, $3 the last invitation of the page before or null, $4 maximum number
+/// of invitations, $5 epoch or null, $6 now.
 const LIST_RECEIVED_INVITATIONS: Query = Query::new(
     "-- list_received_invitations
 SELECT i.id, i.space_id, s.name AS space_name, i.role, i.inviter_id, u.name AS inviter_name, i.created_at, i.expires_at
@@ -258,8 +260,8 @@ const LOCK_INVITED_SPACE: Query = lock!(
     WHERE i.id = $1 AND (i.user_id = $2 OR i.email = $6)"
 );
 
-/// $6 invitation, $7 verified address or null, $8 maximum number of members, $9 maximum number of shared spaces of a user. Other invitations of the person to the same space
-/// are accepted with it.
+/// $6 invitation, $7 verified address or null, $8 maximum number of members, $9 maximum number of shared
+/// spaces of a user. Other invitations of the person to the same space are accepted with it.
 const ACCEPT_INVITATION: Query = command!(concat!(
     "-- accept_invitation
 WITH target AS (
@@ -340,8 +342,8 @@ SELECT outcome, current_file_id, current_version
 FROM target"
 ));
 
-/// $1 now, $2 maximum number of rows. Their spaces are locked first, as all do that change invitations; those that are in use
-/// are left to the next run.
+/// $1 now, $2 maximum number of rows. Their spaces are locked first, as all do that change invitations; those
+/// that are in use are left to the next run.
 const REMOVE_EXPIRED_INVITATIONS: Query = Query::new(
     "-- remove_expired_invitations
 DELETE FROM invitations
@@ -359,8 +361,9 @@ RETURNING id",
 );
 
 impl Database {
-    /// Invites a person to a space, or gives a pending invitation another role. `new.caller` is an owner. Inviting again with
-    /// the same role changes nothing. The effect has no event if nobody is to hear of the invitation now.
+    /// Invites a person to a space, or gives a pending invitation another role. `new.caller` is an owner.
+    /// Inviting again with the same role changes nothing. The effect has no event if nobody is to hear of the
+    /// invitation now.
     pub async fn invite(
         &self,
         invitation: NewInvitation<'_>,
@@ -401,8 +404,8 @@ impl Database {
         })
     }
 
-    /// The pending invitations to a space, oldest first, from after `after`. Returns `limit` + 1 invitations if there are
-    /// more than `limit`. The caller must be an owner.
+    /// The pending invitations to a space, oldest first, from after `after`. Returns `limit` + 1 invitations
+    /// if there are more than `limit`. The caller must be an owner.
     pub async fn list_invitations(
         &self,
         space_id: SpaceId,
@@ -458,8 +461,8 @@ impl Database {
         decided(&rows)
     }
 
-    /// The caller's pending invitations, oldest first, from after `after`. Returns `limit` + 1 invitations if there are more
-    /// than `limit`.
+    /// The caller's pending invitations, oldest first, from after `after`. Returns `limit` + 1 invitations if
+    /// there are more than `limit`.
     pub async fn list_received_invitations(
         &self,
         caller: &Caller,
@@ -483,9 +486,9 @@ impl Database {
         rows.iter().map(received).collect()
     }
 
-    /// Makes the caller a member of the space of an invitation. Accepting again changes nothing, unless the membership has
-    /// ended since: then there is no such invitation. `max_spaces` is the maximum number of shared spaces of a user, unless
-    /// an operator has set another one for the user. Returns the space too.
+    /// Makes the caller a member of the space of an invitation. Accepting again changes nothing, unless the
+    /// membership has ended since: then there is no such invitation. `max_spaces` is the maximum number of
+    /// shared spaces of a user, unless an operator has set another one for the user. Returns the space too.
     pub async fn accept_invitation(
         &self,
         id: InvitationId,
@@ -519,8 +522,8 @@ impl Database {
         })
     }
 
-    /// Ends an invitation to the caller. With `refuse`, the caller sees no more invitations of the same inviter. Declining
-    /// again changes nothing.
+    /// Ends an invitation to the caller. With `refuse`, the caller sees no more invitations of the same
+    /// inviter. Declining again changes nothing.
     pub async fn decline_invitation(
         &self,
         id: InvitationId,

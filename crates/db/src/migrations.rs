@@ -41,8 +41,8 @@ pub struct Migrated {
 /// A statement waits at most 5 s for a lock. A migration behind a long query then fails, instead of blocking
 /// the release that still serves.
 ///
-/// `database_id` is the RDS resource id of the database, if it has one. If the database records another one, it was
-/// restored from a backup, and a new epoch begins.
+/// `database_id` is the RDS resource id of the database, if it has one. If the database records another one,
+/// it was restored from a backup, and a new epoch begins.
 pub async fn migrate(
     owner: &Connector,
     role: Option<Role<'_>>,

@@ -70,8 +70,8 @@ WHERE f.id = due.id
 RETURNING f.id",
 );
 
-/// $1 now, $2 the latest deletion of a space, $3 maximum number of files. In a space of an erased account, files in the
-/// trash are marked before their own time is over. Two CTEs, because each uses a partial index.
+/// $1 now, $2 the latest deletion of a space, $3 maximum number of files. In a space of an erased account,
+/// files in the trash are marked before their own time is over. Two CTEs, because each uses a partial index.
 const MARK_DELETED_SPACES: Query = Query::new(
     "-- mark_deleted_spaces
 WITH live AS (

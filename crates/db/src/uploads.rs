@@ -185,10 +185,10 @@ pub struct Completing<'a> {
     pub max_space_bytes: i64,
 }
 
-/// $1 user. A user opens one upload after the other, so that concurrent requests cannot exceed the limit of pending
-/// uploads. The lock is recorded in a setting of the transaction, and the statement finds only the locked user: otherwise
-/// one that found the user's row a moment later would insert an upload, and then wait for a user who is locked by a
-/// request that waits for this upload's key.
+/// $1 user. A user opens one upload after the other, so that concurrent requests cannot exceed the limit of
+/// pending uploads. The lock is recorded in a setting of the transaction, and the statement finds only the
+/// locked user: otherwise one that found the user's row a moment later would insert an upload, and then wait
+/// for a user who is locked by a request that waits for this upload's key.
 const LOCK_CALLER: Query = Query::new(
     "-- lock_caller
 WITH locked AS (
@@ -203,15 +203,16 @@ FROM locked",
 
 /// $1 id, $2 user, $3 device, $4 path, $5 size, $6 sha256, $7 content type, $8 base version, $9 now, $10
 /// expiry, $11 space or null for the personal one, $12 part size, $13 idempotency key, $14 SHA-256 of the
-/// request, $15 base file, $16 the path's folders, $17 epoch or null, $18 maximum number of pending uploads, $19 maximum of bytes
-/// of a space, $20 modification time or null, $21 whether the file is executable or null.
+/// request, $15 base file, $16 the path's folders, $17 epoch or null, $18 maximum number of pending uploads,
+/// $19 maximum of bytes of a space, $20 modification time or null, $21 whether the file is executable or
+/// null.
 ///
 /// If the request has a base version, the row also records the id of the file now at the path. Until the
 /// upload is completed, another file may take the path, and its versions are counted from 1 too.
 ///
-/// No row if the user is not a member of the space, has no personal space yet, or was not locked. `earlier_id` is an upload
-/// with the same key, or this upload if the statement is repeated. `allowed` without `opened` means that a
-/// concurrent request with the same key was faster.
+/// No row if the user is not a member of the space, has no personal space yet, or was not locked.
+/// `earlier_id` is an upload with the same key, or this upload if the statement is repeated. `allowed`
+/// without `opened` means that a concurrent request with the same key was faster.
 const OPEN_UPLOAD: Query = Query::new(concat!(
     "-- open_upload
 WITH target AS (
@@ -281,8 +282,8 @@ LEFT JOIN users author ON author.user_id = c.user_id
 WHERE u.id = $1 AND u.user_id = $2 AND admit($2, $3)"
 ));
 
-/// $1 user, $2 the last upload of the page before or null, $3 maximum number of uploads, $4 epoch or null, $5 time: uploads with
-/// an expiry up to it have ended. If there is no upload, one row without one.
+/// $1 user, $2 the last upload of the page before or null, $3 maximum number of uploads, $4 epoch or null, $5
+/// time: uploads with an expiry up to it have ended. If there is no upload, one row without one.
 const LIST_PENDING_UPLOADS: Query = Query::new(
     "-- list_pending_uploads
 SELECT u.*
@@ -492,8 +493,8 @@ impl Database {
         rows.first().map(upload).transpose()
     }
 
-    /// The caller's pending uploads to spaces that the caller is a member of, oldest first, from after `after`. Returns
-    /// `limit` + 1 uploads if there are more than `limit`.
+    /// The caller's pending uploads to spaces that the caller is a member of, oldest first, from after
+    /// `after`. Returns `limit` + 1 uploads if there are more than `limit`.
     pub async fn list_pending_uploads(
         &self,
         caller: &Caller,

@@ -152,8 +152,8 @@ WHERE user_id = $1
 RETURNING *",
 );
 
-/// $1 user, $2 maximum number of changes per minute, $3 of pending uploads, $4 of shared spaces, $5 of invitations made per day, $6
-/// of pending invitations to the user; null for the stack's parameter.
+/// $1 user, $2 maximum number of changes per minute, $3 of pending uploads, $4 of shared spaces, $5 of
+/// invitations made per day, $6 of pending invitations to the user; null for the stack's parameter.
 const SET_USER_LIMITS: Query = Query::new(
     "-- set_user_limits
 UPDATE users
@@ -232,8 +232,8 @@ impl Database {
     }
 
     /// Blocks a user: requests are refused from now on, tickets are deleted, pending uploads are aborted, and
-    /// connections receive nothing more. Returns the ids of the connections, which the caller must close; `None` if
-    /// nobody with this id has used the service.
+    /// connections receive nothing more. Returns the ids of the connections, which the caller must close;
+    /// `None` if nobody with this id has used the service.
     pub async fn block_user(
         &self,
         user_id: &UserId,
@@ -262,8 +262,8 @@ impl Database {
         rows.first().map(user).transpose()
     }
 
-    /// Replaces the maximums of a user. What the user has beyond a lower maximum stays. `None` if nobody with this
-    /// id has used the service.
+    /// Replaces the maximums of a user. What the user has beyond a lower maximum stays. `None` if nobody with
+    /// this id has used the service.
     pub async fn set_user_limits(&self, user_id: &UserId, limits: UserLimits) -> Result<Option<User>, Error> {
         let rows = self
             .rows(

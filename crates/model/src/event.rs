@@ -56,8 +56,8 @@ pub enum Change {
         /// The user's role in the shared space since the change.
         role: Role,
     },
-    /// Only in the feed of a personal space: its owner is invited to a shared space. The owner has no access to that
-    /// space before accepting.
+    /// Only in the feed of a personal space: its owner is invited to a shared space. The owner has no access
+    /// to that space before accepting.
     SpaceInvited {
         /// The id of the shared space.
         subject_space_id: SpaceId,

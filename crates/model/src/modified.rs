@@ -7,7 +7,8 @@ use thiserror::Error;
 use time::serde::rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 
-/// The modification time of a file: in UTC, in whole microseconds, as PostgreSQL stores it, in the years 0 to 9999 of RFC 3339.
+/// The modification time of a file: in UTC, in whole microseconds, as PostgreSQL stores it, in the years 0 to
+/// 9999 of RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ModifiedAt(#[serde(with = "rfc3339")] OffsetDateTime);
 

@@ -173,7 +173,8 @@ fn next_code_point(c: char) -> Option<char> {
 pub struct FolderPath(Option<SpacePath>);
 
 impl FolderPath {
-    /// The beginning that all paths in the folder have, and an exclusive upper bound of them, both in byte order.
+    /// The beginning that all paths in the folder have, and an exclusive upper bound of them, both in byte
+    /// order.
     pub fn bounds(&self) -> (String, String) {
         let path = self.0.as_ref().map_or("", SpacePath::as_str);
         // 0 is the character after /.

@@ -63,16 +63,16 @@ pub enum Request {
         /// The `sub` claim of the user's tokens.
         user_id: UserId,
     },
-    /// Sets the user's maximums. The stack's parameters apply where a maximum is absent. What the user has beyond a
-    /// lower maximum stays.
+    /// Sets the user's maximums. The stack's parameters apply where a maximum is absent. What the user has
+    /// beyond a lower maximum stays.
     SetUserLimits {
         /// The `sub` claim of the user's tokens.
         user_id: UserId,
         /// The maximums.
         limits: Limits,
     },
-    /// Sets the maximums of a space. The stack's parameters apply where a maximum is absent. What the space has beyond a
-    /// lower maximum stays.
+    /// Sets the maximums of a space. The stack's parameters apply where a maximum is absent. What the space
+    /// has beyond a lower maximum stays.
     SetSpaceLimits {
         /// The id of the space.
         space_id: SpaceId,

@@ -1,4 +1,5 @@
-//! Puts events on the event bus, if the stack has one. Only this function does, so that a command takes no longer.
+//! Puts events on the event bus, if the stack has one. Only this function does, so that a command takes no
+//! longer.
 
 use std::time::Duration as StdDuration;
 
@@ -11,12 +12,12 @@ use tracing::info;
 
 use crate::{App, Error, OLDEST_FOR_BUS, PUT_ON_BUS};
 
-/// The lease of claimed events. It is longer than putting them on the bus takes, and shorter than the time between two
-/// runs.
+/// The lease of claimed events. It is longer than putting them on the bus takes, and shorter than the time
+/// between two runs.
 const LEASE: Duration = Duration::seconds(30);
 
-/// The largest number of events that are claimed at once. They are put in one round of concurrent requests, so an
-/// unreachable bus takes one timeout.
+/// The largest number of events that are claimed at once. They are put in one round of concurrent requests,
+/// so an unreachable bus takes one timeout.
 const CLAIM: i64 = 100;
 
 /// The share of a run's remaining time that the bus may take. The rest is for cleaning up and purging.
@@ -25,8 +26,8 @@ const SHARE: f64 = 0.5;
 /// The largest number of events that are dropped in one statement.
 const DROP: usize = 1_000;
 
-/// Puts events on the bus until none waits or the pass's share of the run is over. A refused event keeps its lease, so
-/// that this run does not put it again. Without a bus, drops the events that an earlier one left.
+/// Puts events on the bus until none waits or the pass's share of the run is over. A refused event keeps its
+/// lease, so that this run does not put it again. Without a bus, drops the events that an earlier one left.
 pub(crate) async fn put(app: &App, deadline: Instant) -> Result<usize, Error> {
     let Some(bus) = &app.bus else {
         return drop_left_over(app, deadline).await;

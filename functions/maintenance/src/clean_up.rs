@@ -16,7 +16,8 @@ const ROWS: usize = 1_000;
 /// of 2.5 s each.
 const UPLOADS: usize = 16;
 
-/// Deletes expired tickets and invitations, and connections that API Gateway has closed by now. Returns their number.
+/// Deletes expired tickets and invitations, and connections that API Gateway has closed by now. Returns their
+/// number.
 pub(crate) async fn forget_expired(app: &App, deadline: Instant) -> Result<usize, Error> {
     let now = app.clock.now();
     let limit = i64::try_from(ROWS).unwrap_or(i64::MAX);

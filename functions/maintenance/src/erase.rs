@@ -1,4 +1,5 @@
-//! Finishes the erasure of accounts: nothing names an erased user any more, and then the row of the user is deleted.
+//! Finishes the erasure of accounts: nothing names an erased user any more, and then the row of the user is
+//! deleted.
 
 use time::Duration;
 use tokio::time::Instant;
@@ -12,8 +13,8 @@ const ROWS: usize = 1_000;
 /// The largest number of users in a run.
 const USERS: i64 = 100;
 
-/// How long a token may be valid after its user erased the account. Cognito's last an hour, and those of other identity
-/// providers seldom longer than a day.
+/// How long a token may be valid after its user erased the account. Cognito's last an hour, and those of
+/// other identity providers seldom longer than a day.
 const TOKEN_LIFETIME: Duration = Duration::days(1);
 
 /// Finishes erasures and returns their number. Each statement may be repeated, so a run may be killed anywhere.

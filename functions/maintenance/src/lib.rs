@@ -1,5 +1,5 @@
-//! Every minute: publishes the events that are still in the outbox, puts events on the event bus, cleans up expired
-//! rows and content, requeues dead letters, and purges what is past its time.
+//! Every minute: publishes the events that are still in the outbox, puts events on the event bus, cleans up
+//! expired rows and content, requeues dead letters, and purges what is past its time.
 //!
 //! Two runs may overlap, and a run may be killed at any point. Events are claimed by lease, and sending an
 //! event twice is harmless. The content of an upload is deleted from storage before the upload's row.
@@ -46,7 +46,8 @@ pub(crate) const OLDEST: &str = "OldestEventAge";
 /// Name of the metric for events that the event bus took. Each is counted once.
 pub(crate) const PUT_ON_BUS: &str = "EventsPutOnBus";
 
-/// Name of the metric for the age of the oldest event that waits for the event bus, in seconds. Only with a bus.
+/// Name of the metric for the age of the oldest event that waits for the event bus, in seconds. Only with a
+/// bus.
 pub(crate) const OLDEST_FOR_BUS: &str = "OldestBusEventAge";
 
 /// Name of the metric for dead letters that were requeued.

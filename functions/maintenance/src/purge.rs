@@ -116,8 +116,8 @@ async fn free<'a>(app: &App, version: &'a MarkedVersion) -> Option<&'a MarkedVer
     Some(version)
 }
 
-/// Deletes the rows of versions whose objects are gone or kept, one space at a time. Content of uploads with an expiry up
-/// to `arrived_before` had arrived before the objects were deleted, or never arrives.
+/// Deletes the rows of versions whose objects are gone or kept, one space at a time. Content of uploads with
+/// an expiry up to `arrived_before` had arrived before the objects were deleted, or never arrives.
 async fn delete_rows(
     app: &App,
     versions: &[&MarkedVersion],

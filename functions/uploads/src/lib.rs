@@ -1,5 +1,5 @@
-//! Uploads until they are completed: opens, lists, presigns, shows and aborts them. The presigned URLs accept only
-//! the declared bytes.
+//! Uploads until they are completed: opens, lists, presigns, shows and aborts them. The presigned URLs accept
+//! only the declared bytes.
 
 mod create;
 mod list;

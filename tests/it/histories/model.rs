@@ -60,7 +60,8 @@ pub(super) struct File {
     pub(super) state: State,
 }
 
-/// Expected change in a feed: event type, acting user, and the path and version of the file, the other space or the member.
+/// Expected change in a feed: event type, acting user, and the path and version of the file, the other space
+/// or the member.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Change {
     pub(super) kind: &'static str,
@@ -289,8 +290,8 @@ impl World {
         self.users[user].standing == Standing::Known
     }
 
-    /// Selects a space: three times of four one that is wanted by its state and the user's role, if there is one, or else
-    /// any, deleted and purged ones included.
+    /// Selects a space: three times of four one that is wanted by its state and the user's role, if there is
+    /// one, or else any, deleted and purged ones included.
     pub(super) fn space(&self, user: usize, index: usize, wanted: fn(&Space, Option<Role>) -> bool) -> usize {
         let all = self.spaces.iter().enumerate();
         let wanted = all.filter(|(_, it)| wanted(it, it.members.get(&user).copied()));
@@ -298,8 +299,8 @@ impl World {
         select(index, &wanted).unwrap_or(index / 4 % self.spaces.len())
     }
 
-    /// Selects a file: three times of four one that is wanted and that the user sees, if there is one, or else any, purged
-    /// ones included. Returns its space's index and its id.
+    /// Selects a file: three times of four one that is wanted and that the user sees, if there is one, or
+    /// else any, purged ones included. Returns its space's index and its id.
     pub(super) fn file(
         &self,
         user: usize,
@@ -394,7 +395,8 @@ impl World {
         (self.pending(user) + more > most).then_some(WAIT)
     }
 
-    /// Expected refusal if the user may not be a member of one more shared space. Deleted spaces count until they are purged.
+    /// Expected refusal if the user may not be a member of one more shared space. Deleted spaces count until
+    /// they are purged.
     pub(super) fn refuses_space(&self, user: usize) -> Option<Expected> {
         let most = self.users[user].limits.spaces?;
         let own = self.spaces.iter();

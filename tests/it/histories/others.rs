@@ -75,7 +75,8 @@ impl History<'_> {
         }
     }
 
-    /// Carries out an operator's request about a user, and compares the answer. Returns whether the user has a row.
+    /// Carries out an operator's request about a user, and compares the answer. Returns whether the user has
+    /// a row.
     async fn administer_user(&self, user: usize, mut request: Value) -> bool {
         request["userId"] = json!(self.world.name(user));
         let answer = self.administer(request.clone()).await;

@@ -167,7 +167,8 @@ impl History<'_> {
         }
     }
 
-    /// Selects an invitation of the user: three times of four one that the user sees, if there is one, or else any.
+    /// Selects an invitation of the user: three times of four one that the user sees, if there is one, or
+    /// else any.
     fn any_invitation(&self, user: usize, index: usize) -> Option<usize> {
         let seen: Vec<_> = self.world.received(user).map(|it| it.id).collect();
         let own = (0..self.world.invitations.len())

@@ -17,9 +17,10 @@ pub(super) const PATHS: [&str; 6] = ["/a", "/b", "/Docs", "/Docs/a", "/Docs/ü",
 /// A path at which no file is ever created.
 pub(super) const NOWHERE: &str = "/nowhere";
 
-/// The times that a step can wait, and how likely each is. In order: a minute, in which a user's changes are counted; so long
-/// that pending uploads are aborted; so long that their content is freed; `TrashDays`, when files are purged and deleted
-/// spaces can no longer be restored; then with the grace after which these are purged; `VersionDays`.
+/// The times that a step can wait, and how likely each is. In order: a minute, in which a user's changes are
+/// counted; so long that pending uploads are aborted; so long that their content is freed; `TrashDays`, when
+/// files are purged and deleted spaces can no longer be restored; then with the grace after which these are
+/// purged; `VersionDays`.
 const WAITS: [(u32, Duration); 6] = [
     (6, Duration::MINUTE),
     (2, Duration::hours(14)),
@@ -57,8 +58,8 @@ pub(super) struct Limits {
     pub(super) spaces: Option<u32>,
 }
 
-/// An action of a user, an operator or the schedule. Indexes select one of the existing spaces, files, uploads or
-/// invitations.
+/// An action of a user, an operator or the schedule. Indexes select one of the existing spaces, files,
+/// uploads or invitations.
 #[derive(Clone, Debug)]
 pub(super) enum Act {
     /// Opens an upload, sends the content and completes it.
@@ -160,8 +161,8 @@ pub(super) enum Act {
     },
 }
 
-/// An action, its user, the epoch that the user's requests name, and the number of await points after which each of their
-/// functions dies, if it does.
+/// An action, its user, the epoch that the user's requests name, and the number of await points after which
+/// each of their functions dies, if it does.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     pub(super) user: usize,
@@ -254,8 +255,8 @@ fn step() -> impl Strategy<Value = Step> {
     })
 }
 
-/// Steps after which two users share a space with a file that has two versions. Without them, a few steps seldom
-/// reach what takes a shared space.
+/// Steps after which two users share a space with a file that has two versions. Without them, a few steps
+/// seldom reach what takes a shared space.
 fn shared_space(role: Role) -> Vec<Step> {
     let upload = |path| Act::Upload {
         space: 0,

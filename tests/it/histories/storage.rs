@@ -60,7 +60,8 @@ impl Earlier {
 }
 
 impl History<'_> {
-    /// Storage and rows are as the model says, so also: each version has its object, and each object has its row.
+    /// Storage and rows are as the model says, so also: each version has its object, and each object has its
+    /// row.
     pub(super) async fn check_storage(&self) {
         let database = &self.share.apps.database;
         let keys = |uploads: &mut dyn Iterator<Item = UploadId>| -> BTreeSet<String> {

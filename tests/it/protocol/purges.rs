@@ -1,8 +1,8 @@
 //! A separate model of purging (`maintenance`) beside the commands that delete, restore and erase.
 //!
-//! One file has two versions at first. Commands and the steps of two purge runs come in every order, and a run can be
-//! killed between any two of its steps. Each object has an upload, and a client can send the content again for as long
-//! as the upload's presigned URL is valid.
+//! One file has two versions at first. Commands and the steps of two purge runs come in every order, and a
+//! run can be killed between any two of its steps. Each object has an upload, and a client can send the
+//! content again for as long as the upload's presigned URL is valid.
 
 use std::time::Instant;
 

@@ -18,8 +18,8 @@ const CONTENT_TYPE: &str = "content-type: application/x-amz-json-1.1\r\n";
 /// The maximum number of entries in a request.
 const MAX_ENTRIES: usize = 10;
 
-/// The maximum size of all entries in a request, in bytes (Amazon EventBridge User Guide, "Calculating `PutEvents` event
-/// entry size").
+/// The maximum size of all entries in a request, in bytes (Amazon EventBridge User Guide, "Calculating
+/// `PutEvents` event entry size").
 const MAX_BYTES: usize = 256 * 1024;
 
 /// The size of an entry's time, as EventBridge counts it.

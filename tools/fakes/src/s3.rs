@@ -137,8 +137,8 @@ impl Bucket {
         reply(200, &headers, b"")
     }
 
-    /// Lists the objects with a prefix. Each has one version, and there are no delete markers. If every key has an object,
-    /// it lists the one whose key is the prefix.
+    /// Lists the objects with a prefix. Each has one version, and there are no delete markers. If every key
+    /// has an object, it lists the one whose key is the prefix.
     fn versions(&self, query: &str) -> Reply {
         let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix="));
         let prefix = percent_decode_str(prefix.unwrap_or_default()).decode_utf8_lossy();

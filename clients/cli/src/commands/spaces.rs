@@ -182,7 +182,8 @@ async fn remove(
     Ok(())
 }
 
-/// Reads an address or a user ID. Refuses a user ID that is not a UUID if the caller's own ID is one: it is probably a name.
+/// Reads an address or a user ID. Refuses a user ID that is not a UUID if the caller's own ID is one: it is
+/// probably a name.
 fn person(person: &UserId, own: &UserId) -> anyhow::Result<Invited> {
     if let Ok(email) = person.as_str().parse() {
         return Ok(Invited::Email(email));

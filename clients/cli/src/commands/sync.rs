@@ -351,8 +351,8 @@ impl<'a> Syncer<'a> {
         Ok(())
     }
 
-    /// Lists the files of the space in the current epoch. The cursor is older than the listing, and changes after the cursor are
-    /// applied to the listing.
+    /// Lists the files of the space in the current epoch. The cursor is older than the listing, and changes
+    /// after the cursor are applied to the listing.
     async fn list(&mut self, current: Option<Epoch>, cursor: Cursor) -> anyhow::Result<()> {
         let mut files = Vec::new();
         let listing = self.client.list_files(Some(self.space_id), "/", |page| {

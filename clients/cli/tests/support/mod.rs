@@ -55,7 +55,7 @@ impl Person {
         person
     }
 
-    /// Shares a space of this person, who owns it, with another person, who accepts.
+    /// Invites another person to a space that this person owns, and accepts the invitation.
     pub(crate) async fn shares(&self, space: &str, other: &Self) {
         // Users can be invited by user ID only after using the service once.
         other.json(&["spaces"]).await;

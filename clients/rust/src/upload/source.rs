@@ -53,8 +53,8 @@ pub struct LocalFile {
 }
 
 impl LocalFile {
-    /// Reads the size of the file, its modification time and on Unix whether its owner may execute it. If the content
-    /// changes later, the upload fails.
+    /// Reads the size of the file, its modification time and on Unix whether its owner may execute it. If the
+    /// content changes later, the upload fails.
     pub async fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         let found = tokio::fs::metadata(&path).await?;

@@ -153,8 +153,8 @@ pub struct FolderView {
     pub path: SpacePath,
 }
 
-/// The 200 of `GET /files?folder=`: a page of what a folder contains directly. The order is that of the paths by byte, where
-/// a folder's ends with `/`; files and folders come side by side.
+/// The 200 of `GET /files?folder=`: a page of what a folder contains directly. The order is that of the paths
+/// by byte, where a folder's ends with `/`; files and folders come side by side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FolderList {

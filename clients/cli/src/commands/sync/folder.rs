@@ -297,8 +297,8 @@ impl Folder {
         }
     }
 
-    /// Gives a part the modification time and the executable bit of its version, as far as the file system allows: the part
-    /// may be a file that [`Self::take`] moved and that belongs to another user.
+    /// Gives a part the modification time and the executable bit of its version, as far as the file system
+    /// allows: the part may be a file that [`Self::take`] moved and that belongs to another user.
     fn set_attributes(&self, part: &str, content: &Content) {
         let Ok(file) = self.parts.open_with(part, OpenOptions::new().write(true)) else {
             return;
