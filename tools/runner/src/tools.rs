@@ -84,7 +84,7 @@ const UV: Tool = Tool {
 const ALL: [Tool; 5] = [EMULATOR, POSTGRES, SAM, CARGO_LAMBDA, SCHEMATHESIS];
 
 /// The oldest Python version that all tools support.
-const OLDEST_PYTHON: (u32, u32) = (3, 10);
+const OLDEST_PYTHON: (u32, u32) = (3, 11);
 
 /// The advice that is shown after a failed installation.
 const INDEX_REMEDY: &str = "check the connection to the Python package index (uv's own settings apply, UV_DEFAULT_INDEX, HTTPS_PROXY and \
@@ -251,7 +251,7 @@ fn is_installed(project: &Project, tool: &Tool) -> bool {
 }
 
 async fn python(project: &Project) -> Result<&'static str> {
-    let remedy = "install Python 3.10 or newer: `apt-get install python3 python3-venv` or https://www.python.org/downloads/";
+    let remedy = "install Python 3.11 or newer: `apt-get install python3 python3-venv` or https://www.python.org/downloads/";
     let asking = command(project, "python3")
         .args([
             "-c",
