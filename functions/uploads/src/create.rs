@@ -7,9 +7,8 @@ use http::StatusCode;
 use model::{
     ContentType, CreateUploadRequest, CreatedUpload, IdempotencyKey, PartLayout, Transfer, UploadId,
 };
-use platform::{digest, ids};
+use platform::{digest, ids, summary};
 use storage::Put;
-use tracing::info;
 
 use crate::presign::url_lifetime;
 use crate::{App, Error, MULTIPART_LIFETIME, PUT_LIFETIME};
@@ -33,6 +32,9 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
     let parts = Some(body.size)
         .filter(|size| size.get() > app.multipart_threshold_bytes)
         .and_then(PartLayout::of);
+    if let Some(space_id) = body.space_id {
+        summary::record("space_ids", space_id);
+    }
     // The hash covers the parsed request, so that field order and white space do not matter.
     let request_hash = serde_json::to_vec(&body).map_err(Problem::internal)?;
 
@@ -66,7 +68,8 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
     let upload = opening.await??;
 
     let upload_id = upload.id;
-    info!(%upload_id, size = body.size.get(), "upload {upload_id} is open");
+    summary::record("upload_ids", upload_id);
+    summary::record("space_ids", upload.space_id);
     let transfer = transfer(app, &upload, &body).await?;
     json(
         StatusCode::CREATED,

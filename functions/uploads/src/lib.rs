@@ -32,6 +32,8 @@ pub struct Config {
     pub database_url: DatabaseUrl,
     /// `BUCKET_NAME`: the S3 bucket that clients put the content into.
     pub bucket: String,
+    /// `METRICS_NAMESPACE`: the CloudWatch namespace of the function's metrics.
+    pub metrics_namespace: String,
     /// `MAX_UPLOAD_BYTES`: the largest size of a file, in bytes.
     pub max_upload_bytes: i64,
     /// `MULTIPART_THRESHOLD_BYTES`: the largest size, in bytes, of content that is put in one request. Larger
@@ -49,6 +51,7 @@ impl Config {
         Ok(Self {
             database_url: vars.required("DATABASE_URL")?,
             bucket: vars.required("BUCKET_NAME")?,
+            metrics_namespace: vars.required("METRICS_NAMESPACE")?,
             max_upload_bytes: vars.required("MAX_UPLOAD_BYTES")?,
             multipart_threshold_bytes: vars.required("MULTIPART_THRESHOLD_BYTES")?,
             max_pending_uploads: vars.required("MAX_PENDING_UPLOADS")?,
