@@ -9,7 +9,7 @@ use db::{Database, Effect, NewChange};
 use metrics::counter;
 use model::{Caller, DeviceId, Event};
 use platform::metrics::Metric;
-use platform::{Clock, ids};
+use platform::{Clock, ids, summary};
 use queue::{PUBLISHED, Queue, publish};
 use time::Duration;
 
@@ -51,11 +51,21 @@ pub fn begin<'a>(
 pub async fn finish(queue: &Queue, db: &Database, clock: &Clock, effect: Effect) -> Option<Event> {
     match effect {
         Effect::Applied(events) => {
+            events.iter().for_each(name);
             counter!(COMMITTED).increment(u64::try_from(events.len()).unwrap_or(u64::MAX));
             publish(queue, db, clock, &events).await;
             events.into_iter().next()
         }
-        Effect::AlreadyApplied(event) => Some(*event),
+        Effect::AlreadyApplied(event) => {
+            name(&event);
+            Some(*event)
+        }
         Effect::NoOp => None,
     }
+}
+
+/// Names a change in the request's line of the log.
+fn name(event: &Event) {
+    summary::record("event_ids", event.event_id);
+    summary::record("space_ids", event.space_id);
 }

@@ -12,7 +12,7 @@ use db::{Completing, Database, DatabaseUrl, Rejection, UploadPhase, UploadState}
 use http::StatusCode;
 use model::{Empty, FileChanged, Sha256, UploadId};
 use platform::config::{ConfigError, Vars};
-use platform::{Clock, ids};
+use platform::{Clock, ids, summary};
 use queue::Queue;
 use storage::Storage;
 use thiserror::Error as ThisError;
@@ -189,6 +189,7 @@ async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> 
 }
 
 fn answer(event: model::Event) -> Result<Response, Problem> {
+    summary::record("event_ids", event.event_id);
     let changed = FileChanged::try_from(event).map_err(Problem::internal)?;
     json(StatusCode::OK, &changed)
 }

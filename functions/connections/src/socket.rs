@@ -11,10 +11,10 @@ use db::{Connecting, NewConnection};
 use http::StatusCode;
 use http::header::ORIGIN;
 use model::Pong;
-use platform::secret;
+use platform::{secret, summary};
 use serde::{Deserialize, Serialize};
 use thiserror::Error as ThisError;
-use tracing::{Instrument as _, info, info_span};
+use tracing::{Instrument as _, info_span};
 
 use crate::{App, CONNECTION_LIFETIME};
 
@@ -127,7 +127,7 @@ async fn connect(
     });
     match connecting.await? {
         Connecting::Connected(user_id) => {
-            info!(connection_id, %user_id, "connected {connection_id} of user {user_id}");
+            summary::record("user_id", user_id);
             Ok(empty(StatusCode::OK))
         }
         Connecting::NoTicket => Err(Error::Ticket.into()),
@@ -140,7 +140,6 @@ async fn connect(
 
 async fn disconnect(app: &App, connection_id: &str) -> Result<Response, Problem> {
     app.db.remove_connections(&[connection_id]).await?;
-    info!(connection_id, "disconnected {connection_id}");
     Ok(empty(StatusCode::OK))
 }
 
