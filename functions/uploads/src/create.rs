@@ -18,8 +18,15 @@ use crate::{App, Error, MULTIPART_LIFETIME, PUT_LIFETIME};
 /// opened.
 pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let caller = request.caller()?;
-    let key: Option<IdempotencyKey> = request.header("idempotency-key")?;
-    let body: CreateUploadRequest = request.json()?;
+    let header: Option<IdempotencyKey> = request.header("idempotency-key")?;
+    let mut body: CreateUploadRequest = request.json()?;
+    let key = match (header, body.idempotency_key.take()) {
+        (Some(header), Some(key)) if header != key => {
+            let detail = "idempotencyKey: the header Idempotency-Key has another one. Send one of them.";
+            return Err(Problem::invalid(detail));
+        }
+        (header, key) => header.or(key),
+    };
     if body.size.get() > app.max_upload_bytes {
         return Err(Error::TooLarge {
             most: app.max_upload_bytes,
