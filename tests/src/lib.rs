@@ -15,6 +15,7 @@ mod database;
 mod gateway;
 mod proxy;
 mod queue;
+mod relay;
 mod samples;
 mod stack;
 mod storage;
@@ -33,6 +34,7 @@ pub use fakes::tls::TlsFront;
 pub use gateway::Gateway;
 pub use proxy::Proxy;
 pub use queue::TestQueue;
+pub use relay::Relay;
 pub use runner::postgres::ROLE;
 pub use samples::{Sample, http_event, project_file, sample, samples, template_routes};
 pub use stack::{
