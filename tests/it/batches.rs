@@ -10,6 +10,7 @@ mod failures;
 mod opening;
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use fakes::http::Fault;
 use fakes::s3::{Object, S3};
@@ -184,9 +185,8 @@ async fn at_once(apps: &TestContext, user: &str, calls: Vec<Call>) -> Vec<Answer
 
 /// Takes all messages out of the queue. Returns the sequence numbers of the changes that they announce, for
 /// each message in the order of a message: the earlier changes, then the newest.
-async fn announced(apps: &TestContext) -> Vec<Vec<i64>> {
-    let bodies = apps.queue.drain().await;
-    let numbers = |body: &String| {
+fn announced(apps: &Fakes) -> Vec<Vec<i64>> {
+    let numbers = |body: &Arc<str>| {
         let message: Value = serde_json::from_str(body).unwrap();
         let earlier = message["earlier"].as_array().cloned().unwrap_or_default();
         let changes = earlier.iter().chain([&message]);
@@ -194,7 +194,7 @@ async fn announced(apps: &TestContext) -> Vec<Vec<i64>> {
             .map(|change| change["sequence"].as_i64().unwrap())
             .collect()
     };
-    bodies.iter().map(numbers).collect()
+    apps.sqs.take(usize::MAX).iter().map(numbers).collect()
 }
 
 /// Sets limits of Alice.

@@ -71,7 +71,7 @@ async fn items_of_one_space_get_consecutive_numbers_in_their_order_and_a_bad_one
         items.extend([*upload, good[number + 1]]);
     }
     let before = apps.feed("alice", None).await.latest_sequence.get();
-    announced(&apps).await;
+    announced(&apps);
     let answer = apps.call("alice", completing(&items)).await;
     let outcome = |(_, outcome): &(UploadId, &'static str)| [*outcome, "200"];
     let expected: Vec<&str> = std::iter::once("200")
@@ -98,7 +98,7 @@ async fn items_of_one_space_get_consecutive_numbers_in_their_order_and_a_bad_one
         feed.latest_sequence.get(),
         before + i64::try_from(good.len()).unwrap()
     );
-    assert_eq!(announced(&apps).await.concat(), expected);
+    assert_eq!(announced(&apps).concat(), expected);
     // Alone, each would have been refused in the same way.
     for (number, (upload, _)) in bad.iter().enumerate() {
         let alone = apps.complete_id("alice", &upload.to_string()).await;
@@ -172,7 +172,7 @@ async fn a_repeated_batch_answers_the_same_and_makes_no_second_change() {
     let again = apps.call("alice", completing(&uploads)).await;
     assert_eq!(again.body, first.body);
     assert_eq!(apps.feed("alice", None).await.latest_sequence.get(), 10);
-    let mut numbers = announced(&apps).await.concat();
+    let mut numbers = announced(&apps).concat();
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=10).collect::<Vec<_>>());
 }

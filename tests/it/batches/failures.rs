@@ -43,7 +43,7 @@ async fn waiting(apps: &TestContext) -> i64 {
 async fn a_function_that_dies_between_commit_and_send_leaves_every_change_to_maintenance() {
     let apps = Fakes::start().await;
     let space = apps.space("alice").await;
-    announced(&apps).await;
+    announced(&apps);
     let before = apps.database.number("SELECT count(*) FROM changes").await;
     let mut items: Vec<Value> = (0..30)
         .map(|number| body_in(space, &format!("/{number}")))
@@ -63,20 +63,20 @@ async fn a_function_that_dies_between_commit_and_send_leaves_every_change_to_mai
     assert_eq!(apps.run_maintenance().await.unwrap().published, 0);
     apps.clock.advance(Duration::seconds(10));
     assert_eq!(apps.run_maintenance().await.unwrap().published, 31);
-    let mut numbers = announced(&apps).await.concat();
+    let mut numbers = announced(&apps).concat();
     numbers.sort_unstable();
     assert_eq!((numbers, waiting(&apps).await), ((1..=31).collect(), 0));
     // The client repeats the request, and gets what was committed.
     let again = changed(&apps.call("alice", completing(&uploads)).await);
     assert_eq!(sequences(&again), (1..=31).collect::<Vec<_>>());
-    assert!(announced(&apps).await.is_empty());
+    assert!(announced(&apps).is_empty());
 }
 
 #[tokio::test]
 async fn moves_and_deletions_whose_function_dies_before_sending_are_published_by_maintenance() {
     let apps = Fakes::start().await;
     let made = files(&apps, "alice", &["/a", "/b", "/c"]).await;
-    announced(&apps).await;
+    announced(&apps);
     let changes = [
         json!({ "action": "move", "fileId": made[0].file_id, "path": "/folder/a" }),
         json!({ "action": "delete", "fileId": made[1].file_id }),
@@ -91,7 +91,7 @@ async fn moves_and_deletions_whose_function_dies_before_sending_are_published_by
     apps.database.wait_until_disconnected().await;
     apps.clock.advance(Duration::seconds(10));
     assert_eq!(apps.run_maintenance().await.unwrap().published, 3);
-    let mut numbers = announced(&apps).await.concat();
+    let mut numbers = announced(&apps).concat();
     numbers.sort_unstable();
     assert_eq!((numbers, waiting(&apps).await), (vec![4, 5, 6], 0));
 }
@@ -113,7 +113,7 @@ async fn a_hung_or_absent_queue_fails_no_item_and_keeps_every_event() {
     assert_eq!(waiting(&apps).await, 5);
     // The leases are released, so maintenance need not wait for them.
     assert_eq!(apps.run_maintenance().await.unwrap().published, 5);
-    let mut numbers = announced(&apps).await.concat();
+    let mut numbers = announced(&apps).concat();
     numbers.sort_unstable();
     assert_eq!(numbers, [1, 2, 3, 4, 5]);
 }
@@ -132,7 +132,7 @@ async fn an_object_that_storage_does_not_answer_for_fails_its_item_alone() {
     assert_eq!(outcomes(&answer), expected);
     let feed = apps.feed("alice", None).await;
     assert_eq!(feed.latest_sequence.get(), 19);
-    assert_eq!(announced(&apps).await.concat(), (1..=19).collect::<Vec<_>>());
+    assert_eq!(announced(&apps).concat(), (1..=19).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn a_hundred_files_cost_eight_exchanges_with_the_database_and_eight_reques
         let first = 100 * round + 1;
         assert_eq!(sequences(&made), (first..first + 100).collect::<Vec<_>>());
 
-        let bodies = apps.queue.drain().await;
+        let bodies = apps.sqs.take(usize::MAX);
         apps.sqs.server.take_requests();
         let records: Vec<Value> = (bodies.iter().enumerate())
             .map(|(number, body)| json!({ "messageId": number.to_string(), "receiptHandle": "r", "body": body }))
@@ -275,7 +275,7 @@ async fn every_change_of_batches_reaches_a_device_in_its_order() {
     let apps = Fakes::with_every_object(b"x").await;
     let space = apps.space("alice").await;
     apps.connected("alice", "c1").await;
-    announced(&apps).await;
+    announced(&apps);
     // The longest paths need more than one message for a batch.
     let long = "x".repeat(250);
     let mut expected = Vec::new();
@@ -293,7 +293,7 @@ async fn every_change_of_batches_reaches_a_device_in_its_order() {
         let made = changed(&apps.call("alice", completing(&ids)).await);
         expected.extend(sequences(&made));
     }
-    let messages = apps.queue.drain().await;
+    let messages = apps.sqs.take(usize::MAX);
     assert!(messages.len() > 3, "{}", messages.len());
     let records: Vec<Value> = (messages.iter().enumerate())
         .map(|(number, body)| json!({ "messageId": number.to_string(), "receiptHandle": "r", "body": body }))
