@@ -124,6 +124,7 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
             match request.route() {
                 "GET /uploads" => list::list(app, request).await,
                 "POST /uploads" => create::create(app, request).await,
+                "POST /uploads/batch" => create::create_all(app, request).await,
                 "POST /uploads/{uploadId}/parts" => resume::parts(app, request).await,
                 "GET /uploads/{uploadId}" => resume::show(app, request).await,
                 "DELETE /uploads/{uploadId}" => resume::abort(app, request).await,
