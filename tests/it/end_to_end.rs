@@ -201,7 +201,7 @@ async fn one_change_can_be_followed_through_the_logs_from_its_request_to_its_dev
     let trace = field("xrayTraceId").to_owned();
     let upload_id = field("upload_id").to_owned();
     line("UploadsLogs", &|line| {
-        line["fields"]["upload_id"] == upload_id.as_str()
+        line["fields"]["upload_ids"] == upload_id.as_str()
     })
     .await;
 

@@ -140,6 +140,54 @@ test("another epoch is noticed in every space, however far the feeds are by then
   assertAll(service, told, 24);
 });
 
+test("a connection that a restored database does not know is replaced, and changes are pushed again", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(26), { hostility: 0 });
+  service.commit("a", 9);
+  const { watcher, told } = watch(service, time, randomFrom(27));
+  watcher.start();
+  await time.pass(1_000);
+  service.restore("second");
+  service.commit("a");
+  await time.pass(MINUTE);
+  // A request of the page is refused. Until then nothing tells the watcher, also no ping.
+  assert.equal(watcher.state.phase, "live");
+  assert.deepEqual(told.rewound, []);
+  told.states.length = 0;
+  watcher.listAgain();
+  await time.pass(RECONNECT_SPREAD + 1_000);
+  assert.deepEqual(told.rewound, ["a"]);
+  assert.equal(service.handshakes.length, 2);
+  assert.equal(service.openSockets(), 1);
+  // The watcher does not claim to be live before.
+  assert.equal(told.states.indexOf("live"), told.states.length - 1, told.states.join());
+  assertAll(service, told, 26);
+  const before = told.live;
+  service.commit("a");
+  await time.pass(1_000);
+  assert.equal(told.live, before + 1);
+  // The new connection is as good as any other.
+  await time.pass(ROTATION.from - MINUTE);
+  assert.equal(service.handshakes.length, 2);
+});
+
+test("windows that notice a restored database at once replace their connections over 40 s", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(28), { hostility: 0 });
+  service.commit("a");
+  const watchers = Array.from({ length: 500 }, (_, index) => watch(service, time, randomFrom(100 + index)).watcher);
+  for (const watcher of watchers) watcher.start();
+  await time.pass(1_000);
+  service.restore("second");
+  service.handshakes.length = 0;
+  for (const watcher of watchers) watcher.listAgain();
+  await time.pass(RECONNECT_SPREAD + 1_000);
+  assert.equal(service.handshakes.length, 500);
+  const seconds = new Map();
+  for (const at of service.handshakes) seconds.set(Math.floor(at / 1_000), (seconds.get(Math.floor(at / 1_000)) ?? 0) + 1);
+  assert.ok(Math.max(...seconds.values()) < 40, [...seconds.values()].join());
+});
+
 test("a cut at any message is made up for", async () => {
   for (let message = 1; message <= 40; message += 1) {
     const time = new VirtualTime();

@@ -94,6 +94,11 @@ export class Watcher {
     }
   }
 
+  /** Reads everything again. Call it when the service has said that its database was restored. */
+  listAgain() {
+    if (this.#connection && !this.#stopped) void this.#catchUp();
+  }
+
   /** Drops the connection. Call it when the network is known to be down. */
   lose() {
     this.#connection?.end();
@@ -124,9 +129,11 @@ export class Watcher {
     const { source, openSocket, timers, random } = this.#options;
     this.#dialing = true;
     try {
+      const epoch = this.#epoch;
       const { url } = await source.createTicket();
       if (this.#stopped) throw new Unreachable("stopped");
       const connection = new Connection(openSocket(url), timers, random);
+      connection.epoch = epoch;
       connection.onframe = (frame) => this.#hear(frame);
       connection.onend = () => this.#lost(connection);
       await connection.opened;
@@ -144,7 +151,8 @@ export class Watcher {
     }
     const former = this.#connection;
     this.#connection = connection;
-    this.#planRotation(between(ROTATION, this.#options.random));
+    if (this.#isCurrent(connection)) this.#planRotation(between(ROTATION, this.#options.random));
+    else this.#planReplacement();
     if (former) {
       // Changes that were pushed only to the former connection are in the feed now.
       void this.#catchUp().finally(() => former.close());
@@ -156,6 +164,16 @@ export class Watcher {
     const { timers } = this.#options;
     timers.clear(this.#rotationTimer);
     this.#rotationTimer = timers.set(() => void this.#rotate(), ms);
+  }
+
+  /** Whether a connection was opened in the current epoch. A database that was restored to an earlier time does not know others. @param {Connection} connection */
+  #isCurrent(connection) {
+    return connection.epoch === null || connection.epoch === this.#epoch;
+  }
+
+  /** Replaces a connection that the service does not know any more. Many windows may notice at once. */
+  #planReplacement() {
+    this.#planRotation(fullJitter(0, { first: RECONNECT_SPREAD, limit: RECONNECT_LIMIT }, this.#options.random));
   }
 
   /** Opens the next connection before API Gateway closes this one at its age limit. */
@@ -244,7 +262,8 @@ export class Watcher {
         await this.#sweepOnce();
       }
       this.#sweepFailures = 0;
-      if (this.#connection) this.#enter({ phase: "live" });
+      // Until a connection that the service does not know is replaced, nothing is pushed.
+      if (this.#connection && this.#isCurrent(this.#connection)) this.#enter({ phase: "live" });
     } catch (error) {
       this.#sweepAgain = false;
       // Without a connection, the next connect catches up.
@@ -267,6 +286,8 @@ export class Watcher {
     if (this.#stopped) return;
     const restored = this.#epoch !== null && this.#epoch !== epoch;
     this.#epoch = epoch;
+    if (restored) this.#planReplacement();
+    else if (this.#connection) this.#connection.epoch ??= epoch;
     for (const space of spaces) {
       const known = applied.get(space.spaceId);
       if (known === undefined || (!restored && space.latestSequence >= known)) continue;
@@ -383,6 +404,7 @@ class Feed {
 class Connection {
   /** @type {(frame: { type: string }) => void} */ onframe = () => {};
   /** @type {() => void} */ onend = () => {};
+  /** The newest epoch that was known before the connection was opened; null if none was. @type {string | null} */ epoch = null;
   #ended = false;
   /** @type {unknown} */ #timer = null;
   /** @type {unknown} */ #pongTimer = null;
