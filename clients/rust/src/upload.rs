@@ -227,6 +227,7 @@ impl Client {
             base_version: None,
             base_file_id: None,
             device_id: self.device_id(),
+            idempotency_key: None,
         })
     }
 

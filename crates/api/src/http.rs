@@ -11,8 +11,8 @@ use futures_util::FutureExt as _;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use metrics::counter;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserializer, Serialize};
 use tokio::time::Instant;
 use tracing::{Instrument as _, error, info, info_span};
 
@@ -24,8 +24,9 @@ use platform::summary::{self, Summary};
 use crate::rejection::{LASTING_LIMITS, PASSING_LIMITS};
 use crate::{Problem, QUOTA_REFUSALS};
 
-/// The maximum size of a request body in bytes. The largest valid body, for 100 parts, has about 8 KiB.
-pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// The maximum size of a request body in bytes. The largest valid body, for 100 uploads with the longest paths,
+/// has about 300 KiB.
+pub const MAX_BODY_BYTES: usize = 512 * 1024;
 
 /// The header, in lower case, in which a client may name the epoch that it knows.
 pub const EPOCH_HEADER: &str = "syncsphere-epoch";
@@ -157,25 +158,32 @@ impl<'a> Request<'a> {
             return Err(Problem::invalid("The body is not a JSON object."));
         }
         let deserializer = &mut serde_json::Deserializer::from_slice(bytes);
-        let value = serde_path_to_error::deserialize(&mut *deserializer).map_err(|error| {
-            let path = error.path().to_string();
-            let reason = error.into_inner();
-            if reason.is_data() {
-                let at = if path == "." {
-                    String::new()
-                } else {
-                    format!("{path}: ")
-                };
-                Problem::invalid(format!("{at}{}", without_position(&reason)))
-            } else {
-                Problem::invalid(format!("The body is not valid JSON: {reason}"))
-            }
-        })?;
+        let value = parsed(&mut *deserializer)?;
         deserializer
             .end()
             .map_err(|reason| Problem::invalid(format!("The body is not valid JSON: {reason}")))?;
         Ok(value)
     }
+}
+
+/// Deserializes JSON as `T`. 400 if it is invalid.
+pub(crate) fn parsed<'de, T: DeserializeOwned>(
+    deserializer: impl Deserializer<'de, Error = serde_json::Error>,
+) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let reason = error.into_inner();
+        if reason.is_data() {
+            let at = if path == "." {
+                String::new()
+            } else {
+                format!("{path}: ")
+            };
+            Problem::invalid(format!("{at}{}", without_position(&reason)))
+        } else {
+            Problem::invalid(format!("The body is not valid JSON: {reason}"))
+        }
+    })
 }
 
 /// Removes the position that `serde_json` appends. It is redundant, because the message names the field.

@@ -2,6 +2,7 @@
 
 #![warn(missing_docs)]
 
+pub mod batch;
 pub mod http;
 mod problem;
 mod rejection;

@@ -1,5 +1,7 @@
 //! The problem responses for commands that the database rejected.
 
+use std::sync::Arc;
+
 use db::{Limit, LimitName, Rejection};
 use http::StatusCode;
 use model::{CurrentVersion, MAX_MEMBERS, SpacePath};
@@ -120,6 +122,16 @@ impl From<db::Error> for Problem {
         match error {
             db::Error::Rejected(rejection) => rejection.into(),
             error => Self::unavailable(error),
+        }
+    }
+}
+
+/// As for the error itself. Several items of a batch may have failed for one error.
+impl From<Arc<db::Error>> for Problem {
+    fn from(error: Arc<db::Error>) -> Self {
+        match &*error {
+            db::Error::Rejected(rejection) => rejection.clone().into(),
+            _ => Self::unavailable(error),
         }
     }
 }

@@ -1,11 +1,16 @@
 //! Bodies of the HTTP API's requests and responses.
 
+mod batch;
 mod file;
 mod invitation;
 mod space;
 mod ticket;
 mod upload;
 
+pub use batch::{
+    BatchResults, ChangeFilesRequest, ChangeOutcome, CompleteUploadsRequest, CreateUploadsRequest,
+    FileChange, ItemResult, MAX_BATCH_ITEMS, OpeningOutcome,
+};
 pub use file::{
     Composite, CurrentVersion, DeletedFileList, DeletedFileView, DownloadUrl, FileChanged, FileDetail,
     FileList, FileVersion, FileView, FolderList, FolderView, InvalidTrashKey, MoveFileRequest, NoFile,

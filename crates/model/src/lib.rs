@@ -18,15 +18,17 @@ mod space;
 mod visible;
 
 pub use api::{
-    AcceptInvitationRequest, ChangeList, Composite, CreateSpaceRequest, CreateTicketRequest,
-    CreateUploadRequest, CreatedTicket, CreatedUpload, CurrentVersion, DeclineInvitationRequest,
-    DeletedFileList, DeletedFileView, DeletedSpaceList, DeletedSpaceView, DownloadUrl, Empty, FileChanged,
-    FileDetail, FileList, FileVersion, FileView, FolderList, FolderView, InvalidTrashKey, InvitationList,
-    InvitationView, InviteRequest, LimitUse, MemberList, MemberView, MoveFileRequest, NoFile, PartRequest,
-    PendingUpload, PendingUploadList, PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut,
-    ProfileView, ReceivedInvitation, ReceivedInvitationList, RenameSpaceRequest, RestoreFileRequest,
-    RestoreSpaceRequest, RestoreVersionRequest, SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer,
-    TrashKey, UploadStatus, UploadView, Usage,
+    AcceptInvitationRequest, BatchResults, ChangeFilesRequest, ChangeList, ChangeOutcome,
+    CompleteUploadsRequest, Composite, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest,
+    CreateUploadsRequest, CreatedTicket, CreatedUpload, CurrentVersion, DeclineInvitationRequest,
+    DeletedFileList, DeletedFileView, DeletedSpaceList, DeletedSpaceView, DownloadUrl, Empty, FileChange,
+    FileChanged, FileDetail, FileList, FileVersion, FileView, FolderList, FolderView, InvalidTrashKey,
+    InvitationList, InvitationView, InviteRequest, ItemResult, LimitUse, MAX_BATCH_ITEMS, MemberList,
+    MemberView, MoveFileRequest, NoFile, OpeningOutcome, PartRequest, PendingUpload, PendingUploadList,
+    PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut, ProfileView, ReceivedInvitation,
+    ReceivedInvitationList, RenameSpaceRequest, RestoreFileRequest, RestoreSpaceRequest,
+    RestoreVersionRequest, SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer, TrashKey,
+    UploadStatus, UploadView, Usage,
 };
 pub use caller::{
     Caller, EmailAddress, InvalidEmailAddress, InvalidPersonName, MAX_PERSON_NAME_BYTES, PersonName, Profile,

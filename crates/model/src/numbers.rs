@@ -187,7 +187,8 @@ impl From<ContentType> for String {
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// A client's name for a request. A repeated request with the same key has no second effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct IdempotencyKey(String);
 
 /// The text is empty, too long or not printable ASCII.
@@ -199,6 +200,20 @@ impl IdempotencyKey {
     /// The key as the client sent it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for IdempotencyKey {
+    type Error = InvalidIdempotencyKey;
+
+    fn try_from(text: String) -> Result<Self, InvalidIdempotencyKey> {
+        text.parse()
+    }
+}
+
+impl From<IdempotencyKey> for String {
+    fn from(key: IdempotencyKey) -> Self {
+        key.0
     }
 }
 

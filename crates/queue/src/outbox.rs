@@ -46,7 +46,8 @@ pub struct Published {
     pub unreached: Vec<EventId>,
 }
 
-/// Sends events to the queue. The caller must hold their leases.
+/// Sends events to the queue, those of one space in as few messages as possible. The caller must hold their
+/// leases.
 pub async fn publish_all(
     queue: &Queue,
     db: &Database,
@@ -54,28 +55,30 @@ pub async fn publish_all(
     events: &[Event],
 ) -> Result<Published, db::Error> {
     let mut published = Published::default();
-    let (mut ids, mut messages) = (Vec::new(), Vec::new());
-    for event in events {
-        let event_id = event.event_id;
-        match Message::from(event.clone()).encode() {
+    let (mut packed, mut messages) = (Vec::new(), Vec::new());
+    for message in Message::pack(events) {
+        let ids: Vec<EventId> = message.events().map(|event| event.event_id).collect();
+        match message.encode() {
             Ok(body) => {
-                ids.push(event_id);
+                packed.push(ids);
                 messages.push(Outgoing {
                     body,
                     delay_seconds: 0,
                 });
             }
             Err(error) => {
-                error!(%event_id, error = error_chain(&error), "event {event_id} cannot be encoded, and so not be published");
-                published.refused.push(event_id);
+                for event_id in &ids {
+                    error!(%event_id, error = error_chain(&error), "event {event_id} cannot be encoded, and so not be published");
+                }
+                published.refused.extend(ids);
             }
         }
     }
-    for (event_id, outcome) in ids.into_iter().zip(queue.send_all(messages).await) {
+    for (ids, outcome) in packed.into_iter().zip(queue.send_all(messages).await) {
         match outcome {
-            SendOutcome::Sent => published.sent.push(event_id),
-            SendOutcome::Refused => published.refused.push(event_id),
-            SendOutcome::Unreached => published.unreached.push(event_id),
+            SendOutcome::Sent => published.sent.extend(ids),
+            SendOutcome::Refused => published.refused.extend(ids),
+            SendOutcome::Unreached => published.unreached.extend(ids),
         }
     }
     if !published.sent.is_empty() {

@@ -96,8 +96,9 @@ fn report(begun: Instant, records: &[Record], plan: &Plan<'_>, outcomes: &Outcom
             _ => None,
         });
         let Some(last) = delivered.max() else { continue };
-        for record in &group.records {
-            let latency = last - record.message.event.occurred_at;
+        let events = group.records.iter().flat_map(|record| record.message.events());
+        for event in events {
+            let latency = last - event.occurred_at;
             histogram!(metrics::LATENCY).record(latency.as_seconds_f64() * 1_000.0);
         }
     }
@@ -123,7 +124,8 @@ fn report(begun: Instant, records: &[Record], plan: &Plan<'_>, outcomes: &Outcom
     }
     let event_ids: Vec<String> = records
         .iter()
-        .map(|record| record.message.event.event_id.to_string())
+        .flat_map(|record| record.message.events())
+        .map(|event| event.event_id.to_string())
         .collect();
     let senders: Vec<&str> = records
         .iter()
@@ -142,6 +144,6 @@ fn report(begun: Instant, records: &[Record], plan: &Plan<'_>, outcomes: &Outcom
         again = retried,
         "notified {} connections of {} events",
         count(metrics::NOTIFIED),
-        records.len(),
+        event_ids.len(),
     );
 }

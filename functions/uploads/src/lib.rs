@@ -16,7 +16,6 @@ use platform::config::{ConfigError, Vars};
 use storage::Storage;
 use thiserror::Error as ThisError;
 use time::Duration;
-use tracing::{Instrument as _, info_span};
 
 /// Lifetime of an upload whose content is put in one request. It can be completed for [`db::IN_FLIGHT`]
 /// longer.
@@ -123,18 +122,15 @@ impl From<Error> for Problem {
 pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
     serve(request, async {
-        let handling = async {
-            match request.route() {
-                "GET /uploads" => list::list(app, request).await,
-                "POST /uploads" => create::create(app, request).await,
-                "POST /uploads/{uploadId}/parts" => resume::parts(app, request).await,
-                "GET /uploads/{uploadId}" => resume::show(app, request).await,
-                "DELETE /uploads/{uploadId}" => resume::abort(app, request).await,
-                _ => Err(no_such_route(request)),
-            }
-        };
-        let span = info_span!("upload", upload_id = request.path_text("uploadId"));
-        handling.instrument(span).await
+        match request.route() {
+            "GET /uploads" => list::list(app, request).await,
+            "POST /uploads" => create::create(app, request).await,
+            "POST /uploads/batch" => create::create_all(app, request).await,
+            "POST /uploads/{uploadId}/parts" => resume::parts(app, request).await,
+            "GET /uploads/{uploadId}" => resume::show(app, request).await,
+            "DELETE /uploads/{uploadId}" => resume::abort(app, request).await,
+            _ => Err(no_such_route(request)),
+        }
     })
     .await
 }

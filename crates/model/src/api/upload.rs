@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 
 use crate::{
-    ByteCount, ContentType, DeviceId, FileId, ModifiedAt, PageToken, PartLayout, PartNumber, Sha256, SpaceId,
-    SpacePath, UploadId, Version,
+    ByteCount, ContentType, DeviceId, FileId, IdempotencyKey, ModifiedAt, PageToken, PartLayout, PartNumber,
+    Sha256, SpaceId, SpacePath, UploadId, Version,
 };
 
 /// The body of `POST /uploads`.
@@ -45,6 +45,9 @@ pub struct CreateUploadRequest {
     /// The device that uploads, if the client names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
+    /// The idempotency key. A single request may have it in the header `Idempotency-Key` instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// The 201 of `POST /uploads`.

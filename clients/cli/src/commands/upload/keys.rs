@@ -111,6 +111,7 @@ mod tests {
             base_version: None,
             base_file_id: None,
             device_id: None,
+            idempotency_key: None,
         }
     }
 
