@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::session::now;
 use crate::{Backoff, Client, Error, Frame, Problem};
 use service::{Connection, Service};
 use silence::{Due, Silence, after};
@@ -385,6 +386,10 @@ impl<S: Service> Task<S> {
                 () = sleep_until(request_at), if request.is_none() && (self.must_list || !self.behind.is_empty()) => {}
                 due = self.silence.due() => {
                     let sent = match due {
+                        Due::Check => {
+                            self.silence.check(now());
+                            Ok(())
+                        }
                         Due::Heartbeat => {
                             self.silence.sent_heartbeat(&mut self.random);
                             connection.heartbeat().await

@@ -1,7 +1,7 @@
 //! The silence of a connection: when a heartbeat and a ping are due, and when the connection counts as dead.
 
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
 use tokio::time::{Instant, sleep_until};
@@ -21,10 +21,20 @@ const PING: Range<f64> = 240.0..300.0;
 /// Timeout for the answer to a ping.
 const PONG_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Interval at which the clocks are compared.
+const CHECK: Duration = Duration::from_mins(1);
+
+/// If the time of day advances by so much more than the monotonic clock, which stands still while Linux or macOS
+/// sleeps, the device has slept. Routers may have forgotten the connection, or API Gateway has closed it.
+const SLEEP: Duration = Duration::from_mins(1);
+
 /// An action that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     Heartbeat,
     Ping,
+    /// [`Silence::check`].
+    Check,
     /// A ping was not answered in time.
     Dead,
 }
@@ -38,6 +48,9 @@ pub(super) struct Silence {
     expects_pongs: bool,
     /// Whether the connection has answered a ping.
     has_answered: bool,
+    check_at: Instant,
+    /// Both clocks at the last check.
+    checked: Option<(Instant, SystemTime)>,
 }
 
 impl Silence {
@@ -49,6 +62,8 @@ impl Silence {
             pong_by: None,
             expects_pongs: true,
             has_answered: false,
+            check_at: Instant::now() + CHECK,
+            checked: None,
         }
     }
 
@@ -71,15 +86,34 @@ impl Silence {
 
     /// Waits until something is due. It stays due until one of the other methods is called.
     pub(super) async fn due(&self) -> Due {
-        let (mut at, mut due) = (self.heartbeat_at, Due::Heartbeat);
-        if self.ping_at < at {
-            (at, due) = (self.ping_at, Due::Ping);
+        let timers = [
+            (self.heartbeat_at, Due::Heartbeat),
+            (self.ping_at, Due::Ping),
+            (self.check_at, Due::Check),
+        ];
+        let pong = self.pong_by.map(|pong_by| (pong_by, Due::Dead));
+        let next = timers.into_iter().chain(pong).min_by_key(|(at, _)| *at);
+        match next {
+            Some((at, due)) => {
+                sleep_until(at).await;
+                due
+            }
+            None => std::future::pending().await,
         }
-        if let Some(pong_by) = self.pong_by.filter(|pong_by| *pong_by < at) {
-            (at, due) = (pong_by, Due::Dead);
+    }
+
+    /// Compares the clocks. After a sleep of the device a ping is due at once.
+    pub(super) fn check(&mut self, time: SystemTime) {
+        let now = Instant::now();
+        if let Some((then, time_then)) = self.checked {
+            let awake = now - then;
+            let passed = time.duration_since(time_then).unwrap_or_default();
+            if passed.saturating_sub(awake) >= SLEEP {
+                self.ping_at = now;
+            }
         }
-        sleep_until(at).await;
-        due
+        self.checked = Some((now, time));
+        self.check_at = now + CHECK;
     }
 
     pub(super) fn heard(&mut self, frame: &Frame, random: &mut Rng) {
@@ -108,4 +142,48 @@ impl Silence {
 pub(super) fn after(seconds: Range<f64>, random: &mut Rng) -> Instant {
     let seconds = seconds.start + (seconds.end - seconds.start) * random.f64();
     Instant::now() + Duration::from_secs_f64(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// Runs the timers until a ping is due, and returns the time until then. Every minute the device sleeps for
+    /// `asleep`.
+    async fn until_ping(asleep: Duration) -> Duration {
+        let mut random = Rng::with_seed(1);
+        let (mut silence, begun) = (Silence::begin(&mut random), Instant::now());
+        let mut time = SystemTime::UNIX_EPOCH;
+        loop {
+            match silence.due().await {
+                Due::Check => {
+                    silence.check(time + begun.elapsed());
+                    time += asleep;
+                }
+                Due::Ping => return begun.elapsed(),
+                due => panic!("{due:?}"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_that_has_slept_pings_at_once() {
+        assert_eq!(until_ping(Duration::from_mins(10)).await, 2 * CHECK);
+        for awake in [Duration::ZERO, Duration::from_secs(50)] {
+            assert!(until_ping(awake).await >= Duration::from_mins(4), "{awake:?}");
+        }
+    }
+
+    /// The time of day is corrected by an hour.
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_causes_no_ping() {
+        let mut silence = Silence::begin(&mut Rng::with_seed(1));
+        let time = SystemTime::UNIX_EPOCH + Duration::from_hours(1);
+        silence.check(time);
+        silence.check(SystemTime::UNIX_EPOCH);
+        sleep(CHECK).await;
+        assert_eq!(silence.due().await, Due::Check);
+    }
 }
