@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -12,7 +12,6 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse as _;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use platform::ids;
-use runner::ui;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
@@ -82,7 +81,7 @@ async fn serve(State(gateway): State<Arc<Gateway>>, request: Request) -> Respons
     match gateway.serve(request).await {
         Ok(response) => response,
         Err(error) => {
-            ui::line(format_args!("  {error:#}"));
+            gateway.meter.fail(format!("{error:#}"));
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
@@ -95,7 +94,7 @@ impl Gateway {
         let body = axum::body::to_bytes(body, BODY_LIMIT).await?;
         let (method, path) = (head.method.as_str(), head.uri.path());
         let Some((route, function, parameters)) = self.template.route(method, path) else {
-            return Ok(StatusCode::NOT_FOUND.into_response());
+            bail!("there is no route for {method} {path}");
         };
         let claims = claims(&head.headers)?;
         let event = json!({
@@ -130,6 +129,12 @@ impl Gateway {
             .await?;
         let answer: Answer = serde_json::from_slice(&answer).context("an answer has another form")?;
         let text = answer.body.unwrap_or_default();
+        if answer.status_code >= 400 {
+            self.meter.fail(format!(
+                "{route} was answered with {}: {text}",
+                answer.status_code
+            ));
+        }
         self.meter.http(route, text.len());
         let milliseconds = began.elapsed().as_millis().to_string();
         let line = access_log(&self.template.access_log, |name| {

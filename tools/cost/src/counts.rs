@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use parking_lot::Mutex;
 use platform::Clock;
 use runner::project::Project;
@@ -30,6 +30,8 @@ pub(crate) struct Counts {
     pub(crate) s3: BTreeMap<String, u64>,
     /// Requests to SQS, by action, in units of 64 KB.
     pub(crate) sqs: BTreeMap<String, u64>,
+    /// Round trips to PostgreSQL. Everything that a function sends before the next answer counts as one.
+    pub(crate) database: u64,
     /// WebSocket messages to devices, in units of 32 KB.
     pub(crate) messages_out: u64,
     /// WebSocket messages from devices, in units of 32 KB.
@@ -92,12 +94,24 @@ impl Counts {
 
 /// Counts while a workload runs.
 #[derive(Default)]
-pub(crate) struct Meter(Mutex<Counts>);
+pub(crate) struct Meter(Mutex<Counts>, Mutex<Vec<String>>);
 
 impl Meter {
-    /// Ends a workload and returns its counts.
-    pub(crate) fn take(&self) -> Counts {
-        std::mem::take(&mut self.0.lock())
+    /// Ends a workload and returns its counts. Fails if an operation failed: clients would have repeated its
+    /// requests.
+    pub(crate) fn take(&self) -> Result<Counts> {
+        let failures = std::mem::take(&mut *self.1.lock());
+        ensure!(
+            failures.is_empty(),
+            "an operation failed: {}",
+            failures.join("; ")
+        );
+        Ok(std::mem::take(&mut *self.0.lock()))
+    }
+
+    /// Records a failure.
+    pub(crate) fn fail(&self, failure: String) {
+        self.1.lock().push(failure);
     }
 
     pub(crate) fn http(&self, route: &str, response_bytes: usize) {
@@ -255,6 +269,15 @@ impl Recorded {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_workload_with_a_failure_has_no_counts() {
+        let meter = Meter::default();
+        meter.s3("PUT");
+        assert_eq!(meter.take().unwrap().s3["PUT"], 1);
+        meter.fail("SQS is down".to_owned());
+        assert!(meter.take().unwrap_err().to_string().contains("SQS is down"));
+    }
 
     #[test]
     fn payloads_are_metered_in_whole_units_and_at_least_one() {

@@ -121,7 +121,34 @@ impl Prices {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use platform::metrics::Metric;
+
     use super::*;
+
+    #[test]
+    fn every_metric_of_the_functions_is_priced() {
+        let all = fan_out::METRICS
+            .iter()
+            .chain(&maintenance::METRICS)
+            .chain(&commands::METRICS);
+        let names: BTreeSet<&str> = all
+            .map(|metric| match *metric {
+                Metric::Count(name)
+                | Metric::Gauge(name)
+                | Metric::Seconds(name)
+                | Metric::Milliseconds(name) => name,
+            })
+            .filter(|name| !name.contains("Bus"))
+            .collect();
+        let assumptions = Prices::read(&Project::find().unwrap()).unwrap().assumptions;
+        let counted = f64::from(u32::try_from(names.len()).unwrap());
+        assert!(
+            (assumptions.custom_metrics - counted).abs() < 0.5,
+            "customMetrics in tools/cost/prices.yaml is not {counted}"
+        );
+    }
 
     #[test]
     fn every_price_names_a_page_of_aws_and_a_quotation_has_a_date() {

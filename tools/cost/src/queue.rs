@@ -5,7 +5,6 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use axum::body::Bytes;
 use fakes::sqs::{Received, Sqs, md5};
-use runner::ui;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -32,7 +31,7 @@ impl Mapping {
                 if received.is_empty() {
                     sent.await;
                 } else if let Err(error) = hand_over(&sqs, &functions, &meter, &received).await {
-                    ui::line(format_args!("  {error:#}"));
+                    meter.fail(format!("{error:#}"));
                 }
             }
         }))

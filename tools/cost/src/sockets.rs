@@ -12,7 +12,6 @@ use fakes::http::Request;
 use futures_util::{SinkExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use platform::ids;
-use runner::ui;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -111,7 +110,10 @@ impl Sockets {
                 open.count.send_modify(|count| *count += 1);
                 tokio::spawn(async move {
                     if let Err(error) = connection.serve(stream).await {
-                        ui::line(format_args!("  a WebSocket failed: {error:#}"));
+                        connection
+                            .open
+                            .meter
+                            .fail(format!("a WebSocket failed: {error:#}"));
                     }
                     connection.open.count.send_modify(|count| *count -= 1);
                 });

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::counts::{Counts, Recorded, Workload, float};
 use crate::prices::{Price, Prices};
 use crate::template::Template;
-use crate::world::LATENCY;
+use crate::world::{DATABASE_LATENCY, LATENCY};
 use markdown::{Table, dollars, number};
 
 /// Uploads of a table, and notifications.
@@ -45,6 +45,7 @@ pub(crate) fn tables(recorded: &Recorded, prices: &Prices, template: &Template) 
     let sections = [
         model.introduction(recorded),
         model.goals(&single, &folder, &devices),
+        per_file(&workloads.folder),
         format!(
             "**A million single uploads**, each of 4 KiB, in one PUT and notified to one device.\n\n{}",
             bill_table(&single)
@@ -312,13 +313,15 @@ impl Model<'_> {
         };
         format!(
             "US dollars, {}. Counted on {}. Prices were read on {}; one without a source is marked with †. Functions have {} MB, \
-             arm64. Durations are measured on the machine of the run, with S3, SQS and `@connections` that answer after {} ms, and without \
-             the init phase.{profile}",
+             arm64. Durations are measured on the machine of the run, with S3, SQS and `@connections` that answer after {} ms and \
+             PostgreSQL after {} ms, and without the init phase. Lambda adds {} bytes of its own log lines to each invocation.{profile}",
             self.prices.region,
             recorded.day,
             self.prices.date,
             self.template.memory,
             LATENCY.as_millis(),
+            DATABASE_LATENCY.as_millis(),
+            self.template.system_log_bytes,
         )
     }
 
@@ -361,13 +364,6 @@ impl Model<'_> {
             ),
         ] {
             let ratio = sum(items) / least;
-            let mark = if ratio <= stretch {
-                "stretch"
-            } else if ratio <= goal {
-                "met"
-            } else {
-                "**MISSED**"
-            };
             table.add(vec![
                 what.to_owned(),
                 dollars(sum(items)),
@@ -375,11 +371,42 @@ impl Model<'_> {
                 dollars(least),
                 format!("×{ratio:.2}"),
                 format!("≤ {goal} ({stretch})"),
-                mark.to_owned(),
+                mark(ratio, goal, Some(stretch)).to_owned(),
             ]);
         }
         table.to_string()
     }
+}
+
+/// Whether a value is at most its goal, or its stretch goal.
+fn mark(value: f64, goal: f64, stretch: Option<f64>) -> &'static str {
+    if stretch.is_some_and(|stretch| value <= stretch) {
+        "stretch"
+    } else if value <= goal {
+        "met"
+    } else {
+        "**MISSED**"
+    }
+}
+
+/// What a file of a folder shares with others.
+fn per_file(folder: &Workload) -> String {
+    let (average, counts) = (Average(folder), &folder.counts);
+    let mut table = Table::new(["Per file of a folder", "Count", "Goal", "Mark"]);
+    for (what, count, goal) in [
+        ("invocations", average.of(counts.all_invocations().count), 0.05),
+        ("round trips to PostgreSQL", average.of(counts.database), 0.08),
+        ("SQS requests", average.sum(&counts.sqs), 0.08),
+    ] {
+        let mark = mark(count, goal, None);
+        table.add(vec![
+            what.to_owned(),
+            number(count),
+            format!("≤ {goal}"),
+            mark.to_owned(),
+        ]);
+    }
+    table.to_string()
 }
 
 /// An item that is priced by the million.
@@ -456,6 +483,7 @@ fn counts_table(recorded: &Recorded) -> String {
         for (group, length) in &counts.log_bytes {
             add(format!("{group}, bytes logged"), average.of(*length));
         }
+        add("PostgreSQL, round trips".to_owned(), average.of(counts.database));
         add(
             "messages to devices, units of 32 KB".to_owned(),
             average.of(counts.messages_out),

@@ -99,7 +99,11 @@ impl Template {
             log_level: default(&template, &logging["ApplicationLogLevel"])
                 .unwrap_or_else(|| "INFO".to_owned()),
             traced: default(&template, &globals["Tracing"]).as_deref() == Some("Active"),
-            alarm_metrics: of_type(&template, "AWS::CloudWatch::Alarm").map(metrics).sum(),
+            // By default there is no event bus; docs/events.md has its price.
+            alarm_metrics: of_type(&template, "AWS::CloudWatch::Alarm")
+                .filter(|alarm| alarm["Condition"] != "HasEventBus")
+                .map(metrics)
+                .sum(),
             batch_size: usize::try_from(batch_size.context("fan-out has no batch size")?)?,
         })
     }

@@ -1,6 +1,7 @@
 //! The whole system on this machine, with fakes that count.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use client::{Client, Token};
 use db::{DatabaseUrl, Role};
 use fakes::http::{Fault, Request};
+use fakes::postgres::Relay;
 use fakes::s3::S3;
 use fakes::sqs::{Settings, Sqs, Which};
 use model::DeviceId;
@@ -34,6 +36,9 @@ const BUCKET: &str = "syncsphere-cost";
 /// Time from a request to S3, SQS or `@connections` until its answer.
 pub(crate) const LATENCY: Duration = Duration::from_millis(10);
 
+/// Delay of everything that is sent to PostgreSQL.
+pub(crate) const DATABASE_LATENCY: Duration = Duration::from_millis(1);
+
 /// As in the template.
 const QUEUE: Settings = Settings {
     visibility: Duration::from_mins(3),
@@ -56,6 +61,7 @@ pub(crate) struct World {
     sqs: Arc<Sqs>,
     meter: Arc<Meter>,
     _mapping: Mapping,
+    relay: Relay,
     _s3: S3,
     _postgres: Postgres,
 }
@@ -73,6 +79,9 @@ impl World {
         };
         db::migrate(&postgres.url().parse::<DatabaseUrl>()?.into(), Some(role), None).await?;
 
+        let relay = Relay::start(SocketAddr::V4(address), None).await?;
+        relay.set_latency(DATABASE_LATENCY);
+        let relayed = SocketAddrV4::new(Ipv4Addr::LOCALHOST, relay.port());
         let meter = Arc::new(Meter::default());
         let s3 = S3::start(None, BUCKET, || Fault::None).await?;
         let counting = Arc::clone(&meter);
@@ -89,7 +98,7 @@ impl World {
             server.set_latency(LATENCY);
         }
         let queues = sqs.server.url("127.0.0.1");
-        let variables = variables(template, &postgres::url(address, ROLE, DATABASE), &s3, &queues);
+        let variables = variables(template, &postgres::url(relayed, ROLE, DATABASE), &s3, &queues);
         let variables = [
             variables,
             vec![
@@ -117,6 +126,7 @@ impl World {
             sqs,
             meter,
             _mapping: mapping,
+            relay,
             _s3: s3,
             _postgres: postgres,
         })
@@ -161,7 +171,11 @@ impl World {
     pub(crate) async fn take(&self) -> Result<Counts> {
         self.settle().await?;
         self.functions.count_logs();
-        Ok(self.meter.take())
+        let counts = self.meter.take()?;
+        Ok(Counts {
+            database: self.relay.take().round_trips,
+            ..counts
+        })
     }
 }
 
