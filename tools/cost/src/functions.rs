@@ -16,6 +16,7 @@ use runner::environment::command;
 use runner::project::Project;
 
 use crate::counts::Meter;
+use crate::template::Template;
 
 /// Timeout of an invocation: the longest of the template.
 const TIMEOUT: Duration = Duration::from_secs(50);
@@ -26,6 +27,7 @@ pub(crate) struct Functions {
     binaries: PathBuf,
     folder: PathBuf,
     variables: Vec<(&'static str, String)>,
+    template: Arc<Template>,
     meter: Arc<Meter>,
     /// The environments that wait for an invocation, by function.
     idle: Mutex<BTreeMap<&'static str, Vec<Environment>>>,
@@ -60,12 +62,12 @@ pub(crate) fn development(project: &Project) -> Result<PathBuf> {
 }
 
 impl Functions {
-    /// Functions whose logs go to `folder`.
+    /// Functions with these variables and the log levels of the template. Their logs go to `folder`.
     pub(crate) fn new(
         project: &Project,
         binaries: &Path,
         folder: &Path,
-        variables: Vec<(&'static str, String)>,
+        (variables, template): (Vec<(&'static str, String)>, Arc<Template>),
         meter: Arc<Meter>,
     ) -> Self {
         Self {
@@ -73,6 +75,7 @@ impl Functions {
             binaries: binaries.to_owned(),
             folder: folder.to_owned(),
             variables,
+            template,
             meter,
             idle: Mutex::default(),
             counted: Mutex::default(),
@@ -110,9 +113,12 @@ impl Functions {
         }
         let log = File::options().create(true).append(true).open(self.log(name));
         let log = log.context("cannot create a function's log")?;
+        let logging = self.template.logging.get(name);
+        let logging = logging.with_context(|| format!("the template has no function {name}"))?;
         let mut process = command(&self.project, &binary.display().to_string());
         process
             .env_remove("RUST_LOG")
+            .env("AWS_LAMBDA_LOG_LEVEL", &logging.level)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdout(log.try_clone().context("cannot share a log")?)
             .stderr(log);

@@ -75,6 +75,7 @@ pub(crate) fn tables(recorded: &Recorded, prices: &Prices, template: &Template) 
             "**Counts of one operation**, from which the tables are computed.\n\n{}",
             counts_table(recorded)
         ),
+        model.traces(&workloads.single),
         format!("**Prices.** {}\n\n{}", price_note(prices), price_table(prices)),
     ];
     sections.join("\n\n") + "\n"
@@ -119,7 +120,11 @@ impl Model<'_> {
         let memory = f64::from(self.template.memory) / GB_OF_MEMORY;
         let invoked = average.of(invocations.count) * times;
         let gigabyte_seconds = milliseconds / 1e3 * memory * times;
-        let system = invocations.count * self.template.system_log_bytes;
+        let system = counts.invocations.iter().map(|(name, all)| {
+            let logging = self.template.logging.get(name);
+            all.count * logging.map_or(0, |logging| logging.system_bytes)
+        });
+        let system = system.sum();
         let logged = (average.sum(&counts.log_bytes) + average.of(system)) * times / GB;
         let logs = [&list.logs_ingested, &list.logs_stored];
         let traces = invoked * self.traced_share();
@@ -314,14 +319,42 @@ impl Model<'_> {
         format!(
             "US dollars, {}. Counted on {}. Prices were read on {}; one without a source is marked with †. Functions have {} MB, \
              arm64. Durations are measured on the machine of the run, with S3, SQS and `@connections` that answer after {} ms and \
-             PostgreSQL after {} ms, and without the init phase. Lambda adds {} bytes of its own log lines to each invocation.{profile}",
+             PostgreSQL after {} ms, and without the init phase. {}{profile}",
             self.prices.region,
             recorded.day,
             self.prices.date,
             self.template.memory,
             LATENCY.as_millis(),
             DATABASE_LATENCY.as_millis(),
-            self.template.system_log_bytes,
+            self.system_logs(),
+        )
+    }
+
+    /// What Lambda itself logs.
+    fn system_logs(&self) -> String {
+        let bytes = self.template.logging.values().map(|logging| logging.system_bytes);
+        match bytes.max().unwrap_or_default() {
+            0 => "Lambda writes no log lines of its own for invocations that succeed.".to_owned(),
+            bytes => format!("Lambda adds {bytes} bytes of its own log lines to each invocation."),
+        }
+    }
+
+    /// What traces cost beyond the tables.
+    fn traces(&self, single: &Workload) -> String {
+        let traces = Average(single).of(single.counts.all_invocations().count) * MILLION;
+        let (trace, assumptions) = (&self.prices.list.trace, &self.prices.assumptions);
+        let seconds = assumptions.hours * 3_600.0;
+        let begin = if self.template.traced {
+            "**Traces.** X-Ray records the first request of each second in addition to the share in the tables"
+        } else {
+            "**Traces** are off by default. If they are on, X-Ray records a share of the requests, and the first request of each second"
+        };
+        format!(
+            "{begin}: up to {}, {} a month, for each function that is never idle. At less than one request a second nearly all requests are \
+             therefore traced, and a million single uploads cost up to {} for X-Ray.",
+            millions(seconds),
+            dollars(trace.of(seconds)),
+            dollars(trace.of(traces)),
         )
     }
 

@@ -23,18 +23,25 @@ pub(crate) struct Template {
     pub(crate) socket_routes: BTreeMap<String, SocketRoute>,
     /// The format of a line of the HTTP API's access log.
     pub(crate) access_log: String,
-    /// Bytes that Lambda itself logs for an invocation.
-    pub(crate) system_log_bytes: u64,
+    /// The logs of each function, by binary.
+    pub(crate) logging: BTreeMap<String, Logging>,
     /// The memory size of the functions in MB.
     pub(crate) memory: u32,
-    /// The application log level, as `AWS_LAMBDA_LOG_LEVEL` has it.
-    pub(crate) log_level: String,
     /// Whether invocations are traced.
     pub(crate) traced: bool,
     /// The number of metrics that alarms evaluate.
     pub(crate) alarm_metrics: u64,
     /// Messages that the event source mapping hands over at once, at most.
     pub(crate) batch_size: usize,
+}
+
+/// The logs of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Logging {
+    /// The level of its own lines, as `AWS_LAMBDA_LOG_LEVEL` has it.
+    pub(crate) level: String,
+    /// Bytes that Lambda itself logs for an invocation.
+    pub(crate) system_bytes: u64,
 }
 
 /// What answers a message from a device.
@@ -56,13 +63,7 @@ impl Template {
     fn parse(text: &str) -> Result<Self> {
         let template: Value = serde_norway::from_str(text)?;
         let globals = &template["Globals"]["Function"];
-        let logging = &globals["LoggingConfig"];
         let resource = |id: &str| &template["Resources"][id];
-        let system_log_bytes = match default(&template, &logging["SystemLogLevel"]).as_deref() {
-            None | Some("INFO") => SYSTEM_LINES.iter().map(|line| line.len()).sum(),
-            Some("WARN") => 0,
-            Some(level) => bail!("the size of logs at the system log level {level} is not known"),
-        };
         let memory = globals["MemorySize"]
             .as_u64()
             .context("Globals has no MemorySize")?;
@@ -94,10 +95,8 @@ impl Template {
                 .context("the HTTP API has no access log")?
                 .trim()
                 .to_owned(),
-            system_log_bytes: u64::try_from(system_log_bytes)?,
+            logging: logging(&template)?,
             memory: u32::try_from(memory)?,
-            log_level: default(&template, &logging["ApplicationLogLevel"])
-                .unwrap_or_else(|| "INFO".to_owned()),
             traced: default(&template, &globals["Tracing"]).as_deref() == Some("Active"),
             // By default there is no event bus; docs/events.md has its price.
             alarm_metrics: of_type(&template, "AWS::CloudWatch::Alarm")
@@ -148,6 +147,32 @@ fn matched<'a>(pattern: &'a str, path: &str) -> Option<BTreeMap<&'a str, String>
         }
     }
     Some(parameters)
+}
+
+/// The logs of each function, by binary. A function's settings win over those for all functions.
+fn logging(template: &Value) -> Result<BTreeMap<String, Logging>> {
+    let mut found = BTreeMap::new();
+    for function in of_type(template, "AWS::Serverless::Function") {
+        let binary = function["Metadata"]["BuildProperties"]["Binary"].as_str();
+        let setting = |name: &str| {
+            let places = [&function["Properties"], &template["Globals"]["Function"]];
+            places
+                .into_iter()
+                .find_map(|place| default(template, &place["LoggingConfig"][name]))
+        };
+        let level = setting("ApplicationLogLevel").unwrap_or_else(|| "INFO".to_owned());
+        let system_bytes = match setting("SystemLogLevel").as_deref() {
+            None | Some("INFO") => SYSTEM_LINES.iter().map(|line| line.len()).sum(),
+            Some("WARN") => 0,
+            Some(level) => bail!("the size of logs at the system log level {level} is not known"),
+        };
+        let logging = Logging {
+            level,
+            system_bytes: u64::try_from(system_bytes)?,
+        };
+        found.insert(binary.context("a function without a binary")?.to_owned(), logging);
+    }
+    Ok(found)
 }
 
 /// The routes within the resource of the WebSocket API, which has them if it is one of SAM's.
@@ -210,9 +235,15 @@ fn default(template: &Value, value: &Value) -> Option<String> {
     match value {
         Value::Tagged(tagged) if tagged.tag == "Ref" => {
             let parameter = tagged.value.as_str()?;
-            template["Parameters"][parameter]["Default"]
-                .as_str()
-                .map(str::to_owned)
+            default(template, &template["Parameters"][parameter]["Default"])
+        }
+        Value::Tagged(tagged) if tagged.tag == "FindInMap" => {
+            let path = tagged.value.as_sequence()?.iter();
+            let path: Vec<String> = path.map(|key| default(template, key)).collect::<Option<_>>()?;
+            let found = path
+                .iter()
+                .fold(&template["Mappings"], |map, key| &map[key.as_str()]);
+            default(template, found)
         }
         value => value.as_str().map(str::to_owned),
     }
@@ -293,12 +324,41 @@ Resources:
     }
 
     #[test]
-    fn a_parameter_stands_for_its_default() {
-        let text = "Parameters: { Level: { Default: WARN } }\nA: !Ref Level\nB: INFO\n";
+    fn a_parameter_stands_for_its_default_also_in_a_mapping() {
+        let text = r"
+Parameters: { Level: { Default: DEBUG } }
+Mappings: { System: { DEBUG: { Level: INFO } } }
+A: !Ref Level
+B: INFO
+C: !FindInMap [System, !Ref Level, Level]
+";
         let template: Value = serde_norway::from_str(text).unwrap();
         let value = |name: &str| default(&template, &template[name]);
-        assert_eq!(value("A").as_deref(), Some("WARN"));
+        assert_eq!(value("A").as_deref(), Some("DEBUG"));
         assert_eq!(value("B").as_deref(), Some("INFO"));
-        assert_eq!(value("C"), None);
+        assert_eq!(value("C").as_deref(), Some("INFO"));
+        assert_eq!(value("D"), None);
+    }
+
+    #[test]
+    fn the_log_levels_of_a_function_win_over_those_of_all() {
+        let text = r"
+Globals: { Function: { LoggingConfig: { SystemLogLevel: INFO, ApplicationLogLevel: WARN } } }
+Resources:
+  One: { Type: 'AWS::Serverless::Function', Metadata: { BuildProperties: { Binary: one } }, Properties: {} }
+  Other:
+    Type: AWS::Serverless::Function
+    Metadata: { BuildProperties: { Binary: other } }
+    Properties: { LoggingConfig: { SystemLogLevel: WARN } }
+";
+        let logging = logging(&serde_norway::from_str(text).unwrap()).unwrap();
+        assert_eq!(
+            (logging["one"].level.as_str(), logging["one"].system_bytes > 300),
+            ("WARN", true)
+        );
+        assert_eq!(
+            (logging["other"].level.as_str(), logging["other"].system_bytes),
+            ("WARN", 0)
+        );
     }
 }

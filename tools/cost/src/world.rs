@@ -98,7 +98,7 @@ impl World {
             server.set_latency(LATENCY);
         }
         let queues = sqs.server.url("127.0.0.1");
-        let variables = variables(template, &postgres::url(relayed, ROLE, DATABASE), &s3, &queues);
+        let variables = variables(&postgres::url(relayed, ROLE, DATABASE), &s3, &queues);
         let variables = [
             variables,
             vec![
@@ -106,7 +106,13 @@ impl World {
                 ("WEBSOCKET_URL", Sockets::url(&listener)?),
             ],
         ];
-        let functions = Functions::new(project, binaries, &folder, variables.concat(), Arc::clone(&meter));
+        let functions = Functions::new(
+            project,
+            binaries,
+            &folder,
+            (variables.concat(), Arc::clone(template)),
+            Arc::clone(&meter),
+        );
         let functions = Arc::new(functions);
         sockets.serve(listener, Arc::clone(template), Arc::clone(&functions));
         let api = Api::start(Arc::clone(template), Arc::clone(&functions), Arc::clone(&meter)).await?;
@@ -190,10 +196,9 @@ fn s3_kind(request: &Request) -> &str {
 }
 
 /// The environment variables of the functions, as in the template, with the endpoints of the fakes.
-fn variables(template: &Template, database_url: &str, s3: &S3, queues: &str) -> Vec<(&'static str, String)> {
+fn variables(database_url: &str, s3: &S3, queues: &str) -> Vec<(&'static str, String)> {
     let mut variables = lambda::variables();
     variables.extend([
-        ("AWS_LAMBDA_LOG_LEVEL", template.log_level.clone()),
         ("AWS_ENDPOINT_URL_S3", s3.endpoint()),
         ("AWS_ENDPOINT_URL_SQS", queues.to_owned()),
         ("DATABASE_URL", database_url.to_owned()),
