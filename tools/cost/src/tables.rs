@@ -581,3 +581,88 @@ fn price_table(prices: &Prices) -> String {
     }
     table.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use runner::project::Project;
+
+    use super::*;
+    use crate::counts::Invocations;
+
+    /// A workload that makes these requests, five times each.
+    fn workload(http: u64, s3: [(&str, u64); 3], sqs: u64, messages: u64) -> Workload {
+        let times = 5;
+        Workload {
+            times,
+            counts: Counts {
+                http: [("POST /uploads".to_owned(), http * times)].into(),
+                s3: s3.map(|(kind, count)| (kind.to_owned(), count * times)).into(),
+                sqs: [("SendMessage".to_owned(), sqs * times)].into(),
+                messages_out: messages * times,
+                ..Counts::default()
+            },
+        }
+    }
+
+    fn with_model(test: impl FnOnce(&Model<'_>)) {
+        let project = Project::find().unwrap();
+        let (prices, template) = (Prices::read(&project).unwrap(), Template::read(&project).unwrap());
+        test(&Model {
+            prices: &prices,
+            template: &template,
+        });
+    }
+
+    #[test]
+    fn requests_alone_have_the_ratio_of_one() {
+        with_model(|model| {
+            let single = workload(2, [("PUT", 1), ("HEAD", 1), ("DELETE", 7)], 3, 1);
+            let folder = workload(0, [("LIST", 1), ("GET", 1), ("DELETE", 7)], 0, 0);
+            let bills = [&folder, &single].map(|workload| model.bill(workload, MILLION));
+            let devices = model.devices(
+                &workload(0, [("DELETE", 1); 3], 0, 0),
+                &workload(0, [("DELETE", 1); 3], 0, 0),
+            );
+            let goals = model.goals(&bills[1], &bills[0], &devices);
+            assert_eq!(goals.matches("| ×1.00 |").count(), 3, "{goals}");
+            assert_eq!(goals.matches("| stretch |").count(), 3, "{goals}");
+        });
+    }
+
+    #[test]
+    fn a_bill_has_duration_and_logs_of_one_operation_times_the_operations() {
+        with_model(|model| {
+            let all = Invocations {
+                count: 10,
+                milliseconds: 80,
+            };
+            let mut counted = workload(0, [("DELETE", 1); 3], 0, 0);
+            counted.counts.invocations = [("uploads".to_owned(), all)].into();
+            counted.counts.log_bytes = [("uploads".to_owned(), 500)].into();
+            let item = |name: &str| {
+                let bill = model.bill(&counted, MILLION);
+                bill.into_iter().find(|item| item.name.starts_with(name)).unwrap()
+            };
+            let (list, system) = (&model.prices.list, model.template.logging["uploads"].system_bytes);
+            let close = |one: f64, other: f64| assert!((one - other).abs() < 1e-9, "{one} {other}");
+            close(item("Lambda invocations").dollars, list.invocation.of(2e6));
+            let gigabytes = f64::from(model.template.memory) / 1_024.0;
+            close(
+                item("Lambda duration").dollars,
+                list.gigabyte_second.of(16.0 * gigabytes * 1e3),
+            );
+            let logged = (100.0 + 2.0 * float(system)) / 1e3;
+            close(
+                item("Logs").dollars,
+                list.logs_ingested.of(logged) + list.logs_stored.of(logged),
+            );
+        });
+    }
+
+    #[test]
+    fn a_value_at_its_goal_meets_it() {
+        let marks = [1.05, 1.1, 1.11].map(|value| mark(value, 1.1, Some(1.05)));
+        assert_eq!(marks, ["stretch", "met", "**MISSED**"]);
+        assert_eq!(mark(0.05, 0.05, None), "met");
+    }
+}
