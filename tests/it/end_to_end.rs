@@ -305,7 +305,7 @@ async fn a_refused_call_is_a_problem_that_the_client_understands() {
 async fn bad_requests_get_problem_responses_of_the_right_status() {
     let (_, token) = new_user().await;
     let url = &Proxy::start().await.url;
-    let huge = "x".repeat(200_000);
+    let huge = "x".repeat(600_000);
     let cases: [(&str, &str, &str, u16); 4] = [
         ("POST", "/uploads", "{", 400),
         ("POST", "/uploads", r#"{"path":7}"#, 400),

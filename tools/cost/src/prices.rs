@@ -132,7 +132,8 @@ mod tests {
         let all = fan_out::METRICS
             .iter()
             .chain(&maintenance::METRICS)
-            .chain(&commands::METRICS);
+            .chain(&commands::METRICS)
+            .chain(&api::METRICS);
         let names: BTreeSet<&str> = all
             .map(|metric| match *metric {
                 Metric::Count(name)
