@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use http::StatusCode;
 use model::{BatchResults, ItemResult, MAX_BATCH_ITEMS};
-use platform::error_chain;
+use platform::{error_chain, summary};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tracing::{error, info};
+use tracing::error;
 
 use crate::Problem;
 use crate::http::{Request, Response, json, parsed};
@@ -33,7 +33,7 @@ pub fn item<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
 }
 
 /// The 200 with the result of each item. `status` is that of an item that succeeded. Failed items are logged
-/// here, once for each cause.
+/// here, once for each cause, and the line of the request counts the others.
 pub fn results<T, R: Serialize>(
     request: Request<'_>,
     status: StatusCode,
@@ -71,10 +71,7 @@ fn log<T>(request_id: &str, items: &[Result<T, Problem>]) {
                 error, "{count} of {of} items of request {request_id} failed: {code}"
             );
         } else {
-            info!(
-                items = count,
-                "{count} of {of} items of request {request_id} refused: {code}"
-            );
+            summary::record("refused_items", format_args!("{count} {code}"));
         }
     }
 }

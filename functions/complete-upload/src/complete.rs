@@ -7,7 +7,7 @@ use api::Problem;
 use db::{Completing, Rejection, Upload, UploadPhase, UploadState};
 use futures_util::stream::{self, StreamExt as _};
 use model::{Caller, Event, FileChanged, Sha256, UploadId};
-use platform::ids;
+use platform::{ids, summary};
 use tokio::time::{Instant, timeout_at};
 
 use crate::content::{Declared, assemble, verify};
@@ -36,6 +36,9 @@ pub(crate) async fn complete(
     ids: &[UploadId],
 ) -> Result<Vec<Result<FileChanged, Problem>>, Problem> {
     let mut results: HashMap<UploadId, Result<FileChanged, Problem>> = HashMap::new();
+    for id in ids {
+        summary::record("upload_ids", id);
+    }
     // Load the uploads before any call to storage. Storage calls cost money, so only the user who opened an
     // upload may cause them.
     let mut loaded = app.db.load_uploads(ids, caller).await?;
@@ -48,8 +51,7 @@ pub(crate) async fn complete(
         };
         match upload.phase_at(now) {
             UploadPhase::Completed(event) => {
-                let changed = FileChanged::try_from(event.clone()).map_err(Problem::internal);
-                results.insert(*id, changed);
+                results.insert(*id, changed(Some(event.clone())));
             }
             UploadPhase::Ended => {
                 results.insert(*id, Err(Rejection::Expired.into()));
@@ -166,5 +168,6 @@ async fn commit(
 
 fn changed(event: Option<Event>) -> Result<FileChanged, Problem> {
     let event = event.ok_or_else(|| Problem::internal("completing changed nothing"))?;
+    summary::record("event_ids", event.event_id);
     FileChanged::try_from(event).map_err(Problem::internal)
 }

@@ -20,7 +20,6 @@ use platform::config::{ConfigError, Vars};
 use queue::Queue;
 use storage::Storage;
 use thiserror::Error as ThisError;
-use tracing::{Instrument as _, info_span};
 
 use complete::complete;
 
@@ -131,10 +130,7 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
     serve(request, async {
         match request.route() {
-            "POST /uploads/{uploadId}/complete" => {
-                let span = info_span!("upload", upload_id = request.path_text("uploadId"));
-                complete_one(app, request).instrument(span).await
-            }
+            "POST /uploads/{uploadId}/complete" => complete_one(app, request).await,
             "POST /uploads/batch/complete" => complete_all(app, request).await,
             _ => Err(no_such_route(request)),
         }

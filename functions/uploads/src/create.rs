@@ -9,10 +9,9 @@ use model::{
     Caller, ContentType, CreateUploadRequest, CreateUploadsRequest, CreatedUpload, IdempotencyKey,
     OpeningOutcome, PartLayout, Transfer, UploadId,
 };
-use platform::{digest, ids};
+use platform::{digest, ids, summary};
 use serde_json::Value;
 use storage::Put;
-use tracing::info;
 
 use crate::presign::url_lifetime;
 use crate::{App, Error, MULTIPART_LIFETIME, PUT_LIFETIME};
@@ -138,6 +137,9 @@ fn check(app: &App, mut body: CreateUploadRequest) -> Result<Wanted, Problem> {
     let parts = Some(body.size)
         .filter(|size| size.get() > app.multipart_threshold_bytes)
         .and_then(PartLayout::of);
+    if let Some(space_id) = body.space_id {
+        summary::record("space_ids", space_id);
+    }
     let key = body.idempotency_key.take();
     // The hash covers the parsed request without its key, so that field order and white space do not matter.
     let text = serde_json::to_vec(&body).map_err(Problem::internal)?;
@@ -156,7 +158,8 @@ async fn created(
     upload: &OpenUpload,
 ) -> Result<CreatedUpload, Problem> {
     let upload_id = upload.id;
-    info!(%upload_id, size = body.size.get(), "upload {upload_id} is open");
+    summary::record("upload_ids", upload_id);
+    summary::record("space_ids", upload.space_id);
     let transfer = transfer(app, upload, &body).await?;
     Ok(CreatedUpload {
         upload_id,

@@ -80,7 +80,7 @@ pub(crate) const EXPECTED: &[(&str, Expected)] = &[
     ("maintenance.schedule.json", Report),
     ("connections.connect.json", Status(401)),
     ("connections.disconnect.json", Status(200)),
-    ("connections.ping.json", Status(200)),
+    ("connections.message.json", Status(200)),
     ("connections.post-tickets.json", Status(201)),
 ];
 
