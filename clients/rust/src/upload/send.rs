@@ -58,6 +58,7 @@ impl Client {
                 Some(slot) => slot,
                 None => self.window.acquire(length).await,
             };
+            let request = self.window.request().await;
             let url = renewed.as_ref().unwrap_or(put);
             let sending = self.put_once(url, content, (offset, length), progress, &mut sent_bytes);
             let Err(error) = sending.await else {
@@ -66,7 +67,7 @@ impl Client {
                 return Ok(());
             };
             // Other pieces can use the slot during the pause.
-            drop(slot);
+            drop((slot, request));
             progress.reverted(sent_bytes);
             let is_old = signed_at.is_none_or(|at: Instant| at.elapsed() > MIN_EXPIRED_AGE);
             if is_old && error.status() == Some(403) {
