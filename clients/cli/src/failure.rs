@@ -243,7 +243,7 @@ mod tests {
             request_id: "r1".to_owned(),
             current: None,
             space_ids: Vec::new(),
-                retry_after: None,
+            retry_after: None,
         }))
         .into()
     }
