@@ -214,6 +214,8 @@ fn write_put(config: &mut String, put: &PresignedPut, file: &Path) -> Result<()>
         config,
         "url = \"{url}\"\nupload-file = \"{file}\"\noutput = /dev/null\nfail\nsilent\nshow-error"
     )?;
+    // The fake does not answer `Expect: 100-continue`, and curl would wait for a second.
+    config.push_str("header = \"Expect:\"\n");
     for (name, value) in &put.headers {
         // curl computes the length itself.
         if !name.eq_ignore_ascii_case("content-length") {
