@@ -1,13 +1,15 @@
 //! Concurrent calls of one route, gathered into requests with several items.
 //!
-//! The first call is sent at once and alone. Calls that arrive while requests are in flight wait, and go
+//! The first call is sent at once and alone. Calls that arrive while a request is in flight wait, and go
 //! together in the next request, as commits wait for a log in a group commit. So nothing is delayed on
-//! purpose, and the number of items in a request grows with the load.
+//! purpose, and the number of items in a request grows with the load. Another request is sent beside the first
+//! if it is full, or if the first takes long.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use model::{BatchResults, ItemResult, MAX_BATCH_ITEMS};
 use reqwest::RequestBuilder;
@@ -15,6 +17,7 @@ use serde::Deserialize as _;
 use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::api::{parsed, refused};
 use crate::error::{ErrorResponse, Server};
@@ -22,11 +25,13 @@ use crate::files::ChangeFiles;
 use crate::upload::{CompleteUploads, CreateUploads};
 use crate::{Client, Error, Problem};
 
-/// Requests of a route that are in flight at the same time. With two, a request without an answer does not stop
-/// all others; with more, each has fewer items.
-const MAX_REQUESTS: usize = 2;
+/// Requests of a route that are in flight at the same time.
+const MAX_REQUESTS: usize = 4;
 
-/// The same with a service of an earlier release, which takes one item in a request.
+/// Calls that wait for this long are sent beside the requests in flight, one of which may never be answered.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+
+/// Requests in flight with a service of an earlier release, which takes one item in a request.
 const MAX_SINGLE_REQUESTS: usize = 8;
 
 /// A route that takes one item, and another one that takes several.
@@ -48,13 +53,20 @@ pub(crate) trait Route: Send + Sync + 'static {
 }
 
 /// The waiting calls of a client and its clones.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Batches {
     pub(crate) create_uploads: Batcher<CreateUploads>,
     pub(crate) complete_uploads: Batcher<CompleteUploads>,
     pub(crate) change_files: Batcher<ChangeFiles>,
     /// Whether the service is of an earlier release, which has no routes for several items.
     only_single: AtomicBool,
+    max_wait: Duration,
+}
+
+impl Default for Batches {
+    fn default() -> Self {
+        Self::with_max_wait(MAX_WAIT)
+    }
 }
 
 /// The waiting calls of a route.
@@ -103,14 +115,20 @@ impl Client {
         let client = self.with_fixed_epoch();
         let mut retries = self.retries();
         loop {
-            let (answer, answered) = oneshot::channel();
+            let (answer, mut answered) = oneshot::channel();
             let call = Call {
                 client: client.clone(),
                 item: item.clone(),
                 answer,
             };
             self.batches.enqueue(of, call);
-            match answered.await {
+            let answer = loop {
+                match timeout(self.batches.max_wait, &mut answered).await {
+                    Ok(answer) => break answer,
+                    Err(_) => self.batches.start_sender(of, MAX_REQUESTS),
+                }
+            };
+            match answer {
                 Ok(Err(error)) => retries.after(error).await?,
                 Ok(Ok(output)) => return Ok(output),
                 // The runtime of the task that sends has ended. Repeating a call is harmless.
@@ -121,18 +139,31 @@ impl Client {
 }
 
 impl Batches {
-    fn enqueue<R: Route>(self: &Arc<Self>, of: fn(&Self) -> &Batcher<R>, call: Call<R>) {
-        of(self).state().waiting.push_back(call);
-        self.start_sender(of);
+    fn with_max_wait(max_wait: Duration) -> Self {
+        Self {
+            create_uploads: Batcher::default(),
+            complete_uploads: Batcher::default(),
+            change_files: Batcher::default(),
+            only_single: AtomicBool::new(false),
+            max_wait,
+        }
     }
 
-    /// Starts another sender if there may be one more. A task of its own sends, so that a caller that is
+    fn enqueue<R: Route>(self: &Arc<Self>, of: fn(&Self) -> &Batcher<R>, call: Call<R>) {
+        let mut state = of(self).state();
+        state.waiting.push_back(call);
+        let is_full = state.waiting.len() >= MAX_BATCH_ITEMS;
+        drop(state);
+        self.start_sender(of, if is_full { MAX_REQUESTS } else { 1 });
+    }
+
+    /// Starts another sender if there are fewer than `max`. A task of its own sends, so that a caller that is
     /// dropped does not end the request of others.
-    fn start_sender<R: Route>(self: &Arc<Self>, of: fn(&Self) -> &Batcher<R>) {
+    fn start_sender<R: Route>(self: &Arc<Self>, of: fn(&Self) -> &Batcher<R>, max: usize) {
         let max = if self.is_only_single() {
             MAX_SINGLE_REQUESTS
         } else {
-            MAX_REQUESTS
+            max
         };
         let mut state = of(self).state();
         if state.senders < max && !state.waiting.is_empty() {
@@ -253,7 +284,7 @@ impl<R: Route> Sender<R> {
         }
         drop(state);
         for _ in 0..MAX_SINGLE_REQUESTS {
-            self.batches.start_sender(self.of);
+            self.batches.start_sender(self.of, MAX_SINGLE_REQUESTS);
         }
     }
 }

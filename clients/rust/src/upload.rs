@@ -178,7 +178,24 @@ impl Client {
         slot: Slot<'_>,
     ) -> Result<FileChanged, Error> {
         self.transfer(created, content, progress, Some(slot)).await?;
-        self.complete(created.upload_id).await
+        let mut backoff = COMPLETE_BACKOFF;
+        for _ in 1..COMPLETE_ATTEMPTS {
+            match self.complete(created).await {
+                Err(Error::Refused(problem)) if problem.status == 503 => {
+                    sleep(backoff.next_delay(&mut Rng::new())).await;
+                }
+                outcome => return outcome,
+            }
+        }
+        self.complete(created).await
+    }
+
+    /// Content in parts is completed by a request of its own, because assembling it takes long.
+    async fn complete(&self, created: &CreatedUpload) -> Result<FileChanged, Error> {
+        match created.transfer {
+            Transfer::Put(_) => self.complete_upload(created.upload_id).await,
+            Transfer::Multipart(_) => self.call(CompleteUploads::single(self, created.upload_id)).await,
+        }
     }
 
     /// Sends the content of an upload that was just opened to storage. It does not complete the upload.
@@ -253,19 +270,6 @@ impl Client {
                 }
             }
         }
-    }
-
-    async fn complete(&self, upload_id: UploadId) -> Result<FileChanged, Error> {
-        let mut backoff = COMPLETE_BACKOFF;
-        for _ in 1..COMPLETE_ATTEMPTS {
-            match self.complete_upload(upload_id).await {
-                Err(Error::Refused(problem)) if problem.status == 503 => {
-                    sleep(backoff.next_delay(&mut Rng::new())).await;
-                }
-                outcome => return outcome,
-            }
-        }
-        self.complete_upload(upload_id).await
     }
 
     async fn send_whole(

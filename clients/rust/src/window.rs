@@ -28,7 +28,8 @@ const SLOW_TRANSFER: Duration = Duration::from_mins(15);
 
 /// The window. It admits up to `limit` bytes; a piece that is larger is sent alone. Up to `max_requests` of the
 /// admitted pieces are sent at the same time. Further pieces, up to `MAX_PIECES`, are admitted ahead as long as
-/// all together have at most `min_limit` bytes.
+/// all together have at most `min_limit` bytes. Once that is reached, none is admitted ahead until half of them
+/// have been sent, so that many are opened together.
 #[derive(Debug)]
 pub(crate) struct Window {
     state: Mutex<State>,
@@ -47,6 +48,8 @@ struct State {
     limit: u64,
     /// Whether a piece had to wait for the limit since the limit was last raised.
     was_limiting: bool,
+    /// Whether pieces are admitted ahead.
+    is_refilling: bool,
 }
 
 impl Default for Window {
@@ -67,6 +70,7 @@ impl Window {
                 bytes: 0,
                 limit: min_limit,
                 was_limiting: false,
+                is_refilling: true,
             }),
             requests: Semaphore::new(requests),
             released: Notify::new(),
@@ -104,7 +108,13 @@ impl Window {
         let limit = if is_ahead { self.min_limit } else { state.limit };
         let fits = state.pieces == 0 || state.bytes.saturating_add(length) <= limit;
         state.was_limiting |= !fits && !is_ahead;
-        if !fits || state.pieces >= MAX_PIECES {
+        if state.pieces <= MAX_PIECES / 2 && state.bytes <= self.min_limit / 2 {
+            state.is_refilling = true;
+        }
+        if is_ahead && (!fits || state.pieces >= MAX_PIECES) {
+            state.is_refilling = false;
+        }
+        if !fits || is_ahead && !state.is_refilling {
             return false;
         }
         state.pieces += 1;
@@ -213,10 +223,16 @@ mod tests {
     async fn small_pieces_are_opened_ahead_and_few_are_sent_at_the_same_time() {
         let window = Window::default();
         let (mut opened, mut sent) = (Vec::new(), Vec::new());
-        for _ in 0..MAX_PIECES {
-            opened.push(window.acquire(4_096).await);
+        for _ in 0..2 {
+            while opened.len() < MAX_PIECES {
+                opened.push(window.acquire(4_096).await);
+            }
+            // The next ones are opened together, when half of these have been sent.
+            while opened.len() > MAX_PIECES / 2 {
+                assert!(!window.admits(4_096), "{}", opened.len());
+                opened.pop();
+            }
         }
-        assert!(!window.admits(4_096));
         assert_eq!(window.state().limit, MIN_WINDOW_BYTES);
         for _ in 0..MAX_REQUESTS {
             sent.push(window.request().await);

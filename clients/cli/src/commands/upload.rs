@@ -35,8 +35,9 @@ const MAX_LOOKUPS: usize = 16;
 /// Names tried for a copy of `--keep-both`. More copies of one day point to a faulty script.
 const MAX_CONFLICT_COPIES: u32 = 100;
 
-/// Small files in progress at the same time. Most of them wait for requests that open or complete many files.
-const FILES_IN_PROGRESS: u16 = 256;
+/// Small files in progress at the same time. Most of them are open and wait to be sent, or wait for requests
+/// that open or complete many files.
+const FILES_IN_PROGRESS: u16 = 384;
 
 /// A file takes one more of these places for each of these bytes, so that large files are not read long before
 /// they are sent.

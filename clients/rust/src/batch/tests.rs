@@ -74,7 +74,8 @@ async fn service() -> (Client, mpsc::UnboundedReceiver<Asked>) {
             tokio::spawn(serve(stream, sender.clone()));
         }
     });
-    let client = Client::new(&url, Token::from("token".to_owned()), None).unwrap();
+    let mut client = Client::new(&url, Token::from("token".to_owned()), None).unwrap();
+    client.batches = Arc::new(Batches::with_max_wait(Duration::from_hours(1)));
     (client.with_retry_budget(Duration::ZERO), asked)
 }
 
@@ -124,15 +125,11 @@ fn upload(path: &str) -> CreateUploadRequest {
     serde_json::from_value(body).unwrap()
 }
 
-/// Calls whose futures wait for requests that are in flight.
-async fn two_in_flight(client: &Client, asked: &mut mpsc::UnboundedReceiver<Asked>) -> [Asked; 2] {
-    let mut requests = Vec::new();
-    for path in ["/first", "/second"] {
-        let client = client.clone();
-        tokio::spawn(async move { client.create_upload(&upload(path), None).await });
-        requests.push(asked.recv().await.unwrap());
-    }
-    requests.try_into().ok().unwrap()
+/// Starts a call and returns its request, for which later calls wait.
+async fn in_flight(client: &Client, asked: &mut mpsc::UnboundedReceiver<Asked>) -> Asked {
+    let client = client.clone();
+    tokio::spawn(async move { client.create_upload(&upload("/first"), None).await });
+    asked.recv().await.unwrap()
 }
 
 /// Starts a call and returns when it waits.
@@ -149,43 +146,54 @@ async fn wait_for(client: &Client, number: usize) {
 }
 
 #[tokio::test]
-async fn calls_wait_only_for_requests_in_flight_and_then_go_together_in_order() {
+async fn calls_wait_for_the_request_in_flight_and_then_go_together_in_order() {
     let (client, mut asked) = service().await;
-    let [first, second] = two_in_flight(&client, &mut asked).await;
-    assert_eq!(
-        (first.line.as_str(), first.paths()),
-        ("POST /uploads", vec!["/first"])
-    );
-    assert_eq!(
-        (second.line.as_str(), second.paths()),
-        ("POST /uploads", vec!["/second"])
-    );
+    let first = in_flight(&client, &mut asked).await;
+    assert_eq!(first.line, "POST /uploads");
+    assert_eq!(first.paths(), ["/first"]);
     let mut calls = Vec::new();
-    for number in 0..150 {
+    for number in 0..99 {
         calls.push(call(&client, &format!("/{number}")));
         wait_for(&client, number + 1).await;
     }
-    first.open();
-    let batch = asked.recv().await.unwrap();
-    let expected: Vec<String> = (0..100).map(|number| format!("/{number}")).collect();
-    assert_eq!(batch.line, "POST /uploads/batch");
-    assert_eq!(batch.paths(), expected);
-    // The other request is still in flight.
     assert!(asked.try_recv().is_err());
-    batch.open();
+    // A full request does not wait.
+    calls.push(call(&client, "/99"));
+    let full = asked.recv().await.unwrap();
+    let expected: Vec<String> = (0..100).map(|number| format!("/{number}")).collect();
+    assert_eq!(full.line, "POST /uploads/batch");
+    assert_eq!(full.paths(), expected);
+    for number in 100..150 {
+        calls.push(call(&client, &format!("/{number}")));
+        wait_for(&client, number - 99).await;
+    }
+    first.open();
     let rest = asked.recv().await.unwrap();
-    assert_eq!(rest.paths().len(), 50);
+    let expected: Vec<String> = (100..150).map(|number| format!("/{number}")).collect();
+    assert_eq!(rest.paths(), expected);
     rest.open();
+    full.open();
     for (number, call) in calls.into_iter().enumerate() {
         assert_eq!(call.await.unwrap().unwrap().path.as_str(), format!("/{number}"));
     }
-    second.open();
+}
+
+#[tokio::test]
+async fn a_request_without_an_answer_does_not_stop_the_others() {
+    let (mut client, mut asked) = service().await;
+    client.batches = Arc::new(Batches::with_max_wait(Duration::from_millis(10)));
+    let _unanswered = in_flight(&client, &mut asked).await;
+    let other = call(&client, "/other");
+    let request = asked.recv().await.unwrap();
+    assert_eq!(request.paths(), ["/other"]);
+    request.open();
+    assert!(other.await.unwrap().is_ok());
 }
 
 #[tokio::test]
 async fn each_call_has_the_error_of_its_own_item() {
     let (client, mut asked) = service().await;
-    let [first, _second] = two_in_flight(&client, &mut asked).await;
+    let first = in_flight(&client, &mut asked).await;
     let calls = ["/a", "/refused", "/b"].map(|path| call(&client, path));
     wait_for(&client, 3).await;
     first.open();
@@ -201,7 +209,7 @@ async fn each_call_has_the_error_of_its_own_item() {
 #[tokio::test]
 async fn a_failed_request_fails_each_of_its_calls() {
     let (client, mut asked) = service().await;
-    let [first, _second] = two_in_flight(&client, &mut asked).await;
+    let first = in_flight(&client, &mut asked).await;
     let calls = ["/a", "/b"].map(|path| call(&client, path));
     wait_for(&client, 2).await;
     first.open();
@@ -229,7 +237,7 @@ async fn a_failed_request_fails_each_of_its_calls() {
 #[tokio::test]
 async fn answers_with_too_few_results_are_errors() {
     let (client, mut asked) = service().await;
-    let [first, _second] = two_in_flight(&client, &mut asked).await;
+    let first = in_flight(&client, &mut asked).await;
     let calls = ["/a", "/b"].map(|path| call(&client, path));
     wait_for(&client, 2).await;
     first.open();
@@ -244,7 +252,7 @@ async fn answers_with_too_few_results_are_errors() {
 #[tokio::test]
 async fn an_item_is_retried_after_the_time_that_its_problem_names() {
     let (client, mut asked) = service().await;
-    let [first, _second] = two_in_flight(&client, &mut asked).await;
+    let first = in_flight(&client, &mut asked).await;
     let client = client.with_retry_budget(Duration::from_mins(1));
     let calls = ["/a", "/busy"].map(|path| call(&client, path));
     wait_for(&client, 2).await;
@@ -272,7 +280,7 @@ async fn an_item_is_retried_after_the_time_that_its_problem_names() {
 #[tokio::test]
 async fn a_dropped_caller_harms_no_other_caller() {
     let (client, mut asked) = service().await;
-    let [first, _second] = two_in_flight(&client, &mut asked).await;
+    let first = in_flight(&client, &mut asked).await;
     // Dropped while it waits: it is not sent.
     let (dropped, kept) = (call(&client, "/dropped"), call(&client, "/kept"));
     let sent_later = call(&client, "/sent");
@@ -301,7 +309,7 @@ fn a_call_is_repeated_if_the_runtime_of_its_sender_ends() {
     let (one, other, serving) = (runtime(), runtime(), runtime());
     let (client, mut asked) = serving.block_on(service());
     // The senders run on the first runtime.
-    let requests = one.block_on(two_in_flight(&client, &mut asked));
+    let request = one.block_on(in_flight(&client, &mut asked));
     let waiting = other.spawn({
         let client = client.clone();
         async move { client.create_upload(&upload("/other"), None).await }
@@ -312,13 +320,13 @@ fn a_call_is_repeated_if_the_runtime_of_its_sender_ends() {
     assert_eq!(repeated.paths(), ["/other"]);
     repeated.open();
     assert!(other.block_on(waiting).unwrap().is_ok());
-    drop(requests);
+    drop(request);
 }
 
 #[tokio::test]
 async fn a_service_without_batches_gets_single_requests_from_then_on() {
     let (client, mut asked) = service().await;
-    let [first, second] = two_in_flight(&client, &mut asked).await;
+    let first = in_flight(&client, &mut asked).await;
     let calls = ["/a", "/b", "/c"].map(|path| call(&client, path));
     wait_for(&client, 3).await;
     first.open();
@@ -326,7 +334,6 @@ async fn a_service_without_batches_gets_single_requests_from_then_on() {
     assert_eq!(batch.line, "POST /uploads/batch");
     // API Gateway's answer if there is no such route.
     batch.answer(404, &json!({ "message": "Not Found" }));
-    second.open();
     let clone = client.clone().with_epoch(None);
     let completing = UploadId::from(Uuid::from_u128(1));
     let answering = async {
@@ -365,7 +372,7 @@ async fn a_service_without_batches_gets_single_requests_from_then_on() {
 #[tokio::test]
 async fn calls_of_different_epochs_go_in_different_requests() {
     let (client, mut asked) = service().await;
-    let [first, _second] = two_in_flight(&client, &mut asked).await;
+    let first = in_flight(&client, &mut asked).await;
     let epochs = [1, 2].map(|number| Epoch::from(Uuid::from_u128(number)));
     let [one, other] = epochs.map(|epoch| client.clone().with_epoch(Some(epoch)));
     let calls = [(&one, "/1a"), (&other, "/2a"), (&one, "/1b"), (&other, "/2b")];
@@ -397,8 +404,6 @@ async fn the_key_is_in_the_header_of_a_single_request_and_in_the_body_of_a_batch
     let first = asked.recv().await.unwrap();
     assert_eq!(first.key.as_deref(), Some("key-of-single"));
     assert!(first.body.get("idempotencyKey").is_none(), "{}", first.body);
-    let second = keyed(&client, "/second");
-    let in_flight = asked.recv().await.unwrap();
     let calls = ["/a", "/b"].map(|path| keyed(&client, path));
     wait_for(&client, 2).await;
     first.open();
@@ -412,8 +417,7 @@ async fn the_key_is_in_the_header_of_a_single_request_and_in_the_body_of_a_batch
         .collect();
     assert_eq!(keys, ["key-of-a", "key-of-b"]);
     batch.open();
-    in_flight.open();
-    for call in calls.into_iter().chain([single, second]) {
+    for call in calls.into_iter().chain([single]) {
         call.await.unwrap().unwrap();
     }
 }
@@ -434,12 +438,10 @@ async fn a_request_has_each_upload_and_each_file_once() {
         tokio::spawn(async move { client.delete_file(file_id, None, None).await })
     };
     let mut calls = Vec::new();
-    for number in [1, 2] {
-        calls.push(complete(number));
-        in_flight.push(asked.recv().await.unwrap());
-        calls.push(delete(number));
-        in_flight.push(asked.recv().await.unwrap());
-    }
+    calls.push(complete(1));
+    in_flight.push(asked.recv().await.unwrap());
+    calls.push(delete(1));
+    in_flight.push(asked.recv().await.unwrap());
     for number in [3, 4, 3] {
         calls.push(complete(number));
         calls.push(delete(number));
