@@ -79,6 +79,7 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
     let existing = existing(&client, space_id, &plan).await?;
     let uploading = Uploader {
         client,
+        readers: Semaphore::new(usize::from(upload.jobs.get())),
         stdin,
         keys: Keys::open(account)?,
         bases: Bases::open(account, space_id)?,
@@ -161,6 +162,8 @@ fn report(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()>
 
 struct Uploader<'a> {
     client: Client,
+    /// Files whose SHA-256 may be computed at the same time.
+    readers: Semaphore,
     /// The content of the only file, if it is the standard input.
     stdin: Option<Stdin>,
     keys: Keys,
@@ -178,7 +181,10 @@ impl Uploader<'_> {
             if let Some(stdin) = &self.stdin {
                 return self.attempt(item, stdin, bar).await;
             }
+            // The semaphore is never closed.
+            let reader = self.readers.acquire().await;
             let content = LocalFile::open(&item.file).await?;
+            drop(reader);
             refuse_unsized(item, &content).await?;
             self.attempt(item, &content, bar).await
         };
@@ -188,7 +194,9 @@ impl Uploader<'_> {
 
     async fn attempt(&self, item: &Item, content: &impl Source, bar: &Bar<'_>) -> anyhow::Result<Outcome> {
         let describing = self.client.describe(self.space_id, item.to.clone(), content, bar);
+        let reader = self.readers.acquire().await;
         let mut description = describing.await?;
+        drop(reader);
         let found = self.existing(&item.to).await?;
         let known = self.bases.known(&item.to);
         // A given base version is always sent, so that a wrong one is reported as a conflict.

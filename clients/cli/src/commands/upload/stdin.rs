@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use client::Source;
 use indicatif::HumanBytes;
 use model::SpacePath;
@@ -118,14 +119,14 @@ impl Source for Stdin {
         self.size
     }
 
-    async fn read(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+    async fn read(&self, offset: u64, length: u64) -> io::Result<Bytes> {
         let file = Arc::clone(&self.file);
         let reading = spawn_blocking(move || {
             let mut piece = vec![0; usize::try_from(length).map_err(io::Error::other)?];
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
             file.seek(SeekFrom::Start(offset))?;
             file.read_exact(&mut piece)?;
-            Ok(piece)
+            Ok(piece.into())
         });
         reading.await?
     }
