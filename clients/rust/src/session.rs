@@ -275,7 +275,9 @@ impl Authenticator {
 fn sent_once(error: Error) -> Error {
     match error {
         Error::Http(error) if !error.is_connect() => {
-            Error::Unauthenticated(format!("the user pool did not answer ({})", error.without_url()))
+            let reason = Arc::into_inner(error).map(reqwest::Error::without_url);
+            let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+            Error::Unauthenticated(format!("the user pool did not answer{reason}"))
         }
         error => error,
     }

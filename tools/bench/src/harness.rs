@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// For logs and what is made on the way.
     #[arg(long)]
     pub(crate) folder: PathBuf,
+    /// The program `syncsphere`.
+    #[arg(long)]
+    pub(crate) syncsphere: PathBuf,
     /// Folder of the installed reference implementation for Node.js.
     #[arg(long)]
     pub(crate) node_reference: Option<PathBuf>,

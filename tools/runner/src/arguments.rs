@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 /// The benchmarks, in the order in which they run.
-pub const BENCHMARKS: [&str; 8] = [
+pub const BENCHMARKS: [&str; 9] = [
     "complete",
     "fan-out",
     "cold",
@@ -15,6 +15,7 @@ pub const BENCHMARKS: [&str; 8] = [
     "connect",
     "backlog",
     "purge",
+    "upload",
     "end-to-end",
 ];
 

@@ -441,6 +441,7 @@ impl Service for FakeService {
                 request_id: String::new(),
                 current: None,
                 space_ids: Vec::new(),
+                retry_after: None,
             })
         };
         self.request(|state| {
