@@ -11,7 +11,10 @@ mod opening;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_types::SdkConfig;
 use fakes::http::Fault;
 use fakes::s3::{Object, S3};
 use fakes::sqs::Sqs;
@@ -19,6 +22,9 @@ use futures_util::future::join_all;
 use model::{BatchResults, ChangeOutcome, CreatedUpload, FileChanged, OpeningOutcome, SpaceId, UploadId};
 use serde_json::{Value, json};
 use tests::{Answer, Call, Environment, TestContext, TestQueue, TestStorage, upload_body};
+
+/// Timeout of a request to storage that has every object.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The functions on fakes of S3 and SQS.
 struct Fakes {
@@ -29,23 +35,31 @@ struct Fakes {
 
 impl Fakes {
     async fn start() -> Self {
-        Self::on(S3::start(None, "content", || Fault::None).await.unwrap()).await
+        let s3 = S3::start(None, "content", || Fault::None).await.unwrap();
+        let sdk = ::stack::emulator::aws_config(&s3.endpoint()).unwrap();
+        Self::on(s3, &sdk).await
     }
 
-    /// Storage has this content under every key, so nothing need be sent.
+    /// Storage has this content under every key, so nothing need be sent. Functions wait for it for long: with
+    /// hundreds of requests at once, this process takes longer than their timeout.
     async fn with_every_object(content: &[u8]) -> Self {
         let object = Object {
             size: i64::try_from(content.len()).unwrap(),
             sha256: client::sha256(content),
         };
-        let s3 = S3::with_every_object(None, "content", object).await;
-        Self::on(s3.unwrap()).await
+        let s3 = S3::with_every_object(None, "content", object).await.unwrap();
+        let patience = TimeoutConfig::builder()
+            .operation_attempt_timeout(PATIENCE)
+            .operation_timeout(PATIENCE)
+            .read_timeout(PATIENCE)
+            .build();
+        let sdk = ::stack::emulator::aws_config(&s3.endpoint()).unwrap();
+        Self::on(s3, &sdk.into_builder().timeout_config(patience).build()).await
     }
 
-    async fn on(s3: S3) -> Self {
-        let sdk = ::stack::emulator::aws_config(&s3.endpoint()).unwrap();
+    async fn on(s3: S3, sdk: &SdkConfig) -> Self {
         let mut apps = TestContext::on(TestStorage {
-            s3: aws_sdk_s3::Client::new(&sdk),
+            s3: aws_sdk_s3::Client::new(sdk),
             bucket: "content".to_owned(),
         })
         .await;

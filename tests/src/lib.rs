@@ -16,7 +16,6 @@ mod gateway;
 mod logs;
 mod proxy;
 mod queue;
-mod relay;
 mod samples;
 mod stack;
 mod storage;
@@ -36,7 +35,6 @@ pub use gateway::Gateway;
 pub use logs::Logs;
 pub use proxy::Proxy;
 pub use queue::TestQueue;
-pub use relay::Relay;
 pub use runner::postgres::ROLE;
 pub use samples::{Sample, http_event, project_file, sample, samples, template_routes};
 pub use stack::{

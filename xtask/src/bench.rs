@@ -19,6 +19,9 @@ use crate::packages;
 /// The package of the benchmark program.
 const PACKAGE: &str = "bench";
 
+/// The package of the command that one of the benchmarks runs.
+const COMMAND: &str = "syncsphere";
+
 /// Runs the selected benchmarks. A full run of all of them writes docs/performance.md.
 pub(crate) async fn run(project: &Project, options: &Bench) -> Result<()> {
     let _lock = project.lock()?;
@@ -28,10 +31,11 @@ pub(crate) async fn run(project: &Project, options: &Bench) -> Result<()> {
         Some(binaries) => binaries.clone(),
         None => build_functions(project, &project.root).await?,
     };
-    let program = if options.quick {
-        build::build(project, &packages(project, PACKAGE)?)
-            .await?
-            .join(PACKAGE)
+    let (program, syncsphere) = if options.quick {
+        let mut packages = packages(project, PACKAGE)?;
+        packages.push(COMMAND.to_owned());
+        let programs = build::build(project, &packages).await?;
+        (programs.join(PACKAGE), programs.join(COMMAND))
     } else {
         build_optimized(project).await?
     };
@@ -56,6 +60,8 @@ pub(crate) async fn run(project: &Project, options: &Bench) -> Result<()> {
         .arg(&folder)
         .arg("--json")
         .arg(results.join("results.json"))
+        .arg("--syncsphere")
+        .arg(syncsphere)
         .arg("--python-reference")
         .arg(python);
     if let Some(node) = node {
@@ -75,10 +81,11 @@ pub(crate) async fn run(project: &Project, options: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// Builds the benchmark program with the flags of the functions, because it contains the baselines. A quick
+/// Builds the benchmark program with the flags of the functions, because it contains the baselines, and
+/// `syncsphere` as in a release. Returns both. A quick
 /// run does not need this, because its figures mean nothing. There the program is built like all other tools,
 /// and only the functions are built as they are deployed.
-async fn build_optimized(project: &Project) -> Result<PathBuf> {
+async fn build_optimized(project: &Project) -> Result<(PathBuf, PathBuf)> {
     let step = Step::begin("building the benchmarks");
     let arguments = [
         "--package",
@@ -93,5 +100,12 @@ async fn build_optimized(project: &Project) -> Result<PathBuf> {
     .map(str::to_owned);
     cargo_lambda_build(project, &project.root, &arguments, &step).await?;
     step.done("");
-    Ok(project.root.join("target/lambda").join(PACKAGE).join("bootstrap"))
+    let step = Step::begin("building syncsphere");
+    let mut cargo = build::cargo(project);
+    cargo.args(["build", "--release", "--package", COMMAND, "--bin", COMMAND]);
+    let log = project.logs().join("syncsphere.log");
+    process::run(&step, &log, cargo, build::BUILD_REMEDY).await?;
+    step.done("");
+    let program = project.root.join("target/lambda").join(PACKAGE).join("bootstrap");
+    Ok((program, build::target(project).join("release").join(COMMAND)))
 }

@@ -1,6 +1,7 @@
 //! Arguments and subcommands of the command line.
 
 use std::fmt;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -239,7 +240,8 @@ impl fmt::Display for Size {
 
 #[derive(Debug, Args)]
 pub struct Upload {
-    /// Files and folders to upload. FOLDER/. stands for the content of a folder.
+    /// Files and folders to upload. FOLDER/. stands for the content of a folder, and - alone for the standard
+    /// input, which needs --to with the path of a file.
     #[arg(required = true, value_hint = ValueHint::AnyPath)]
     pub files: Vec<PathBuf>,
     /// The destination in the space. It is a folder if it ends with / or if there are several files.
@@ -257,9 +259,18 @@ pub struct Upload {
     /// "report (conflict, laptop, 2026-11-29).pdf".
     #[arg(long, conflicts_with = "replace")]
     pub keep_both: bool,
-    /// The number of files to upload at the same time.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub jobs: u16,
+    /// The number of files or parts to send to storage at the same time. On a slow line, fewer are sent. More
+    /// small files are in progress, because one request opens or completes many of them.
+    #[arg(long, default_value = "8", value_parser = jobs)]
+    pub jobs: NonZeroU16,
+}
+
+/// Parses a number of jobs from 1 to 64.
+fn jobs(text: &str) -> Result<NonZeroU16, String> {
+    let number = text.parse().ok();
+    number
+        .filter(|number: &NonZeroU16| number.get() <= 64)
+        .ok_or_else(|| "it must be a number from 1 to 64".to_owned())
 }
 
 #[derive(Debug, Args)]

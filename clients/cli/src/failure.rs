@@ -243,6 +243,7 @@ mod tests {
             request_id: "r1".to_owned(),
             current: None,
             space_ids: Vec::new(),
+            retry_after: None,
         }))
         .into()
     }
@@ -312,6 +313,7 @@ mod tests {
                 request_id: "r1".to_owned(),
                 current: None,
                 space_ids: Vec::new(),
+                retry_after: None,
             };
             let message = sentence(&Error::Refused(Box::new(problem)).into());
             assert!(

@@ -61,6 +61,29 @@ impl Drop for Bars {
     }
 }
 
+/// A line that counts bytes whose total is not known.
+pub(crate) struct Spooling(ProgressBar);
+
+impl Spooling {
+    pub(crate) fn new() -> Self {
+        let counter = ProgressBar::new_spinner();
+        counter.set_style(style(
+            "{spinner} read {bytes} of the standard input, {binary_bytes_per_sec}",
+        ));
+        Self(counter)
+    }
+
+    pub(crate) fn read(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+}
+
+impl Drop for Spooling {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 pub(crate) struct Bar<'a> {
     own: Option<ProgressBar>,
     bars: &'a Bars,

@@ -1,6 +1,7 @@
 //! Requests to the HTTP API: authorization, retries, paging and error answers.
 
 use std::collections::HashSet;
+use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,10 +9,12 @@ use model::{
     ChangeList, CreateTicketRequest, CreatedTicket, Cursor, DeviceId, Epoch, FileId, SpaceId, SpaceList,
     SpaceView, Version,
 };
+use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
+use crate::batch::Batches;
 use crate::error::{ErrorResponse, Server, check_url};
 use crate::retry::{RETRY_BUDGET, Retries, TRANSFER_RETRY_BUDGET};
 use crate::window::Window;
@@ -51,6 +54,7 @@ pub struct Client {
     device_id: Option<DeviceId>,
     retry_budget: Duration,
     pub(crate) window: Arc<Window>,
+    pub(crate) batches: Arc<Batches>,
     /// Versions whose downloaded content did not match the declared digests. They are not downloaded again.
     pub(crate) mismatched: Arc<Mutex<HashSet<(FileId, Version)>>>,
     /// The epoch of the newest list of spaces or changes; `None` before the first.
@@ -78,6 +82,7 @@ impl Client {
             device_id,
             retry_budget: RETRY_BUDGET,
             window: Arc::default(),
+            batches: Arc::default(),
             mismatched: Arc::default(),
             epoch: Arc::default(),
         })
@@ -88,6 +93,14 @@ impl Client {
     #[must_use]
     pub fn with_retry_budget(self, retry_budget: Duration) -> Self {
         Self { retry_budget, ..self }
+    }
+
+    /// Returns the client with another limit of requests with content that run at the same time. The default is
+    /// 8. On a slow line, fewer run.
+    #[must_use]
+    pub fn with_concurrent_requests(self, requests: NonZeroU16) -> Self {
+        let window = Arc::new(Window::with_requests(requests.get().into()));
+        Self { window, ..self }
     }
 
     /// Returns the client with the limit for transfers (`TRANSFER_RETRY_BUDGET`), unless retries are off
@@ -235,7 +248,7 @@ impl Client {
 
     /// Sends a request with the session's token. After a 401 it sends the request once more, if the session
     /// has a newer token.
-    async fn authorized(&self, request: RequestBuilder) -> Result<Response, Error> {
+    pub(crate) async fn authorized(&self, request: RequestBuilder) -> Result<Response, Error> {
         let again = request.try_clone();
         let token = self.session.current_token().await?;
         let mut response = request.bearer_auth(token.as_str()).send().await?;
@@ -249,7 +262,7 @@ impl Client {
     }
 }
 
-async fn parsed<T: DeserializeOwned>(response: Response) -> Result<T, Error> {
+pub(crate) async fn parsed<T: DeserializeOwned>(response: Response) -> Result<T, Error> {
     Ok(serde_json::from_slice(&response.bytes().await?)?)
 }
 
@@ -259,13 +272,23 @@ pub(crate) async fn checked(server: Server, response: Response) -> Result<Respon
     if status.is_success() {
         return Ok(response);
     }
+    let retry_after = response.headers().get(RETRY_AFTER);
+    let retry_after = retry_after.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
     let body = response.text().await.unwrap_or_default();
     match serde_json::from_str::<Problem>(&body) {
-        Ok(problem) if server == Server::Api && problem.code == FEED_RESET => {
-            Err(Error::FeedReset(Box::new(problem)))
-        }
-        Ok(problem) if server == Server::Api => Err(Error::Refused(Box::new(problem))),
+        Ok(problem) if server == Server::Api => Err(refused(Problem {
+            retry_after: problem.retry_after.or(retry_after),
+            ..problem
+        })),
         _ => Err(ErrorResponse::new(server, status.as_u16(), &body).into()),
+    }
+}
+
+/// The error of a request, or of an item of a request, that the API refused.
+pub(crate) fn refused(problem: Problem) -> Error {
+    match problem.code.as_str() {
+        FEED_RESET => Error::FeedReset(Box::new(problem)),
+        _ => Error::Refused(Box::new(problem)),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Errors of this crate, and which of them are retryable.
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use model::{CurrentVersion, SpaceId};
 use serde::{Deserialize, Deserializer};
@@ -32,6 +35,9 @@ pub struct Problem {
     /// [`Client::erase_account`](crate::Client::erase_account); otherwise empty.
     #[serde(default)]
     pub space_ids: Vec<SpaceId>,
+    /// The time after which the request may be repeated, in seconds; `None` if the service does not know it.
+    #[serde(default)]
+    pub retry_after: Option<u64>,
 }
 
 /// The server that a request was sent to.
@@ -191,7 +197,7 @@ pub enum Error {
     Unexpected(ErrorResponse),
     /// There was no answer, or only an incomplete one.
     #[error("the service could not be reached")]
-    Http(#[from] reqwest::Error),
+    Http(#[source] Arc<reqwest::Error>),
     /// The session has ended or sign-in failed: the user has to sign in, again or in another way. The text is
     /// the reason.
     #[error("not signed in: {0}")]
@@ -204,7 +210,7 @@ pub enum Error {
     Timeout,
     /// A file on this machine could not be read or written.
     #[error("a file on this machine cannot be read or written")]
-    Content(#[from] std::io::Error),
+    Content(#[from] io::Error),
     /// The content changed after the upload began.
     #[error("the file changed while it was uploaded")]
     Changed,
@@ -221,10 +227,10 @@ pub enum Error {
     Insecure(String),
     /// The WebSocket could not be opened, or it failed.
     #[error("the WebSocket failed")]
-    WebSocket(#[source] Box<tokio_tungstenite::tungstenite::Error>),
+    WebSocket(#[source] Arc<tokio_tungstenite::tungstenite::Error>),
     /// The body of an answer does not follow the protocol.
     #[error("the service sent an unexpected answer")]
-    Protocol(#[from] serde_json::Error),
+    Protocol(#[source] Arc<serde_json::Error>),
 }
 
 impl Error {
@@ -244,6 +250,34 @@ impl Error {
             Self::Refused(problem) | Self::FeedReset(problem) => Some(problem.status),
             Self::Unexpected(answer) => Some(answer.status),
             _ => None,
+        }
+    }
+
+    /// The time after which the service takes the same request, if it has said so.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(problem) => problem.retry_after.map(Duration::from_secs),
+            _ => None,
+        }
+    }
+
+    /// The same error for another caller, if one request failed for several.
+    pub(crate) fn for_another_caller(&self) -> Self {
+        match self {
+            Self::Refused(problem) => Self::Refused(problem.clone()),
+            Self::FeedReset(problem) => Self::FeedReset(problem.clone()),
+            Self::Unexpected(answer) => Self::Unexpected(answer.clone()),
+            Self::Http(error) => Self::Http(Arc::clone(error)),
+            Self::Unauthenticated(reason) => Self::Unauthenticated(reason.clone()),
+            Self::NewPassword => Self::NewPassword,
+            Self::Timeout => Self::Timeout,
+            Self::Content(error) => Self::Content(io::Error::new(error.kind(), error.to_string())),
+            Self::Changed => Self::Changed,
+            Self::Mismatch => Self::Mismatch,
+            Self::TooLarge => Self::TooLarge,
+            Self::Insecure(reason) => Self::Insecure(reason.clone()),
+            Self::WebSocket(error) => Self::WebSocket(Arc::clone(error)),
+            Self::Protocol(error) => Self::Protocol(Arc::clone(error)),
         }
     }
 }
@@ -282,7 +316,19 @@ impl From<ErrorResponse> for Error {
 
 impl From<tokio_tungstenite::tungstenite::Error> for Error {
     fn from(error: tokio_tungstenite::tungstenite::Error) -> Self {
-        Self::WebSocket(Box::new(error))
+        Self::WebSocket(Arc::new(error))
+    }
+}
+
+impl From<reqwest::Error> for Error {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Http(Arc::new(error))
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Protocol(Arc::new(error))
     }
 }
 
@@ -298,6 +344,7 @@ mod tests {
             request_id: String::new(),
             current: None,
             space_ids: Vec::new(),
+            retry_after: None,
         }))
     }
 

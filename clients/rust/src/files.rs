@@ -1,12 +1,14 @@
 //! Existing files: listing, finding, moving and deleting them.
 
 use model::{
-    FileChanged, FileDetail, FileId, FileList, FileVersion, FileView, FolderList, FolderView,
-    MoveFileRequest, SpaceId, SpacePath, Version,
+    ChangeFilesRequest, ChangeOutcome, FileChange, FileChanged, FileDetail, FileId, FileList, FileVersion,
+    FileView, FolderList, FolderView, MoveFileRequest, SpaceId, SpacePath, Version,
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
 
+use crate::batch::Route;
 use crate::{Client, Error};
 
 impl Client {
@@ -71,9 +73,9 @@ impl Client {
         Ok((file, versions))
     }
 
-    /// `PATCH /files/{fileId}`: moves a file within its space. With `base_version`, the file moves only if
-    /// that is its current version; with `base_path`, only if it is at that path. A service of an earlier
-    /// release that refuses `basePath` is asked again without it.
+    /// `PATCH /files/{fileId}`, or `POST /files/batch` with concurrent calls: moves a file within its space.
+    /// With `base_version`, the file moves only if that is its current version; with `base_path`, only if it is
+    /// at that path. A service of an earlier release that refuses `basePath` is asked again without it.
     pub async fn move_file(
         &self,
         file_id: FileId,
@@ -81,32 +83,43 @@ impl Client {
         base_version: Option<Version>,
         base_path: Option<&SpacePath>,
     ) -> Result<FileChanged, Error> {
-        let ask = async |base_path: Option<SpacePath>| {
-            let body = MoveFileRequest {
-                path: path.clone(),
-                base_version,
-                base_path,
-                device_id: self.device_id(),
-            };
-            let request = self.request(Method::PATCH, &format!("/files/{file_id}"));
-            self.call(request.json(&body)).await
-        };
-        match ask(base_path.cloned()).await {
-            Err(error) if base_path.is_some() && is_unknown_field(&error, "basePath") => ask(None).await,
-            answer => answer,
-        }
+        self.change(base_path, |base_path| FileChange::Move {
+            file_id,
+            path: path.clone(),
+            base_version,
+            base_path,
+        })
+        .await
     }
 
-    /// `DELETE /files/{fileId}`: moves a file to the trash. With `base_version`, the file is deleted only if
-    /// that is its current version; with `base_path`, only if it is at that path. A service of an earlier
-    /// release that refuses `basePath` is asked again without it. Repeating the call gives the same answer.
+    /// `DELETE /files/{fileId}`, or `POST /files/batch` with concurrent calls: moves a file to the trash. With
+    /// `base_version`, the file is deleted only if that is its current version; with `base_path`, only if it is
+    /// at that path. A service of an earlier release that refuses `basePath` is asked again without it.
+    /// Repeating the call gives the same answer.
     pub async fn delete_file(
         &self,
         file_id: FileId,
         base_version: Option<Version>,
         base_path: Option<&SpacePath>,
     ) -> Result<FileChanged, Error> {
-        self.delete(file_id, false, base_version, base_path).await
+        self.change(base_path, |base_path| FileChange::Delete {
+            file_id,
+            base_version,
+            base_path,
+        })
+        .await
+    }
+
+    async fn change(
+        &self,
+        base_path: Option<&SpacePath>,
+        with: impl Fn(Option<SpacePath>) -> FileChange,
+    ) -> Result<FileChanged, Error> {
+        let ask = |base_path| self.gathered(|batches| &batches.change_files, with(base_path));
+        match ask(base_path.cloned()).await {
+            Err(error) if base_path.is_some() && is_unknown_field(&error, "basePath") => ask(None).await,
+            answer => answer,
+        }
     }
 
     /// `DELETE /files/{fileId}?permanently=true`: erases a file with all of its versions, in the trash or not.
@@ -120,30 +133,90 @@ impl Client {
         base_version: Option<Version>,
         base_path: Option<&SpacePath>,
     ) -> Result<FileChanged, Error> {
-        self.delete(file_id, true, base_version, base_path).await
-    }
-
-    async fn delete(
-        &self,
-        file_id: FileId,
-        permanently: bool,
-        base_version: Option<Version>,
-        base_path: Option<&SpacePath>,
-    ) -> Result<FileChanged, Error> {
-        let ask = async |base_path: Option<&SpacePath>| {
-            let request = self.request(Method::DELETE, &format!("/files/{file_id}"));
-            let permanently = permanently.then(|| ("permanently", "true".to_owned()));
-            let base = base_version.map(|version| ("baseVersion", version.to_string()));
-            let path = base_path.map(|path| ("basePath", path.to_string()));
-            let device = self.device_id().map(|device| ("deviceId", device.to_string()));
-            let query = permanently.into_iter().chain(base).chain(path).chain(device);
-            let query: Vec<_> = query.collect();
-            self.call(request.query(&query)).await
+        let ask = async |base_path| {
+            self.call(self.deletion(file_id, true, base_version, base_path))
+                .await
         };
         match ask(base_path).await {
             Err(error) if base_path.is_some() && is_unknown_field(&error, "basePath") => ask(None).await,
             answer => answer,
         }
+    }
+
+    fn deletion(
+        &self,
+        file_id: FileId,
+        permanently: bool,
+        base_version: Option<Version>,
+        base_path: Option<&SpacePath>,
+    ) -> RequestBuilder {
+        let request = self.request(Method::DELETE, &format!("/files/{file_id}"));
+        let permanently = permanently.then(|| ("permanently", "true".to_owned()));
+        let base = base_version.map(|version| ("baseVersion", version.to_string()));
+        let path = base_path.map(|path| ("basePath", path.to_string()));
+        let device = self.device_id().map(|device| ("deviceId", device.to_string()));
+        let query = permanently.into_iter().chain(base).chain(path).chain(device);
+        let query: Vec<_> = query.collect();
+        request.query(&query)
+    }
+}
+
+pub(crate) struct ChangeFiles;
+
+impl Route for ChangeFiles {
+    type Item = FileChange;
+    type Output = FileChanged;
+    type Outcome = ChangeOutcome;
+
+    fn single(client: &Client, change: FileChange) -> RequestBuilder {
+        match change {
+            FileChange::Move {
+                file_id,
+                path,
+                base_version,
+                base_path,
+            } => {
+                let body = MoveFileRequest {
+                    path,
+                    base_version,
+                    base_path,
+                    device_id: client.device_id(),
+                };
+                let request = client.request(Method::PATCH, &format!("/files/{file_id}"));
+                request.json(&body)
+            }
+            FileChange::Delete {
+                file_id,
+                base_version,
+                base_path,
+            } => client.deletion(file_id, false, base_version, base_path.as_ref()),
+        }
+    }
+
+    fn batch(client: &Client, changes: Vec<FileChange>) -> RequestBuilder {
+        let device_id = client.device_id();
+        let request = client.request(Method::POST, "/files/batch");
+        request.json(&ChangeFilesRequest { changes, device_id })
+    }
+
+    fn output(outcome: ChangeOutcome) -> Result<FileChanged, Value> {
+        changed(outcome)
+    }
+
+    /// Each of two changes of a file names the version and the path that it expects, and the order in which
+    /// concurrent calls are made is not defined.
+    fn are_exclusive(one: &FileChange, other: &FileChange) -> bool {
+        let (FileChange::Move { file_id: one, .. } | FileChange::Delete { file_id: one, .. }) = one;
+        let (FileChange::Move { file_id: other, .. } | FileChange::Delete { file_id: other, .. }) = other;
+        one == other
+    }
+}
+
+/// The change that was made, or the problem of the item.
+pub(crate) fn changed(outcome: ChangeOutcome) -> Result<FileChanged, Value> {
+    match outcome {
+        ChangeOutcome::Change(change) => Ok(change),
+        ChangeOutcome::Problem(problem) => Err(problem),
     }
 }
 

@@ -28,6 +28,7 @@
 mod account;
 mod api;
 mod backoff;
+mod batch;
 mod download;
 mod error;
 mod files;

@@ -34,12 +34,13 @@ impl Retries {
     }
 
     /// Waits until the next attempt. Returns the error if it is not retryable, or if the time for retries is
-    /// over.
+    /// over. If the service has named a time, the attempt begins after it. Callers that were told the same time
+    /// do not come back together.
     pub(crate) async fn after(&mut self, error: Error) -> Result<(), Error> {
         if self.retry_budget.is_zero() || !error.is_retryable() {
             return Err(error);
         }
-        let delay = self.backoff.next_delay(&mut Rng::new());
+        let delay = error.retry_after().unwrap_or_default() + self.backoff.next_delay(&mut Rng::new());
         let until = *self
             .until
             .get_or_insert_with(|| Instant::now() + self.retry_budget);
@@ -70,6 +71,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_a_budget_each_failure_is_returned() {
         assert!(Retries::new(Duration::ZERO).after(Error::Timeout).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_waits_for_the_time_that_the_service_named() {
+        let busy = |seconds: u64| {
+            let problem = format!(
+                r#"{{"status":429,"code":"quota-exceeded","detail":"","requestId":"","retryAfter":{seconds}}}"#
+            );
+            Error::Refused(Box::new(serde_json::from_str(&problem).unwrap()))
+        };
+        let began = Instant::now();
+        Retries::new(RETRY_BUDGET).after(busy(7)).await.unwrap();
+        assert!(began.elapsed() >= Duration::from_secs(7), "{:?}", began.elapsed());
+        // The budget ends before that time.
+        assert!(Retries::new(RETRY_BUDGET).after(busy(60)).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

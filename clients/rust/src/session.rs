@@ -96,7 +96,7 @@ impl Token {
     clippy::disallowed_methods,
     reason = "the end of a token is a time of day, and tests make tokens with the end that they need"
 )]
-fn now() -> SystemTime {
+pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }
 
@@ -275,7 +275,9 @@ impl Authenticator {
 fn sent_once(error: Error) -> Error {
     match error {
         Error::Http(error) if !error.is_connect() => {
-            Error::Unauthenticated(format!("the user pool did not answer ({})", error.without_url()))
+            let reason = Arc::into_inner(error).map(reqwest::Error::without_url);
+            let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+            Error::Unauthenticated(format!("the user pool did not answer{reason}"))
         }
         error => error,
     }

@@ -10,14 +10,17 @@ use std::time::Duration;
 use fastrand::Rng;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{
-    ByteCount, CreateUploadRequest, CreatedUpload, Empty, FileChanged, IdempotencyKey, PartLayout,
-    PartNumber, PartRequest, PendingUpload, PendingUploadList, PresignPartsRequest, PresignedParts,
-    PresignedPut, Sha256, SpaceId, SpacePath, StoredPart, Transfer, UploadId, UploadView,
+    ByteCount, ChangeOutcome, CompleteUploadsRequest, CreateUploadRequest, CreateUploadsRequest,
+    CreatedUpload, Empty, FileChanged, IdempotencyKey, OpeningOutcome, PartLayout, PartNumber, PartRequest,
+    PendingUpload, PendingUploadList, PresignPartsRequest, PresignedParts, PresignedPut, Sha256, SpaceId,
+    SpacePath, StoredPart, Transfer, UploadId, UploadView,
 };
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::files::is_unknown_field;
+use crate::batch::Route;
+use crate::files::{changed, is_unknown_field};
 use crate::window::{MIN_WINDOW_BYTES, Slot};
 use crate::{Backoff, Client, Error, Progress, Sha256Stream};
 pub use source::{LocalFile, Source};
@@ -40,16 +43,23 @@ const COMPLETE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(3), Duration:
 const READ_BYTES: u64 = 256 * 1024;
 
 impl Client {
-    /// `POST /uploads`. Repeating the call with the same key returns the same upload. A service of an earlier
-    /// release that refuses `baseFileId`, `modifiedAt` or `executable` is asked again without it.
+    /// `POST /uploads`, or `POST /uploads/batch` with concurrent calls. Repeating the call with the same key
+    /// returns the same upload. A service of an earlier release that refuses `baseFileId`, `modifiedAt` or
+    /// `executable` is asked again without it.
     pub async fn create_upload(
         &self,
         body: &CreateUploadRequest,
         key: Option<&IdempotencyKey>,
     ) -> Result<CreatedUpload, Error> {
-        let mut body = body.clone();
+        let mut body = CreateUploadRequest {
+            idempotency_key: key.or(body.idempotency_key.as_ref()).cloned(),
+            ..body.clone()
+        };
         loop {
-            match self.open(&body, key).await {
+            match self
+                .gathered(|batches| &batches.create_uploads, body.clone())
+                .await
+            {
                 Err(error) if body.base_file_id.is_some() && is_unknown_field(&error, "baseFileId") => {
                     body.base_file_id = None;
                 }
@@ -62,18 +72,6 @@ impl Client {
                 created => return created,
             }
         }
-    }
-
-    async fn open(
-        &self,
-        body: &CreateUploadRequest,
-        key: Option<&IdempotencyKey>,
-    ) -> Result<CreatedUpload, Error> {
-        let mut request = self.request(Method::POST, "/uploads").json(body);
-        if let Some(key) = key {
-            request = request.header("Idempotency-Key", key.as_str());
-        }
-        self.call(request).await
     }
 
     /// `POST /uploads/{uploadId}/parts`: presigns the URLs of parts, at most 100 in one call.
@@ -103,11 +101,11 @@ impl Client {
             .await
     }
 
-    /// `POST /uploads/{uploadId}/complete`: turns the upload into a version of the file. Repeating the call
-    /// gives the same answer.
+    /// `POST /uploads/{uploadId}/complete`, or `POST /uploads/batch/complete` with concurrent calls: turns the
+    /// upload into a version of the file. Repeating the call gives the same answer.
     pub async fn complete_upload(&self, upload_id: UploadId) -> Result<FileChanged, Error> {
-        let request = self.request(Method::POST, &format!("/uploads/{upload_id}/complete"));
-        self.call(request.json(&Empty {})).await
+        self.gathered(|batches| &batches.complete_uploads, upload_id)
+            .await
     }
 
     /// `DELETE /uploads/{uploadId}`: ends an upload without a version.
@@ -180,7 +178,24 @@ impl Client {
         slot: Slot<'_>,
     ) -> Result<FileChanged, Error> {
         self.transfer(created, content, progress, Some(slot)).await?;
-        self.complete(created.upload_id).await
+        let mut backoff = COMPLETE_BACKOFF;
+        for _ in 1..COMPLETE_ATTEMPTS {
+            match self.complete(created).await {
+                Err(Error::Refused(problem)) if problem.status == 503 => {
+                    sleep(backoff.next_delay(&mut Rng::new())).await;
+                }
+                outcome => return outcome,
+            }
+        }
+        self.complete(created).await
+    }
+
+    /// Content in parts is completed by a request of its own, because assembling it takes long.
+    async fn complete(&self, created: &CreatedUpload) -> Result<FileChanged, Error> {
+        match created.transfer {
+            Transfer::Put(_) => self.complete_upload(created.upload_id).await,
+            Transfer::Multipart(_) => self.call(CompleteUploads::single(self, created.upload_id)).await,
+        }
     }
 
     /// Sends the content of an upload that was just opened to storage. It does not complete the upload.
@@ -255,19 +270,6 @@ impl Client {
                 }
             }
         }
-    }
-
-    async fn complete(&self, upload_id: UploadId) -> Result<FileChanged, Error> {
-        let mut backoff = COMPLETE_BACKOFF;
-        for _ in 1..COMPLETE_ATTEMPTS {
-            match self.complete_upload(upload_id).await {
-                Err(Error::Refused(problem)) if problem.status == 503 => {
-                    sleep(backoff.next_delay(&mut Rng::new())).await;
-                }
-                outcome => return outcome,
-            }
-        }
-        self.complete_upload(upload_id).await
     }
 
     async fn send_whole(
@@ -351,6 +353,66 @@ impl Client {
             .buffer_unordered(CONCURRENT_PARTS)
             .try_collect::<()>()
             .await
+    }
+}
+
+pub(crate) struct CreateUploads;
+
+impl Route for CreateUploads {
+    type Item = CreateUploadRequest;
+    type Output = CreatedUpload;
+    type Outcome = OpeningOutcome;
+
+    /// The key is in the header, where a service of an earlier release reads it.
+    fn single(client: &Client, mut item: CreateUploadRequest) -> RequestBuilder {
+        let key = item.idempotency_key.take();
+        let request = client.request(Method::POST, "/uploads").json(&item);
+        match key {
+            Some(key) => request.header("Idempotency-Key", key.as_str()),
+            None => request,
+        }
+    }
+
+    fn batch(client: &Client, uploads: Vec<CreateUploadRequest>) -> RequestBuilder {
+        let request = client.request(Method::POST, "/uploads/batch");
+        request.json(&CreateUploadsRequest { uploads })
+    }
+
+    fn output(outcome: OpeningOutcome) -> Result<CreatedUpload, Value> {
+        match outcome {
+            OpeningOutcome::Upload(created) => Ok(created),
+            OpeningOutcome::Problem(problem) => Err(problem),
+        }
+    }
+
+    fn are_exclusive(_: &CreateUploadRequest, _: &CreateUploadRequest) -> bool {
+        false
+    }
+}
+
+pub(crate) struct CompleteUploads;
+
+impl Route for CompleteUploads {
+    type Item = UploadId;
+    type Output = FileChanged;
+    type Outcome = ChangeOutcome;
+
+    fn single(client: &Client, upload_id: UploadId) -> RequestBuilder {
+        let request = client.request(Method::POST, &format!("/uploads/{upload_id}/complete"));
+        request.json(&Empty {})
+    }
+
+    fn batch(client: &Client, upload_ids: Vec<UploadId>) -> RequestBuilder {
+        let request = client.request(Method::POST, "/uploads/batch/complete");
+        request.json(&CompleteUploadsRequest { upload_ids })
+    }
+
+    fn output(outcome: ChangeOutcome) -> Result<FileChanged, Value> {
+        changed(outcome)
+    }
+
+    fn are_exclusive(one: &UploadId, other: &UploadId) -> bool {
+        one == other
     }
 }
 
@@ -554,7 +616,7 @@ mod tests {
     #[tokio::test]
     async fn an_upload_is_opened_only_when_its_content_may_be_sent() {
         let (mut client, requests) = service(false).await;
-        client.window = Arc::new(Window::with_min_limit(8));
+        client.window = Arc::new(Window::new(8, 1));
         let upload = async |path: &str| {
             let content = b"content".as_slice();
             client

@@ -1,16 +1,20 @@
 //! The limit on content that is sent to storage at the same time.
 //!
 //! All transfers share one line, and their URLs are valid for an hour. On a slow line, less content is
-//! therefore sent at the same time, and an upload is opened only when its content may be sent.
+//! therefore sent at the same time, and an upload is opened only when its content may be sent. Small files are
+//! opened a little ahead, so that many are opened by one request.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-/// Requests with content that run at the same time, whatever their size.
+/// Requests with content that run at the same time, unless the caller sets another limit.
 const MAX_REQUESTS: usize = 8;
+
+/// Pieces in the window, whatever their size: those that are sent, and those that wait for a request.
+const MAX_PIECES: usize = 256;
 
 /// The initial and lowest limit of the window, in bytes. It is the largest file that the template by default
 /// lets go in one PUT. A line of 0.2 Mbit/s sends it within an hour.
@@ -22,15 +26,19 @@ const FAST_TRANSFER: Duration = Duration::from_mins(2);
 /// A transfer that is slower than this lowers the limit. It is a quarter of the time that a URL is valid.
 const SLOW_TRANSFER: Duration = Duration::from_mins(15);
 
-/// The window. It admits up to `MAX_REQUESTS` pieces, and up to `limit` bytes; a piece that is larger is sent
-/// alone.
+/// The window. It admits up to `limit` bytes; a piece that is larger is sent alone. Up to `max_requests` of the
+/// admitted pieces are sent at the same time. Further pieces, up to `MAX_PIECES`, are admitted ahead as long as
+/// all together have at most `min_limit` bytes. Once that is reached, none is admitted ahead until half of them
+/// have been sent, so that many are opened together.
 #[derive(Debug)]
 pub(crate) struct Window {
     state: Mutex<State>,
+    requests: Semaphore,
     released: Notify,
     /// Callers enter one after the other, so that small pieces cannot overtake a large one for ever.
     turn: tokio::sync::Mutex<()>,
     min_limit: u64,
+    max_requests: usize,
 }
 
 #[derive(Debug)]
@@ -40,30 +48,39 @@ struct State {
     limit: u64,
     /// Whether a piece had to wait for the limit since the limit was last raised.
     was_limiting: bool,
+    /// Whether pieces are admitted ahead.
+    is_refilling: bool,
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self::with_min_limit(MIN_WINDOW_BYTES)
+        Self::new(MIN_WINDOW_BYTES, MAX_REQUESTS)
     }
 }
 
 impl Window {
-    pub(crate) fn with_min_limit(min_limit: u64) -> Self {
+    pub(crate) fn with_requests(requests: usize) -> Self {
+        Self::new(MIN_WINDOW_BYTES, requests)
+    }
+
+    pub(crate) fn new(min_limit: u64, requests: usize) -> Self {
         Self {
             state: Mutex::new(State {
                 pieces: 0,
                 bytes: 0,
                 limit: min_limit,
                 was_limiting: false,
+                is_refilling: true,
             }),
+            requests: Semaphore::new(requests),
             released: Notify::new(),
             turn: tokio::sync::Mutex::new(()),
             min_limit,
+            max_requests: requests,
         }
     }
 
-    /// Waits until a piece of `length` bytes may be sent.
+    /// Waits until a piece of `length` bytes may be opened.
     pub(crate) async fn acquire(&self, length: u64) -> Slot<'_> {
         let _turn = self.turn.lock().await;
         loop {
@@ -79,11 +96,25 @@ impl Window {
         }
     }
 
+    /// Waits until the request with a piece may run. It runs as long as the result exists.
+    pub(crate) async fn request(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.requests.acquire().await.ok()
+    }
+
     fn admits(&self, length: u64) -> bool {
         let mut state = self.state();
-        let fits = state.pieces == 0 || state.bytes.saturating_add(length) <= state.limit;
-        state.was_limiting |= !fits;
-        if !fits || state.pieces >= MAX_REQUESTS {
+        let is_ahead = state.pieces >= self.max_requests;
+        let limit = if is_ahead { self.min_limit } else { state.limit };
+        let fits = state.pieces == 0 || state.bytes.saturating_add(length) <= limit;
+        state.was_limiting |= !fits && !is_ahead;
+        if state.pieces <= MAX_PIECES / 2 && state.bytes <= self.min_limit / 2 {
+            state.is_refilling = true;
+        }
+        if is_ahead && (!fits || state.pieces >= MAX_PIECES) {
+            state.is_refilling = false;
+        }
+        if !fits || is_ahead && !state.is_refilling {
             return false;
         }
         state.pieces += 1;
@@ -132,7 +163,7 @@ impl Drop for Slot<'_> {
 mod tests {
     use futures_util::future::join_all;
     use tokio::sync::Mutex;
-    use tokio::time::sleep;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
@@ -186,6 +217,29 @@ mod tests {
             most = most.max(pieces);
         }
         assert_eq!(most, MAX_REQUESTS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_pieces_are_opened_ahead_and_few_are_sent_at_the_same_time() {
+        let window = Window::default();
+        let (mut opened, mut sent) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            while opened.len() < MAX_PIECES {
+                opened.push(window.acquire(4_096).await);
+            }
+            // The next ones are opened together, when half of these have been sent.
+            while opened.len() > MAX_PIECES / 2 {
+                assert!(!window.admits(4_096), "{}", opened.len());
+                opened.pop();
+            }
+        }
+        assert_eq!(window.state().limit, MIN_WINDOW_BYTES);
+        for _ in 0..MAX_REQUESTS {
+            sent.push(window.request().await);
+        }
+        assert!(timeout(Duration::from_hours(1), window.request()).await.is_err());
+        sent.clear();
+        assert!(window.request().await.is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -260,8 +260,9 @@ export class Service {
 
   ping(socket) {
     this.pings.push(this.time.timers.now());
-    if (this.mute || !this.#sockets.has(socket)) return;
+    if (!this.#sockets.has(socket)) return;
     socket.touch();
+    if (this.mute) return;
     this.time.after(this.random() * 50, () => socket.receive({ type: "pong" }));
   }
 

@@ -1,9 +1,11 @@
 //! The parts that statements and commands for several items have in common.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use tokio_postgres::Row;
 
-use crate::changes::{Effect, LimitName, Rejection};
+use crate::changes::{Effect, Limit, LimitName, Rejection};
 use crate::error::Error;
 use crate::row::get;
 
@@ -39,35 +41,47 @@ pub(crate) fn position(row: &Row) -> Result<usize, Error> {
     })
 }
 
+/// The time after which a user may make more changes, if the first ones of the minute were just made.
+const MINUTE: Duration = Duration::from_mins(1);
+
 /// Makes changes, and returns the result of each. If these are more than the user may make at present, makes
-/// those that the limit allows, from the first on, and rejects the others.
+/// those that the limit allows, from the first on, and rejects the others. Items that need no change do not
+/// count.
 pub(crate) async fn within_rate<T>(
     items: &[T],
     run: impl AsyncFn(&[T]) -> Result<Vec<Result<Effect, Rejection>>, Error>,
 ) -> Result<Vec<Result<Effect, Rejection>>, Error> {
-    let (mut allowed, mut rest) = (items, None);
-    loop {
-        match run(allowed).await {
+    let (mut results, mut room) = (Vec::with_capacity(items.len()), items.len());
+    let mut reached: Option<Limit> = None;
+    while results.len() < items.len() && room > 0 {
+        let rest = &items[results.len()..];
+        let next = &rest[..room.min(rest.len())];
+        match run(next).await {
+            Ok(made) => {
+                let is_change =
+                    |result: &&Result<Effect, Rejection>| matches!(result, Ok(Effect::Applied(_)));
+                let changes = made.iter().filter(is_change).count();
+                room -= changes;
+                if let Some(limit) = &mut reached {
+                    limit.used += i64::try_from(changes).unwrap_or(i64::MAX);
+                    limit.retry_after.get_or_insert(MINUTE);
+                }
+                results.extend(made);
+            }
             Err(Error::Rejected(Rejection::LimitExceeded(limit)))
-                if limit.name == LimitName::ChangesPerMinute && !allowed.is_empty() =>
+                if limit.name == LimitName::ChangesPerMinute =>
             {
-                let room = usize::try_from(limit.maximum - limit.used).unwrap_or(0);
-                allowed = &allowed[..room.min(allowed.len() - 1)];
-                rest = Some(Rejection::LimitExceeded(limit));
+                let left = usize::try_from(limit.maximum - limit.used).unwrap_or(0);
+                room = left.min(next.len() - 1);
+                reached = Some(limit);
             }
+            // The items before are committed, so only the others are left to the next request.
+            Err(_) if !results.is_empty() => break,
             Err(error) => return Err(error),
-            Ok(mut results) => {
-                results.extend(
-                    rest.into_iter()
-                        .cycle()
-                        .take(items.len() - allowed.len())
-                        .map(Err),
-                );
-                return Ok(results);
-            }
-        }
-        if allowed.is_empty() {
-            return Ok(rest.into_iter().cycle().take(items.len()).map(Err).collect());
         }
     }
+    let rejected = reached.map(Rejection::LimitExceeded).into_iter().cycle();
+    let missing = items.len() - results.len();
+    results.extend(rejected.take(missing).map(Err));
+    Ok(results)
 }

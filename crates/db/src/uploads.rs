@@ -819,19 +819,14 @@ fn limited(row: &Row) -> Result<Result<Outcome, Rejection>, Error> {
 }
 
 /// Divides uploads into rounds, as their indices. The paths of a round do not exclude each other: none is
-/// another one or one of its folders. An upload comes after those before it in the list that it depends on.
+/// another one or one of its folders. The rounds keep the order of the list, since changes are numbered in it.
 fn rounds(uploads: &[Completing<'_>]) -> Vec<Vec<usize>> {
     let mut rounds: Vec<Vec<usize>> = Vec::new();
     for (index, upload) in uploads.iter().enumerate() {
-        let blocked = |round: &Vec<usize>| {
-            round
-                .iter()
-                .any(|other| uploads[*other].path.excludes(upload.path))
-        };
-        let after = rounds.iter().rposition(blocked).map_or(0, |round| round + 1);
-        match rounds.get_mut(after) {
-            Some(round) => round.push(index),
-            None => rounds.push(vec![index]),
+        let excludes = |other: &usize| uploads[*other].path.excludes(upload.path);
+        match rounds.last_mut() {
+            Some(round) if !round.iter().any(excludes) => round.push(index),
+            _ => rounds.push(vec![index]),
         }
     }
     rounds

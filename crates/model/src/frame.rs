@@ -8,11 +8,6 @@ use crate::{Epoch, Event, SpaceId};
 /// Gateway pricing, WebSocket APIs) and carries up to 128 KB, four times as much.
 pub const MAX_FRAME_BYTES: usize = 32 * 1024;
 
-/// The answer to `{"action":"ping"}`.
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename = "pong")]
-pub struct Pong {}
-
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "changes", rename_all = "camelCase")]
 struct Changes<'a> {
@@ -168,10 +163,5 @@ mod tests {
             assert_eq!(lengths(&filled(missing + 1)).len(), 2);
             break;
         }
-    }
-
-    #[test]
-    fn a_pong_is_a_pong() {
-        assert_eq!(serde_json::to_string(&Pong {}).unwrap(), r#"{"type":"pong"}"#);
     }
 }

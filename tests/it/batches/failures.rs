@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use model::UploadId;
 use serde_json::{Value, json};
-use tests::{Environment, Relay, TestContext, hung_server, upload_body};
+use tests::{Environment, TestContext, hung_server, upload_body};
 use time::Duration;
 
 use super::{
@@ -202,13 +202,13 @@ async fn a_database_that_is_away_is_503_for_the_whole_request() {
 async fn a_hundred_files_cost_eight_exchanges_with_the_database_and_eight_requests_to_the_queue() {
     let apps = Fakes::with_every_object(b"x").await;
     apps.connected("alice", "c1").await;
-    let relay = Relay::start(&apps.database).await;
+    let relay = apps.database.relay().await;
     let mut environment = apps.environment();
-    environment.uploads.db = relay.environment();
-    environment.complete_upload.db = relay.environment();
-    environment.files.db = relay.environment();
+    environment.uploads.db = apps.database.environment_through(&relay);
+    environment.complete_upload.db = apps.database.environment_through(&relay);
+    environment.files.db = apps.database.environment_through(&relay);
     let mut fan_out = apps.fan_out();
-    fan_out.db = relay.environment();
+    fan_out.db = apps.database.environment_through(&relay);
     for round in 0..2 {
         let items: Vec<Value> = (0..100)
             .map(|number| upload_body(&format!("/folder {round}/file {number}.txt"), b"x"))
@@ -216,10 +216,10 @@ async fn a_hundred_files_cost_eight_exchanges_with_the_database_and_eight_reques
         relay.take();
         apps.sqs.server.take_requests();
         let opened = super::opened(&environment.call("alice", opening(&items)).await);
-        let opening = relay.take();
+        let opening = relay.take().round_trips;
         let ids: Vec<UploadId> = opened.iter().map(|upload| upload.upload_id).collect();
         let made = changed(&environment.call("alice", completing(&ids)).await);
-        let (completing, sends) = (relay.take(), apps.sqs.server.take_requests());
+        let (completing, sends) = (relay.take().round_trips, apps.sqs.server.take_requests());
         let first = 100 * round + 1;
         assert_eq!(sequences(&made), (first..first + 100).collect::<Vec<_>>());
 
@@ -232,7 +232,7 @@ async fn a_hundred_files_cost_eight_exchanges_with_the_database_and_eight_reques
         let stop = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
         let failures = fan_out::handle(&fan_out, batch, stop).await.batch_item_failures;
         assert!(failures.is_empty(), "{failures:?}");
-        let (announcing, more) = (relay.take(), apps.sqs.server.take_requests());
+        let (announcing, more) = (relay.take().round_trips, apps.sqs.server.take_requests());
         assert_eq!(more, 0);
         if round == 0 {
             // The first requests connect and prepare their statements.
@@ -262,7 +262,7 @@ async fn a_hundred_files_cost_eight_exchanges_with_the_database_and_eight_reques
         relay.take();
         apps.sqs.server.take_requests();
         changed(&environment.call("alice", changing(&deletions)).await);
-        let (exchanges, sends) = (relay.take(), apps.sqs.server.take_requests());
+        let (exchanges, sends) = (relay.take().round_trips, apps.sqs.server.take_requests());
         tests::report(&format!(
             "100 deletions: {exchanges} exchanges, {sends} requests to SQS"
         ));

@@ -290,7 +290,7 @@ fn access_logs_tell_no_query_string_and_nothing_that_a_sender_wrote() {
     let template = template();
     let resources = &template["Resources"];
     let http = &resources["HttpApiStage"]["Properties"]["AccessLogSettings"];
-    let Value::Tagged(socket) = &resources["WebSocketApi"]["Properties"]["AccessLogSettings"] else {
+    let Value::Tagged(socket) = &resources["WebSocketApiliveStage"]["Properties"]["AccessLogSettings"] else {
         panic!("not conditional")
     };
     for settings in [http, &socket.value[1]] {

@@ -10,6 +10,7 @@ mod feed;
 mod memory;
 mod purge;
 mod queue;
+mod upload;
 
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,7 @@ pub(crate) async fn run(harness: &Harness, names: &[String]) -> Result<Vec<Bench
             "connect" => connect::run(harness).await?,
             "backlog" => backlog::run(harness).await?,
             "purge" => purge::run(harness).await?,
+            "upload" => upload::run(harness).await?,
             _ => end_to_end::run(harness).await?,
         });
     }

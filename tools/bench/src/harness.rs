@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use db::{DatabaseUrl, Role};
+use fakes::postgres::Relay;
 use fakes::s3::{Object, S3};
 use fakes::sqs::{Sqs, Which};
 use fakes::tls::Authority;
@@ -16,7 +17,7 @@ use runner::postgres::ROLE;
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::database::{self, Relay};
+use crate::database;
 use crate::posts::Posts;
 use crate::process::{CORE, Program, allocation_counter};
 use crate::settings::{BUCKET, QUEUE, SHA256, SIZE};
@@ -36,6 +37,9 @@ pub(crate) struct Options {
     /// For logs and what is made on the way.
     #[arg(long)]
     pub(crate) folder: PathBuf,
+    /// The program `syncsphere`.
+    #[arg(long)]
+    pub(crate) syncsphere: PathBuf,
     /// Folder of the installed reference implementation for Node.js.
     #[arg(long)]
     pub(crate) node_reference: Option<PathBuf>,

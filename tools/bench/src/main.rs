@@ -4,6 +4,7 @@
 mod baselines;
 mod benchmarks;
 mod database;
+mod gateway;
 mod harness;
 mod posts;
 mod process;

@@ -3,15 +3,19 @@
 mod conflict_name;
 mod keys;
 mod plan;
+mod stdin;
 
 use std::collections::HashMap;
+use std::num::NonZeroU16;
 
 use anyhow::Context as _;
-use client::{Client, Content, Error, LocalFile, Progress, Source as _, Verification};
+use client::{Client, Content, Error, LocalFile, Progress, Source, Verification};
 use futures_util::stream::{self, StreamExt as _};
 use model::{CreateUploadRequest, FileChanged, MIN_PART_BYTES, SpaceId, SpacePath};
 use serde_json::json;
+use time::Date;
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::Semaphore;
 
 use crate::accounts::Account;
 use crate::arguments::Upload;
@@ -20,15 +24,24 @@ use crate::failure::{Failures, Kind, failure, is_feed_reset, is_outage, kind_of,
 use crate::output::{self, Output};
 use crate::progress::{Bar, Bars};
 use crate::resolve;
-use conflict_name::{conflict_path, host_label, modified_date};
+use conflict_name::{conflict_path, host_label, modified_date, today};
 use keys::Keys;
 use plan::{Item, Plan};
+use stdin::Stdin;
 
 /// Up to this number of files, each destination is looked up. Beyond it, the destination folder is listed.
 const MAX_LOOKUPS: usize = 16;
 
 /// Names tried for a copy of `--keep-both`. More copies of one day point to a faulty script.
 const MAX_CONFLICT_COPIES: u32 = 100;
+
+/// Small files in progress at the same time. Most of them are open and wait to be sent, or wait for requests
+/// that open or complete many files.
+const FILES_IN_PROGRESS: u16 = 384;
+
+/// A file takes one more of these places for each of these bytes, so that large files are not read long before
+/// they are sent.
+const PLACE_BYTES: u64 = 256 * 1024;
 
 /// Size of one read, in bytes.
 const READ_BYTES: u64 = 1024 * 1024;
@@ -44,19 +57,35 @@ enum Outcome {
 }
 
 pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> anyhow::Result<()> {
-    let plan = Plan::new(upload)?;
+    let mut plan = if stdin::is_named(upload)? {
+        let destination = stdin::destination(upload)?;
+        Plan::of_stdin(destination)
+    } else {
+        Plan::new(upload)?
+    };
     if upload.base_version.is_some() && plan.items.len() != 1 {
         return Err(failure(Kind::Usage, "--base-version needs a single file"));
     }
-    let space_id = resolve::space(&account.client, upload.space.space.as_deref()).await?;
-    resolve::epoch(&account.client).await?;
+    let client = account.client.clone().with_concurrent_requests(upload.jobs);
+    let space_id = resolve::space(&client, upload.space.space.as_deref()).await?;
+    let stdin = if stdin::is_named(upload)? {
+        let stdin = Stdin::read(account).await?;
+        plan.set_bytes(stdin.size());
+        Some(stdin)
+    } else {
+        None
+    };
+    resolve::epoch(&client).await?;
+    let existing = existing(&client, space_id, &plan).await?;
     let uploading = Uploader {
-        client: &account.client,
+        client,
+        readers: Semaphore::new(usize::from(upload.jobs.get())),
+        stdin,
         keys: Keys::open(account)?,
         bases: Bases::open(account, space_id)?,
         upload,
         space_id,
-        existing: existing(&account.client, space_id, &plan).await?,
+        existing,
     };
     let bars = Bars::new(plan.bytes, plan.items.len());
     let mut failures = Failures::default();
@@ -67,12 +96,15 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
 
     let single = plan.items.len() == 1 && plan.skipped.is_empty();
     let files = plan.items.len() + plan.skipped.len();
+    let places = Semaphore::new(FILES_IN_PROGRESS.into());
     let mut outcomes = stream::iter(&plan.items)
         .map(async |item| {
+            // The semaphore is never closed, and admits files in the order of the plan.
+            let _places = places.acquire_many(places_of(item.bytes, upload.jobs)).await;
             let bar = bars.file(item.to.as_str(), item.bytes);
             (item, uploading.file(item, &bar).await)
         })
-        .buffer_unordered(upload.jobs.into());
+        .buffer_unordered(FILES_IN_PROGRESS.into());
     while let Some((item, outcome)) = outcomes.next().await {
         let value = match outcome {
             Ok(outcome) => bars.print_above(|| report(output, item, &outcome)),
@@ -96,8 +128,15 @@ pub(crate) async fn run(account: &Account, upload: &Upload, output: Output) -> a
     failures.outcome(files, "files could not be uploaded")
 }
 
+/// The places that a file of this size takes. As many large files as are sent at the same time take all.
+fn places_of(bytes: u64, jobs: NonZeroU16) -> u32 {
+    let most = u64::from((FILES_IN_PROGRESS / jobs).max(1));
+    let places = (1 + bytes / PLACE_BYTES).min(most);
+    u32::try_from(places).unwrap_or(1)
+}
+
 fn report(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()> {
-    let file = item.file.display();
+    let file = item.shown();
     match outcome {
         Outcome::Uploaded { changed, sent_bytes } => {
             let value = json!({
@@ -122,7 +161,11 @@ fn report(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()>
 }
 
 struct Uploader<'a> {
-    client: &'a Client,
+    client: Client,
+    /// Files whose SHA-256 may be computed at the same time.
+    readers: Semaphore,
+    /// The content of the only file, if it is the standard input.
+    stdin: Option<Stdin>,
     keys: Keys,
     /// The version of each path that this machine saw last.
     bases: Bases,
@@ -134,17 +177,26 @@ struct Uploader<'a> {
 
 impl Uploader<'_> {
     async fn file(&self, item: &Item, bar: &Bar<'_>) -> anyhow::Result<Outcome> {
-        let uploading = self.attempt(item, bar).await;
-        uploading.with_context(|| format!("cannot upload {}", item.file.display()))
+        let uploading = async {
+            if let Some(stdin) = &self.stdin {
+                return self.attempt(item, stdin, bar).await;
+            }
+            // The semaphore is never closed.
+            let reader = self.readers.acquire().await;
+            let content = LocalFile::open(&item.file).await?;
+            drop(reader);
+            refuse_unsized(item, &content).await?;
+            self.attempt(item, &content, bar).await
+        };
+        let uploading = uploading.await;
+        uploading.with_context(|| format!("cannot upload {}", item.shown()))
     }
 
-    async fn attempt(&self, item: &Item, bar: &Bar<'_>) -> anyhow::Result<Outcome> {
-        let content = LocalFile::open(&item.file).await?;
-        refuse_unsized(item, &content).await?;
-        let describing = self
-            .client
-            .describe(self.space_id, item.to.clone(), &content, bar);
+    async fn attempt(&self, item: &Item, content: &impl Source, bar: &Bar<'_>) -> anyhow::Result<Outcome> {
+        let describing = self.client.describe(self.space_id, item.to.clone(), content, bar);
+        let reader = self.readers.acquire().await;
         let mut description = describing.await?;
+        drop(reader);
         let found = self.existing(&item.to).await?;
         let known = self.bases.known(&item.to);
         // A given base version is always sent, so that a wrong one is reported as a conflict.
@@ -153,13 +205,13 @@ impl Uploader<'_> {
             description.base_version = Some(given);
             description.base_file_id = base.map(|base| base.file_id);
         } else if let Some(existing) = &found {
-            if self.has_content(existing, &description, &content).await? {
+            if self.has_content(existing, &description, content).await? {
                 return self.unchanged(existing, &description, bar);
             }
             let is_other = (existing.sha256, existing.size) != (description.sha256, description.size);
             if !self.upload.replace && is_other && known.is_some_and(|known| known != Base::from(existing)) {
                 return self
-                    .conflict(item, description, &content, existing, None, bar)
+                    .conflict(item, description, content, existing, None, bar)
                     .await;
             }
             if !self.upload.replace {
@@ -169,18 +221,27 @@ impl Uploader<'_> {
         } else if !self.upload.replace {
             description.base_version = Some(0.try_into()?);
         }
-        let refusal = match self.send(&description, &content, bar).await {
+        let refusal = match self.send(&description, content, bar).await {
             Ok(changed) => return self.uploaded(changed, bar),
             Err(error) => conflict_in(error)?,
         };
         // The path was changed after the lookup.
         let Some(existing) = self.find(&item.to).await? else {
-            return Err(refusal.into());
+            return Err(match &refusal {
+                Error::Refused(problem) if problem.code == "path-taken" => {
+                    let message = format!(
+                        "\"{}\" is a folder of the space, or a part of that path is a file; choose another destination with --to",
+                        item.to
+                    );
+                    refused(Kind::Conflict, message, refusal)
+                }
+                _ => refusal.into(),
+            });
         };
-        if self.has_content(&existing, &description, &content).await? {
+        if self.has_content(&existing, &description, content).await? {
             return self.unchanged(&existing, &description, bar);
         }
-        self.conflict(item, description, &content, &existing, Some(refusal), bar)
+        self.conflict(item, description, content, &existing, Some(refusal), bar)
             .await
     }
 
@@ -190,7 +251,7 @@ impl Uploader<'_> {
         &self,
         item: &Item,
         description: CreateUploadRequest,
-        content: &LocalFile,
+        content: &impl Source,
         existing: &Content,
         refusal: Option<Error>,
         bar: &Bar<'_>,
@@ -221,10 +282,10 @@ impl Uploader<'_> {
         &self,
         item: &Item,
         mut description: CreateUploadRequest,
-        content: &LocalFile,
+        content: &impl Source,
         bar: &Bar<'_>,
     ) -> anyhow::Result<Outcome> {
-        let (host_label, date) = (host_label(), modified_date(&item.file)?);
+        let (host_label, date) = (host_label(), self.date_of(item)?);
         description.base_version = Some(0.try_into()?);
         description.base_file_id = None;
         for number in 1..=MAX_CONFLICT_COPIES {
@@ -247,12 +308,20 @@ impl Uploader<'_> {
         Err(failure(Kind::Conflict, message))
     }
 
+    /// The date in the name of a conflict copy.
+    fn date_of(&self, item: &Item) -> anyhow::Result<Date> {
+        match self.stdin {
+            Some(_) => Ok(today()),
+            None => Ok(modified_date(&item.file)?),
+        }
+    }
+
     /// Whether a version of the space has the content of the local file.
     async fn has_content(
         &self,
         existing: &Content,
         description: &CreateUploadRequest,
-        content: &LocalFile,
+        content: &impl Source,
     ) -> anyhow::Result<bool> {
         if (existing.sha256, existing.size) != (description.sha256, description.size) {
             return Ok(false);
@@ -297,7 +366,7 @@ impl Uploader<'_> {
     async fn send(
         &self,
         description: &CreateUploadRequest,
-        content: &LocalFile,
+        content: &impl Source,
         bar: &Bar<'_>,
     ) -> anyhow::Result<FileChanged> {
         let key = self.keys.key(description)?;

@@ -58,6 +58,7 @@ impl Client {
                 Some(slot) => slot,
                 None => self.window.acquire(length).await,
             };
+            let request = self.window.request().await;
             let url = renewed.as_ref().unwrap_or(put);
             let sending = self.put_once(url, content, (offset, length), progress, &mut sent_bytes);
             let Err(error) = sending.await else {
@@ -66,7 +67,7 @@ impl Client {
                 return Ok(());
             };
             // Other pieces can use the slot during the pause.
-            drop(slot);
+            drop((slot, request));
             progress.reverted(sent_bytes);
             let is_old = signed_at.is_none_or(|at: Instant| at.elapsed() > MIN_EXPIRED_AGE);
             if is_old && error.status() == Some(403) {
@@ -90,29 +91,35 @@ impl Client {
         progress: &impl Progress,
         sent_bytes: &mut u64,
     ) -> Result<(), Error> {
-        let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(1);
-        let body = stream::unfold(receiver, |mut receiver| async {
-            receiver.recv().await.map(|piece| (piece, receiver))
-        });
         // The length is a signed header, and S3 refuses a body of unknown length. For an empty body, hyper
         // sends no length unless the header is set.
         let request = self.http.put(&put.url).header(CONTENT_LENGTH, length);
-        let request = match length {
-            0 => request.body(Vec::new()),
-            _ => request.body(Body::wrap_stream(body)),
-        };
         let request = put
             .headers
             .iter()
             .filter(|(name, _)| !name.eq_ignore_ascii_case(CONTENT_LENGTH.as_str()))
             .fold(request, |request, (name, value)| request.header(name, value));
+        if length <= CHUNK_BYTES as u64 {
+            // One write sends the whole request.
+            let whole = content.read(offset, length).await?;
+            let sending = request.body(whole).send();
+            *sent_bytes += length;
+            progress.transferred(length);
+            let answer = timeout(WRITE_TIMEOUT + RESPONSE_TIMEOUT, sending).await;
+            return stored(answer.map_err(|_| Error::Timeout)?).await;
+        }
+        let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(1);
+        let body = stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|piece| (piece, receiver))
+        });
+        let request = request.body(Body::wrap_stream(body));
         let mut sending = pin!(request.send());
 
         let writing = async {
             let (mut at, end) = (offset, offset + length);
             while at < end {
                 let length = READ_BYTES.min(end - at);
-                let mut piece = Bytes::from(content.read(at, length).await?);
+                let mut piece = content.read(at, length).await?;
                 while !piece.is_empty() {
                     let chunk = piece.split_to(CHUNK_BYTES.min(piece.len()));
                     let bytes = chunk.len() as u64;

@@ -55,6 +55,7 @@ export class Watcher {
   /** @type {Options} */ #options;
   /** @type {Map<string, Feed>} */ #feeds = new Map();
   /** @type {Connection | null} */ #connection = null;
+  /** Whether the last ping was answered, in which case connections without an answer are dead. */ #pings = { answered: true };
   /** @type {State} */ #state = { phase: "connecting" };
   #stopped = false;
   #dialing = false;
@@ -132,7 +133,7 @@ export class Watcher {
       const epoch = this.#epoch;
       const { url } = await source.createTicket();
       if (this.#stopped) throw new Unreachable("stopped");
-      const connection = new Connection(openSocket(url), timers, random);
+      const connection = new Connection(openSocket(url), timers, random, this.#pings);
       connection.epoch = epoch;
       connection.onframe = (frame) => this.#hear(frame);
       connection.onend = () => this.#lost(connection);
@@ -400,7 +401,11 @@ class Feed {
   }
 }
 
-/** A WebSocket with a heartbeat: pinged every few minutes, and ended without a pong. */
+/**
+ * A WebSocket that a ping keeps open after each time of silence. A page cannot send pings of the protocol, so API Gateway answers the message
+ * `ping`. A connection ends without an answer. If it had never answered, its successors end only after they have answered a ping: perhaps
+ * the service answers none.
+ */
 class Connection {
   /** @type {(frame: { type: string }) => void} */ onframe = () => {};
   /** @type {() => void} */ onend = () => {};
@@ -408,23 +413,27 @@ class Connection {
   #ended = false;
   /** @type {unknown} */ #timer = null;
   /** @type {unknown} */ #pongTimer = null;
+  #answered = false;
   #openedAt = 0;
 
   /**
    * @param {Socket} socket
    * @param {Timers} timers
    * @param {() => number} random
+   * @param {{ answered: boolean }} pings
    */
-  constructor(socket, timers, random) {
+  constructor(socket, timers, random, pings) {
     this.socket = socket;
     this.timers = timers;
     this.random = random;
+    this.pings = pings;
     /** Settles with the handshake. */
     this.opened = new Promise((resolve, reject) => {
       this.#timer = timers.set(() => this.end(), OPEN_TIMEOUT);
       socket.onopen = () => {
         this.#openedAt = timers.now();
-        this.#planPing();
+        if (pings.answered) this.#planPing();
+        else this.probe();
         resolve(undefined);
       };
       socket.onclose = () => {
@@ -445,8 +454,14 @@ class Connection {
   /** Sends a ping, and ends the connection without a pong. */
   probe() {
     if (this.#ended || this.#pongTimer !== null || !this.#openedAt) return;
-    this.#pongTimer = this.timers.set(() => this.end(), PONG_TIMEOUT);
+    if (this.#answered || this.pings.answered) {
+      this.#pongTimer = this.timers.set(() => {
+        this.pings.answered = this.#answered;
+        this.end();
+      }, PONG_TIMEOUT);
+    }
     this.socket.send(JSON.stringify({ action: "ping" }));
+    this.#planPing();
   }
 
   /** Closes the connection without calling `onend`. */
@@ -471,10 +486,7 @@ class Connection {
 
   #planPing() {
     this.timers.clear(this.#timer);
-    this.#timer = this.timers.set(() => {
-      this.probe();
-      this.#planPing();
-    }, between(HEARTBEAT, this.random));
+    this.#timer = this.timers.set(() => this.probe(), between(HEARTBEAT, this.random));
   }
 
   /** @param {unknown} text */
@@ -483,6 +495,7 @@ class Connection {
     // Every message shows that the connection is alive.
     this.timers.clear(this.#pongTimer);
     this.#pongTimer = null;
+    this.#planPing();
     /** @type {{ type: string }} */
     let frame;
     try {
@@ -490,6 +503,7 @@ class Connection {
     } catch {
       return;
     }
+    if (frame.type === "pong") this.#answered = this.pings.answered = true;
     this.onframe(frame);
   }
 }

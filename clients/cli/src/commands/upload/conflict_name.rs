@@ -34,6 +34,15 @@ pub(super) fn modified_date(file: &Path) -> io::Result<Date> {
     Ok(changed.date())
 }
 
+/// The current day (UTC).
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the name tells people when the copy was made"
+)]
+pub(super) fn today() -> Date {
+    OffsetDateTime::now_utc().date()
+}
+
 /// The host name of this machine, with only characters that every file system allows.
 pub(super) fn host_label() -> String {
     name_of(&host_name())

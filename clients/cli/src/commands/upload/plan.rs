@@ -1,5 +1,6 @@
 //! The list of files to upload and their destinations.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf, is_separator};
 
@@ -8,6 +9,7 @@ use model::SpacePath;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::arguments::Upload;
+use crate::commands::upload::stdin::STDIN;
 use crate::failure::{Kind, failure};
 use crate::resolve;
 
@@ -19,6 +21,17 @@ pub(super) struct Item {
     pub(super) to: SpacePath,
     /// Size when the plan was made.
     pub(super) bytes: u64,
+}
+
+impl Item {
+    /// The path on this machine, as people read it.
+    pub(super) fn shown(&self) -> Cow<'_, str> {
+        if self.file.as_os_str() == STDIN {
+            Cow::Borrowed("the standard input")
+        } else {
+            self.file.to_string_lossy()
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +65,21 @@ impl Plan {
         }
         plan.refuse_duplicates()?;
         Ok(plan)
+    }
+
+    /// The standard input, whose size is not known yet.
+    pub(super) fn of_stdin(to: SpacePath) -> Self {
+        let mut plan = Self::default();
+        plan.add(Path::new(STDIN), to, 0);
+        plan
+    }
+
+    /// Sets the size of the standard input.
+    pub(super) fn set_bytes(&mut self, bytes: u64) {
+        self.bytes = bytes;
+        for item in &mut self.items {
+            item.bytes = bytes;
+        }
     }
 
     /// The longest common prefix of all destinations.
@@ -169,6 +197,8 @@ fn name(file: &Path) -> anyhow::Result<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU16;
+
     use super::*;
     use crate::arguments::SpaceArguments;
 
@@ -180,7 +210,7 @@ mod tests {
             base_version: None,
             replace: false,
             keep_both: false,
-            jobs: 1,
+            jobs: NonZeroU16::MIN,
         })
     }
 

@@ -58,6 +58,7 @@ pub(crate) const EXPECTED: &[(&str, Expected)] = &[
     ("uploads.unknown-route.json", Status(404)),
     ("empty-bucket.create.json", Success),
     ("fan-out.batch.json", NoFailures),
+    ("fan-out.changes.json", NoFailures),
     ("fan-out.poison.json", NoFailures),
     ("changes.get.json", Status(200)),
     ("spaces.delete.json", Status(404)),
@@ -79,7 +80,7 @@ pub(crate) const EXPECTED: &[(&str, Expected)] = &[
     ("maintenance.schedule.json", Report),
     ("connections.connect.json", Status(401)),
     ("connections.disconnect.json", Status(200)),
-    ("connections.ping.json", Status(200)),
+    ("connections.message.json", Status(200)),
     ("connections.post-tickets.json", Status(201)),
 ];
 
