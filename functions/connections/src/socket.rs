@@ -11,7 +11,7 @@ use http::StatusCode;
 use http::header::ORIGIN;
 use platform::{secret, summary};
 use thiserror::Error as ThisError;
-use tracing::{Instrument as _, debug, info_span};
+use tracing::{Instrument as _, info_span};
 
 use crate::{App, CONNECTION_LIFETIME};
 
@@ -117,7 +117,7 @@ async fn connect(
 
 /// Ignores a message into which a client has written the key of a lifecycle route.
 fn ignore(connection_id: &str) -> Response {
-    debug!(connection_id, "ignored a message of {connection_id}");
+    summary::record("ignored_messages", connection_id);
     empty(StatusCode::OK)
 }
 
