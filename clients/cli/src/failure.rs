@@ -8,6 +8,8 @@ use model::CurrentVersion;
 use serde_json::json;
 use thiserror::Error as ThisError;
 
+use crate::output::Output;
+
 /// The reason for a failure. The value is the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -218,6 +220,17 @@ impl Failures {
         self.count += 1;
         self.mixed |= self.first.is_some_and(|first| first != kind);
         self.first.get_or_insert(kind);
+    }
+
+    /// Reports a failure of one of several operations. It is an error if there is only one, or if the others would
+    /// fail too.
+    pub fn one_of(&mut self, of: usize, error: anyhow::Error, output: Output) -> anyhow::Result<()> {
+        if of == 1 || is_feed_reset(&error) || is_outage(&error) {
+            return Err(error);
+        }
+        output.failure(&error);
+        self.add(kind_of(&error));
+        Ok(())
     }
 
     /// An error if there was a failure, with the kind that all have in common, or `Failed`.
