@@ -17,10 +17,13 @@ const EVERYBODY: [&str; 6] = [
     "anonymous",
 ];
 
-/// Expected status of each route for each caller.
+/// Expected status of each route for each caller. For a batch it is the status of each item; a batch that is
+/// not refused as a whole is answered 200.
 const MATRIX: &[(&str, [i64; 6])] = &[
     ("GET /uploads", [200, 200, 200, 200, 200, 401]),
     ("POST /uploads", [201, 201, 403, 404, 404, 401]),
+    ("POST /uploads/batch", [201, 201, 403, 404, 404, 401]),
+    ("POST /uploads/batch/complete", [200, 200, 403, 404, 404, 401]),
     ("GET /uploads/{uploadId}", [200, 200, 200, 404, 404, 401]),
     ("DELETE /uploads/{uploadId}", [204, 204, 204, 404, 404, 401]),
     ("POST /uploads/{uploadId}/parts", [200, 200, 403, 404, 404, 401]),
@@ -31,6 +34,7 @@ const MATRIX: &[(&str, [i64; 6])] = &[
     ("GET /files", [200, 200, 200, 404, 404, 401]),
     ("GET /files/{fileId}", [200, 200, 200, 404, 404, 401]),
     ("GET /files/{fileId}/content", [307, 307, 307, 404, 404, 401]),
+    ("POST /files/batch", [200, 200, 403, 404, 404, 401]),
     ("PATCH /files/{fileId}", [200, 200, 403, 404, 404, 401]),
     ("DELETE /files/{fileId}", [200, 200, 403, 404, 404, 401]),
     ("POST /files/{fileId}/restore", [200, 200, 403, 404, 404, 401]),
@@ -126,7 +130,9 @@ impl Scenario {
             scenario.role(column, "editor").await;
         }
         scenario.join_somebody_else().await;
-        for (route, _) in MATRIX.iter().filter(|(route, _)| route.contains("{uploadId}")) {
+        let of_uploads =
+            |route: &str| route.contains("{uploadId}") || route == "POST /uploads/batch/complete";
+        for (route, _) in MATRIX.iter().filter(|(route, _)| of_uploads(route)) {
             for column in 0..4 {
                 let size = if route.ends_with("/parts") {
                     100 * 1024 * 1024
@@ -229,6 +235,21 @@ impl Scenario {
                 body["spaceId"] = json!(self.space);
                 call.body(body)
             }
+            "POST /uploads/batch" => {
+                let mut body = upload_body(&name, b"x");
+                body["spaceId"] = json!(self.space);
+                call.body(json!({ "uploads": [body] }))
+            }
+            "POST /uploads/batch/complete" => {
+                call.body(json!({ "uploadIds": [self.uploads[&(column, route)]] }))
+            }
+            "POST /files/batch" => {
+                let (moved, deleted) = (self.file().await, self.file().await);
+                call.body(json!({ "changes": [
+                    { "action": "move", "fileId": moved, "path": name },
+                    { "action": "delete", "fileId": deleted },
+                ]}))
+            }
             "POST /uploads/{uploadId}/parts" => call
                 .path("uploadId", self.uploads[&(column, route)])
                 .body(json!({ "parts": [{ "partNumber": 1, "sha256": client::sha256(b"x") }] })),
@@ -280,6 +301,19 @@ impl Scenario {
     }
 }
 
+/// Status of an answer; of a batch, the status that all of its items have.
+fn status(answer: &Answer) -> i64 {
+    let Some(results) = answer.body["results"].as_array() else {
+        return answer.status;
+    };
+    let statuses: BTreeSet<i64> = results
+        .iter()
+        .map(|result| result["status"].as_i64().unwrap())
+        .collect();
+    assert_eq!((answer.status, statuses.len()), (200, 1), "{answer:?}");
+    *statuses.first().unwrap()
+}
+
 #[tokio::test]
 async fn every_route_answers_everybody_as_the_matrix_says() {
     let rows: BTreeSet<String> = MATRIX.iter().map(|(route, _)| (*route).to_owned()).collect();
@@ -298,7 +332,7 @@ async fn every_route_answers_everybody_as_the_matrix_says() {
             };
             let token = erased.as_ref().or(scenario.tokens[column].as_ref());
             let answer = scenario.proxy.call(token, &call).await;
-            if answer.status != statuses[column] {
+            if status(&answer) != statuses[column] {
                 wrong.push(format!("{route}, {}: {answer:?}", EVERYBODY[column]));
             }
             if route == "GET /spaces" && answer.status == 200 {
@@ -324,6 +358,11 @@ fn the_description_has_the_routes_of_the_template() {
             "{route}"
         );
     }
+}
+
+#[test]
+fn every_example_of_the_description_is_as_described() {
+    assert!(Contract::get().check_examples() >= 6);
 }
 
 /// The trash of a space is for all of its members; only owners erase.

@@ -28,6 +28,12 @@ fn requests() -> Vec<Call> {
         };
         match route.as_str() {
             "POST /uploads" => call.body(upload_body("/a", b"x")),
+            "POST /uploads/batch" => call.body(json!({ "uploads": [upload_body("/a", b"x")] })),
+            "POST /uploads/batch/complete" => call.body(json!({ "uploadIds": [platform::ids::new_id()] })),
+            "POST /files/batch" => call.body(json!({ "changes": [
+                { "action": "move", "fileId": platform::ids::new_id(), "path": "/b" },
+                { "action": "delete", "fileId": platform::ids::new_id() },
+            ]})),
             "POST /uploads/{uploadId}/parts" => {
                 call.body(json!({ "parts": [{ "partNumber": 1, "sha256": client::sha256(b"x") }] }))
             }

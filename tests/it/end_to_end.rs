@@ -5,12 +5,15 @@ use std::time::Duration;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use client::{Client, Error, Frame, Socket};
+use futures_util::{SinkExt as _, StreamExt as _};
 use model::{Event, Message};
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
 use serde_json::{Value, json};
-use tests::{Proxy, STACK, dead_letter, emulator, new_user, project_file, raw_http, stack, subject};
+use tests::{
+    Contract, Proxy, STACK, dead_letter, emulator, new_user, project_file, raw_http, stack, subject,
+};
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -144,6 +147,62 @@ async fn of_ten_messages_with_a_poisonous_one_nine_are_delivered_once_and_one_is
     assert!(matches!(next(&mut socket).await, Frame::Pong));
 }
 
+/// The function logs a line for each event of a connection.
+#[tokio::test]
+async fn messages_of_clients_invoke_no_function() {
+    let (_, token) = new_user().await;
+    let user_id = subject(&token);
+    let ticket = Proxy::start().await.device(token).create_ticket().await.unwrap();
+    let request = ticket.url.as_str().into_client_request().unwrap();
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    let mut answers = Vec::new();
+    for (text, is_answered) in [
+        (r#"{"action":"heartbeat"}"#, false),
+        (r#"{"action":"ping"}"#, true),
+        (r#"{"action":"heartbeat"}"#, false),
+        (r#"{"action":"unknown"}"#, true),
+        ("no JSON", true),
+        // This one invokes the function, which does not answer it.
+        (r#"{"action":"$disconnect"}"#, false),
+        (r#"{"action":"ping"}"#, true),
+    ] {
+        socket.send(tungstenite::Message::text(text)).await.unwrap();
+        if is_answered {
+            let answer = timeout(PROMISED, socket.next()).await.expect("no answer");
+            let answer = answer.unwrap().unwrap().into_text().unwrap();
+            let answer: Value = serde_json::from_str(&answer).unwrap();
+            Contract::get().check_frame(&answer);
+            answers.push(answer["type"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(answers, ["pong", "error", "error", "pong"]);
+
+    let connected = format!(" of user {user_id}");
+    let message = |line: &Value| line["fields"]["message"].as_str().unwrap_or_default().to_owned();
+    let reading = async {
+        loop {
+            let lines: Vec<String> = log_lines("ConnectionsLogs").await.iter().map(message).collect();
+            let connection = lines.iter().find_map(|line| {
+                let connection = line.strip_prefix("connected ")?;
+                connection.strip_suffix(&connected)
+            });
+            if let Some(connection) = connection
+                && lines.contains(&format!("ignored a message of {connection}"))
+            {
+                let own = lines.iter().filter(|line| line.contains(connection));
+                return own.map(|line| line.replace(connection, "c")).collect::<Vec<_>>();
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let lines = timeout(PROMISED, reading).await.expect("nothing is logged");
+    let expected = [
+        format!("connected c{connected}"),
+        "ignored a message of c".to_owned(),
+    ];
+    assert_eq!(lines, expected);
+}
+
 /// Lines of a log group that are JSON.
 async fn log_lines(group: &str) -> Vec<Value> {
     let group = format!("/aws/cloudformation/{STACK}/{group}");
@@ -201,7 +260,7 @@ async fn one_change_can_be_followed_through_the_logs_from_its_request_to_its_dev
     let trace = field("xrayTraceId").to_owned();
     let upload_id = field("upload_id").to_owned();
     line("UploadsLogs", &|line| {
-        line["fields"]["upload_id"] == upload_id.as_str()
+        line["fields"]["upload_ids"] == upload_id.as_str()
     })
     .await;
 
@@ -246,7 +305,7 @@ async fn a_refused_call_is_a_problem_that_the_client_understands() {
 async fn bad_requests_get_problem_responses_of_the_right_status() {
     let (_, token) = new_user().await;
     let url = &Proxy::start().await.url;
-    let huge = "x".repeat(200_000);
+    let huge = "x".repeat(600_000);
     let cases: [(&str, &str, &str, u16); 4] = [
         ("POST", "/uploads", "{", 400),
         ("POST", "/uploads", r#"{"path":7}"#, 400),

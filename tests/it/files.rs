@@ -423,37 +423,29 @@ async fn whether_a_path_is_free_costs_the_same_among_a_hundred_thousand_files() 
     apps.database.execute(&many).await;
     let (space, id, upload) = (file.space_id, file.file_id, created.upload_id);
     let common = "ARRAY[gen_random_uuid()], now(), now(), 'alice', NULL";
-    let digest = "decode(repeat('00', 32), 'hex')";
+    let opening = |path: &str| {
+        let sha256 = client::sha256(b"x");
+        let item = json!({
+            "item": 1, "id": uuid::Uuid::from_u128(1), "space_id": space, "path": path, "size": 1, "sha256": sha256,
+            "expires_at": "2100-01-01T00:00:00Z",
+        });
+        format!("'alice', NULL, now(), '[{item}]', 10, 100")
+    };
+    let item = json!({
+        "item": 1, "upload_id": upload, "new_file_id": uuid::Uuid::from_u128(2), "object_key": "objects/x",
+    });
     for (name, arguments) in [
-        (
-            "open_upload",
-            format!(
-                "gen_random_uuid(), 'alice', NULL, '/folder', 1, {digest}, NULL, NULL, now(), now(), '{space}', NULL, NULL, \
-                NULL, NULL, '{{}}', NULL, 10, 100, NULL, NULL"
-            ),
-        ),
-        (
-            "open_upload",
-            format!(
-                "gen_random_uuid(), 'alice', NULL, '/folder/1/1/x', 1, {digest}, NULL, NULL, now(), now(), '{space}', NULL, \
-                NULL, NULL, NULL, '{{/folder,/folder/1,/folder/1/1}}', NULL, 10, 100, NULL, NULL"
-            ),
-        ),
+        ("open_uploads", opening("/folder")),
+        ("open_uploads", opening("/folder/1/1/x")),
+        ("move_file", format!("{common}, '{id}', '/folder', NULL, NULL")),
         (
             "move_file",
-            format!("{common}, '{id}', '/folder', NULL, NULL, '{{}}'"),
+            format!("{common}, '{id}', '/folder/2/2/x', 1, '/folder/first'"),
         ),
         (
-            "move_file",
+            "complete_uploads",
             format!(
-                "{common}, '{id}', '/folder/2/2/x', 1, '/folder/first', '{{/folder,/folder/2,/folder/2/2}}'"
-            ),
-        ),
-        (
-            "complete_upload",
-            format!(
-                "{common}, '{upload}', gen_random_uuid(), 'objects/x', '/folder/sub/new', '{{/folder,/folder/sub}}', NULL, \
-                now() - interval '12 hours', 100"
+                "ARRAY[gen_random_uuid()], now(), now(), 'alice', '[{item}]', now() - interval '12 hours', 100"
             ),
         ),
     ] {

@@ -4,8 +4,9 @@
 use futures_util::future::join_all;
 use model::{INVITATION_LIFETIME, InvitationId, InvitationView, SpaceId};
 use serde_json::{Value, json};
-use tests::{Answer, Call, TestContext, upload_body};
+use tests::{Answer, Call, Counted, Logs, TestContext, upload_body};
 use time::Duration;
+use tracing::level_filters::LevelFilter;
 
 use crate::apps;
 
@@ -234,6 +235,55 @@ async fn no_space_holds_more_bytes_than_allowed() {
         AT_ONCE
     );
     assert_eq!(apps.database.number(&bytes).await, 96);
+}
+
+/// Such as a full space. An operator finds the user and the space in the line.
+#[tokio::test]
+async fn a_refusal_that_waiting_does_not_end_is_counted_and_its_line_says_whose_it_is() {
+    let apps = apps().await;
+    let space = apps.space("alice").await;
+    let set = json!({ "action": "setSpaceLimits", "spaceId": space, "limits": { "bytes": 2 } });
+    administer(&apps, set).await;
+    limit(&apps, json!({ "spaces": 1, "pendingUploads": 1 })).await;
+    let counted = Counted::default();
+    let _counting = counted.begin();
+    let logs = Logs::default();
+    let _logging = logs.begin(LevelFilter::INFO);
+    let counts = || counted.take(api::QUOTA_REFUSALS);
+    // The one line of a request, and the fields of its span.
+    let line = || {
+        let lines = logs.take();
+        let [line] = lines.as_slice() else {
+            panic!("{lines:?}")
+        };
+        (line["fields"].clone(), line["spans"][0].clone())
+    };
+
+    let mut body = upload_body("/large", b"abc");
+    body["spaceId"] = json!(space);
+    assert_eq!(apps.open("alice", &body).await.status, 413);
+    assert_eq!(counts(), Some(1));
+    let (fields, span) = line();
+    assert_eq!(fields["lasting_limits"], "spaceBytes");
+    assert_eq!(fields["space_ids"], json!(space));
+    assert_eq!(span["user_id"], "alice");
+
+    let another = Call::new("POST /spaces").body(json!({ "name": "another" }));
+    assert_eq!(apps.call("alice", another).await.status, 409);
+    assert_eq!(counts(), Some(1));
+    let (fields, span) = line();
+    assert_eq!(
+        (&fields["lasting_limits"], &span["user_id"]),
+        (&json!("spaces"), &json!("alice"))
+    );
+
+    // Waiting ends these, and other refusals have nothing to do with limits.
+    let open = async |path: &str| apps.open("alice", &upload_body(path, b"x")).await.status;
+    assert_eq!((open("/1").await, open("/2").await), (201, 429));
+    let lines = logs.take();
+    assert_eq!(lines[1]["fields"]["passing_limits"], "pendingUploads");
+    assert_eq!(apps.open("bob", &body).await.status, 404);
+    assert_eq!(counts(), None);
 }
 
 #[tokio::test]

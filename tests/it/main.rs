@@ -9,6 +9,7 @@
 mod access;
 mod administer;
 mod admission;
+mod batches;
 mod bus;
 mod connections;
 mod custom_resources;

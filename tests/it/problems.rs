@@ -132,7 +132,7 @@ async fn what_is_no_json_is_400_and_what_is_huge_is_413() {
     assert_eq!(answer.problem(), (400, "invalid-request"));
     let answer = raw(&apps, |event| event.is_base64_encoded = true).await;
     assert_eq!(answer.problem(), (400, "invalid-request"));
-    let huge = format!(r#"{{"path":"{}"}}"#, "x".repeat(100_000));
+    let huge = format!(r#"{{"path":"{}"}}"#, "x".repeat(600_000));
     assert_eq!(
         raw(&apps, |event| event.body = Some(huge)).await.problem(),
         (413, "body-too-large")

@@ -47,14 +47,18 @@ fn the_sample_batch_holds_events_and_the_poisoned_one_does_not() {
     for sample in samples().iter().filter(|sample| sample.function == "fan-out") {
         let records = decodes::<SqsEvent>(sample).records;
         let bodies = records.iter().map(|record| record.body.as_deref().unwrap());
-        let unreadable = bodies
-            .filter(|body| model::Message::decode(body).is_err())
-            .count();
+        let messages: Vec<_> = bodies.map(model::Message::decode).collect();
+        let unreadable = messages.iter().filter(|message| message.is_err()).count();
         assert_eq!(
             unreadable,
             usize::from(sample.name.contains("poison")),
             "{}",
             sample.name
         );
+        let several = messages
+            .iter()
+            .flatten()
+            .any(|message| !message.earlier.is_empty());
+        assert_eq!(several, sample.name.contains("changes"), "{}", sample.name);
     }
 }

@@ -1,6 +1,6 @@
 //! Shared spaces: permissions, and the events that members receive.
 
-use db::{Base, Completing, Effect, Membership, Rejection};
+use db::{Base, Completing, Effect, FileCommand, Membership, Rejection};
 use futures_util::future::join_all;
 use model::{
     Caller, Change, CreatedUpload, DeletedSpaceList, FileChanged, MemberList, Role, SpaceId, SpaceKind,
@@ -216,24 +216,30 @@ async fn an_editor_who_becomes_a_viewer_or_leaves_cannot_complete() {
     assert_eq!(updated().await, 1);
 }
 
+/// Runs the statement that completes an upload.
+async fn complete(apps: &TestContext, caller: &Caller, created: &CreatedUpload) -> Result<Effect, Rejection> {
+    let completing = Completing {
+        upload_id: created.upload_id,
+        event_id: platform::ids::new_id().into(),
+        new_file_id: platform::ids::new_id().into(),
+        path: &created.path,
+        composite_sha256: None,
+        object_key: &created.upload_id.object_key(),
+    };
+    let commit = commands::begin_all(&apps.clock, caller, i64::MAX);
+    let database = apps.database.environment();
+    let completed = database
+        .complete_uploads(created.space_id, &[completing], i64::MAX, commit)
+        .await;
+    completed.unwrap().remove(0)
+}
+
 #[tokio::test]
 async fn the_statement_that_completes_checks_rights_and_state_itself() {
     let apps = TestContext::create().await;
     let space = shared(&apps).await;
     let edith = Caller::from("edith".parse::<UserId>().unwrap());
-    let complete = async |created: &CreatedUpload| {
-        let completing = Completing {
-            upload_id: created.upload_id,
-            new_file_id: platform::ids::new_id().into(),
-            path: &created.path,
-            composite_sha256: None,
-            max_space_bytes: i64::MAX,
-            object_key: &created.upload_id.object_key(),
-        };
-        let new = commands::begin(&apps.clock, &edith, None, i64::MAX);
-        let database = apps.database.environment();
-        database.complete_upload(completing, new).await.unwrap()
-    };
+    let complete = async |created: &CreatedUpload| complete(&apps, &edith, created).await;
     let open = async |path: &str| -> CreatedUpload {
         apps.open("edith", &in_space(space, path, b"x")).await.parsed()
     };
@@ -519,14 +525,6 @@ async fn commands_of_strangers_do_not_wait_for_the_lock_of_a_space() {
     let edith = Caller::from("edith".parse::<UserId>().unwrap());
     let new = || commands::begin(&apps.clock, &edith, None, i64::MAX);
     let database = apps.database.environment();
-    let completing = Completing {
-        upload_id: completed.upload_id,
-        new_file_id: platform::ids::new_id().into(),
-        path: &completed.path,
-        composite_sha256: None,
-        max_space_bytes: i64::MAX,
-        object_key: &completed.upload_id.object_key(),
-    };
     let membership = Membership {
         space_id: space,
         member_id: &edith.user_id,
@@ -535,14 +533,20 @@ async fn commands_of_strangers_do_not_wait_for_the_lock_of_a_space() {
     let path = "/d".parse().unwrap();
     let base = Base::default();
     for decision in [
-        database.complete_upload(completing, new()).await.unwrap(),
+        complete(&apps, &edith, &completed).await,
         database.set_member(membership, new()).await.unwrap(),
         database
             .remove_member(space, &edith.user_id, new())
             .await
             .unwrap(),
-        database.move_file(file, &path, base, new()).await.unwrap(),
-        database.delete_file(file, base, new()).await.unwrap(),
+        database
+            .change_file(FileCommand::Move(file, &path, base), new())
+            .await
+            .unwrap(),
+        database
+            .change_file(FileCommand::Delete(file, base), new())
+            .await
+            .unwrap(),
     ] {
         assert_eq!(decision, Err(Rejection::NotFound));
     }
@@ -566,7 +570,10 @@ async fn a_membership_that_comes_after_the_lock_does_not_make_a_command_run_with
     let erin = Caller::from("erin".parse::<UserId>().unwrap());
     let database = apps.database.environment();
     let base = Base::default();
-    let delete = || database.delete_file(file, base, commands::begin(&apps.clock, &erin, None, i64::MAX));
+    let delete = || {
+        let new = commands::begin(&apps.clock, &erin, None, i64::MAX);
+        database.change_file(FileCommand::Delete(file, base), new)
+    };
     // Both statements are prepared from here on.
     assert_eq!(delete().await.unwrap(), Err(Rejection::NotFound));
     let mut owner = apps.database.another_client().await;

@@ -4,6 +4,7 @@ mod limits;
 mod observability;
 mod pages;
 mod policies;
+mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,6 +28,20 @@ fn resources(template: &Value, kind: &str) -> BTreeMap<String, Value> {
     wanted
         .map(|(id, resource)| (id.as_str().unwrap().to_owned(), resource.clone()))
         .collect()
+}
+
+/// Routes of an API, by logical id.
+fn routes(template: &Value, api: &str) -> BTreeMap<String, Value> {
+    let mut routes = resources(template, "AWS::ApiGatewayV2::Route");
+    routes.retain(|_, route| tagged(&route["Properties"]["ApiId"], "Ref") == api);
+    routes
+}
+
+/// The logical id of a route's integration.
+fn integration(route: &Value) -> &str {
+    let target = tagged(&route["Properties"]["Target"], "Sub");
+    let integration = target.strip_prefix("integrations/${");
+    integration.and_then(|rest| rest.strip_suffix('}')).unwrap()
 }
 
 /// Binary and definition of each function, by logical id.
@@ -167,9 +182,9 @@ fn every_function_waits_for_the_schema_and_logs_where_logs_expire() {
 #[test]
 fn every_route_is_guarded_and_served_by_the_function_behind_it() {
     let template = template();
-    let routes = resources(&template, "AWS::ApiGatewayV2::Route");
     let mut served = BTreeSet::new();
-    for (id, route) in &routes {
+    for (id, route) in &routes(&template, "HttpApi") {
+        let integration = integration(route);
         let route = &route["Properties"];
         assert_eq!(route["AuthorizationType"], "JWT", "{id}");
         assert_eq!(tagged(&route["AuthorizerId"], "Ref"), "HttpApiAuthorizer", "{id}");
@@ -179,11 +194,6 @@ fn every_route_is_guarded_and_served_by_the_function_behind_it() {
             key != "$default" && !key.starts_with("OPTIONS") && !key.contains('+'),
             "{id}: {key}"
         );
-        let target = tagged(&route["Target"], "Sub");
-        let integration = target
-            .strip_prefix("integrations/${")
-            .and_then(|rest| rest.strip_suffix('}'))
-            .unwrap();
         let uri = &template["Resources"][integration]["Properties"]["IntegrationUri"];
         let function = tagged(uri, "Ref").strip_suffix(".Alias").unwrap();
         let binary = template["Resources"][function]["Metadata"]["BuildProperties"]["Binary"]

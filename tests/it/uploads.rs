@@ -601,10 +601,6 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
         let new = db::NewUpload {
             id,
             space_id: None,
-            new_space_id: platform::ids::new_id().into(),
-            caller: &alice,
-            max_space_bytes: i64::MAX,
-            max_pending_uploads: i64::MAX,
             device_id: None,
             path: &path,
             size: 1.try_into().unwrap(),
@@ -616,11 +612,17 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
             base_file_id: None,
             part_size: None,
             key: None,
-            created_at: apps.clock.now(),
             expires_at: apps.clock.now() + time::Duration::hours(1),
         };
-        let opened = environment.open_upload(new).await.unwrap().unwrap();
-        assert_eq!(opened.id, id);
+        let opening = db::Opening {
+            caller: &alice,
+            new_space_id: platform::ids::new_id().into(),
+            max_space_bytes: i64::MAX,
+            max_pending_uploads: i64::MAX,
+            created_at: apps.clock.now(),
+        };
+        let opened = environment.open_uploads(&[new], opening).await.unwrap();
+        assert_eq!(opened[0].as_ref().unwrap().id, id);
     }
     let (space_id, name) = (
         model::SpaceId::from(platform::ids::new_id()),
@@ -642,21 +644,21 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
 
     // A completed upload is not completed again.
     let created = apps.put("alice", "/a", b"1").await;
-    let new = commands::begin(&apps.clock, &alice, None, i64::MAX);
+    let commit = commands::begin_all(&apps.clock, &alice, i64::MAX);
     for _ in 0..2 {
         let completing = db::Completing {
             upload_id: created.upload_id,
+            event_id: platform::ids::new_id().into(),
             new_file_id: platform::ids::new_id().into(),
             path: &created.path,
             composite_sha256: None,
-            max_space_bytes: i64::MAX,
             object_key: &created.upload_id.object_key(),
         };
-        environment
-            .complete_upload(completing, new)
+        let completed = environment
+            .complete_uploads(created.space_id, &[completing], i64::MAX, commit)
             .await
-            .unwrap()
             .unwrap();
+        assert!(completed[0].is_ok());
     }
     assert_eq!(apps.database.number("SELECT count(*) FROM changes").await, 2);
 

@@ -210,9 +210,12 @@ impl Call {
 
 /// One execution environment of each function that serves the HTTP API.
 pub struct Environment {
-    uploads: uploads::App,
-    complete_upload: complete_upload::App,
-    files: files::App,
+    /// The environment of `uploads`.
+    pub uploads: uploads::App,
+    /// The environment of `complete-upload`.
+    pub complete_upload: complete_upload::App,
+    /// The environment of `files`.
+    pub files: files::App,
     spaces: spaces::App,
     changes: changes::App,
     account: account::App,

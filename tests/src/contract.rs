@@ -43,17 +43,39 @@ impl Contract {
         routes.collect()
     }
 
-    /// Statuses that the description lists for a route.
+    /// Statuses that the description lists for a route, and for the items of a batch.
     pub fn statuses(&self, route: &str) -> BTreeSet<i64> {
         let (method, path) = route.split_once(' ').unwrap();
         let responses = &self.http["paths"][path][method.to_lowercase()]["responses"];
         let statuses = responses
             .as_object()
             .unwrap_or_else(|| panic!("{route} is not described"));
-        statuses.keys().map(|status| status.parse().unwrap()).collect()
+        let of_answers = statuses.keys().map(|status| status.parse().unwrap());
+        of_answers.chain(self.item_statuses(responses)).collect()
     }
 
-    /// Described route that matches a method and path; `None` if there is none.
+    /// Statuses of the results in the 200 of a batch; none for any other route.
+    fn item_statuses(&self, responses: &Value) -> BTreeSet<i64> {
+        let schema = self.resolved(&responses["200"]["content"]["application/json"]["schema"]);
+        let results = schema["properties"]["results"]["items"]["oneOf"].as_array();
+        let statuses = results.into_iter().flatten().flat_map(|result| {
+            let status = &self.resolved(result)["properties"]["status"];
+            let listed = status["enum"].as_array().into_iter().flatten();
+            listed.cloned().chain(status.get("const").cloned())
+        });
+        statuses.map(|status| status.as_i64().unwrap()).collect()
+    }
+
+    /// The schema that a reference names, or the schema itself.
+    fn resolved<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        match schema["$ref"].as_str() {
+            Some(reference) => self.http.pointer(reference.trim_start_matches('#')).unwrap(),
+            None => schema,
+        }
+    }
+
+    /// Described route that matches a method and path; `None` if there is none. If several match, it is the one
+    /// with a fixed segment where others have a variable, as for API Gateway: a letter sorts before `{`.
     pub fn route(&self, method: &str, path: &str) -> Option<String> {
         let segments: Vec<&str> = path.split('/').collect();
         let matches = |template: &str| {
@@ -103,6 +125,12 @@ impl Contract {
         if is_problem && body["status"] != status {
             return Err(format!("{route} {status} says another status: {body}"));
         }
+        for result in body["results"].as_array().into_iter().flatten() {
+            let problem = result.get("problem");
+            if problem.is_some_and(|problem| problem["status"] != result["status"]) {
+                return Err(format!("{route}: a result says two statuses: {result}"));
+            }
+        }
         let media_type = if is_problem || content.get("application/json").is_none() {
             "problem+json"
         } else {
@@ -110,6 +138,30 @@ impl Contract {
         };
         let schema = format!("openapi.yaml#{at}/content/application~1{media_type}/schema");
         self.validate(&schema, body, &format!("{route} {status}"))
+    }
+
+    /// Checks every example of a body against its schema. Returns the number of examples.
+    pub fn check_examples(&self) -> usize {
+        let mut checked = 0;
+        for route in self.routes() {
+            let (method, path) = route.split_once(' ').unwrap();
+            let method = method.to_lowercase();
+            let operation = &self.http["paths"][path][&method];
+            let at = format!("openapi.yaml#/paths/{}/{method}", path.replace('/', "~1"));
+            let responses = operation["responses"].as_object().unwrap().iter();
+            let bodies = responses.map(|(status, response)| (format!("responses/{status}"), response));
+            let request = ("requestBody".to_owned(), &operation["requestBody"]);
+            for (place, body) in bodies.chain([request]) {
+                let example = &body["content"]["application/json"]["example"];
+                if !example.is_null() {
+                    let schema = format!("{at}/{place}/content/application~1json/schema");
+                    self.validate(&schema, example, &format!("example of {route}, {place}"))
+                        .unwrap_or_else(|violation| panic!("{violation}"));
+                    checked += 1;
+                }
+            }
+        }
+        checked
     }
 
     /// Panics unless the description allows the frame.

@@ -1,6 +1,7 @@
 //! One PostgreSQL database per test.
 
 use db::{Connector, Database, DatabaseUrl, Role};
+use fakes::postgres::Relay;
 use runner::postgres::ROLE;
 use tokio_postgres::{Client, NoTls, Row};
 
@@ -51,6 +52,21 @@ impl TestDatabase {
     /// New client as one execution environment has it, with the permissions of the functions' role.
     pub fn environment(&self) -> Database {
         Database::new(self.url.parse::<DatabaseUrl>().unwrap().for_user(ROLE, ""))
+    }
+
+    /// Starts a relay to the server that counts round trips.
+    pub async fn relay(&self) -> Relay {
+        let (server, _) = self.url.rsplit_once('/').unwrap();
+        let (_, address) = server.rsplit_once('@').unwrap();
+        Relay::start(address.parse().unwrap(), None).await.unwrap()
+    }
+
+    /// As `environment`, through a relay.
+    pub fn environment_through(&self, relay: &Relay) -> Database {
+        let (server, name) = self.url.rsplit_once('/').unwrap();
+        let (user, _) = server.rsplit_once('@').unwrap();
+        let url = format!("{user}@127.0.0.1:{}/{name}", relay.port());
+        Database::new(url.parse::<DatabaseUrl>().unwrap().for_user(ROLE, ""))
     }
 
     /// Opens another connection as the schema's owner.

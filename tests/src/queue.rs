@@ -113,7 +113,7 @@ impl TestQueue {
     /// Receives and deletes all visible messages, and returns their events.
     pub async fn events(&self) -> Vec<Event> {
         let messages = self.messages().await;
-        messages.into_iter().map(|message| message.event).collect()
+        messages.iter().flat_map(Message::events).cloned().collect()
     }
 
     /// Receives and deletes all visible messages, and returns them decoded. Panics if one cannot be decoded.

@@ -61,7 +61,12 @@ pub fn template_routes() -> BTreeSet<String> {
     let template: serde_norway::Value = serde_norway::from_str(&text).unwrap();
     let resources = template["Resources"].as_mapping().unwrap().values();
     let routes = resources.filter(|resource| resource["Type"] == "AWS::ApiGatewayV2::Route");
+    let http = |route: &&serde_norway::Value| match &route["Properties"]["ApiId"] {
+        serde_norway::Value::Tagged(api) => api.value == "HttpApi",
+        _ => false,
+    };
     routes
+        .filter(http)
         .map(|route| route["Properties"]["RouteKey"].as_str().unwrap().to_owned())
         .collect()
 }

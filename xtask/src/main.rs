@@ -73,7 +73,7 @@ fn check(project: &Project, cli: &Cli) -> Result<()> {
 fn uses_ports(command: &Command) -> bool {
     match command {
         Command::Up { address, .. } => address.is_loopback(),
-        Command::Chaos(_) | Command::Deploy { .. } | Command::Samples => false,
+        Command::Chaos(_) | Command::Cost(_) | Command::Deploy { .. } | Command::Samples => false,
         _ => true,
     }
 }
@@ -82,6 +82,7 @@ fn uses_ports(command: &Command) -> bool {
 fn program(command: &Command) -> &'static str {
     match command {
         Command::Chaos(_) => "chaos",
+        Command::Cost(_) => "cost",
         _ => "stack",
     }
 }
@@ -127,6 +128,13 @@ fn tools_of(command: &Command) -> &'static [Tool] {
         Command::Policies | Command::Throughput { quick: true } => LOCAL,
         Command::Throughput { quick: false } | Command::Update { .. } | Command::Samples => RELEASE,
         Command::Chaos(_) => &[POSTGRES, CARGO_LAMBDA],
+        Command::Cost(options) => {
+            if options.quick || options.development || options.recorded || options.binaries.is_some() {
+                &[POSTGRES]
+            } else {
+                &[POSTGRES, CARGO_LAMBDA]
+            }
+        }
         // These commands install their own tools.
         Command::Bench(_) | Command::Template | Command::Tools => &[],
     }

@@ -21,10 +21,12 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
-use serde_json::Value;
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
 use tests::{new_user, stack, subject};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
 
 use support::{NOTIFICATION_LIMIT, Person, files_in, owned, values};
 
@@ -869,7 +871,7 @@ async fn doctor_passes_and_leaves_no_file() {
     let alice = Person::new().await;
     let steps = alice.json(&["doctor"]).await;
     assert!(steps.iter().all(|step| step["ok"] == true), "{steps:?}");
-    assert_eq!(steps.len(), 12);
+    assert_eq!(steps.len(), 13);
     assert!(alice.json(&["ls"]).await.is_empty());
 }
 
@@ -950,6 +952,65 @@ async fn doctor_names_the_broken_component_and_cleans_up() {
     list.env("SYNCSPHERE_URL", &stack().outputs.http_api_url);
     list.env("SYNCSPHERE_TOKEN", token.as_str());
     assert_eq!(list.output().await.unwrap().stdout, b"");
+}
+
+/// A WebSocket API that answers a heartbeat with this text, or nothing at all. Returns its URL.
+async fn socket_api(answer: Option<&'static str>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/live", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        while let Some(Ok(message)) = socket.next().await {
+            let is_heartbeat = matches!(&message, Message::Text(text) if text.contains("heartbeat"));
+            if let Some(answer) = answer.filter(|_| is_heartbeat) {
+                socket.send(Message::text(answer)).await.unwrap();
+            }
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn doctor_names_what_the_websocket_api_does_not_answer() {
+    client::install_crypto_provider();
+    let (user, token) = new_user().await;
+    let person = Person {
+        folder: tempfile::tempdir().unwrap(),
+        user,
+        user_id: subject(&token),
+    };
+    for (answer, said) in [
+        (
+            Some(r#"{"type":"error","code":"invalid-message","detail":""}"#),
+            "does not know heartbeats",
+        ),
+        (Some(r#"{"message":"Internal server error"}"#), "with an error"),
+        (None, "did not answer a ping"),
+    ] {
+        let url = socket_api(answer).await;
+        let ticket = json!({ "ticket": "t", "url": url, "expiresAt": "2030-01-01T00:00:00Z" });
+        let ticket: &str = ticket.to_string().leak();
+        let api = api_but_for(move |method, target| {
+            (method == Method::POST && target == "/tickets").then_some((StatusCode::CREATED, ticket))
+        });
+        let mut doctor = person.command(&["--json", "doctor"]);
+        doctor.env("SYNCSPHERE_URL", api.await);
+        doctor.env("SYNCSPHERE_TOKEN", token.as_str());
+        let output = doctor.output().await.unwrap();
+        let steps = values(&output.stdout);
+        let failed = steps.last().unwrap();
+        assert_eq!(
+            (&failed["step"], &failed["ok"]),
+            (&json!("sending messages"), &json!(false))
+        );
+        assert!(failed["error"].as_str().unwrap().contains(said), "{failed}");
+        assert!(
+            failed["lookAt"].as_str().unwrap().contains("heartbeat"),
+            "{failed}"
+        );
+        assert_eq!(output.status.code(), Some(1), "{said}");
+    }
 }
 
 /// The state may be another one now, so the user decides whether to make the change again.

@@ -96,7 +96,7 @@ impl Token {
     clippy::disallowed_methods,
     reason = "the end of a token is a time of day, and tests make tokens with the end that they need"
 )]
-fn now() -> SystemTime {
+pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }
 

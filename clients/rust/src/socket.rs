@@ -4,7 +4,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use model::{CreatedTicket, Epoch, Event, SpaceId};
 use serde::Deserialize;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::tungstenite::{self, Bytes, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls};
 
 use crate::error::check_url;
@@ -26,7 +26,7 @@ pub enum Frame {
         /// The changes, in the order of their sequence numbers.
         changes: Vec<Event>,
     },
-    /// The answer to a ping.
+    /// The answer to [`Socket::ping`] or [`Socket::ping_service`].
     Pong,
     /// The answer to a message that the service did not understand.
     Error {
@@ -62,9 +62,21 @@ impl Socket {
         Ok(Self(stream))
     }
 
-    /// Sends a ping, which is answered by a [`Frame::Pong`]. One ping every 4 to 5 min keeps API Gateway from
-    /// closing the connection as idle.
+    /// Sends a heartbeat, which is not answered. After 9 min without a message in either direction it keeps
+    /// API Gateway from closing the connection as idle.
+    pub async fn heartbeat(&mut self) -> Result<(), Error> {
+        Ok(self.0.send(Message::text(r#"{"action":"heartbeat"}"#)).await?)
+    }
+
+    /// Sends a ping of the WebSocket protocol, to test whether the connection is alive. API Gateway or a proxy
+    /// on the way answers it by a [`Frame::Pong`]. It is no message: it may not keep the connection open.
     pub async fn ping(&mut self) -> Result<(), Error> {
+        Ok(self.0.send(Message::Ping(Bytes::new())).await?)
+    }
+
+    /// Sends the message with which a page, which cannot send pings of the protocol, tests its connection. API
+    /// Gateway answers it by a [`Frame::Pong`], and bills both as messages.
+    pub async fn ping_service(&mut self) -> Result<(), Error> {
         Ok(self.0.send(Message::text(r#"{"action":"ping"}"#)).await?)
     }
 
@@ -75,6 +87,7 @@ impl Socket {
                 Message::Text(text) => {
                     return Ok(Some(serde_json::from_str(&text).unwrap_or(Frame::Unknown)));
                 }
+                Message::Pong(_) => return Ok(Some(Frame::Pong)),
                 Message::Close(_) => return Ok(None),
                 _ => {}
             }
@@ -194,6 +207,18 @@ mod tests {
         );
         assert!(!message.contains("secret"), "{message}");
         assert!(error.is_retryable());
+    }
+
+    /// The server's library answers pings by itself, as API Gateway does.
+    #[tokio::test]
+    async fn a_ping_is_answered_before_the_server_has_sent_a_text() {
+        let port = server(&[]).await;
+        let ticket = ticket(&format!("ws://127.0.0.1:{port}/live"));
+        let mut socket = Socket::connect(&ticket).await.unwrap();
+        for _ in 0..2 {
+            socket.ping().await.unwrap();
+            assert!(matches!(socket.next().await.unwrap(), Some(Frame::Pong)));
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Receives every change of the caller's spaces, also when connections fail.
 
 mod service;
+mod silence;
 #[cfg(test)]
 mod tests;
 
@@ -16,20 +17,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::session::now;
 use crate::{Backoff, Client, Error, Frame, Problem};
 use service::{Connection, Service};
+use silence::{Due, Silence, after};
 
 /// Updates that are buffered for the caller. While the buffer is full, nothing more is read.
 const UPDATE_BUFFER: usize = 256;
 
-/// Interval of pings, in seconds. API Gateway closes a connection that is idle for 10 min (Amazon API Gateway
+/// Age at which a connection is replaced, in seconds. API Gateway closes it after 2 h (Amazon API Gateway
 /// Developer Guide, "Quotas for configuring and running a WebSocket API").
-const PING_INTERVAL: Range<f64> = 240.0..300.0;
-
-/// Timeout for the answer to a ping.
-const PONG_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Age at which a connection is replaced, in seconds. API Gateway closes it after 2 h (as above).
 const ROTATION_AGE: Range<f64> = 6_300.0..6_900.0;
 
 /// Timeout for getting a ticket and connecting with it.
@@ -92,8 +89,8 @@ pub enum Update {
 /// The watcher has an epoch of its own. The client that it was started with keeps naming the epoch that it
 /// knows until it lists the spaces, so it changes nothing on the grounds of a former epoch.
 ///
-/// It pings, replaces connections before AWS closes them, reconnects after failures, and lists the changes
-/// that it missed. Dropping it ends it.
+/// It sends heartbeats, replaces connections that are dead or that AWS would close, reconnects after failures,
+/// and lists the changes that it missed. Dropping it ends it.
 ///
 /// ```no_run
 /// # async fn example(client: client::Client) -> Result<(), client::Error> {
@@ -159,7 +156,7 @@ impl Watcher {
         epoch: Option<Epoch>,
         cursors: BTreeMap<SpaceId, Cursor>,
         only: Option<SpaceId>,
-        random: Rng,
+        mut random: Rng,
     ) -> Self {
         let (sender, updates) = mpsc::channel(UPDATE_BUFFER);
         let (reconnect_now, reconnect_requests) = mpsc::channel(1);
@@ -173,6 +170,7 @@ impl Watcher {
             must_list: true,
             live: false,
             polling: false,
+            silence: Silence::begin(&mut random),
             updates: sender,
             reconnect_requests,
             random,
@@ -240,6 +238,8 @@ struct Task<S> {
     live: bool,
     /// Whether [`Update::Polling`] was sent and still applies.
     polling: bool,
+    /// The silence of the current connection, or of the last one.
+    silence: Silence,
     updates: mpsc::Sender<Result<Update, Error>>,
     reconnect_requests: mpsc::Receiver<()>,
     random: Rng,
@@ -292,7 +292,7 @@ impl<S: Service> Task<S> {
                 let retry_in = until.saturating_duration_since(Instant::now());
                 self.send_update(Update::Offline { reason, retry_in }).await?;
             }
-            let poll_at = self.random_instant(POLL_INTERVAL);
+            let poll_at = after(POLL_INTERVAL, &mut self.random);
             tokio::select! {
                 () = sleep_until(until) => return Ok(()),
                 _ = self.reconnect_requests.recv() => return Ok(()),
@@ -330,9 +330,8 @@ impl<S: Service> Task<S> {
     /// Listens until the connection is lost. Returns the reason, and whether all changes were delivered at
     /// some time.
     async fn listen(&mut self, mut connection: S::Connection) -> Result<(String, bool), End> {
-        let mut ping_at = self.random_instant(PING_INTERVAL);
-        let mut pong_by: Option<Instant> = None;
-        let mut rotate_at = self.random_instant(ROTATION_AGE);
+        self.silence = self.silence.next(&mut self.random);
+        let mut rotate_at = after(ROTATION_AGE, &mut self.random);
         let mut next_connection: Option<Connecting<S::Connection>> = None;
         let mut request: Option<PendingRequest> = None;
         let mut request_at = Instant::now();
@@ -356,11 +355,13 @@ impl<S: Service> Task<S> {
             tokio::select! {
                 frame = connection.next() => {
                     match frame {
-                        Ok(Some(frame)) => self.handle_frame(frame).await?,
+                        Ok(Some(frame)) => {
+                            self.silence.heard(&frame, &mut self.random);
+                            self.handle_frame(frame).await?;
+                        }
                         Ok(None) => return Ok(("the connection was closed".to_owned(), caught_up)),
                         Err(error) => return Ok((retry_reason(error)?, caught_up)),
                     }
-                    pong_by = None;
                 }
                 answer = next_if_any(&mut request) => {
                     request = None;
@@ -383,15 +384,25 @@ impl<S: Service> Task<S> {
                     }
                 }
                 () = sleep_until(request_at), if request.is_none() && (self.must_list || !self.behind.is_empty()) => {}
-                () = sleep_until(ping_at) => {
-                    if let Err(error) = connection.ping().await {
+                due = self.silence.due() => {
+                    let sent = match due {
+                        Due::Check => {
+                            self.silence.check(now());
+                            Ok(())
+                        }
+                        Due::Heartbeat => {
+                            self.silence.sent_heartbeat(&mut self.random);
+                            connection.heartbeat().await
+                        }
+                        Due::Ping => {
+                            self.silence.sent_ping(&mut self.random);
+                            connection.ping().await
+                        }
+                        Due::Dead => return Ok(("a ping was not answered".to_owned(), caught_up)),
+                    };
+                    if let Err(error) = sent {
                         return Ok((retry_reason(error)?, caught_up));
                     }
-                    ping_at = self.random_instant(PING_INTERVAL);
-                    pong_by.get_or_insert(Instant::now() + PONG_TIMEOUT);
-                }
-                () = sleep_until(pong_by.unwrap_or(ping_at)), if pong_by.is_some() => {
-                    return Ok(("a ping was not answered".to_owned(), caught_up));
                 }
                 () = sleep_until(rotate_at), if next_connection.is_none() => next_connection = Some(self.connect()),
                 connected = next_if_any(&mut next_connection) => {
@@ -400,8 +411,8 @@ impl<S: Service> Task<S> {
                         Ok(connected) => {
                             // Frames that the old connection did not deliver are covered by the new listing.
                             std::mem::replace(&mut connection, connected).close().await;
-                            (ping_at, pong_by) = (self.random_instant(PING_INTERVAL), None);
-                            rotate_at = self.random_instant(ROTATION_AGE);
+                            self.silence = self.silence.next(&mut self.random);
+                            rotate_at = after(ROTATION_AGE, &mut self.random);
                             rotation_backoff.reset();
                             self.must_list = true;
                         }
@@ -553,12 +564,6 @@ impl<S: Service> Task<S> {
 
     fn cursor(&self, space_id: SpaceId) -> Cursor {
         self.cursors.get(&space_id).copied().unwrap_or_default()
-    }
-
-    /// A random time in this range of seconds from now.
-    fn random_instant(&mut self, seconds: Range<f64>) -> Instant {
-        let seconds = seconds.start + (seconds.end - seconds.start) * self.random.f64();
-        Instant::now() + Duration::from_secs_f64(seconds)
     }
 
     async fn send_update(&self, update: Update) -> Result<(), End> {

@@ -52,7 +52,7 @@ test("few uploads run at once, and large ones by themselves, so that each is sen
       running.delete(content);
     },
     storage: { getItem: () => null, setItem() {}, removeItem() {} },
-    now: () => 0,
+    epoch: () => "first", now: () => 0,
     random: () => 0,
   };
   globalThis.Worker = class {

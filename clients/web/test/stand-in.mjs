@@ -81,6 +81,8 @@ export class Service {
   cutAt = 0;
   #messages = 0;
   #sockets = new Set();
+  /** Open sockets of connections that the database does not have. */
+  #unknown = new Set();
   #tickets = new Set();
   #ticketNumber = 0;
 
@@ -118,7 +120,7 @@ export class Service {
       const sequence = log.length + 1;
       const change = { eventType: "FILE_UPDATED", ...more, sequence, spaceId, eventId: `${spaceId}-${sequence}`, userId: "somebody", occurredAt: "2026-01-01T00:00:00Z" };
       log.push(change);
-      for (const socket of this.#sockets) this.#push(socket, [change]);
+      for (const socket of this.#sockets) if (!this.#unknown.has(socket)) this.#push(socket, [change]);
     }
   }
 
@@ -230,6 +232,12 @@ export class Service {
     return socket;
   }
 
+  /** Restores the database to a time before the connections were made. They stay open, and nothing is pushed to them any more. */
+  restore(epoch) {
+    this.epoch = epoch;
+    this.#unknown = new Set(this.#sockets);
+  }
+
   openSockets() {
     return this.#sockets.size;
   }
@@ -252,8 +260,9 @@ export class Service {
 
   ping(socket) {
     this.pings.push(this.time.timers.now());
-    if (this.mute || !this.#sockets.has(socket)) return;
+    if (!this.#sockets.has(socket)) return;
     socket.touch();
+    if (this.mute) return;
     this.time.after(this.random() * 50, () => socket.receive({ type: "pong" }));
   }
 

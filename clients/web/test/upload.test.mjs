@@ -20,6 +20,7 @@ class Service {
   whole = null;
   completed = 0;
   paused = 0;
+  epoch = "first";
 
   constructor(size, { multipart = false, faults = () => null } = {}) {
     this.size = size;
@@ -82,6 +83,7 @@ class Service {
       pause: async () => void (this.paused += 1),
       signedIn: async () => void (this.signedIn = true),
       storage: { getItem: (key) => storage.get(key) ?? null, setItem: (key, value) => void storage.set(key, value), removeItem: (key) => void storage.delete(key) },
+      epoch: () => this.epoch,
       now: () => 1_000_000,
       random: randomFrom(1),
       stored: storage,
@@ -127,6 +129,41 @@ test("whatever is lost once, on the way there or back, is made up for with the s
       }
     }
   }
+});
+
+test("a new file is sent again after the service was restored from a backup, and a replacement waits for an answer", async () => {
+  const reset = () => new Problem(410, { code: "feed-reset" });
+  // The window learns the new epoch only after the second refusal.
+  const faults = (name, count) => (name === "complete" && count === 1) || (name === "create" && count === 2) ? reset() : null;
+  const service = new Service(5, { faults });
+  const upload = new Upload(file("hello"), target, service.world(), () => {});
+  await upload.run();
+  assert.equal(upload.phase, "done");
+  assert.deepEqual(service.calls, ["create", "put", "complete", "create", "create", "put", "complete"]);
+  assert.equal(service.keys.size, 2, "the upload is lost with its key");
+
+  // The version that it replaces may be another one now.
+  const replacing = new Service(5, { faults: (name, count) => (name === "complete" && count === 1 ? reset() : null) });
+  const replacement = new Upload(file("hello"), { ...target, baseVersion: 2, baseFileId: "file" }, replacing.world(), () => {});
+  await replacement.run();
+  assert.equal(replacement.phase, "failed");
+  assert.match(replacement.error, /restored from a backup, and nothing was changed/);
+  await replacement.again({});
+  assert.equal(replacement.phase, "done");
+
+  // It was chosen in the list of a former epoch, and its turn comes in the next one, in which the number may be another version.
+  const later = new Service(5);
+  const waiting = new Upload(file("hello"), { ...target, baseVersion: 2, baseFileId: "file" }, later.world(), () => {});
+  later.epoch = "second";
+  await waiting.run();
+  assert.deepEqual([waiting.phase, later.calls], ["failed", []]);
+  await waiting.again({});
+  assert.equal(waiting.phase, "done");
+
+  const always = new Service(5, { faults: (name) => (name === "create" ? reset() : null) });
+  const refused = new Upload(file("hello"), target, always.world(), () => {});
+  await refused.run();
+  assert.equal(refused.phase, "failed");
 });
 
 test("parts that storage has are not sent again", async () => {

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { SessionExpired } from "../site/src/errors.js";
-import { HEARTBEAT, RECONNECT_LIMIT, RECONNECT_SPREAD, ROTATION, fullJitter } from "../site/src/timing.js";
+import { HEARTBEAT, PONG_TIMEOUT, RECONNECT_LIMIT, RECONNECT_SPREAD, ROTATION, fullJitter } from "../site/src/timing.js";
 import { Watcher } from "../site/src/watcher.js";
 import { Service, VirtualTime, randomFrom } from "./stand-in.mjs";
 
@@ -66,7 +66,7 @@ test("each change is told exactly once and in order, in 1,000 hostile runs", asy
     // A lost push is detected at the next push, so there is another one.
     service.calm();
     for (const space of service.spaces.keys()) service.commit(space);
-    await time.pass(RECONNECT_LIMIT + 2 * MINUTE);
+    await time.pass(HEARTBEAT.to + PONG_TIMEOUT + RECONNECT_LIMIT + MINUTE);
     assert.equal(watcher.state.phase, "live", `seed ${seed}`);
     assertAll(service, told, seed);
     assert.deepEqual(told.rewound, [], `seed ${seed}`);
@@ -140,6 +140,54 @@ test("another epoch is noticed in every space, however far the feeds are by then
   assertAll(service, told, 24);
 });
 
+test("a connection that a restored database does not know is replaced, and changes are pushed again", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(26), { hostility: 0 });
+  service.commit("a", 9);
+  const { watcher, told } = watch(service, time, randomFrom(27));
+  watcher.start();
+  await time.pass(1_000);
+  service.restore("second");
+  service.commit("a");
+  await time.pass(MINUTE);
+  // A request of the page is refused. Until then nothing tells the watcher, also no ping.
+  assert.equal(watcher.state.phase, "live");
+  assert.deepEqual(told.rewound, []);
+  told.states.length = 0;
+  watcher.listAgain();
+  await time.pass(RECONNECT_SPREAD + 1_000);
+  assert.deepEqual(told.rewound, ["a"]);
+  assert.equal(service.handshakes.length, 2);
+  assert.equal(service.openSockets(), 1);
+  // The watcher does not claim to be live before.
+  assert.equal(told.states.indexOf("live"), told.states.length - 1, told.states.join());
+  assertAll(service, told, 26);
+  const before = told.live;
+  service.commit("a");
+  await time.pass(1_000);
+  assert.equal(told.live, before + 1);
+  // The new connection is as good as any other.
+  await time.pass(ROTATION.from - MINUTE);
+  assert.equal(service.handshakes.length, 2);
+});
+
+test("windows that notice a restored database at once replace their connections over 40 s", async () => {
+  const time = new VirtualTime();
+  const service = new Service(time, randomFrom(28), { hostility: 0 });
+  service.commit("a");
+  const watchers = Array.from({ length: 500 }, (_, index) => watch(service, time, randomFrom(100 + index)).watcher);
+  for (const watcher of watchers) watcher.start();
+  await time.pass(1_000);
+  service.restore("second");
+  service.handshakes.length = 0;
+  for (const watcher of watchers) watcher.listAgain();
+  await time.pass(RECONNECT_SPREAD + 1_000);
+  assert.equal(service.handshakes.length, 500);
+  const seconds = new Map();
+  for (const at of service.handshakes) seconds.set(Math.floor(at / 1_000), (seconds.get(Math.floor(at / 1_000)) ?? 0) + 1);
+  assert.ok(Math.max(...seconds.values()) < 40, [...seconds.values()].join());
+});
+
 test("a cut at any message is made up for", async () => {
   for (let message = 1; message <= 40; message += 1) {
     const time = new VirtualTime();
@@ -190,23 +238,54 @@ test("a space that is shared later is heard of, and one that was left is not ask
   assert.equal(watcher.state.phase, "live");
 });
 
-test("pings come every 4 to 5 minutes, and a connection that does not answer is replaced", async () => {
+/** A watcher that is connected to a service without faults. */
+async function connected(seed, { mute = false } = {}) {
   const time = new VirtualTime();
-  const service = new Service(time, randomFrom(5), { hostility: 0 });
+  const service = new Service(time, randomFrom(seed), { hostility: 0 });
+  service.mute = mute;
   service.commit("a");
-  const { watcher } = watch(service, time, randomFrom(6));
+  const { watcher, told } = watch(service, time, randomFrom(seed + 1));
   watcher.start();
+  await time.pass(1_000);
+  return { time, service, watcher, told };
+}
+
+test("a ping follows each time of silence, and a connection that does not answer is replaced", async () => {
+  const { time, service, watcher } = await connected(5);
   await time.pass(100 * MINUTE);
-  const pings = service.pings.map((at, index) => at - (service.pings[index - 1] ?? 0)).slice(1);
-  assert.ok(pings.length >= 19, `${pings.length}`);
-  for (const gap of pings) assert.ok(gap >= HEARTBEAT.from && gap <= HEARTBEAT.to, `${gap}`);
+  const gaps = service.pings.map((at, index) => at - (service.pings[index - 1] ?? service.handshakes[0]));
+  assert.ok(gaps.length >= 11, `${gaps.length}`);
+  for (const gap of gaps) assert.ok(gap >= HEARTBEAT.from && gap <= HEARTBEAT.to + 100, `${gap}`);
   assert.equal(service.handshakes.length, 1);
   service.mute = true;
-  await time.pass(6 * MINUTE);
+  await time.pass(9 * MINUTE);
   service.mute = false;
-  await time.pass(2 * MINUTE);
+  await time.pass(MINUTE);
   assert.equal(watcher.state.phase, "live");
-  assert.ok(service.handshakes.length >= 2);
+  assert.equal(service.handshakes.length, 2);
+});
+
+test("a received change delays the ping", async () => {
+  const { time, service } = await connected(30);
+  for (let count = 0; count < 12; count += 1) {
+    service.commit("a");
+    await time.pass(7.5 * MINUTE);
+  }
+  assert.equal(service.pings.length, 0);
+  await time.pass(1.5 * MINUTE);
+  assert.equal(service.pings.length, 1);
+});
+
+test("where pings are never answered, one connection is replaced and the next one kept", async () => {
+  const { time, service, watcher, told } = await connected(32, { mute: true });
+  await time.pass(50 * MINUTE);
+  watcher.wake();
+  await time.pass(50 * MINUTE);
+  assert.deepEqual([service.handshakes.length, service.drops], [2, 0]);
+  assert.equal(told.states.filter((state) => state === "waiting").length, 1);
+  service.commit("a");
+  await time.pass(1_000);
+  assertAll(service, told, 32);
 });
 
 test("the next connection is made before the former one is broken, at 105 to 115 minutes", async () => {

@@ -10,18 +10,23 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use futures_util::FutureExt as _;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
-use serde::Serialize;
+use metrics::counter;
 use serde::de::DeserializeOwned;
+use serde::{Deserializer, Serialize};
+use tokio::time::Instant;
 use tracing::{Instrument as _, error, info, info_span};
 
 use model::{Caller, Profile, UserId};
 use platform::error_chain;
 use platform::panics::catch_panic_async;
+use platform::summary::{self, Summary};
 
-use crate::Problem;
+use crate::rejection::{LASTING_LIMITS, PASSING_LIMITS};
+use crate::{Problem, QUOTA_REFUSALS};
 
-/// The maximum size of a request body in bytes. The largest valid body, for 100 parts, has about 8 KiB.
-pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// The maximum size of a request body in bytes. The largest valid body, for 100 uploads with the longest paths,
+/// has about 300 KiB.
+pub const MAX_BODY_BYTES: usize = 512 * 1024;
 
 /// The header, in lower case, in which a client may name the epoch that it knows.
 pub const EPOCH_HEADER: &str = "syncsphere-epoch";
@@ -153,25 +158,32 @@ impl<'a> Request<'a> {
             return Err(Problem::invalid("The body is not a JSON object."));
         }
         let deserializer = &mut serde_json::Deserializer::from_slice(bytes);
-        let value = serde_path_to_error::deserialize(&mut *deserializer).map_err(|error| {
-            let path = error.path().to_string();
-            let reason = error.into_inner();
-            if reason.is_data() {
-                let at = if path == "." {
-                    String::new()
-                } else {
-                    format!("{path}: ")
-                };
-                Problem::invalid(format!("{at}{}", without_position(&reason)))
-            } else {
-                Problem::invalid(format!("The body is not valid JSON: {reason}"))
-            }
-        })?;
+        let value = parsed(&mut *deserializer)?;
         deserializer
             .end()
             .map_err(|reason| Problem::invalid(format!("The body is not valid JSON: {reason}")))?;
         Ok(value)
     }
+}
+
+/// Deserializes JSON as `T`. 400 if it is invalid.
+pub(crate) fn parsed<'de, T: DeserializeOwned>(
+    deserializer: impl Deserializer<'de, Error = serde_json::Error>,
+) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let reason = error.into_inner();
+        if reason.is_data() {
+            let at = if path == "." {
+                String::new()
+            } else {
+                format!("{path}: ")
+            };
+            Problem::invalid(format!("{at}{}", without_position(&reason)))
+        } else {
+            Problem::invalid(format!("The body is not valid JSON: {reason}"))
+        }
+    })
 }
 
 /// Removes the position that `serde_json` appends. It is redundant, because the message names the field.
@@ -221,18 +233,29 @@ pub fn no_such_route(request: Request<'_>) -> Problem {
     Problem::not_found(format!("There is no route {} {path}.", http.method))
 }
 
-/// Runs a handler in a span, which adds request id, route and user id to each log line.
+/// Runs a handler in a span, which adds the request id, the route, the user id and the ids in the path to each
+/// log line.
 pub fn serve<'a, F>(request: Request<'a>, handler: F) -> impl Future<Output = Response> + use<'a, F>
 where
     F: Future<Output = Result<Response, Problem>> + 'a,
 {
     let (request_id, route) = (request.id(), request.route());
-    let span = info_span!("request", request_id, route, user_id = request.claim("sub"));
+    let span = info_span!(
+        "request",
+        request_id,
+        route,
+        user_id = request.claim("sub"),
+        upload_id = request.path_text("uploadId"),
+        file_id = request.path_text("fileId"),
+        space_id = request.path_text("spaceId"),
+        invitation_id = request.path_text("invitationId"),
+        member_id = request.path_text("userId"),
+    );
     respond(request_id, handler).instrument(span)
 }
 
-/// Runs a handler. A problem becomes its response, and a panic becomes a 500. A failed request is logged
-/// here, once.
+/// Runs a handler. A problem becomes its response, and a panic becomes a 500. Writes the request's one line to
+/// the log, with what was recorded in the [`summary`].
 pub fn respond<'a, F>(request_id: &'a str, handler: F) -> impl Future<Output = Response> + use<'a, F>
 where
     F: Future<Output = Result<Response, Problem>> + 'a,
@@ -240,31 +263,72 @@ where
     // Boxed: otherwise the types of the SDK's futures are nested too deeply for the compiler.
     let handler = handler.boxed_local();
     async move {
-        let problem = match catch_panic_async(handler).await {
-            Ok(Ok(response)) => return response,
-            Ok(Err(problem)) => problem,
-            Err(panic) => Problem::internal(panic),
+        let begun = Instant::now();
+        let (outcome, summary) = summary::of(catch_panic_async(handler)).await;
+        let outcome = outcome.unwrap_or_else(|panic| Err(Problem::internal(panic)));
+        log(request_id, &outcome, begun, summary);
+        outcome.unwrap_or_else(|problem| {
+            let body = problem.body(request_id);
+            let mut response = with_body(problem.status(), "application/problem+json", body);
+            if let Some(seconds) = problem.retry_after_seconds() {
+                response.headers.insert(RETRY_AFTER, seconds.into());
+            }
+            response
+        })
+    }
+}
+
+/// Writes the line of a request: its outcome, its duration, and the ids that were found while it was handled.
+/// Counts a refusal by a limit that only an operator raises, once, also if items of a batch were refused.
+fn log(request_id: &str, outcome: &Result<Response, Problem>, begun: Instant, mut summary: Summary) {
+    let duration_ms = begun.elapsed().as_millis();
+    let [
+        user_id,
+        upload_ids,
+        space_ids,
+        event_ids,
+        lasting_limits,
+        passing_limits,
+    ] = [
+        "user_id",
+        "upload_ids",
+        "space_ids",
+        "event_ids",
+        LASTING_LIMITS,
+        PASSING_LIMITS,
+    ]
+    .map(|field| summary.take(field));
+    let others = summary.rest();
+    if lasting_limits.is_some() {
+        counter!(QUOTA_REFUSALS).increment(1);
+    }
+    macro_rules! line {
+        ($level:ident, $status:expr, $error:expr, $($message:tt)+) => {
+            $level!(
+                status = $status,
+                duration_ms,
+                user_id,
+                upload_ids,
+                space_ids,
+                event_ids,
+                lasting_limits,
+                passing_limits,
+                others,
+                error = $error,
+                $($message)+
+            )
         };
-        let status = problem.status();
-        if let Some(cause) = problem.cause() {
-            error!(
-                status = status.as_u16(),
-                error = error_chain(cause),
-                "request {request_id} failed: {}",
-                problem.code(),
-            );
-        } else {
-            info!(
-                status = status.as_u16(),
-                "request {request_id} refused: {}",
-                problem.code()
-            );
+    }
+    let no_error = None::<String>;
+    match outcome {
+        Ok(response) => line!(info, response.status_code, no_error, "answered"),
+        Err(problem) => {
+            let (status, code) = (i64::from(problem.status().as_u16()), problem.code());
+            match problem.cause().map(|cause| error_chain(cause)) {
+                None => line!(info, status, no_error, "request {request_id} refused: {code}"),
+                error => line!(error, status, error, "request {request_id} failed: {code}"),
+            }
         }
-        let mut response = with_body(status, "application/problem+json", problem.body(request_id));
-        if let Some(seconds) = problem.retry_after_seconds() {
-            response.headers.insert(RETRY_AFTER, seconds.into());
-        }
-        response
     }
 }
 

@@ -116,6 +116,19 @@ impl Problem {
 
     /// The JSON body of the response, with the request's id.
     pub fn body(&self, request_id: &str) -> String {
+        self.value(request_id).to_string()
+    }
+
+    /// The problem of an item of a batch. It has the member `retryAfter`, in seconds, in place of the header.
+    pub(crate) fn item(self, request_id: &str) -> Value {
+        let seconds = self.retry_after_seconds();
+        match seconds {
+            Some(seconds) => self.with("retryAfter", seconds).value(request_id),
+            None => self.value(request_id),
+        }
+    }
+
+    fn value(&self, request_id: &str) -> Value {
         let mut body = json!({
             "type": format!("urn:syncsphere:problem:{}", self.code),
             "title": self.title,
@@ -127,7 +140,7 @@ impl Problem {
         if let Value::Object(members) = &mut body {
             members.extend(self.extensions.clone());
         }
-        body.to_string()
+        body
     }
 }
 

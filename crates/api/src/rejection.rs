@@ -1,11 +1,22 @@
 //! The problem responses for commands that the database rejected.
 
+use std::sync::Arc;
+
 use db::{Limit, LimitName, Rejection};
 use http::StatusCode;
 use model::{CurrentVersion, MAX_MEMBERS, SpacePath};
+use platform::summary;
 use serde_json::json;
 
 use crate::Problem;
+
+/// The field of a request's log line with the limits that refused something, and under which the use does not
+/// fall by itself: users must give something up, or an operator raises the limit.
+pub(crate) const LASTING_LIMITS: &str = "lasting_limits";
+
+/// The field of a request's log line with the limits that refused something, and under which the use falls by
+/// itself.
+pub(crate) const PASSING_LIMITS: &str = "passing_limits";
 
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
@@ -115,9 +126,25 @@ impl From<db::Error> for Problem {
     }
 }
 
+/// As for the error itself. Several items of a batch may have failed for one error.
+impl From<Arc<db::Error>> for Problem {
+    fn from(error: Arc<db::Error>) -> Self {
+        match &*error {
+            db::Error::Rejected(rejection) => rejection.clone().into(),
+            _ => Self::unavailable(error),
+        }
+    }
+}
+
 /// 413 if the content is too much, 429 if waiting helps, else 409.
 fn limit_exceeded(limit: &Limit) -> Problem {
     let Limit { maximum, used, .. } = *limit;
+    let field = if limit.retry_after.is_none() {
+        LASTING_LIMITS
+    } else {
+        PASSING_LIMITS
+    };
+    summary::record(field, limit.name.as_str());
     let detail = match limit.name {
         LimitName::ChangesPerMinute => {
             format!(

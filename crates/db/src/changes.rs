@@ -23,7 +23,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::client::{Database, Locked};
+use crate::client::{Database, Locked, Statement};
 use crate::error::Error;
 use crate::query::Query;
 use crate::row::{get, parse, parse_opt};
@@ -33,22 +33,29 @@ pub(crate) const QUERIES: &[&Query] = &[&LIST_CHANGES, &FIND_CHANGES];
 /// The maximum number of changes that a command makes.
 pub const MAX_CHANGES: usize = 2;
 
+/// The parameters that all commands of a request have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit<'a> {
+    /// The time of the changes.
+    pub now: OffsetDateTime,
+    /// The end of the outbox lease. Until then only the caller sends the events to the queue.
+    pub leased_until: OffsetDateTime,
+    /// The user who makes the changes.
+    pub caller: &'a Caller,
+    /// The maximum number of changes of a user per minute, unless an operator has set another one for the user.
+    pub max_changes_per_minute: i64,
+}
+
 /// The parameters that all commands have in common.
 #[derive(Clone, Copy, Debug)]
 pub struct NewChange<'a> {
     /// The ids of the events that the command creates: of the change itself, and of its counterpart in another
     /// space's feed, if it has one.
     pub event_ids: [EventId; MAX_CHANGES],
-    /// The time of the change.
-    pub now: OffsetDateTime,
-    /// The end of the outbox lease. Until then only the caller sends the event to the queue.
-    pub leased_until: OffsetDateTime,
-    /// The user who makes the change.
-    pub caller: &'a Caller,
     /// The device that makes the change, if the client named one.
     pub device_id: Option<DeviceId>,
-    /// The maximum number of changes of a user per minute, unless an operator has set another one for the user.
-    pub max_changes_per_minute: i64,
+    /// The time, the user and the limits.
+    pub commit: Commit<'a>,
 }
 
 /// The result of a command that was not rejected.
@@ -179,7 +186,8 @@ pub enum Rejection {
 /// Makes the query that admits the caller, locks a space and then the caller, and records the space's id for
 /// the rest of the transaction. `$rest` follows `SELECT s.id FROM spaces s` and selects the space. Its
 /// parameters are $1 the item from which the space follows, $2 user, $3 epoch or null, $4 now, or null if the
-/// statement is no change and so not limited, $5 maximum number of changes per minute; more may follow.
+/// statement is no change and so not limited, $5 maximum number of changes per minute, $6 number of changes;
+/// more may follow.
 ///
 /// The caller's row is locked after the space's in every command, and commands lock no other row of `users`.
 /// `$then` is an expression for what to lock after both.
@@ -206,7 +214,7 @@ WITH locked AS (
     WHERE CASE WHEN $4::timestamptz IS NULL THEN true ELSE within(
         'changesPerMinute',
         CASE WHEN u.changes_since > $4 - interval '1 minute' THEN u.changes ELSE 0 END,
-        1,
+        $6,
         coalesce(u.max_changes_per_minute, $5),
         ceil(extract(epoch FROM u.changes_since + interval '1 minute' - $4))::bigint
     ) END
@@ -274,14 +282,48 @@ macro_rules! command {
         command!($first, set "")
     };
     ($first:expr, set $set:literal) => {
-        command!(
-            $first, set $set,
-            rate "changes = CASE WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes + 1 ELSE 1 END,
-        changes_since = CASE WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes_since ELSE $2 END",
-            for "t.outcome = 'allowed'"
+        command!($first, set $set, rate $crate::changes::rate!(), for "t.outcome = 'allowed'")
+    };
+    ($first:expr, set $set:literal, rate $rate:expr, for $rated:literal) => {
+        $crate::changes::commit!(
+            $first, set $set, rate $rate, for $rated, device "$5", columns "",
+            made "NULL::bigint AS item", earlier "NULL::bigint AS item", told "true", order "array_position($1, c.event_id)"
         )
     };
-    ($first:expr, set $set:literal, rate $rate:literal, for $rated:literal) => {
+}
+pub(crate) use command;
+
+/// Makes the query of a command with several items, as `command!` does for one. $5 has the items, and $1 an
+/// event id for each. `target` has a row for each item that the user has access to, also with `item`, its
+/// number from 1, and with `bytes_used, max_bytes` for the limit of the space. `changed` also has `device_id`, and the item's number as the position. One row is returned for each
+/// row of `target`.
+macro_rules! batch {
+    ($first:expr) => {
+        $crate::changes::commit!(
+            $first, set "", rate $crate::changes::rate!(), for "t.outcome = 'allowed'", device "c.device_id",
+            columns "t.item, t.bytes_used, t.max_bytes, ",
+            made "array_position($1, event_id)::bigint AS item", earlier "t.item", told "c.item = t.item", order "t.item"
+        )
+    };
+}
+pub(crate) use batch;
+
+/// The assignment that counts changes within a minute.
+macro_rules! rate {
+    () => {
+        "changes = CASE WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes ELSE 0 END
+            + (SELECT count(*) FROM target WHERE outcome = 'allowed'),
+        changes_since = CASE WHEN u.changes_since > $2 - interval '1 minute' THEN u.changes_since ELSE $2 END"
+    };
+}
+pub(crate) use rate;
+
+/// The parts that `command!` and `batch!` have in common.
+macro_rules! commit {
+    (
+        $first:expr, set $set:literal, rate $rate:expr, for $rated:literal, device $device:literal,
+        columns $columns:literal, made $made:literal, earlier $earlier:literal, told $told:literal, order $order:literal
+    ) => {
         $crate::query::Query::new(concat!(
             $first,
             ", counted AS (
@@ -305,7 +347,9 @@ macro_rules! command {
         (space_id, sequence, event_id, event_type, user_id, device_id, file_id, path, version, size, sha256,
         modified_at, executable, subject_space_id, subject_role, member_id, space_name, occurred_at)
     SELECT c.space_id, n.before + row_number() OVER (PARTITION BY c.space_id ORDER BY c.position),
-        ($1::uuid[])[c.position], c.event_type, $4, $5, c.file_id, c.path, c.version, c.size, c.sha256, c.modified_at, c.executable,
+        ($1::uuid[])[c.position], c.event_type, $4, ",
+            $device,
+            ", c.file_id, c.path, c.version, c.size, c.sha256, c.modified_at, c.executable,
         c.subject_space_id, c.subject_role, c.member_id, c.space_name, $2
     FROM changed c
     JOIN numbered n ON n.id = c.space_id
@@ -324,26 +368,35 @@ macro_rules! command {
     SELECT event_id, $2, $3
     FROM made
 ), told AS (
-    SELECT *
+    SELECT *, ",
+            $made,
+            "
     FROM made
     UNION ALL
-    SELECT c.*
+    SELECT c.*, ",
+            $earlier,
+            "
     FROM target t
     JOIN changes c ON c.event_id = t.earlier_event_id
     WHERE t.outcome <> 'allowed'
 )
-SELECT t.outcome, t.current_file_id, t.current_version, current.path AS current_path, author.name AS user_name, ",
-    $crate::changes::event_columns!(),
-    "
+SELECT ",
+            $columns,
+            "t.outcome, t.current_file_id, t.current_version, current.path AS current_path, author.name AS user_name, ",
+            $crate::changes::event_columns!(),
+            "
 FROM target t
-LEFT JOIN told c ON true
+LEFT JOIN told c ON ",
+            $told,
+            "
 LEFT JOIN files current ON current.id = t.current_file_id
 LEFT JOIN users author ON author.user_id = c.user_id
-ORDER BY array_position($1, c.event_id)"
+ORDER BY ",
+            $order
         ))
     };
 }
-pub(crate) use command;
+pub(crate) use commit;
 
 /// $1 space or null for the personal one, $2 user, $3 cursor, $4 maximum number of changes, $5 epoch or null. One
 /// row even if there is no such space, with the epoch alone.
@@ -387,25 +440,56 @@ WHERE c.event_id = ANY ($1)
 ORDER BY array_position($1, c.event_id)"
 ));
 
+impl Commit<'_> {
+    /// The rate at which the user makes these changes.
+    pub(crate) fn rate(&self, changes: usize) -> Rate {
+        Rate {
+            now: Some(self.now),
+            max_changes_per_minute: self.max_changes_per_minute,
+            changes: i64::try_from(changes).unwrap_or(i64::MAX),
+        }
+    }
+}
+
 impl Database {
     /// Runs a statement under the locks of a space and of the caller. `items` are the first parameter of the
-    /// lock and those from $6 on.
+    /// lock and those from $7 on.
     pub(crate) async fn query_in_space(
         &self,
         caller: &Caller,
-        (now, max_changes_per_minute): (Option<OffsetDateTime>, i64),
+        rate: Rate,
         (lock, items): (&Query, &[&(dyn ToSql + Sync)]),
-        query: (&Query, &[&(dyn ToSql + Sync)]),
+        statement: Statement<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        let locked = self
+            .queries_in_space(caller, rate, (lock, items), &[statement])
+            .await?;
+        Ok(locked.rows.into_iter().flatten().collect())
+    }
+
+    /// As `query_in_space` for several statements, in one transaction and in this order.
+    pub(crate) async fn queries_in_space(
+        &self,
+        caller: &Caller,
+        rate: Rate,
+        (lock, items): (&Query, &[&(dyn ToSql + Sync)]),
+        statements: &[Statement<'_>],
     ) -> Result<Locked, Error> {
         let (user_id, epoch) = (caller.user_id.as_str(), epoch(caller));
         let (first, others) = items.split_at(1.min(items.len()));
-        let standard: [&(dyn ToSql + Sync); 4] = [&user_id, &epoch, &now, &max_changes_per_minute];
+        let standard: [&(dyn ToSql + Sync); 5] = [
+            &user_id,
+            &epoch,
+            &rate.now,
+            &rate.max_changes_per_minute,
+            &rate.changes,
+        ];
         let parameters = [first, &standard, others].concat();
-        self.query_locked((lock, &parameters), query).await
+        self.queries_locked((lock, &parameters), statements).await
     }
 
     /// Runs a command under the locks of its space and its caller. `items` are the first parameter of the
-    /// lock and those from $6 on. `parameters` are those of the command from $6 on.
+    /// lock and those from $7 on. `parameters` are those of the command from $6 on.
     pub(crate) async fn command(
         &self,
         lock: &Query,
@@ -414,29 +498,66 @@ impl Database {
         new: NewChange<'_>,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Result<Effect, Rejection>, Error> {
-        let (event_ids, user_id) = (
-            new.event_ids.map(Uuid::from).to_vec(),
-            new.caller.user_id.as_str(),
-        );
-        let device_id = new.device_id.map(Uuid::from);
-        let mut all: Vec<&(dyn ToSql + Sync)> =
-            vec![&event_ids, &new.now, &new.leased_until, &user_id, &device_id];
-        all.extend_from_slice(parameters);
-        let limit = (Some(new.now), new.max_changes_per_minute);
+        let command = Command {
+            query,
+            new,
+            parameters,
+        };
+        let decisions = self.commands((lock, items), new.commit, &[command]).await?;
+        Ok(decisions.into_iter().next().unwrap_or(Err(Rejection::NotFound)))
+    }
+
+    /// Runs commands of one space, as [`Database::command`] does one, in one transaction and in this order.
+    pub(crate) async fn commands(
+        &self,
+        lock: (&Query, &[&(dyn ToSql + Sync)]),
+        commit: Commit<'_>,
+        commands: &[Command<'_>],
+    ) -> Result<Vec<Result<Effect, Rejection>>, Error> {
+        let user_id = commit.caller.user_id.as_str();
+        let ids: Vec<(Vec<Uuid>, Option<Uuid>)> = commands
+            .iter()
+            .map(|Command { new, .. }| {
+                let event_ids = new.event_ids.map(Uuid::from).to_vec();
+                (event_ids, new.device_id.map(Uuid::from))
+            })
+            .collect();
+        let parameters: Vec<Vec<&(dyn ToSql + Sync)>> = commands
+            .iter()
+            .zip(&ids)
+            .map(|(command, (event_ids, device_id))| {
+                let standard: [&(dyn ToSql + Sync); 5] =
+                    [event_ids, &commit.now, &commit.leased_until, &user_id, device_id];
+                [&standard, command.parameters].concat()
+            })
+            .collect();
+        let statements: Vec<Statement<'_>> = commands
+            .iter()
+            .zip(&parameters)
+            .map(|(command, parameters)| -> Statement<'_> { (command.query, parameters) })
+            .collect();
         let Locked { rows, repeated } = self
-            .query_in_space(new.caller, limit, (lock, items), (query, &all))
+            .queries_in_space(commit.caller, commit.rate(commands.len()), lock, &statements)
             .await?;
-        let decision = changed(&rows)?;
-        // A repeated command may have found the changes of its own first attempt.
-        if repeated && !matches!(decision, Ok(Effect::Applied(_))) {
-            let own = self.rows(&FIND_CHANGES, &[&event_ids]).await?;
-            if !own.is_empty() {
-                return Ok(Ok(Effect::Applied(
-                    own.iter().map(event).collect::<Result<_, _>>()?,
-                )));
+        let mut decisions = rows
+            .iter()
+            .map(|rows| changed(rows))
+            .collect::<Result<Vec<_>, _>>()?;
+        // Repeated commands may have found the changes of their own first attempt.
+        if repeated
+            && decisions
+                .iter()
+                .any(|decision| !matches!(decision, Ok(Effect::Applied(_))))
+        {
+            for (decision, (event_ids, _)) in decisions.iter_mut().zip(&ids) {
+                let own = self.rows(&FIND_CHANGES, &[event_ids]).await?;
+                if !own.is_empty() {
+                    let events = own.iter().map(event).collect::<Result<_, _>>()?;
+                    *decision = Ok(Effect::Applied(events));
+                }
             }
         }
-        Ok(decision)
+        Ok(decisions)
     }
 
     /// The changes of a space after a cursor, in order, and the newest sequence number, from one snapshot.
@@ -484,8 +605,28 @@ impl Database {
     }
 }
 
-/// The limit for statements that make no change. An operator's limit of the user does not apply either.
-pub(crate) const UNLIMITED: (Option<OffsetDateTime>, i64) = (None, i64::MAX);
+/// A command to run. `parameters` are those of the query from $6 on.
+pub(crate) struct Command<'a> {
+    pub(crate) query: &'a Query,
+    pub(crate) new: NewChange<'a>,
+    pub(crate) parameters: &'a [&'a (dyn ToSql + Sync)],
+}
+
+/// The number of changes of a command, and the limit for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Rate {
+    /// The time; `None` if there is no limit, not even one that an operator has set for the user.
+    now: Option<OffsetDateTime>,
+    max_changes_per_minute: i64,
+    changes: i64,
+}
+
+/// For statements that make no change.
+pub(crate) const UNLIMITED: Rate = Rate {
+    now: None,
+    max_changes_per_minute: i64::MAX,
+    changes: 0,
+};
 
 /// The epoch that the caller knows, as a parameter.
 pub(crate) fn epoch(caller: &Caller) -> Option<Uuid> {

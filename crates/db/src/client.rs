@@ -2,12 +2,15 @@
 //! is closed.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::maybe_done;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Row, Statement as Prepared};
 use tracing::warn;
 
 use crate::connect::Connector;
@@ -29,6 +32,9 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// statement separately.
 const STATEMENT_TIMEOUT: &str = "1400ms";
 
+/// A query with its parameters.
+pub(crate) type Statement<'a> = (&'a Query, &'a [&'a (dyn ToSql + Sync)]);
+
 /// The database client of one Lambda execution environment. It holds at most one connection.
 pub struct Database {
     connector: Connector,
@@ -37,7 +43,7 @@ pub struct Database {
 
 struct Session {
     client: Client,
-    prepared: HashMap<&'static str, Statement>,
+    prepared: HashMap<&'static str, Prepared>,
 }
 
 impl Database {
@@ -90,25 +96,45 @@ impl Database {
     /// granted.
     pub(crate) async fn query_locked(
         &self,
-        lock: (&Query, &[&(dyn ToSql + Sync)]),
-        query: (&Query, &[&(dyn ToSql + Sync)]),
+        lock: Statement<'_>,
+        statement: Statement<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        let locked = self.queries_locked(lock, &[statement]).await?;
+        Ok(locked.rows.into_iter().flatten().collect())
+    }
+
+    /// As `query_locked` for several statements, in this order. Each sees the effects of those before it. All
+    /// are pipelined in one round trip.
+    pub(crate) async fn queries_locked(
+        &self,
+        lock: Statement<'_>,
+        statements: &[Statement<'_>],
     ) -> Result<Locked, Error> {
+        let name = statements
+            .first()
+            .map_or(lock.0.name(), |(query, _)| query.name());
         let mut attempts = 0;
-        let rows = self.with_reconnect(query.0.name(), async |session| {
+        let rows = self.with_reconnect(name, async |session| {
             attempts += 1;
             let locking = session.prepare(lock.0).await?;
-            let statement = session.prepare(query.0).await?;
+            let mut prepared = Vec::with_capacity(statements.len());
+            for (query, parameters) in statements {
+                prepared.push((session.prepare(query).await?, *parameters));
+            }
             let client = &session.client;
+            let running = prepared
+                .iter()
+                .map(|(statement, parameters)| client.query(statement, parameters));
             let (begun, locked, rows, committed) = tokio::join!(
                 biased;
                 client.batch_execute("BEGIN"),
                 client.query(&locking, lock.1),
-                client.query(&statement, query.1),
+                in_order(running),
                 client.batch_execute("COMMIT"),
             );
             begun?;
             locked?;
-            let rows = rows?;
+            let rows = rows.into_iter().collect::<Result<_, _>>()?;
             committed?;
             Ok(rows)
         });
@@ -177,16 +203,35 @@ impl Database {
     }
 }
 
-/// The result of a statement that ran under a lock.
+/// Waits for all of these futures. Each is polled for the first time after those before it, so requests are sent
+/// in this order.
+async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures.map(|future| Box::pin(maybe_done(future))).collect();
+    poll_fn(|context| {
+        let mut pending = false;
+        for future in &mut futures {
+            pending |= future.as_mut().poll(context).is_pending();
+        }
+        if pending { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    futures
+        .iter_mut()
+        .filter_map(|future| future.as_mut().take_output())
+        .collect()
+}
+
+/// The result of statements that ran under a lock.
 pub(crate) struct Locked {
-    pub(crate) rows: Vec<Row>,
-    /// Whether there was more than one attempt. If so, the statement may have found the effects of its own
+    /// The rows of each.
+    pub(crate) rows: Vec<Vec<Row>>,
+    /// Whether there was more than one attempt. If so, a statement may have found the effects of its own
     /// earlier attempt.
     pub(crate) repeated: bool,
 }
 
 impl Session {
-    async fn prepare(&mut self, query: &Query) -> Result<Statement, tokio_postgres::Error> {
+    async fn prepare(&mut self, query: &Query) -> Result<Prepared, tokio_postgres::Error> {
         if let Some(statement) = self.prepared.get(query.sql()) {
             return Ok(statement.clone());
         }

@@ -4,7 +4,7 @@ use model::UserId;
 use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
 
-use crate::client::{Database, Locked};
+use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
 use crate::row::{get, parse};
@@ -126,7 +126,7 @@ impl Database {
     /// Uses up the ticket and stores the connection.
     pub async fn connect(&self, new: NewConnection<'_>) -> Result<Connecting, Error> {
         let hash = new.ticket_hash.as_slice();
-        let Locked { rows, .. } = self
+        let rows = self
             .query_locked(
                 (&LOCK_TICKETS_USER, &[&hash]),
                 (

@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::changes::{Effect, Rejection, epoch, event, event_columns};
-use crate::client::{Database, Locked};
+use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
 use crate::row::{get, parse};
@@ -312,7 +312,7 @@ impl Database {
     ) -> Result<Result<Effect, Rejection>, Error> {
         let user_id = user_id.as_str();
         for _ in 0..ATTEMPTS {
-            let Locked { rows, .. } = self
+            let rows = self
                 .query_locked(
                     (&LOCK_SPACES_OF_MEMBER, &[&user_id]),
                     (

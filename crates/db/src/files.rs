@@ -1,5 +1,7 @@
 //! Files and their versions: listing, reading, moving, deleting.
 
+use std::collections::HashMap;
+
 use model::{
     ByteCount, Caller, Composite, ContentType, DeviceId, FileId, FileVersion, FileView, FolderKey,
     FolderPath, FolderView, ModifiedAt, PageLimit, PathPrefix, PersonName, Sha256, SpaceId, SpacePath,
@@ -7,19 +9,23 @@ use model::{
 };
 use time::OffsetDateTime;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::changes::{Effect, NewChange, Rejection, command, epoch, lock, locked, no_space};
+use crate::batch::within_rate;
+use crate::changes::{Command, Commit, Effect, NewChange, Rejection, command, epoch, lock, locked, no_space};
 use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
 use crate::row::{get, parse, parse_opt};
+use crate::spaces::LOCK_SPACE;
 
 pub(crate) const QUERIES: &[&Query] = &[
     &LIST_FILES,
     &LIST_FOLDER,
     &LOAD_FILE,
     &FIND_CONTENT,
+    &FIND_SPACES_OF_FILES,
     &LOCK_SPACE_OF_FILE,
     &MOVE_FILE,
     &DELETE_FILE,
@@ -54,22 +60,73 @@ pub struct Base<'a> {
     pub path: Option<&'a SpacePath>,
 }
 
+/// A change of a file.
+#[derive(Clone, Copy, Debug)]
+pub enum FileCommand<'a> {
+    /// Moves the file to another path in its space.
+    Move(FileId, &'a SpacePath, Base<'a>),
+    /// Moves the file to the trash. Its path becomes free for a new file.
+    Delete(FileId, Base<'a>),
+}
+
+/// The parameters of a [`FileCommand`] in the types of its query.
+struct Bound<'a> {
+    id: Uuid,
+    /// The new path; `None` for a deletion.
+    path: Option<&'a str>,
+    base_version: Option<i64>,
+    base_path: Option<&'a str>,
+}
+
+impl<'a> FileCommand<'a> {
+    fn query(&self) -> &'static Query {
+        match self {
+            Self::Move(..) => &MOVE_FILE,
+            Self::Delete(..) => &DELETE_FILE,
+        }
+    }
+
+    fn bind(&self) -> Bound<'a> {
+        let (id, path, base) = match self {
+            Self::Move(id, path, base) => (id, Some(path.as_str()), base),
+            Self::Delete(id, base) => (id, None, base),
+        };
+        Bound {
+            id: (*id).into(),
+            path,
+            base_version: base.version.map(Version::get),
+            base_path: base.path.map(SpacePath::as_str),
+        }
+    }
+}
+
+impl Bound<'_> {
+    fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.id];
+        if let Some(path) = &self.path {
+            parameters.push(path);
+        }
+        parameters.extend([&self.base_version as &(dyn ToSql + Sync), &self.base_path]);
+        parameters
+    }
+}
+
 /// A subquery for a file that blocks a path: a file at one of the path's folders, or a file below the path. A
 /// path cannot be both a file and a folder. A file at the path itself is not looked for.
 ///
-/// The arguments are SQL expressions: a space, a path, an array of the path's folders, and a file to ignore.
+/// The arguments are SQL expressions: a space, a path, and a file to ignore.
 /// Each half descends the index `files_live_path` and returns at most one row, so the cost does not depend on
 /// the number of files below the path.
 macro_rules! in_the_way {
-    ($space:literal, $path:literal, $folders:literal, $except:literal) => {
+    ($space:literal, $path:literal, $except:literal) => {
         concat!(
             "((SELECT id, version, path
             FROM files
             WHERE space_id = ",
             $space,
-            " AND deleted_at IS NULL AND path = ANY (",
-            $folders,
-            "::text[]) AND id <> ",
+            " AND deleted_at IS NULL AND path = ANY (folders_of(",
+            $path,
+            ")) AND id <> ",
             $except,
             "
             LIMIT 1)
@@ -195,6 +252,15 @@ JOIN versions v ON v.file_id = f.id AND v.version = coalesce($3, f.version)
 WHERE f.id = $1 AND f.deleted_at IS NULL AND v.purge_at IS NULL AND admit($2, $4)",
 );
 
+/// $1 files, $2 user, $3 epoch or null.
+const FIND_SPACES_OF_FILES: Query = Query::new(
+    "-- find_spaces_of_files
+SELECT f.id, f.space_id
+FROM files f
+JOIN active_members m ON m.space_id = f.space_id AND m.user_id = $2
+WHERE f.id = ANY ($1) AND admit($2, $3)",
+);
+
 /// $1 file.
 pub(crate) const LOCK_SPACE_OF_FILE: Query = lock!(
     "lock_space_of_file",
@@ -203,8 +269,8 @@ pub(crate) const LOCK_SPACE_OF_FILE: Query = lock!(
     WHERE f.id = $1"
 );
 
-/// $6 file, $7 path, $8 base version or null, $9 base path or null, $10 the path's folders. Moving a file to
-/// its current path changes nothing.
+/// $6 file, $7 path, $8 base version or null, $9 base path or null. Moving a file to its current path changes
+/// nothing.
 ///
 /// If the file no longer matches the base, `own` is the newest change of the file by the same user and device,
 /// if it is the same move from the same base: the request is then a repetition. An older change would answer
@@ -232,7 +298,7 @@ WITH target AS (
     LEFT JOIN files other ON other.space_id = f.space_id AND other.path = $7 AND other.deleted_at IS NULL
         AND other.id <> f.id AND ($8::bigint IS NULL OR $8 = f.version) AND ($9::text IS NULL OR $9 = f.path)
     LEFT JOIN LATERAL ",
-    in_the_way!("f.space_id", "$7", "$10", "f.id"),
+    in_the_way!("f.space_id", "$7", "f.id"),
     " way ON f.path <> $7 AND ($8 IS NULL OR $8 = f.version) AND ($9 IS NULL OR $9 = f.path)
     LEFT JOIN LATERAL (
         SELECT c.event_id
@@ -451,49 +517,66 @@ impl Database {
             .transpose()
     }
 
-    /// Moves a file to another path in its space.
-    pub async fn move_file(
+    /// The spaces of files, also of deleted ones. Those that do not exist, or are in a space that the user is
+    /// not a member of, are left out.
+    pub async fn find_spaces_of_files(
         &self,
-        id: FileId,
-        path: &SpacePath,
-        base: Base<'_>,
-        new: NewChange<'_>,
-    ) -> Result<Result<Effect, Rejection>, Error> {
-        let id = Uuid::from(id);
-        self.command(
-            &LOCK_SPACE_OF_FILE,
-            &[&id],
-            &MOVE_FILE,
-            new,
-            &[
-                &id,
-                &path.as_str(),
-                &base.version.map(Version::get),
-                &base.path.map(SpacePath::as_str),
-                &path.folders().collect::<Vec<_>>(),
-            ],
-        )
+        ids: &[FileId],
+        caller: &Caller,
+    ) -> Result<HashMap<FileId, SpaceId>, Error> {
+        let ids: Vec<Uuid> = ids.iter().copied().map(Uuid::from).collect();
+        let user_id = caller.user_id.as_str();
+        let rows = self
+            .rows(&FIND_SPACES_OF_FILES, &[&ids, &user_id, &epoch(caller)])
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok((
+                    get::<Uuid>(row, "id")?.into(),
+                    get::<Uuid>(row, "space_id")?.into(),
+                ))
+            })
+            .collect()
+    }
+
+    /// Moves and deletes files of one space, in this order and in one transaction. Returns the result of each.
+    pub async fn change_files(
+        &self,
+        space_id: SpaceId,
+        changes: &[(FileCommand<'_>, NewChange<'_>)],
+        commit: Commit<'_>,
+    ) -> Result<Vec<Result<Effect, Rejection>>, Error> {
+        within_rate(changes, async |changes| {
+            let bound: Vec<_> = changes.iter().map(|(command, _)| command.bind()).collect();
+            let parameters: Vec<Vec<&(dyn ToSql + Sync)>> = bound.iter().map(Bound::parameters).collect();
+            let commands: Vec<Command<'_>> = changes
+                .iter()
+                .zip(&parameters)
+                .map(|((command, new), parameters)| Command {
+                    query: command.query(),
+                    new: *new,
+                    parameters,
+                })
+                .collect();
+            self.commands((&LOCK_SPACE, &[&Uuid::from(space_id)]), commit, &commands)
+                .await
+        })
         .await
     }
 
-    /// Moves a file to the trash. Its path becomes free for a new file.
-    pub async fn delete_file(
+    /// Moves or deletes a file.
+    pub async fn change_file(
         &self,
-        id: FileId,
-        base: Base<'_>,
+        command: FileCommand<'_>,
         new: NewChange<'_>,
     ) -> Result<Result<Effect, Rejection>, Error> {
-        let id = Uuid::from(id);
+        let bound = command.bind();
         self.command(
             &LOCK_SPACE_OF_FILE,
-            &[&id],
-            &DELETE_FILE,
+            &[&bound.id],
+            command.query(),
             new,
-            &[
-                &id,
-                &base.version.map(Version::get),
-                &base.path.map(SpacePath::as_str),
-            ],
+            &bound.parameters(),
         )
         .await
     }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::changes::{
     Effect, NewChange, Rejection, UNLIMITED, command, epoch, lock, locked, no_file, outcome,
 };
-use crate::client::{Database, Locked};
+use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
 use crate::row::{get, parse, parse_opt};
@@ -89,7 +89,7 @@ const LOCK_SPACE_TO_INVITE: Query = lock!(
     "lock_space_to_invite",
     "JOIN active_members m ON m.space_id = s.id AND m.user_id = $2
     WHERE s.id = $1",
-    then "pg_advisory_xact_lock(hashtextextended('invitations of ' || invited_person($6, $7), 0))"
+    then "pg_advisory_xact_lock(hashtextextended('invitations of ' || invited_person($7, $8), 0))"
 );
 
 /// $6 space, $7 id of the invitation, $8 user or null, $9 address or null, $10 role, $11 time of its expiry,
@@ -257,7 +257,7 @@ LIMIT $4",
 const LOCK_INVITED_SPACE: Query = lock!(
     "lock_invited_space",
     "JOIN invitations i ON i.space_id = s.id
-    WHERE i.id = $1 AND (i.user_id = $2 OR i.email = $6)"
+    WHERE i.id = $1 AND (i.user_id = $2 OR i.email = $7)"
 );
 
 /// $6 invitation, $7 verified address or null, $8 maximum number of members, $9 maximum number of shared
@@ -361,7 +361,7 @@ RETURNING id",
 );
 
 impl Database {
-    /// Invites a person to a space, or gives a pending invitation another role. `new.caller` is an owner.
+    /// Invites a person to a space, or gives a pending invitation another role. `new.commit.caller` is an owner.
     /// Inviting again with the same role changes nothing. The effect has no event if nobody is to hear of the
     /// invitation now.
     pub async fn invite(
@@ -450,7 +450,7 @@ impl Database {
         caller: &Caller,
     ) -> Result<Result<(), Rejection>, Error> {
         let (space_id, user_id) = (Uuid::from(space_id), caller.user_id.as_str());
-        let Locked { rows, .. } = self
+        let rows = self
             .query_in_space(
                 caller,
                 UNLIMITED,
@@ -496,10 +496,10 @@ impl Database {
         max_spaces: i64,
         new: NewChange<'_>,
     ) -> Result<Result<(Effect, SpaceId), Rejection>, Error> {
-        let (id, user_id) = (Uuid::from(id), new.caller.user_id.as_str());
-        let email = address(new.caller);
+        let (id, user_id) = (Uuid::from(id), new.commit.caller.user_id.as_str());
+        let email = address(new.commit.caller);
         // Must come first: the command records the change in the personal space.
-        self.create_personal_space(new_space_id, new.caller, new.now)
+        self.create_personal_space(new_space_id, new.commit.caller, new.commit.now)
             .await?;
         let decision = self
             .command(
@@ -532,7 +532,7 @@ impl Database {
         now: OffsetDateTime,
     ) -> Result<Result<(), Rejection>, Error> {
         let (id, user_id, email) = (Uuid::from(id), caller.user_id.as_str(), address(caller));
-        let Locked { rows, .. } = self
+        let rows = self
             .query_in_space(
                 caller,
                 UNLIMITED,

@@ -8,6 +8,7 @@
 
 mod aborted_uploads;
 mod audience;
+mod batch;
 mod bus;
 mod changes;
 mod client;
@@ -34,12 +35,12 @@ mod users;
 pub use aborted_uploads::AbortedUpload;
 pub use audience::{Audience, Page, PageSize, Recipient};
 pub use bus::set_bus;
-pub use changes::{Effect, Limit, LimitName, MAX_CHANGES, NewChange, Rejection};
+pub use changes::{Commit, Effect, Limit, LimitName, MAX_CHANGES, NewChange, Rejection};
 pub use client::Database;
 pub use connect::{Connector, DatabaseUrl, InvalidDatabaseUrl, Passwords};
 pub use connections::{Connecting, NewConnection};
 pub use error::{BoxError, Error, MigrationError};
-pub use files::{Base, Content, FolderEntry};
+pub use files::{Base, Content, FileCommand, FolderEntry};
 pub use invitations::{InvitationLimits, Invited, NewInvitation};
 pub use migrations::{Migrated, migrate, schema_version};
 pub use outbox::OutboxStats;
@@ -47,7 +48,7 @@ pub use purge::{MarkedVersion, PURGE_GRACE};
 pub use role::{GRANTS, Role};
 pub use spaces::{Membership, NewSpace};
 pub use tickets::NewTicket;
-pub use uploads::{Completing, IN_FLIGHT, NewUpload, OpenUpload, Upload, UploadPhase, UploadState};
+pub use uploads::{Completing, IN_FLIGHT, NewUpload, OpenUpload, Opening, Upload, UploadPhase, UploadState};
 
 pub use users::{Maximums, User, UserLimits};
 

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::changes::locked;
-use crate::client::{Database, Locked};
+use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
 use crate::row::{get, parse};
@@ -416,7 +416,7 @@ impl Database {
         let files: Vec<Uuid> = versions.iter().map(|(file, _)| (*file).into()).collect();
         let numbers: Vec<i64> = versions.iter().map(|(_, version)| version.get()).collect();
         let uploads: Vec<Uuid> = uploads.iter().copied().map(Uuid::from).collect();
-        let Locked { rows, .. } = self
+        let rows = self
             .query_locked(
                 (&LOCK_SPACE_TO_PURGE, &[&space_id]),
                 (
@@ -466,7 +466,7 @@ impl Database {
         limit: i64,
     ) -> Result<usize, Error> {
         let space_id = Uuid::from(space_id);
-        let Locked { rows, .. } = self
+        let rows = self
             .query_locked(
                 (&LOCK_SPACE_TO_PURGE, &[&space_id]),
                 (&DELETE_CHANGES, &[&space_id, &limit, &deleted_before]),
@@ -484,7 +484,7 @@ impl Database {
         limit: i64,
     ) -> Result<usize, Error> {
         let space_id = Uuid::from(space_id);
-        let Locked { rows, .. } = self
+        let rows = self
             .query_locked(
                 (&LOCK_SPACE_TO_PURGE, &[&space_id]),
                 (&DELETE_MEMBERS, &[&space_id, &limit, &deleted_before]),
@@ -501,7 +501,7 @@ impl Database {
         deleted_before: OffsetDateTime,
     ) -> Result<bool, Error> {
         let space_id = Uuid::from(space_id);
-        let Locked { rows, .. } = self
+        let rows = self
             .query_locked(
                 (&LOCK_SPACE_TO_PURGE, &[&space_id]),
                 (&PURGE_SPACE, &[&space_id, &deleted_before]),

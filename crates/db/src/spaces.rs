@@ -504,7 +504,7 @@ impl Database {
         rows.first().map(space).transpose()
     }
 
-    /// Gives a shared space another name. `new.caller` is an owner.
+    /// Gives a shared space another name. `new.commit.caller` is an owner.
     pub async fn rename_space(
         &self,
         space_id: SpaceId,
@@ -522,7 +522,7 @@ impl Database {
         .await
     }
 
-    /// Deletes a shared space: nobody has access to it any more. `new.caller` is an owner. Deleting a deleted
+    /// Deletes a shared space: nobody has access to it any more. `new.commit.caller` is an owner. Deleting a deleted
     /// space changes nothing.
     pub async fn delete_space(
         &self,
@@ -540,7 +540,7 @@ impl Database {
         .await
     }
 
-    /// Restores a space that was deleted less than `trash_time` ago. `new.caller` is an owner. Restoring a
+    /// Restores a space that was deleted less than `trash_time` ago. `new.commit.caller` is an owner. Restoring a
     /// space that is not deleted changes nothing.
     pub async fn restore_space(
         &self,
@@ -554,7 +554,7 @@ impl Database {
             &[&space_id],
             &RESTORE_SPACE,
             new,
-            &[&space_id, &(new.now - trash_time)],
+            &[&space_id, &(new.commit.now - trash_time)],
         )
         .await
     }
@@ -566,10 +566,10 @@ impl Database {
         space: NewSpace<'_>,
         new: NewChange<'_>,
     ) -> Result<Result<(Effect, SpaceView), Rejection>, Error> {
-        let user_id = new.caller.user_id.as_str();
+        let user_id = new.commit.caller.user_id.as_str();
         let key = space.key.map(IdempotencyKey::as_str);
         // Must come first: the command locks the row of the personal space.
-        self.create_personal_space(space.new_space_id, new.caller, new.now)
+        self.create_personal_space(space.new_space_id, new.commit.caller, new.commit.now)
             .await?;
         let decision = self
             .command(
@@ -664,7 +664,7 @@ impl Database {
         rows.first().map(member).transpose()
     }
 
-    /// Changes a member's role. `new.caller` is the acting user.
+    /// Changes a member's role. `new.commit.caller` is the acting user.
     pub async fn set_member(
         &self,
         membership: Membership<'_>,
@@ -682,7 +682,7 @@ impl Database {
         .await
     }
 
-    /// Removes a member. `new.caller` is the acting user. Removing a user who is not a member changes
+    /// Removes a member. `new.commit.caller` is the acting user. Removing a user who is not a member changes
     /// nothing.
     pub async fn remove_member(
         &self,

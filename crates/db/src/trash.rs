@@ -36,8 +36,7 @@ WHERE s.id = coalesce($1, (SELECT id FROM spaces WHERE owner_id = $2)) AND admit
 ORDER BY f.deleted_at DESC, f.file_id DESC",
 );
 
-/// $6 file, $7 path or null for the one that the file had, $8 the path's folders, not used without a path.
-/// Restoring a file that is not in the trash changes nothing.
+/// $6 file, $7 path or null for the one that the file had. Restoring a file that is not in the trash changes nothing.
 ///
 /// If the file is not in the trash, `own` is the newest change of the file by the same user and device, if it
 /// is such a restoration: the request is then a repetition. Only the file's last 100 changes are searched.
@@ -58,20 +57,12 @@ WITH target AS (
     FROM files f
     JOIN active_members m ON m.space_id = f.space_id AND m.user_id = $4
     CROSS JOIN LATERAL (
-        SELECT coalesce($7, f.path) AS path,
-            CASE
-                WHEN $7::text IS NOT NULL THEN $8::text[]
-                -- '/a/b/c' has the segments '', 'a', 'b' and 'c', and the folders '/a' and '/a/b'.
-                ELSE ARRAY(
-                    SELECT array_to_string(segments[1:last], '/')
-                    FROM string_to_array(f.path, '/') segments, generate_series(2, cardinality(segments) - 1) last
-                )
-            END AS folders
+        SELECT coalesce($7, f.path) AS path
     ) wanted
     LEFT JOIN files other ON other.space_id = f.space_id AND other.path = wanted.path AND other.deleted_at IS NULL
         AND other.id <> f.id AND f.deleted_at IS NOT NULL
     LEFT JOIN LATERAL ",
-    in_the_way!("f.space_id", "wanted.path", "wanted.folders", "f.id"),
+    in_the_way!("f.space_id", "wanted.path", "f.id"),
     " way ON f.deleted_at IS NOT NULL
     LEFT JOIN LATERAL (
         SELECT c.event_id
@@ -257,13 +248,12 @@ impl Database {
         new: NewChange<'_>,
     ) -> Result<Result<Effect, Rejection>, Error> {
         let id = Uuid::from(id);
-        let folders: Vec<&str> = path.map(|path| path.folders().collect()).unwrap_or_default();
         self.command(
             &LOCK_SPACE_OF_FILE,
             &[&id],
             &RESTORE_FILE,
             new,
-            &[&id, &path.map(SpacePath::as_str), &folders],
+            &[&id, &path.map(SpacePath::as_str)],
         )
         .await
     }

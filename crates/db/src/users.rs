@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::changes::epoch;
-use crate::client::{Database, Locked};
+use crate::client::Database;
 use crate::error::Error;
 use crate::query::Query;
 use crate::row::{get, parse, parse_opt};
@@ -240,7 +240,7 @@ impl Database {
         now: OffsetDateTime,
     ) -> Result<Option<Vec<String>>, Error> {
         let user_id = user_id.as_str();
-        let Locked { rows, .. } = self
+        let rows = self
             .query_locked(
                 (&LOCK_CONNECTIONS_OF_USER, &[&user_id]),
                 (&BLOCK_USER, &[&user_id, &now]),

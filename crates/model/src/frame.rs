@@ -8,11 +8,6 @@ use crate::{Epoch, Event, SpaceId};
 /// Gateway pricing, WebSocket APIs) and carries up to 128 KB, four times as much.
 pub const MAX_FRAME_BYTES: usize = 32 * 1024;
 
-/// The answer to `{"action":"ping"}`.
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename = "pong")]
-pub struct Pong {}
-
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "changes", rename_all = "camelCase")]
 struct Changes<'a> {
@@ -24,41 +19,51 @@ struct Changes<'a> {
 
 /// Packs the changes of one space into as few frames as [`MAX_FRAME_BYTES`] allows, in order of their
 /// sequence numbers. An event that occurs twice is packed once.
-pub fn frames(epoch: Epoch, space_id: SpaceId, events: &[Event]) -> Result<Vec<String>, serde_json::Error> {
-    let mut ordered: Vec<&Event> = events.iter().collect();
+pub fn frames<'a>(
+    epoch: Epoch,
+    space_id: SpaceId,
+    events: impl IntoIterator<Item = &'a Event>,
+) -> Result<Vec<String>, serde_json::Error> {
+    let mut ordered: Vec<&Event> = events.into_iter().collect();
     ordered.sort_by_key(|event| event.sequence);
     ordered.dedup_by_key(|event| event.event_id);
+    let frames = split(epoch, space_id, &ordered).into_iter().map(|events| {
+        serde_json::to_string(&Changes {
+            epoch,
+            space_id,
+            events,
+        })
+    });
+    frames.collect()
+}
 
-    let envelope = serde_json::to_string(&Changes {
+/// Splits changes of one space into as few slices as fit a frame each. An event that cannot be serialized is
+/// alone.
+pub(crate) fn split<'a, 'e>(
+    epoch: Epoch,
+    space_id: SpaceId,
+    events: &'a [&'e Event],
+) -> Vec<&'a [&'e Event]> {
+    let length = |text: Result<String, _>| text.map_or(MAX_FRAME_BYTES, |text| text.len());
+    let envelope = length(serde_json::to_string(&Changes {
         epoch,
         space_id,
         events: &[],
-    })?
-    .len();
-    let mut frames = Vec::new();
-    let mut start = 0;
-    let mut bytes = envelope;
-    for (i, event) in ordered.iter().enumerate() {
-        let added = serde_json::to_string(event)?.len() + 1;
+    }));
+    let (mut slices, mut start, mut bytes) = (Vec::new(), 0, envelope);
+    for (i, event) in events.iter().enumerate() {
+        let added = length(serde_json::to_string(event)) + 1;
         if i > start && bytes + added > MAX_FRAME_BYTES {
-            frames.push(serde_json::to_string(&Changes {
-                epoch,
-                space_id,
-                events: &ordered[start..i],
-            })?);
+            slices.push(&events[start..i]);
             start = i;
             bytes = envelope;
         }
         bytes += added;
     }
-    if start < ordered.len() {
-        frames.push(serde_json::to_string(&Changes {
-            epoch,
-            space_id,
-            events: &ordered[start..],
-        })?);
+    if start < events.len() {
+        slices.push(&events[start..]);
     }
-    Ok(frames)
+    slices
 }
 
 #[cfg(test)]
@@ -158,10 +163,5 @@ mod tests {
             assert_eq!(lengths(&filled(missing + 1)).len(), 2);
             break;
         }
-    }
-
-    #[test]
-    fn a_pong_is_a_pong() {
-        assert_eq!(serde_json::to_string(&Pong {}).unwrap(), r#"{"type":"pong"}"#);
     }
 }

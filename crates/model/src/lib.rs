@@ -35,7 +35,7 @@ pub use caller::{
 };
 pub use digest::{InvalidSha256, Sha256};
 pub use event::{Change, Event, FileState};
-pub use frame::{MAX_FRAME_BYTES, Pong, frames};
+pub use frame::{MAX_FRAME_BYTES, frames};
 pub use id::{
     DELETED_USER, DeviceId, Epoch, EventId, FileId, InvalidId, InvalidUserId, InvitationId, SpaceId,
     UploadId, UserId,

@@ -1,11 +1,13 @@
-//! Queue messages: an event and the recipients that it still has to reach.
+//! Queue messages: changes of a space and the recipients that they still have to reach.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use uuid::Uuid;
 
-use crate::{Event, UserId};
+use crate::frame::split;
+use crate::{Event, SpaceId, UserId};
 
 /// The version of the message format that this release writes and reads.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -13,8 +15,11 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// A message of the queue; its JSON form is the SQS message body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The change to announce.
+    /// The change to announce; of several, the newest. A release that reads no others announces it, and devices
+    /// then fetch those before it.
     pub event: Event,
+    /// The changes of the same space before it, oldest first.
+    pub earlier: Vec<Event>,
     /// The recipients and the number of earlier attempts.
     pub delivery: Delivery,
 }
@@ -53,14 +58,17 @@ pub struct PageKey {
     pub connection_id: String,
 }
 
-/// The JSON form of a message: the event's fields, the schema version and the delivery. The delivery is
-/// omitted if it has its default value, the first attempt to all.
+/// The JSON form of a message: the event's fields, the earlier changes, the schema version and the delivery. The
+/// earlier changes are omitted if there are none, and the delivery if it has its default value, the first
+/// attempt to all.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<E> {
     schema_version: u32,
     #[serde(flatten)]
     event: E,
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    earlier: Vec<E>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     delivery: Option<Delivery>,
 }
@@ -79,11 +87,44 @@ pub enum UndecodableMessage {
     /// The body has another schema version than [`SCHEMA_VERSION`], given here.
     #[error("the message body has schema version {0}; this release reads {SCHEMA_VERSION}")]
     UnknownSchemaVersion(u32),
+    /// The changes are not all of one space, so they have no common audience.
+    #[error("the message body has changes of several spaces")]
+    SeveralSpaces,
 }
 
 impl Message {
-    /// Serializes the message as an SQS body. A body has about 600 bytes, at most 3 KiB. A thousand
-    /// recipients add some 30 KiB. The SQS limit is 1 MiB.
+    /// Packs changes into as few messages as possible: each has changes of one space that fit a frame. The
+    /// messages are addressed to all members.
+    pub fn pack(events: &[Event]) -> Vec<Self> {
+        let mut spaces: BTreeMap<SpaceId, Vec<&Event>> = BTreeMap::new();
+        for event in events {
+            spaces.entry(event.space_id).or_default().push(event);
+        }
+        let mut messages = Vec::new();
+        for (space_id, mut events) in spaces {
+            events.sort_by_key(|event| event.sequence);
+            // All epochs have the same length.
+            for slice in split(Uuid::nil().into(), space_id, &events) {
+                let Some((event, earlier)) = slice.split_last() else {
+                    continue;
+                };
+                messages.push(Self {
+                    event: (*event).clone(),
+                    earlier: earlier.iter().copied().cloned().collect(),
+                    delivery: Delivery::default(),
+                });
+            }
+        }
+        messages
+    }
+
+    /// All changes, oldest first.
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        self.earlier.iter().chain([&self.event])
+    }
+
+    /// Serializes the message as an SQS body. A body with one change has about 600 bytes, at most 3 KiB; with
+    /// several changes, at most some 33 KiB. A thousand recipients add some 30 KiB. The SQS limit is 1 MiB.
     ///
     /// SQS refuses U+FFFE and U+FFFF (Amazon SQS API Reference, `SendMessage`). Paths may have them and JSON
     /// does not escape them, so they are escaped here.
@@ -91,6 +132,7 @@ impl Message {
         let body = serde_json::to_string(&Body {
             schema_version: SCHEMA_VERSION,
             event: &self.event,
+            earlier: self.earlier.iter().collect(),
             delivery: Some(&self.delivery)
                 .filter(|delivery| **delivery != Delivery::default())
                 .cloned(),
@@ -109,9 +151,18 @@ impl Message {
         if schema_version != SCHEMA_VERSION {
             return Err(UndecodableMessage::UnknownSchemaVersion(schema_version));
         }
-        let Body { event, delivery, .. } = serde_json::from_str(body)?;
+        let Body::<Event> {
+            event,
+            earlier,
+            delivery,
+            ..
+        } = serde_json::from_str(body)?;
+        if earlier.iter().any(|earlier| earlier.space_id != event.space_id) {
+            return Err(UndecodableMessage::SeveralSpaces);
+        }
         Ok(Self {
             event,
+            earlier,
             delivery: delivery.unwrap_or_default(),
         })
     }
@@ -122,6 +173,7 @@ impl From<Event> for Message {
     fn from(event: Event) -> Self {
         Self {
             event,
+            earlier: Vec::new(),
             delivery: Delivery::default(),
         }
     }
@@ -129,8 +181,6 @@ impl From<Event> for Message {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
     use crate::event::tests::event;
     use crate::{Change, Role, SpaceId};
@@ -227,6 +277,64 @@ mod tests {
             );
             assert_eq!(Message::decode(&body).unwrap(), message);
         }
+    }
+
+    fn numbered(sequence: i64, space: u128) -> Event {
+        Event {
+            event_id: Uuid::from_u128(u128::try_from(sequence).unwrap() + 1_000 * space).into(),
+            space_id: Uuid::from_u128(space).into(),
+            ..event(sequence, "/Docs/a.pdf")
+        }
+    }
+
+    #[test]
+    fn changes_are_packed_by_space_in_order_and_none_is_lost() {
+        let mut events: Vec<Event> = (1..=300).rev().map(|number| numbered(number, 1)).collect();
+        events.extend([numbered(2, 2), numbered(1, 2)]);
+        let messages = Message::pack(&events);
+        let of = |space: u128| {
+            let packed = messages
+                .iter()
+                .filter(move |message| message.event.space_id == Uuid::from_u128(space).into());
+            packed
+                .flat_map(Message::events)
+                .map(|event| event.sequence.get())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(1), (1..=300).collect::<Vec<_>>());
+        assert_eq!(of(2), [1, 2]);
+        // A frame holds a hundred changes of usual size.
+        assert!((3..=4).contains(&(messages.len() - 1)), "{}", messages.len());
+        for message in &messages {
+            let body = message.encode().unwrap();
+            assert_eq!(Message::decode(&body).unwrap(), *message);
+            let frames = crate::frames(Uuid::nil().into(), message.event.space_id, message.events());
+            assert_eq!(frames.unwrap().len(), 1);
+        }
+    }
+
+    /// A release that reads one change from a message must find the newest.
+    #[test]
+    fn a_message_with_several_changes_has_the_newest_at_its_top() {
+        let messages = Message::pack(&[numbered(1, 1), numbered(2, 1)]);
+        let body: serde_json::Value = serde_json::from_str(&messages[0].encode().unwrap()).unwrap();
+        assert_eq!(body["schemaVersion"], 1);
+        assert_eq!(body["sequence"], 2);
+        assert_eq!(body["earlier"][0]["sequence"], 1);
+    }
+
+    #[test]
+    fn a_message_with_changes_of_several_spaces_is_refused() {
+        let message = Message {
+            event: numbered(1, 1),
+            earlier: vec![numbered(1, 2)],
+            delivery: Delivery::default(),
+        };
+        let body = message.encode().unwrap();
+        assert!(matches!(
+            Message::decode(&body),
+            Err(UndecodableMessage::SeveralSpaces)
+        ));
     }
 
     #[test]

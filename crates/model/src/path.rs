@@ -86,6 +86,16 @@ impl SpacePath {
         self.0.match_indices('/').skip(1).map(|(end, _)| &self.0[..end])
     }
 
+    /// Whether files cannot be at both paths: they are equal, or one is a folder of the other.
+    pub fn excludes(&self, other: &Self) -> bool {
+        let contains = |folder: &Self, path: &Self| {
+            path.0
+                .strip_prefix(&folder.0)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        contains(self, other) || contains(other, self)
+    }
+
     /// The last segment, without `/`.
     pub fn file_name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
@@ -262,6 +272,20 @@ impl TryFrom<String> for PathPrefix {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_excludes_itself_its_folders_and_the_paths_in_it() {
+        let path = |text: &str| text.parse::<SpacePath>().unwrap();
+        for (one, other, excludes) in [
+            ("/a", "/a", true),
+            ("/a", "/a/b", true),
+            ("/a/b/c", "/a", true),
+            ("/a", "/ab", false),
+            ("/a/b", "/a/c", false),
+        ] {
+            assert_eq!(path(one).excludes(&path(other)), excludes, "{one} {other}");
+        }
+    }
 
     #[test]
     fn ordinary_paths_are_kept_as_they_are() {

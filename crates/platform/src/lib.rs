@@ -18,9 +18,15 @@ pub mod rds;
 mod runtime;
 pub mod secret;
 pub mod signed;
+pub mod summary;
 pub mod trace;
 
+use std::io;
+
+use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use clock::Clock;
 pub use runtime::Runtime;
@@ -46,12 +52,29 @@ pub fn init_logs() {
         Some("ERROR" | "FATAL") => LevelFilter::ERROR,
         _ => LevelFilter::INFO,
     };
-    let logs = tracing_subscriber::fmt()
+    match vars.of_lambda::<String>("AWS_LAMBDA_LOG_FORMAT") {
+        Some(format) if format.eq_ignore_ascii_case("json") => json_logs(level, io::stdout).init(),
+        _ => tracing_subscriber::fmt()
+            .with_target(false)
+            .without_time()
+            .with_max_level(level)
+            .with_ansi(false)
+            .init(),
+    }
+}
+
+/// Writes logs from a level as JSON, one object a line. The spans of a line are listed once, since logs are paid
+/// by the byte.
+pub fn json_logs<W>(level: LevelFilter, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
         .with_target(false)
         .without_time()
-        .with_max_level(level);
-    match vars.of_lambda::<String>("AWS_LAMBDA_LOG_FORMAT") {
-        Some(format) if format.eq_ignore_ascii_case("json") => logs.json().init(),
-        _ => logs.with_ansi(false).init(),
-    }
+        .with_max_level(level)
+        .json()
+        .with_current_span(false)
+        .with_writer(writer)
+        .finish()
 }

@@ -37,7 +37,10 @@ pub struct Metrics(&'static Collector);
 impl Metrics {
     /// Installs the process's recorder, which writes metrics under `namespace`. Without a recorder, as in
     /// tests, recording has no effect.
-    pub fn init(namespace: String, metrics: &[Metric]) -> Result<Self, AlreadySetUp> {
+    pub fn init<'a>(
+        namespace: String,
+        metrics: impl IntoIterator<Item = &'a Metric>,
+    ) -> Result<Self, AlreadySetUp> {
         let builder = Builder::new().cloudwatch_namespace(namespace);
         let collector = builder.init().map_err(|_| AlreadySetUp)?;
         for metric in metrics {

@@ -38,9 +38,10 @@ impl Runtime {
         Aws::from_vars(&self.vars)
     }
 
-    /// Initializes metrics. Each invocation writes its metrics to the log when it ends.
-    pub fn count(&mut self, namespace: String, metrics: &[Metric]) -> Result<(), AlreadySetUp> {
-        self.metrics = Some(Metrics::init(namespace, metrics)?);
+    /// Initializes the metrics of the crates that a function counts with. Each invocation writes its metrics to
+    /// the log when it ends.
+    pub fn count(&mut self, namespace: String, metrics: &[&[Metric]]) -> Result<(), AlreadySetUp> {
+        self.metrics = Some(Metrics::init(namespace, metrics.iter().copied().flatten())?);
         Ok(())
     }
 

@@ -46,7 +46,8 @@ pub struct Published {
     pub unreached: Vec<EventId>,
 }
 
-/// Sends events to the queue. The caller must hold their leases.
+/// Sends events to the queue, those of one space in as few messages as possible. The caller must hold their
+/// leases.
 pub async fn publish_all(
     queue: &Queue,
     db: &Database,
@@ -54,30 +55,11 @@ pub async fn publish_all(
     events: &[Event],
 ) -> Result<Published, db::Error> {
     let mut published = Published::default();
-    let (mut ids, mut messages) = (Vec::new(), Vec::new());
-    for event in events {
-        let event_id = event.event_id;
-        match Message::from(event.clone()).encode() {
-            Ok(body) => {
-                ids.push(event_id);
-                messages.push(Outgoing {
-                    body,
-                    delay_seconds: 0,
-                });
-            }
-            Err(error) => {
-                error!(%event_id, error = error_chain(&error), "event {event_id} cannot be encoded, and so not be published");
-                published.refused.push(event_id);
-            }
-        }
-    }
-    for (event_id, outcome) in ids.into_iter().zip(queue.send_all(messages).await) {
-        match outcome {
-            SendOutcome::Sent => published.sent.push(event_id),
-            SendOutcome::Refused => published.refused.push(event_id),
-            SendOutcome::Unreached => published.unreached.push(event_id),
-        }
-    }
+    let refused = send(queue, Message::pack(events), &mut published).await;
+    // One event can be the reason for which its message was refused, so each is sent alone.
+    let alone = events.iter().filter(|event| refused.contains(&event.event_id));
+    let alone = alone.cloned().map(Message::from).collect();
+    published.refused = send(queue, alone, &mut published).await;
     if !published.sent.is_empty() {
         let removed = db.remove_published(&published.sent).await?;
         counter!(PUBLISHED).increment(u64::try_from(removed).unwrap_or(u64::MAX));
@@ -87,4 +69,39 @@ pub async fn publish_all(
         let _ = db.release_events(&published.unreached, clock.now()).await;
     }
     Ok(published)
+}
+
+/// Sends messages, and adds the outcomes of their events to `published`. Returns those that the queue refused or
+/// that cannot be encoded; of a message with several events, all.
+async fn send(queue: &Queue, messages: Vec<Message>, published: &mut Published) -> Vec<EventId> {
+    let (mut refused, mut ids, mut encoded) = (Vec::new(), Vec::new(), Vec::new());
+    for message in messages {
+        let events: Vec<EventId> = message.events().map(|event| event.event_id).collect();
+        match message.encode() {
+            Ok(body) => {
+                ids.push(events);
+                encoded.push(Outgoing {
+                    body,
+                    delay_seconds: 0,
+                });
+            }
+            Err(error) => {
+                error!(
+                    events = events.len(),
+                    first = %message.event.event_id,
+                    error = error_chain(&error),
+                    "a message cannot be encoded"
+                );
+                refused.extend(events);
+            }
+        }
+    }
+    for (events, outcome) in ids.into_iter().zip(queue.send_all(encoded).await) {
+        match outcome {
+            SendOutcome::Sent => published.sent.extend(events),
+            SendOutcome::Refused => refused.extend(events),
+            SendOutcome::Unreached => published.unreached.extend(events),
+        }
+    }
+    refused
 }

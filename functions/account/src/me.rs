@@ -22,7 +22,11 @@ pub(crate) async fn erase(app: &App, request: Request<'_>) -> Result<Response, P
     let caller = request.caller()?;
     request.no_query()?;
     let new = commands::begin(&app.clock, &caller, None, app.maximums.changes_per_minute);
-    match app.db.erase_account(&caller, new.now, new.leased_until).await {
+    match app
+        .db
+        .erase_account(&caller, new.commit.now, new.commit.leased_until)
+        .await
+    {
         Ok(decision) => {
             commands::finish(&app.queue, &app.db, &app.clock, decision?).await;
         }

@@ -5,20 +5,13 @@
 //! and the number of parts. S3 verified the SHA-256 of each part (Amazon S3 User Guide, "Checking object
 //! integrity", composite checksums).
 
-use std::time::Duration;
-
 use db::Upload;
 use model::{PartLayout, Sha256};
 use platform::digest;
 use storage::{MultipartError, Object, Part};
-use tokio::time::timeout;
 
+use crate::complete::CONTENT_TIMEOUT;
 use crate::{App, Error};
-
-/// Longest total duration of listing and assembling the parts: the function's timeout less all its other
-/// waits. S3 takes minutes to assemble the largest objects. The client then calls again and the object exists
-/// (Amazon S3 API Reference, `CompleteMultipartUpload`).
-const ASSEMBLY_TIMEOUT: Duration = Duration::from_secs(17);
 
 /// The size and checksum that an upload declared.
 pub(crate) struct Declared {
@@ -81,18 +74,6 @@ pub(crate) async fn assemble(
     declared: &Declared,
     multipart_id: Option<&str>,
 ) -> Result<Option<Sha256>, Error> {
-    let assembling = try_assemble(app, object_key, declared, multipart_id);
-    timeout(ASSEMBLY_TIMEOUT, assembling)
-        .await
-        .unwrap_or_else(|_| Err(Error::AssemblyTimeout))
-}
-
-async fn try_assemble(
-    app: &App,
-    object_key: &str,
-    declared: &Declared,
-    multipart_id: Option<&str>,
-) -> Result<Option<Sha256>, Error> {
     let Some(parts) = declared.parts else {
         let detail = "The content has not arrived in storage. Put it, then complete.";
         return Err(Error::Incomplete(detail.to_owned()));
@@ -120,7 +101,7 @@ async fn try_assemble(
 
     let completing =
         app.storage
-            .complete_multipart(object_key, multipart_id, planned, composite, ASSEMBLY_TIMEOUT);
+            .complete_multipart(object_key, multipart_id, planned, composite, CONTENT_TIMEOUT);
     match completing.await {
         Ok(()) => Ok(Some(composite)),
         // Another call assembled the parts first, or a part was replaced in the meantime. Verify the object

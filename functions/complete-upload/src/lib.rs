@@ -1,24 +1,27 @@
-//! `POST /uploads/{uploadId}/complete`: verifies the object, commits the change and publishes the event.
+//! `POST /uploads/{uploadId}/complete` and `POST /uploads/batch/complete`: verify objects, commit changes and
+//! publish events.
 //!
 //! A 200 is final: the version, the change and the outbox row were committed in one transaction. A failure
 //! after the commit cannot fail the request; the outbox handles it.
 
+mod complete;
 mod content;
 
-use api::Problem;
+use std::collections::HashSet;
+
 use api::http::{Request, Response, json, no_such_route, serve};
+use api::{Problem, batch};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
-use db::{Completing, Database, DatabaseUrl, Rejection, UploadPhase, UploadState};
+use db::{Database, DatabaseUrl};
 use http::StatusCode;
-use model::{Empty, FileChanged, Sha256, UploadId};
+use model::{ChangeOutcome, CompleteUploadsRequest, Empty, Sha256, UploadId};
+use platform::Clock;
 use platform::config::{ConfigError, Vars};
-use platform::{Clock, ids};
 use queue::Queue;
 use storage::Storage;
 use thiserror::Error as ThisError;
-use tracing::{Instrument as _, info_span};
 
-use content::{Declared, assemble, verify};
+use complete::complete;
 
 /// The function's configuration. Each field names its environment variable.
 pub struct Config {
@@ -127,68 +130,38 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
     serve(request, async {
         match request.route() {
-            "POST /uploads/{uploadId}/complete" => {
-                let span = info_span!("upload", upload_id = request.path_text("uploadId"));
-                complete(app, request).instrument(span).await
-            }
+            "POST /uploads/{uploadId}/complete" => complete_one(app, request).await,
+            "POST /uploads/batch/complete" => complete_all(app, request).await,
             _ => Err(no_such_route(request)),
         }
     })
     .await
 }
 
-async fn complete(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+async fn complete_one(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let caller = request.caller()?;
     let upload_id: UploadId = request.path_parameter("uploadId")?;
     let Empty {} = request.json()?;
-
-    let object_key = upload_id.object_key();
-    // Load the upload before any call to storage. Storage calls cost money, so only the user who opened the
-    // upload may cause them.
-    let upload = app.db.load_upload(upload_id, &caller).await?;
-    let upload = upload.ok_or(Rejection::NotFound)?;
-    match upload.phase_at(app.clock.now()) {
-        UploadPhase::Completed(event) => return answer(event.clone()),
-        UploadPhase::Ended => return Err(Rejection::Expired.into()),
-        UploadPhase::Open | UploadPhase::Arriving if !upload.may_write => {
-            return Err(Rejection::Forbidden.into());
-        }
-        UploadPhase::Open | UploadPhase::Arriving => {}
-    }
-
-    let declared = Declared::of(&upload);
-    let composite_sha256 = match app.storage.head(&object_key).await.map_err(Error::Storage)? {
-        // The object also exists if an earlier call assembled the parts and died before its commit.
-        Some(object) => verify(&declared, &object)?,
-        None => match assemble(app, &object_key, &declared, upload.multipart_id.as_deref()).await {
-            // The parts are also missing if the upload was aborted in the meantime: aborting frees them.
-            Err(Error::Incomplete(detail)) => {
-                let upload = app.db.load_upload(upload_id, &caller).await;
-                let state = upload?.map(|upload| upload.state);
-                return Err(match state {
-                    Some(UploadState::Aborted) => Problem::from(Rejection::Expired),
-                    _ => Error::Incomplete(detail).into(),
-                });
-            }
-            assembled => assembled?,
-        },
-    };
-
-    let completing = Completing {
-        upload_id,
-        new_file_id: ids::new_id().into(),
-        path: &upload.path,
-        composite_sha256,
-        object_key: &object_key,
-        max_space_bytes: app.max_space_bytes,
-    };
-    let new = commands::begin(&app.clock, &caller, upload.device_id, app.max_changes_per_minute);
-    let effect = app.db.complete_upload(completing, new).await??;
-    let event = commands::finish(&app.queue, &app.db, &app.clock, effect).await;
-    answer(event.ok_or_else(|| Problem::internal("completing changed nothing"))?)
+    let mut completed = complete(app, &caller, &[upload_id]).await?;
+    let changed = completed
+        .pop()
+        .ok_or_else(|| Problem::internal("nothing was completed"))??;
+    json(StatusCode::OK, &changed)
 }
 
-fn answer(event: model::Event) -> Result<Response, Problem> {
-    let changed = FileChanged::try_from(event).map_err(Problem::internal)?;
-    json(StatusCode::OK, &changed)
+async fn complete_all(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let caller = request.caller()?;
+    let CompleteUploadsRequest { upload_ids } = request.json()?;
+    batch::check_count("uploadIds", &upload_ids)?;
+    if upload_ids.iter().collect::<HashSet<_>>().len() < upload_ids.len() {
+        return Err(Problem::invalid("uploadIds: each upload once"));
+    }
+    let completed = complete(app, &caller, &upload_ids).await?;
+    batch::results(
+        request,
+        StatusCode::OK,
+        completed,
+        ChangeOutcome::Change,
+        ChangeOutcome::Problem,
+    )
 }

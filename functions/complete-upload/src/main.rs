@@ -12,7 +12,7 @@ use storage::Storage;
 async fn main() -> Result<(), Error> {
     let mut runtime = Runtime::start();
     let config = Config::from_vars(&runtime.vars)?;
-    runtime.count(config.metrics_namespace, &commands::METRICS)?;
+    runtime.count(config.metrics_namespace, &[&commands::METRICS, &api::METRICS])?;
     let (aws, clock) = (runtime.aws()?, runtime.clock.clone());
     let app = App {
         db: Database::new(

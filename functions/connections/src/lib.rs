@@ -1,4 +1,4 @@
-//! `POST /tickets`, and the routes of the WebSocket API: `$connect`, `$disconnect` and messages.
+//! `POST /tickets`, and the routes `$connect` and `$disconnect` of the WebSocket API.
 //!
 //! Clients connect with a ticket instead of the access token, so that the token never appears in a URL. A
 //! ticket is 256 random bits, is stored as a hash, is valid for 30 s, and can be used once.

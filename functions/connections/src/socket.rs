@@ -1,42 +1,19 @@
 //! Events of the WebSocket API. The status of the answer to `CONNECT` decides whether the handshake succeeds.
-//! The body of the answer to a message is sent to the client through the WebSocket.
 //!
 //! Events are told apart by their type, not by their route key. API Gateway takes the route key from the
-//! message, so a client could send `$disconnect`.
+//! message, so a client could send `$disconnect`. API Gateway answers all other messages itself.
 
 use api::Problem;
-use api::http::{Response, empty, json, respond};
+use api::http::{Response, empty, respond};
 use aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequest;
 use db::{Connecting, NewConnection};
 use http::StatusCode;
 use http::header::ORIGIN;
-use model::Pong;
 use platform::secret;
-use serde::{Deserialize, Serialize};
 use thiserror::Error as ThisError;
 use tracing::{Instrument as _, info, info_span};
 
 use crate::{App, CONNECTION_LIFETIME};
-
-/// A message that a client may send.
-#[derive(Deserialize)]
-#[serde(tag = "action", rename_all = "camelCase")]
-enum Message {
-    Ping,
-}
-
-/// The answer to every other message.
-const NOT_UNDERSTOOD: NotUnderstood = NotUnderstood {
-    code: "invalid-message",
-    detail: r#"The only message is {"action":"ping"}."#,
-};
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "error")]
-struct NotUnderstood {
-    code: &'static str,
-    detail: &'static str,
-}
 
 #[derive(Debug, ThisError)]
 enum Error {
@@ -89,7 +66,7 @@ pub(crate) async fn handle(app: &App, event: &ApiGatewayWebsocketProxyRequest) -
         match context.event_type.as_deref() {
             Some("CONNECT") => connect(app, event, connection_id).await,
             Some("DISCONNECT") => disconnect(app, connection_id).await,
-            Some("MESSAGE") => answer(event.body.as_deref().unwrap_or_default()),
+            Some("MESSAGE") => Ok(ignore(connection_id)),
             other => Err(Error::UnknownEvent(other.map(str::to_owned)).into()),
         }
     };
@@ -138,15 +115,14 @@ async fn connect(
     }
 }
 
+/// Ignores a message into which a client has written the key of a lifecycle route.
+fn ignore(connection_id: &str) -> Response {
+    info!(connection_id, "ignored a message of {connection_id}");
+    empty(StatusCode::OK)
+}
+
 async fn disconnect(app: &App, connection_id: &str) -> Result<Response, Problem> {
     app.db.remove_connections(&[connection_id]).await?;
     info!(connection_id, "disconnected {connection_id}");
     Ok(empty(StatusCode::OK))
-}
-
-fn answer(message: &str) -> Result<Response, Problem> {
-    match serde_json::from_str(message) {
-        Ok(Message::Ping) => json(StatusCode::OK, &Pong {}),
-        Err(_) => json(StatusCode::OK, &NOT_UNDERSTOOD),
-    }
 }

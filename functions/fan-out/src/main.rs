@@ -13,7 +13,7 @@ use websocket::Closer;
 async fn main() -> Result<(), Error> {
     let mut runtime = Runtime::start();
     let config = Config::from_vars(&runtime.vars)?;
-    runtime.count(config.metrics_namespace, &METRICS)?;
+    runtime.count(config.metrics_namespace, &[&METRICS])?;
     let (aws, clock) = (runtime.aws()?, runtime.clock.clone());
     let tokens = iam_auth_tokens(aws.account.clone(), clock.clone());
     let queue = Queue::new(&aws.sdk, config.queue_url);

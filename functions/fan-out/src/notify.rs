@@ -94,8 +94,9 @@ fn report(records: &[Record], plan: &Plan<'_>, outcomes: &Outcomes<'_>, retried:
             _ => None,
         });
         let Some(last) = delivered.max() else { continue };
-        for record in &group.records {
-            let latency = last - record.message.event.occurred_at;
+        let events = group.records.iter().flat_map(|record| record.message.events());
+        for event in events {
+            let latency = last - event.occurred_at;
             histogram!(metrics::LATENCY).record(latency.as_seconds_f64() * 1_000.0);
         }
     }
@@ -121,7 +122,8 @@ fn report(records: &[Record], plan: &Plan<'_>, outcomes: &Outcomes<'_>, retried:
     }
     let event_ids: Vec<String> = records
         .iter()
-        .map(|record| record.message.event.event_id.to_string())
+        .flat_map(|record| record.message.events())
+        .map(|event| event.event_id.to_string())
         .collect();
     let senders: Vec<&str> = records
         .iter()
@@ -139,6 +141,6 @@ fn report(records: &[Record], plan: &Plan<'_>, outcomes: &Outcomes<'_>, retried:
         again = retried,
         "notified {} connections of {} events",
         count(metrics::NOTIFIED),
-        records.len(),
+        event_ids.len(),
     );
 }

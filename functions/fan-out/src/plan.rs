@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use db::{Audience, Page, Recipient};
-use model::{Delivery, Event, PageKey, Recipients};
+use model::{Delivery, PageKey, Recipients};
 use platform::error_chain;
 use platform::panics::catch_panic;
 use tracing::error;
@@ -73,11 +73,11 @@ pub(crate) fn plan<'a>(audiences: impl Iterator<Item = (Vec<&'a Record>, Option<
 
 /// Encodes the frames of a group. An error or a panic here fails only these records.
 fn group<'a>(records: &[&'a Record], page: &'a Page) -> Result<Group<'a>, String> {
-    let events: Vec<Event> = (records.iter())
-        .map(|record| record.message.event.clone())
-        .collect();
-    let encoded = catch_panic(|| match (events.first(), page.epoch) {
-        (Some(event), Some(epoch)) => model::frames(epoch, event.space_id, &events),
+    let encoded = catch_panic(|| match (records.first(), page.epoch) {
+        (Some(record), Some(epoch)) => {
+            let events = records.iter().flat_map(|record| record.message.events());
+            model::frames(epoch, record.message.event.space_id, events)
+        }
         // A page without an epoch has no recipients.
         _ => Ok(Vec::new()),
     });

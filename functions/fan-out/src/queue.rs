@@ -35,7 +35,7 @@ pub(crate) struct OutgoingMessage<'a> {
 }
 
 impl<'a> OutgoingMessage<'a> {
-    /// A message with the event of a record for other recipients; `None` if it cannot be encoded.
+    /// A message with the changes of a record for other recipients; `None` if it cannot be encoded.
     pub(crate) fn new(
         destination: Destination,
         record: &'a Record,
@@ -44,7 +44,7 @@ impl<'a> OutgoingMessage<'a> {
     ) -> Option<Self> {
         let message = Message {
             delivery,
-            event: record.message.event.clone(),
+            ..record.message.clone()
         };
         match message.encode() {
             Ok(body) => Some(Self {

@@ -1,11 +1,18 @@
-//! `PATCH` and `DELETE /files/{fileId}`.
+//! `PATCH` and `DELETE /files/{fileId}`, and `POST /files/batch`.
 
-use api::Problem;
+use std::collections::HashMap;
+
 use api::http::{Request, Response, json};
-use db::Base;
+use api::{Problem, batch};
+use db::{Base, FileCommand, NewChange, Rejection};
 use http::StatusCode;
-use model::{DeviceId, Event, FileChanged, FileId, MoveFileRequest, SpacePath, Version};
+use model::{
+    ChangeFilesRequest, ChangeOutcome, DeviceId, Event, FileChange, FileChanged, FileId, MoveFileRequest,
+    SpaceId, SpacePath, Version,
+};
+use platform::summary;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::App;
 
@@ -20,7 +27,8 @@ pub(crate) async fn rename(app: &App, request: Request<'_>) -> Result<Response, 
         version: body.base_version,
         path: body.base_path.as_ref(),
     };
-    let effect = app.db.move_file(file_id, &body.path, base, new).await??;
+    let command = FileCommand::Move(file_id, &body.path, base);
+    let effect = app.db.change_file(command, new).await??;
     answer(commands::finish(&app.queue, &app.db, &app.clock, effect).await)
 }
 
@@ -47,13 +55,104 @@ pub(crate) async fn delete(app: &App, request: Request<'_>) -> Result<Response, 
     let effect = if query.permanently {
         app.db.erase_file(file_id, base, new).await??
     } else {
-        app.db.delete_file(file_id, base, new).await??
+        app.db
+            .change_file(FileCommand::Delete(file_id, base), new)
+            .await??
     };
     answer(commands::finish(&app.queue, &app.db, &app.clock, effect).await)
 }
 
+/// Moves and deletes files, those of one space in one transaction.
+pub(crate) async fn change_all(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let caller = request.caller()?;
+    let ChangeFilesRequest::<Value> { changes, device_id } = request.json()?;
+    batch::check_count("changes", &changes)?;
+    let changes: Vec<Result<FileChange, Problem>> = changes.into_iter().map(batch::item).collect();
+    let valid: Vec<(usize, &FileChange)> = changes
+        .iter()
+        .enumerate()
+        .filter_map(|(index, change)| Some((index, change.as_ref().ok()?)))
+        .collect();
+    let file_ids: Vec<FileId> = valid.iter().map(|(_, change)| file_of(change)).collect();
+    let spaces = app.db.find_spaces_of_files(&file_ids, &caller).await?;
+    let found: Vec<(usize, SpaceId, &FileChange)> = valid
+        .into_iter()
+        .filter_map(|(index, change)| Some((index, *spaces.get(&file_of(change))?, change)))
+        .collect();
+
+    let by_space = found.iter().map(|(_, space_id, change)| (*space_id, *change));
+    let committed = commands::commit_by_space(
+        &app.queue,
+        &app.db,
+        &app.clock,
+        by_space,
+        async |space_id, changes| {
+            let commit = commands::begin_all(&app.clock, &caller, app.max_changes_per_minute);
+            let changes: Vec<(FileCommand<'_>, NewChange<'_>)> = changes
+                .iter()
+                .map(|change| (command_of(change), commands::change(commit, device_id)))
+                .collect();
+            app.db.change_files(space_id, &changes, commit).await
+        },
+    );
+    let committed = committed.await.into_iter().map(|event| changed(event?));
+    let mut committed: HashMap<usize, Result<FileChanged, Problem>> =
+        found.iter().map(|(index, ..)| *index).zip(committed).collect();
+
+    let results = changes.into_iter().enumerate().map(|(index, change)| {
+        change?;
+        let not_found = || Err(Rejection::NotFound.into());
+        committed.remove(&index).unwrap_or_else(not_found)
+    });
+    batch::results(
+        request,
+        StatusCode::OK,
+        results.collect(),
+        ChangeOutcome::Change,
+        ChangeOutcome::Problem,
+    )
+}
+
+fn file_of(change: &FileChange) -> FileId {
+    match change {
+        FileChange::Move { file_id, .. } | FileChange::Delete { file_id, .. } => *file_id,
+    }
+}
+
+fn command_of(change: &FileChange) -> FileCommand<'_> {
+    match change {
+        FileChange::Move {
+            file_id,
+            path,
+            base_version,
+            base_path,
+        } => {
+            let base = Base {
+                version: *base_version,
+                path: base_path.as_ref(),
+            };
+            FileCommand::Move(*file_id, path, base)
+        }
+        FileChange::Delete {
+            file_id,
+            base_version,
+            base_path,
+        } => {
+            let base = Base {
+                version: *base_version,
+                path: base_path.as_ref(),
+            };
+            FileCommand::Delete(*file_id, base)
+        }
+    }
+}
+
 pub(crate) fn answer(event: Option<Event>) -> Result<Response, Problem> {
+    json(StatusCode::OK, &changed(event)?)
+}
+
+fn changed(event: Option<Event>) -> Result<FileChanged, Problem> {
     let event = event.ok_or_else(|| Problem::internal("a file's change without an event"))?;
-    let changed = FileChanged::try_from(event).map_err(Problem::internal)?;
-    json(StatusCode::OK, &changed)
+    summary::record("event_ids", event.event_id);
+    FileChanged::try_from(event).map_err(Problem::internal)
 }

@@ -69,6 +69,7 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     serve(request, async {
         match request.route() {
             "GET /files" => list::list(app, request).await,
+            "POST /files/batch" => edit::change_all(app, request).await,
             "GET /files/{fileId}" => list::show(app, request).await,
             "GET /files/{fileId}/content" => content::locate(app, request).await,
             "PATCH /files/{fileId}" => edit::rename(app, request).await,

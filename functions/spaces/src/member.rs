@@ -68,7 +68,7 @@ pub(crate) async fn set(app: &App, request: Request<'_>) -> Result<Response, Pro
             user_id: member_id,
             user_name: before.as_ref().and_then(|member| member.user_name.clone()),
             role: body.role,
-            added_at: before.map_or(new.now, |member| member.added_at),
+            added_at: before.map_or(new.commit.now, |member| member.added_at),
         },
     )
 }

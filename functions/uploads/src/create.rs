@@ -1,18 +1,23 @@
-//! `POST /uploads`: opens an upload.
+//! `POST /uploads` and `POST /uploads/batch`: open uploads.
 
-use api::Problem;
 use api::http::{Request, Response, json};
-use db::{NewUpload, OpenUpload};
+use api::{Problem, batch};
+use db::{NewUpload, OpenUpload, Opening};
+use futures_util::stream::{self, StreamExt as _};
 use http::StatusCode;
 use model::{
-    ContentType, CreateUploadRequest, CreatedUpload, IdempotencyKey, PartLayout, Transfer, UploadId,
+    Caller, ContentType, CreateUploadRequest, CreateUploadsRequest, CreatedUpload, IdempotencyKey,
+    OpeningOutcome, PartLayout, Transfer, UploadId,
 };
-use platform::{digest, ids};
+use platform::{digest, ids, summary};
+use serde_json::Value;
 use storage::Put;
-use tracing::info;
 
 use crate::presign::url_lifetime;
 use crate::{App, Error, MULTIPART_LIFETIME, PUT_LIFETIME};
+
+/// The largest number of multipart uploads that one request creates in S3 at the same time.
+const CONCURRENT_TRANSFERS: usize = 16;
 
 /// Opens an upload. A repeated request with the same idempotency key returns the upload that the first one
 /// opened.
@@ -20,13 +25,105 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
     let caller = request.caller()?;
     let header: Option<IdempotencyKey> = request.header("idempotency-key")?;
     let mut body: CreateUploadRequest = request.json()?;
-    let key = match (header, body.idempotency_key.take()) {
-        (Some(header), Some(key)) if header != key => {
-            let detail = "idempotencyKey: the header Idempotency-Key has another one. Send one of them.";
-            return Err(Problem::invalid(detail));
-        }
-        (header, key) => header.or(key),
+    if let Some(header) = header
+        && body.idempotency_key.get_or_insert_with(|| header.clone()) != &header
+    {
+        let detail = "idempotencyKey: the header Idempotency-Key has another one. Send one of them.";
+        return Err(Problem::invalid(detail));
+    }
+    let mut opened = open(app, &caller, vec![Ok(body)]).await?;
+    let created = opened
+        .pop()
+        .ok_or_else(|| Problem::internal("no upload was opened"))??;
+    json(StatusCode::CREATED, &created)
+}
+
+/// Opens uploads independently of each other.
+pub(crate) async fn create_all(app: &App, request: Request<'_>) -> Result<Response, Problem> {
+    let caller = request.caller()?;
+    let CreateUploadsRequest::<Value> { uploads } = request.json()?;
+    batch::check_count("uploads", &uploads)?;
+    let opened = open(app, &caller, uploads.into_iter().map(batch::item).collect()).await?;
+    batch::results(
+        request,
+        StatusCode::CREATED,
+        opened,
+        OpeningOutcome::Upload,
+        OpeningOutcome::Problem,
+    )
+}
+
+/// A valid request, and the properties of its upload that do not depend on the database.
+struct Wanted {
+    body: CreateUploadRequest,
+    id: UploadId,
+    key: Option<IdempotencyKey>,
+    request_hash: [u8; 32],
+    parts: Option<PartLayout>,
+}
+
+/// Opens the uploads of valid requests. Returns the result of each request.
+async fn open(
+    app: &App,
+    caller: &Caller,
+    requests: Vec<Result<CreateUploadRequest, Problem>>,
+) -> Result<Vec<Result<CreatedUpload, Problem>>, Problem> {
+    let wanted: Vec<Result<Wanted, Problem>> = requests
+        .into_iter()
+        .map(|body| body.and_then(|body| check(app, body)))
+        .collect();
+    let created_at = app.clock.now();
+    let new: Vec<NewUpload<'_>> = wanted
+        .iter()
+        .flatten()
+        .map(|wanted| NewUpload {
+            id: wanted.id,
+            space_id: wanted.body.space_id,
+            device_id: wanted.body.device_id,
+            path: &wanted.body.path,
+            size: wanted.body.size,
+            sha256: wanted.body.sha256,
+            content_type: wanted.body.content_type.as_ref(),
+            modified_at: wanted.body.modified_at,
+            executable: wanted.body.executable,
+            base_version: wanted.body.base_version,
+            base_file_id: wanted.body.base_file_id,
+            part_size: wanted.parts.map(|parts| parts.part_size),
+            key: wanted.key.as_ref().map(|key| (key, wanted.request_hash)),
+            expires_at: created_at
+                + if wanted.parts.is_some() {
+                    MULTIPART_LIFETIME
+                } else {
+                    PUT_LIFETIME
+                },
+        })
+        .collect();
+    let opening = Opening {
+        caller,
+        new_space_id: ids::new_id().into(),
+        max_space_bytes: app.max_space_bytes,
+        max_pending_uploads: app.max_pending_uploads,
+        created_at,
     };
+    let mut opened = app.db.open_uploads(&new, opening).await?.into_iter();
+    let opened: Vec<Result<_, Problem>> = wanted
+        .into_iter()
+        .map(|wanted| {
+            let wanted = wanted?;
+            let upload = opened
+                .next()
+                .ok_or_else(|| Problem::internal("an upload is missing"))??;
+            Ok((wanted.body, upload))
+        })
+        .collect();
+    let created = stream::iter(opened).map(async |opened| {
+        let (body, upload) = opened?;
+        created(app, body, &upload).await
+    });
+    Ok(created.buffered(CONCURRENT_TRANSFERS).collect().await)
+}
+
+fn check(app: &App, mut body: CreateUploadRequest) -> Result<Wanted, Problem> {
     if body.size.get() > app.max_upload_bytes {
         return Err(Error::TooLarge {
             most: app.max_upload_bytes,
@@ -40,51 +137,37 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
     let parts = Some(body.size)
         .filter(|size| size.get() > app.multipart_threshold_bytes)
         .and_then(PartLayout::of);
-    // The hash covers the parsed request, so that field order and white space do not matter.
-    let request_hash = serde_json::to_vec(&body).map_err(Problem::internal)?;
-
-    let created_at = app.clock.now();
-    let lifetime = if parts.is_some() {
-        MULTIPART_LIFETIME
-    } else {
-        PUT_LIFETIME
-    };
-    let opening = app.db.open_upload(NewUpload {
+    if let Some(space_id) = body.space_id {
+        summary::record("space_ids", space_id);
+    }
+    let key = body.idempotency_key.take();
+    // The hash covers the parsed request without its key, so that field order and white space do not matter.
+    let text = serde_json::to_vec(&body).map_err(Problem::internal)?;
+    Ok(Wanted {
         id: ids::new_id().into(),
-        space_id: body.space_id,
-        new_space_id: ids::new_id().into(),
-        caller: &caller,
-        device_id: body.device_id,
-        path: &body.path,
-        size: body.size,
-        sha256: body.sha256,
-        content_type: body.content_type.as_ref(),
-        modified_at: body.modified_at,
-        executable: body.executable,
-        base_version: body.base_version,
-        base_file_id: body.base_file_id,
-        max_space_bytes: app.max_space_bytes,
-        max_pending_uploads: app.max_pending_uploads,
-        part_size: parts.map(|parts| parts.part_size),
-        key: key.as_ref().map(|key| (key, digest::sha256(&request_hash))),
-        created_at,
-        expires_at: created_at + lifetime,
-    });
-    let upload = opening.await??;
+        key,
+        request_hash: digest::sha256(&text),
+        parts,
+        body,
+    })
+}
 
+async fn created(
+    app: &App,
+    body: CreateUploadRequest,
+    upload: &OpenUpload,
+) -> Result<CreatedUpload, Problem> {
     let upload_id = upload.id;
-    info!(%upload_id, size = body.size.get(), "upload {upload_id} is open");
-    let transfer = transfer(app, &upload, &body).await?;
-    json(
-        StatusCode::CREATED,
-        &CreatedUpload {
-            upload_id,
-            space_id: upload.space_id,
-            path: body.path,
-            expires_at: upload.expires_at,
-            transfer,
-        },
-    )
+    summary::record("upload_ids", upload_id);
+    summary::record("space_ids", upload.space_id);
+    let transfer = transfer(app, upload, &body).await?;
+    Ok(CreatedUpload {
+        upload_id,
+        space_id: upload.space_id,
+        path: body.path,
+        expires_at: upload.expires_at,
+        transfer,
+    })
 }
 
 async fn transfer(app: &App, upload: &OpenUpload, body: &CreateUploadRequest) -> Result<Transfer, Error> {

@@ -16,7 +16,6 @@ use platform::config::{ConfigError, Vars};
 use storage::Storage;
 use thiserror::Error as ThisError;
 use time::Duration;
-use tracing::{Instrument as _, info_span};
 
 /// Lifetime of an upload whose content is put in one request. It can be completed for [`db::IN_FLIGHT`]
 /// longer.
@@ -32,6 +31,8 @@ pub struct Config {
     pub database_url: DatabaseUrl,
     /// `BUCKET_NAME`: the S3 bucket that clients put the content into.
     pub bucket: String,
+    /// `METRICS_NAMESPACE`: the CloudWatch namespace of the function's metrics.
+    pub metrics_namespace: String,
     /// `MAX_UPLOAD_BYTES`: the largest size of a file, in bytes.
     pub max_upload_bytes: i64,
     /// `MULTIPART_THRESHOLD_BYTES`: the largest size, in bytes, of content that is put in one request. Larger
@@ -49,6 +50,7 @@ impl Config {
         Ok(Self {
             database_url: vars.required("DATABASE_URL")?,
             bucket: vars.required("BUCKET_NAME")?,
+            metrics_namespace: vars.required("METRICS_NAMESPACE")?,
             max_upload_bytes: vars.required("MAX_UPLOAD_BYTES")?,
             multipart_threshold_bytes: vars.required("MULTIPART_THRESHOLD_BYTES")?,
             max_pending_uploads: vars.required("MAX_PENDING_UPLOADS")?,
@@ -120,18 +122,15 @@ impl From<Error> for Problem {
 pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
     let request = Request::new(event);
     serve(request, async {
-        let handling = async {
-            match request.route() {
-                "GET /uploads" => list::list(app, request).await,
-                "POST /uploads" => create::create(app, request).await,
-                "POST /uploads/{uploadId}/parts" => resume::parts(app, request).await,
-                "GET /uploads/{uploadId}" => resume::show(app, request).await,
-                "DELETE /uploads/{uploadId}" => resume::abort(app, request).await,
-                _ => Err(no_such_route(request)),
-            }
-        };
-        let span = info_span!("upload", upload_id = request.path_text("uploadId"));
-        handling.instrument(span).await
+        match request.route() {
+            "GET /uploads" => list::list(app, request).await,
+            "POST /uploads" => create::create(app, request).await,
+            "POST /uploads/batch" => create::create_all(app, request).await,
+            "POST /uploads/{uploadId}/parts" => resume::parts(app, request).await,
+            "GET /uploads/{uploadId}" => resume::show(app, request).await,
+            "DELETE /uploads/{uploadId}" => resume::abort(app, request).await,
+            _ => Err(no_such_route(request)),
+        }
     })
     .await
 }

@@ -9,8 +9,9 @@ use uploads::{App, Config, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let runtime = Runtime::start();
+    let mut runtime = Runtime::start();
     let config = Config::from_vars(&runtime.vars)?;
+    runtime.count(config.metrics_namespace, &[&api::METRICS])?;
     let (aws, clock) = (runtime.aws()?, runtime.clock.clone());
     let app = App {
         db: Database::new(

@@ -2,7 +2,7 @@
 
 use serde_norway::Value;
 
-use super::{CUSTOM_RESOURCES, functions, resources, tagged, template};
+use super::{CUSTOM_RESOURCES, functions, routes, tagged, template};
 
 /// Account quotas for requests to all APIs, posts to WebSocket connections included: requests per second, and
 /// the burst (Amazon API Gateway Developer Guide, "Amazon API Gateway quotas").
@@ -61,13 +61,15 @@ fn functions_cannot_use_up_the_databases_connections() {
 #[test]
 fn those_who_ask_cannot_starve_those_who_are_told() {
     let template = template();
-    let http = i64::try_from(resources(&template, "AWS::ApiGatewayV2::Route").len()).unwrap();
-    let sockets = template["Resources"]["WebSocketApi"]["Properties"]["Routes"]
-        .as_mapping()
-        .unwrap();
-    let sockets = i64::try_from(sockets.len()).unwrap();
-    let asked = http * default_of(&template, "HttpRequestsPerSecond")
-        + sockets * default_of(&template, "SocketRequestsPerSecond");
+    let http = i64::try_from(routes(&template, "HttpApi").len()).unwrap();
+    let settings = &template["Resources"]["WebSocketApiliveStage"]["Properties"]["RouteSettings"];
+    let sockets = routes(&template, "WebSocketApi").into_values().map(|route| {
+        let own = &settings[route["Properties"]["RouteKey"].as_str().unwrap()];
+        assert_eq!(own["ThrottlingRateLimit"], own["ThrottlingBurstLimit"]);
+        let own = own["ThrottlingRateLimit"].as_i64();
+        own.unwrap_or_else(|| default_of(&template, "SocketRequestsPerSecond"))
+    });
+    let asked = http * default_of(&template, "HttpRequestsPerSecond") + sockets.sum::<i64>();
     assert!(
         asked + default_of(&template, "PostsPerSecond") <= ACCOUNT_RATE,
         "{asked}"
@@ -75,16 +77,17 @@ fn those_who_ask_cannot_starve_those_who_are_told() {
     assert!(asked <= ACCOUNT_BURST, "{asked}");
     for (id, parameter) in [
         ("HttpApiStage", "HttpRequestsPerSecond"),
-        ("WebSocketApi", "SocketRequestsPerSecond"),
+        ("WebSocketApiliveStage", "SocketRequestsPerSecond"),
     ] {
         let settings = &template["Resources"][id]["Properties"]["DefaultRouteSettings"];
         for limit in ["ThrottlingRateLimit", "ThrottlingBurstLimit"] {
             assert_eq!(tagged(&settings[limit], "Ref"), parameter, "{id}");
         }
-        let says = template["Parameters"][parameter]["Description"].as_str().unwrap();
-        let routes = if id == "HttpApiStage" { http } else { sockets };
-        assert!(says.contains(&format!("{routes} routes")), "{says}");
     }
+    let says = template["Parameters"]["HttpRequestsPerSecond"]["Description"]
+        .as_str()
+        .unwrap();
+    assert!(says.contains(&format!("{http} routes")), "{says}");
 }
 
 #[test]

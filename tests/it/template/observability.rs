@@ -55,7 +55,8 @@ fn emitted() -> BTreeSet<String> {
     let all = fan_out::METRICS
         .iter()
         .chain(&maintenance::METRICS)
-        .chain(&commands::METRICS);
+        .chain(&commands::METRICS)
+        .chain(&api::METRICS);
     all.map(|metric| match *metric {
         Metric::Count(name) | Metric::Gauge(name) | Metric::Seconds(name) | Metric::Milliseconds(name) => {
             name.to_owned()
@@ -193,6 +194,20 @@ fn every_alarm_tells_somebody_and_is_in_the_runbook_and_on_the_dashboard() {
     }
 }
 
+/// One user who meets a limit, even a thousand times within minutes, is no reason to call an operator.
+#[test]
+fn the_alarm_of_limits_wants_refusals_for_most_of_an_hour() {
+    let alarm = &template()["Resources"]["QuotaRefusalsAlarm"]["Properties"];
+    assert_eq!(alarm["MetricName"], api::QUOTA_REFUSALS);
+    assert_eq!(alarm["Statistic"], "Sum");
+    let number = |name: &str| alarm[name].as_u64().unwrap();
+    assert_eq!(number("Period") * number("EvaluationPeriods"), 3600);
+    assert!(number("Period") * number("DatapointsToAlarm") > 1800);
+    assert!(number("Threshold") >= 10);
+    assert_eq!(alarm["ComparisonOperator"], "GreaterThanThreshold");
+    assert_eq!(alarm["TreatMissingData"], "notBreaching");
+}
+
 /// This alarm rolls back a deployment.
 #[test]
 fn the_alarm_of_failed_requests_counts_no_throttles_and_wants_more_than_a_few() {
@@ -224,7 +239,7 @@ fn access_logs_tell_no_query_string_and_nothing_that_a_sender_wrote() {
     let template = template();
     let resources = &template["Resources"];
     let http = &resources["HttpApiStage"]["Properties"]["AccessLogSettings"];
-    let Value::Tagged(socket) = &resources["WebSocketApi"]["Properties"]["AccessLogSettings"] else {
+    let Value::Tagged(socket) = &resources["WebSocketApiliveStage"]["Properties"]["AccessLogSettings"] else {
         panic!("not conditional")
     };
     for settings in [http, &socket.value[1]] {

@@ -100,7 +100,7 @@ fn every_call_of_a_library_has_its_actions() {
             .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
             .collect();
         let calls = source.split("pub async fn ").skip(1);
-        let mut calls: Vec<&str> = calls.filter_map(|rest| rest.split('(').next()).collect();
+        let mut calls: Vec<&str> = calls.filter_map(|rest| rest.split(['(', '<']).next()).collect();
         let mut listed: Vec<&str> = actions.iter().map(|(call, _)| *call).collect();
         calls.sort_unstable();
         listed.sort_unstable();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use db::{DatabaseUrl, Role};
+use fakes::postgres::Relay;
 use fakes::s3::{Object, S3};
 use fakes::sqs::{Sqs, Which};
 use fakes::tls::Authority;
@@ -16,7 +17,7 @@ use runner::postgres::ROLE;
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::database::{self, Relay};
+use crate::database;
 use crate::posts::Posts;
 use crate::process::{CORE, Program, allocation_counter};
 use crate::settings::{BUCKET, QUEUE, SHA256, SIZE};

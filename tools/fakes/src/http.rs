@@ -3,8 +3,8 @@
 //! `content-length`, which is all that the clients of the fakes use.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -127,7 +127,10 @@ struct Counters {
     connects: AtomicU64,
     requests: AtomicU64,
     latency_us: AtomicU64,
+    observer: OnceLock<Observer>,
 }
+
+type Observer = Box<dyn Fn(&Request) + Send + Sync>;
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -175,6 +178,11 @@ impl Server {
         self.counters.latency_us.store(micros, Ordering::Relaxed);
     }
 
+    /// Calls `observer` with each later request before it is answered. To be called once.
+    pub fn observe(&self, observer: impl Fn(&Request) + Send + Sync + 'static) {
+        let _ = self.counters.observer.set(Box::new(observer));
+    }
+
     /// Connections accepted since the last call.
     pub fn take_connects(&self) -> u64 {
         self.counters.connects.swap(0, Ordering::Relaxed)
@@ -198,6 +206,9 @@ async fn serve(
             return Ok(());
         };
         counters.requests.fetch_add(1, Ordering::Relaxed);
+        if let Some(observer) = counters.observer.get() {
+            observer(&request);
+        }
         let at = request.at;
         let reply = match service.fault(&request) {
             Fault::None => service.answer(&request),

@@ -1,7 +1,7 @@
 //! A fake of S3. Objects are written once, and their length and SHA-256 are checked. Their content is not
 //! kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -55,6 +55,7 @@ impl S3 {
             prefix: format!("/{bucket}/"),
             objects: Mutex::default(),
             default,
+            hung: Mutex::default(),
             faults,
         });
         Ok(Self {
@@ -66,6 +67,11 @@ impl S3 {
     /// Endpoint with an IP address, so that S3 clients put the bucket into the path.
     pub fn endpoint(&self) -> String {
         self.server.url("127.0.0.1")
+    }
+
+    /// Answers no further request for this object.
+    pub fn hang_for(&self, key: &str) {
+        self.bucket.hung.lock().insert(key.to_owned());
     }
 
     /// All written objects by key.
@@ -80,11 +86,18 @@ struct Bucket {
     objects: Mutex<HashMap<String, Object>>,
     /// The object under each key that was not written.
     default: Option<Object>,
+    /// The keys of objects for which no request is answered.
+    hung: Mutex<HashSet<String>>,
     faults: Box<dyn Fn() -> Fault + Send + Sync>,
 }
 
 impl Service for Bucket {
-    fn fault(&self, _: &Request) -> Fault {
+    fn fault(&self, request: &Request) -> Fault {
+        let path = request.target().split('?').next().unwrap_or_default();
+        let key = path.strip_prefix(&self.prefix).unwrap_or_default();
+        if self.hung.lock().contains(key) {
+            return Fault::Hang;
+        }
         (self.faults)()
     }
 

@@ -85,6 +85,8 @@ pub enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Count what workloads use of AWS, and write its price into docs/operations.md.
+    Cost(Cost),
     /// Take each statement out of each policy, one at a time, and see a test fail for it.
     Policies,
     /// Deploy a former release, and this one over it while devices upload and listen: no request may fail.
@@ -155,5 +157,24 @@ pub struct Bench {
     pub quick: bool,
     /// Measure these binaries instead of building the functions: a folder like target/lambda.
     #[arg(long)]
+    pub binaries: Option<PathBuf>,
+}
+
+/// The extent of the workloads whose price is computed.
+#[derive(Args, Clone, Debug)]
+pub struct Cost {
+    /// Only show that it works, in seconds: fewer repetitions, functions of the development profile, and
+    /// nothing is written. Fails if an operation makes other requests than were recorded.
+    #[arg(long)]
+    pub quick: bool,
+    /// Count with functions of the development profile, which saves minutes of compilation. Their durations
+    /// are longer, and the document says so.
+    #[arg(long, conflicts_with_all = ["recorded", "binaries"])]
+    pub development: bool,
+    /// Write the document from the recorded counts, without counting again: after a change of prices.
+    #[arg(long, conflicts_with = "quick")]
+    pub recorded: bool,
+    /// Take the functions from this folder, each `<name>/bootstrap`, instead of building them.
+    #[arg(long, hide = true)]
     pub binaries: Option<PathBuf>,
 }

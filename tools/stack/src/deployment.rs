@@ -146,6 +146,10 @@ impl Stack {
             port: ports.emulator,
         };
         cors::repair(ports, &stack.outputs).await?;
+        let template = folder.join("template.yaml").display().to_string();
+        script(project, ports, "responses.py", &[STACK, &template])
+            .await
+            .context("cannot make the responses of the WebSocket API")?;
         let file = project.stack_file();
         fs::write(&file, serde_json::to_vec_pretty(&stack)?)
             .with_context(|| format!("cannot write {}", file.display()))?;
@@ -230,23 +234,28 @@ async fn package(project: &Project) -> Result<PathBuf> {
 }
 
 async fn outputs(project: &Project, ports: Ports) -> Result<Outputs> {
-    let python = project.tools().join("emulator/bin/python");
-    let mut script = emulated(command(project, &python.display().to_string()), ports);
-    script.args(["tools/stack/outputs.py", STACK]);
-    let answer = script.output().await.context("cannot run Python")?;
-    if !answer.status.success() {
-        bail!(
-            "cannot read the stack's outputs: {}",
-            String::from_utf8_lossy(&answer.stderr)
-        );
-    }
+    let printed = script(project, ports, "outputs.py", &[STACK])
+        .await
+        .context("cannot read the stack's outputs")?;
     let outputs: Map<String, Value> =
-        serde_json::from_slice(&answer.stdout).context("the stack's outputs are not JSON")?;
+        serde_json::from_slice(&printed).context("the stack's outputs are not JSON")?;
     let outputs: Map<String, Value> = outputs
         .into_iter()
         .map(|(name, value)| (decapitalized(&name), value))
         .collect();
     serde_json::from_value(outputs.into()).context("the stack lacks an output")
+}
+
+/// Runs a script of this folder with the emulator's Python, which has the AWS SDK. Returns what it prints.
+async fn script(project: &Project, ports: Ports, name: &str, arguments: &[&str]) -> Result<Vec<u8>> {
+    let python = project.tools().join("emulator/bin/python");
+    let mut script = emulated(command(project, &python.display().to_string()), ports);
+    script.arg(format!("tools/stack/{name}")).args(arguments);
+    let answer = script.output().await.context("cannot run Python")?;
+    if !answer.status.success() {
+        bail!("{}", String::from_utf8_lossy(&answer.stderr));
+    }
+    Ok(answer.stdout)
 }
 
 /// An output name of `CloudFormation` in camel case, with a lowercase first letter.

@@ -56,6 +56,7 @@ impl Doctor {
     async fn examine(&mut self, account: &Account) -> anyhow::Result<()> {
         self.check_access(account).await?;
         let mut socket = self.connect().await?;
+        self.messages(&mut socket).await?;
         let (changed, completing) = self.upload().await?;
         self.notification(&mut socket, changed.event_id, completing)
             .await?;
@@ -100,12 +101,30 @@ impl Doctor {
         let connecting = async {
             let mut socket = Socket::connect(&ticket).await?;
             socket.ping().await?;
-            let pong = timeout(PONG_TIMEOUT, wait_for_pong(&mut socket)).await;
-            pong.context("the connection is open, but a ping was not answered")??;
-            Ok((socket, "a ping was answered".to_owned()))
+            // A watcher does without, but then notices late that a connection is dead.
+            let said = match timeout(PONG_TIMEOUT, wait_for_pong(&mut socket)).await {
+                Ok(answer) => answer.map(|()| "it answers pings")?,
+                Err(_) => "it is open, but API Gateway or a proxy answers no pings",
+            };
+            Ok((socket, said.to_owned()))
         };
         let look_at = "the WebSocket API, and $connect in the function connections (by default at most 64 connections per user)";
         self.step("opening the WebSocket", look_at, connecting).await
+    }
+
+    /// Sends the messages that keep connections open, which API Gateway itself takes.
+    async fn messages(&self, socket: &mut Socket) -> anyhow::Result<()> {
+        let sending = async {
+            socket.heartbeat().await?;
+            socket.ping_service().await?;
+            let pong = timeout(PONG_TIMEOUT, wait_for_pong(socket)).await;
+            pong.context(
+                "the service did not answer a ping, so pages notice late that a connection is dead",
+            )??;
+            Ok(((), "a ping was answered".to_owned()))
+        };
+        let look_at = "the routes heartbeat and ping of the WebSocket API, and whether its stage was deployed after them";
+        self.step("sending messages", look_at, sending).await
     }
 
     /// Uploads a small file. Returns the change, and the time at which completion was requested.
@@ -304,8 +323,19 @@ fn round(milliseconds: f64) -> f64 {
 
 async fn wait_for_pong(socket: &mut Socket) -> anyhow::Result<()> {
     while let Some(frame) = socket.next().await? {
-        if matches!(frame, Frame::Pong) {
-            return Ok(());
+        match frame {
+            Frame::Pong => return Ok(()),
+            Frame::Changes { .. } => {}
+            Frame::Error { .. } => {
+                let message = "the service does not know heartbeats; deploy the release of this program";
+                return Err(failure(Kind::Failed, message));
+            }
+            Frame::Unknown => {
+                return Err(failure(
+                    Kind::Failed,
+                    "API Gateway answered a message with an error",
+                ));
+            }
         }
     }
     Err(failure(Kind::Unreachable, "the connection was closed"))

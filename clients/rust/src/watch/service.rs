@@ -30,7 +30,10 @@ pub(super) trait Connection: Send + 'static {
     /// Returns the next frame, or `None` once the connection is closed. Dropping the future loses no frame.
     fn next(&mut self) -> impl Future<Output = Result<Option<Frame>, Error>> + Send;
 
-    /// Sends a ping.
+    /// Sends a heartbeat, which is not answered.
+    fn heartbeat(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Sends a ping, which [`Frame::Pong`] answers.
     fn ping(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Closes the connection, within a time limit.
@@ -64,6 +67,10 @@ impl Service for Client {
 impl Connection for Socket {
     async fn next(&mut self) -> Result<Option<Frame>, Error> {
         self.next().await
+    }
+
+    async fn heartbeat(&mut self) -> Result<(), Error> {
+        self.heartbeat().await
     }
 
     async fn ping(&mut self) -> Result<(), Error> {

@@ -143,7 +143,7 @@ async fn a_broken_connection_at_any_message_loses_nothing() {
             service.commit(space(i % 2));
             caller.listen(Duration::from_secs(1)).await;
         }
-        // Longer than a heartbeat, so that pings are among the messages.
+        // Long enough for pings and a heartbeat to be among the messages.
         caller.listen(Duration::from_mins(15)).await;
         if !service.has_broken() {
             break;
@@ -173,6 +173,74 @@ async fn connections_are_replaced_before_aws_closes_them() {
     // The test takes 24 h. There is the first connection, and a replacement every 105 to 115 min.
     let connects = service.connects().len();
     assert!((13..=15).contains(&connects), "{connects}");
+    caller.check(&service).unwrap();
+}
+
+/// The range of times of a heartbeat after the last message.
+const HEARTBEAT: std::ops::RangeInclusive<f64> = 510.0..=570.1;
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_follows_each_9_minutes_of_silence() {
+    for faults in [Faults::NONE, Faults::HEARTBEATS_ARE_UNKNOWN] {
+        let service = FakeService::new(1, faults);
+        let mut caller = Caller::start(&service, 1);
+        caller.listen(Duration::from_mins(100)).await;
+        let mut times = service.connects();
+        times.extend(service.heartbeats());
+        assert!((11..=12).contains(&times.len()), "{}", times.len());
+        for pair in times.windows(2) {
+            let gap = (pair[1] - pair[0]).as_secs_f64();
+            assert!(HEARTBEAT.contains(&gap), "{gap}");
+        }
+        assert_eq!(caller.offline, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_received_frame_delays_the_heartbeat() {
+    let (service, mut caller) = connected().await;
+    for _ in 0..12 {
+        service.commit(space(0));
+        caller.listen(Duration::from_mins(8)).await;
+    }
+    assert_eq!(service.heartbeats(), []);
+    let last_frame = Instant::now() - Duration::from_mins(8);
+    caller.listen(Duration::from_mins(2)).await;
+    let gap = (service.heartbeats()[0] - last_frame).as_secs_f64();
+    assert!(HEARTBEAT.contains(&gap), "{gap}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_connection_is_replaced_after_a_ping_without_an_answer() {
+    for seed in 0..50 {
+        let service = FakeService::new(seed, Faults::NONE);
+        let mut caller = Caller::start(&service, seed);
+        for deaths in 1..3 {
+            caller.listen(Duration::from_secs(1 + seed * 20)).await;
+            service.kill_connections();
+            service.commit(space(0));
+            // The longest time until a ping (300 s), for its answer (20 s), and before reconnecting (40 s).
+            caller.listen(Duration::from_secs(361)).await;
+            assert_eq!(
+                (caller.offline, service.connects().len()),
+                (deaths, 1 + deaths),
+                "{seed}"
+            );
+            caller.check(&service).unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_pings_are_dropped_one_connection_is_replaced_and_the_next_ones_kept() {
+    let service = FakeService::new(1, Faults::PINGS_ARE_DROPPED);
+    let mut caller = Caller::start(&service, 1);
+    caller.listen(Duration::from_hours(12)).await;
+    assert_eq!((caller.offline, service.closed_by_the_service()), (1, 0));
+    // The replaced one, the next one, and a rotation every 105 to 115 min.
+    assert!((8..=9).contains(&service.connects().len()));
+    service.commit(space(0));
+    caller.listen(Duration::from_secs(1)).await;
     caller.check(&service).unwrap();
 }
 

@@ -39,6 +39,7 @@ export class App extends EventTarget {
   /** The last time at which everything was current. @type {number | null} */ currentAt = null;
   /** @type {Notice[]} */ notices = [];
   /** The names of spaces that this user has left. @type {Map<string, string>} */ #formerNames = new Map();
+  /** The epoch of the newest list of spaces. @type {string | undefined} */ #epoch;
   /** @type {Watcher | null} */ #watcher = null;
 
   /**
@@ -57,6 +58,7 @@ export class App extends EventTarget {
       api: this.api,
       pause: (ms, signal) => untilEvent(window, "online", signal, ms),
       signedIn: (signal) => this.#untilSignedIn(signal),
+      epoch: () => this.#epoch,
       storage: localStorage,
       now: Date.now,
       put,
@@ -131,7 +133,11 @@ export class App extends EventTarget {
           this.clock.learn(ticket.expiresAt, askedAt, Date.now());
           return ticket;
         },
-        listSpaces: () => this.api.listSpaces(),
+        listSpaces: async () => {
+          const listed = await this.api.listSpaces();
+          this.#epoch = listed.epoch;
+          return listed;
+        },
         listChanges: (spaceId, after, limit) => this.api.listChanges(spaceId, after, limit),
       },
       openSocket: (url) => new WebSocket(url),
@@ -151,7 +157,7 @@ export class App extends EventTarget {
         this.tell();
       },
     });
-    this.api.onfeedreset = () => this.#watcher?.wake();
+    this.api.onfeedreset = () => this.#watcher?.listAgain();
     this.#watcher.start();
   }
 
@@ -176,6 +182,12 @@ export class App extends EventTarget {
     for (const [spaceId, space] of this.spaces) {
       if (ids.has(spaceId) || spaceId === NOT_MADE_YET) continue;
       this.spaces.delete(spaceId);
+      if (space.space.kind === "personal") {
+        // Restored to a time before the service made it, which makes another one.
+        this.#tellRestored(space);
+        if (this.selected === spaceId) this.selected = personal?.spaceId ?? NOT_MADE_YET;
+        continue;
+      }
       this.#formerNames.set(spaceId, space.name);
       const [last] = space.happenings.filter(({ change }) => change.eventType === "SPACE_DELETED" || change.eventType === "SPACE_RESTORED");
       if (last?.change.eventType !== "SPACE_DELETED") this.notify("info", `You have no access to ${quoted(space.name)} any more.`);
@@ -199,7 +211,12 @@ export class App extends EventTarget {
   #rewound(space) {
     const anew = new SpaceModel(space);
     this.spaces.set(space.spaceId, anew);
-    this.notify("error", `${quoted(anew.name)} was restored to an earlier state. What was changed since may be missing: look through it, and add again what is not there.`);
+    this.#tellRestored(anew);
+  }
+
+  /** @param {SpaceModel} space */
+  #tellRestored({ name }) {
+    this.notify("error", `${quoted(name)} was restored to an earlier state. What was changed since may be missing: look through it, and add again what is not there.`);
   }
 
   /** @param {string} spaceId */
@@ -299,10 +316,11 @@ export class App extends EventTarget {
    * @param {import("./adding.js").Place} place
    */
   upload(space, file, place) {
-    this.uploads.add(file, { userId: this.userId, spaceId: space.id, ...place });
+    // The personal space is that of the user, whatever its id.
+    this.uploads.add(file, { userId: this.userId, spaceId: space.space.kind === "personal" ? NOT_MADE_YET : space.id, ...place });
   }
 
-  /** The space of an upload. The personal space gets its id with its first file. @param {string} spaceId */
+  /** The space of an upload. Uploads to the personal space do not name it. @param {string} spaceId */
   spaceOf(spaceId) {
     return this.spaces.get(spaceId) ?? (spaceId === NOT_MADE_YET ? [...this.spaces.values()].find(({ space }) => space.kind === "personal") : undefined);
   }

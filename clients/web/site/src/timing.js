@@ -7,8 +7,11 @@
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 
-/** Interval between pings. */
-export const HEARTBEAT = { from: 4 * MINUTE, to: 5 * MINUTE };
+/**
+ * Time without a message in either direction after which a ping is sent. Browsers delay the timers of a hidden page by up to a minute, so the
+ * ping is sent before the 10 minutes are over.
+ */
+export const HEARTBEAT = { from: 8 * MINUTE, to: 8.75 * MINUTE };
 
 /** Time without a pong after which the connection counts as dead. */
 export const PONG_TIMEOUT = 10 * SECOND;

@@ -21,6 +21,9 @@ const FRESH_URLS = 3;
 /** Maximum number of automatic new starts of an upload that has expired or was aborted. */
 const BEGUN_ANEW = 2;
 
+/** Maximum number of automatic new starts because the service was restored. The window learns the new epoch within seconds. */
+const RESETS = 5;
+
 /** Codes of the service for an upload that has ended, or for a key that cannot be used for it. */
 const ENDED = new Set(["upload-expired", "idempotency-key-reused"]);
 
@@ -41,6 +44,7 @@ const KEPT_FOR = 7 * 24 * 3_600_000;
  * @property {(ms: number, signal: AbortSignal) => Promise<void>} pause waits for the given time, or until the network is back
  * @property {(signal: AbortSignal) => Promise<void>} signedIn waits until a user is signed in
  * @property {Pick<Storage, "getItem" | "setItem" | "removeItem">} storage storage of the keys
+ * @property {() => string | undefined} epoch the epoch of the spaces and files that are shown
  * @property {() => number} now in milliseconds
  * @property {typeof put} put
  * @property {() => number} random
@@ -56,6 +60,7 @@ export class Upload {
   /** The time of the request to complete, for the latency of the notification. @type {number} */ completedAt = 0;
 
   #controller = new AbortController();
+  /** The epoch in which the user chose the target. @type {string | undefined} */ #seenIn;
   /** @type {string | null} */ #uploadId = null;
   /** @type {string | null} */ #sha256 = null;
   /** @type {Map<number, string>} */ #partDigests = new Map();
@@ -73,6 +78,7 @@ export class Upload {
     this.target = target;
     this.world = world;
     this.onChange = onChange;
+    this.#seenIn = world.epoch();
   }
 
   get ended() {
@@ -98,6 +104,7 @@ export class Upload {
    */
   again(target) {
     this.#forget();
+    this.#seenIn = this.world.epoch();
     this.target = { ...this.target, ...target };
     this.current = undefined;
     return this.run();
@@ -153,13 +160,16 @@ export class Upload {
     const { signal } = this.#controller;
     let stale = 0;
     let ended = 0;
+    let resets = 0;
     for (let failures = 0; ; failures += 1) {
       try {
+        this.#sameEpoch();
         const view = await this.#open(digest);
         if (view) {
           this.#enter("sending");
           await this.#send(view);
         }
+        this.#sameEpoch();
         this.#enter("completing");
         this.completedAt = Date.now();
         return await this.world.api.completeUpload(/** @type {string} */ (this.#uploadId), signal);
@@ -174,6 +184,12 @@ export class Upload {
         } else if (error instanceof Problem && ENDED.has(error.code) && ended < BEGUN_ANEW) {
           ended += 1;
           this.#forget();
+        } else if (error instanceof Problem && error.code === "feed-reset" && this.target.baseVersion === 0 && resets < RESETS) {
+          // Nothing was changed, and the service refuses a new file whose path is not free. The upload itself may be lost.
+          resets += 1;
+          this.#forget();
+          this.#enter("waiting");
+          await this.world.pause(fullJitter(resets, RETRY, this.world.random), signal);
         } else if (isPassing(error)) {
           this.#enter("waiting");
           await this.world.pause(fullJitter(failures, RETRY, this.world.random), signal);
@@ -182,6 +198,11 @@ export class Upload {
         }
       }
     }
+  }
+
+  /** Throws if the version to be replaced was seen before the service was restored: the same number may be another version now. */
+  #sameEpoch() {
+    if (this.target.baseVersion && this.#seenIn !== this.world.epoch()) throw new Problem(410, { code: "feed-reset" });
   }
 
   /**

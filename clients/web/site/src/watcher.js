@@ -55,6 +55,7 @@ export class Watcher {
   /** @type {Options} */ #options;
   /** @type {Map<string, Feed>} */ #feeds = new Map();
   /** @type {Connection | null} */ #connection = null;
+  /** Whether the last ping was answered, in which case connections without an answer are dead. */ #pings = { answered: true };
   /** @type {State} */ #state = { phase: "connecting" };
   #stopped = false;
   #dialing = false;
@@ -94,6 +95,11 @@ export class Watcher {
     }
   }
 
+  /** Reads everything again. Call it when the service has said that its database was restored. */
+  listAgain() {
+    if (this.#connection && !this.#stopped) void this.#catchUp();
+  }
+
   /** Drops the connection. Call it when the network is known to be down. */
   lose() {
     this.#connection?.end();
@@ -124,9 +130,11 @@ export class Watcher {
     const { source, openSocket, timers, random } = this.#options;
     this.#dialing = true;
     try {
+      const epoch = this.#epoch;
       const { url } = await source.createTicket();
       if (this.#stopped) throw new Unreachable("stopped");
-      const connection = new Connection(openSocket(url), timers, random);
+      const connection = new Connection(openSocket(url), timers, random, this.#pings);
+      connection.epoch = epoch;
       connection.onframe = (frame) => this.#hear(frame);
       connection.onend = () => this.#lost(connection);
       await connection.opened;
@@ -144,7 +152,8 @@ export class Watcher {
     }
     const former = this.#connection;
     this.#connection = connection;
-    this.#planRotation(between(ROTATION, this.#options.random));
+    if (this.#isCurrent(connection)) this.#planRotation(between(ROTATION, this.#options.random));
+    else this.#planReplacement();
     if (former) {
       // Changes that were pushed only to the former connection are in the feed now.
       void this.#catchUp().finally(() => former.close());
@@ -156,6 +165,16 @@ export class Watcher {
     const { timers } = this.#options;
     timers.clear(this.#rotationTimer);
     this.#rotationTimer = timers.set(() => void this.#rotate(), ms);
+  }
+
+  /** Whether a connection was opened in the current epoch. A database that was restored to an earlier time does not know others. @param {Connection} connection */
+  #isCurrent(connection) {
+    return connection.epoch === null || connection.epoch === this.#epoch;
+  }
+
+  /** Replaces a connection that the service does not know any more. Many windows may notice at once. */
+  #planReplacement() {
+    this.#planRotation(fullJitter(0, { first: RECONNECT_SPREAD, limit: RECONNECT_LIMIT }, this.#options.random));
   }
 
   /** Opens the next connection before API Gateway closes this one at its age limit. */
@@ -244,7 +263,8 @@ export class Watcher {
         await this.#sweepOnce();
       }
       this.#sweepFailures = 0;
-      if (this.#connection) this.#enter({ phase: "live" });
+      // Until a connection that the service does not know is replaced, nothing is pushed.
+      if (this.#connection && this.#isCurrent(this.#connection)) this.#enter({ phase: "live" });
     } catch (error) {
       this.#sweepAgain = false;
       // Without a connection, the next connect catches up.
@@ -267,6 +287,8 @@ export class Watcher {
     if (this.#stopped) return;
     const restored = this.#epoch !== null && this.#epoch !== epoch;
     this.#epoch = epoch;
+    if (restored) this.#planReplacement();
+    else if (this.#connection) this.#connection.epoch ??= epoch;
     for (const space of spaces) {
       const known = applied.get(space.spaceId);
       if (known === undefined || (!restored && space.latestSequence >= known)) continue;
@@ -379,30 +401,39 @@ class Feed {
   }
 }
 
-/** A WebSocket with a heartbeat: pinged every few minutes, and ended without a pong. */
+/**
+ * A WebSocket that a ping keeps open after each time of silence. A page cannot send pings of the protocol, so API Gateway answers the message
+ * `ping`. A connection ends without an answer. If it had never answered, its successors end only after they have answered a ping: perhaps
+ * the service answers none.
+ */
 class Connection {
   /** @type {(frame: { type: string }) => void} */ onframe = () => {};
   /** @type {() => void} */ onend = () => {};
+  /** The newest epoch that was known before the connection was opened; null if none was. @type {string | null} */ epoch = null;
   #ended = false;
   /** @type {unknown} */ #timer = null;
   /** @type {unknown} */ #pongTimer = null;
+  #answered = false;
   #openedAt = 0;
 
   /**
    * @param {Socket} socket
    * @param {Timers} timers
    * @param {() => number} random
+   * @param {{ answered: boolean }} pings
    */
-  constructor(socket, timers, random) {
+  constructor(socket, timers, random, pings) {
     this.socket = socket;
     this.timers = timers;
     this.random = random;
+    this.pings = pings;
     /** Settles with the handshake. */
     this.opened = new Promise((resolve, reject) => {
       this.#timer = timers.set(() => this.end(), OPEN_TIMEOUT);
       socket.onopen = () => {
         this.#openedAt = timers.now();
-        this.#planPing();
+        if (pings.answered) this.#planPing();
+        else this.probe();
         resolve(undefined);
       };
       socket.onclose = () => {
@@ -423,8 +454,14 @@ class Connection {
   /** Sends a ping, and ends the connection without a pong. */
   probe() {
     if (this.#ended || this.#pongTimer !== null || !this.#openedAt) return;
-    this.#pongTimer = this.timers.set(() => this.end(), PONG_TIMEOUT);
+    if (this.#answered || this.pings.answered) {
+      this.#pongTimer = this.timers.set(() => {
+        this.pings.answered = this.#answered;
+        this.end();
+      }, PONG_TIMEOUT);
+    }
     this.socket.send(JSON.stringify({ action: "ping" }));
+    this.#planPing();
   }
 
   /** Closes the connection without calling `onend`. */
@@ -449,10 +486,7 @@ class Connection {
 
   #planPing() {
     this.timers.clear(this.#timer);
-    this.#timer = this.timers.set(() => {
-      this.probe();
-      this.#planPing();
-    }, between(HEARTBEAT, this.random));
+    this.#timer = this.timers.set(() => this.probe(), between(HEARTBEAT, this.random));
   }
 
   /** @param {unknown} text */
@@ -461,6 +495,7 @@ class Connection {
     // Every message shows that the connection is alive.
     this.timers.clear(this.#pongTimer);
     this.#pongTimer = null;
+    this.#planPing();
     /** @type {{ type: string }} */
     let frame;
     try {
@@ -468,6 +503,7 @@ class Connection {
     } catch {
       return;
     }
+    if (frame.type === "pong") this.#answered = this.pings.answered = true;
     this.onframe(frame);
   }
 }

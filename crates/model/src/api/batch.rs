@@ -1,8 +1,9 @@
 //! Bodies of requests with several items, each of which has its own result.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
+use super::file::deserialize_new_path;
 use crate::{
     CreateUploadRequest, CreatedUpload, DeviceId, FileChanged, FileId, SpacePath, UploadId, Version,
 };
@@ -41,26 +42,20 @@ pub struct ChangeFilesRequest<C = FileChange> {
 }
 
 /// A change of a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    tag = "action",
-    rename_all = "lowercase",
-    rename_all_fields = "camelCase",
-    deny_unknown_fields
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "action", rename_all = "lowercase", rename_all_fields = "camelCase")]
 pub enum FileChange {
     /// As `PATCH /files/{fileId}`.
     Move {
         /// The file to move.
         file_id: FileId,
         /// The new path of the file in its space.
-        #[serde(deserialize_with = "SpacePath::deserialize_new")]
         path: SpacePath,
         /// The required current version; `None` to move the file at any version.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         base_version: Option<Version>,
         /// The required current path; `None` to move the file from any path.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         base_path: Option<SpacePath>,
     },
     /// As `DELETE /files/{fileId}`.
@@ -68,12 +63,59 @@ pub enum FileChange {
         /// The file to move to the trash.
         file_id: FileId,
         /// The required current version; `None` to delete the file at any version.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         base_version: Option<Version>,
         /// The required current path; `None` to delete the file at any path.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         base_path: Option<SpacePath>,
     },
+}
+
+/// The fields of all actions. A tagged enum would be read into a buffer first, and its errors would not name the
+/// field.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Fields {
+    action: Action,
+    file_id: FileId,
+    #[serde(default, deserialize_with = "deserialize_new_path")]
+    path: Option<SpacePath>,
+    base_version: Option<Version>,
+    base_path: Option<SpacePath>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    Move,
+    Delete,
+}
+
+impl<'de> Deserialize<'de> for FileChange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Fields {
+            action,
+            file_id,
+            path,
+            base_version,
+            base_path,
+        } = Fields::deserialize(deserializer)?;
+        match (action, path) {
+            (Action::Move, Some(path)) => Ok(Self::Move {
+                file_id,
+                path,
+                base_version,
+                base_path,
+            }),
+            (Action::Move, None) => Err(de::Error::missing_field("path")),
+            (Action::Delete, None) => Ok(Self::Delete {
+                file_id,
+                base_version,
+                base_path,
+            }),
+            (Action::Delete, Some(_)) => Err(de::Error::custom("path: a deletion has none")),
+        }
+    }
 }
 
 /// The 200 of a request with several items.

@@ -330,7 +330,9 @@ pub struct RestoreFileRequest {
     pub device_id: Option<DeviceId>,
 }
 
-fn deserialize_new_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SpacePath>, D::Error> {
+pub(super) fn deserialize_new_path<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SpacePath>, D::Error> {
     let path = Option::<SpacePath>::deserialize(deserializer)?;
     path.map(SpacePath::for_new_file)
         .transpose()

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use db::{Completing, NewChange};
+use db::{Commit, Completing};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use model::{Caller, UserId};
 use platform::Clock;
@@ -18,6 +18,7 @@ use super::connect::database;
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Task {
     pub(crate) user: String,
+    pub(crate) space: Uuid,
     pub(crate) uploads: Vec<Uuid>,
 }
 
@@ -37,23 +38,24 @@ pub(crate) async fn run() -> Result<(), Error> {
             let begun = Instant::now();
             let (key, path) = (format!("objects/{upload}"), format!("/bench/{upload}").parse()?);
             let now = clock.now();
-            let new = NewChange {
-                event_ids: std::array::from_fn(|_| platform::ids::new_id().into()),
+            let commit = Commit {
                 now,
                 leased_until: now + Duration::seconds(10),
                 caller: &caller,
-                device_id: None,
                 max_changes_per_minute: i64::MAX,
             };
             let completing = Completing {
                 upload_id: upload.into(),
+                event_id: platform::ids::new_id().into(),
                 new_file_id: platform::ids::new_id().into(),
                 path: &path,
                 composite_sha256: None,
-                max_space_bytes: i64::MAX,
                 object_key: &key,
             };
-            let changed = database.complete_upload(completing, new).await?;
+            let mut changed = database
+                .complete_uploads(event.payload.space.into(), &[completing], i64::MAX, commit)
+                .await?;
+            let changed = changed.pop().ok_or("nothing was completed")?;
             changed.map_err(|refusal| format!("{refusal:?}"))?;
             s3.head_object().bucket(&bucket).key(&key).send().await?;
             let body = "x".repeat(400);

@@ -350,6 +350,7 @@ pub(super) async fn complete(
 async fn alone(process: &mut Process, user: &User, uploads: Vec<Uuid>) -> Result<Vec<f64>> {
     let task = Task {
         user: user.id.clone(),
+        space: user.space_id,
         uploads,
     };
     let answer = process.invoke(serde_json::to_vec(&task)?).await?.answer;

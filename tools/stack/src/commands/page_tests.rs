@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::deployment::{PASSWORD, Stack};
 use crate::page::Page;
 use runner::environment::command;
+use runner::postgres::program;
 use runner::process;
 use runner::project::Project;
 use runner::services::Ports;
@@ -129,6 +130,8 @@ async fn in_browser(
         "page": ports.web_origin(),
         "aws": stack.aws_endpoint,
         "userPoolId": stack.outputs.user_pool_id,
+        "databaseUrl": stack.database_url,
+        "psql": program(project, "psql")?,
         "users": USERS,
         "password": PASSWORD,
         "browser": browser,

@@ -1,6 +1,6 @@
 //! An in-memory fake of the service, with fault injection.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,10 @@ pub(super) struct Faults {
     delayed: u32,
     /// All connections break when a frame is sent.
     broken: u32,
+    /// A ping is not answered.
+    unanswered: u32,
+    /// A heartbeat is answered by an error, as by a service that does not know it.
+    refused: u32,
 }
 
 impl Faults {
@@ -50,6 +54,19 @@ impl Faults {
         duplicated: 0,
         delayed: 0,
         broken: 0,
+        unanswered: 0,
+        refused: 0,
+    };
+
+    pub(super) const HEARTBEATS_ARE_UNKNOWN: Self = Self {
+        refused: 100,
+        ..Self::NONE
+    };
+
+    /// A proxy on the way drops pings.
+    pub(super) const PINGS_ARE_DROPPED: Self = Self {
+        unanswered: 100,
+        ..Self::NONE
     };
 
     pub(super) const SEVERE: Self = Self {
@@ -58,6 +75,8 @@ impl Faults {
         duplicated: 20,
         delayed: 20,
         broken: 5,
+        unanswered: 5,
+        refused: 20,
     };
 }
 
@@ -79,6 +98,9 @@ struct State {
     /// Connections that are open, but that the restored database does not know.
     forgotten: Vec<mpsc::UnboundedSender<Frame>>,
     connects: Vec<Instant>,
+    /// The first connections, which are dead: nothing gets through, and no end is reported.
+    dead: usize,
+    heartbeats: Vec<Instant>,
     /// Number of connections that were closed because of `MAX_CONNECTION_AGE` or `IDLE_TIMEOUT`.
     closed: usize,
     lost_frames: usize,
@@ -102,6 +124,8 @@ impl FakeService {
             connections: Vec::new(),
             forgotten: Vec::new(),
             connects: Vec::new(),
+            dead: 0,
+            heartbeats: Vec::new(),
             closed: 0,
             lost_frames: 0,
             refused_tickets: 0,
@@ -213,6 +237,16 @@ impl FakeService {
                 self.commit(space_id);
             }
         }
+    }
+
+    /// All connections die without a word, as when a router forgets them.
+    pub(super) fn kill_connections(&self) {
+        let mut state = self.state();
+        state.dead = state.connects.len();
+    }
+
+    pub(super) fn heartbeats(&self) -> Vec<Instant> {
+        self.state().heartbeats.clone()
     }
 
     pub(super) fn drop_connections(&self) {
@@ -348,6 +382,14 @@ impl State {
         self.chance(self.faults.failed)
     }
 
+    fn refuses_heartbeat(&mut self) -> bool {
+        self.chance(self.faults.refused)
+    }
+
+    fn loses_pong(&mut self) -> bool {
+        self.chance(self.faults.unanswered)
+    }
+
     /// Counts a message towards the planned break. Returns whether it gets through.
     fn passes(&mut self) -> bool {
         match &mut self.until_break {
@@ -434,12 +476,14 @@ impl Service for FakeService {
             state.connects.push(Instant::now());
             let (sender, frames) = mpsc::unbounded_channel();
             state.connections.push(sender);
-            Ok(frames)
+            Ok((state.connects.len(), frames))
         });
+        let (number, frames) = connecting.await?;
         Ok(FakeConnection {
-            frames: connecting.await?,
+            number,
+            frames,
             service: self.clone(),
-            pongs: 0,
+            answers: VecDeque::new(),
             until: Instant::now() + MAX_CONNECTION_AGE,
             idle_until: Instant::now() + IDLE_TIMEOUT,
         })
@@ -449,21 +493,34 @@ impl Service for FakeService {
 /// The end of a connection on the device.
 pub(super) struct FakeConnection {
     service: FakeService,
+    /// Counted from 1.
+    number: usize,
     frames: mpsc::UnboundedReceiver<Frame>,
-    /// Pongs that the device has not received yet.
-    pongs: usize,
+    /// Answers to pings and heartbeats that the device has not received yet.
+    answers: VecDeque<Frame>,
     until: Instant,
     idle_until: Instant,
 }
 
+impl FakeConnection {
+    fn is_dead(&self) -> bool {
+        self.number <= self.service.state().dead
+    }
+}
+
 impl Connection for FakeConnection {
     async fn next(&mut self) -> Result<Option<Frame>, Error> {
-        if self.pongs > 0 {
-            self.pongs -= 1;
-            return Ok(Some(Frame::Pong));
+        if self.is_dead() {
+            return std::future::pending().await;
+        }
+        if let Some(answer) = self.answers.pop_front() {
+            return Ok(Some(answer));
         }
         tokio::select! {
             frame = self.frames.recv() => {
+                if self.is_dead() {
+                    return std::future::pending().await;
+                }
                 self.idle_until = Instant::now() + IDLE_TIMEOUT;
                 Ok(frame)
             }
@@ -474,10 +531,28 @@ impl Connection for FakeConnection {
         }
     }
 
-    async fn ping(&mut self) -> Result<(), Error> {
-        if self.service.state().passes() {
+    async fn heartbeat(&mut self) -> Result<(), Error> {
+        let is_dead = self.is_dead();
+        let mut state = self.service.state();
+        if !is_dead && state.passes() {
             self.idle_until = Instant::now() + IDLE_TIMEOUT;
-            self.pongs += 1;
+            state.heartbeats.push(Instant::now());
+            if state.refuses_heartbeat() {
+                self.answers.push_back(Frame::Error {
+                    code: "invalid-message".to_owned(),
+                    detail: String::new(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A ping is no message, so it does not keep the connection from being closed as idle.
+    async fn ping(&mut self) -> Result<(), Error> {
+        let is_dead = self.is_dead();
+        let mut state = self.service.state();
+        if !is_dead && state.passes() && !state.loses_pong() {
+            self.answers.push_back(Frame::Pong);
         }
         Ok(())
     }

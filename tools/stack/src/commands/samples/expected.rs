@@ -5,13 +5,15 @@ use std::fmt;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use Expected::{Epoch, NoFailures, Report, Status, Success};
+use Expected::{Epoch, Items, NoFailures, Report, Status, Success};
 
 /// The expected response to a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
     /// A response to API Gateway with this status.
     Status(u16),
+    /// A 200 to API Gateway with a result of each of these statuses.
+    Items(&'static [u16]),
     /// A response to SQS that asks for no record to be delivered again.
     NoFailures,
     /// A report with a number for each kind of item in `COUNTED`.
@@ -38,21 +40,25 @@ pub(crate) const EXPECTED: &[(&str, Expected)] = &[
     ("files.get.json", Status(404)),
     ("files.list.json", Status(200)),
     ("files.patch.json", Status(404)),
+    ("files.post-batch.json", Items(&[404, 404])),
     ("files.restore-version.json", Status(404)),
     ("files.restore.json", Status(404)),
     ("files.trash.json", Status(200)),
     ("check-account.create.json", Success),
     ("check-account.update.json", Success),
     ("complete-upload.post.json", Status(404)),
+    ("complete-upload.post-batch.json", Items(&[404, 404])),
     ("uploads.delete.json", Status(404)),
     ("uploads.get.json", Status(404)),
     ("uploads.list.json", Status(200)),
     ("uploads.parts.json", Status(404)),
+    ("uploads.post-batch.json", Items(&[201, 201, 400])),
     ("uploads.post-multipart.json", Status(201)),
     ("uploads.post.json", Status(201)),
     ("uploads.unknown-route.json", Status(404)),
     ("empty-bucket.create.json", Success),
     ("fan-out.batch.json", NoFailures),
+    ("fan-out.changes.json", NoFailures),
     ("fan-out.poison.json", NoFailures),
     ("changes.get.json", Status(200)),
     ("spaces.delete.json", Status(404)),
@@ -74,7 +80,7 @@ pub(crate) const EXPECTED: &[(&str, Expected)] = &[
     ("maintenance.schedule.json", Report),
     ("connections.connect.json", Status(401)),
     ("connections.disconnect.json", Status(200)),
-    ("connections.ping.json", Status(200)),
+    ("connections.message.json", Status(200)),
     ("connections.post-tickets.json", Status(201)),
 ];
 
@@ -95,6 +101,10 @@ impl Expected {
     pub(crate) fn check(self, answer: &Value) -> Result<String> {
         let (right, said) = match self {
             Status(status) => (answer["statusCode"] == status, status.to_string()),
+            Items(statuses) => (
+                answer["statusCode"] == 200 && item_statuses(answer) == json!(statuses),
+                self.to_string(),
+            ),
             NoFailures => (answer["batchItemFailures"] == json!([]), self.to_string()),
             Report => (
                 COUNTED.iter().all(|count| answer[count].is_u64()),
@@ -110,10 +120,19 @@ impl Expected {
     }
 }
 
+/// The status of each result in the body of a response to a batch.
+fn item_statuses(answer: &Value) -> Value {
+    let body = answer["body"].as_str().unwrap_or_default();
+    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    let results = body["results"].as_array().into_iter().flatten();
+    results.map(|result| result["status"].clone()).collect()
+}
+
 impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Status(status) => write!(f, "status {status}"),
+            Items(statuses) => write!(f, "results with the statuses {statuses:?}"),
             NoFailures => f.write_str("no failures"),
             Report => f.write_str("a report"),
             Epoch => f.write_str("a new epoch"),
@@ -159,6 +178,10 @@ mod tests {
         let report = json!({ "published": 1, "put_on_bus": 0, "expired": 0, "aborted": 0, "redriven": 0, "erased": 0, "freed": 0, "purged": 0 });
         for (expected, right) in [
             (Status(404), json!({ "statusCode": 404, "body": "{}" })),
+            (
+                Items(&[201, 404]),
+                json!({ "statusCode": 200, "body": r#"{"results":[{"status":201},{"status":404}]}"# }),
+            ),
             (NoFailures, json!({ "batchItemFailures": [] })),
             (Report, report),
             (Epoch, json!({ "epoch": "01a226d1-0000-7000-8000-000000000001" })),
@@ -168,6 +191,7 @@ mod tests {
             for wrong in [
                 json!(null),
                 json!({ "statusCode": 500 }),
+                json!({ "statusCode": 200, "body": r#"{"results":[{"status":201}]}"# }),
                 json!({ "batchItemFailures": [{ "itemIdentifier": "1" }] }),
                 json!({ "published": 1 }),
                 json!({ "Status": "FAILED" }),
