@@ -257,6 +257,7 @@ mod tests {
             current: None,
             space_ids: Vec::new(),
             retry_after: None,
+            limit: String::new(),
         }))
         .into()
     }
@@ -327,6 +328,7 @@ mod tests {
                 current: None,
                 space_ids: Vec::new(),
                 retry_after: None,
+                limit: String::new(),
             };
             let message = sentence(&Error::Refused(Box::new(problem)).into());
             assert!(
