@@ -245,7 +245,7 @@ async fn one_change_can_be_followed_through_the_logs_from_its_request_to_its_dev
         timeout(PROMISED, looking).await.expect("nothing is logged")
     };
     let commit = line("CompleteUploadLogs", &|line| {
-        line["fields"]["event_id"] == event_id.as_str()
+        line["fields"]["event_ids"] == event_id.as_str()
     })
     .await;
     let field = |name: &str| {

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use client::{Progress, Sha256Stream, Source};
 use model::{IdempotencyKey, MIN_PART_BYTES};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -34,7 +35,7 @@ impl Source for Gibibyte {
         1024 * MIB
     }
 
-    async fn read(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+    async fn read(&self, offset: u64, length: u64) -> io::Result<Bytes> {
         let mut piece = Vec::with_capacity(usize::try_from(length).unwrap());
         let (mut at, end) = (offset, offset + length);
         while at < end {
@@ -46,7 +47,7 @@ impl Source for Gibibyte {
             piece.extend_from_slice(&block[within(at)..within(next)]);
             at = next;
         }
-        Ok(piece)
+        Ok(piece.into())
     }
 }
 
@@ -186,10 +187,10 @@ impl Source for Changing {
         80 * MIB
     }
 
-    async fn read(&self, _: u64, length: u64) -> io::Result<Vec<u8>> {
+    async fn read(&self, _: u64, length: u64) -> io::Result<Bytes> {
         let read = self.reads.fetch_add(length, Ordering::SeqCst);
         let byte = u8::from(read >= self.size());
-        Ok(vec![byte; usize::try_from(length).unwrap()])
+        Ok(vec![byte; usize::try_from(length).unwrap()].into())
     }
 }
 

@@ -23,6 +23,7 @@ mod histories;
 mod invitations;
 mod large;
 mod limits;
+mod logs;
 mod maintenance;
 mod migrations;
 mod multipart;

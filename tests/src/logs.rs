@@ -1,12 +1,18 @@
 //! The log lines that functions write during a test, as Lambda gets them.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use serde_json::Value;
+use tracing::Dispatch;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing_subscriber::fmt::MakeWriter;
+
+/// A second subscriber, which writes nothing. While there is only one, `tracing` asks the subscriber of the thread
+/// that meets a line of code first, and other tests' threads have none: the line would be off for all threads.
+static SECOND: LazyLock<Dispatch> =
+    LazyLock::new(|| Dispatch::new(platform::json_logs(LevelFilter::OFF, io::sink)));
 
 /// Log lines written on this test's thread. All tasks of a test run on that thread.
 #[derive(Clone, Default)]
@@ -15,6 +21,7 @@ pub struct Logs(Arc<Mutex<Vec<u8>>>);
 impl Logs {
     /// Collects the lines from a level until the guard is dropped.
     pub fn begin(&self, level: LevelFilter) -> DefaultGuard {
+        LazyLock::force(&SECOND);
         set_default(platform::json_logs(level, self.clone()))
     }
 

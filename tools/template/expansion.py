@@ -82,12 +82,15 @@ def variants():
             "AllowedOrigins": "https://app.example.com,https://www.example.com",
             "EventBusName": EVENT_BUS,
             "Architecture": "x86_64",
+            "BackgroundLogLevel": "DEBUG",
             "GradualDeployments": "false",
             "JwtAudience": "client-a,client-b",
             "JwtIssuer": "https://issuer.example.com",
+            "LogLevel": "DEBUG",
             "MultiAz": "false",
             "ReserveConcurrency": "false",
             "SocketAccessLogs": "true",
+            "Traces": "Active",
         },
     }
     return {

@@ -10,7 +10,18 @@ import expansion
 from expansion import OWN_DATABASE, OWN_NETWORK
 
 # Properties that a published version fixes. SAM itself compares the S3 location of the code.
-VIEW = ["Architectures", "Environment", "Handler", "Layers", "MemorySize", "Runtime", "Timeout", "VpcConfig"]
+VIEW = [
+    "Architectures",
+    "Environment",
+    "Handler",
+    "Layers",
+    "LoggingConfig",
+    "MemorySize",
+    "Runtime",
+    "Timeout",
+    "TracingConfig",
+    "VpcConfig",
+]
 
 # Another value of each parameter, and the deployment in which it matters. The former value is that deployment's value or the default.
 OTHERS = {
@@ -20,6 +31,9 @@ OTHERS = {
     "AlarmEmail": [({}, "operator@example.com")],
     "GradualDeployments": [({}, "false")],
     "LogRetentionDays": [({}, "7")],
+    "LogLevel": [({}, "DEBUG")],
+    "BackgroundLogLevel": [({}, "DEBUG")],
+    "Traces": [({}, "Active")],
     "SocketAccessLogs": [({}, "true")],
     "EventBusName": [({}, "files"), ({"EventBusName": "files"}, "default")],
     "TrashDays": [({}, "7")],
@@ -102,7 +116,8 @@ class Versions(unittest.TestCase):
                                 f"{parameter} changes {function}, and its alias stays on the former version",
                             )
         # Fails if the comparison of properties detects no difference at all.
-        self.assertLessEqual({"Architecture", "DatabaseUrl", "MaxUploadBytes", "PostsPerSecond", "SubnetIds", "VpcId"}, moved)
+        found = {"Architecture", "DatabaseUrl", "LogLevel", "MaxUploadBytes", "PostsPerSecond", "SubnetIds", "Traces", "VpcId"}
+        self.assertLessEqual(found, moved)
 
     def test_a_restored_database_moves_every_alias(self):
         before, after = Expanded({}), Expanded(OWN_DATABASE)

@@ -281,7 +281,7 @@ where
 /// Writes the line of a request: its outcome, its duration, and the ids that were found while it was handled.
 /// Counts a refusal by a limit that only an operator raises, once, also if items of a batch were refused.
 fn log(request_id: &str, outcome: &Result<Response, Problem>, begun: Instant, mut summary: Summary) {
-    let duration_ms = begun.elapsed().as_millis();
+    let duration_ms = summary::milliseconds_since(begun);
     let [
         user_id,
         upload_ids,

@@ -13,7 +13,7 @@ use db::{Commit, Database, Effect, NewChange, Rejection};
 use metrics::counter;
 use model::{Caller, DeviceId, Event, SpaceId};
 use platform::metrics::Metric;
-use platform::{Clock, ids};
+use platform::{Clock, ids, summary};
 use queue::{PUBLISHED, Queue, publish};
 use time::Duration;
 use tokio::time::Instant;
@@ -139,11 +139,15 @@ async fn finish_all(queue: &Queue, db: &Database, clock: &Clock, effects: Vec<Ef
     for effect in effects {
         requested.push(match effect {
             Effect::Applied(events) => {
+                events.iter().for_each(name);
                 let first = events.first().cloned();
                 made.extend(events);
                 first
             }
-            Effect::AlreadyApplied(event) => Some(*event),
+            Effect::AlreadyApplied(event) => {
+                name(&event);
+                Some(*event)
+            }
             Effect::NoOp => None,
         });
     }
@@ -152,4 +156,10 @@ async fn finish_all(queue: &Queue, db: &Database, clock: &Clock, effects: Vec<Ef
         publish(queue, db, clock, &made).await;
     }
     requested
+}
+
+/// Names a change in the request's line of the log.
+fn name(event: &Event) {
+    summary::record("event_ids", event.event_id);
+    summary::record("space_ids", event.space_id);
 }

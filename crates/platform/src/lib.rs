@@ -22,10 +22,12 @@ pub mod summary;
 pub mod trace;
 
 use std::io;
+use std::path::Path;
 
-use tracing::Subscriber;
-use tracing_subscriber::filter::LevelFilter;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use clock::Clock;
@@ -64,7 +66,7 @@ pub fn init_logs() {
 }
 
 /// Writes logs from a level as JSON, one object a line. The spans of a line are listed once, since logs are paid
-/// by the byte.
+/// by the byte. Details are those of this project's code: libraries log requests with their signatures.
 pub fn json_logs<W>(level: LevelFilter, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -77,4 +79,18 @@ where
         .with_current_span(false)
         .with_writer(writer)
         .finish()
+        .with(filter_fn(|metadata| {
+            metadata.target() != CONNECTION_POISONING
+                && (*metadata.level() <= Level::INFO || is_own(metadata))
+        }))
+}
+
+/// The part of the SDK that closes connections after failures. It logs an error for each failure if it finds no
+/// connection; [`client`] manages its connections itself.
+const CONNECTION_POISONING: &str = "aws_smithy_runtime::client::http::connection_poisoning";
+
+/// Whether a line is from this workspace. Cargo compiles its packages with paths relative to its root, and all
+/// others with absolute paths.
+fn is_own(metadata: &Metadata<'_>) -> bool {
+    metadata.file().is_some_and(|file| Path::new(file).is_relative())
 }

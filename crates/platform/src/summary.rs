@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
+use tokio::time::Instant;
+
 tokio::task_local! {
     static RECORDED: RefCell<BTreeMap<&'static str, Vec<String>>>;
 }
@@ -50,6 +52,11 @@ pub fn record(field: &'static str, value: impl Display) {
             values.push(value);
         }
     });
+}
+
+/// The milliseconds since the beginning of an invocation, for its line.
+pub fn milliseconds_since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -117,6 +117,9 @@ mod tests {
         assert_eq!(inside(&whole).await.as_ref(), Some(&whole));
         let more = format!("{TRACE};Sampled=1;Lineage=a87bd80c:1|68fd508a:5");
         assert_eq!(inside(&more).await.as_ref(), Some(&whole));
+        // Without active tracing, Lambda gives the id alone.
+        let untraced = "Root=1-5759e988-bd862e3fe1be46a994272793";
+        assert_eq!(inside(untraced).await.as_deref(), Some(untraced));
         assert_eq!(inside("nonsense").await, None);
         assert_eq!(header(), None);
     }

@@ -6,7 +6,7 @@ use db::Database;
 use metrics::counter;
 use model::{Event, EventId, Message};
 use platform::{Clock, error_chain};
-use tracing::{error, info, warn};
+use tracing::{debug, error, warn};
 
 use crate::{Outgoing, Queue, SendOutcome};
 
@@ -19,7 +19,7 @@ pub const PUBLISHED: &str = "EventsPublished";
 pub async fn publish(queue: &Queue, db: &Database, clock: &Clock, events: &[Event]) {
     for event in events {
         let (event_id, sequence) = (event.event_id, event.sequence.get());
-        info!(%event_id, space_id = %event.space_id, sequence, "committed event {event_id}");
+        debug!(%event_id, space_id = %event.space_id, sequence, "committed event {event_id}");
     }
     let outcome = publish_all(queue, db, clock, events).await;
     for event in events {

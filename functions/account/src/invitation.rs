@@ -7,7 +7,7 @@ use http::StatusCode;
 use model::{
     AcceptInvitationRequest, DeclineInvitationRequest, InvitationId, PageQuery, ReceivedInvitationList, page,
 };
-use platform::ids;
+use platform::{ids, summary};
 
 use crate::App;
 
@@ -47,6 +47,7 @@ pub(crate) async fn accept(app: &App, request: Request<'_>) -> Result<Response, 
         .accept_invitation(id, ids::new_id().into(), app.maximums.spaces, new);
     let decision = accepting.await?;
     let (effect, space_id) = decision?;
+    summary::record("space_ids", space_id);
     commands::finish(&app.queue, &app.db, &app.clock, effect).await;
     let member = app.db.load_member(space_id, &caller, &caller.user_id).await?;
     json(StatusCode::OK, &member.ok_or(Rejection::NotFound)?)

@@ -51,6 +51,7 @@ pub(crate) async fn complete(
         };
         match upload.phase_at(now) {
             UploadPhase::Completed(event) => {
+                summary::record("event_ids", event.event_id);
                 results.insert(*id, changed(Some(event.clone())));
             }
             UploadPhase::Ended => {
@@ -168,6 +169,5 @@ async fn commit(
 
 fn changed(event: Option<Event>) -> Result<FileChanged, Problem> {
     let event = event.ok_or_else(|| Problem::internal("completing changed nothing"))?;
-    summary::record("event_ids", event.event_id);
     FileChanged::try_from(event).map_err(Problem::internal)
 }

@@ -9,9 +9,9 @@ use aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequest;
 use db::{Connecting, NewConnection};
 use http::StatusCode;
 use http::header::ORIGIN;
-use platform::secret;
+use platform::{secret, summary};
 use thiserror::Error as ThisError;
-use tracing::{Instrument as _, info, info_span};
+use tracing::{Instrument as _, info_span};
 
 use crate::{App, CONNECTION_LIFETIME};
 
@@ -104,7 +104,7 @@ async fn connect(
     });
     match connecting.await? {
         Connecting::Connected(user_id) => {
-            info!(connection_id, %user_id, "connected {connection_id} of user {user_id}");
+            summary::record("user_id", user_id);
             Ok(empty(StatusCode::OK))
         }
         Connecting::NoTicket => Err(Error::Ticket.into()),
@@ -117,12 +117,11 @@ async fn connect(
 
 /// Ignores a message into which a client has written the key of a lifecycle route.
 fn ignore(connection_id: &str) -> Response {
-    info!(connection_id, "ignored a message of {connection_id}");
+    summary::record("ignored_messages", connection_id);
     empty(StatusCode::OK)
 }
 
 async fn disconnect(app: &App, connection_id: &str) -> Result<Response, Problem> {
     app.db.remove_connections(&[connection_id]).await?;
-    info!(connection_id, "disconnected {connection_id}");
     Ok(empty(StatusCode::OK))
 }

@@ -10,7 +10,7 @@ use db::Recipient;
 use futures_util::stream::{self, StreamExt as _};
 use platform::error_chain;
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{App, metrics};
 
@@ -51,6 +51,6 @@ async fn close_one<'a>(app: &App, connection: &'a Recipient) -> Option<&'a Recip
         );
         return None;
     }
-    info!(connection_id, %user_id, "closed connection {connection_id} of user {user_id}: it took no posts");
+    warn!(connection_id, %user_id, "closed connection {connection_id} of user {user_id}: it took no posts");
     Some(connection)
 }

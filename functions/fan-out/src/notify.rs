@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ::metrics::{counter, histogram};
 use db::{Audience, Recipient};
 use platform::error_chain;
+use platform::summary::milliseconds_since;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -21,6 +22,7 @@ use crate::{App, metrics};
 /// Notifies the recipients of all records, and returns the records to retry: those that were not fully
 /// delivered and have no replacement message in the queue.
 pub(crate) async fn notify<'a>(app: &App, records: &'a [Record], deadline: Instant) -> Vec<&'a Record> {
+    let begun = Instant::now();
     let (audiences, of_audiences): (Vec<Audience>, Vec<Vec<&Record>>) =
         by_audience(records).into_iter().unzip();
     let pages = pages(app, &audiences, deadline).await;
@@ -45,7 +47,7 @@ pub(crate) async fn notify<'a>(app: &App, records: &'a [Record], deadline: Insta
     let failed: Vec<&Record> = (records.iter())
         .filter(|record| failed.contains(&record.message_id.as_str()))
         .collect();
-    report(records, &plan, &outcomes, failed.len());
+    report(begun, records, &plan, &outcomes, failed.len());
     failed
 }
 
@@ -87,7 +89,7 @@ async fn delete_gone_connections(app: &App, gone: &[&Recipient]) {
     }
 }
 
-fn report(records: &[Record], plan: &Plan<'_>, outcomes: &Outcomes<'_>, retried: usize) {
+fn report(begun: Instant, records: &[Record], plan: &Plan<'_>, outcomes: &Outcomes<'_>, retried: usize) {
     for group in &plan.groups {
         let delivered = outcomes.iter().filter_map(|(post, outcome)| match outcome {
             Outcome::Delivered(at) if std::ptr::eq(post.group, group) => Some(*at),
@@ -130,6 +132,7 @@ fn report(records: &[Record], plan: &Plan<'_>, outcomes: &Outcomes<'_>, retried:
         .filter_map(|record| record.trace.as_deref())
         .collect();
     info!(
+        duration_ms = milliseconds_since(begun),
         event_ids = event_ids.join(" "),
         senders_traces = senders.join(" "),
         records = records.len(),

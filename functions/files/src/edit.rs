@@ -10,7 +10,6 @@ use model::{
     ChangeFilesRequest, ChangeOutcome, DeviceId, Event, FileChange, FileChanged, FileId, MoveFileRequest,
     SpaceId, SpacePath, Version,
 };
-use platform::summary;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -153,6 +152,5 @@ pub(crate) fn answer(event: Option<Event>) -> Result<Response, Problem> {
 
 fn changed(event: Option<Event>) -> Result<FileChanged, Problem> {
     let event = event.ok_or_else(|| Problem::internal("a file's change without an event"))?;
-    summary::record("event_ids", event.event_id);
     FileChanged::try_from(event).map_err(Problem::internal)
 }

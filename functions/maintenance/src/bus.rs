@@ -8,7 +8,7 @@ use metrics::{counter, histogram};
 use model::EventId;
 use time::Duration;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::debug;
 
 use crate::{App, Error, OLDEST_FOR_BUS, PUT_ON_BUS};
 
@@ -64,7 +64,7 @@ async fn put_claimed(app: &App, bus: &Bus, deadline: Instant) -> Result<usize, E
         if !taken.is_empty() {
             let removed = app.db.remove_bus_events(&taken).await?;
             counter!(PUT_ON_BUS).increment(u64::try_from(removed).unwrap_or(u64::MAX));
-            info!(events = removed, "put {removed} events on the event bus");
+            debug!(events = removed, "put {removed} events on the event bus");
         }
         put += taken.len();
         refused += with(PutOutcome::Refused).len();
@@ -84,7 +84,7 @@ async fn drop_left_over(app: &App, deadline: Instant) -> Result<usize, Error> {
     while Instant::now() < deadline {
         let dropped = app.db.drop_bus_events(limit).await?;
         if dropped > 0 {
-            info!(
+            debug!(
                 events = dropped,
                 "dropped {dropped} events: there is no event bus"
             );

@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use model::UploadId;
 use platform::error_chain;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use crate::{App, Error, UPLOAD_GRACE};
 
@@ -79,7 +79,7 @@ pub(crate) async fn free_storage(app: &App, deadline: Instant) -> Result<usize, 
         app.db.forget_uploads(&done).await?;
         freed += done.len();
         kept += aborted_uploads.len() - done.len();
-        info!(
+        debug!(
             uploads = done.len(),
             "freed what storage held of {} uploads",
             done.len()

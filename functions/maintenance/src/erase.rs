@@ -3,7 +3,7 @@
 
 use time::Duration;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::debug;
 
 use crate::{App, Error};
 
@@ -33,7 +33,7 @@ pub(crate) async fn finish(app: &App, deadline: Instant) -> Result<usize, Error>
         }
         if app.db.finish_erasure(&user_id, app.clock.now()).await? {
             finished += 1;
-            info!("erased an account");
+            debug!("erased an account");
         }
     }
     let before = app.clock.now() - TOKEN_LIFETIME;

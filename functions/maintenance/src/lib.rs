@@ -17,14 +17,14 @@ use ::bus::Bus;
 use db::{Database, DatabaseUrl};
 use platform::config::{ConfigError, Vars};
 use platform::metrics::Metric;
-use platform::{Clock, error_chain};
+use platform::{Clock, error_chain, summary};
 use queue::Queue;
 use serde::{Deserialize, Serialize};
 use storage::Storage;
 use thiserror::Error as ThisError;
 use time::Duration;
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{error, info};
 
 pub use purge::{ROWS as PURGED_ROWS, Retention};
 pub use redrive::MESSAGE_LIFETIME;
@@ -70,6 +70,12 @@ pub const METRICS: [Metric; 8] = [
     Metric::Count(OBJECTS_PURGED),
     Metric::Count(BYTES_PURGED),
 ];
+
+/// The field of a run's line in the log with the events of dead letters that were too old to be requeued.
+pub(crate) const DROPPED: &str = "dropped_event_ids";
+
+/// The field of a run's line in the log with the spaces that were purged.
+pub(crate) const PURGED_SPACES: &str = "purged_space_ids";
 
 /// The function's configuration. Each field names its environment variable.
 pub struct Config {
@@ -176,8 +182,36 @@ enum Error {
 #[error("unfinished: {0:?}")]
 pub struct Unfinished(Vec<&'static str>);
 
-/// Makes one run, which ends at `deadline`. A pass that fails does not stop the other passes.
+/// Makes one run, which ends at `deadline`, and writes its line to the log. A pass that fails does not stop the
+/// other passes.
 pub async fn handle(app: &App, deadline: Instant) -> Result<Report, Unfinished> {
+    let begun = Instant::now();
+    // Boxed: otherwise the types of the SDK's futures are nested too deeply for the compiler.
+    let ((report, unfinished), mut summary) = summary::of(Box::pin(run(app, deadline))).await;
+    info!(
+        duration_ms = summary::milliseconds_since(begun),
+        published = report.published,
+        put_on_bus = report.put_on_bus,
+        expired = report.expired,
+        aborted = report.aborted,
+        redriven = report.redriven,
+        freed = report.freed,
+        purged = report.purged,
+        erased = report.erased,
+        dropped_event_ids = summary.take(DROPPED),
+        purged_space_ids = summary.take(PURGED_SPACES),
+        unfinished = (!unfinished.is_empty()).then(|| unfinished.join(", ")),
+        "ran"
+    );
+    if unfinished.is_empty() {
+        Ok(report)
+    } else {
+        Err(Unfinished(unfinished))
+    }
+}
+
+/// Returns the numbers of items that were handled, and the names of the passes that could not be finished.
+async fn run(app: &App, deadline: Instant) -> (Report, Vec<&'static str>) {
     let mut unfinished = Vec::new();
     let mut finish = |pass: &'static str, outcome: Result<usize, Error>| {
         outcome.unwrap_or_else(|error| {
@@ -196,9 +230,5 @@ pub async fn handle(app: &App, deadline: Instant) -> Result<Report, Unfinished> 
         freed: finish("freeing", clean_up::free_storage(app, deadline).await),
         purged: finish("purging", purge::purge(app, deadline).await),
     };
-    if unfinished.is_empty() {
-        Ok(report)
-    } else {
-        Err(Unfinished(unfinished))
-    }
+    (report, unfinished)
 }

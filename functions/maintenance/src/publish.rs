@@ -6,7 +6,7 @@ use metrics::histogram;
 use queue::publish_all;
 use time::{Duration, OffsetDateTime};
 use tokio::time::{Instant, sleep};
-use tracing::info;
+use tracing::debug;
 
 use crate::{App, Error, OLDEST, WAITING};
 
@@ -53,7 +53,7 @@ async fn publish_claimed(app: &App, started: OffsetDateTime, deadline: Instant) 
         sent += published.sent.len();
         refused += published.refused.len();
         let events = published.sent.len();
-        info!(events, "published {events} events of the outbox");
+        debug!(events, "published {events} events of the outbox");
     }
     if refused > 0 {
         return Err(Error::NotTaken(refused));

@@ -9,12 +9,12 @@ use db::{MarkedVersion, PURGE_GRACE};
 use futures_util::future::join_all;
 use metrics::counter;
 use model::{Days, FileId, KeptVersions, SpaceId, UploadId, Version};
-use platform::error_chain;
+use platform::{error_chain, summary};
 use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
-use crate::{App, BYTES_PURGED, Error, OBJECTS_PURGED, UPLOAD_GRACE};
+use crate::{App, BYTES_PURGED, Error, OBJECTS_PURGED, PURGED_SPACES, UPLOAD_GRACE};
 
 /// The largest number of rows that a statement marks or deletes. A statement holds the locks of their spaces
 /// for some milliseconds, for which completing an upload there has to wait.
@@ -94,7 +94,7 @@ async fn purge_marked(app: &App, deadline: Instant) -> Result<usize, Error> {
         purged += delete_rows(app, &freed, arrived_before).await?;
     }
     if purged > 0 {
-        info!(versions = purged, "purged {purged} versions");
+        debug!(versions = purged, "purged {purged} versions");
     }
     if kept > 0 {
         return Err(Error::Objects(kept));
@@ -177,7 +177,8 @@ async fn delete_spaces(app: &App, deadline: Instant) -> Result<(), Error> {
             }
             while app.db.delete_members(space_id, deleted_before, ROWS).await? == rows {}
             if app.db.purge_space(space_id, deleted_before).await? {
-                info!(%space_id, "purged space {space_id}");
+                debug!(%space_id, "purged space {space_id}");
+                summary::record(PURGED_SPACES, space_id);
             }
         }
     }

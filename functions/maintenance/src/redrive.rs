@@ -5,12 +5,13 @@
 
 use metrics::counter;
 use model::Message;
+use platform::summary;
 use queue::{Outgoing, Received, SendOutcome};
 use time::Duration;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::debug;
 
-use crate::{App, Error, REDRIVEN};
+use crate::{App, DROPPED, Error, REDRIVEN};
 
 /// The largest number of messages in the queue (waiting, delayed or in flight) with which fan-out counts as
 /// healthy. Fan-out handles this many within seconds. Dead letters that fail again are among them, so if
@@ -37,7 +38,7 @@ pub(crate) async fn redrive(app: &App, deadline: Instant) -> Result<usize, Error
         }
         let requeued = requeue(app, &letters).await?;
         redriven += requeued;
-        info!(messages = requeued, "requeued {requeued} dead letters");
+        debug!(messages = requeued, "requeued {requeued} dead letters");
     }
     Ok(redriven)
 }
@@ -59,7 +60,8 @@ async fn requeue(app: &App, letters: &[Received]) -> Result<usize, Error> {
         };
         let event_id = message.event.event_id;
         if app.clock.now() - message.event.occurred_at >= MESSAGE_LIFETIME {
-            info!(%event_id, "dropped a dead letter about event {event_id}: every connection of that time has ended");
+            debug!(%event_id, "dropped a dead letter about event {event_id}: every connection of that time has ended");
+            summary::record(DROPPED, event_id);
             done.push(letter.receipt_handle.as_str());
             continue;
         }

@@ -8,7 +8,7 @@ use model::{
     CreateSpaceRequest, DeletedSpaceList, DeviceId, IdempotencyKey, PageLimit, PageToken, RenameSpaceRequest,
     RestoreSpaceRequest, SpaceId, SpaceKind, SpaceList, SpaceView, page,
 };
-use platform::ids;
+use platform::{ids, summary};
 use serde::Deserialize;
 
 use crate::App;
@@ -89,6 +89,7 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
     );
     let decision = creating.await?;
     let (effect, space) = decision?;
+    summary::record("space_ids", space.space_id);
     commands::finish(&app.queue, &app.db, &app.clock, effect).await;
     json(StatusCode::CREATED, &space)
 }

@@ -234,6 +234,57 @@ fn the_alarm_of_failed_requests_counts_no_throttles_and_wants_more_than_a_few() 
     }
 }
 
+/// Details, and Lambda's own lines about invocations that succeeded, are written and paid on demand.
+#[test]
+fn each_function_logs_one_line_an_invocation_unless_a_parameter_wants_details() {
+    let template = template();
+    let levels = &template["Mappings"]["SystemLogLevels"];
+    assert_eq!(levels["INFO"]["Level"], "WARN");
+    assert_eq!(levels["DEBUG"]["Level"], "INFO");
+    let mut groups: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (id, (_, function)) in functions(&template) {
+        if CUSTOM_RESOURCES.contains(&id.as_str()) {
+            continue;
+        }
+        let properties = &function["Properties"];
+        let logging = &properties["LoggingConfig"];
+        let parameter = text(&logging["ApplicationLogLevel"]);
+        let Value::Tagged(level) = &logging["SystemLogLevel"] else {
+            panic!("{id}: the system log level is fixed")
+        };
+        assert_eq!(level.tag, "!FindInMap", "{id}");
+        assert_eq!(text(&level.value[0]), "SystemLogLevels", "{id}");
+        assert_eq!(text(&level.value[1]), parameter, "{id}");
+        groups.entry(parameter).or_default().insert(id);
+    }
+    let background = ["Administer", "FanOut", "Maintenance"].map(str::to_owned);
+    assert_eq!(groups["BackgroundLogLevel"], BTreeSet::from(background));
+    assert_eq!(
+        groups.keys().collect::<Vec<_>>(),
+        ["BackgroundLogLevel", "LogLevel"]
+    );
+    for parameter in groups.keys() {
+        let parameter = &template["Parameters"][parameter.as_str()];
+        assert_eq!(parameter["Default"], "INFO");
+        // Metrics are lines without a level, which Lambda treats as INFO and would drop above it.
+        let allowed = parameter["AllowedValues"].as_sequence().unwrap();
+        assert_eq!(*allowed, [Value::from("INFO"), Value::from("DEBUG")]);
+    }
+}
+
+#[test]
+fn traces_are_recorded_if_a_parameter_says_so() {
+    let template = template();
+    assert_eq!(text(&template["Globals"]["Function"]["Tracing"]), "Traces");
+    let parameter = &template["Parameters"]["Traces"];
+    assert_eq!(parameter["Default"], "PassThrough");
+    let allowed = parameter["AllowedValues"].as_sequence().unwrap();
+    assert_eq!(*allowed, [Value::from("PassThrough"), Value::from("Active")]);
+    for (id, (_, function)) in functions(&template) {
+        assert!(function["Properties"]["Tracing"].is_null(), "{id}");
+    }
+}
+
 #[test]
 fn access_logs_tell_no_query_string_and_nothing_that_a_sender_wrote() {
     let template = template();

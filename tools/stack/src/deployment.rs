@@ -114,6 +114,10 @@ impl Stack {
             // The account's own bus, which always exists.
             overrides.push("EventBusName=default".to_owned());
         }
+        if takes("Traces") {
+            // Unlike Lambda, the emulator gives an invocation a trace id only if it is traced.
+            overrides.push("Traces=Active".to_owned());
+        }
         if takes("DatabaseSecretArn") {
             overrides.extend([
                 format!("DatabaseUrl={}", ports.database_url(ROLE)),

@@ -18,7 +18,8 @@ pub(crate) async fn follow(project: &Project, ports: Ports) -> Result<()> {
     let ids = template.lines().filter_map(|line| {
         line.trim()
             .strip_prefix("LoggingConfig: { LogGroup: !Ref ")?
-            .strip_suffix(" }")
+            .split([',', ' '])
+            .next()
     });
     let groups = ids.map(|id| format!("--cw-log-group=/aws/cloudformation/{STACK}/{id}"));
     let mut sam = emulated(command(project, "sam"), ports);
