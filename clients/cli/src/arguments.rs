@@ -106,7 +106,7 @@ pub enum Command {
     Ls(List),
     /// Download a file.
     Get(Get),
-    /// Move a file.
+    /// Move a file or a folder.
     Mv(Move),
     /// Delete files. They stay in the trash for a time.
     Rm(Remove),
@@ -311,22 +311,26 @@ pub struct Get {
 
 #[derive(Debug, Args)]
 pub struct Move {
-    /// The current path of the file.
+    /// The current path of the file, or of a folder if it ends with /.
     pub from: String,
     /// The new path, or a folder if it ends with /.
     pub to: String,
     #[command(flatten)]
     pub space: SpaceArguments,
-    /// Move only if this is the current version.
+    /// Move only if this is the current version. Needs a file.
     #[arg(long, value_name = "VERSION")]
     pub base_version: Option<Version>,
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub struct Remove {
     /// The paths of the files in the space.
     #[arg(required = true)]
     pub paths: Vec<String>,
+    /// Delete folders too, with all of their files.
+    #[arg(long, short, conflicts_with_all = ["base_version", "permanently"])]
+    pub recursive: bool,
     #[command(flatten)]
     pub space: SpaceArguments,
     /// Delete only if this is the current version. Needs a single file.

@@ -8,6 +8,8 @@ use model::CurrentVersion;
 use serde_json::json;
 use thiserror::Error as ThisError;
 
+use crate::output::Output;
+
 /// The reason for a failure. The value is the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -220,6 +222,17 @@ impl Failures {
         self.first.get_or_insert(kind);
     }
 
+    /// Reports a failure of one of several operations. It is an error if there is only one, or if the others would
+    /// fail too.
+    pub fn one_of(&mut self, of: usize, error: anyhow::Error, output: Output) -> anyhow::Result<()> {
+        if of == 1 || is_feed_reset(&error) || is_outage(&error) {
+            return Err(error);
+        }
+        output.failure(&error);
+        self.add(kind_of(&error));
+        Ok(())
+    }
+
     /// An error if there was a failure, with the kind that all have in common, or `Failed`.
     pub fn outcome(&self, of: usize, what: &str) -> anyhow::Result<()> {
         match self.first {
@@ -244,6 +257,7 @@ mod tests {
             current: None,
             space_ids: Vec::new(),
             retry_after: None,
+            limit: String::new(),
         }))
         .into()
     }
@@ -314,6 +328,7 @@ mod tests {
                 current: None,
                 space_ids: Vec::new(),
                 retry_after: None,
+                limit: String::new(),
             };
             let message = sentence(&Error::Refused(Box::new(problem)).into());
             assert!(

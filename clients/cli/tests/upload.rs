@@ -1,4 +1,4 @@
-//! `upload` of many small files and of the standard input, against the deployed stack.
+//! `upload` of many small files and of the standard input, and changes of folders, against the deployed stack.
 #![cfg(unix)]
 #![expect(
     clippy::unwrap_used,
@@ -131,6 +131,49 @@ async fn an_upload_of_many_files_is_resumed_after_a_kill_and_makes_each_version_
     );
     let listed = alice.json(&["ls", "/m/"]).await;
     assert!(listed.len() == FILES && listed.iter().all(|file| file["version"] == 1));
+}
+
+#[tokio::test]
+async fn folders_are_moved_and_deleted_with_all_of_their_files() {
+    let alice = Person::new().await;
+    for number in 0..FILES {
+        alice.write(&format!("many/deep/{number:03}"), b"x");
+    }
+    alice.write("many-more", b"not in the folder");
+    alice
+        .json(&["upload", "many", "many-more", "--to", "/old/"])
+        .await;
+    let moved = alice.json(&["mv", "/old/many/", "/new/"]).await;
+    assert_eq!(moved.len(), FILES);
+    let listed = alice.json(&["ls", "/new/many/deep/"]).await;
+    assert_eq!(listed.len(), FILES);
+    alice.fails(4, &["mv", "/old/many/", "/new/"]).await;
+    alice.fails(2, &["mv", "/new/", "/new/many/"]).await;
+    assert_eq!(alice.json(&["mv", "/new/many/", "/renamed"]).await.len(), FILES);
+
+    // A file that is in the way stays, and all others are moved.
+    alice.write("007", b"in the way");
+    alice.json(&["upload", "007", "--to", "/target/deep/007"]).await;
+    let output = alice.run(&["--json", "mv", "/renamed/", "/target"]).await;
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert_eq!(values(&output.stdout).len(), FILES - 1);
+    assert_eq!(alice.content("/target/deep/007").await, b"in the way");
+    assert_eq!(alice.json(&["ls", "/renamed/"]).await.len(), 1);
+
+    alice.fails(4, &["rm", "/target/deep"]).await;
+    alice.fails(2, &["rm", "-r", "/"]).await;
+    let deleted = alice.json(&["rm", "-r", "/target/", "/target/deep"]).await;
+    assert_eq!(deleted.len(), FILES);
+    let left = alice.json(&["ls"]).await;
+    let left: Vec<&str> = left.iter().map(|file| file["path"].as_str().unwrap()).collect();
+    assert_eq!(left, ["/old/many-more", "/renamed/deep/007"]);
+    assert_eq!(
+        alice
+            .json(&["rm", "/old/many-more", "/renamed/deep/007"])
+            .await
+            .len(),
+        2
+    );
 }
 
 #[tokio::test]

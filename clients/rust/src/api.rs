@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::batch::Batches;
 use crate::error::{ErrorResponse, Server, check_url};
 use crate::retry::{RETRY_BUDGET, Retries, TRANSFER_RETRY_BUDGET};
-use crate::window::Window;
+use crate::window::{OpenUploads, Window};
 use crate::{Error, Problem, Session, install_crypto_provider};
 
 /// Timeout of an API call. API Gateway itself gives up after 30 s.
@@ -40,6 +40,9 @@ const FEED_RESET: &str = "feed-reset";
 /// Requests that fail with a retryable error are retried for 15 s, and for 5 min during an upload or a
 /// download. Retries are safe, because the service makes each change only once.
 ///
+/// Calls that open or complete uploads, or move or delete files, share requests of up to 100 items if they are
+/// made at the same time.
+///
 /// After the first list of spaces or changes, every request names the epoch of the newest one. When the
 /// service's database is restored from a backup, another epoch begins, and all requests except
 /// [`Client::all_spaces`] fail with [`Error::FeedReset`], without any effect, until the spaces are listed
@@ -54,6 +57,7 @@ pub struct Client {
     device_id: Option<DeviceId>,
     retry_budget: Duration,
     pub(crate) window: Arc<Window>,
+    pub(crate) open_uploads: Arc<OpenUploads>,
     pub(crate) batches: Arc<Batches>,
     /// Versions whose downloaded content did not match the declared digests. They are not downloaded again.
     pub(crate) mismatched: Arc<Mutex<HashSet<(FileId, Version)>>>,
@@ -82,6 +86,7 @@ impl Client {
             device_id,
             retry_budget: RETRY_BUDGET,
             window: Arc::default(),
+            open_uploads: Arc::default(),
             batches: Arc::default(),
             mismatched: Arc::default(),
             epoch: Arc::default(),
@@ -112,6 +117,11 @@ impl Client {
         }
         let retry_budget = self.retry_budget.max(TRANSFER_RETRY_BUDGET);
         self.with_retry_budget(retry_budget)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn url(&self) -> String {
+        self.api_url.clone()
     }
 
     /// The session that authorizes the requests of this client.

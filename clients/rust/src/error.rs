@@ -38,6 +38,9 @@ pub struct Problem {
     /// The time after which the request may be repeated, in seconds; `None` if the service does not know it.
     #[serde(default)]
     pub retry_after: Option<u64>,
+    /// The limit that is reached, such as `pendingUploads`, in a `quota-exceeded` problem; otherwise empty.
+    #[serde(default, deserialize_with = "printable_text")]
+    pub limit: String,
 }
 
 /// The server that a request was sent to.
@@ -345,6 +348,7 @@ mod tests {
             current: None,
             space_ids: Vec::new(),
             retry_after: None,
+            limit: String::new(),
         }))
     }
 

@@ -21,7 +21,7 @@ use tokio::time::sleep;
 
 use crate::batch::Route;
 use crate::files::{changed, is_unknown_field};
-use crate::window::{MIN_WINDOW_BYTES, Slot};
+use crate::window::{MIN_WINDOW_BYTES, OpenUpload, Slot};
 use crate::{Backoff, Client, Error, Progress, Sha256Stream};
 pub use source::{LocalFile, Source};
 
@@ -38,6 +38,9 @@ const COMPLETE_ATTEMPTS: u32 = 10;
 
 /// Delays between these attempts.
 const COMPLETE_BACKOFF: Backoff = Backoff::new(Duration::from_secs(3), Duration::from_secs(10));
+
+/// The name of the limit of uploads that are neither complete nor aborted.
+const PENDING_UPLOADS: &str = "pendingUploads";
 
 /// Bytes per read of the content.
 const READ_BYTES: u64 = 256 * 1024;
@@ -126,9 +129,8 @@ impl Client {
     ) -> Result<FileChanged, Error> {
         let client = self.with_fixed_epoch();
         let description = client.describe(space_id, path, content, &()).await?;
-        let slot = self.window.acquire(content.size().min(MIN_WINDOW_BYTES)).await;
-        let created = client.create_upload(&description, None).await?;
-        let client = client.with_transfer_retries();
+        let (created, slot, _open) = client.opened(&description, None).await?;
+        let client = client.clone().with_transfer_retries();
         let finished = client.finish(&created, content, &(), slot).await;
         // Without a key the upload cannot be resumed.
         if finished.is_err() {
@@ -152,15 +154,40 @@ impl Client {
         progress: &impl Progress,
     ) -> Result<FileChanged, Error> {
         let client = self.with_fixed_epoch();
-        // An upload's time limit starts when it is opened, so it is opened only when its content may be sent.
-        let slot = self.window.acquire(content.size().min(MIN_WINDOW_BYTES)).await;
-        let created = client.create_upload(description, Some(key)).await?;
-        let client = client.with_transfer_retries();
+        let (created, slot, _open) = client.opened(description, Some(key)).await?;
+        let client = client.clone().with_transfer_retries();
         let finished = client.finish(&created, content, progress, slot).await;
         if finished.as_ref().is_err_and(is_content_changed) {
             client.abort_quietly(created.upload_id).await;
         }
         finished
+    }
+
+    /// Opens an upload when its content may be sent, because its time limit starts then. If the user has too many
+    /// pending uploads, it waits as long as others of this client are open.
+    async fn opened(
+        &self,
+        description: &CreateUploadRequest,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<(CreatedUpload, Slot<'_>, OpenUpload<'_>), Error> {
+        let length = description.size.get().unsigned_abs().min(MIN_WINDOW_BYTES);
+        let mut is_alone = false;
+        loop {
+            let slot = self.window.acquire(length).await;
+            match self.create_upload(description, key).await {
+                Ok(created) => return Ok((created, slot, self.open_uploads.count())),
+                Err(Error::Refused(problem)) if problem.limit == PENDING_UPLOADS => {
+                    // Parts of open uploads need the window.
+                    drop(slot);
+                    let was_alone = std::mem::replace(&mut is_alone, !self.open_uploads.one_ends().await);
+                    // At the first time, others may have been opened by the same request.
+                    if was_alone && is_alone {
+                        return Err(Error::Refused(problem));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Aborts an upload that cannot be resumed, so that storage does not keep its content until it expires.

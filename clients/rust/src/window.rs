@@ -4,6 +4,7 @@
 //! therefore sent at the same time, and an upload is opened only when its content may be sent. Small files are
 //! opened a little ahead, so that many are opened by one request.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -156,6 +157,44 @@ impl Drop for Slot<'_> {
         state.bytes -= self.length;
         drop(state);
         self.window.released.notify_one();
+    }
+}
+
+/// The number of uploads of a client that are open.
+#[derive(Debug, Default)]
+pub(crate) struct OpenUploads {
+    number: AtomicUsize,
+    one_ended: Notify,
+}
+
+impl OpenUploads {
+    /// Counts an upload until the result is dropped.
+    pub(crate) fn count(&self) -> OpenUpload<'_> {
+        self.number.fetch_add(1, Ordering::SeqCst);
+        OpenUpload(self)
+    }
+
+    /// Waits until one of them ends. Returns `false` at once if there is none.
+    pub(crate) async fn one_ends(&self) -> bool {
+        let ended = self.one_ended.notified();
+        if self.number.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        ended.await;
+        true
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct OpenUpload<'a>(&'a OpenUploads);
+
+impl Drop for OpenUpload<'_> {
+    fn drop(&mut self) {
+        self.0.one_ended.notify_one();
+        if self.0.number.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // Nobody else wakes those who still wait.
+            self.0.one_ended.notify_waiters();
+        }
     }
 }
 

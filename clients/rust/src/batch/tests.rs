@@ -422,6 +422,69 @@ async fn the_key_is_in_the_header_of_a_single_request_and_in_the_body_of_a_batch
     }
 }
 
+/// Many uploads are opened ahead, and the limit may be lower.
+#[tokio::test]
+async fn uploads_wait_for_others_of_the_client_if_too_many_are_pending() {
+    let (client, mut asked) = service().await;
+    let limited = || {
+        let mut limited = problem(409, "quota-exceeded");
+        limited["limit"] = json!("pendingUploads");
+        limited
+    };
+    let url = client.url();
+    let serving = tokio::spawn(async move {
+        let mut pending = 0;
+        while let Some(request) = asked.recv().await {
+            let mut open = |path: &str| {
+                // Others have no room to make.
+                if path == "/refused" || pending == 2 {
+                    return json!({ "status": 409, "problem": limited() });
+                }
+                pending += 1;
+                let mut created = created(path);
+                created["put"]["url"] = json!(format!("{url}/object"));
+                json!({ "status": 201, "upload": created })
+            };
+            match request.line.as_str() {
+                "POST /uploads" => match open(request.paths()[0]) {
+                    opened if opened["status"] == 201 => request.answer(201, &opened["upload"].clone()),
+                    _ => request.answer(409, &limited()),
+                },
+                "POST /uploads/batch" => {
+                    let results: Vec<Value> = request.paths().into_iter().map(open).collect();
+                    request.answer(200, &json!({ "results": results }));
+                }
+                "PUT /object" => request.answer(200, &json!({})),
+                line if line.starts_with("DELETE ") => request.answer(404, &problem(404, "not-found")),
+                // The test needs no version.
+                _ => {
+                    pending -= 1;
+                    request.answer(409, &problem(409, "version-conflict"));
+                }
+            }
+        }
+    });
+    let uploads = (0..20).map(async |number| {
+        let path = format!("/{number}").parse().unwrap();
+        client.upload(None, path, b"x".as_slice()).await.unwrap_err()
+    });
+    for error in timeout(Duration::from_mins(1), join_all(uploads)).await.unwrap() {
+        let code = match &error {
+            Error::Refused(problem) => problem.code.as_str(),
+            _ => panic!("{error:?}"),
+        };
+        assert_eq!(code, "version-conflict");
+    }
+    let refused = client
+        .upload(None, "/refused".parse().unwrap(), b"x".as_slice())
+        .await;
+    assert!(
+        matches!(&refused, Err(Error::Refused(problem)) if problem.limit == "pendingUploads"),
+        "{refused:?}"
+    );
+    serving.abort();
+}
+
 /// The service refuses a list with an upload or a file twice.
 #[tokio::test]
 async fn a_request_has_each_upload_and_each_file_once() {

@@ -442,6 +442,7 @@ impl Service for FakeService {
                 current: None,
                 space_ids: Vec::new(),
                 retry_after: None,
+                limit: String::new(),
             })
         };
         self.request(|state| {
