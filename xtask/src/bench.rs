@@ -82,9 +82,9 @@ pub(crate) async fn run(project: &Project, options: &Bench) -> Result<()> {
 }
 
 /// Builds the benchmark program with the flags of the functions, because it contains the baselines, and
-/// `syncsphere` as in a release. Returns both. A quick
-/// run does not need this, because its figures mean nothing. There the program is built like all other tools,
-/// and only the functions are built as they are deployed.
+/// `syncsphere` as in a release. Returns both. A quick run does not need this, because its figures mean
+/// nothing. There the programs are built like all other tools, and only the functions are built as they are
+/// deployed.
 async fn build_optimized(project: &Project) -> Result<(PathBuf, PathBuf)> {
     let step = Step::begin("building the benchmarks");
     let arguments = [
