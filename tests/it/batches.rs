@@ -190,9 +190,17 @@ async fn files(apps: &TestContext, user: &str, paths: &[&str]) -> Vec<FileChange
     changed(&apps.call(user, completing(&uploads)).await)
 }
 
-/// Makes calls at once, each in an execution environment of its own.
+/// Makes calls at once, each in an execution environment of its own, which is connected to the database.
 async fn at_once(apps: &TestContext, user: &str, calls: Vec<Call>) -> Vec<Answer> {
     let environments: Vec<Environment> = calls.iter().map(|_| apps.environment()).collect();
+    for (environment, call) in environments.iter().zip(&calls) {
+        let database = match call.route() {
+            "POST /uploads/batch" => &environment.uploads.db,
+            "POST /files/batch" => &environment.files.db,
+            _ => &environment.complete_upload.db,
+        };
+        database.warm_up().await;
+    }
     let calling = environments.iter().zip(calls);
     join_all(calling.map(|(environment, call)| environment.call(user, call))).await
 }
