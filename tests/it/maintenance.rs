@@ -414,16 +414,20 @@ fn refusing(url: &str) -> queue::Queue {
 #[tokio::test]
 async fn an_event_that_the_queue_refuses_keeps_no_other_waiting_and_is_told() {
     let apps = TestContext::create().await;
+    for user in ["alice", "bob"] {
+        apps.upload(user, "/first", b"1").await;
+    }
     unsent(&apps, 3).await;
     apps.clock.advance(Duration::seconds(10));
     let mut app = apps.maintenance();
+    // The changes of a space are in one message. Alice's is refused, and then one of its four changes.
     app.queue = refusing(&apps.queue.url);
     // The run ends before its deadline, because the queue would refuse the event again.
     let run = maintenance::handle(&app, Instant::now() + StdDuration::from_mins(10));
     let run = tokio::time::timeout(StdDuration::from_secs(20), run).await;
     let unfinished = run.expect("the run goes on").unwrap_err();
     assert_eq!(unfinished.to_string(), r#"unfinished: ["publishing"]"#);
-    assert_eq!((apps.queue.events().await.len(), waiting(&apps).await), (2, 1));
+    assert_eq!((apps.queue.events().await.len(), waiting(&apps).await), (4, 1));
     apps.clock.advance(Duration::seconds(30));
     assert_eq!(apps.run_maintenance().await.unwrap().published, 1);
 }

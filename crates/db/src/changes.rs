@@ -189,6 +189,9 @@ pub enum Rejection {
 /// statement is no change and so not limited, $5 maximum number of changes per minute, $6 number of changes;
 /// more may follow.
 ///
+/// A limit that would be exceeded is returned, not raised: the statements of a batch would all fail after an
+/// error, and PostgreSQL would log each. They find no locked space instead.
+///
 /// The caller's row is locked after the space's in every command, and commands lock no other row of `users`.
 /// `$then` is an expression for what to lock after both.
 macro_rules! lock {
@@ -208,23 +211,23 @@ WITH locked AS (
             " AND admit($2, $3)
     FOR NO KEY UPDATE OF s
 ), caller AS (
-    SELECT u.user_id
+    SELECT CASE WHEN u.changes_since > $4::timestamptz - interval '1 minute' THEN u.changes ELSE 0 END AS used,
+        coalesce(u.max_changes_per_minute, $5) AS maximum,
+        ceil(extract(epoch FROM u.changes_since + interval '1 minute' - $4))::bigint AS retry_after
     FROM locked
     JOIN users u ON u.user_id = $2
-    WHERE CASE WHEN $4::timestamptz IS NULL THEN true ELSE within(
-        'changesPerMinute',
-        CASE WHEN u.changes_since > $4 - interval '1 minute' THEN u.changes ELSE 0 END,
-        $6,
-        coalesce(u.max_changes_per_minute, $5),
-        ceil(extract(epoch FROM u.changes_since + interval '1 minute' - $4))::bigint
-    ) END
     FOR NO KEY UPDATE OF u
+), allowed AS (
+    SELECT locked.id, caller.used, caller.maximum, caller.retry_after,
+        $4 IS NOT NULL AND caller.used + $6::bigint > caller.maximum AS exceeded
+    FROM locked
+    LEFT JOIN caller ON true
 )
-SELECT set_config('syncsphere.locked_space', locked.id::text, true), ",
+SELECT CASE WHEN exceeded THEN NULL ELSE set_config('syncsphere.locked_space', id::text, true) END,
+    coalesce(exceeded, false) AS exceeded, used::bigint, maximum, retry_after, ",
             $then,
             " AS locked_next
-FROM locked
-LEFT JOIN caller ON true"
+FROM allowed"
         ))
     };
 }
@@ -485,7 +488,13 @@ impl Database {
             &rate.changes,
         ];
         let parameters = [first, &standard, others].concat();
-        self.queries_locked((lock, &parameters), statements).await
+        let locked = self.queries_locked((lock, &parameters), statements).await?;
+        for row in &locked.lock {
+            if get(row, "exceeded")? {
+                return Err(Error::Rejected(Rejection::LimitExceeded(rate_limit(row)?)));
+            }
+        }
+        Ok(locked)
     }
 
     /// Runs a command under the locks of its space and its caller. `items` are the first parameter of the
@@ -536,7 +545,7 @@ impl Database {
             .zip(&parameters)
             .map(|(command, parameters)| -> Statement<'_> { (command.query, parameters) })
             .collect();
-        let Locked { rows, repeated } = self
+        let Locked { rows, repeated, .. } = self
             .queries_in_space(commit.caller, commit.rate(commands.len()), lock, &statements)
             .await?;
         let mut decisions = rows
@@ -619,6 +628,17 @@ pub(crate) struct Rate {
     now: Option<OffsetDateTime>,
     max_changes_per_minute: i64,
     changes: i64,
+}
+
+/// The limit of changes that a lock's row has found exceeded.
+fn rate_limit(row: &Row) -> Result<Limit, Error> {
+    let seconds = get::<Option<i64>>(row, "retry_after")?.and_then(|seconds| u64::try_from(seconds).ok());
+    Ok(Limit {
+        name: LimitName::ChangesPerMinute,
+        maximum: get(row, "maximum")?,
+        used: get(row, "used")?,
+        retry_after: seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs),
+    })
 }
 
 /// For statements that make no change.

@@ -133,13 +133,15 @@ impl Database {
                 client.batch_execute("COMMIT"),
             );
             begun?;
-            locked?;
+            let locked = locked?;
             let rows = rows.into_iter().collect::<Result<_, _>>()?;
             committed?;
-            Ok(rows)
+            Ok((locked, rows))
         });
+        let (lock, rows) = rows.await?;
         Ok(Locked {
-            rows: rows.await?,
+            lock,
+            rows,
             repeated: attempts > 1,
         })
     }
@@ -223,6 +225,8 @@ async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
 
 /// The result of statements that ran under a lock.
 pub(crate) struct Locked {
+    /// The rows of the lock.
+    pub(crate) lock: Vec<Row>,
     /// The rows of each.
     pub(crate) rows: Vec<Vec<Row>>,
     /// Whether there was more than one attempt. If so, a statement may have found the effects of its own

@@ -16,10 +16,13 @@ use crate::{App, Error};
 /// The largest number of uploads of a request whose content is checked at the same time.
 const CONCURRENT_CHECKS: usize = 32;
 
-/// Longest duration of checking and assembling content: the function's timeout less all its other waits. S3
-/// takes minutes to assemble the largest objects. The client then calls again and the object exists (Amazon
-/// S3 API Reference, `CompleteMultipartUpload`).
+/// Longest duration of checking and assembling the content of one upload: the function's timeout less all its
+/// other waits. S3 takes minutes to assemble the largest objects. The client then calls again and the object
+/// exists (Amazon S3 API Reference, `CompleteMultipartUpload`).
 pub(crate) const CONTENT_TIMEOUT: Duration = Duration::from_secs(17);
+
+/// The same for several uploads, whose commits take longer.
+const BATCH_CONTENT_TIMEOUT: Duration = Duration::from_secs(11);
 
 /// An upload with its proven content.
 struct Checked {
@@ -80,7 +83,12 @@ async fn check(
     caller: &Caller,
     uploads: Vec<(UploadId, Upload)>,
 ) -> Result<(Vec<Checked>, Vec<(UploadId, Problem)>), Problem> {
-    let deadline = Instant::now() + CONTENT_TIMEOUT;
+    let timeout = if uploads.len() > 1 {
+        BATCH_CONTENT_TIMEOUT
+    } else {
+        CONTENT_TIMEOUT
+    };
+    let deadline = Instant::now() + timeout;
     let checks = stream::iter(uploads).map(async |(upload_id, upload)| {
         let object_key = upload_id.object_key();
         let proving = timeout_at(deadline, prove(app, &object_key, &upload)).await;
