@@ -4,6 +4,7 @@
 //! as clients do. Functions and PostgreSQL are real; storage and queue are fakes in this process, whose state
 //! is compared too. A failing history is shrunk to a minimal one.
 
+mod batches;
 mod comparison;
 mod files;
 mod model;
@@ -226,6 +227,9 @@ impl<'a> History<'a> {
             }
             Act::Complete { upload } => self.complete_any(user, upload).await,
             Act::Abort { upload } => self.abort(user, upload).await,
+            Act::OpenAll { uploads, complete } => self.open_all(user, uploads, complete).await,
+            Act::CompleteAll { uploads } => self.complete_any_all(user, uploads).await,
+            Act::EditAll { edits } => self.edit_all(user, edits).await,
             Act::Race { other, space, path } => self.race([user, other], space, PATHS[path]).await,
             Act::Move { file, path, base } => self.rename(user, file, PATHS[path], base).await,
             Act::Delete { file, base } => self.delete(user, file, base).await,

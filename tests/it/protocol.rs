@@ -36,6 +36,8 @@ use tests::report;
 #[derive(Clone, Copy, Debug)]
 struct Scope {
     uploads: usize,
+    /// Whether one request completes all uploads.
+    batch: bool,
     /// Whether the second user is removed from or added to the shared space.
     membership: bool,
     devices: Set,
@@ -44,7 +46,8 @@ struct Scope {
 }
 
 impl Scope {
-    fn commands(&self) -> Set {
+    /// All changes.
+    fn changes(&self) -> Set {
         let uploads = Set::up_to(self.uploads);
         if self.membership {
             uploads.and(Set::of(MEMBERSHIP))
@@ -52,19 +55,53 @@ impl Scope {
             uploads
         }
     }
+
+    /// The changes that a command makes in one transaction.
+    fn changes_of(&self, command: usize) -> Set {
+        if self.batch && command == 0 {
+            Set::up_to(self.uploads)
+        } else {
+            Set::of(command)
+        }
+    }
+
+    /// The command that makes a change.
+    fn command_of(&self, change: usize) -> usize {
+        if self.batch && change < self.uploads {
+            0
+        } else {
+            change
+        }
+    }
+
+    fn commands(&self) -> Set {
+        let mut commands = Set::EMPTY;
+        for change in self.changes().iter() {
+            commands.insert(self.command_of(change));
+        }
+        commands
+    }
 }
 
 /// One member's device and two uploads: the path from a commit to a device with every possible fault.
 const ONE_MEMBER: Scope = Scope {
     uploads: 2,
+    batch: false,
     membership: false,
     devices: Set::MEMBER,
     faults: 2,
 };
 
+/// One member's device and two uploads that one request completes.
+const BATCH: Scope = Scope {
+    batch: true,
+    ..ONE_MEMBER
+};
+
 /// The device of a user who is removed or added before, between or after two uploads.
 const ONE_NEWCOMER: Scope = Scope {
     uploads: 2,
+    batch: false,
     membership: true,
     devices: Set::NEWCOMER,
     faults: 1,
@@ -73,6 +110,7 @@ const ONE_NEWCOMER: Scope = Scope {
 /// Both devices: the audience has more than one connection and changes during a delivery.
 const BOTH: Scope = Scope {
     uploads: 1,
+    batch: false,
     membership: true,
     devices: Set::BOTH,
     faults: 1,
@@ -81,6 +119,7 @@ const BOTH: Scope = Scope {
 /// Both devices, two uploads and a membership change, without faults.
 const ALL: Scope = Scope {
     uploads: 2,
+    batch: false,
     membership: true,
     devices: Set::BOTH,
     faults: 0,
@@ -89,6 +128,8 @@ const ALL: Scope = Scope {
 /// Rules that a test can break, each described by the broken behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Broken {
+    /// A message with several changes lacks the last one.
+    LastChangeLost,
     /// `maintenance` does not run.
     NoRelay,
     /// A writer deletes the outbox row before it sends the message.
@@ -238,6 +279,11 @@ fn every_history_of_a_member_keeps_every_promise() {
 }
 
 #[test]
+fn every_history_of_a_batch_keeps_every_promise() {
+    check("a batch", BATCH);
+}
+
+#[test]
 fn every_history_of_a_newcomer_keeps_every_promise() {
     check("a newcomer", ONE_NEWCOMER);
 }
@@ -250,6 +296,12 @@ fn every_history_of_both_keeps_every_promise() {
 #[test]
 fn every_history_without_faults_keeps_every_promise() {
     check("all, without faults", ALL);
+}
+
+#[test]
+fn a_message_that_loses_its_last_change_leaves_it_unannounced() {
+    breaks(BATCH, Broken::LastChangeLost, ANNOUNCED);
+    breaks(BATCH, Broken::LastChangeLost, NOBODY_DEAF);
 }
 
 #[test]

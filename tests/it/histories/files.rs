@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ::model::{CreatedUpload, FileChanged, FileId, Role};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{Call, put_to_storage, upload_body};
 
 use super::History;
@@ -33,7 +33,7 @@ fn is_writable(space: &Space, role: Option<Role>) -> bool {
     space.deleted.is_none() && matches!(role, Some(Role::Owner | Role::Editor))
 }
 
-fn is_live(file: &File) -> bool {
+pub(super) fn is_live(file: &File) -> bool {
     file.state == State::Live
 }
 
@@ -47,6 +47,48 @@ fn is_there(file: &File) -> bool {
 
 fn has_older_versions(file: &File) -> bool {
     is_live(file) && file.version > 1
+}
+
+/// A request to open an upload, or an item of one, with the expected refusal.
+pub(super) struct Opening {
+    space: usize,
+    path: String,
+    content: String,
+    base_version: Option<i64>,
+    base_file: Option<FileId>,
+    /// The idempotency key.
+    pub(super) key: usize,
+    pub(super) body: Value,
+    pub(super) refused: Option<Expected>,
+}
+
+/// A move, or without a path a deletion, and the state of the file that it requires.
+pub(super) struct Edit {
+    pub(super) space: usize,
+    pub(super) id: FileId,
+    pub(super) to: Option<&'static str>,
+    pub(super) base_version: Option<i64>,
+    pub(super) base_path: Option<String>,
+}
+
+impl Edit {
+    pub(super) fn new(space: usize, id: FileId, before: &File, to: Option<&'static str>, base: Base) -> Self {
+        Self {
+            space,
+            id,
+            to,
+            base_version: base_version(base, before.version),
+            base_path: base_path(base, &before.path),
+        }
+    }
+
+    /// Whether the file is already as requested, so that nothing changes.
+    fn is_done(&self, file: &File) -> bool {
+        match self.to {
+            Some(path) => is_live(file) && file.path == path,
+            None => is_in_trash(file),
+        }
+    }
 }
 
 impl History<'_> {
@@ -65,6 +107,26 @@ impl History<'_> {
         base: Base,
         send: bool,
     ) -> Option<usize> {
+        let opening = self.prepare(user, space, path, base, 1);
+        self.open_one(user, opening, send).await
+    }
+
+    async fn open_one(&mut self, user: usize, opening: Opening, send: bool) -> Option<usize> {
+        let call = Call::new("POST /uploads").header("idempotency-key", opening.key);
+        let call = call.body(opening.body.clone());
+        let answer = self.ask(user, call, opening.refused.map_or(Ok(201), Err)).await?;
+        Some(self.opened(user, opening, &answer.parsed(), send).await)
+    }
+
+    /// Prepares a request to open an upload, or an item of one. It is the `number`th that the request opens.
+    pub(super) fn prepare(
+        &mut self,
+        user: usize,
+        space: usize,
+        path: &str,
+        base: Base,
+        number: u32,
+    ) -> Opening {
         let space = self.world.space(user, space, is_writable);
         let there = self.world.spaces[space].at(path);
         let (current, file) = there.map_or((0, None), |(id, file)| (file.version, Some(id)));
@@ -76,19 +138,18 @@ impl History<'_> {
         // Version 0 with a file id is contradictory.
         let base = base_version(base, current).filter(|base| *base > 0 || base_file.is_none());
         let conflict = base.is_some_and(|base| base != current) || base_file.is_some() && base_file != file;
-        self.open_with(user, space, path, (base, base_file), conflict, send)
-            .await
+        self.prepare_with(user, space, path, (base, base_file), conflict, number)
     }
 
-    async fn open_with(
+    fn prepare_with(
         &mut self,
         user: usize,
         space: usize,
         path: &str,
         (base_version, base_file): (Option<i64>, Option<FileId>),
         conflict: bool,
-        send: bool,
-    ) -> Option<usize> {
+        number: u32,
+    ) -> Opening {
         self.counter += 1;
         let content = format!("{} {}", self.world.id, self.counter);
         let size = i64::try_from(content.len()).unwrap();
@@ -99,7 +160,7 @@ impl History<'_> {
             .or(conflict.then_some(CONFLICT))
             .or((file.is_none() && it.is_blocked(path, None)).then_some(TAKEN))
             .or(it.is_full(size).then_some(TOO_MANY_BYTES))
-            .or(self.world.refuses_opening(user, 1));
+            .or(self.world.refuses_opening(user, number));
         let mut body = upload_body(path, content.as_bytes());
         // Without a space, a file goes to the personal one.
         if space != self.world.users[user].personal || self.counter.is_multiple_of(2) {
@@ -111,11 +172,34 @@ impl History<'_> {
         if let Some(file) = base_file {
             body["baseFileId"] = json!(file);
         }
-        let call = Call::new("POST /uploads").header("idempotency-key", self.counter);
-        let answer = self
-            .ask(user, call.body(body), refused.map_or(Ok(201), Err))
-            .await?;
-        let created: CreatedUpload = answer.parsed();
+        Opening {
+            space,
+            path: path.to_owned(),
+            content,
+            base_version,
+            base_file: file.filter(|_| base_version.is_some() || base_file.is_some()),
+            key: self.counter,
+            body,
+            refused,
+        }
+    }
+
+    /// Records an upload that was opened, and sends the content if `send`. Returns the upload's index.
+    pub(super) async fn opened(
+        &mut self,
+        user: usize,
+        opening: Opening,
+        created: &CreatedUpload,
+        send: bool,
+    ) -> usize {
+        let Opening {
+            space,
+            path,
+            content,
+            base_version,
+            base_file,
+            ..
+        } = opening;
         assert_eq!(created.space_id, self.world.spaces[space].id);
         if send {
             put_to_storage(created.put().unwrap(), content.as_bytes()).await;
@@ -125,16 +209,16 @@ impl History<'_> {
             id: created.upload_id,
             user: Some(user),
             space,
-            path: path.to_owned(),
+            path,
             content,
             base_version,
-            base_file: file.filter(|_| base_version.is_some() || base_file.is_some()),
+            base_file,
             sent: send,
             state: UploadState::Pending,
             expires_at: self.world.now + uploads::PUT_LIFETIME,
             made: None,
         });
-        Some(self.world.uploads.len() - 1)
+        self.world.uploads.len() - 1
     }
 
     /// Expected refusal if the user may not write to the space.
@@ -147,7 +231,7 @@ impl History<'_> {
     }
 
     /// Selects an upload: three times of four a pending one of the user, if there is one, or else any.
-    fn any_upload(&self, user: usize, index: usize) -> Option<usize> {
+    pub(super) fn any_upload(&self, user: usize, index: usize) -> Option<usize> {
         let pending = |upload: &Upload| upload.user == Some(user) && upload.state == UploadState::Pending;
         let uploads = self.world.uploads.iter().enumerate();
         let pending: Vec<usize> = uploads.filter(|(_, it)| pending(it)).map(|(it, _)| it).collect();
@@ -174,7 +258,7 @@ impl History<'_> {
         }
     }
 
-    fn completed(&mut self, user: usize, upload: usize, changed: &FileChanged) {
+    pub(super) fn completed(&mut self, user: usize, upload: usize, changed: &FileChanged) {
         let it = self.world.uploads[upload].clone();
         if let Some(made) = it.made {
             assert_eq!((changed.file_id, changed.version.get()), made);
@@ -271,8 +355,8 @@ impl History<'_> {
         let base = (Some(it.at(path).map_or(0, |(_, file)| file.version)), None);
         let mut opened = [0; 2];
         for (user, opened) in users.into_iter().zip(&mut opened) {
-            let upload = self.open_with(user, space, path, base, false, true).await;
-            *opened = upload.unwrap();
+            let opening = self.prepare_with(user, space, path, base, false, 1);
+            *opened = self.open_one(user, opening, true).await.unwrap();
         }
         let calls = opened.map(|upload| {
             let id = self.world.uploads[upload].id;
@@ -305,33 +389,68 @@ impl History<'_> {
         (file, refused)
     }
 
-    pub(super) async fn rename(&mut self, user: usize, file: usize, path: &str, base: Base) {
+    pub(super) async fn rename(&mut self, user: usize, file: usize, path: &'static str, base: Base) {
         let Some((space, id)) = self.world.file(user, file, is_live) else {
             return;
         };
-        let (before, refused) = self.selected(user, (space, id));
-        let base_path = base_path(base, &before.path);
-        let base = base_version(base, before.version);
+        let edit = Edit::new(space, id, &self.world.spaces[space].files[&id], Some(path), base);
         let mut body = json!({ "path": path });
-        if let Some(base) = base {
+        if let Some(base) = edit.base_version {
             body["baseVersion"] = json!(base);
         }
-        if let Some(base_path) = &base_path {
+        if let Some(base_path) = &edit.base_path {
             body["basePath"] = json!(base_path);
         }
-        let conflict = base.is_some_and(|base| base != before.version)
-            || base_path.is_some_and(|base| base != before.path && before.path != path);
-        let moves = before.path != path;
-        let refused = refused
-            .or((!is_live(&before)).then_some(NOT_FOUND))
-            .or(self.refuses_writing(user, space))
-            .or(conflict.then_some(CONFLICT))
-            .or((moves && self.world.spaces[space].is_taken(path, id)).then_some(TAKEN));
         let call = Call::new("PATCH /files/{fileId}").path("fileId", id).body(body);
+        let refused = self.refuses_edit(user, &edit);
         let answer = self.ask(user, call, refused.map_or(Ok(200), Err)).await;
-        if let Some(answer) = answer.filter(|_| moves) {
-            path.clone_into(&mut self.file_mut(space, id).path);
-            self.changed_file(user, space, "FILE_MOVED", id, &answer.parsed());
+        if let Some(answer) = answer {
+            self.edited(user, &edit, &answer.parsed());
+        }
+    }
+
+    /// Expected refusal of a move or a deletion.
+    pub(super) fn refuses_edit(&self, user: usize, edit: &Edit) -> Option<Expected> {
+        let (before, refused) = self.selected(user, (edit.space, edit.id));
+        let may_not_write = self.refuses_writing(user, edit.space);
+        let other_version = edit.base_version.is_some_and(|base| base != before.version);
+        let other_path = edit.base_path.as_ref().is_some_and(|base| *base != before.path);
+        let Some(path) = edit.to else {
+            let conflict = other_version || other_path;
+            return refused.or(match before.state {
+                State::Live => may_not_write.or(conflict.then_some(CONFLICT)),
+                State::Trash(..) => (may_not_write.is_some() || conflict).then_some(NOT_FOUND),
+                State::Erased | State::Gone => Some(NOT_FOUND),
+            });
+        };
+        let moves = before.path != path;
+        let taken = moves && self.world.spaces[edit.space].is_taken(path, edit.id);
+        refused
+            .or((!is_live(&before)).then_some(NOT_FOUND))
+            .or(may_not_write)
+            .or((other_version || other_path && moves).then_some(CONFLICT))
+            .or(taken.then_some(TAKEN))
+    }
+
+    /// Moves or deletes a file in the model. Returns whether that is a change.
+    pub(super) fn edit(&mut self, user: usize, edit: &Edit) -> bool {
+        let state = State::Trash(self.world.now, self.world.name(user));
+        let file = self.file_mut(edit.space, edit.id);
+        if edit.is_done(file) {
+            return false;
+        }
+        match edit.to {
+            Some(path) => path.clone_into(&mut file.path),
+            None => file.state = state,
+        }
+        true
+    }
+
+    /// Records a move or a deletion that was answered with success.
+    pub(super) fn edited(&mut self, user: usize, edit: &Edit, changed: &FileChanged) {
+        if self.edit(user, edit) {
+            let kind = edit.to.map_or("FILE_DELETED", |_| "FILE_MOVED");
+            self.changed_file(user, edit.space, kind, edit.id, changed);
         }
     }
 
@@ -343,19 +462,15 @@ impl History<'_> {
         let Some((space, id)) = self.world.file(user, file, is_live) else {
             return;
         };
-        let (before, refused) = self.selected(user, (space, id));
-        let (call, conflict) = deletion(id, &before, base);
-        let may_not_write = self.refuses_writing(user, space);
-        let refused = refused.or(match before.state {
-            State::Live => may_not_write.or(conflict.then_some(CONFLICT)),
-            State::Trash(..) => (may_not_write.is_some() || conflict).then_some(NOT_FOUND),
-            State::Erased | State::Gone => Some(NOT_FOUND),
-        });
+        let before = &self.world.spaces[space].files[&id];
+        let ((call, _), edit) = (
+            deletion(id, before, base),
+            Edit::new(space, id, before, None, base),
+        );
+        let refused = self.refuses_edit(user, &edit);
         let answer = self.ask(user, call, refused.map_or(Ok(200), Err)).await;
-        if let Some(answer) = answer.filter(|_| is_live(&before)) {
-            let state = State::Trash(self.world.now, self.world.name(user));
-            self.file_mut(space, id).state = state;
-            self.changed_file(user, space, "FILE_DELETED", id, &answer.parsed());
+        if let Some(answer) = answer {
+            self.edited(user, &edit, &answer.parsed());
         }
     }
 

@@ -58,6 +58,23 @@ pub(super) struct Limits {
     pub(super) spaces: Option<u32>,
 }
 
+/// An upload to open. Its content is sent if `send`.
+#[derive(Clone, Debug)]
+pub(super) struct NewUpload {
+    pub(super) space: usize,
+    pub(super) path: usize,
+    pub(super) base: Base,
+    pub(super) send: bool,
+}
+
+/// A move of a file, or without a path its deletion.
+#[derive(Clone, Debug)]
+pub(super) struct FileEdit {
+    pub(super) file: usize,
+    pub(super) to: Option<usize>,
+    pub(super) base: Base,
+}
+
 /// An action of a user, an operator or the schedule. Indexes select one of the existing spaces, files,
 /// uploads or invitations.
 #[derive(Clone, Debug)]
@@ -80,6 +97,19 @@ pub(super) enum Act {
     },
     Abort {
         upload: usize,
+    },
+    /// Opens uploads with one request, and completes them with another if `complete`.
+    OpenAll {
+        uploads: Vec<NewUpload>,
+        complete: bool,
+    },
+    /// Completes uploads with one request.
+    CompleteAll {
+        uploads: Vec<usize>,
+    },
+    /// Moves and deletes files with one request.
+    EditAll {
+        edits: Vec<FileEdit>,
     },
     /// Two devices complete uploads from the same base at once.
     Race {
@@ -201,6 +231,26 @@ fn files() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// Requests with several items.
+fn batches() -> impl Strategy<Value = Act> {
+    let path = 0..PATHS.len();
+    let send = prop_oneof![1 => Just(false), 4 => Just(true)];
+    let upload = (0..16_usize, path.clone(), base(), send).prop_map(|(space, path, base, send)| NewUpload {
+        space,
+        path,
+        base,
+        send,
+    });
+    let to = prop_oneof![2 => Just(None), 3 => path.prop_map(Some)];
+    let edit = (0..32_usize, to, base()).prop_map(|(file, to, base)| FileEdit { file, to, base });
+    prop_oneof![
+        4 => (vec(upload, 1..7), prop_oneof![1 => Just(false), 2 => Just(true)])
+            .prop_map(|(uploads, complete)| Act::OpenAll { uploads, complete }),
+        3 => vec(0..8_usize, 1..6).prop_map(|uploads| Act::CompleteAll { uploads }),
+        4 => vec(edit, 1..7).prop_map(|edits| Act::EditAll { edits }),
+    ]
+}
+
 fn spaces() -> impl Strategy<Value = Act> {
     let (space, invitation) = (0..16_usize, 0..4_usize);
     prop_oneof![
@@ -242,7 +292,7 @@ fn others() -> impl Strategy<Value = Act> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let act = prop_oneof![8 => files(), 6 => spaces(), 4 => others()];
+    let act = prop_oneof![8 => files(), 4 => batches(), 6 => spaces(), 4 => others()];
     let known = prop_oneof![6 => Just(Known::Nothing), 3 => Just(Known::Current), 1 => Just(Known::Former)];
     let dies_after = prop_oneof![3 => Just(None), 1 => (1..14_usize).prop_map(Some)];
     // Those who share a space at first do most.

@@ -58,13 +58,21 @@ impl Model for Protocol {
         }
         match action {
             Action::TakeNumber(command) => state.take_number(command),
-            Action::Commit(command) => state.commit(command),
+            Action::Commit(command) => state.commit(command, self.scope.changes_of(command)),
             Action::CommitFails(command) => state.commit_fails(command),
             Action::AnswerAgain(command) => state.answer_again(command),
-            Action::Publish(command) => state.publish(command),
-            Action::PublishFails { command, sent } => state.publish_fails(command, sent),
-            Action::WriterDies { command, sent } => state.writer_dies(command, sent),
-            Action::DeleteRow(command) => state.delete_row(command),
+            Action::Publish(command) => {
+                state.publish(command, self.scope.changes_of(command), self.packed(command));
+            }
+            Action::PublishFails { command, sent } => {
+                let sent = if sent { self.packed(command) } else { Set::EMPTY };
+                state.publish_fails(command, self.scope.changes_of(command), sent);
+            }
+            Action::WriterDies { command, sent } => {
+                let sent = if sent { self.packed(command) } else { Set::EMPTY };
+                state.writer_dies(command, sent);
+            }
+            Action::DeleteRow(command) => state.delete_rows(self.scope.changes_of(command)),
             Action::LeaseRunsOut { command, .. } => state.lease_runs_out(command),
             Action::Claim { relay, command } => {
                 state.claim(relay, command, self.breaks(Broken::RelayDeletesBeforeSending));
@@ -152,7 +160,7 @@ fn situations(scope: &Scope) -> Vec<Property<Protocol>> {
     let mut situations = vec![
         Property::sometimes("all is said and done", |model: &Protocol, state: &State| {
             model.is_settled(state)
-                && state.committed == model.scope.commands()
+                && state.committed == model.scope.changes()
                 && (model.scope.devices.iter())
                     .all(|device| state.devices[device].phase == Phase::Live && state.has_all(device))
         }),
@@ -195,7 +203,12 @@ fn situations(scope: &Scope) -> Vec<Property<Protocol>> {
                 state.queue.iter().any(|message| {
                     let mut named = message.to.iter();
                     message.to != Set::ALL
-                        && named.any(|address| !state.may_see(address / IDS, message.event))
+                        && named.any(|address| {
+                            message
+                                .events
+                                .iter()
+                                .any(|event| !state.may_see(address / IDS, event))
+                        })
                 })
             },
         ));
@@ -203,9 +216,10 @@ fn situations(scope: &Scope) -> Vec<Property<Protocol>> {
     if scope.faults > 0 {
         situations.push(Property::sometimes(
             "a function dies after its commit",
-            |_, state: &State| {
-                (state.writers.iter().enumerate())
-                    .any(|(command, writer)| *writer == Writer::Idle && state.committed.has(command))
+            |model: &Protocol, state: &State| {
+                let commands = model.scope.commands();
+                let mut committed = commands.within(state.committed).iter();
+                committed.any(|command| state.writers[command] == Writer::Idle)
             },
         ));
         situations.push(Property::sometimes(

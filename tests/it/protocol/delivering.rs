@@ -86,14 +86,14 @@ impl Protocol {
                     again: true,
                 });
             }
-            if message.event == MEMBERSHIP {
+            if message.events.has(MEMBERSHIP) {
                 continue;
             }
             for second in first + 1..queue.len() {
                 let other = queue[second];
                 let seen = second > first + 1 && queue[second - 1] == other;
                 // Messages to different recipients or in different spaces behave in one batch as in two.
-                if !seen && other.event != MEMBERSHIP && other.to == message.to {
+                if !seen && !other.events.has(MEMBERSHIP) && other.to == message.to {
                     actions.push(Action::Receive {
                         fan_out,
                         first,
@@ -134,7 +134,7 @@ impl Protocol {
             state.addressed_a_stranger |= stranger;
         }
         let doing = &mut state.fan_outs[fan_out];
-        if self.breaks(Broken::AudienceRemembered) && batch[0].event != MEMBERSHIP {
+        if self.breaks(Broken::AudienceRemembered) && !batch[0].events.has(MEMBERSHIP) {
             doing.remembered.clone_from(&audience);
         }
         // Without recipients the message is finished. A crash at this point has the same effect as no
@@ -147,10 +147,10 @@ impl Protocol {
 
     fn audience(&self, state: &State, fan_out: usize, batch: &[Message]) -> Vec<Recipient> {
         let remembered = &state.fan_outs[fan_out].remembered;
-        if !remembered.is_empty() && batch[0].event != MEMBERSHIP {
+        if !remembered.is_empty() && !batch[0].events.has(MEMBERSHIP) {
             let frame = batch
                 .iter()
-                .fold(Set::EMPTY, |frame, message| frame.and(Set::of(message.event)));
+                .fold(Set::EMPTY, |frame, message| frame.and(message.events));
             return remembered
                 .iter()
                 .map(|to| Recipient {
@@ -169,8 +169,9 @@ impl Protocol {
                 for message in batch {
                     let named = message.to.has(address(device, id));
                     let unchecked = self.breaks(Broken::CarryOverUnchecked) && message.to != Set::ALL;
-                    if named && (unchecked || state.may_see(device, message.event)) {
-                        frame.insert(message.event);
+                    let may_see = message.events.iter().all(|event| state.may_see(device, event));
+                    if named && (unchecked || may_see) {
+                        frame = frame.and(message.events);
                     }
                 }
                 if !frame.is_empty() {
@@ -264,13 +265,13 @@ impl Protocol {
             return;
         }
         let failed = std::mem::take(&mut doing.recipients);
-        for Message { event, .. } in std::mem::take(&mut doing.batch) {
+        for Message { events, .. } in std::mem::take(&mut doing.batch) {
             let mut to = Set::EMPTY;
-            for failed in failed.iter().filter(|failed| failed.frame.has(event)) {
+            for failed in failed.iter().filter(|failed| failed.frame.includes(events)) {
                 to.insert(address(failed.device, failed.id));
             }
             if !to.is_empty() {
-                state.queue.push(Message { event, to });
+                state.queue.push(Message { events, to });
             }
         }
     }

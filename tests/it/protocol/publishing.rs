@@ -10,12 +10,15 @@ impl Protocol {
             if !self.scope.commands().has(command) {
                 continue;
             }
+            let is_in_outbox = |change| state.outbox[change] != Outbox::None;
             match state.writers[command] {
                 Writer::Idle if state.committed.has(command) => actions.push(Action::AnswerAgain(command)),
                 Writer::Idle => self.offer_beginning(state, command, actions),
                 Writer::Numbered => actions.push(Action::Commit(command)),
                 Writer::Committed => {
-                    if self.breaks(Broken::RowDeletedBeforeSending) && state.outbox[command] != Outbox::None {
+                    if self.breaks(Broken::RowDeletedBeforeSending)
+                        && self.scope.changes_of(command).iter().any(is_in_outbox)
+                    {
                         actions.push(Action::DeleteRow(command));
                         continue;
                     }
@@ -54,7 +57,7 @@ impl Protocol {
         for (command, row) in state.outbox.iter().enumerate() {
             match row {
                 Outbox::Leased => {
-                    let early = state.is_held(command);
+                    let early = self.is_held(state, command);
                     if !early || state.faults > 0 {
                         actions.push(Action::LeaseRunsOut { command, early });
                     }
@@ -80,6 +83,24 @@ impl Protocol {
     }
 }
 
+impl Protocol {
+    /// Whether the holder of the row's lease is still running.
+    fn is_held(&self, state: &State, change: usize) -> bool {
+        state.writers[self.scope.command_of(change)] == Writer::Committed
+            || state.relays.contains(&Relay::Claimed(change))
+    }
+
+    /// The changes of a message that `queue::publish` sends for a command: `Message::pack`.
+    pub(super) fn packed(&self, command: usize) -> Set {
+        let mut packed = self.scope.changes_of(command);
+        let last = packed.end() - 1;
+        if self.breaks(Broken::LastChangeLost) && packed != Set::of(last) {
+            packed.remove(last);
+        }
+        packed
+    }
+}
+
 impl State {
     /// Broken rule: takes a number from a counter that does not lock out other transactions.
     pub(super) fn take_number(&mut self, command: usize) {
@@ -90,14 +111,17 @@ impl State {
     /// and `spaces::REMOVE_MEMBER`. One transaction takes the next sequence number and writes the change and
     /// the outbox row, leased to the writer. It holds the space's lock from before it takes the number until
     /// the commit. Nothing of it is visible before the commit, so it is one step. Membership changes lock the
-    /// shared space too, and are therefore ordered among its changes.
+    /// shared space too, and are therefore ordered among its changes. A batch (`Database::complete_uploads`) makes
+    /// several changes in one transaction, with consecutive numbers.
     ///
     /// A commit that fails, or a crash before the commit, changes nothing and is not modelled. A commit whose
     /// response is lost is modelled as a writer that dies after the commit: the client receives no 2xx, or
     /// `Database` repeats the statement and finds the change already applied.
-    pub(super) fn commit(&mut self, command: usize) {
-        self.committed.insert(command);
-        self.outbox[command] = Outbox::Leased;
+    pub(super) fn commit(&mut self, command: usize, changes: Set) {
+        for change in changes.iter() {
+            self.committed.insert(change);
+            self.outbox[change] = Outbox::Leased;
+        }
         self.writers[command] = Writer::Committed;
         if command != MEMBERSHIP {
             return;
@@ -125,32 +149,37 @@ impl State {
     /// two, only a relay that claims the row after its lease has expired sees the row, and the relay could
     /// have claimed it before. So this is one step. [`Self::publish_fails`] and [`Self::writer_dies`] model
     /// an end in the middle of it.
-    pub(super) fn publish(&mut self, command: usize) {
-        self.announce(command);
-        self.outbox[command] = Outbox::None;
+    pub(super) fn publish(&mut self, command: usize, changes: Set, packed: Set) {
+        self.announce(packed);
+        self.delete_rows(changes);
         self.writers[command] = Writer::Answered;
     }
 
-    /// Broken rule: deletes the outbox row before sending the message.
-    pub(super) fn delete_row(&mut self, command: usize) {
-        self.outbox[command] = Outbox::None;
+    /// Deletes the outbox rows of a command; before sending the message if that rule is broken.
+    pub(super) fn delete_rows(&mut self, changes: Set) {
+        for change in changes.iter() {
+            self.outbox[change] = Outbox::None;
+        }
     }
 
     /// `queue::publish`: if sending the message or deleting the row fails, the row remains, a warning is
     /// logged and the response is 2xx. The queue may have accepted the message nevertheless.
     /// `db::outbox::RELEASE_EVENTS` ends the lease, which another relay may hold by then.
-    pub(super) fn publish_fails(&mut self, command: usize, sent: bool) {
+    pub(super) fn publish_fails(&mut self, command: usize, changes: Set, sent: Set) {
         self.writer_dies(command, sent);
         self.writers[command] = Writer::Answered;
-        if self.outbox[command] != Outbox::None {
-            self.outbox[command] = Outbox::Free;
+        for change in changes.iter() {
+            if self.outbox[change] != Outbox::None {
+                self.outbox[change] = Outbox::Free;
+            }
         }
     }
 
-    /// Lambda ends the function before or after it has sent the event. The client receives no response.
-    pub(super) fn writer_dies(&mut self, command: usize, sent: bool) {
-        if sent {
-            self.announce(command);
+    /// Lambda ends the function before or after it has sent the message with its events. The client receives no
+    /// response.
+    pub(super) fn writer_dies(&mut self, command: usize, sent: Set) {
+        if !sent.is_empty() {
+            self.announce(sent);
         }
         self.writers[command] = Writer::Idle;
     }
@@ -171,7 +200,7 @@ impl State {
     /// row still exists. It is one step for the reason given at [`Self::publish`].
     pub(super) fn relay_publishes(&mut self, relay: usize) {
         if let Relay::Claimed(command) = self.relays[relay] {
-            self.announce(command);
+            self.announce(Set::of(command));
             self.outbox[command] = Outbox::None;
         }
         self.relays[relay] = Relay::Idle;
@@ -180,21 +209,13 @@ impl State {
     /// Lambda ends the function, or sending or deleting fails. The row's lease is released or expires later.
     pub(super) fn relay_dies(&mut self, relay: usize, sent: bool) {
         if let (Relay::Claimed(command), true) = (self.relays[relay], sent) {
-            self.announce(command);
+            self.announce(Set::of(command));
         }
         self.relays[relay] = Relay::Idle;
     }
 
-    /// Whether the holder of the row's lease is still running.
-    fn is_held(&self, command: usize) -> bool {
-        self.writers[command] == Writer::Committed || self.relays.contains(&Relay::Claimed(command))
-    }
-
-    fn announce(&mut self, command: usize) {
-        self.announced.insert(command);
-        self.queue.push(Message {
-            event: command,
-            to: Set::ALL,
-        });
+    fn announce(&mut self, events: Set) {
+        self.announced = self.announced.and(events);
+        self.queue.push(Message { events, to: Set::ALL });
     }
 }

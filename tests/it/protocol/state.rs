@@ -6,7 +6,8 @@ use std::fmt;
 pub(super) const COMMANDS: usize = 3;
 
 /// The command that adds or removes the user of [`NEWCOMER`]. Commands with lower indexes are uploads: the
-/// n-th upload to commit has the index n - 1, and its change has the sequence number n.
+/// n-th upload to commit has the index n - 1, and its change has the sequence number n. With
+/// [`super::Scope::batch`], the first command commits all uploads.
 pub(super) const MEMBERSHIP: usize = 2;
 
 /// Maximum number of devices, each of a different user. The first device's user is always a member of the
@@ -93,11 +94,12 @@ impl fmt::Debug for Set {
 pub(super) struct State {
     /// State of the request that carries out each command.
     pub(super) writers: [Writer; COMMANDS],
-    /// Commands whose transaction is committed. The transaction includes the change and the outbox row.
+    /// Changes whose transaction is committed. The transaction includes the change and the outbox row. A change
+    /// has the index of its command, or in a batch the index of its item.
     pub(super) committed: Set,
-    /// Commands whose event has been sent to the queue at least once.
+    /// Changes whose event has been sent to the queue at least once.
     pub(super) announced: Set,
-    /// State of each command's outbox row.
+    /// State of each change's outbox row.
     pub(super) outbox: [Outbox; COMMANDS],
     /// Concurrent invocations of `maintenance`. They are sorted because they are interchangeable.
     pub(super) relays: [Relay; 2],
@@ -149,15 +151,15 @@ pub(super) enum Outbox {
 pub(super) enum Relay {
     #[default]
     Idle,
-    /// Holds the lease of this command's row and has not sent the event.
+    /// Holds the lease of this change's row and has not sent the event.
     Claimed(usize),
 }
 
 /// A `model::Message` in the queue or in the dead-letter queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Message {
-    /// Command whose event the message contains.
-    pub(super) event: usize,
+    /// Changes of one space that the message contains.
+    pub(super) events: Set,
     /// `model::Recipients`, encoded with [`address`]: all recipients, or only the connection ids that an
     /// earlier attempt did not reach. Paging is not modelled, because the audience fits in one page.
     pub(super) to: Set,

@@ -147,6 +147,20 @@ impl Answer {
     }
 }
 
+/// The body of the response to a request with several items.
+#[derive(Deserialize)]
+struct Results {
+    results: Vec<ItemResult>,
+}
+
+/// The result of an item.
+#[derive(Deserialize)]
+struct ItemResult {
+    status: u16,
+    #[serde(alias = "upload", alias = "change", alias = "problem")]
+    body: Value,
+}
+
 /// The HTTP API as clients see it.
 pub(crate) struct Api {
     functions: Arc<Functions>,
@@ -206,6 +220,67 @@ impl Api {
             format!("{} of {user}: {:?}", call.route, call.path),
         );
         None
+    }
+
+    /// Sends a request with several items until each has a definite answer, and returns these in the order of
+    /// the items. `call` makes the request for some of the items, given by their indexes. The function is killed
+    /// during the first attempt when `killed` resolves. After two minutes it records a violation, and the items
+    /// without an answer have `None`.
+    pub(crate) async fn request_items(
+        &self,
+        user: &UserId,
+        items: usize,
+        call: impl Fn(&[usize]) -> Call,
+        killed: Option<impl Future<Output = ()>>,
+    ) -> Vec<Option<Answer>> {
+        let begun = Instant::now();
+        let mut answers: Vec<Option<Answer>> = vec![None; items];
+        let mut open: Vec<usize> = (0..items).collect();
+        let mut killed = killed;
+        for attempt in 0.. {
+            let request = call(&open);
+            let answer = match killed.take() {
+                // The process ends with the invocation.
+                Some(killed) => tokio::select! {
+                    biased;
+                    () = killed => None,
+                    answer = self.once(user, &request) => answer,
+                },
+                None => self.once(user, &request).await,
+            };
+            if let Some(answer) = answer {
+                let results = answer.parsed::<Results>().map(|answer| answer.results);
+                let results = results.filter(|it| answer.status == 200 && it.len() == open.len());
+                let Some(results) = results else {
+                    self.wrong(user, &request, &answer);
+                    return answers;
+                };
+                for (item, result) in std::mem::take(&mut open).into_iter().zip(results) {
+                    let answer = Answer {
+                        status: result.status,
+                        body: Some(result.body.to_string()),
+                        is_repeated: attempt > 0,
+                    };
+                    match answer.status {
+                        429 | 503 => open.push(item),
+                        500.. => self.wrong(user, &request, &answer),
+                        _ => answers[item] = Some(answer),
+                    }
+                }
+            }
+            if open.is_empty() {
+                return answers;
+            }
+            if begun.elapsed() > PATIENCE {
+                break;
+            }
+            self.pause(attempt).await;
+        }
+        self.violations.unexpected(
+            "no definite answer",
+            format!("{} of {user}: {} items", call(&open).route, open.len()),
+        );
+        answers
     }
 
     /// Waits before the next attempt: exponential back-off with full jitter.

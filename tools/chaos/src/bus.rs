@@ -7,9 +7,9 @@ use anyhow::Result;
 use fakes::eventbridge::{Behaviour, Entry, EventBridge};
 use fakes::http::Fault;
 use model::EventId;
+use serde::Deserialize;
 
 use super::faults::{FaultInjector, Kind};
-use super::sqs::event_id;
 
 /// The value of `EVENT_BUS_NAME`.
 pub(crate) const NAME: &str = "chaos";
@@ -28,6 +28,17 @@ pub(crate) fn take(bus: &EventBridge) -> HashSet<EventId> {
         .iter()
         .filter_map(|entry| event_id(&entry.detail))
         .collect()
+}
+
+fn event_id(detail: &str) -> Option<EventId> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named {
+        event_id: EventId,
+    }
+    serde_json::from_str::<Named>(detail)
+        .ok()
+        .map(|named| named.event_id)
 }
 
 impl Behaviour for FaultyBus {

@@ -11,7 +11,7 @@ use super::database::Snapshot;
 use super::functions::KEEP_VERSIONS;
 use super::history::{Acknowledged, Erasures};
 use super::replica::Replica;
-use super::sqs::{POISON, event_id};
+use super::sqs::{POISON, event_ids};
 use super::violations::Violations;
 
 #[cfg(test)]
@@ -287,10 +287,10 @@ impl Evidence {
         }
         let mut copies: HashMap<&str, usize> = HashMap::new();
         for body in &self.dead_letters {
-            if event_id(body).is_some() {
-                violations.unexpected("event in the dead-letter queue", body.as_ref());
-            } else {
+            if event_ids(body).is_empty() {
                 *copies.entry(body).or_default() += 1;
+            } else {
+                violations.unexpected("event in the dead-letter queue", body.as_ref());
             }
         }
         for (body, most) in &self.poison {

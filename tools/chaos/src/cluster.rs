@@ -63,7 +63,7 @@ pub(crate) struct Cluster {
     /// Decides which random faults are injected.
     pub(crate) faults: Arc<FaultInjector>,
     pub(crate) sqs: Arc<FaultySqs>,
-    s3: S3,
+    s3: Arc<S3>,
     bus: EventBridge,
     _connections: Connections,
     /// Moves messages from the queue to `fan-out`.
@@ -106,7 +106,7 @@ impl Cluster {
         db::migrate(&owner, Some(role), None).await?;
         db::set_bus(&owner, true).await?;
         let database = Proxy::start(SocketAddr::V4(address)).await?;
-        let s3 = s3::start(Arc::clone(&faults)).await?;
+        let s3 = Arc::new(s3::start(Arc::clone(&faults)).await?);
         let sqs = Arc::new(FaultySqs::start(Arc::clone(&faults)).await?);
         let bus = bus::start(Arc::clone(&faults)).await?;
         let sockets = Arc::new(Sockets::new(Arc::clone(&faults)));
@@ -139,6 +139,9 @@ impl Cluster {
             history: Arc::new(History::default()),
             violations: Arc::clone(&violations),
             http: reqwest::Client::builder().no_proxy().build()?,
+            faults: Arc::clone(&faults),
+            s3: Arc::clone(&s3),
+            sqs: Arc::clone(&sqs),
         };
         let mapping = Mapping::new(Arc::clone(&sqs), Arc::clone(&functions), violations);
         let mut cluster = Self {

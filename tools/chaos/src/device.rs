@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Bytes;
 use client::Frame;
+use fakes::s3::S3;
 use model::{ChangeList, CreatedTicket, DeviceId, Event, SpaceId, UserId};
 use parking_lot::Mutex;
 use platform::{Clock, ids};
 use serde_json::json;
 
 use super::api::{Api, Call};
+use super::faults::FaultInjector;
 use super::history::{History, add};
 use super::replica::{Heard, Replica};
+use super::sqs::FaultySqs;
 use super::violations::Violations;
 use super::websocket_api::Sockets;
 
@@ -30,6 +33,9 @@ pub(crate) struct Context {
     pub(crate) violations: Arc<Violations>,
     /// Sends presigned requests to storage.
     pub(crate) http: reqwest::Client,
+    pub(crate) faults: Arc<FaultInjector>,
+    pub(crate) s3: Arc<S3>,
+    pub(crate) sqs: Arc<FaultySqs>,
 }
 
 /// One device of a user.

@@ -113,6 +113,12 @@ kinds! {
     BusAnswerLost "EventBridge answer lost" 0.05,
     /// EventBridge does not take an entry of a request.
     BusRefused "EventBridge entry failed" 0.02,
+    /// A SIGKILL ends the process of a function that completes a batch, after it has asked S3 for an object and
+    /// before it commits.
+    KilledBeforeCommit "batch killed before commit" 0.2,
+    /// A SIGKILL ends the process of a function that completes a batch, after it has committed and before the
+    /// queue has the message.
+    KilledBeforeSend "batch killed before sending" 0.2,
 }
 
 /// Decides about each opportunity for a fault, and counts the faults.

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
-use fakes::http::Fault;
+use fakes::http::{Fault, Request};
 use fakes::sqs::{Behaviour, Received, Settings, Sqs, Which};
-use model::EventId;
+use model::{EventId, Message};
 use parking_lot::Mutex;
-use serde::Deserialize;
+use tokio::sync::oneshot;
 
 use super::faults::{FaultInjector, Kind};
 
@@ -38,6 +38,14 @@ struct FaultyQueue {
     sent_events: Mutex<HashSet<EventId>>,
     poison_receives: Mutex<HashMap<Arc<str>, u32>>,
     exhausted: Mutex<Vec<Arc<str>>>,
+    watched: Mutex<Vec<Watched>>,
+}
+
+/// A request that is not to be answered.
+struct Watched {
+    /// Texts of which the request has one.
+    texts: Vec<String>,
+    arrived: oneshot::Sender<()>,
 }
 
 impl FaultySqs {
@@ -50,6 +58,7 @@ impl FaultySqs {
             sent_events: Mutex::default(),
             poison_receives: Mutex::default(),
             exhausted: Mutex::default(),
+            watched: Mutex::default(),
         });
         let behaviour: Arc<FaultyQueue> = Arc::clone(&queue);
         Ok(Self {
@@ -66,6 +75,14 @@ impl FaultySqs {
     /// The number of requests that were answered with 503 because of an outage.
     pub(crate) fn refused(&self) -> u64 {
         self.queue.refused.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when the next request that has one of these texts arrives. That request is never answered and
+    /// not carried out.
+    pub(crate) fn hang_next(&self, texts: Vec<String>) -> oneshot::Receiver<()> {
+        let (arrived, next) = oneshot::channel();
+        self.queue.watched.lock().push(Watched { texts, arrived });
+        next
     }
 
     /// Receives messages for the event source mapping. Returns none during an outage.
@@ -105,8 +122,28 @@ impl FaultySqs {
     }
 }
 
+impl FaultyQueue {
+    /// Whether somebody waits for this request.
+    fn is_watched(&self, request: &Request) -> bool {
+        let mut watched = self.watched.lock();
+        watched.retain(|watched| !watched.arrived.is_closed());
+        if watched.is_empty() {
+            return false;
+        }
+        let body = request.body();
+        let body = String::from_utf8_lossy(&body);
+        let found = watched
+            .iter()
+            .position(|watched| watched.texts.iter().any(|text| body.contains(text)));
+        found.is_some_and(|found| watched.swap_remove(found).arrived.send(()).is_ok())
+    }
+}
+
 impl Behaviour for FaultyQueue {
-    fn fault(&self) -> Fault {
+    fn fault(&self, request: &Request) -> Fault {
+        if self.is_watched(request) {
+            return Fault::Hang;
+        }
         let down = self.down.load(Ordering::SeqCst);
         if down {
             self.refused.fetch_add(1, Ordering::Relaxed);
@@ -121,9 +158,7 @@ impl Behaviour for FaultyQueue {
     }
 
     fn sent(&self, body: &str) -> usize {
-        if let Some(event_id) = event_id(body) {
-            self.sent_events.lock().insert(event_id);
-        }
+        self.sent_events.lock().extend(event_ids(body));
         if body.starts_with(POISON) {
             self.poison_receives.lock().entry(body.into()).or_default();
         }
@@ -157,14 +192,31 @@ impl Behaviour for FaultyQueue {
     }
 }
 
-/// The event in a message body; `None` if the body has no event.
-pub(crate) fn event_id(body: &str) -> Option<EventId> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Named {
-        event_id: EventId,
+/// The events in a message body; none if it cannot be decoded.
+pub(crate) fn event_ids(body: &str) -> Vec<EventId> {
+    let message = Message::decode(body);
+    message.map_or_else(
+        |_| Vec::new(),
+        |message| message.events().map(|event| event.event_id).collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Change;
+
+    use super::super::replica::tests::{event, file, space};
+    use super::*;
+
+    #[test]
+    fn a_message_announces_all_of_its_changes() {
+        let change = |number| event(space(1), number, Change::FileUpdated(file(7, "/a", number)));
+        let events = [change(1), change(2), change(3)];
+        let [message] = &Message::pack(&events)[..] else {
+            panic!()
+        };
+        let ids = events.map(|event| event.event_id);
+        assert_eq!(event_ids(&message.encode().unwrap()), ids);
+        assert!(event_ids("poison 1").is_empty());
     }
-    serde_json::from_str::<Named>(body)
-        .ok()
-        .map(|named| named.event_id)
 }

@@ -14,7 +14,7 @@ use model::{DeviceId, FileId, SpaceId, UserId};
 use parking_lot::Mutex;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::api::Call;
 use super::device::Context;
@@ -37,6 +37,12 @@ const MAX_SPACES: u64 = 60;
 
 /// In a short run, one shared space is created per this many uploads.
 const UPLOADS_PER_SPACE: u64 = 8;
+
+/// The share of batches among the uploads.
+const BATCH_SHARE: f64 = 0.15;
+
+/// The number of items of a batch.
+const BATCH_ITEMS: std::ops::Range<usize> = 2..9;
 
 /// The number of distinct paths in a space. It is small so that files get new versions and the state of a
 /// device stays small in long runs.
@@ -136,9 +142,14 @@ impl Workload {
                 15..18 => self.restore_file(&mut random).await,
                 18..26 => self.restore_version(&mut random).await,
                 26..28 => self.erase_file(&mut random).await,
+                28..36 => self.edit_files(&mut random).await,
                 _ => {}
             }
-            self.upload(number, &mut random).await;
+            if !self.only_uploads && random.random_bool(BATCH_SHARE) {
+                self.upload_all(number, &mut random).await;
+            } else {
+                self.upload(number, &mut random).await;
+            }
             self.done.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -183,10 +194,46 @@ impl Workload {
         }
     }
 
+    /// Uploads several files of one user to any of the user's spaces at once. Some have the same path.
+    async fn upload_all(&self, number: u64, random: &mut ChaCha8Rng) {
+        let index = random.random_range(0..self.users.len());
+        let user = &self.users[index];
+        let active = self.active_spaces();
+        let writable: Vec<_> = active
+            .into_iter()
+            .filter(|shared| shared.writers.lock().contains(&index))
+            .collect();
+        let uploads: Vec<Upload> = (0..random.random_range(BATCH_ITEMS))
+            .map(|item| Upload {
+                user: user.clone(),
+                key: format!("chaos-{}-{number}-{item}", self.seed),
+                path: format!("/folder/{}", random.random_range(0..PATHS)),
+                content: format!("{} {number} {item}", self.seed),
+                // The personal space is one of them.
+                space: writable
+                    .get(random.random_range(0..=writable.len()))
+                    .map(|shared| shared.id),
+                base_version: random.random_bool(0.2).then(|| random.random_range(0..4)),
+            })
+            .collect();
+        let may_be_refused = |upload: &Upload| {
+            let shared = writable.iter().find(|shared| Some(shared.id) == upload.space);
+            shared.is_some_and(|shared| shared.maybe_removed.lock().contains(&index))
+        };
+        let twice = random.random_bool(0.1);
+        for answer in upload::run_all(&self.context, &uploads, twice, may_be_refused).await {
+            remember(&self.recent, (user.clone(), answer.file_id));
+        }
+    }
+
+    fn active_spaces(&self) -> Vec<Arc<Shared>> {
+        let spaces = self.spaces.lock();
+        spaces[spaces.len().saturating_sub(ACTIVE_SPACES)..].to_vec()
+    }
+
     /// A random one of the newest shared spaces; `None` if there is none yet.
     pub(super) fn active_space(&self, random: &mut ChaCha8Rng) -> Option<Arc<Shared>> {
-        let spaces = self.spaces.lock();
-        let active = &spaces[spaces.len().saturating_sub(ACTIVE_SPACES)..];
+        let active = self.active_spaces();
         let chosen = random.random_range(0..active.len().max(1));
         active.get(chosen).cloned()
     }
@@ -209,6 +256,45 @@ impl Workload {
                 .query(format!("deviceId={}", user.device));
             if self.edit(&user, &call, &[403, 404]).await {
                 remember(&self.deleted, (user, file));
+            }
+        }
+    }
+
+    /// Moves and deletes several files of one user at once, some more than once.
+    async fn edit_files(&self, random: &mut ChaCha8Rng) {
+        let Some((user, _)) = any(&self.recent, random) else {
+            return;
+        };
+        let own: Vec<FileId> = (self.recent.lock().iter())
+            .filter(|(owner, _)| owner.id == user.id)
+            .map(|(_, file)| *file)
+            .collect();
+        let changes: Vec<(FileId, Value)> = (0..random.random_range(BATCH_ITEMS))
+            .map(|_| {
+                let file = own[random.random_range(0..own.len())];
+                let change = if random.random_bool(0.3) {
+                    json!({ "action": "delete", "fileId": file })
+                } else {
+                    let path = format!("/folder/{}", random.random_range(0..2 * PATHS));
+                    json!({ "action": "move", "fileId": file, "path": path })
+                };
+                (file, change)
+            })
+            .collect();
+        let call = |items: &[usize]| {
+            let changes: Vec<&Value> = items.iter().map(|item| &changes[*item].1).collect();
+            Call::new("POST /files/batch").body(json!({ "changes": changes, "deviceId": user.device }))
+        };
+        let none = None::<std::future::Pending<()>>;
+        let api = &self.context.api;
+        let answers = api.request_items(&user.id, changes.len(), call, none).await;
+        for (item, answer) in answers.into_iter().enumerate() {
+            let Some(answer) = answer else { continue };
+            let (file, change) = &changes[item];
+            match answer.status {
+                200 if change["action"] == "delete" => remember(&self.deleted, (user.clone(), *file)),
+                200 | 403 | 404 | 409 => {}
+                _ => api.wrong(&user.id, &call(&[item]), &answer),
             }
         }
     }

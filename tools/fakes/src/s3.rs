@@ -9,6 +9,7 @@ use model::Sha256;
 use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use ring::digest::{SHA256, digest};
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::{Fault, Reply, Request, Server, Service, reply, without_body};
@@ -56,6 +57,7 @@ impl S3 {
             objects: Mutex::default(),
             default,
             hung: Mutex::default(),
+            watched: Mutex::default(),
             faults,
         });
         Ok(Self {
@@ -74,6 +76,13 @@ impl S3 {
         self.bucket.hung.lock().insert(key.to_owned());
     }
 
+    /// Resolves when the next `HEAD` request for this object arrives.
+    pub fn next_head(&self, key: &str) -> oneshot::Receiver<()> {
+        let (arrived, next) = oneshot::channel();
+        self.bucket.watched.lock().insert(key.to_owned(), arrived);
+        next
+    }
+
     /// All written objects by key.
     pub fn objects(&self) -> HashMap<String, Object> {
         self.bucket.objects.lock().clone()
@@ -88,6 +97,8 @@ struct Bucket {
     default: Option<Object>,
     /// The keys of objects for which no request is answered.
     hung: Mutex<HashSet<String>>,
+    /// The keys of objects whose next `HEAD` request somebody waits for.
+    watched: Mutex<HashMap<String, oneshot::Sender<()>>>,
     faults: Box<dyn Fn() -> Fault + Send + Sync>,
 }
 
@@ -95,6 +106,12 @@ impl Service for Bucket {
     fn fault(&self, request: &Request) -> Fault {
         let path = request.target().split('?').next().unwrap_or_default();
         let key = path.strip_prefix(&self.prefix).unwrap_or_default();
+        if request.method() == "HEAD"
+            && let Some(watcher) = self.watched.lock().remove(key)
+        {
+            // Nobody may wait any more.
+            let _ = watcher.send(());
+        }
         if self.hung.lock().contains(key) {
             return Fault::Hang;
         }

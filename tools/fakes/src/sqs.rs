@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
-use crate::http::{Fault, Server};
+use crate::http::{Fault, Request, Server};
 
 pub use self::md5::md5;
 use self::queue::Queue;
@@ -44,7 +44,8 @@ pub struct Settings {
 /// once.
 pub trait Behaviour: Send + Sync + 'static {
     /// Chooses the fault of a request.
-    fn fault(&self) -> Fault {
+    fn fault(&self, request: &Request) -> Fault {
+        let _ = request;
         Fault::None
     }
 

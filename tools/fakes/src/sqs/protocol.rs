@@ -15,8 +15,8 @@ use crate::http::{Fault, Reply, Request, Service, reply};
 const CONTENT_TYPE: &str = "content-type: application/x-amz-json-1.0\r\n";
 
 impl Service for State {
-    fn fault(&self, _: &Request) -> Fault {
-        self.behaviour.fault()
+    fn fault(&self, request: &Request) -> Fault {
+        self.behaviour.fault(request)
     }
 
     fn error(&self, status: u16, code: &str) -> Reply {
