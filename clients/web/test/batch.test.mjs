@@ -48,7 +48,7 @@ class Service {
       request.answer = (answer = {}) => {
         this.held = this.held.filter((other) => other !== request);
         if (answer instanceof Error) reject(answer);
-        else resolve(Response.json(answer.body ?? this.body(request, answer.problems), { status: answer.status ?? 200 }));
+        else resolve(Response.json(answer.body ?? this.body(request, answer.problems), { status: answer.status ?? 200, headers: answer.headers }));
       };
       this.held.push(request);
       this.mostHeld = Math.max(this.mostHeld, this.held.length);
@@ -161,6 +161,14 @@ test("items that may succeed later are repeated, not before the time that the se
   assert.deepEqual(service.paused.sort(), [0, 2_000]);
   const repeated = service.requests.slice(2).flatMap(({ items }) => items);
   assert.deepEqual(repeated.sort(), ["a", "b"]);
+});
+
+test("a request for one item waits as long, which its answer says in a header", async () => {
+  const seconds = ["2", "30"];
+  const service = new Service({ answers: () => (seconds.length ? { status: 429, body: { code: "quota-exceeded" }, headers: { "Retry-After": seconds.shift() } } : {}) });
+  await assert.rejects(service.open("first"), (error) => error instanceof Problem && error.passing && error.retryAfter === 30_000);
+  assert.deepEqual(service.paused, [2_000]);
+  assert.equal((await service.open("first")).uploadId, "upload-of-first");
 });
 
 test("a request that fails as a whole is repeated with all items, and fails all of them in the end", async () => {

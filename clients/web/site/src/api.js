@@ -536,5 +536,6 @@ async function read(answer) {
   } catch {
     body = {};
   }
-  throw new Problem(answer.status, body);
+  const retryAfter = Number(answer.headers.get("Retry-After")) || undefined;
+  throw new Problem(answer.status, { retryAfter, ...body });
 }
