@@ -45,20 +45,20 @@ test("an open page notices a restored database, loses nothing that is queued, an
   await window.uploaded("lost.txt");
   await window.has("/lost.txt");
 
-  // More files than are sent at a time: some uploads are nearly complete, and the others wait.
+  // More files than are in progress at a time: some uploads are nearly complete, and the others wait.
   let release;
   const held = new Promise((resolve) => (release = resolve));
   await page.route("**/uploads/*/complete", async (route) => {
     await held;
     await route.continue();
   });
-  const queued = Array.from({ length: 5 }, (_, index) => `queued-${index}.txt`);
+  const queued = Array.from({ length: 12 }, (_, index) => `queued-${index}.txt`);
   const folder = join(browser.folder, "queued");
   mkdirSync(folder);
   const paths = queued.map((file) => join(folder, file));
   for (const path of paths) writeFileSync(path, path);
   await window.drop(paths);
-  await page.waitForFunction(() => document.querySelectorAll("#uploads li[data-phase=completing]").length === 3);
+  await page.waitForFunction(() => document.querySelectorAll("#uploads li[data-phase=completing]").length === 8);
   await page.locator("#uploads li", { hasText: "Waiting for its turn" }).first().waitFor();
 
   await backup.restore();

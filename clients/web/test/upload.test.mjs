@@ -260,6 +260,17 @@ test("an empty file is a file", async () => {
   assert.deepEqual([service.body.size, service.body.sha256, service.whole.size], [0, digest(""), 0]);
 });
 
+test("what is stored is completed again without another look, and not before the time that the service names", async () => {
+  const limited = new Problem(429, { code: "quota-exceeded", retryAfter: 30 });
+  const service = new Service(5, { faults: (name, count) => (name === "complete" && count <= 2 ? [limited, { error: new Unreachable("lost"), after: true }][count - 1] : null) });
+  const paused = [];
+  const upload = new Upload(file("hello"), target, service.world({ pause: async (ms) => void paused.push([ms, upload.phase, upload.isThrottled]), random: () => 0 }), () => {});
+  await upload.run();
+  assert.equal(upload.phase, "done");
+  assert.deepEqual(service.calls, ["create", "put", "complete", "complete", "complete"]);
+  assert.deepEqual(paused, [[30_000, "waiting", true], [0, "waiting", false]]);
+});
+
 test("an expired session is waited out", async () => {
   const service = new Service(5, { faults: (name, count) => (name === "complete" && count === 1 ? new SessionExpired() : null) });
   const upload = new Upload(file("hello"), target, service.world(), () => {});

@@ -56,6 +56,8 @@ fn pages_of_allowed_origins_may_call_every_route_and_send_what_the_page_sends() 
     for header in set(&cors["AllowHeaders"]) {
         assert!(api.contains(header), "the page sends no {header}");
     }
+    assert_eq!(set(&cors["ExposeHeaders"]), BTreeSet::from(["retry-after"]));
+    assert!(api.contains("retry-after"), "the page reads no Retry-After");
 }
 
 #[test]

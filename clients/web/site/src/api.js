@@ -1,5 +1,6 @@
 /** The HTTP API (docs/openapi.yaml). */
 
+import { Batcher, Capabilities } from "./batch.js";
 import { Problem, SessionExpired, Unreachable, isPassing } from "./errors.js";
 import { fullJitter } from "./timing.js";
 
@@ -14,7 +15,14 @@ const RETRY = { first: 500, limit: 4_000 };
 /**
  * @typedef {import("./types.js").Role} Role
  * @typedef {Pick<import("./types.js").FileView, "fileId" | "version" | "path">} Seen
- * @typedef {{ query?: Record<string, string | number | undefined>, body?: unknown, key?: string, signal?: AbortSignal }} Parameters
+ * @typedef {{ path: string, size: number, sha256: string, contentType?: string, spaceId?: string, baseVersion?: number, baseFileId?: string, deviceId: string }} NewUpload
+ *
+ * @typedef {object} Parameters
+ * @property {Record<string, string | number | undefined>} [query]
+ * @property {unknown} [body]
+ * @property {string} [key]
+ * @property {string | undefined} [epoch] by default that of the newest list of spaces
+ * @property {AbortSignal} [signal]
  */
 
 export class Api {
@@ -34,6 +42,33 @@ export class Api {
     this.session = session;
     this.deviceId = deviceId;
     this.world = world;
+    const service = new Capabilities();
+    /** @type {Batcher<{ upload: NewUpload, key: string }, import("./types.js").CreatedUpload>} */
+    this.opening = new Batcher(
+      {
+        idOf: ({ key }) => key,
+        single: ({ upload, key }, epoch, signal) => this.#createOne(upload, { key, epoch, signal }),
+        batch: (items, epoch) => {
+          const uploads = items.map(({ upload, key }) => ({ ...upload, idempotencyKey: key }));
+          return this.#authorized("POST", "/uploads/batch", { body: { uploads }, epoch });
+        },
+        output: ({ upload }) => upload,
+        discard: ({ uploadId }) => void this.abortUpload(uploadId).catch(() => {}),
+      },
+      service,
+      world.sleep,
+    );
+    /** @type {Batcher<string, import("./types.js").FileChanged>} */
+    this.completing = new Batcher(
+      {
+        idOf: (uploadId) => uploadId,
+        single: (uploadId, epoch, signal) => this.#authorized("POST", `/uploads/${uploadId}/complete`, { body: {}, epoch, signal }),
+        batch: (uploadIds, epoch) => this.#authorized("POST", "/uploads/batch/complete", { body: { uploadIds }, epoch }),
+        output: ({ change }) => change,
+      },
+      service,
+      world.sleep,
+    );
   }
 
   // ------------------------------------------------------------------------------------------------ Spaces
@@ -289,15 +324,27 @@ export class Api {
   // ------------------------------------------------------------------------------------------------ Uploads
 
   /**
-   * @param {{ path: string, size: number, sha256: string, contentType?: string, spaceId?: string, baseVersion?: number, baseFileId?: string, deviceId: string }} upload
+   * Opens an upload, in one request with others that are opened at the same time.
+   *
+   * @param {NewUpload} upload
    * @param {string} key
    * @param {AbortSignal} signal
    * @returns {Promise<import("./types.js").CreatedUpload>}
    */
   createUpload(upload, key, signal) {
+    const epoch = this.#epoch;
+    return this.#retried(() => this.opening.call({ upload, key }, epoch, signal), signal);
+  }
+
+  /**
+   * @param {NewUpload} upload
+   * @param {{ key: string, epoch: string | undefined, signal: AbortSignal }} parameters
+   * @returns {Promise<import("./types.js").CreatedUpload>}
+   */
+  #createOne(upload, parameters) {
     const { baseFileId, ...former } = upload;
-    if (baseFileId === undefined) return this.#send("POST", "/uploads", { body: former, key, signal });
-    return this.#sendNewer("POST", "/uploads", { body: upload, key, signal }, { body: former, key, signal });
+    const send = (/** @type {unknown} */ body) => this.#authorized("POST", "/uploads", { ...parameters, body });
+    return baseFileId === undefined ? send(former) : inFormerWords(() => send(upload), () => send(former));
   }
 
   /**
@@ -320,12 +367,15 @@ export class Api {
   }
 
   /**
+   * Completes an upload, in one request with others that are completed at the same time.
+   *
    * @param {string} uploadId
    * @param {AbortSignal} signal
    * @returns {Promise<import("./types.js").FileChanged>}
    */
   completeUpload(uploadId, signal) {
-    return this.#send("POST", `/uploads/${uploadId}/complete`, { body: {}, signal });
+    const epoch = this.#epoch;
+    return this.#retried(() => this.completing.call(uploadId, epoch, signal), signal);
   }
 
   /**
@@ -366,35 +416,41 @@ export class Api {
    * @param {Parameters} parameters
    * @returns {Promise<any>}
    */
-  async #send(method, path, parameters) {
+  #send(method, path, parameters) {
+    return this.#retried(() => this.#authorized(method, path, parameters), parameters.signal);
+  }
+
+  /**
+   * @template T
+   * @param {() => Promise<T>} attempt
+   * @param {AbortSignal | undefined} signal
+   * @returns {Promise<T>}
+   */
+  async #retried(attempt, signal) {
     for (let failures = 0; ; failures += 1) {
       try {
-        return await this.#authorized(method, path, parameters);
+        return await attempt();
       } catch (error) {
         if (error instanceof Problem && error.code === "feed-reset") this.onfeedreset();
-        if (!isPassing(error) || failures + 1 >= ATTEMPTS) throw error;
-        await this.world.sleep(fullJitter(failures, RETRY, this.world.random));
-        parameters.signal?.throwIfAborted();
+        const retryAfter = error instanceof Problem ? error.retryAfter : 0;
+        // The caller decides about a longer time.
+        if (!isPassing(error) || failures + 1 >= ATTEMPTS || retryAfter > RETRY.limit) throw error;
+        await this.world.sleep(retryAfter + fullJitter(failures, RETRY, this.world.random));
+        signal?.throwIfAborted();
       }
     }
   }
 
   /**
-   * Sends a request in the form of the newest release of the service. If the previous release answers, as during a deployment, it refuses
-   * unknown fields without any effect, and the request is sent again in the previous form.
+   * Sends a request in the form of the newest release of the service, or in the previous form.
    *
    * @param {string} method
    * @param {string} path
    * @param {Parameters} newest
    * @param {Parameters} former
    */
-  async #sendNewer(method, path, newest, former) {
-    try {
-      return await this.#send(method, path, newest);
-    } catch (error) {
-      if (!(error instanceof Problem && error.code === "invalid-request")) throw error;
-      return this.#send(method, path, former);
-    }
+  #sendNewer(method, path, newest, former) {
+    return inFormerWords(() => this.#send(method, path, newest), () => this.#send(method, path, former));
   }
 
   /**
@@ -421,7 +477,7 @@ export class Api {
    * @param {Parameters} parameters
    * @param {string} token
    */
-  async #once(method, path, { query = {}, body, key, signal }, token) {
+  async #once(method, path, { query = {}, body, key, epoch = this.#epoch, signal }, token) {
     const url = new URL(this.url + path);
     for (const [name, value] of Object.entries(query)) {
       if (value !== undefined) url.searchParams.set(name, String(value));
@@ -430,7 +486,7 @@ export class Api {
     const headers = { Accept: "application/json", Authorization: `Bearer ${token}` };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (key !== undefined) headers["Idempotency-Key"] = key;
-    if (this.#epoch !== undefined) headers["Syncsphere-Epoch"] = this.#epoch;
+    if (epoch !== undefined) headers["Syncsphere-Epoch"] = epoch;
     const timeout = AbortSignal.timeout(TIMEOUT);
     try {
       return await this.world.fetch(url, {
@@ -444,6 +500,24 @@ export class Api {
       signal?.throwIfAborted();
       throw new Unreachable(error);
     }
+  }
+}
+
+/**
+ * Sends a request in the form of the newest release of the service. If the previous release answers, as during a deployment, it refuses unknown
+ * fields without any effect, and the request is sent again in the previous form.
+ *
+ * @template T
+ * @param {() => Promise<T>} newest
+ * @param {() => Promise<T>} former
+ * @returns {Promise<T>}
+ */
+async function inFormerWords(newest, former) {
+  try {
+    return await newest();
+  } catch (error) {
+    if (!(error instanceof Problem && error.code === "invalid-request")) throw error;
+    return former();
   }
 }
 
@@ -462,5 +536,6 @@ async function read(answer) {
   } catch {
     body = {};
   }
-  throw new Problem(answer.status, body);
+  const retryAfter = Number(answer.headers.get("Retry-After")) || undefined;
+  throw new Problem(answer.status, { retryAfter, ...body });
 }

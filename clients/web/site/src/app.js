@@ -110,7 +110,7 @@ export class App extends EventTarget {
     } else if (this.session.state === "signed-out") {
       this.#watcher?.stop();
       this.#watcher = null;
-      for (const upload of this.uploads.all) this.uploads.remove(upload);
+      this.uploads.remove(this.uploads.all);
       // Nothing of the former user's data remains, neither on the page nor in memory.
       location.reload();
     }

@@ -51,7 +51,7 @@ function wordsOf(status, { code = "", requestId, current }) {
 export class Problem extends Error {
   /**
    * @param {number} status
-   * @param {{ code?: string, requestId?: string, current?: { version: number, fileId?: string } }} body
+   * @param {{ code?: string, requestId?: string, current?: { version: number, fileId?: string }, retryAfter?: number }} body
    */
   constructor(status, body) {
     super(wordsOf(status, body));
@@ -60,6 +60,8 @@ export class Problem extends Error {
     this.code = body.code ?? "";
     this.requestId = body.requestId;
     this.current = body.current;
+    /** Time in milliseconds before which the request does not succeed; 0 if it is unknown. */
+    this.retryAfter = (body.retryAfter ?? 0) * 1_000;
   }
 
   /** Whether the same request may succeed later. */

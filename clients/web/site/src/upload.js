@@ -54,6 +54,8 @@ export class Upload {
   /** @type {Phase} */ phase = "hashing";
   /** Bytes of the file that are hashed, or sent after hashing. */
   progress = 0;
+  /** Bytes of the file that are sent. */ sent = 0;
+  /** Whether the service has answered that it cannot do this now, while the upload waits. */ isThrottled = false;
   /** @type {string} */ error = "";
   /** The current version at the path after a conflict. @type {{ version: number, fileId?: string } | undefined} */ current;
   /** @type {import("./types.js").FileChanged | null} */ changed = null;
@@ -62,6 +64,7 @@ export class Upload {
   #controller = new AbortController();
   /** The epoch in which the user chose the target. @type {string | undefined} */ #seenIn;
   /** @type {string | null} */ #uploadId = null;
+  /** Whether storage has all of the content. */ #isStored = false;
   /** @type {string | null} */ #sha256 = null;
   /** @type {Map<number, string>} */ #partDigests = new Map();
   /** @type {Map<number, number>} */ #sentOfParts = new Map();
@@ -114,7 +117,9 @@ export class Upload {
   #forget() {
     this.world.storage.removeItem(this.#slot());
     this.#uploadId = null;
+    this.#isStored = false;
     this.#sentOfParts.clear();
+    this.sent = 0;
   }
 
   /** Discards the upload and all digests, because the file has changed since it was read. */
@@ -164,17 +169,20 @@ export class Upload {
     for (let failures = 0; ; failures += 1) {
       try {
         this.#sameEpoch();
-        const view = await this.#open(digest);
+        const view = this.#isStored ? null : await this.#open(digest);
         if (view) {
           this.#enter("sending");
           await this.#send(view);
         }
+        this.#isStored = true;
+        this.sent = this.file.size;
         this.#sameEpoch();
         this.#enter("completing");
         this.completedAt = Date.now();
         return await this.world.api.completeUpload(/** @type {string} */ (this.#uploadId), signal);
       } catch (error) {
         signal.throwIfAborted();
+        this.isThrottled = error instanceof Problem;
         if (error instanceof SessionExpired) {
           this.#enter("waiting");
           await this.world.signedIn(signal);
@@ -192,8 +200,10 @@ export class Upload {
           await this.world.pause(fullJitter(resets, RETRY, this.world.random), signal);
         } else if (isPassing(error)) {
           this.#enter("waiting");
-          await this.world.pause(fullJitter(failures, RETRY, this.world.random), signal);
+          const retryAfter = error instanceof Problem ? error.retryAfter : 0;
+          await this.world.pause(retryAfter + fullJitter(failures, RETRY, this.world.random), signal);
         } else {
+          this.#isStored = false;
           throw error;
         }
       }
@@ -241,7 +251,7 @@ export class Upload {
   /** @param {{ put?: import("./types.js").PresignedPut, multipart?: import("./types.js").Parts, parts?: { partNumber: number, sha256: string }[] }} view */
   async #send({ put: whole, multipart, parts = [] }) {
     if (whole) {
-      await this.world.put(whole, this.file, this.#controller.signal, (bytes) => this.#advance(bytes));
+      await this.world.put(whole, this.file, this.#controller.signal, (bytes) => this.#advanceSent(bytes));
     } else if (multipart) {
       await this.#sendParts(multipart, new Map(parts.map((part) => [part.partNumber, part.sha256])));
     }
@@ -298,7 +308,13 @@ export class Upload {
     this.#sentOfParts.set(partNumber, bytes);
     let sent = 0;
     for (const of of this.#sentOfParts.values()) sent += of;
-    this.#advance(sent);
+    this.#advanceSent(sent);
+  }
+
+  /** @param {number} bytes */
+  #advanceSent(bytes) {
+    this.sent = bytes;
+    this.#advance(bytes);
   }
 
   /** @param {number} bytes */

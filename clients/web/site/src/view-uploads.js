@@ -1,7 +1,7 @@
 /** The uploads of this window: their progress and rate, and the actions on uploads that need a decision. */
 
 import { beside, numbered, replacing } from "./adding.js";
-import { byId, h, iconButton, keyed, setText } from "./dom.js";
+import { byId, find, h, iconButton, keyed, setText } from "./dom.js";
 import { bytes, folderOf, milliseconds, nameOf, timeLeft } from "./words.js";
 
 /** Time in milliseconds over which a rate is averaged. */
@@ -16,17 +16,23 @@ export class UploadsView {
   /** @param {import("./app.js").App} app */
   constructor(app) {
     this.app = app;
-    byId("uploads-clear").addEventListener("click", () => {
-      for (const upload of app.uploads.all.filter((upload) => upload.ended)) app.uploads.remove(upload);
-    });
+    this.progress = find(document, "#uploads-progress", HTMLProgressElement);
+    byId("uploads-clear").addEventListener("click", () => app.uploads.remove(app.uploads.all.filter((upload) => upload.ended)));
+    byId("uploads-cancel").addEventListener("click", () => app.uploads.remove(app.uploads.all.filter((upload) => !upload.ended)));
   }
 
   show() {
     const { uploads } = this.app;
     byId("uploads-section").hidden = uploads.all.length === 0;
     byId("uploads-clear").hidden = !uploads.all.some((upload) => upload.ended);
-    const done = uploads.all.filter((upload) => upload.phase === "done").length;
-    setText(byId("uploads-count"), uploads.all.length ? `${done} of ${uploads.all.length} done` : "");
+    const several = uploads.all.filter((upload) => !upload.ended).length > 1;
+    byId("uploads-cancel").hidden = !several;
+    const total = uploads.total;
+    const ofBytes = several ? ` · ${bytes(total.sent)} of ${bytes(total.bytes)}` : "";
+    setText(byId("uploads-count"), total.uploads ? `${total.done.toLocaleString()} of ${total.uploads.toLocaleString()} done${ofBytes}` : "");
+    this.progress.hidden = !several;
+    this.progress.max = total.bytes || 1;
+    this.progress.value = total.sent;
     const many = uploads.all.length > MOST_SHOWN;
     const shown = many ? uploads.all.filter((upload) => upload.phase !== "done").slice(0, MOST_SHOWN) : [...uploads.all].reverse();
     keyed(byId("uploads"), shown, (upload) => upload.id, (upload) => this.#row(upload));
@@ -43,7 +49,7 @@ export class UploadsView {
     const progress = h("progress", { max: upload.file.size || 1, "aria-label": `Upload of ${nameOf(upload.target.path)}` });
     const facts = h("span", { class: "facts muted" });
     const choices = h("div", { class: "choices" });
-    const cancel = iconButton("close", `Cancel or remove the upload of ${nameOf(upload.target.path)}`, () => app.uploads.remove(upload));
+    const cancel = iconButton("close", `Cancel or remove the upload of ${nameOf(upload.target.path)}`, () => app.uploads.remove([upload]));
     const element = h("li", { class: "row" }, h("div", { class: "row-text" }, h("div", { class: "what" }, space, folder, name), progress, facts, choices), cancel);
     let shownPhase = "";
     return {
@@ -84,7 +90,8 @@ export class UploadsView {
       case "completing":
         return "Completing";
       case "waiting":
-        return this.app.session.state === "expired" ? `Waits until you sign in · ${of}` : `Waits for the network · ${of}`;
+        if (this.app.session.state === "expired") return `Waits until you sign in · ${of}`;
+        return `Waits for the ${upload.isThrottled ? "service" : "network"} · ${of}`;
       case "done":
         return `Version ${upload.changed?.version} · ${bytes(size)}${this.#heard(upload)}`;
       case "conflict":
@@ -116,7 +123,7 @@ export class UploadsView {
     return [
       choice("Keep both", () => void upload.again(beside(numbered(path, (other) => space?.fileAt(other) !== undefined)))),
       choice(version ? "Replace" : "Put it there", () => void upload.again(version ? replacing({ path, version, fileId }) : beside(path))),
-      choice("Skip", () => app.uploads.remove(upload)),
+      choice("Skip", () => app.uploads.remove([upload])),
     ];
   }
 }
