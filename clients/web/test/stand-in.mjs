@@ -112,15 +112,20 @@ export class Service {
 
   // ---------------------------------------------------------------------------------------------- Changes
 
-  /** Commits changes to a space, and may push them to all connections. */
+  /** Commits changes to a space, and may push them to all connections, in frames of at most 100 changes. */
   commit(spaceId, count = 1, more = {}) {
     const log = this.spaces.get(spaceId) ?? [];
     this.spaces.set(spaceId, log);
+    const committed = [];
     for (let added = 0; added < count; added += 1) {
       const sequence = log.length + 1;
       const change = { eventType: "FILE_UPDATED", ...more, sequence, spaceId, eventId: `${spaceId}-${sequence}`, userId: "somebody", occurredAt: "2026-01-01T00:00:00Z" };
       log.push(change);
-      for (const socket of this.#sockets) if (!this.#unknown.has(socket)) this.#push(socket, [change]);
+      committed.push(change);
+    }
+    while (committed.length > 0) {
+      const changes = committed.splice(0, 100);
+      for (const socket of this.#sockets) if (!this.#unknown.has(socket)) this.#push(socket, changes);
     }
   }
 
@@ -138,7 +143,7 @@ export class Service {
         }
         const [first] = changes;
         const log = this.spaces.get(first.spaceId) ?? [];
-        const sent = this.#chance(0.1) ? log.slice(Math.max(0, first.sequence - 3), first.sequence) : changes;
+        const sent = this.#chance(0.1) ? log.slice(Math.max(0, first.sequence - 3), changes.at(-1).sequence) : changes;
         socket.receive({ type: "changes", epoch: this.epoch, spaceId: first.spaceId, changes: sent });
       });
     }

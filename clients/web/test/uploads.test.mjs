@@ -15,6 +15,8 @@ class Service {
   completing = [];
   paused = [];
   aborted = 0;
+  /** Contents that were read. */
+  read = 0;
   mostSending = 0;
 
   world() {
@@ -59,12 +61,19 @@ class Service {
   }
 }
 
-const file = (size) => new File([new Uint8Array(size)], "a");
+function file(service, size) {
+  const content = new File([new Uint8Array(size)], "a");
+  const read = () => {
+    service.read += 1;
+    return Blob.prototype.arrayBuffer.call(content);
+  };
+  return Object.assign(content, { arrayBuffer: read });
+}
 
 function added(count, size = 100) {
   const service = new Service();
   const uploads = new Uploads(service.world());
-  for (let index = 0; index < count; index += 1) uploads.add(file(size), { userId: "me", spaceId: "s", path: `/${index}`, baseVersion: 0 });
+  for (let index = 0; index < count; index += 1) uploads.add(file(service, size), { userId: "me", spaceId: "s", path: `/${index}`, baseVersion: 0 });
   return { service, uploads };
 }
 
@@ -136,9 +145,9 @@ test("all uploads are cancelled together, and none of those that waited begins i
   assert.deepEqual([uploads.all.length, uploads.busy, service.opening.length, service.completing.length], [0, false, 0, 0]);
   assert.ok(all.every(({ phase }) => phase === "cancelled"));
   assert.equal(service.aborted, 8, "what was opened is given up");
+  assert.equal(service.read, 8);
 
-  const next = file(1);
-  uploads.add(next, { userId: "me", spaceId: "s", path: "/next", baseVersion: 0 });
+  uploads.add(file(service, 1), { userId: "me", spaceId: "s", path: "/next", baseVersion: 0 });
   await opening(service, uploads);
   await service.answer("opening", "sending", "completing");
   assert.equal(uploads.all[0].phase, "done");

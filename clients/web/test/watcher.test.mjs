@@ -57,7 +57,7 @@ test("each change is told exactly once and in order, in 1,000 hostile runs", asy
     watcher.start();
     const spaces = ["a", "b", "c"];
     for (let step = 0; step < 250; step += 1) {
-      service.commit(spaces[Math.floor(random() * spaces.length)]);
+      service.commit(spaces[Math.floor(random() * spaces.length)], random() < 0.05 ? Math.ceil(random() * 150) : 1);
       // Mostly short intervals, sometimes hours, so that heartbeats, idle limits and rotations occur.
       await time.pass(random() < 0.05 ? random() * 180 * MINUTE : random() * 4_000);
       if (random() < 0.02) watcher.wake();
@@ -76,6 +76,25 @@ test("each change is told exactly once and in order, in 1,000 hostile runs", asy
   // The runs had faults, and not all changes came from the feed.
   assert.ok(drops > 7_500, `${drops} drops`);
   assert.ok(pushes > 50_000, `${pushes} pushes`);
+});
+
+test("a frame with 100 changes is told in order and without a request", async () => {
+  const random = randomFrom(1);
+  const time = new VirtualTime();
+  const service = new Service(time, random, { hostility: 0 });
+  service.commit("a");
+  const { watcher, told } = watch(service, time, random);
+  watcher.start();
+  await time.pass(MINUTE);
+  const asked = { ...service.asked };
+  for (let frame = 1; frame <= 3; frame += 1) {
+    service.commit("a", 100);
+    await time.pass(1_000);
+    assert.equal(told.live, frame * 100);
+  }
+  assertAll(service, told, 1);
+  assert.deepEqual(service.asked, asked);
+  watcher.stop();
 });
 
 test("a space that went back to an earlier change is told of once, and read anew", async () => {
