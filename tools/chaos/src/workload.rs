@@ -41,6 +41,9 @@ const UPLOADS_PER_SPACE: u64 = 8;
 /// The share of batches among the uploads.
 const BATCH_SHARE: f64 = 0.15;
 
+/// The share of batches in which an item is refused because of one before it.
+const CONFLICTS: f64 = 0.4;
+
 /// The number of items of a batch.
 const BATCH_ITEMS: std::ops::Range<usize> = 2..9;
 
@@ -203,7 +206,7 @@ impl Workload {
             .into_iter()
             .filter(|shared| shared.writers.lock().contains(&index))
             .collect();
-        let uploads: Vec<Upload> = (0..random.random_range(BATCH_ITEMS))
+        let mut uploads: Vec<Upload> = (0..random.random_range(BATCH_ITEMS))
             .map(|item| Upload {
                 user: user.clone(),
                 key: format!("chaos-{}-{number}-{item}", self.seed),
@@ -216,6 +219,14 @@ impl Workload {
                 base_version: random.random_bool(0.2).then(|| random.random_range(0..4)),
             })
             .collect();
+        if random.random_bool(CONFLICTS) {
+            // Both require that there is no file, so the second is refused when it is completed.
+            for upload in uploads.iter_mut().take(2) {
+                upload.path = format!("/folder/new {number}");
+                upload.space = None;
+                upload.base_version = Some(0);
+            }
+        }
         let may_be_refused = |upload: &Upload| {
             let shared = writable.iter().find(|shared| Some(shared.id) == upload.space);
             shared.is_some_and(|shared| shared.maybe_removed.lock().contains(&index))
