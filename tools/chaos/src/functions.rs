@@ -135,6 +135,8 @@ impl Functions {
             .then(|| self.faults.millis(kill, KILL_WITHIN));
         let excused = self.faults.excuses();
         let outcome = function.invoke(payload, kill_after).await;
+        // Faults may have begun during the invocation.
+        let excused = excused || self.faults.excuses();
         match &outcome {
             Ok(_) => {}
             // `maintenance` reports an unfinished run as an error so that the alarm of its schedule goes
