@@ -42,8 +42,17 @@ pub(crate) enum Output {
     Logged,
 }
 
+/// The file of tests that replace the stack's database, so that nothing else can use it meanwhile.
+const RESTORE: &str = "restore.test.mjs";
+
 /// Runs all tests of the page. If a required program is missing, prints the command that installs it.
 pub(crate) async fn run(project: &Project, ports: Ports, stack: &Stack, output: Output) -> Result<()> {
+    run_beside(project, ports, stack, output).await?;
+    run_alone(project, ports, stack, output).await
+}
+
+/// Runs the tests that leave the stack usable for others.
+pub(crate) async fn run_beside(project: &Project, ports: Ports, stack: &Stack, output: Output) -> Result<()> {
     let Some(packages) = tools::install_web(project).await? else {
         skipped(
             "the page's tests",
@@ -76,7 +85,23 @@ pub(crate) async fn run(project: &Project, ports: Ports, stack: &Stack, output: 
         );
         return Ok(());
     };
-    in_browser(project, ports, stack, &packages, &browser, output).await
+    let files = browser_tests(project, |file| !file.ends_with(RESTORE))?;
+    in_browser(project, ports, stack, (&packages, &browser), output, files).await
+}
+
+/// Runs the tests in a browser that replace the stack's database. Without a browser there are none.
+pub(crate) async fn run_alone(project: &Project, ports: Ports, stack: &Stack, output: Output) -> Result<()> {
+    let (Some(packages), Some(browser)) = (tools::install_web(project).await?, browser()) else {
+        return Ok(());
+    };
+    let files = browser_tests(project, |file| file.ends_with(RESTORE))?;
+    in_browser(project, ports, stack, (&packages, &browser), output, files).await
+}
+
+fn browser_tests(project: &Project, selected: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let mut files = tests_in(&project.root.join(FOLDER).join("browser"))?;
+    files.retain(|file| selected(file));
+    Ok(files)
 }
 
 /// Runs tests, and fails if one of them fails.
@@ -118,9 +143,9 @@ async fn in_browser(
     project: &Project,
     ports: Ports,
     stack: &Stack,
-    packages: &Path,
-    browser: &Path,
+    (packages, browser): (&Path, &Path),
     output: Output,
+    files: Vec<PathBuf>,
 ) -> Result<()> {
     let page = Page::serve(project, ports, stack).await?;
     stack.create_users(&USERS).await?;
@@ -143,7 +168,7 @@ async fn in_browser(
     node.current_dir(project.root.join(FOLDER))
         // One file after the other: the windows of one have enough to do.
         .args(["--test", "--test-reporter=spec", "--test-concurrency=1"])
-        .args(tests_in(&project.root.join(FOLDER).join("browser"))?)
+        .args(files)
         .env("SYNCSPHERE_PAGE", settings.to_string());
     let outcome = tests(project, "the page in Chromium", "page.log", node, output).await;
     drop(page);

@@ -27,9 +27,10 @@ pub(crate) async fn run(project: &Project, ports: Ports, page: bool, arguments: 
         // its tests replace the stack's database. Each uses the processor while the others wait.
         tokio::try_join!(
             template::check(project, Step::beside),
-            page_tests::run(project, services.ports, &stack, Output::Logged),
+            page_tests::run_beside(project, services.ports, &stack, Output::Logged),
             schemathesis::run(project, &stack),
         )?;
+        page_tests::run_alone(project, services.ports, &stack, Output::Logged).await?;
     }
 
     ui::line("… cargo test");
