@@ -8,11 +8,12 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{RawPathParams, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, on};
+use lambda::events::{self, HttpRequest, HttpResponse};
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -45,8 +46,8 @@ pub(crate) struct Gateway {
 
 struct Api {
     functions: HashMap<&'static str, Function>,
-    /// The sample of an event. Its user is the only one.
-    event: Value,
+    /// The id of the only user.
+    user: String,
     invocations: AtomicU64,
     /// Microseconds of CPU time of the functions.
     cpu: AtomicU64,
@@ -79,7 +80,7 @@ impl Gateway {
         }
         let api = Arc::new(Api {
             functions,
-            event: harness.request("uploads.post.json", &user.id)?,
+            user: user.id.clone(),
             invocations: AtomicU64::new(0),
             cpu: AtomicU64::new(0),
         });
@@ -90,8 +91,19 @@ impl Gateway {
                                      uri: Uri,
                                      headers: HeaderMap,
                                      body: Bytes| {
-                let event = api.event(method, path, &parameters, &uri, &headers, &body);
-                api.answer(function, event).await
+                let parameters = parameters.iter();
+                let request = HttpRequest {
+                    route: &format!("{method} {path}"),
+                    path: uri.path(),
+                    query: uri.query().unwrap_or_default(),
+                    headers: events::headers(&headers),
+                    path_parameters: parameters
+                        .map(|(name, value)| (name.to_owned(), value.into()))
+                        .collect(),
+                    claims: Map::from_iter([("sub".to_owned(), api.user.as_str().into())]),
+                    body: (!body.is_empty()).then(|| String::from_utf8_lossy(&body).into_owned()),
+                };
+                api.answer(function, request.event()).await
             };
             let method = MethodFilter::try_from(method.parse::<Method>()?)?;
             routes = routes.route(path, on(method, answer));
@@ -114,66 +126,22 @@ impl Gateway {
 }
 
 impl Api {
-    /// The event of a request (Amazon API Gateway Developer Guide, "Create AWS Lambda proxy integrations for
-    /// HTTP APIs", payload format version 2.0).
-    fn event(
-        &self,
-        method: &str,
-        path: &str,
-        parameters: &RawPathParams,
-        uri: &Uri,
-        headers: &HeaderMap,
-        body: &Bytes,
-    ) -> Value {
-        let route = format!("{method} {path}");
-        let headers = headers.iter().filter_map(|(name, value)| {
-            let value = value.to_str().ok()?;
-            Some((name.as_str().to_owned(), Value::from(value)))
-        });
-        let parameters = parameters.iter();
-        let parameters = parameters.map(|(name, value)| (name.to_owned(), Value::from(value)));
-        let mut event = self.event.clone();
-        event["routeKey"] = json!(route);
-        event["rawPath"] = json!(uri.path());
-        event["rawQueryString"] = json!(uri.query().unwrap_or_default());
-        event["headers"] = Value::Object(headers.collect::<Map<_, _>>());
-        event["pathParameters"] = Value::Object(parameters.collect::<Map<_, _>>());
-        event["requestContext"]["routeKey"] = json!(route);
-        event["requestContext"]["http"]["method"] = json!(method);
-        event["requestContext"]["http"]["path"] = json!(uri.path());
-        event["body"] = match &body[..] {
-            [] => Value::Null,
-            body => json!(String::from_utf8_lossy(body)),
-        };
-        event
-    }
-
-    async fn answer(&self, function: &str, event: Value) -> Response {
+    async fn answer(&self, function: &str, event: String) -> Response {
         self.invoke(function, event)
             .await
             .unwrap_or_else(|error| (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response())
     }
 
-    async fn invoke(&self, function: &str, event: Value) -> Result<Response> {
+    async fn invoke(&self, function: &str, event: String) -> Result<Response> {
         let function = self.functions.get(function).context("no function")?;
         let _permit = function.permits.acquire().await?;
         let idle = function.idle.lock().pop();
         let mut process = idle.context("no environment")?;
-        let measured = process.invoke(event.to_string()).await?;
+        let measured = process.invoke(event).await?;
         function.idle.lock().push(process);
         self.invocations.fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(measured.cpu.as_micros())?;
         self.cpu.fetch_add(micros, Ordering::Relaxed);
-        let answer: Value = serde_json::from_slice(&measured.answer).context("an answer is no JSON")?;
-        let status = answer["statusCode"]
-            .as_u64()
-            .and_then(|status| u16::try_from(status).ok());
-        let status = StatusCode::from_u16(status.context("an answer has no status")?)?;
-        let mut response = (status, answer["body"].as_str().unwrap_or_default().to_owned()).into_response();
-        for (name, value) in answer["headers"].as_object().into_iter().flatten() {
-            let value = HeaderValue::from_str(value.as_str().unwrap_or_default())?;
-            response.headers_mut().insert(HeaderName::try_from(name)?, value);
-        }
-        Ok(response)
+        HttpResponse::parse(&measured.answer)?.into_response()
     }
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
+use lambda::events::HttpRequest;
 use model::UserId;
 use parking_lot::Mutex;
-use platform::ids;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::functions::Functions;
 use super::violations::Violations;
@@ -75,43 +75,27 @@ impl Call {
     }
 
     fn event(&self, user: &UserId) -> String {
-        let (method, path) = self.route.split_once(' ').unwrap_or_default();
-        let mut headers = json!({ "content-type": "application/json", "host": "chaos.example" });
+        let (_, path) = self.route.split_once(' ').unwrap_or_default();
+        let mut headers = Map::from_iter([
+            ("content-type".to_owned(), "application/json".into()),
+            ("host".to_owned(), "chaos.example".into()),
+        ]);
         if let Some(key) = &self.idempotency_key {
-            headers["idempotency-key"] = key.as_str().into();
+            headers.insert("idempotency-key".to_owned(), key.as_str().into());
         }
-        let variables: serde_json::Map<_, _> = self
-            .path
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.as_str().into()))
-            .collect();
-        json!({
-            "version": "2.0",
-            "routeKey": self.route,
-            "rawPath": path,
-            "rawQueryString": self.query,
-            "headers": headers,
-            "pathParameters": variables,
-            "requestContext": {
-                "accountId": "000000000000",
-                "apiId": "chaos",
-                "authorizer": { "jwt": { "claims": { "sub": user }, "scopes": null } },
-                "domainName": "chaos.example",
-                "domainPrefix": "chaos",
-                "http": {
-                    "method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1",
-                    "userAgent": "chaos",
-                },
-                "requestId": ids::new_id().to_string(),
-                "routeKey": self.route,
-                "stage": "$default",
-                "time": "24/Nov/2025:16:00:00 +0000",
-                "timeEpoch": 1_764_000_000_000_u64,
-            },
-            "isBase64Encoded": false,
-            "body": self.body.as_ref().map(Value::to_string),
-        })
-        .to_string()
+        let path_parameters = self.path.iter();
+        HttpRequest {
+            route: self.route,
+            path,
+            query: &self.query,
+            headers,
+            path_parameters: path_parameters
+                .map(|(name, value)| ((*name).to_owned(), value.as_str().into()))
+                .collect(),
+            claims: Map::from_iter([("sub".to_owned(), user.as_str().into())]),
+            body: self.body.as_ref().map(Value::to_string),
+        }
+        .event()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use fakes::sqs::{Received, md5};
+use fakes::sqs::Received;
 use platform::Clock;
 use serde::Deserialize;
 use serde_json::json;
@@ -63,7 +63,9 @@ impl Mapping {
     }
 
     async fn hand_over(&self, batch: &[Received]) {
-        let records: Vec<_> = batch.iter().map(record).collect();
+        let now = Clock::system().now().unix_timestamp_nanos() / 1_000_000;
+        let now = i64::try_from(now).unwrap_or_default();
+        let records: Vec<_> = batch.iter().map(|message| message.record(now)).collect();
         let payload = json!({ "Records": records }).to_string();
         // If the whole invocation fails, all messages of the batch return after the visibility timeout.
         let Ok(answer) = self.functions.fan_out(Bytes::from(payload)).await else {
@@ -99,24 +101,4 @@ struct Answer {
 #[serde(rename_all = "camelCase")]
 struct ItemFailure {
     item_identifier: String,
-}
-
-fn record(message: &Received) -> serde_json::Value {
-    let now_ms = Clock::system().now().unix_timestamp_nanos() / 1_000_000;
-    json!({
-        "messageId": message.message_id,
-        "receiptHandle": message.receipt,
-        "body": message.body,
-        "attributes": {
-            "ApproximateReceiveCount": message.receives.to_string(),
-            "SentTimestamp": now_ms.to_string(),
-            "SenderId": "AROAEXAMPLE:syncsphere",
-            "ApproximateFirstReceiveTimestamp": now_ms.to_string(),
-        },
-        "messageAttributes": {},
-        "md5OfBody": md5(&message.body),
-        "eventSource": "aws:sqs",
-        "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:events",
-        "awsRegion": "us-east-1",
-    })
 }

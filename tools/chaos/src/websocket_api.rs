@@ -8,10 +8,10 @@ use std::sync::{Arc, OnceLock};
 use axum::body::Bytes;
 use fakes::connections::Clients;
 use fakes::http::{Fault, Request};
+use lambda::events::SocketEvent;
 use parking_lot::Mutex;
-use platform::{Clock, ids};
+use platform::ids;
 use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::faults::{FaultInjector, Kind};
@@ -269,31 +269,13 @@ impl Clients for Sockets {
 }
 
 fn event(route: &str, kind: &str, connection_id: &str, ticket: Option<&str>) -> Bytes {
-    let now = Clock::system().now().unix_timestamp_nanos() / 1_000_000;
-    let now = i64::try_from(now).unwrap_or_default();
-    let mut event = json!({
-        "headers": { "Host": "chaos.example" },
-        "multiValueHeaders": { "Host": ["chaos.example"] },
-        "requestContext": {
-            "routeKey": route,
-            "eventType": kind,
-            "extendedRequestId": connection_id,
-            "requestTime": "24/Nov/2025:16:00:00 +0000",
-            "messageDirection": "IN",
-            "stage": "live",
-            "connectedAt": now,
-            "requestTimeEpoch": now,
-            "identity": { "sourceIp": "127.0.0.1", "userAgent": "chaos" },
-            "requestId": ids::new_id().to_string(),
-            "domainName": "chaos.example",
-            "connectionId": connection_id,
-            "apiId": "chaos",
-        },
-        "isBase64Encoded": false,
-    });
-    if let Some(ticket) = ticket {
-        event["queryStringParameters"] = json!({ "ticket": ticket });
-        event["multiValueQueryStringParameters"] = json!({ "ticket": [ticket] });
-    }
-    Bytes::from(event.to_string())
+    let event = SocketEvent {
+        route,
+        kind,
+        stage: "live",
+        connection_id,
+        ticket,
+        message: None,
+    };
+    Bytes::from(event.event())
 }

@@ -11,9 +11,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse as _;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-use platform::ids;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use lambda::events::{HttpRequest, HttpResponse, headers};
+use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -66,17 +65,6 @@ impl Api {
     }
 }
 
-/// The response of a function in the payload format 2.0.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    status_code: u16,
-    #[serde(default)]
-    headers: Map<String, Value>,
-    #[serde(default)]
-    body: Option<String>,
-}
-
 async fn serve(State(gateway): State<Arc<Gateway>>, request: Request) -> Response<Body> {
     match gateway.serve(request).await {
         Ok(response) => response,
@@ -97,38 +85,24 @@ impl Gateway {
             bail!("there is no route for {method} {path}");
         };
         let claims = claims(&head.headers)?;
-        let event = json!({
-            "version": "2.0",
-            "routeKey": route,
-            "rawPath": path,
-            "rawQueryString": head.uri.query().unwrap_or_default(),
-            "headers": headers(&head.headers),
-            "pathParameters": parameters,
-            "requestContext": {
-                "accountId": "000000000000",
-                "apiId": "cost",
-                "authorizer": { "jwt": { "claims": claims, "scopes": null } },
-                "domainName": "cost.example",
-                "domainPrefix": "cost",
-                "http": {
-                    "method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "203.0.113.7",
-                    "userAgent": "syncsphere",
-                },
-                "requestId": ids::new_id().to_string(),
-                "routeKey": route,
-                "stage": "$default",
-                "time": "24/Nov/2026:16:00:00 +0000",
-                "timeEpoch": 1_795_536_000_000_u64,
-            },
-            "isBase64Encoded": false,
-            "body": (!body.is_empty()).then(|| String::from_utf8_lossy(&body).into_owned()),
-        });
+        let event = HttpRequest {
+            route,
+            path,
+            query: head.uri.query().unwrap_or_default(),
+            headers: headers(&head.headers),
+            path_parameters: parameters
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.into()))
+                .collect(),
+            claims: claims.clone(),
+            body: (!body.is_empty()).then(|| String::from_utf8_lossy(&body).into_owned()),
+        };
         let answer = self
             .functions
-            .invoke(function, Bytes::from(event.to_string()))
+            .invoke(function, Bytes::from(event.event()))
             .await?;
-        let answer: Answer = serde_json::from_slice(&answer).context("an answer has another form")?;
-        let text = answer.body.unwrap_or_default();
+        let answer = HttpResponse::parse(&answer)?;
+        let text = answer.body.as_deref().unwrap_or_default();
         if answer.status_code >= 400 {
             self.meter.fail(format!(
                 "{route} was answered with {}: {text}",
@@ -154,11 +128,7 @@ impl Gateway {
             })
         })?;
         self.meter.logged("HTTP API", u64::try_from(line.len())?);
-        let mut response = Response::builder().status(answer.status_code);
-        for (name, value) in &answer.headers {
-            response = response.header(name, value.as_str().unwrap_or_default());
-        }
-        Ok(response.body(Body::from(text))?)
+        answer.into_response()
     }
 }
 
@@ -176,12 +146,4 @@ fn claims(headers: &HeaderMap) -> Result<Map<String, Value>> {
         .into_iter()
         .map(|(name, value)| (name, as_text(value).into()))
         .collect())
-}
-
-fn headers(headers: &HeaderMap) -> Map<String, Value> {
-    let text = |value: &axum::http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
-    headers
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), text(value).into()))
-        .collect()
 }

@@ -10,10 +10,11 @@ use axum::http::StatusCode;
 use fakes::connections::{Clients, Connections};
 use fakes::http::Request;
 use futures_util::{SinkExt as _, StreamExt as _};
+use lambda::events::SocketEvent;
 use parking_lot::Mutex;
 use platform::ids;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -235,32 +236,13 @@ fn text(frame: &Bytes) -> Result<Message> {
 }
 
 fn event(route: &str, kind: &str, id: &str, ticket: Option<&str>, message: Option<&str>) -> Bytes {
-    let mut event = json!({
-        "headers": { "Host": "cost.example" },
-        "multiValueHeaders": { "Host": ["cost.example"] },
-        "requestContext": {
-            "routeKey": route,
-            "eventType": kind,
-            "extendedRequestId": id,
-            "requestTime": "24/Nov/2026:16:00:00 +0000",
-            "messageDirection": "IN",
-            "stage": STAGE,
-            "connectedAt": 1_795_536_000_000_u64,
-            "requestTimeEpoch": 1_795_536_000_000_u64,
-            "identity": { "sourceIp": "203.0.113.7", "userAgent": "syncsphere" },
-            "requestId": ids::new_id().to_string(),
-            "domainName": "cost.example",
-            "connectionId": id,
-            "apiId": "cost",
-        },
-        "isBase64Encoded": false,
-    });
-    if let Some(ticket) = ticket {
-        event["queryStringParameters"] = json!({ "ticket": ticket });
-        event["multiValueQueryStringParameters"] = json!({ "ticket": [ticket] });
-    }
-    if let Some(message) = message {
-        event["body"] = message.into();
-    }
-    Bytes::from(event.to_string())
+    let event = SocketEvent {
+        route,
+        kind,
+        stage: STAGE,
+        connection_id: id,
+        ticket,
+        message,
+    };
+    Bytes::from(event.event())
 }

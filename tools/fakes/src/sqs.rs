@@ -15,7 +15,6 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::http::{Fault, Request, Server};
 
-pub use self::md5::md5;
 use self::queue::Queue;
 pub use self::queue::{Received, Sizes};
 

@@ -3,6 +3,8 @@
 //!
 //! AWS Lambda Developer Guide, "Using the Lambda runtime API for custom runtimes".
 
+pub mod events;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

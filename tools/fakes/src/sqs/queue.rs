@@ -5,6 +5,10 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
+use super::md5::md5;
+
 /// A message as a receiver gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
@@ -16,6 +20,29 @@ pub struct Received {
     pub body: Arc<str>,
     /// The number of receives, including this one.
     pub receives: u32,
+}
+
+impl Received {
+    /// The record with which an event source mapping hands the message to a function. `sent_at` is a time in
+    /// milliseconds since 1970 (AWS Lambda Developer Guide, "Using Lambda with Amazon SQS").
+    pub fn record(&self, sent_at: i64) -> Value {
+        json!({
+            "messageId": self.message_id,
+            "receiptHandle": self.receipt,
+            "body": self.body,
+            "attributes": {
+                "ApproximateReceiveCount": self.receives.to_string(),
+                "SentTimestamp": sent_at.to_string(),
+                "SenderId": "AROAEXAMPLE:syncsphere",
+                "ApproximateFirstReceiveTimestamp": sent_at.to_string(),
+            },
+            "messageAttributes": {},
+            "md5OfBody": md5(&self.body),
+            "eventSource": "aws:sqs",
+            "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:events",
+            "awsRegion": "us-east-1",
+        })
+    }
 }
 
 /// The number of messages in each state.
