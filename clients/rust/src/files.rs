@@ -206,9 +206,7 @@ impl Route for ChangeFiles {
     /// Each of two changes of a file names the version and the path that it expects, and the order in which
     /// concurrent calls are made is not defined.
     fn are_exclusive(one: &FileChange, other: &FileChange) -> bool {
-        let (FileChange::Move { file_id: one, .. } | FileChange::Delete { file_id: one, .. }) = one;
-        let (FileChange::Move { file_id: other, .. } | FileChange::Delete { file_id: other, .. }) = other;
-        one == other
+        one.file_id() == other.file_id()
     }
 }
 

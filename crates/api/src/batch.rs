@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
-use model::{BatchResults, ItemResult, MAX_BATCH_ITEMS};
+use model::{BatchResults, ItemResult};
 use platform::{error_chain, summary};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,14 +13,12 @@ use tracing::error;
 use crate::Problem;
 use crate::http::{Request, Response, json, parsed};
 
-/// Rejects a list without items, or with more than [`MAX_BATCH_ITEMS`]. `name` is the list's name in the body.
-pub fn check_count<T>(name: &str, items: &[T]) -> Result<(), Problem> {
-    if (1..=MAX_BATCH_ITEMS).contains(&items.len()) {
+/// Rejects a list without items, or with more than `max`. `name` is the list's name in the body.
+pub fn check_count<T>(name: &str, items: &[T], max: usize) -> Result<(), Problem> {
+    if (1..=max).contains(&items.len()) {
         Ok(())
     } else {
-        Err(Problem::invalid(format!(
-            "{name}: from 1 to {MAX_BATCH_ITEMS} at once"
-        )))
+        Err(Problem::invalid(format!("{name}: from 1 to {max} at once")))
     }
 }
 

@@ -123,10 +123,7 @@ impl Limit {
         let (name, rest) = detail.split_once(' ')?;
         let (maximum, seconds) = rest.split_once(' ')?;
         let names = [
-            LimitName::ChangesPerMinute,
-            LimitName::PendingUploads,
             LimitName::Spaces,
-            LimitName::SpaceBytes,
             LimitName::PendingInvitations,
             LimitName::ReceivedInvitations,
             LimitName::InvitationsPerDay,
@@ -298,8 +295,8 @@ pub(crate) use command;
 
 /// Makes the query of a command with several items, as `command!` does for one. $5 has the items, and $1 an
 /// event id for each. `target` has a row for each item that the user has access to, also with `item`, its
-/// number from 1, and with `bytes_used, max_bytes` for the limit of the space. `changed` also has `device_id`, and the item's number as the position. One row is returned for each
-/// row of `target`.
+/// number from 1, and with `bytes_used, max_bytes` for the limit of the space. `changed` also has `device_id`,
+/// and the item's number as the position. One row is returned for each row of `target`.
 macro_rules! batch {
     ($first:expr) => {
         $crate::changes::commit!(
@@ -558,10 +555,13 @@ impl Database {
                 .iter()
                 .any(|decision| !matches!(decision, Ok(Effect::Applied(_))))
         {
+            let all: Vec<Uuid> = ids.iter().flat_map(|(event_ids, _)| event_ids).copied().collect();
+            let own = self.rows(&FIND_CHANGES, &[&all]).await?;
+            let mut own = own.iter().map(event).collect::<Result<Vec<_>, _>>()?;
             for (decision, (event_ids, _)) in decisions.iter_mut().zip(&ids) {
-                let own = self.rows(&FIND_CHANGES, &[event_ids]).await?;
-                if !own.is_empty() {
-                    let events = own.iter().map(event).collect::<Result<_, _>>()?;
+                let is_of_command = |event: &mut Event| event_ids.contains(&event.event_id.into());
+                let events: Vec<Event> = own.extract_if(.., is_of_command).collect();
+                if !events.is_empty() {
                     *decision = Ok(Effect::Applied(events));
                 }
             }

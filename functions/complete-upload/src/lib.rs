@@ -14,7 +14,7 @@ use api::{Problem, batch};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use db::{Database, DatabaseUrl};
 use http::StatusCode;
-use model::{ChangeOutcome, CompleteUploadsRequest, Empty, Sha256, UploadId};
+use model::{ChangeOutcome, CompleteUploadsRequest, Empty, MAX_BATCH_ITEMS, Sha256, UploadId};
 use platform::Clock;
 use platform::config::{ConfigError, Vars};
 use queue::Queue;
@@ -152,7 +152,7 @@ async fn complete_one(app: &App, request: Request<'_>) -> Result<Response, Probl
 async fn complete_all(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let caller = request.caller()?;
     let CompleteUploadsRequest { upload_ids } = request.json()?;
-    batch::check_count("uploadIds", &upload_ids)?;
+    batch::check_count("uploadIds", &upload_ids, MAX_BATCH_ITEMS)?;
     if upload_ids.iter().collect::<HashSet<_>>().len() < upload_ids.len() {
         return Err(Problem::invalid("uploadIds: each upload once"));
     }

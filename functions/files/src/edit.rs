@@ -7,8 +7,8 @@ use api::{Problem, batch};
 use db::{Base, FileCommand, NewChange, Rejection};
 use http::StatusCode;
 use model::{
-    ChangeFilesRequest, ChangeOutcome, DeviceId, Event, FileChange, FileChanged, FileId, MoveFileRequest,
-    SpaceId, SpacePath, Version,
+    ChangeFilesRequest, ChangeOutcome, DeviceId, Event, FileChange, FileChanged, FileId, MAX_BATCH_ITEMS,
+    MoveFileRequest, SpaceId, SpacePath, Version,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -65,18 +65,18 @@ pub(crate) async fn delete(app: &App, request: Request<'_>) -> Result<Response, 
 pub(crate) async fn change_all(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let caller = request.caller()?;
     let ChangeFilesRequest::<Value> { changes, device_id } = request.json()?;
-    batch::check_count("changes", &changes)?;
+    batch::check_count("changes", &changes, MAX_BATCH_ITEMS)?;
     let changes: Vec<Result<FileChange, Problem>> = changes.into_iter().map(batch::item).collect();
     let valid: Vec<(usize, &FileChange)> = changes
         .iter()
         .enumerate()
         .filter_map(|(index, change)| Some((index, change.as_ref().ok()?)))
         .collect();
-    let file_ids: Vec<FileId> = valid.iter().map(|(_, change)| file_of(change)).collect();
+    let file_ids: Vec<FileId> = valid.iter().map(|(_, change)| change.file_id()).collect();
     let spaces = app.db.find_spaces_of_files(&file_ids, &caller).await?;
     let found: Vec<(usize, SpaceId, &FileChange)> = valid
         .into_iter()
-        .filter_map(|(index, change)| Some((index, *spaces.get(&file_of(change))?, change)))
+        .filter_map(|(index, change)| Some((index, *spaces.get(&change.file_id())?, change)))
         .collect();
 
     let by_space = found.iter().map(|(_, space_id, change)| (*space_id, *change));
@@ -110,12 +110,6 @@ pub(crate) async fn change_all(app: &App, request: Request<'_>) -> Result<Respon
         ChangeOutcome::Change,
         ChangeOutcome::Problem,
     )
-}
-
-fn file_of(change: &FileChange) -> FileId {
-    match change {
-        FileChange::Move { file_id, .. } | FileChange::Delete { file_id, .. } => *file_id,
-    }
 }
 
 fn command_of(change: &FileChange) -> FileCommand<'_> {

@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt as _};
 use http::StatusCode;
 use model::{
     Caller, ContentType, CreateUploadRequest, CreateUploadsRequest, CreatedUpload, IdempotencyKey,
-    OpeningOutcome, PartLayout, Transfer, UploadId,
+    MAX_BATCH_ITEMS, OpeningOutcome, PartLayout, Transfer, UploadId,
 };
 use platform::{digest, ids, summary};
 use serde_json::Value;
@@ -42,7 +42,7 @@ pub(crate) async fn create(app: &App, request: Request<'_>) -> Result<Response, 
 pub(crate) async fn create_all(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let caller = request.caller()?;
     let CreateUploadsRequest::<Value> { uploads } = request.json()?;
-    batch::check_count("uploads", &uploads)?;
+    batch::check_count("uploads", &uploads, MAX_BATCH_ITEMS)?;
     let opened = open(app, &caller, uploads.into_iter().map(batch::item).collect()).await?;
     batch::results(
         request,

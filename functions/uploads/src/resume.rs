@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use api::Problem;
 use api::http::{Request, Response, empty, json};
+use api::{Problem, batch};
 use db::{Rejection, Upload, UploadPhase};
 use http::StatusCode;
 use model::{
@@ -25,10 +25,7 @@ const LISTING_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) async fn parts(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let (upload_id, caller) = upload_and_caller(request)?;
     let PresignPartsRequest { parts: wanted } = request.json()?;
-    if wanted.is_empty() || wanted.len() > PresignPartsRequest::MAX_PARTS {
-        let max = PresignPartsRequest::MAX_PARTS;
-        return Err(Error::Parts(format!("parts: from 1 to {max} at once")).into());
-    }
+    batch::check_count("parts", &wanted, PresignPartsRequest::MAX_PARTS)?;
     let numbers: BTreeSet<_> = wanted.iter().map(|part| part.part_number).collect();
     if numbers.len() < wanted.len() {
         return Err(Error::Parts("parts: each partNumber once".to_owned()).into());

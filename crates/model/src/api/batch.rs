@@ -71,8 +71,8 @@ pub enum FileChange {
     },
 }
 
-/// The fields of all actions. A tagged enum would be read into a buffer first, and its errors would not name the
-/// field.
+/// The fields of all actions. A tagged enum would be read into a buffer first, and its errors would not name
+/// the field.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Fields {
@@ -114,6 +114,15 @@ impl<'de> Deserialize<'de> for FileChange {
                 base_path,
             }),
             (Action::Delete, Some(_)) => Err(de::Error::custom("path: a deletion has none")),
+        }
+    }
+}
+
+impl FileChange {
+    /// The file to change.
+    pub fn file_id(&self) -> FileId {
+        match self {
+            Self::Move { file_id, .. } | Self::Delete { file_id, .. } => *file_id,
         }
     }
 }
