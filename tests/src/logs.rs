@@ -9,8 +9,9 @@ use tracing::level_filters::LevelFilter;
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// A second subscriber, which writes nothing. While there is only one, `tracing` asks the subscriber of the thread
-/// that meets a line of code first, and other tests' threads have none: the line would be off for all threads.
+/// A second subscriber, which writes nothing. While there is only one, `tracing` asks the subscriber of the
+/// thread that meets a line of code first, and other tests' threads have none: the line would be off for all
+/// threads.
 static SECOND: LazyLock<Dispatch> =
     LazyLock::new(|| Dispatch::new(platform::json_logs(LevelFilter::OFF, io::sink)));
 

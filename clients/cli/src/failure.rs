@@ -222,8 +222,8 @@ impl Failures {
         self.first.get_or_insert(kind);
     }
 
-    /// Reports a failure of one of several operations. It is an error if there is only one, or if the others would
-    /// fail too.
+    /// Reports a failure of one of several operations. It is an error if there is only one, or if the others
+    /// would fail too.
     pub fn one_of(&mut self, of: usize, error: anyhow::Error, output: Output) -> anyhow::Result<()> {
         if of == 1 || is_feed_reset(&error) || is_outage(&error) {
             return Err(error);

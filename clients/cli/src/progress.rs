@@ -61,7 +61,7 @@ impl Drop for Bars {
     }
 }
 
-/// A line that counts bytes whose total is not known.
+/// A line that counts bytes without a known total.
 pub(crate) struct Spooling(ProgressBar);
 
 impl Spooling {

@@ -163,8 +163,8 @@ impl Client {
         finished
     }
 
-    /// Opens an upload when its content may be sent, because its time limit starts then. If the user has too many
-    /// pending uploads, it waits as long as others of this client are open.
+    /// Opens an upload when its content may be sent, because its time limit starts then. If the user has too
+    /// many pending uploads, it waits as long as others of this client are open.
     async fn opened(
         &self,
         description: &CreateUploadRequest,

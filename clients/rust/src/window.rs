@@ -192,7 +192,7 @@ impl Drop for OpenUpload<'_> {
     fn drop(&mut self) {
         self.0.one_ended.notify_one();
         if self.0.number.fetch_sub(1, Ordering::SeqCst) == 1 {
-            // Nobody else wakes those who still wait.
+            // Nothing else wakes the calls that still wait.
             self.0.one_ended.notify_waiters();
         }
     }

@@ -205,8 +205,8 @@ impl Database {
     }
 }
 
-/// Waits for all of these futures. Each is polled for the first time after those before it, so requests are sent
-/// in this order.
+/// Waits for all of these futures. Each is polled for the first time after those before it, so requests are
+/// sent in this order.
 async fn in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut futures: Vec<_> = futures.map(|future| Box::pin(maybe_done(future))).collect();
     poll_fn(|context| {

@@ -361,9 +361,9 @@ RETURNING id",
 );
 
 impl Database {
-    /// Invites a person to a space, or gives a pending invitation another role. `new.commit.caller` is an owner.
-    /// Inviting again with the same role changes nothing. The effect has no event if nobody is to hear of the
-    /// invitation now.
+    /// Invites a person to a space, or gives a pending invitation another role. `new.commit.caller` is an
+    /// owner. Inviting again with the same role changes nothing. The effect has no event if nobody is to hear
+    /// of the invitation now.
     pub async fn invite(
         &self,
         invitation: NewInvitation<'_>,

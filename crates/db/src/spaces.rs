@@ -522,8 +522,8 @@ impl Database {
         .await
     }
 
-    /// Deletes a shared space: nobody has access to it any more. `new.commit.caller` is an owner. Deleting a deleted
-    /// space changes nothing.
+    /// Deletes a shared space: nobody has access to it any more. `new.commit.caller` is an owner. Deleting a
+    /// deleted space changes nothing.
     pub async fn delete_space(
         &self,
         space_id: SpaceId,
@@ -540,8 +540,8 @@ impl Database {
         .await
     }
 
-    /// Restores a space that was deleted less than `trash_time` ago. `new.commit.caller` is an owner. Restoring a
-    /// space that is not deleted changes nothing.
+    /// Restores a space that was deleted less than `trash_time` ago. `new.commit.caller` is an owner.
+    /// Restoring a space that is not deleted changes nothing.
     pub async fn restore_space(
         &self,
         space_id: SpaceId,

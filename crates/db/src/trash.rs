@@ -36,7 +36,8 @@ WHERE s.id = coalesce($1, (SELECT id FROM spaces WHERE owner_id = $2)) AND admit
 ORDER BY f.deleted_at DESC, f.file_id DESC",
 );
 
-/// $6 file, $7 path or null for the one that the file had. Restoring a file that is not in the trash changes nothing.
+/// $6 file, $7 path or null for the one that the file had. Restoring a file that is not in the trash changes
+/// nothing.
 ///
 /// If the file is not in the trash, `own` is the newest change of the file by the same user and device, if it
 /// is such a restoration: the request is then a repetition. Only the file's last 100 changes are searched.

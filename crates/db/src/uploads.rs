@@ -216,8 +216,8 @@ SELECT set_config('syncsphere.locked_user', user_id, true)
 FROM locked",
 );
 
-/// $1 user, $2 epoch or null, $3 now, $4 uploads, $5 maximum number of pending uploads, $6 maximum of bytes of a
-/// space. An upload without a space goes to the personal one.
+/// $1 user, $2 epoch or null, $3 now, $4 uploads, $5 maximum number of pending uploads, $6 maximum of bytes
+/// of a space. An upload without a space goes to the personal one.
 ///
 /// If an upload has a base version, the row also records the id of the file now at the path. Until the upload
 /// is completed, another file may take the path, and its versions are counted from 1 too.

@@ -58,8 +58,8 @@ pub struct PageKey {
     pub connection_id: String,
 }
 
-/// The JSON form of a message: the event's fields, the earlier changes, the schema version and the delivery. The
-/// earlier changes are omitted if there are none, and the delivery if it has its default value, the first
+/// The JSON form of a message: the event's fields, the earlier changes, the schema version and the delivery.
+/// The earlier changes are omitted if there are none, and the delivery if it has its default value, the first
 /// attempt to all.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

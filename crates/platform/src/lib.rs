@@ -65,8 +65,8 @@ pub fn init_logs() {
     }
 }
 
-/// Writes logs from a level as JSON, one object a line. The spans of a line are listed once, since logs are paid
-/// by the byte. Details are those of this project's code: libraries log requests with their signatures.
+/// Writes logs from a level as JSON, one object a line. The spans of a line are listed once, since logs are
+/// paid by the byte. Details are those of this project's code: libraries log requests with their signatures.
 pub fn json_logs<W>(level: LevelFilter, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,

@@ -16,8 +16,8 @@ tokio::task_local! {
 pub struct Summary(BTreeMap<&'static str, Vec<String>>);
 
 impl Summary {
-    /// Removes a field. Returns its distinct values in the order of recording, separated by spaces; `None` if it
-    /// has none.
+    /// Removes a field. Returns its distinct values in the order of recording, separated by spaces; `None` if
+    /// it has none.
     pub fn take(&mut self, field: &str) -> Option<String> {
         self.0.remove(field).map(|values| values.join(" "))
     }

@@ -71,8 +71,8 @@ pub async fn publish_all(
     Ok(published)
 }
 
-/// Sends messages, and adds the outcomes of their events to `published`. Returns those that the queue refused or
-/// that cannot be encoded; of a message with several events, all.
+/// Sends messages, and adds the outcomes of their events to `published`. Returns those that the queue refused
+/// or that cannot be encoded; of a message with several events, all.
 async fn send(queue: &Queue, messages: Vec<Message>, published: &mut Published) -> Vec<EventId> {
     let (mut refused, mut ids, mut encoded) = (Vec::new(), Vec::new(), Vec::new());
     for message in messages {

@@ -111,8 +111,8 @@ impl State {
     /// and `spaces::REMOVE_MEMBER`. One transaction takes the next sequence number and writes the change and
     /// the outbox row, leased to the writer. It holds the space's lock from before it takes the number until
     /// the commit. Nothing of it is visible before the commit, so it is one step. Membership changes lock the
-    /// shared space too, and are therefore ordered among its changes. A batch (`Database::complete_uploads`) makes
-    /// several changes in one transaction, with consecutive numbers.
+    /// shared space too, and are therefore ordered among its changes. A batch (`Database::complete_uploads`)
+    /// makes several changes in one transaction, with consecutive numbers.
     ///
     /// A commit that fails, or a crash before the commit, changes nothing and is not modelled. A commit whose
     /// response is lost is modelled as a writer that dies after the commit: the client receives no 2xx, or

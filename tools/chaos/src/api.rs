@@ -207,9 +207,9 @@ impl Api {
     }
 
     /// Sends a request with several items until each has a definite answer, and returns these in the order of
-    /// the items. `call` makes the request for some of the items, given by their indexes. The function is killed
-    /// during the first attempt when `killed` resolves. After two minutes it records a violation, and the items
-    /// without an answer have `None`.
+    /// the items. `call` makes the request for some of the items, given by their indexes. The function is
+    /// killed during the first attempt when `killed` resolves. After two minutes it records a violation, and
+    /// the items without an answer have `None`.
     pub(crate) async fn request_items(
         &self,
         user: &UserId,

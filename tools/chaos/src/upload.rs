@@ -196,8 +196,8 @@ pub(crate) async fn run_all(
     completed
 }
 
-/// Checks the numbers of changes that one request made. Items that were requested again may have been completed by
-/// different requests.
+/// Checks the numbers of changes that one request made. Items that were requested again may have been
+/// completed by different requests.
 fn check_numbers(context: &Context, answers: &[Option<Answer>]) {
     if answers.iter().flatten().any(|answer| answer.is_repeated) {
         return;

@@ -162,7 +162,7 @@ fn report(output: Output, item: &Item, outcome: &Outcome) -> std::io::Result<()>
 
 struct Uploader<'a> {
     client: Client,
-    /// Files whose SHA-256 may be computed at the same time.
+    /// Limits the number of files that are hashed at the same time.
     readers: Semaphore,
     /// The content of the only file, if it is the standard input.
     stdin: Option<Stdin>,

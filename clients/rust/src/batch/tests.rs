@@ -63,7 +63,7 @@ fn created(path: &str) -> Value {
     })
 }
 
-/// A service whose requests the test answers.
+/// A service. The test answers its requests.
 async fn service() -> (Client, mpsc::UnboundedReceiver<Asked>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

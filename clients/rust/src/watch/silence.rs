@@ -14,8 +14,8 @@ use crate::Frame;
 /// received the same frame.
 const HEARTBEAT: Range<f64> = 510.0..570.0;
 
-/// Time without a frame or a pong after which a ping is sent, in seconds. No page says whether API Gateway bills
-/// pings and pongs as messages. If it does, those of 1,000 silent devices cost 20 dollars a month.
+/// Time without a frame or a pong after which a ping is sent, in seconds. No page says whether API Gateway
+/// bills pings and pongs as messages. If it does, those of 1,000 silent devices cost 20 dollars a month.
 const PING: Range<f64> = 240.0..300.0;
 
 /// Timeout for the answer to a ping.
@@ -24,8 +24,9 @@ const PONG_TIMEOUT: Duration = Duration::from_secs(20);
 /// Interval at which the clocks are compared.
 const CHECK: Duration = Duration::from_mins(1);
 
-/// If the time of day advances by so much more than the monotonic clock, which stands still while Linux or macOS
-/// sleeps, the device has slept. Routers may have forgotten the connection, or API Gateway has closed it.
+/// If the time of day advances by so much more than the monotonic clock, which stands still while Linux or
+/// macOS sleeps, the device has slept. Routers may have forgotten the connection, or API Gateway has closed
+/// it.
 const SLEEP: Duration = Duration::from_mins(1);
 
 /// An action that is due.

@@ -193,7 +193,7 @@ export class Upload {
           ended += 1;
           this.#forget();
         } else if (error instanceof Problem && error.code === "feed-reset" && this.target.baseVersion === 0 && resets < RESETS) {
-          // Nothing was changed, and the service refuses a new file whose path is not free. The upload itself may be lost.
+          // Nothing was changed, and the service refuses a new file at a path that is taken. The upload itself may be lost.
           resets += 1;
           this.#forget();
           this.#enter("waiting");

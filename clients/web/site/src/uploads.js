@@ -17,7 +17,7 @@ const FEWEST = 8;
 const MOST = 256;
 
 /**
- * Maximum total size in bytes of uploads in progress; a single upload may be larger. It is the default maximum of a single PUT, whose URL is valid
+ * Maximum total size in bytes of uploads in progress; a single upload may be larger. It is the default maximum of a single PUT. Its URL is valid
  * for an hour: on a slow line several PUTs of that size would each take longer.
  */
 const CONCURRENT_BYTES = 64 * 1024 * 1024;

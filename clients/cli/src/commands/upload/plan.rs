@@ -67,7 +67,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The standard input, whose size is not known yet.
+    /// The standard input. Its size is not known yet.
     pub(super) fn of_stdin(to: SpacePath) -> Self {
         let mut plan = Self::default();
         plan.add(Path::new(STDIN), to, 0);
