@@ -75,6 +75,13 @@ impl Harness {
         event["pathParameters"]["uploadId"] = json!(upload_id);
         Ok(event.to_string().into())
     }
+
+    /// Request to `POST /uploads/batch/complete`.
+    pub(crate) fn completing_all(&self, user: &User, upload_ids: &[Uuid]) -> Result<Bytes> {
+        let mut event = self.request("complete-upload.post-batch.json", &user.id)?;
+        event["body"] = json!(json!({ "uploadIds": upload_ids }).to_string());
+        Ok(event.to_string().into())
+    }
 }
 
 /// Parses the body of a response. It is an error if the status differs from `status`.
