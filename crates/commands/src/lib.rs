@@ -5,18 +5,21 @@
 
 #![warn(missing_docs)]
 
+mod metrics;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
+use ::metrics::counter;
 use db::{Commit, Database, Effect, NewChange, Rejection};
-use metrics::counter;
 use model::{Caller, DeviceId, Event, SpaceId};
-use platform::metrics::Metric;
 use platform::{Clock, ids, summary};
-use queue::{PUBLISHED, Queue, publish};
+use queue::{Queue, publish};
 use time::Duration;
 use tokio::time::Instant;
+
+pub use metrics::{COMMITTED, METRICS};
 
 /// The duration of the lease with which a request's event enters the outbox. Only the request sends the event
 /// until the lease ends. Committing takes at most 3 s and sending at most 2.5 s. A shorter lease would send
@@ -25,12 +28,6 @@ const OUTBOX_LEASE: Duration = Duration::seconds(10);
 
 /// The time after which the commits of a request end. The client then repeats the request for the other spaces.
 const COMMIT_TIME: StdDuration = StdDuration::from_secs(3);
-
-/// The metric that counts committed changes.
-pub const COMMITTED: &str = "EventsCommitted";
-
-/// The metrics that functions with commands write.
-pub const METRICS: [Metric; 2] = [Metric::Count(COMMITTED), Metric::Count(PUBLISHED)];
 
 /// The AWS actions that each function of this crate needs.
 pub const ACTIONS: &[(&str, &[&str])] = &[

@@ -14,10 +14,10 @@ mod changes;
 mod client;
 mod connect;
 mod connections;
+mod epoch;
 mod erasure;
 mod error;
 mod files;
-mod history;
 mod invitations;
 mod migrations;
 mod outbox;
@@ -63,7 +63,7 @@ pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
         connections::QUERIES,
         erasure::QUERIES,
         files::QUERIES,
-        history::QUERIES,
+        epoch::QUERIES,
         invitations::QUERIES,
         aborted_uploads::QUERIES,
         outbox::QUERIES,

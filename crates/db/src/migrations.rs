@@ -4,8 +4,8 @@ use refinery::embed_migrations;
 use tracing::info;
 
 use crate::connect::Connector;
+use crate::epoch;
 use crate::error::{Error, MigrationError};
-use crate::history;
 use crate::role::{self, Role};
 
 embed_migrations!("migrations");
@@ -88,7 +88,7 @@ pub async fn migrate(
         role::provision(&client, role).await?;
     }
     if let Some(database_id) = database_id
-        && history::record_database(&client, database_id).await?
+        && epoch::record_database(&client, database_id).await?
     {
         info!(
             database_id,

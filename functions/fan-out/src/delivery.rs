@@ -14,8 +14,8 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, warn};
 
-use crate::connections::PostError;
 use crate::plan::Group;
+use crate::post::PostError;
 use crate::{App, CONNECT_GRACE, metrics};
 
 /// The largest number of posts in flight. A post that waits for its retry is not in flight.

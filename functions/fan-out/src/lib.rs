@@ -7,12 +7,12 @@
 
 mod audience;
 mod close;
-mod connections;
 mod delivery;
 mod follow_up;
 mod metrics;
 mod notify;
 mod plan;
+mod post;
 mod queue;
 mod rate_limiter;
 mod records;
@@ -30,8 +30,8 @@ use platform::trace::Tracer;
 use time::Duration;
 use tokio::time::Instant;
 
-pub use connections::{Connections, InvalidEndpoint};
 pub use metrics::METRICS;
+pub use post::{Connections, InvalidEndpoint};
 pub use rate_limiter::RateLimiter;
 
 /// While the `$connect` route of a connection still runs, API Gateway answers posts to it with 410 Gone, as

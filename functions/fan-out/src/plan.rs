@@ -8,8 +8,8 @@ use platform::error_chain;
 use platform::panics::catch_panic;
 use tracing::error;
 
-use crate::connections::Frame;
 use crate::delivery::Post;
+use crate::post::Frame;
 use crate::queue::{Destination, OutgoingMessage};
 use crate::records::Record;
 

@@ -10,7 +10,8 @@ use time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::{App, Error, OLDEST_FOR_BUS, PUT_ON_BUS};
+use crate::metrics::{OLDEST_FOR_BUS, PUT_ON_BUS};
+use crate::{App, Error};
 
 /// The lease of claimed events. It is longer than putting them on the bus takes, and shorter than the time
 /// between two runs.

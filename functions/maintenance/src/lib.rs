@@ -7,6 +7,7 @@
 mod bus;
 mod clean_up;
 mod erase;
+mod metrics;
 mod publish;
 mod purge;
 mod redrive;
@@ -16,7 +17,6 @@ use std::time::Duration as StdDuration;
 use ::bus::Bus;
 use db::{Database, DatabaseUrl};
 use platform::config::{ConfigError, Vars};
-use platform::metrics::Metric;
 use platform::{Clock, error_chain, summary};
 use queue::Queue;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,7 @@ use time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info};
 
+pub use metrics::METRICS;
 pub use purge::{ROWS as PURGED_ROWS, Retention};
 pub use redrive::MESSAGE_LIFETIME;
 
@@ -36,40 +37,6 @@ pub const UPLOAD_GRACE: Duration = Duration::hours(24);
 /// Time before the end of an invocation at which no more work is started. It covers the longest unit of work,
 /// a round of publishing: four exchanges with the database of 3 s each and one with the queue of 2.5 s.
 pub const DEADLINE_MARGIN: StdDuration = StdDuration::from_secs(15);
-
-/// Name of the metric for the number of events in the outbox.
-pub(crate) const WAITING: &str = "EventsWaiting";
-
-/// Name of the metric for the age of the oldest event in the outbox, in seconds.
-pub(crate) const OLDEST: &str = "OldestEventAge";
-
-/// Name of the metric for events that the event bus took. Each is counted once.
-pub(crate) const PUT_ON_BUS: &str = "EventsPutOnBus";
-
-/// Name of the metric for the age of the oldest event that waits for the event bus, in seconds. Only with a
-/// bus.
-pub(crate) const OLDEST_FOR_BUS: &str = "OldestBusEventAge";
-
-/// Name of the metric for dead letters that were requeued.
-pub(crate) const REDRIVEN: &str = "MessagesRedriven";
-
-/// Name of the metric for objects that were purged.
-pub(crate) const OBJECTS_PURGED: &str = "ObjectsPurged";
-
-/// Name of the metric for the bytes of objects that were purged.
-pub(crate) const BYTES_PURGED: &str = "BytesPurged";
-
-/// The metrics of this function with their units.
-pub const METRICS: [Metric; 8] = [
-    Metric::Count(queue::PUBLISHED),
-    Metric::Gauge(WAITING),
-    Metric::Seconds(OLDEST),
-    Metric::Count(PUT_ON_BUS),
-    Metric::Seconds(OLDEST_FOR_BUS),
-    Metric::Count(REDRIVEN),
-    Metric::Count(OBJECTS_PURGED),
-    Metric::Count(BYTES_PURGED),
-];
 
 /// The field of a run's line in the log with the events of dead letters that were too old to be requeued.
 pub(crate) const DROPPED: &str = "dropped_event_ids";

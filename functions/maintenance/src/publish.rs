@@ -8,7 +8,8 @@ use time::{Duration, OffsetDateTime};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use crate::{App, Error, OLDEST, WAITING};
+use crate::metrics::{OLDEST, WAITING};
+use crate::{App, Error};
 
 /// The lease of claimed events. It is longer than sending them takes, and shorter than the time between two
 /// runs.

@@ -14,7 +14,8 @@ use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::{App, BYTES_PURGED, Error, OBJECTS_PURGED, PURGED_SPACES, UPLOAD_GRACE};
+use crate::metrics::{BYTES_PURGED, OBJECTS_PURGED};
+use crate::{App, Error, PURGED_SPACES, UPLOAD_GRACE};
 
 /// The largest number of rows that a statement marks or deletes. A statement holds the locks of their spaces
 /// for some milliseconds, for which completing an upload there has to wait.

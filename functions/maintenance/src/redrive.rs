@@ -11,7 +11,8 @@ use time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::{App, DROPPED, Error, REDRIVEN};
+use crate::metrics::REDRIVEN;
+use crate::{App, DROPPED, Error};
 
 /// The largest number of messages in the queue (waiting, delayed or in flight) with which fan-out counts as
 /// healthy. Fan-out handles this many within seconds. Dead letters that fail again are among them, so if

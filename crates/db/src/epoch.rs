@@ -1,4 +1,4 @@
-//! The epoch: the history of the database.
+//! The epoch, which names the history of the database.
 
 use model::Epoch;
 use tokio_postgres::Client;
