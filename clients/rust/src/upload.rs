@@ -605,6 +605,10 @@ mod tests {
                     .find(|field| body.contains(&field.to_lowercase()));
                 break match unknown {
                     Some(field) => format!("{line} with {field}"),
+                    // It also needs the SHA-256 when an upload is opened.
+                    None if line == "post /uploads" && !body.contains("sha256") => {
+                        format!("{line} without sha256")
+                    }
                     None => line,
                 };
             }
@@ -624,6 +628,13 @@ mod tests {
                 json!({
                     "status": 400, "code": "invalid-request", "requestId": "r",
                     "detail": format!("{field}: unknown field `{field}`, expected one of `path`, `size`"),
+                })
+                .to_string(),
+            ),
+            ("post", "/uploads without sha256") => (
+                "400 Bad Request",
+                json!({
+                    "status": 400, "code": "invalid-request", "requestId": "r", "detail": "missing field `sha256`",
                 })
                 .to_string(),
             ),
@@ -702,6 +713,25 @@ mod tests {
                 "post /uploads"
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn a_service_that_needs_the_sha256_at_the_opening_gets_it_then() {
+        let (client, requests) = service(false).await;
+        let content = b"content".as_slice();
+        let unread = client
+            .describe_unread(None, "/a".parse().unwrap(), content)
+            .unwrap();
+        assert_eq!(unread.sha256, None);
+        let key: IdempotencyKey = "a-key-of-a-test".parse().unwrap();
+        // This service does not complete uploads.
+        client
+            .upload_with_key(&unread, &key, content, &())
+            .await
+            .unwrap_err();
+        let requests = requests.lock().unwrap();
+        let opened = ["post /uploads without sha256", "post /uploads", "put /object"];
+        assert_eq!(requests[..3], opened);
     }
 
     /// Otherwise its time limit would run while other uploads are sent.

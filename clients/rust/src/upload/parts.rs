@@ -271,3 +271,53 @@ fn part_range(layout: PartLayout, part: PartNumber, size: ByteCount) -> Result<(
     let offset = (part.get() - 1) * layout.part_size.get();
     Ok((offset.unsigned_abs(), length.get().unsigned_abs()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Content of two full parts and a rest of 1 byte.
+    fn content() -> (Vec<u8>, PartLayout) {
+        let content: Vec<u8> = (0..2_001_u32).map(|number| number.to_le_bytes()[0]).collect();
+        let size = ByteCount::try_from(2_001).unwrap();
+        let layout = PartLayout::with_part_size(size, 1_000.try_into().unwrap()).unwrap();
+        (content, layout)
+    }
+
+    #[tokio::test]
+    async fn each_part_and_the_whole_are_hashed_and_stored_parts_are_left_out() {
+        let (content, layout) = content();
+        let client = Client::new("http://127.0.0.1:1", crate::Token::from("token".to_owned()), None).unwrap();
+        let stored = |number: i64, piece: &[u8]| StoredPart {
+            part_number: number.try_into().unwrap(),
+            size: 1_000.try_into().unwrap(),
+            sha256: crate::sha256(piece),
+        };
+        // The second one is of an earlier state of the file.
+        let stored = [stored(1, &content[..1_000]), stored(2, b"earlier")];
+        let (read, to_hash) = mpsc::channel(1);
+        let (hashed, mut missing) = mpsc::channel(8);
+        let content = content.as_slice();
+        let ((), whole) = try_join!(
+            client.read_parts(layout, content, read),
+            hash_parts(content, &stored, &(), to_hash, hashed),
+        )
+        .unwrap();
+        assert_eq!(whole, crate::sha256(content));
+        for (number, range) in [(2, 1_000..2_000), (3, 2_000..2_001)] {
+            let MissingPart { part, sha256 } = missing.recv().await.unwrap();
+            assert_eq!(
+                (part.number.get(), sha256),
+                (number, crate::sha256(&content[range.clone()]))
+            );
+            let (buffer, offset) = (part.buffer.unwrap(), range.start as u64);
+            assert_eq!(
+                buffer.read(offset, range.len() as u64).await.unwrap(),
+                content[range]
+            );
+            assert!(buffer.read(offset, part.length + 1).await.is_err());
+            assert!(buffer.read(offset - 1, 1).await.is_err());
+        }
+        assert!(missing.recv().await.is_none());
+    }
+}
