@@ -46,6 +46,7 @@ impl Fakes {
         let object = Object {
             size: i64::try_from(content.len()).unwrap(),
             sha256: client::sha256(content),
+            parts: 0,
         };
         let s3 = S3::with_every_object(None, "content", object).await.unwrap();
         let patience = TimeoutConfig::builder()

@@ -44,6 +44,9 @@ const DEFAULT_HISTORIES: u32 = 250;
 /// Number of threads; each runs a share of the histories on its own database.
 const THREADS: u32 = 4;
 
+/// Larger content is sent in parts. Contents have up to 41 bytes, and those in parts nine more.
+const MULTIPART_THRESHOLD_BYTES: i64 = 43;
+
 /// Environment variable with the seed, to repeat a run.
 const SEED: &str = "SYNCSPHERE_HISTORIES_SEED";
 
@@ -86,6 +89,7 @@ impl Share {
         let (sqs, [queue, dead_letters]) = TestQueue::in_process().await;
         (apps.queue, apps.dead_letters) = (queue, dead_letters);
         apps.retention.versions = KEPT.try_into().unwrap();
+        apps.multipart_threshold_bytes = MULTIPART_THRESHOLD_BYTES;
         Self {
             apps,
             s3,

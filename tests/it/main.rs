@@ -22,6 +22,7 @@ mod files;
 mod histories;
 mod invitations;
 mod large;
+mod late_sha256;
 mod limits;
 mod logs;
 mod maintenance;

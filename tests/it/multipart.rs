@@ -19,13 +19,13 @@ use tests::{
 };
 
 /// Content of two parts, the second of 5 bytes.
-fn content() -> Vec<u8> {
+pub(crate) fn content() -> Vec<u8> {
     let size = usize::try_from(MIN_PART_BYTES).unwrap() + 5;
     (0..size).map(|i| u8::try_from(i % 251).unwrap()).collect()
 }
 
 /// The bytes of one part, by its number.
-fn piece(content: &[u8], part: i64) -> &[u8] {
+pub(crate) fn piece(content: &[u8], part: i64) -> &[u8] {
     let each = usize::try_from(MIN_PART_BYTES).unwrap();
     content
         .chunks(each)
@@ -59,7 +59,7 @@ async fn presigned(
     answer.parsed::<PresignedParts>().parts
 }
 
-async fn send(apps: &TestContext, created: &CreatedUpload, content: &[u8], parts: &[i64]) {
+pub(crate) async fn send(apps: &TestContext, created: &CreatedUpload, content: &[u8], parts: &[i64]) {
     for part in presigned(apps, created, content, parts).await {
         put_to_storage(&part.put, piece(content, part.part_number.get())).await;
     }
@@ -69,7 +69,7 @@ fn showing(created: &CreatedUpload) -> Call {
     Call::new("GET /uploads/{uploadId}").path("uploadId", created.upload_id)
 }
 
-async fn show(apps: &TestContext, created: &CreatedUpload) -> UploadView {
+pub(crate) async fn show(apps: &TestContext, created: &CreatedUpload) -> UploadView {
     apps.call("alice", showing(created)).await.parsed()
 }
 

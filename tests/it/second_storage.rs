@@ -5,6 +5,12 @@
     clippy::duplicate_mod,
     reason = "the same tests run against each implementation"
 )]
+#[path = "late_sha256.rs"]
+mod late_sha256;
+#[expect(
+    clippy::duplicate_mod,
+    reason = "the same tests run against each implementation"
+)]
 #[path = "multipart.rs"]
 mod multipart;
 #[expect(

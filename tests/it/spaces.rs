@@ -223,6 +223,7 @@ async fn complete(apps: &TestContext, caller: &Caller, created: &CreatedUpload) 
         event_id: platform::ids::new_id().into(),
         new_file_id: platform::ids::new_id().into(),
         path: &created.path,
+        sha256: None,
         composite_sha256: None,
         object_key: &created.upload_id.object_key(),
     };

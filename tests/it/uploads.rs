@@ -604,7 +604,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
             device_id: None,
             path: &path,
             size: 1.try_into().unwrap(),
-            sha256: client::sha256(b"o"),
+            sha256: Some(client::sha256(b"o")),
             content_type: None,
             modified_at: None,
             executable: None,
@@ -651,6 +651,7 @@ async fn what_is_sent_to_the_database_twice_is_done_once() {
             event_id: platform::ids::new_id().into(),
             new_file_id: platform::ids::new_id().into(),
             path: &created.path,
+            sha256: None,
             composite_sha256: None,
             object_key: &created.upload_id.object_key(),
         };

@@ -261,6 +261,8 @@ pub struct TestContext {
     pub clock: Clock,
     /// How long deleted files and old versions are kept; at first, as by the template's defaults.
     pub retention: maintenance::Retention,
+    /// Larger content is sent in parts; at first, content of more than [`MULTIPART_THRESHOLD_BYTES`].
+    pub multipart_threshold_bytes: i64,
     /// The maximums of invitations; at first, none is too many.
     pub invitation_limits: db::InvitationLimits,
     _shared: Shared,
@@ -276,6 +278,7 @@ impl TestContext {
     pub async fn on(storage: TestStorage) -> Self {
         Self {
             storage,
+            multipart_threshold_bytes: MULTIPART_THRESHOLD_BYTES,
             retention: maintenance::Retention {
                 trash: 30.try_into().unwrap(),
                 versions: 100.try_into().unwrap(),
@@ -301,7 +304,7 @@ impl TestContext {
             db: self.database.environment(),
             storage: self.storage.storage(),
             max_upload_bytes: MAX_UPLOAD_BYTES,
-            multipart_threshold_bytes: MULTIPART_THRESHOLD_BYTES,
+            multipart_threshold_bytes: self.multipart_threshold_bytes,
             max_pending_uploads: i64::MAX,
             max_space_bytes: i64::MAX,
             clock: self.clock.clone(),

@@ -223,6 +223,41 @@ async fn the_standard_input_is_uploaded() {
     assert_eq!(alice.content("/log/today").await, b"three");
 }
 
+/// A large file is hashed while it is sent, unless the space has one of the same size.
+#[tokio::test]
+async fn a_large_file_is_uploaded_again_only_if_it_changed() {
+    let alice = Person::new().await;
+    let mut content = vec![7; 72 * 1024 * 1024];
+    alice.write("film", &content);
+    let first = alice.json(&["upload", "film"]).await;
+    assert_eq!(first[0]["change"]["version"], 1);
+    let again = alice.json(&["upload", "film"]).await;
+    assert_eq!(again[0]["outcome"], "unchanged");
+    content[5] = 8;
+    alice.write("film", &content);
+    let changed = alice.json(&["upload", "film"]).await;
+    assert_eq!(changed[0]["change"]["version"], 2);
+    content.push(9);
+    alice.write("film", &content);
+    let longer = alice.json(&["upload", "film"]).await;
+    assert_eq!(longer[0]["change"]["version"], 3);
+    assert_eq!(longer[0]["sentBytes"], content.len());
+    assert!(alice.content("/film").await == content);
+    // No key is left.
+    assert_eq!(fs::read_dir(alice.path("home/uploads")).unwrap().count(), 0);
+
+    // Another device has changed it, and this one has another size.
+    fs::remove_dir_all(alice.path("home/versions")).unwrap();
+    content.push(9);
+    alice.write("film", &content);
+    let upload = ["--json", "upload", "film", "--base-version", "2"];
+    let conflict = alice.run(&upload).await;
+    assert_eq!(conflict.status.code(), Some(5), "{conflict:?}");
+    let both = alice.json(&[&upload[1..], &["--keep-both"]].concat()).await;
+    let path = both[0]["change"]["path"].as_str().unwrap();
+    assert!(path.starts_with("/film (conflict, "), "{path}");
+}
+
 #[tokio::test]
 async fn a_standard_input_that_cannot_be_uploaded_is_refused_with_the_reason() {
     let alice = Person::new().await;

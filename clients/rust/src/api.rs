@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::batch::Batches;
 use crate::error::{ErrorResponse, Server, check_url};
 use crate::retry::{RETRY_BUDGET, Retries, TRANSFER_RETRY_BUDGET};
+use crate::upload::Buffers;
 use crate::window::{OpenUploads, Window};
 use crate::{Error, Problem, Session, install_crypto_provider};
 
@@ -58,6 +59,7 @@ pub struct Client {
     retry_budget: Duration,
     pub(crate) window: Arc<Window>,
     pub(crate) open_uploads: Arc<OpenUploads>,
+    pub(crate) buffers: Arc<Buffers>,
     pub(crate) batches: Arc<Batches>,
     /// Versions whose downloaded content did not match the declared digests. They are not downloaded again.
     pub(crate) mismatched: Arc<Mutex<HashSet<(FileId, Version)>>>,
@@ -87,6 +89,7 @@ impl Client {
             retry_budget: RETRY_BUDGET,
             window: Arc::default(),
             open_uploads: Arc::default(),
+            buffers: Arc::default(),
             batches: Arc::default(),
             mismatched: Arc::default(),
             epoch: Arc::default(),

@@ -53,7 +53,7 @@ pub use invitations::Invited;
 pub use progress::Progress;
 pub use session::{Authenticator, Challenge, Session, SignIn, Token, UserPool};
 pub use socket::{Frame, Socket};
-pub use upload::{LocalFile, Source};
+pub use upload::{LocalFile, MAX_PUT_BYTES, Source};
 pub use verification::Verification;
 pub use watch::{Update, Watcher};
 

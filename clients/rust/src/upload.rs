@@ -1,19 +1,18 @@
 //! Uploads: opening, sending in one request or in parts, resuming and completing.
 
+mod parts;
 mod send;
 mod source;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
 use fastrand::Rng;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::{
-    ByteCount, ChangeOutcome, CompleteUploadsRequest, CreateUploadRequest, CreateUploadsRequest,
-    CreatedUpload, Empty, FileChanged, IdempotencyKey, OpeningOutcome, PartLayout, PartNumber, PartRequest,
+    ByteCount, ChangeOutcome, CompleteUploadRequest, CompleteUploadsRequest, Composite, CreateUploadRequest,
+    CreateUploadsRequest, CreatedUpload, FileChanged, IdempotencyKey, OpeningOutcome, PartRequest,
     PendingUpload, PendingUploadList, PresignPartsRequest, PresignedParts, PresignedPut, Sha256, SpaceId,
-    SpacePath, StoredPart, Transfer, UploadId, UploadView,
+    SpacePath, Transfer, UploadId, UploadStatus, UploadView,
 };
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
@@ -21,16 +20,15 @@ use tokio::time::sleep;
 
 use crate::batch::Route;
 use crate::files::{changed, is_unknown_field};
+use crate::verification::PartsStream;
 use crate::window::{MIN_WINDOW_BYTES, OpenUpload, Slot};
 use crate::{Backoff, Client, Error, Progress, Sha256Stream};
+pub(crate) use parts::Buffers;
 pub use source::{LocalFile, Source};
 
-/// Parts of one upload that are sent at the same time.
-const CONCURRENT_PARTS: usize = 4;
-
-/// Parts that are presigned at the same time. Their URLs are valid for an hour, and a slow line must send the
-/// parts within it.
-const PRESIGNED_PARTS: usize = 4 * CONCURRENT_PARTS;
+/// Content of more than this many bytes is sent in parts, as the template sets it by default. It can be opened
+/// without its SHA-256.
+pub const MAX_PUT_BYTES: u64 = MIN_WINDOW_BYTES;
 
 /// Attempts to complete an upload while the service answers 503. Assembling the largest content takes
 /// minutes.
@@ -111,6 +109,18 @@ impl Client {
             .await
     }
 
+    /// `POST /uploads/{uploadId}/complete` with the SHA-256 of the content, for an upload that was opened without
+    /// it.
+    pub async fn complete_upload_with(
+        &self,
+        upload_id: UploadId,
+        sha256: Sha256,
+    ) -> Result<FileChanged, Error> {
+        let request = self.request(Method::POST, &format!("/uploads/{upload_id}/complete"));
+        let sha256 = Some(sha256);
+        self.call(request.json(&CompleteUploadRequest { sha256 })).await
+    }
+
     /// `DELETE /uploads/{uploadId}`: ends an upload without a version.
     pub async fn abort_upload(&self, upload_id: UploadId) -> Result<(), Error> {
         let request = self.request(Method::DELETE, &format!("/uploads/{upload_id}"));
@@ -128,10 +138,15 @@ impl Client {
         content: &(impl Source + ?Sized),
     ) -> Result<FileChanged, Error> {
         let client = self.with_fixed_epoch();
-        let description = client.describe(space_id, path, content, &()).await?;
-        let (created, slot, _open) = client.opened(&description, None).await?;
+        let description = if content.size() > MAX_PUT_BYTES {
+            client.describe_unread(space_id, path, content)?
+        } else {
+            client.describe(space_id, path, content, &()).await?
+        };
+        let opening = client.opened_or_described(&description, None, content, &());
+        let (created, sha256, slot, _open) = opening.await?;
         let client = client.clone().with_transfer_retries();
-        let finished = client.finish(&created, content, &(), slot).await;
+        let finished = client.finish(&created, sha256, content, &(), slot).await;
         // Without a key the upload cannot be resumed.
         if finished.is_err() {
             client.abort_quietly(created.upload_id).await;
@@ -139,13 +154,18 @@ impl Client {
         finished
     }
 
-    /// Uploads content that [`Client::describe`] has described. A caller that keeps the key until this
-    /// returns can repeat the call, also after a crash and from another process. Parts that storage already
-    /// has are not sent again, and the change is made once.
+    /// Uploads content that [`Client::describe`] or [`Client::describe_unread`] has described. A caller that
+    /// keeps the key until this returns can repeat the call, also after a crash and from another process. Parts
+    /// that storage already has are not sent again, and the change is made once.
+    ///
+    /// Without a SHA-256 in the description, the content is read once, and its SHA-256 is declared at the end. If
+    /// the service needs it before, as for content that is sent in one request, the content is read twice.
     ///
     /// [`Error::Refused`] with status 410 means that the earlier upload has expired; start again with a new
-    /// key. [`Error::FeedReset`] means that another epoch began meanwhile: the upload and its key belong to
-    /// the former one. Forget the key, look the path up again, and then decide whether to upload.
+    /// key. [`Error::Changed`] means that the content changed after the upload began, or is not that of the
+    /// earlier upload; the upload is aborted if it is not complete. [`Error::FeedReset`] means that another
+    /// epoch began meanwhile: the upload and its key belong to the former one. Forget the key, look the path up
+    /// again, and then decide whether to upload.
     pub async fn upload_with_key(
         &self,
         description: &CreateUploadRequest,
@@ -154,13 +174,39 @@ impl Client {
         progress: &impl Progress,
     ) -> Result<FileChanged, Error> {
         let client = self.with_fixed_epoch();
-        let (created, slot, _open) = client.opened(description, Some(key)).await?;
+        let opening = client.opened_or_described(description, Some(key), content, progress);
+        let (created, sha256, slot, _open) = opening.await?;
         let client = client.clone().with_transfer_retries();
-        let finished = client.finish(&created, content, progress, slot).await;
+        let finished = client.finish(&created, sha256, content, progress, slot).await;
         if finished.as_ref().is_err_and(is_content_changed) {
             client.abort_quietly(created.upload_id).await;
         }
         finished
+    }
+
+    /// Opens an upload, with the SHA-256 of its content if the service needs it now. Returns the SHA-256 that
+    /// was declared.
+    async fn opened_or_described(
+        &self,
+        description: &CreateUploadRequest,
+        key: Option<&IdempotencyKey>,
+        content: &(impl Source + ?Sized),
+        progress: &impl Progress,
+    ) -> Result<(CreatedUpload, Option<Sha256>, Slot<'_>, OpenUpload<'_>), Error> {
+        let mut sha256 = description.sha256;
+        let opened = match self.opened(description, key).await {
+            Err(error) if sha256.is_none() && is_sha256_required(&error) => {
+                sha256 = Some(digest(content, 0, content.size(), None, progress).await?);
+                let description = CreateUploadRequest {
+                    sha256,
+                    ..description.clone()
+                };
+                self.opened(&description, key).await
+            }
+            opened => opened,
+        };
+        let (created, slot, open) = opened?;
+        Ok((created, sha256, slot, open))
     }
 
     /// Opens an upload when its content may be sent, because its time limit starts then. If the user has too
@@ -197,36 +243,69 @@ impl Client {
         let _ = once.abort_upload(upload_id).await;
     }
 
+    /// Sends the content of an open upload, and completes it. `declared` is the SHA-256 that it was opened with.
     async fn finish(
         &self,
         created: &CreatedUpload,
+        declared: Option<Sha256>,
         content: &(impl Source + ?Sized),
         progress: &impl Progress,
         slot: Slot<'_>,
     ) -> Result<FileChanged, Error> {
-        self.transfer(created, content, progress, Some(slot)).await?;
+        let sha256 = self.transfer(created, content, progress, Some(slot)).await?;
+        // With a declared SHA-256 the content was read twice, and was the same.
+        if let Some(sha256) = sha256
+            && !content.is_unchanged().await?
+            && digest(content, 0, content.size(), None, &()).await? != sha256
+        {
+            return Err(Error::Changed);
+        }
+        let changed = self.complete_with_patience(created, sha256).await?;
+        // The upload had been completed before, maybe with other content.
+        if declared.or(sha256).is_none()
+            && digest(content, 0, content.size(), None, &()).await? != changed.sha256
+        {
+            return Err(Error::Changed);
+        }
+        Ok(changed)
+    }
+
+    async fn complete_with_patience(
+        &self,
+        created: &CreatedUpload,
+        sha256: Option<Sha256>,
+    ) -> Result<FileChanged, Error> {
         let mut backoff = COMPLETE_BACKOFF;
         for _ in 1..COMPLETE_ATTEMPTS {
-            match self.complete(created).await {
-                Err(Error::Refused(problem)) if problem.status == 503 => {
-                    sleep(backoff.next_delay(&mut Rng::new())).await;
-                }
+            match self.complete(created, sha256).await {
+                Err(Error::Refused(problem)) if problem.status == 503 => {}
+                // During a deployment, the release before may still answer some requests.
+                Err(error) if is_unknown_field(&error, "sha256") => {}
                 outcome => return outcome,
             }
+            sleep(backoff.next_delay(&mut Rng::new())).await;
         }
-        self.complete(created).await
+        self.complete(created, sha256).await
     }
 
     /// Content in parts is completed by a request of its own, because assembling it takes long.
-    async fn complete(&self, created: &CreatedUpload) -> Result<FileChanged, Error> {
-        match created.transfer {
-            Transfer::Put(_) => self.complete_upload(created.upload_id).await,
-            Transfer::Multipart(_) => self.call(CompleteUploads::single(self, created.upload_id)).await,
+    async fn complete(&self, created: &CreatedUpload, sha256: Option<Sha256>) -> Result<FileChanged, Error> {
+        let upload_id = created.upload_id;
+        match (&created.transfer, sha256) {
+            (Transfer::Put(_), _) => self.complete_upload(upload_id).await,
+            (Transfer::Multipart(_), Some(sha256)) => self.complete_upload_with(upload_id, sha256).await,
+            (Transfer::Multipart(_), None) => self.call(CompleteUploads::single(self, upload_id)).await,
         }
     }
 
-    /// Sends the content of an upload that was just opened to storage. It does not complete the upload.
-    pub async fn send(&self, created: &CreatedUpload, content: &(impl Source + ?Sized)) -> Result<(), Error> {
+    /// Sends the content of an upload that was just opened to storage. It does not complete the upload. If the
+    /// upload was opened without the SHA-256 of its content, returns it, for
+    /// [`complete_upload_with`](Self::complete_upload_with).
+    pub async fn send(
+        &self,
+        created: &CreatedUpload,
+        content: &(impl Source + ?Sized),
+    ) -> Result<Option<Sha256>, Error> {
         self.transfer(created, content, &(), None).await
     }
 
@@ -236,11 +315,14 @@ impl Client {
         content: &(impl Source + ?Sized),
         progress: &impl Progress,
         slot: Option<Slot<'_>>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Sha256>, Error> {
         let upload_id = created.upload_id;
         match &created.transfer {
             // No status is requested first: if the object is already stored, storage answers 412.
-            Transfer::Put(put) => self.send_whole(upload_id, put, content, progress, slot).await,
+            Transfer::Put(put) => {
+                self.send_whole(upload_id, put, content, progress, slot).await?;
+                Ok(None)
+            }
             Transfer::Multipart(_) => {
                 // Each part takes a slot of its own.
                 drop(slot);
@@ -250,7 +332,8 @@ impl Client {
         }
     }
 
-    /// Builds the request for `POST /uploads`. This reads the whole content to compute its SHA-256.
+    /// Builds the request for `POST /uploads`. This reads the whole content to compute its SHA-256, unless the
+    /// source knows it.
     pub async fn describe(
         &self,
         space_id: Option<SpaceId>,
@@ -258,10 +341,28 @@ impl Client {
         content: &(impl Source + ?Sized),
         progress: &impl Progress,
     ) -> Result<CreateUploadRequest, Error> {
+        let sha256 = match content.sha256() {
+            Some(known) => known,
+            None => digest(content, 0, content.size(), None, progress).await?,
+        };
+        Ok(CreateUploadRequest {
+            sha256: Some(sha256),
+            ..self.describe_unread(space_id, path, content)?
+        })
+    }
+
+    /// Builds the request for `POST /uploads` without the SHA-256 of the content, and does not read it. This is
+    /// for content of more than [`MAX_PUT_BYTES`].
+    pub fn describe_unread(
+        &self,
+        space_id: Option<SpaceId>,
+        path: SpacePath,
+        content: &(impl Source + ?Sized),
+    ) -> Result<CreateUploadRequest, Error> {
         Ok(CreateUploadRequest {
             path,
             size: byte_count(content.size())?,
-            sha256: digest(content, 0, content.size(), None, progress).await?,
+            sha256: None,
             content_type: None,
             modified_at: content.modified_at(),
             executable: content.executable(),
@@ -273,27 +374,37 @@ impl Client {
         })
     }
 
+    /// Sends the content that storage does not have. Returns the SHA-256 of the whole, if the upload has none.
     async fn send_missing(
         &self,
         upload: UploadView,
         content: &(impl Source + ?Sized),
         progress: &impl Progress,
-    ) -> Result<(), Error> {
-        let Some(transfer) = upload.transfer.filter(|_| !upload.stored) else {
-            progress.skipped(content.size());
-            return Ok(());
-        };
+    ) -> Result<Option<Sha256>, Error> {
         let upload_id = upload.upload_id;
-        match transfer {
-            Transfer::Put(put) => self.send_whole(upload_id, &put, content, progress, None).await,
-            Transfer::Multipart(layout) => {
+        match upload.transfer.filter(|_| !upload.stored) {
+            None if upload.sha256.is_none() && upload.state == UploadStatus::Pending => {
+                let sha256 = assembled(upload.composite, content).await?;
+                progress.skipped(content.size());
+                Ok(Some(sha256))
+            }
+            None => {
+                progress.skipped(content.size());
+                Ok(None)
+            }
+            Some(Transfer::Put(put)) => {
+                self.send_whole(upload_id, &put, content, progress, None).await?;
+                Ok(None)
+            }
+            Some(Transfer::Multipart(layout)) => {
                 let stored = upload.parts.unwrap_or_default();
                 let sending = self.send_parts(upload_id, layout, content, &stored, progress);
+                let sha256 = sending.await?;
                 // Storage checks the SHA-256 of each part, but not the SHA-256 of the whole.
-                if sending.await? == upload.sha256 {
-                    Ok(())
-                } else {
-                    Err(Error::Changed)
+                match upload.sha256 {
+                    None => Ok(Some(sha256)),
+                    Some(declared) if declared == sha256 => Ok(None),
+                    Some(_) => Err(Error::Changed),
                 }
             }
         }
@@ -312,73 +423,6 @@ impl Client {
             _ => Ok(None),
         };
         self.put(put, content, 0, content.size(), progress, renew_url, slot)
-            .await
-    }
-
-    async fn send_parts(
-        &self,
-        upload_id: UploadId,
-        layout: PartLayout,
-        content: &(impl Source + ?Sized),
-        stored: &[StoredPart],
-        progress: &impl Progress,
-    ) -> Result<Sha256, Error> {
-        let stored: BTreeMap<PartNumber, Sha256> = stored
-            .iter()
-            .map(|part| (part.part_number, part.sha256))
-            .collect();
-        let size = byte_count(content.size())?;
-        let mut whole = Sha256Stream::default();
-        let mut missing = Vec::new();
-        for number in 1..=layout.part_count.get() {
-            let part_number = PartNumber::try_from(number).map_err(|_| Error::TooLarge)?;
-            let (offset, length) = part_range(layout, part_number, size)?;
-            let sha256 = digest(content, offset, length, Some(&mut whole), &()).await?;
-            // The stored part may come from an earlier state of the file.
-            if stored.get(&part_number) == Some(&sha256) {
-                progress.skipped(length);
-            } else {
-                missing.push(PartRequest { part_number, sha256 });
-            }
-            if missing.len() == PRESIGNED_PARTS {
-                self.send_page(upload_id, layout, content, std::mem::take(&mut missing), progress)
-                    .await?;
-            }
-        }
-        self.send_page(upload_id, layout, content, missing, progress)
-            .await?;
-        Ok(whole.finish())
-    }
-
-    async fn send_page(
-        &self,
-        upload_id: UploadId,
-        layout: PartLayout,
-        content: &(impl Source + ?Sized),
-        parts: Vec<PartRequest>,
-        progress: &impl Progress,
-    ) -> Result<(), Error> {
-        if parts.is_empty() {
-            return Ok(());
-        }
-        let size = byte_count(content.size())?;
-        let presigned = self.presign_parts(upload_id, parts.clone()).await?;
-        let parts = &parts;
-        let sending = presigned.parts.into_iter().map(async |part| {
-            let (offset, length) = part_range(layout, part.part_number, size)?;
-            let renew_url = async || {
-                let wanted = parts
-                    .iter()
-                    .filter(|wanted| wanted.part_number == part.part_number);
-                let presigned = self.presign_parts(upload_id, wanted.copied().collect()).await?;
-                Ok(presigned.parts.into_iter().next().map(|part| part.put))
-            };
-            self.put(&part.put, content, offset, length, progress, renew_url, None)
-                .await
-        });
-        stream::iter(sending)
-            .buffer_unordered(CONCURRENT_PARTS)
-            .try_collect::<()>()
             .await
     }
 }
@@ -426,7 +470,7 @@ impl Route for CompleteUploads {
 
     fn single(client: &Client, upload_id: UploadId) -> RequestBuilder {
         let request = client.request(Method::POST, &format!("/uploads/{upload_id}/complete"));
-        request.json(&Empty {})
+        request.json(&CompleteUploadRequest::default())
     }
 
     fn batch(client: &Client, upload_ids: Vec<UploadId>) -> RequestBuilder {
@@ -453,11 +497,32 @@ fn is_content_changed(error: &Error) -> bool {
     }
 }
 
-/// The offset and the length of a part, in bytes.
-fn part_range(layout: PartLayout, part: PartNumber, size: ByteCount) -> Result<(u64, u64), Error> {
-    let length = layout.size_of(part, size).ok_or(Error::TooLarge)?;
-    let offset = (part.get() - 1) * layout.part_size.get();
-    Ok((offset.unsigned_abs(), length.get().unsigned_abs()))
+/// Whether the service takes the content only with its SHA-256: it is sent in one request, or the service is of
+/// an earlier release.
+fn is_sha256_required(error: &Error) -> bool {
+    matches!(error, Error::Refused(problem) if problem.code == "sha256-required"
+        || problem.code == "invalid-request" && problem.detail.contains("missing field `sha256`"))
+}
+
+/// Returns the SHA-256 of content whose parts an earlier call has sent and storage has assembled.
+/// [`Error::Changed`] if the parts are not those of this content.
+async fn assembled(composite: Option<Composite>, content: &(impl Source + ?Sized)) -> Result<Sha256, Error> {
+    let composite = composite.filter(|composite| composite.part_size.get() > 0);
+    let mut parts = PartsStream::new(composite.ok_or(Error::Changed)?);
+    let mut whole = Sha256Stream::default();
+    let mut at = 0;
+    while at < content.size() {
+        let length = READ_BYTES.min(content.size() - at);
+        let piece = content.read(at, length).await?;
+        whole.update(&piece);
+        parts.update(&piece);
+        at += length;
+    }
+    if parts.matches() {
+        Ok(whole.finish())
+    } else {
+        Err(Error::Changed)
+    }
 }
 
 fn byte_count(size: u64) -> Result<ByteCount, Error> {
@@ -540,6 +605,10 @@ mod tests {
                     .find(|field| body.contains(&field.to_lowercase()));
                 break match unknown {
                     Some(field) => format!("{line} with {field}"),
+                    // It also needs the SHA-256 when an upload is opened.
+                    None if line == "post /uploads" && !body.contains("sha256") => {
+                        format!("{line} without sha256")
+                    }
                     None => line,
                 };
             }
@@ -559,6 +628,13 @@ mod tests {
                 json!({
                     "status": 400, "code": "invalid-request", "requestId": "r",
                     "detail": format!("{field}: unknown field `{field}`, expected one of `path`, `size`"),
+                })
+                .to_string(),
+            ),
+            ("post", "/uploads without sha256") => (
+                "400 Bad Request",
+                json!({
+                    "status": 400, "code": "invalid-request", "requestId": "r", "detail": "missing field `sha256`",
                 })
                 .to_string(),
             ),
@@ -637,6 +713,25 @@ mod tests {
                 "post /uploads"
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn a_service_that_needs_the_sha256_at_the_opening_gets_it_then() {
+        let (client, requests) = service(false).await;
+        let content = b"content".as_slice();
+        let unread = client
+            .describe_unread(None, "/a".parse().unwrap(), content)
+            .unwrap();
+        assert_eq!(unread.sha256, None);
+        let key: IdempotencyKey = "a-key-of-a-test".parse().unwrap();
+        // This service does not complete uploads.
+        client
+            .upload_with_key(&unread, &key, content, &())
+            .await
+            .unwrap_err();
+        let requests = requests.lock().unwrap();
+        let opened = ["post /uploads without sha256", "post /uploads", "put /object"];
+        assert_eq!(requests[..3], opened);
     }
 
     /// Otherwise its time limit would run while other uploads are sent.

@@ -17,7 +17,7 @@ pub struct Verification {
 
 /// Computes the composite SHA-256 of content that arrives in pieces.
 #[derive(Clone)]
-struct PartsStream {
+pub(crate) struct PartsStream {
     composite: Composite,
     part: Sha256Stream,
     /// Bytes of the current part so far.
@@ -36,12 +36,7 @@ impl Verification {
         Self {
             sha256: content.sha256,
             whole: Sha256Stream::default(),
-            parts: composite.map(|composite| PartsStream {
-                composite,
-                part: Sha256Stream::default(),
-                length: 0,
-                digests: Sha256Stream::default(),
-            }),
+            parts: composite.map(PartsStream::new),
         }
     }
 
@@ -66,17 +61,26 @@ impl Verification {
     /// Whether the content has the composite SHA-256 that storage has verified; `None` if the version has
     /// none. The SHA-256 that the uploader declared does not count.
     pub(crate) fn matches_composite(&self) -> Option<bool> {
-        let parts = self.parts.clone()?;
-        let expected = parts.composite.sha256;
-        Some(parts.finish() == expected)
+        self.parts.clone().map(PartsStream::matches)
     }
 }
 
 impl PartsStream {
-    fn update(&mut self, mut piece: &[u8]) {
+    /// Before the first byte of the content. The part size must not be 0.
+    pub(crate) fn new(composite: Composite) -> Self {
+        Self {
+            composite,
+            part: Sha256Stream::default(),
+            length: 0,
+            digests: Sha256Stream::default(),
+        }
+    }
+
+    /// Adds the next piece of the content.
+    pub(crate) fn update(&mut self, mut piece: &[u8]) {
         let part_size = self.composite.part_size.get().unsigned_abs();
         while !piece.is_empty() {
-            // A full part is ended when more data arrives. `finish` ends the last part, whatever its size.
+            // A full part is ended when more data arrives. `matches` ends the last part, whatever its size.
             if self.length == part_size {
                 self.end_part();
             }
@@ -94,9 +98,10 @@ impl PartsStream {
         self.length = 0;
     }
 
-    fn finish(mut self) -> Sha256 {
+    /// Whether all pieces together have the composite SHA-256.
+    pub(crate) fn matches(mut self) -> bool {
         self.end_part();
-        self.digests.finish()
+        self.digests.finish() == self.composite.sha256
     }
 }
 

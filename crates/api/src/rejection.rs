@@ -21,10 +21,12 @@ pub(crate) const PASSING_LIMITS: &str = "passing_limits";
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         let conflict = |code, title, detail: &str| Problem::new(StatusCode::CONFLICT, code, title, detail);
+        let forbidden = |code, title, detail: &str| Problem::new(StatusCode::FORBIDDEN, code, title, detail);
+        let unprocessable =
+            |code, title, detail: &str| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, title, detail);
         match rejection {
             Rejection::NotFound => Problem::not_found("There is nothing like this, or nothing that you may see."),
-            Rejection::Forbidden => Problem::new(
-                StatusCode::FORBIDDEN,
+            Rejection::Forbidden => forbidden(
                 "forbidden",
                 "Your role does not allow this",
                 "Editors and owners change files; only owners change members, and everybody may leave.",
@@ -57,8 +59,7 @@ impl From<Rejection> for Problem {
                 "The space needs an owner",
                 "This member is the only owner. Make somebody else an owner first.",
             ),
-            Rejection::PersonalSpace => Problem::new(
-                StatusCode::FORBIDDEN,
+            Rejection::PersonalSpace => forbidden(
                 "personal-space",
                 "A personal space has one member",
                 "A personal space cannot be shared or left. Create a shared space.",
@@ -68,27 +69,23 @@ impl From<Rejection> for Problem {
                 "The person is a member already",
                 "This person is a member of the space already. Change the role of the member instead.",
             ),
-            Rejection::UnknownUser => Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
+            Rejection::UnknownUser => unprocessable(
                 "unknown-user",
                 "Nobody has this user ID",
                 "Nobody with this user ID has used the service yet. Ask the person to sign in once, and for the ID that is shown then, or invite an e-mail address.",
             ),
-            Rejection::TooManyMembers => Problem::new(
-                StatusCode::CONFLICT,
+            Rejection::TooManyMembers => conflict(
                 "too-many-members",
                 "The space is full",
-                format!("A space has at most {MAX_MEMBERS} members. Remove a member first, or share another space."),
+                &format!("A space has at most {MAX_MEMBERS} members. Remove a member first, or share another space."),
             ),
             Rejection::LimitExceeded(limit) => limit_exceeded(&limit),
-            Rejection::Blocked => Problem::new(
-                StatusCode::FORBIDDEN,
+            Rejection::Blocked => forbidden(
                 "account-blocked",
                 "The account is blocked",
                 "The operator of this service has blocked this account. Nothing of it is deleted. Ask the operator.",
             ),
-            Rejection::Erased => Problem::new(
-                StatusCode::FORBIDDEN,
+            Rejection::Erased => forbidden(
                 "account-erased",
                 "The account is erased",
                 "This account was erased, and cannot be used any more. To use the service again, sign in anew after a day.",
@@ -106,8 +103,18 @@ impl From<Rejection> for Problem {
                 "Some of what this client has seen may be gone, and nothing was changed now. List spaces, files and changes again, \
                  and treat what this client has beyond them as its own edits.",
             ),
-            Rejection::KeyReused => Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
+            Rejection::Sha256Conflict => conflict(
+                "sha256-conflict",
+                "The upload has another SHA-256",
+                "The upload was opened or completed with another SHA-256, and is as it was. Leave sha256 out, or send that one. For other \
+                 content, open another upload.",
+            ),
+            Rejection::Sha256Missing => unprocessable(
+                "sha256-required",
+                "The SHA-256 is missing",
+                "The upload was opened without sha256, and nothing was changed. Send it to POST /uploads/{uploadId}/complete.",
+            ),
+            Rejection::KeyReused => unprocessable(
                 "idempotency-key-reused",
                 "The key was used for another request",
                 "This Idempotency-Key came with another body before. Use a new one for a new request.",

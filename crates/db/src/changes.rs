@@ -167,6 +167,10 @@ pub enum Rejection {
     TooManyMembers,
     /// The idempotency key was used with a different request.
     KeyReused,
+    /// The upload has another SHA-256 than the request: one that was given when it was opened or completed.
+    Sha256Conflict,
+    /// The SHA-256 of the upload's content was given neither when it was opened nor now.
+    Sha256Missing,
     /// A limit of the user or the space would be exceeded.
     LimitExceeded(Limit),
     /// An operator has blocked the user.
@@ -695,6 +699,8 @@ pub(crate) fn outcome(row: &Row) -> Result<Result<Outcome, Rejection>, Error> {
         "unknown_user" => Rejection::UnknownUser,
         "too_many_members" => Rejection::TooManyMembers,
         "key_reused" => Rejection::KeyReused,
+        "sha256_conflict" => Rejection::Sha256Conflict,
+        "sha256_missing" => Rejection::Sha256Missing,
         other => {
             return Err(Error::Column {
                 column: "outcome",

@@ -77,8 +77,8 @@ pub struct NewUpload<'a> {
     pub path: &'a SpacePath,
     /// The exact size in bytes that the stored object must have.
     pub size: ByteCount,
-    /// The SHA-256 that the stored object must have.
-    pub sha256: Sha256,
+    /// The SHA-256 that the stored object must have; `None` if it is given at completion, which needs parts.
+    pub sha256: Option<Sha256>,
     /// The content's media type, if the client gave one.
     pub content_type: Option<&'a ContentType>,
     /// The modification time of the file, if the client gave one.
@@ -123,8 +123,8 @@ pub struct Upload {
     pub path: SpacePath,
     /// The size in bytes that the client declared when opening the upload.
     pub size: ByteCount,
-    /// The SHA-256 that the client declared when opening the upload.
-    pub sha256: Sha256,
+    /// The SHA-256 that the client declared when opening or completing the upload; `None` until it does.
+    pub sha256: Option<Sha256>,
     /// The content's media type, if the client gave one.
     pub content_type: Option<ContentType>,
     /// The size of all parts but the last, in bytes; `None` if the content is sent in one request.
@@ -193,6 +193,8 @@ pub struct Completing<'a> {
     pub new_file_id: FileId,
     /// The upload's destination path. Uploads whose paths exclude each other are completed one after the other.
     pub path: &'a SpacePath,
+    /// The SHA-256 of the content, if the client declares it now. One that was declared before must be the same.
+    pub sha256: Option<Sha256>,
     /// The SHA-256 of the parts' SHA-256s, as S3 stores it for the object; `None` if the content was sent in
     /// one request.
     pub composite_sha256: Option<Sha256>,
@@ -358,19 +360,22 @@ const COMPLETE_UPLOADS: Query = batch!(concat!(
     "-- complete_uploads
 WITH wanted AS (
     SELECT i.item, i.new_file_id, i.object_key, decode(i.composite_sha256, 'base64') AS composite_sha256,
-        u.id, u.space_id, u.user_id, u.device_id, u.path, u.size, u.sha256, u.content_type, u.part_size, u.modified_at,
+        u.id, u.space_id, u.user_id, u.device_id, u.path, u.size, coalesce(u.sha256, decode(i.sha256, 'base64')) AS sha256,
+        u.content_type, u.part_size, u.modified_at,
         u.executable, u.event_id AS earlier_event_id, coalesce(f.id, way.id) AS current_file_id,
         coalesce(f.version, way.version) AS current_version, s.bytes, coalesce(s.max_bytes, $7) AS max_bytes,
         CASE
+            WHEN u.state = 'aborted' OR u.state = 'pending' AND u.expires_at <= $6 THEN 'expired'
+            WHEN u.state = 'pending' AND m.role = 'viewer' THEN 'forbidden'
+            WHEN u.sha256 <> decode(i.sha256, 'base64') THEN 'sha256_conflict'
             WHEN u.state = 'completed' THEN 'already'
-            WHEN u.state = 'aborted' OR u.expires_at <= $6 THEN 'expired'
-            WHEN m.role = 'viewer' THEN 'forbidden'
+            WHEN u.sha256 IS NULL AND i.sha256 IS NULL THEN 'sha256_missing'
             WHEN u.base_version <> coalesce(f.version, 0) THEN 'version_conflict'
             WHEN u.base_file_id IS NOT NULL AND u.base_file_id IS DISTINCT FROM f.id THEN 'version_conflict'
             WHEN way.id IS NOT NULL THEN 'path_taken'
         END AS refusal
     FROM json_to_recordset($5::text::json) AS i (
-        item bigint, upload_id uuid, new_file_id uuid, object_key text, composite_sha256 text
+        item bigint, upload_id uuid, new_file_id uuid, object_key text, sha256 text, composite_sha256 text
     )
     JOIN uploads u ON u.id = i.upload_id AND u.user_id = $4
     JOIN spaces s ON s.id = u.space_id
@@ -422,7 +427,7 @@ WITH wanted AS (
     FROM completing
 ), completed AS (
     UPDATE uploads u
-    SET state = 'completed', event_id = ($1::uuid[])[c.item]
+    SET state = 'completed', event_id = ($1::uuid[])[c.item], sha256 = c.sha256
     FROM completing c
     WHERE u.id = c.id
 ), changed AS (
@@ -647,6 +652,7 @@ impl Database {
                     upload_id: completing.upload_id.into(),
                     new_file_id: completing.new_file_id.into(),
                     object_key: completing.object_key,
+                    sha256: completing.sha256,
                     composite_sha256: completing.composite_sha256,
                 }
             }))?;
@@ -723,7 +729,7 @@ struct OpeningItem<'a> {
     device_id: Option<Uuid>,
     path: &'a str,
     size: i64,
-    sha256: Sha256,
+    sha256: Option<Sha256>,
     content_type: Option<&'a str>,
     base_version: Option<i64>,
     base_file_id: Option<Uuid>,
@@ -743,6 +749,7 @@ struct CompletingItem<'a> {
     upload_id: Uuid,
     new_file_id: Uuid,
     object_key: &'a str,
+    sha256: Option<Sha256>,
     composite_sha256: Option<Sha256>,
 }
 
@@ -849,7 +856,7 @@ fn upload(row: &Row) -> Result<Upload, Error> {
         device_id: parse_opt::<Uuid, DeviceId>(row, "upload_device_id")?,
         path: parse::<String, SpacePath>(row, "upload_path")?,
         size: parse::<i64, ByteCount>(row, "upload_size")?,
-        sha256: parse::<&[u8], Sha256>(row, "upload_sha256")?,
+        sha256: parse_opt::<&[u8], Sha256>(row, "upload_sha256")?,
         content_type: parse_opt::<String, ContentType>(row, "content_type")?,
         part_size: parse_opt::<i64, ByteCount>(row, "part_size")?,
         multipart_id: get(row, "multipart_id")?,

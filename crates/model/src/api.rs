@@ -26,7 +26,7 @@ pub use space::{
 };
 pub use ticket::{CreateTicketRequest, CreatedTicket};
 pub use upload::{
-    CreateUploadRequest, CreatedUpload, Empty, PartRequest, PendingUpload, PendingUploadList,
+    CompleteUploadRequest, CreateUploadRequest, CreatedUpload, PartRequest, PendingUpload, PendingUploadList,
     PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut, StoredPart, Transfer, UploadStatus,
     UploadView,
 };

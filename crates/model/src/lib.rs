@@ -19,16 +19,16 @@ mod visible;
 
 pub use api::{
     AcceptInvitationRequest, BatchResults, ChangeFilesRequest, ChangeList, ChangeOutcome,
-    CompleteUploadsRequest, Composite, CreateSpaceRequest, CreateTicketRequest, CreateUploadRequest,
-    CreateUploadsRequest, CreatedTicket, CreatedUpload, CurrentVersion, DeclineInvitationRequest,
-    DeletedFileList, DeletedFileView, DeletedSpaceList, DeletedSpaceView, DownloadUrl, Empty, FileChange,
-    FileChanged, FileDetail, FileList, FileVersion, FileView, FolderList, FolderView, InvalidTrashKey,
-    InvitationList, InvitationView, InviteRequest, ItemResult, LimitUse, MAX_BATCH_ITEMS, MemberList,
-    MemberView, MoveFileRequest, NoFile, OpeningOutcome, PartRequest, PendingUpload, PendingUploadList,
-    PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut, ProfileView, ReceivedInvitation,
-    ReceivedInvitationList, RenameSpaceRequest, RestoreFileRequest, RestoreSpaceRequest,
-    RestoreVersionRequest, SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer, TrashKey,
-    UploadStatus, UploadView, Usage,
+    CompleteUploadRequest, CompleteUploadsRequest, Composite, CreateSpaceRequest, CreateTicketRequest,
+    CreateUploadRequest, CreateUploadsRequest, CreatedTicket, CreatedUpload, CurrentVersion,
+    DeclineInvitationRequest, DeletedFileList, DeletedFileView, DeletedSpaceList, DeletedSpaceView,
+    DownloadUrl, FileChange, FileChanged, FileDetail, FileList, FileVersion, FileView, FolderList,
+    FolderView, InvalidTrashKey, InvitationList, InvitationView, InviteRequest, ItemResult, LimitUse,
+    MAX_BATCH_ITEMS, MemberList, MemberView, MoveFileRequest, NoFile, OpeningOutcome, PartRequest,
+    PendingUpload, PendingUploadList, PresignPartsRequest, PresignedPart, PresignedParts, PresignedPut,
+    ProfileView, ReceivedInvitation, ReceivedInvitationList, RenameSpaceRequest, RestoreFileRequest,
+    RestoreSpaceRequest, RestoreVersionRequest, SetMemberRequest, SpaceList, SpaceView, StoredPart, Transfer,
+    TrashKey, UploadStatus, UploadView, Usage,
 };
 pub use caller::{
     Caller, EmailAddress, InvalidEmailAddress, InvalidPersonName, MAX_PERSON_NAME_BYTES, PersonName, Profile,

@@ -2,6 +2,7 @@
 
 use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::types::ChecksumMode;
+use model::{PartNumber, Sha256};
 
 use crate::{Error, Storage};
 
@@ -16,6 +17,14 @@ pub struct Object {
     pub sha256: Option<String>,
     /// Whether the object has a `Content-Encoding`.
     pub has_content_encoding: bool,
+}
+
+impl Object {
+    /// The SHA-256 of the parts' SHA-256s, if the object was assembled from this number of parts.
+    pub fn composite(&self, parts: PartNumber) -> Option<Sha256> {
+        let digest = self.sha256.as_deref()?.strip_suffix(&format!("-{parts}"))?;
+        digest.parse().ok()
+    }
 }
 
 impl Storage {

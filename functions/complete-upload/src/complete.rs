@@ -24,47 +24,68 @@ pub(crate) const CONTENT_TIMEOUT: Duration = Duration::from_secs(17);
 /// The same for several uploads, whose commits take longer.
 const BATCH_CONTENT_TIMEOUT: Duration = Duration::from_secs(11);
 
-/// An upload with its proven content.
-struct Checked {
+/// An upload to complete.
+struct Pending {
     upload_id: UploadId,
     upload: Upload,
+    /// The SHA-256 in the request.
+    sha256: Option<Sha256>,
+}
+
+/// An upload with its proven content.
+struct Checked {
+    pending: Pending,
     composite_sha256: Option<Sha256>,
     object_key: String,
 }
 
-/// Completes uploads independently of each other. Returns the result of each, in the same order.
+/// Completes uploads independently of each other. Each may come with the SHA-256 of its content. Returns the
+/// result of each, in the same order.
 pub(crate) async fn complete(
     app: &App,
     caller: &Caller,
-    ids: &[UploadId],
+    wanted: &[(UploadId, Option<Sha256>)],
 ) -> Result<Vec<Result<FileChanged, Problem>>, Problem> {
     let mut results: HashMap<UploadId, Result<FileChanged, Problem>> = HashMap::new();
-    for id in ids {
+    let ids: Vec<UploadId> = wanted.iter().map(|(id, _)| *id).collect();
+    for id in &ids {
         summary::record("upload_ids", id);
     }
     // Load the uploads before any call to storage. Storage calls cost money, so only the user who opened an
     // upload may cause them.
-    let mut loaded = app.db.load_uploads(ids, caller).await?;
+    let mut loaded = app.db.load_uploads(&ids, caller).await?;
     let now = app.clock.now();
     let mut pending = Vec::new();
-    for id in ids {
-        let Some(upload) = loaded.remove(id) else {
-            results.insert(*id, Err(Rejection::NotFound.into()));
+    for (upload_id, sha256) in wanted.iter().copied() {
+        let Some(upload) = loaded.remove(&upload_id) else {
+            results.insert(upload_id, Err(Rejection::NotFound.into()));
             continue;
         };
-        match upload.phase_at(now) {
+        let differs = sha256.is_some() && upload.sha256.is_some() && upload.sha256 != sha256;
+        let result = match upload.phase_at(now) {
+            UploadPhase::Ended => Err(Rejection::Expired.into()),
+            UploadPhase::Open | UploadPhase::Arriving if !upload.may_write => {
+                Err(Rejection::Forbidden.into())
+            }
+            _ if differs => Err(Rejection::Sha256Conflict.into()),
             UploadPhase::Completed(event) => {
                 summary::record("event_ids", event.event_id);
-                results.insert(*id, changed(Some(event.clone())));
+                changed(Some(event.clone()))
             }
-            UploadPhase::Ended => {
-                results.insert(*id, Err(Rejection::Expired.into()));
+            // The statement checks it again. Here it saves calls to storage.
+            UploadPhase::Open | UploadPhase::Arriving if upload.sha256.or(sha256).is_none() => {
+                Err(Rejection::Sha256Missing.into())
             }
-            UploadPhase::Open | UploadPhase::Arriving if !upload.may_write => {
-                results.insert(*id, Err(Rejection::Forbidden.into()));
+            UploadPhase::Open | UploadPhase::Arriving => {
+                pending.push(Pending {
+                    upload_id,
+                    upload,
+                    sha256,
+                });
+                continue;
             }
-            UploadPhase::Open | UploadPhase::Arriving => pending.push((*id, upload)),
-        }
+        };
+        results.insert(upload_id, result);
     }
 
     let (checked, refused) = check(app, caller, pending).await?;
@@ -81,7 +102,7 @@ pub(crate) async fn complete(
 async fn check(
     app: &App,
     caller: &Caller,
-    uploads: Vec<(UploadId, Upload)>,
+    uploads: Vec<Pending>,
 ) -> Result<(Vec<Checked>, Vec<(UploadId, Problem)>), Problem> {
     let timeout = if uploads.len() > 1 {
         BATCH_CONTENT_TIMEOUT
@@ -89,19 +110,19 @@ async fn check(
         CONTENT_TIMEOUT
     };
     let deadline = Instant::now() + timeout;
-    let checks = stream::iter(uploads).map(async |(upload_id, upload)| {
-        let object_key = upload_id.object_key();
-        let proving = timeout_at(deadline, prove(app, &object_key, &upload)).await;
+    let checks = stream::iter(uploads).map(async |pending| {
+        let object_key = pending.upload_id.object_key();
+        let proving = timeout_at(deadline, prove(app, &object_key, &pending.upload)).await;
         let proven = proving.unwrap_or(Err(Error::AssemblyTimeout));
-        (upload_id, upload, object_key, proven)
+        (pending, object_key, proven)
     });
     let mut checks = checks.buffered(CONCURRENT_CHECKS);
     let (mut checked, mut incomplete, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-    while let Some((upload_id, upload, object_key, proven)) = checks.next().await {
+    while let Some((pending, object_key, proven)) = checks.next().await {
+        let upload_id = pending.upload_id;
         match proven {
             Ok(composite_sha256) => checked.push(Checked {
-                upload_id,
-                upload,
+                pending,
                 composite_sha256,
                 object_key,
             }),
@@ -146,7 +167,7 @@ async fn commit(
     caller: &Caller,
     checked: &[Checked],
 ) -> Vec<(UploadId, Result<FileChanged, Problem>)> {
-    let by_space = checked.iter().map(|item| (item.upload.space_id, item));
+    let by_space = checked.iter().map(|item| (item.pending.upload.space_id, item));
     let committed = commands::commit_by_space(
         &app.queue,
         &app.db,
@@ -156,10 +177,11 @@ async fn commit(
             let uploads: Vec<Completing<'_>> = items
                 .iter()
                 .map(|item| Completing {
-                    upload_id: item.upload_id,
+                    upload_id: item.pending.upload_id,
                     event_id: ids::new_id().into(),
                     new_file_id: ids::new_id().into(),
-                    path: &item.upload.path,
+                    path: &item.pending.upload.path,
+                    sha256: item.pending.sha256,
                     composite_sha256: item.composite_sha256,
                     object_key: &item.object_key,
                 })
@@ -170,7 +192,7 @@ async fn commit(
                 .await
         },
     );
-    let ids = checked.iter().map(|item| item.upload_id);
+    let ids = checked.iter().map(|item| item.pending.upload_id);
     ids.zip(committed.await.into_iter().map(|event| changed(event?)))
         .collect()
 }

@@ -16,7 +16,8 @@ use crate::{App, Error};
 /// The size and checksum that an upload declared.
 pub(crate) struct Declared {
     size: i64,
-    sha256: Sha256,
+    /// Content in parts may have none. Storage does not keep it, so it is not compared there.
+    sha256: Option<Sha256>,
     parts: Option<PartLayout>,
 }
 
@@ -52,18 +53,15 @@ pub(crate) fn verify(declared: &Declared, object: &Object) -> Result<Option<Sha2
         declared: declared.sha256,
         stored: object.sha256.clone(),
     };
-    let checksum = object.sha256.as_deref();
     let Some(parts) = declared.parts else {
-        return if checksum == Some(&declared.sha256.to_string()) {
+        let sha256 = declared.sha256.map(|sha256| sha256.to_string());
+        return if sha256.is_some() && object.sha256 == sha256 {
             Ok(None)
         } else {
             Err(mismatch())
         };
     };
-    let composite = checksum
-        .and_then(|checksum| checksum.strip_suffix(&format!("-{}", parts.part_count)))
-        .and_then(|digest| digest.parse().ok());
-    composite.map(Some).ok_or_else(mismatch)
+    object.composite(parts.part_count).map(Some).ok_or_else(mismatch)
 }
 
 /// Assembles the parts in storage and returns the composite SHA-256. Fails if a part is missing or the sizes
@@ -159,7 +157,7 @@ mod tests {
     fn declared(size: i64, in_parts: bool) -> Declared {
         Declared {
             size,
-            sha256: [1; 32].into(),
+            sha256: Some([1; 32].into()),
             parts: in_parts.then(|| PartLayout::of(size.try_into().unwrap()).unwrap()),
         }
     }

@@ -14,7 +14,9 @@ use api::{Problem, batch};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use db::{Database, DatabaseUrl};
 use http::StatusCode;
-use model::{ChangeOutcome, CompleteUploadsRequest, Empty, MAX_BATCH_ITEMS, Sha256, UploadId};
+use model::{
+    ChangeOutcome, CompleteUploadRequest, CompleteUploadsRequest, MAX_BATCH_ITEMS, Sha256, UploadId,
+};
 use platform::Clock;
 use platform::config::{ConfigError, Vars};
 use queue::Queue;
@@ -77,7 +79,7 @@ enum Error {
     SizeMismatch { declared: i64, stored: i64 },
     #[error("the content has another checksum")]
     ChecksumMismatch {
-        declared: Sha256,
+        declared: Option<Sha256>,
         stored: Option<String>,
     },
     #[error("the content was put with Content-Encoding, which was not declared")]
@@ -104,15 +106,19 @@ impl From<Error> for Problem {
                 "The size does not match",
                 format!("{declared} bytes were declared, storage has {stored}."),
             ),
-            Error::ChecksumMismatch { declared, stored } => Problem::new(
-                unprocessable,
-                "checksum-mismatch",
-                "The checksum does not match",
-                match stored {
-                    Some(stored) => format!("SHA-256 {declared} was declared, storage has {stored}."),
-                    None => format!("SHA-256 {declared} was declared, storage has none."),
-                },
-            ),
+            Error::ChecksumMismatch { declared, stored } => {
+                let declared = match declared {
+                    Some(declared) => format!("SHA-256 {declared} was declared"),
+                    None => "Content in parts was declared".to_owned(),
+                };
+                let stored = stored.as_deref().unwrap_or("none");
+                Problem::new(
+                    unprocessable,
+                    "checksum-mismatch",
+                    "The checksum does not match",
+                    format!("{declared}, storage has {stored}."),
+                )
+            }
             Error::Encoded => Problem::new(
                 unprocessable,
                 "undeclared-headers",
@@ -141,8 +147,8 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
 async fn complete_one(app: &App, request: Request<'_>) -> Result<Response, Problem> {
     let caller = request.caller()?;
     let upload_id: UploadId = request.path_parameter("uploadId")?;
-    let Empty {} = request.json()?;
-    let mut completed = complete(app, &caller, &[upload_id]).await?;
+    let CompleteUploadRequest { sha256 } = request.json()?;
+    let mut completed = complete(app, &caller, &[(upload_id, sha256)]).await?;
     let changed = completed
         .pop()
         .ok_or_else(|| Problem::internal("nothing was completed"))??;
@@ -156,7 +162,8 @@ async fn complete_all(app: &App, request: Request<'_>) -> Result<Response, Probl
     if upload_ids.iter().collect::<HashSet<_>>().len() < upload_ids.len() {
         return Err(Problem::invalid("uploadIds: each upload once"));
     }
-    let completed = complete(app, &caller, &upload_ids).await?;
+    let wanted: Vec<_> = upload_ids.into_iter().map(|id| (id, None)).collect();
+    let completed = complete(app, &caller, &wanted).await?;
     batch::results(
         request,
         StatusCode::OK,

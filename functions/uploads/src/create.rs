@@ -137,6 +137,12 @@ fn check(app: &App, mut body: CreateUploadRequest) -> Result<Wanted, Problem> {
     let parts = Some(body.size)
         .filter(|size| size.get() > app.multipart_threshold_bytes)
         .and_then(PartLayout::of);
+    if parts.is_none() && body.sha256.is_none() {
+        return Err(Error::NoSha256 {
+            most: app.multipart_threshold_bytes,
+        }
+        .into());
+    }
     if let Some(space_id) = body.space_id {
         summary::record("space_ids", space_id);
     }
@@ -177,7 +183,9 @@ async fn transfer(app: &App, upload: &OpenUpload, body: &CreateUploadRequest) ->
     let Some(parts) = parts else {
         let put = Put {
             size: body.size,
-            sha256: body.sha256,
+            sha256: body.sha256.ok_or(Error::NoSha256 {
+                most: app.multipart_threshold_bytes,
+            })?,
             content_type: body.content_type.as_ref(),
         };
         let (key, lifetime) = (

@@ -81,6 +81,8 @@ pub struct App {
 enum Error {
     #[error("the file is larger than allowed")]
     TooLarge { most: i64 },
+    #[error("content that is put in one request has no SHA-256")]
+    NoSha256 { most: i64 },
     #[error("the request asks for no or too many parts, or for one twice")]
     Parts(String),
     #[error("the upload is not one in parts")]
@@ -103,6 +105,15 @@ impl From<Error> for Problem {
                 "upload-too-large",
                 "The file is too large",
                 format!("A file has at most {most} bytes."),
+            ),
+            Error::NoSha256 { most } => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "sha256-required",
+                "The SHA-256 is missing",
+                format!(
+                    "Content of up to {most} bytes is put in one request, and storage checks it against its SHA-256. Send sha256. \
+                     Only for larger content it may be sent at completion."
+                ),
             ),
             Error::Parts(detail) => Problem::invalid(detail),
             Error::NotMultipart => Problem::new(

@@ -8,8 +8,8 @@ use api::{Problem, batch};
 use db::{Rejection, Upload, UploadPhase};
 use http::StatusCode;
 use model::{
-    Caller, PresignPartsRequest, PresignedPart, PresignedParts, StoredPart, Transfer, UploadId, UploadStatus,
-    UploadView,
+    Caller, Composite, PresignPartsRequest, PresignedPart, PresignedParts, StoredPart, Transfer, UploadId,
+    UploadStatus, UploadView,
 };
 use storage::{Part, Put};
 use tokio::time::timeout;
@@ -74,7 +74,7 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
         UploadPhase::Open | UploadPhase::Arriving => UploadStatus::Pending,
         UploadPhase::Ended => UploadStatus::Aborted,
     };
-    let (mut transfer, mut parts, mut stored) = (None, None, state == UploadStatus::Completed);
+    let (mut transfer, mut parts, mut object) = (None, None, None);
     if state == UploadStatus::Pending && upload.may_write {
         let (key, sendable) = (upload_id.object_key(), phase == UploadPhase::Open);
         if let Some(layout) = upload.parts() {
@@ -83,7 +83,9 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
         } else if sendable {
             let put = Put {
                 size: upload.size,
-                sha256: upload.sha256,
+                sha256: upload.sha256.ok_or(Error::NoSha256 {
+                    most: app.multipart_threshold_bytes,
+                })?,
                 content_type: upload.content_type.as_ref(),
             };
             let lifetime = url_lifetime(upload.expires_at, now);
@@ -91,9 +93,15 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
             transfer = Some(Transfer::Put(presigning.await.map_err(Error::Presign)?));
         }
         if parts.is_none() {
-            stored = app.storage.head(&key).await.map_err(Error::Storage)?.is_some();
+            object = app.storage.head(&key).await.map_err(Error::Storage)?;
         }
     }
+    let composite = upload.parts().zip(object.as_ref()).and_then(|(layout, object)| {
+        Some(Composite {
+            part_size: layout.part_size,
+            sha256: object.composite(layout.part_count)?,
+        })
+    });
     json(
         StatusCode::OK,
         &UploadView {
@@ -104,7 +112,8 @@ pub(crate) async fn show(app: &App, request: Request<'_>) -> Result<Response, Pr
             sha256: upload.sha256,
             state,
             expires_at: upload.expires_at,
-            stored,
+            stored: object.is_some() || state == UploadStatus::Completed,
+            composite,
             transfer,
             parts,
         },

@@ -29,7 +29,8 @@ async fn each_bad_item_is_refused_as_it_would_be_alone_and_the_others_are_opened
         (with(body("/x"), "path", json!("relative")), "400 invalid-request"),
         (with(body("/x"), "size", json!(-1)), "400 invalid-request"),
         (with(body("/x"), "colour", json!("red")), "400 invalid-request"),
-        (json!({ "path": "/x", "size": 1 }), "400 invalid-request"),
+        (json!({ "path": "/x" }), "400 invalid-request"),
+        (json!({ "path": "/x", "size": 1 }), "422 sha256-required"),
         (
             with(
                 with(body("/x"), "baseVersion", json!(0)),
@@ -66,7 +67,7 @@ async fn each_bad_item_is_refused_as_it_would_be_alone_and_the_others_are_opened
     }
     let detail = problem(&answer, 1)["detail"].as_str().unwrap().to_owned();
     assert!(detail.starts_with("path: "), "{detail}");
-    assert_eq!(uploads(&apps).await, 12);
+    assert_eq!(uploads(&apps).await, 13);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use tests::{Answer, Call};
 
 use super::History;
 use super::files::{Edit, is_live};
-use super::model::Expected;
+use super::model::{Expected, Given};
 use super::steps::{FileEdit, NewUpload, PATHS};
 
 impl History<'_> {
@@ -20,7 +20,7 @@ impl History<'_> {
             send,
         } in uploads
         {
-            let opening = self.prepare(user, space, PATHS[path], base, number);
+            let opening = self.prepare(user, space, PATHS[path], base, number, false);
             number += u32::from(opening.refused.is_none());
             openings.push((opening, send));
         }
@@ -75,7 +75,7 @@ impl History<'_> {
         items.sort_by_key(|(upload, _)| self.world.spaces[self.world.uploads[*upload].space].id);
         for (upload, result) in items {
             let it = self.world.uploads[upload].clone();
-            let refused = self.world.refuses_completing(user, &it);
+            let refused = self.world.refuses_completing(user, &it, Given::Nothing);
             if let Some(changed) = outcome(result, refused.map_or(Ok(200), Err), "change") {
                 self.completed(user, upload, &changed);
             }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use ::model::{CreatedUpload, FileChanged, FileId, Role};
+use ::model::{CreatedUpload, FileChanged, FileId, PresignedParts, Role};
 use serde_json::{Value, json};
 use tests::{Call, put_to_storage, upload_body};
 
 use super::History;
 use super::model::{
-    CONFLICT, Expected, FORBIDDEN, File, NOT_FOUND, Space, State, TAKEN, TOO_MANY_BYTES, Upload, UploadState,
-    Version,
+    CONFLICT, Expected, FORBIDDEN, File, Given, NOT_FOUND, Space, State, TAKEN, TOO_MANY_BYTES, Upload,
+    UploadState, Version,
 };
 use super::steps::{Base, NOWHERE};
 
@@ -54,6 +54,7 @@ pub(super) struct Opening {
     space: usize,
     path: String,
     content: String,
+    in_parts: bool,
     base_version: Option<i64>,
     base_file: Option<FileId>,
     /// The idempotency key.
@@ -94,7 +95,7 @@ impl Edit {
 impl History<'_> {
     pub(super) async fn upload(&mut self, user: usize, space: usize, path: &str, base: Base) {
         if let Some(upload) = self.open(user, space, path, base, true).await {
-            self.complete(user, upload).await;
+            self.complete(user, upload, Given::Right).await;
         }
     }
 
@@ -107,7 +108,8 @@ impl History<'_> {
         base: Base,
         send: bool,
     ) -> Option<usize> {
-        let opening = self.prepare(user, space, path, base, 1);
+        let in_parts = self.counter.is_multiple_of(3);
+        let opening = self.prepare(user, space, path, base, 1, in_parts);
         self.open_one(user, opening, send).await
     }
 
@@ -126,6 +128,7 @@ impl History<'_> {
         path: &str,
         base: Base,
         number: u32,
+        in_parts: bool,
     ) -> Opening {
         let space = self.world.space(user, space, is_writable);
         let there = self.world.spaces[space].at(path);
@@ -138,7 +141,7 @@ impl History<'_> {
         // Version 0 with a file id is contradictory.
         let base = base_version(base, current).filter(|base| *base > 0 || base_file.is_none());
         let conflict = base.is_some_and(|base| base != current) || base_file.is_some() && base_file != file;
-        self.prepare_with(user, space, path, (base, base_file), conflict, number)
+        self.prepare_with(user, space, path, (base, base_file), conflict, (number, in_parts))
     }
 
     fn prepare_with(
@@ -148,10 +151,13 @@ impl History<'_> {
         path: &str,
         (base_version, base_file): (Option<i64>, Option<FileId>),
         conflict: bool,
-        number: u32,
+        (number, in_parts): (u32, bool),
     ) -> Opening {
         self.counter += 1;
-        let content = format!("{} {}", self.world.id, self.counter);
+        let mut content = format!("{} {}", self.world.id, self.counter);
+        if in_parts {
+            content.push_str(" in parts");
+        }
         let size = i64::try_from(content.len()).unwrap();
         let it = &self.world.spaces[space];
         let file = it.at(path).map(|(id, _)| id);
@@ -162,6 +168,9 @@ impl History<'_> {
             .or(it.is_full(size).then_some(TOO_MANY_BYTES))
             .or(self.world.refuses_opening(user, number));
         let mut body = upload_body(path, content.as_bytes());
+        if in_parts {
+            body["sha256"] = Value::Null;
+        }
         // Without a space, a file goes to the personal one.
         if space != self.world.users[user].personal || self.counter.is_multiple_of(2) {
             body["spaceId"] = json!(it.id);
@@ -176,6 +185,7 @@ impl History<'_> {
             space,
             path: path.to_owned(),
             content,
+            in_parts,
             base_version,
             base_file: file.filter(|_| base_version.is_some() || base_file.is_some()),
             key: self.counter,
@@ -196,15 +206,28 @@ impl History<'_> {
             space,
             path,
             content,
+            in_parts,
             base_version,
             base_file,
             ..
         } = opening;
         assert_eq!(created.space_id, self.world.spaces[space].id);
-        if send {
+        if send && in_parts {
+            let part = json!({ "partNumber": 1, "sha256": client::sha256(content.as_bytes()) });
+            let call = Call::new("POST /uploads/{uploadId}/parts").path("uploadId", created.upload_id);
+            let call = call.body(json!({ "parts": [part] }));
+            let presigned = self.functions.api.call(&self.world.name(user), call).await;
+            let presigned: PresignedParts = presigned.parsed();
+            put_to_storage(&presigned.parts[0].put, content.as_bytes()).await;
+        } else if send {
             put_to_storage(created.put().unwrap(), content.as_bytes()).await;
             self.world.objects.insert(created.upload_id);
         }
+        let lifetime = if in_parts {
+            uploads::MULTIPART_LIFETIME
+        } else {
+            uploads::PUT_LIFETIME
+        };
         self.world.uploads.push(Upload {
             id: created.upload_id,
             user: Some(user),
@@ -214,8 +237,9 @@ impl History<'_> {
             base_version,
             base_file,
             sent: send,
+            in_parts,
             state: UploadState::Pending,
-            expires_at: self.world.now + uploads::PUT_LIFETIME,
+            expires_at: self.world.now + lifetime,
             made: None,
         });
         self.world.uploads.len() - 1
@@ -244,14 +268,33 @@ impl History<'_> {
 
     pub(super) async fn complete_any(&mut self, user: usize, index: usize) {
         if let Some(upload) = self.any_upload(user, index) {
-            self.complete(user, upload).await;
+            let it = &self.world.uploads[upload];
+            let given = match index % 5 {
+                0 => Given::Nothing,
+                // It would be that of the version.
+                1 if !it.in_parts || it.state == UploadState::Completed => Given::Other,
+                _ => Given::Right,
+            };
+            self.complete(user, upload, given).await;
         }
     }
 
-    async fn complete(&mut self, user: usize, upload: usize) {
+    async fn complete(&mut self, user: usize, upload: usize, given: Given) {
         let it = self.world.uploads[upload].clone();
-        let refused = self.world.refuses_completing(user, &it);
+        let refused = self.world.refuses_completing(user, &it, given);
+        let is_assembled = it.in_parts
+            && it.state == UploadState::Pending
+            && self.world.refuses_all(user, self.known).is_none()
+            && self.world.refuses_assembling(user, &it, given).is_none();
+        if is_assembled {
+            self.world.objects.insert(it.id);
+        }
         let call = Call::new("POST /uploads/{uploadId}/complete").path("uploadId", it.id);
+        let call = call.body(match given {
+            Given::Nothing => json!({}),
+            Given::Right => json!({ "sha256": client::sha256(it.content.as_bytes()) }),
+            Given::Other => json!({ "sha256": client::sha256(b"other") }),
+        });
         let answer = self.ask(user, call, refused.map_or(Ok(200), Err)).await;
         if let Some(answer) = answer {
             self.completed(user, upload, &answer.parsed());
@@ -355,7 +398,7 @@ impl History<'_> {
         let base = (Some(it.at(path).map_or(0, |(_, file)| file.version)), None);
         let mut opened = [0; 2];
         for (user, opened) in users.into_iter().zip(&mut opened) {
-            let opening = self.prepare_with(user, space, path, base, false, 1);
+            let opening = self.prepare_with(user, space, path, base, false, (1, false));
             *opened = self.open_one(user, opening, true).await.unwrap();
         }
         let calls = opened.map(|upload| {

@@ -170,10 +170,21 @@ pub(super) struct Upload {
     pub(super) base_version: Option<i64>,
     pub(super) base_file: Option<FileId>,
     pub(super) sent: bool,
+    /// Whether the content is sent in parts. The upload is then opened without its SHA-256.
+    pub(super) in_parts: bool,
     pub(super) state: UploadState,
     pub(super) expires_at: OffsetDateTime,
     /// The file and the version that completing made.
     pub(super) made: Option<(FileId, i64)>,
+}
+
+/// The SHA-256 in a request that completes an upload.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Given {
+    Nothing,
+    /// That of the content.
+    Right,
+    Other,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -415,18 +426,30 @@ impl World {
         })
     }
 
-    /// Expected refusal of completing an upload.
-    pub(super) fn refuses_completing(&self, user: usize, upload: &Upload) -> Option<Expected> {
+    /// Expected refusal of completing an upload before storage is asked to assemble its parts.
+    pub(super) fn refuses_assembling(&self, user: usize, upload: &Upload, given: Given) -> Option<Expected> {
         let role = self.role(user, upload.space);
+        let is_conflict = given == Given::Other && !(upload.in_parts && upload.state == UploadState::Pending);
         match upload.state {
-            _ if upload.user != Some(user) || role.is_none() => return Some(NOT_FOUND),
-            UploadState::Gone => return Some(NOT_FOUND),
-            UploadState::Completed => return None,
-            UploadState::Aborted => return Some(EXPIRED),
-            UploadState::Pending if self.now >= upload.expires_at + IN_FLIGHT => return Some(EXPIRED),
-            UploadState::Pending if role == Some(Role::Viewer) => return Some(FORBIDDEN),
-            UploadState::Pending if !upload.sent => return Some((409, "upload-incomplete")),
-            UploadState::Pending => {}
+            _ if upload.user != Some(user) || role.is_none() => Some(NOT_FOUND),
+            UploadState::Gone => Some(NOT_FOUND),
+            UploadState::Aborted => Some(EXPIRED),
+            UploadState::Pending if self.now >= upload.expires_at + IN_FLIGHT => Some(EXPIRED),
+            UploadState::Pending if role == Some(Role::Viewer) => Some(FORBIDDEN),
+            _ if is_conflict => Some((409, "sha256-conflict")),
+            UploadState::Pending if upload.in_parts && given == Given::Nothing => {
+                Some((422, "sha256-required"))
+            }
+            UploadState::Pending if !upload.sent => Some((409, "upload-incomplete")),
+            UploadState::Completed | UploadState::Pending => None,
+        }
+    }
+
+    /// Expected refusal of completing an upload.
+    pub(super) fn refuses_completing(&self, user: usize, upload: &Upload, given: Given) -> Option<Expected> {
+        let refused = self.refuses_assembling(user, upload, given);
+        if refused.is_some() || upload.state == UploadState::Completed {
+            return refused;
         }
         let space = &self.spaces[upload.space];
         let there = space.at(&upload.path);

@@ -276,7 +276,7 @@ fn others() -> impl Strategy<Value = Act> {
     });
     let waits = WAITS.map(|(weight, time)| (weight, Just(time)));
     let waits = proptest::strategy::Union::new_weighted(waits.to_vec());
-    // An object has less than 40 bytes.
+    // An object has about 40 bytes, and one of parts 50.
     let bytes = prop_oneof![1 => Just(None), 3 => (1..5_u32).prop_map(|objects| Some(objects * 40))];
     prop_oneof![
         3 => Just(Act::Connect),

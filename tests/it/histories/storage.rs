@@ -135,7 +135,7 @@ impl History<'_> {
     /// When nothing can arrive any more, storage has the objects of versions and no others.
     pub(super) async fn check_what_stays(&mut self) {
         let clock = &self.share.apps.clock;
-        clock.advance(uploads::PUT_LIFETIME + UPLOAD_GRACE + Duration::MINUTE);
+        clock.advance(uploads::MULTIPART_LIFETIME + UPLOAD_GRACE + Duration::MINUTE);
         self.maintain().await;
         self.check_storage().await;
         let versions = self.world.spaces.iter().flat_map(|space| space.files.values());

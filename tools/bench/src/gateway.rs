@@ -26,12 +26,13 @@ use crate::requests::User;
 const ENVIRONMENTS: usize = 8;
 
 /// Method, path and function of each route.
-const ROUTES: [(&str, &str, &str); 8] = [
+const ROUTES: [(&str, &str, &str); 9] = [
     ("GET", "/spaces", "spaces"),
     ("GET", "/files", "files"),
     ("POST", "/uploads", "uploads"),
     ("POST", "/uploads/batch", "uploads"),
     ("GET", "/uploads/{uploadId}", "uploads"),
+    ("DELETE", "/uploads/{uploadId}", "uploads"),
     ("POST", "/uploads/{uploadId}/parts", "uploads"),
     ("POST", "/uploads/batch/complete", "complete-upload"),
     ("POST", "/uploads/{uploadId}/complete", "complete-upload"),

@@ -137,6 +137,7 @@ impl Harness {
         let object = Object {
             size: SIZE,
             sha256: SHA256.parse()?,
+            parts: 0,
         };
         Ok(Services {
             s3: S3::with_every_object(acceptor(), BUCKET, object).await?,

@@ -183,8 +183,14 @@ impl Evidence {
     fn content(&self, violations: &Violations) {
         for ((file, version), content) in &self.database.versions {
             let stored = self.objects.get(&content.object_key);
-            let right =
-                stored.is_some_and(|stored| stored.size == content.size && stored.sha256 == content.sha256);
+            let right = stored.is_some_and(|stored| {
+                let sha256 = match stored.parts {
+                    0 => content.sha256,
+                    // All content has at most one part.
+                    _ => client::sha256(content.sha256.as_bytes()),
+                };
+                stored.size == content.size && stored.sha256 == sha256
+            });
             if !right {
                 let what = if stored.is_some() {
                     "version whose object is another one"

@@ -29,6 +29,9 @@ const API_CONCURRENCY: usize = 24;
 /// during a run.
 pub(crate) const KEEP_VERSIONS: i64 = 1;
 
+/// Longer content is sent in parts. It is about a third of the files that are uploaded one by one.
+pub(crate) const MULTIPART_THRESHOLD_BYTES: usize = 150;
+
 /// The time from the start of an invocation to its SIGKILL, in milliseconds.
 const KILL_WITHIN: std::ops::Range<u64> = 0..40;
 
@@ -184,6 +187,7 @@ pub(crate) fn variables(
         ("WEBSOCKET_URL", "ws://chaos.example/live".to_owned()),
         ("POSTS_PER_SECOND", "5000".to_owned()),
         ("KEEP_VERSIONS", KEEP_VERSIONS.to_string()),
+        ("MULTIPART_THRESHOLD_BYTES", MULTIPART_THRESHOLD_BYTES.to_string()),
         ("MAXIMUM_CONCURRENCY", FAN_OUT_CONCURRENCY.to_string()),
     ]);
     variables

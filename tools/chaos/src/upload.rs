@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use model::{CreatedUpload, FileChanged, PresignedPut, Sha256, SpaceId};
+use model::{CreatedUpload, FileChanged, PresignedParts, PresignedPut, Sha256, SpaceId, Transfer};
 use serde_json::json;
 
 use super::api::{Answer, Call};
 use super::device::Context;
 use super::faults::Kind;
+use super::functions::MULTIPART_THRESHOLD_BYTES;
 use super::history::{Acknowledged, add};
 use super::workload::User;
 
@@ -39,7 +40,7 @@ pub(crate) struct Upload {
 
 /// Uploads a file. Returns `None` if the upload was refused for a reason that `may_be_refused` or the base
 /// version explains, or if it failed, which is a violation. With `twice`, the completion is requested again,
-/// which must change nothing.
+/// which must change nothing. Content in parts is opened without its SHA-256, which the completion gives.
 pub(crate) async fn run(
     context: &Context,
     upload: &Upload,
@@ -54,24 +55,46 @@ pub(crate) async fn run(
         check_refusal(context, upload, call, answer, may_be_refused());
     };
 
+    let in_parts = upload.content.len() > MULTIPART_THRESHOLD_BYTES;
     let opening = Call::new("POST /uploads")
         .key(upload.key.clone())
-        .body(opening_body(upload, sha256));
+        .body(opening_body(upload, (!in_parts).then_some(sha256)));
     let answer = context.api.request(user, &opening).await?;
     let opened = answer.parsed::<CreatedUpload>().filter(|_| answer.status == 201);
     let Some(opened) = opened else {
         refused(&opening, &answer);
         return None;
     };
-    let Some(put) = opened.put() else {
-        context.api.wrong(user, &opening, &answer);
-        return None;
+    let completing = |sha256: Option<Sha256>| {
+        Call::new("POST /uploads/{uploadId}/complete")
+            .path("uploadId", &opened.upload_id)
+            .body(sha256.map_or(json!({}), |sha256| json!({ "sha256": sha256 })))
     };
-    send(context, put, upload, &opened).await?;
+    let put = match &opened.transfer {
+        Transfer::Put(put) if !in_parts => put.clone(),
+        Transfer::Multipart(_) if in_parts => {
+            let part = json!({ "partNumber": 1, "sha256": sha256 });
+            let presigning = Call::new("POST /uploads/{uploadId}/parts")
+                .path("uploadId", &opened.upload_id)
+                .body(json!({ "parts": [part] }));
+            let answer = context.api.request(user, &presigning).await?;
+            let presigned = answer.parsed::<PresignedParts>();
+            let Some(part) = presigned.and_then(|presigned| presigned.parts.into_iter().next()) else {
+                refused(&presigning, &answer);
+                return None;
+            };
+            part.put
+        }
+        _ => {
+            context.api.wrong(user, &opening, &answer);
+            return None;
+        }
+    };
+    send(context, &put, upload, &opened).await?;
 
-    let completing = Call::new("POST /uploads/{uploadId}/complete")
-        .path("uploadId", &opened.upload_id)
-        .body(json!({}));
+    let other = client::sha256(b"other content");
+    let completing_with_other = completing(Some(other));
+    let completing = completing(in_parts.then_some(sha256));
     let begun = Instant::now();
     let answer = context.api.request(user, &completing).await?;
     counts.took(begun.elapsed());
@@ -90,6 +113,11 @@ pub(crate) async fn run(
         // The checker looks for the version itself.
         if !same && !refused && !is_purged(&again) {
             context.api.wrong(user, &completing, &again);
+        }
+        let other = context.api.request(user, &completing_with_other).await?;
+        let refused = [403, 404].contains(&other.status) && may_be_refused();
+        if other.code() != "sha256-conflict" && !refused && !is_purged(&other) {
+            context.api.wrong(user, &completing_with_other, &other);
         }
     }
     Some(completed)
@@ -112,7 +140,7 @@ pub(crate) async fn run_all(
     let opening = |items: &[usize]| {
         let bodies = items.iter().map(|item| {
             let upload = &uploads[*item];
-            let mut body = opening_body(upload, client::sha256(upload.content.as_bytes()));
+            let mut body = opening_body(upload, Some(client::sha256(upload.content.as_bytes())));
             body["idempotencyKey"] = json!(upload.key);
             body
         });
@@ -267,13 +295,15 @@ fn is_purged(answer: &Answer) -> bool {
     ["upload-expired", "upload-not-found"].contains(&answer.code().as_str())
 }
 
-fn opening_body(upload: &Upload, sha256: Sha256) -> serde_json::Value {
+fn opening_body(upload: &Upload, sha256: Option<Sha256>) -> serde_json::Value {
     let mut body = json!({
         "path": upload.path,
         "size": upload.content.len(),
-        "sha256": sha256,
         "deviceId": upload.user.device,
     });
+    if let Some(sha256) = sha256 {
+        body["sha256"] = json!(sha256);
+    }
     if let Some(space) = upload.space {
         body["spaceId"] = json!(space);
     }

@@ -251,6 +251,7 @@ async fn next(
                     .find(|header| header.name.eq_ignore_ascii_case("content-length"))
                     .and_then(|header| std::str::from_utf8(header.value).ok()?.parse::<usize>().ok())
                     .unwrap_or_default();
+                buffer.reserve((body_at + length).saturating_sub(buffer.len()));
                 while buffer.len() < body_at + length {
                     if stream.read_buf(buffer).await? == 0 {
                         return Ok(None);

@@ -1,5 +1,7 @@
-//! A fake of S3. Objects are written once, and their length and SHA-256 are checked. Their content is not
-//! kept.
+//! A fake of S3. Objects are written once, in one request or in parts, and their length and SHA-256 are checked.
+//! Their content is not kept.
+
+mod multipart;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,14 +15,27 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::{Fault, Reply, Request, Server, Service, reply, without_body};
+use multipart::MultipartUploads;
 
 /// The metadata that is kept of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Object {
     /// Length in bytes.
     pub size: i64,
-    /// SHA-256 of the content.
+    /// SHA-256 of the content, or for an object of parts the SHA-256 of their SHA-256s.
     pub sha256: Sha256,
+    /// Number of parts; 0 if the content was written in one request.
+    pub parts: usize,
+}
+
+impl Object {
+    /// The checksum in S3's form.
+    fn checksum(&self) -> String {
+        match self.parts {
+            0 => self.sha256.to_string(),
+            parts => format!("{}-{parts}", self.sha256),
+        }
+    }
 }
 
 /// The running fake, with one bucket.
@@ -55,6 +70,7 @@ impl S3 {
         let bucket = Arc::new(Bucket {
             prefix: format!("/{bucket}/"),
             objects: Mutex::default(),
+            uploads: Mutex::default(),
             default,
             hung: Mutex::default(),
             watched: Mutex::default(),
@@ -93,6 +109,7 @@ struct Bucket {
     /// The start of the path of every object.
     prefix: String,
     objects: Mutex<HashMap<String, Object>>,
+    uploads: Mutex<MultipartUploads>,
     /// The object under each key that was not written.
     default: Option<Object>,
     /// The keys of objects for which no request is answered.
@@ -133,14 +150,26 @@ impl Service for Bucket {
         let Some(key) = path.strip_prefix(&self.prefix) else {
             return self.error(404, "NoSuchBucket");
         };
-        match request.method() {
-            "PUT" => self.put(key, request),
-            "HEAD" => self.head(key),
-            "DELETE" => {
-                // There are no multipart uploads, so aborting one has no effect.
-                if !query.contains("uploadId=") {
-                    self.objects.lock().remove(key);
-                }
+        let upload = parameter(query, "uploadId");
+        match (request.method(), upload) {
+            ("POST", None)
+                if query
+                    .split('&')
+                    .any(|pair| pair.trim_end_matches('=') == "uploads") =>
+            {
+                self.begin_parts(key)
+            }
+            ("PUT", Some(upload)) => self.put_part(key, upload, query, request),
+            ("GET", Some(upload)) => self.list_parts(key, upload),
+            ("POST", Some(upload)) => self.assemble(key, upload, request),
+            ("DELETE", Some(upload)) => {
+                self.uploads.lock().abort(key, upload);
+                without_body(204, "")
+            }
+            ("PUT", None) => self.put(key, request),
+            ("HEAD", None) => self.head(key),
+            ("DELETE", None) => {
+                self.objects.lock().remove(key);
                 without_body(204, "")
             }
             _ => self.error(501, "NotImplemented"),
@@ -150,19 +179,15 @@ impl Service for Bucket {
 
 impl Bucket {
     fn put(&self, key: &str, request: &Request) -> Reply {
-        let body = request.body();
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, &body).as_ref());
-        let sha256 = Sha256::from(hash);
-        if request.header("x-amz-checksum-sha256") != Some(sha256.to_string()) {
+        let Some((size, sha256)) = checked(request) else {
             return self.error(400, "BadDigest");
-        }
-        let size = i64::try_from(body.len()).unwrap_or(i64::MAX);
+        };
         let mut objects = self.objects.lock();
         if request.header("if-none-match").as_deref() == Some("*") && objects.contains_key(key) {
             return self.error(412, "PreconditionFailed");
         }
-        objects.insert(key.to_owned(), Object { size, sha256 });
+        let parts = 0;
+        objects.insert(key.to_owned(), Object { size, sha256, parts });
         let headers = format!("etag: \"{}\"\r\nx-amz-checksum-sha256: {sha256}\r\n", key.len());
         reply(200, &headers, b"")
     }
@@ -170,8 +195,8 @@ impl Bucket {
     /// Lists the objects with a prefix. Each has one version, and there are no delete markers. If every key
     /// has an object, it lists the one whose key is the prefix.
     fn versions(&self, query: &str) -> Reply {
-        let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix="));
-        let prefix = percent_decode_str(prefix.unwrap_or_default()).decode_utf8_lossy();
+        let prefix = parameter(query, "prefix").unwrap_or_default();
+        let prefix = percent_decode_str(prefix).decode_utf8_lossy();
         let mut found: Vec<String> = (self.objects.lock().keys())
             .filter(|key| key.starts_with(&*prefix))
             .map(|key| version(key))
@@ -189,15 +214,43 @@ impl Bucket {
 
     fn head(&self, key: &str) -> Reply {
         let written = self.objects.lock().get(key).copied();
-        let Some(Object { size, sha256 }) = written.or(self.default) else {
+        let Some(object) = written.or(self.default) else {
             return without_body(404, "");
         };
+        let kind = if object.parts > 0 {
+            "COMPOSITE"
+        } else {
+            "FULL_OBJECT"
+        };
         let headers = format!(
-            "content-length: {size}\r\netag: \"{}\"\r\nx-amz-checksum-sha256: {sha256}\r\nx-amz-checksum-type: FULL_OBJECT\r\n",
-            key.len()
+            "content-length: {}\r\netag: \"{}\"\r\nx-amz-checksum-sha256: {}\r\nx-amz-checksum-type: {kind}\r\n",
+            object.size,
+            key.len(),
+            object.checksum()
         );
         without_body(200, &headers)
     }
+}
+
+/// The value of a parameter, as it is in the query string.
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find_map(|(given, value)| (given == name).then_some(value))
+}
+
+/// The length of a request's body and its SHA-256; `None` if it is not the declared one.
+fn checked(request: &Request) -> Option<(i64, Sha256)> {
+    let body = request.body();
+    let sha256 = sha256(&body);
+    let is_declared = request.header("x-amz-checksum-sha256") == Some(sha256.to_string());
+    let size = i64::try_from(body.len()).unwrap_or(i64::MAX);
+    is_declared.then_some((size, sha256))
+}
+
+fn sha256(content: &[u8]) -> Sha256 {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, content).as_ref());
+    hash.into()
 }
 
 fn version(key: &str) -> String {

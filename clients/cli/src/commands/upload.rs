@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU16;
 
 use anyhow::Context as _;
-use client::{Client, Content, Error, LocalFile, Progress, Source, Verification};
+use client::{Client, Content, Error, LocalFile, MAX_PUT_BYTES, Progress, Source, Verification};
 use futures_util::stream::{self, StreamExt as _};
 use model::{CreateUploadRequest, FileChanged, MIN_PART_BYTES, SpaceId, SpacePath};
 use serde_json::json;
@@ -193,11 +193,8 @@ impl Uploader<'_> {
     }
 
     async fn attempt(&self, item: &Item, content: &impl Source, bar: &Bar<'_>) -> anyhow::Result<Outcome> {
-        let describing = self.client.describe(self.space_id, item.to.clone(), content, bar);
-        let reader = self.readers.acquire().await;
-        let mut description = describing.await?;
-        drop(reader);
         let found = self.existing(&item.to).await?;
+        let mut description = self.describe(item, content, found.as_ref(), bar).await?;
         let known = self.bases.known(&item.to);
         // A given base version is always sent, so that a wrong one is reported as a conflict.
         if let Some(given) = self.upload.base_version {
@@ -208,7 +205,7 @@ impl Uploader<'_> {
             if self.has_content(existing, &description, content).await? {
                 return self.unchanged(existing, &description, bar);
             }
-            let is_other = (existing.sha256, existing.size) != (description.sha256, description.size);
+            let is_other = !may_be_same(existing, &description);
             if !self.upload.replace && is_other && known.is_some_and(|known| known != Base::from(existing)) {
                 return self
                     .conflict(item, description, content, existing, None, bar)
@@ -243,6 +240,26 @@ impl Uploader<'_> {
         }
         self.conflict(item, description, content, &existing, Some(refusal), bar)
             .await
+    }
+
+    /// Describes the content with its SHA-256, unless it is large and certainly not what the space has. It is then
+    /// hashed while it is sent.
+    async fn describe(
+        &self,
+        item: &Item,
+        content: &impl Source,
+        found: Option<&Content>,
+        bar: &Bar<'_>,
+    ) -> anyhow::Result<CreateUploadRequest> {
+        let (space_id, path) = (self.space_id, item.to.clone());
+        let is_other = found.is_none_or(|found| found.size.get().unsigned_abs() != content.size());
+        // Without an identity, an interrupted upload could not be resumed.
+        if content.size() > MAX_PUT_BYTES && content.identity().is_some() && is_other {
+            return Ok(self.client.describe_unread(space_id, path, content)?);
+        }
+        // The semaphore is never closed.
+        let _reader = self.readers.acquire().await;
+        Ok(self.client.describe(space_id, path, content, bar).await?)
     }
 
     /// Handles a change on another device: `--keep-both` uploads a copy; otherwise the error names the
@@ -323,15 +340,16 @@ impl Uploader<'_> {
         description: &CreateUploadRequest,
         content: &impl Source,
     ) -> anyhow::Result<bool> {
-        if (existing.sha256, existing.size) != (description.sha256, description.size) {
+        if !may_be_same(existing, description) {
             return Ok(false);
         }
-        if self.bases.known(&description.path) == Some(Base::from(existing)) {
+        let is_known = self.bases.known(&description.path) == Some(Base::from(existing));
+        if is_known && description.sha256.is_some() {
             return Ok(true);
         }
         // The service does not verify the SHA-256 of content in parts, and another member may have declared
         // this one.
-        if existing.composite.is_none() {
+        if existing.composite.is_none() && !is_known {
             return Ok(existing.size.get() < MIN_PART_BYTES);
         }
         let mut verification = Verification::of(existing);
@@ -369,7 +387,8 @@ impl Uploader<'_> {
         content: &impl Source,
         bar: &Bar<'_>,
     ) -> anyhow::Result<FileChanged> {
-        let key = self.keys.key(description)?;
+        let identity = content.identity();
+        let key = self.keys.key(description, identity)?;
         let sent = self
             .client
             .upload_with_key(description, &key.text, content, bar)
@@ -378,6 +397,10 @@ impl Uploader<'_> {
             && match &sent {
                 // The service was restored to an earlier state: whether to upload is decided anew.
                 Err(Error::FeedReset(_)) => false,
+                // The earlier attempt has sent all parts, and they are not those of the file.
+                Err(Error::Changed) => description.sha256.is_none() && content.is_unchanged().await?,
+                // The earlier attempt gave the SHA-256, because the service then was of an earlier release.
+                Err(Error::Refused(problem)) if problem.code == "idempotency-key-reused" => true,
                 // The upload of the earlier attempt has expired.
                 Err(error) => error.status() == Some(410),
                 // The earlier attempt was completed but its key was not deleted, and the file has changed
@@ -385,7 +408,7 @@ impl Uploader<'_> {
                 Ok(changed) => !self.is_current(changed).await?,
             };
         let sent = if is_stale {
-            let key = self.keys.replace(description)?;
+            let key = self.keys.replace(description, identity)?;
             bar.reverted(description.size.get().unsigned_abs());
             self.client
                 .upload_with_key(description, &key.text, content, bar)
@@ -401,7 +424,7 @@ impl Uploader<'_> {
             Err(error) => error.status() != Some(404),
         };
         if !is_resumable {
-            self.keys.delete(description);
+            self.keys.delete(description, identity);
         }
         Ok(sent?)
     }
@@ -426,6 +449,11 @@ impl Uploader<'_> {
         let found = found.or_else(|error| empty_if_missing(self.space_id, error))?;
         Ok(found.map(|file| Content::from(&file)))
     }
+}
+
+/// Whether the local file may have the content of a version. It has if its SHA-256 is known.
+fn may_be_same(existing: &Content, description: &CreateUploadRequest) -> bool {
+    existing.size == description.size && description.sha256.is_none_or(|sha256| sha256 == existing.sha256)
 }
 
 /// Refuses a file that reports a size of 0 bytes but has content, such as files in `/proc`. It would be

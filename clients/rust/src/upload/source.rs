@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::ModifiedAt;
+use model::{ModifiedAt, Sha256};
 use tokio::task::spawn_blocking;
 
 /// A file of up to this size, in bytes, is read when it is opened.
@@ -30,6 +30,23 @@ pub trait Source: Sync {
     fn executable(&self) -> Option<bool> {
         None
     }
+
+    /// The SHA-256 of the content, if it is known without reading.
+    fn sha256(&self) -> Option<Sha256> {
+        None
+    }
+
+    /// A text that identifies the content without reading it, such as the file and the time of its last change;
+    /// `None` if there is none.
+    fn identity(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether the content is certainly the same as at the beginning, as can be told without reading it.
+    /// Otherwise an upload that has read it once reads it again, to compare.
+    fn is_unchanged(&self) -> impl Future<Output = io::Result<bool>> + Send {
+        async { Ok(false) }
+    }
 }
 
 impl Source for [u8] {
@@ -39,6 +56,10 @@ impl Source for [u8] {
 
     async fn read(&self, offset: u64, length: u64) -> io::Result<Bytes> {
         slice(self, offset, length).map(Bytes::copy_from_slice)
+    }
+
+    async fn is_unchanged(&self) -> io::Result<bool> {
+        Ok(true)
     }
 }
 
@@ -58,6 +79,8 @@ pub struct LocalFile {
     content: Option<Bytes>,
     modified_at: Option<ModifiedAt>,
     executable: Option<bool>,
+    /// The absolute path, size, times and on Unix the inode.
+    identity: Arc<str>,
 }
 
 impl fmt::Debug for LocalFile {
@@ -88,6 +111,7 @@ impl LocalFile {
             _ => None,
         };
         Ok(Self {
+            identity: identity(&path, &found)?.into(),
             path: Arc::new(path),
             size,
             content,
@@ -96,6 +120,27 @@ impl LocalFile {
             executable: is_executable(&found),
         })
     }
+}
+
+/// Identifies a file and its state. A write changes at least the times.
+fn identity(path: &Path, found: &Metadata) -> io::Result<String> {
+    let path = std::path::absolute(path)?;
+    let path = path.display();
+    let (size, modified, created) = (found.len(), found.modified().ok(), found.created().ok());
+    Ok(format!("{path} {size} {modified:?} {created:?} {}", inode(found)))
+}
+
+/// The device, the inode, and the time of its last change, which programs cannot set.
+#[cfg(unix)]
+fn inode(found: &Metadata) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let changed = (found.ctime(), found.ctime_nsec());
+    format!("{} {} {changed:?}", found.dev(), found.ino())
+}
+
+#[cfg(not(unix))]
+fn inode(_: &Metadata) -> String {
+    String::new()
 }
 
 /// The content of a file; `None` if it has another size by now.
@@ -131,6 +176,16 @@ impl Source for LocalFile {
         self.executable
     }
 
+    fn identity(&self) -> Option<&str> {
+        Some(&self.identity)
+    }
+
+    async fn is_unchanged(&self) -> io::Result<bool> {
+        let path = Arc::clone(&self.path);
+        let now = spawn_blocking(move || identity(&path, &path.metadata()?));
+        Ok(*now.await?? == *self.identity)
+    }
+
     async fn read(&self, offset: u64, length: u64) -> io::Result<Bytes> {
         if let Some(content) = &self.content {
             return slice(content, offset, length).map(|piece| content.slice_ref(piece));
@@ -139,8 +194,11 @@ impl Source for LocalFile {
         let reading = spawn_blocking(move || {
             let mut file = File::open(path.as_path())?;
             file.seek(io::SeekFrom::Start(offset))?;
-            let mut piece = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-            file.read_exact(&mut piece)?;
+            let mut piece = Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)?);
+            file.take(length).read_to_end(&mut piece)?;
+            if (piece.len() as u64) < length {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             Ok(piece.into())
         });
         reading.await?

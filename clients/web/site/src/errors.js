@@ -15,6 +15,8 @@ export const WORDS = new Map([
   ["not-multipart", "The upload cannot be continued. Add the file again."],
   ["checksum-mismatch", "What arrived is not the file as it was read. Add it again."],
   ["size-mismatch", "What arrived is not the file as it was read. Add it again."],
+  ["sha256-conflict", "This upload was completed with other content. Add the file again."],
+  ["sha256-required", "The upload cannot be completed. Add the file again."],
   ["undeclared-headers", "The file was sent in a way that was not declared. Add it again."],
   ["upload-too-large", "The file is larger than this service takes."],
   ["body-too-large", "This is more than the service takes at once."],

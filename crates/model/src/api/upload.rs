@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use time::serde::rfc3339;
 
 use crate::{
-    ByteCount, ContentType, DeviceId, FileId, IdempotencyKey, ModifiedAt, PageToken, PartLayout, PartNumber,
-    Sha256, SpaceId, SpacePath, UploadId, Version,
+    ByteCount, Composite, ContentType, DeviceId, FileId, IdempotencyKey, ModifiedAt, PageToken, PartLayout,
+    PartNumber, Sha256, SpaceId, SpacePath, UploadId, Version,
 };
 
 /// The body of `POST /uploads`.
@@ -20,8 +20,9 @@ pub struct CreateUploadRequest {
     pub path: SpacePath,
     /// The content's exact size in bytes.
     pub size: ByteCount,
-    /// The content's SHA-256.
-    pub sha256: Sha256,
+    /// The content's SHA-256. Only content in parts can do without: its SHA-256 may be given at completion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
     /// The content's media type. S3 stores it with the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<ContentType>,
@@ -158,8 +159,9 @@ pub struct UploadView {
     pub path: SpacePath,
     /// The content's size in bytes.
     pub size: ByteCount,
-    /// The content's SHA-256.
-    pub sha256: Sha256,
+    /// The content's SHA-256; `None` until it is given at completion, if it was not given at opening.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
     /// The state of the upload.
     pub state: UploadStatus,
     /// The time until which the content can be sent and the upload completed.
@@ -167,6 +169,9 @@ pub struct UploadView {
     pub expires_at: OffsetDateTime,
     /// Whether S3 has the whole content, so that only completion remains.
     pub stored: bool,
+    /// The digest that S3 has verified, if the parts are assembled and only completion remains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub composite: Option<Composite>,
     /// The way to send the content; `None` if the upload is not pending or has expired, or if the caller may
     /// not write.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -237,10 +242,14 @@ pub struct StoredPart {
     pub sha256: Sha256,
 }
 
-/// A body without fields: `{}`.
+/// The body of `POST /uploads/{uploadId}/complete`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Empty {}
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CompleteUploadRequest {
+    /// The content's SHA-256, if it was not given at opening. If it was, both must be the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+}
 
 #[cfg(test)]
 mod tests {

@@ -49,6 +49,7 @@ pub(crate) async fn run() -> Result<(), Error> {
                 event_id: platform::ids::new_id().into(),
                 new_file_id: platform::ids::new_id().into(),
                 path: &path,
+                sha256: None,
                 composite_sha256: None,
                 object_key: &key,
             };

@@ -1,4 +1,7 @@
-//! `syncsphere upload` of many small files, compared with curl's presigned PUT requests alone.
+//! `syncsphere upload` of many small files and of a large one, compared with curl's presigned PUT requests
+//! alone.
+
+mod large;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -55,6 +58,7 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
     };
     bench.make_files()?;
     let mut rounds = Vec::new();
+    let large = large::run(harness).await?;
     for round in 0..=harness.rounds() {
         progress(&format!("  {files} files of 4 KiB, round {round}"));
         let figures = bench.round(round).await?;
@@ -69,8 +73,9 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
         about: format!(
             "`syncsphere upload` of a folder with {all}, from its start to its end, with {REQUESTS} PUT requests \
                 at a time. The control is curl with the same PUT requests, {REQUESTS} at a time, whose URLs \
-                were presigned before. S3 and SQS answer after {} ms. The functions run as deployed, with \
-                environments that are warm.",
+                were presigned before. The same for one large file in parts, {} at a time. S3 and SQS answer \
+                after {} ms. The functions run as deployed, with environments that are warm.",
+            large::PARTS_AT_ONCE,
             LATENCY_OF_AWS.as_millis()
         ),
         rows: vec![
@@ -92,12 +97,17 @@ pub(crate) async fn run(harness: &Harness) -> Result<Benchmark> {
                 Unit::Microseconds,
                 each(&rounds, |round| round.cpu),
             ),
+            large,
         ],
         counts: Vec::new(),
         plot: None,
         notes: vec![
             "`syncsphere`, the functions, PostgreSQL and the fakes share the machine's cores; curl shares them \
                 with the fake of S3 only."
+                .to_owned(),
+            "The large file: `syncsphere` computes the SHA-256 of each part and of the whole, and curl none, \
+                because its parts were cut and hashed before. Without a network between them and storage, \
+                both are limited by the processor."
                 .to_owned(),
         ],
     })
@@ -177,21 +187,26 @@ impl Bench {
     }
 
     fn command(&self, program: &Path) -> Command {
-        let mut command = match &self.cores {
-            Some(cores) => {
-                let mut taskset = Command::new("taskset");
-                taskset.args(["-c", cores]).arg(program);
-                taskset
-            }
-            None => Command::new(program),
-        };
-        command
-            .current_dir(&self.folder)
-            .env("NO_PROXY", "127.0.0.1")
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        command
+        command(program, self.cores.as_deref(), &self.folder)
     }
+}
+
+/// A command on these cores, in this folder.
+fn command(program: &Path, cores: Option<&str>, folder: &Path) -> Command {
+    let mut command = match cores {
+        Some(cores) => {
+            let mut taskset = Command::new("taskset");
+            taskset.args(["-c", cores]).arg(program);
+            taskset
+        }
+        None => Command::new(program),
+    };
+    command
+        .current_dir(folder)
+        .env("NO_PROXY", "127.0.0.1")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
 }
 
 /// Runs a program to its end and returns its duration. Fails if the program fails.

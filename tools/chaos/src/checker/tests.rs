@@ -45,6 +45,7 @@ fn evidence() -> Evidence {
     let object = Object {
         size: content.size,
         sha256: content.sha256,
+        parts: 0,
     };
     Evidence {
         acknowledged: vec![acknowledged],

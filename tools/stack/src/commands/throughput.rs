@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use client::{Client, LocalFile, Source as _};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use model::{CreateUploadRequest, CreatedUpload, PartNumber, PartRequest, PresignedPut, Transfer};
+use model::{
+    CompleteUploadRequest, CreateUploadRequest, CreatedUpload, PartNumber, PartRequest, PresignedPut,
+    Transfer,
+};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -232,7 +235,7 @@ impl Bench {
             putting.push(put_file(put, &self.folder.join("small").join(name)));
             let path = format!("/uploads/{}/complete", created.upload_id);
             completing.push(
-                self.post(&path, &model::Empty {}, &format!("{name}.done"))
+                self.post(&path, &CompleteUploadRequest::default(), &format!("{name}.done"))
                     .await?,
             );
         }
@@ -275,7 +278,9 @@ impl Bench {
         let putting = presigned.map(|part| put_file(&part.put, &self.part(part.part_number)));
         let puts = self.curl(&putting.collect::<Vec<_>>(), PARTS_AT_ONCE).await?;
         let path = format!("/uploads/{}/complete", created.upload_id);
-        let completing = self.post(&path, &model::Empty {}, "large.done").await?;
+        let completing = self
+            .post(&path, &CompleteUploadRequest::default(), "large.done")
+            .await?;
         let completing = self.curl(&[completing], 1).await?;
         Ok((puts, puts + completing))
     }

@@ -40,38 +40,49 @@ impl Keys {
     }
 
     /// The key of an earlier attempt, or a new one, which is saved before it is used.
-    pub(super) fn key(&self, description: &CreateUploadRequest) -> anyhow::Result<Key> {
+    pub(super) fn key(
+        &self,
+        description: &CreateUploadRequest,
+        identity: Option<&str>,
+    ) -> anyhow::Result<Key> {
         if !is_saved(description) {
             let text = new_id().to_string().parse()?;
             return Ok(Key { text, new: true });
         }
-        match fs::read_to_string(self.file(description)) {
+        match fs::read_to_string(self.file(description, identity)) {
             Ok(text) => match text.parse() {
                 Ok(text) => Ok(Key { text, new: false }),
-                Err(_) => self.replace(description),
+                Err(_) => self.replace(description, identity),
             },
-            Err(_) => self.replace(description),
+            Err(_) => self.replace(description, identity),
         }
     }
 
     /// Replaces a key that is no longer usable with a new one.
-    pub(super) fn replace(&self, description: &CreateUploadRequest) -> anyhow::Result<Key> {
+    pub(super) fn replace(
+        &self,
+        description: &CreateUploadRequest,
+        identity: Option<&str>,
+    ) -> anyhow::Result<Key> {
         let text = new_id().to_string();
-        let file = self.file(description);
+        let file = self.file(description, identity);
         fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
         let text = text.parse()?;
         Ok(Key { text, new: true })
     }
 
     /// Deletes the key of a finished upload.
-    pub(super) fn delete(&self, description: &CreateUploadRequest) {
+    pub(super) fn delete(&self, description: &CreateUploadRequest, identity: Option<&str>) {
         // A key that stays returns the same result again, or has expired.
-        let _ = fs::remove_file(self.file(description));
+        let _ = fs::remove_file(self.file(description, identity));
     }
 
-    /// The file's name is a digest of the account and the upload request.
-    fn file(&self, description: &CreateUploadRequest) -> PathBuf {
-        let whole = format!("{}\n{description:?}", self.account);
+    /// The file's name is a digest of the account and the upload request. A request without the SHA-256 of the
+    /// content has its identity instead.
+    fn file(&self, description: &CreateUploadRequest, identity: Option<&str>) -> PathBuf {
+        let identity = identity.filter(|_| description.sha256.is_none());
+        let identity = identity.unwrap_or_default();
+        let whole = format!("{}\n{description:?}\n{identity}", self.account);
         self.folder.join(short_name(&whole))
     }
 }
@@ -103,7 +114,7 @@ mod tests {
         CreateUploadRequest {
             path: path.parse().unwrap(),
             size: MIN_PART_BYTES.try_into().unwrap(),
-            sha256: [0; 32].into(),
+            sha256: Some([0; 32].into()),
             content_type: None,
             modified_at: None,
             executable: None,
@@ -122,16 +133,31 @@ mod tests {
             folder: folder.path().to_owned(),
             account: "alice".to_owned(),
         };
-        let first = keys.key(&description("/a")).unwrap();
-        let again = keys.key(&description("/a")).unwrap();
+        let first = keys.key(&description("/a"), None).unwrap();
+        let again = keys.key(&description("/a"), Some("file 1")).unwrap();
         assert!(first.new && !again.new && first.text == again.text);
-        assert_ne!(keys.key(&description("/b")).unwrap().text, first.text);
+        assert_ne!(keys.key(&description("/b"), None).unwrap().text, first.text);
         let other = Keys {
             account: "bob".to_owned(),
             ..keys
         };
-        assert_ne!(other.key(&description("/a")).unwrap().text, first.text);
-        other.delete(&description("/a"));
-        assert!(other.key(&description("/a")).unwrap().new);
+        assert_ne!(other.key(&description("/a"), None).unwrap().text, first.text);
+        other.delete(&description("/a"), None);
+        assert!(other.key(&description("/a"), None).unwrap().new);
+    }
+
+    #[test]
+    fn without_a_sha256_the_key_is_that_of_the_file_in_its_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Keys {
+            folder: folder.path().to_owned(),
+            account: "alice".to_owned(),
+        };
+        let mut unread = description("/a");
+        unread.sha256 = None;
+        let first = keys.key(&unread, Some("file 1")).unwrap();
+        assert!(keys.key(&unread, Some("file 2")).unwrap().new);
+        let again = keys.key(&unread, Some("file 1")).unwrap();
+        assert!(first.new && !again.new && first.text == again.text);
     }
 }

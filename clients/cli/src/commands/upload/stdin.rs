@@ -1,8 +1,8 @@
 //! The standard input as the content of an upload.
 //!
-//! An upload needs the size and the SHA-256 of its content, and reads it again to send it. So the standard
-//! input is first written to a file without a name, which the system deletes when the command ends, however it
-//! ends.
+//! An upload needs the size of its content when it is opened, and may have to send some of it again. So the
+//! standard input is first written to a file without a name, which the system deletes when the command ends,
+//! however it ends. Its SHA-256 is computed meanwhile.
 
 use std::env;
 use std::ffi::OsStr;
@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use client::Source;
+use client::{Sha256Stream, Source};
 use indicatif::HumanBytes;
-use model::SpacePath;
+use model::{Sha256, SpacePath};
 use tokio::task::spawn_blocking;
 
 use crate::accounts::Account;
@@ -58,6 +58,7 @@ pub(super) fn destination(upload: &Upload) -> anyhow::Result<SpacePath> {
 pub(super) struct Stdin {
     file: Arc<Mutex<File>>,
     size: u64,
+    sha256: Sha256,
 }
 
 impl Stdin {
@@ -77,7 +78,7 @@ impl Stdin {
         let mut file = tempfile::tempfile_in(folder).with_context(cannot_write)?;
         let bar = Spooling::new();
         let mut buffer = vec![0; READ_BYTES];
-        let mut size = 0;
+        let (mut size, mut digest) = (0, Sha256Stream::default());
         loop {
             let length = match input.read(&mut buffer) {
                 Ok(0) => break,
@@ -88,6 +89,7 @@ impl Stdin {
             let piece = buffer.get(..length).unwrap_or_default();
             file.write_all(piece)
                 .map_err(|error| not_written(error, size, folder))?;
+            digest.update(piece);
             size += length as u64;
             bar.read(length as u64);
         }
@@ -96,7 +98,8 @@ impl Stdin {
             return Err(failure(Kind::Refused, message));
         }
         let file = Arc::new(Mutex::new(file));
-        Ok(Self { file, size })
+        let sha256 = digest.finish();
+        Ok(Self { file, size, sha256 })
     }
 }
 
@@ -117,6 +120,14 @@ fn not_written(error: io::Error, size: u64, folder: &Path) -> anyhow::Error {
 impl Source for Stdin {
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn sha256(&self) -> Option<Sha256> {
+        Some(self.sha256)
+    }
+
+    async fn is_unchanged(&self) -> io::Result<bool> {
+        Ok(true)
     }
 
     async fn read(&self, offset: u64, length: u64) -> io::Result<Bytes> {
@@ -142,6 +153,7 @@ mod tests {
         let content: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_le_bytes()[1]).collect();
         let stdin = Stdin::spool(content.as_slice(), folder.path()).unwrap();
         assert_eq!(stdin.size(), 3_000_000);
+        assert_eq!(stdin.sha256(), Some(client::sha256(&content)));
         assert_eq!(stdin.read(2_999_000, 1_000).await.unwrap(), content[2_999_000..]);
         assert_eq!(stdin.read(0, 10).await.unwrap(), content[..10]);
         assert!(stdin.read(2_999_000, 1_001).await.is_err());
