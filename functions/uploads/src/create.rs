@@ -13,7 +13,7 @@ use platform::{digest, ids, summary};
 use serde_json::Value;
 use storage::Put;
 
-use crate::presign::url_lifetime;
+use crate::url_lifetime::url_lifetime;
 use crate::{App, Error, MULTIPART_LIFETIME, PUT_LIFETIME};
 
 /// The largest number of multipart uploads that one request creates in S3 at the same time.

@@ -1,16 +1,19 @@
 //! Uploads until they are completed: opens, lists, presigns, shows and aborts them. The presigned URLs accept
 //! only the declared bytes.
 
+mod abort;
 mod create;
 mod list;
-mod presign;
-mod resume;
+mod parts;
+mod show;
+mod url_lifetime;
 
 use api::Problem;
 use api::http::{Request, Response, no_such_route, serve};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use db::{Database, DatabaseUrl};
 use http::StatusCode;
+use model::{Caller, UploadId};
 use platform::Clock;
 use platform::config::{ConfigError, Vars};
 use storage::Storage;
@@ -137,11 +140,17 @@ pub async fn handle(app: &App, event: &ApiGatewayV2httpRequest) -> Response {
             "GET /uploads" => list::list(app, request).await,
             "POST /uploads" => create::create(app, request).await,
             "POST /uploads/batch" => create::create_all(app, request).await,
-            "POST /uploads/{uploadId}/parts" => resume::parts(app, request).await,
-            "GET /uploads/{uploadId}" => resume::show(app, request).await,
-            "DELETE /uploads/{uploadId}" => resume::abort(app, request).await,
+            "POST /uploads/{uploadId}/parts" => parts::parts(app, request).await,
+            "GET /uploads/{uploadId}" => show::show(app, request).await,
+            "DELETE /uploads/{uploadId}" => abort::abort(app, request).await,
             _ => Err(no_such_route(request)),
         }
     })
     .await
+}
+
+fn upload_and_caller(request: Request<'_>) -> Result<(UploadId, Caller), Problem> {
+    let caller = request.caller()?;
+    request.no_query()?;
+    Ok((request.path_parameter("uploadId")?, caller))
 }
