@@ -1,15 +1,10 @@
 /** The state and actions of this window without its views: session, watcher, spaces and uploads, and their connections. */
 
-import { Api } from "./api.js";
-import { Clock } from "./clock.js";
+import { Api, Clock, SessionExpiredError, Uploads, Watcher, download, put, removeOldKeys } from "../client/index.js";
 import { Downloads } from "./downloads.js";
-import { SessionExpired } from "./errors.js";
 import { HISTORY, SpaceModel } from "./spaces.js";
-import { download, put } from "./transfer.js";
-import { removeOldKeys } from "./upload.js";
-import { Uploads, cutOff } from "./uploads.js";
-import { Watcher } from "./watcher.js";
 import { quoted } from "./names.js";
+import { cutOff, lastOf } from "./words.js";
 
 /** The id of a personal space that the service has not created yet. The service creates it with the first file. */
 const NOT_MADE_YET = "";
@@ -24,8 +19,8 @@ const UNFINISHED = "syncsphere.unfinished";
 const BACK_ONLINE_SPREAD = 1_000;
 
 /**
- * @typedef {import("./types.js").Change} Change
- * @typedef {import("./types.js").Space} Space
+ * @typedef {import("../client/index.js").Change} Change
+ * @typedef {import("../client/index.js").Space} Space
  * @typedef {{ id: string, text: string, kind: "error" | "info", undo?: () => Promise<unknown> }} Notice
  */
 
@@ -33,8 +28,8 @@ const BACK_ONLINE_SPREAD = 1_000;
 export class App extends EventTarget {
   /** @type {Map<string, SpaceModel>} */ spaces = new Map();
   selected = NOT_MADE_YET;
-  /** @type {import("./watcher.js").State} */ connection = { phase: "connecting" };
-  /** The invitations that this user can accept. @type {import("./types.js").ReceivedInvitation[]} */ invitations = [];
+  /** @type {import("../client/index.js").WatcherState} */ connection = { phase: "connecting" };
+  /** The invitations that this user can accept. @type {import("../client/index.js").ReceivedInvitation[]} */ invitations = [];
   /** The latency of the newest pushed change in milliseconds. @type {number | null} */ latency = null;
   /** The last time at which everything was current. @type {number | null} */ currentAt = null;
   /** @type {Notice[]} */ notices = [];
@@ -44,7 +39,7 @@ export class App extends EventTarget {
 
   /**
    * @param {import("./config.js").Config} config
-   * @param {import("./session.js").Session} session
+   * @param {import("../client/index.js").CognitoSession} session
    */
   constructor(config, session) {
     super();
@@ -57,7 +52,7 @@ export class App extends EventTarget {
     this.uploads = new Uploads({
       api: this.api,
       pause: (ms, signal) => untilEvent(window, "online", signal, ms),
-      signedIn: (signal) => this.#untilSignedIn(signal),
+      signedIn: (signal) => session.signedIn(signal),
       epoch: () => this.#epoch,
       storage: localStorage,
       now: Date.now,
@@ -75,7 +70,7 @@ export class App extends EventTarget {
     window.addEventListener("online", () => setTimeout(() => this.#watcher?.wake(), Math.random() * BACK_ONLINE_SPREAD));
     window.addEventListener("offline", () => this.#watcher?.lose());
     window.addEventListener("pagehide", () => {
-      const names = this.uploads.unfinished(this.userId);
+      const names = this.uploads.unfinished(this.userId).map(lastOf);
       if (names.length > 0) sessionStorage.setItem(UNFINISHED, JSON.stringify({ userId: this.userId, names }));
     });
     document.addEventListener("visibilitychange", () => {
@@ -159,11 +154,6 @@ export class App extends EventTarget {
     });
     this.api.onfeedreset = () => this.#watcher?.listAgain();
     this.#watcher.start();
-  }
-
-  /** @param {AbortSignal} signal */
-  async #untilSignedIn(signal) {
-    while (this.session.state !== "active") await untilEvent(this.session, "change", signal);
   }
 
   // ------------------------------------------------------------------------------------------------ Spaces
@@ -288,7 +278,7 @@ export class App extends EventTarget {
   /**
    * Accepts or declines an invitation.
    *
-   * @param {import("./types.js").ReceivedInvitation} invitation
+   * @param {import("../client/index.js").ReceivedInvitation} invitation
    * @param {"accept" | "decline" | "block"} answer
    */
   async answerInvitation({ invitationId }, answer) {
@@ -333,7 +323,7 @@ export class App extends EventTarget {
    * @param {unknown} error
    */
   fail(error, context = "") {
-    if (!(error instanceof SessionExpired)) this.notify("error", context + String(/** @type {Error} */ (error).message));
+    if (!(error instanceof SessionExpiredError)) this.notify("error", context + String(/** @type {Error} */ (error).message));
   }
 
   /**

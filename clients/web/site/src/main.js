@@ -1,16 +1,15 @@
 /** The entry point of the page: creates its objects and shows the views. */
 
+import { CognitoSession, UnreachableError } from "../client/index.js";
 import { App } from "./app.js";
 import { loadConfig } from "./config.js";
 import { byId, find, setText } from "./dom.js";
-import { Unreachable } from "./errors.js";
-import { Session } from "./session.js";
 import { View } from "./view.js";
 import { SignIn } from "./view-sign-in.js";
 
 async function main() {
   const config = await loadConfig();
-  const session = new Session(config, { storage: sessionStorage, fetch: fetch.bind(window), now: Date.now });
+  const session = new CognitoSession({ endpoint: config.cognitoEndpoint, clientId: config.userPoolClientId, storage: sessionStorage });
   const app = new App(config, session);
   new SignIn(session);
   new View(app);
@@ -18,7 +17,7 @@ async function main() {
     await session.restore();
   } catch (error) {
     // An expired session is not an error worth showing to a user who was away.
-    if (error instanceof Unreachable) complain("The service cannot be reached. Reload this page when the network is back.");
+    if (error instanceof UnreachableError) complain("The service cannot be reached. Reload this page when the network is back.");
   }
   if (session.state !== "active") byId("signin").hidden = false;
 }

@@ -1,14 +1,13 @@
 /** The sign-in form, also for an expired session. */
 
-import { Busy, Unreachable } from "./errors.js";
+import { ChallengeEndedError, SignInError, ThrottledError, UnreachableError } from "../client/index.js";
 import { visible } from "./names.js";
 import { byId, find, setText } from "./dom.js";
-import { ChallengeEnded, SignInError } from "./session.js";
 
 export class SignIn {
-  /** The challenge that the form shows. @type {import("./session.js").Challenge | null} */ #challenge = null;
+  /** The challenge that the form shows. @type {import("../client/index.js").Challenge | null} */ #challenge = null;
 
-  /** @param {import("./session.js").Session} session */
+  /** @param {import("../client/index.js").CognitoSession} session */
   constructor(session) {
     this.session = session;
     this.form = find(document, "#signin-form", HTMLFormElement);
@@ -66,7 +65,7 @@ export class SignIn {
       if (!text) throw new SignInError(asked?.kind === "code" ? "The code, please." : "The password, please.");
       this.#ask(form, asked ? await asked.answer(text) : await this.session.signIn(name, text));
     } catch (error) {
-      if (error instanceof ChallengeEnded) this.#ask(form, null);
+      if (error instanceof ChallengeEndedError) this.#ask(form, null);
       throw error;
     }
     if (!this.#challenge) form.reset();
@@ -76,7 +75,7 @@ export class SignIn {
    * Shows the field of the challenge.
    *
    * @param {HTMLFormElement} form
-   * @param {import("./session.js").Challenge | null} challenge
+   * @param {import("../client/index.js").Challenge | null} challenge
    */
   #ask(form, challenge) {
     const before = this.#challenge;
@@ -115,7 +114,7 @@ export function submits(form, act) {
     try {
       await act();
     } catch (error) {
-      const unreachable = error instanceof Unreachable && !(error instanceof Busy) ? " Is the network there?" : "";
+      const unreachable = error instanceof UnreachableError && !(error instanceof ThrottledError) ? " Is the network there?" : "";
       setText(message, String(/** @type {Error} */ (error).message) + unreachable);
     } finally {
       button.removeAttribute("aria-busy");

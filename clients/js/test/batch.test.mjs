@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Api } from "../site/src/api.js";
-import { Problem, Unreachable } from "../site/src/errors.js";
+import { Api } from "../src/api.js";
+import { ProblemError, UnreachableError } from "../src/errors.js";
 
 const API = "https://api.example";
 const { signal } = new AbortController();
@@ -144,8 +144,8 @@ test("an item that fails has the error of its own request, and fails no other", 
   } });
   await first;
   assert.equal((await done).eventId, "event of done");
-  await assert.rejects(conflict, (error) => error instanceof Problem && error.code === "version-conflict" && error.current.fileId === "f" && /to version 3/.test(error.message));
-  await assert.rejects(gone, (error) => error instanceof Problem && error.status === 410 && !error.passing);
+  await assert.rejects(conflict, (error) => error instanceof ProblemError && error.code === "version-conflict" && error.current.fileId === "f" && /to version 3/.test(error.message));
+  await assert.rejects(gone, (error) => error instanceof ProblemError && error.status === 410 && !error.passing);
   assert.equal(service.requests.length, 2, "what cannot succeed is not repeated");
 });
 
@@ -156,7 +156,7 @@ test("items that may succeed later are repeated, not before the time that the se
   const service = new Service({ answers: ({ path }) => (path.endsWith("/batch/complete") && refusals++ === 0 ? { problems: { a: busy, b: limited(2), c: limited(30) } } : {}) });
   const calls = ["first", "a", "b", "c", "d"].map((uploadId) => service.api.completeUpload(uploadId, signal));
   // The caller decides about half a minute.
-  await assert.rejects(calls[3], (error) => error instanceof Problem && error.passing && error.retryAfter === 30_000);
+  await assert.rejects(calls[3], (error) => error instanceof ProblemError && error.passing && error.retryAfter === 30_000);
   for (const index of [0, 1, 2, 4]) await calls[index];
   assert.deepEqual(service.paused.sort(), [0, 2_000]);
   const repeated = service.requests.slice(2).flatMap(({ items }) => items);
@@ -166,7 +166,7 @@ test("items that may succeed later are repeated, not before the time that the se
 test("a request for one item waits as long, which its answer says in a header", async () => {
   const seconds = ["2", "30"];
   const service = new Service({ answers: () => (seconds.length ? { status: 429, body: { code: "quota-exceeded" }, headers: { "Retry-After": seconds.shift() } } : {}) });
-  await assert.rejects(service.open("first"), (error) => error instanceof Problem && error.passing && error.retryAfter === 30_000);
+  await assert.rejects(service.open("first"), (error) => error instanceof ProblemError && error.passing && error.retryAfter === 30_000);
   assert.deepEqual(service.paused, [2_000]);
   assert.equal((await service.open("first")).uploadId, "upload-of-first");
 });
@@ -178,7 +178,7 @@ test("a request that fails as a whole is repeated with all items, and fails all 
 
   const never = new Service({ answers: () => ({ status: 500, body: {} }) });
   const outcomes = await Promise.allSettled(keys(10).map((key) => never.open(key)));
-  assert.ok(outcomes.every(({ reason }) => reason instanceof Problem && reason.status === 500));
+  assert.ok(outcomes.every(({ reason }) => reason instanceof ProblemError && reason.status === 500));
 
   // An answer that lacks a result is no success of any.
   const short = new Service({ answers: ({ path }) => (path === "/uploads/batch" ? { body: { results: [{ status: 201, upload: { uploadId: "u" } }] } } : {}) });
@@ -231,7 +231,7 @@ test("an unknown route is known also if the browser hides its answer, and a lost
   const service = new Service({ answers: () => (isLost ? new TypeError("network") : {}) });
   isLost = true;
   const outcomes = await Promise.allSettled(keys(10).map((key) => service.open(key)));
-  assert.ok(outcomes.every(({ reason }) => reason instanceof Unreachable));
+  assert.ok(outcomes.every(({ reason }) => reason instanceof UnreachableError));
   isLost = false;
   service.requests.length = 0;
   await Promise.all(keys(10).map((key) => service.open(key)));

@@ -1,7 +1,7 @@
 /** The HTTP API (docs/openapi.yaml). */
 
 import { Batcher, Capabilities } from "./batch.js";
-import { Problem, SessionExpired, Unreachable, isPassing } from "./errors.js";
+import { ProblemError, SessionExpiredError, UnreachableError, isPassing } from "./errors.js";
 import { fullJitter } from "./timing.js";
 
 /** Timeout of a request in milliseconds. API Gateway itself waits 30 s. */
@@ -431,8 +431,8 @@ export class Api {
       try {
         return await attempt();
       } catch (error) {
-        if (error instanceof Problem && error.code === "feed-reset") this.onfeedreset();
-        const retryAfter = error instanceof Problem ? error.retryAfter : 0;
+        if (error instanceof ProblemError && error.code === "feed-reset") this.onfeedreset();
+        const retryAfter = error instanceof ProblemError ? error.retryAfter : 0;
         // The caller decides about a longer time.
         if (!isPassing(error) || failures + 1 >= ATTEMPTS || retryAfter > RETRY.limit) throw error;
         await this.world.sleep(retryAfter + fullJitter(failures, RETRY, this.world.random));
@@ -468,7 +468,7 @@ export class Api {
       this.session.refused(token);
       if (last) this.session.expire();
     }
-    throw new SessionExpired();
+    throw new SessionExpiredError();
   }
 
   /**
@@ -498,7 +498,7 @@ export class Api {
       });
     } catch (error) {
       signal?.throwIfAborted();
-      throw new Unreachable(error);
+      throw new UnreachableError(error);
     }
   }
 }
@@ -516,7 +516,7 @@ async function inFormerWords(newest, former) {
   try {
     return await newest();
   } catch (error) {
-    if (!(error instanceof Problem && error.code === "invalid-request")) throw error;
+    if (!(error instanceof ProblemError && error.code === "invalid-request")) throw error;
     return former();
   }
 }
@@ -527,7 +527,7 @@ async function read(answer) {
   try {
     text = await answer.text();
   } catch (error) {
-    throw new Unreachable(error);
+    throw new UnreachableError(error);
   }
   if (answer.ok) return text ? JSON.parse(text) : undefined;
   let body;
@@ -537,5 +537,5 @@ async function read(answer) {
     body = {};
   }
   const retryAfter = Number(answer.headers.get("Retry-After")) || undefined;
-  throw new Problem(answer.status, { retryAfter, ...body });
+  throw new ProblemError(answer.status, { retryAfter, ...body });
 }

@@ -10,7 +10,7 @@ import {
   HEARTBEAT, OPEN_TIMEOUT, PONG_TIMEOUT, PULL_RETRY, RECONNECT_LIMIT, RECONNECT_SPREAD, ROTATION, ROTATION_RETRY, STABLE_AFTER, between,
   fullJitter,
 } from "./timing.js";
-import { Problem, SessionExpired, Unreachable } from "./errors.js";
+import { ProblemError, SessionExpiredError, UnreachableError } from "./errors.js";
 
 /** Changes per request, the API's maximum. */
 const PAGE = 1_000;
@@ -132,7 +132,7 @@ export class Watcher {
     try {
       const epoch = this.#epoch;
       const { url } = await source.createTicket();
-      if (this.#stopped) throw new Unreachable("stopped");
+      if (this.#stopped) throw new UnreachableError("stopped");
       const connection = new Connection(openSocket(url), timers, random, this.#pings);
       connection.epoch = epoch;
       connection.onframe = (frame) => this.#hear(frame);
@@ -192,14 +192,14 @@ export class Watcher {
     if (connection !== this.#connection || this.#stopped) return;
     this.#connection = null;
     if (connection.age() >= STABLE_AFTER) this.#failures = 0;
-    this.#reconnect(new Unreachable("the connection was lost"));
+    this.#reconnect(new UnreachableError("the connection was lost"));
   }
 
   /** @param {unknown} error */
   #reconnect(error) {
     if (this.#stopped) return;
     this.#clear();
-    if (error instanceof SessionExpired) {
+    if (error instanceof SessionExpiredError) {
       this.#enter({ phase: "expired" });
       return;
     }
@@ -269,7 +269,7 @@ export class Watcher {
       this.#sweepAgain = false;
       // Without a connection, the next connect catches up.
       if (!this.#connection || this.#stopped) return;
-      if (error instanceof SessionExpired) {
+      if (error instanceof SessionExpiredError) {
         this.#enter({ phase: "expired" });
         return;
       }
@@ -333,12 +333,12 @@ export class Watcher {
         }
         feed.offer(page.changes, null);
         const last = page.changes.at(-1);
-        if (last ? feed.applied < last.sequence : page.hasMore) throw new Unreachable("the feed has a gap");
+        if (last ? feed.applied < last.sequence : page.hasMore) throw new UnreachableError("the feed has a gap");
         more = page.hasMore;
         after = feed.applied;
       }
     } catch (error) {
-      if (!(error instanceof Problem)) throw error;
+      if (!(error instanceof ProblemError)) throw error;
       // The database was restored after the spaces were listed.
       if (error.code === "feed-reset") this.#sweepAgain = true;
       // The user left or was removed after the spaces were listed.
@@ -437,7 +437,7 @@ class Connection {
         resolve(undefined);
       };
       socket.onclose = () => {
-        reject(new Unreachable("the connection could not be opened"));
+        reject(new UnreachableError("the connection could not be opened"));
         this.end();
       };
     });

@@ -3,9 +3,7 @@
  * than are sent to storage, so that many are opened and completed by one request (`batch.js`).
  */
 
-import { quoted } from "./names.js";
 import { Upload } from "./upload.js";
-import { lastOf } from "./words.js";
 
 /** Requests with content that are sent concurrently. Browsers open six connections to a server without HTTP/2, such as S3. */
 const CONCURRENT_PUTS = 6;
@@ -32,9 +30,9 @@ export class Uploads extends EventTarget {
   /** Whether uploads begin. Once there are as many as there may be, none begins until there are half as many, so that many are opened together. */
   #refilling = true;
 
-  /** The names of uploads that would be lost if the window were closed now. @param {string} userId */
+  /** The paths of a user's uploads that would be lost if the window were closed now. @param {string} userId */
   unfinished(userId) {
-    return this.all.filter((upload) => !upload.ended && upload.target.userId === userId).map((upload) => lastOf(upload.target.path));
+    return this.all.filter((upload) => !upload.ended && upload.target.userId === userId).map((upload) => upload.target.path);
   }
 
   /** @param {import("./upload.js").World} world */
@@ -148,15 +146,4 @@ function bounded(put) {
       else free += 1;
     }
   };
-}
-
-/**
- * Returns the message about uploads that were interrupted by reloading the page.
- *
- * @param {string[]} names
- */
-export function cutOff(names) {
-  const [first = "", second = ""] = names;
-  const more = names.length > 2 ? ` and ${names.length - 1} more` : names.length === 2 ? ` and ${quoted(second)}` : "";
-  return `The upload of ${quoted(first)}${more} was cut off when this page was left. Add ${names.length > 1 ? "them" : "it"} again to go on from there.`;
 }

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Problem } from "../site/src/errors.js";
-import { Uploads } from "../site/src/uploads.js";
+import { ProblemError } from "../src/errors.js";
+import { Uploads } from "../src/uploads.js";
 
 const settle = () => new Promise(setImmediate);
 
@@ -107,15 +107,15 @@ test("a failure halves the number of uploads in progress, once for those that it
     await service.answer("opening", "sending");
     for (const call of service.completing.splice(0)) call.resolve();
   }
-  for (const call of service.opening.splice(0)) call.reject(new Problem(429, { code: "quota-exceeded", retryAfter: 20 }));
+  for (const call of service.opening.splice(0)) call.reject(new ProblemError(429, { code: "quota-exceeded", retryAfter: 20 }));
   assert.equal(await opening(service, uploads), 256, "they go on themselves");
   assert.deepEqual([...new Set(service.paused)], [20_000], "after the time that the service has named");
   // None begins until half of the new limit is left.
   const running = () => uploads.all.filter((upload) => !upload.ended && !uploads.isQueued(upload)).length;
-  for (const call of service.opening.splice(0, 190)) call.reject(new Problem(403, { code: "forbidden" }));
+  for (const call of service.opening.splice(0, 190)) call.reject(new ProblemError(403, { code: "forbidden" }));
   await settle();
   assert.equal(running(), 66);
-  for (const call of service.opening.splice(0, 2)) call.reject(new Problem(403, { code: "forbidden" }));
+  for (const call of service.opening.splice(0, 2)) call.reject(new ProblemError(403, { code: "forbidden" }));
   await settle();
   assert.equal(running(), 128);
 });
@@ -125,7 +125,7 @@ test("the total says what is done and sent of the uploads that have not failed",
   assert.deepEqual(uploads.total, { uploads: 8, done: 0, bytes: 800, sent: 0 });
   await opening(service, uploads);
   assert.equal(uploads.total.sent, 0, "reading is not sending");
-  service.opening.splice(0, 1)[0].reject(new Problem(403, { code: "forbidden" }));
+  service.opening.splice(0, 1)[0].reject(new ProblemError(403, { code: "forbidden" }));
   await service.answer("opening");
   assert.deepEqual(uploads.total, { uploads: 8, done: 0, bytes: 700, sent: 300 });
   await service.answer("sending");

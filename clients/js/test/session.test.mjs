@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Api } from "../site/src/api.js";
-import { Problem, SessionExpired, Unreachable, isPassing } from "../site/src/errors.js";
-import { ChallengeEnded, Session, SignInError } from "../site/src/session.js";
+import { Api } from "../src/api.js";
+import { ChallengeEndedError, ProblemError, SessionExpiredError, SignInError, UnreachableError, isPassing } from "../src/errors.js";
+import { CognitoSession } from "../src/cognito.js";
 
-const config = { httpApiUrl: "https://api.example", cognitoEndpoint: "https://cognito.example", userPoolClientId: "client" };
+const config = { endpoint: "https://cognito.example", clientId: "client" };
 
 /** A fake user pool with virtual time. */
 class Pool {
@@ -65,7 +65,7 @@ class Pool {
 
 test("a token is used until shortly before it expires, and then replaced, once for all who ask", async () => {
   const pool = new Pool();
-  const session = new Session(config, pool.world());
+  const session = new CognitoSession({ ...config, ...pool.world() });
   await session.signIn("alice", "right");
   assert.deepEqual(session.user, { userId: "id-ü", name: "alice" });
   const first = await session.token();
@@ -78,10 +78,10 @@ test("a token is used until shortly before it expires, and then replaced, once f
 
 test("the id token is kept nowhere but in memory, and a reload goes on", async () => {
   const pool = new Pool();
-  const session = new Session(config, pool.world());
+  const session = new CognitoSession({ ...config, ...pool.world() });
   await session.signIn("alice", "right");
   assert.deepEqual([...pool.stored.values()], ["refresh"]);
-  const reloaded = new Session(config, pool.world());
+  const reloaded = new CognitoSession({ ...config, ...pool.world() });
   assert.equal(await reloaded.restore(), true);
   assert.equal(reloaded.state, "active");
   await reloaded.signOut();
@@ -91,17 +91,17 @@ test("the id token is kept nowhere but in memory, and a reload goes on", async (
 
 test("a session that ended says so and remembers whose it was; a network that is gone ends nothing", async () => {
   const pool = new Pool();
-  const session = new Session(config, pool.world());
+  const session = new CognitoSession({ ...config, ...pool.world() });
   const states = [];
   session.addEventListener("change", () => states.push(session.state));
   await session.signIn("alice", "right");
   pool.now += 4_000_000;
   pool.gone = true;
-  await assert.rejects(session.token(), Unreachable);
+  await assert.rejects(session.token(), UnreachableError);
   assert.equal(session.state, "active");
   pool.gone = false;
   pool.revoked = true;
-  await assert.rejects(session.token(), SessionExpired);
+  await assert.rejects(session.token(), SessionExpiredError);
   assert.equal(session.user.name, "alice");
   await session.signIn("alice", "right");
   assert.deepEqual(states, ["active", "expired", "active"]);
@@ -111,7 +111,7 @@ test("how long a token is good is counted from when it came, whatever this compu
   for (const ahead of [-7_200_000, -3_600_000, 0, 3_600_000, 7_200_000]) {
     const pool = new Pool();
     pool.ahead = ahead;
-    const session = new Session(config, pool.world());
+    const session = new CognitoSession({ ...config, ...pool.world() });
     await session.signIn("alice", "right");
     for (let use = 0; use < 10; use += 1) {
       pool.now += 300_000;
@@ -131,12 +131,12 @@ test("throttling and a broken answer of the user pool end no session", async () 
     error(503, "Other"), new Response("<html>Bad gateway</html>", { status: 502 }), new Response("<html>Sign in to the network</html>"),
   ];
   const pool = new Pool();
-  const session = new Session(config, pool.world());
+  const session = new CognitoSession({ ...config, ...pool.world() });
   await session.signIn("alice", "right");
   for (const answer of broken) {
     pool.now += 4_000_000;
     pool.answers.push(answer);
-    await assert.rejects(session.token(), (failure) => failure instanceof Unreachable && isPassing(failure));
+    await assert.rejects(session.token(), (failure) => failure instanceof UnreachableError && isPassing(failure));
     assert.equal(session.state, "active");
     assert.ok(await session.token());
   }
@@ -144,7 +144,7 @@ test("throttling and a broken answer of the user pool end no session", async () 
 
 test("a new user chooses a password, and what cannot be answered is said", async () => {
   const pool = new Pool();
-  const session = new Session(config, pool.world());
+  const session = new CognitoSession({ ...config, ...pool.world() });
   await assert.rejects(session.signIn("alice", "wrong"), /Incorrect/);
   pool.challenge = "NEW_PASSWORD_REQUIRED";
   const asks = await session.signIn("alice", "first");
@@ -153,14 +153,14 @@ test("a new user chooses a password, and what cannot be answered is said", async
   assert.deepEqual(pool.asked.at(-1)[1].ChallengeResponses, { USERNAME: "alice", NEW_PASSWORD: "second" });
   for (const challenge of ["SMS_MFA", "CUSTOM_CHALLENGE"]) {
     pool.challenge = challenge;
-    await assert.rejects(new Session(config, pool.world()).signIn("alice", "right"), (error) => error instanceof SignInError && !error.message.includes(challenge));
+    await assert.rejects(new CognitoSession({ ...config, ...pool.world() }).signIn("alice", "right"), (error) => error instanceof SignInError && !error.message.includes(challenge));
   }
 });
 
 test("the code of an authenticator app is asked for, again after a wrong one, and is sent as Cognito documents it", async () => {
   const pool = new Pool();
   pool.challenge = "SOFTWARE_TOKEN_MFA";
-  const session = new Session(config, pool.world());
+  const session = new CognitoSession({ ...config, ...pool.world() });
   // An alias: challenges are answered with the name that Cognito returned.
   const asks = await session.signIn("alice@example.com", "right");
   assert.equal(asks.kind, "code");
@@ -177,7 +177,7 @@ test("a code is asked for after a new password, and where another way could be c
   const pool = new Pool();
   pool.challenge = "NEW_PASSWORD_REQUIRED";
   pool.then = ["SOFTWARE_TOKEN_MFA"];
-  const session = new Session(config, pool.world());
+  const session = new CognitoSession({ ...config, ...pool.world() });
   const asks = await session.signIn("alice", "first");
   const then = await asks.answer("second");
   assert.equal(then.kind, "code");
@@ -185,7 +185,7 @@ test("a code is asked for after a new password, and where another way could be c
   assert.equal(pool.asked.at(-1)[1].Session, "session-2");
 
   pool.challenge = "SELECT_MFA_TYPE";
-  const chosen = await new Session(config, pool.world()).signIn("alice", "right");
+  const chosen = await new CognitoSession({ ...config, ...pool.world() }).signIn("alice", "right");
   assert.equal(chosen.kind, "code");
   assert.deepEqual(pool.asked.at(-1)[1].ChallengeResponses, { USERNAME: "alice", ANSWER: "SOFTWARE_TOKEN_MFA" });
 });
@@ -193,10 +193,10 @@ test("a code is asked for after a new password, and where another way could be c
 test("a challenge that has ended says to begin anew", async () => {
   const pool = new Pool();
   pool.challenge = "SOFTWARE_TOKEN_MFA";
-  const session = new Session(config, pool.world());
+  const session = new CognitoSession({ ...config, ...pool.world() });
   const asks = await session.signIn("alice", "right");
   pool.answers.push(new Response(JSON.stringify({ __type: "NotAuthorizedException", message: "Invalid session for the user, session is expired." }), { status: 400 }));
-  await assert.rejects(asks.answer("123456"), (error) => error instanceof ChallengeEnded && /password/.test(error.message));
+  await assert.rejects(asks.answer("123456"), (error) => error instanceof ChallengeEndedError && /password/.test(error.message));
 });
 
 test("a request is repeated when it may help, with a new token when the token is refused, and no more often", async () => {
@@ -223,14 +223,14 @@ test("a request is repeated when it may help, with a new token when the token is
   assert.equal(sent.at(-1)[2], "Bearer token-1");
 
   answers.push({ status: 401 }, { status: 401 });
-  await assert.rejects(api.createTicket(), SessionExpired);
+  await assert.rejects(api.createTicket(), SessionExpiredError);
   assert.equal(expired, 1);
 
   answers.push({ status: 409, body: { code: "version-conflict", detail: "Another.", current: { version: 2 } } });
-  await assert.rejects(api.deleteFile({ fileId: "f", version: 1, path: "/a" }), (error) => error instanceof Problem && error.code === "version-conflict" && error.current.version === 2);
+  await assert.rejects(api.deleteFile({ fileId: "f", version: 1, path: "/a" }), (error) => error instanceof ProblemError && error.code === "version-conflict" && error.current.version === 2);
 
   answers.push(...Array.from({ length: 4 }, () => ({ status: 500 })));
-  await assert.rejects(api.showFile("f"), (error) => error instanceof Problem && error.passing);
+  await assert.rejects(api.showFile("f"), (error) => error instanceof ProblemError && error.passing);
   assert.equal(answers.length, 0);
 
   answers.push({ status: 200, body: { spaces: [{ spaceId: "1" }], nextPageToken: "next" } }, { status: 200, body: { spaces: [{ spaceId: "2" }] } });

@@ -6,7 +6,8 @@
  * the first if it is full, or if the first takes long.
  */
 
-import { Problem, Unreachable } from "./errors.js";
+import { ProblemError, UnreachableError } from "./errors.js";
+import { MESSAGES } from "./messages.js";
 
 /** Maximum number of items in a request, the API's limit. */
 export const MOST_ITEMS = 100;
@@ -21,7 +22,7 @@ const SLOW = 1_000;
 const SINGLE_REQUESTS = 6;
 
 /**
- * @typedef {{ status: number, problem?: ConstructorParameters<typeof Problem>[1] }} Result
+ * @typedef {{ status: number, problem?: ConstructorParameters<typeof ProblemError>[1] }} Result
  */
 
 /**
@@ -157,7 +158,7 @@ export class Batcher {
       return true;
     } catch (error) {
       reject(error);
-      return error instanceof Problem;
+      return error instanceof ProblemError;
     }
   }
 
@@ -166,11 +167,11 @@ export class Batcher {
     const items = calls.map(({ item }) => item);
     try {
       const { results } = await this.route.batch(items, calls[0]?.epoch);
-      if (results.length !== calls.length) throw new Error("The service has not answered for each of the files. Try again.");
+      if (results.length !== calls.length) throw new Error(MESSAGES.incompleteBatch);
       this.service.hasBatches = true;
       calls.forEach((call, index) => this.#settle(call, /** @type {Result} */ (results[index])));
     } catch (error) {
-      if (error instanceof Problem && error.status === 404) this.#sendSingly(calls);
+      if (error instanceof ProblemError && error.status === 404) this.#sendSingly(calls);
       else if (this.#mayBeUnknown(error)) await this.#sendFirst(calls, error);
       else for (const { reject } of calls) reject(error);
     }
@@ -182,7 +183,7 @@ export class Batcher {
    */
   #settle({ signal, resolve, reject }, result) {
     if (result.problem) {
-      reject(new Problem(result.status, result.problem));
+      reject(new ProblemError(result.status, result.problem));
       return;
     }
     const output = this.route.output(result);
@@ -196,7 +197,7 @@ export class Batcher {
    * @param {unknown} error
    */
   #mayBeUnknown(error) {
-    return !this.service.hasBatches && error instanceof Unreachable && error.cause instanceof TypeError;
+    return !this.service.hasBatches && error instanceof UnreachableError && error.cause instanceof TypeError;
   }
 
   /**

@@ -1,7 +1,42 @@
-/** Errors, distinguished by the possible reaction. */
+/** All messages for users. A client with its own words, or in another language, shows those by `code` and the class of the error. */
+
+/** Messages without a problem code. */
+export const MESSAGES = {
+  unreachable: "The service cannot be reached.",
+  busy: "The service has too much to do. Try again in a minute.",
+  sessionExpired: "Your session has expired.",
+  incompleteBatch: "The service has not answered for each of the files. Try again.",
+};
+
+/** Messages about transfers to and from storage. */
+export const STORAGE_MESSAGES = {
+  changed: "The file has changed since it was read. Add it again.",
+  unreadable: "The file cannot be read, or has changed. Add it again.",
+  lost: "The content of this version is lost in storage. Tell whoever runs the service.",
+  longer: "What arrives is longer than the file is said to be. It was not saved.",
+  otherContent: "What arrived is not what was uploaded. It was not saved.",
+  /** @param {string} reason */
+  refused: (reason) => `Storage does not take the file (${reason}). Try again; if that does not help, tell whoever runs the service.`,
+};
+
+/** Messages about signing in. */
+export const SIGN_IN_MESSAGES = {
+  unknownChallenge: "This account signs in in a way that this page does not know. Ask whoever runs the service.",
+  challengeEnded: "That took too long, or there were too many attempts. Enter your password again.",
+  refused: "The user pool refused.",
+};
+
+/** Messages for users by Cognito's error code, in place of its own messages that use terms of its API. */
+export const COGNITO_MESSAGES = new Map([
+  ["CodeMismatchException", "That is not the code. Enter the one that your authenticator app shows now."],
+  ["ExpiredCodeException", "That code is no longer good. Enter the one that your authenticator app shows now."],
+  ["EnableSoftwareTokenMFAException", "That code was used before. Wait for the next one."],
+  ["PasswordResetRequiredException", "Your password was reset. Ask whoever runs the service for a new one."],
+  ["UserNotConfirmedException", "This account is not confirmed yet. Ask whoever runs the service."],
+]);
 
 /** Messages for users by problem code of the API (docs/openapi.yaml). The API's `detail` is for developers of clients. */
-export const WORDS = new Map([
+export const PROBLEM_MESSAGES = new Map([
   ["invalid-request", "The service does not take this as it was entered. Check it, and try again."],
   ["unauthorized", "You are not signed in."],
   ["forbidden", "You may not do this here. Viewers see the files of a space, editors change them too, and owners also say who its members are. Ask one of its owners."],
@@ -35,82 +70,14 @@ export const WORDS = new Map([
  * @param {number} status
  * @param {{ code?: string, requestId?: string, current?: { version: number } }} body
  */
-function wordsOf(status, { code = "", requestId, current }) {
+export function messageOf(status, { code = "", requestId, current }) {
   const request = requestId ? ` (Request ${requestId}.)` : "";
   if (code === "version-conflict" && current?.version === 0) return "It was deleted or moved on another device meanwhile.";
   if (code === "version-conflict" && current) return `It was changed on another device meanwhile, to version ${current.version}. Look at that, and try again.`;
-  if (code === "internal-error") return (WORDS.get(code) ?? "") + request;
-  const words = WORDS.get(code);
-  if (words) return words;
-  if (status === 429) return "The service has too much to do. Try again in a minute.";
+  if (code === "internal-error") return (PROBLEM_MESSAGES.get(code) ?? "") + request;
+  const message = PROBLEM_MESSAGES.get(code);
+  if (message) return message;
+  if (status === 429) return MESSAGES.busy;
   if (status >= 500) return `The service has a problem. Nothing is lost: try again in a minute.${request}`;
   return `The service does not take this. Reload this page and try again; if that does not help, tell whoever runs the service.${request}`;
-}
-
-/** The service refused a request or failed, with the reason. */
-export class Problem extends Error {
-  /**
-   * @param {number} status
-   * @param {{ code?: string, requestId?: string, current?: { version: number, fileId?: string }, retryAfter?: number }} body
-   */
-  constructor(status, body) {
-    super(wordsOf(status, body));
-    this.name = "Problem";
-    this.status = status;
-    this.code = body.code ?? "";
-    this.requestId = body.requestId;
-    this.current = body.current;
-    /** Time in milliseconds before which the request does not succeed; 0 if it is unknown. */
-    this.retryAfter = (body.retryAfter ?? 0) * 1_000;
-  }
-
-  /** Whether the same request may succeed later. */
-  get passing() {
-    return this.status === 429 || this.status >= 500;
-  }
-}
-
-/** The service did not answer. */
-export class Unreachable extends Error {
-  /** @param {unknown} cause */
-  constructor(cause) {
-    super("The service cannot be reached.", { cause });
-    this.name = "Unreachable";
-  }
-}
-
-/** The service throttled the request: there are too many requests. */
-export class Busy extends Unreachable {
-  /** @param {unknown} cause */
-  constructor(cause) {
-    super(cause);
-    this.name = "Busy";
-    this.message = "The service has too much to do. Try again in a minute.";
-  }
-}
-
-/** The session has expired. */
-export class SessionExpired extends Error {
-  constructor() {
-    super("Your session has expired.");
-    this.name = "SessionExpired";
-  }
-}
-
-/**
- * Whether the same action may succeed later.
- *
- * @param {unknown} error
- */
-export function isPassing(error) {
-  return error instanceof Unreachable || (error instanceof Problem && error.passing);
-}
-
-/**
- * Whether the error is a requested cancellation.
- *
- * @param {unknown} error
- */
-export function isAbort(error) {
-  return error instanceof DOMException && error.name === "AbortError";
 }

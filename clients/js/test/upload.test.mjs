@@ -4,9 +4,8 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 
-import { Problem, SessionExpired, Unreachable } from "../site/src/errors.js";
-import { OtherContent, StaleUrl } from "../site/src/transfer.js";
-import { Upload, removeOldKeys } from "../site/src/upload.js";
+import { ContentMismatchError, ProblemError, SessionExpiredError, UnreachableError, UrlExpiredError } from "../src/errors.js";
+import { Upload, removeOldKeys } from "../src/upload.js";
 import { randomFrom } from "./stand-in.mjs";
 
 const PART = 4;
@@ -52,7 +51,7 @@ class Service {
           this.#call("create", () => {
             // Like the service: a key belongs to one request with all its fields.
             const said = JSON.stringify(body);
-            if ((this.requests.get(key) ?? said) !== said) throw new Problem(422, { code: "idempotency-key-reused" });
+            if ((this.requests.get(key) ?? said) !== said) throw new ProblemError(422, { code: "idempotency-key-reused" });
             this.requests.set(key, said);
             this.keys.add(key);
             this.body = body;
@@ -116,8 +115,8 @@ test("whatever is lost once, on the way there or back, is made up for with the s
       for (const after of [false, true]) {
         const faults = (name, count) => {
           // Makes the page request the state of the upload.
-          if (lost === "show" && name === "put" && count === 1) return { error: new Unreachable("cut") };
-          return name === lost && count === 1 ? { error: new Unreachable("lost"), after } : null;
+          if (lost === "show" && name === "put" && count === 1) return { error: new UnreachableError("cut") };
+          return name === lost && count === 1 ? { error: new UnreachableError("lost"), after } : null;
         };
         const service = new Service(10, { multipart, faults });
         const upload = new Upload(file("0123456789"), target, service.world(), () => {});
@@ -132,7 +131,7 @@ test("whatever is lost once, on the way there or back, is made up for with the s
 });
 
 test("a new file is sent again after the service was restored from a backup, and a replacement waits for an answer", async () => {
-  const reset = () => new Problem(410, { code: "feed-reset" });
+  const reset = () => new ProblemError(410, { code: "feed-reset" });
   // The window learns the new epoch only after the second refusal.
   const faults = (name, count) => (name === "complete" && count === 1) || (name === "create" && count === 2) ? reset() : null;
   const service = new Service(5, { faults });
@@ -167,7 +166,7 @@ test("a new file is sent again after the service was restored from a backup, and
 });
 
 test("parts that storage has are not sent again", async () => {
-  const faults = (name, count) => (name === "put" && count >= 4 && count <= 7 ? { error: new Unreachable("cut") } : null);
+  const faults = (name, count) => (name === "put" && count >= 4 && count <= 7 ? { error: new UnreachableError("cut") } : null);
   const service = new Service(40, { multipart: true, faults });
   const upload = new Upload(file("0123456789".repeat(4)), target, service.world(), () => {});
   await upload.run();
@@ -188,7 +187,7 @@ test("a part of another content is sent again", async () => {
 });
 
 test("a window that was closed goes on with the same upload", async () => {
-  const service = new Service(8, { multipart: true, faults: (name, count) => (name === "put" && count <= 2 ? new Problem(400, {}) : null) });
+  const service = new Service(8, { multipart: true, faults: (name, count) => (name === "put" && count <= 2 ? new ProblemError(400, {}) : null) });
   const world = service.world();
   const first = new Upload(file("01234567"), target, world, () => {});
   await first.run();
@@ -202,7 +201,7 @@ test("a window that was closed goes on with the same upload", async () => {
 });
 
 test("what is kept of an upload says neither who uploaded nor what, and goes when it is of no use", async () => {
-  const service = new Service(5, { faults: (name) => (name === "put" ? new Problem(400, {}) : null) });
+  const service = new Service(5, { faults: (name) => (name === "put" ? new ProblemError(400, {}) : null) });
   const world = service.world();
   await new Upload(file("hello"), { ...target, userId: "user-1", path: "/secret plans.txt" }, world, () => {}).run();
   assert.equal(world.stored.size, 1);
@@ -220,7 +219,7 @@ test("what is kept of an upload says neither who uploaded nor what, and goes whe
 });
 
 test("an upload that expired before it was complete is begun anew, a few times", async () => {
-  const expired = new Problem(410, { code: "upload-expired" });
+  const expired = new ProblemError(410, { code: "upload-expired" });
   for (const call of ["create", "complete"]) {
     const service = new Service(5, { faults: (name, count) => (name === call && count === 1 ? expired : null) });
     const upload = new Upload(file("hello"), target, service.world(), () => {});
@@ -236,7 +235,7 @@ test("an upload that expired before it was complete is begun anew, a few times",
 });
 
 test("what cannot become the declared content is freed in storage, and read anew when it is tried again", async () => {
-  for (const [call, error] of [["put", new OtherContent("other")], ["complete", new Problem(422, { code: "checksum-mismatch" })], ["put", new DOMException("gone", "NotReadableError")]]) {
+  for (const [call, error] of [["put", new ContentMismatchError("other")], ["complete", new ProblemError(422, { code: "checksum-mismatch" })], ["put", new DOMException("gone", "NotReadableError")]]) {
     const service = new Service(5, { faults: (name, count) => (name === call && count === 1 ? error : null) });
     const world = service.world();
     const upload = new Upload(file("hello"), target, world, () => {});
@@ -261,8 +260,8 @@ test("an empty file is a file", async () => {
 });
 
 test("what is stored is completed again without another look, and not before the time that the service names", async () => {
-  const limited = new Problem(429, { code: "quota-exceeded", retryAfter: 30 });
-  const service = new Service(5, { faults: (name, count) => (name === "complete" && count <= 2 ? [limited, { error: new Unreachable("lost"), after: true }][count - 1] : null) });
+  const limited = new ProblemError(429, { code: "quota-exceeded", retryAfter: 30 });
+  const service = new Service(5, { faults: (name, count) => (name === "complete" && count <= 2 ? [limited, { error: new UnreachableError("lost"), after: true }][count - 1] : null) });
   const paused = [];
   const upload = new Upload(file("hello"), target, service.world({ pause: async (ms) => void paused.push([ms, upload.phase, upload.isThrottled]), random: () => 0 }), () => {});
   await upload.run();
@@ -272,7 +271,7 @@ test("what is stored is completed again without another look, and not before the
 });
 
 test("an expired session is waited out", async () => {
-  const service = new Service(5, { faults: (name, count) => (name === "complete" && count === 1 ? new SessionExpired() : null) });
+  const service = new Service(5, { faults: (name, count) => (name === "complete" && count === 1 ? new SessionExpiredError() : null) });
   const upload = new Upload(file("hello"), target, service.world(), () => {});
   await upload.run();
   assert.equal(upload.phase, "done");
@@ -280,19 +279,19 @@ test("an expired session is waited out", async () => {
 });
 
 test("a URL that storage takes no more is replaced, a few times", async () => {
-  const once = new Service(5, { faults: (name, count) => (name === "put" && count === 1 ? new StaleUrl() : null) });
+  const once = new Service(5, { faults: (name, count) => (name === "put" && count === 1 ? new UrlExpiredError() : null) });
   const upload = new Upload(file("hello"), target, once.world(), () => {});
   await upload.run();
   assert.equal(upload.phase, "done");
   assert.equal(once.paused, 0);
-  const always = new Service(5, { faults: (name) => (name === "put" ? new StaleUrl("refused") : null) });
+  const always = new Service(5, { faults: (name) => (name === "put" ? new UrlExpiredError("refused") : null) });
   const refused = new Upload(file("hello"), target, always.world(), () => {});
   await refused.run();
   assert.equal(refused.phase, "failed");
 });
 
 test("a conflict is told, and goes on as the next version or beside it, as another upload", async () => {
-  const conflict = new Problem(409, { code: "version-conflict", current: { version: 3, fileId: "file" } });
+  const conflict = new ProblemError(409, { code: "version-conflict", current: { version: 3, fileId: "file" } });
   for (const next of [{ baseVersion: 3, baseFileId: "file" }, { path: "/a (2).txt", baseVersion: 0, baseFileId: undefined }]) {
     const service = new Service(5, { faults: (name, count) => (name === "complete" && count === 1 ? conflict : null) });
     const upload = new Upload(file("hello"), target, service.world(), () => {});
@@ -308,7 +307,7 @@ test("a conflict is told, and goes on as the next version or beside it, as anoth
 });
 
 test("a refusal ends it with the reason, and a cancellation frees what is stored", async () => {
-  const refusing = new Service(5, { faults: (name) => (name === "create" ? new Problem(403, { code: "forbidden", detail: "You may only read." }) : null) });
+  const refusing = new Service(5, { faults: (name) => (name === "create" ? new ProblemError(403, { code: "forbidden", detail: "You may only read." }) : null) });
   const refused = new Upload(file("hello"), target, refusing.world(), () => {});
   await refused.run();
   assert.equal(refused.phase, "failed");

@@ -4,9 +4,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { SessionExpired } from "../site/src/errors.js";
-import { HEARTBEAT, PONG_TIMEOUT, RECONNECT_LIMIT, RECONNECT_SPREAD, ROTATION, fullJitter } from "../site/src/timing.js";
-import { Watcher } from "../site/src/watcher.js";
+import { SessionExpiredError } from "../src/errors.js";
+import { HEARTBEAT, PONG_TIMEOUT, RECONNECT_LIMIT, RECONNECT_SPREAD, ROTATION, fullJitter } from "../src/timing.js";
+import { Watcher } from "../src/watcher.js";
 import { Service, VirtualTime, randomFrom } from "./stand-in.mjs";
 
 const MINUTE = 60_000;
@@ -336,7 +336,7 @@ test("who has no session waits for one, keeps what it has, and goes on where it 
   const { watcher, told } = watch(service, time, randomFrom(10));
   watcher.start();
   await time.pass(1_000);
-  service.refuse = () => new SessionExpired();
+  service.refuse = () => new SessionExpiredError();
   service.cutAll();
   await time.pass(MINUTE);
   assert.equal(watcher.state.phase, "expired");

@@ -3,10 +3,10 @@
  * parts that it has, and every request has the same `Idempotency-Key`.
  */
 
-import { sha256 as digestOf } from "../vendor/noble-hashes/sha2.js";
-import { base64, sha256 } from "./digest.js";
-import { Problem, SessionExpired, isAbort, isPassing } from "./errors.js";
-import { OtherContent, StaleUrl, put } from "./transfer.js";
+import { base64, createSha256, sha256 } from "./digest.js";
+import { ContentMismatchError, ProblemError, SessionExpiredError, UrlExpiredError, isAbort, isPassing } from "./errors.js";
+import { STORAGE_MESSAGES } from "./messages.js";
+import { put } from "./put.js";
 import { fullJitter } from "./timing.js";
 
 /** Parts of one upload that are sent concurrently. */
@@ -144,13 +144,13 @@ export class Upload {
   #fail(error) {
     if (isAbort(error)) {
       this.#enter("cancelled");
-    } else if (error instanceof Problem && error.code === "version-conflict") {
+    } else if (error instanceof ProblemError && error.code === "version-conflict") {
       this.current = error.current;
       this.#enter("conflict");
     } else {
       const unreadable = error instanceof DOMException;
-      if (unreadable || error instanceof OtherContent || (error instanceof Problem && OTHER.has(error.code))) this.#discard();
-      this.error = unreadable ? "The file cannot be read, or has changed. Add it again." : String(/** @type {Error} */ (error).message);
+      if (unreadable || error instanceof ContentMismatchError || (error instanceof ProblemError && OTHER.has(error.code))) this.#discard();
+      this.error = unreadable ? STORAGE_MESSAGES.unreadable : String(/** @type {Error} */ (error).message);
       this.#enter("failed");
     }
   }
@@ -182,17 +182,17 @@ export class Upload {
         return await this.world.api.completeUpload(/** @type {string} */ (this.#uploadId), signal);
       } catch (error) {
         signal.throwIfAborted();
-        this.isThrottled = error instanceof Problem;
-        if (error instanceof SessionExpired) {
+        this.isThrottled = error instanceof ProblemError;
+        if (error instanceof SessionExpiredError) {
           this.#enter("waiting");
           await this.world.signedIn(signal);
           failures = 0;
-        } else if (error instanceof StaleUrl && stale < FRESH_URLS) {
+        } else if (error instanceof UrlExpiredError && stale < FRESH_URLS) {
           stale += 1;
-        } else if (error instanceof Problem && ENDED.has(error.code) && ended < BEGUN_ANEW) {
+        } else if (error instanceof ProblemError && ENDED.has(error.code) && ended < BEGUN_ANEW) {
           ended += 1;
           this.#forget();
-        } else if (error instanceof Problem && error.code === "feed-reset" && this.target.baseVersion === 0 && resets < RESETS) {
+        } else if (error instanceof ProblemError && error.code === "feed-reset" && this.target.baseVersion === 0 && resets < RESETS) {
           // Nothing was changed, and the service refuses a new file at a path that is taken. The upload itself may be lost.
           resets += 1;
           this.#forget();
@@ -200,7 +200,7 @@ export class Upload {
           await this.world.pause(fullJitter(resets, RETRY, this.world.random), signal);
         } else if (isPassing(error)) {
           this.#enter("waiting");
-          const retryAfter = error instanceof Problem ? error.retryAfter : 0;
+          const retryAfter = error instanceof ProblemError ? error.retryAfter : 0;
           await this.world.pause(retryAfter + fullJitter(failures, RETRY, this.world.random), signal);
         } else {
           this.#isStored = false;
@@ -212,7 +212,7 @@ export class Upload {
 
   /** Throws if the version to be replaced was seen before the service was restored: the same number may be another version now. */
   #sameEpoch() {
-    if (this.target.baseVersion && this.#seenIn !== this.world.epoch()) throw new Problem(410, { code: "feed-reset" });
+    if (this.target.baseVersion && this.#seenIn !== this.world.epoch()) throw new ProblemError(410, { code: "feed-reset" });
   }
 
   /**
@@ -240,7 +240,7 @@ export class Upload {
         if (created.put) return created;
       } catch (error) {
         // The key belongs to an upload that has ended.
-        if (error instanceof Problem && !error.passing) storage.removeItem(slot);
+        if (error instanceof ProblemError && !error.passing) storage.removeItem(slot);
         throw error;
       }
     }
@@ -339,7 +339,9 @@ export class Upload {
     const { userId, spaceId, path, baseVersion, baseFileId } = this.target;
     const { size, type } = this.file;
     const named = JSON.stringify([userId, spaceId, path, baseVersion ?? null, baseFileId ?? null, size, type, this.#sha256]);
-    return KEPT + base64(digestOf(new TextEncoder().encode(named)));
+    const digest = createSha256();
+    digest.update(new TextEncoder().encode(named));
+    return KEPT + base64(digest.digest());
   }
 }
 

@@ -1,6 +1,6 @@
 // A fake of the service that injects faults of the network and the platform, chosen by a seed, and virtual time.
 
-import { Problem, Unreachable } from "../site/src/errors.js";
+import { ProblemError, UnreachableError } from "../src/errors.js";
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -167,7 +167,7 @@ export class Service {
       listChanges: (spaceId, after, limit) =>
         this.#answer("listChanges", () => {
           const log = this.spaces.get(spaceId);
-          if (!log) throw new Problem(404, { code: "not-found" });
+          if (!log) throw new ProblemError(404, { code: "not-found" });
           // Sometimes fewer than requested.
           const most = this.#chance(0.3) ? 1 + Math.floor(this.random() * 3) : limit;
           let changes = log.slice(after, after + most);
@@ -188,8 +188,8 @@ export class Service {
         this.#countMessage();
         try {
           if (this.refuse) throw this.refuse();
-          if (this.#chance(0.1)) throw new Unreachable("lost");
-          if (this.#chance(0.05)) throw new Problem(503, { code: "unavailable" });
+          if (this.#chance(0.1)) throw new UnreachableError("lost");
+          if (this.#chance(0.05)) throw new ProblemError(503, { code: "unavailable" });
           resolve(act());
         } catch (error) {
           reject(error);

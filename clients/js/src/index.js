@@ -1,0 +1,30 @@
+/**
+ * SyncSphere's client for browsers and Node.js.
+ *
+ * @module
+ *
+ * @typedef {import("./api.js").NewUpload} NewUpload
+ * @typedef {import("./api.js").Seen} Seen
+ * @typedef {import("./cognito.js").Challenge} Challenge
+ * @typedef {import("./cognito.js").CognitoOptions} CognitoOptions
+ * @typedef {import("./session.js").KeyValueStorage} KeyValueStorage
+ * @typedef {import("./session.js").SessionState} SessionState
+ * @typedef {import("./session.js").User} User
+ * @typedef {import("./watcher.js").State} WatcherState
+ */
+
+export { Api } from "./api.js";
+export { Clock } from "./clock.js";
+export { CognitoSession } from "./cognito.js";
+export { sha256 } from "./digest.js";
+export { download, read } from "./download.js";
+export * from "./errors.js";
+export * from "./messages.js";
+export { pathOf } from "./paths.js";
+export { put } from "./put.js";
+export { Session, TokenSession } from "./session.js";
+export { MemoryStorage } from "./storage.js";
+export * from "./types.js";
+export { Upload, removeOldKeys } from "./upload.js";
+export { Uploads } from "./uploads.js";
+export { Watcher } from "./watcher.js";
