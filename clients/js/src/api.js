@@ -15,7 +15,8 @@ const RETRY = { first: 500, limit: 4_000 };
 /**
  * @typedef {import("./types.js").Role} Role
  * @typedef {Pick<import("./types.js").FileView, "fileId" | "version" | "path">} Seen
- * @typedef {{ path: string, size: number, sha256: string, contentType?: string, spaceId?: string, baseVersion?: number, baseFileId?: string, deviceId: string }} NewUpload
+ * @typedef {{ path: string, size: number, sha256: string, contentType?: string, spaceId?: string, baseVersion?: number, baseFileId?: string,
+ *   modifiedAt?: string, executable?: boolean, deviceId: string }} NewUpload
  *
  * @typedef {object} Parameters
  * @property {Record<string, string | number | undefined>} [query]
@@ -33,7 +34,7 @@ export class Api {
 
   /**
    * @param {string} url
-   * @param {Pick<import("./session.js").Session, "token" | "refused" | "expire">} session
+   * @param {Pick<import("./session.js").Session, "token" | "refused" | "expire" | "user">} session
    * @param {string} deviceId
    * @param {{ fetch: typeof fetch, random: () => number, sleep: (ms: number) => Promise<void> }} world
    */
@@ -86,12 +87,34 @@ export class Api {
     return { spaces, epoch };
   }
 
+  /** The epoch of the newest list of spaces. */
+  get epoch() {
+    return this.#epoch;
+  }
+
   /**
-   * @param {string} name
-   * @param {string} key
+   * @param {string} spaceId
    * @returns {Promise<import("./types.js").Space>}
    */
-  createSpace(name, key) {
+  showSpace(spaceId) {
+    return this.#send("GET", `/spaces/${spaceId}`, {});
+  }
+
+  /**
+   * @param {string} spaceId
+   * @param {string} name
+   * @returns {Promise<import("./types.js").Space>}
+   */
+  renameSpace(spaceId, name) {
+    return this.#send("PATCH", `/spaces/${spaceId}`, { body: { name, deviceId: this.deviceId } });
+  }
+
+  /**
+   * @param {string} name
+   * @param {string} [key] the idempotency key, with which a repetition makes no second space
+   * @returns {Promise<import("./types.js").Space>}
+   */
+  createSpace(name, key = crypto.randomUUID()) {
     return this.#send("POST", "/spaces", { body: { name, deviceId: this.deviceId }, key });
   }
 
@@ -237,6 +260,47 @@ export class Api {
   }
 
   /**
+   * All files whose paths begin with a prefix, such as those of a folder and its subfolders, in the order of their paths.
+   *
+   * @param {string} [spaceId] by default the personal space
+   * @param {string} [prefix] such as `/Docs/`
+   * @returns {AsyncGenerator<import("./types.js").FileView, void, void>}
+   */
+  async *files(spaceId, prefix) {
+    /** @type {string | undefined} */
+    let pageToken;
+    do {
+      /** @type {{ files: import("./types.js").FileView[], nextPageToken?: string }} */
+      const page = await this.#send("GET", "/files", { query: { spaceId, prefix, limit: 1_000, pageToken } });
+      yield* page.files;
+      pageToken = page.nextPageToken;
+    } while (pageToken);
+  }
+
+  /**
+   * A page of what a folder contains directly.
+   *
+   * @param {string | undefined} spaceId by default the personal space
+   * @param {string} folder such as `/Docs`; an empty string for the root
+   * @param {string} [pageToken]
+   * @returns {Promise<import("./types.js").FolderList>}
+   */
+  listFolder(spaceId, folder, pageToken) {
+    return this.#send("GET", "/files", { query: { spaceId, folder, limit: 500, pageToken } });
+  }
+
+  /**
+   * Moves and deletes up to 100 files. Each action has its own result, in their order; those of one space are committed together.
+   *
+   * @param {import("./types.js").FileAction[]} changes
+   * @returns {Promise<import("./types.js").FileActionResult[]>}
+   */
+  async changeFiles(changes) {
+    const { results } = await this.#send("POST", "/files/batch", { body: { changes, deviceId: this.deviceId } });
+    return results;
+  }
+
+  /**
    * The file, and a page of its versions, newest first.
    *
    * @param {string} fileId
@@ -323,6 +387,11 @@ export class Api {
 
   // ------------------------------------------------------------------------------------------------ Uploads
 
+  /** Uploads that are neither complete nor ended, of all devices of the user. @returns {Promise<import("./types.js").PendingUpload[]>} */
+  pendingUploads() {
+    return this.#all("/uploads", "uploads").then(([uploads]) => uploads);
+  }
+
   /**
    * Opens an upload, in one request with others that are opened at the same time.
    *
@@ -342,9 +411,10 @@ export class Api {
    * @returns {Promise<import("./types.js").CreatedUpload>}
    */
   #createOne(upload, parameters) {
-    const { baseFileId, ...former } = upload;
+    const { baseFileId, modifiedAt, executable, ...former } = upload;
+    const isFormer = baseFileId === undefined && modifiedAt === undefined && executable === undefined;
     const send = (/** @type {unknown} */ body) => this.#authorized("POST", "/uploads", { ...parameters, body });
-    return baseFileId === undefined ? send(former) : inFormerWords(() => send(upload), () => send(former));
+    return isFormer ? send(former) : inFormerWords(() => send(upload), () => send(former));
   }
 
   /**

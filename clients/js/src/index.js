@@ -5,15 +5,25 @@
  *
  * @typedef {import("./api.js").NewUpload} NewUpload
  * @typedef {import("./api.js").Seen} Seen
+ * @typedef {import("./changes.js").Update} Update
+ * @typedef {import("./changes.js").WatchOptions} WatchOptions
+ * @typedef {import("./client.js").ClientOptions} ClientOptions
+ * @typedef {import("./client.js").UploadOptions} UploadOptions
+ * @typedef {import("./client.js").VersionOfFile} VersionOfFile
  * @typedef {import("./cognito.js").Challenge} Challenge
  * @typedef {import("./cognito.js").CognitoOptions} CognitoOptions
  * @typedef {import("./session.js").KeyValueStorage} KeyValueStorage
  * @typedef {import("./session.js").SessionState} SessionState
  * @typedef {import("./session.js").User} User
+ * @typedef {import("./upload.js").Content} Content
+ * @typedef {import("./upload.js").Phase} UploadPhase
+ * @typedef {import("./watcher.js").Options} WatcherOptions
  * @typedef {import("./watcher.js").State} WatcherState
  */
 
 export { Api } from "./api.js";
+export { ChangeStream } from "./changes.js";
+export { Client } from "./client.js";
 export { Clock } from "./clock.js";
 export { CognitoSession } from "./cognito.js";
 export { sha256 } from "./digest.js";

@@ -24,6 +24,9 @@ export const SIGN_IN_MESSAGES = {
   unknownChallenge: "This account signs in in a way that this page does not know. Ask whoever runs the service.",
   challengeEnded: "That took too long, or there were too many attempts. Enter your password again.",
   refused: "The user pool refused.",
+  denied: "You were not signed in, because you or the sign-in page refused it.",
+  providerRefused: "The sign-in page's answer cannot be used. Sign in again; if that does not help, tell whoever runs the service.",
+  unknownProvider: "This sign-in page works in a way that is not supported. Ask whoever runs the service.",
 };
 
 /** Messages for users by Cognito's error code, in place of its own messages that use terms of its API. */

@@ -1,5 +1,5 @@
 /**
- * The types of the API (docs/openapi.yaml, docs/asyncapi.yaml) that this page uses.
+ * The types of the API (docs/openapi.yaml, docs/asyncapi.yaml).
  *
  * @typedef {"owner" | "editor" | "viewer"} Role
  * @typedef {{ spaceId: string, kind: "personal" | "shared", name?: string, role: Role, latestSequence: number, bytes?: number }} Space
@@ -11,10 +11,11 @@
  *   expiresAt: string }} ReceivedInvitation
  * @typedef {{ partSize: number, sha256: string }} Composite
  * @typedef {{ fileId: string, spaceId: string, path: string, version: number, size: number, sha256: string, composite?: Composite,
- *   contentType?: string, createdAt: string, updatedAt: string }} FileView
- * @typedef {{ version: number, size: number, sha256: string, composite?: Composite, contentType?: string, userId: string, userName?: string, deviceId?: string,
+ *   contentType?: string, modifiedAt?: string, executable?: boolean, createdAt: string, updatedAt: string }} FileView
+ * @typedef {{ version: number, size: number, sha256: string, composite?: Composite, contentType?: string, modifiedAt?: string, executable?: boolean, userId: string, userName?: string, deviceId?: string,
  *   createdAt: string }} FileVersion
  * @typedef {FileView & { versions: FileVersion[], nextPageToken?: string }} FileDetail
+ * @typedef {{ files: FileView[], folders: { path: string }[], nextPageToken?: string }} FolderList A page of what a folder contains directly.
  * @typedef {FileView & { deletedAt: string, deletedBy?: string, purgedAt: string }} DeletedFile
  *
  * @typedef {{ used: number, maximum: number }} LimitUse
@@ -47,6 +48,10 @@
  * @typedef {{ uploadId: string, spaceId: string, path: string, expiresAt: string, put?: PresignedPut, multipart?: Parts }} CreatedUpload
  * @typedef {CreatedUpload & { state: "pending" | "completed" | "aborted", stored: boolean,
  *   parts?: { partNumber: number, size: number, sha256: string }[] }} UploadView
+ * @typedef {{ uploadId: string, spaceId: string, path: string, size: number, expiresAt: string }} PendingUpload
+ * @typedef {{ action: "move", fileId: string, path: string, baseVersion?: number, basePath?: string } | { action: "delete", fileId: string,
+ *   baseVersion?: number, basePath?: string }} FileAction
+ * @typedef {{ status: number, change?: FileChanged, problem?: { code: string, current?: { version: number, fileId?: string }, retryAfter?: number } }} FileActionResult
  * @typedef {{ fileId: string, spaceId: string, path: string, version: number, size: number, sha256: string, sequence: number,
  *   eventId: string, occurredAt: string }} FileChanged
  * @typedef {{ ticket: string, url: string, expiresAt: string }} Ticket

@@ -37,6 +37,16 @@ const KEPT = "syncsphere.upload ";
 const KEPT_FOR = 7 * 24 * 3_600_000;
 
 /**
+ * @typedef {Blob & { readonly name?: string }} Content content of a file: a `File`, a `Blob`, or what `fs.openAsBlob` returns. It is not read into memory.
+ * @typedef {object} Target
+ * @property {string} userId
+ * @property {string} spaceId an empty string for the personal space
+ * @property {string} path
+ * @property {number} [baseVersion] the version to be replaced; 0 for a new file
+ * @property {string} [baseFileId]
+ * @property {string} [modifiedAt] the modification time of the file, RFC 3339
+ * @property {boolean} [executable]
+ *
  * @typedef {"hashing" | "opening" | "sending" | "completing" | "waiting" | "done" | "conflict" | "failed" | "cancelled"} Phase
  *
  * @typedef {object} World
@@ -56,7 +66,8 @@ export class Upload {
   progress = 0;
   /** Bytes of the file that are sent. */ sent = 0;
   /** Whether the service has answered that it cannot do this now, while the upload waits. */ isThrottled = false;
-  /** @type {string} */ error = "";
+  /** The message of `reason`. */ error = "";
+  /** Why the upload failed or waits for an answer. @type {unknown} */ reason;
   /** The current version at the path after a conflict. @type {{ version: number, fileId?: string } | undefined} */ current;
   /** @type {import("./types.js").FileChanged | null} */ changed = null;
   /** The time of the request to complete, for the latency of the notification. @type {number} */ completedAt = 0;
@@ -70,8 +81,8 @@ export class Upload {
   /** @type {Map<number, number>} */ #sentOfParts = new Map();
 
   /**
-   * @param {File} file
-   * @param {{ userId: string, spaceId: string, path: string, baseVersion?: number, baseFileId?: string }} target
+   * @param {Content} file
+   * @param {Target} target
    * @param {World} world
    * @param {() => void} onChange
    */
@@ -146,11 +157,13 @@ export class Upload {
       this.#enter("cancelled");
     } else if (error instanceof ProblemError && error.code === "version-conflict") {
       this.current = error.current;
+      this.reason = error;
       this.#enter("conflict");
     } else {
       const unreadable = error instanceof DOMException;
       if (unreadable || error instanceof ContentMismatchError || (error instanceof ProblemError && OTHER.has(error.code))) this.#discard();
-      this.error = unreadable ? STORAGE_MESSAGES.unreadable : String(/** @type {Error} */ (error).message);
+      this.reason = unreadable ? new ContentMismatchError(STORAGE_MESSAGES.unreadable, { cause: error }) : error;
+      this.error = String(/** @type {Error} */ (this.reason).message);
       this.#enter("failed");
     }
   }
@@ -227,12 +240,12 @@ export class Upload {
     const { signal } = this.#controller;
     if (this.#uploadId === null) {
       this.#enter("opening");
-      const { spaceId, path, baseVersion, baseFileId } = this.target;
+      const { spaceId, path, baseVersion, baseFileId, modifiedAt, executable } = this.target;
       const slot = this.#slot();
       const { key, deviceId } = kept(storage, slot) ?? { key: crypto.randomUUID(), deviceId: api.deviceId };
       storage.setItem(slot, JSON.stringify({ key, deviceId, at: this.world.now() }));
       const contentType = /^[\w.+-]+\/[\w.+-]+$/.test(this.file.type) ? this.file.type : undefined;
-      const request = { path, size: this.file.size, sha256: digest, contentType, spaceId: spaceId || undefined, baseVersion, baseFileId, deviceId };
+      const request = { path, size: this.file.size, sha256: digest, contentType, spaceId: spaceId || undefined, baseVersion, baseFileId, modifiedAt, executable, deviceId };
       try {
         const created = await api.createUpload(request, key, signal);
         this.#uploadId = created.uploadId;
@@ -336,9 +349,10 @@ export class Upload {
    * data that outlives the window reveals neither the user nor the file.
    */
   #slot() {
-    const { userId, spaceId, path, baseVersion, baseFileId } = this.target;
+    const { userId, spaceId, path, baseVersion, baseFileId, modifiedAt, executable } = this.target;
     const { size, type } = this.file;
-    const named = JSON.stringify([userId, spaceId, path, baseVersion ?? null, baseFileId ?? null, size, type, this.#sha256]);
+    const request = [userId, spaceId, path, baseVersion ?? null, baseFileId ?? null, size, type, this.#sha256];
+    const named = JSON.stringify(modifiedAt === undefined && executable === undefined ? request : [...request, modifiedAt ?? null, executable ?? null]);
     const digest = createSha256();
     digest.update(new TextEncoder().encode(named));
     return KEPT + base64(digest.digest());

@@ -59,15 +59,21 @@ export class Uploads extends EventTarget {
   }
 
   /**
-   * @param {File} file
-   * @param {{ userId: string, spaceId: string, path: string, baseVersion?: number, baseFileId?: string }} target
+   * @param {import("./upload.js").Content} file
+   * @param {import("./upload.js").Target} target
+   * @param {() => void} [onChange] called when this upload changes
+   * @returns {Upload}
    */
-  add(file, target) {
-    const upload = new Upload(file, target, this.world, () => this.#changed(upload));
+  add(file, target, onChange) {
+    const upload = new Upload(file, target, this.world, () => {
+      this.#changed(upload);
+      onChange?.();
+    });
     this.all.push(upload);
     this.#queue.add(upload);
     this.#fill();
     this.#tell();
+    return upload;
   }
 
   /** Removes uploads, and cancels those that have not ended. @param {Upload[]} uploads */

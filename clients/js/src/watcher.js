@@ -7,8 +7,8 @@
  */
 
 import {
-  HEARTBEAT, OPEN_TIMEOUT, PONG_TIMEOUT, PULL_RETRY, RECONNECT_LIMIT, RECONNECT_SPREAD, ROTATION, ROTATION_RETRY, STABLE_AFTER, between,
-  fullJitter,
+  HEARTBEAT, OPEN_TIMEOUT, POLL_INTERVAL, PONG_TIMEOUT, PULL_RETRY, RECONNECT_LIMIT, RECONNECT_SPREAD, ROTATION, ROTATION_RETRY,
+  STABLE_AFTER, between, fullJitter,
 } from "./timing.js";
 import { ProblemError, SessionExpiredError, UnreachableError } from "./errors.js";
 
@@ -36,7 +36,8 @@ const PAGE = 1_000;
  * @property {(callback: () => void, ms: number) => unknown} set
  * @property {(timer: any) => void} clear
  *
- * @typedef {{ phase: "connecting" | "catching-up" | "live" | "expired" } | { phase: "waiting", until: number }} State
+ * @typedef {{ phase: "connecting" | "catching-up" | "live" | "polling" | "expired" } | { phase: "waiting", until: number }} State `polling`: no
+ *   WebSocket can be opened, for example because the network refuses them, and the feed is read every 30 to 60 s.
  *
  * @typedef {object} Options
  * @property {Source} source
@@ -44,11 +45,17 @@ const PAGE = 1_000;
  * @property {Timers} timers
  * @property {() => number} random from 0 to 1
  * @property {(space: Space) => number} startAt The last sequence number that the caller has applied in a space that is new to the watcher.
+ * @property {string} [epoch] The epoch of these numbers, if the caller has stored one.
+ * @property {string} [spaceId] The only space to watch.
  * @property {(change: Change, heardAt: number | null) => void} onChange `heardAt`, in milliseconds, is null for changes from the feed.
  * @property {(spaces: Space[]) => void} onSpaces
  * @property {(space: Space) => void} onRewound The space no longer has the last applied change, because the service's database was restored. From
  *   then on the space is new to the watcher; `onSpaces` follows.
  * @property {(state: State) => void} onState
+ * @property {(epoch: string) => void} [onEpoch] receives the epoch at the start, and each other one after `onRewound` was called for all spaces
+ * @property {(error: unknown) => void} [onEnd] receives the error with which the watcher has stopped: the user has no access to `spaceId` any more
+ * @property {() => boolean} [isFull] whether the caller takes no more changes now
+ * @property {() => Promise<void>} [drained] settles when the caller takes changes again
  */
 
 export class Watcher {
@@ -62,8 +69,13 @@ export class Watcher {
   #failures = 0;
   /** @type {unknown} */ #reconnectTimer = null;
   /** @type {unknown} */ #rotationTimer = null;
+  /** Whether the feed is read without a connection, because none can be opened. */ #polls = false;
+  /** @type {unknown} */ #pollTimer = null;
+  /** The time of the next attempt to connect. */ #reconnectAt = 0;
 
-  /** The epoch of the newest list of spaces. @type {string | null} */ #epoch = null;
+  /** The epoch of the newest list of spaces, or that of the caller. @type {string | null} */ #epoch = null;
+  /** The epoch of which the caller knows. @type {string | null} */ #toldEpoch = null;
+  /** Whether the spaces were listed. */ #hasListed = false;
   /** @type {Promise<void> | null} */ #sweep = null;
   #sweepAgain = false;
   #sweepFailures = 0;
@@ -72,6 +84,7 @@ export class Watcher {
   /** @param {Options} options */
   constructor(options) {
     this.#options = options;
+    this.#epoch = options.epoch ?? null;
   }
 
   get state() {
@@ -115,11 +128,13 @@ export class Watcher {
   // ------------------------------------------------------------------------------------------------ Connecting
 
   async #connect() {
-    this.#enter({ phase: "connecting" });
+    if (this.#state.phase !== "polling") this.#enter({ phase: "connecting" });
     try {
       this.#adopt(await this.#dial());
     } catch (error) {
       this.#reconnect(error);
+      // All other clients may have lost their connections at the same moment, so only who cannot open one polls.
+      if (!this.#stopped && this.#reconnectTimer !== null) this.#poll();
       return;
     }
     await this.#catchUp();
@@ -152,6 +167,8 @@ export class Watcher {
     }
     const former = this.#connection;
     this.#connection = connection;
+    this.#polls = false;
+    this.#options.timers.clear(this.#pollTimer);
     if (this.#isCurrent(connection)) this.#planRotation(between(ROTATION, this.#options.random));
     else this.#planReplacement();
     if (former) {
@@ -200,6 +217,7 @@ export class Watcher {
     if (this.#stopped) return;
     this.#clear();
     if (error instanceof SessionExpiredError) {
+      this.#polls = false;
       this.#enter({ phase: "expired" });
       return;
     }
@@ -207,13 +225,39 @@ export class Watcher {
     const window = { first: RECONNECT_SPREAD, limit: RECONNECT_LIMIT };
     const ms = fullJitter(this.#failures, window, random);
     this.#failures += 1;
-    this.#reconnectTimer = timers.set(() => void this.#connect(), ms);
-    this.#enter({ phase: "waiting", until: timers.now() + ms });
+    this.#reconnectAt = timers.now() + ms;
+    this.#reconnectTimer = timers.set(() => {
+      this.#reconnectTimer = null;
+      void this.#connect();
+    }, ms);
+    if (!this.#polls) this.#enter({ phase: "waiting", until: this.#reconnectAt });
+  }
+
+  /** Reads the feed now, and again and again until a connection is open or the feed cannot be read either. */
+  #poll() {
+    if (this.#stopped || this.#connection) return;
+    const { timers, random } = this.#options;
+    this.#polls = true;
+    timers.clear(this.#pollTimer);
+    this.#pollTimer = timers.set(() => this.#poll(), between(POLL_INTERVAL, random));
+    void this.#catchUp();
   }
 
   #clear() {
     const { timers } = this.#options;
-    for (const timer of [this.#reconnectTimer, this.#rotationTimer, this.#sweepTimer]) timers.clear(timer);
+    for (const timer of [this.#reconnectTimer, this.#rotationTimer, this.#sweepTimer, this.#pollTimer]) timers.clear(timer);
+    this.#reconnectTimer = null;
+  }
+
+  /** Whether the feed is read. */
+  #mayRead() {
+    return !this.#stopped && (this.#connection !== null || this.#polls);
+  }
+
+  /** @param {unknown} error */
+  #end(error) {
+    this.stop();
+    this.#options.onEnd?.(error);
   }
 
   /** @param {State} state */
@@ -232,9 +276,15 @@ export class Watcher {
       void this.#catchUp();
       return;
     }
+    const { isFull, spaceId } = this.#options;
+    if (spaceId !== undefined && frame.spaceId !== spaceId) return;
     const feed = this.#feeds.get(frame.spaceId);
     if (!feed) {
       // The space was shared a moment ago.
+      void this.#catchUp();
+    } else if (isFull?.()) {
+      // They are read from the feed when the caller takes them.
+      feed.note(frame.changes);
       void this.#catchUp();
     } else if (!feed.offer(frame.changes, this.#options.timers.now())) {
       // A number jumped.
@@ -248,7 +298,7 @@ export class Watcher {
     this.#sweep ??= this.#sweepUntilQuiet().finally(() => {
       this.#sweep = null;
       // Called between the last check of the loop and now.
-      if (this.#sweepAgain && this.#connection && !this.#stopped) void this.#catchUp();
+      if (this.#sweepAgain && this.#mayRead()) void this.#catchUp();
     });
     return this.#sweep;
   }
@@ -257,16 +307,18 @@ export class Watcher {
     const { timers, random } = this.#options;
     timers.clear(this.#sweepTimer);
     try {
-      while (this.#sweepAgain && this.#connection && !this.#stopped) {
+      while (this.#sweepAgain && this.#mayRead()) {
         this.#sweepAgain = false;
-        this.#enter({ phase: "catching-up" });
+        if (this.#connection) this.#enter({ phase: "catching-up" });
         await this.#sweepOnce();
       }
       this.#sweepFailures = 0;
       // Until a connection that the service does not know is replaced, nothing is pushed.
       if (this.#connection && this.#isCurrent(this.#connection)) this.#enter({ phase: "live" });
+      else if (!this.#connection && this.#polls && this.#state.phase !== "polling") this.#enter({ phase: "polling" });
     } catch (error) {
       this.#sweepAgain = false;
+      if (this.#polls && !this.#connection) this.#stopPolling();
       // Without a connection, the next connect catches up.
       if (!this.#connection || this.#stopped) return;
       if (error instanceof SessionExpiredError) {
@@ -279,12 +331,20 @@ export class Watcher {
     }
   }
 
+  /** The service cannot be reached by requests either. The next attempt to connect is planned already. */
+  #stopPolling() {
+    this.#polls = false;
+    this.#options.timers.clear(this.#pollTimer);
+    if (this.#reconnectTimer !== null) this.#enter({ phase: "waiting", until: this.#reconnectAt });
+  }
+
   async #sweepOnce() {
-    const { source, onSpaces, onRewound, startAt } = this.#options;
+    const { source, onSpaces, onRewound, startAt, spaceId: only } = this.#options;
     // The state before the request. The answer may lack changes that are applied while the request is in progress.
     const applied = new Map([...this.#feeds].map(([spaceId, feed]) => [spaceId, feed.applied]));
-    const { spaces, epoch } = await source.listSpaces();
+    const { spaces: all, epoch } = await source.listSpaces();
     if (this.#stopped) return;
+    const spaces = only === undefined ? all : all.filter(({ spaceId }) => spaceId === only);
     const restored = this.#epoch !== null && this.#epoch !== epoch;
     this.#epoch = epoch;
     if (restored) this.#planReplacement();
@@ -301,9 +361,20 @@ export class Watcher {
       if (!ids.has(spaceId)) this.#feeds.delete(spaceId);
     }
     for (const space of spaces) {
-      if (!this.#feeds.has(space.spaceId)) {
-        this.#feeds.set(space.spaceId, new Feed(startAt(space), (change, heardAt) => this.#apply(change, heardAt)));
-      }
+      if (this.#feeds.has(space.spaceId)) continue;
+      // The caller's number is of a former epoch, or of changes that a restored database does not have.
+      const stored = startAt(space);
+      if (stored > space.latestSequence || (stored > 0 && restored && !this.#hasListed)) onRewound(space);
+      this.#feeds.set(space.spaceId, new Feed(startAt(space), (change, heardAt) => this.#apply(change, heardAt)));
+    }
+    this.#hasListed = true;
+    if (this.#toldEpoch !== epoch) {
+      this.#toldEpoch = epoch;
+      this.#options.onEpoch?.(epoch);
+    }
+    if (only !== undefined && spaces.length === 0) {
+      this.#end(new ProblemError(404, { code: "not-found" }));
+      return;
     }
     // One request at a time, because thousands of clients may reconnect together.
     for (const space of spaces) {
@@ -323,6 +394,8 @@ export class Watcher {
     let after = appliedId === null ? applied : applied - 1;
     try {
       for (let more = true; more && !this.#stopped;) {
+        await this.#options.drained?.();
+        if (this.#stopped) return;
         const page = await this.#options.source.listChanges(spaceId, after, PAGE);
         if (this.#stopped) return;
         if (after < applied && page.changes.some(({ sequence, eventId }) => sequence === applied && eventId !== appliedId)) {
@@ -380,6 +453,11 @@ class Feed {
    */
   isBehind(latest) {
     return Math.max(latest, this.#newest) > this.applied;
+  }
+
+  /** Notes received changes without applying them. @param {Change[]} changes */
+  note(changes) {
+    for (const { sequence } of changes) this.#newest = Math.max(this.#newest, sequence);
   }
 
   /**

@@ -100,6 +100,7 @@ export class View {
       connecting: "Connecting",
       "catching-up": "Catching up",
       live: "Live",
+      polling: "Every minute",
       waiting: offline ? "Offline" : "Reconnecting",
       expired: "Signed out",
     };
