@@ -84,11 +84,11 @@ export class Client extends Api {
     const target = { userId, spaceId, path: pathOf(path), baseVersion, baseFileId, modifiedAt: modifiedAt?.toISOString(), executable };
     /** @type {() => void} */ let cancel = () => {};
     const upload = await new Promise((/** @type {(upload: import("./upload.js").Upload) => void} */ resolve) => {
-      const upload = this.uploads.add(content, target, () => {
+      const added = this.uploads.add(content, target, (upload) => {
         onProgress?.({ phase: upload.phase, sent: upload.sent, size: content.size });
         if (upload.ended || upload.phase === "conflict") resolve(upload);
       });
-      cancel = () => upload.cancel();
+      cancel = () => added.cancel();
       signal?.addEventListener("abort", cancel);
     });
     signal?.removeEventListener("abort", cancel);

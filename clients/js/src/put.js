@@ -77,7 +77,7 @@ function sendWithProgress(presigned, content, signal, onProgress) {
 
 /** @type {typeof sendWithProgress} */
 async function sendByFetch(presigned, content, signal, onProgress) {
-  const timeout = AbortSignal.timeout(STALL + content.size / SLOWEST);
+  const timeout = AbortSignal.timeout(STALL + Math.ceil(content.size / SLOWEST));
   try {
     const answer = await fetch(presigned.url, { method: "PUT", headers: headersOf(presigned), body: content, signal: AbortSignal.any([signal, timeout]) });
     const text = await answer.text();

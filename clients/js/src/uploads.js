@@ -61,13 +61,13 @@ export class Uploads extends EventTarget {
   /**
    * @param {import("./upload.js").Content} file
    * @param {import("./upload.js").Target} target
-   * @param {() => void} [onChange] called when this upload changes
+   * @param {(upload: Upload) => void} [onChange] called when this upload changes
    * @returns {Upload}
    */
   add(file, target, onChange) {
     const upload = new Upload(file, target, this.world, () => {
       this.#changed(upload);
-      onChange?.();
+      onChange?.(upload);
     });
     this.all.push(upload);
     this.#queue.add(upload);
