@@ -37,13 +37,14 @@ const BUFFER = 256;
 /** Delivers every change of the user's spaces, each once and in order. Ends when the loop over it ends, or with `close`. */
 export class ChangeStream {
   /** @type {Update[]} */ #updates = [];
-  /** @type {Map<string, number>} */ #cursors;
+  /** The last change in the buffer, or before, of each space. @type {Map<string, number>} */ #cursors;
+  /** @type {string | undefined} */ #epoch;
   #watcher;
   #closed = false;
   /** @type {unknown} */ #error = null;
   /** Called when there is an update, or the end. */ #wake = () => {};
   /** Called when the buffer has room again. @type {(() => void)[]} */ #drained = [];
-  /** Whether the next `live` or `polling` is news. @type {string} */ #told = "";
+  /** The last state that was told. */ #told = "";
 
   /**
    * @param {import("./api.js").Api} api
@@ -53,6 +54,7 @@ export class ChangeStream {
    */
   constructor(api, openSocket, { epoch, cursors = {}, from = "beginning", spaceId, signal }, world = {}) {
     this.#cursors = new Map(cursors instanceof Map ? cursors : Object.entries(cursors));
+    this.#epoch = epoch;
     let first = true;
     this.#watcher = new Watcher({
       source: world.source ?? api,
@@ -64,15 +66,17 @@ export class ChangeStream {
       startAt: (space) => this.#cursors.get(space.spaceId) ?? (first && from === "now" ? space.latestSequence : 0),
       isFull: () => this.#updates.length >= BUFFER,
       drained: () => this.#untilDrained(),
-      onChange: (change) => this.#push({ type: "change", change }),
-      onSpaces: () => {},
-      onRewound: ({ spaceId }) => {
-        // From the first change, also in a stream of new changes only.
-        this.#cursors.set(spaceId, 0);
-        this.#push({ type: "cursor-reset", spaceId });
+      onChange: (change) => {
+        this.#cursors.set(change.spaceId, change.sequence);
+        this.#push({ type: "change", change });
       },
+      onSpaces: () => {},
+      onRewound: ({ spaceId }) => this.#reset(spaceId),
       onEpoch: (epoch) => {
         first = false;
+        // Also the cursors of spaces that the user does not see now are of the former epoch.
+        if (this.#epoch !== undefined && this.#epoch !== epoch) for (const [spaceId, cursor] of this.#cursors) if (cursor > 0) this.#reset(spaceId);
+        this.#epoch = epoch;
         this.#push({ type: "epoch", epoch });
       },
       onState: (state) => this.#tell(state),
@@ -132,6 +136,12 @@ export class ChangeStream {
     this.#watcher.listAgain();
   }
 
+  /** From its first change, also in a stream of new changes only. @param {string} spaceId */
+  #reset(spaceId) {
+    this.#cursors.set(spaceId, 0);
+    this.#push({ type: "cursor-reset", spaceId });
+  }
+
   /** @param {Update} update */
   #push(update) {
     if (this.#closed) return;
@@ -144,7 +154,9 @@ export class ChangeStream {
     if (state.phase === "expired") {
       this.#end(new SessionExpiredError());
     } else if (state.phase === "waiting") {
-      this.#told = "";
+      const told = `waiting until ${state.until}`;
+      if (this.#told === told) return;
+      this.#told = told;
       this.#push({ type: "offline", retryAt: new Date(state.until) });
     } else if ((state.phase === "live" || state.phase === "polling") && this.#told !== state.phase) {
       this.#told = state.phase;

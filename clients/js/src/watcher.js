@@ -277,7 +277,11 @@ export class Watcher {
       return;
     }
     const { isFull, spaceId } = this.#options;
-    if (spaceId !== undefined && frame.spaceId !== spaceId) return;
+    if (spaceId !== undefined && frame.spaceId !== spaceId) {
+      // A change of the personal space may say that access has ended.
+      if (frame.changes.some(({ eventType }) => !eventType.startsWith("FILE_"))) void this.#catchUp();
+      return;
+    }
     const feed = this.#feeds.get(frame.spaceId);
     if (!feed) {
       // The space was shared a moment ago.

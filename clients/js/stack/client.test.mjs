@@ -172,7 +172,9 @@ test("an invited user hears of a space and its changes, each once and in order, 
 
   // Another run, with the stored state, of this space alone.
   await alice.upload(text("later"), { path: "/later", spaceId });
-  const { value: { epoch } } = await bob.watch({ spaceId }).next();
+  const brief = bob.watch({ spaceId });
+  const { value: { epoch } } = await brief.next();
+  brief.close();
   const again = bob.watch({ epoch, cursors: { [spaceId]: sequences.at(-1) }, spaceId });
   assert.equal((await until(again, ({ type }) => type === "change")).change.path, "/later");
   await until(again, ({ type }) => type === "live");

@@ -208,7 +208,14 @@ pub async fn install_client(project: &Project) -> Result<bool> {
     let receipt = folder.join("node_modules/.installed.json");
     if !fs::read_to_string(&receipt).is_ok_and(|installed| installed == lock) {
         let step = Step::begin("installing the packages of clients/js");
-        npm_ci(project, &folder, &project.tools().join("client-install.log"), &[], &step).await?;
+        npm_ci(
+            project,
+            &folder,
+            &project.tools().join("client-install.log"),
+            &[],
+            &step,
+        )
+        .await?;
         fs::write(&receipt, lock).context("cannot record the installation")?;
         step.done("");
     }
@@ -216,13 +223,7 @@ pub async fn install_client(project: &Project) -> Result<bool> {
 }
 
 /// Runs `npm ci` in a folder.
-async fn npm_ci(
-    project: &Project,
-    folder: &Path,
-    log: &Path,
-    arguments: &[&str],
-    step: &Step,
-) -> Result<()> {
+async fn npm_ci(project: &Project, folder: &Path, log: &Path, arguments: &[&str], step: &Step) -> Result<()> {
     let mut npm = command(project, "npm");
     npm.current_dir(folder)
         .args(["ci", "--no-audit", "--no-fund"])
@@ -248,7 +249,14 @@ async fn install_packages(project: &Project, name: &str, files: &[(&str, &str)])
         for (name, text) in files {
             fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))?;
         }
-        npm_ci(project, &folder, &folder.join("install.log"), &["--omit=dev"], &step).await?;
+        npm_ci(
+            project,
+            &folder,
+            &folder.join("install.log"),
+            &["--omit=dev"],
+            &step,
+        )
+        .await?;
         fs::write(&receipt, all).context("cannot record the installation")?;
         step.done("");
     }

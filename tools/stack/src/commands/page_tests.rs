@@ -154,7 +154,10 @@ fn skipped(what: &str, why: &str, remedy: &str) {
 }
 
 async fn types(project: &Project, folder: &Path, packages: &Path, output: Output) -> Result<()> {
-    let name = format!("checking the types of {} (tsc)", folder.strip_prefix(&project.root)?.display());
+    let name = format!(
+        "checking the types of {} (tsc)",
+        folder.strip_prefix(&project.root)?.display()
+    );
     let step = match output {
         Output::Shown => Step::begin(name),
         Output::Logged => Step::beside(name),
