@@ -29,6 +29,9 @@ const RETRY = { first: 500, limit: 4_000 };
 export class Api {
   /** The epoch of the newest list of spaces. @type {string | undefined} */ #epoch;
 
+  /** @type {Batcher<{ upload: NewUpload, key: string }, import("./types.js").CreatedUpload>} */ #opening;
+  /** @type {Batcher<string, import("./types.js").FileChanged>} */ #completing;
+
   /** Called when a request is refused because the service was restored since the newest list of spaces. */
   onfeedreset = () => {};
 
@@ -44,8 +47,7 @@ export class Api {
     this.deviceId = deviceId;
     this.world = world;
     const service = new Capabilities();
-    /** @type {Batcher<{ upload: NewUpload, key: string }, import("./types.js").CreatedUpload>} */
-    this.opening = new Batcher(
+    this.#opening = new Batcher(
       {
         idOf: ({ key }) => key,
         single: ({ upload, key }, epoch, signal) => this.#createOne(upload, { key, epoch, signal }),
@@ -59,8 +61,7 @@ export class Api {
       service,
       world.sleep,
     );
-    /** @type {Batcher<string, import("./types.js").FileChanged>} */
-    this.completing = new Batcher(
+    this.#completing = new Batcher(
       {
         idOf: (uploadId) => uploadId,
         single: (uploadId, epoch, signal) => this.#authorized("POST", `/uploads/${uploadId}/complete`, { body: {}, epoch, signal }),
@@ -402,7 +403,7 @@ export class Api {
    */
   createUpload(upload, key, signal) {
     const epoch = this.#epoch;
-    return this.#retried(() => this.opening.call({ upload, key }, epoch, signal), signal);
+    return this.#retried(() => this.#opening.call({ upload, key }, epoch, signal), signal);
   }
 
   /**
@@ -445,7 +446,7 @@ export class Api {
    */
   completeUpload(uploadId, signal) {
     const epoch = this.#epoch;
-    return this.#retried(() => this.completing.call(uploadId, epoch, signal), signal);
+    return this.#retried(() => this.#completing.call(uploadId, epoch, signal), signal);
   }
 
   /**

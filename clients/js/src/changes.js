@@ -7,8 +7,6 @@ import { Watcher } from "./watcher.js";
 const BUFFER = 256;
 
 /**
- * @typedef {import("./types.js").Change} Change
- *
  * @typedef {object} WatchOptions
  * @property {string} [epoch] the stored epoch
  * @property {Record<string, number> | Map<string, number>} [cursors] the stored `sequence` by space, of this epoch. A space without one begins at
@@ -18,7 +16,7 @@ const BUFFER = 256;
  * @property {string} [spaceId] the only space to watch. When the user has no access to it any more, the iterator throws a `ProblemError`.
  * @property {AbortSignal} [signal] ends the iterator
  *
- * @typedef {{ type: "change", change: Change }
+ * @typedef {{ type: "change", change: import("./types.js").Change }
  *   | { type: "live" }
  *   | { type: "polling" }
  *   | { type: "offline", retryAt: Date }

@@ -12,12 +12,18 @@
  * @typedef {import("./client.js").VersionOfFile} VersionOfFile
  * @typedef {import("./cognito.js").Challenge} Challenge
  * @typedef {import("./cognito.js").CognitoOptions} CognitoOptions
+ * @typedef {import("./download.js").Wanted} WantedContent
  * @typedef {import("./session.js").KeyValueStorage} KeyValueStorage
  * @typedef {import("./session.js").SessionState} SessionState
  * @typedef {import("./session.js").User} User
  * @typedef {import("./upload.js").Content} Content
  * @typedef {import("./upload.js").Phase} UploadPhase
+ * @typedef {import("./upload.js").Target} UploadTarget
+ * @typedef {import("./upload.js").World} UploadWorld
  * @typedef {import("./watcher.js").Options} WatcherOptions
+ * @typedef {import("./watcher.js").Socket} WatcherSocket
+ * @typedef {import("./watcher.js").Source} WatcherSource
+ * @typedef {import("./watcher.js").Timers} WatcherTimers
  * @typedef {import("./watcher.js").State} WatcherState
  */
 

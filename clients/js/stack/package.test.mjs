@@ -105,6 +105,11 @@ test("the sample program uploads a folder, prints changes, and goes on where it 
   assert.ok(!second.some((line) => line.startsWith("FILE_UPDATED")), second.join("\n"));
 });
 
+test("the reference is made without warnings", () => {
+  execFileSync("node", [join(PACKAGE, "node_modules/typedoc/bin/typedoc"), "--out", join(folder, "reference")], { cwd: PACKAGE, stdio: ["ignore", "pipe", "pipe"] });
+  assert.ok(readFileSync(join(folder, "reference/index.html"), "utf8").includes("syncsphere-client"));
+});
+
 test("the sample program is short", () => {
   assert.ok(readFileSync(SAMPLE, "utf8").split("\n").length <= 60);
 });
