@@ -103,7 +103,7 @@ test("a small file is hashed, opened, put and completed", async () => {
   await upload.run();
   assert.equal(upload.phase, "done");
   assert.deepEqual(service.calls, ["create", "put", "complete"]);
-  assert.deepEqual(service.body, { path: "/a.txt", size: 5, sha256: digest("hello"), contentType: "text/plain", spaceId: "space", baseVersion: 0, baseFileId: undefined, deviceId: "device" });
+  assert.deepEqual(service.body, { path: "/a.txt", size: 5, sha256: digest("hello"), contentType: "text/plain", modifiedAt: undefined, executable: undefined, spaceId: "space", baseVersion: 0, baseFileId: undefined, deviceId: "device" });
   assert.deepEqual([...new Set(phases)], ["hashing", "opening", "sending", "completing", "done"]);
   assert.equal(world.stored.size, 0, "the key is forgotten");
 });
