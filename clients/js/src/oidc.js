@@ -31,6 +31,8 @@ const LOCAL = /^(127\.0\.0\.1|localhost|\[::1\])$/;
  * @property {string} clientId of a public client, which has no secret
  * @property {string} redirectUri the address to which the provider sends the user back, as it is registered there
  * @property {string} [scope] by default `openid profile email`. Many providers give a refresh token only for `offline_access` too
+ * @property {Record<string, unknown>} [metadata] the provider's metadata (RFC 8414: `authorization_endpoint`, `token_endpoint`, …), where its discovery
+ *   document cannot be read, for example because it allows no pages of other origins
  * @property {"id" | "access"} [token] the token that the service accepts; by default the ID token
  * @property {import("./session.js").KeyValueStorage} [storage] where the refresh token is kept, and the secrets between `begin` and `complete`; by
  *   default only in memory. A page that is left for the provider's needs `sessionStorage`: `cognito.js` says why not `localStorage`
@@ -45,6 +47,7 @@ export class OidcSession extends Session {
   /** @type {Promise<oauth.AuthorizationServer> | null} */ #discovered = null;
   /** @type {string | null} */ #refreshToken = null;
   /** @type {string | null} */ #idToken = null;
+  /** After `signOut`, the address of the provider's page that signs the user out there too, if it has one. @type {string | null} */ signOutPage = null;
 
   /** @param {OidcOptions} options */
   constructor(options) {
@@ -114,16 +117,15 @@ export class OidcSession extends Session {
   }
 
   /**
-   * Signs out here, and revokes the refresh token if the provider can be reached. Returns the address of the provider's page that signs the user out
-   * there too, if it has one.
+   * Signs out here, and revokes the refresh token if the provider can be reached. Returns `signOutPage`. That page sends the user back to the redirect
+   * URI, if it is registered for that too.
    *
-   * @param {{ postLogoutRedirectUri?: string }} [options]
    * @returns {Promise<string | null>}
    */
-  async signOut({ postLogoutRedirectUri } = {}) {
+  async signOut() {
     const [refreshToken, idToken] = [this.#refreshToken, this.#idToken];
     this.forget();
-    let page = null;
+    this.signOutPage = null;
     try {
       const server = await this.#discover();
       if (refreshToken && server.revocation_endpoint) {
@@ -133,14 +135,16 @@ export class OidcSession extends Session {
         const url = new URL(server.end_session_endpoint);
         url.searchParams.set("client_id", this.#options.clientId);
         if (idToken) url.searchParams.set("id_token_hint", idToken);
-        if (postLogoutRedirectUri) url.searchParams.set("post_logout_redirect_uri", postLogoutRedirectUri);
-        page = url.href;
+        url.searchParams.set("post_logout_redirect_uri", this.#options.redirectUri);
+        // Cognito's name of the same.
+        url.searchParams.set("logout_uri", this.#options.redirectUri);
+        this.signOutPage = url.href;
       }
     } catch {
       // The tokens are deleted here in any case.
     }
     this.leave();
-    return page;
+    return this.signOutPage;
   }
 
   /** @protected @override @returns {Promise<Identity | null>} */
@@ -190,8 +194,11 @@ export class OidcSession extends Session {
     }
   }
 
+  /** @returns {Promise<oauth.AuthorizationServer>} */
   #discover() {
-    const issuer = new URL(this.#options.issuer);
+    const { issuer: named, metadata } = this.#options;
+    if (metadata) return Promise.resolve({ ...metadata, issuer: named });
+    const issuer = new URL(named);
     this.#discovered ??= asked(async () => {
       const response = await oauth.discoveryRequest(issuer, this.#http());
       return oauth.processDiscoveryResponse(issuer, response);
@@ -205,7 +212,7 @@ export class OidcSession extends Session {
   #http() {
     return {
       [oauth.customFetch]: this.#options.fetch ?? globalThis.fetch.bind(globalThis),
-      [oauth.allowInsecureRequests]: LOCAL.test(new URL(this.#options.issuer).hostname),
+      [oauth.allowInsecureRequests]: LOCAL.test(new URL(String(this.#options.metadata?.token_endpoint ?? this.#options.issuer)).hostname),
       signal: () => AbortSignal.timeout(20_000),
     };
   }

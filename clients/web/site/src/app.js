@@ -19,6 +19,7 @@ const UNFINISHED = "syncsphere.unfinished";
 const BACK_ONLINE_SPREAD = 1_000;
 
 /**
+ * @typedef {import("../client/index.js").CognitoSession | import("../client/oidc.js").OidcSession} SignedSession
  * @typedef {import("../client/index.js").Change} Change
  * @typedef {import("../client/index.js").Space} Space
  * @typedef {{ id: string, text: string, kind: "error" | "info", undo?: () => Promise<unknown> }} Notice
@@ -38,17 +39,17 @@ export class App extends EventTarget {
   /** @type {Watcher | null} */ #watcher = null;
 
   /**
-   * @param {import("./config.js").Config} config
-   * @param {import("../client/index.js").CognitoSession} session
+   * @param {string} url of the HTTP API
+   * @param {SignedSession} session
    */
-  constructor(config, session) {
+  constructor(url, session) {
     super();
     this.session = session;
     this.deviceId = deviceId();
     this.openedAt = Date.now();
     this.clock = new Clock();
     removeOldKeys(localStorage, this.openedAt);
-    this.api = new Api(config.httpApiUrl, session, this.deviceId, { fetch: fetch.bind(window), random: Math.random, sleep });
+    this.api = new Api(url, session, this.deviceId, { fetch: fetch.bind(window), random: Math.random, sleep });
     this.uploads = new Uploads({
       api: this.api,
       pause: (ms, signal) => untilEvent(window, "online", signal, ms),
@@ -106,8 +107,10 @@ export class App extends EventTarget {
       this.#watcher?.stop();
       this.#watcher = null;
       this.uploads.remove(this.uploads.all);
-      // Nothing of the former user's data remains, neither on the page nor in memory.
-      location.reload();
+      // Nothing of the former user's data remains, neither on the page nor in memory. A provider signs the user out on its page.
+      const page = "signOutPage" in this.session ? this.session.signOutPage : null;
+      if (page) location.assign(page);
+      else location.reload();
     }
     this.tell();
   }

@@ -1,15 +1,19 @@
 /** The sign-in form, also for an expired session. */
 
-import { ChallengeEndedError, SignInError, ThrottledError, UnreachableError } from "../client/index.js";
+import { ChallengeEndedError, CognitoSession, SignInError, ThrottledError, UnreachableError } from "../client/index.js";
 import { visible } from "./names.js";
 import { byId, find, setText } from "./dom.js";
 
 export class SignIn {
   /** The challenge that the form shows. @type {import("../client/index.js").Challenge | null} */ #challenge = null;
 
-  /** @param {import("../client/index.js").CognitoSession} session */
-  constructor(session) {
+  /**
+   * @param {import("./app.js").SignedSession} session
+   * @param {(() => Promise<void>) | null} begin opens the provider's page, if users do not sign in by the form
+   */
+  constructor(session, begin) {
     this.session = session;
+    this.begin = begin;
     this.form = find(document, "#signin-form", HTMLFormElement);
     this.expired = find(document, "#expired", HTMLDialogElement);
     submits(this.form, () => this.#signIn());
@@ -19,6 +23,7 @@ export class SignIn {
       // Another name or password starts another attempt.
       for (const input of form.querySelectorAll("input[name=name], input[name=password]")) input.addEventListener("input", () => this.#ask(form, null));
     }
+    if (begin) for (const field of document.querySelectorAll("#signin .field, #expired .field")) if (field instanceof HTMLElement) field.hidden = true;
     // Escape does not close the dialog: the user signs in again or signs out.
     this.expired.addEventListener("cancel", (event) => event.preventDefault());
     session.addEventListener("change", () => this.#show());
@@ -32,7 +37,8 @@ export class SignIn {
       setText(byId("expired-name"), visible(user?.name ?? ""));
       find(this.expired, "input[name=username]", HTMLInputElement).value = user?.name ?? "";
       this.expired.showModal();
-      find(this.expired, "input[name=password]", HTMLInputElement).focus();
+      if (this.begin) find(this.expired, "button.primary", HTMLButtonElement).focus();
+      else find(this.expired, "input[name=password]", HTMLInputElement).focus();
     }
     if (state !== "expired" && this.expired.open) this.expired.close();
   }
@@ -42,6 +48,7 @@ export class SignIn {
   }
 
   async #signIn() {
+    if (this.begin) return this.begin();
     const value = (/** @type {string} */ name) => find(this.form, `input[name=${name}]`, HTMLInputElement).value;
     const name = value("name").trim();
     if (!name || !value("password")) throw new SignInError("Your user name and password, please.");
@@ -49,6 +56,7 @@ export class SignIn {
   }
 
   async #signInAgain() {
+    if (this.begin) return this.begin();
     await this.#answer(this.#expiredForm, this.session.user?.name ?? "");
   }
 
@@ -59,11 +67,13 @@ export class SignIn {
    * @param {string} name
    */
   async #answer(form, name) {
+    const { session } = this;
+    if (!(session instanceof CognitoSession)) return;
     const asked = this.#challenge;
     try {
       const text = find(form, `input[name=${asked ? FIELDS[asked.kind] : "password"}]`, HTMLInputElement).value;
       if (!text) throw new SignInError(asked?.kind === "code" ? "The code, please." : "The password, please.");
-      this.#ask(form, asked ? await asked.answer(text) : await this.session.signIn(name, text));
+      this.#ask(form, asked ? await asked.answer(text) : await session.signIn(name, text));
     } catch (error) {
       if (error instanceof ChallengeEndedError) this.#ask(form, null);
       throw error;
