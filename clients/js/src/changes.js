@@ -39,6 +39,11 @@ export class ChangeStream {
   /** @type {string | undefined} */ #epoch;
   #watcher;
   #closed = false;
+  /** Called at the end. */ #hasClosed = () => {};
+  /** Settles when the stream has ended, for whatever reason. */
+  closed = new Promise((/** @type {(value?: undefined) => void} */ resolve) => {
+    this.#hasClosed = resolve;
+  });
   /** @type {unknown} */ #error = null;
   /** Called when there is an update, or the end. */ #wake = () => {};
   /** Called when the buffer has room again. @type {(() => void)[]} */ #drained = [];
@@ -168,6 +173,7 @@ export class ChangeStream {
     this.#closed = true;
     this.#error = error;
     this.#watcher.stop();
+    this.#hasClosed();
     for (const settle of this.#drained.splice(0)) settle();
     this.#wake();
   }

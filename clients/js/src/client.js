@@ -46,6 +46,7 @@ const ATTEMPTS = 5;
 export class Client extends Api {
   /** The uploads in progress, for a view of all of them. */
   uploads;
+  /** @type {Set<ChangeStream>} */ #streams = new Set();
 
   /** @param {ClientOptions} options */
   constructor({ url, session, storage = new MemoryStorage(), deviceId, waitForSignIn = false, WebSocket = globalThis.WebSocket, fetch = globalThis.fetch.bind(globalThis) }) {
@@ -53,6 +54,9 @@ export class Client extends Api {
     if (!deviceId) storage.setItem(DEVICE, device);
     super(url, session, device, { fetch, random: Math.random, sleep: pause });
     this.WebSocket = WebSocket;
+    this.onfeedreset = () => {
+      for (const stream of this.#streams) stream.listAgain();
+    };
     this.uploads = new Uploads({
       api: this,
       pause,
@@ -206,7 +210,8 @@ export class Client extends Api {
       return socket;
     };
     const stream = new ChangeStream(this, openSocket, options);
-    this.onfeedreset = () => stream.listAgain();
+    this.#streams.add(stream);
+    void stream.closed.then(() => this.#streams.delete(stream));
     return stream;
   }
 }

@@ -33,7 +33,7 @@ export { Client } from "./client.js";
 export { Clock } from "./clock.js";
 export { CognitoSession } from "./cognito.js";
 export { sha256 } from "./digest.js";
-export { download, read } from "./download.js";
+export { download, read as readContent } from "./download.js";
 export * from "./errors.js";
 export * from "./messages.js";
 export { pathOf } from "./paths.js";

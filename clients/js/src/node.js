@@ -5,11 +5,12 @@
 
 import { randomUUID } from "node:crypto";
 import { setMaxListeners } from "node:events";
-import { mkdirSync, openAsBlob, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, openAsBlob, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { open, opendir, rename, rm, stat } from "node:fs/promises";
 import { join, relative, sep } from "node:path";
 
 import { pathOf } from "./paths.js";
+import { KEPT, KEPT_FOR } from "./upload.js";
 
 export * from "./index.js";
 
@@ -26,6 +27,9 @@ export async function openFile(path, options) {
   // Windows has no such bit.
   return { content, modifiedAt: mtime, executable: process.platform === "win32" ? undefined : (mode & 0o100) !== 0 };
 }
+
+/** End of the name of a file that is being written. */
+const PARTIAL = ".part";
 
 /** Uploads of a folder that are in progress at the same time. */
 const CONCURRENT = 256;
@@ -90,7 +94,7 @@ async function* filesIn(folder) {
  * @param {{ signal?: AbortSignal, onProgress?: (bytes: number) => void }} [options]
  */
 export async function downloadTo(client, file, path, { signal, onProgress = () => {} } = {}) {
-  const partial = `${path}.${randomUUID()}.part`;
+  const partial = `${path}.${randomUUID()}${PARTIAL}`;
   const output = await open(partial, "wx", file.executable ? 0o777 : 0o666);
   try {
     try {
@@ -113,13 +117,21 @@ export async function downloadTo(client, file, path, { signal, onProgress = () =
 }
 
 /**
- * Keeps values in a folder, which only its owner can read: one file for each value. For the option `storage` of clients and sessions.
+ * Keeps values in a folder, which only its owner can read: one file for each value. For the option `storage` of clients and sessions. Keys of
+ * uploads that can no longer resume are deleted when the folder is opened.
  */
 export class FolderStorage {
   /** @param {string} folder is created if it does not exist */
   constructor(folder) {
     this.folder = folder;
     mkdirSync(folder, { recursive: true, mode: 0o700 });
+    for (const name of readdirSync(folder)) {
+      const file = join(folder, name);
+      const isOfUse = !name.endsWith(PARTIAL) && !Buffer.from(name, "base64url").toString().startsWith(KEPT);
+      // Another process may delete it at the same time.
+      const { mtimeMs } = isOfUse ? { mtimeMs: Infinity } : (statSync(file, { throwIfNoEntry: false }) ?? { mtimeMs: Infinity });
+      if (Date.now() - mtimeMs > KEPT_FOR) rmSync(file, { force: true });
+    }
   }
 
   /** @param {string} name */
@@ -138,7 +150,7 @@ export class FolderStorage {
    */
   setItem(name, value) {
     const file = this.#file(name);
-    const partial = `${file}.${randomUUID()}.part`;
+    const partial = `${file}.${randomUUID()}${PARTIAL}`;
     writeFileSync(partial, value, { mode: 0o600, flush: true });
     renameSync(partial, file);
   }

@@ -31,10 +31,10 @@ const ENDED = new Set(["upload-expired", "idempotency-key-reused"]);
 const OTHER = new Set(["checksum-mismatch", "size-mismatch"]);
 
 /** Prefix of the names of stored keys. */
-const KEPT = "syncsphere.upload ";
+export const KEPT = "syncsphere.upload ";
 
 /** Time in milliseconds for which a stored key is of use. Uploads in parts expire after 7 days. */
-const KEPT_FOR = 7 * 24 * 3_600_000;
+export const KEPT_FOR = 7 * 24 * 3_600_000;
 
 /**
  * @typedef {Blob & { readonly name?: string }} Content content of a file: a `File`, a `Blob`, or what `fs.openAsBlob` returns. It is not read into memory.
