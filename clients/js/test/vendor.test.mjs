@@ -1,4 +1,4 @@
-// Tests that the vendored code equals the published packages, byte for byte.
+// Tests that the vendored code equals the published packages, byte for byte, and the version of the package.
 
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
@@ -16,3 +16,9 @@ for (const [folder, published] of [["noble-hashes", "@noble/hashes"], ["oauth4we
     }
   });
 }
+
+test("the package has the version of the release", () => {
+  const release = readFileSync(new URL("../../../Cargo.toml", import.meta.url), "utf8");
+  const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+  assert.ok(release.includes(`\nversion = "${version}"\n`), version);
+});
