@@ -153,6 +153,15 @@ export class Api {
   /**
    * @param {string} spaceId
    * @param {string} userId
+   * @returns {Promise<import("./types.js").Member>}
+   */
+  showMember(spaceId, userId) {
+    return this.#send("GET", `/spaces/${spaceId}/members/${encodeURIComponent(userId)}`, {});
+  }
+
+  /**
+   * @param {string} spaceId
+   * @param {string} userId
    * @param {Role} role
    * @returns {Promise<import("./types.js").Member>}
    */

@@ -51,7 +51,7 @@ const PAGE = 1_000;
  * @property {(spaces: Space[]) => void} onSpaces
  * @property {(space: Space) => void} onRewound The space no longer has the last applied change, because the service's database was restored. From
  *   then on the space is new to the watcher; `onSpaces` follows.
- * @property {(state: State) => void} onState
+ * @property {(state: State) => void} onState `polling` comes each time that the feed was read.
  * @property {(epoch: string) => void} [onEpoch] receives the epoch at the start, and each other one after `onRewound` was called for all spaces
  * @property {(error: unknown) => void} [onEnd] receives the error with which the watcher has stopped: the user has no access to `spaceId` any more
  * @property {() => boolean} [isFull] whether the caller takes no more changes now
@@ -319,7 +319,7 @@ export class Watcher {
       this.#sweepFailures = 0;
       // Until a connection that the service does not know is replaced, nothing is pushed.
       if (this.#connection && this.#isCurrent(this.#connection)) this.#enter({ phase: "live" });
-      else if (!this.#connection && this.#polls && this.#state.phase !== "polling") this.#enter({ phase: "polling" });
+      else if (!this.#connection && this.#polls) this.#enter({ phase: "polling" });
     } catch (error) {
       this.#sweepAgain = false;
       if (this.#polls && !this.#connection) this.#stopPolling();

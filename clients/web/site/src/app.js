@@ -148,7 +148,7 @@ export class App extends EventTarget {
       onRewound: (space) => this.#rewound(space),
       onState: (state) => {
         this.connection = state;
-        if (state.phase === "live") {
+        if (state.phase === "live" || state.phase === "polling") {
           this.currentAt = Date.now();
           void this.#readInvitations();
         }

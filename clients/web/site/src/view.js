@@ -100,7 +100,7 @@ export class View {
       connecting: "Connecting",
       "catching-up": "Catching up",
       live: "Live",
-      polling: "Every minute",
+      polling: "Updated each minute",
       waiting: offline ? "Offline" : "Reconnecting",
       expired: "Signed out",
     };
