@@ -79,6 +79,13 @@ test("users sign in by the pages of a provider where the configuration says so, 
   await page.reload();
   await window.live();
 
+  // The provider takes the refresh token no more.
+  await page.evaluate(() => sessionStorage.setItem("syncsphere.oidc", "revoked"));
+  window.expected.push(/status of 400/);
+  await page.reload();
+  await page.waitForSelector("#signin-form", { state: "visible" });
+  await signIn();
+
   await page.click("#sign-out");
   await page.waitForSelector("#signin-form", { state: "visible" });
   assert.equal(page.url().split("?")[0], here);

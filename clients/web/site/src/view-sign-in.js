@@ -23,10 +23,16 @@ export class SignIn {
       // Another name or password starts another attempt.
       for (const input of form.querySelectorAll("input[name=name], input[name=password]")) input.addEventListener("input", () => this.#ask(form, null));
     }
-    if (begin) for (const field of document.querySelectorAll("#signin .field, #expired .field")) if (field instanceof HTMLElement) field.hidden = true;
+    if (begin) this.#leaveToSignIn();
     // Escape does not close the dialog: the user signs in again or signs out.
     this.expired.addEventListener("cancel", (event) => event.preventDefault());
     session.addEventListener("change", () => this.#show());
+  }
+
+  /** Shows buttons that leave for the provider's page, in place of the forms. */
+  #leaveToSignIn() {
+    for (const field of document.querySelectorAll("#signin .field, #expired .field")) if (field instanceof HTMLElement) field.hidden = true;
+    setText(byId("expired-text"), "For that this page is left for a while. Uploads that have not finished go on when you add their files again.");
   }
 
   #show() {
