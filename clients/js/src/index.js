@@ -21,9 +21,9 @@
  * @typedef {import("./upload.js").Target} UploadTarget
  * @typedef {import("./upload.js").World} UploadWorld
  * @typedef {import("./watcher.js").Options} WatcherOptions
- * @typedef {import("./watcher.js").Socket} WatcherSocket
+ * @typedef {import("./connection.js").Socket} WatcherSocket
  * @typedef {import("./watcher.js").Source} WatcherSource
- * @typedef {import("./watcher.js").Timers} WatcherTimers
+ * @typedef {import("./connection.js").Timers} WatcherTimers
  * @typedef {import("./watcher.js").State} WatcherState
  */
 

@@ -6,16 +6,17 @@
  * feed from its own number.
  */
 
-import {
-  HEARTBEAT, OPEN_TIMEOUT, POLL_INTERVAL, PONG_TIMEOUT, PULL_RETRY, RECONNECT_LIMIT, RECONNECT_SPREAD, ROTATION, ROTATION_RETRY,
-  STABLE_AFTER, between, fullJitter,
-} from "./timing.js";
+import { Connection } from "./connection.js";
 import { ProblemError, SessionExpiredError, UnreachableError } from "./errors.js";
+import { Feed } from "./feed.js";
+import { POLL_INTERVAL, PULL_RETRY, RECONNECT_LIMIT, RECONNECT_SPREAD, ROTATION, ROTATION_RETRY, STABLE_AFTER, between, fullJitter } from "./timing.js";
 
 /** Changes per request, the API's maximum. */
 const PAGE = 1_000;
 
 /**
+ * @typedef {import("./connection.js").Socket} Socket
+ * @typedef {import("./connection.js").Timers} Timers
  * @typedef {import("./types.js").Space} Space
  * @typedef {import("./types.js").Change} Change
  *
@@ -23,18 +24,6 @@ const PAGE = 1_000;
  * @property {() => Promise<{ url: string }>} createTicket
  * @property {() => Promise<{ spaces: Space[], epoch: string }>} listSpaces
  * @property {(spaceId: string, after: number, limit: number) => Promise<{ changes: Change[], hasMore: boolean }>} listChanges
- *
- * @typedef {object} Socket The used part of a WebSocket.
- * @property {((event: any) => void) | null} onopen
- * @property {((event: any) => void) | null} onmessage
- * @property {((event: any) => void) | null} onclose
- * @property {(text: string) => void} send
- * @property {() => void} close
- *
- * @typedef {object} Timers
- * @property {() => number} now in milliseconds
- * @property {(callback: () => void, ms: number) => unknown} set
- * @property {(timer: any) => void} clear
  *
  * @typedef {{ phase: "connecting" | "catching-up" | "live" | "polling" | "expired" } | { phase: "waiting", until: number }} State `polling`: no
  *   WebSocket can be opened, for example because the network refuses them, and the feed is read every 30 to 60 s.
@@ -433,159 +422,5 @@ export class Watcher {
   #apply(change, heardAt) {
     this.#options.onChange(change, heardAt);
     if (!change.eventType.startsWith("FILE_")) void this.#catchUp();
-  }
-}
-
-/** The position of this client in the feed of a space. */
-class Feed {
-  #newest = 0;
-  /** The id of the last applied change; null before the first one. @type {string | null} */ appliedId = null;
-
-  /**
-   * @param {number} applied the last applied sequence number
-   * @param {(change: Change, heardAt: number | null) => void} apply
-   */
-  constructor(applied, apply) {
-    this.applied = applied;
-    this.apply = apply;
-  }
-
-  /**
-   * Whether a change up to `latest`, or one that was received, is not applied yet.
-   *
-   * @param {number} latest
-   */
-  isBehind(latest) {
-    return Math.max(latest, this.#newest) > this.applied;
-  }
-
-  /** Notes received changes without applying them. @param {Change[]} changes */
-  note(changes) {
-    for (const { sequence } of changes) this.#newest = Math.max(this.#newest, sequence);
-  }
-
-  /**
-   * Applies the changes that follow the last applied one. Returns false if changes before a received one are missing.
-   *
-   * @param {Change[]} changes in order
-   * @param {number | null} heardAt
-   */
-  offer(changes, heardAt) {
-    for (const change of changes) {
-      this.#newest = Math.max(this.#newest, change.sequence);
-      if (change.sequence === this.applied + 1) {
-        this.applied = change.sequence;
-        this.appliedId = change.eventId;
-        this.apply(change, heardAt);
-      }
-    }
-    return this.#newest <= this.applied;
-  }
-}
-
-/**
- * A WebSocket that a ping keeps open after each time of silence. A page cannot send pings of the protocol, so API Gateway answers the message
- * `ping`. A connection ends without an answer. If it had never answered, its successors end only after they have answered a ping: perhaps
- * the service answers none.
- */
-class Connection {
-  /** @type {(frame: { type: string }) => void} */ onframe = () => {};
-  /** @type {() => void} */ onend = () => {};
-  /** The newest epoch that was known before the connection was opened; null if none was. @type {string | null} */ epoch = null;
-  #ended = false;
-  /** @type {unknown} */ #timer = null;
-  /** @type {unknown} */ #pongTimer = null;
-  #answered = false;
-  #openedAt = 0;
-
-  /**
-   * @param {Socket} socket
-   * @param {Timers} timers
-   * @param {() => number} random
-   * @param {{ answered: boolean }} pings
-   */
-  constructor(socket, timers, random, pings) {
-    this.socket = socket;
-    this.timers = timers;
-    this.random = random;
-    this.pings = pings;
-    /** Settles with the handshake. */
-    this.opened = new Promise((resolve, reject) => {
-      this.#timer = timers.set(() => this.end(), OPEN_TIMEOUT);
-      socket.onopen = () => {
-        this.#openedAt = timers.now();
-        if (pings.answered) this.#planPing();
-        else this.probe();
-        resolve(undefined);
-      };
-      socket.onclose = () => {
-        reject(new UnreachableError("the connection could not be opened"));
-        this.end();
-      };
-    });
-    // A caller that waits handles the rejection. Without one it must not count as unhandled.
-    this.opened.catch(() => {});
-    socket.onmessage = (event) => this.#receive(event.data);
-  }
-
-  /** Milliseconds since the connection was opened; 0 before. */
-  age() {
-    return this.#openedAt ? this.timers.now() - this.#openedAt : 0;
-  }
-
-  /** Sends a ping, and ends the connection without a pong. */
-  probe() {
-    if (this.#ended || this.#pongTimer !== null || !this.#openedAt) return;
-    if (this.#answered || this.pings.answered) {
-      this.#pongTimer = this.timers.set(() => {
-        this.pings.answered = this.#answered;
-        this.end();
-      }, PONG_TIMEOUT);
-    }
-    this.socket.send(JSON.stringify({ action: "ping" }));
-    this.#planPing();
-  }
-
-  /** Closes the connection without calling `onend`. */
-  close() {
-    this.onend = () => {};
-    this.end();
-  }
-
-  /** Closes the connection, and calls `onend`. */
-  end() {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.timers.clear(this.#timer);
-    this.timers.clear(this.#pongTimer);
-    const { socket } = this;
-    const refuse = this.#openedAt ? null : socket.onclose;
-    socket.onopen = socket.onmessage = socket.onclose = null;
-    socket.close();
-    refuse?.(undefined);
-    this.onend();
-  }
-
-  #planPing() {
-    this.timers.clear(this.#timer);
-    this.#timer = this.timers.set(() => this.probe(), between(HEARTBEAT, this.random));
-  }
-
-  /** @param {unknown} text */
-  #receive(text) {
-    if (this.#ended) return;
-    // Every message shows that the connection is alive.
-    this.timers.clear(this.#pongTimer);
-    this.#pongTimer = null;
-    this.#planPing();
-    /** @type {{ type: string }} */
-    let frame;
-    try {
-      frame = JSON.parse(String(text));
-    } catch {
-      return;
-    }
-    if (frame.type === "pong") this.#answered = this.pings.answered = true;
-    this.onframe(frame);
   }
 }
