@@ -231,16 +231,23 @@ async function asked(requests) {
   } catch (error) {
     if (error instanceof SignInError) throw error;
     if (error instanceof oauth.AuthorizationResponseError) {
-      throw new SignInError(error.error === "access_denied" ? SIGN_IN_MESSAGES.denied : SIGN_IN_MESSAGES.providerRefused, { cause: error });
+      throw new SignInError(error.error === "access_denied" ? SIGN_IN_MESSAGES.denied : SIGN_IN_MESSAGES.providerRefused, { cause: reasonOf(error) });
     }
-    const status = /** @type {{ status?: number, cause?: { status?: number } }} */ (error).status ?? statusOf(error);
-    if (status === 429) throw new ThrottledError(error);
-    if (status !== undefined && status >= 500) throw new UnreachableError(error);
+    if (!(error instanceof Error)) throw new UnreachableError(error);
+    const status = error instanceof oauth.ResponseBodyError ? error.status : statusOf(error);
+    if (status === 429) throw new ThrottledError(reasonOf(error));
+    if (status !== undefined && status >= 500) throw new UnreachableError(reasonOf(error));
     if (error instanceof oauth.ResponseBodyError || error instanceof oauth.OperationProcessingError || error instanceof oauth.UnsupportedOperationError) {
-      throw new SignInError(SIGN_IN_MESSAGES.providerRefused, { cause: error });
+      throw new SignInError(SIGN_IN_MESSAGES.providerRefused, { cause: reasonOf(error) });
     }
     throw new UnreachableError(error);
   }
+}
+
+/** Describes an error of oauth4webapi. Its own `cause` may have the provider's answer with tokens, and must not reach a log. @param {Error} error */
+function reasonOf(error) {
+  const { code = "", error: refusal = "" } = /** @type {{ code?: string, error?: string }} */ (/** @type {unknown} */ (error));
+  return `${error.message} ${code} ${refusal}`.trim();
 }
 
 /** The status of an answer that is no answer of the protocol, such as the page of a proxy. @param {unknown} error */

@@ -151,7 +151,12 @@ export function identityOf(token, receivedAt) {
 /** @param {string} token */
 function claimsOf(token) {
   const payload = token.split(".")[1] ?? "";
-  const binary = atob(payload.replaceAll("-", "+").replaceAll("_", "/"));
-  const bytes = Uint8Array.from(binary, (character) => character.charCodeAt(0));
-  return JSON.parse(new TextDecoder().decode(bytes));
+  try {
+    const binary = atob(payload.replaceAll("-", "+").replaceAll("_", "/"));
+    const bytes = Uint8Array.from(binary, (character) => character.charCodeAt(0));
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    // The parser's message has a part of the token.
+    throw new TypeError("The token is not a JWT.");
+  }
 }

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
+import { inspect } from "node:util";
 
 import Provider from "oidc-provider";
 
@@ -164,6 +165,23 @@ test("a refresh token that the provider takes no more ends the session, and an u
   // The same user signs in again.
   assert.ok(await session.complete(await browse(await session.begin({ prompt: "consent" }))));
   assert.equal(session.state, "active");
+});
+
+test("an answer of the provider that cannot be used is part of no error", async () => {
+  const secret = "the-secret-token";
+  const answers = [
+    `{"access_token":"${secret}","refresh_token":"${secret}","token_type":7}`,
+    `{"access_token":"${secret}","token_type":"bearer","id_token":"${secret}"}`,
+    `{"access_token":"${secret}"`,
+  ];
+  for (const text of answers) {
+    const session = new OidcSession(options());
+    const address = await browse(await session.begin({ prompt: "consent" }));
+    fault = (response) => response.writeHead(200, { "content-type": "application/json" }).end(text);
+    const error = await session.complete(address).then(() => assert.fail("signed in"), (error) => error);
+    assert.ok(error instanceof SignInError);
+    assert.doesNotMatch(inspect(error, { depth: 10 }), new RegExp(secret.slice(0, 8)));
+  }
 });
 
 test("the answer to another sign-in is refused, and one that never began here is not taken", async () => {
