@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { beside, numbered, replacing, sorted } from "../site/src/adding.js";
-import { Uploads } from "../site/src/uploads.js";
+import { Uploads } from "../../js/src/uploads.js";
 
 const there = [{ fileId: "f", path: "/notes.txt", version: 3, size: 1, sha256: "x" }];
 const bytes = (text) => Buffer.byteLength(text.slice(text.lastIndexOf("/") + 1));

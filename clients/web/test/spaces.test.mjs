@@ -1,14 +1,10 @@
 // Tests that changes keep a list of files current that was read once, whenever the changes arrive.
 
 import assert from "node:assert/strict";
-import { createHash, randomBytes } from "node:crypto";
 import { test } from "node:test";
 
-import { Clock } from "../site/src/clock.js";
-import { sha256 } from "../site/src/digest.js";
 import { SpaceModel } from "../site/src/spaces.js";
-import { sha256 as vendored } from "../site/vendor/noble-hashes/sha2.js";
-import { randomFrom } from "./stand-in.mjs";
+import { randomFrom } from "../../js/test/stand-in.mjs";
 
 /** A space of the service with random changes: its feed, and its files after each change. */
 function history(random, length) {
@@ -92,33 +88,4 @@ test("all pages are read to find a file, each once, and no more than are wanted"
   await space.readOn(listFiles, 40, () => true);
   assert.equal(space.files.size, 70);
   assert.deepEqual(asked, [undefined, "10", "20", "30", "40", "50", "60"]);
-});
-
-test("latency is told on the service's clock, whatever this computer takes for the time", () => {
-  for (const wrongBy of [0, 3_600_000, -86_400_000]) {
-    const clock = new Clock();
-    const service = Date.parse("2026-01-01T12:00:00.000Z");
-    const here = service + wrongBy;
-    // A slow answer, then a fast one: the fast one is used.
-    clock.learn(new Date(service + 900 + 30_000).toISOString(), here, here + 1_000);
-    clock.learn(new Date(service + 2_010 + 30_000).toISOString(), here + 2_000, here + 2_020);
-    const latency = clock.latency(new Date(service + 5_000).toISOString(), here + 5_120);
-    assert.ok(Math.abs(latency - 120) <= 10, `${latency}`);
-  }
-});
-
-test("both digests are SHA-256, however the content is cut", async () => {
-  const expected = (bytes) => createHash("sha256").update(bytes).digest("base64");
-  const random = randomFrom(1);
-  for (const size of [0, 1, 55, 56, 63, 64, 65, 1_000, 100_000]) {
-    const bytes = randomBytes(size);
-    const digest = vendored.create();
-    for (let at = 0; at < size;) {
-      const length = 1 + Math.floor(random() * 5_000);
-      digest.update(bytes.subarray(at, at + length));
-      at += length;
-    }
-    assert.equal(Buffer.from(digest.digest()).toString("base64"), expected(bytes));
-    assert.equal(await sha256(new Blob([bytes]), new AbortController().signal), expected(bytes));
-  }
 });

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { consequences, loss, needsOwner } from "../site/src/account.js";
-import { Problem } from "../site/src/errors.js";
+import { ProblemError } from "../../js/src/errors.js";
 import { SpaceModel } from "../site/src/spaces.js";
 import { Trash, restore } from "../site/src/trash.js";
 
@@ -73,7 +73,7 @@ test("a file whose name is taken is restored under the name that the user enters
   const restored = [];
   const api = {
     async restoreFile(fileId, path) {
-      if (path === undefined || path === "/taken") throw new Problem(409, { code: "path-taken" });
+      if (path === undefined || path === "/taken") throw new ProblemError(409, { code: "path-taken" });
       restored.push([fileId, path]);
     },
   };
@@ -89,7 +89,7 @@ test("a file whose name is taken is restored under the name that the user enters
   assert.deepEqual(restored, [["f", "/c.txt"]]);
 
   asked.length = 0;
-  const refused = { restoreFile: async () => Promise.reject(new Problem(404, { code: "not-found" })) };
+  const refused = { restoreFile: async () => Promise.reject(new ProblemError(404, { code: "not-found" })) };
   await assert.rejects(restore({ api: refused }, dialogs, { fileId: "f", path: "/a" }, () => false), /not there any more/);
   assert.equal(asked.length, 0);
 });

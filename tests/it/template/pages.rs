@@ -41,7 +41,7 @@ fn pages_of_allowed_origins_may_call_every_route_and_send_what_the_page_sends() 
     // Authentication uses a header set by the page. Cookies are not used, so other pages cannot send the
     // credentials.
     assert!(cors["AllowCredentials"].is_null());
-    let api = fs::read_to_string(project_file("clients/web/site/src/api.js"))
+    let api = fs::read_to_string(project_file("clients/js/src/api.js"))
         .unwrap()
         .to_lowercase();
     assert_eq!(
@@ -54,10 +54,10 @@ fn pages_of_allowed_origins_may_call_every_route_and_send_what_the_page_sends() 
         ])
     );
     for header in set(&cors["AllowHeaders"]) {
-        assert!(api.contains(header), "the page sends no {header}");
+        assert!(api.contains(header), "the client sends no {header}");
     }
     assert_eq!(set(&cors["ExposeHeaders"]), BTreeSet::from(["retry-after"]));
-    assert!(api.contains("retry-after"), "the page reads no Retry-After");
+    assert!(api.contains("retry-after"), "the client reads no Retry-After");
 }
 
 #[test]

@@ -174,7 +174,7 @@ pub async fn install_references(project: &Project) -> Result<(Option<PathBuf>, P
 }
 
 /// The files of the packages that test the web page: TypeScript's type checker and a browser driver. The page
-/// itself needs no package.
+/// itself needs none of them.
 const WEB: [(&str, &str); 3] = [
     ("package.json", include_str!("../../../clients/web/package.json")),
     (
@@ -190,6 +190,47 @@ pub async fn install_web(project: &Project) -> Result<Option<PathBuf>> {
         return Ok(None);
     }
     install_packages(project, "web", &WEB).await.map(Some)
+}
+
+/// The folder of the JavaScript client in the project.
+pub const CLIENT: &str = "clients/js";
+
+/// Installs the packages that check and test the JavaScript client. They are in its folder, where Node.js looks
+/// for them. Returns false without npm.
+pub async fn install_client(project: &Project) -> Result<bool> {
+    if !has_npm(project).await {
+        return Ok(false);
+    }
+    let folder = project.root.join(CLIENT);
+    let file = folder.join("package-lock.json");
+    let lock = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    // npm deletes the folder, and the receipt with it, before it installs.
+    let receipt = folder.join("node_modules/.installed.json");
+    if !fs::read_to_string(&receipt).is_ok_and(|installed| installed == lock) {
+        let step = Step::begin("installing the packages of clients/js");
+        npm_ci(
+            project,
+            &folder,
+            &project.tools().join("client-install.log"),
+            &[],
+            &step,
+        )
+        .await?;
+        fs::write(&receipt, lock).context("cannot record the installation")?;
+        step.done("");
+    }
+    Ok(true)
+}
+
+/// Runs `npm ci` in a folder.
+async fn npm_ci(project: &Project, folder: &Path, log: &Path, arguments: &[&str], step: &Step) -> Result<()> {
+    let mut npm = command(project, "npm");
+    npm.current_dir(folder)
+        .args(["ci", "--no-audit", "--no-fund"])
+        .args(arguments);
+    let remedy =
+        "check the connection to the npm registry (npm's own settings apply) and run the command again";
+    process::run(step, log, npm, remedy).await
 }
 
 async fn has_npm(project: &Project) -> bool {
@@ -208,12 +249,14 @@ async fn install_packages(project: &Project, name: &str, files: &[(&str, &str)])
         for (name, text) in files {
             fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))?;
         }
-        let mut npm = command(project, "npm");
-        npm.current_dir(&folder)
-            .args(["ci", "--omit=dev", "--no-audit", "--no-fund"]);
-        let remedy =
-            "check the connection to the npm registry (npm's own settings apply) and run the command again";
-        process::run(&step, &folder.join("install.log"), npm, remedy).await?;
+        npm_ci(
+            project,
+            &folder,
+            &folder.join("install.log"),
+            &["--omit=dev"],
+            &step,
+        )
+        .await?;
         fs::write(&receipt, all).context("cannot record the installation")?;
         step.done("");
     }

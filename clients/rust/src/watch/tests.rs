@@ -1,6 +1,7 @@
 //! Tests of the watcher against a service that injects faults, in virtual time.
 
 mod fake_service;
+mod vectors;
 
 use std::collections::BTreeMap;
 

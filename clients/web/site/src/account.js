@@ -10,7 +10,7 @@ export const CONFIRMATION = "erase my account";
  * have such spaces.
  *
  * @param {Iterable<import("./spaces.js").SpaceModel>} spaces
- * @param {(spaceId: string) => Promise<import("./types.js").Member[]>} listMembers
+ * @param {(spaceId: string) => Promise<import("../client/index.js").Member[]>} listMembers
  */
 export async function consequences(spaces, listMembers) {
   /** @type {string[]} */ const erased = [];

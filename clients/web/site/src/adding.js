@@ -6,7 +6,7 @@ import { problemOfPath } from "./names.js";
 const LONGEST_NAME = 255;
 
 /**
- * @typedef {import("./types.js").FileView} FileView
+ * @typedef {import("../client/index.js").FileView} FileView
  * @typedef {{ file: File, path: string }} Added
  * @typedef {Added & { there: FileView }} Taken a file to add, and the existing file at its path
  * @typedef {{ path: string, baseVersion: number, baseFileId?: string }} Place

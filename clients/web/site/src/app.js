@@ -1,15 +1,10 @@
 /** The state and actions of this window without its views: session, watcher, spaces and uploads, and their connections. */
 
-import { Api } from "./api.js";
-import { Clock } from "./clock.js";
+import { Api, Clock, SessionExpiredError, Uploads, Watcher, download, put, removeOldKeys } from "../client/index.js";
 import { Downloads } from "./downloads.js";
-import { SessionExpired } from "./errors.js";
 import { HISTORY, SpaceModel } from "./spaces.js";
-import { download, put } from "./transfer.js";
-import { removeOldKeys } from "./upload.js";
-import { Uploads, cutOff } from "./uploads.js";
-import { Watcher } from "./watcher.js";
 import { quoted } from "./names.js";
+import { cutOff, lastOf } from "./words.js";
 
 /** The id of a personal space that the service has not created yet. The service creates it with the first file. */
 const NOT_MADE_YET = "";
@@ -24,8 +19,9 @@ const UNFINISHED = "syncsphere.unfinished";
 const BACK_ONLINE_SPREAD = 1_000;
 
 /**
- * @typedef {import("./types.js").Change} Change
- * @typedef {import("./types.js").Space} Space
+ * @typedef {import("../client/index.js").CognitoSession | import("../client/oidc.js").OidcSession} SignedSession
+ * @typedef {import("../client/index.js").Change} Change
+ * @typedef {import("../client/index.js").Space} Space
  * @typedef {{ id: string, text: string, kind: "error" | "info", undo?: () => Promise<unknown> }} Notice
  */
 
@@ -33,8 +29,8 @@ const BACK_ONLINE_SPREAD = 1_000;
 export class App extends EventTarget {
   /** @type {Map<string, SpaceModel>} */ spaces = new Map();
   selected = NOT_MADE_YET;
-  /** @type {import("./watcher.js").State} */ connection = { phase: "connecting" };
-  /** The invitations that this user can accept. @type {import("./types.js").ReceivedInvitation[]} */ invitations = [];
+  /** @type {import("../client/index.js").WatcherState} */ connection = { phase: "connecting" };
+  /** The invitations that this user can accept. @type {import("../client/index.js").ReceivedInvitation[]} */ invitations = [];
   /** The latency of the newest pushed change in milliseconds. @type {number | null} */ latency = null;
   /** The last time at which everything was current. @type {number | null} */ currentAt = null;
   /** @type {Notice[]} */ notices = [];
@@ -43,21 +39,21 @@ export class App extends EventTarget {
   /** @type {Watcher | null} */ #watcher = null;
 
   /**
-   * @param {import("./config.js").Config} config
-   * @param {import("./session.js").Session} session
+   * @param {string} url of the HTTP API
+   * @param {SignedSession} session
    */
-  constructor(config, session) {
+  constructor(url, session) {
     super();
     this.session = session;
     this.deviceId = deviceId();
     this.openedAt = Date.now();
     this.clock = new Clock();
     removeOldKeys(localStorage, this.openedAt);
-    this.api = new Api(config.httpApiUrl, session, this.deviceId, { fetch: fetch.bind(window), random: Math.random, sleep });
+    this.api = new Api(url, session, this.deviceId, { fetch: fetch.bind(window), random: Math.random, sleep });
     this.uploads = new Uploads({
       api: this.api,
       pause: (ms, signal) => untilEvent(window, "online", signal, ms),
-      signedIn: (signal) => this.#untilSignedIn(signal),
+      signedIn: (signal) => session.signedIn(signal),
       epoch: () => this.#epoch,
       storage: localStorage,
       now: Date.now,
@@ -75,7 +71,7 @@ export class App extends EventTarget {
     window.addEventListener("online", () => setTimeout(() => this.#watcher?.wake(), Math.random() * BACK_ONLINE_SPREAD));
     window.addEventListener("offline", () => this.#watcher?.lose());
     window.addEventListener("pagehide", () => {
-      const names = this.uploads.unfinished(this.userId);
+      const names = this.uploads.unfinished(this.userId).map(lastOf);
       if (names.length > 0) sessionStorage.setItem(UNFINISHED, JSON.stringify({ userId: this.userId, names }));
     });
     document.addEventListener("visibilitychange", () => {
@@ -111,8 +107,10 @@ export class App extends EventTarget {
       this.#watcher?.stop();
       this.#watcher = null;
       this.uploads.remove(this.uploads.all);
-      // Nothing of the former user's data remains, neither on the page nor in memory.
-      location.reload();
+      // Nothing of the former user's data remains, neither on the page nor in memory. A provider signs the user out on its page.
+      const page = "signOutPage" in this.session ? this.session.signOutPage : null;
+      if (page) location.assign(page);
+      else location.reload();
     }
     this.tell();
   }
@@ -150,7 +148,7 @@ export class App extends EventTarget {
       onRewound: (space) => this.#rewound(space),
       onState: (state) => {
         this.connection = state;
-        if (state.phase === "live") {
+        if (state.phase === "live" || state.phase === "polling") {
           this.currentAt = Date.now();
           void this.#readInvitations();
         }
@@ -159,11 +157,6 @@ export class App extends EventTarget {
     });
     this.api.onfeedreset = () => this.#watcher?.listAgain();
     this.#watcher.start();
-  }
-
-  /** @param {AbortSignal} signal */
-  async #untilSignedIn(signal) {
-    while (this.session.state !== "active") await untilEvent(this.session, "change", signal);
   }
 
   // ------------------------------------------------------------------------------------------------ Spaces
@@ -288,7 +281,7 @@ export class App extends EventTarget {
   /**
    * Accepts or declines an invitation.
    *
-   * @param {import("./types.js").ReceivedInvitation} invitation
+   * @param {import("../client/index.js").ReceivedInvitation} invitation
    * @param {"accept" | "decline" | "block"} answer
    */
   async answerInvitation({ invitationId }, answer) {
@@ -333,7 +326,7 @@ export class App extends EventTarget {
    * @param {unknown} error
    */
   fail(error, context = "") {
-    if (!(error instanceof SessionExpired)) this.notify("error", context + String(/** @type {Error} */ (error).message));
+    if (!(error instanceof SessionExpiredError)) this.notify("error", context + String(/** @type {Error} */ (error).message));
   }
 
   /**

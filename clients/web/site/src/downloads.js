@@ -1,16 +1,16 @@
 /** Downloads of this window. A version is not downloaded twice at the same time, and not again after a digest mismatch. */
 
+import { ContentMismatchError, ContentMissingError } from "../client/index.js";
 import { quoted, saved } from "./names.js";
-import { MissingContent, OtherContent } from "./transfer.js";
 import { lastOf } from "./words.js";
 
 /**
- * @typedef {import("./types.js").FileView} FileView
- * @typedef {{ version: number, size: number, sha256: string, composite?: import("./types.js").Composite }} Version
+ * @typedef {import("../client/index.js").FileView} FileView
+ * @typedef {{ version: number, size: number, sha256: string, composite?: import("../client/index.js").Composite }} Version
  *
  * @typedef {object} World
  * @property {(fileId: string, version: number) => Promise<{ url: string }>} locate
- * @property {typeof import("./transfer.js").download} download
+ * @property {typeof import("../client/index.js").download} download
  * @property {(content: Blob, name: string) => void} save
  * @property {(text: string, error: unknown) => void} fail
  */
@@ -47,8 +47,8 @@ export class Downloads extends EventTarget {
       this.world.save(content, saved(lastOf(path)));
     } catch (error) {
       // The content of a version never changes, so another download would fail too.
-      if (error instanceof OtherContent) this.#wrong.set(key, error);
-      const which = error instanceof OtherContent || error instanceof MissingContent ? `${quoted(lastOf(path))}, version ${version.version}: ` : `${quoted(lastOf(path))}: `;
+      if (error instanceof ContentMismatchError) this.#wrong.set(key, error);
+      const which = error instanceof ContentMismatchError || error instanceof ContentMissingError ? `${quoted(lastOf(path))}, version ${version.version}: ` : `${quoted(lastOf(path))}: `;
       this.world.fail(which, error);
     } finally {
       this.arrived.delete(key);

@@ -67,11 +67,6 @@ export function saved(name) {
     .join("");
 }
 
-/** Returns a path in the API's form: absolute, and in Unicode normalization form C. @param {string} name */
-export function pathOf(name) {
-  return `/${name.normalize("NFC").replace(/^\/+/, "")}`;
-}
-
 /**
  * Returns the reason why a path is invalid for a file, or an empty string if it is valid.
  *

@@ -8,9 +8,9 @@ import { visible } from "./names.js";
 export const HISTORY = 50;
 
 /**
- * @typedef {import("./types.js").Space} Space
- * @typedef {import("./types.js").Change} Change
- * @typedef {import("./types.js").FileView} FileView
+ * @typedef {import("../client/index.js").Space} Space
+ * @typedef {import("../client/index.js").Change} Change
+ * @typedef {import("../client/index.js").FileView} FileView
  * @typedef {{ change: Change, latency: number | null, past: boolean }} Happening A change; the milliseconds after which this window
  *   received it; and whether it happened before this window was opened.
  */

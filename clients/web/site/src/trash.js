@@ -1,12 +1,12 @@
 /** The trash of a space: its deleted files, and how they are restored. */
 
+import { ProblemError, pathOf } from "../client/index.js";
 import { numbered } from "./adding.js";
-import { Problem } from "./errors.js";
-import { pathOf, problemOfPath, quoted } from "./names.js";
+import { problemOfPath, quoted } from "./names.js";
 import { nameOf } from "./words.js";
 
 /**
- * @typedef {import("./types.js").DeletedFile} DeletedFile
+ * @typedef {import("../client/index.js").DeletedFile} DeletedFile
  * @typedef {(spaceId: string, pageToken: string | undefined) => Promise<{ files: DeletedFile[], nextPageToken?: string }>} ListTrash
  */
 
@@ -71,7 +71,7 @@ export class Trash {
   /**
    * Whether a change of the space makes what was read outdated: a deletion, or the return of a file. Other changes are far more frequent.
    *
-   * @param {import("./types.js").Change} change
+   * @param {import("../client/index.js").Change} change
    */
   isOutdatedBy({ eventType, fileId }) {
     return eventType === "FILE_DELETED" || (eventType === "FILE_UPDATED" && this.files.some((file) => file.fileId === fileId));
@@ -95,7 +95,7 @@ export async function restore({ api }, dialogs, { fileId, path }, isTaken) {
   try {
     await api.restoreFile(fileId);
   } catch (error) {
-    if (!(error instanceof Problem && error.code === "path-taken")) throw error;
+    if (!(error instanceof ProblemError && error.code === "path-taken")) throw error;
     const question = {
       title: `Restore ${quoted(nameOf(path))} under another name`,
       text: "Another file or folder has its name now.",

@@ -81,10 +81,10 @@ function fact(term, text, more = null) {
   return [h("dt", {}, term), h("dd", {}, text, more)];
 }
 
-/** @param {import("./types.js").Usage} usage */
+/** @param {import("../client/index.js").Usage} usage */
 function usageFacts({ spaceBytes, spaces, pendingUploads, changesPerMinute, invitationsPerDay }) {
   const bar = h("progress", { max: spaceBytes.maximum || 1, value: spaceBytes.used, "aria-label": "Used storage of My files" });
-  const of = (/** @type {import("./types.js").LimitUse} */ { used, maximum }) => `${used.toLocaleString()} of ${maximum.toLocaleString()}`;
+  const of = (/** @type {import("../client/index.js").LimitUse} */ { used, maximum }) => `${used.toLocaleString()} of ${maximum.toLocaleString()}`;
   return [
     ...fact("Storage of My files, with old versions and the trash", `${bytes(spaceBytes.used)} of ${bytes(spaceBytes.maximum)}`, bar),
     ...fact("Shared spaces", of(spaces)),

@@ -1,7 +1,8 @@
 /** The files of the selected space: the list, adding files, and the actions on a file. */
 
+import { pathOf } from "../client/index.js";
 import { beside, numbered, replacing, sorted } from "./adding.js";
-import { pathOf, problemOfPath, quoted, visible } from "./names.js";
+import { problemOfPath, quoted, visible } from "./names.js";
 import { byId, find, h, icon, iconButton, keyed, setText } from "./dom.js";
 import { restore } from "./trash.js";
 import { bytes, folderOf, nameOf, shortId, when } from "./words.js";
@@ -9,7 +10,7 @@ import { bytes, folderOf, nameOf, shortId, when } from "./words.js";
 /** Maximum number of files in one drop. More files are probably a dropped disk. */
 const MOST_DROPPED = 10_000;
 
-/** @typedef {import("./types.js").FileView} FileView */
+/** @typedef {import("../client/index.js").FileView} FileView */
 
 export class FilesView {
   /** The space and the text of the last search in unread pages. */ #searched = "";
@@ -166,7 +167,7 @@ export class FilesView {
   /**
    * Adds a page of versions to the dialog.
    *
-   * @param {import("./types.js").FileDetail} detail
+   * @param {import("../client/index.js").FileDetail} detail
    * @param {number} newest
    */
   #addVersions(detail, newest) {

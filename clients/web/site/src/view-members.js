@@ -5,9 +5,9 @@ import { person, quoted, visible } from "./names.js";
 import { submits } from "./view-sign-in.js";
 import { shortId } from "./words.js";
 
-/** @typedef {import("./types.js").Member} Member */
-/** @typedef {import("./types.js").Invitation} Invitation */
-/** @typedef {import("./types.js").Role} Role */
+/** @typedef {import("../client/index.js").Member} Member */
+/** @typedef {import("../client/index.js").Invitation} Invitation */
+/** @typedef {import("../client/index.js").Role} Role */
 
 export class MembersView {
   /** @type {Member[]} */ #members = [];

@@ -1,16 +1,19 @@
 /** The sign-in form, also for an expired session. */
 
-import { Busy, Unreachable } from "./errors.js";
+import { ChallengeEndedError, CognitoSession, SignInError, ThrottledError, UnreachableError } from "../client/index.js";
 import { visible } from "./names.js";
 import { byId, find, setText } from "./dom.js";
-import { ChallengeEnded, SignInError } from "./session.js";
 
 export class SignIn {
-  /** The challenge that the form shows. @type {import("./session.js").Challenge | null} */ #challenge = null;
+  /** The challenge that the form shows. @type {import("../client/index.js").Challenge | null} */ #challenge = null;
 
-  /** @param {import("./session.js").Session} session */
-  constructor(session) {
+  /**
+   * @param {import("./app.js").SignedSession} session
+   * @param {(() => Promise<void>) | null} begin opens the provider's page, if users do not sign in by the form
+   */
+  constructor(session, begin) {
     this.session = session;
+    this.begin = begin;
     this.form = find(document, "#signin-form", HTMLFormElement);
     this.expired = find(document, "#expired", HTMLDialogElement);
     submits(this.form, () => this.#signIn());
@@ -20,9 +23,16 @@ export class SignIn {
       // Another name or password starts another attempt.
       for (const input of form.querySelectorAll("input[name=name], input[name=password]")) input.addEventListener("input", () => this.#ask(form, null));
     }
+    if (begin) this.#leaveToSignIn();
     // Escape does not close the dialog: the user signs in again or signs out.
     this.expired.addEventListener("cancel", (event) => event.preventDefault());
     session.addEventListener("change", () => this.#show());
+  }
+
+  /** Shows buttons that leave for the provider's page, in place of the forms. */
+  #leaveToSignIn() {
+    for (const field of document.querySelectorAll("#signin .field, #expired .field")) if (field instanceof HTMLElement) field.hidden = true;
+    setText(byId("expired-text"), "For that this page is left for a while. Uploads that have not finished go on when you add their files again.");
   }
 
   #show() {
@@ -33,7 +43,8 @@ export class SignIn {
       setText(byId("expired-name"), visible(user?.name ?? ""));
       find(this.expired, "input[name=username]", HTMLInputElement).value = user?.name ?? "";
       this.expired.showModal();
-      find(this.expired, "input[name=password]", HTMLInputElement).focus();
+      if (this.begin) find(this.expired, "button.primary", HTMLButtonElement).focus();
+      else find(this.expired, "input[name=password]", HTMLInputElement).focus();
     }
     if (state !== "expired" && this.expired.open) this.expired.close();
   }
@@ -43,6 +54,7 @@ export class SignIn {
   }
 
   async #signIn() {
+    if (this.begin) return this.begin();
     const value = (/** @type {string} */ name) => find(this.form, `input[name=${name}]`, HTMLInputElement).value;
     const name = value("name").trim();
     if (!name || !value("password")) throw new SignInError("Your user name and password, please.");
@@ -50,6 +62,7 @@ export class SignIn {
   }
 
   async #signInAgain() {
+    if (this.begin) return this.begin();
     await this.#answer(this.#expiredForm, this.session.user?.name ?? "");
   }
 
@@ -60,13 +73,15 @@ export class SignIn {
    * @param {string} name
    */
   async #answer(form, name) {
+    const { session } = this;
+    if (!(session instanceof CognitoSession)) return;
     const asked = this.#challenge;
     try {
       const text = find(form, `input[name=${asked ? FIELDS[asked.kind] : "password"}]`, HTMLInputElement).value;
       if (!text) throw new SignInError(asked?.kind === "code" ? "The code, please." : "The password, please.");
-      this.#ask(form, asked ? await asked.answer(text) : await this.session.signIn(name, text));
+      this.#ask(form, asked ? await asked.answer(text) : await session.signIn(name, text));
     } catch (error) {
-      if (error instanceof ChallengeEnded) this.#ask(form, null);
+      if (error instanceof ChallengeEndedError) this.#ask(form, null);
       throw error;
     }
     if (!this.#challenge) form.reset();
@@ -76,7 +91,7 @@ export class SignIn {
    * Shows the field of the challenge.
    *
    * @param {HTMLFormElement} form
-   * @param {import("./session.js").Challenge | null} challenge
+   * @param {import("../client/index.js").Challenge | null} challenge
    */
   #ask(form, challenge) {
     const before = this.#challenge;
@@ -115,7 +130,7 @@ export function submits(form, act) {
     try {
       await act();
     } catch (error) {
-      const unreachable = error instanceof Unreachable && !(error instanceof Busy) ? " Is the network there?" : "";
+      const unreachable = error instanceof UnreachableError && !(error instanceof ThrottledError) ? " Is the network there?" : "";
       setText(message, String(/** @type {Error} */ (error).message) + unreachable);
     } finally {
       button.removeAttribute("aria-busy");

@@ -9,8 +9,8 @@ import { bytes, folderOf, nameOf, shortId, when } from "./words.js";
 const READ_PAUSE = 2_000;
 
 /**
- * @typedef {import("./types.js").DeletedFile} DeletedFile
- * @typedef {import("./types.js").DeletedSpace} DeletedSpace
+ * @typedef {import("../client/index.js").DeletedFile} DeletedFile
+ * @typedef {import("../client/index.js").DeletedSpace} DeletedSpace
  */
 
 export class TrashView {

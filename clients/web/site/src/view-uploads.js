@@ -10,7 +10,7 @@ const SMOOTHING = 3_000;
 /** Maximum number of displayed uploads. Of more, only unfinished ones are shown. */
 const MOST_SHOWN = 50;
 
-/** @typedef {import("./upload.js").Upload} Upload */
+/** @typedef {import("../client/index.js").Upload} Upload */
 
 export class UploadsView {
   /** @param {import("./app.js").App} app */

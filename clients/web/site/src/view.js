@@ -100,6 +100,7 @@ export class View {
       connecting: "Connecting",
       "catching-up": "Catching up",
       live: "Live",
+      polling: "Updated each minute",
       waiting: offline ? "Offline" : "Reconnecting",
       expired: "Signed out",
     };
@@ -222,7 +223,7 @@ export class View {
     return `The connection was lost.${asOf} Next attempt in ${Math.max(0, Math.ceil((until - Date.now()) / 1_000))} s.`;
   }
 
-  /** @param {{ change: import("./types.js").Change, latency: number }} heard */
+  /** @param {{ change: import("../client/index.js").Change, latency: number }} heard */
   #hear({ change, latency }) {
     const what = quoted(change.path ? nameOf(change.path) : (this.app.spaceName(change.spaceId) ?? "A space"));
     if (this.#toSay.length === 0) setTimeout(() => this.#say(), GATHER);

@@ -56,7 +56,7 @@ export function shortId(userId) {
 /**
  * Describes a change, for a sentence that begins with the user.
  *
- * @param {import("./types.js").Change} change
+ * @param {import("../client/index.js").Change} change
  * @param {(spaceId: string) => string | undefined} spaceName
  */
 export function deed(change, spaceName) {
@@ -86,4 +86,15 @@ export function deed(change, spaceName) {
     case "MEMBER_REMOVED":
       return `ended the membership of ${change.memberId}`;
   }
+}
+
+/**
+ * Returns the message about uploads that were interrupted by reloading the page.
+ *
+ * @param {string[]} names
+ */
+export function cutOff(names) {
+  const [first = "", second = ""] = names;
+  const more = names.length > 2 ? ` and ${names.length - 1} more` : names.length === 2 ? ` and ${quoted(second)}` : "";
+  return `The upload of ${quoted(first)}${more} was cut off when this page was left. Add ${names.length > 1 ? "them" : "it"} again to go on from there.`;
 }

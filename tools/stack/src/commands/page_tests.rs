@@ -1,5 +1,5 @@
-//! Tests of the web page: its types, its modules under Node.js, and the page in Chromium against the local
-//! stack.
+//! Tests of the JavaScript client and of the web page: their types, their modules under Node.js, the packed client
+//! against the local stack, and the page in Chromium against the local stack.
 
 use std::env;
 use std::fs;
@@ -33,6 +33,9 @@ const BROWSERS: [&str; 4] = [
 /// The users in the browser test.
 const USERS: [&str; 2] = ["web-alice", "web-bob"];
 
+/// The users in the test of the client.
+const CLIENT_USERS: [&str; 2] = ["js-alice", "js-bob"];
+
 /// Where the output of the tests goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Output {
@@ -61,21 +64,7 @@ pub(crate) async fn run_beside(project: &Project, ports: Ports, stack: &Stack, o
         );
         return Ok(());
     };
-    let folder = project.root.join(FOLDER);
-    types(project, &folder, &packages, output).await?;
-
-    let mut node = command(project, "node");
-    node.current_dir(&folder)
-        .arg("--test")
-        .args(tests_in(&folder.join("test"))?);
-    tests(
-        project,
-        "the page's modules (node --test)",
-        "page-modules.log",
-        node,
-        output,
-    )
-    .await?;
+    in_node(project, stack, &packages, output).await?;
 
     let Some(browser) = browser() else {
         skipped(
@@ -87,6 +76,47 @@ pub(crate) async fn run_beside(project: &Project, ports: Ports, stack: &Stack, o
     };
     let files = browser_tests(project, |file| !file.ends_with(RESTORE))?;
     in_browser(project, ports, stack, (&packages, &browser), output, files).await
+}
+
+/// Tests the client and the page's modules.
+async fn in_node(project: &Project, stack: &Stack, packages: &Path, output: Output) -> Result<()> {
+    tools::install_client(project).await?;
+    let client = project.root.join(tools::CLIENT);
+    types(project, &client, &client, output).await?;
+    let modules = tests_in(&client.join("test"))?;
+    node(project, "the client's modules", &client, output, modules, None).await?;
+
+    stack.create_users(&CLIENT_USERS).await?;
+    let settings = json!({
+        "httpApiUrl": stack.outputs.http_api_url,
+        "cognitoEndpoint": stack.aws_endpoint,
+        "userPoolClientId": stack.outputs.user_pool_client_id,
+        "users": CLIENT_USERS,
+        "password": PASSWORD,
+    });
+    let settings = Some(("SYNCSPHERE_CLIENT", settings.to_string()));
+    let packed = tests_in(&client.join("stack"))?;
+    node(project, "the packed client", &client, output, packed, settings).await?;
+
+    let page = project.root.join(FOLDER);
+    types(project, &page, packages, output).await?;
+    let modules = tests_in(&page.join("test"))?;
+    node(project, "the page's modules", &page, output, modules, None).await
+}
+
+/// Runs test files under Node.js, with an environment variable.
+async fn node(
+    project: &Project,
+    name: &str,
+    folder: &Path,
+    output: Output,
+    files: Vec<PathBuf>,
+    settings: Option<(&str, String)>,
+) -> Result<()> {
+    let mut node = command(project, "node");
+    node.current_dir(folder).arg("--test").args(files).envs(settings);
+    let log = format!("{}.log", name.replace([' ', '\''], "-"));
+    tests(project, &format!("{name} (node --test)"), &log, node, output).await
 }
 
 /// Runs the tests in a browser that replace the stack's database. Without a browser there are none.
@@ -124,7 +154,10 @@ fn skipped(what: &str, why: &str, remedy: &str) {
 }
 
 async fn types(project: &Project, folder: &Path, packages: &Path, output: Output) -> Result<()> {
-    let name = "checking the page's types (tsc)";
+    let name = format!(
+        "checking the types of {} (tsc)",
+        folder.strip_prefix(&project.root)?.display()
+    );
     let step = match output {
         Output::Shown => Step::begin(name),
         Output::Logged => Step::beside(name),

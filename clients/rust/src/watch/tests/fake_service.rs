@@ -80,6 +80,33 @@ impl Faults {
     };
 }
 
+/// The fates of a vector, one letter for each frame, request and ping, repeated (`clients/vectors/README.md`).
+#[derive(Clone, serde::Deserialize)]
+pub(super) struct Fates {
+    frames: String,
+    requests: String,
+    pings: String,
+    #[serde(skip)]
+    drawn: [usize; 3],
+}
+
+impl Fates {
+    pub(super) fn without_faults() -> Self {
+        Self {
+            frames: ".".to_owned(),
+            requests: ".".to_owned(),
+            pings: ".".to_owned(),
+            drawn: [0; 3],
+        }
+    }
+
+    fn next(letters: &str, drawn: &mut usize) -> u8 {
+        let letter = letters.as_bytes()[*drawn % letters.len()];
+        *drawn += 1;
+        letter
+    }
+}
+
 /// The fake service. Clones share its state.
 #[derive(Clone)]
 pub(super) struct FakeService(Arc<Mutex<State>>);
@@ -87,6 +114,10 @@ pub(super) struct FakeService(Arc<Mutex<State>>);
 struct State {
     random: Rng,
     faults: Faults,
+    /// Decides about faults in place of `faults`.
+    fates: Option<Fates>,
+    /// The fate of the current frame.
+    fate: u8,
     epoch: Epoch,
     feeds: BTreeMap<SpaceId, Vec<Event>>,
     visible: BTreeSet<SpaceId>,
@@ -116,6 +147,8 @@ impl FakeService {
         Self(Arc::new(Mutex::new(State {
             random: Rng::with_seed(seed),
             faults,
+            fates: None,
+            fate: b'.',
             epoch: Uuid::nil().into(),
             feeds: BTreeMap::new(),
             visible: [space(0), space(1)].into(),
@@ -220,6 +253,15 @@ impl FakeService {
         state.forgotten.append(&mut state.connections);
     }
 
+    /// Plays a restore from a backup: each space keeps the first `percent` of its changes, and another epoch
+    /// begins.
+    pub(super) fn restore_percent(&self, percent: usize) {
+        for feed in self.state().feeds.values_mut() {
+            feed.truncate(feed.len() * percent / 100);
+        }
+        self.begin_epoch();
+    }
+
     /// Plays a restore from a backup: each space loses some of its last changes, and another epoch begins. In
     /// some spaces, further changes follow at once.
     fn restore_all(&self, random: &mut Rng) {
@@ -257,6 +299,11 @@ impl FakeService {
 
     pub(super) fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
+    }
+
+    /// From now on these decide about faults.
+    pub(super) fn set_fates(&self, fates: Fates) {
+        self.state().fates = Some(fates);
     }
 
     /// Loses the next `number` frames, on all connections.
@@ -306,14 +353,17 @@ impl FakeService {
 
     /// Carries out a request after 1 to 199 ms. It may fail before or after it is carried out.
     async fn request<T>(&self, act: impl FnOnce(&mut State) -> Result<T, Error>) -> Result<T, Error> {
-        let millis = self.state().random.u64(1..200);
+        let (millis, fate) = {
+            let mut state = self.state();
+            (state.random.u64(1..200), state.request_fate())
+        };
         sleep(Duration::from_millis(millis)).await;
         let mut state = self.state();
-        if state.fails() {
+        if state.fails(fate, b'b') {
             return Err(Error::Timeout);
         }
         let answer = act(&mut state);
-        if state.passes() && !state.fails() {
+        if state.passes() && !state.fails(fate, b'a') {
             answer
         } else {
             Err(Error::Timeout)
@@ -348,27 +398,31 @@ impl State {
             space_id,
             changes: vec![event],
         };
-        let is_delayed = self.chance(self.faults.delayed) || std::mem::take(&mut self.delays_next);
+        if let Some(fates) = &mut self.fates {
+            self.fate = Fates::next(&fates.frames, &mut fates.drawn[0]);
+        }
+        let is_delayed = self.draw(b'o', self.faults.delayed) || std::mem::take(&mut self.delays_next);
         if is_delayed && self.delayed.is_none() {
             self.delayed = Some(frame);
             return;
         }
         self.push(&frame);
         if let Some(delayed) = self.delayed.take() {
+            self.fate = b'.';
             self.push(&delayed);
         }
     }
 
     /// Sends a frame to all connections, unless a fault prevents it.
     fn push(&mut self, frame: &Frame) {
-        if self.chance(self.faults.broken) || !self.passes() {
+        if self.draw(b'b', self.faults.broken) || !self.passes() {
             self.connections.clear();
         }
-        if self.lost_frames > 0 || self.chance(self.faults.lost) {
+        if self.lost_frames > 0 || self.draw(b'l', self.faults.lost) {
             self.lost_frames = self.lost_frames.saturating_sub(1);
             return;
         }
-        for _ in 0..=u32::from(self.chance(self.faults.duplicated)) {
+        for _ in 0..=u32::from(self.draw(b'd', self.faults.duplicated)) {
             self.connections
                 .retain(|frames| frames.send(frame.clone()).is_ok());
         }
@@ -378,8 +432,25 @@ impl State {
         self.random.u32(0..100) < of_a_hundred
     }
 
-    fn fails(&mut self) -> bool {
-        self.chance(self.faults.failed)
+    /// Whether the current frame has this fate.
+    fn draw(&mut self, letter: u8, of_a_hundred: u32) -> bool {
+        match self.fates {
+            Some(_) => self.fate == letter,
+            None => self.chance(of_a_hundred),
+        }
+    }
+
+    fn request_fate(&mut self) -> Option<u8> {
+        let fates = self.fates.as_mut()?;
+        Some(Fates::next(&fates.requests, &mut fates.drawn[1]))
+    }
+
+    /// Whether a request with this fate fails now.
+    fn fails(&mut self, fate: Option<u8>, letter: u8) -> bool {
+        match fate {
+            Some(fate) => fate == letter,
+            None => self.chance(self.faults.failed),
+        }
     }
 
     fn refuses_heartbeat(&mut self) -> bool {
@@ -387,7 +458,10 @@ impl State {
     }
 
     fn loses_pong(&mut self) -> bool {
-        self.chance(self.faults.unanswered)
+        match &mut self.fates {
+            Some(fates) => Fates::next(&fates.pings, &mut fates.drawn[2]) == b'n',
+            None => self.chance(self.faults.unanswered),
+        }
     }
 
     /// Counts a message towards the planned break. Returns whether it gets through.
