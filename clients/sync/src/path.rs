@@ -140,3 +140,21 @@ pub enum Folder {
     /// An area of the engine.
     Private(Area),
 }
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tree(path) => path.fmt(f),
+            Self::Private(area, name) => write!(f, "/{PRIVATE}/{}/{name}", area.folder()),
+        }
+    }
+}
+
+impl fmt::Display for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tree(path) => path.fmt(f),
+            Self::Private(area) => write!(f, "/{PRIVATE}/{}", area.folder()),
+        }
+    }
+}

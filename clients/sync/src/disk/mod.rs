@@ -1,10 +1,15 @@
 //! The disk as the engine uses it.
 
+#[cfg(feature = "driver")]
+mod real;
+
 use model::ModifiedAt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::path::{Area, Folder, LocalPath, Place};
+#[cfg(feature = "driver")]
+pub use real::RealDisk;
 
 /// A root folder and the engine's private folder in it.
 ///
