@@ -1,5 +1,8 @@
 //! What the engine persists.
 
+#[cfg(feature = "driver")]
+mod sqlite;
+
 use std::sync::Arc;
 
 use model::{Cursor, Epoch, FileId, IdempotencyKey, Sha256, SpacePath, Version};
@@ -9,6 +12,8 @@ use thiserror::Error;
 use crate::disk::{RootIdentity, Stamp};
 use crate::path::LocalPath;
 use crate::tree::{LocalEntry, RemoteRow, SyncedRow};
+#[cfg(feature = "driver")]
+pub use sqlite::{OpenError, Opened, SqliteStore};
 
 /// Persists rows. Each commit is atomic, and durable when it returns.
 pub trait Store: Send {

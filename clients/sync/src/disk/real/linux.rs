@@ -25,6 +25,9 @@ const NAMES_BYTES: usize = 32 * 1024;
 /// Limit on the value of an extended attribute (`XATTR_SIZE_MAX`), and on the list of their names.
 const ATTRIBUTE_BYTES: usize = 64 * 1024;
 
+/// The type of the file systems of user space (`linux/magic.h`).
+const FUSE_SUPER_MAGIC: rustix::fs::FsWord = 0x6573_5546;
+
 /// The kernel or its filter has no `openat2`.
 static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
 
@@ -95,7 +98,10 @@ impl System for Linux {
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(error.into()),
             };
-            each(name.to_str().map_err(|_| name.to_string_lossy().into_owned()), found);
+            each(
+                name.to_str().map_err(|_| name.to_string_lossy().into_owned()),
+                found,
+            );
         }
         Ok(())
     }
@@ -118,15 +124,15 @@ impl System for Linux {
             last_access: now,
             last_modification: now,
         };
-        let touched = rustix::fs::futimens(file, &times).map_err(io::Error::from).and_then(|()| meta(file));
-        match touched {
-            Ok(found) => found.modified,
-            // For example on a volume that was remounted read-only.
-            Err(_) => {
-                let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-                nanoseconds_of(now.tv_sec, now.tv_nsec.try_into().unwrap_or_default())
-            }
+        let touched = rustix::fs::futimens(file, &times)
+            .map_err(io::Error::from)
+            .and_then(|()| meta(file));
+        if let Ok(found) = touched {
+            return found.modified;
         }
+        // For example on a volume that was remounted read-only.
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        nanoseconds_of(now.tv_sec, now.tv_nsec.try_into().unwrap_or_default())
     }
 
     fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
@@ -159,6 +165,10 @@ impl System for Linux {
 
     fn volume_id(folder: &Dir) -> Option<u64> {
         rustix::fs::fstatvfs(folder).ok().map(|found| found.f_fsid)
+    }
+
+    fn is_of_user_space(folder: &Dir) -> bool {
+        rustix::fs::fstatfs(folder).is_ok_and(|found| found.f_type == FUSE_SUPER_MAGIC)
     }
 }
 

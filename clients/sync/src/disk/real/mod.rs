@@ -17,15 +17,12 @@ mod tests;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 use model::ModifiedAt;
 
-use super::{
-    Disk, DiskError, DiskErrorKind, FreeSpace, Kind, Listing, Meta, RootIdentity, Stamp, Volume,
-};
+use super::{Disk, DiskError, DiskErrorKind, FreeSpace, Kind, Listing, Meta, RootIdentity, Stamp, Volume};
 use crate::path::{Area, Folder, LocalPath, PRIVATE, Place};
 use names::{exchange, rename_new};
 use probe::Probed;
@@ -64,7 +61,7 @@ pub struct RealDisk<S: System = Native> {
     device: u64,
     /// The device as it is saved: the id of the file system if it has one.
     volume_id: u64,
-    probed: OnceLock<Probed>,
+    probed: Probed,
     system: std::marker::PhantomData<S>,
 }
 
@@ -95,6 +92,7 @@ impl<S: System> RealDisk<S> {
         let clock = own.open_with(CLOCK, create.create(true).truncate(false).write(true))?;
         let device = S::meta_of_folder(&root)?.device;
         let volume_id = S::volume_id(&root).filter(|id| *id != 0).unwrap_or(device);
+        let probed = probe::probe::<S>(&own)?;
         Ok(Self {
             path,
             host,
@@ -104,7 +102,7 @@ impl<S: System> RealDisk<S> {
             clock: clock.into_std(),
             device,
             volume_id,
-            probed: OnceLock::new(),
+            probed,
             system: std::marker::PhantomData,
         })
     }
@@ -155,7 +153,9 @@ impl<S: System> RealDisk<S> {
             }
             opened => opened,
         };
-        opened.map(cap_std::fs::File::into_std).map_err(|error| failed("open", &place, &error))
+        opened
+            .map(cap_std::fs::File::into_std)
+            .map_err(|error| failed("open", &place, &error))
     }
 
     fn area(&self, area: Area) -> &Dir {
@@ -173,7 +173,10 @@ impl<S: System> RealDisk<S> {
             Place::Private(area, name) => Ok((self.area(*area).try_clone()?, &**name)),
             Place::Tree(path) => {
                 self.refuse_private(path)?;
-                let (folder, name) = path.as_str().rsplit_once('/').ok_or(io::ErrorKind::InvalidInput)?;
+                let (folder, name) = path
+                    .as_str()
+                    .rsplit_once('/')
+                    .ok_or(io::ErrorKind::InvalidInput)?;
                 Ok((self.open_tree(folder)?, name))
             }
         };
@@ -194,9 +197,10 @@ impl<S: System> RealDisk<S> {
         let Some(first) = path.as_str().split('/').nth(1) else {
             return Ok(());
         };
-        let ignores_case = self.probed.get().is_none_or(|probed| probed.volume.ignores_case);
+        let ignores_case = self.probed.volume.ignores_case;
         let is_private = first == PRIVATE
-            || ignores_case && (names::key(first) == PRIVATE || self.is_private(S::stat(&self.root, first).ok())?);
+            || ignores_case
+                && (names::key(first) == PRIVATE || self.is_private(S::stat(&self.root, first).ok())?);
         if is_private {
             let why = "this name is reserved for syncsphere";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
@@ -207,7 +211,8 @@ impl<S: System> RealDisk<S> {
     /// Whether an entry of the root is the private folder.
     fn is_private(&self, entry: Option<Found>) -> io::Result<bool> {
         let own = S::meta_of_folder(&self.own)?;
-        Ok(entry.is_some_and(|entry| entry.inode != 0 && (entry.device, entry.inode) == (own.device, own.inode)))
+        Ok(entry
+            .is_some_and(|entry| entry.inode != 0 && (entry.device, entry.inode) == (own.device, own.inode)))
     }
 
     /// Metadata as the engine has it.
@@ -216,13 +221,18 @@ impl<S: System> RealDisk<S> {
             Kind::Folder if found.is_mount || found.device != self.device => Kind::Mount,
             kind => kind,
         };
-        let has_mode = self.probed.get().is_none_or(|probed| probed.has_mode);
-        let device = if found.device == self.device { self.volume_id } else { found.device };
-        let identity = super::Identity {
-            device,
-            inode: found.inode,
-            birth: found.birth,
+        let device = if found.device == self.device {
+            self.volume_id
+        } else {
+            found.device
         };
+        let (inode, birth) = if self.probed.volume.stable_inodes {
+            (found.inode, found.birth)
+        } else {
+            // A number that changes says nothing.
+            (0, None)
+        };
+        let identity = super::Identity { device, inode, birth };
         Meta {
             kind,
             stamp: Stamp {
@@ -231,7 +241,7 @@ impl<S: System> RealDisk<S> {
                 modified: found.modified,
                 changed: found.changed,
             },
-            executable: found.executable.filter(|_| has_mode),
+            executable: found.executable.filter(|_| self.probed.has_mode),
             links: found.links,
         }
     }
@@ -242,7 +252,11 @@ impl<S: System> RealDisk<S> {
         Ok(RootIdentity {
             marker,
             device,
-            inode: found.inode,
+            inode: if self.probed.volume.stable_inodes {
+                found.inode
+            } else {
+                0
+            },
             host: self.host.clone(),
         })
     }
@@ -284,8 +298,7 @@ impl<S: System> Disk for RealDisk<S> {
     }
 
     fn probe(&self) -> Result<Volume, DiskError> {
-        let probed = probe::probe::<S>(&self.own).map_err(|error| failed("probe", PRIVATE, &error))?;
-        Ok(self.probed.get_or_init(|| probed).volume)
+        Ok(self.probed.volume)
     }
 
     fn root(&self) -> Result<Option<RootIdentity>, DiskError> {
@@ -302,7 +315,11 @@ impl<S: System> Disk for RealDisk<S> {
             let mut text = String::new();
             marker.take(MAX_MARKER_BYTES).read_to_string(&mut text)?;
             let marker = text.trim_end().to_owned();
-            if marker.is_empty() { Ok(None) } else { self.identity(marker, &root).map(Some) }
+            if marker.is_empty() {
+                Ok(None)
+            } else {
+                self.identity(marker, &root).map(Some)
+            }
         };
         reading().map_err(|error| failed("open", self.path.display(), &error))
     }
@@ -366,7 +383,8 @@ impl<S: System> Disk for RealDisk<S> {
         let (mut file, before) = self.open_file(place)?;
         let mut read_all = || -> io::Result<Meta> {
             // A small file is read at once: one more byte finds its end.
-            let length = usize::try_from(before.stamp.size).map_or(READ_BYTES, |size| (size + 1).min(READ_BYTES));
+            let length =
+                usize::try_from(before.stamp.size).map_or(READ_BYTES, |size| (size + 1).min(READ_BYTES));
             let mut buffer = vec![0; length];
             loop {
                 match file.read(&mut buffer) {
@@ -388,11 +406,17 @@ impl<S: System> Disk for RealDisk<S> {
         let (source, name) = self.folder_of("rename", from)?;
         let (target, new_name) = self.folder_of("rename", to)?;
         // On a volume that ignores case, the system takes a name that differs only in case for free.
-        let renamed = if name != new_name && self.ignores_case() && S::stat(&target, new_name).is_ok() {
-            Err(io::ErrorKind::AlreadyExists.into())
-        } else {
-            rename_new::<S>(&source, name, &target, new_name)
-        };
+        let Volume {
+            ignores_case,
+            ignores_form,
+            ..
+        } = self.probed.volume;
+        let renamed =
+            if name != new_name && (ignores_case || ignores_form) && S::stat(&target, new_name).is_ok() {
+                Err(io::ErrorKind::AlreadyExists.into())
+            } else {
+                rename_new::<S>(&source, name, &target, new_name)
+            };
         renamed.map_err(|error| failed("rename", format_args!("{from} to {to}"), &error))
     }
 
@@ -406,13 +430,17 @@ impl<S: System> Disk for RealDisk<S> {
     fn create_folder(&self, folder: &LocalPath) -> Result<(), DiskError> {
         let place = Place::Tree(folder.clone());
         let (parent, name) = self.folder_of("create", &place)?;
-        parent.create_dir(name).map_err(|error| failed("create", folder, &error))
+        parent
+            .create_dir(name)
+            .map_err(|error| failed("create", folder, &error))
     }
 
     fn remove_folder(&self, folder: &LocalPath) -> Result<(), DiskError> {
         let place = Place::Tree(folder.clone());
         let (parent, name) = self.folder_of("remove", &place)?;
-        parent.remove_dir(name).map_err(|error| failed("remove", folder, &error))
+        parent
+            .remove_dir(name)
+            .map_err(|error| failed("remove", folder, &error))
     }
 
     fn sync_file(&self, place: &Place) -> Result<(), DiskError> {
@@ -535,14 +563,6 @@ impl<S: System> Disk for RealDisk<S> {
     }
 }
 
-impl<S: System> RealDisk<S> {
-    fn ignores_case(&self) -> bool {
-        self.probed
-            .get()
-            .is_none_or(|probed| probed.volume.ignores_case || probed.volume.ignores_form)
-    }
-}
-
 #[cfg(unix)]
 fn set_executable(file: &File, executable: bool) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -558,7 +578,14 @@ fn set_executable(file: &File, executable: bool) -> io::Result<()> {
     }
     match file.set_permissions(std::fs::Permissions::from_mode(changed)) {
         // The file of another user in a folder that this user may write to, or a volume without modes.
-        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => Ok(()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
         set => set,
     }
 }

@@ -29,13 +29,10 @@ impl System for Portable {
     fn open_file(folder: &Dir, name: &str, access: Access) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.follow(FollowSymlinks::No);
-        match access {
-            Access::Read => options.read(true),
-            // Windows saves and changes only files that are open for writing.
-            Access::Sync | Access::Metadata if cfg!(windows) => options.read(true).write(true),
-            Access::Sync | Access::Metadata => options.read(true),
-            Access::Write => options.write(true),
-        };
+        // Windows saves and changes only files that are open for writing.
+        let is_changed = matches!(access, Access::Sync | Access::Metadata);
+        options.read(access != Access::Write);
+        options.write(access == Access::Write || cfg!(windows) && is_changed);
         #[cfg(unix)]
         {
             use cap_std::fs::OpenOptionsExt as _;
@@ -66,7 +63,10 @@ impl System for Portable {
                 Err(error) => return Err(error),
             };
             let name = entry.file_name();
-            each(name.to_str().ok_or_else(|| name.to_string_lossy().into_owned()), meta);
+            each(
+                name.to_str().ok_or_else(|| name.to_string_lossy().into_owned()),
+                meta,
+            );
         }
         Ok(())
     }
@@ -85,7 +85,10 @@ impl System for Portable {
     }
 
     fn touch(file: &File) -> i64 {
-        #[expect(clippy::disallowed_methods, reason = "these are times of files, which no test sets")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "these are times of files, which no test sets"
+        )]
         let now = std::time::SystemTime::now();
         let touched = file.set_modified(now).and_then(|()| file.metadata()?.modified());
         nanoseconds(touched.unwrap_or(now))
@@ -119,6 +122,10 @@ impl System for Portable {
     fn volume_id(_folder: &Dir) -> Option<u64> {
         None
     }
+
+    fn is_of_user_space(_folder: &Dir) -> bool {
+        false
+    }
 }
 
 fn found(metadata: &Metadata) -> Found {
@@ -133,7 +140,10 @@ fn found(metadata: &Metadata) -> Found {
     #[cfg(unix)]
     let (device, inode, changed, executable, links) = {
         use cap_std::fs::MetadataExt as _;
-        let changed = metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec());
+        let changed = metadata
+            .ctime()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(metadata.ctime_nsec());
         let executable = Some(metadata.mode() & 0o100 != 0);
         let links = metadata.nlink().try_into().unwrap_or(u32::MAX);
         (metadata.dev(), metadata.ino(), changed, executable, links)

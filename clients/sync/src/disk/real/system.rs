@@ -76,6 +76,9 @@ pub trait System: Debug + Send + Sync + 'static {
 
     /// An id of the file system that stays when it is mounted again, if the system has one.
     fn volume_id(folder: &Dir) -> Option<u64>;
+
+    /// Whether a program of user space provides the file system (FUSE).
+    fn is_of_user_space(folder: &Dir) -> bool;
 }
 
 /// Nanoseconds since 1970 of a time, which may be before.
@@ -90,5 +93,7 @@ pub(super) fn nanoseconds(time: std::time::SystemTime) -> i64 {
 
 /// Nanoseconds since 1970 of a time in seconds and nanoseconds.
 pub(super) fn nanoseconds_of(seconds: i64, nanoseconds: u32) -> i64 {
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds.into())
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds.into())
 }
