@@ -146,9 +146,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 fn open(path: &Path) -> Result<(SqliteStore, Saved), Trouble> {
     let trouble = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Trouble::Error(OpenError::InUse),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Trouble::Damaged,
-        // A row that no release has written.
-        None => Trouble::Damaged,
+        // Without a code: a row that no release has written.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) | None => Trouble::Damaged,
         Some(_) => Trouble::Error(OpenError::Failed(path.to_owned(), error.to_string())),
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
