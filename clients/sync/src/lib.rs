@@ -52,5 +52,8 @@ pub mod execute;
 pub mod names;
 pub mod path;
 pub mod plan;
+pub mod planted;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod store;
 pub mod tree;

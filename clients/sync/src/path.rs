@@ -28,6 +28,11 @@ impl LocalPath {
         &self.0
     }
 
+    /// The shared text.
+    pub fn text(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
     /// Whether this is the root.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
