@@ -46,6 +46,8 @@
 #![warn(missing_docs)]
 
 pub mod disk;
+#[cfg(feature = "driver")]
+pub mod driver;
 pub mod effect;
 pub mod engine;
 pub mod execute;

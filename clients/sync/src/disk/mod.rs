@@ -10,6 +10,8 @@ use thiserror::Error;
 use crate::path::{Area, Folder, LocalPath, Place};
 #[cfg(feature = "driver")]
 pub use real::RealDisk;
+#[cfg(feature = "driver")]
+pub(crate) use real::disk_error;
 
 /// A root folder and the engine's private folder in it.
 ///

@@ -13,7 +13,7 @@ use crate::disk::{RootIdentity, Stamp};
 use crate::path::LocalPath;
 use crate::tree::{LocalEntry, RemoteRow, SyncedRow};
 #[cfg(feature = "driver")]
-pub use sqlite::{OpenError, Opened, SqliteStore};
+pub use sqlite::{Binding, Explained, OpenError, Opened, SqliteStore};
 
 /// Persists rows. Each commit is atomic, and durable when it returns.
 pub trait Store: Send {

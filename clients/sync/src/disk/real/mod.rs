@@ -135,7 +135,7 @@ impl<S: System> RealDisk<S> {
             let meta = self.meta(S::meta_of_file(&file)?);
             Ok((file, meta))
         };
-        opening().map_err(|error| failed("open", place, &error))
+        opening().map_err(|error| disk_error("open", place, &error))
     }
 
     /// Opens a file in [`Area::Parts`], which is made if it does not exist, for reading and writing.
@@ -155,7 +155,15 @@ impl<S: System> RealDisk<S> {
         };
         opened
             .map(cap_std::fs::File::into_std)
-            .map_err(|error| failed("open", &place, &error))
+            .map_err(|error| disk_error("open", &place, &error))
+    }
+
+    /// The metadata of an open file.
+    pub fn meta_of(&self, file: &File) -> Result<Meta, DiskError> {
+        let found = S::meta_of_file(file);
+        found
+            .map(|found| self.meta(found))
+            .map_err(|error| disk_error("look at", "an open file", &error))
     }
 
     fn area(&self, area: Area) -> &Dir {
@@ -180,7 +188,7 @@ impl<S: System> RealDisk<S> {
                 Ok((self.open_tree(folder)?, name))
             }
         };
-        opening().map_err(|error| failed(call, place, &error))
+        opening().map_err(|error| disk_error(call, place, &error))
     }
 
     /// A folder of the tree by a path such as `/a/b`, or the root.
@@ -321,7 +329,7 @@ impl<S: System> Disk for RealDisk<S> {
                 self.identity(marker, &root).map(Some)
             }
         };
-        reading().map_err(|error| failed("open", self.path.display(), &error))
+        reading().map_err(|error| disk_error("open", self.path.display(), &error))
     }
 
     fn create_root(&self, marker: &str) -> Result<RootIdentity, DiskError> {
@@ -336,7 +344,7 @@ impl<S: System> Disk for RealDisk<S> {
             }
             self.identity(marker.to_owned(), &self.root)
         };
-        creating().map_err(|error| failed("create", PRIVATE, &error))
+        creating().map_err(|error| disk_error("create", PRIVATE, &error))
     }
 
     fn list(&self, folder: &LocalPath) -> Result<Listing, DiskError> {
@@ -365,12 +373,12 @@ impl<S: System> Disk for RealDisk<S> {
             listing.is_stable = (before.modified, before.changed) == (after.modified, after.changed);
             Ok(listing)
         };
-        listing().map_err(|error| failed("list", folder, &error))
+        listing().map_err(|error| disk_error("list", folder, &error))
     }
 
     fn stat(&self, place: &Place) -> Result<Option<Meta>, DiskError> {
         let found = self.folder_of("look at", place).and_then(|(folder, name)| {
-            S::stat(&folder, name).map_err(|error| failed("look at", place, &error))
+            S::stat(&folder, name).map_err(|error| disk_error("look at", place, &error))
         });
         match found {
             Ok(found) => Ok(Some(self.meta(found))),
@@ -398,7 +406,7 @@ impl<S: System> Disk for RealDisk<S> {
             }
             Ok(self.meta(S::meta_of_file(&file)?))
         };
-        let after = read_all().map_err(|error| failed("read", place, &error))?;
+        let after = read_all().map_err(|error| disk_error("read", place, &error))?;
         Ok((before, after))
     }
 
@@ -417,14 +425,14 @@ impl<S: System> Disk for RealDisk<S> {
             } else {
                 rename_new::<S>(&source, name, &target, new_name)
             };
-        renamed.map_err(|error| failed("rename", format_args!("{from} to {to}"), &error))
+        renamed.map_err(|error| disk_error("rename", format_args!("{from} to {to}"), &error))
     }
 
     fn exchange(&self, one: &Place, other: &Place) -> Result<(), DiskError> {
         let (source, name) = self.folder_of("exchange", one)?;
         let (target, new_name) = self.folder_of("exchange", other)?;
         let exchanged = exchange(&source, name, &target, new_name);
-        exchanged.map_err(|error| failed("exchange", format_args!("{one} with {other}"), &error))
+        exchanged.map_err(|error| disk_error("exchange", format_args!("{one} with {other}"), &error))
     }
 
     fn create_folder(&self, folder: &LocalPath) -> Result<(), DiskError> {
@@ -432,7 +440,7 @@ impl<S: System> Disk for RealDisk<S> {
         let (parent, name) = self.folder_of("create", &place)?;
         parent
             .create_dir(name)
-            .map_err(|error| failed("create", folder, &error))
+            .map_err(|error| disk_error("create", folder, &error))
     }
 
     fn remove_folder(&self, folder: &LocalPath) -> Result<(), DiskError> {
@@ -440,7 +448,7 @@ impl<S: System> Disk for RealDisk<S> {
         let (parent, name) = self.folder_of("remove", &place)?;
         parent
             .remove_dir(name)
-            .map_err(|error| failed("remove", folder, &error))
+            .map_err(|error| disk_error("remove", folder, &error))
     }
 
     fn sync_file(&self, place: &Place) -> Result<(), DiskError> {
@@ -453,7 +461,7 @@ impl<S: System> Disk for RealDisk<S> {
             file => file,
         };
         let saved = file.and_then(|file| file.sync_all());
-        saved.map_err(|error| failed("save", place, &error))
+        saved.map_err(|error| disk_error("save", place, &error))
     }
 
     fn sync_folder(&self, folder: &Folder) -> Result<(), DiskError> {
@@ -461,7 +469,7 @@ impl<S: System> Disk for RealDisk<S> {
             Folder::Private(area) => S::sync_folder(self.area(*area)),
             Folder::Tree(path) => S::sync_folder(&self.open_tree(path.as_str())?),
         };
-        saving().map_err(|error| failed("save", folder, &error))
+        saving().map_err(|error| disk_error("save", folder, &error))
     }
 
     fn sync_volume(&self) -> Result<(), DiskError> {
@@ -479,7 +487,7 @@ impl<S: System> Disk for RealDisk<S> {
             }
             Ok(())
         };
-        saving().map_err(|error| failed("save", PRIVATE, &error))
+        saving().map_err(|error| disk_error("save", PRIVATE, &error))
     }
 
     fn dress(
@@ -505,19 +513,20 @@ impl<S: System> Disk for RealDisk<S> {
             }
             Ok(())
         };
-        dressing().map_err(|error| failed("set the attributes of", &place, &error))
+        dressing().map_err(|error| disk_error("set the attributes of", &place, &error))
     }
 
     fn set_executable(&self, place: &Place, executable: bool) -> Result<(), DiskError> {
         let (folder, name) = self.folder_of("set the mode of", place)?;
         let setting = || set_executable(&open_regular::<S>(&folder, name, Access::Metadata)?, executable);
-        setting().map_err(|error| failed("set the mode of", place, &error))
+        setting().map_err(|error| disk_error("set the mode of", place, &error))
     }
 
     fn create_part(&self, part: &str) -> Result<(), DiskError> {
         let file = self.open_part(part)?;
         let place = Place::private(Area::Parts, part);
-        file.set_len(0).map_err(|error| failed("empty", &place, &error))
+        file.set_len(0)
+            .map_err(|error| disk_error("empty", &place, &error))
     }
 
     fn append_part(&self, part: &str, bytes: &[u8]) -> Result<(), DiskError> {
@@ -527,13 +536,13 @@ impl<S: System> Disk for RealDisk<S> {
             file.write_all(bytes)
         };
         let place = Place::private(Area::Parts, part);
-        appending().map_err(|error| failed("write", &place, &error))
+        appending().map_err(|error| disk_error("write", &place, &error))
     }
 
     fn remove_part(&self, part: &str) -> Result<(), DiskError> {
         match self.area(Area::Parts).remove_file(part) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed("remove", Place::private(Area::Parts, part), &error))
+                Err(disk_error("remove", Place::private(Area::Parts, part), &error))
             }
             _ => Ok(()),
         }
@@ -541,7 +550,7 @@ impl<S: System> Disk for RealDisk<S> {
 
     fn purge(&self, trashed: &str) -> Result<(), DiskError> {
         let removed = self.area(Area::Trash).remove_file(trashed);
-        removed.map_err(|error| failed("remove", Place::private(Area::Trash, trashed), &error))
+        removed.map_err(|error| disk_error("remove", Place::private(Area::Trash, trashed), &error))
     }
 
     fn list_area(&self, area: Area) -> Result<Vec<(String, Meta)>, DiskError> {
@@ -554,12 +563,13 @@ impl<S: System> Disk for RealDisk<S> {
                 }
             })
         });
-        listing.map_err(|error| failed("list", area.folder(), &error))?;
+        listing.map_err(|error| disk_error("list", area.folder(), &error))?;
         Ok(entries)
     }
 
     fn space(&self) -> Result<FreeSpace, DiskError> {
-        S::space(&self.own).map_err(|error| failed("ask for the free space of", self.path.display(), &error))
+        S::space(&self.own)
+            .map_err(|error| disk_error("ask for the free space of", self.path.display(), &error))
     }
 }
 
@@ -597,7 +607,7 @@ fn set_executable(_file: &File, _executable: bool) -> io::Result<()> {
 }
 
 /// The error of a call that failed at a path.
-fn failed(call: &str, at: impl std::fmt::Display, error: &io::Error) -> DiskError {
+pub(crate) fn disk_error(call: &str, at: impl std::fmt::Display, error: &io::Error) -> DiskError {
     DiskError::new(kind_of(error), format!("cannot {call} {at}: {error}"))
 }
 

@@ -4,6 +4,7 @@
 //! is locked as long as it is open, which also avoids shared memory, so it works on network file systems. Each
 //! commit is durable: the database may be older than the folder, but never newer.
 
+mod explain;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,10 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use explain::Explained;
+use model::{SpaceId, UserId};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{RowChange, Saved, Store, StoreError};
@@ -30,6 +34,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 const SCHEMA: &str = "
 CREATE TABLE meta (id INTEGER PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE binding (id INTEGER PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE remote (
   file_id BLOB PRIMARY KEY, path TEXT NOT NULL, version INTEGER NOT NULL, size INTEGER NOT NULL,
   sha256 BLOB NOT NULL, modified_at INTEGER, executable INTEGER) STRICT, WITHOUT ROWID;
@@ -51,6 +56,18 @@ CREATE TABLE excluded (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 /// A store in an SQLite database.
 #[derive(Debug)]
 pub struct SqliteStore(Connection);
+
+/// The service, the user and the space that the rows of a store are about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Binding {
+    /// The URL of the API.
+    pub url: String,
+    /// The user; `None` if it is not known.
+    pub user_id: Option<UserId>,
+    /// The space.
+    pub space_id: SpaceId,
+}
 
 /// An open store.
 #[derive(Debug)]
@@ -198,6 +215,23 @@ impl SqliteStore {
         }
         let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
         Err(rusqlite::Error::SqliteFailure(corrupt, Some(answer)))
+    }
+}
+
+impl SqliteStore {
+    /// What the rows are about; `None` in a new store.
+    pub fn binding(&self) -> Result<Option<Binding>, OpenError> {
+        rows::binding(&self.0).map_err(|error| OpenError::Failed(NAME.into(), error.to_string()))
+    }
+
+    /// Saves what the rows are about.
+    pub fn bind(&mut self, binding: &Binding) -> Result<(), OpenError> {
+        rows::bind(&self.0, binding).map_err(|error| OpenError::Failed(NAME.into(), error.to_string()))
+    }
+
+    /// What is known about a path of the space, or of the folder.
+    pub fn explain(&self, path: &str) -> Result<Explained, StoreError> {
+        explain::explain(&self.0, path).map_err(|error| StoreError(error.to_string()))
     }
 }
 

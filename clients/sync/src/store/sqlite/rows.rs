@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::super::{RowChange, Saved, SavedMeta};
-use super::SqliteStore;
+use super::{Binding, SqliteStore};
 use crate::disk::{Identity, Stamp};
 use crate::path::LocalPath;
 use crate::tree::{FolderState, LocalEntry, LocalFile, RemoteRow, SyncedRow};
@@ -41,6 +41,21 @@ impl SqliteStore {
             excluded: all(connection, "SELECT * FROM excluded", |row| parsed(row, 0))?,
         })
     }
+}
+
+/// What the rows are about.
+pub(super) fn binding(connection: &Connection) -> rusqlite::Result<Option<Binding>> {
+    let read = |row: &Row<'_>| json(row, 0);
+    let found = connection.query_row("SELECT value FROM binding WHERE id = 1", [], read);
+    match found {
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+pub(super) fn bind(connection: &Connection, binding: &Binding) -> rusqlite::Result<()> {
+    let sql = "REPLACE INTO binding VALUES (1, ?)";
+    connection.execute(sql, params![text(binding)?]).map(drop)
 }
 
 fn all<T>(
@@ -113,7 +128,7 @@ fn write_remote(connection: &Connection, id: FileId, row: &RemoteRow) -> rusqlit
     connection.prepare_cached(sql)?.execute(params).map(drop)
 }
 
-fn remote(row: &Row<'_>) -> rusqlite::Result<(FileId, RemoteRow)> {
+pub(super) fn remote(row: &Row<'_>) -> rusqlite::Result<(FileId, RemoteRow)> {
     let found = RemoteRow {
         path: parsed(row, 1)?,
         version: number(row, 2)?,
@@ -181,7 +196,7 @@ fn write_local_file(connection: &Connection, path: &LocalPath, file: &LocalFile)
     connection.prepare_cached(sql)?.execute(params).map(drop)
 }
 
-fn local(row: &Row<'_>) -> rusqlite::Result<(LocalPath, LocalEntry)> {
+pub(super) fn local(row: &Row<'_>) -> rusqlite::Result<(LocalPath, LocalEntry)> {
     let kind: String = row.get(1)?;
     let entry = match kind.as_str() {
         "file" => LocalEntry::File(LocalFile {
@@ -238,7 +253,7 @@ fn write_synced(connection: &Connection, id: FileId, row: &SyncedRow) -> rusqlit
     connection.prepare_cached(sql)?.execute(params).map(drop)
 }
 
-fn synced(row: &Row<'_>) -> rusqlite::Result<(FileId, SyncedRow)> {
+pub(super) fn synced(row: &Row<'_>) -> rusqlite::Result<(FileId, SyncedRow)> {
     let path: SpacePath = parsed(row, 1)?;
     let local: Option<String> = row.get(2)?;
     let size = unsigned(row, 4)?;

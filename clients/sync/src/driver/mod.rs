@@ -1,0 +1,474 @@
+//! Runs the engine with a folder of this machine, a database, and the service.
+//!
+//! The driver performs effects and passes their results to the engine. It is one task: the engine and the
+//! database are used by no other. Jobs of the disk run on threads that may wait.
+
+mod folder;
+mod question;
+mod remote;
+#[cfg(unix)]
+mod socket;
+mod view;
+mod watch;
+
+use std::collections::HashMap;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, Error, Update, Watcher};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use model::{Cursor, Epoch};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::disk::{DiskError, RealDisk};
+use crate::effect::{Answer, Command, Effect, EffectId, Input, Now, RemoteError, Request, Stopped, Told};
+use crate::engine::{Config, Engine};
+use crate::execute;
+use crate::store::{SqliteStore, Store as _, StoreError};
+pub use folder::{Folder, FolderError, Idle};
+pub use question::{Held, Question, Reply, Status};
+use remote::Remote;
+#[cfg(unix)]
+pub use socket::{ask, serve};
+use view::View;
+use watch::{FolderWatcher, Hints};
+
+/// How often a folder that cannot be watched as a whole is scanned.
+const POLL_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How often everything is looked at, because the system may lose events without a word.
+const RESCAN_INTERVAL: Duration = Duration::from_hours(1);
+
+/// The pause before the changes of the space are watched again after an error.
+const WATCH_AGAIN: Duration = Duration::from_mins(1);
+
+/// How a sync runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Of the engine.
+    pub config: Config,
+    /// Whether the sync ends when everything is equal, except what is held.
+    pub once: bool,
+}
+
+/// Something for the user.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// The engine tells it.
+    Told(Told),
+    /// No WebSocket can be opened: changes of others arrive late.
+    Polling(String),
+    /// The connection to the service is lost; it is opened again after this time.
+    Offline(String, Duration),
+    /// Not all folders can be watched: changes made here are found late.
+    Unwatched,
+}
+
+/// A question or a command for a running sync, and where the answer goes.
+#[derive(Debug)]
+pub struct Ask {
+    /// The question.
+    pub question: Question,
+    /// Takes the answer.
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// How a sync ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Why.
+    pub why: Stopped,
+    /// What is held.
+    pub held: Vec<Held>,
+    /// Why the service could not be reached at last, if `once` ended for that reason.
+    pub unavailable: Option<String>,
+}
+
+/// A call in progress, which gives its result.
+type Task = Pin<Box<dyn Future<Output = Input>>>;
+
+/// Syncs a folder until it ends. Dropping the future ends it at once, as a crash would: nothing is lost, and the
+/// next start looks at everything again.
+pub async fn run(
+    folder: Folder,
+    client: Client,
+    settings: Settings,
+    asks: &mut mpsc::UnboundedReceiver<Ask>,
+    tell: &mut dyn FnMut(Notice),
+) -> Result<Ended, StoreError> {
+    let Folder {
+        disk,
+        store,
+        saved,
+        binding,
+        lock: _lock,
+        ..
+    } = folder;
+    let disk = Arc::new(disk);
+    let (sender, sent) = mpsc::unbounded_channel();
+    let view = View::new(&binding, &saved);
+    let driver = Driver {
+        engine: Engine::new(settings.config, saved),
+        store,
+        remote: Remote::new(client, binding.space_id, Arc::clone(&disk)),
+        folder_watcher: (!settings.once).then(|| FolderWatcher::new(disk.path())),
+        disk,
+        once: settings.once,
+        epoch: None,
+        changes: Changes::Off(None),
+        view,
+        sender,
+        tasks: FuturesUnordered::new(),
+        cancels: HashMap::new(),
+        started: Instant::now(),
+        wake: None,
+        unavailable: None,
+        tell,
+    };
+    driver.run(sent, asks).await
+}
+
+/// The watcher of the space.
+enum Changes {
+    On(Watcher),
+    /// It is started at this time.
+    Off(Option<Instant>),
+}
+
+struct Driver<'a> {
+    engine: Engine,
+    store: SqliteStore,
+    disk: Arc<RealDisk>,
+    remote: Remote,
+    /// `None` if the sync ends when everything is equal.
+    folder_watcher: Option<FolderWatcher>,
+    once: bool,
+    /// The epoch that the engine knows. Requests must not name a later one.
+    epoch: Option<Epoch>,
+    changes: Changes,
+    view: View,
+    /// Takes what comes before the result of a task.
+    sender: mpsc::UnboundedSender<Input>,
+    tasks: FuturesUnordered<Task>,
+    cancels: HashMap<EffectId, oneshot::Sender<()>>,
+    started: Instant,
+    /// When the engine wants to be called, in milliseconds since the start.
+    wake: Option<u64>,
+    unavailable: Option<String>,
+    tell: &'a mut dyn FnMut(Notice),
+}
+
+/// What the driver waited for.
+enum Event {
+    Sent(Option<Input>),
+    Result(Input),
+    Tick,
+    Hints(Hints),
+    Update(Result<Option<Update>, Error>),
+    WatchAgain,
+    Poll,
+    Rescan,
+    Ask(Option<Ask>),
+}
+
+impl Driver<'_> {
+    async fn run(
+        mut self,
+        mut sent: mpsc::UnboundedReceiver<Input>,
+        asks: &mut mpsc::UnboundedReceiver<Ask>,
+    ) -> Result<Ended, StoreError> {
+        let mut next = Some(Input::Tick);
+        let mut rescan = pin!(sleep(jittered(RESCAN_INTERVAL)));
+        let mut poll = pin!(sleep(POLL_INTERVAL));
+        let mut are_asked = true;
+        loop {
+            // Pages of a listing come before its end.
+            while let Some(input) = sent.try_recv().ok().or_else(|| next.take()) {
+                if let Some(why) = self.step(input)? {
+                    return Ok(self.ended(why));
+                }
+            }
+            let wake = self.wake.map(|at| self.started + Duration::from_millis(at));
+            let is_incomplete = self
+                .folder_watcher
+                .as_ref()
+                .is_some_and(FolderWatcher::is_incomplete);
+            let event = tokio::select! {
+                input = sent.recv() => Event::Sent(input),
+                Some(input) = self.tasks.next() => Event::Result(input),
+                () = sleep_until(wake.unwrap_or(self.started)), if wake.is_some() => Event::Tick,
+                hints = hints(&mut self.folder_watcher) => Event::Hints(hints),
+                event = update(&mut self.changes) => event,
+                () = &mut poll, if is_incomplete => Event::Poll,
+                () = &mut rescan, if !self.once => Event::Rescan,
+                ask = asks.recv(), if are_asked => Event::Ask(ask),
+            };
+            next = match event {
+                Event::Sent(input) => input,
+                Event::Result(input) => Some(input),
+                Event::Tick => {
+                    self.wake = None;
+                    Some(Input::Tick)
+                }
+                Event::Hints(hints) if hints.is_anything => Some(Input::WatchOverflow),
+                Event::Hints(hints) => Some(Input::Watched(hints.folders.into_iter().collect())),
+                Event::Update(update) => self.updated(update),
+                Event::WatchAgain => {
+                    self.watch_changes();
+                    None
+                }
+                Event::Poll => {
+                    poll.as_mut().reset(Instant::now() + POLL_INTERVAL);
+                    Some(Input::WatchOverflow)
+                }
+                Event::Rescan => {
+                    rescan.as_mut().reset(Instant::now() + jittered(RESCAN_INTERVAL));
+                    Some(Input::Command(Command::Rescan))
+                }
+                Event::Ask(Some(ask)) => self.asked(ask),
+                Event::Ask(None) => {
+                    are_asked = false;
+                    None
+                }
+            };
+        }
+    }
+
+    fn ended(self, why: Stopped) -> Ended {
+        Ended {
+            why,
+            held: self.view.held(),
+            unavailable: self.unavailable,
+        }
+    }
+
+    fn now(&self) -> Now {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "names of conflict copies have the time of day"
+        )]
+        let wall = std::time::SystemTime::now();
+        let wall = wall
+            .duration_since(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Now {
+            monotonic: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            wall: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Passes an input to the engine and performs the effects. Returns the reason if the engine has ended.
+    fn step(&mut self, input: Input) -> Result<Option<Stopped>, StoreError> {
+        self.observe(&input);
+        let effects = self.engine.step(self.now(), input);
+        let mut ended = None;
+        for effect in effects {
+            if let Effect::Stopped(why) = effect {
+                ended = Some(why);
+            } else {
+                self.perform(effect)?;
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Notes what concerns the driver itself.
+    fn observe(&mut self, input: &Input) {
+        if let Input::Answered(id, _) | Input::Fetched(id, _) | Input::Uploaded(id, _) = input {
+            self.cancels.remove(id);
+            self.view.ended(*id);
+        }
+        if let Input::Answered(_, Ok(Answer::Position(_, position))) = input {
+            self.epoch = Some(position.epoch);
+            if matches!(self.changes, Changes::Off(None)) && !self.once {
+                self.start_watching(position.epoch, position.latest);
+            }
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) -> Result<(), StoreError> {
+        match effect {
+            Effect::Commit(changes) => {
+                self.store.commit(&changes)?;
+                self.view.committed(&changes);
+            }
+            Effect::Disk(id, job) => {
+                let disk = Arc::clone(&self.disk);
+                let running = spawn_blocking(move || execute::run(&*disk, &job));
+                self.tasks.push(Box::pin(async move {
+                    Input::Disk(
+                        id,
+                        running.await.unwrap_or_else(|error| Err(thread_ended(&error))),
+                    )
+                }));
+            }
+            Effect::Fetch(id, fetch) => {
+                self.view.started(id, view::Transfer::Download);
+                let remote = self.remote.with_epoch(self.epoch);
+                self.start(id, Input::Fetched, async move { remote.fetch(&fetch).await });
+            }
+            Effect::Upload(id, upload) => {
+                self.view.started(id, view::Transfer::Upload);
+                let remote = self.remote.with_epoch(self.epoch);
+                self.start(id, Input::Uploaded, async move { remote.upload(&upload).await });
+            }
+            Effect::Request(id, request) => self.request(id, request),
+            Effect::Cancel(id) => {
+                if let Some(cancel) = self.cancels.remove(&id) {
+                    let _ = cancel.send(());
+                }
+            }
+            Effect::Wake(at) => self.wake = Some(at),
+            Effect::Watch(folder) => {
+                if let Some(watcher) = &mut self.folder_watcher {
+                    let was_incomplete = watcher.is_incomplete();
+                    watcher.watch(&folder);
+                    if watcher.is_incomplete() && !was_incomplete {
+                        (self.tell)(Notice::Unwatched);
+                    }
+                }
+            }
+            Effect::Tell(told) => self.told(told),
+            // `step` has taken it.
+            Effect::Stopped(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Starts a call, whose result is passed also if it is cancelled.
+    fn start<T: 'static>(
+        &mut self,
+        id: EffectId,
+        input: fn(EffectId, Result<T, RemoteError>) -> Input,
+        call: impl Future<Output = Result<T, RemoteError>> + 'static,
+    ) {
+        let (cancel, cancelled) = oneshot::channel();
+        self.cancels.insert(id, cancel);
+        self.tasks.push(Box::pin(async move {
+            let result = tokio::select! {
+                result = call => result,
+                Ok(()) = cancelled => Err(RemoteError::Cancelled),
+            };
+            input(id, result)
+        }));
+    }
+
+    fn request(&mut self, id: EffectId, request: Request) {
+        let remote = self.remote.with_epoch(self.epoch);
+        let pages = self.sender.clone();
+        self.start(id, Input::Answered, async move {
+            let page = |files| {
+                let _ = pages.send(Input::Listed(id, files));
+            };
+            remote.request(&request, page).await
+        });
+    }
+
+    fn told(&mut self, told: Told) {
+        let now = self.now().wall;
+        self.view.told(&told, now);
+        if self.once {
+            match &told {
+                Told::Current { .. } => self.stop(),
+                Told::Unavailable(reason) => {
+                    self.unavailable = Some(reason.clone());
+                    self.stop();
+                }
+                _ => {}
+            }
+        }
+        (self.tell)(Notice::Told(told));
+    }
+
+    fn stop(&self) {
+        let _ = self.sender.send(Input::Command(Command::Stop));
+    }
+
+    fn start_watching(&mut self, epoch: Epoch, latest: Cursor) {
+        let client = self.remote.client().clone();
+        let space_id = self.view.space_id();
+        self.changes = Changes::On(Watcher::of_space(client, Some(epoch), space_id, latest));
+    }
+
+    /// Watches the space again, and reads what was missed.
+    fn watch_changes(&mut self) {
+        let (epoch, cursor) = self.view.position();
+        if let Some(epoch) = epoch.or(self.epoch) {
+            self.start_watching(epoch, cursor);
+        }
+    }
+
+    fn updated(&mut self, update: Result<Option<Update>, Error>) -> Option<Input> {
+        match update {
+            Ok(Some(Update::Offline { reason, retry_in })) => {
+                self.view.push = view::Push::Offline;
+                (self.tell)(Notice::Offline(reason, retry_in));
+                None
+            }
+            Ok(Some(Update::Polling { reason })) => {
+                self.view.push = view::Push::Polling;
+                (self.tell)(Notice::Polling(reason));
+                Some(Input::Pushed)
+            }
+            Ok(Some(Update::Live)) => {
+                self.view.push = view::Push::Live;
+                Some(Input::Pushed)
+            }
+            Ok(Some(Update::Change(_) | Update::CursorReset(_) | Update::Epoch(_))) => Some(Input::Pushed),
+            // The engine meets the reason itself when it reads the changes.
+            Ok(None) | Err(_) => {
+                self.view.push = view::Push::Offline;
+                self.changes = Changes::Off(Some(Instant::now() + WATCH_AGAIN));
+                Some(Input::Pushed)
+            }
+        }
+    }
+
+    /// Answers a question, and returns the command if it is one.
+    fn asked(&mut self, ask: Ask) -> Option<Input> {
+        let Ask { question, reply } = ask;
+        let command = question.command();
+        let is_incomplete = self
+            .folder_watcher
+            .as_ref()
+            .is_some_and(FolderWatcher::is_incomplete);
+        let answer = self.view.answer(&question, &self.store, is_incomplete);
+        // The one who asked may be gone.
+        let _ = reply.send(answer);
+        command.map(Input::Command)
+    }
+}
+
+/// A tenth more or less, so that devices that were started together do not stay together.
+fn jittered(time: Duration) -> Duration {
+    time.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+async fn hints(watcher: &mut Option<FolderWatcher>) -> Hints {
+    match watcher {
+        Some(watcher) => watcher.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn update(changes: &mut Changes) -> Event {
+    match changes {
+        Changes::On(watcher) => Event::Update(watcher.next().await),
+        Changes::Off(Some(at)) => {
+            sleep_until(*at).await;
+            Event::WatchAgain
+        }
+        Changes::Off(None) => std::future::pending().await,
+    }
+}
+
+fn thread_ended(error: &tokio::task::JoinError) -> DiskError {
+    DiskError::new(
+        crate::disk::DiskErrorKind::Fatal,
+        format!("a thread has ended: {error}"),
+    )
+}
