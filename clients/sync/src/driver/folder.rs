@@ -9,8 +9,8 @@ use thiserror::Error;
 use super::question::{Question, Reply};
 use super::view::View;
 use crate::disk::RealDisk;
+use crate::path::PRIVATE;
 use crate::store::{Binding, OpenError, RowChange, Saved, SavedMeta, SqliteStore, Store as _};
-use PRIVATE;
 
 /// An open folder, which no other process can sync.
 #[derive(Debug)]
