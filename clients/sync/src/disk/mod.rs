@@ -22,9 +22,10 @@ pub(crate) use real::disk_error;
 /// An implementation is used by several threads: calls that read may run beside others, and the engine never
 /// makes two calls at the same time of which one changes something, except [`Disk::append_part`].
 pub trait Disk: Send + Sync {
-    /// The present by the clock that the file system stamps with, in nanoseconds since 1970. It decides whether
-    /// a stamp is too young to be believed.
-    fn now(&self) -> i64;
+    /// The time before which stamps are final, in nanoseconds since 1970: a file that is changed from now on gets
+    /// a later [`Stamp::changed`] than this. It is the present by the clock of the file system, less
+    /// [`Volume::granularity`].
+    fn settled_before(&self) -> i64;
 
     /// Finds out the properties of the volume by experiments in the private folder.
     fn probe(&self) -> Result<Volume, DiskError>;
@@ -104,6 +105,10 @@ pub trait Disk: Send + Sync {
 
     /// Lists an area of the engine.
     fn list_area(&self, area: Area) -> Result<Vec<(String, Meta)>, DiskError>;
+
+    /// Renames, and replaces what is there. The engine never does that: a planted defect of the simulation does.
+    #[cfg(feature = "simulation")]
+    fn replace(&self, from: &Place, to: &Place) -> Result<(), DiskError>;
 
     /// The free space of the volume.
     fn space(&self) -> Result<FreeSpace, DiskError>;

@@ -1,10 +1,20 @@
 //! Disk jobs: short sequences of calls that observe, or that capture, verify and then dispose.
+//!
+//! Between the last look at a file and a rename, its owner may save it. So a file is first captured, by a rename
+//! or by an exchange into [`Area::Aside`](crate::path::Area::Aside), then read there, and only then moved to the
+//! trash. What turns out to be an edit goes back to its place if that is free, and gets a conflict name if not.
+
+mod capture;
+mod inspect;
+mod place;
+mod recover;
+mod shift;
 
 use std::sync::Arc;
 
 use model::{ModifiedAt, Sha256};
 
-use crate::disk::{DiskError, Listing, Meta, RootIdentity, Stamp, Volume};
+use crate::disk::{Disk, DiskError, DiskErrorKind, Listing, Meta, RootIdentity, Stamp, Volume};
 use crate::path::LocalPath;
 use crate::store::{Intent, TrashRow};
 use crate::tree::LocalFile;
@@ -71,6 +81,8 @@ pub struct Placement {
     pub replaced: Option<(Stamp, Sha256)>,
     /// The name in [`Area::Aside`](crate::path::Area::Aside) and in the trash for the replaced file.
     pub aside: Arc<str>,
+    /// Whether the volume exchanges files atomically.
+    pub exchanges: bool,
     /// The modification time.
     pub modified_at: Option<ModifiedAt>,
     /// The executable bit.
@@ -137,16 +149,16 @@ pub enum Report {
     Scanned(Vec<(LocalPath, Result<Listing, DiskError>)>),
     /// Of [`Job::Hash`].
     Hashed(Vec<(LocalPath, Result<LocalFile, Failure>)>),
-    /// Of [`Job::Place`]: the placed file, and the file that it replaced.
+    /// Of [`Job::Place`].
     Placed(Vec<Result<Placed, Failure>>),
-    /// Of [`Job::Remove`]: the file in the trash.
-    Removed(Vec<Result<Stamp, Failure>>),
-    /// Of [`Job::Move`]: the file at its new place.
-    Moved(Vec<Result<Stamp, Failure>>),
+    /// Of [`Job::Remove`]: the stamp of the file in the trash.
+    Removed(Vec<Result<(Stamp, Folders), Failure>>),
+    /// Of [`Job::Move`]: the stamp of the file at its new place.
+    Moved(Vec<Result<(Stamp, Folders), Failure>>),
     /// Of [`Job::SetAside`]: the new path, and the file there.
     SetAside(Vec<Result<(LocalPath, Stamp), Failure>>),
-    /// Of [`Job::SetExecutable`].
-    SetExecutable(Vec<Result<LocalFile, Failure>>),
+    /// Of [`Job::SetExecutable`]: the new stamp.
+    SetExecutable(Vec<Result<Stamp, Failure>>),
     /// Of [`Job::CheckTrash`]: the files that have other content now, and the new stamps of the others whose
     /// stamps are other ones.
     TrashChecked(Vec<(Arc<str>, TrashState)>),
@@ -185,6 +197,19 @@ pub struct Placed {
     pub file: LocalFile,
     /// The stamp of the replaced file in the trash.
     pub trashed: Option<Stamp>,
+    /// Whether the file was still the placed one when it was looked at afterwards.
+    pub is_settled: bool,
+    /// Folders that were made for it.
+    pub folders: Folders,
+}
+
+/// Folders that a job made and removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Folders {
+    /// Made, the outermost first.
+    pub created: Vec<LocalPath>,
+    /// Removed because they had become empty, the innermost first.
+    pub removed: Vec<LocalPath>,
 }
 
 /// The state of a file in the trash.
@@ -204,8 +229,82 @@ pub enum Failure {
     /// The disk is not as the engine thought. These folders must be scanned again. Nothing of the user is lost:
     /// what was captured is back in its place, or has the conflict name that is given.
     Changed(Option<LocalPath>),
-    /// The file was written to while it was read.
+    /// The file was written to while it was read. This is what it is now.
     Busy(Meta),
     /// The disk refused. Nothing was changed.
     Disk(DiskError),
+}
+
+impl From<DiskError> for Failure {
+    fn from(error: DiskError) -> Self {
+        match error.kind {
+            DiskErrorKind::NotFound | DiskErrorKind::AlreadyExists | DiskErrorKind::NotEmpty => {
+                Self::Changed(None)
+            }
+            _ => Self::Disk(error),
+        }
+    }
+}
+
+/// Runs a job. An error means that the disk failed: the engine must end.
+pub fn run(disk: &dyn Disk, job: &Job) -> Result<Report, DiskError> {
+    Ok(match job {
+        Job::Open(marker) => inspect::open(disk, marker.as_deref())?,
+        Job::CheckRoot(root) => Report::Root(disk.root()?.as_ref() == Some(root)),
+        Job::Recover { intents, label } => Report::Recovered(recover::recover(disk, intents, label)?),
+        Job::Scan(folders) => Report::Scanned(inspect::scan(disk, folders)?),
+        Job::Hash(paths) => Report::Hashed(inspect::hash_all(disk, paths)?),
+        Job::Place(items) => Report::Placed(place::place(disk, items)?),
+        Job::Remove(items) => Report::Removed(capture::remove(disk, items)?),
+        Job::Move(items) => Report::Moved(shift::shift(disk, items)?),
+        Job::SetAside(items) => Report::SetAside(shift::set_aside(disk, items)?),
+        Job::SetExecutable(items) => Report::SetExecutable(shift::set_executable(disk, items)?),
+        Job::CheckTrash(items) => Report::TrashChecked(recover::check_trash(disk, items)?),
+        Job::Rescue(items) => Report::Rescued(recover::rescue(disk, items)?),
+        Job::Purge(names) => {
+            let purged = names
+                .iter()
+                .map(|name| item(disk.purge(name).map_err(Stop::from)));
+            Report::Purged(purged.collect::<Result<_, _>>()?)
+        }
+        Job::Discard(parts) => {
+            for part in parts {
+                item(disk.remove_part(part).map_err(Stop::from))?.ok();
+            }
+            Report::Discarded
+        }
+    })
+}
+
+/// Why an item ends early.
+enum Stop {
+    /// The disk failed.
+    Fatal(DiskError),
+    /// Only this item failed.
+    Failed(Failure),
+}
+
+impl From<DiskError> for Stop {
+    fn from(error: DiskError) -> Self {
+        if error.kind == DiskErrorKind::Fatal {
+            Self::Fatal(error)
+        } else {
+            Self::Failed(error.into())
+        }
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// The result of an item, unless the disk failed.
+fn item<T>(result: Result<T, Stop>) -> Result<Result<T, Failure>, DiskError> {
+    match result {
+        Ok(done) => Ok(Ok(done)),
+        Err(Stop::Failed(failure)) => Ok(Err(failure)),
+        Err(Stop::Fatal(error)) => Err(error),
+    }
 }

@@ -108,7 +108,7 @@ impl Planner<'_> {
         match self.hiding(&path) {
             Hiding::No => {}
             Hiding::Ignored => return (Class::NONE, Decision::Nothing),
-            Hiding::Excluded => return (only, Decision::Hold(Hold::Excluded)),
+            Hiding::Excluded => return (only, self.clean(local, &file, &path)),
         }
         if file.sha256.is_none() {
             return (only, Decision::Wait);
@@ -141,6 +141,28 @@ impl Planner<'_> {
             // The file of the space, or the file below this path, makes its own way.
             Blocker::Stays => (both, self.wait_for_stranger(&path, local)),
             Blocker::Folder => (both, Decision::Hold(Hold::TypeClash)),
+        }
+    }
+
+    /// A file of an excluded folder goes to the trash if the space has it. Others are not touched.
+    fn clean(&self, local: &LocalPath, file: &crate::tree::LocalFile, path: &model::SpacePath) -> Decision {
+        let Some(sha256) = file.sha256 else {
+            return Decision::Wait;
+        };
+        let key = self.trees.names().key(path.as_str());
+        let there = self.trees.remote_with_key(&key);
+        let mut same = there.filter(|id| {
+            let row = self.trees.remote(*id);
+            row.is_some_and(|row| row.path == *path && row.sha256 == sha256 && row.size == file.stamp.size)
+        });
+        match same.next() {
+            Some(id) => self.receive(Op::Remove {
+                id,
+                local: local.clone(),
+                file: *file,
+                then: None,
+            }),
+            None => Decision::Hold(Hold::Excluded),
         }
     }
 

@@ -217,8 +217,17 @@ impl Planner<'_> {
                 Some(_) => Decision::Wait,
                 None => self.wait_for(other),
             },
+            // The folder has nothing but this file: it goes when the file leaves.
+            Occupant::Blocked(Decision::Hold(Hold::TypeClash)) if self.is_alone_in(&from, &to) => {
+                self.receive(Op::MoveHere(vec![one]))
+            }
             Occupant::Blocked(decision) => decision,
         }
+    }
+
+    fn is_alone_in(&self, file: &LocalPath, folder: &LocalPath) -> bool {
+        let mut below = self.trees.local_below(folder);
+        file != folder && file.is_within(folder) && below.all(|(path, _)| file.is_within(path))
     }
 
     /// Waits for a file that is about to leave a place of the folder, because of what was done in the space or

@@ -66,8 +66,13 @@ pub struct Trees {
     unread_sizes: BTreeMap<u64, usize>,
     /// Files without a SHA-256.
     unread: BTreeSet<LocalPath>,
+    /// Absent rows that were not looked for twice, by the time of the first look.
+    unconfirmed: BTreeSet<(u64, FileId)>,
+    /// Synced rows whose files the space does not have.
+    remoteless: BTreeSet<FileId>,
     dirty: BTreeSet<Item>,
     changes: Vec<RowChange>,
+    revision: u64,
 }
 
 const FIRST_ID: Uuid = Uuid::nil();
@@ -99,8 +104,11 @@ impl Trees {
             unowned_contents: BTreeSet::new(),
             unread_sizes: BTreeMap::new(),
             unread: BTreeSet::new(),
+            unconfirmed: BTreeSet::new(),
+            remoteless: BTreeSet::new(),
             dirty: BTreeSet::new(),
             changes: Vec::new(),
+            revision: 0,
         }
     }
 
@@ -264,6 +272,58 @@ impl Trees {
         self.dirty.remove(item);
     }
 
+    /// A number that grows with each change of a row.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Absent rows that were not looked for twice, with the time of the first look, the oldest first.
+    pub fn unconfirmed(&self) -> &BTreeSet<(u64, FileId)> {
+        &self.unconfirmed
+    }
+
+    /// Synced rows whose files the space does not have.
+    pub fn remoteless(&self) -> &BTreeSet<FileId> {
+        &self.remoteless
+    }
+
+    /// The direct entries of a folder.
+    pub fn children(&self, folder: &LocalPath) -> Vec<LocalPath> {
+        let below = format!("{}/", folder.as_str());
+        let mut children = Vec::new();
+        let mut from = LocalPath::new(&*below);
+        loop {
+            let mut range = self.local.range((Bound::Included(&from), Bound::Unbounded));
+            let mut next = None;
+            for (path, _) in range.by_ref() {
+                let Some(rest) = path.as_str().strip_prefix(&*below) else {
+                    break;
+                };
+                if let Some(end) = rest.find('/') {
+                    // Skips what is deeper: 0 is the character after /.
+                    next = Some(LocalPath::new(format!("{below}{}0", &rest[..end])));
+                    break;
+                }
+                children.push(path.clone());
+            }
+            match next {
+                Some(path) => from = path,
+                None => return children,
+            }
+        }
+    }
+
+    /// The innermost folder on the way to a path that exists.
+    pub fn nearest_folder(&self, path: &LocalPath) -> Option<LocalPath> {
+        let mut folder = path.parent()?;
+        loop {
+            match self.local(&folder) {
+                Some(LocalEntry::Folder(_)) => return Some(folder),
+                _ => folder = folder.parent()?,
+            }
+        }
+    }
+
     /// The rows that changed since the last call.
     pub fn take_changes(&mut self) -> Vec<RowChange> {
         std::mem::take(&mut self.changes)
@@ -311,6 +371,7 @@ impl Trees {
         if let Some(key) = &new {
             self.remote_keys.insert((key.clone(), id));
         }
+        self.note_remoteless(id);
         self.dirty.insert(Item::File(id));
         for key in [old, new].into_iter().flatten() {
             self.mark_key(&key);
@@ -460,14 +521,24 @@ impl Trees {
             self.mark_key(&key);
         }
         self.place(id);
+        self.note_remoteless(id);
         self.dirty.insert(Item::File(id));
+    }
+
+    fn note_remoteless(&mut self, id: FileId) {
+        if self.synced.contains_key(&id) && !self.remote.contains_key(&id) {
+            self.remoteless.insert(id);
+        } else {
+            self.remoteless.remove(&id);
+        }
     }
 
     /// Takes a row out of the indexes of absent rows.
     fn unplace(&mut self, id: FileId) {
-        if self.absent.remove(&id).is_none() {
+        let Some(absence) = self.absent.remove(&id) else {
             return;
-        }
+        };
+        self.unconfirmed.remove(&(absence.since, id));
         if let Some(row) = self.synced.get(&id) {
             self.absent_identities.remove(&(row.stamp.identity, id));
             self.absent_contents.remove(&(content(row.size, row.sha256), id));
@@ -484,6 +555,7 @@ impl Trees {
             self.absent_identities.insert((row.stamp.identity, id));
             self.absent_contents.insert((content(row.size, row.sha256), id));
             self.absent.insert(id, Absence { since, is_confirmed });
+            self.unconfirmed.insert((since, id));
             self.dirty.insert(Item::File(id));
             self.mark_unowned_like(id);
         }
@@ -514,6 +586,8 @@ impl Trees {
             && !absence.is_confirmed
         {
             absence.is_confirmed = true;
+            self.unconfirmed.remove(&(absence.since, id));
+            self.revision += 1;
             self.dirty.insert(Item::File(id));
         }
     }
