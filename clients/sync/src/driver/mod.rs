@@ -126,6 +126,7 @@ pub async fn run(
         cancels: HashMap::new(),
         started: Instant::now(),
         wake: None,
+        is_stopping: false,
         unavailable: None,
         tell,
     };
@@ -158,6 +159,7 @@ struct Driver<'a> {
     started: Instant,
     /// When the engine wants to be called, in milliseconds since the start.
     wake: Option<u64>,
+    is_stopping: bool,
     unavailable: Option<String>,
     tell: &'a mut dyn FnMut(Notice),
 }
@@ -190,6 +192,9 @@ impl Driver<'_> {
             while let Some(input) = sent.try_recv().ok().or_else(|| next.take()) {
                 if let Some(why) = self.step(input)? {
                     return Ok(self.ended(why));
+                }
+                if self.once && !self.is_stopping && self.engine.is_done() {
+                    self.stop();
                 }
             }
             let wake = self.wake.map(|at| self.started + Duration::from_millis(at));
@@ -371,20 +376,17 @@ impl Driver<'_> {
     fn told(&mut self, told: Told) {
         let now = self.now().wall;
         self.view.told(&told, now);
-        if self.once {
-            match &told {
-                Told::Current { .. } => self.stop(),
-                Told::Unavailable(reason) => {
-                    self.unavailable = Some(reason.clone());
-                    self.stop();
-                }
-                _ => {}
-            }
+        if let Told::Unavailable(reason) = &told
+            && self.once
+        {
+            self.unavailable = Some(reason.clone());
+            self.stop();
         }
         (self.tell)(Notice::Told(told));
     }
 
-    fn stop(&self) {
+    fn stop(&mut self) {
+        self.is_stopping = true;
         let _ = self.sender.send(Input::Command(Command::Stop));
     }
 

@@ -52,6 +52,11 @@ struct Quiet {
 }
 
 impl Folders {
+    /// Whether a file was read so often in vain.
+    pub(super) fn is_unreadable(&self, path: &LocalPath, attempts: u32) -> bool {
+        self.quiet.get(path).is_some_and(|quiet| quiet.tries >= attempts)
+    }
+
     /// The next time at which something is due.
     pub(super) fn next_time(&self, trees: &Trees) -> Option<u64> {
         let scans = self.due.values().map(|due| due.at);

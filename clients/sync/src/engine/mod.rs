@@ -9,6 +9,7 @@ mod folder;
 mod guard;
 mod hiding;
 mod jobs;
+mod once;
 mod ops;
 mod results;
 mod start;

@@ -301,8 +301,8 @@ fn open_regular<S: System>(folder: &Dir, name: &str, access: Access) -> io::Resu
 }
 
 impl<S: System> Disk for RealDisk<S> {
-    fn now(&self) -> i64 {
-        S::touch(&self.clock)
+    fn settled_before(&self) -> i64 {
+        S::touch(&self.clock).saturating_sub(self.probed.volume.granularity)
     }
 
     fn probe(&self) -> Result<Volume, DiskError> {
@@ -565,6 +565,14 @@ impl<S: System> Disk for RealDisk<S> {
         });
         listing.map_err(|error| disk_error("list", area.folder(), &error))?;
         Ok(entries)
+    }
+
+    #[cfg(feature = "simulation")]
+    fn replace(&self, from: &Place, to: &Place) -> Result<(), DiskError> {
+        let (source, name) = self.folder_of("rename", from)?;
+        let (target, new_name) = self.folder_of("rename", to)?;
+        let renamed = source.rename(name, &target, new_name);
+        renamed.map_err(|error| disk_error("rename", from, &error))
     }
 
     fn space(&self) -> Result<FreeSpace, DiskError> {

@@ -85,7 +85,7 @@ fn a_volume_of_linux_has_what_linux_has() {
             ..Volume::LINUX
         }
     );
-    assert!(disk.now() > 1_700_000_000_000_000_000);
+    assert!(disk.settled_before() > 1_700_000_000_000_000_000);
     assert!(disk.space().unwrap().available > 0);
     assert_eq!(std::fs::read_dir(disk.private_path()).unwrap().count(), 4);
 }

@@ -243,8 +243,13 @@ impl Store for SqliteStore {
     fn commit(&mut self, changes: &[RowChange]) -> Result<(), StoreError> {
         let mut committing = || -> rusqlite::Result<()> {
             let transaction = self.0.transaction()?;
-            for change in changes {
-                rows::write(&transaction, change)?;
+            // The single values change with each change of the feed, and are saved as a whole.
+            let is_meta = |change: &RowChange| matches!(change, RowChange::Meta(_));
+            let last_meta = changes.iter().rposition(is_meta);
+            for (number, change) in changes.iter().enumerate() {
+                if !is_meta(change) || last_meta == Some(number) {
+                    rows::write(&transaction, change)?;
+                }
             }
             transaction.commit()
         };
