@@ -30,7 +30,7 @@ pub enum FolderError {
     /// Another process syncs it.
     #[error("another `syncsphere sync` is running for {0}; stop it first")]
     InUse(PathBuf),
-    /// It is synced with another space, or for another user.
+    /// It is synced with another space.
     #[error("this folder is synced with another space, {} of {}; choose another folder", .0.space_id, .0.url)]
     OtherSpace(Binding),
     /// The database cannot be opened.
@@ -71,6 +71,11 @@ impl Folder {
     /// Whether nothing was synced in this folder yet.
     pub fn is_new(&self) -> bool {
         self.saved.meta.root.is_none()
+    }
+
+    /// Whether the user paused the sync.
+    pub fn is_paused(&self) -> bool {
+        self.saved.meta.paused
     }
 
     /// The folder, without links in its path.

@@ -24,10 +24,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::disk::{DiskError, RealDisk};
+use crate::disk::{Disk as _, DiskError, RealDisk, RootIdentity};
 use crate::effect::{Answer, Command, Effect, EffectId, Input, Now, RemoteError, Request, Stopped, Told};
 use crate::engine::{Config, Engine};
-use crate::execute;
+use crate::execute::{self, Job, Report};
+use crate::plan::{Decision, Op};
 use crate::store::{SqliteStore, Store as _, StoreError};
 pub use folder::{Folder, FolderError, Idle};
 pub use question::{Held, Question, Reply, Status};
@@ -53,6 +54,8 @@ pub struct Settings {
     pub config: Config,
     /// Whether the sync ends when everything is equal, except what is held.
     pub once: bool,
+    /// Whether it only tells what it would do. Both sides are only read.
+    pub dry_run: bool,
 }
 
 /// Something for the user.
@@ -60,6 +63,8 @@ pub struct Settings {
 pub enum Notice {
     /// The engine tells it.
     Told(Told),
+    /// A dry run would do this next.
+    Planned(Box<Op>),
     /// No WebSocket can be opened: changes of others arrive late.
     Polling(String),
     /// The connection to the service is lost; it is opened again after this time.
@@ -111,13 +116,17 @@ pub async fn run(
     let disk = Arc::new(disk);
     let (sender, sent) = mpsc::unbounded_channel();
     let view = View::new(&binding, &saved);
+    let mut saved = saved;
+    // A paused engine observes, and changes nothing.
+    saved.meta.paused |= settings.dry_run;
     let driver = Driver {
         engine: Engine::new(settings.config, saved),
         store,
         remote: Remote::new(client, binding.space_id, Arc::clone(&disk)),
-        folder_watcher: (!settings.once).then(|| FolderWatcher::new(disk.path())),
+        folder_watcher: (!settings.once && !settings.dry_run).then(|| FolderWatcher::new(disk.path())),
         disk,
-        once: settings.once,
+        once: settings.once || settings.dry_run,
+        is_dry: settings.dry_run,
         epoch: None,
         changes: Changes::Off(None),
         view,
@@ -148,6 +157,7 @@ struct Driver<'a> {
     /// `None` if the sync ends when everything is equal.
     folder_watcher: Option<FolderWatcher>,
     once: bool,
+    is_dry: bool,
     /// The epoch that the engine knows. Requests must not name a later one.
     epoch: Option<Epoch>,
     changes: Changes,
@@ -193,7 +203,7 @@ impl Driver<'_> {
                 if let Some(why) = self.step(input)? {
                     return Ok(self.ended(why));
                 }
-                if self.once && !self.is_stopping && self.engine.is_done() {
+                if self.once && !self.is_stopping && self.is_done() {
                     self.stop();
                 }
             }
@@ -241,6 +251,27 @@ impl Driver<'_> {
                 }
             };
         }
+    }
+
+    /// Whether a sync that ends has reached its end.
+    fn is_done(&mut self) -> bool {
+        if !self.is_dry {
+            return self.engine.is_done();
+        }
+        if !self.engine.is_observed() {
+            return false;
+        }
+        for decided in self.engine.planned() {
+            match decided.decision {
+                Decision::Do(op) => (self.tell)(Notice::Planned(Box::new(op))),
+                Decision::Hold(hold) => {
+                    let told = Told::Held(self.engine.name_of(&decided.item), hold);
+                    self.told(told);
+                }
+                Decision::Nothing | Decision::Wait => {}
+            }
+        }
+        true
     }
 
     fn ended(self, why: Stopped) -> Ended {
@@ -297,10 +328,12 @@ impl Driver<'_> {
 
     fn perform(&mut self, effect: Effect) -> Result<(), StoreError> {
         match effect {
+            Effect::Commit(_) if self.is_dry => {}
             Effect::Commit(changes) => {
                 self.store.commit(&changes)?;
                 self.view.committed(&changes);
             }
+            Effect::Disk(id, job) if self.is_dry && !job.is_read_only() => self.pretend(id, job),
             Effect::Disk(id, job) => {
                 let disk = Arc::clone(&self.disk);
                 let running = spawn_blocking(move || execute::run(&*disk, &job));
@@ -342,6 +375,40 @@ impl Driver<'_> {
             Effect::Stopped(_) => {}
         }
         Ok(())
+    }
+
+    /// Answers a job of a dry run that would change something.
+    fn pretend(&mut self, id: EffectId, job: Job) {
+        let report = match job {
+            Job::Open(_) => {
+                let root = self.disk.root().ok().flatten().or_else(|| {
+                    let (marker, host) = (String::new(), String::new());
+                    Some(RootIdentity {
+                        marker,
+                        device: 0,
+                        inode: 0,
+                        host,
+                    })
+                });
+                let volume = self.disk.probe();
+                volume.map(|volume| Report::Open {
+                    volume: Box::new(volume),
+                    root,
+                })
+            }
+            Job::Recover { .. } => Ok(Report::Recovered(Vec::new())),
+            Job::Rescue(items) => {
+                let changed = || Err(execute::Failure::Changed(None));
+                Ok(Report::Rescued(items.iter().map(|_| changed()).collect()))
+            }
+            Job::Purge(names) => {
+                let changed = || Err(execute::Failure::Changed(None));
+                Ok(Report::Purged(names.iter().map(|_| changed()).collect()))
+            }
+            // Nothing else is started while the engine is paused.
+            _ => Ok(Report::Discarded),
+        };
+        let _ = self.sender.send(Input::Disk(id, report));
     }
 
     /// Starts a call, whose result is passed also if it is cancelled.

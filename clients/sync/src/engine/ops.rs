@@ -468,7 +468,8 @@ impl Engine {
         }
     }
 
-    fn name_of(&self, item: &Item) -> Arc<str> {
+    /// The path of an item.
+    pub fn name_of(&self, item: &Item) -> Arc<str> {
         match item {
             Item::Local(path) => path.text(),
             Item::File(id) => {

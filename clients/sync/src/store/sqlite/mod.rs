@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use explain::Explained;
-use model::{SpaceId, UserId};
+use model::SpaceId;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -57,14 +57,12 @@ CREATE TABLE excluded (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 #[derive(Debug)]
 pub struct SqliteStore(Connection);
 
-/// The service, the user and the space that the rows of a store are about.
+/// The service and the space that the rows of a store are about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Binding {
     /// The URL of the API.
     pub url: String,
-    /// The user; `None` if it is not known.
-    pub user_id: Option<UserId>,
     /// The space.
     pub space_id: SpaceId,
 }
