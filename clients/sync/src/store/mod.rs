@@ -1,5 +1,7 @@
 //! What the engine persists.
 
+pub mod memory;
+
 use std::sync::Arc;
 
 use model::{Cursor, Epoch, FileId, IdempotencyKey, Sha256, SpacePath, Version};
