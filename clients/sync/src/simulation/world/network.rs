@@ -131,7 +131,7 @@ impl World {
             self.deliver(device, generation, Input::Uploaded(id, unavailable("timeout")));
             return;
         }
-        let Some(epoch) = self.epoch_of(device) else {
+        let Some(epoch) = epoch else {
             return;
         };
         let result = self.server.upload(epoch, upload, bytes);
