@@ -52,7 +52,7 @@ async fn content_of_every_size_is_uploaded_and_downloaded() {
         alice.write(name, b"");
     }
     assert_eq!(alice.json(&["upload", "tree"]).await.len(), 3);
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     for size in [0, 1, THRESHOLD, THRESHOLD + 1] {
         let found = fs::metadata(alice.path(&format!("down/{size}"))).unwrap();
         assert_eq!(found.len(), size);
@@ -85,14 +85,14 @@ async fn a_clock_that_is_two_hours_off_changes_nothing() {
         alice.write("up/a", b"one");
         alice.write("up/b", b"two");
         assert_eq!(run(&["upload", "up/."]).await.len(), 2);
-        run(&["sync", "down", "--once"]).await;
+        run(&["sync", "--down", "down", "--once"]).await;
         assert_eq!(
             files_in(&alice.path("down")),
             owned(&[("a", "one"), ("b", "two")])
         );
         alice.write("up/a", b"three");
         run(&["upload", "up/."]).await;
-        run(&["sync", "down", "--once"]).await;
+        run(&["sync", "--down", "down", "--once"]).await;
         assert_eq!(
             files_in(&alice.path("down")),
             owned(&[("a", "three"), ("b", "two")])
@@ -198,7 +198,7 @@ async fn sync_works_without_web_sockets() {
     alice.write("a", b"one");
     alice.json(&["upload", "a"]).await;
     let proxy = Proxy::start(false).await;
-    let mut sync = Running::of(proxy.command(&alice, &["sync", "down"]));
+    let mut sync = Running::of(proxy.command(&alice, &["sync", "--down", "down"]));
     let message = sync.next("polling").await;
     assert!(
         message["reason"].as_str().unwrap().contains("the proxy"),
@@ -271,14 +271,14 @@ async fn equal_names(test: &str, make: &[&str], mount: &[&str]) {
         let to = format!("/{name}");
         alice.json(&["upload", "file", "--to", &to]).await;
         if number == 3 {
-            alice.json(&["sync", "mounted/down", "--once"]).await;
+            alice.json(&["sync", "--down", "mounted/down", "--once"]).await;
         }
     }
     let first = ["A", "b/c", "d", one];
     let down = alice.path("mounted/down");
     let mut first_message = None;
     for _ in 0..3 {
-        let message = alice.fails(6, &["sync", "mounted/down", "--once"]).await;
+        let message = alice.fails(6, &["sync", "--down", "mounted/down", "--once"]).await;
         for name in ["/D/e", "/a/b", other] {
             assert!(message.contains(name), "{name}: {message}");
         }
@@ -287,7 +287,7 @@ async fn equal_names(test: &str, make: &[&str], mount: &[&str]) {
     }
     // Deleting one of two clashing files makes room for the other.
     alice.json(&["rm", "/A", "/d", &format!("/{one}")]).await;
-    alice.json(&["sync", "mounted/down", "--once"]).await;
+    alice.json(&["sync", "--down", "mounted/down", "--once"]).await;
     assert_eq!(contents(&down), ["D/e", "a/b", "b/c", other]);
     drop(mounted);
 }

@@ -53,6 +53,10 @@ impl Feed {
         self.is_ready() && !self.is_wanted && cursor >= self.latest
     }
 
+    pub(super) fn listing_epoch(&self) -> Option<Epoch> {
+        self.listing.as_ref().map(|listing| listing.epoch)
+    }
+
     /// Notes a change that this device made.
     pub(super) fn note(&mut self, sequence: Cursor) {
         self.latest = self.latest.max(sequence);

@@ -194,6 +194,16 @@ impl Engine {
         self.is_current
     }
 
+    /// The epoch that requests name. During a listing it is that of the listing.
+    pub fn known_epoch(&self) -> Option<model::Epoch> {
+        self.feed.listing_epoch().or(self.meta.epoch)
+    }
+
+    /// Whether something is excluded on this device.
+    pub fn has_exclusions(&self) -> bool {
+        !self.rules.excluded.is_empty()
+    }
+
     /// The single values, for status and tests.
     pub fn meta(&self) -> &SavedMeta {
         &self.meta

@@ -1,5 +1,6 @@
 //! What the engine persists.
 
+pub mod memory;
 #[cfg(feature = "driver")]
 mod sqlite;
 

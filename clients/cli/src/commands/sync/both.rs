@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use ::sync::driver::{self, Ask, Ended, Folder, FolderError, Notice, Question, Settings};
-use ::sync::effect::Stopped;
+use ::sync::effect::{Stopped, Told};
 use ::sync::engine::{Config, Direction, Guard};
 use ::sync::store::Binding;
 use model::SpaceId;
@@ -112,9 +112,17 @@ async fn drive(
         let _ = sender.send(Ask { question, reply });
     };
     let broken = RefCell::new(None);
+    let mut last = None;
     let mut tell = |notice: Notice| {
         if broken.borrow().is_some() {
             return;
+        }
+        // Looking again at what has not changed is not worth a line.
+        match &notice {
+            Notice::Told(Told::Working) => return,
+            Notice::Told(told @ Told::Current { .. }) if last.as_ref() == Some(told) => return,
+            Notice::Told(told) => last = Some(told.clone()),
+            _ => last = None,
         }
         if let Err(error) = told::tell(output, &notice) {
             broken.replace(Some(error));

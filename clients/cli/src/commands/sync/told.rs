@@ -12,7 +12,6 @@ use crate::output::Output;
 /// Writes a line.
 pub(super) fn tell(output: Output, notice: &Notice) -> io::Result<()> {
     let (value, text) = match notice {
-        Notice::Told(Told::Working) => return Ok(()),
         Notice::Told(told) => line(told),
         Notice::Planned(op) => planned(op),
         Notice::Polling(reason) => (
@@ -101,8 +100,7 @@ fn line(told: &Told) -> (Value, String) {
             json!({ "type": "readOnly" }),
             "· you may only read this space; changes made here are held".to_owned(),
         ),
-        // Nothing is told of it.
-        Told::Working => (Value::Null, String::new()),
+        Told::Working => (json!({ "type": "working" }), "· working".to_owned()),
     }
 }
 
@@ -178,8 +176,7 @@ pub(super) fn reason(hold: &Hold) -> String {
         Hold::Excluded => "its folder is excluded on this device".to_owned(),
         Hold::Busy => "a program writes to it all the time; it is tried again".to_owned(),
         Hold::NoSpace => "the disk is full; it is tried again".to_owned(),
-        Hold::Disk(why) => why.clone(),
-        Hold::Refused(why) => why.clone(),
+        Hold::Disk(why) | Hold::Refused(why) => why.clone(),
         Hold::WrongContent => {
             "its content is not the one that its uploader declared; upload it again on the other device"
                 .to_owned()
