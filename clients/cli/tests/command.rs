@@ -490,7 +490,9 @@ async fn most_of_a_folder_is_deleted_only_on_request() {
     assert_eq!(files_in(&alice.path("down")), all);
     alice.fails(6, &["sync", "--down", "down", "--once"]).await;
     assert_eq!(files_in(&alice.path("down")), all);
-    alice.json(&["sync", "--down", "down", "--once", "--allow-deletes"]).await;
+    alice
+        .json(&["sync", "--down", "down", "--once", "--allow-deletes"])
+        .await;
     assert_eq!(files_in(&alice.path("down")), owned(&[("11", "11")]));
 }
 
@@ -519,7 +521,9 @@ async fn most_of_a_folder_is_not_deleted_one_by_one() {
     // The next start refuses too.
     alice.fails(6, &["sync", "--down", "down", "--once"]).await;
     assert_eq!(files_in(&alice.path("down")), left);
-    alice.json(&["sync", "--down", "down", "--once", "--allow-deletes"]).await;
+    alice
+        .json(&["sync", "--down", "down", "--once", "--allow-deletes"])
+        .await;
     assert_eq!(files_in(&alice.path("down")), owned(&[("13", "13")]));
 }
 

@@ -241,5 +241,8 @@ async fn everything_notices_a_new_epoch() {
 }
 
 async fn resets_of_the_stopped_sync(alice: &Person) -> usize {
-    count_of("cursorReset", &alice.json(&["sync", "--down", "stopped", "--once"]).await)
+    count_of(
+        "cursorReset",
+        &alice.json(&["sync", "--down", "stopped", "--once"]).await,
+    )
 }

@@ -278,7 +278,9 @@ async fn equal_names(test: &str, make: &[&str], mount: &[&str]) {
     let down = alice.path("mounted/down");
     let mut first_message = None;
     for _ in 0..3 {
-        let message = alice.fails(6, &["sync", "--down", "mounted/down", "--once"]).await;
+        let message = alice
+            .fails(6, &["sync", "--down", "mounted/down", "--once"])
+            .await;
         for name in ["/D/e", "/a/b", other] {
             assert!(message.contains(name), "{name}: {message}");
         }

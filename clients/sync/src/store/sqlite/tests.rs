@@ -1,8 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet};
-
 use fastrand::Rng;
 use model::{IdempotencyKey, Sequence};
 
+use super::super::memory::MemoryStore;
 use super::super::{ConflictRow, Intent, SavedMeta, SentUpload, TrashRow};
 use super::*;
 use crate::disk::{Identity, RootIdentity, Stamp};
@@ -165,93 +164,27 @@ impl Random {
     }
 }
 
-fn set<K: Ord + Clone, V: Clone>(rows: &mut BTreeMap<K, V>, key: &K, value: Option<&V>) {
-    match value {
-        Some(value) => rows.insert(key.clone(), value.clone()),
-        None => rows.remove(key),
-    };
-}
-
-/// The rows in memory.
-#[derive(Clone, Default)]
-struct Model {
-    meta: SavedMeta,
-    remote: BTreeMap<model::FileId, RemoteRow>,
-    local: BTreeMap<LocalPath, LocalEntry>,
-    synced: BTreeMap<model::FileId, SyncedRow>,
-    intents: BTreeMap<std::sync::Arc<str>, Intent>,
-    uploads: BTreeMap<String, SentUpload>,
-    trash: BTreeMap<std::sync::Arc<str>, TrashRow>,
-    conflicts: BTreeMap<LocalPath, ConflictRow>,
-    excluded: BTreeSet<String>,
-}
-
-impl Model {
-    fn apply(&mut self, change: &RowChange) {
-        match change {
-            RowChange::Meta(meta) => self.meta = (**meta).clone(),
-            RowChange::Remote(key, row) => set(&mut self.remote, key, row.as_deref()),
-            RowChange::Local(key, row) => set(&mut self.local, key, row.as_deref()),
-            RowChange::Synced(key, row) => set(&mut self.synced, key, row.as_deref()),
-            RowChange::Intent(key, row) => set(&mut self.intents, key, row.as_deref()),
-            RowChange::Upload(key, row) => {
-                set(&mut self.uploads, &key.as_str().to_owned(), row.as_deref());
-            }
-            RowChange::Trash(key, row) => set(&mut self.trash, key, row.as_deref()),
-            RowChange::Conflict(key, row) => set(&mut self.conflicts, key, row.as_deref()),
-            RowChange::Excluded(path, true) => {
-                self.excluded.insert(path.as_str().to_owned());
-            }
-            RowChange::Excluded(path, false) => {
-                self.excluded.remove(path.as_str());
-            }
-        }
-    }
-
-    fn assert_saved(&self, saved: Saved) {
-        assert_eq!(saved.meta, self.meta);
-        assert_eq!(saved.remote.into_iter().collect::<BTreeMap<_, _>>(), self.remote);
-        assert_eq!(saved.local.into_iter().collect::<BTreeMap<_, _>>(), self.local);
-        assert_eq!(saved.synced.into_iter().collect::<BTreeMap<_, _>>(), self.synced);
-        assert_eq!(
-            saved.intents.into_iter().collect::<BTreeMap<_, _>>(),
-            self.intents
-        );
-        let uploads = saved.uploads.into_iter().map(|(key, row)| (key.into(), row));
-        assert_eq!(uploads.collect::<BTreeMap<String, _>>(), self.uploads);
-        assert_eq!(saved.trash.into_iter().collect::<BTreeMap<_, _>>(), self.trash);
-        assert_eq!(
-            saved.conflicts.into_iter().collect::<BTreeMap<_, _>>(),
-            self.conflicts
-        );
-        let excluded: BTreeSet<String> = saved.excluded.into_iter().map(String::from).collect();
-        assert_eq!(excluded, self.excluded);
-    }
-}
-
 #[test]
 fn the_database_has_the_same_rows_as_memory() {
     for seed in 0..20 {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().canonicalize().unwrap();
         let mut random = Random(Rng::with_seed(seed));
-        let mut model = Model::default();
+        let mut memory = MemoryStore::default();
         let mut opened = SqliteStore::open(&folder).unwrap();
         assert_eq!(opened.saved, Saved::default());
         for _ in 0..40 {
             let count = random.0.usize(0..20);
             let changes: Vec<RowChange> = (0..count).map(|_| random.change()).collect();
             opened.store.commit(&changes).unwrap();
-            for change in &changes {
-                model.apply(change);
-            }
+            memory.commit(&changes).unwrap();
             if random.0.u8(0..8) == 0 {
                 drop(opened);
                 opened = SqliteStore::open(&folder).unwrap();
                 assert_eq!(opened.set_aside, None);
-                model.assert_saved(opened.saved.clone());
+                assert_eq!(opened.saved, memory.load().unwrap());
             }
-            model.assert_saved(opened.store.load().unwrap());
+            assert_eq!(opened.store.load().unwrap(), memory.load().unwrap());
         }
     }
 }
@@ -265,21 +198,19 @@ fn a_commit_is_there_as_a_whole_after_a_crash() {
         copy.path().canonicalize().unwrap(),
     );
     let mut random = Random(Rng::with_seed(1));
-    let mut model = Model::default();
+    let mut memory = MemoryStore::default();
     let mut opened = SqliteStore::open(&folder).unwrap();
     for _ in 0..50 {
         let changes: Vec<RowChange> = (0..10).map(|_| random.change()).collect();
         opened.store.commit(&changes).unwrap();
-        for change in &changes {
-            model.apply(change);
-        }
+        memory.commit(&changes).unwrap();
         for entry in std::fs::read_dir(&folder).unwrap() {
             let entry = entry.unwrap();
             std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
         }
         let after = SqliteStore::open(&copy).unwrap();
         assert_eq!(after.set_aside, None);
-        model.assert_saved(after.saved);
+        assert_eq!(after.saved, memory.load().unwrap());
         for entry in std::fs::read_dir(&copy).unwrap() {
             std::fs::remove_file(entry.unwrap().path()).unwrap();
         }
