@@ -9,6 +9,7 @@ use clap::{Parser, ValueEnum};
 use sync::planted::{Bug, plant};
 use sync::simulation::hits::Hits;
 use sync::simulation::scenario::Scenario;
+use sync::simulation::shrink::shrink;
 use sync::simulation::{planner, world};
 
 /// What is simulated.
@@ -42,6 +43,9 @@ struct Arguments {
     /// Print how often each rule and each fault was met.
     #[arg(long)]
     hits: bool,
+    /// The number of lines of the log of a failure.
+    #[arg(long, default_value_t = 60)]
+    lines: usize,
     /// Go on after failures, and print one line for each.
     #[arg(long)]
     all: bool,
@@ -130,9 +134,12 @@ fn main() -> ExitCode {
         print(&format!("seed {seed} after {elapsed:?}: {failure}"));
         if arguments.layer == Layer::Engine {
             plant(planted);
-            let scenario = Scenario::random(*seed);
+            let scenario = shrink(&Scenario::random(*seed), failure);
             print(&scenario.text());
-            print(&world::run(&scenario, true).log.join("\n"));
+            let outcome = world::run(&scenario, true);
+            let from = outcome.log.len().saturating_sub(arguments.lines);
+            print(&outcome.log[from..].join("\n"));
+            print(&outcome.failure.unwrap_or_default());
         }
     } else {
         print(&format!("{done} seeds without a failure in {elapsed:?}"));

@@ -37,6 +37,13 @@ pub trait Disk: Send + Sync {
     /// replaced.
     fn create_root(&self, marker: &str) -> Result<RootIdentity, DiskError>;
 
+    /// Identifies the run of the operating system: another one after each start of the machine. `None` if that is
+    /// not known. After a power loss, files of the last minutes may be missing or damaged, without a user having
+    /// done that.
+    fn boot(&self) -> Option<String> {
+        None
+    }
+
     /// Lists a folder of the tree, with the metadata of each entry. The private folder is not listed.
     ///
     /// Fails if reading the folder ends with an error, if the metadata of an entry cannot be read for another

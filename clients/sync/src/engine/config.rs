@@ -89,3 +89,7 @@ pub(super) const MAX_ROUNDS: usize = 200;
 
 /// Deletions count together for this long, in milliseconds.
 pub(super) const GUARD_WINDOW: u64 = 600_000;
+
+/// After a power loss, files that changed this long before the newest known change are not trusted, in
+/// nanoseconds. Systems write their caches back every 30 s or so.
+pub(super) const UNSAFE_TIME: i64 = 600 * 1_000_000_000;

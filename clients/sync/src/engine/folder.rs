@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::FileId;
+use model::{FileId, Sha256};
+use ring::digest::{Context, SHA256};
 
 use super::config::{ABSENT, MAX_ITEMS, MAX_READERS, QUIET, RETRY_MOST, SCAN_ALL, SCAN_DELAY, SCAN_LATEST};
 use super::feed::delay;
@@ -13,7 +14,26 @@ use crate::execute::{Failure, Job};
 use crate::path::LocalPath;
 use crate::plan::Hiding;
 use crate::planted::{Bug, is_planted};
-use crate::tree::{FolderState, Item, LocalEntry, LocalFile, Trees};
+use crate::tree::{FolderState, Item, LocalEntry, LocalFile, SyncedRow, Trees};
+
+/// The largest file that is compared with zeros after a power loss.
+const MAX_ZEROS: u64 = 64 * 1024 * 1024;
+
+/// Whether this is the SHA-256 of nothing, or of zeros only.
+fn is_zeros(size: u64, sha256: &Sha256) -> bool {
+    if size > MAX_ZEROS {
+        return false;
+    }
+    let mut context = Context::new(&SHA256);
+    let block = [0; 4096];
+    let mut left = usize::try_from(size).unwrap_or_default();
+    while left > 0 {
+        let length = left.min(block.len());
+        context.update(&block[..length]);
+        left -= length;
+    }
+    context.finish().as_ref() == sha256.as_bytes()
+}
 
 /// What is to be scanned and read.
 #[derive(Clone, Debug, Default)]
@@ -369,6 +389,7 @@ impl Engine {
             let Some(known) = self.file(&path) else { continue };
             match result {
                 Ok(file) if file.stamp == known.stamp => {
+                    self.note_damage(&path, &file);
                     // It is read once more when its stamp is old enough. If the clock stands still, that does not
                     // help, and the next scan does.
                     if file.is_racy && recheck.is_none() {
@@ -395,6 +416,36 @@ impl Engine {
                     }
                 }
             }
+        }
+    }
+
+    /// A power loss has emptied a file, or filled it with zeros, and no program has written to it since: that is no
+    /// edit. The version is downloaded again, and the damaged file goes to the trash.
+    fn note_damage(&mut self, path: &LocalPath, file: &LocalFile) {
+        if self.damaged_since.is_none_or(|since| file.stamp.changed < since) {
+            return;
+        }
+        let (Some(id), Some(sha256)) = (self.trees.owner(path), file.sha256) else {
+            return;
+        };
+        let Some(row) = self.trees.synced(id).cloned() else {
+            return;
+        };
+        let is_untouched = row.stamp.modified == file.stamp.modified && row.sha256 != sha256;
+        if is_untouched && is_zeros(file.stamp.size, &sha256) {
+            // Version 0 is older than any that the space has.
+            let Ok(version) = 0.try_into() else { return };
+            let (size, stamp) = (file.stamp.size, file.stamp);
+            self.trees.set_synced(
+                id,
+                Some(SyncedRow {
+                    version,
+                    size,
+                    sha256,
+                    stamp,
+                    ..row
+                }),
+            );
         }
     }
 
@@ -436,7 +487,17 @@ impl Engine {
             return;
         }
         for id in std::mem::take(&mut self.folders.confirming) {
-            self.trees.confirm_absence(id);
+            let changed = self.trees.synced(id).map(|row| row.stamp.changed);
+            // After a power loss a young file may be missing without anybody having deleted it.
+            let is_lost = self
+                .damaged_since
+                .zip(changed)
+                .is_some_and(|(since, changed)| changed >= since);
+            if is_lost && self.trees.absent().contains_key(&id) && self.trees.moved_to(id).is_none() {
+                self.trees.set_synced(id, None);
+            } else {
+                self.trees.confirm_absence(id);
+            }
         }
     }
 }

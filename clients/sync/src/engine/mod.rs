@@ -67,6 +67,8 @@ pub struct Engine {
     asides: BTreeMap<Item, Vec<Arc<str>>>,
     trash: BTreeMap<Arc<str>, TrashRow>,
     trash_looks: BTreeSet<u64>,
+    /// After a power loss: files with a later change time, in nanoseconds since 1970, may be damaged or missing.
+    damaged_since: Option<i64>,
     is_current: bool,
     is_stopping: bool,
     has_stopped: bool,
@@ -114,8 +116,13 @@ struct Part {
 #[derive(Clone, Debug)]
 struct Failed {
     tries: u32,
+    /// [`Failed::NOW`] once the time has come: the number of tries stays until it succeeds.
     again_at: u64,
     hold: Option<Hold>,
+}
+
+impl Failed {
+    const NOW: u64 = 0;
 }
 
 impl Engine {
@@ -155,6 +162,7 @@ impl Engine {
             asides: BTreeMap::new(),
             trash: BTreeMap::new(),
             trash_looks: BTreeSet::new(),
+            damaged_since: None,
             is_current: false,
             is_stopping: false,
             has_stopped: false,
@@ -357,7 +365,7 @@ impl Engine {
             && self.trees.unread().is_empty()
             && self.folders.rechecks.is_empty()
             && self.trees.unconfirmed().is_empty()
-            && self.failed.is_empty();
+            && self.failed.values().all(|failed| failed.again_at == Failed::NOW);
         if is_current && !self.is_current {
             let files = self.trees.all_synced().len();
             let held = self.held.len();
@@ -371,6 +379,7 @@ impl Engine {
     /// Asks for a tick at the time when something becomes due.
     fn set_timer(&mut self) {
         let failed = self.failed.values().map(|failed| failed.again_at);
+        let failed = failed.filter(|at| *at != Failed::NOW);
         let times = failed
             .chain(self.feed.again_at)
             .chain(self.folders.next_time(&self.trees))

@@ -86,9 +86,15 @@ impl Engine {
 
     fn retry_failed(&mut self) {
         let now = self.now.monotonic;
-        let due = self.failed.iter().filter(|(_, failed)| failed.again_at <= now);
+        let due = self
+            .failed
+            .iter()
+            .filter(|(_, failed)| failed.again_at <= now && failed.again_at != Failed::NOW);
         let due: Vec<Item> = due.map(|(item, _)| item.clone()).collect();
         for item in due {
+            if let Some(failed) = self.failed.get_mut(&item) {
+                failed.again_at = Failed::NOW;
+            }
             self.trees.mark(item);
         }
     }

@@ -20,7 +20,7 @@ impl Engine {
         };
         self.job_ended(&flight);
         match (flight, report) {
-            (Flight::Open, Report::Open { volume, root }) => self.opened(*volume, root),
+            (Flight::Open, Report::Open { volume, root, boot }) => self.opened(*volume, root, boot),
             (Flight::Root, Report::Root(is_same)) => self.root_checked(is_same),
             (Flight::Recover, Report::Recovered(recovered)) => self.recovered(recovered),
             (Flight::Scan(deep, began), Report::Scanned(scanned)) => self.scanned(&deep, began, scanned),

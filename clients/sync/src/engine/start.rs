@@ -1,5 +1,6 @@
 //! The start: the root, the volume, the rows of the store, and what a crash left behind.
 
+use super::config::UNSAFE_TIME;
 use super::{Engine, Flight, Phase};
 use crate::disk::{RootIdentity, Volume};
 use crate::effect::{Stopped, Told};
@@ -16,7 +17,7 @@ impl Engine {
         self.queue.push((Job::Open(marker), Flight::Open));
     }
 
-    pub(super) fn opened(&mut self, volume: Volume, root: Option<RootIdentity>) {
+    pub(super) fn opened(&mut self, volume: Volume, root: Option<RootIdentity>, boot: Option<String>) {
         let Some(root) = root else {
             self.stop(Stopped::RootMissing(
                 "the folder has no marker of a sync".to_owned(),
@@ -41,6 +42,10 @@ impl Engine {
             }
             self.tell(Told::Rejoined);
         }
+        if !self.meta.ended_cleanly && self.meta.boot.is_some() && self.meta.boot != boot {
+            self.distrust();
+        }
+        self.meta.boot = boot;
         self.meta.root = Some(root);
         self.meta.ended_cleanly = false;
         self.save_meta();
@@ -55,6 +60,27 @@ impl Engine {
         };
         self.flush();
         self.queue.push((job, Flight::Recover));
+    }
+
+    /// The machine lost power: the files of the last minutes are read again.
+    fn distrust(&mut self) {
+        let rows = self.trees.all_synced().values().map(|row| row.stamp.changed);
+        let files = self.trees.all_local().values().filter_map(|entry| match entry {
+            LocalEntry::File(file) => Some(file.stamp.changed),
+            _ => None,
+        });
+        let Some(newest) = rows.chain(files).max() else {
+            return;
+        };
+        let since = newest.saturating_sub(UNSAFE_TIME);
+        self.damaged_since = Some(since);
+        let is_young =
+            |entry: &LocalEntry| matches!(entry, LocalEntry::File(file) if file.stamp.changed >= since);
+        let young = self.trees.all_local().iter().filter(|(_, entry)| is_young(entry));
+        let young: Vec<_> = young.map(|(path, _)| path.clone()).collect();
+        for path in young {
+            self.folders.rechecks.insert(path, self.now.monotonic);
+        }
     }
 
     fn load(&mut self, volume: Volume, saved: Saved) {

@@ -15,7 +15,8 @@ pub(super) fn open(disk: &dyn Disk, marker: Option<&str>) -> Result<Report, Disk
         (root, _) => root,
     };
     let volume = Box::new(disk.probe()?);
-    Ok(Report::Open { volume, root })
+    let boot = disk.boot();
+    Ok(Report::Open { volume, root, boot })
 }
 
 #[expect(clippy::type_complexity, reason = "the type of the report")]

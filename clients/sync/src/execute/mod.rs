@@ -140,6 +140,8 @@ pub enum Report {
         volume: Box<Volume>,
         /// The root; `None` if it has no marker and none was to be made.
         root: Option<RootIdentity>,
+        /// The run of the operating system.
+        boot: Option<String>,
     },
     /// Of [`Job::CheckRoot`]: whether it is the same.
     Root(bool),

@@ -8,5 +8,6 @@ pub mod ledger;
 pub mod planner;
 pub mod scenario;
 pub mod server;
+pub mod shrink;
 mod web;
 pub mod world;

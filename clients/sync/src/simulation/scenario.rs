@@ -65,6 +65,25 @@ pub enum Happening {
     Silence,
 }
 
+impl Happening {
+    /// The device that it happens to.
+    pub fn device(&self) -> Option<usize> {
+        match self {
+            Self::PowerLoss(device, _)
+            | Self::Kill(device, _)
+            | Self::DatabaseLost(device)
+            | Self::Unmount(device)
+            | Self::Exclude(device, _)
+            | Self::Include(device, _)
+            | Self::Pause(device)
+            | Self::Resume(device)
+            | Self::Confirm(device)
+            | Self::Overflow(device) => Some(*device),
+            Self::Backup | Self::RestoreBackup | Self::Viewer | Self::Editor | Self::Silence => None,
+        }
+    }
+}
+
 /// A scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scenario {

@@ -265,6 +265,7 @@ impl World {
         self.is_quiet = true;
         if self.server.role != Role::Editor {
             self.server.set_role(Role::Editor);
+            self.push();
         }
         for device in 0..self.devices.len() {
             {
@@ -402,7 +403,12 @@ impl World {
         dev.engine = Some(Engine::new(config, saved));
         self.hits.hit("start");
         self.log(|| format!("device {device} starts"));
-        self.input(device, Input::Tick)
+        self.input(device, Input::Tick)?;
+        if self.is_quiet {
+            self.input(device, Input::Command(Command::Resume))?;
+            self.input(device, Input::Command(Command::Confirm))?;
+        }
+        Ok(())
     }
 
     fn input(&mut self, device: usize, input: Input) -> Result<(), String> {
@@ -603,8 +609,15 @@ impl World {
                     self.restore(&backup);
                 }
             }
-            Happening::Viewer => self.server.set_role(Role::Viewer),
-            Happening::Editor => self.server.set_role(Role::Editor),
+            Happening::Viewer | Happening::Editor => {
+                let role = if happening == Happening::Viewer {
+                    Role::Viewer
+                } else {
+                    Role::Editor
+                };
+                self.server.set_role(role);
+                self.push();
+            }
             Happening::Exclude(device, folder) => {
                 if let Ok(path) = FOLDERS[folder].parse() {
                     self.input(device, Input::Command(Command::Exclude(path)))?;
@@ -659,8 +672,39 @@ fn name_of(told: &Told) -> String {
 }
 
 fn brief_job(job: &Job) -> String {
-    let text = format!("{job:?}");
-    text.chars().take(300).collect()
+    let list = |paths: Vec<String>| paths.join(", ");
+    match job {
+        Job::Scan(folders) => format!("Scan {folders:?}"),
+        Job::Hash(paths) => format!("Hash {paths:?}"),
+        Job::Place(items) => {
+            let paths = items.iter().map(|it| {
+                format!(
+                    "{}{}",
+                    it.to,
+                    if it.replaced.is_some() { " (replacing)" } else { "" }
+                )
+            });
+            format!("Place {}", list(paths.collect()))
+        }
+        Job::Remove(items) => format!(
+            "Remove {}",
+            list(items.iter().map(|it| it.path.to_string()).collect())
+        ),
+        Job::Move(items) => format!(
+            "Move {}",
+            list(
+                items
+                    .iter()
+                    .map(|it| format!("{} to {}", it.from, it.to))
+                    .collect()
+            )
+        ),
+        Job::SetAside(items) => format!(
+            "SetAside {}",
+            list(items.iter().map(|it| it.path.to_string()).collect())
+        ),
+        other => format!("{other:?}").chars().take(200).collect(),
+    }
 }
 
 /// Paths of the pool, for tests of names.

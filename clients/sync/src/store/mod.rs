@@ -69,8 +69,8 @@ pub struct SavedMeta {
     pub paused: bool,
     /// Whether the last run ended in order.
     pub ended_cleanly: bool,
-    /// Deletions in each direction that the user confirmed after they were held.
-    pub confirmed: bool,
+    /// The run of the operating system in which the rows were saved.
+    pub boot: Option<String>,
 }
 
 /// A change of a row. `None` removes the row.

@@ -47,6 +47,7 @@ pub struct Device {
     /// What happened.
     pub hits: Hits,
     host: String,
+    boots: u32,
 }
 
 /// A virtual disk that is shared between the engine and the world.
@@ -76,6 +77,7 @@ impl VirtualDisk {
             calls: 0,
             hits: Hits::default(),
             host: "host".to_owned(),
+            boots: 0,
         })))
     }
 
@@ -105,6 +107,7 @@ impl Device {
 
     /// Power is lost, and the machine starts again.
     pub fn power_loss(&mut self) {
+        self.boots += 1;
         let torn = self.state.crash(&mut self.rng);
         let mut ledger = lock(&self.ledger);
         for (before, now) in torn {
@@ -175,6 +178,10 @@ impl Disk for VirtualDisk {
             inode: 1,
             host: device.host.clone(),
         })
+    }
+
+    fn boot(&self) -> Option<String> {
+        Some(self.device().boots.to_string())
     }
 
     fn list(&self, folder: &LocalPath) -> Result<Listing, DiskError> {

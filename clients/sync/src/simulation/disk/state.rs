@@ -685,14 +685,16 @@ impl DiskState {
             self.flush_journal();
             return Ok(());
         }
-        let journal = std::mem::take(&mut self.journal);
-        for entry in journal {
+        // The folder is as it is now. The other folder of a rename gets its part, so that the rename is atomic.
+        let entries = self.folders.get(&inode).cloned().unwrap_or_default();
+        for entry in std::mem::take(&mut self.journal) {
             if entry.touches(inode) {
-                entry.apply(&mut self.platter);
+                entry.complete(inode, &mut self.platter);
             } else {
                 self.journal.push(entry);
             }
         }
+        self.platter.insert(inode, entries);
         Ok(())
     }
 
@@ -741,8 +743,16 @@ impl DiskState {
             entries.retain(|_, inode| known.contains(inode));
         }
         self.platter = self.folders.clone();
-        self.inodes.retain(|inode, _| reachable.contains(inode));
         let mut torn = Vec::new();
+        for (number, inode) in &self.inodes {
+            if let Body::File(bytes) = &inode.body
+                && !inode.is_durable
+                && !reachable.contains(number)
+            {
+                torn.push((bytes.clone(), Bytes::default()));
+            }
+        }
+        self.inodes.retain(|inode, _| reachable.contains(inode));
         for inode in self.inodes.values_mut() {
             let Body::File(bytes) = &mut inode.body else {
                 continue;
@@ -783,6 +793,31 @@ impl Entry {
             Self::Add(at, ..) | Self::Remove(at, ..) => *at == folder,
             Self::Rename(from, to, _) => from.0 == folder || to.0 == folder,
             Self::Exchange(one, other) => one.0 == folder || other.0 == folder,
+        }
+    }
+
+    /// Applies the part of a change that is about another folder than this one.
+    fn complete(&self, folder: u64, folders: &mut BTreeMap<u64, Entries>) {
+        match self {
+            Self::Add(..) | Self::Remove(..) => {}
+            Self::Rename(from, to, inode) => {
+                if from.0 != folder
+                    && let Some(entries) = folders.get_mut(&from.0)
+                    && entries.get(&from.1) == Some(inode)
+                {
+                    entries.remove(&from.1);
+                }
+                if to.0 != folder {
+                    folders.entry(to.0).or_default().insert(to.1.clone(), *inode);
+                }
+            }
+            Self::Exchange(one, other) => {
+                for (at, inode) in [(one, other.2), (other, one.2)] {
+                    if at.0 != folder {
+                        folders.entry(at.0).or_default().insert(at.1.clone(), inode);
+                    }
+                }
+            }
         }
     }
 
