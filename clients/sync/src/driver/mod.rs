@@ -394,6 +394,7 @@ impl Driver<'_> {
                 volume.map(|volume| Report::Open {
                     volume: Box::new(volume),
                     root,
+                    boot: self.disk.boot(),
                 })
             }
             Job::Recover { .. } => Ok(Report::Recovered(Vec::new())),

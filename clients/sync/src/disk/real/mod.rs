@@ -347,6 +347,12 @@ impl<S: System> Disk for RealDisk<S> {
         creating().map_err(|error| disk_error("create", PRIVATE, &error))
     }
 
+    /// Only Linux tells.
+    fn boot(&self) -> Option<String> {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(id.trim().to_owned())
+    }
+
     fn list(&self, folder: &LocalPath) -> Result<Listing, DiskError> {
         let listing = || -> io::Result<Listing> {
             self.refuse_private(folder)?;
