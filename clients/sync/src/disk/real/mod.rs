@@ -200,8 +200,10 @@ impl<S: System> RealDisk<S> {
         }
     }
 
-    /// Refuses paths into the private folder, also by another spelling of its name.
+    /// Refuses paths into the private folder, also by another spelling of its name, and what Windows takes for
+    /// another path.
     fn refuse_private(&self, path: &LocalPath) -> io::Result<()> {
+        names::check(path.as_str())?;
         let Some(first) = path.as_str().split('/').nth(1) else {
             return Ok(());
         };

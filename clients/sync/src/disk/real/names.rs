@@ -78,3 +78,75 @@ fn is_unsupported(error: rustix::io::Errno) -> bool {
     use rustix::io::Errno;
     [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP, Errno::OPNOTSUPP].contains(&error)
 }
+
+/// Whether Windows has a name as it is (Microsoft, "Naming Files, Paths, and Namespaces"). Others reach a device, a
+/// stream of another file or another folder, or lose their end.
+#[cfg(any(windows, test))]
+pub(super) fn is_windows_name(name: &str) -> bool {
+    let stem = name
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .trim_end()
+        .to_ascii_uppercase();
+    let is_device = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"].contains(&stem.as_str())
+        || ["COM", "LPT"].iter().any(|kind| {
+            let number = stem.strip_prefix(kind);
+            number.is_some_and(|it| {
+                matches!(it, "\u{b9}" | "\u{b2}" | "\u{b3}")
+                    || it.len() == 1 && it.as_bytes()[0].is_ascii_digit()
+            })
+        });
+    !is_device && !name.ends_with(['.', ' ']) && !name.contains(['<', '>', ':', '"', '|', '?', '*', '\\'])
+}
+
+/// Whether a name has the form of a short name (`SYNCSP~1`), which FAT and NTFS add to long names.
+#[cfg(any(windows, test))]
+pub(super) fn is_short_name(name: &str) -> bool {
+    let mut after = name.split('~').skip(1);
+    after.any(|after| after.starts_with(|it: char| it.is_ascii_digit()))
+}
+
+/// Refuses paths that Windows takes for others.
+#[cfg(windows)]
+pub(super) fn check(path: &str) -> io::Result<()> {
+    let mut names = path.split('/').skip(1);
+    let is_short = names.clone().next().is_some_and(is_short_name);
+    if is_short || !names.all(is_windows_name) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidFilename,
+            "Windows does not allow this name",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(not(windows))]
+#[expect(clippy::unnecessary_wraps, reason = "as on Windows")]
+pub(super) fn check(_path: &str) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_windows_takes_for_others_are_known() {
+        for bad in ["nul", "COM1.txt", "a:b", "a ", "a.", "..\\x", "lpt\u{b9}"] {
+            assert!(!is_windows_name(bad), "{bad}");
+        }
+        for good in ["a", "null", "com.txt", "COM10", "\u{fc}"] {
+            assert!(is_windows_name(good), "{good}");
+        }
+        assert!(is_short_name("SYNCSP~1") && !is_short_name("a~") && !is_short_name("~a"));
+        check("/a/b").unwrap();
+    }
+
+    #[test]
+    fn other_spellings_of_the_private_folder_have_its_key() {
+        for spelling in [".SyncSphere", ".\u{17f}yncsphere", ".sync\u{200c}sphere"] {
+            assert_eq!(key(spelling), ".syncsphere");
+        }
+    }
+}
