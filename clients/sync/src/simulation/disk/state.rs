@@ -112,7 +112,8 @@ struct Inode {
 enum Entry {
     Add(u64, String, u64),
     Remove(u64, String, u64),
-    Rename((u64, String), (u64, String), u64),
+    /// With the inode that is replaced.
+    Rename((u64, String), (u64, String), u64, Option<u64>),
     Exchange((u64, String, u64), (u64, String, u64)),
 }
 
@@ -559,6 +560,7 @@ impl DiskState {
         {
             return error(DiskErrorKind::Unsupported, "rename: into itself");
         }
+        let mut replaced = None;
         if let Some(other) = self.inode(to) {
             if !replaces {
                 return error(DiskErrorKind::AlreadyExists, "rename: taken");
@@ -569,7 +571,7 @@ impl DiskState {
                     target.1 = path.name().to_owned();
                 }
             } else if matches!(self.inodes.get(&other).map(|it| &it.body), Some(Body::File(_))) {
-                self.remove(to)?;
+                replaced = Some(other);
             } else {
                 return error(DiskErrorKind::AlreadyExists, "rename: a folder");
             }
@@ -588,7 +590,10 @@ impl DiskState {
         if let Some(inode) = self.inodes.get_mut(&inode) {
             inode.changed = now;
         }
-        self.journal.push(Entry::Rename(source, target, inode));
+        self.journal.push(Entry::Rename(source, target, inode, replaced));
+        if let Some(other) = replaced {
+            self.drop_inode(other);
+        }
         self.touch_folder(to);
         Ok(())
     }
@@ -791,7 +796,7 @@ impl Entry {
     fn touches(&self, folder: u64) -> bool {
         match self {
             Self::Add(at, ..) | Self::Remove(at, ..) => *at == folder,
-            Self::Rename(from, to, _) => from.0 == folder || to.0 == folder,
+            Self::Rename(from, to, ..) => from.0 == folder || to.0 == folder,
             Self::Exchange(one, other) => one.0 == folder || other.0 == folder,
         }
     }
@@ -800,7 +805,7 @@ impl Entry {
     fn complete(&self, folder: u64, folders: &mut BTreeMap<u64, Entries>) {
         match self {
             Self::Add(..) | Self::Remove(..) => {}
-            Self::Rename(from, to, inode) => {
+            Self::Rename(from, to, inode, _) => {
                 if from.0 != folder
                     && let Some(entries) = folders.get_mut(&from.0)
                     && entries.get(&from.1) == Some(inode)
@@ -841,10 +846,9 @@ impl Entry {
                     entries.remove(name);
                 }
             }
-            Self::Rename(from, to, inode) => {
-                let is_free = folders
-                    .get(&to.0)
-                    .is_none_or(|entries| !entries.contains_key(&to.1));
+            Self::Rename(from, to, inode, replaced) => {
+                let at = folders.get(&to.0).and_then(|entries| entries.get(&to.1));
+                let is_free = at.is_none() || at == replaced.as_ref();
                 if is_at(folders, from.0, &from.1, *inode) && is_free {
                     if let Some(entries) = folders.get_mut(&from.0) {
                         entries.remove(&from.1);
