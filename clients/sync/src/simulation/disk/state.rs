@@ -460,6 +460,7 @@ impl DiskState {
         inode.is_durable = is_synced;
         if is_synced {
             inode.durable = Some(bytes);
+            self.flush_journal();
         }
         Ok(())
     }
@@ -690,16 +691,28 @@ impl DiskState {
             self.flush_journal();
             return Ok(());
         }
-        // The folder is as it is now. The other folder of a rename gets its part, so that the rename is atomic.
-        let entries = self.folders.get(&inode).cloned().unwrap_or_default();
-        for entry in std::mem::take(&mut self.journal) {
-            if entry.touches(inode) {
-                entry.complete(inode, &mut self.platter);
+        // What happened to the files that entered or left the folder is on the platter too: no system keeps an
+        // entry of a file in one folder, and the entry from which it was renamed in another.
+        let journal = std::mem::take(&mut self.journal);
+        let mut files: BTreeSet<u64> = BTreeSet::new();
+        loop {
+            let before = files.len();
+            for entry in &journal {
+                if entry.touches(inode) || entry.inodes().iter().any(|it| files.contains(it)) {
+                    files.extend(entry.inodes());
+                }
+            }
+            if files.len() == before {
+                break;
+            }
+        }
+        for entry in journal {
+            if entry.inodes().iter().any(|it| files.contains(it)) {
+                entry.apply(&mut self.platter);
             } else {
                 self.journal.push(entry);
             }
         }
-        self.platter.insert(inode, entries);
         Ok(())
     }
 
@@ -801,28 +814,13 @@ impl Entry {
         }
     }
 
-    /// Applies the part of a change that is about another folder than this one.
-    fn complete(&self, folder: u64, folders: &mut BTreeMap<u64, Entries>) {
+    fn inodes(&self) -> Vec<u64> {
         match self {
-            Self::Add(..) | Self::Remove(..) => {}
-            Self::Rename(from, to, inode, _) => {
-                if from.0 != folder
-                    && let Some(entries) = folders.get_mut(&from.0)
-                    && entries.get(&from.1) == Some(inode)
-                {
-                    entries.remove(&from.1);
-                }
-                if to.0 != folder {
-                    folders.entry(to.0).or_default().insert(to.1.clone(), *inode);
-                }
+            Self::Add(_, _, inode) | Self::Remove(_, _, inode) | Self::Rename(_, _, inode, None) => {
+                vec![*inode]
             }
-            Self::Exchange(one, other) => {
-                for (at, inode) in [(one, other.2), (other, one.2)] {
-                    if at.0 != folder {
-                        folders.entry(at.0).or_default().insert(at.1.clone(), inode);
-                    }
-                }
-            }
+            Self::Rename(_, _, inode, Some(other)) => vec![*inode, *other],
+            Self::Exchange(one, other) => vec![one.2, other.2],
         }
     }
 
