@@ -10,6 +10,7 @@ use sync::planted::{Bug, plant};
 use sync::simulation::hits::Hits;
 use sync::simulation::scenario::Scenario;
 use sync::simulation::shrink::shrink;
+use sync::simulation::sweep::sweep;
 use sync::simulation::{planner, world};
 
 /// What is simulated.
@@ -21,6 +22,8 @@ enum Layer {
     Exhaustive,
     /// Engines, disks, users and the service.
     Engine,
+    /// The same, with a crash after each effect of each scenario.
+    Crash,
 }
 
 /// Runs seeds of the simulations of the sync engine.
@@ -92,7 +95,8 @@ fn main() -> ExitCode {
                     }
                     let failure = match arguments.layer {
                         Layer::Planner => planner::random(seed, &mut mine).err(),
-                        _ => {
+                        Layer::Crash => sweep(seed, &mut mine).err(),
+                        Layer::Engine | Layer::Exhaustive => {
                             let outcome = world::run(&Scenario::random(seed), false);
                             mine.merge(&outcome.hits);
                             outcome.failure

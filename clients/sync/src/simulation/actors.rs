@@ -151,7 +151,11 @@ impl User {
             Step::SaveByRename(path) => {
                 let bytes = ledger.new_content(0);
                 let temporary = Place::Tree(LocalPath::new("/save.swp"));
-                disk.remove(&temporary).ok();
+                // A crash may have left it.
+                if let Some(before) = disk.content(&temporary) {
+                    ledger.deleted(&before);
+                    disk.remove(&temporary).ok();
+                }
                 if disk.create(&temporary, bytes.clone(), true).is_err() {
                     return;
                 }

@@ -42,6 +42,10 @@ impl Ledger {
 
     /// A user has written a content, having `before` in front of them.
     pub fn wrote(&mut self, who: &str, bytes: &Bytes, before: Option<&Bytes>) {
+        // The same content again is no edit that anybody could notice.
+        if before == Some(bytes) {
+            return;
+        }
         if let Some(before) = before {
             self.kept.remove(before);
         }

@@ -9,5 +9,6 @@ pub mod planner;
 pub mod scenario;
 pub mod server;
 pub mod shrink;
+pub mod sweep;
 mod web;
 pub mod world;

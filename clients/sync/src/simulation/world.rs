@@ -544,8 +544,9 @@ impl World {
             self.kill(device, true);
             return self.check_kept();
         }
-        if let Err(error) = &report {
-            self.log(|| format!("    {error:?}"));
+        let text = format!("{report:?}");
+        if text.contains("Err(") {
+            self.log(|| format!("    {}", text.chars().take(300).collect::<String>()));
         }
         self.after(0, 20, Event::Deliver(device, generation, Input::Disk(id, report)));
         Ok(())

@@ -112,7 +112,8 @@ struct Inode {
 enum Entry {
     Add(u64, String, u64),
     Remove(u64, String, u64),
-    Rename((u64, String), (u64, String), u64),
+    /// With the inode that is replaced.
+    Rename((u64, String), (u64, String), u64, Option<u64>),
     Exchange((u64, String, u64), (u64, String, u64)),
 }
 
@@ -459,6 +460,7 @@ impl DiskState {
         inode.is_durable = is_synced;
         if is_synced {
             inode.durable = Some(bytes);
+            self.flush_journal();
         }
         Ok(())
     }
@@ -559,6 +561,7 @@ impl DiskState {
         {
             return error(DiskErrorKind::Unsupported, "rename: into itself");
         }
+        let mut replaced = None;
         if let Some(other) = self.inode(to) {
             if !replaces {
                 return error(DiskErrorKind::AlreadyExists, "rename: taken");
@@ -569,7 +572,7 @@ impl DiskState {
                     target.1 = path.name().to_owned();
                 }
             } else if matches!(self.inodes.get(&other).map(|it| &it.body), Some(Body::File(_))) {
-                self.remove(to)?;
+                replaced = Some(other);
             } else {
                 return error(DiskErrorKind::AlreadyExists, "rename: a folder");
             }
@@ -588,7 +591,10 @@ impl DiskState {
         if let Some(inode) = self.inodes.get_mut(&inode) {
             inode.changed = now;
         }
-        self.journal.push(Entry::Rename(source, target, inode));
+        self.journal.push(Entry::Rename(source, target, inode, replaced));
+        if let Some(other) = replaced {
+            self.drop_inode(other);
+        }
         self.touch_folder(to);
         Ok(())
     }
@@ -685,16 +691,28 @@ impl DiskState {
             self.flush_journal();
             return Ok(());
         }
-        // The folder is as it is now. The other folder of a rename gets its part, so that the rename is atomic.
-        let entries = self.folders.get(&inode).cloned().unwrap_or_default();
-        for entry in std::mem::take(&mut self.journal) {
-            if entry.touches(inode) {
-                entry.complete(inode, &mut self.platter);
+        // What happened to the files that entered or left the folder is on the platter too: no system keeps an
+        // entry of a file in one folder, and the entry from which it was renamed in another.
+        let journal = std::mem::take(&mut self.journal);
+        let mut files: BTreeSet<u64> = BTreeSet::new();
+        loop {
+            let before = files.len();
+            for entry in &journal {
+                if entry.touches(inode) || entry.inodes().iter().any(|it| files.contains(it)) {
+                    files.extend(entry.inodes());
+                }
+            }
+            if files.len() == before {
+                break;
+            }
+        }
+        for entry in journal {
+            if entry.inodes().iter().any(|it| files.contains(it)) {
+                entry.apply(&mut self.platter);
             } else {
                 self.journal.push(entry);
             }
         }
-        self.platter.insert(inode, entries);
         Ok(())
     }
 
@@ -791,33 +809,18 @@ impl Entry {
     fn touches(&self, folder: u64) -> bool {
         match self {
             Self::Add(at, ..) | Self::Remove(at, ..) => *at == folder,
-            Self::Rename(from, to, _) => from.0 == folder || to.0 == folder,
+            Self::Rename(from, to, ..) => from.0 == folder || to.0 == folder,
             Self::Exchange(one, other) => one.0 == folder || other.0 == folder,
         }
     }
 
-    /// Applies the part of a change that is about another folder than this one.
-    fn complete(&self, folder: u64, folders: &mut BTreeMap<u64, Entries>) {
+    fn inodes(&self) -> Vec<u64> {
         match self {
-            Self::Add(..) | Self::Remove(..) => {}
-            Self::Rename(from, to, inode) => {
-                if from.0 != folder
-                    && let Some(entries) = folders.get_mut(&from.0)
-                    && entries.get(&from.1) == Some(inode)
-                {
-                    entries.remove(&from.1);
-                }
-                if to.0 != folder {
-                    folders.entry(to.0).or_default().insert(to.1.clone(), *inode);
-                }
+            Self::Add(_, _, inode) | Self::Remove(_, _, inode) | Self::Rename(_, _, inode, None) => {
+                vec![*inode]
             }
-            Self::Exchange(one, other) => {
-                for (at, inode) in [(one, other.2), (other, one.2)] {
-                    if at.0 != folder {
-                        folders.entry(at.0).or_default().insert(at.1.clone(), inode);
-                    }
-                }
-            }
+            Self::Rename(_, _, inode, Some(other)) => vec![*inode, *other],
+            Self::Exchange(one, other) => vec![one.2, other.2],
         }
     }
 
@@ -841,10 +844,9 @@ impl Entry {
                     entries.remove(name);
                 }
             }
-            Self::Rename(from, to, inode) => {
-                let is_free = folders
-                    .get(&to.0)
-                    .is_none_or(|entries| !entries.contains_key(&to.1));
+            Self::Rename(from, to, inode, replaced) => {
+                let at = folders.get(&to.0).and_then(|entries| entries.get(&to.1));
+                let is_free = at.is_none() || at == replaced.as_ref();
                 if is_at(folders, from.0, &from.1, *inode) && is_free {
                     if let Some(entries) = folders.get_mut(&from.0) {
                         entries.remove(&from.1);
