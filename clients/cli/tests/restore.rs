@@ -98,6 +98,7 @@ async fn a_restored_database_deletes_nothing_in_a_synced_folder() {
     stopped_until_the_service_had_as_many_changes_again().await;
     running_while_the_service_went_back().await;
     everything_notices_a_new_epoch().await;
+    both_directions_bring_back_what_the_service_lost().await;
 }
 
 fn count_of(kind: &str, lines: &[Value]) -> usize {
@@ -245,4 +246,41 @@ async fn resets_of_the_stopped_sync(alice: &Person) -> usize {
         "cursorReset",
         &alice.json(&["sync", "--down", "stopped", "--once"]).await,
     )
+}
+
+/// What a folder that is synced in both directions has beyond the restored service is sent again.
+async fn both_directions_bring_back_what_the_service_lost() {
+    let alice = Person::new().await;
+    for (name, content) in [
+        ("a", "first"),
+        ("moved", "moves"),
+        ("same", "same"),
+        ("later", "deleted"),
+    ] {
+        alice.write(&format!("work/{name}"), content.as_bytes());
+    }
+    alice.json(&["sync", "work", "--once", "--yes"]).await;
+    let mut running = alice.start(&["sync", "live"]);
+    running.next("current").await;
+    let backup = Backup::take().await;
+    alice.write("work/a", b"second");
+    alice.write("work/b", b"only here");
+    fs::rename(alice.path("work/moved"), alice.path("work/elsewhere")).unwrap();
+    alice.json(&["sync", "work", "--once"]).await;
+    let before = files_in(&alice.path("work"));
+    running.next("movedHere").await;
+    running.next("current").await;
+    backup.restore().await;
+    invoke("Administer", &json!({ "action": "beginEpoch" })).await;
+    alice.write("x", b"x");
+    alice.json(&["upload", "x"]).await;
+    running.next("restore").await;
+    while running.next("placed").await["path"] != "/x" {}
+    for _ in 0..2 {
+        alice.json(&["sync", "work", "--once"]).await;
+    }
+    let wanted = [before, owned(&[("x", "x")])].concat();
+    assert_eq!(files_in(&alice.path("work")), wanted);
+    alice.json(&["sync", "new", "--once"]).await;
+    assert_eq!(files_in(&alice.path("new")), wanted);
 }

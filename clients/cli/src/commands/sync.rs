@@ -682,7 +682,9 @@ impl<'a> Syncer<'a> {
         if gone > 0 {
             message = format!("{message}, after {gone} others");
         }
-        message.push_str("; they are kept here. To delete them here too: syncsphere sync --down --allow-deletes");
+        message.push_str(
+            "; they are kept here. To delete them here too: syncsphere sync --down --allow-deletes",
+        );
         Err(failure(Kind::Refused, message))
     }
 
