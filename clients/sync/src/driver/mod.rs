@@ -44,6 +44,9 @@ const POLL_INTERVAL: Duration = Duration::from_mins(1);
 /// How often everything is looked at, because the system may lose events without a word.
 const RESCAN_INTERVAL: Duration = Duration::from_hours(1);
 
+/// How often it is told how much is left.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
 /// The pause before the changes of the space are watched again after an error.
 const WATCH_AGAIN: Duration = Duration::from_mins(1);
 
@@ -65,12 +68,27 @@ pub enum Notice {
     Told(Told),
     /// A dry run would do this next.
     Planned(Box<Op>),
+    /// How much is left, a few times a second.
+    Left(Left),
     /// No WebSocket can be opened: changes of others arrive late.
     Polling(String),
     /// The connection to the service is lost; it is opened again after this time.
     Offline(String, Duration),
     /// Not all folders can be watched: changes made here are found late.
     Unwatched,
+}
+
+/// What is left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Files whose content must be read.
+    pub unread: usize,
+    /// Files to decide about.
+    pub files: usize,
+    /// Files that are uploaded now.
+    pub uploads: usize,
+    /// Files that are downloaded now.
+    pub downloads: usize,
 }
 
 /// A question or a command for a running sync, and where the answer goes.
@@ -136,6 +154,7 @@ pub async fn run(
         started: Instant::now(),
         wake: None,
         is_stopping: false,
+        told_left: Instant::now(),
         unavailable: None,
         tell,
     };
@@ -170,6 +189,7 @@ struct Driver<'a> {
     /// When the engine wants to be called, in milliseconds since the start.
     wake: Option<u64>,
     is_stopping: bool,
+    told_left: Instant,
     unavailable: Option<String>,
     tell: &'a mut dyn FnMut(Notice),
 }
@@ -308,6 +328,18 @@ impl Driver<'_> {
             } else {
                 self.perform(effect)?;
             }
+        }
+        if self.told_left.elapsed() >= PROGRESS_INTERVAL {
+            self.told_left = Instant::now();
+            let (uploads, downloads) = self.view.transfers();
+            let trees = self.engine.trees();
+            let (unread, files) = (trees.unread().len(), trees.dirty().len() + uploads + downloads);
+            (self.tell)(Notice::Left(Left {
+                unread,
+                files,
+                uploads,
+                downloads,
+            }));
         }
         Ok(ended)
     }

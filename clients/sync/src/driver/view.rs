@@ -120,6 +120,12 @@ impl View {
         }
     }
 
+    /// Files that are uploaded, and files that are downloaded.
+    pub(super) fn transfers(&self) -> (usize, usize) {
+        let count = |wanted| self.transfers.values().filter(|kind| **kind == wanted).count();
+        (count(Transfer::Upload), count(Transfer::Download))
+    }
+
     /// What is held.
     pub(super) fn held(&self) -> Vec<Held> {
         let held = self.held.iter();
@@ -151,7 +157,7 @@ impl View {
     }
 
     fn status(&self, is_incomplete: bool) -> Status {
-        let count = |wanted| self.transfers.values().filter(|kind| **kind == wanted).count();
+        let (uploads, downloads) = self.transfers();
         let push = match self.push {
             Push::Live => "live",
             Push::Polling => "polling",
@@ -167,8 +173,8 @@ impl View {
             held: Some(self.held.len()),
             conflicts: self.conflicts.len(),
             deletions_held: self.deletions_held,
-            uploads: count(Transfer::Upload),
-            downloads: count(Transfer::Download),
+            uploads,
+            downloads,
             cursor: self.meta.cursor.get(),
             push: Some(push.to_owned()),
             watched: Some(!is_incomplete),

@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use ::sync::driver::{self, Ask, Ended, Folder, FolderError, Notice, Question, Settings};
+use ::sync::driver::{self, Ask, Ended, Folder, FolderError, Held, Left, Notice, Question, Settings};
 use ::sync::effect::{Stopped, Told};
 use ::sync::engine::{Config, Direction, Guard};
+use ::sync::plan::Hold;
 use ::sync::store::Binding;
+use indicatif::ProgressBar;
 use model::SpaceId;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
@@ -113,18 +115,25 @@ async fn drive(
     };
     let broken = RefCell::new(None);
     let mut last = None;
+    let mut progress = Progress::default();
     let mut tell = |notice: Notice| {
         if broken.borrow().is_some() {
             return;
         }
         // Looking again at what has not changed is not worth a line.
         match &notice {
+            Notice::Left(left) => return progress.show(left, output),
             Notice::Told(Told::Working) => return,
             Notice::Told(told @ Told::Current { .. }) if last.as_ref() == Some(told) => return,
-            Notice::Told(told) => last = Some(told.clone()),
+            Notice::Told(told) => {
+                if matches!(told, Told::Current { .. }) {
+                    progress.hide();
+                }
+                last = Some(told.clone());
+            }
             _ => last = None,
         }
-        if let Err(error) = told::tell(output, &notice) {
+        if let Err(error) = progress.above(|| told::tell(output, &notice)) {
             broken.replace(Some(error));
             stop();
         }
@@ -158,6 +167,42 @@ async fn drive(
     Ok(ended)
 }
 
+/// A line on the terminal with what is left, while a sync that takes long is not current.
+#[derive(Default)]
+struct Progress(Option<ProgressBar>);
+
+impl Progress {
+    fn show(&mut self, left: &Left, output: Output) {
+        if left.files + left.unread == 0 {
+            return self.hide();
+        }
+        if output.json {
+            return;
+        }
+        // It is drawn on a terminal only.
+        let bar = self.0.get_or_insert_with(ProgressBar::new_spinner);
+        bar.set_message(format!(
+            "{} files to sync, {} to read; {} are uploaded, {} downloaded",
+            left.files, left.unread, left.uploads, left.downloads
+        ));
+        bar.tick();
+    }
+
+    fn hide(&mut self) {
+        if let Some(bar) = self.0.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Writes lines above it.
+    fn above<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.0 {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+}
+
 fn outcome(ended: Ended, is_once: bool) -> anyhow::Result<()> {
     match ended.why {
         Stopped::Asked => {}
@@ -185,8 +230,10 @@ fn outcome(ended: Ended, is_once: bool) -> anyhow::Result<()> {
     if let Some(reason) = ended.unavailable {
         return Err(failure(Kind::Unreachable, reason));
     }
-    if is_once && !ended.held.is_empty() {
-        let count = ended.held.len();
+    // What the user has switched off waits for nobody.
+    let waits = |held: &&Held| !matches!(held.reason, Hold::Direction | Hold::Excluded);
+    let count = ended.held.iter().filter(waits).count();
+    if is_once && count > 0 {
         let paths = if count == 1 {
             "1 path waits"
         } else {

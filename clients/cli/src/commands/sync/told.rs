@@ -14,6 +14,8 @@ pub(super) fn tell(output: Output, notice: &Notice) -> io::Result<()> {
     let (value, text) = match notice {
         Notice::Told(told) => line(told),
         Notice::Planned(op) => planned(op),
+        // A line of the terminal shows it.
+        Notice::Left(_) => return Ok(()),
         Notice::Polling(reason) => (
             json!({ "type": "polling", "reason": reason }),
             format!("· no WebSocket: {reason}; checking for changes every 30 to 60 s"),
