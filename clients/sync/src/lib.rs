@@ -15,6 +15,7 @@
 //! | [`engine`] | the state machine: [`Engine::step`](engine::Engine::step) takes an input and returns effects | no |
 //! | [`execute`] | short sequences of calls of a [`Disk`](disk::Disk) that replace, move and remove files safely | by the trait |
 //! | [`disk`], [`store`] | the traits of the disk and of the store, and their implementations | in the implementations |
+//! | `driver` | runs the engine with the disk of this machine, a database and the client library | yes |
 //!
 //! A *driver* performs the effects with a real disk, a database and the client library, and reports each
 //! result as an input. The simulation (feature `simulation`) performs the same effects with a virtual disk and
