@@ -54,6 +54,7 @@ pub(super) struct Folders {
     /// Rows whose absence is confirmed once the root is known to be the same.
     pub(super) confirming: BTreeSet<FileId>,
     pub(super) is_checking_root: bool,
+    must_check_root: bool,
     scan_all_at: Option<u64>,
 }
 
@@ -271,6 +272,7 @@ impl Engine {
             }
             self.set_folder(folder, FolderState::Listed);
         } else {
+            self.folders.must_check_root |= folder.is_root();
             self.scan_later(folder);
         }
     }
@@ -460,7 +462,10 @@ impl Engine {
     }
 
     pub(super) fn drive_root_check(&mut self) {
-        if self.folders.confirming.is_empty() || self.folders.is_checking_root || self.is_writing {
+        if (self.folders.confirming.is_empty() && !self.folders.must_check_root)
+            || self.folders.is_checking_root
+            || self.is_writing
+        {
             return;
         }
         if is_planted(Bug::RootNotChecked) {
@@ -476,6 +481,7 @@ impl Engine {
 
     pub(super) fn root_checked(&mut self, is_same: bool) {
         self.folders.is_checking_root = false;
+        self.folders.must_check_root = false;
         if !is_same {
             let reason = "another folder is in its place, or its disk is not mounted".to_owned();
             self.stop(Stopped::RootMissing(reason));

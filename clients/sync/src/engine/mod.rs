@@ -68,6 +68,8 @@ pub struct Engine {
     trash_looks: BTreeSet<u64>,
     /// After a power loss: files with a later change time, in nanoseconds since 1970, may be damaged or missing.
     damaged_since: Option<i64>,
+    /// The run of the operating system. It is saved when everything was looked at.
+    boot: Option<String>,
     is_current: bool,
     is_stopping: bool,
     has_stopped: bool,
@@ -162,6 +164,7 @@ impl Engine {
             trash: BTreeMap::new(),
             trash_looks: BTreeSet::new(),
             damaged_since: None,
+            boot: None,
             is_current: false,
             is_stopping: false,
             has_stopped: false,
@@ -366,6 +369,11 @@ impl Engine {
             && self.trees.unconfirmed().is_empty()
             && self.failed.values().all(|failed| failed.again_at == Failed::NOW);
         if is_current && !self.is_current {
+            self.damaged_since = None;
+            if self.meta.boot != self.boot {
+                self.meta.boot.clone_from(&self.boot);
+                self.save_meta();
+            }
             let files = self.trees.all_synced().len();
             let held = self.held.len();
             self.tell(Told::Current { files, held });

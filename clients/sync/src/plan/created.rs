@@ -189,7 +189,7 @@ impl Planner<'_> {
 
     /// Whether another file of the folder has the same path in the space, and goes first: one that was synced,
     /// or else the one whose name is in NFC, or else the first in the order of bytes.
-    fn is_twin(&self, local: &LocalPath, path: &str) -> bool {
+    pub(super) fn is_twin(&self, local: &LocalPath, path: &str) -> bool {
         if self.trees.names().ignores_case() {
             return false;
         }

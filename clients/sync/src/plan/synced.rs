@@ -291,6 +291,9 @@ impl Planner<'_> {
             Hiding::Ignored => return Decision::Wait,
             Hiding::Excluded => return Decision::Hold(Hold::Excluded),
         }
+        if self.is_twin(from, to.as_str()) {
+            return Decision::Hold(Hold::NameClash);
+        }
         if self.settings.is_viewer {
             return Decision::Hold(Hold::ReadOnly);
         }
