@@ -251,7 +251,9 @@ impl Engine {
         let mut found = BTreeSet::new();
         for (name, meta) in listing.entries {
             let path = folder.join(&name);
-            if self.rules.hiding(path.as_str()) == Hiding::Ignored {
+            let hiding = self.rules.hiding(path.as_str());
+            let is_hidden = hiding == Hiding::Excluded && is_planted(Bug::HidingKeepsRows);
+            if hiding == Hiding::Ignored || is_hidden {
                 continue;
             }
             self.merge_entry(&path, &meta, is_deep);
@@ -342,9 +344,16 @@ impl Engine {
                 return;
             }
         }
+        let known = if is_planted(Bug::PairByInodeOnly) {
+            let mut absent = self.trees.absent().keys().filter_map(|id| self.trees.synced(*id));
+            let same = absent.find(|row| row.stamp.identity.inode == meta.stamp.identity.inode);
+            same.map(|row| row.sha256)
+        } else {
+            None
+        };
         let file = LocalFile {
             stamp: meta.stamp,
-            sha256: None,
+            sha256: known,
             is_racy: true,
             executable: meta.executable,
         };

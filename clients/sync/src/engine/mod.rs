@@ -24,6 +24,7 @@ use crate::execute::Job;
 use crate::names::device_label;
 use crate::path::LocalPath;
 use crate::plan::{Claims, Hold, Op};
+use crate::planted::{Bug, is_planted};
 use crate::store::{Intent, RowChange, Saved, SavedMeta, SentUpload, TrashRow};
 use crate::tree::{Item, LocalEntry, Trees};
 pub use config::{Config, Direction, Guard};
@@ -98,6 +99,8 @@ enum Flight {
     Rescue(Vec<(Arc<str>, LocalPath)>),
     Purge(Vec<Arc<str>>),
     Discard,
+    /// Of a planted defect.
+    Exclude(SpacePath),
     Fetch(Item),
     Upload(Item, IdempotencyKey),
     Change(Item),
@@ -239,7 +242,7 @@ impl Engine {
                 }
             }
             Input::WatchOverflow => {
-                if !crate::planted::is_planted(crate::planted::Bug::OverflowIgnored) {
+                if !is_planted(Bug::OverflowIgnored) {
                     self.scan_all();
                 }
             }
@@ -408,8 +411,38 @@ impl Engine {
     }
 
     fn exclude(&mut self, path: SpacePath) {
+        if is_planted(Bug::ExcludeRemovesFirst) {
+            let items = self.excluded_files(&path);
+            if !items.is_empty() {
+                self.queue.push((Job::Remove(items), Flight::Exclude(path)));
+                return;
+            }
+        }
+        self.excluded(path);
+    }
+
+    /// The files that the defect removes too early.
+    fn excluded_files(&self, path: &SpacePath) -> Vec<crate::execute::Removal> {
+        let rows = self.trees.all_synced().values();
+        let within = rows.filter(|row| is_below(row.path.as_str(), path.as_str()));
+        let items = within.filter_map(|row| {
+            let file = self.file(&row.local)?;
+            Some(crate::execute::Removal {
+                path: row.local.clone(),
+                stamp: file.stamp,
+                sha256: file.sha256?,
+                aside: row.sha256.to_string().replace('/', "-").into(),
+                label: "label".into(),
+            })
+        });
+        items.collect()
+    }
+
+    fn excluded(&mut self, path: SpacePath) {
         self.trees.record(RowChange::Excluded(path.clone(), true));
-        self.forget_within(&path);
+        if !is_planted(Bug::HidingKeepsRows) {
+            self.forget_within(&path);
+        }
         self.rules.excluded.insert(path);
         self.trees.mark_all();
     }

@@ -7,6 +7,7 @@ use super::synced::Blocker;
 use super::{Class, Decision, Hiding, Hold, LocalClass, Op, Planner, RemoteClass};
 use crate::names::{is_possible, space_path};
 use crate::path::LocalPath;
+use crate::planted::{Bug, is_planted};
 use crate::tree::RemoteRow;
 
 impl Planner<'_> {
@@ -128,6 +129,19 @@ impl Planner<'_> {
             }
         }
         match self.blocker(None, &path) {
+            Blocker::None if self.settings.is_viewer && is_planted(Bug::ViewerMirrors) => {
+                let (local, then) = (local.clone(), None);
+                let id = uuid::Uuid::nil().into();
+                (
+                    only,
+                    Decision::Do(Op::Remove {
+                        id,
+                        local,
+                        file,
+                        then,
+                    }),
+                )
+            }
             Blocker::None => {
                 let upload = Op::Upload {
                     local: local.clone(),

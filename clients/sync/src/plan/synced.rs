@@ -195,7 +195,8 @@ impl Planner<'_> {
                     return Decision::Wait;
                 }
                 // The same content is there already: the old place is given up.
-                if path == to && other.sha256 == file.sha256 && !is_edited(row, &file) {
+                let is_unchanged = !is_edited(row, &file) && there.version == row.version;
+                if path == to && other.sha256 == file.sha256 && is_unchanged {
                     let then = Some(Box::new(SyncedRow {
                         stamp: other.stamp,
                         executable: other.executable,

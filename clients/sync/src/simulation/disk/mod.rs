@@ -353,7 +353,7 @@ impl Disk for VirtualDisk {
 
     fn purge(&self, trashed: &str) -> Result<(), DiskError> {
         let mut device = self.call("purge", &[])?;
-        device.state.remove(&Place::private(Area::Trash, trashed))
+        device.state.purge(&Place::private(Area::Trash, trashed))
     }
 
     fn list_area(&self, area: Area) -> Result<Vec<(String, Meta)>, DiskError> {
