@@ -28,6 +28,11 @@ impl From<&Volume> for Names {
 }
 
 impl Names {
+    /// Names of a volume that ignores case or not.
+    pub fn new(ignores_case: bool) -> Self {
+        Self { ignores_case }
+    }
+
     /// The key of a path in the space or on the disk. On a volume that ignores case this is canonical caseless
     /// matching (Unicode Standard, 3.13, D145); on others it is NFC, because the space has only such paths.
     pub fn key(self, path: &str) -> Key {

@@ -49,6 +49,9 @@ struct Arguments {
     /// The number of lines of the log of a failure.
     #[arg(long, default_value_t = 60)]
     lines: usize,
+    /// Print only the failure, and not its scenario.
+    #[arg(long)]
+    brief: bool,
     /// Go on after failures, and print one line for each.
     #[arg(long)]
     all: bool,
@@ -136,7 +139,7 @@ fn main() -> ExitCode {
         ));
     } else if let Some((seed, failure)) = failures.first() {
         print(&format!("seed {seed} after {elapsed:?}: {failure}"));
-        if arguments.layer == Layer::Engine {
+        if arguments.layer == Layer::Engine && !arguments.brief {
             plant(planted);
             let scenario = shrink(&Scenario::random(*seed), failure);
             print(&scenario.text());

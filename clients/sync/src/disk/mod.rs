@@ -181,8 +181,8 @@ pub struct Listing {
     pub entries: Vec<(String, Meta)>,
     /// The names that are not UTF-8, with replacement characters.
     pub unreadable_names: Vec<String>,
-    /// Whether the folder was the same, with the same times, before and after. If not, an entry that is missing
-    /// in the listing may exist.
+    /// Whether the folder was the same, with the same times, before and after, below a root that is the one of
+    /// [`Disk::root`] at the start. If not, an entry that is missing in the listing may exist.
     pub is_stable: bool,
 }
 

@@ -46,7 +46,8 @@ struct Listing {
 impl Feed {
     /// Whether the remote tree is a state that the space had, and the newest one that is known.
     pub(super) fn is_ready(&self) -> bool {
-        !self.is_unknown && self.listing.is_none() && !self.has_more
+        let is_listed = self.listing.is_none() || is_planted(Bug::PartialListing);
+        !self.is_unknown && is_listed && !self.has_more
     }
 
     pub(super) fn is_current(&self, cursor: Cursor) -> bool {

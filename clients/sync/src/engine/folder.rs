@@ -54,6 +54,7 @@ pub(super) struct Folders {
     /// Rows whose absence is confirmed once the root is known to be the same.
     pub(super) confirming: BTreeSet<FileId>,
     pub(super) is_checking_root: bool,
+    must_check_root: bool,
     scan_all_at: Option<u64>,
 }
 
@@ -255,7 +256,9 @@ impl Engine {
         let mut found = BTreeSet::new();
         for (name, meta) in listing.entries {
             let path = folder.join(&name);
-            if self.rules.hiding(path.as_str()) == Hiding::Ignored {
+            let hiding = self.rules.hiding(path.as_str());
+            let is_hidden = hiding == Hiding::Excluded && is_planted(Bug::HidingKeepsRows);
+            if hiding == Hiding::Ignored || is_hidden {
                 continue;
             }
             self.merge_entry(&path, &meta, is_deep);
@@ -276,6 +279,7 @@ impl Engine {
             }
             self.set_folder(folder, FolderState::Listed);
         } else {
+            self.folders.must_check_root |= folder.is_root();
             self.scan_later(folder);
         }
     }
@@ -345,9 +349,16 @@ impl Engine {
                 return;
             }
         }
+        let known = if is_planted(Bug::PairByInodeOnly) {
+            let mut absent = self.trees.absent().keys().filter_map(|id| self.trees.synced(*id));
+            let same = absent.find(|row| row.stamp.identity.inode == meta.stamp.identity.inode);
+            same.map(|row| row.sha256)
+        } else {
+            None
+        };
         let file = LocalFile {
             stamp: meta.stamp,
-            sha256: None,
+            sha256: known,
             is_racy: true,
             executable: meta.executable,
         };
@@ -465,7 +476,10 @@ impl Engine {
     }
 
     pub(super) fn drive_root_check(&mut self) {
-        if self.folders.confirming.is_empty() || self.folders.is_checking_root || self.is_writing {
+        if (self.folders.confirming.is_empty() && !self.folders.must_check_root)
+            || self.folders.is_checking_root
+            || self.is_writing
+        {
             return;
         }
         if is_planted(Bug::RootNotChecked) {
@@ -481,6 +495,7 @@ impl Engine {
 
     pub(super) fn root_checked(&mut self, is_same: bool) {
         self.folders.is_checking_root = false;
+        self.folders.must_check_root = false;
         if !is_same {
             let reason = "another folder is in its place, or its disk is not mounted".to_owned();
             self.stop(Stopped::RootMissing(reason));

@@ -43,8 +43,11 @@ impl Engine {
         self.guarded.there.retain(|time| *time >= since);
         self.guarded.here.retain(|time| *time >= since);
         let counts_moves = is_planted(Bug::GuardCountsMoves);
-        let gone = |id: &&model::FileId| counts_moves || self.trees.moved_to(**id).is_none();
-        let there = self.trees.absent().keys().filter(gone).count();
+        let absent = self.trees.absent().iter();
+        let gone = absent.filter(|(id, absence)| {
+            counts_moves || (absence.is_confirmed && self.trees.moved_to(**id).is_none())
+        });
+        let there = gone.count();
         let here = self.trees.remoteless().len();
         let files = self.trees.all_synced().len();
         let recent = self.guarded.there.len() + self.guarded.here.len();

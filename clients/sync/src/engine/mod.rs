@@ -25,6 +25,7 @@ use crate::execute::Job;
 use crate::names::device_label;
 use crate::path::LocalPath;
 use crate::plan::{Claims, Hold, Op};
+use crate::planted::{Bug, is_planted};
 use crate::store::{Intent, RowChange, Saved, SavedMeta, SentUpload, TrashRow};
 use crate::tree::{Item, LocalEntry, Trees};
 pub use config::{Config, Direction, Guard};
@@ -69,6 +70,8 @@ pub struct Engine {
     trash_looks: BTreeSet<u64>,
     /// After a power loss: files with a later change time, in nanoseconds since 1970, may be damaged or missing.
     damaged_since: Option<i64>,
+    /// The run of the operating system. It is saved when everything was looked at.
+    boot: Option<String>,
     is_current: bool,
     is_stopping: bool,
     has_stopped: bool,
@@ -97,6 +100,8 @@ enum Flight {
     Rescue(Vec<(Arc<str>, LocalPath)>),
     Purge(Vec<Arc<str>>),
     Discard,
+    /// Of a planted defect.
+    Exclude(SpacePath),
     Fetch(Item),
     Upload(Item, IdempotencyKey),
     Change(Item),
@@ -163,6 +168,7 @@ impl Engine {
             trash: BTreeMap::new(),
             trash_looks: BTreeSet::new(),
             damaged_since: None,
+            boot: None,
             is_current: false,
             is_stopping: false,
             has_stopped: false,
@@ -237,7 +243,7 @@ impl Engine {
                 }
             }
             Input::WatchOverflow => {
-                if !crate::planted::is_planted(crate::planted::Bug::OverflowIgnored) {
+                if !is_planted(Bug::OverflowIgnored) {
                     self.scan_all();
                 }
             }
@@ -367,6 +373,11 @@ impl Engine {
             && self.trees.unconfirmed().is_empty()
             && self.failed.values().all(|failed| failed.again_at == Failed::NOW);
         if is_current && !self.is_current {
+            self.damaged_since = None;
+            if self.meta.boot != self.boot {
+                self.meta.boot.clone_from(&self.boot);
+                self.save_meta();
+            }
             let files = self.trees.all_synced().len();
             let held = self.held.len();
             self.tell(Told::Current { files, held });
@@ -401,8 +412,38 @@ impl Engine {
     }
 
     fn exclude(&mut self, path: SpacePath) {
+        if is_planted(Bug::ExcludeRemovesFirst) {
+            let items = self.excluded_files(&path);
+            if !items.is_empty() {
+                self.queue.push((Job::Remove(items), Flight::Exclude(path)));
+                return;
+            }
+        }
+        self.excluded(path);
+    }
+
+    /// The files that the defect removes too early.
+    fn excluded_files(&self, path: &SpacePath) -> Vec<crate::execute::Removal> {
+        let rows = self.trees.all_synced().values();
+        let within = rows.filter(|row| is_below(row.path.as_str(), path.as_str()));
+        let items = within.filter_map(|row| {
+            let file = self.file(&row.local)?;
+            Some(crate::execute::Removal {
+                path: row.local.clone(),
+                stamp: file.stamp,
+                sha256: file.sha256?,
+                aside: row.sha256.to_string().replace('/', "-").into(),
+                label: "label".into(),
+            })
+        });
+        items.collect()
+    }
+
+    fn excluded(&mut self, path: SpacePath) {
         self.trees.record(RowChange::Excluded(path.clone(), true));
-        self.forget_within(&path);
+        if !is_planted(Bug::HidingKeepsRows) {
+            self.forget_within(&path);
+        }
         self.rules.excluded.insert(path);
         self.trees.mark_all();
     }

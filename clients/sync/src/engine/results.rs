@@ -42,6 +42,7 @@ impl Engine {
                     }
                 }
             }
+            (Flight::Exclude(path), _) => self.excluded(path),
             (Flight::Job(items), report) => self.job_done(items, report),
             _ => {}
         }

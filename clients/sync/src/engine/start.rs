@@ -45,7 +45,10 @@ impl Engine {
         if !self.meta.ended_cleanly && self.meta.boot.is_some() && self.meta.boot != boot {
             self.distrust();
         }
-        self.meta.boot = boot;
+        if self.meta.boot.is_none() {
+            self.meta.boot.clone_from(&boot);
+        }
+        self.boot = boot;
         self.meta.root = Some(root);
         self.meta.ended_cleanly = false;
         self.save_meta();

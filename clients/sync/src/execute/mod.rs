@@ -59,6 +59,26 @@ pub enum Job {
 }
 
 impl Job {
+    /// The name of the kind of job, for logs and counters.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Open(_) => "open",
+            Self::CheckRoot(_) => "check root",
+            Self::Recover { .. } => "recover",
+            Self::Scan(_) => "scan",
+            Self::Hash(_) => "hash",
+            Self::Place(_) => "place",
+            Self::Remove(_) => "remove",
+            Self::Move(_) => "move",
+            Self::SetAside(_) => "set aside",
+            Self::SetExecutable(_) => "set executable",
+            Self::CheckTrash(_) => "check trash",
+            Self::Rescue(_) => "rescue",
+            Self::Purge(_) => "purge",
+            Self::Discard(_) => "discard",
+        }
+    }
+
     /// Whether the job changes nothing in the root folder. Several such jobs may run at the same time.
     pub fn is_read_only(&self) -> bool {
         matches!(

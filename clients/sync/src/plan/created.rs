@@ -7,6 +7,7 @@ use super::synced::Blocker;
 use super::{Class, Decision, Hiding, Hold, LocalClass, Op, Planner, RemoteClass};
 use crate::names::{is_possible, space_path};
 use crate::path::LocalPath;
+use crate::planted::{Bug, is_planted};
 use crate::tree::RemoteRow;
 
 impl Planner<'_> {
@@ -128,6 +129,19 @@ impl Planner<'_> {
             }
         }
         match self.blocker(None, &path) {
+            Blocker::None if self.settings.is_viewer && is_planted(Bug::ViewerMirrors) => {
+                let (local, then) = (local.clone(), None);
+                let id = uuid::Uuid::nil().into();
+                (
+                    only,
+                    Decision::Do(Op::Remove {
+                        id,
+                        local,
+                        file,
+                        then,
+                    }),
+                )
+            }
             Blocker::None => {
                 let upload = Op::Upload {
                     local: local.clone(),
@@ -189,7 +203,7 @@ impl Planner<'_> {
 
     /// Whether another file of the folder has the same path in the space, and goes first: one that was synced,
     /// or else the one whose name is in NFC, or else the first in the order of bytes.
-    fn is_twin(&self, local: &LocalPath, path: &str) -> bool {
+    pub(super) fn is_twin(&self, local: &LocalPath, path: &str) -> bool {
         if self.trees.names().ignores_case() {
             return false;
         }

@@ -195,7 +195,8 @@ impl Planner<'_> {
                     return Decision::Wait;
                 }
                 // The same content is there already: the old place is given up.
-                if path == to && other.sha256 == file.sha256 && !is_edited(row, &file) {
+                let is_unchanged = !is_edited(row, &file) && there.version == row.version;
+                if path == to && other.sha256 == file.sha256 && is_unchanged {
                     let then = Some(Box::new(SyncedRow {
                         stamp: other.stamp,
                         executable: other.executable,
@@ -290,6 +291,9 @@ impl Planner<'_> {
             Hiding::No => {}
             Hiding::Ignored => return Decision::Wait,
             Hiding::Excluded => return Decision::Hold(Hold::Excluded),
+        }
+        if self.is_twin(from, to.as_str()) {
+            return Decision::Hold(Hold::NameClash);
         }
         if self.settings.is_viewer {
             return Decision::Hold(Hold::ReadOnly);

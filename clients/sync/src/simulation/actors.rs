@@ -77,9 +77,9 @@ impl Step {
             22..=25 => Self::SaveByRename(path),
             26..=27 => Self::SaveWithBackup(path),
             28..=29 => Self::EditUnseen(path),
-            30..=31 => Self::Open(path),
-            32..=33 => Self::WriteOpen,
-            34 => Self::Touch(path),
+            30..=32 => Self::Open(path),
+            33 => Self::Touch(path),
+            34 => Self::WriteOpen,
             35 => Self::Executable(path),
             36..=41 => Self::Rename(path, other),
             42..=44 => Self::Swap(path, other),
@@ -87,7 +87,8 @@ impl Step {
             47..=53 => Self::Delete(path),
             54..=56 => Self::RenameFolder(folder, rng.usize(..FOLDERS.len())),
             57..=58 => Self::DeleteFolder(folder),
-            59..=61 => Self::MakeFolder(folder),
+            59 => Self::MakeFolder(folder),
+            60..=61 => Self::WriteOpen,
             62 => Self::Link(path),
             _ => Self::Pipe(path),
         }
@@ -102,6 +103,8 @@ pub struct User {
     handles: Vec<u64>,
     /// The second piece of a write.
     unfinished: Option<(Place, Bytes)>,
+    /// Steps that removed files.
+    pub deletes: u32,
     /// Whether links and pipes are made.
     pub makes_others: bool,
 }
@@ -149,6 +152,7 @@ impl User {
                 }
             }
             Step::SaveByRename(path) => {
+                self.deletes += 1;
                 let bytes = ledger.new_content(0);
                 let temporary = Place::Tree(LocalPath::new("/save.swp"));
                 // A crash may have left it.
@@ -162,6 +166,7 @@ impl User {
                 self.replace(disk, ledger, &temporary, &place(*path), &bytes);
             }
             Step::SaveWithBackup(path) => {
+                self.deletes += 1;
                 let backup = Place::Tree(LocalPath::new(format!("{}~", PATHS[*path])));
                 if let Some(before) = disk.content(&backup) {
                     ledger.deleted(&before);
@@ -191,7 +196,7 @@ impl User {
                     return;
                 };
                 // What is written to a file without a name is nobody's.
-                if disk.has_name(handle) {
+                if disk.has_name(handle) || disk.purged.contains(&handle) {
                     let bytes = ledger.new_content(0);
                     ledger.log(|| format!("    {} over {}", brief(&bytes), brief(&before)));
                     ledger.wrote(&self.name, &bytes, Some(&before));
@@ -230,6 +235,7 @@ impl User {
                     ledger.deleted(&before);
                 }
                 disk.remove(&place(*path)).ok();
+                self.deletes += 1;
             }
             Step::RenameFolder(from, to) => {
                 let (from, to) = (folder(*from), folder(*to));
@@ -237,11 +243,15 @@ impl User {
                     disk.rename(&from.into(), &to.into(), false).ok();
                 }
             }
-            Step::DeleteFolder(path) => Self::delete_folder(disk, ledger, &folder(*path)),
+            Step::DeleteFolder(path) => {
+                Self::delete_folder(disk, ledger, &folder(*path));
+                self.deletes += 1;
+            }
             Step::MakeFolder(path) => {
                 disk.create_other(&folder(*path).into(), Kind::Folder).ok();
             }
             Step::Link(path) if self.makes_others => {
+                self.deletes += 1;
                 if let Some(before) = disk.content(&place(*path)) {
                     ledger.deleted(&before);
                     disk.remove(&place(*path)).ok();

@@ -9,8 +9,12 @@ pub struct Hits(BTreeMap<String, u64>);
 
 impl Hits {
     /// Counts one.
-    pub fn hit(&mut self, name: impl Into<String>) {
-        *self.0.entry(name.into()).or_default() += 1;
+    pub fn hit(&mut self, name: impl AsRef<str>) {
+        let name = name.as_ref();
+        match self.0.get_mut(name) {
+            Some(count) => *count += 1,
+            None => drop(self.0.insert(name.to_owned(), 1)),
+        }
     }
 
     /// Adds the counters of another run.

@@ -26,6 +26,8 @@ pub enum WebStep {
     Move(usize, usize),
     /// Deletes a file.
     Delete(usize),
+    /// Deletes a file, and adds another one at its path.
+    Replace(usize),
     /// Restores a file from the trash.
     Restore(usize),
 }
@@ -105,6 +107,8 @@ pub struct Scenario {
     pub watch_faults: u32,
     /// Whether links and pipes are made.
     pub makes_others: bool,
+    /// Whether the deletion guard holds even a few deletions.
+    pub is_guard_tight: bool,
 }
 
 impl Scenario {
@@ -148,6 +152,7 @@ impl Scenario {
             net_faults: rate(&mut rng, 6),
             watch_faults: rate(&mut rng, 4),
             makes_others: rng.u8(..8) == 0,
+            is_guard_tight: rng.u8(..4) == 0,
         }
     }
 
@@ -196,7 +201,8 @@ fn web_step(rng: &mut Rng) -> WebStep {
     match rng.u8(..10) {
         0..=4 => WebStep::Write(path),
         5..=6 => WebStep::Move(path, other),
-        7..=8 => WebStep::Delete(path),
+        7 => WebStep::Delete(path),
+        8 => WebStep::Replace(path),
         _ => WebStep::Restore(path),
     }
 }

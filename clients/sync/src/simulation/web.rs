@@ -48,6 +48,10 @@ pub fn act(server: &mut Server, ledger: &mut Ledger, step: WebStep) {
                 server.move_file(epoch, id, &to, (row.version, &row.path)).ok();
             }
         }
+        WebStep::Replace(path) => {
+            act(server, ledger, WebStep::Delete(path));
+            act(server, ledger, WebStep::Write(path));
+        }
         WebStep::Delete(path) => {
             if let Some((id, row, before)) = server.find(PATHS[path])
                 && server.delete(epoch, id, (row.version, &row.path)).is_ok()

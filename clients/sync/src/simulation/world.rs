@@ -392,12 +392,22 @@ impl World {
         dev.generation += 1;
         dev.wake = None;
         dev.watched.clear();
+        let tight = Guard {
+            count: 2,
+            percent: 25,
+            most: 1_000,
+        };
+        let guard = if self.scenario.is_guard_tight {
+            tight
+        } else {
+            Guard::default()
+        };
         let saved = dev.store.load().map_err(|error| error.to_string())?;
         let config = Config {
             device: format!("device{device}"),
             nonce: format!("n{device}x{}", dev.starts),
             direction: Direction::Both,
-            guard: Guard::default(),
+            guard,
             accepts_other_root: false,
         };
         dev.engine = Some(Engine::new(config, saved));
@@ -464,6 +474,7 @@ impl World {
                 }
                 Effect::Tell(told) => {
                     self.hits.hit(name_of(&told));
+                    self.check_told(device, &told)?;
                     self.log(|| format!("    device {device} tells {told:?}"));
                 }
                 Effect::Stopped(why) => return self.stopped(device, why),
@@ -544,10 +555,15 @@ impl World {
             self.kill(device, true);
             return self.check_kept();
         }
-        let text = format!("{report:?}");
-        if text.contains("Err(") {
-            self.log(|| format!("    {}", text.chars().take(300).collect::<String>()));
-        }
+        self.log(|| {
+            let text = format!("{report:?}");
+            let text = if text.contains("Err(") {
+                text.chars().take(300).collect()
+            } else {
+                String::new()
+            };
+            format!("    {text}")
+        });
         self.after(0, 20, Event::Deliver(device, generation, Input::Disk(id, report)));
         Ok(())
     }

@@ -187,7 +187,7 @@ impl Disk for VirtualDisk {
     fn list(&self, folder: &LocalPath) -> Result<Listing, DiskError> {
         let device = self.call("list", &[Denied])?;
         if device.is_unmounted {
-            let is_stable = true;
+            let is_stable = is_planted(Bug::RootNotChecked);
             return Ok(Listing {
                 is_stable,
                 ..Listing::default()
@@ -353,7 +353,7 @@ impl Disk for VirtualDisk {
 
     fn purge(&self, trashed: &str) -> Result<(), DiskError> {
         let mut device = self.call("purge", &[])?;
-        device.state.remove(&Place::private(Area::Trash, trashed))
+        device.state.purge(&Place::private(Area::Trash, trashed))
     }
 
     fn list_area(&self, area: Area) -> Result<Vec<(String, Meta)>, DiskError> {

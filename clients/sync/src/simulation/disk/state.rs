@@ -105,6 +105,8 @@ struct Inode {
     durable: Option<Bytes>,
     /// Whether the content in the page cache is on the platter.
     is_durable: bool,
+    /// Whether a user wrote the content, and not the engine.
+    is_by_user: bool,
 }
 
 /// A change of a folder that is not on the platter yet.
@@ -130,6 +132,8 @@ pub struct DiskState {
     folders: BTreeMap<u64, Entries>,
     platter: BTreeMap<u64, Entries>,
     journal: Vec<Entry>,
+    /// Inodes that the engine removed while a program had them open.
+    pub purged: BTreeSet<u64>,
     /// Inodes that programs have open.
     open: BTreeMap<u64, u32>,
     /// Folders with changed entries, for the watcher.
@@ -156,10 +160,7 @@ impl DiskState {
     pub fn new(modes: Modes) -> Self {
         let mut state = Self {
             modes,
-            names: Names::from(&Volume {
-                ignores_case: modes.ignores_case,
-                ..Volume::LINUX
-            }),
+            names: Names::new(modes.ignores_case),
             clock: 1_800_000_000_000_000_000,
             inodes: BTreeMap::new(),
             free: Vec::new(),
@@ -167,6 +168,7 @@ impl DiskState {
             folders: BTreeMap::new(),
             platter: BTreeMap::new(),
             journal: Vec::new(),
+            purged: BTreeSet::new(),
             open: BTreeMap::new(),
             touched: BTreeSet::new(),
         };
@@ -198,6 +200,7 @@ impl DiskState {
             is_executable: false,
             durable: None,
             is_durable: false,
+            is_by_user: true,
         };
         self.inodes.insert(inode, inode_body);
     }
@@ -439,14 +442,21 @@ impl DiskState {
         let Some(inode) = self.inode(place) else {
             return error(DiskErrorKind::NotFound, "no file");
         };
-        self.write_inode(inode, bytes, is_synced)?;
+        let is_by_user = matches!(place, Place::Tree(_));
+        self.write_inode(inode, bytes, is_synced, is_by_user)?;
         if let Place::Tree(path) = place {
             self.touched.insert(path.parent().unwrap_or_else(LocalPath::root));
         }
         Ok(())
     }
 
-    fn write_inode(&mut self, inode: u64, bytes: Bytes, is_synced: bool) -> Result<(), DiskError> {
+    fn write_inode(
+        &mut self,
+        inode: u64,
+        bytes: Bytes,
+        is_synced: bool,
+        is_by_user: bool,
+    ) -> Result<(), DiskError> {
         let now = self.stamp_time();
         let Some(inode) = self.inodes.get_mut(&inode) else {
             return error(DiskErrorKind::NotFound, "no file");
@@ -458,6 +468,7 @@ impl DiskState {
         inode.modified = now;
         inode.changed = now;
         inode.is_durable = is_synced;
+        inode.is_by_user = is_by_user;
         if is_synced {
             inode.durable = Some(bytes);
             self.flush_journal();
@@ -509,7 +520,7 @@ impl DiskState {
 
     /// Writes through a handle, and closes it.
     pub fn write_open(&mut self, handle: u64, bytes: Bytes) -> Result<(), DiskError> {
-        let written = self.write_inode(handle, bytes, true);
+        let written = self.write_inode(handle, bytes, true, true);
         self.mark_touched_file(handle);
         self.close(handle);
         written
@@ -642,6 +653,14 @@ impl DiskState {
         Ok(())
     }
 
+    /// Removes a file for the engine. A program that has it open may write to it still.
+    pub fn purge(&mut self, place: &Place) -> Result<(), DiskError> {
+        if let Some(inode) = self.inode(place).filter(|inode| self.open.contains_key(inode)) {
+            self.purged.insert(inode);
+        }
+        self.remove(place)
+    }
+
     /// Removes an empty folder.
     pub fn remove_folder(&mut self, folder: &LocalPath) -> Result<(), DiskError> {
         let place = Place::Tree(folder.clone());
@@ -765,6 +784,7 @@ impl DiskState {
         for (number, inode) in &self.inodes {
             if let Body::File(bytes) = &inode.body
                 && !inode.is_durable
+                && inode.is_by_user
                 && !reachable.contains(number)
             {
                 torn.push((bytes.clone(), Bytes::default()));
@@ -787,7 +807,7 @@ impl DiskState {
                 3 => vec![0; bytes.len()].into(),
                 _ => bytes.clone(),
             };
-            if now != *bytes {
+            if now != *bytes && inode.is_by_user {
                 torn.push((bytes.clone(), now.clone()));
             }
             *bytes = now.clone();

@@ -43,6 +43,22 @@ impl World {
         Ok(())
     }
 
+    /// I8: the guard holds deletions only of a user who deleted something.
+    pub(super) fn check_told(&self, device: usize, told: &crate::effect::Told) -> Result<(), String> {
+        let disk = self.devices[device].disk.device();
+        let is_undisturbed = self.scenario.happenings.is_empty() && self.scenario.disk_faults == 0;
+        match told {
+            crate::effect::Told::DeletionsHeld { there, .. }
+                if *there > 0 && disk.user.deletes == 0 && is_undisturbed =>
+            {
+                Err(format!(
+                    "{there} deletions are held, and nobody deleted anything (I8)"
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The invariants of a quiet state: I2, I3, I8, I11.
     pub(super) fn check_quiet(&mut self) -> Result<(), String> {
         self.check_kept()?;

@@ -256,10 +256,14 @@ impl World {
                 .into_iter()
                 .map(|(id, bytes)| (id.to_string(), bytes)),
         ) {
-            let is_on_a_disk = self
-                .devices
-                .iter()
-                .any(|dev| dev.disk.device().state.contents().contains(&bytes));
+            let is_on_a_disk = self.devices.iter().any(|dev| {
+                dev.disk
+                    .device()
+                    .state
+                    .files()
+                    .values()
+                    .any(|content| *content == bytes)
+            });
             if !is_on_a_disk && !self.server.has_content(&bytes) {
                 ledger.deleted(&bytes);
             }
