@@ -542,10 +542,7 @@ impl World {
         let is_change =
             !job.is_read_only() && !matches!(job, Job::Open(_) | Job::Recover { .. } | Job::Discard(_));
         self.log(|| format!("device {device} runs {}", brief_job(job)));
-        self.hits.hit(format!(
-            "job {}",
-            format!("{job:?}").split(['(', ' ']).next().unwrap_or_default()
-        ));
+        self.hits.hit(job.name());
         let report = execute::run(&disk, job);
         if is_change {
             self.changes += 1;
@@ -678,14 +675,27 @@ impl World {
     }
 }
 
-fn name_of(told: &Told) -> String {
-    format!(
-        "told {}",
-        format!("{told:?}")
-            .split(['(', ' ', '{'])
-            .next()
-            .unwrap_or_default()
-    )
+fn name_of(told: &Told) -> &'static str {
+    match told {
+        Told::Placed(..) => "told Placed",
+        Told::Sent(..) => "told Sent",
+        Told::Trashed(_) => "told Trashed",
+        Told::Deleted(_) => "told Deleted",
+        Told::MovedHere(..) => "told MovedHere",
+        Told::MovedThere(..) => "told MovedThere",
+        Told::Conflict { .. } => "told Conflict",
+        Told::CameBack(_) => "told CameBack",
+        Told::Restored(_) => "told Restored",
+        Told::Held(..) => "told Held",
+        Told::Released(_) => "told Released",
+        Told::Current { .. } => "told Current",
+        Told::Working => "told Working",
+        Told::DeletionsHeld { .. } => "told DeletionsHeld",
+        Told::OtherEpoch => "told OtherEpoch",
+        Told::Rejoined => "told Rejoined",
+        Told::Unavailable(_) => "told Unavailable",
+        Told::ReadOnly => "told ReadOnly",
+    }
 }
 
 fn brief_job(job: &Job) -> String {
