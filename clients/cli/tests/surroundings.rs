@@ -306,3 +306,61 @@ async fn equal_names_on_exfat_do_not_displace_each_other() {
     let test = "equal_names_on_exfat_do_not_displace_each_other";
     equal_names(test, &["mkfs.exfat"], &["mount.exfat-fuse"]).await;
 }
+
+/// A folder on a file system that ignores case, and one on another, are synced in both directions.
+async fn both_directions(test: &str, make: &[&str], mount: &[&str]) {
+    let alice = Person::new().await;
+    let (image, at) = (alice.path("image"), alice.path("mounted"));
+    let Some(mounted) = Mounted::new(&image, &at, make, mount) else {
+        return skip(test, mount[0]);
+    };
+    let both = async || {
+        for _ in 0..2 {
+            for folder in ["mounted/work", "work"] {
+                alice.json(&["sync", folder, "--once", "--yes"]).await;
+            }
+        }
+    };
+    alice.write("mounted/work/a", b"a");
+    alice.write("mounted/work/folder/b", b"b");
+    alice.write("work/folder/c", b"c");
+    alice.write("work/\u{e4}/d", b"d");
+    both().await;
+    alice.write("mounted/work/a", b"edited there");
+    alice.write("work/folder/b", b"edited here");
+    fs::rename(
+        alice.path("mounted/work/folder/c"),
+        alice.path("mounted/work/moved"),
+    )
+    .unwrap();
+    fs::remove_file(alice.path("work/\u{e4}/d")).unwrap();
+    both().await;
+    let wanted = owned(&[("a", "edited there"), ("folder/b", "edited here"), ("moved", "c")]);
+    assert_eq!(files_in(&alice.path("work")), wanted);
+    assert_eq!(files_in(&alice.path("mounted/work")), wanted);
+    // Of two names that are one there, the second one is held, in each run.
+    alice.write("work/name", b"first");
+    both().await;
+    alice.write("work/NAME", b"second");
+    alice.json(&["sync", "work", "--once"]).await;
+    for _ in 0..2 {
+        alice.fails(8, &["sync", "mounted/work", "--once"]).await;
+        assert_eq!(fs::read(alice.path("mounted/work/name")).unwrap(), b"first");
+    }
+    alice.json(&["sync", "work", "--once"]).await;
+    assert_eq!(files_in(&alice.path("work")).len(), 5);
+    drop(mounted);
+}
+
+#[tokio::test]
+async fn a_folder_on_ntfs_is_synced_in_both_directions() {
+    let test = "a_folder_on_ntfs_is_synced_in_both_directions";
+    let mount = ["lowntfs-3g", "-o", "ignore_case"];
+    both_directions(test, &["mkntfs", "--fast", "--force", "--quiet"], &mount).await;
+}
+
+#[tokio::test]
+async fn a_folder_on_exfat_is_synced_in_both_directions() {
+    let test = "a_folder_on_exfat_is_synced_in_both_directions";
+    both_directions(test, &["mkfs.exfat"], &["mount.exfat-fuse"]).await;
+}
