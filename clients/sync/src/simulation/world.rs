@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use fastrand::Rng;
 use model::Role;
 
-use super::actors::{FOLDERS, PATHS, User};
+use super::actors::{FOLDERS, User};
 use super::disk::{VirtualDisk, lock};
 use super::hits::Hits;
 use super::ledger::Ledger;
@@ -225,6 +225,7 @@ impl World {
                 if rounds > 1 && rounds % 2 == 0 {
                     self.kill(device, false);
                 } else {
+                    self.input(device, Input::Command(Command::Confirm))?;
                     self.input(device, Input::Command(Command::Rescan))?;
                 }
             }
@@ -393,7 +394,7 @@ impl World {
         dev.wake = None;
         dev.watched.clear();
         let tight = Guard {
-            count: 2,
+            count: 1,
             percent: 25,
             most: 1_000,
         };
@@ -734,7 +735,3 @@ fn brief_job(job: &Job) -> String {
     }
 }
 
-/// Paths of the pool, for tests of names.
-pub fn paths() -> &'static [&'static str] {
-    &PATHS
-}
