@@ -456,7 +456,7 @@ impl World {
                 }
                 Effect::Fetch(id, fetch) => self.after(5, 400, Event::Fetch(device, generation, id, fetch)),
                 Effect::Upload(id, upload) => {
-                    self.after(0, 50, Event::Read(device, generation, id, upload, epoch))
+                    self.after(0, 50, Event::Read(device, generation, id, upload, epoch));
                 }
                 Effect::Request(id, request) => {
                     self.mix(id.0 + 7);
@@ -734,4 +734,3 @@ fn brief_job(job: &Job) -> String {
         other => format!("{other:?}").chars().take(200).collect(),
     }
 }
-
