@@ -359,7 +359,7 @@ impl Engine {
         let file = LocalFile {
             stamp: meta.stamp,
             sha256: known,
-            is_racy: true,
+            is_racy: known.is_none(),
             executable: meta.executable,
         };
         self.trees.set_local(path, Some(LocalEntry::File(file)));

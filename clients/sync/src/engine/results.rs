@@ -338,8 +338,8 @@ impl Engine {
                 self.trees.set_synced(
                     id,
                     Some(SyncedRow {
-                        stamp,
                         executable,
+                        stamp,
                         ..*row
                     }),
                 );

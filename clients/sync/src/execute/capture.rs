@@ -220,15 +220,12 @@ fn remove_one(disk: &dyn Disk, removal: &Removal, changed: &mut Changed) -> Resu
     disk.rename(&place, &aside)?;
     changed.add(&place);
     changed.add(&aside);
-    match verify(disk, &aside, &removal.sha256, &removal.aside, changed)? {
-        Some(stamp) => {
-            let mut folders = Folders::default();
-            remove_folders(disk, &removal.path, changed, &mut folders.removed)?;
-            Ok((stamp, folders))
-        }
-        None => {
-            let copy = put_back(disk, &aside, &removal.path, &removal.label, changed)?;
-            Err(Failure::Changed(copy).into())
-        }
+    if let Some(stamp) = verify(disk, &aside, &removal.sha256, &removal.aside, changed)? {
+        let mut folders = Folders::default();
+        remove_folders(disk, &removal.path, changed, &mut folders.removed)?;
+        Ok((stamp, folders))
+    } else {
+        let copy = put_back(disk, &aside, &removal.path, &removal.label, changed)?;
+        Err(Failure::Changed(copy).into())
     }
 }

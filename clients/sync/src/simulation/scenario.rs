@@ -140,6 +140,14 @@ impl Scenario {
         let mut happenings: Vec<_> = (0..happenings)
             .map(|_| (times(&mut rng), happening(count, &mut rng)))
             .collect();
+        // Crashes while a folder is being excluded.
+        for (at, happening) in happenings.clone() {
+            if let Happening::Exclude(device, _) = happening
+                && rng.bool()
+            {
+                happenings.push((at, Happening::Kill(device, rng.u32(..30))));
+            }
+        }
         happenings.sort_by_key(|(at, _)| *at);
         let rate = |rng: &mut Rng, rate: u32| if rng.u8(..3) == 0 { rate } else { 0 };
         Self {
@@ -219,7 +227,7 @@ fn happening(devices: usize, rng: &mut Rng) -> Happening {
         16 => Happening::RestoreBackup,
         17 => Happening::Viewer,
         18..=19 => Happening::Editor,
-        20..=21 => Happening::Exclude(device, folder),
+        20..=21 => Happening::Exclude(device, if rng.bool() { 0 } else { folder }),
         22..=23 => Happening::Include(device, folder),
         24 => Happening::Pause(device),
         25..=26 => Happening::Resume(device),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use fastrand::Rng;
 use model::Role;
 
-use super::actors::{FOLDERS, PATHS, User};
+use super::actors::{FOLDERS, User};
 use super::disk::{VirtualDisk, lock};
 use super::hits::Hits;
 use super::ledger::Ledger;
@@ -225,6 +225,7 @@ impl World {
                 if rounds > 1 && rounds % 2 == 0 {
                     self.kill(device, false);
                 } else {
+                    self.input(device, Input::Command(Command::Confirm))?;
                     self.input(device, Input::Command(Command::Rescan))?;
                 }
             }
@@ -393,7 +394,7 @@ impl World {
         dev.wake = None;
         dev.watched.clear();
         let tight = Guard {
-            count: 2,
+            count: 1,
             percent: 25,
             most: 1_000,
         };
@@ -455,7 +456,7 @@ impl World {
                 }
                 Effect::Fetch(id, fetch) => self.after(5, 400, Event::Fetch(device, generation, id, fetch)),
                 Effect::Upload(id, upload) => {
-                    self.after(0, 50, Event::Read(device, generation, id, upload, epoch))
+                    self.after(0, 50, Event::Read(device, generation, id, upload, epoch));
                 }
                 Effect::Request(id, request) => {
                     self.mix(id.0 + 7);
@@ -732,9 +733,4 @@ fn brief_job(job: &Job) -> String {
         ),
         other => format!("{other:?}").chars().take(200).collect(),
     }
-}
-
-/// Paths of the pool, for tests of names.
-pub fn paths() -> &'static [&'static str] {
-    &PATHS
 }

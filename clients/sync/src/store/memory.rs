@@ -72,7 +72,7 @@ impl Store for MemoryStore {
                 RowChange::Synced(id, row) => set(&mut self.synced, id, row.as_deref()),
                 RowChange::Intent(name, row) => set(&mut self.intents, name, row.as_deref()),
                 RowChange::Upload(key, row) => {
-                    set(&mut self.uploads, &key.as_str().to_owned(), row.as_deref())
+                    set(&mut self.uploads, &key.as_str().to_owned(), row.as_deref());
                 }
                 RowChange::Trash(name, row) => set(&mut self.trash, name, row.as_deref()),
                 RowChange::Conflict(path, row) => set(&mut self.conflicts, path, row.as_deref()),

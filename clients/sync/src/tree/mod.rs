@@ -392,15 +392,12 @@ impl Trees {
             .push(RowChange::Local(path.clone(), entry.clone().map(Box::new)));
         self.unindex_local(path);
         let key = self.names.local_key(path);
-        match entry {
-            Some(entry) => {
-                self.local_keys.insert((key.clone(), path.clone()));
-                self.local.insert(path.clone(), entry);
-            }
-            None => {
-                self.local_keys.remove(&(key.clone(), path.clone()));
-                self.local.remove(path);
-            }
+        if let Some(entry) = entry {
+            self.local_keys.insert((key.clone(), path.clone()));
+            self.local.insert(path.clone(), entry);
+        } else {
+            self.local_keys.remove(&(key.clone(), path.clone()));
+            self.local.remove(path);
         }
         self.index_local(path);
         if let Some(id) = self.owner(path) {

@@ -776,7 +776,7 @@ impl DiskState {
         self.folders.retain(|inode, _| reachable.contains(inode));
         // An inode that was removed, and whose removal is not on the platter, is there again.
         let known: Vec<u64> = self.inodes.keys().copied().collect();
-        for (_, entries) in &mut self.folders {
+        for entries in self.folders.values_mut() {
             entries.retain(|_, inode| known.contains(inode));
         }
         self.platter = self.folders.clone();

@@ -21,32 +21,29 @@ pub(super) fn apply(trees: &mut Trees, op: &Op) -> Result<(), String> {
             same_file(trees, local, file)?;
             let sha256 = file.sha256.ok_or("the file was not read")?;
             let next = |version: model::Version| (version.get() + 1).try_into().map_err(|_| "version");
-            let (id, version) = match base {
-                Some((id, version)) => {
-                    let there = trees.remote(*id).ok_or("the base is gone")?;
-                    check(
-                        there.version == *version && there.path == *path,
-                        "version conflict",
-                    )?;
-                    (*id, next(*version)?)
+            let (id, version) = if let Some((id, version)) = base {
+                let there = trees.remote(*id).ok_or("the base is gone")?;
+                check(
+                    there.version == *version && there.path == *path,
+                    "version conflict",
+                )?;
+                (*id, next(*version)?)
+            } else {
+                check(is_free(trees, None, path), "path taken")?;
+                // The same in each order of the operations.
+                let mut bytes = [9_u8; 16];
+                for (at, byte) in path
+                    .as_str()
+                    .bytes()
+                    .chain(sha256.as_bytes()[..4].iter().copied())
+                    .enumerate()
+                {
+                    bytes[at % 16] = bytes[at % 16].wrapping_mul(31).wrapping_add(byte);
                 }
-                None => {
-                    check(is_free(trees, None, path), "path taken")?;
-                    // The same in each order of the operations.
-                    let mut bytes = [9_u8; 16];
-                    for (at, byte) in path
-                        .as_str()
-                        .bytes()
-                        .chain(sha256.as_bytes()[..4].iter().copied())
-                        .enumerate()
-                    {
-                        bytes[at % 16] = bytes[at % 16].wrapping_mul(31).wrapping_add(byte);
-                    }
-                    (
-                        Uuid::from_bytes(bytes).into(),
-                        1.try_into().map_err(|_| "version")?,
-                    )
-                }
+                (
+                    Uuid::from_bytes(bytes).into(),
+                    1.try_into().map_err(|_| "version")?,
+                )
             };
             let row = RemoteRow {
                 path: path.clone(),

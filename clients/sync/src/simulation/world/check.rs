@@ -7,6 +7,7 @@ use crate::names::{Names, is_conflict_name};
 use crate::plan::Hold;
 use crate::simulation::disk::{Bytes, lock};
 use crate::simulation::ledger::brief;
+use crate::simulation::scenario::Happening;
 use crate::tree::LocalEntry;
 
 impl World {
@@ -46,7 +47,18 @@ impl World {
     /// I8: the guard holds deletions only of a user who deleted something.
     pub(super) fn check_told(&self, device: usize, told: &crate::effect::Told) -> Result<(), String> {
         let disk = self.devices[device].disk.device();
-        let is_undisturbed = self.scenario.happenings.is_empty() && self.scenario.disk_faults == 0;
+        let removes = |happening: &Happening| {
+            !matches!(
+                happening,
+                Happening::Silence
+                    | Happening::Backup
+                    | Happening::Overflow(_)
+                    | Happening::Pause(_)
+                    | Happening::Resume(_)
+            )
+        };
+        let happenings = &self.scenario.happenings;
+        let is_undisturbed = !happenings.iter().any(|(_, it)| removes(it)) && self.scenario.disk_faults == 0;
         match told {
             crate::effect::Told::DeletionsHeld { there, .. }
                 if *there > 0 && disk.user.deletes == 0 && is_undisturbed =>

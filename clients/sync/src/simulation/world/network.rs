@@ -28,11 +28,9 @@ impl World {
 
     pub(super) fn network(&mut self, event: Event) {
         match event {
-            Event::Fetch(device, generation, id, fetch) => {
-                if self.devices[device].generation == generation {
-                    let result = self.fetch(device, &fetch);
-                    self.deliver(device, generation, Input::Fetched(id, result));
-                }
+            Event::Fetch(device, generation, id, fetch) if self.devices[device].generation == generation => {
+                let result = self.fetch(device, &fetch);
+                self.deliver(device, generation, Input::Fetched(id, result));
             }
             Event::Read(device, generation, id, upload, epoch) => {
                 if self.devices[device].generation != generation {
@@ -45,7 +43,7 @@ impl World {
                 }
                 match self.read(device, &upload) {
                     Ok(bytes) => {
-                        self.after(5, 500, Event::Send(device, generation, id, upload, epoch, bytes))
+                        self.after(5, 500, Event::Send(device, generation, id, upload, epoch, bytes));
                     }
                     Err(error) => self.deliver(device, generation, Input::Uploaded(id, Err(error))),
                 }
@@ -57,10 +55,10 @@ impl World {
             Event::Request(device, generation, id, request, epoch) => {
                 self.request(device, generation, id, request, epoch);
             }
-            Event::Page(device, generation, id, after, epoch) => {
-                if self.devices[device].generation == generation {
-                    self.list_page(device, generation, id, after, epoch);
-                }
+            Event::Page(device, generation, id, after, epoch)
+                if self.devices[device].generation == generation =>
+            {
+                self.list_page(device, generation, id, after, epoch);
             }
             _ => {}
         }
@@ -105,7 +103,7 @@ impl World {
         let disk = self.devices[device].disk.clone();
         let mut bytes = Vec::new();
         let read = disk.read(&Place::Tree(upload.local.clone()), &mut |piece| {
-            bytes.extend_from_slice(piece)
+            bytes.extend_from_slice(piece);
         });
         match read {
             Err(error) if error.kind == DiskErrorKind::NotFound => return Err(RemoteError::ContentChanged),
