@@ -93,3 +93,7 @@ pub(super) const GUARD_WINDOW: u64 = 600_000;
 /// After a power loss, files that changed this long before the newest known change are not trusted, in
 /// nanoseconds. Systems write their caches back every 30 s or so.
 pub(super) const UNSAFE_TIME: i64 = 600 * 1_000_000_000;
+
+/// Attempts after which a failure is the result of a sync that ends, and after which a file that cannot be read is
+/// told.
+pub(super) const ATTEMPTS: u32 = 3;

@@ -1,18 +1,21 @@
 //! The local tree: scans and reads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use model::{FileId, Sha256};
 use ring::digest::{Context, SHA256};
 
-use super::config::{ABSENT, MAX_ITEMS, MAX_READERS, QUIET, RETRY_MOST, SCAN_ALL, SCAN_DELAY, SCAN_LATEST};
+use super::config::{
+    ABSENT, ATTEMPTS, MAX_ITEMS, MAX_READERS, QUIET, RETRY_MOST, SCAN_ALL, SCAN_DELAY, SCAN_LATEST,
+};
 use super::feed::delay;
 use super::{Engine, Flight};
 use crate::disk::{DiskError, DiskErrorKind, Kind, Listing, Meta};
 use crate::effect::{Effect, Stopped};
 use crate::execute::{Failure, Job};
 use crate::path::LocalPath;
-use crate::plan::Hiding;
+use crate::plan::{Hiding, Hold};
 use crate::planted::{Bug, is_planted};
 use crate::tree::{FolderState, Item, LocalEntry, LocalFile, SyncedRow, Trees};
 
@@ -74,8 +77,19 @@ struct Quiet {
 
 impl Folders {
     /// Whether a file was read so often in vain.
-    pub(super) fn is_unreadable(&self, path: &LocalPath, attempts: u32) -> bool {
-        self.quiet.get(path).is_some_and(|quiet| quiet.tries >= attempts)
+    pub(super) fn is_unreadable(&self, path: &LocalPath) -> bool {
+        self.quiet.get(path).is_some_and(|quiet| quiet.tries >= ATTEMPTS)
+    }
+
+    /// What cannot be read.
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = (Arc<str>, Hold)> {
+        let folders = self
+            .failures
+            .keys()
+            .map(|folder| (folder.text(), Hold::Unreadable));
+        let files = self.quiet.iter().filter(|(_, quiet)| quiet.tries >= ATTEMPTS);
+        let reason = "it cannot be read, or a program writes to it all the time";
+        folders.chain(files.map(move |(path, _)| (path.text(), Hold::Disk(reason.to_owned()))))
     }
 
     /// The next time at which something is due.
@@ -214,6 +228,7 @@ impl Engine {
                     }
                 }
                 Err(error) if error.kind == DiskErrorKind::NotFound => {
+                    self.folders.failures.remove(&folder);
                     self.folders.second_looks.remove(&folder);
                     if folder.is_root() {
                         let reason = "the folder is gone".to_owned();

@@ -2,18 +2,16 @@
 
 use model::Role;
 
+use super::config::ATTEMPTS;
 use super::{Direction, Engine, Phase};
 use crate::plan::{Claims, Decided, Settings, plan};
-
-/// Attempts after which a failure is the result of a sync that ends.
-const ATTEMPTS: u32 = 3;
 
 impl Engine {
     /// Whether everything is equal, except what is held, and what was tried several times in vain.
     pub fn is_done(&self) -> bool {
         let is_given_up = |failed: &super::Failed| failed.hold.is_some() && failed.tries >= ATTEMPTS;
         let is_waiting = |item| self.failed.get(item).is_some_and(is_given_up);
-        let is_read = |path| self.folders.is_unreadable(path, ATTEMPTS);
+        let is_read = |path| self.folders.is_unreadable(path);
         self.is_listed()
             && self.trees.unread().iter().all(is_read)
             && self.trees.dirty().iter().all(is_waiting)

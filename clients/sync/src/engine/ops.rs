@@ -460,6 +460,7 @@ impl Engine {
                 held.insert(folder.join(name).text(), Hold::BadName(reason));
             }
         }
+        held.extend(self.folders.unreadable());
         if held == self.held {
             return;
         }
