@@ -267,7 +267,7 @@ impl Engine {
     /// A version that this device has sent, but of whose answer it does not know: the content was that of its
     /// file, so the file is edited relative to it, and not in conflict with it.
     fn is_own(&mut self, id: FileId, row: &RemoteRow) {
-        let is_it = |upload: &&SentUpload| {
+        let is_it = |upload: &SentUpload| {
             let follows = match upload.base {
                 Some((base, version)) => base == id && version.get() + 1 == row.version.get(),
                 None => row.version.get() == 1,
@@ -277,19 +277,16 @@ impl Engine {
                 && upload.path == row.path
                 && Some(upload.epoch) == self.meta.epoch
         };
-        let Some(upload) = self.uploads.values().find(is_it).cloned() else {
+        let found = self.uploads.iter().find(|(_, upload)| is_it(upload));
+        let Some((key, upload)) = found.map(|(key, upload)| (key.clone(), upload.clone())) else {
             return;
         };
-        let is_running = self
-            .running
-            .values()
-            .any(|op| matches!(op, crate::plan::Op::Upload { local, .. } if *local == upload.local));
         let is_known = self
             .trees
             .synced(id)
             .is_some_and(|synced| synced.version >= row.version);
         let is_taken = self.trees.owner(&upload.local).is_some_and(|owner| owner != id);
-        if is_running || is_known || is_taken || space_path(&upload.local).is_err() {
+        if is_known || is_taken || space_path(&upload.local).is_err() {
             return;
         }
         self.trees.set_synced(
@@ -305,7 +302,7 @@ impl Engine {
                 sequence: None,
             }),
         );
-        self.forget_uploads(&upload.local);
+        self.forget_upload(&key);
     }
 
     /// Replaces the remote tree by a complete listing, with the changes up to the cursor. In another epoch nothing

@@ -59,6 +59,7 @@ impl Engine {
             .map(|(name, intent)| (name.clone(), intent.clone()));
         let job = Job::Recover {
             intents: intents.collect(),
+            trash: self.trash.keys().cloned().collect(),
             label: self.label().into(),
         };
         self.flush();

@@ -31,6 +31,8 @@ pub enum Job {
     Recover {
         /// The rows of the store.
         intents: Vec<(Arc<str>, Intent)>,
+        /// Files in the trash that have rows.
+        trash: Vec<Arc<str>>,
         /// The label of conflict names.
         label: Arc<str>,
     },
@@ -273,7 +275,11 @@ pub fn run(disk: &dyn Disk, job: &Job) -> Result<Report, DiskError> {
     Ok(match job {
         Job::Open(marker) => inspect::open(disk, marker.as_deref())?,
         Job::CheckRoot(root) => Report::Root(disk.root()?.as_ref() == Some(root)),
-        Job::Recover { intents, label } => Report::Recovered(recover::recover(disk, intents, label)?),
+        Job::Recover {
+            intents,
+            trash,
+            label,
+        } => Report::Recovered(recover::recover(disk, intents, trash, label)?),
         Job::Scan(folders) => Report::Scanned(inspect::scan(disk, folders)?),
         Job::Hash(paths) => Report::Hashed(inspect::hash_all(disk, paths)?),
         Job::Place(items) => Report::Placed(place::place(disk, items)?),

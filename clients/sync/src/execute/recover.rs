@@ -15,6 +15,7 @@ use crate::store::{Intent, TrashRow};
 pub(super) fn recover(
     disk: &dyn Disk,
     intents: &[(Arc<str>, Intent)],
+    trash: &[Arc<str>],
     label: &str,
 ) -> Result<Vec<Recovered>, DiskError> {
     let intents: BTreeMap<&str, &Intent> = intents.iter().map(|(name, intent)| (&**name, intent)).collect();
@@ -39,18 +40,20 @@ pub(super) fn recover(
         }
     }
     for (name, _) in disk.list_area(Area::Trash)? {
-        let Some(intent) = intents.get(&*name) else {
-            continue;
-        };
-        if recovered.iter().any(|one| *one.aside == name) {
+        let is_known = trash.iter().any(|known| **known == *name);
+        if is_known || recovered.iter().any(|one| *one.aside == *name) {
             continue;
         }
-        let now = item(from_trash(disk, &name, intent, label, &mut changed))?;
+        let now = item(from_trash(
+            disk,
+            &name,
+            intents.get(&*name).copied(),
+            label,
+            &mut changed,
+        ))?;
         if let Ok(now) = now {
-            recovered.push(Recovered {
-                aside: name.into(),
-                now,
-            });
+            let aside = name.into();
+            recovered.push(Recovered { aside, now });
         }
     }
     for name in intents.keys() {
@@ -106,25 +109,34 @@ fn from_aside(
     }
 }
 
+/// A file that reached the trash without a row: its move was not committed, or the database was lost.
 fn from_trash(
     disk: &dyn Disk,
     name: &str,
-    intent: &Intent,
+    intent: Option<&Intent>,
     label: &str,
     changed: &mut Changed,
 ) -> Result<RecoveredTo, Stop> {
     let place = Place::private(Area::Trash, name);
     let file = hash(disk, &place)?;
-    match file.sha256 {
-        Some(sha256) if intent.known.contains(&sha256) => Ok(RecoveredTo::Trash(TrashRow {
-            path: intent.path.clone(),
-            sha256,
-            stamp: file.stamp,
-            at: 0,
-        })),
-        _ => {
+    let sha256 = file.sha256.ok_or(Failure::Changed(None))?;
+    match intent {
+        Some(intent) if !intent.known.contains(&sha256) => {
             let copy = to_conflict_name(disk, &place, &intent.path, label, changed)?;
             Ok(RecoveredTo::Tree(copy))
+        }
+        _ => {
+            let path = intent.map_or_else(
+                || LocalPath::root().join("recovered"),
+                |intent| intent.path.clone(),
+            );
+            let (stamp, at) = (file.stamp, 0);
+            Ok(RecoveredTo::Trash(TrashRow {
+                path,
+                sha256,
+                stamp,
+                at,
+            }))
         }
     }
 }

@@ -211,6 +211,10 @@ impl DiskState {
         } else {
             None
         };
+        // The number is given again only when the removal is on the platter.
+        if reused.is_some() {
+            self.flush_journal();
+        }
         let inode = reused.unwrap_or_else(|| {
             self.next += 1;
             self.next
