@@ -207,8 +207,10 @@ fn outcome(ended: Ended, is_once: bool) -> anyhow::Result<()> {
     match ended.why {
         Stopped::Asked => {}
         Stopped::RootMissing(reason) => {
-            let message =
-                format!("stopped, and nothing was deleted: {reason}; bring the folder back, and start again");
+            let message = format!(
+                "stopped, and nothing was deleted: {reason}; bring the folder back and start again, or move its \
+                 .syncsphere elsewhere to compare everything anew"
+            );
             return Err(failure(Kind::Held, message));
         }
         Stopped::Disk(error) => {
