@@ -506,6 +506,7 @@ pub struct History {
     pub space: SpaceArguments,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,

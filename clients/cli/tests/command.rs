@@ -7,6 +7,7 @@
     reason = "a test's failure is a panic"
 )]
 
+#[expect(dead_code, reason = "the other tests use more of it")]
 mod support;
 
 use std::fs;

@@ -22,7 +22,7 @@ const MAX_QUESTION_BYTES: u64 = 64 * 1024;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The path of the socket of a folder. The system limits paths of sockets to about 100 bytes, so a long one goes
-/// by way of the open folder, where the system has paths for these.
+/// by way of the open folder where the system has paths for these.
 fn path(folder: &Path) -> io::Result<(PathBuf, Option<std::fs::File>)> {
     let private = folder.join(PRIVATE);
     let direct = private.join(NAME);
@@ -34,8 +34,8 @@ fn path(folder: &Path) -> io::Result<(PathBuf, Option<std::fs::File>)> {
     Ok((path.into(), Some(open)))
 }
 
-/// Answers questions about the sync of a folder, until the receiver of `asks` is gone. The caller has the lock of
-/// the folder, so a socket that exists is one of a process that has ended.
+/// Answers questions about the sync of a folder, until the receiver of `asks` is gone. The caller has the lock
+/// of the folder, so a socket that exists is one of a process that has ended.
 pub async fn serve(folder: &Path, asks: mpsc::UnboundedSender<Ask>) -> io::Result<()> {
     let (path, _open) = path(folder)?;
     match std::fs::remove_file(&path) {

@@ -11,8 +11,19 @@ use super::system::System;
 /// Names with the same key may be one name on a volume that ignores case. Invisible characters are left out,
 /// because HFS+ ignores them.
 pub(super) fn key(name: &str) -> String {
-    let seen = name.chars().filter(|it| !matches!(it, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'));
+    let seen = name.chars().filter(|it| !is_invisible(*it));
     seen.nfd().default_case_fold().nfd().collect()
+}
+
+fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+    )
 }
 
 /// Renames an entry, and fails if the new name is taken.
@@ -79,8 +90,8 @@ fn is_unsupported(error: rustix::io::Errno) -> bool {
     [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP, Errno::OPNOTSUPP].contains(&error)
 }
 
-/// Whether Windows has a name as it is (Microsoft, "Naming Files, Paths, and Namespaces"). Others reach a device, a
-/// stream of another file or another folder, or lose their end.
+/// Whether Windows has a name as it is (Microsoft, "Naming Files, Paths, and Namespaces"). Others reach a device,
+/// a stream of another file or another folder, or lose their end.
 #[cfg(any(windows, test))]
 pub(super) fn is_windows_name(name: &str) -> bool {
     let stem = name

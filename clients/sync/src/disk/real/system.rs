@@ -40,7 +40,8 @@ pub enum Access {
 
 /// The calls. Names are single names, except in [`System::open_folder`].
 pub trait System: Debug + Send + Sync + 'static {
-    /// Opens a folder by a relative path, or `.` for another handle of the same folder, without following links, and without leaving the file system.
+    /// Opens a folder by a relative path, or `.` for another handle of the same folder, without following links,
+    /// and without leaving the file system.
     fn open_folder(root: &Dir, path: &str) -> io::Result<Dir>;
 
     /// Opens a file without following a link, and without waiting.
