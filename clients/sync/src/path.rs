@@ -39,6 +39,7 @@ impl LocalPath {
     }
 
     /// The entry `name` of this folder.
+    #[must_use]
     pub fn join(&self, name: &str) -> Self {
         Self(format!("{}/{name}", self.0).into())
     }

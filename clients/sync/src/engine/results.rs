@@ -43,12 +43,12 @@ impl Engine {
                 }
             }
             (Flight::Exclude(path), _) => self.excluded(path),
-            (Flight::Job(items), report) => self.job_done(items, report),
+            (Flight::Job(items), report) => self.job_done(&items, report),
             _ => {}
         }
     }
 
-    fn job_done(&mut self, items: Vec<Item>, report: Report) {
+    fn job_done(&mut self, items: &[Item], report: Report) {
         match report {
             Report::Placed(placed) => {
                 for (item, result) in items.iter().zip(placed) {
