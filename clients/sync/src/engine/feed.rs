@@ -13,6 +13,7 @@ use crate::store::{RowChange, SentUpload};
 use crate::tree::{Position, RemoteChange, RemoteRow, Subject, SyncedRow};
 
 /// What is known of the feed.
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact")]
 #[derive(Clone, Debug, Default)]
 pub(super) struct Feed {
     /// Role, epoch and newest change must be asked for.

@@ -425,7 +425,7 @@ impl Engine {
                     self.trees.set_local(&path, Some(LocalEntry::File(file)));
                     self.failed.remove(&Item::Local(path.clone()));
                 }
-                Ok(_) | Err(Failure::Changed(_)) => {
+                Ok(_) | Err(Failure::Changed(_) | Failure::Undone(_)) => {
                     if known.sha256.is_none() {
                         let at = now + QUIET;
                         self.folders.quiet.insert(path.clone(), Quiet { at, tries });

@@ -18,10 +18,6 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub(super) fn next_time(&self) -> Option<u64> {
-        None
-    }
-
     pub(super) fn note_there(&mut self, now: u64) {
         self.there.push(now);
     }

@@ -35,6 +35,7 @@ use guard::Guarded;
 use hiding::Rules;
 
 /// The state machine.
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact")]
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
@@ -394,7 +395,6 @@ impl Engine {
         let times = failed
             .chain(self.feed.again_at)
             .chain(self.folders.next_time(&self.trees))
-            .chain(self.guarded.next_time())
             .chain(self.trash_looks.first().copied());
         if let Some(time) = times.min() {
             self.effects.push(Effect::Wake(time));

@@ -451,8 +451,8 @@ impl Engine {
     fn note_holds(&mut self) {
         let mut held = std::collections::BTreeMap::new();
         for (item, hold) in &self.blocked {
-            let Some(hold) = hold else { continue };
-            held.insert(self.name_of(item), hold.clone());
+            let Some(reason) = hold else { continue };
+            held.insert(self.name_of(item), reason.clone());
         }
         for (folder, names) in &self.folders.bad_names {
             for name in names {

@@ -43,12 +43,12 @@ impl Engine {
                 }
             }
             (Flight::Exclude(path), _) => self.excluded(path),
-            (Flight::Job(items), report) => self.job_done(items, report),
+            (Flight::Job(items), report) => self.job_done(&items, report),
             _ => {}
         }
     }
 
-    fn job_done(&mut self, items: Vec<Item>, report: Report) {
+    fn job_done(&mut self, items: &[Item], report: Report) {
         match report {
             Report::Placed(placed) => {
                 for (item, result) in items.iter().zip(placed) {
@@ -137,6 +137,21 @@ impl Engine {
                 }
                 self.tell(Told::Placed(to, row.version));
             }
+            Err(Failure::Undone(stamp)) => {
+                if let Some(name) = &aside {
+                    let (path, sha256, at) = (to.clone(), row.sha256, self.now.wall);
+                    self.trashed(
+                        name,
+                        TrashRow {
+                            path,
+                            sha256,
+                            stamp,
+                            at,
+                        },
+                    );
+                }
+                self.failed_here(item, &to, Failure::Changed(None));
+            }
             Err(failure) => self.failed_here(item, &to, failure),
         }
     }
@@ -175,6 +190,10 @@ impl Engine {
                     self.note_conflict(path, &copy);
                     self.scan_around(&copy);
                 }
+                self.scan_around(path);
+                self.fail(item, None);
+            }
+            Failure::Undone(_) => {
                 self.scan_around(path);
                 self.fail(item, None);
             }
@@ -399,8 +418,15 @@ impl Engine {
                 self.tell(Told::Sent(path, committed.version));
             }
             Err(error) => {
-                // Without an answer it is not known whether the version was added: the key is used again.
-                if !matches!(error, RemoteError::Unavailable(_)) {
+                // Without an answer it is not known whether the version was added, by this attempt or by an earlier
+                // one with the same key.
+                if matches!(
+                    error,
+                    RemoteError::Outdated(_)
+                        | RemoteError::Expired
+                        | RemoteError::Refused(_)
+                        | RemoteError::OtherEpoch
+                ) {
                     self.forget_upload(key.as_str());
                 }
                 self.failed_there(&item, Some(&local), error);

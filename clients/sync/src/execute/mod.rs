@@ -253,6 +253,9 @@ pub enum Failure {
     /// The disk is not as the engine thought. These folders must be scanned again. Nothing of the user is lost:
     /// what was captured is back in its place, or has the conflict name that is given.
     Changed(Option<LocalPath>),
+    /// The same, and the version that was placed for a moment is in the trash under the item's name with this
+    /// stamp, because a program may have opened it.
+    Undone(Stamp),
     /// The file was written to while it was read. This is what it is now.
     Busy(Meta),
     /// The disk refused. Nothing was changed.

@@ -211,23 +211,28 @@ fn exchange(
     }
 }
 
-/// What was captured is an edit: it goes back. The placed version comes back to its part, if nobody has touched it.
+/// What was captured is an edit: it goes back. The placed version goes to the trash, if nobody has touched it.
 fn undo(
     disk: &dyn Disk,
     placement: &Placement,
     ready: &Prepared,
     changed: &mut Changed,
 ) -> Result<Failure, Stop> {
-    let (part, aside) = private_places(placement);
+    let (_, aside) = private_places(placement);
     let place = Place::Tree(placement.to.clone());
     let is_ours = |meta: Option<Meta>| meta.is_some_and(|meta| meta.stamp.is_renamed(&ready.part.stamp));
     if placement.exchanges && is_ours(disk.stat(&place)?) {
         match disk.exchange(&aside, &place) {
             // Ours came out.
             Ok(()) if is_ours(disk.stat(&aside)?) => {
-                disk.rename(&aside, &part)?;
+                let trash = Place::private(Area::Trash, Arc::clone(&placement.aside));
+                disk.rename(&aside, &trash)?;
                 changed.add(&aside);
-                return Ok(Failure::Changed(None));
+                changed.add(&trash);
+                // A stamp that no file has: it is read again.
+                let mut stamp = ready.part.stamp;
+                stamp.changed = i64::MIN;
+                return Ok(Failure::Undone(stamp));
             }
             Err(error) if error.kind == DiskErrorKind::Fatal => return Err(error.into()),
             _ => {}

@@ -148,9 +148,8 @@ pub(super) fn check_trash(
     let mut checked = Vec::new();
     for (name, row) in items {
         let place = Place::private(Area::Trash, Arc::clone(name));
-        let meta = match item(disk.stat(&place).map_err(Stop::from))? {
-            Ok(meta) => meta,
-            Err(_) => continue,
+        let Ok(meta) = item(disk.stat(&place).map_err(Stop::from))? else {
+            continue;
         };
         let state = match meta {
             None => TrashState::Gone,

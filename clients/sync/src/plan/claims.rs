@@ -12,7 +12,7 @@ use crate::tree::{Item, Trees};
 /// Items and paths that operations under way touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
-    claims: BTreeMap<Item, Claim>,
+    by_item: BTreeMap<Item, Claim>,
     items: BTreeSet<Item>,
     here: Paths,
     there: Paths,
@@ -71,13 +71,13 @@ impl Claims {
         self.items.extend(claim.items.iter().cloned());
         self.here.0.extend(claim.here.iter().cloned());
         self.there.0.extend(claim.there.iter().cloned());
-        self.claims.insert(item.clone(), claim);
+        self.by_item.insert(item.clone(), claim);
         true
     }
 
     /// Gives back what the operation about an item has claimed.
     pub fn release(&mut self, item: &Item) {
-        let Some(claim) = self.claims.remove(item) else {
+        let Some(claim) = self.by_item.remove(item) else {
             return;
         };
         for item in &claim.items {

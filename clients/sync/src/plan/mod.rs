@@ -26,6 +26,7 @@ pub use op::{Forgotten, Hold, Move, Op};
 pub use seat::Seat;
 
 /// What the planner is told besides the trees.
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact")]
 #[derive(Clone, Copy)]
 pub struct Settings<'a> {
     /// Whether changes of the folder may go to the space.

@@ -103,14 +103,14 @@ impl Planner<'_> {
     ) -> Decision {
         if there.path != row.path {
             if path != row.local && space_path(&path).as_ref() == Ok(&there.path) {
-                return self.agree(id, row, there.path.clone(), path);
+                return agree(id, row, there.path.clone(), path);
             }
             return self.move_here(id, row, there, path, file);
         }
         if path != row.local {
             return match space_path(&path) {
                 // On a volume that does not keep case, or in another Unicode form, the name in the space stays.
-                Ok(to) if to == there.path => self.agree(id, row, to, path),
+                Ok(to) if to == there.path => agree(id, row, to, path),
                 Ok(to) => self.move_there(id, there, &path, to),
                 Err(error) => Decision::Hold(Hold::BadName(error.to_string())),
             };
@@ -150,16 +150,6 @@ impl Planner<'_> {
         }
     }
 
-    /// Both sides have the file at the same path, which is not that of the row.
-    fn agree(&self, id: FileId, row: &SyncedRow, path: SpacePath, local: LocalPath) -> Decision {
-        let agreed = SyncedRow {
-            path,
-            local,
-            ..row.clone()
-        };
-        Decision::Do(Op::Agree(id, Box::new(agreed)))
-    }
-
     /// The space has moved the file.
     fn move_here(
         &self,
@@ -186,10 +176,9 @@ impl Planner<'_> {
             return Decision::Hold(Hold::NameClash);
         }
         match self.occupant(&to, id) {
-            Occupant::Free => self.receive(Op::MoveHere(vec![one])),
             Occupant::Itself(path) if path == to => Decision::Do(Op::Agree(id, Box::new(agreed(&path)))),
             // The volume takes the old and the new name for one, or the old place is a folder of the new one.
-            Occupant::Itself(_) => self.receive(Op::MoveHere(vec![one])),
+            Occupant::Free | Occupant::Itself(_) => self.receive(Op::MoveHere(vec![one])),
             Occupant::Stranger(path, other) => {
                 if other.sha256.is_none() {
                     return Decision::Wait;
@@ -427,6 +416,16 @@ pub(super) enum Blocker {
     Stays,
     /// A file that stays, where the path has a folder.
     Folder,
+}
+
+/// Both sides have the file at the same path, which is not that of the row.
+fn agree(id: FileId, row: &SyncedRow, path: SpacePath, local: LocalPath) -> Decision {
+    let agreed = SyncedRow {
+        path,
+        local,
+        ..row.clone()
+    };
+    Decision::Do(Op::Agree(id, Box::new(agreed)))
 }
 
 /// The row of a state in which both sides agree.

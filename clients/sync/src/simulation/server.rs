@@ -355,14 +355,12 @@ impl Server {
     /// Goes back to an earlier state: another epoch begins.
     pub fn restore_backup(&mut self, backup: &Self) {
         let (epoch, next) = (self.epoch + 1, self.next);
-        let contents = std::mem::take(&mut self.contents);
         *self = backup.clone();
         self.epoch = epoch;
         // Ids are random, so they are not given again.
         self.next = next;
         // What was stored after the backup cannot be served, unless another file has it.
-        self.contents = backup.contents.clone();
-        drop(contents);
+        self.contents.clone_from(&backup.contents);
         self.restored_at = Some(number(self.log.len()));
         self.keys.clear();
     }

@@ -359,12 +359,13 @@ impl Trees {
         }
         self.changes
             .push(RowChange::Remote(id, row.clone().map(Box::new)));
-        let old = match row.clone() {
+        let key = |trees: &Self, row: &RemoteRow| trees.names.key(row.path.as_str());
+        let new = row.as_ref().map(|row| key(self, row));
+        let old = match row {
             Some(row) => self.remote.insert(id, row),
             None => self.remote.remove(&id),
         };
-        let keys = [old.as_ref(), row.as_ref()].map(|row| row.map(|row| self.names.key(row.path.as_str())));
-        let [old, new] = keys;
+        let old = old.map(|row| key(self, &row));
         if let Some(key) = &old {
             self.remote_keys.remove(&(key.clone(), id));
         }

@@ -49,22 +49,16 @@ impl Modes {
 
     /// Random properties, often those of a common disk.
     pub fn random(rng: &mut Rng) -> Self {
-        let mut rare = || rng.u8(..6) == 0;
+        let rare = |rng: &mut Rng| rng.u8(..6) == 0;
         Self {
-            ignores_case: rare(),
-            exchanges: !rare(),
-            stable_inodes: !rare(),
-            reuses_inodes: rare(),
-            has_birth: !rare(),
-            granularity: if rare() {
-                2_000_000_000
-            } else if rare() {
-                10_000_000
-            } else {
-                1_000
-            },
-            is_frozen: rare() && rare(),
-            is_hostile: rare() || rare(),
+            ignores_case: rare(rng),
+            exchanges: !rare(rng),
+            stable_inodes: !rare(rng),
+            reuses_inodes: rare(rng),
+            has_birth: !rare(rng),
+            granularity: [1_000, 1_000, 1_000, 1_000, 10_000_000, 2_000_000_000][rng.usize(..6)],
+            is_frozen: rare(rng) && rare(rng),
+            is_hostile: rare(rng) || rare(rng),
         }
     }
 
@@ -576,7 +570,7 @@ impl DiskState {
         {
             return error(DiskErrorKind::Unsupported, "rename: into itself");
         }
-        let mut replaced = None;
+        let mut loser = None;
         if let Some(other) = self.inode(to) {
             if !replaces {
                 return error(DiskErrorKind::AlreadyExists, "rename: taken");
@@ -584,10 +578,10 @@ impl DiskState {
             if other == inode {
                 // Another case of the same name.
                 if let Place::Tree(path) = to {
-                    target.1 = path.name().to_owned();
+                    path.name().clone_into(&mut target.1);
                 }
             } else if matches!(self.inodes.get(&other).map(|it| &it.body), Some(Body::File(_))) {
-                replaced = Some(other);
+                loser = Some(other);
             } else {
                 return error(DiskErrorKind::AlreadyExists, "rename: a folder");
             }
@@ -606,8 +600,8 @@ impl DiskState {
         if let Some(inode) = self.inodes.get_mut(&inode) {
             inode.changed = now;
         }
-        self.journal.push(Entry::Rename(source, target, inode, replaced));
-        if let Some(other) = replaced {
+        self.journal.push(Entry::Rename(source, target, inode, loser));
+        if let Some(other) = loser {
             self.drop_inode(other);
         }
         self.touch_folder(to);

@@ -9,6 +9,7 @@ use crate::path::LocalPath;
 use crate::plan::Op;
 use crate::tree::{LocalEntry, LocalFile, RemoteRow, SyncedRow, Trees};
 
+#[expect(clippy::too_many_lines, reason = "one arm for each operation")]
 /// Applies an operation, or says which of its preconditions does not hold.
 pub(super) fn apply(trees: &mut Trees, op: &Op) -> Result<(), String> {
     match op {

@@ -216,6 +216,22 @@ mod tests {
         let mut hits = Hits::default();
         let cases = exhaustive(&mut hits).unwrap_or_else(|what| panic!("{what}"));
         assert!(cases > 100_000, "{cases}");
-        println!("{cases} cases\n{hits}");
+        // Every cell that a flat scope can have.
+        for local in [
+            "Same",
+            "Edited",
+            "Deleted",
+            "Moved",
+            "MovedEdited",
+            "Folder",
+            "Other",
+        ] {
+            for remote in ["Same", "Edited", "Deleted", "Moved", "MovedEdited"] {
+                assert!(
+                    hits.count(&format!("{local} × {remote}")) > 0,
+                    "{local} × {remote}"
+                );
+            }
+        }
     }
 }

@@ -130,7 +130,9 @@ fn run(case: Case, rng: &mut Rng, hits: &mut Hits) -> Result<(), String> {
     let mut held = BTreeSet::new();
     for _ in 0..MAX_ROUNDS {
         let absent: Vec<FileId> = trees.absent().keys().copied().collect();
-        absent.into_iter().for_each(|id| trees.confirm_absence(id));
+        for id in absent {
+            trees.confirm_absence(id);
+        }
         trees.mark_all();
         let settings = Settings {
             sends: true,
@@ -149,8 +151,8 @@ fn run(case: Case, rng: &mut Rng, hits: &mut Hits) -> Result<(), String> {
             match one.decision {
                 Decision::Do(op) => ops.push((one.item, op)),
                 Decision::Wait => waits.push(one.item),
-                Decision::Hold(hold) => {
-                    hits.hit(format!("held: {hold:?}"));
+                Decision::Hold(reason) => {
+                    hits.hit(format!("held: {reason:?}"));
                     held.insert(one.item);
                 }
                 Decision::Nothing => {}
@@ -213,8 +215,8 @@ fn difference(trees: &Trees, kept: &BTreeSet<Token>, must_be_equal: bool) -> Opt
     for token in kept {
         let sha256 = sha256(*token);
         let is_here = here.values().any(|it| *it == Some(sha256));
-        let is_there = contents_there.contains(sha256.as_bytes());
-        if !is_here && !is_there || must_be_equal && !(is_here && is_there) {
+        let has_space = contents_there.contains(sha256.as_bytes());
+        if !is_here && !has_space || must_be_equal && !(is_here && has_space) {
             return Some(format!("content {token} is lost: here {here:?}, there {there:?}"));
         }
     }

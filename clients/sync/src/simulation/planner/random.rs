@@ -36,7 +36,7 @@ pub fn random(seed: u64, hits: &mut Hits) -> Result<(), String> {
 fn path(rng: &mut Rng) -> String {
     let depth = [1, 1, 2, 2, 3][rng.usize(..5)];
     (0..depth)
-        .map(|_| format!("/{}", SEGMENTS[rng.usize(..SEGMENTS.len())]))
+        .flat_map(|_| ["/", SEGMENTS[rng.usize(..SEGMENTS.len())]])
         .collect()
 }
 

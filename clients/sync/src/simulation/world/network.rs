@@ -58,7 +58,7 @@ impl World {
             Event::Page(device, generation, id, after, epoch)
                 if self.devices[device].generation == generation =>
             {
-                self.list_page(device, generation, id, after, epoch);
+                self.list_page(device, generation, id, after.as_deref(), epoch);
             }
             _ => {}
         }
@@ -206,14 +206,7 @@ impl World {
         self.deliver(device, generation, Input::Answered(id, result));
     }
 
-    fn list_page(
-        &mut self,
-        device: usize,
-        generation: u32,
-        id: EffectId,
-        after: Option<String>,
-        epoch: Epoch,
-    ) {
+    fn list_page(&mut self, device: usize, generation: u32, id: EffectId, after: Option<&str>, epoch: Epoch) {
         if self.has_net_fault("listing: lost half way") {
             self.deliver(device, generation, Input::Answered(id, unavailable("timeout")));
             return;
@@ -226,7 +219,7 @@ impl World {
             );
             return;
         }
-        let (rows, next) = self.server.list(after.as_deref());
+        let (rows, next) = self.server.list(after);
         self.at(
             self.time + 1,
             Event::Deliver(device, generation, Input::Listed(id, rows)),
