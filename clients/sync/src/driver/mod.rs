@@ -40,9 +40,6 @@ use watch::{FolderWatcher, Hints};
 /// How often a folder that cannot be watched as a whole is scanned.
 const POLL_INTERVAL: Duration = Duration::from_mins(1);
 
-/// How often everything is looked at, because the system may lose events without a word.
-const RESCAN_INTERVAL: Duration = Duration::from_hours(1);
-
 /// How often it is told how much is left.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -202,7 +199,6 @@ enum Event {
     Update(Result<Option<Update>, Error>),
     WatchAgain,
     Poll,
-    Rescan,
     Ask(Option<Ask>),
 }
 
@@ -213,7 +209,6 @@ impl Driver<'_> {
         asks: &mut mpsc::UnboundedReceiver<Ask>,
     ) -> Result<Ended, StoreError> {
         let mut next = Some(Input::Tick);
-        let mut rescan = pin!(sleep(jittered(RESCAN_INTERVAL)));
         let mut poll = pin!(sleep(POLL_INTERVAL));
         let mut are_asked = true;
         loop {
@@ -238,7 +233,6 @@ impl Driver<'_> {
                 hints = hints(&mut self.folder_watcher) => Event::Hints(hints),
                 event = update(&mut self.changes) => event,
                 () = &mut poll, if is_incomplete => Event::Poll,
-                () = &mut rescan, if !self.once => Event::Rescan,
                 ask = asks.recv(), if are_asked => Event::Ask(ask),
             };
             next = match event {
@@ -258,10 +252,6 @@ impl Driver<'_> {
                 Event::Poll => {
                     poll.as_mut().reset(Instant::now() + POLL_INTERVAL);
                     Some(Input::WatchOverflow)
-                }
-                Event::Rescan => {
-                    rescan.as_mut().reset(Instant::now() + jittered(RESCAN_INTERVAL));
-                    Some(Input::Command(Command::Rescan))
                 }
                 Event::Ask(Some(ask)) => self.asked(ask),
                 Event::Ask(None) => {
@@ -427,11 +417,6 @@ impl Driver<'_> {
         let _ = reply.send(answer);
         command.map(Input::Command)
     }
-}
-
-/// A tenth more or less, so that devices that were started together do not stay together.
-fn jittered(time: Duration) -> Duration {
-    time.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
 async fn hints(watcher: &mut Option<FolderWatcher>) -> Hints {
