@@ -216,8 +216,11 @@ impl Planner<'_> {
     }
 
     fn is_alone_in(&self, file: &LocalPath, folder: &LocalPath) -> bool {
+        let key = self.trees.names().local_key(folder);
+        // A volume that ignores case may have been written to by one that does not.
+        let is_only = self.trees.local_with_key(&key).count() == 1;
         let mut below = self.trees.local_below(folder);
-        file != folder && file.is_within(folder) && below.all(|(path, _)| file.is_within(path))
+        is_only && file != folder && file.is_within(folder) && below.all(|(path, _)| file.is_within(path))
     }
 
     /// Waits for a file that is about to leave a place of the folder, because of what was done in the space or
