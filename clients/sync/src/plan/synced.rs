@@ -303,7 +303,7 @@ impl Planner<'_> {
         match self.blocker(Some(id), &to) {
             Blocker::None => Decision::Do(op(to, Some(from.clone()))),
             Blocker::Leaves(other) if self.is_in_cycle_there(id, other) => {
-                let Ok(way) = self.free_name_there(from) else {
+                let Ok(way) = self.free_name_there(&LocalPath::root().join(from.name())) else {
                     return Decision::Wait;
                 };
                 Decision::Do(op(way, None))
@@ -345,7 +345,7 @@ impl Planner<'_> {
         }
     }
 
-    /// A path of the space that nothing has.
+    /// A path of the space that nothing has. In the root, because folders on the way may be files yet.
     fn free_name_there(&self, near: &LocalPath) -> Result<SpacePath, ()> {
         for number in 1..100 {
             let name = conflict_name(near, self.settings.label, number);
