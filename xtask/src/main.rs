@@ -37,6 +37,7 @@ async fn run(cli: &Cli) -> Result<()> {
             return template::check(&project, Step::begin).await;
         }
         Command::Bench(options) => return bench::run(&project, options).await,
+        Command::Simulate { arguments } => return Err(simulate(&project, arguments)),
         _ => {}
     }
     check(&project, cli)?;
@@ -136,7 +137,7 @@ fn tools_of(command: &Command) -> &'static [Tool] {
             }
         }
         // These commands install their own tools.
-        Command::Bench(_) | Command::Template | Command::Tools => &[],
+        Command::Bench(_) | Command::Simulate { .. } | Command::Template | Command::Tools => &[],
     }
 }
 
@@ -150,6 +151,16 @@ fn replace_by(project: &Project, program: &Path) -> anyhow::Error {
     }
     let error = command.as_std_mut().args(std::env::args_os().skip(1)).exec();
     anyhow::Error::new(error).context(format!("cannot start {}", program.display()))
+}
+
+/// Replaces this program by cargo, which builds and runs the simulation of the sync engine alone: it needs neither
+/// services nor tools.
+fn simulate(project: &Project, arguments: &[String]) -> anyhow::Error {
+    let mut command = environment::command(project, "cargo");
+    command.args(["run", "--quiet", "--package", "sync", "--no-default-features"]);
+    command.args(["--features", "simulation", "--bin", "simulate", "--"]);
+    let error = command.as_std_mut().args(arguments).exec();
+    anyhow::Error::new(error).context("cannot start cargo")
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ Exit status:
        to an earlier state meanwhile
   6    the service or this machine refused the operation
   7    the service cannot be reached, or does not answer
+  8    done, but something waits for you: `syncsphere sync held` lists what, and why
   130  interrupted
   141  the reader of the output has closed it
 
@@ -127,7 +128,7 @@ pub enum Command {
     History(History),
     /// Show your account, or erase it.
     Account(AccountCommands),
-    /// Keep a local folder up to date with a space.
+    /// Keep a local folder and a space equal, in both directions.
     Sync(Sync),
     /// Check a deployment by a test upload and download, and name the component that fails.
     Doctor(Doctor),
@@ -505,22 +506,106 @@ pub struct History {
     pub space: SpaceArguments,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
-Sync only downloads. Files of the space are verified and appear in the folder complete, and files deleted from the space are deleted
-from the folder. Nothing is uploaded. Local changes are never lost: before sync replaces a changed file, it renames the file, for
-example from report.pdf to \"report (kept 1).pdf\". Files that are not in the space are kept. If most files are deleted from the space
-within ten minutes, or if the service is restored to an earlier state, sync deletes nothing.")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_long_help = "\
+Sync makes a folder and a space equal, and keeps them so until it is interrupted. No edit is lost. If a file was edited here and
+elsewhere, the space keeps its name, and yours stays beside it as \"report (conflict 2026-11-29 08.15.00 laptop).pdf\". A file that was
+edited on one side and deleted on the other stays. Files that were deleted or replaced elsewhere go to the trash in .syncsphere in the
+folder for 30 days. If many files are deleted at once, on either side, sync waits for you: `sync confirm` or `sync undo`. Links and
+other special files are not synced.
+
+With --down, sync only downloads, and files deleted from the space are deleted from the folder. Before it replaces a file that you
+changed, it renames yours, for example to \"report (kept 1).pdf\". With --up, sync only uploads; it replaces nothing that others changed.
+
+A folder that is named like one of the commands below is ./status."
+)]
 pub struct Sync {
+    #[command(subcommand)]
+    pub command: Option<SyncCommand>,
     /// The local folder. It is created if it does not exist.
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub folder: PathBuf,
+    #[arg(value_hint = ValueHint::DirPath, required = true)]
+    pub folder: Option<PathBuf>,
     #[command(flatten)]
     pub space: SpaceArguments,
-    /// Stop when the folder is up to date.
+    /// Stop when both are equal.
     #[arg(long)]
     pub once: bool,
-    /// Delete local files that were deleted from the space, even if they are most of the folder.
+    /// Only upload.
+    #[arg(long, conflicts_with = "down")]
+    pub up: bool,
+    /// Only download.
     #[arg(long)]
+    pub down: bool,
+    /// Show what would be done, and change nothing.
+    #[arg(long, short = 'n', conflicts_with = "down")]
+    pub dry_run: bool,
+    /// Wait for you before more deletions than this within ten minutes, as a number of files, or as a share of all
+    /// files such as 10%. 0 stands for each deletion [default: 1000, or 25% if these are more than 20].
+    #[arg(long, value_name = "N|P%", conflicts_with = "down")]
+    pub max_delete: Option<MaxDelete>,
+    /// Do not ask before a folder that has files is synced for the first time.
+    #[arg(long)]
+    pub yes: bool,
+    /// With --down: delete local files that were deleted from the space, even if they are most of the folder.
+    #[arg(long, requires = "down")]
     pub allow_deletes: bool,
+}
+
+/// A limit on deletions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxDelete {
+    Files(usize),
+    Percent(usize),
+}
+
+impl std::str::FromStr for MaxDelete {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let invalid = || format!("{text:?} is neither a number nor a share such as 10%");
+        match text.strip_suffix('%') {
+            Some(percent) => {
+                let percent = percent.parse().ok().filter(|percent| *percent <= 100);
+                percent.map(Self::Percent).ok_or_else(invalid)
+            }
+            None => text.parse().map(Self::Files).map_err(|_| invalid()),
+        }
+    }
+}
+
+/// Commands for a folder that is synced in both directions.
+#[derive(Debug, Subcommand)]
+pub enum SyncCommand {
+    /// Show the state.
+    Status(SyncedFolder),
+    /// Change nothing on both sides until `resume`.
+    Pause(SyncedFolder),
+    /// End the pause.
+    Resume(SyncedFolder),
+    /// List the copies of files that were edited here and elsewhere.
+    Conflicts(SyncedFolder),
+    /// List what is not synced, and why.
+    Held(SyncedFolder),
+    /// Make the deletions that wait for you.
+    Confirm(SyncedFolder),
+    /// Bring back the files whose deletions wait for you.
+    Undo(SyncedFolder),
+    /// Show what is known about a file.
+    Explain {
+        /// The path in the space, such as /Documents/report.pdf.
+        path: String,
+        #[command(flatten)]
+        folder: SyncedFolder,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct SyncedFolder {
+    /// The synced folder [default: the one that contains the current folder].
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub folder: Option<PathBuf>,
 }

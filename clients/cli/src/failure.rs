@@ -25,6 +25,8 @@ pub enum Kind {
     Refused = 6,
     /// The service does not answer, or answers with an error that a retry may resolve.
     Unreachable = 7,
+    /// Done, but something waits for a person.
+    Held = 8,
     /// Interrupted by a signal: 128 + SIGINT.
     Interrupted = 130,
     /// The reader of the output has gone: 128 + SIGPIPE, the status that a shell shows for SIGPIPE.

@@ -9,17 +9,18 @@ mod progress;
 mod prompt;
 mod resolve;
 
+use std::cell::Cell;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{sleep, timeout};
 
 use crate::accounts::{Account, Accounts};
-use crate::arguments::{AccountCommands, Arguments, Command, Doctor};
+use crate::arguments::{AccountCommands, Arguments, Command, Doctor, Sync};
 use crate::failure::{Kind, failure, kind_of};
 use crate::output::Output;
 
@@ -27,6 +28,9 @@ pub use output::warn;
 
 /// Time that an interrupted command has to save its state.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time that an interrupted command has to end in order.
+const ORDERLY_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Runs the command line and returns its exit status.
 pub async fn main() -> ExitCode {
@@ -39,9 +43,10 @@ pub async fn main() -> ExitCode {
     let runtime = Handle::current();
     std::thread::spawn(move || {
         let outcome = runtime.block_on(async {
+            let stopping = Stopping::default();
             tokio::select! {
-                outcome = run(arguments, output) => outcome,
-                _ = interrupting => Err(failure(Kind::Interrupted, "interrupted")),
+                outcome = run(arguments, output, &stopping) => outcome,
+                () = stopping.after(interrupting) => Err(failure(Kind::Interrupted, "interrupted")),
             }
         });
         let _ = done.send(outcome);
@@ -70,7 +75,32 @@ pub async fn main() -> ExitCode {
     ExitCode::from(kind as u8)
 }
 
-async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
+/// Lets a command end in order when it is interrupted.
+#[derive(Debug, Default)]
+pub(crate) struct Stopping {
+    /// Whether the command ends by itself after `asked`.
+    is_orderly: Cell<bool>,
+    asked: Notify,
+}
+
+impl Stopping {
+    /// Returns when the command is asked to end. It is dropped if it takes long.
+    pub(crate) async fn asked(&self) {
+        self.is_orderly.set(true);
+        self.asked.notified().await;
+    }
+
+    /// Returns when the command must be dropped.
+    async fn after(&self, interrupting: oneshot::Receiver<()>) {
+        let _ = interrupting.await;
+        if self.is_orderly.get() {
+            self.asked.notify_one();
+            sleep(ORDERLY_TIMEOUT).await;
+        }
+    }
+}
+
+async fn run(arguments: Arguments, output: Output, stopping: &Stopping) -> anyhow::Result<()> {
     let account_arguments = &arguments.account.or_environment()?;
     match arguments.command {
         Command::Login(login) => commands::login::run(account_arguments, &login, output).await,
@@ -88,9 +118,13 @@ async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
             before_deploy: true,
             planned,
         }) => commands::prerequisites::run(&planned, output).await,
+        Command::Sync(Sync {
+            command: Some(command),
+            ..
+        }) => commands::sync::ask(&command, output).await,
         command => {
             let mut account = Accounts::find()?.account(account_arguments)?;
-            let outcome = with_account(command, &mut account, output).await;
+            let outcome = with_account(command, &mut account, output, stopping).await;
             // Saves a renewed token for the next command.
             let saved = account.save_token().await;
             outcome.and(saved)
@@ -98,7 +132,12 @@ async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
     }
 }
 
-async fn with_account(command: Command, account: &mut Account, output: Output) -> anyhow::Result<()> {
+async fn with_account(
+    command: Command,
+    account: &mut Account,
+    output: Output,
+    stopping: &Stopping,
+) -> anyhow::Result<()> {
     let client = &account.client;
     match command {
         Command::Login(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
@@ -122,7 +161,7 @@ async fn with_account(command: Command, account: &mut Account, output: Output) -
             commands::account::run(account, command, output).await
         }
         Command::History(history) => commands::history::run(client, &history, output).await,
-        Command::Sync(sync) => commands::sync::run(account, &sync, output).await,
+        Command::Sync(sync) => commands::sync::run(account, &sync, output, stopping).await,
         Command::Doctor(_) => commands::doctor::run(account, output).await,
     }
 }

@@ -7,6 +7,7 @@
     reason = "a test's failure is a panic"
 )]
 
+#[expect(dead_code, reason = "the other tests use more of it")]
 mod support;
 
 use std::fs;
@@ -105,7 +106,7 @@ async fn a_file_comes_back_with_its_modification_time_and_its_executable_bit() {
     alice.json(&["upload", "up/."]).await;
     alice.json(&["get", "/program"]).await;
     alice.json(&["get", "/text"]).await;
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     let is_executable = |metadata: &fs::Metadata| metadata.permissions().mode() & 0o100 != 0;
     for (name, executable) in [
         ("program", true),
@@ -121,11 +122,11 @@ async fn a_file_comes_back_with_its_modification_time_and_its_executable_bit() {
         );
     }
     // Sync recognizes its files, although they are older than itself, and replaces and removes them.
-    assert!(alice.json(&["sync", "down", "--once"]).await.is_empty());
+    assert!(alice.json(&["sync", "--down", "down", "--once"]).await.is_empty());
     alice.write("up/text", b"edited");
     alice.json(&["upload", "up/text"]).await;
     alice.json(&["rm", "/program"]).await;
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     assert_eq!(files_in(&alice.path("down")), owned(&[("text", "edited")]));
     // An edit that gives the file its former size and time is an edit.
     alice.write("down/text", b"EDITED");
@@ -136,7 +137,7 @@ async fn a_file_comes_back_with_its_modification_time_and_its_executable_bit() {
     file.set_modified(fs::metadata(alice.path("up/text")).unwrap().modified().unwrap())
         .unwrap();
     alice.json(&["rm", "/text"]).await;
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     assert_eq!(files_in(&alice.path("down")), owned(&[("text", "EDITED")]));
 }
 
@@ -324,7 +325,7 @@ async fn sync_updates_a_folder_and_keeps_local_changes() {
     alice.json(&["upload", "up/."]).await;
     alice.write("down/mine", b"mine");
     alice.write("down/b", b"older than the space");
-    let mut sync = alice.start(&["sync", "down"]);
+    let mut sync = alice.start(&["sync", "--down", "down"]);
     sync.next("current").await;
     let down = alice.path("down");
     let kept = ("b (kept 1)", "older than the space");
@@ -332,7 +333,7 @@ async fn sync_updates_a_folder_and_keeps_local_changes() {
         files_in(&down),
         owned(&[("a", "1"), ("b", "2"), kept, ("c/d", "3"), ("mine", "mine")])
     );
-    let second = alice.fails(5, &["sync", "down"]).await;
+    let second = alice.fails(5, &["sync", "--down", "down"]).await;
     assert!(second.contains("another"), "{second}");
 
     alice.json(&["mv", "/c/d", "/e/f"]).await;
@@ -351,17 +352,17 @@ async fn sync_updates_a_folder_and_keeps_local_changes() {
     alice.json(&["upload", "up/b"]).await;
     alice.write("down/b", b"changed here");
     alice.json(&["rm", "/e/f"]).await;
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     let changed = ("b (kept 2)", "changed here");
     assert_eq!(
         files_in(&down),
         owned(&[("b", "4"), kept, changed, ("mine", "mine")])
     );
-    let nothing = alice.json(&["sync", "down", "--once"]).await;
+    let nothing = alice.json(&["sync", "--down", "down", "--once"]).await;
     assert!(nothing.is_empty(), "{nothing:?}");
     alice.json(&["spaces", "create", "Other"]).await;
     alice
-        .fails(5, &["sync", "down", "--space", "Other", "--once"])
+        .fails(5, &["sync", "--down", "down", "--space", "Other", "--once"])
         .await;
 }
 
@@ -373,11 +374,11 @@ async fn local_files_are_never_deleted_or_replaced() {
         alice.write(&format!("down/{name}"), b"the same");
     }
     alice.json(&["upload", "up/."]).await;
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     alice.json(&["rm", "/goes"]).await;
     alice.write("up/changes", b"another");
     alice.json(&["upload", "up/changes"]).await;
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     let kept = ("changes (kept 1)", "the same");
     let wanted = [("changes", "another"), kept, ("goes", "the same")];
     assert_eq!(files_in(&alice.path("down")), owned(&wanted));
@@ -406,7 +407,7 @@ async fn a_version_with_wrong_content_is_downloaded_once() {
     let file_id = wrong["change"]["fileId"].as_str().unwrap();
     let declare = "UPDATE versions SET sha256 = sha256(sha256) WHERE file_id = $1";
     change_rows(declare, file_id).await;
-    let message = alice.fails(6, &["sync", "down", "--once"]).await;
+    let message = alice.fails(6, &["sync", "--down", "down", "--once"]).await;
     assert!(
         message.contains("/wrong") && message.contains("1 of 2 files"),
         "{message}"
@@ -415,11 +416,11 @@ async fn a_version_with_wrong_content_is_downloaded_once() {
     // The content matches now, but the same version is not attempted again.
     let declare = "UPDATE versions SET sha256 = sha256('other content than declared') WHERE file_id = $1";
     change_rows(declare, file_id).await;
-    alice.fails(6, &["sync", "down", "--once"]).await;
+    alice.fails(6, &["sync", "--down", "down", "--once"]).await;
     assert_eq!(files_in(&alice.path("down")), owned(&[("right", "right")]));
     alice.write("up/wrong", b"a new version");
     alice.json(&["upload", "up/wrong"]).await;
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     let wanted = owned(&[("right", "right"), ("wrong", "a new version")]);
     assert_eq!(files_in(&alice.path("down")), wanted);
 }
@@ -442,7 +443,7 @@ async fn sync_reports_content_that_storage_does_not_have() {
     let lost = listed.iter().find(|it| it.size() == Some(size.into())).unwrap();
     let deleting = s3.delete_object().bucket(bucket).key(lost.key().unwrap());
     deleting.send().await.unwrap();
-    let message = alice.fails(4, &["sync", "down", "--once"]).await;
+    let message = alice.fails(4, &["sync", "--down", "down", "--once"]).await;
     assert!(
         message.contains("/lost") && message.contains("storage does not have"),
         "{message}"
@@ -456,7 +457,7 @@ async fn sync_once_needs_no_web_socket() {
     alice.write("a", b"1");
     alice.json(&["upload", "a"]).await;
     let token = stack().sign_in(&alice.user).await.unwrap().token().await.unwrap();
-    let mut sync = alice.command(&["sync", "down", "--once"]);
+    let mut sync = alice.command(&["sync", "--down", "down", "--once"]);
     sync.env("SYNCSPHERE_URL", broken_api("POST", "/tickets").await);
     sync.env("SYNCSPHERE_TOKEN", token.as_str());
     let output = timeout(NOTIFICATION_LIMIT, sync.output())
@@ -474,7 +475,7 @@ async fn most_of_a_folder_is_deleted_only_on_request() {
         alice.write(&format!("up/{number}"), format!("{number}").as_bytes());
     }
     alice.json(&["upload", "up/."]).await;
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     let all = files_in(&alice.path("down"));
     let paths: Vec<String> = (0..11).map(|number| format!("/{number}")).collect();
     let rm: Vec<&str> = ["rm"]
@@ -482,15 +483,17 @@ async fn most_of_a_folder_is_deleted_only_on_request() {
         .chain(paths.iter().map(String::as_str))
         .collect();
     alice.json(&rm).await;
-    let message = alice.fails(6, &["sync", "down", "--once"]).await;
+    let message = alice.fails(6, &["sync", "--down", "down", "--once"]).await;
     assert!(
         message.contains("11 of 12") && message.contains("--allow-deletes"),
         "{message}"
     );
     assert_eq!(files_in(&alice.path("down")), all);
-    alice.fails(6, &["sync", "down", "--once"]).await;
+    alice.fails(6, &["sync", "--down", "down", "--once"]).await;
     assert_eq!(files_in(&alice.path("down")), all);
-    alice.json(&["sync", "down", "--once", "--allow-deletes"]).await;
+    alice
+        .json(&["sync", "--down", "down", "--once", "--allow-deletes"])
+        .await;
     assert_eq!(files_in(&alice.path("down")), owned(&[("11", "11")]));
 }
 
@@ -502,7 +505,7 @@ async fn most_of_a_folder_is_not_deleted_one_by_one() {
         alice.write(&format!("up/{number}"), format!("{number}").as_bytes());
     }
     alice.json(&["upload", "up/."]).await;
-    let mut sync = alice.start(&["sync", "down"]);
+    let mut sync = alice.start(&["sync", "--down", "down"]);
     sync.next("current").await;
     let paths: Vec<String> = (0..13).map(|number| format!("/{number}")).collect();
     let rm: Vec<&str> = ["rm"]
@@ -517,9 +520,11 @@ async fn most_of_a_folder_is_not_deleted_one_by_one() {
     let left = files_in(&alice.path("down"));
     assert!(left.len() >= 4, "{left:?}");
     // The next start refuses too.
-    alice.fails(6, &["sync", "down", "--once"]).await;
+    alice.fails(6, &["sync", "--down", "down", "--once"]).await;
     assert_eq!(files_in(&alice.path("down")), left);
-    alice.json(&["sync", "down", "--once", "--allow-deletes"]).await;
+    alice
+        .json(&["sync", "--down", "down", "--once", "--allow-deletes"])
+        .await;
     assert_eq!(files_in(&alice.path("down")), owned(&[("13", "13")]));
 }
 
@@ -530,11 +535,11 @@ async fn an_edit_of_a_file_with_a_long_name_is_kept_with_its_extension() {
     assert_eq!(name.len(), 254);
     alice.write(&format!("up/{name}"), b"1");
     alice.json(&["upload", "up/."]).await;
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     alice.write(&format!("down/{name}"), b"edit");
     alice.write(&format!("up/{name}"), b"2");
     alice.json(&["upload", "up/."]).await;
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     let kept = format!("{} (kept 1).pdf", "\u{e4}".repeat(121));
     assert_eq!(
         files_in(&alice.path("down")),
@@ -549,7 +554,7 @@ async fn sync_reports_files_that_are_not_in_the_space() {
     alice.json(&["upload", "a"]).await;
     alice.write("down/mine", b"mine");
     alice.write("down/b/mine", b"mine");
-    let output = alice.run(&["sync", "down", "--once"]).await;
+    let output = alice.run(&["sync", "--down", "down", "--once"]).await;
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains("2 files here are not in the space"), "{message}");
 }
@@ -825,7 +830,7 @@ async fn a_killed_sync_completes_when_it_runs_again() {
     }
     alice.json(&["upload", "up/."]).await;
     for millis in [150, 300, 450, 600] {
-        let mut killed = alice.start(&["sync", "down"]);
+        let mut killed = alice.start(&["sync", "--down", "down"]);
         sleep(Duration::from_millis(millis)).await;
         killed.child.start_kill().unwrap();
         killed.child.wait().await.unwrap();
@@ -837,7 +842,7 @@ async fn a_killed_sync_completes_when_it_runs_again() {
             assert!(wanted.contains(&file), "{file:?}");
         }
     }
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     assert_eq!(files_in(&alice.path("down")), wanted);
     assert_eq!(
         fs::read_dir(alice.path("down/.syncsphere/parts"))
@@ -856,7 +861,7 @@ async fn sync_ends_when_the_user_is_no_longer_a_member() {
     alice.write("a", b"1");
     alice.json(&["upload", "a", "--space", "Shared"]).await;
     alice.shares("Shared", &bob).await;
-    let mut sync = bob.start(&["sync", "down", "--space", "Shared"]);
+    let mut sync = bob.start(&["sync", "--down", "down", "--space", "Shared"]);
     sync.next("current").await;
     alice.json(&["share", "Shared", &bob.user_id, "--remove"]).await;
     let ended = timeout(NOTIFICATION_LIMIT, sync.child.wait())

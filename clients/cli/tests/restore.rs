@@ -98,6 +98,7 @@ async fn a_restored_database_deletes_nothing_in_a_synced_folder() {
     stopped_until_the_service_had_as_many_changes_again().await;
     running_while_the_service_went_back().await;
     everything_notices_a_new_epoch().await;
+    both_directions_bring_back_what_the_service_lost().await;
 }
 
 fn count_of(kind: &str, lines: &[Value]) -> usize {
@@ -106,25 +107,25 @@ fn count_of(kind: &str, lines: &[Value]) -> usize {
 
 async fn stopped_while_the_service_went_back() {
     let (alice, backup) = mirror_and_backup().await;
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     backup.restore().await;
-    let lines = alice.json(&["sync", "down", "--once"]).await;
+    let lines = alice.json(&["sync", "--down", "down", "--once"]).await;
     assert_eq!(files_in(&alice.path("down")), owned(&AFTER));
     let reported = ["cursorReset", "left", "kept"].map(|kind| count_of(kind, &lines));
     assert_eq!(reported, [1, 2, 1], "{lines:?}");
     // From now on the files are the owner's and never deleted, whatever changes follow.
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     alice.json(&["upload", "down/b"]).await;
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     alice.json(&["rm", "/b"]).await;
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     assert_eq!(files_in(&alice.path("down")), owned(&AFTER));
 }
 
 /// Then the number of the last change does not reveal the restore.
 async fn stopped_until_the_service_had_as_many_changes_again() {
     let (alice, backup) = mirror_and_backup().await;
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     backup.restore().await;
     for _ in 0..2 {
         for name in ["x", "y"] {
@@ -133,7 +134,7 @@ async fn stopped_until_the_service_had_as_many_changes_again() {
             alice.json(&["rm", &format!("/{name}")]).await;
         }
     }
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     assert_eq!(files_in(&alice.path("down")), owned(&AFTER));
 }
 
@@ -144,7 +145,7 @@ async fn running_while_the_service_went_back() {
     alice.write("up/moved", b"moves");
     alice.write("up/same", b"same");
     alice.json(&["upload", "up/."]).await;
-    let mut sync = alice.start(&["sync", "down"]);
+    let mut sync = alice.start(&["sync", "--down", "down"]);
     sync.next("current").await;
     let backup = Backup::take().await;
     alice.write("up/a", b"second");
@@ -178,7 +179,7 @@ async fn everything_notices_a_new_epoch() {
     alice.write("up/moved", b"moves");
     alice.write("up/same", b"same");
     alice.json(&["upload", "up/."]).await;
-    let mut sync = alice.start(&["sync", "down"]);
+    let mut sync = alice.start(&["sync", "--down", "down"]);
     sync.next("current").await;
     let mut watch = alice.start(&["watch"]);
     watch.next("live").await;
@@ -192,7 +193,7 @@ async fn everything_notices_a_new_epoch() {
     alice.json(&["mv", "/moved", "/elsewhere"]).await;
     sync.next("placed").await;
     sync.next("current").await;
-    alice.json(&["sync", "stopped", "--once"]).await;
+    alice.json(&["sync", "--down", "stopped", "--once"]).await;
     backup.restore().await;
     invoke("Administer", &json!({ "action": "beginEpoch" })).await;
     let later = ["x1", "x2", "x3", "x4", "x5"];
@@ -215,7 +216,7 @@ async fn everything_notices_a_new_epoch() {
     alice.json(&["rm", "/z"]).await;
     sync.next("current").await;
     assert_eq!(files_in(&alice.path("down")), wanted);
-    let lines = alice.json(&["sync", "stopped", "--once"]).await;
+    let lines = alice.json(&["sync", "--down", "stopped", "--once"]).await;
     let reported = ["cursorReset", "left", "kept", "removed"].map(|kind| count_of(kind, &lines));
     assert_eq!(reported, [1, 2, 1, 0], "{lines:?}");
     assert_eq!(files_in(&alice.path("stopped")), wanted);
@@ -241,5 +242,45 @@ async fn everything_notices_a_new_epoch() {
 }
 
 async fn resets_of_the_stopped_sync(alice: &Person) -> usize {
-    count_of("cursorReset", &alice.json(&["sync", "stopped", "--once"]).await)
+    count_of(
+        "cursorReset",
+        &alice.json(&["sync", "--down", "stopped", "--once"]).await,
+    )
+}
+
+/// What a folder that is synced in both directions has beyond the restored service is sent again.
+async fn both_directions_bring_back_what_the_service_lost() {
+    let alice = Person::new().await;
+    for (name, content) in [
+        ("a", "first"),
+        ("moved", "moves"),
+        ("same", "same"),
+        ("later", "deleted"),
+    ] {
+        alice.write(&format!("work/{name}"), content.as_bytes());
+    }
+    alice.json(&["sync", "work", "--once", "--yes"]).await;
+    let mut running = alice.start(&["sync", "live"]);
+    running.next("current").await;
+    let backup = Backup::take().await;
+    alice.write("work/a", b"second");
+    alice.write("work/b", b"only here");
+    fs::rename(alice.path("work/moved"), alice.path("work/elsewhere")).unwrap();
+    alice.json(&["sync", "work", "--once"]).await;
+    let before = files_in(&alice.path("work"));
+    running.next("movedHere").await;
+    running.next("current").await;
+    backup.restore().await;
+    invoke("Administer", &json!({ "action": "beginEpoch" })).await;
+    alice.write("x", b"x");
+    alice.json(&["upload", "x"]).await;
+    running.next("restore").await;
+    while running.next("placed").await["path"] != "/x" {}
+    for _ in 0..2 {
+        alice.json(&["sync", "work", "--once"]).await;
+    }
+    let wanted = [before, owned(&[("x", "x")])].concat();
+    assert_eq!(files_in(&alice.path("work")), wanted);
+    alice.json(&["sync", "new", "--once"]).await;
+    assert_eq!(files_in(&alice.path("new")), wanted);
 }

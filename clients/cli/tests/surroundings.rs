@@ -52,7 +52,7 @@ async fn content_of_every_size_is_uploaded_and_downloaded() {
         alice.write(name, b"");
     }
     assert_eq!(alice.json(&["upload", "tree"]).await.len(), 3);
-    alice.json(&["sync", "down", "--once"]).await;
+    alice.json(&["sync", "--down", "down", "--once"]).await;
     for size in [0, 1, THRESHOLD, THRESHOLD + 1] {
         let found = fs::metadata(alice.path(&format!("down/{size}"))).unwrap();
         assert_eq!(found.len(), size);
@@ -85,14 +85,14 @@ async fn a_clock_that_is_two_hours_off_changes_nothing() {
         alice.write("up/a", b"one");
         alice.write("up/b", b"two");
         assert_eq!(run(&["upload", "up/."]).await.len(), 2);
-        run(&["sync", "down", "--once"]).await;
+        run(&["sync", "--down", "down", "--once"]).await;
         assert_eq!(
             files_in(&alice.path("down")),
             owned(&[("a", "one"), ("b", "two")])
         );
         alice.write("up/a", b"three");
         run(&["upload", "up/."]).await;
-        run(&["sync", "down", "--once"]).await;
+        run(&["sync", "--down", "down", "--once"]).await;
         assert_eq!(
             files_in(&alice.path("down")),
             owned(&[("a", "three"), ("b", "two")])
@@ -198,7 +198,7 @@ async fn sync_works_without_web_sockets() {
     alice.write("a", b"one");
     alice.json(&["upload", "a"]).await;
     let proxy = Proxy::start(false).await;
-    let mut sync = Running::of(proxy.command(&alice, &["sync", "down"]));
+    let mut sync = Running::of(proxy.command(&alice, &["sync", "--down", "down"]));
     let message = sync.next("polling").await;
     assert!(
         message["reason"].as_str().unwrap().contains("the proxy"),
@@ -271,14 +271,16 @@ async fn equal_names(test: &str, make: &[&str], mount: &[&str]) {
         let to = format!("/{name}");
         alice.json(&["upload", "file", "--to", &to]).await;
         if number == 3 {
-            alice.json(&["sync", "mounted/down", "--once"]).await;
+            alice.json(&["sync", "--down", "mounted/down", "--once"]).await;
         }
     }
     let first = ["A", "b/c", "d", one];
     let down = alice.path("mounted/down");
     let mut first_message = None;
     for _ in 0..3 {
-        let message = alice.fails(6, &["sync", "mounted/down", "--once"]).await;
+        let message = alice
+            .fails(6, &["sync", "--down", "mounted/down", "--once"])
+            .await;
         for name in ["/D/e", "/a/b", other] {
             assert!(message.contains(name), "{name}: {message}");
         }
@@ -287,7 +289,7 @@ async fn equal_names(test: &str, make: &[&str], mount: &[&str]) {
     }
     // Deleting one of two clashing files makes room for the other.
     alice.json(&["rm", "/A", "/d", &format!("/{one}")]).await;
-    alice.json(&["sync", "mounted/down", "--once"]).await;
+    alice.json(&["sync", "--down", "mounted/down", "--once"]).await;
     assert_eq!(contents(&down), ["D/e", "a/b", "b/c", other]);
     drop(mounted);
 }
@@ -303,4 +305,62 @@ async fn equal_names_on_ntfs_do_not_displace_each_other() {
 async fn equal_names_on_exfat_do_not_displace_each_other() {
     let test = "equal_names_on_exfat_do_not_displace_each_other";
     equal_names(test, &["mkfs.exfat"], &["mount.exfat-fuse"]).await;
+}
+
+/// A folder on a file system that ignores case, and one on another, are synced in both directions.
+async fn both_directions(test: &str, make: &[&str], mount: &[&str]) {
+    let alice = Person::new().await;
+    let (image, at) = (alice.path("image"), alice.path("mounted"));
+    let Some(mounted) = Mounted::new(&image, &at, make, mount) else {
+        return skip(test, mount[0]);
+    };
+    let both = async || {
+        for _ in 0..2 {
+            for folder in ["mounted/work", "work"] {
+                alice.json(&["sync", folder, "--once", "--yes"]).await;
+            }
+        }
+    };
+    alice.write("mounted/work/a", b"a");
+    alice.write("mounted/work/folder/b", b"b");
+    alice.write("work/folder/c", b"c");
+    alice.write("work/\u{e4}/d", b"d");
+    both().await;
+    alice.write("mounted/work/a", b"edited there");
+    alice.write("work/folder/b", b"edited here");
+    fs::rename(
+        alice.path("mounted/work/folder/c"),
+        alice.path("mounted/work/moved"),
+    )
+    .unwrap();
+    fs::remove_file(alice.path("work/\u{e4}/d")).unwrap();
+    both().await;
+    let wanted = owned(&[("a", "edited there"), ("folder/b", "edited here"), ("moved", "c")]);
+    assert_eq!(files_in(&alice.path("work")), wanted);
+    assert_eq!(files_in(&alice.path("mounted/work")), wanted);
+    // Of two names that are one there, the second one is held, in each run.
+    alice.write("work/name", b"first");
+    both().await;
+    alice.write("work/NAME", b"second");
+    alice.json(&["sync", "work", "--once"]).await;
+    for _ in 0..2 {
+        alice.fails(8, &["sync", "mounted/work", "--once"]).await;
+        assert_eq!(fs::read(alice.path("mounted/work/name")).unwrap(), b"first");
+    }
+    alice.json(&["sync", "work", "--once"]).await;
+    assert_eq!(files_in(&alice.path("work")).len(), 5);
+    drop(mounted);
+}
+
+#[tokio::test]
+async fn a_folder_on_ntfs_is_synced_in_both_directions() {
+    let test = "a_folder_on_ntfs_is_synced_in_both_directions";
+    let mount = ["lowntfs-3g", "-o", "ignore_case"];
+    both_directions(test, &["mkntfs", "--fast", "--force", "--quiet"], &mount).await;
+}
+
+#[tokio::test]
+async fn a_folder_on_exfat_is_synced_in_both_directions() {
+    let test = "a_folder_on_exfat_is_synced_in_both_directions";
+    both_directions(test, &["mkfs.exfat"], &["mount.exfat-fuse"]).await;
 }

@@ -98,6 +98,12 @@ pub enum Command {
     /// Expand the template as AWS does, and judge it: linters, policies, sizes, names, and the dialogue of a
     /// first deployment.
     Template,
+    /// Run seeds of the simulations of the sync engine. The first failure is made smaller and printed.
+    Simulate {
+        /// Arguments of the program; `-- --help` shows them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Install the pinned tools, and print where they are.
     Tools,
 }

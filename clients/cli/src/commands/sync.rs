@@ -1,8 +1,11 @@
-//! `sync`: keeps a local folder current from a space. It only downloads.
+//! `sync`: keeps a local folder and a space equal. This module is `--down`, which only downloads.
 
+mod ask;
+mod both;
 mod folder;
 mod mirror;
 mod names;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
@@ -18,12 +21,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::Stopping;
 use crate::accounts::Account;
 use crate::arguments::Sync;
 use crate::failure::{Failures, Kind, failure, is_feed_reset, is_outage, kind_of, sentence};
 use crate::output::{self, Output};
 use crate::progress::Bars;
 use crate::resolve;
+pub(crate) use ask::ask;
 use folder::{Fingerprint, Folder, Found, local_path, space_path};
 pub(crate) use folder::{is_windows_name, with_suffix};
 use mirror::Mirror;
@@ -87,11 +92,29 @@ struct Placed {
     owners: bool,
 }
 
+/// Keeps a folder and a space equal until it is interrupted. With `--once` it ends when they are.
+pub(crate) async fn run(
+    account: &Account,
+    sync: &Sync,
+    output: Output,
+    stopping: &Stopping,
+) -> anyhow::Result<()> {
+    let Some(folder) = &sync.folder else {
+        return Err(failure(Kind::Usage, "name the folder to sync"));
+    };
+    if sync.down {
+        both::refuse_state(folder)?;
+        down(account, folder, sync, output).await
+    } else {
+        both::run(account, folder, sync, output, stopping).await
+    }
+}
+
 /// Keeps a folder current until it is interrupted. With `--once` it ends when the folder is current.
-pub(crate) async fn run(account: &Account, sync: &Sync, output: Output) -> anyhow::Result<()> {
+async fn down(account: &Account, folder: &Path, sync: &Sync, output: Output) -> anyhow::Result<()> {
     let wanted = sync.space.space.as_deref();
     let mut space = resolve::view(&account.client, wanted).await?;
-    let folder = Folder::open(&sync.folder)?;
+    let folder = Folder::open(folder)?;
     let mut syncer = Syncer::new(account, folder, space.space_id, sync.allow_deletes, output)?;
     let mut backoff = RETRY_BACKOFF;
     loop {
@@ -659,7 +682,9 @@ impl<'a> Syncer<'a> {
         if gone > 0 {
             message = format!("{message}, after {gone} others");
         }
-        message.push_str("; they are kept here. To delete them here too: syncsphere sync --allow-deletes");
+        message.push_str(
+            "; they are kept here. To delete them here too: syncsphere sync --down --allow-deletes",
+        );
         Err(failure(Kind::Refused, message))
     }
 

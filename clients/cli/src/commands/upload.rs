@@ -24,7 +24,8 @@ use crate::failure::{Failures, Kind, failure, is_feed_reset, is_outage, kind_of,
 use crate::output::{self, Output};
 use crate::progress::{Bar, Bars};
 use crate::resolve;
-use conflict_name::{conflict_path, host_label, modified_date, today};
+pub(crate) use conflict_name::host_label;
+use conflict_name::{conflict_path, modified_date, today};
 use keys::Keys;
 use plan::{Item, Plan};
 use stdin::Stdin;

@@ -127,6 +127,13 @@ impl Running {
         Self { child, lines }
     }
 
+    /// The next value. Panics after [`NOTIFICATION_LIMIT`].
+    pub(crate) async fn line(&mut self) -> Value {
+        let line = timeout(NOTIFICATION_LIMIT, self.lines.next_line()).await;
+        let line = line.expect("no line").unwrap().expect("it has ended");
+        serde_json::from_str(&line).unwrap()
+    }
+
     /// Skips to the next value of a type. Panics after [`NOTIFICATION_LIMIT`].
     pub(crate) async fn next(&mut self, kind: &str) -> Value {
         self.until(kind).await.pop().unwrap()

@@ -40,7 +40,12 @@ pub async fn run(cli: &Cli) -> Result<()> {
         Command::Update { from } => update::run(project, ports, from).await,
         Command::Policies => policies::run(project, ports).await,
         Command::Throughput { quick } => throughput::run(project, ports, *quick).await,
-        Command::Bench(_) | Command::Chaos(_) | Command::Cost(_) | Command::Template | Command::Tools => {
+        Command::Bench(_)
+        | Command::Chaos(_)
+        | Command::Cost(_)
+        | Command::Simulate { .. }
+        | Command::Template
+        | Command::Tools => {
             bail!("another program runs this command; start it with `cargo xtask`")
         }
     }

@@ -44,7 +44,7 @@ pub(super) fn today() -> Date {
 }
 
 /// The host name of this machine, with only characters that every file system allows.
-pub(super) fn host_label() -> String {
+pub(crate) fn host_label() -> String {
     name_of(&host_name())
 }
 
