@@ -113,7 +113,7 @@ impl Remote {
         let description = CreateUploadRequest {
             path: upload.path.clone(),
             size: upload.size.cast_signed().try_into().map_err(|_| too_large())?,
-            sha256: upload.sha256,
+            sha256: Some(upload.sha256),
             content_type: None,
             modified_at: upload.modified_at,
             executable: upload.executable,

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
+use super::test::SIMULATION;
 use crate::deployment::Stack;
 use runner::arguments::Profile;
 use runner::build::cargo;
@@ -45,7 +46,16 @@ async fn build_tests(project: &Project) -> Result<String> {
         executable: Option<String>,
     }
     let mut building = cargo(project);
-    building.args(["test", "--workspace", "--test", "it", "--no-run"]);
+    // The features are those of `cargo xtask test`, so that the tests are compiled once.
+    building.args([
+        "test",
+        "--workspace",
+        "--features",
+        SIMULATION,
+        "--test",
+        "it",
+        "--no-run",
+    ]);
     building
         .args(["--message-format", "json-render-diagnostics"])
         .stderr(Stdio::inherit());

@@ -13,6 +13,9 @@ use runner::services::{Ports, Services};
 use runner::template;
 use runner::ui::{self, Step};
 
+/// The feature with which the sync engine's simulation is compiled and tested.
+pub(super) const SIMULATION: &str = "sync/simulation";
+
 /// Deploys the stack, and runs schemathesis, the tests of the web page and `cargo test` against it. With
 /// `arguments`, runs only the tests that they select; with `page`, only those of the web page.
 pub(crate) async fn run(project: &Project, ports: Ports, page: bool, arguments: &[String]) -> Result<()> {
@@ -35,7 +38,7 @@ pub(crate) async fn run(project: &Project, ports: Ports, page: bool, arguments: 
 
     ui::line("… cargo test");
     let mut test = cargo(project);
-    test.args(["test", "--workspace"])
+    test.args(["test", "--workspace", "--features", SIMULATION])
         .args(arguments)
         .env("SYNCSPHERE_STACK", project.stack_file());
     let status = process::attached(test).await?;
