@@ -197,7 +197,12 @@ impl Engine {
                 row,
                 to,
                 replaced,
-            } => self.start_download(item, id, &row, to, replaced, label, batches),
+                keeps,
+            } => {
+                let executable = keeps.or(row.executable);
+                let row = RemoteRow { executable, ..row };
+                self.start_download(item, id, &row, to, replaced, label, batches);
+            }
             Op::Remove { local, file, .. } => {
                 let Some(sha256) = file.sha256 else { return };
                 let aside = self.new_name();

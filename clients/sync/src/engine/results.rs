@@ -94,6 +94,7 @@ impl Engine {
             row,
             to,
             replaced,
+            keeps,
         }) = self.end(item)
         else {
             return;
@@ -107,6 +108,11 @@ impl Engine {
                 self.failed.remove(item);
                 self.folders_changed(&placed.folders);
                 self.put(&to, placed.file);
+                // Relative to the version, the bit that was kept is an edit.
+                let executable = match keeps {
+                    Some(bit) => Some(row.executable.unwrap_or(!bit)),
+                    None => placed.file.executable,
+                };
                 if let (Some(name), Some(stamp), Some(file)) = (&aside, placed.trashed, replaced)
                     && let Some(sha256) = file.sha256
                 {
@@ -127,7 +133,7 @@ impl Engine {
                     version: row.version,
                     size: row.size,
                     sha256: row.sha256,
-                    executable: placed.file.executable,
+                    executable,
                     stamp: placed.file.stamp,
                     sequence: None,
                 };

@@ -33,6 +33,7 @@ impl Planner<'_> {
                     row: row.clone(),
                     to: place,
                     replaced: None,
+                    keeps: None,
                 };
                 (only, self.receive(download))
             }

@@ -89,6 +89,9 @@ pub enum Op {
         to: LocalPath,
         /// The file that it replaces, which must have this SHA-256; `None` if the place must be free.
         replaced: Option<LocalFile>,
+        /// The executable bit of the replaced file, if its user has set it since both sides agreed. The placed
+        /// file keeps it, and it goes to the space with the next version.
+        keeps: Option<bool>,
     },
     /// Move a file to the trash of this device.
     Remove {

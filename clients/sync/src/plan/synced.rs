@@ -116,6 +116,7 @@ impl Planner<'_> {
             };
         }
         let is_edited_there = there.version != row.version;
+        let set = set_bit(row, &file);
         match (is_edited(row, &file), is_edited_there) {
             (false, false) => Decision::Nothing,
             (true, false) => self.send(Op::Upload {
@@ -124,14 +125,24 @@ impl Planner<'_> {
                 path: there.path.clone(),
                 base: Some((id, row.version)),
             }),
-            (_, true) if file.sha256 == Some(there.sha256) => self.same_content(id, there, path, &file),
-            (false, true) => self.receive(Op::Download {
+            (_, true) if file.sha256 == Some(there.sha256) => match set {
+                // What its user has set is not undone: it is an edit of the new version.
+                Some(bit) => {
+                    let executable = Some(there.executable.unwrap_or(!bit));
+                    let row = synced_row(there, path, &file);
+                    Decision::Do(Op::Agree(id, Box::new(SyncedRow { executable, ..row })))
+                }
+                None => self.same_content(id, there, path, &file),
+            },
+            // The other content and the executable bit of this device do not exclude each other.
+            (_, true) if !has_other_content(row, &file) => self.receive(Op::Download {
                 id,
                 row: there.clone(),
                 to: path,
                 replaced: Some(file),
+                keeps: set,
             }),
-            (true, true) => Decision::Do(Op::Forget(id, Forgotten::Conflict)),
+            (_, true) => Decision::Do(Op::Forget(id, Forgotten::Conflict)),
         }
     }
 
@@ -447,8 +458,17 @@ pub(super) fn synced_row(there: &RemoteRow, local: LocalPath, file: &LocalFile) 
 
 /// Whether the content or the executable bit is another one than that of the row.
 pub(super) fn is_edited(row: &SyncedRow, file: &LocalFile) -> bool {
-    let executable = row.executable.zip(file.executable);
-    file.sha256.is_some_and(|sha256| sha256 != row.sha256) || executable.is_some_and(|(was, is)| was != is)
+    has_other_content(row, file) || set_bit(row, file).is_some()
+}
+
+fn has_other_content(row: &SyncedRow, file: &LocalFile) -> bool {
+    file.sha256.is_some_and(|sha256| sha256 != row.sha256)
+}
+
+/// The executable bit, if it is another one than that of the row.
+fn set_bit(row: &SyncedRow, file: &LocalFile) -> Option<bool> {
+    file.executable
+        .filter(|is| row.executable.is_some_and(|was| was != *is))
 }
 
 fn local_class(row: &SyncedRow, seat: &Seat) -> LocalClass {

@@ -85,6 +85,7 @@ pub(super) fn apply(trees: &mut Trees, op: &Op) -> Result<(), String> {
             row,
             to,
             replaced,
+            ..
         } => {
             match replaced {
                 Some(file) => same_file(trees, to, file)?,
