@@ -48,6 +48,9 @@ impl Default for Guard {
     }
 }
 
+/// Attempts to take files out of the trash that a restored space no longer has.
+pub(super) const MAX_RESCUES: u32 = 3;
+
 /// A file must not have changed for this long before it is read, in milliseconds.
 pub(super) const QUIET: u64 = 1_000;
 

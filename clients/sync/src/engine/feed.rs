@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Cursor, Epoch, FileId, Role};
 
-use super::config::{RETRY_FIRST, RETRY_MOST};
+use super::config::{MAX_RESCUES, RETRY_FIRST, RETRY_MOST};
 use super::{Engine, Flight};
 use crate::effect::{Answer, ChangePage, EffectId, RemoteError, Request, Stopped, Told};
+use crate::execute::Job;
 use crate::names::space_path;
+use crate::path::LocalPath;
+use crate::plan::Op;
 use crate::planted::{Bug, is_planted};
 use crate::store::{RowChange, SentUpload};
 use crate::tree::{Position, RemoteChange, RemoteRow, Subject, SyncedRow};
@@ -42,6 +45,10 @@ struct Listing {
     /// Files that changed after `from`.
     touched: BTreeSet<FileId>,
     cursor: Cursor,
+    /// Whether it has the changes up to the newest one.
+    is_complete: bool,
+    /// Attempts to take files out of the trash that only this device has.
+    rescues: u32,
 }
 
 impl Feed {
@@ -72,6 +79,9 @@ impl Engine {
             return;
         }
         self.feed.again_at = None;
+        if !self.use_listing() {
+            return;
+        }
         let request = if self.feed.is_unknown {
             Request::Position
         } else if let Some(listing) = &self.feed.listing {
@@ -169,6 +179,8 @@ impl Engine {
             is_listed: false,
             touched: BTreeSet::new(),
             cursor: from,
+            is_complete: false,
+            rescues: 0,
         });
     }
 
@@ -208,16 +220,12 @@ impl Engine {
             self.ask_position();
             return;
         }
-        if let Some(mut listing) = self.feed.listing.take() {
+        if let Some(listing) = &mut self.feed.listing {
             for change in page.changes {
                 listing.take(change);
             }
+            listing.is_complete = !page.has_more;
             self.feed.latest = page.position.latest;
-            if page.has_more {
-                self.feed.listing = Some(listing);
-            } else {
-                self.swap(listing);
-            }
             return;
         }
         if page.position.latest < self.trees.cursor {
@@ -306,6 +314,34 @@ impl Engine {
         self.forget_upload(&key);
     }
 
+    /// Uses the listing if it is complete. Returns `false` if something must be done on the disk first.
+    fn use_listing(&mut self) -> bool {
+        let Some(listing) = self.feed.listing.take_if(|listing| listing.is_complete) else {
+            return true;
+        };
+        // What the trash has from files of excluded folders was safe to remove because the space had it. The rows
+        // that tell so are replaced, so nothing may come into the trash meanwhile, and the files leave it before.
+        let is_removing = self.running.values().any(|op| matches!(op, Op::Remove { .. }));
+        let is_rescuing = self.flights.values().any(|it| matches!(it, Flight::Rescue(_)))
+            || self.queue.iter().any(|(job, _)| matches!(job, Job::Rescue(_)));
+        if is_removing || is_rescuing {
+            self.feed.listing = Some(listing);
+            return false;
+        }
+        let lost = self.lost_but_in_trash(&listing.rows);
+        if lost.is_empty() || listing.rescues >= MAX_RESCUES {
+            self.swap(listing);
+            return true;
+        }
+        if listing.rescues > 0 {
+            self.feed.again_at = Some(self.now.monotonic + delay(listing.rescues));
+        }
+        let rescues = listing.rescues + 1;
+        self.feed.listing = Some(Listing { rescues, ..listing });
+        self.rescue(lost, true);
+        false
+    }
+
     /// Replaces the remote tree by a complete listing, with the changes up to the cursor. In another epoch nothing
     /// is deleted: what this device has beyond the restored service is its user's own.
     fn swap(&mut self, listing: Listing) {
@@ -364,7 +400,7 @@ impl Engine {
                 row.version = now.version;
                 // A path that the backup has is older than that of this device.
                 if is_restored && now.path != row.path {
-                    row.local = crate::path::LocalPath::new(now.path.as_str());
+                    row.local = LocalPath::new(now.path.as_str());
                 }
                 row.path = if is_restored { now.path.clone() } else { row.path };
                 self.trees.set_synced(id, Some(row));
@@ -375,7 +411,7 @@ impl Engine {
                 row.sha256 = now.sha256;
                 row.stamp.changed = i64::MIN;
                 if now.path != row.path {
-                    row.local = crate::path::LocalPath::new(now.path.as_str());
+                    row.local = LocalPath::new(now.path.as_str());
                     row.path = now.path.clone();
                 }
                 self.trees.set_synced(id, Some(row));
@@ -396,7 +432,7 @@ impl Engine {
     }
 
     /// Forgets the uploads of a file.
-    pub(super) fn forget_uploads(&mut self, local: &crate::path::LocalPath) {
+    pub(super) fn forget_uploads(&mut self, local: &LocalPath) {
         let of_it = self.uploads.iter().filter(|(_, upload)| upload.local == *local);
         let keys: Vec<String> = of_it.map(|(key, _)| key.clone()).collect();
         for key in keys {

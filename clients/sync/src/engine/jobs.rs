@@ -1,13 +1,17 @@
 //! Disk jobs: several that read, or one that changes something.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use model::FileId;
 
 use super::config::{MAX_ITEMS, TRASH_LOOKS, TRASH_TIME};
 use super::{Engine, Flight};
 use crate::effect::Effect;
-use crate::execute::{Job, SettingAside, TrashState};
+use crate::execute::{Job, Rescue, TrashState};
 use crate::path::LocalPath;
 use crate::store::{RowChange, TrashRow};
+use crate::tree::{LocalEntry, RemoteRow};
 
 impl Engine {
     /// Starts a job. Its place in the queue must have come.
@@ -93,15 +97,48 @@ impl Engine {
                 TrashState::Gone => self.forget_trash(&name),
             }
         }
-        if !rescued.is_empty() {
-            let label: Arc<str> = self.label().into();
-            let items = rescued.iter().map(|(name, path)| {
-                let (path, label) = (path.clone(), label.clone());
-                (name.clone(), SettingAside { path, label })
-            });
-            self.queue
-                .push((Job::Rescue(items.collect()), Flight::Rescue(rescued)));
+        self.rescue(rescued, false);
+    }
+
+    /// Takes files out of the trash.
+    pub(super) fn rescue(&mut self, files: Vec<(Arc<str>, LocalPath)>, goes_back: bool) {
+        if files.is_empty() {
+            return;
         }
+        let label: Arc<str> = self.label().into();
+        let items = files.iter().map(|(name, path)| Rescue {
+            name: name.clone(),
+            path: path.clone(),
+            goes_back,
+            label: label.clone(),
+        });
+        self.queue
+            .push((Job::Rescue(items.collect()), Flight::Rescue(files)));
+    }
+
+    /// Files of the trash whose contents the space had, and has no longer since it was restored from a backup, if
+    /// the folder does not have them either. `now` is what the space has now.
+    pub(super) fn lost_but_in_trash(&self, now: &BTreeMap<FileId, RemoteRow>) -> Vec<(Arc<str>, LocalPath)> {
+        if self.meta.epoch.is_none() || self.trash.is_empty() {
+            return Vec::new();
+        }
+        let contents = |rows: &BTreeMap<FileId, RemoteRow>| -> BTreeSet<[u8; 32]> {
+            rows.values().map(|row| *row.sha256.as_bytes()).collect()
+        };
+        let (before, now) = (contents(self.trees.all_remote()), contents(now));
+        let files = self.trees.all_local().values().filter_map(|entry| match entry {
+            LocalEntry::File(file) => file.sha256,
+            _ => None,
+        });
+        let here: BTreeSet<[u8; 32]> = files.map(|sha256| *sha256.as_bytes()).collect();
+        let mut lost = BTreeMap::new();
+        for (name, row) in &self.trash {
+            let content = *row.sha256.as_bytes();
+            if before.contains(&content) && !now.contains(&content) && !here.contains(&content) {
+                lost.insert(content, (name.clone(), row.path.clone()));
+            }
+        }
+        lost.into_values().collect()
     }
 
     pub(super) fn forget_trash(&mut self, name: &Arc<str>) {

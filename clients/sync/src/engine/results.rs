@@ -28,10 +28,12 @@ impl Engine {
             (Flight::CheckTrash, Report::TrashChecked(checked)) => self.trash_checked(checked),
             (Flight::Rescue(names), Report::Rescued(rescued)) => {
                 for ((name, path), result) in names.into_iter().zip(rescued) {
-                    if let Ok(copy) = result {
+                    if let Ok(place) = result {
                         self.forget_trash(&name);
-                        self.note_conflict(&path, &copy);
-                        self.scan_around(&copy);
+                        if place != path {
+                            self.note_conflict(&path, &place);
+                        }
+                        self.scan_around(&place);
                     }
                 }
             }

@@ -52,8 +52,8 @@ pub enum Job {
     SetExecutable(Vec<(LocalPath, Stamp, bool)>),
     /// Looks whether files in the trash were written to.
     CheckTrash(Vec<(Arc<str>, TrashRow)>),
-    /// Moves files out of the trash that were written to, to a conflict name.
-    Rescue(Vec<(Arc<str>, SettingAside)>),
+    /// Moves files out of the trash.
+    Rescue(Vec<Rescue>),
     /// Removes files from the trash for good.
     Purge(Vec<Arc<str>>),
     /// Removes parts that nobody needs.
@@ -153,6 +153,19 @@ pub struct SettingAside {
     pub label: Arc<str>,
 }
 
+/// A file that leaves the trash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rescue {
+    /// The name in the trash.
+    pub name: Arc<str>,
+    /// The path that the file had.
+    pub path: LocalPath,
+    /// Whether it goes back to its path if that is free. If not, it gets a conflict name.
+    pub goes_back: bool,
+    /// The label of the conflict name.
+    pub label: Arc<str>,
+}
+
 /// The result of a job. Items are in the order of the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
@@ -186,7 +199,7 @@ pub enum Report {
     /// Of [`Job::CheckTrash`]: the files that have other content now, and the new stamps of the others whose
     /// stamps are other ones.
     TrashChecked(Vec<(Arc<str>, TrashState)>),
-    /// Of [`Job::Rescue`].
+    /// Of [`Job::Rescue`]: where the files are.
     Rescued(Vec<Result<LocalPath, Failure>>),
     /// Of [`Job::Purge`].
     Purged(Vec<Result<(), Failure>>),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::capture::{Changed, make_folders, put_back, to_conflict_name};
 use super::inspect::hash;
-use super::{Failure, Recovered, RecoveredTo, SettingAside, Stop, TrashState, item};
+use super::{Failure, Recovered, RecoveredTo, Rescue, Stop, TrashState, item};
 use crate::disk::{Disk, DiskError};
 use crate::path::{Area, LocalPath, Place};
 use crate::store::{Intent, TrashRow};
@@ -169,22 +169,23 @@ pub(super) fn check_trash(
 
 pub(super) fn rescue(
     disk: &dyn Disk,
-    items: &[(Arc<str>, SettingAside)],
+    items: &[Rescue],
 ) -> Result<Vec<Result<LocalPath, Failure>>, DiskError> {
     let mut changed = Changed::default();
     let mut done = Vec::with_capacity(items.len());
-    for (name, one) in items {
-        let place = Place::private(Area::Trash, Arc::clone(name));
-        let mut made = Vec::new();
-        item(make_folders(disk, &one.path, &mut changed, &mut made))?.ok();
-        done.push(item(to_conflict_name(
-            disk,
-            &place,
-            &one.path,
-            &one.label,
-            &mut changed,
-        ))?);
+    for one in items {
+        done.push(item(rescue_one(disk, one, &mut changed))?);
     }
     changed.sync(disk)?;
     Ok(done)
+}
+
+fn rescue_one(disk: &dyn Disk, one: &Rescue, changed: &mut Changed) -> Result<LocalPath, Stop> {
+    let place = Place::private(Area::Trash, Arc::clone(&one.name));
+    if one.goes_back {
+        let copy = put_back(disk, &place, &one.path, &one.label, changed)?;
+        return Ok(copy.unwrap_or_else(|| one.path.clone()));
+    }
+    item(make_folders(disk, &one.path, changed, &mut Vec::new()))?.ok();
+    to_conflict_name(disk, &place, &one.path, &one.label, changed)
 }
