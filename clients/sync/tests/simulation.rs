@@ -2,8 +2,10 @@
 #![cfg(feature = "simulation")]
 
 use sync::planted::{Bug, plant};
+use sync::simulation::actors::Step;
+use sync::simulation::disk::Modes;
 use sync::simulation::hits::Hits;
-use sync::simulation::scenario::Scenario;
+use sync::simulation::scenario::{Happening, Scenario, Setup, WebStep};
 use sync::simulation::sweep::sweep;
 use sync::simulation::world;
 
@@ -19,6 +21,62 @@ fn every_invariant_holds_for_random_scenarios() {
     for seed in 0..3_000 {
         assert_eq!(failure(seed), None, "seed {seed}");
     }
+}
+
+/// A scenario without faults. The numbers of paths and folders are those of `PATHS` and `FOLDERS`.
+fn scenario(seed: u64, step_rate: u32, users: &[&[(u64, Step)]], web: &[(u64, WebStep)]) -> Scenario {
+    let devices = users.iter().map(|steps| Setup {
+        modes: Modes::LINUX,
+        steps: steps.to_vec(),
+    });
+    Scenario {
+        seed,
+        devices: devices.collect(),
+        web: web.to_vec(),
+        happenings: Vec::new(),
+        step_rate,
+        disk_faults: 0,
+        net_faults: 0,
+        watch_faults: 0,
+        makes_others: false,
+        is_guard_tight: false,
+    }
+}
+
+#[test]
+fn an_executable_bit_and_another_content_are_no_conflict() {
+    let user = [(4_236, Step::Touch(2)), (6_606, Step::Executable(0))];
+    let web = [(2_725, WebStep::Write(0)), (5_701, WebStep::Write(0))];
+    assert_eq!(world::run(&scenario(3, 40, &[&user], &web), false).failure, None);
+}
+
+#[test]
+fn files_of_an_excluded_folder_survive_a_restore_that_the_device_does_not_know_yet() {
+    let users: [&[_]; 2] = [&[(9_983, Step::Write(2))], &[(8_586, Step::Write(8))]];
+    let happenings = vec![
+        (7_952, Happening::Backup),
+        (47_149, Happening::RestoreBackup),
+        (47_210, Happening::Exclude(1, 0)),
+    ];
+    let scenario = scenario(2, 0, &users, &[]);
+    let scenario = Scenario {
+        happenings,
+        ..scenario
+    };
+    assert_eq!(world::run(&scenario, false).failure, None);
+}
+
+#[test]
+fn two_files_that_get_one_path_at_the_same_time_are_a_conflict() {
+    let user = [
+        (9_912, Step::Write(9)),
+        (25_065, Step::Write(2)),
+        (31_073, Step::Rename(9, 6)),
+    ];
+    let web = [(27_807, WebStep::Move(2, 7))];
+    let outcome = world::run(&scenario(16, 8, &[&user], &web), false);
+    assert_eq!(outcome.failure, None);
+    assert!(outcome.hits.count("told Conflict") > 0, "{}", outcome.hits);
 }
 
 #[test]
