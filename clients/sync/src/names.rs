@@ -127,9 +127,9 @@ pub fn device_label(name: &str) -> String {
     name.chars().filter(is_kept).take(24).collect()
 }
 
-/// Whether a path is a conflict copy.
-pub fn is_conflict_name(path: &str) -> bool {
-    path.contains(CONFLICT)
+/// If a path is that of a conflict copy: the path of the file whose copy it is, without the extension.
+pub fn conflict_stem(path: &str) -> Option<&str> {
+    path.rfind(CONFLICT).map(|at| &path[..at])
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::disk::Bytes;
+use crate::names::Names;
 
 /// The contents of a run.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Ledger {
     log: Vec<String>,
     /// Users that wrote something, with the times.
     pub writers: BTreeMap<String, u32>,
+    /// Paths that had no file, and got one from this user: written, moved or restored.
+    taken: BTreeMap<String, BTreeSet<String>>,
     is_logging: bool,
 }
 
@@ -54,6 +57,23 @@ impl Ledger {
             self.kept.insert(bytes.clone());
         }
         *self.writers.entry(who.to_owned()).or_default() += 1;
+    }
+
+    /// What a user did has changed the files `before` to `now`.
+    pub fn changed(&mut self, who: &str, before: &BTreeMap<String, Bytes>, now: &BTreeMap<String, Bytes>) {
+        let new = now.keys().filter(|path| !before.contains_key(*path));
+        self.taken.entry(who.to_owned()).or_default().extend(new.cloned());
+    }
+
+    /// Whether two users have given a path, or one below it, to files of their own.
+    pub fn is_taken_twice(&self, path: &str, names: Names) -> bool {
+        let key = names.key(path);
+        let below = format!("{key}/");
+        let takers = self.taken.values().filter(|paths| {
+            let mut keys = paths.iter().map(|path| names.key(path));
+            keys.any(|other| other == key || other.starts_with(&below))
+        });
+        takers.count() > 1
     }
 
     /// A user has deleted a content.

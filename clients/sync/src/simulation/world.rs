@@ -658,7 +658,11 @@ impl World {
     fn web(&mut self, step: WebStep) {
         self.log(|| format!("web: {step:?}"));
         let ledger = Arc::clone(&self.ledger);
-        super::web::act(&mut self.server, &mut lock(&ledger), step);
+        let mut ledger = lock(&ledger);
+        let before = self.server.files();
+        super::web::act(&mut self.server, &mut ledger, step);
+        ledger.changed("web", &before, &self.server.files());
+        drop(ledger);
         self.push();
     }
 

@@ -101,8 +101,10 @@ impl Device {
             return;
         };
         let ledger = Arc::clone(&self.ledger);
-        self.user
-            .act(&mut self.state, &mut lock(&ledger), &step, &mut self.rng);
+        let mut ledger = lock(&ledger);
+        let before = self.state.files();
+        self.user.act(&mut self.state, &mut ledger, &step, &mut self.rng);
+        ledger.changed(&self.user.name, &before, &self.state.files());
     }
 
     /// Power is lost, and the machine starts again.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::World;
-use crate::names::{Names, is_conflict_name};
+use crate::names::{Names, conflict_stem};
 use crate::plan::Hold;
 use crate::simulation::disk::{Bytes, Modes, lock};
 use crate::simulation::ledger::brief;
@@ -171,12 +171,15 @@ impl World {
                 return Err(format!("the edit {} is lost (I2)", brief(bytes)));
             }
         }
-        // I8: nobody else wrote, so nothing is in conflict.
+        // I8: nobody else wrote, so nothing is in conflict, unless two files were given one path.
         let is_alone = ledger.writers.len() <= 1 && self.devices.len() == 1 && !self.has_restored;
         if is_alone
             && self.scenario.happenings.is_empty()
             && self.scenario.disk_faults == 0
-            && let Some(path) = there.keys().find(|path| is_conflict_name(path))
+            && let Some(path) = there.keys().find(|path| {
+                let names = Names::from(&self.devices[0].disk.device().state.modes().volume());
+                conflict_stem(path).is_some_and(|of| !ledger.is_taken_twice(of, names))
+            })
         {
             return Err(format!("a conflict copy without a conflict: {path} (I8)"));
         }
