@@ -171,19 +171,24 @@ impl World {
                 return Err(format!("the edit {} is lost (I2)", brief(bytes)));
             }
         }
-        // I8: nobody else wrote, so nothing is in conflict, unless two files were given one path.
+        drop(ledger);
+        self.check_copies(&there)
+    }
+
+    /// I8: where nobody else wrote, nothing is in conflict, unless two files were given one path.
+    fn check_copies(&self, there: &BTreeMap<String, Bytes>) -> Result<(), String> {
+        let ledger = lock(&self.ledger);
         let is_alone = ledger.writers.len() <= 1 && self.devices.len() == 1 && !self.has_restored;
-        if is_alone
-            && self.scenario.happenings.is_empty()
-            && self.scenario.disk_faults == 0
-            && let Some(path) = there.keys().find(|path| {
-                let names = Names::from(&self.devices[0].disk.device().state.modes().volume());
-                conflict_stem(path).is_some_and(|of| !ledger.is_taken_twice(of, names))
-            })
-        {
-            return Err(format!("a conflict copy without a conflict: {path} (I8)"));
+        if !is_alone || !self.scenario.happenings.is_empty() || self.scenario.disk_faults > 0 {
+            return Ok(());
         }
-        Ok(())
+        let names = Names::from(&self.devices[0].disk.device().state.modes().volume());
+        let has_no_cause =
+            |path: &&String| conflict_stem(path).is_some_and(|of| !ledger.is_taken_twice(of, names));
+        match there.keys().find(has_no_cause) {
+            Some(path) => Err(format!("a conflict copy without a conflict: {path} (I8)")),
+            None => Ok(()),
+        }
     }
 }
 
