@@ -67,6 +67,21 @@ fn files_of_an_excluded_folder_survive_a_restore_that_the_device_does_not_know_y
 }
 
 #[test]
+fn a_sync_that_is_ended_while_it_works_ends() {
+    let mut ends = 0;
+    for seed in 0..500 {
+        let mut scenario = Scenario::random(seed);
+        let steps = scenario.devices[0].steps.iter().map(|(at, _)| at + 1_500);
+        let stops = steps.map(|at| (at, Happening::Stop(0)));
+        scenario.happenings.extend(stops);
+        let outcome = world::run(&scenario, false);
+        assert_eq!(outcome.failure, None, "seed {seed}");
+        ends += outcome.hits.count("stopped: Asked");
+    }
+    assert!(ends > 500, "{ends}");
+}
+
+#[test]
 fn two_files_that_get_one_path_at_the_same_time_are_a_conflict() {
     let user = [
         (9_912, Step::Write(9)),

@@ -349,6 +349,8 @@ impl Engine {
         self.drive_folders();
         self.drive_trash();
         if self.is_stopping {
+            // Jobs in the queue belong to operations that have begun, and are done before the end.
+            self.start_queued();
             if self.flights.is_empty() && self.queue.is_empty() {
                 self.stop(Stopped::Asked);
             }

@@ -61,6 +61,8 @@ pub enum Happening {
     Resume(usize),
     /// The user asks for the held deletions.
     Confirm(usize),
+    /// The user ends the sync. Random scenarios do not have it: they have other ends of a process.
+    Stop(usize),
     /// Events of the watcher are lost, and it says so.
     Overflow(usize),
     /// The clock is some seconds later for users, so that files are settled.
@@ -80,6 +82,7 @@ impl Happening {
             | Self::Pause(device)
             | Self::Resume(device)
             | Self::Confirm(device)
+            | Self::Stop(device)
             | Self::Overflow(device) => Some(*device),
             Self::Backup | Self::RestoreBackup | Self::Viewer | Self::Editor | Self::Silence => None,
         }

@@ -649,6 +649,7 @@ impl World {
             }
             Happening::Resume(device) => self.input(device, Input::Command(Command::Resume))?,
             Happening::Confirm(device) => self.input(device, Input::Command(Command::Confirm))?,
+            Happening::Stop(device) => self.input(device, Input::Command(Command::Stop))?,
             Happening::Overflow(device) => self.input(device, Input::WatchOverflow)?,
             Happening::Silence => {}
         }

@@ -55,6 +55,7 @@ impl World {
                     | Happening::Overflow(_)
                     | Happening::Pause(_)
                     | Happening::Resume(_)
+                    | Happening::Stop(_)
             )
         };
         let happenings = &self.scenario.happenings;
