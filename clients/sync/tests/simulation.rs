@@ -71,9 +71,9 @@ fn a_sync_that_is_ended_while_it_works_ends() {
     let mut ends = 0;
     for seed in 0..500 {
         let mut scenario = Scenario::random(seed);
-        let steps = scenario.devices[0].steps.iter().map(|(at, _)| at + 1_500);
-        let stops = steps.map(|at| (at, Happening::Stop(0)));
-        scenario.happenings.extend(stops);
+        let steps = scenario.devices[0].steps.iter();
+        let ended = steps.map(|(at, _)| (at + 1_500, Happening::Stop(0)));
+        scenario.happenings.extend(ended);
         let outcome = world::run(&scenario, false);
         assert_eq!(outcome.failure, None, "seed {seed}");
         ends += outcome.hits.count("stopped: Asked");
