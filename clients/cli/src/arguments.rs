@@ -588,13 +588,13 @@ pub enum SyncCommand {
     Resume(SyncedFolder),
     /// List the copies of files that were edited here and elsewhere.
     Conflicts(SyncedFolder),
-    /// List what is not synced, and why.
+    /// List the paths that wait, each with its reason.
     Held(SyncedFolder),
     /// Make the deletions that wait for you.
     Confirm(SyncedFolder),
-    /// Bring back the files whose deletions wait for you.
+    /// Bring back the deleted files that wait for confirmation.
     Undo(SyncedFolder),
-    /// Show what is known about a file.
+    /// Show the states of a file in the folder and in the space.
     Explain {
         /// The path in the space, such as /Documents/report.pdf.
         path: String,

@@ -25,14 +25,14 @@ async fn pair() -> (Person, Person) {
     (alice, bob)
 }
 
-/// Syncs the folder `work` once, and returns what was told.
+/// Syncs the folder `work` once, and returns its output.
 async fn once(person: &Person) -> Vec<Value> {
     person
         .json(&["sync", "work", "--space", "Team", "--once", "--yes"])
         .await
 }
 
-/// The types and paths of what was told.
+/// The types and paths of the output.
 fn told(values: &[Value]) -> Vec<(&str, &str)> {
     let values = values.iter().map(|value| {
         let text = |name: &str| value[name].as_str().unwrap_or_default();
@@ -329,7 +329,7 @@ async fn nothing_is_deleted_when_the_folder_is_another_one() {
     once(&bob).await;
     assert_eq!(work(&bob), owned(&[("a", "a")]));
 
-    // A copy of a folder says nothing about what was deleted.
+    // Files that are missing in a copy of a folder are no deletions.
     let status = std::process::Command::new("cp")
         .args(["-a", "work", "copy"])
         .current_dir(bob.folder.path())

@@ -47,7 +47,7 @@ export class ChangeStream {
   /** @type {unknown} */ #error = null;
   /** Called when there is an update, or the end. */ #wake = () => {};
   /** Called when the buffer has room again. @type {(() => void)[]} */ #drained = [];
-  /** The last state that was told. */ #told = "";
+  /** The last state that the caller received. */ #told = "";
 
   /**
    * @param {import("./api.js").Api} api

@@ -82,7 +82,7 @@ export class Client extends Api {
    */
   async upload(content, { path, spaceId = "", baseVersion, baseFileId, modifiedAt, executable, signal, onProgress }) {
     signal?.throwIfAborted();
-    // The first token says who the user is.
+    // The first token identifies the user.
     await this.session.token();
     const userId = this.session.user?.userId ?? "";
     const target = { userId, spaceId, path: pathOf(path), baseVersion, baseFileId, modifiedAt: modifiedAt?.toISOString(), executable };

@@ -25,7 +25,7 @@ pub use class::{Class, LocalClass, RemoteClass};
 pub use op::{Forgotten, Hold, Move, Op};
 pub use seat::Seat;
 
-/// What the planner is told besides the trees.
+/// The planner's input besides the trees.
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent fact")]
 #[derive(Clone, Copy)]
 pub struct Settings<'a> {

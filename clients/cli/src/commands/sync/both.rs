@@ -167,7 +167,7 @@ async fn drive(
     Ok(ended)
 }
 
-/// A line on the terminal with what is left, while a sync that takes long is not current.
+/// A progress line on the terminal while a long sync is not current.
 #[derive(Default)]
 struct Progress(Option<ProgressBar>);
 
