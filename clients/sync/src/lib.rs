@@ -9,7 +9,7 @@
 //!
 //! | Module | Does | I/O |
 //! |---|---|---|
-//! | [`names`] | compares names as the volume does | no |
+//! | [`names`], [`portable_names`] | compare names as the volume and as other systems do | no |
 //! | [`tree`] | the rows of the trees and their indexes | no |
 //! | [`plan`] | what to do with a file: a pure function of the trees | no |
 //! | [`engine`] | the state machine: [`Engine::step`](engine::Engine::step) takes an input and returns effects | no |
@@ -56,6 +56,7 @@ pub mod names;
 pub mod path;
 pub mod plan;
 pub mod planted;
+pub mod portable_names;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod store;

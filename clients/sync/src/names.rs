@@ -114,11 +114,7 @@ pub fn conflict_name(path: &LocalPath, label: &str, number: u32) -> LocalPath {
 
 /// At most `bytes` of a text, cut between two characters.
 fn shortened(text: &str, bytes: usize) -> &str {
-    let mut end = text.len().min(bytes);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 /// The name of a device in conflict names: letters, digits and `-`, at most 24 bytes.

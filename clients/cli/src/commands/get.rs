@@ -13,11 +13,11 @@ use crate::accounts::Account;
 use crate::arguments::Get;
 use crate::commands::bases::{Base, Bases};
 use crate::commands::files::find;
-use crate::commands::sync::is_windows_name;
 use crate::failure::{Kind, failure};
 use crate::output::{self, Output};
 use crate::progress::{Bar, Bars};
 use crate::resolve::{self, short_name};
+use ::sync::portable_names::is_windows_name;
 
 /// Downloads and verifies a file. A destination file is written completely or not at all.
 pub(crate) async fn run(account: &Account, get: &Get, output: Output) -> anyhow::Result<()> {

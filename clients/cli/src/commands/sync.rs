@@ -4,7 +4,6 @@ mod ask;
 mod both;
 mod folder;
 mod mirror;
-mod names;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -13,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::sync::portable_names;
 use anyhow::Context as _;
 use client::{Backoff, Client, Content, Error, Update, Watcher};
 use futures_util::stream::{self, StreamExt as _};
@@ -29,8 +29,8 @@ use crate::output::{self, Output};
 use crate::progress::Bars;
 use crate::resolve;
 pub(crate) use ask::ask;
+pub(crate) use folder::with_suffix;
 use folder::{Fingerprint, Folder, Found, local_path, space_path};
-pub(crate) use folder::{is_windows_name, with_suffix};
 use mirror::Mirror;
 
 const CONCURRENT_DOWNLOADS: usize = 8;
@@ -633,7 +633,7 @@ impl<'a> Syncer<'a> {
             return;
         }
         let key = if self.folder.ignores_case {
-            names::key
+            portable_names::key
         } else {
             str::to_owned
         };
@@ -709,7 +709,7 @@ impl<'a> Syncer<'a> {
     fn report_local_files(&self) {
         let key = |path: &SpacePath| {
             if self.folder.ignores_case {
-                names::key(path.as_str())
+                portable_names::key(path.as_str())
             } else {
                 path.as_str().to_owned()
             }

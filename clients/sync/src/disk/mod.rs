@@ -12,6 +12,8 @@ use crate::path::{Area, Folder, LocalPath, Place};
 pub use real::RealDisk;
 #[cfg(feature = "driver")]
 pub(crate) use real::disk_error;
+#[cfg(feature = "driver")]
+pub use real::rename::{exchange, rename_with_flag};
 
 /// A root folder and the engine's private folder in it.
 ///

@@ -1,6 +1,10 @@
-//! What the engine is told at its start.
+//! The configuration of an engine, and its constants.
 
-/// What the engine is told at its start.
+use model::Role;
+
+use crate::plan::{Hiding, Settings};
+
+/// The configuration of an engine.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The name of the device in conflict names.
@@ -45,6 +49,24 @@ impl Default for Guard {
             percent: 25,
             most: 1_000,
         }
+    }
+}
+
+/// The planner's settings for a direction and a role. The folder is observed to its end if `is_scanned`.
+pub(super) fn settings<'a>(
+    config: &Config,
+    role: Option<Role>,
+    is_scanned: bool,
+    label: &'a str,
+    hiding: &'a dyn Fn(&str) -> Hiding,
+) -> Settings<'a> {
+    Settings {
+        sends: config.direction != Direction::Down,
+        receives: config.direction != Direction::Up,
+        is_viewer: role == Some(Role::Viewer),
+        is_scanned,
+        label,
+        hiding,
     }
 }
 

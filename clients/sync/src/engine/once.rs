@@ -1,19 +1,17 @@
 //! What a caller needs to know that does not run for ever: the end, and the plan.
 
-use model::Role;
-
-use super::config::ATTEMPTS;
-use super::{Direction, Engine, Phase};
-use crate::plan::{Claims, Decided, Settings, plan};
+use super::config::{ATTEMPTS, settings};
+use super::{Engine, Failed, Phase};
+use crate::plan::{Claims, Decided, plan};
 
 impl Engine {
     /// Whether everything is equal, except what is held, and what was tried several times in vain.
     pub fn is_done(&self) -> bool {
-        let is_given_up = |failed: &super::Failed| failed.hold.is_some() && failed.tries >= ATTEMPTS;
+        let is_given_up = |failed: &Failed| failed.hold.is_some() && failed.tries >= ATTEMPTS;
         let is_waiting = |item| self.failed.get(item).is_some_and(is_given_up);
-        let is_read = |path| self.folders.is_unreadable(path);
+        let is_unreadable = |path| self.folders.is_unreadable(path);
         self.is_listed()
-            && self.trees.unread().iter().all(is_read)
+            && self.trees.unread().iter().all(is_unreadable)
             && self.trees.dirty().iter().all(is_waiting)
             && self.folders.rechecks.is_empty()
             && self.failed.values().all(is_given_up)
@@ -37,14 +35,8 @@ impl Engine {
     /// What the engine would do next. Operations that depend on others are not in it.
     pub fn planned(&self) -> Vec<Decided> {
         let label = self.label();
-        let settings = Settings {
-            sends: self.config.direction != Direction::Down,
-            receives: self.config.direction != Direction::Up,
-            is_viewer: self.role == Some(Role::Viewer),
-            is_scanned: self.is_scanned(),
-            label: &label,
-            hiding: &|path| self.rules.hiding(path),
-        };
+        let hiding = |path: &str| self.rules.hiding(path);
+        let settings = settings(&self.config, self.role, self.is_scanned(), &label, &hiding);
         plan(&self.trees, &settings, &mut Claims::default(), usize::MAX)
     }
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use model::{FileId, IdempotencyKey, Role};
+use model::{FileId, IdempotencyKey};
 
-use super::config::{Direction, MAX_ITEMS, MAX_OPS, MAX_ROUNDS};
+use super::config::{MAX_ITEMS, MAX_OPS, MAX_ROUNDS, settings};
 use super::feed::delay;
 use super::{Engine, Failed, Flight, Part};
 use crate::effect::{Effect, Fetch, Request, Stopped, Told, Upload};
 use crate::execute::{Job, Placement, Removal, Rename, SettingAside};
-use crate::plan::{Decided, Decision, Forgotten, Hold, Op, Settings, plan};
+use crate::plan::{Decided, Decision, Forgotten, Hold, Op, plan};
 use crate::planted::{Bug, is_planted};
 use crate::store::{Intent, RowChange, SentUpload};
 use crate::tree::{Item, LocalFile, RemoteRow, SyncedRow};
@@ -47,14 +47,8 @@ impl Engine {
             }
             let label = self.label();
             let decided = {
-                let settings = Settings {
-                    sends: self.config.direction != Direction::Down,
-                    receives: self.config.direction != Direction::Up,
-                    is_viewer: self.role == Some(Role::Viewer),
-                    is_scanned: self.is_scanned(),
-                    label: &label,
-                    hiding: &|path| self.rules.hiding(path),
-                };
+                let hiding = |path: &str| self.rules.hiding(path);
+                let settings = settings(&self.config, self.role, self.is_scanned(), &label, &hiding);
                 let limit = MAX_OPS - self.running.len();
                 plan(&self.trees, &settings, &mut self.claims, limit)
             };

@@ -12,8 +12,9 @@ use client::{Content, Sha256Stream};
 use model::{ModifiedAt, Sha256, SpacePath};
 use serde::{Deserialize, Serialize};
 
-use super::names;
 use crate::failure::{Kind, failure};
+use ::sync::disk::{exchange, rename_with_flag};
+use ::sync::portable_names::{self, is_short_name, is_windows_name};
 
 /// Name of the subfolder with this program's own files.
 const OWN: &str = ".syncsphere";
@@ -283,7 +284,7 @@ impl Folder {
         match expected {
             None => rename_new(&self.parts, &part, &parent, &name)?,
             Some(expected) => {
-                if exchange(&self.parts, &part, &parent, &name)? {
+                if exchange_or_replace(&self.parts, &part, &parent, &name)? {
                     kept = self.discard(&part, at, &expected)?;
                 }
             }
@@ -474,13 +475,8 @@ pub(crate) fn with_suffix(name: &str, suffix: &str) -> String {
 
 /// Renames a file, and fails if the new name is taken.
 fn rename_new(from: &Dir, name: &str, to: &Dir, new_name: &str) -> io::Result<()> {
-    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-    {
-        use rustix::fs::{RenameFlags, renameat_with};
-        match renameat_with(from, name, to, new_name, RenameFlags::NOREPLACE) {
-            Err(error) if is_unsupported(error) => {}
-            renamed => return Ok(renamed?),
-        }
+    if let Some(renamed) = rename_with_flag(from, name, to, new_name) {
+        return renamed;
     }
     // File systems without this flag: check first, which is not atomic.
     if to.symlink_metadata(new_name).is_ok() {
@@ -491,24 +487,13 @@ fn rename_new(from: &Dir, name: &str, to: &Dir, new_name: &str) -> io::Result<()
 
 /// Exchanges two files and returns true. Where the file system cannot, replaces the second file and returns
 /// false.
-fn exchange(from: &Dir, name: &str, to: &Dir, new_name: &str) -> io::Result<bool> {
-    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-    {
-        use rustix::fs::{RenameFlags, renameat_with};
-        match renameat_with(from, name, to, new_name, RenameFlags::EXCHANGE) {
-            Err(error) if is_unsupported(error) => {}
-            renamed => return Ok(renamed.map(|()| true)?),
-        }
+fn exchange_or_replace(from: &Dir, name: &str, to: &Dir, new_name: &str) -> io::Result<bool> {
+    match exchange(from, name, to, new_name) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+        exchanged => return exchanged.map(|()| true),
     }
     from.rename(name, to, new_name)?;
     Ok(false)
-}
-
-/// Whether the file system or the kernel does not support the flag of `renameat2` or `renameatx_np`.
-#[cfg(any(target_os = "linux", target_vendor = "apple"))]
-fn is_unsupported(error: rustix::io::Errno) -> bool {
-    use rustix::io::Errno;
-    [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP, Errno::OPNOTSUPP].contains(&error)
 }
 
 fn part_name(content: &Content) -> String {
@@ -538,7 +523,7 @@ pub(super) fn space_path(at: &Path) -> Option<SpacePath> {
 pub(super) fn local_path(path: &SpacePath) -> anyhow::Result<PathBuf> {
     let mut local_path = PathBuf::new();
     for (depth, name) in path.as_str().split('/').skip(1).enumerate() {
-        let refused = if depth == 0 && names::key(name) == OWN {
+        let refused = if depth == 0 && portable_names::key(name) == OWN {
             Some("this name is reserved for syncsphere; rename it in the space")
         } else if name.len() > MAX_NAME_BYTES {
             Some("the name is longer than 255 bytes; rename it in the space")
@@ -558,31 +543,6 @@ pub(super) fn local_path(path: &SpacePath) -> anyhow::Result<PathBuf> {
         local_path.push(name);
     }
     Ok(local_path)
-}
-
-/// Whether a name has the form of a short name (`SYNCSP~1`), which FAT and NTFS add to long names.
-fn is_short_name(name: &str) -> bool {
-    let mut after = name.split('~').skip(1);
-    after.any(|after| after.starts_with(|it: char| it.is_ascii_digit()))
-}
-
-/// Whether Windows allows a name (Microsoft, "Naming Files, Paths, and Namespaces").
-pub(crate) fn is_windows_name(name: &str) -> bool {
-    let stem = name
-        .split('.')
-        .next()
-        .unwrap_or_default()
-        .trim_end()
-        .to_ascii_uppercase();
-    let device = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"].contains(&stem.as_str())
-        || ["COM", "LPT"].iter().any(|kind| {
-            let number = stem.strip_prefix(kind);
-            number.is_some_and(|it| {
-                matches!(it, "\u{b9}" | "\u{b2}" | "\u{b3}")
-                    || it.len() == 1 && it.as_bytes()[0].is_ascii_digit()
-            })
-        });
-    !device && !name.ends_with(['.', ' ']) && !name.contains(['<', '>', ':', '"', '|', '?', '*', '\\'])
 }
 
 #[cfg(test)]
@@ -781,12 +741,5 @@ mod tests {
             local_path(&"/a/.syncsphere".parse().unwrap()).unwrap(),
             Path::new("a/.syncsphere")
         );
-        for bad in ["nul", "COM1.txt", "a:b", "a ", "a.", "..\\x", "lpt\u{b9}"] {
-            assert!(!is_windows_name(bad), "{bad}");
-        }
-        assert!(is_short_name("SYNCSP~1") && !is_short_name("a~") && !is_short_name("~a"));
-        for good in ["a", "null", "com.txt", "COM10", "\u{fc}"] {
-            assert!(is_windows_name(good), "{good}");
-        }
     }
 }

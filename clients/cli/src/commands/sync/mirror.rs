@@ -101,8 +101,8 @@ impl Mirror {
 mod tests {
     use model::FileState;
 
-    use super::super::names::key;
     use super::*;
+    use ::sync::portable_names::key;
 
     fn state(file: u8, path: &str, version: i64) -> FileState {
         FileState {

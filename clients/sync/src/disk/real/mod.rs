@@ -6,10 +6,10 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
-mod names;
 #[cfg(any(test, not(target_os = "linux")))]
 mod portable;
 mod probe;
+pub(super) mod rename;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -24,8 +24,9 @@ use model::ModifiedAt;
 
 use super::{Disk, DiskError, DiskErrorKind, FreeSpace, Kind, Listing, Meta, RootIdentity, Stamp, Volume};
 use crate::path::{Area, Folder, LocalPath, PRIVATE, Place};
-use names::{exchange, rename_new};
+use crate::portable_names::{is_short_name, is_windows_name, key};
 use probe::Probed;
+use rename::{exchange, rename_new};
 use system::{Access, Found, System};
 
 #[cfg(target_os = "linux")]
@@ -203,14 +204,13 @@ impl<S: System> RealDisk<S> {
     /// Refuses paths into the private folder, also by another spelling of its name, and what Windows takes for
     /// another path.
     fn refuse_private(&self, path: &LocalPath) -> io::Result<()> {
-        names::check(path.as_str())?;
+        check_for_windows(path.as_str())?;
         let Some(first) = path.as_str().split('/').nth(1) else {
             return Ok(());
         };
         let ignores_case = self.probed.volume.ignores_case;
         let is_private = first == PRIVATE
-            || ignores_case
-                && (names::key(first) == PRIVATE || self.is_private(S::stat(&self.root, first).ok())?);
+            || ignores_case && (key(first) == PRIVATE || self.is_private(S::stat(&self.root, first).ok())?);
         if is_private {
             let why = "this name is reserved for syncsphere";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
@@ -270,6 +270,19 @@ impl<S: System> RealDisk<S> {
             host: self.host.clone(),
         })
     }
+}
+
+/// Refuses paths that Windows takes for others.
+fn check_for_windows(path: &str) -> io::Result<()> {
+    let mut names = path.split('/').skip(1);
+    let is_short = names.clone().next().is_some_and(is_short_name);
+    if cfg!(windows) && (is_short || !names.all(is_windows_name)) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidFilename,
+            "Windows does not allow this name",
+        ));
+    }
+    Ok(())
 }
 
 /// The private folder is for this user only: it has contents of files whose folders may be closed to others.

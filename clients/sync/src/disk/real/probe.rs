@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use cap_std::fs::Dir;
 
 use super::super::Volume;
-use super::names::{exchange, rename_with_flag};
+use super::rename::{exchange, rename_with_flag};
 use super::system::{System, nanoseconds};
 
 /// The folder of the experiments.

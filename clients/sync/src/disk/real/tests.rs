@@ -388,7 +388,7 @@ fn without_the_flag_nothing_is_replaced_either() {
         root.write("a", "a").unwrap();
         root.write("b", "b").unwrap();
         root.create_dir("folder").unwrap();
-        let rename = |from, to| names::rename_without_flag::<Native>(&root, from, &root, to);
+        let rename = |from, to| rename::rename_without_flag::<Native>(&root, from, &root, to);
         assert_eq!(rename("a", "b").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(
             rename("folder", "b").unwrap_err().kind(),
