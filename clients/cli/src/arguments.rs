@@ -22,7 +22,7 @@ Exit status:
        to an earlier state meanwhile
   6    the service or this machine refused the operation
   7    the service cannot be reached, or does not answer
-  8    done, but something waits for you: `syncsphere sync held` lists what, and why
+  8    something waits for you: the lines that begin with ~ name the paths and the reasons
   130  interrupted
   141  the reader of the output has closed it
 
@@ -540,7 +540,7 @@ pub struct Sync {
     /// Only download.
     #[arg(long)]
     pub down: bool,
-    /// Show what would be done, and change nothing.
+    /// Show what would be done. Only .syncsphere is made in the folder, which then belongs to this space.
     #[arg(long, short = 'n', conflicts_with = "down")]
     pub dry_run: bool,
     /// Wait for you before more deletions than this within ten minutes, as a number of files, or as a share of all

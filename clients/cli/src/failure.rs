@@ -25,7 +25,7 @@ pub enum Kind {
     Refused = 6,
     /// The service does not answer, or answers with an error that a retry may resolve.
     Unreachable = 7,
-    /// Done, but something waits for a person.
+    /// The sync has ended, and something waits for a person.
     Held = 8,
     /// Interrupted by a signal: 128 + SIGINT.
     Interrupted = 130,

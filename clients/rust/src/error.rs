@@ -335,6 +335,16 @@ impl From<serde_json::Error> for Error {
     }
 }
 
+/// Adds the causes of an error to a text, each after a colon.
+pub fn with_causes(mut text: String, error: &Error) -> String {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -48,7 +48,7 @@ mod window;
 pub use api::Client;
 pub use backoff::Backoff;
 pub use download::{Content, next_piece};
-pub use error::{Error, ErrorResponse, Problem, Server};
+pub use error::{Error, ErrorResponse, Problem, Server, with_causes};
 pub use invitations::Invited;
 pub use progress::Progress;
 pub use session::{Authenticator, Challenge, Session, SignIn, Token, UserPool};

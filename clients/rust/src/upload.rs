@@ -196,7 +196,7 @@ impl Client {
         let mut sha256 = description.sha256;
         let opened = match self.opened(description, key).await {
             Err(error) if sha256.is_none() && is_sha256_required(&error) => {
-                sha256 = Some(digest(content, 0, content.size(), None, progress).await?);
+                sha256 = Some(digest(content, 0, content.size(), |_| {}, progress).await?);
                 let description = CreateUploadRequest {
                     sha256,
                     ..description.clone()
@@ -256,14 +256,14 @@ impl Client {
         // With a declared SHA-256 the content was read twice, and was the same.
         if let Some(sha256) = sha256
             && !content.is_unchanged().await?
-            && digest(content, 0, content.size(), None, &()).await? != sha256
+            && digest(content, 0, content.size(), |_| {}, &()).await? != sha256
         {
             return Err(Error::Changed);
         }
         let changed = self.complete_with_patience(created, sha256).await?;
         // The upload had been completed before, maybe with other content.
         if declared.or(sha256).is_none()
-            && digest(content, 0, content.size(), None, &()).await? != changed.sha256
+            && digest(content, 0, content.size(), |_| {}, &()).await? != changed.sha256
         {
             return Err(Error::Changed);
         }
@@ -343,7 +343,7 @@ impl Client {
     ) -> Result<CreateUploadRequest, Error> {
         let sha256 = match content.sha256() {
             Some(known) => known,
-            None => digest(content, 0, content.size(), None, progress).await?,
+            None => digest(content, 0, content.size(), |_| {}, progress).await?,
         };
         Ok(CreateUploadRequest {
             sha256: Some(sha256),
@@ -509,17 +509,9 @@ fn is_sha256_required(error: &Error) -> bool {
 async fn assembled(composite: Option<Composite>, content: &(impl Source + ?Sized)) -> Result<Sha256, Error> {
     let composite = composite.filter(|composite| composite.part_size.get() > 0);
     let mut parts = PartsStream::new(composite.ok_or(Error::Changed)?);
-    let mut whole = Sha256Stream::default();
-    let mut at = 0;
-    while at < content.size() {
-        let length = READ_BYTES.min(content.size() - at);
-        let piece = content.read(at, length).await?;
-        whole.update(&piece);
-        parts.update(&piece);
-        at += length;
-    }
+    let sha256 = digest(content, 0, content.size(), |piece| parts.update(piece), &()).await?;
     if parts.matches() {
-        Ok(whole.finish())
+        Ok(sha256)
     } else {
         Err(Error::Changed)
     }
@@ -530,13 +522,13 @@ fn byte_count(size: u64) -> Result<ByteCount, Error> {
     size.ok_or(Error::TooLarge)
 }
 
-/// Returns the SHA-256 of `length` bytes of the content from `offset` on, and adds them to `whole` if there is
-/// one.
+/// Returns the SHA-256 of `length` bytes of the content from `offset` on. Each piece that is read goes to `also`
+/// too.
 async fn digest(
     content: &(impl Source + ?Sized),
     offset: u64,
     length: u64,
-    mut whole: Option<&mut Sha256Stream>,
+    mut also: impl FnMut(&[u8]),
     progress: &impl Progress,
 ) -> Result<Sha256, Error> {
     let mut digest = Sha256Stream::default();
@@ -545,9 +537,7 @@ async fn digest(
         let length = READ_BYTES.min(end - at);
         let piece = content.read(at, length).await?;
         digest.update(&piece);
-        if let Some(whole) = &mut whole {
-            whole.update(&piece);
-        }
+        also(&piece);
         progress.hashed(length);
         at += length;
     }

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::session::now;
-use crate::{Backoff, Client, Error, Frame, Problem};
+use crate::{Backoff, Client, Error, Frame, Problem, with_causes};
 use service::{Connection, Service};
 use silence::{Due, Silence, after};
 
@@ -590,11 +590,5 @@ fn retry_reason(error: Error) -> Result<String, End> {
     {
         return Err(End::Failed(error));
     }
-    let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        reason = format!("{reason}: {error}");
-        cause = error.source();
-    }
-    Ok(reason)
+    Ok(with_causes(error.to_string(), &error))
 }

@@ -86,8 +86,6 @@ enum Error {
     TooLarge { most: i64 },
     #[error("content that is put in one request has no SHA-256")]
     NoSha256 { most: i64 },
-    #[error("the request asks for no or too many parts, or for one twice")]
-    Parts(String),
     #[error("the upload is not one in parts")]
     NotMultipart,
     #[error("no URL could be presigned")]
@@ -118,7 +116,6 @@ impl From<Error> for Problem {
                      Only for larger content it may be sent at completion."
                 ),
             ),
-            Error::Parts(detail) => Problem::invalid(detail),
             Error::NotMultipart => Problem::new(
                 StatusCode::CONFLICT,
                 "not-multipart",

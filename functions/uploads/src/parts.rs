@@ -18,7 +18,7 @@ pub(crate) async fn parts(app: &App, request: Request<'_>) -> Result<Response, P
     batch::check_count("parts", &wanted, PresignPartsRequest::MAX_PARTS)?;
     let numbers: BTreeSet<_> = wanted.iter().map(|part| part.part_number).collect();
     if numbers.len() < wanted.len() {
-        return Err(Error::Parts("parts: each partNumber once".to_owned()).into());
+        return Err(Problem::invalid("parts: each partNumber once"));
     }
 
     let upload = app.db.load_upload(upload_id, &caller).await?;
@@ -39,7 +39,7 @@ pub(crate) async fn parts(app: &App, request: Request<'_>) -> Result<Response, P
         let size = layout.size_of(part.part_number, upload.size);
         let size = size.ok_or_else(|| {
             let (number, last) = (part.part_number, layout.part_count);
-            Error::Parts(format!(
+            Problem::invalid(format!(
                 "parts: there is no part {number}, the last one is {last}"
             ))
         })?;

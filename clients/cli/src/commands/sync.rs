@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::sync::driver::Notice;
 use ::sync::portable_names;
 use anyhow::Context as _;
 use client::{Backoff, Client, Content, Error, Update, Watcher};
@@ -258,11 +259,7 @@ impl<'a> Syncer<'a> {
 
     fn restore_state(&mut self, saved: SyncState) -> anyhow::Result<()> {
         if (saved.http_api_url.as_str(), saved.space_id) != (self.http_api_url, self.space_id) {
-            let message = format!(
-                "this folder is synced with another space, {} of {}; choose another folder",
-                saved.space_id, saved.http_api_url
-            );
-            return Err(failure(Kind::Conflict, message));
+            return Err(both::other_space(&saved.space_id, &saved.http_api_url));
         }
         self.epoch = saved.epoch;
         self.cursor = Some(saved.cursor);
@@ -481,17 +478,11 @@ impl<'a> Syncer<'a> {
                     Update::Live => live = true,
                     Update::Polling { reason } => {
                         live = true;
-                        let value = json!({ "type": "polling", "reason": reason });
-                        let text = format!("· no WebSocket: {reason}; checking for changes every 30 to 60 s");
-                        self.output.line(&value, text)?;
+                        told::tell(self.output, &Notice::Polling(reason))?;
                     }
                     Update::Offline { reason, retry_in } => {
                         live = false;
-                        let seconds = retry_in.as_secs_f64();
-                        let value =
-                            json!({ "type": "offline", "reason": reason, "againInMs": retry_in.as_millis() });
-                        let text = format!("· offline: {reason}; trying again in {seconds:.0} s");
-                        self.output.line(&value, text)?;
+                        told::tell(self.output, &Notice::Offline(reason, retry_in))?;
                     }
                     Update::CursorReset(_) => return Ok(Followed::CursorReset),
                     Update::Epoch(_) => {}

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::ops::Range;
 use std::pin::pin;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::try_join;
 
+use super::source::slice;
 use super::{Source, byte_count, digest};
 use crate::{Client, Error, Progress, Sha256Stream};
 
@@ -59,13 +59,8 @@ impl Source for Buffer<'_> {
     async fn read(&self, offset: u64, length: u64) -> io::Result<Bytes> {
         let from = offset
             .checked_sub(self.offset)
-            .and_then(|from| usize::try_from(from).ok());
-        let range = from
-            .zip(usize::try_from(length).ok())
-            .map(|(from, length)| from..from + length);
-        let inside = range.filter(|range| range.end <= self.content.len());
-        let range: Range<usize> = inside.ok_or(io::ErrorKind::UnexpectedEof)?;
-        Ok(self.content.slice(range))
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        slice(&self.content, from, length).map(|piece| self.content.slice_ref(piece))
     }
 }
 
@@ -241,7 +236,14 @@ async fn hash_parts<'a>(
         if let Some(buffer) = &part.buffer {
             (sha256, whole) = hash_both(&buffer.content, whole).await?;
         } else {
-            sha256 = digest(content, part.offset, part.length, Some(&mut whole), &()).await?;
+            sha256 = digest(
+                content,
+                part.offset,
+                part.length,
+                |piece| whole.update(piece),
+                &(),
+            )
+            .await?;
         }
         // The stored part may come from an earlier state of the file.
         if stored.get(&part.number) == Some(&sha256) {

@@ -63,7 +63,7 @@ impl Source for [u8] {
     }
 }
 
-fn slice(content: &[u8], offset: u64, length: u64) -> io::Result<&[u8]> {
+pub(super) fn slice(content: &[u8], offset: u64, length: u64) -> io::Result<&[u8]> {
     let from = usize::try_from(offset).ok();
     let piece = from.zip(usize::try_from(offset + length).ok());
     let piece = piece.and_then(|(from, to)| content.get(from..to));

@@ -53,7 +53,7 @@ pub struct Settings {
     pub config: Config,
     /// Whether the sync ends when everything is equal, except what is held.
     pub once: bool,
-    /// Whether it only tells what it would do. Both sides are only read.
+    /// Whether it only plans. Nothing changes outside the private folder.
     pub dry_run: bool,
 }
 
@@ -222,10 +222,7 @@ impl Driver<'_> {
                 }
             }
             let wake = self.wake.map(|at| self.started + Duration::from_millis(at));
-            let is_incomplete = self
-                .folder_watcher
-                .as_ref()
-                .is_some_and(FolderWatcher::is_incomplete);
+            let is_incomplete = self.is_incomplete();
             let event = tokio::select! {
                 input = sent.recv() => Event::Sent(input),
                 Some(input) = self.tasks.next() => Event::Result(input),
@@ -404,16 +401,19 @@ impl Driver<'_> {
         }
     }
 
+    /// Whether some folders cannot be watched.
+    fn is_incomplete(&self) -> bool {
+        self.folder_watcher
+            .as_ref()
+            .is_some_and(FolderWatcher::is_incomplete)
+    }
+
     /// Answers a question, and returns the command if it is one.
     fn asked(&mut self, ask: Ask) -> Option<Input> {
         let Ask { question, reply } = ask;
         let command = question.command();
-        let is_incomplete = self
-            .folder_watcher
-            .as_ref()
-            .is_some_and(FolderWatcher::is_incomplete);
-        let answer = self.view.answer(&question, &self.store, is_incomplete);
-        // The one who asked may be gone.
+        let answer = self.view.answer(&question, &self.store, self.is_incomplete());
+        // The connection may have closed meanwhile.
         let _ = reply.send(answer);
         command.map(Input::Command)
     }

@@ -1,6 +1,6 @@
-//! What can be asked of a running sync, as it is sent through its socket.
+//! Questions to a running sync, and its answers, as they are sent through its socket.
 
-use model::{SpaceId, SpacePath};
+use model::SpaceId;
 use serde::{Deserialize, Serialize};
 
 use crate::effect::Command;
@@ -14,11 +14,11 @@ use crate::store::{ConflictRow, Explained};
 pub enum Question {
     /// The state.
     Status,
-    /// What waits, and why.
+    /// The held paths, with their reasons.
     Held,
     /// The conflict copies.
     Conflicts,
-    /// What is known about a path.
+    /// The states of a path.
     Explain(String),
     /// [`Command::Pause`].
     Pause,
@@ -28,14 +28,8 @@ pub enum Question {
     Confirm,
     /// [`Command::Undo`].
     Undo,
-    /// [`Command::Rescan`].
-    Rescan,
     /// [`Command::Stop`].
     Stop,
-    /// [`Command::Exclude`].
-    Exclude(SpacePath),
-    /// [`Command::Include`].
-    Include(SpacePath),
 }
 
 impl Question {
@@ -47,10 +41,7 @@ impl Question {
             Self::Resume => Some(Command::Resume),
             Self::Confirm => Some(Command::Confirm),
             Self::Undo => Some(Command::Undo),
-            Self::Rescan => Some(Command::Rescan),
             Self::Stop => Some(Command::Stop),
-            Self::Exclude(path) => Some(Command::Exclude(path.clone())),
-            Self::Include(path) => Some(Command::Include(path.clone())),
         }
     }
 }

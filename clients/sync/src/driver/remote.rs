@@ -5,10 +5,10 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use client::{Client, Content, Error, Server, Sha256Stream, Source};
+use client::{Client, Content, Error, Server, Source};
 use model::{
-    Change, ChangeList, CreateUploadRequest, Cursor, Epoch, Event, FileChanged, FileId, FileState, FileView,
-    ModifiedAt, SpaceId, Version,
+    Change, ChangeList, CreateUploadRequest, Cursor, Epoch, Event, FileChanged, FileId, ModifiedAt, SpaceId,
+    SpacePath, Version,
 };
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -151,9 +151,7 @@ impl Remote {
             io::ErrorKind::UnexpectedEof => RemoteError::ContentChanged,
             _ => RemoteError::Disk(disk_error("read", &upload.local, &error)),
         })?;
-        let mut digest = Sha256Stream::default();
-        digest.update(&content);
-        if digest.finish() != upload.sha256 {
+        if client::sha256(&content) != upload.sha256 {
             return Err(RemoteError::ContentChanged);
         }
         let content = Some(content);
@@ -180,7 +178,7 @@ impl Remote {
                     page(
                         files
                             .iter()
-                            .map(|file| (file.file_id, row_of_view(file)))
+                            .map(|file| (file.file_id, row(file.path.clone(), &Content::from(file))))
                             .collect(),
                     );
                     Ok::<_, Error>(())
@@ -260,32 +258,22 @@ fn committed(changed: FileChanged) -> Committed {
     }
 }
 
-fn row_of_view(file: &FileView) -> RemoteRow {
+fn row(path: SpacePath, content: &Content) -> RemoteRow {
     RemoteRow {
-        path: file.path.clone(),
-        version: file.version,
-        size: file.size.get().unsigned_abs(),
-        sha256: file.sha256,
-        modified_at: file.modified_at,
-        executable: file.executable,
-    }
-}
-
-fn row_of_state(file: FileState) -> RemoteRow {
-    RemoteRow {
-        path: file.path,
-        version: file.version,
-        size: file.size.get().unsigned_abs(),
-        sha256: file.sha256,
-        modified_at: file.modified_at,
-        executable: file.executable,
+        path,
+        version: content.version,
+        size: content.size.get().unsigned_abs(),
+        sha256: content.sha256,
+        modified_at: content.modified_at,
+        executable: content.executable,
     }
 }
 
 fn change(event: Event) -> RemoteChange {
     let subject = match event.change {
         Change::FileUpdated(file) | Change::FileMoved(file) => {
-            Subject::File(file.file_id, Box::new(row_of_state(file)))
+            let content = Content::from(&file);
+            Subject::File(file.file_id, Box::new(row(file.path, &content)))
         }
         Change::FileDeleted(file) => Subject::Deleted(file.file_id),
         Change::SpaceRenamed { .. }
@@ -351,18 +339,13 @@ fn failed(error: Error, at: impl std::fmt::Display) -> RemoteError {
 
 /// An error with its causes.
 fn text(error: &Error) -> String {
-    let mut text = match error {
+    let text = match error {
         Error::Refused(problem) | Error::FeedReset(problem) => {
             format!("{} (request {})", problem.detail, problem.request_id)
         }
         error => error.to_string(),
     };
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+    client::with_causes(text, error)
 }
 
 /// An open file of the folder, which is read wherever it is moved to.

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use ::sync::driver::{Held, Idle, Question, Reply, Status};
+use ::sync::path::PRIVATE;
 use ::sync::store::Explained;
 use anyhow::Context as _;
 use serde_json::json;
@@ -75,9 +76,7 @@ fn synced(folder: &SyncedFolder) -> anyhow::Result<PathBuf> {
             .with_context(|| format!("cannot open {}", folder.display()));
     }
     let current = std::env::current_dir().context("cannot find the current folder")?;
-    let found = current
-        .ancestors()
-        .find(|folder| folder.join(".syncsphere").is_dir());
+    let found = current.ancestors().find(|folder| folder.join(PRIVATE).is_dir());
     found.map(Path::to_owned).ok_or_else(|| never_synced(&current))
 }
 

@@ -3,11 +3,13 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use super::folder::STATE;
 use ::sync::driver::{self, Ask, Ended, Folder, FolderError, Held, Left, Notice, Question, Settings};
 use ::sync::effect::{Stopped, Told};
 use ::sync::engine::{Config, Direction, Guard};
+use ::sync::path::PRIVATE;
 use ::sync::plan::Hold;
-use ::sync::store::Binding;
+use ::sync::store::{Binding, SqliteStore};
 use indicatif::ProgressBar;
 use model::SpaceId;
 use serde::Deserialize;
@@ -23,11 +25,6 @@ use crate::output::{Output, warn};
 use crate::prompt;
 use crate::resolve;
 
-/// The private folder, and the state that `--down` and earlier releases leave in it.
-const PRIVATE: &str = ".syncsphere";
-const STATE_OF_DOWN: &str = "state.json";
-const STATE: &str = "state.db";
-
 /// What is read of the state of `--down`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,7 +36,7 @@ struct StateOfDown {
 /// Refuses a folder that is synced in both directions: `--down` would change files without the knowledge of the
 /// other state.
 pub(super) fn refuse_state(folder: &Path) -> anyhow::Result<()> {
-    if folder.join(PRIVATE).join(STATE).exists() {
+    if SqliteStore::exists(&folder.join(PRIVATE)) {
         let message = format!(
             "{} is synced in both directions; choose another folder for --down, or sync it without --down",
             folder.display()
@@ -71,8 +68,8 @@ pub(super) async fn run(
     }
     if folder.is_new() && !sync.yes && !sync.dry_run && folder.has_entries()? {
         let question = format!(
-            "{} has files. They and the files of the space will be merged: what only one side has is copied to the \
-             other, and of files that differ both are kept.",
+            "{} has files. They and the files of the space will be merged: a file that only one side has is copied \
+             to the other side, and if a file differs, both contents are kept.",
             path.display()
         );
         prompt::confirm(&question, "yes")?;
@@ -232,7 +229,7 @@ fn outcome(ended: Ended, is_once: bool) -> anyhow::Result<()> {
     if let Some(reason) = ended.unavailable {
         return Err(failure(Kind::Unreachable, reason));
     }
-    // What the user has switched off waits for nobody.
+    // Paths that the user has excluded or switched off do not wait for an answer.
     let waits = |held: &&Held| !matches!(held.reason, Hold::Direction | Hold::Excluded);
     let count = ended.held.iter().filter(waits).count();
     if is_once && count > 0 {
@@ -267,7 +264,7 @@ fn guard(wanted: Option<MaxDelete>) -> Guard {
 
 /// Refuses a folder that `--down` keeps current from another space.
 fn refuse_other_space(folder: &Path, binding: &Binding) -> anyhow::Result<()> {
-    let Ok(text) = std::fs::read(folder.join(PRIVATE).join(STATE_OF_DOWN)) else {
+    let Ok(text) = std::fs::read(folder.join(PRIVATE).join(STATE)) else {
         return Ok(());
     };
     // A damaged state says nothing.
@@ -280,7 +277,7 @@ fn refuse_other_space(folder: &Path, binding: &Binding) -> anyhow::Result<()> {
     Err(other_space(&state.space_id, &state.http_api_url))
 }
 
-fn other_space(space_id: &SpaceId, url: &str) -> anyhow::Error {
+pub(super) fn other_space(space_id: &SpaceId, url: &str) -> anyhow::Error {
     let message =
         format!("this folder is synced with another space, {space_id} of {url}; choose another folder");
     failure(Kind::Conflict, message)

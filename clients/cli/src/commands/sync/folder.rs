@@ -14,13 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Kind, failure};
 use ::sync::disk::{exchange, rename_with_flag};
+use ::sync::path::PRIVATE as OWN;
 use ::sync::portable_names::{self, is_short_name, is_windows_name};
 
-/// Name of the subfolder with this program's own files.
-const OWN: &str = ".syncsphere";
-
 /// In [`OWN`]: the saved state.
-const STATE: &str = "state.json";
+pub(super) const STATE: &str = "state.json";
 
 /// In [`OWN`]: files placed since the state was saved, one a line, each written before the file is placed.
 const JOURNAL: &str = "journal";

@@ -156,11 +156,7 @@ impl System for Linux {
     }
 
     fn space(folder: &Dir) -> io::Result<FreeSpace> {
-        let found = rustix::fs::fstatvfs(folder)?;
-        Ok(FreeSpace {
-            available: found.f_bavail.saturating_mul(found.f_frsize),
-            total: found.f_blocks.saturating_mul(found.f_frsize),
-        })
+        super::system::space(folder)
     }
 
     fn volume_id(folder: &Dir) -> Option<u64> {

@@ -92,7 +92,7 @@ impl<S: System> RealDisk<S> {
         let mut create = OpenOptions::new();
         let clock = own.open_with(CLOCK, create.create(true).truncate(false).write(true))?;
         let device = S::meta_of_folder(&root)?.device;
-        let volume_id = S::volume_id(&root).filter(|id| *id != 0).unwrap_or(device);
+        let volume_id = volume_id::<S>(&root, device);
         let probed = probe::probe::<S>(&own)?;
         Ok(Self {
             path,
@@ -258,7 +258,7 @@ impl<S: System> RealDisk<S> {
 
     fn identity(&self, marker: String, root: &Dir) -> io::Result<RootIdentity> {
         let found = S::meta_of_folder(root)?;
-        let device = S::volume_id(root).filter(|id| *id != 0).unwrap_or(found.device);
+        let device = volume_id::<S>(root, found.device);
         Ok(RootIdentity {
             marker,
             device,
@@ -270,6 +270,11 @@ impl<S: System> RealDisk<S> {
             host: self.host.clone(),
         })
     }
+}
+
+/// The id of a volume, which survives a restart of the system; the device's number if the volume has none.
+fn volume_id<S: System>(folder: &Dir, device: u64) -> u64 {
+    S::volume_id(folder).filter(|id| *id != 0).unwrap_or(device)
 }
 
 /// Refuses paths that Windows takes for others.

@@ -103,11 +103,7 @@ impl System for Portable {
 
     #[cfg(unix)]
     fn space(folder: &Dir) -> io::Result<FreeSpace> {
-        let found = rustix::fs::fstatvfs(folder)?;
-        Ok(FreeSpace {
-            available: found.f_bavail.saturating_mul(found.f_frsize),
-            total: found.f_blocks.saturating_mul(found.f_frsize),
-        })
+        super::system::space(folder)
     }
 
     /// Not known: a full volume is noticed when it refuses a write.

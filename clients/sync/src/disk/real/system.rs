@@ -98,3 +98,13 @@ pub(super) fn nanoseconds_of(seconds: i64, nanoseconds: u32) -> i64 {
         .saturating_mul(1_000_000_000)
         .saturating_add(nanoseconds.into())
 }
+
+/// [`System::space`] where the system has `fstatvfs`.
+#[cfg(unix)]
+pub(super) fn space(folder: &Dir) -> io::Result<FreeSpace> {
+    let found = rustix::fs::fstatvfs(folder)?;
+    Ok(FreeSpace {
+        available: found.f_bavail.saturating_mul(found.f_frsize),
+        total: found.f_blocks.saturating_mul(found.f_frsize),
+    })
+}
